@@ -1,0 +1,46 @@
+# Every target makes .venv first, if it isn't there or pyproject.toml has changed.
+PYTHON ?= python3
+BIN := .venv/bin
+# What the commands of `make demo`, `make unit` and `make pytest` are given.
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help environment demo test check pytest unit bundle format bench clean
+
+help: ## say what there is to make
+	@echo "make TARGET [PYTHON=python3.12] [ARGS=…]"
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{printf "%-14s%s\n", $$1, $$2}'
+
+environment: ## make .venv: Open WebUI and the tools for the tests
+	@$(PYTHON) scripts/setup_environment.py
+
+demo: environment ## show the filter in a real Open WebUI (ARGS=--check: test it, leave nothing)
+	@$(BIN)/python -m scripts.demo $(ARGS)
+
+test: check pytest ## everything: checks, unit tests, tests against a real Open WebUI
+
+check: environment ## lint, format, types, and whether the pasted file is current
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m scripts.bundle --check
+
+pytest: environment ## the tests alone (ARGS="-k stop": some of them)
+	$(BIN)/python -m pytest $(ARGS)
+
+unit: environment ## the quick tests: those without a real Open WebUI
+	$(BIN)/python -m pytest -m "not server" $(ARGS)
+
+bundle: environment ## write filter_usage_limits.py anew from helpers/
+	$(BIN)/python -m scripts.bundle
+
+format: environment ## format the code, and mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: environment ## measure: how fast a check is, how good an estimate
+	$(BIN)/python -m scripts.bench $(ARGS)
+
+clean: ## remove .venv and everything that tools have cached
+	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

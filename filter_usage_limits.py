@@ -1,0 +1,4416 @@
+"""
+title: Usage Limits
+author: open-webui-usage-limits contributors
+version: 0.1.0
+license: MIT
+description: Daily, weekly and monthly limits on tokens, requests and money, per user, group and role.
+required_open_webui_version: 0.10.0
+
+GENERATED from helpers/ by scripts/bundle.py: change it there, not here.
+Paste the whole file into Open WebUI: Admin Panel, Functions, New Function.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import hashlib
+import inspect
+import json
+import logging
+import math
+import re
+import time
+import tomllib
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from decimal import ROUND_CEILING, ROUND_HALF_UP, Decimal, InvalidOperation
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from importlib import import_module
+from importlib.util import find_spec
+from io import BytesIO
+from string import Formatter
+from threading import Lock
+from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
+
+from fastapi import HTTPException
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+from sqlalchemy import (
+    URL,
+    BigInteger,
+    Boolean,
+    Column,
+    ColumnElement,
+    Connection,
+    Engine,
+    Index,
+    Integer,
+    MetaData,
+    Row,
+    Table,
+    Text,
+    create_engine,
+    event,
+    func,
+    literal_column,
+    make_url,
+    or_,
+    select,
+    text,
+    true,
+)
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+
+# ==============================================================================
+# helpers/errors.py
+# The exceptions, each carrying its data.
+# ==============================================================================
+
+
+class UsageLimitsError(Exception):
+    """Base of every exception that this plugin raises itself."""
+
+
+class ConfigurationError(UsageLimitsError, ValueError):
+    """A setting that can't be used.
+
+    It is a `ValueError` so that pydantic reports it for the field it came from.
+
+    Args:
+        where: The valve, table or line, for example ``[group.Students] limits``.
+        given: What stands there.
+        allowed: What could stand there, with an example.
+    """
+
+    def __init__(self, where: str, given: str, allowed: str) -> None:
+        self.where = where
+        self.given = given
+        self.allowed = allowed
+        super().__init__(f"{where}: {given}; allowed: {allowed}")
+
+
+class LedgerError(UsageLimitsError):
+    """The ledger could not be read or written."""
+
+
+class UsageLimitExceeded(UsageLimitsError):
+    """A request that a hard limit refuses.
+
+    Args:
+        message: The sentence that the user reads.
+        reset_at: The instant (UTC) at which the limit admits requests again.
+        retry_after: Seconds until then, at least 1.
+    """
+
+    status_code = 429
+
+    def __init__(self, message: str, reset_at: datetime, retry_after: float) -> None:
+        super().__init__(message)
+        self.message = message
+        self.reset_at = reset_at
+        self.retry_after = max(1, math.ceil(retry_after))
+
+
+# ==============================================================================
+# helpers/logs.py
+# The one logger; its name is how Open WebUI's log shows where a line comes from.
+# ==============================================================================
+
+log = logging.getLogger("usage_limits")
+
+# ==============================================================================
+# helpers/periods.py
+# Periods: the calendar and rolling periods, the window each gives at an instant, time zones.
+# ==============================================================================
+
+CLOCK_PERIODS = {"minute": timedelta(minutes=1), "hour": timedelta(hours=1)}
+# The longest that each can be, in days: that far on from where one begins, the next has begun
+# and the one after it has not, for months as well (31 < 28 + 28).
+DATE_PERIODS = {"day": 1, "week": 7, "month": 31}
+CALENDAR_PERIODS = (*CLOCK_PERIODS, *DATE_PERIODS)
+
+ROLLING_UNITS = {
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+}
+ROLLING_TEXT = re.compile(r"0*(?P<count>[1-9][0-9]{0,6})(?P<unit>[mhd])")
+LONGEST_ROLLING = timedelta(days=366)
+PERIODS_ALLOWED = (
+    "minute, hour, day, week, month, or a rolling period in minutes, hours or days"
+    ' such as "90m", "5h", "7d"'
+)
+
+ONE_MICROSECOND = timedelta(microseconds=1)
+ONE_DAY = timedelta(days=1)
+MIDNIGHT_UTC = datetime(1970, 1, 1, tzinfo=UTC)
+
+# What a zone file for UTC says: version 1, one offset (0 s, no summer time), one name.
+UTC_ZONE_FILE = (
+    b"TZif" + bytes(16) + b"".join(n.to_bytes(4, "big") for n in (0, 0, 0, 0, 1, 4))
+) + (bytes(6) + b"UTC\0")
+
+
+def utc_zone() -> ZoneInfo:
+    """UTC, also on a machine that has no time zone database."""
+    try:
+        return ZoneInfo("UTC")
+    except ZoneInfoNotFoundError:
+        return ZoneInfo.from_file(BytesIO(UTC_ZONE_FILE), key="UTC")
+
+
+@dataclass(frozen=True, slots=True)
+class CalendarRules:
+    """Where calendar periods begin.
+
+    Args:
+        timezone: The zone whose clock and calendar count.
+        reset_hour: The local hour, 0 to 23, at which days, weeks and months begin.
+        week_starts_on: The day on which weeks begin.
+        month_starts_on: The day of the month, 1 to 28, on which months begin.
+    """
+
+    timezone: ZoneInfo = field(default_factory=utc_zone)
+    reset_hour: int = 0
+    week_starts_on: Literal["monday", "sunday"] = "monday"
+    month_starts_on: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One interval in which usage is counted: from `start` until just before `end`, in UTC."""
+
+    start: datetime
+    end: datetime
+
+    def contains(self, at: datetime) -> bool:
+        return self.start <= at < self.end
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """The recurring rule that a limit counts by.
+
+    Args:
+        name: ``minute``, ``hour``, ``day``, ``week`` or ``month`` (calendar), or the text of a
+            rolling period as its author wrote it: ``90m``, ``24h``, ``7d``.
+        rolling: The length of a rolling period; None for a calendar period.
+    """
+
+    name: str
+    rolling: timedelta | None = None
+
+    def window(self, at: datetime, rules: CalendarRules) -> Window:
+        """The window that contains `at`.
+
+        Calendar windows partition time: each ends at the instant at which the next begins.
+
+        A rolling window is the `rolling` long stretch that ends with `at`, `at` included. It is
+        written with the same half-open bounds as every other window, so it starts and ends a
+        microsecond later than a reader may expect: what was used at `at` itself counts, what
+        was used exactly one `rolling` earlier has just dropped out.
+        """
+        if at.tzinfo is None:
+            raise ValueError("an instant needs a time zone")
+        instant = at.astimezone(UTC)
+        if self.rolling is not None:
+            end = instant + ONE_MICROSECOND
+            return Window(end - self.rolling, end)
+        if self.name in CLOCK_PERIODS:
+            return clock_window(instant, CLOCK_PERIODS[self.name], rules.timezone)
+        return date_window(instant, self.name, rules)
+
+
+def clock_window(instant: datetime, length: timedelta, zone: ZoneInfo) -> Window:
+    """The minute or hour around `instant`, as the clock on the wall in `zone` shows it.
+
+    Each is one minute or hour of elapsed time: the hour that autumn repeats is counted twice,
+    the one that spring skips not at all. Only where the clock is set by a part of an hour
+    (Lord Howe's 30 minutes of summer time) does the change cut an hour short.
+    """
+    offset = zone_offset(instant, zone)
+    start = instant - (instant - MIDNIGHT_UTC + offset) % length
+    end = start + length
+    if (zone_offset(start, zone) - offset) % length:
+        start = clock_change(zone, start, instant)
+    if (zone_offset(end, zone) - offset) % length:
+        end = clock_change(zone, instant, end)
+    return Window(start, end)
+
+
+def date_window(instant: datetime, name: str, rules: CalendarRules) -> Window:
+    """The day, week or month around `instant`."""
+    since_reset = instant.astimezone(rules.timezone) - timedelta(hours=rules.reset_hour)
+    first = first_date(name, since_reset.date(), rules)
+    longest = timedelta(days=DATE_PERIODS[name])
+    # The local clock alone can name a neighbour: after a change back across the reset hour it
+    # shows the old date once more, and a date that the zone skipped has no window at all.
+    while (start := reset_instant(first, rules)) > instant:
+        first = first_date(name, first - ONE_DAY, rules)
+    while True:
+        first = first_date(name, first + longest, rules)
+        end = reset_instant(first, rules)
+        if end > instant:
+            return Window(start, end)
+        start = end
+
+
+def first_date(name: str, day: date, rules: CalendarRules) -> date:
+    """The local date on which the day, week or month that contains `day` begins."""
+    if name == "month":
+        first = day.replace(day=rules.month_starts_on)
+        if first > day:
+            first = (day.replace(day=1) - ONE_DAY).replace(day=rules.month_starts_on)
+        return first
+    if name == "week":
+        days_in = (
+            day.weekday() if rules.week_starts_on == "monday" else day.isoweekday() % 7
+        )
+        return day - timedelta(days=days_in)
+    return day
+
+
+def reset_instant(day: date, rules: CalendarRules) -> datetime:
+    """The instant (UTC) at which the clock in the zone first shows the reset hour of `day`."""
+    zone = rules.timezone
+    local = datetime(day.year, day.month, day.day, rules.reset_hour, tzinfo=zone)
+    # fold=0 is the first of two occurrences; in a gap it has the offset from before the change.
+    before = local.utcoffset()
+    after = local.replace(fold=1).utcoffset()
+    assert before is not None and after is not None
+    wall = local.replace(tzinfo=UTC)
+    if after <= before:
+        return wall - before
+    if after - before >= ONE_DAY:
+        # The zone crossed the date line and the whole date is missing (Apia, 30 December 2011).
+        return reset_instant(day + ONE_DAY, rules)
+    return clock_change(zone, wall - after, wall - before)
+
+
+def zone_offset(instant: datetime, zone: ZoneInfo) -> timedelta:
+    offset = instant.astimezone(zone).utcoffset()
+    assert offset is not None
+    return offset
+
+
+def clock_change(zone: ZoneInfo, before: datetime, after: datetime) -> datetime:
+    """The first instant past `before`, and at latest `after`, that has another offset.
+
+    `zoneinfo` doesn't show its transitions; they fall on whole seconds, so halving finds them.
+    """
+    old = zone_offset(before, zone)
+    before, after = before.replace(microsecond=0), after.replace(microsecond=0)
+    while after - before > timedelta(seconds=1):
+        middle = before + timedelta(seconds=(after - before) // timedelta(seconds=2))
+        if zone_offset(middle, zone) == old:
+            before = middle
+        else:
+            after = middle
+    return after
+
+
+def parse_period(text: str, where: str = "period") -> Period:
+    """Read ``day`` or ``90m``; upper case and surrounding blanks don't matter.
+
+    Raises:
+        ConfigurationError: Anything else, with what was probably meant.
+    """
+    word = text.strip().lower()
+    if word in CALENDAR_PERIODS:
+        return Period(word)
+    match = ROLLING_TEXT.fullmatch(word)
+    if match is None:
+        hint = suggested_period(word)
+        raise ConfigurationError(
+            where,
+            f"{quoted_text(text)} is not a period",
+            PERIODS_ALLOWED + (f'; did you mean "{hint}"?' if hint else ""),
+        )
+    rolling = int(match["count"]) * ROLLING_UNITS[match["unit"]]
+    if rolling > LONGEST_ROLLING:
+        raise ConfigurationError(
+            where,
+            f"{quoted_text(text)} is too long for a rolling period",
+            'from 1 minute to 366 days, such as "90m" or "30d"',
+        )
+    return Period(match["count"] + match["unit"], rolling)
+
+
+def suggested_period(word: str) -> str | None:
+    """What someone who wrote `word` for a period probably meant, in our notation."""
+    if word.startswith(("year", "annual")):
+        return "365d"
+    match = re.fullmatch(r"([1-9][0-9]{0,3})\s*([a-z]+)", word)
+    if match is None:
+        close = difflib.get_close_matches(word, CALENDAR_PERIODS, n=1)
+        return close[0] if close else None
+    count, unit = int(match[1]), match[2]
+    for start, in_days in (("mo", 30), ("w", 7), ("y", 365)):
+        if unit.startswith(start):
+            return (
+                f"{count * in_days}d"
+                if count * in_days <= LONGEST_ROLLING.days
+                else None
+            )
+    return f"{count}{unit[0]}" if unit[0] in ROLLING_UNITS else None
+
+
+def quoted_text(text: str, longest: int = 60) -> str:
+    """What an administrator wrote, as an error quotes it back."""
+    shown = " ".join(text.split())
+    shown = shown if len(shown) <= longest else shown[: longest - 1] + "…"
+    return f"'{shown}'" if '"' in shown else f'"{shown}"'
+
+
+def available_timezones_list() -> list[str]:
+    """The IANA names to choose from, "UTC" first; only that one without a zone database."""
+    try:
+        names = available_timezones()
+    except OSError:
+        # A database that can't be read is as good as none: the form must open all the same.
+        names = set()
+    return [
+        "UTC",
+        *sorted(name for name in names if name != "UTC" and is_timezone_choice(name)),
+    ]
+
+
+def is_timezone_choice(name: str) -> bool:
+    """Whether a name means the same everywhere: not the machine's own zone, no leap seconds."""
+    return name not in {"Factory", "localtime", "posixrules"} and not name.startswith(
+        ("posix/", "right/")
+    )
+
+
+def load_timezone(name: str, where: str = "timezone") -> ZoneInfo:
+    """The zone of this IANA name.
+
+    Raises:
+        ConfigurationError: There is none, with the names that look alike.
+    """
+    key = name.strip()
+    if key == "UTC":
+        return utc_zone()
+    try:
+        if key and is_timezone_choice(key):
+            return ZoneInfo(key)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        # ValueError: a path outside the database; OSError: "Europe", which is a folder.
+        pass
+    known = available_timezones_list()
+    by_spelling = {
+        known_name.rpartition("/")[2].lower(): known_name for known_name in known
+    }
+    by_spelling |= {known_name.lower(): known_name for known_name in known}
+    close = difflib.get_close_matches(key.lower().replace(" ", "_"), by_spelling, n=3)
+    hints = list(dict.fromkeys(f'"{by_spelling[spelling]}"' for spelling in close))
+    raise ConfigurationError(
+        where,
+        f"{quoted_text(name)} is not a known time zone",
+        'an IANA name such as "Europe/Berlin" or "UTC"'
+        + (f"; did you mean {' or '.join(hints)}?" if hints else ""),
+    )
+
+
+# ==============================================================================
+# helpers/amounts.py
+# Amounts: 1.5M tokens or $0.25 as a limit writes them, to whole numbers and back.
+# ==============================================================================
+
+AMOUNT_TEXT = re.compile(
+    r"""
+    (?P<whole> [0-9]{1,3} (?: ,[0-9]{3} )+    # a comma only between groups of three digits:
+             | [0-9]+ (?: _[0-9]+ )* )        # "1,5M" means 1.5M in half of the world
+    (?: \. (?P<fraction> [0-9]+ ) )?
+    (?P<suffix> [kKM]? )                      # not "m", which could be milli or million
+    """,
+    re.VERBOSE,
+)
+DECIMALS_OF_SUFFIX = {"": 0, "k": 3, "K": 3, "M": 6}
+DECIMALS_OF_DOLLAR = 6
+LARGEST_AMOUNT = 10**15
+LONGEST_AMOUNT_TEXT = 40
+
+
+class NotationMistake(Exception):
+    """What is wrong with a part of a limit; whoever has the whole text turns it into an error.
+
+    Args:
+        mistake: Continues a sentence that begins with the limit's text.
+        allowed: What could stand there instead, with an example.
+    """
+
+    def __init__(self, mistake: str, allowed: str) -> None:
+        super().__init__(mistake)
+        self.mistake = mistake
+        self.allowed = allowed
+
+
+def count_text(amount: int) -> str:
+    """A count as one writes it in a limit: 50k, 1.5M, 12,345."""
+    if amount >= 10**6 and amount % 10**4 == 0:
+        return f"{decimal_text(amount, 6)}M"
+    if amount >= 10**3 and amount % 10**2 == 0:
+        return f"{decimal_text(amount, 3)}k"
+    return f"{amount:,}"
+
+
+def dollars_text(micro_dollars: int) -> str:
+    """Money as one writes it in a limit: $20, $0.50, $0.000125."""
+    text = decimal_text(micro_dollars, DECIMALS_OF_DOLLAR)
+    return f"${text}0" if text[-2:-1] == "." else f"${text}"
+
+
+def decimal_text(number: int, decimals: int) -> str:
+    """`number` divided by ten to the `decimals`: without loss, without trailing zeros."""
+    whole, fraction = divmod(number, 10**decimals)
+    return f"{whole:,}" + f".{fraction:0{decimals}}".rstrip("0").rstrip(".")
+
+
+def read_count(text: str, counted: str) -> int:
+    """A whole number of what is `counted` (a token, a request).
+
+    Raises:
+        NotationMistake: It isn't one.
+    """
+    amount, lost = scaled_amount(text, sign="", decimals=0)
+    if lost:
+        raise NotationMistake(
+            f"has a part of a {counted}",
+            f'whole {counted}s, as in "1.5k {counted}s/day"',
+        )
+    if amount > LARGEST_AMOUNT:
+        raise too_large("1,000,000,000M")
+    return amount
+
+
+def read_dollars(text: str) -> int:
+    """The micro-dollars in what follows a dollar sign.
+
+    Raises:
+        NotationMistake: It isn't an amount.
+    """
+    amount, lost = scaled_amount(text, sign="$", decimals=DECIMALS_OF_DOLLAR)
+    if lost:
+        raise NotationMistake(
+            "has parts of a micro-dollar",
+            'dollars with up to 6 decimals, as in "$0.25/day"',
+        )
+    if amount > LARGEST_AMOUNT:
+        raise too_large("$1,000,000,000")
+    return amount
+
+
+def scaled_amount(text: str, sign: str, decimals: int) -> tuple[int, int]:
+    """The amount times ten to the `decimals`, and what doesn't fit into a whole number then.
+
+    Whole numbers throughout: a float would turn $0.29 into 289,999 micro-dollars.
+    """
+    if text.startswith(("-", "−")):
+        raise NotationMistake(
+            f"has the negative amount {quoted_text(sign + text)}",
+            '0, which allows nothing, or more; for no limit at all write limits = "unlimited"',
+        )
+    match = AMOUNT_TEXT.fullmatch(text)
+    if match is None:
+        raise amount_mistake(text, sign)
+    fraction = match["fraction"] or ""
+    digits = match["whole"].replace("_", "").replace(",", "") + fraction
+    if len(digits) > LONGEST_AMOUNT_TEXT:
+        # int() would refuse thousands of digits with an error of its own.
+        return LARGEST_AMOUNT + 1, 0
+    decimals += DECIMALS_OF_SUFFIX[match["suffix"]] - len(fraction)
+    if decimals >= 0:
+        return int(digits + "0" * decimals), 0
+    return divmod(int(digits), int("1" + "0" * -decimals))
+
+
+def amount_mistake(text: str, sign: str) -> NotationMistake:
+    """What is wrong with an amount that isn't one."""
+    mistake = f"has {quoted_text(sign + text)} for an amount"
+    as_million, as_decimal = f"{text[:-1]}M", text.replace(",", ".", 1)
+    if text.endswith("m") and AMOUNT_TEXT.fullmatch(as_million):
+        allowed = f'"M" for millions and "k" for thousands: "{sign}{as_million}"'
+    elif AMOUNT_TEXT.fullmatch(as_decimal):
+        allowed = f'a point before decimals: "{sign}{as_decimal}"; commas as in "2,000"'
+    elif sign:
+        allowed = 'dollars in digits, as in "$20/month" or "$0.25/day"'
+    else:
+        allowed = 'digits, with k or M for more, as in "2,000 tokens/day" or "1.5M tokens/month"'
+    return NotationMistake(mistake, allowed)
+
+
+def too_large(largest: str) -> NotationMistake:
+    return NotationMistake(
+        "has an amount too large to count",
+        f'at most {largest}; for no limit at all write limits = "unlimited"',
+    )
+
+
+# ==============================================================================
+# helpers/quotas.py
+# Quotas: one limit in its notation, such as "50k tokens/day on gpt-4* warn 70% 90%".
+# ==============================================================================
+
+Measure = Literal["tokens", "input_tokens", "output_tokens", "requests", "cost"]
+
+MEASURE_OF_UNIT: dict[str, Measure] = {
+    "tokens": "tokens",
+    "token": "tokens",
+    "input tokens": "input_tokens",
+    "input token": "input_tokens",
+    "output tokens": "output_tokens",
+    "output token": "output_tokens",
+    "requests": "requests",
+    "request": "requests",
+}
+# What people write for money other than "$20".
+MONEY_TEXT = re.compile(
+    r"[$€£¥]|(?<![a-z])(?:eur|euros?|usd|dollars?|cents?)(?![a-z])", re.IGNORECASE
+)
+# What people write for the "/".
+PER_WORDS = ("per", "a", "each", "every")
+OPTION_EXAMPLES = {"on": "on gpt-4*", "warn": "warn 70% 90%"}
+# One word after the "/": a quoted model glob, or anything up to the next blank.
+OPTION_WORD = re.compile(r'"[^"]*"|\S+')
+UNITS_ALLOWED = "tokens, input tokens, output tokens or requests"
+LIMIT_EXAMPLES = '"50k tokens/day", "30 requests/hour" or "$20/month"'
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """An amount per period.
+
+    Args:
+        amount: Tokens, requests, or micro-dollars for ``cost``; 0 allows nothing.
+        measure: What is counted.
+        period: The rule by which the count starts anew.
+        model_glob: The models that count, as a pattern over their ids.
+        warn_percents: Where to warn, sorted; empty: where the ``soft_limit_percent`` valve says.
+    """
+
+    amount: int
+    measure: Measure
+    period: Period
+    model_glob: str = "*"
+    warn_percents: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        """The notation that `parse_limit` reads back as an equal limit."""
+        if self.measure == "cost":
+            text = dollars_text(self.amount)
+        else:
+            unit = self.measure.replace("_", " ")
+            text = (
+                f"{count_text(self.amount)} {unit[:-1] if self.amount == 1 else unit}"
+            )
+        text += f"/{self.period.name}"
+        if self.model_glob != "*":
+            plain = is_plain_glob(self.model_glob)
+            text += f" on {self.model_glob}" if plain else f' on "{self.model_glob}"'
+        if self.warn_percents:
+            text += " warn " + " ".join(f"{percent}%" for percent in self.warn_percents)
+        return text
+
+    def matches_model(self, names: Iterable[str]) -> bool:
+        """Whether the glob fits one of the names that a model goes by, its base model's too."""
+        return any(fnmatchcase(name, self.model_glob) for name in names)
+
+
+def is_plain_glob(glob: str) -> bool:
+    """Whether a model glob can stand without quotes."""
+    return glob.lower() not in OPTION_EXAMPLES and not re.search(r"\s|,|^\"|^$", glob)
+
+
+def parse_limit(text: str, where: str = "limit") -> Limit:
+    """Read one limit.
+
+    Raises:
+        ConfigurationError: What is wrong, quoting it, and what would be right.
+    """
+    try:
+        quantity, options = split_at_period(text)
+        amount, measure = read_quantity(quantity)
+        period = read_limit_period(options[0])
+        model_glob, warn_percents = read_options(options[1:])
+    except NotationMistake as error:
+        given = (
+            f"{quoted_text(text)} {error.mistake}" if text.strip() else error.mistake
+        )
+        raise ConfigurationError(where, given, error.allowed) from None
+    return Limit(amount, measure, period, model_glob, warn_percents)
+
+
+def split_at_period(text: str) -> tuple[list[str], list[str]]:
+    """The words before the "/" and those after it, of which the first is the period."""
+    if not text.strip():
+        raise NotationMistake("an empty text is no limit", LIMIT_EXAMPLES)
+    if text.strip().lower() == "unlimited":
+        raise NotationMistake(
+            "is not one limit among others",
+            f'limits = "unlimited" alone, or {LIMIT_EXAMPLES}',
+        )
+    # The first "/" is the period's: one in a model's id ("openai/gpt-4o") comes after it.
+    before, _, after = text.partition("/")
+    quantity, options = before.split(), OPTION_WORD.findall(after)
+    for at, word in enumerate(quantity):
+        if word.lower() in PER_WORDS:
+            example = quantity_example(quantity[:at])
+            period = period_example(quantity[at + 1 : at + 2])
+            raise NotationMistake(
+                f'has "{word}"', f'"/" instead, as in "{example}/{period}"'
+            )
+        if word.lower() in OPTION_EXAMPLES:
+            example = quantity_example(quantity[:at])
+            option = OPTION_EXAMPLES[word.lower()]
+            raise NotationMistake(
+                f'has no period before "{word}"',
+                f'the period first, as in "{example}/day {option}"',
+            )
+    if not options:
+        example = quantity_example(quantity)
+        raise NotationMistake(
+            "has no period", f'"/" and a period, as in "{example}/day"'
+        )
+    if not quantity:
+        raise NotationMistake('has nothing before the "/"', LIMIT_EXAMPLES)
+    return quantity, options
+
+
+def quantity_example(words: list[str]) -> str:
+    """The words themselves if they are right, to show how the rest should follow them."""
+    try:
+        read_quantity(words)
+    except NotationMistake:
+        return "50k tokens"
+    return " ".join(words)
+
+
+def period_example(words: list[str]) -> str:
+    """The word itself if it is a period."""
+    try:
+        return parse_period("".join(words)).name
+    except ConfigurationError:
+        return "day"
+
+
+def read_quantity(words: list[str]) -> tuple[int, Measure]:
+    """The amount and what it counts."""
+    if not words:
+        raise NotationMistake("has no amount", LIMIT_EXAMPLES)
+    first, unit = words[0], " ".join(words[1:])
+    if first.startswith("$") and first != "$":
+        if unit:
+            raise NotationMistake(
+                f"has {quoted_text(unit)} after an amount of money",
+                'either "$20/month" or "50k tokens/day"',
+            )
+        return read_dollars(first[1:]), "cost"
+    if money := MONEY_TEXT.search(" ".join(words)):
+        raise NotationMistake(
+            f'has "{money[0]}" for money',
+            'US dollars, the sign right before: "$20/month"',
+        )
+    measure = MEASURE_OF_UNIT.get(unit.lower())
+    amount = read_count(first, "request" if measure == "requests" else "token")
+    if measure is None:
+        raise unit_mistake(first, unit)
+    return amount, measure
+
+
+def unit_mistake(amount: str, unit: str) -> NotationMistake:
+    """What is wrong with a unit that isn't one."""
+    if not unit:
+        return NotationMistake(
+            "has no unit", f'{UNITS_ALLOWED}, as in "{amount} tokens/day"'
+        )
+    suffix, _, rest = unit.partition(" ")
+    if suffix in DECIMALS_OF_SUFFIX:
+        right = f"{amount}{suffix} {rest or 'tokens'}"
+        return NotationMistake(
+            f'has a blank in "{amount} {suffix}"', f'none there: "{right}"'
+        )
+    # The providers' own words for the two.
+    spelled = unit.lower().replace("prompt", "input").replace("completion", "output")
+    plurals = [known for known in MEASURE_OF_UNIT if known.endswith("s")]
+    close = difflib.get_close_matches(spelled, plurals, n=1, cutoff=0.5)
+    hint = (
+        f'; did you mean "{amount} {close[0]}"?'
+        if close
+        else ', as in "50k tokens/day"'
+    )
+    return NotationMistake(
+        f"has the unknown unit {quoted_text(unit)}", UNITS_ALLOWED + hint
+    )
+
+
+def read_limit_period(word: str) -> Period:
+    try:
+        return parse_period(word)
+    except ConfigurationError as error:
+        raise NotationMistake(
+            f"has a wrong period: {error.given}", error.allowed
+        ) from None
+
+
+def read_options(words: list[str]) -> tuple[str, tuple[int, ...]]:
+    """The model glob and the warning percentages; "on" and "warn" in either order."""
+    values: dict[str, list[str]] = {}
+    current: list[str] | None = None
+    for word in words:
+        keyword = word.lower()
+        if keyword in values:
+            raise NotationMistake(
+                f'has "{keyword}" twice', f'once, as in "{OPTION_EXAMPLES[keyword]}"'
+            )
+        if keyword in OPTION_EXAMPLES:
+            current = values[keyword] = []
+        elif current is None:
+            raise NotationMistake(
+                f"has {quoted_text(word)} after the period",
+                'nothing more there, or "on" and a model, or "warn" and percentages, as in'
+                ' "50k tokens/day on gpt-4* warn 80%"',
+            )
+        else:
+            current.append(word)
+    for keyword, given in values.items():
+        if not given:
+            raise NotationMistake(
+                f'has nothing after "{keyword}"',
+                f'a value, as in "{OPTION_EXAMPLES[keyword]}"',
+            )
+    model_glob = read_model_glob(values["on"]) if "on" in values else "*"
+    return model_glob, tuple(
+        sorted({read_percent(word) for word in values.get("warn", ())})
+    )
+
+
+def read_model_glob(words: list[str]) -> str:
+    """What stands after "on"."""
+    word = words[0]
+    if len(words) > 1 or (not word.startswith('"') and "," in word):
+        raise NotationMistake(
+            'has more than one model after "on"',
+            'one model id or glob, in quotes if it holds a blank or a comma (on "my model*");'
+            " a second model needs a second limit",
+        )
+    if not word.startswith('"'):
+        return word
+    if len(word) == 1 or not word.endswith('"'):
+        raise NotationMistake(
+            f"has an open quote: {word}", 'quotes in pairs, as in on "my model*"'
+        )
+    if not word[1:-1].strip():
+        raise NotationMistake(
+            "has an empty model id", 'a model id or glob, as in "on gpt-4*"'
+        )
+    return word[1:-1]
+
+
+def read_percent(word: str) -> int:
+    match = re.fullmatch(r"([0-9]{1,9})(%?)", word)
+    if match is None:
+        raise NotationMistake(
+            f'has {quoted_text(word)} after "warn"',
+            'whole percentages, as in "warn 70% 90%"',
+        )
+    if not match[2]:
+        raise NotationMistake(
+            f'warns at "{word}" without "%"', f'a percentage: "warn {word}%"'
+        )
+    percent = int(match[1])
+    if not 1 <= percent <= 100:
+        raise NotationMistake(f"warns at {percent}%", '1% to 100%, as in "warn 80%"')
+    return percent
+
+
+# ==============================================================================
+# helpers/policy_tables.py
+# Policy tables: the policies text as checked tables, and what an error says about them.
+# ==============================================================================
+
+# After the small numbers of the groups that were ranked on purpose, before any meant to be last.
+DEFAULT_GROUP_PRIORITY = 100
+LARGEST_NUMBER = 1_000_000
+TABLE_EXAMPLES = {
+    "group": '[group."Research Lab"]',
+    "role": "[role.user]",
+    "user": '[user."ann@example.org"]',
+    "pool": "[pool.everyone]",
+    "model": '[model."gpt-4*"]',
+}
+LIMITS_ALLOWED = 'a list such as ["50k tokens/day", "1M tokens/month"], or "unlimited"'
+POOL_LIMITS_ALLOWED = 'a list such as ["100M tokens/month"]'
+PRICE_ALLOWED = "$ per million tokens, from 0 to 1,000,000, such as 2.5"
+
+
+class PoliciesError(ConfigurationError):
+    """All that is wrong with a policies text, in one line for each mistake.
+
+    Args:
+        first: The first mistake: its `where`, `given` and `allowed` are the error's.
+        others: The others, in the order of the text.
+    """
+
+    def __init__(self, first: ConfigurationError, *others: ConfigurationError) -> None:
+        super().__init__(first.where, first.given, first.allowed)
+        self.mistakes = (first, *others)
+
+    def __str__(self) -> str:
+        return "\n".join(str(mistake) for mistake in self.mistakes)
+
+
+def policies_error(where: str, given: str, allowed: str) -> PoliciesError:
+    """The error for one single mistake."""
+    return PoliciesError(ConfigurationError(where, given, allowed))
+
+
+def decimal_of_whole_number(value: object) -> object:
+    """A whole number as Decimal; anything else is left for pydantic to judge."""
+    return (
+        Decimal(value)
+        if isinstance(value, int) and not isinstance(value, bool)
+        else value
+    )
+
+
+BoundedNumber = Annotated[
+    Decimal, BeforeValidator(decimal_of_whole_number), Field(ge=0, le=LARGEST_NUMBER)
+]
+
+
+class PolicyTable(BaseModel):
+    """The keys of a table; a field's description is what an error calls allowed."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class SubjectTable(PolicyTable):
+    """A role's or a user's table."""
+
+    limits: str | list[str] = Field(description=LIMITS_ALLOWED)
+
+
+class GroupTable(SubjectTable):
+    """A group's table."""
+
+    priority: int = Field(
+        default=DEFAULT_GROUP_PRIORITY,
+        description="a whole number such as 10; the lowest among a user's groups wins",
+    )
+
+
+class PoolTable(PolicyTable):
+    """A pool's table."""
+
+    group: str | None = Field(
+        default=None,
+        min_length=1,
+        description='one group\'s name such as "Research Lab"; left out, everyone is in the pool',
+    )
+    limits: str | list[str] = Field(description=POOL_LIMITS_ALLOWED)
+
+
+class ModelTable(PolicyTable):
+    """A model's table."""
+
+    input_price: BoundedNumber | None = Field(default=None, description=PRICE_ALLOWED)
+    output_price: BoundedNumber | None = Field(default=None, description=PRICE_ALLOWED)
+    cached_input_price: BoundedNumber | None = Field(
+        default=None, description=PRICE_ALLOWED
+    )
+    weight: BoundedNumber = Field(
+        default=Decimal(1),
+        description="a number from 0 (free) to 1,000,000, such as 0.5 or 5",
+    )
+
+
+CheckedTable = TypeVar("CheckedTable", bound=PolicyTable)
+
+
+def load_toml(text: str) -> dict[str, Any]:
+    """The text as plain values, its numbers exact.
+
+    Raises:
+        PoliciesError: It is no TOML.
+    """
+    # A text that comes from some Windows editors begins with a byte order mark.
+    text = text.removeprefix("\ufeff")
+    try:
+        return tomllib.loads(text, parse_float=Decimal)
+    except tomllib.TOMLDecodeError as error:
+        raise toml_error(text, str(error)) from None
+    except RecursionError:
+        raise policies_error(
+            "policies", "brackets nested too deeply", f"limits = {LIMITS_ALLOWED}"
+        ) from None
+    except (ValueError, InvalidOperation):
+        raise policies_error(
+            "policies",
+            "a number with too many digits",
+            f"numbers up to {LARGEST_NUMBER:,}",
+        ) from None
+
+
+def toml_error(text: str, message: str) -> PoliciesError:
+    """tomllib's message with the line that it is about, and how such a line is written."""
+    place = re.search(r" \(at line (\d+), column (\d+)\)$", message)
+    if place is None:
+        return policies_error(
+            "policies",
+            message,
+            f"every bracket and quote closed, as in limits = {LIMITS_ALLOWED}",
+        )
+    line = text.split("\n")[int(place[1]) - 1].strip()
+    header = re.fullmatch(r"\[(\w+)\.([^\"'\[\]]+)\]", line)
+    if "twice" in message or "overwrite" in message:
+        allowed = "every table and key once"
+    elif re.search("[“”„«»‘’]", line):
+        allowed = 'straight quotes: "'
+    elif header is not None:
+        allowed = f"quotes around the name: {table_header(header[1], header[2])}"
+    elif line.startswith("["):
+        allowed = (
+            f"a table such as {TABLE_EXAMPLES['group']} or {TABLE_EXAMPLES['role']}"
+        )
+    else:
+        allowed = f"KEY = VALUE, texts in quotes, as in limits = {LIMITS_ALLOWED}"
+    return policies_error(
+        f"policies, line {place[1]}, column {place[2]}",
+        f"{message[: place.start()]}: {quoted_text(line)}",
+        allowed,
+    )
+
+
+def table_header(kind: str, name: str) -> str:
+    """A table's first line as TOML spells it."""
+    bare = re.fullmatch(r"[A-Za-z0-9_-]+", name)
+    return f"[{kind}.{name if bare else json.dumps(name, ensure_ascii=False)}]"
+
+
+def named_tables(kind: str, tables: object) -> Mapping[str, object]:
+    """What stands below a top-level key, which has to be one of our kinds of tables."""
+    if kind not in TABLE_EXAMPLES:
+        close = difflib.get_close_matches(kind.lower(), TABLE_EXAMPLES, n=1)
+        hint = f"; did you mean {TABLE_EXAMPLES[close[0]]}?" if close else ""
+        what = (
+            "unknown table" if isinstance(tables, dict) else "a key outside the tables,"
+        )
+        raise policies_error(
+            "policies",
+            f"{what} {quoted_text(kind)}",
+            "tables such as " + ", ".join(TABLE_EXAMPLES.values()) + hint,
+        )
+    if not isinstance(tables, dict):
+        raise policies_error(
+            "policies",
+            f"{quoted_text(kind)} is not a table",
+            f"tables: {TABLE_EXAMPLES[kind]}",
+        )
+    return tables
+
+
+def checked_table(
+    model: type[CheckedTable], kind: str, name: str, values: object
+) -> CheckedTable:
+    """The table if its name, its keys and their types are right.
+
+    Raises:
+        PoliciesError: All that is wrong with them.
+    """
+    header = table_header(kind, name)
+    if not name.strip():
+        raise policies_error(header, "an empty name", TABLE_EXAMPLES[kind])
+    if not isinstance(values, dict):
+        raise not_a_table(kind, name, values, name in model.model_fields)
+    for key, value in values.items():
+        if isinstance(value, dict):
+            # To TOML, [model.gpt-4.1] is a table "1" within a table "gpt-4".
+            raise policies_error(
+                f"[{kind}.{name}.{key}]",
+                "a dot in a name without quotes",
+                f"quotes around the name: {table_header(kind, f'{name}.{key}')}",
+            )
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        # A union reports each of its members, a list each of its entries: once is enough.
+        kinds = {str(detail["loc"][0]): detail["type"] for detail in error.errors()}
+    # A misspelt key explains the missing one.
+    unknown = [key for key, reason in kinds.items() if reason == "extra_forbidden"]
+    meant = {guessed_key(model, key) for key in unknown}
+    raise PoliciesError(
+        *(
+            key_mistake(model, header, key, reason, values)
+            for key, reason in kinds.items()
+            if not (reason == "missing" and key in meant)
+        )
+    )
+
+
+def not_a_table(kind: str, name: str, values: object, is_key: bool) -> PoliciesError:
+    """What is wrong where a table should be and another value is."""
+    if is_key:
+        return policies_error(
+            f"[{kind}]",
+            f"{quoted_text(name)} for a {kind} without a name",
+            TABLE_EXAMPLES[kind],
+        )
+    header = table_header(kind, name)
+    if isinstance(values, list) and values and isinstance(values[0], dict):
+        return policies_error(f"[{header}]", "double brackets", header)
+    return policies_error(
+        f"[{kind}]",
+        f"{name} = {shown_value(values)}",
+        f"a table of its own: {header} and below it its keys",
+    )
+
+
+def guessed_key(model: type[PolicyTable], key: str) -> str | None:
+    close = difflib.get_close_matches(key.lower(), model.model_fields, n=1)
+    return close[0] if close else None
+
+
+def key_mistake(
+    model: type[PolicyTable],
+    header: str,
+    key: str,
+    reason: str,
+    values: Mapping[str, object],
+) -> ConfigurationError:
+    """What is wrong with one key of a table, `reason` being pydantic's name for it."""
+    if reason == "extra_forbidden":
+        guess = guessed_key(model, key)
+        hint = f"; did you mean {guess}?" if guess else ""
+        return ConfigurationError(
+            header,
+            f"unknown key {quoted_text(key)}",
+            ", ".join(model.model_fields) + hint,
+        )
+    allowed = model.model_fields[key].description or ""
+    if reason == "missing":
+        return ConfigurationError(header, f"{key} is missing", f"{key} = {allowed}")
+    return ConfigurationError(
+        f"{header} {key}", f"got {shown_value(values[key])}", allowed
+    )
+
+
+def shown_value(value: object, longest: int = 60) -> str:
+    """A value about as the text has it."""
+    as_json = json.dumps(value, ensure_ascii=False, default=str)
+    text = str(value) if isinstance(value, Decimal) else as_json
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+# ==============================================================================
+# helpers/policies.py
+# Policies: what the policies text says about groups, roles, users, pools and models.
+# ==============================================================================
+
+# Open WebUI's own; "pending" users can't chat yet, but an API key of theirs may have been kept.
+ROLES = ("user", "admin", "pending")
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The limits that one table gives to a user, a group or a role.
+
+    Args:
+        name: What users read: the group's name, the role, the e-mail address.
+        kind: Which sort of table it comes from; ``default``: the two simple valves.
+        limits: All of them apply; None: unlimited.
+        priority: Of groups only: the lowest among a user's groups wins.
+    """
+
+    name: str
+    kind: Literal["user", "group", "role", "default"]
+    limits: tuple[Limit, ...] | None
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Limits on what many users use together: a group's members, or everyone (group None)."""
+
+    name: str
+    group: str | None
+    limits: tuple[Limit, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRule:
+    """What the models that `glob` fits cost, in $ per million tokens, and how they count."""
+
+    glob: str
+    input_price: Decimal | None = None
+    output_price: Decimal | None = None
+    cached_input_price: Decimal | None = None
+    weight: Decimal = Decimal(1)
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySet:
+    """Everything that the policies text says.
+
+    Args:
+        groups: By the group's name.
+        roles: By role.
+        users: By user id, or by e-mail address with its case folded.
+        pools: In the order of the text.
+        models: In the order of the text.
+    """
+
+    groups: Mapping[str, Policy] = field(default_factory=dict)
+    roles: Mapping[str, Policy] = field(default_factory=dict)
+    users: Mapping[str, Policy] = field(default_factory=dict)
+    pools: tuple[Pool, ...] = ()
+    models: tuple[ModelRule, ...] = ()
+
+
+def parse_policies(text: str) -> PolicySet:
+    """Read the policies text; an empty one is an empty set.
+
+    Raises:
+        PoliciesError: All that is wrong with it.
+    """
+    reader = PoliciesReader()
+    reader.read(load_toml(text))
+    if reader.mistakes:
+        raise PoliciesError(*reader.mistakes)
+    return PolicySet(
+        reader.groups,
+        reader.roles,
+        reader.users,
+        tuple(reader.pools),
+        tuple(reader.models),
+    )
+
+
+class PoliciesReader:
+    """Turns tables into values, going on after a mistake to find the others."""
+
+    def __init__(self) -> None:
+        self.mistakes: list[ConfigurationError] = []
+        self.groups: dict[str, Policy] = {}
+        self.roles: dict[str, Policy] = {}
+        self.users: dict[str, Policy] = {}
+        self.pools: list[Pool] = []
+        self.models: list[ModelRule] = []
+
+    def read(self, document: Mapping[str, object]) -> None:
+        readers: dict[str, Callable[[str, object], None]] = {
+            "group": self.read_group,
+            "role": self.read_role,
+            "user": self.read_user,
+            "pool": self.read_pool,
+            "model": self.read_model,
+        }
+        for kind, tables in document.items():
+            with self.noting_mistakes():
+                for name, values in named_tables(kind, tables).items():
+                    with self.noting_mistakes():
+                        readers[kind](name, values)
+
+    @contextmanager
+    def noting_mistakes(self) -> Iterator[None]:
+        try:
+            yield
+        except PoliciesError as error:
+            self.mistakes.extend(error.mistakes)
+
+    def read_group(self, name: str, values: object) -> None:
+        table = checked_table(GroupTable, "group", name, values)
+        limits = table_limits("group", name, table.limits)
+        self.groups[name] = Policy(name, "group", limits, table.priority)
+
+    def read_role(self, name: str, values: object) -> None:
+        table = checked_table(SubjectTable, "role", name, values)
+        if name not in ROLES:
+            raise policies_error(
+                table_header("role", name),
+                f"Open WebUI has no role {quoted_text(name)}",
+                " or ".join(table_header("role", role) for role in ROLES),
+            )
+        self.roles[name] = Policy(
+            name, "role", table_limits("role", name, table.limits)
+        )
+
+    def read_user(self, name: str, values: object) -> None:
+        table = checked_table(SubjectTable, "user", name, values)
+        # Open WebUI keeps e-mail addresses in lower case, people don't; ids are kept as they are.
+        key = name.casefold() if "@" in name else name
+        if key in self.users:
+            raise policies_error(
+                table_header("user", name),
+                f"the same user as {table_header('user', self.users[key].name)}",
+                "one table for each user",
+            )
+        self.users[key] = Policy(name, "user", table_limits("user", name, table.limits))
+
+    def read_pool(self, name: str, values: object) -> None:
+        table = checked_table(PoolTable, "pool", name, values)
+        limits = table_limits("pool", name, table.limits)
+        if limits is None:
+            raise policies_error(
+                f"{table_header('pool', name)} limits",
+                "a pool can't be unlimited",
+                f"{POOL_LIMITS_ALLOWED}, or no such pool",
+            )
+        self.pools.append(Pool(name, table.group, limits))
+
+    def read_model(self, name: str, values: object) -> None:
+        table = checked_table(ModelTable, "model", name, values)
+        self.models.append(ModelRule(glob=name, **table.model_dump()))
+
+
+def table_limits(
+    kind: str, name: str, value: str | list[str]
+) -> tuple[Limit, ...] | None:
+    """The limits of a table; None for "unlimited".
+
+    Raises:
+        PoliciesError: Each limit that can't be read, or that counts what another one counts.
+    """
+    if isinstance(value, str) and value.strip().lower() == "unlimited":
+        return None
+    where = f"{table_header(kind, name)} limits"
+    texts = [value] if isinstance(value, str) else value
+    if not texts:
+        # No limit at all is a decision that should be readable.
+        raise policies_error(where, "an empty list", LIMITS_ALLOWED)
+    limits: dict[tuple[object, ...], Limit] = {}
+    mistakes = []
+    for text in texts:
+        try:
+            limit = parse_limit(text, where)
+        except ConfigurationError as error:
+            mistakes.append(error)
+            continue
+        # Of two that count the same, the larger would never matter. "24h" and "1d" are the same.
+        counts = (
+            limit.measure,
+            limit.period.rolling or limit.period.name,
+            limit.model_glob,
+        )
+        if counts in limits:
+            given = f"{quoted_text(text)} counts the same as {quoted_text(str(limits[counts]))}"
+            mistakes.append(ConfigurationError(where, given, "one of the two"))
+        limits[counts] = limit
+    if mistakes:
+        raise PoliciesError(*mistakes)
+    return tuple(limits.values())
+
+
+# ==============================================================================
+# helpers/policy.py
+# Which limits apply to this user, these groups, this role and this model.
+# ==============================================================================
+
+EVERYONE = "everyone"
+DAYS_PER_CALENDAR_PERIOD = {
+    "minute": Decimal(1) / 1440,
+    "hour": Decimal(1) / 24,
+    "day": Decimal(1),
+    "week": Decimal(7),
+    "month": Decimal("30.44"),
+}
+# What "the policy that allows most" looks at first.
+GENEROSITY_ORDER: tuple[Measure, ...] = (
+    "tokens",
+    "cost",
+    "requests",
+    "input_tokens",
+    "output_tokens",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRef:
+    """One of Open WebUI's groups."""
+
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The user whom a request is made for."""
+
+    user_id: str
+    email: str
+    role: str
+    groups: tuple[GroupRef, ...] = ()
+
+    @property
+    def scope(self) -> str:
+        """The name under which the ledger counts this user."""
+        return f"user:{self.user_id}"
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """Every name under which the ledger may count this user: own, groups', instance's."""
+        return (self.scope, *(f"group:{group.id}" for group in self.groups), EVERYONE)
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedLimit:
+    """A limit that counts for one request, with the window it has now."""
+
+    limit: Limit
+    scope: str
+    window: Window
+    policy: str
+
+    @property
+    def is_pool(self) -> bool:
+        """Whether many users share the counter."""
+        return not self.scope.startswith("user:")
+
+
+def policy_generosity(policy: Policy) -> tuple[Decimal, ...]:
+    """How much `policy` allows per day, by measure; larger allows more.
+
+    Limits on single models are left out: they narrow a policy, they don't grant more.
+    """
+    if policy.limits is None:
+        return tuple(Decimal("Infinity") for _ in GENEROSITY_ORDER)
+    return tuple(
+        min(
+            (
+                limit.amount / period_days(limit)
+                for limit in policy.limits
+                if limit.measure == measure and limit.model_glob == "*"
+            ),
+            default=Decimal("Infinity"),
+        )
+        for measure in GENEROSITY_ORDER
+    )
+
+
+def period_days(limit: Limit) -> Decimal:
+    """The length of a limit's period in days; an average for months."""
+    if limit.period.rolling is not None:
+        return Decimal(limit.period.rolling // timedelta(minutes=1)) / 1440
+    return DAYS_PER_CALENDAR_PERIOD[limit.period.name]
+
+
+def choose_policy(
+    subject: Subject, policies: PolicySet, default: Policy, multiple_groups: str
+) -> Policy:
+    """The one policy that counts for `subject`: its own, a group's, its role's, the default."""
+    own = policies.users.get(subject.user_id) or policies.users.get(
+        subject.email.casefold()
+    )
+    if own is not None:
+        return own
+    candidates = [
+        policies.groups[group.name]
+        for group in subject.groups
+        if group.name in policies.groups
+    ]
+    if candidates:
+        candidates.sort(key=lambda policy: (policy.priority, policy.name))
+        if multiple_groups == "most_generous":
+            return max(candidates, key=policy_generosity)
+        return candidates[0]
+    return policies.roles.get(subject.role, default)
+
+
+def applied_limits(
+    subject: Subject,
+    policy: Policy,
+    policies: PolicySet,
+    model_names: Iterable[str],
+    at: datetime,
+    rules: CalendarRules,
+) -> tuple[AppliedLimit, ...]:
+    """Every limit that counts for a request of `subject` to a model at the instant `at`.
+
+    Args:
+        subject: The user.
+        policy: What `choose_policy` chose.
+        policies: The whole policies text: its pools apply on top.
+        model_names: The chosen model and every model behind it.
+        at: The instant of the request, UTC.
+        rules: Where calendar periods begin.
+    """
+    names = tuple(model_names)
+    scoped = [(subject.scope, policy.name, limit) for limit in policy.limits or ()]
+    for pool in policies.pools:
+        if pool.group is None:
+            scoped += [(EVERYONE, pool.name, limit) for limit in pool.limits]
+        else:
+            scoped += [
+                (f"group:{group.id}", pool.name, limit)
+                for group in subject.groups
+                if group.name == pool.group
+                for limit in pool.limits
+            ]
+    return tuple(
+        AppliedLimit(limit, scope, limit.period.window(at, rules), name)
+        for scope, name, limit in scoped
+        if limit.matches_model(names)
+    )
+
+
+def find_model_rule(policies: PolicySet, model_names: Iterable[str]) -> ModelRule:
+    """The first ``[model.…]`` table, in the order of the text, that matches; else weight 1."""
+    names = tuple(model_names)
+    for rule in policies.models:
+        if any(fnmatchcase(name, rule.glob) for name in names):
+            return rule
+    return ModelRule("*")
+
+
+def token_cost(
+    rule: ModelRule, input_tokens: int, output_tokens: int, cached_input_tokens: int
+) -> int | None:
+    """The cost in millionths of a dollar by the administrator's prices, or None without prices.
+
+    Prices are dollars per million tokens, so tokens times price is millionths of a dollar.
+    """
+    if rule.input_price is None and rule.output_price is None:
+        return None
+    input_price = rule.input_price or Decimal(0)
+    cached_price = (
+        input_price if rule.cached_input_price is None else rule.cached_input_price
+    )
+    cached = min(cached_input_tokens, input_tokens)
+    cost = (
+        (input_tokens - cached) * input_price
+        + cached * cached_price
+        + output_tokens * (rule.output_price or Decimal(0))
+    )
+    return int(cost.to_integral_value(ROUND_HALF_UP))
+
+
+def unknown_group_names(
+    policies: PolicySet, group_names: Iterable[str]
+) -> tuple[str, ...]:
+    """Group names in the policies that Open WebUI doesn't know, sorted."""
+    wanted = set(policies.groups) | {
+        pool.group for pool in policies.pools if pool.group
+    }
+    return tuple(sorted(wanted - set(group_names)))
+
+
+# ==============================================================================
+# helpers/decisions.py
+# Used and reserved amounts against limits: what is decided, and nothing else.
+# ==============================================================================
+
+
+@dataclass(frozen=True, slots=True)
+class Amounts:
+    """What counts toward limits, for one request or summed over many.
+
+    Tokens are weighted (`[model.…] weight`); cost is in millionths of a dollar.
+    """
+
+    requests: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_micros: int = 0
+
+    def __add__(self, other: Amounts) -> Amounts:
+        return Amounts(
+            self.requests + other.requests,
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cost_micros + other.cost_micros,
+        )
+
+    def __sub__(self, other: Amounts) -> Amounts:
+        return Amounts(
+            self.requests - other.requests,
+            self.input_tokens - other.input_tokens,
+            self.output_tokens - other.output_tokens,
+            self.cost_micros - other.cost_micros,
+        )
+
+    def of(self, measure: Measure) -> int:
+        """The one number that a limit of this measure compares."""
+        match measure:
+            case "tokens":
+                return self.input_tokens + self.output_tokens
+            case "input_tokens":
+                return self.input_tokens
+            case "output_tokens":
+                return self.output_tokens
+            case "requests":
+                return self.requests
+            case "cost":
+                return self.cost_micros
+
+
+NOTHING = Amounts()
+
+
+@dataclass(frozen=True, slots=True)
+class LimitState:
+    """Where one limit stands.
+
+    Args:
+        applied: The limit and its window.
+        used: What settled records have used in the window.
+        reserved: What replies still running hold.
+        reset_at: When the window ends; of a rolling one, when enough of it will have passed.
+    """
+
+    applied: AppliedLimit
+    used: int
+    reserved: int
+    reset_at: datetime
+
+    @property
+    def taken(self) -> int:
+        """Used and reserved."""
+        return self.used + self.reserved
+
+    @property
+    def remaining(self) -> int:
+        """What may still be used, never below 0."""
+        return max(0, self.applied.limit.amount - self.taken)
+
+    @property
+    def exceeded(self) -> bool:
+        """Whether the hard limit is reached."""
+        return self.taken >= self.applied.limit.amount
+
+    @property
+    def percent(self) -> int:
+        """The part that is taken, in whole percent, rounded down; 100 for a limit of 0."""
+        amount = self.applied.limit.amount
+        return 100 if amount == 0 else self.taken * 100 // amount
+
+    def crossed_threshold(self, soft_limit_percent: int) -> int | None:
+        """The highest soft limit, in percent, that is crossed; None below all of them."""
+        thresholds = self.applied.limit.warn_percents or (soft_limit_percent,)
+        return max(
+            (percent for percent in thresholds if percent <= self.percent), default=None
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What all limits together say about one request."""
+
+    states: tuple[LimitState, ...] = ()
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the request may go on."""
+        return not any(state.exceeded for state in self.states)
+
+    @property
+    def refusing(self) -> LimitState | None:
+        """The exceeded limit that opens last, since the user waits for that one."""
+        exceeded = [state for state in self.states if state.exceeded]
+        return max(exceeded, key=lambda state: state.reset_at) if exceeded else None
+
+    def with_running(self, amounts: Amounts) -> Decision:
+        """The same with what a running reply has used; its one request is admitted already."""
+        return Decision(
+            tuple(
+                replace(
+                    state,
+                    reserved=state.reserved + amounts.of(state.applied.limit.measure),
+                )
+                for state in self.states
+                if state.applied.limit.measure != "requests"
+            )
+        )
+
+    @property
+    def fullest(self) -> LimitState | None:
+        """The limit of which the largest part is taken."""
+        return (
+            max(self.states, key=lambda state: state.percent) if self.states else None
+        )
+
+
+# ==============================================================================
+# helpers/estimates.py
+# Token estimates for text and prompts whose provider reports no usage.
+# ==============================================================================
+
+
+def json_text(value: object) -> str:
+    """The JSON that a provider would see for a value; empty if it can't be written."""
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str)
+    except (TypeError, ValueError, RecursionError):
+        return ""
+
+
+def estimate_tokens(text: str) -> int:
+    """About how many tokens of cl100k_base a text has."""
+    return (len(text.encode("utf-8", "replace")) + 3) // 4
+
+
+def estimate_prompt(body: Mapping[str, object]) -> int:
+    """About how many tokens a chat request's prompt has."""
+    return estimate_tokens(json_text(body.get("messages"))) + estimate_tokens(
+        json_text(body.get("tools"))
+    )
+
+
+# ==============================================================================
+# helpers/usage_shapes.py
+# One usage object in any provider's shape, read as token counts.
+# ==============================================================================
+
+# Above any real call, below what a 64-bit column could be made to overflow with by a few sums.
+LARGEST_COUNT = 10**12
+COUNT_TEXT = re.compile(r"\s*(\d{1,13})(?:\.0+)?\s*", re.ASCII)
+
+# Kind of count -> spellings, each a sum, because Gemini and llama.cpp report parts without a whole.
+COUNT_SPELLINGS = {
+    "input": (  # with what came from the cache
+        ("prompt_tokens",),
+        ("promptTokens",),
+        ("prompt_eval_count",),
+        ("promptTokenCount", "toolUsePromptTokenCount"),
+        ("prompt_token_count", "tool_use_prompt_token_count"),
+        ("cache_n", "prompt_n"),
+        ("prompt_cache_hit_tokens", "prompt_cache_miss_tokens"),
+    ),
+    "bare input": (  # Anthropic and Bedrock: without the cache; OpenAI's Responses: with it
+        ("input_tokens",),
+        ("inputTokens",),
+        ("inputTokenCount",),
+    ),
+    "cache": (  # what Anthropic and Bedrock count beside the input
+        ("cache_read_input_tokens", "cache_creation_input_tokens"),
+        ("cacheReadInputTokens", "cacheWriteInputTokens"),
+        ("cacheReadInputTokenCount", "cacheWriteInputTokenCount"),
+    ),
+    "cached": (
+        ("cache_read_input_tokens",),
+        ("cacheReadInputTokens",),
+        ("cacheReadInputTokenCount",),
+        ("cachedContentTokenCount",),
+        ("cached_content_token_count",),
+        ("prompt_cache_hit_tokens",),
+        ("cached_tokens",),
+        ("cache_n",),
+    ),
+    "output": (
+        ("completion_tokens",),
+        ("completionTokens",),
+        ("output_tokens",),
+        ("outputTokens",),
+        ("outputTokenCount",),
+        ("eval_count",),
+        ("candidatesTokenCount", "thoughtsTokenCount"),
+        ("candidates_token_count", "thoughts_token_count"),
+        ("predicted_n",),
+    ),
+    "total": (
+        ("total_tokens",),
+        ("totalTokens",),
+        ("totalTokenCount",),
+        ("total_token_count",),
+    ),
+}
+# Turned round, so that reading costs what a provider sends, not what all of them could.
+SPELLING_SLOTS: dict[str, list[tuple[str, int]]] = {}
+for count_kind, count_spellings in COUNT_SPELLINGS.items():
+    for spelling_number, spelled_names in enumerate(count_spellings):
+        for spelled_name in spelled_names:
+            SPELLING_SLOTS.setdefault(spelled_name, []).append(
+                (count_kind, spelling_number)
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class TokenUsage:
+    """What a provider said about one call; None where it didn't say.
+
+    `total_tokens` is kept only while the provider's total can't be split into input and output.
+    """
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_input_tokens: int = 0
+    cost_micros: int | None = None
+    total_tokens: int | None = None
+
+    @property
+    def is_charged(self) -> bool:
+        return bool(self.input_tokens or self.output_tokens or self.total_tokens)
+
+    def merged(self, other: TokenUsage) -> TokenUsage:
+        """The field-wise maximum: within one completion later usage is a running total."""
+        return TokenUsage(
+            larger_count(self.input_tokens, other.input_tokens),
+            larger_count(self.output_tokens, other.output_tokens),
+            max(self.cached_input_tokens, other.cached_input_tokens),
+            larger_count(self.cost_micros, other.cost_micros),
+            larger_count(self.total_tokens, other.total_tokens),
+        )
+
+
+NO_USAGE = TokenUsage()
+
+
+def token_count(value: object) -> int | None:
+    """The count that a JSON value stands for, or None if it isn't one."""
+    if type(value) is int:  # nearly always, and the cheapest to ask
+        return value if 0 <= value <= LARGEST_COUNT else None
+    if isinstance(value, str):
+        match = COUNT_TEXT.fullmatch(value)
+        value = int(match[1]) if match else None
+    elif isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if (
+        isinstance(value, int)
+        and not isinstance(value, bool)
+        and 0 <= value <= LARGEST_COUNT
+    ):
+        return value
+    return None
+
+
+def larger_count(one: int | None, other: int | None) -> int | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return max(one, other)
+
+
+def known_counts(fields: Mapping[str, object]) -> dict[str, int]:
+    """Each kind's largest spelling, since the host and gateways write zeros beside the count."""
+    sums: dict[tuple[str, int], int] = {}
+    for name, value in fields.items():
+        if name in SPELLING_SLOTS and (count := token_count(value)) is not None:
+            for slot in SPELLING_SLOTS[name]:
+                sums[slot] = sums.get(slot, 0) + count
+    counts: dict[str, int] = {}
+    for (kind, _), count in sums.items():
+        counts[kind] = max(count, counts.get(kind, 0))
+    return counts
+
+
+def detail_count(fields: Mapping[str, object], group: str, name: str) -> int | None:
+    details = fields.get(group)
+    return token_count(details.get(name)) if isinstance(details, dict) else None
+
+
+def cost_in_micros(fields: Mapping[str, object]) -> int | None:
+    cost = dollars(fields.get("cost"))
+    if cost is None:
+        cost = dollars(fields.get("total_cost"))
+    details = fields.get("cost_details")
+    upstream = (
+        dollars(details.get("upstream_inference_cost"))
+        if isinstance(details, dict)
+        else None
+    )
+    if upstream is not None:
+        # OpenRouter fills this for its own keys too, then as a part of `cost`
+        # (OpenRouterTeam/ai-sdk-provider issue 532); only with a BYOK key it comes on top.
+        byok = fields.get("is_byok")
+        if byok is True or (byok is not False and upstream > (cost or 0)):
+            cost = (cost or 0) + upstream
+    return None if cost is None else round(cost * 1_000_000)
+
+
+def dollars(value: object) -> float | None:
+    if isinstance(value, dict):
+        value = value.get("total_cost")  # Perplexity
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        amount = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return amount if math.isfinite(amount) and 0 <= amount <= 1_000_000 else None
+
+
+def parse_usage(raw: object, timings: object = None) -> TokenUsage:
+    """Read one usage object in any provider's shape, with llama.cpp's `timings` beside it."""
+    fields: dict[str, object] = dict(timings) if isinstance(timings, dict) else {}
+    if isinstance(raw, dict):
+        fields.update(raw)
+    if not fields:
+        return NO_USAGE
+    counts = known_counts(fields)
+    input_tokens = max(counts.get("input", 0), counts.get("bare input", 0))
+    output_tokens = counts.get("output")
+    total_tokens = counts.get("total") or None
+    openai_cached = detail_count(fields, "input_tokens_details", "cached_tokens") or 0
+    cached = max(
+        counts.get("cached", 0),
+        detail_count(fields, "prompt_tokens_details", "cached_tokens") or 0,
+        openai_cached,
+    )
+    if cache := counts.get("cache"):
+        # Gateways that write `prompt_tokens` (LiteLLM) and OpenAI's Responses count it inside.
+        inside = bool(counts.get("input") or openai_cached) and cache <= input_tokens
+        if not inside or total_tokens == input_tokens + (output_tokens or 0) + cache:
+            input_tokens += cache
+    known_input = (
+        input_tokens or None
+    )  # no prompt is empty: LocalAI and Ollama send 0 for unknown
+    if total_tokens is not None:
+        known_input, output_tokens, total_tokens = split_total(
+            known_input, output_tokens, total_tokens, reported_reasoning(fields)
+        )
+    if known_input is not None:
+        cached = min(cached, known_input)
+    return TokenUsage(
+        known_input, output_tokens, cached, cost_in_micros(fields), total_tokens
+    )
+
+
+def reported_reasoning(fields: Mapping[str, object]) -> int | None:
+    return larger_count(
+        detail_count(fields, "completion_tokens_details", "reasoning_tokens"),
+        detail_count(fields, "output_tokens_details", "reasoning_tokens"),
+    )
+
+
+def split_total(
+    input_tokens: int | None,
+    output_tokens: int | None,
+    total: int,
+    reasoning: int | None,
+) -> tuple[int | None, int | None, int | None]:
+    """Use a provider's total for what its parts leave out: input, output, and what stays unsplit."""
+    if input_tokens is None:
+        if output_tokens:
+            return (
+                (total - output_tokens if total > output_tokens else None),
+                output_tokens,
+                None,
+            )
+        return None, output_tokens, total
+    excess = total - input_tokens - (output_tokens or 0)
+    if output_tokens is None:
+        return input_tokens, (excess if excess >= 0 else None), None
+    # xAI and Gemini's OpenAI-compatible API leave reasoning out of completion_tokens.
+    if excess > 0 and (reasoning is None or excess <= reasoning):
+        return input_tokens, output_tokens + excess, None
+    return input_tokens, output_tokens, None
+
+
+# ==============================================================================
+# helpers/stream_events.py
+# What one stream event holds: produced text, usage, its completion's id, its end.
+# ==============================================================================
+
+# Where produced text stands, in the objects of OpenAI, Anthropic, Gemini, Mistral and Ollama.
+TEXT_KEYS = frozenset(
+    [
+        "content",
+        "text",
+        "reasoning_content",
+        "reasoning",
+        "thinking",
+        "refusal",
+        "transcript",
+        "name",
+        "arguments",
+        "args",
+        "input",
+        "partial_json",
+    ]
+)
+ARGUMENT_KEYS = frozenset(("arguments", "args", "input"))
+NESTING_KEYS = frozenset(
+    [
+        "content",
+        "reasoning",
+        "thinking",
+        "audio",
+        "tool_calls",
+        "function_call",
+        "functionCall",
+        "function",
+        "parts",
+    ]
+)
+# Their deltas are base64 sound, not text.
+SOUND_EVENTS = frozenset(("response.audio.delta", "response.output_audio.delta"))
+CLOSING_EVENTS = frozenset(
+    ("response.completed", "response.incomplete", "message_stop")
+)
+ERROR_EVENTS = frozenset(("error", "response.failed"))
+HOST_KEYS = ("event", "sources", "selected_model_id", "error")
+DEEPEST_TEXT = 8
+
+
+# What an event holds: texts, usage, completion id, whether it ends the completion, whether the
+# provider sent it. A bare tuple, because this is made for every chunk of every reply.
+EventContent = tuple[list[str], TokenUsage | None, object, bool, bool]
+
+
+def collect_text(part: object, texts: list[str], depth: int = 0) -> None:
+    """Append every produced text in `part`, a delta or message of any provider."""
+    if isinstance(part, dict):
+        for key, value in part.items():
+            if not value:
+                continue
+            if isinstance(value, str):
+                # vLLM and OpenRouter send the same thought under both names.
+                if key in TEXT_KEYS and (
+                    key != "reasoning" or not part.get("reasoning_content")
+                ):
+                    texts.append(value)
+            elif key in ARGUMENT_KEYS:
+                texts.append(json_text(value))
+            elif key in NESTING_KEYS and depth < DEEPEST_TEXT:
+                collect_text(value, texts, depth + 1)
+    elif isinstance(part, list):
+        if depth < DEEPEST_TEXT:
+            for item in part:
+                collect_text(item, texts, depth + 1)
+    elif isinstance(part, str) and part:
+        texts.append(part)
+
+
+def read_event(event: Mapping[str, object]) -> EventContent:
+    """Read an event of any provider's stream."""
+    choices = event.get("choices")
+    if not isinstance(choices, list):
+        return read_native_event(event)
+    texts: list[str] = []
+    finished = False
+    for choice in choices:
+        if isinstance(choice, dict):
+            delta = choice.get("delta")
+            # Perplexity repeats the whole message beside each delta.
+            collect_text(
+                choice.get("message", choice) if delta is None else delta, texts
+            )
+            if choice.get("finish_reason"):
+                finished = True
+    usage = None
+    if event.get("usage") or "timings" in event or "x_groq" in event or finished:
+        usage = usage_in_event(event)
+        finished = finished or not choices
+    from_provider = bool(texts) or usage is not None or not event.get("error")
+    return texts, usage, event.get("id"), finished, from_provider
+
+
+def read_native_event(event: Mapping[str, object]) -> EventContent:
+    """Read an event that isn't a chat-completion chunk."""
+    texts: list[str] = []
+    kind = event.get("type")
+    kind = kind if isinstance(kind, str) else ""
+    if kind not in SOUND_EVENTS:
+        collect_text(event.get("delta"), texts)  # Responses, Anthropic
+    for key in ("response", "thinking"):  # Ollama's generate
+        if isinstance(text := event.get(key), str) and text:
+            texts.append(text)
+    candidates = event.get("candidates")
+    if isinstance(candidates, list):  # Gemini
+        collect_text(candidates, texts)
+    completion_id = event.get("id") or event.get("responseId")
+    for key in ("message", "content_block", "response", "item"):
+        holder = event.get(key)
+        if not isinstance(holder, dict):
+            continue
+        if key in ("message", "content_block"):  # Ollama's chat, Anthropic's tool names
+            collect_text(holder, texts)
+        elif key == "item" and kind == "response.output_item.added":
+            collect_text(holder.get("name"), texts)
+        if key in ("message", "response"):
+            completion_id = completion_id or holder.get("id")
+    usage = usage_in_event(event)
+    finished = kind in CLOSING_EVENTS or event.get("done") is True
+    from_provider = (
+        bool(texts)
+        or usage is not None
+        or (kind not in ERROR_EVENTS and not any(key in event for key in HOST_KEYS))
+    )
+    return texts, usage, completion_id, finished, from_provider
+
+
+def usage_in_event(event: Mapping[str, object]) -> TokenUsage | None:
+    """The usage in an event, wherever a provider puts it; None if there is none."""
+    holders = [event]
+    for key in ("response", "message", "metadata", "x_groq", "delta"):
+        if isinstance(holder := event.get(key), dict):
+            holders.append(holder)
+    choices = event.get("choices")
+    if isinstance(choices, list):  # Moonshot
+        holders += [choice for choice in choices if isinstance(choice, dict)]
+    usage = NO_USAGE
+    if "eval_count" in event or "prompt_eval_count" in event:
+        usage = parse_usage(event)
+    for holder in holders:
+        for key in ("usage", "usageMetadata", "usage_metadata"):
+            if key in holder:
+                usage = usage.merged(parse_usage(holder[key]))
+        if "timings" in holder:
+            usage = usage.merged(parse_usage(None, holder["timings"]))
+    return None if usage == NO_USAGE else usage
+
+
+# ==============================================================================
+# helpers/usage.py
+# What one reply is charged for, added up from its stream events.
+# ==============================================================================
+
+
+@dataclass(frozen=True, slots=True)
+class MeteredUsage:
+    """What a call or a whole reply is charged for."""
+
+    input_tokens: int
+    output_tokens: int
+    cached_input_tokens: int
+    cost_micros: int | None
+    estimated: bool
+
+
+NOTHING_METERED = MeteredUsage(0, 0, 0, None, False)
+
+
+def added_usage(one: MeteredUsage, other: MeteredUsage) -> MeteredUsage:
+    costs = [cost for cost in (one.cost_micros, other.cost_micros) if cost is not None]
+    return MeteredUsage(
+        one.input_tokens + other.input_tokens,
+        one.output_tokens + other.output_tokens,
+        one.cached_input_tokens + other.cached_input_tokens,
+        sum(costs) if costs else None,
+        one.estimated or other.estimated,
+    )
+
+
+def metered_call(
+    usage: TokenUsage, prompt_tokens: int, text: str, uncounted_text: str = ""
+) -> MeteredUsage:
+    """What one call is charged for: what the provider said, and estimates for what it didn't."""
+    input_tokens, output_tokens = usage.input_tokens, usage.output_tokens
+    estimated = False
+    if input_tokens is None and not output_tokens and usage.total_tokens:
+        text_tokens = estimate_tokens(text)
+        share = text_tokens / (prompt_tokens + text_tokens) if text_tokens else 0
+        output_tokens = round(usage.total_tokens * share)
+        input_tokens = usage.total_tokens - output_tokens
+        estimated = True
+    if input_tokens is None:
+        input_tokens, estimated = prompt_tokens, True
+    if output_tokens is None or (text and not output_tokens):
+        output_tokens, estimated = estimate_tokens(text), True
+    elif uncounted_text and (text_tokens := estimate_tokens(text)) > output_tokens:
+        # A reply stopped after an early running total: Anthropic's message_start says 1.
+        output_tokens = min(
+            text_tokens, output_tokens + estimate_tokens(uncounted_text)
+        )
+        estimated = True
+    cached = min(usage.cached_input_tokens, input_tokens)
+    return MeteredUsage(
+        input_tokens, output_tokens, cached, usage.cost_micros, estimated
+    )
+
+
+class ModelCall:
+    """One completion: its usage so far, and its text in case that usage never comes."""
+
+    __slots__ = ("completion_id", "counted_texts", "finished", "texts", "usage")
+
+    def __init__(self) -> None:
+        self.completion_id: str | None = None
+        self.usage: TokenUsage | None = None
+        self.texts: list[str] = []
+        self.counted_texts = 0
+        self.finished = False
+
+    @property
+    def is_charged(self) -> bool:
+        return bool(self.texts) or (self.usage is not None and self.usage.is_charged)
+
+    def add_usage(self, usage: TokenUsage) -> None:
+        self.usage = usage if self.usage is None else self.usage.merged(usage)
+        self.counted_texts = len(self.texts)
+
+    def metered(self, prompt_tokens: int) -> MeteredUsage:
+        text, uncounted = "".join(self.texts), "".join(self.texts[self.counted_texts :])
+        return metered_call(self.usage or NO_USAGE, prompt_tokens, text, uncounted)
+
+
+class MeteredRound:
+    """The completions between two `request` hooks."""
+
+    __slots__ = ("calls", "current", "prompt_tokens", "reported", "started")
+
+    def __init__(self, prompt_tokens: int) -> None:
+        self.prompt_tokens = prompt_tokens
+        self.started = False
+        self.current = ModelCall()
+        self.calls = [self.current]
+        self.reported: dict[str, ModelCall] = {}
+
+    def turn_to(self, completion_id: str, has_text: bool) -> ModelCall:
+        """Make the completion current that an event with another id belongs to.
+
+        Ids change within one completion as well: Azure's first is empty, and the host gives each
+        chunk of a pipe function a fresh one. So it is another call only where this one was over.
+        """
+        call = self.reported.get(completion_id)
+        if call is None:
+            call = self.current
+            counted = call.usage is not None and call.completion_id is not None
+            if counted or (has_text and call.finished):
+                call = ModelCall()
+                self.calls.append(call)
+            call.completion_id = completion_id
+        self.current = call
+        return call
+
+
+class ReplyMeter:
+    """Adds up what passes the stream hook for one reply."""
+
+    def __init__(self) -> None:
+        self._rounds = [MeteredRound(0)]
+        self._selected_model_id: str | None = None
+
+    def begin_round(self, prompt_tokens: int) -> None:
+        """A model call follows; the host may announce the same one twice."""
+        prompt_tokens = max(0, prompt_tokens)
+        if self._rounds[-1].started:
+            self._rounds.append(MeteredRound(prompt_tokens))
+        else:
+            self._rounds[-1].prompt_tokens = prompt_tokens
+
+    def add_event(self, event: object) -> None:
+        """One stream event, any JSON value: constant time, no I/O, never raises."""
+        if not isinstance(event, dict) or not event:
+            return
+        if "selected_model_id" in event and isinstance(event["selected_model_id"], str):
+            self._selected_model_id = event["selected_model_id"]
+        texts, usage, completion_id, finished, from_provider = read_event(event)
+        if not from_provider:
+            return
+        this_round = self._rounds[-1]
+        this_round.started = True
+        call = this_round.current
+        if texts or usage is not None:
+            if (
+                completion_id != call.completion_id
+                and completion_id
+                and isinstance(completion_id, str)
+            ):
+                call = this_round.turn_to(completion_id, bool(texts))
+            call.texts += texts
+            if usage is not None:
+                call.add_usage(usage)
+                if call.completion_id is not None:
+                    this_round.reported[call.completion_id] = call
+        if finished:
+            call.finished = True
+
+    @property
+    def started(self) -> bool:
+        """Whether the provider sent anything but an error."""
+        return any(each.started for each in self._rounds)
+
+    @property
+    def produced(self) -> bool:
+        """Whether anything passed that the provider charges for."""
+        return any(call.is_charged for each in self._rounds for call in each.calls)
+
+    @property
+    def selected_model_id(self) -> str | None:
+        """The model that the host's arena chose."""
+        return self._selected_model_id
+
+    def total(
+        self, outlet_usage: object = None, outlet_text: str | None = None
+    ) -> MeteredUsage:
+        """What the reply is charged for as a whole.
+
+        Args:
+            outlet_usage: The host's summed usage; used where the stream saw none (no streaming).
+            outlet_text: The reply's text; used where nothing was streamed.
+        """
+        charged = [
+            (each.prompt_tokens, call)
+            for each in self._rounds
+            for call in each.calls
+            if call.is_charged
+        ]
+        if not any(
+            call.usage is not None and call.usage.is_charged for _, call in charged
+        ):
+            usage = parse_usage(outlet_usage)
+            text = (
+                "".join(text for _, call in charged for text in call.texts)
+                or outlet_text
+                or ""
+            )
+            if usage.is_charged or (text and not charged):
+                prompt_tokens = sum(tokens for tokens, _ in charged)
+                return metered_call(
+                    usage, prompt_tokens or self._rounds[-1].prompt_tokens, text
+                )
+        total = NOTHING_METERED
+        for prompt_tokens, call in charged:
+            total = added_usage(total, call.metered(prompt_tokens))
+        return total
+
+
+# ==============================================================================
+# helpers/charges.py
+# What one reply costs, in tokens, in money and toward limits.
+# ==============================================================================
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What a reply costs: estimated while reserved, final when settled."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_input_tokens: int = 0
+    cost_micros: int = 0
+    estimated: bool = False
+    # The same as it counts toward limits: weighted, and nothing at all for a free model.
+    counted: Amounts = NOTHING
+
+    def values(self) -> dict[str, Any]:
+        """The columns of a record that hold it."""
+        return {
+            "input_tokens": self.input_tokens,
+            "output_tokens": self.output_tokens,
+            "cached_input_tokens": self.cached_input_tokens,
+            "cost_micros": self.cost_micros,
+            "estimated": self.estimated,
+            "counted": self.counted.requests,
+            "weighted_input_tokens": self.counted.input_tokens,
+            "weighted_output_tokens": self.counted.output_tokens,
+        }
+
+
+def weigh_tokens(tokens: int, weight: Decimal) -> int:
+    """Tokens times a model's weight, rounded up so that no use of it is free."""
+    return int((tokens * weight).to_integral_value(ROUND_CEILING))
+
+
+def make_charge(usage: MeteredUsage, rule: ModelRule) -> Charge:
+    """Price and weigh what a reply used.
+
+    The administrator's prices count; without any, the cost that the provider reported.
+    """
+    cost = token_cost(
+        rule, usage.input_tokens, usage.output_tokens, usage.cached_input_tokens
+    )
+    if cost is None:
+        cost = usage.cost_micros or 0
+    counted = Amounts(
+        1,
+        weigh_tokens(usage.input_tokens, rule.weight),
+        weigh_tokens(usage.output_tokens, rule.weight),
+        cost,
+    )
+    return Charge(
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cached_input_tokens,
+        cost,
+        usage.estimated,
+        counted if rule.weight else NOTHING,
+    )
+
+
+# ==============================================================================
+# helpers/messages.py
+# Every sentence that a user or an administrator reads.
+# ==============================================================================
+
+PLACEHOLDERS = (
+    "used",
+    "limit",
+    "remaining",
+    "percent",
+    "unit",
+    "period",
+    "reset_at",
+    "reset_in",
+    "policy",
+    "model",
+)
+CALENDAR_PHRASES = {
+    "minute": "this minute's",
+    "hour": "this hour's",
+    "day": "today's",
+    "week": "this week's",
+    "month": "this month's",
+}
+MICROS = 1_000_000
+# Where the administrator chose to refuse while the ledger is down.
+LEDGER_ERROR_SENTENCE = "Usage can't be recorded at the moment, so no requests are accepted. Please try again later."
+
+
+def check_template(where: str, template: str) -> None:
+    """Raise `ConfigurationError` unless every placeholder of a template is known."""
+    allowed = " ".join(f"{{{name}}}" for name in PLACEHOLDERS)
+    try:
+        names = [
+            name for _, name, _, _ in Formatter().parse(template) if name is not None
+        ]
+    except ValueError as error:
+        raise ConfigurationError(
+            where, f"{template!r} ({error})", f"{allowed}, {{{{ for a brace"
+        )
+    for name in names:
+        if name not in PLACEHOLDERS:
+            raise ConfigurationError(where, f"the placeholder {{{name}}}", allowed)
+
+
+def format_amount(limit: Limit, amount: int) -> str:
+    """An amount of what a limit measures: ``50,000``, or ``$20.00``."""
+    if limit.measure != "cost":
+        return f"{amount:,}"
+    dollars = f"{amount // MICROS:,}.{amount % MICROS:06d}"
+    # At least cents, and no more digits than it takes.
+    return "$" + dollars[:-4] + dollars[-4:].rstrip("0")
+
+
+def format_unit(limit: Limit, amount: int) -> str:
+    """The unit of an amount, in the plural where that is due; a model glob included."""
+    words = {
+        "tokens": "token",
+        "input_tokens": "input token",
+        "output_tokens": "output token",
+        "requests": "request",
+        "cost": "",
+    }
+    word = words[limit.measure]
+    if word and amount != 1:
+        word += "s"
+    return word if limit.model_glob == "*" else f"{word} on {limit.model_glob}".strip()
+
+
+def format_quantity(limit: Limit, amount: int) -> str:
+    """Amount and unit: ``1 token``, ``50,000 tokens on gpt-4*``, ``$20.00``."""
+    return f"{format_amount(limit, amount)} {format_unit(limit, amount)}".strip()
+
+
+def format_period(limit: Limit) -> str:
+    """Whose amount it is: ``today's``, or ``the last 5 hours'`` for a rolling period."""
+    rolling = limit.period.rolling
+    if rolling is None:
+        return CALENDAR_PHRASES[limit.period.name]
+    for length, word in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
+        count, rest = divmod(int(rolling.total_seconds()), length)
+        if not rest:
+            return f"the last {word}'s" if count == 1 else f"the last {count} {word}s'"
+    raise AssertionError("rolling periods are whole minutes")
+
+
+def format_duration(duration: timedelta) -> str:
+    """A duration in two units at most, rounded up: ``5 h 12 min``, ``3 d 4 h``, ``40 s``."""
+    seconds = max(1, -int(-duration.total_seconds() // 1))
+    if seconds < 60:
+        return f"{seconds} s"
+    minutes = -(-seconds // 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = ((days, "d"), (hours, "h"), (minutes, "min"))
+    first = next(index for index, (count, _) in enumerate(parts) if count)
+    return " ".join(
+        f"{count} {word}" for count, word in parts[first : first + 2] if count
+    )
+
+
+def format_instant(instant: datetime, now: datetime, zone: tzinfo) -> str:
+    """An instant in the reader's zone: the time alone within a day, else with its date."""
+    local = instant.astimezone(zone)
+    text = f"{local:%H:%M} {local:%Z}"
+    if local - now.astimezone(zone) > timedelta(days=1):
+        return f"{text} on {local:%A}, {local.day} {local:%B}"
+    return text
+
+
+def message_values(
+    state: LimitState, now: datetime, zone: tzinfo, model: str
+) -> dict[str, str | int]:
+    """The placeholders of the templates, for one limit."""
+    limit = state.applied.limit
+    return {
+        "used": format_amount(limit, state.taken),
+        "limit": format_amount(limit, limit.amount),
+        "remaining": format_amount(limit, state.remaining),
+        "percent": state.percent,
+        "unit": format_unit(limit, limit.amount),
+        "period": format_period(limit),
+        "reset_at": format_instant(state.reset_at, now, zone),
+        "reset_in": format_duration(state.reset_at - now),
+        "policy": state.applied.policy,
+        "model": model,
+    }
+
+
+def limit_sentence(
+    template: str, state: LimitState, now: datetime, zone: tzinfo, model: str
+) -> str:
+    """The refusal that a user reads at the hard limit; `template` "" for the built-in one."""
+    values = message_values(state, now, zone, model)
+    if template.strip():
+        return template.format_map(values)
+    limit = state.applied.limit
+    if limit.amount == 0:
+        unit = format_unit(limit, 0) or "paid use"
+        return f"No {unit} may be used here ({state.applied.policy})."
+    quantity = format_quantity(limit, limit.amount)
+    who = (
+        f"All of {values['period']} {quantity} shared by {state.applied.policy} are used."
+        if state.applied.is_pool
+        else f"You have used all of {values['period']} {quantity} ({state.applied.policy})."
+    )
+    opens = "They reset" if limit.period.rolling is None else "You can go on"
+    return f"{who} {opens} at {values['reset_at']}, in {values['reset_in']}."
+
+
+def warning_sentence(
+    template: str, state: LimitState, now: datetime, zone: tzinfo, model: str
+) -> str:
+    """The warning that a user reads at a soft limit; `template` "" for the built-in one."""
+    values = message_values(state, now, zone, model)
+    if template.strip():
+        return template.format_map(values)
+    limit = state.applied.limit
+    share = f" shared by {state.applied.policy}" if state.applied.is_pool else ""
+    sentence = (
+        f"{values['percent']} % of {values['period']} {format_quantity(limit, limit.amount)}"
+        f"{share} used; {format_amount(limit, state.remaining)} left"
+    )
+    if limit.period.rolling is None:
+        return f"{sentence} until {values['reset_at']}."
+    return f"{sentence}."
+
+
+def status_line(state: LimitState, now: datetime, zone: tzinfo) -> str:
+    """The line under a reply: where the fullest limit stands."""
+    limit = state.applied.limit
+    line = (
+        f"Usage: {format_amount(limit, state.taken)} of {format_period(limit)} "
+        f"{format_quantity(limit, limit.amount)} ({state.percent} %)"
+    )
+    if limit.period.rolling is None:
+        line += f", reset at {format_instant(state.reset_at, now, zone)}"
+    return line
+
+
+# ==============================================================================
+# helpers/database.py
+# An engine for a database URL as Open WebUI spells it.
+# ==============================================================================
+
+SQLITE_BUSY_TIMEOUT_MS = 5_000
+
+
+def parse_database_url(text: str, where: str) -> URL:
+    """Read a URL of SQLite or PostgreSQL, whatever driver it names.
+
+    Raises:
+        ConfigurationError: It isn't one. The error doesn't repeat it: it may hold a password.
+    """
+    allowed = (
+        "sqlite:////path/to/webui.db or postgresql://user:password@host:5432/database"
+    )
+    try:
+        url = make_url(text.strip())
+    except (ArgumentError, ValueError):
+        raise ConfigurationError(where, "not a database URL", allowed) from None
+    backend = url.get_backend_name()
+    if backend == "sqlite":
+        return url.set(drivername="sqlite")
+    if backend in ("postgres", "postgresql"):
+        driver = "psycopg" if find_spec("psycopg") else "psycopg2"
+        return url.set(drivername=f"postgresql+{driver}")
+    raise ConfigurationError(where, f"a database of type {backend!r}", allowed)
+
+
+def set_sqlite_pragmas(connection: Any, _record: object) -> None:
+    """What Open WebUI sets on its own connections, so that both can write to one file."""
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.execute(f"PRAGMA busy_timeout={SQLITE_BUSY_TIMEOUT_MS}")
+    cursor.close()
+
+
+def open_database(text: str, where: str = "database URL") -> Engine:
+    """An engine of its own for a database URL; nothing is connected yet.
+
+    Raises:
+        ConfigurationError: It isn't a URL of SQLite or PostgreSQL.
+    """
+    url = parse_database_url(text, where)
+    if url.get_backend_name() == "sqlite":
+        engine = create_engine(url, connect_args={"check_same_thread": False})
+        event.listen(engine, "connect", set_sqlite_pragmas)
+        return engine
+    return create_engine(url, pool_pre_ping=True)
+
+
+# ==============================================================================
+# helpers/transactions.py
+# One transaction with its locks and its retries, alike on SQLite and PostgreSQL.
+# ==============================================================================
+
+# How long a request may wait for its turn before `on_ledger_error` decides.
+TRANSACTION_PATIENCE_SECONDS = 10.0
+RETRY_PAUSE_SECONDS = 0.05
+# Serialization failure, deadlock, lock timeout: another try is all it takes.
+RETRIED_SQLSTATES = frozenset({"40001", "40P01", "55P03"})
+NEW_POOL_COUNTER_LOCK = "new pool counter"
+
+WorkResult = TypeVar("WorkResult")
+
+
+def advisory_key(name: str) -> int:
+    """A PostgreSQL advisory lock's 64-bit key for one of our names."""
+    digest = hashlib.blake2b(f"usage_limits {name}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+def take_advisory_locks(
+    connection: Connection, exclusive: Iterable[str], shared: Iterable[str] = ()
+) -> None:
+    """Wait for locks until the transaction's end, in one round trip; SQLite needs none.
+
+    Exclusive names are taken in sorted order, so that two transactions never wait for each
+    other.
+    """
+    if connection.dialect.name == "sqlite":
+        return
+    calls = [
+        f"pg_advisory_xact_lock({advisory_key(name)})"
+        for name in sorted(set(exclusive))
+    ]
+    calls += [f"pg_advisory_xact_lock_shared({advisory_key(name)})" for name in shared]
+    if calls:
+        connection.execute(text(f"SELECT {', '.join(calls)}"))
+
+
+def is_worth_retrying(error: DBAPIError) -> bool:
+    """Whether the same transaction may succeed a moment later."""
+    if error.connection_invalidated:
+        return True
+    state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+    # SQLITE_BUSY and SQLITE_LOCKED, by their names since Python 3.11.
+    name = getattr(error.orig, "sqlite_errorname", "")
+    return state in RETRIED_SQLSTATES or name.startswith(
+        ("SQLITE_BUSY", "SQLITE_LOCKED")
+    )
+
+
+class TransactionRunner:
+    """Runs functions in transactions of one engine.
+
+    A function may be run again after a conflict or a broken connection, so it must change
+    nothing but the database, and find its own earlier commit harmless.
+    """
+
+    def __init__(self, engine: Engine, schema: str | None = None) -> None:
+        self._engine = engine.execution_options(schema_translate_map={None: schema})
+
+    def run(
+        self,
+        work: Callable[[Connection], WorkResult],
+        exclusive: Iterable[str] = (),
+        shared: Iterable[str] = (),
+    ) -> WorkResult:
+        """Run `work` under the named locks and commit.
+
+        Raises:
+            LedgerError: The database can't be reached, read or written, or is still busy
+                after `TRANSACTION_PATIENCE_SECONDS`.
+        """
+        exclusive, shared = tuple(exclusive), tuple(shared)
+        deadline = time.monotonic() + TRANSACTION_PATIENCE_SECONDS
+        pause = RETRY_PAUSE_SECONDS
+        while True:
+            try:
+                return self._run_once(work, exclusive, shared)
+            except DBAPIError as error:
+                if not is_worth_retrying(error) or time.monotonic() + pause > deadline:
+                    # The driver's text may quote parameters; its class says enough.
+                    raise LedgerError(
+                        f"{type(error.orig).__name__} in the ledger"
+                    ) from error
+            except SQLAlchemyError as error:
+                raise LedgerError(f"{type(error).__name__} in the ledger") from error
+            time.sleep(pause)
+            pause *= 2
+
+    def _run_once(
+        self,
+        work: Callable[[Connection], WorkResult],
+        exclusive: tuple[str, ...],
+        shared: tuple[str, ...],
+    ) -> WorkResult:
+        with self._engine.connect() as connection:
+            if connection.dialect.name == "sqlite":
+                # The driver would begin at the first write only, and a read before it
+                # could be stale by then.
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            else:
+                connection.exec_driver_sql(
+                    f"SET LOCAL lock_timeout = {int(TRANSACTION_PATIENCE_SECONDS * 1000)}"
+                )
+                take_advisory_locks(connection, exclusive, shared)
+            result = work(connection)
+            connection.commit()
+            return result
+
+
+# ==============================================================================
+# helpers/tables.py
+# The ledger's own tables and their numbered migrations.
+# ==============================================================================
+
+# Own MetaData: Open WebUI's migrations never see these tables, and ours never see its own.
+ledger_metadata = MetaData()
+
+# Instants are UTC, in whole seconds since 1970, as in Open WebUI's own tables.
+records_table = Table(
+    "usage_limits_records",
+    ledger_metadata,
+    Column("id", Text, primary_key=True),
+    Column("user_id", Text, nullable=False),
+    Column("user_email", Text, nullable=False),
+    # "|id|id|": the groups at that time, since leaving one must not change what was recorded.
+    Column("group_ids", Text, nullable=False),
+    Column("model_id", Text, nullable=False),
+    # "|chosen|base|": every name that a limit's model glob may match.
+    Column("model_names", Text, nullable=False),
+    Column("source", Text, nullable=False),  # page, temporary, channel, automation, api
+    Column("chat_id", Text, nullable=False),
+    Column("message_id", Text, nullable=False),
+    Column("policy", Text, nullable=False),
+    Column("state", Text, nullable=False),  # reserved, then settled or released
+    Column("created_at", BigInteger, nullable=False),
+    Column("settled_at", BigInteger),
+    # While its server lives it pushes this ahead; past it the reservation is an orphan.
+    Column("lease_until", BigInteger, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("cached_input_tokens", BigInteger, nullable=False),
+    Column("cost_micros", BigInteger, nullable=False),
+    Column("estimated", Boolean, nullable=False),
+    # What counts toward limits: 0 for a model of weight 0, else 1 and the weighted tokens.
+    Column("counted", Integer, nullable=False),
+    Column("weighted_input_tokens", BigInteger, nullable=False),
+    Column("weighted_output_tokens", BigInteger, nullable=False),
+)
+# Written out, since SQLite uses a partial index only where the text of its condition stands.
+IS_OPEN = records_table.c.state == literal_column("'reserved'")
+Index("usage_limits_records_user", records_table.c.user_id, records_table.c.created_at)
+Index("usage_limits_records_created", records_table.c.created_at)
+Index(
+    "usage_limits_records_open",
+    records_table.c.user_id,
+    sqlite_where=IS_OPEN,
+    postgresql_where=IS_OPEN,
+)
+
+# Sums of settled records, so that a check reads a few rows however large the ledger is.
+# They can be rebuilt from the records at any time.
+counters_table = Table(
+    "usage_limits_counters",
+    ledger_metadata,
+    Column("id", Text, primary_key=True),
+    Column("scope", Text, nullable=False),  # user:ID, group:ID, everyone
+    Column("model_glob", Text, nullable=False),
+    # Records with window_start <= created_at < window_end are summed. Rolling windows
+    # move their start along and have no end.
+    Column("window_start", BigInteger, nullable=False),
+    Column("window_end", BigInteger, nullable=False),
+    Column("requests", BigInteger, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("cost_micros", BigInteger, nullable=False),
+)
+Index(
+    "usage_limits_counters_scope", counters_table.c.scope, counters_table.c.window_end
+)
+
+# Which warnings and alerts were given, so that each is given once per window.
+notices_table = Table(
+    "usage_limits_notices",
+    ledger_metadata,
+    Column("id", Text, primary_key=True),
+    Column("expires_at", BigInteger, nullable=False),
+)
+
+migrations_table = Table(
+    "usage_limits_migrations",
+    ledger_metadata,
+    Column("number", Integer, primary_key=True),
+    Column("applied_at", BigInteger, nullable=False),
+)
+
+
+def m001_first_tables(connection: Connection) -> None:
+    """The first released schema."""
+    ledger_metadata.create_all(connection)
+
+
+# Append only: a released migration is never changed.
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (m001_first_tables,)
+
+
+def migrate_ledger(connection: Connection, now: int) -> int:
+    """Bring the tables up to date and return how many migrations that took.
+
+    The caller holds the lock that keeps other workers out until the commit.
+    """
+    schema = (connection.get_execution_options().get("schema_translate_map") or {}).get(
+        None
+    )
+    applied = 0
+    if connection.dialect.has_table(connection, migrations_table.name, schema=schema):
+        newest = connection.execute(
+            select(func.max(migrations_table.c.number))
+        ).scalar()
+        applied = newest or 0
+    for number, migration in enumerate(MIGRATIONS[applied:], start=applied + 1):
+        migration(connection)
+        connection.execute(
+            migrations_table.insert().values(number=number, applied_at=now)
+        )
+    return len(MIGRATIONS) - applied
+
+
+# ==============================================================================
+# helpers/counters.py
+# Counters: sums of settled records per scope, model glob and window.
+# ==============================================================================
+
+NO_END = 2**53
+COUNTED_COLUMNS = (
+    func.sum(records_table.c.counted),
+    func.sum(records_table.c.weighted_input_tokens),
+    func.sum(records_table.c.weighted_output_tokens),
+    func.sum(records_table.c.cost_micros * records_table.c.counted),
+)
+
+
+def join_names(names: Iterable[str]) -> str:
+    """Names as one text that ``LIKE '%|name|%'`` can search: ``|a|b|``."""
+    return "|" + "".join(f"{name.replace('|', ' ')}|" for name in names)
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """The names that `join_names` joined."""
+    return tuple(name for name in text.split("|") if name)
+
+
+def glob_matches(glob: str, model_names: str) -> bool:
+    """Whether a limit's model glob matches one of a record's joined names."""
+    return glob == "*" or any(
+        fnmatchcase(name, glob) for name in split_names(model_names)
+    )
+
+
+def counted_window(applied: AppliedLimit, at: int) -> tuple[int, int]:
+    """The seconds ``[start, end)`` whose records a limit counts at the second `at`."""
+    rolling = applied.limit.period.rolling
+    if rolling is not None:
+        return at - int(rolling.total_seconds()) + 1, NO_END
+    return int(applied.window.start.timestamp()), int(applied.window.end.timestamp())
+
+
+def counter_id(applied: AppliedLimit) -> str:
+    """The counter that a limit reads; limits that count the same share one."""
+    rolling = applied.limit.period.rolling
+    window = (
+        f"rolling {int(rolling.total_seconds())}"
+        if rolling is not None
+        else f"{applied.window.start.timestamp():.0f}-{applied.window.end.timestamp():.0f}"
+    )
+    return f"{applied.scope} {applied.limit.model_glob} {window}"
+
+
+def scope_condition(scope: str) -> ColumnElement[bool]:
+    """The records that belong to a scope."""
+    if scope == EVERYONE:
+        return true()
+    kind, _, key = scope.partition(":")
+    if kind == "user":
+        return records_table.c.user_id == key
+    return records_table.c.group_ids.contains(f"|{key}|", autoescape=True)
+
+
+def in_scope(scope: str, user_id: str, group_ids: str) -> bool:
+    """The same for one record already read."""
+    kind, _, key = scope.partition(":")
+    return scope == EVERYONE or (
+        user_id == key if kind == "user" else f"|{key}|" in group_ids
+    )
+
+
+def sum_settled(
+    connection: Connection, scope: str, glob: str, start: int, end: int
+) -> Amounts:
+    """Sum the settled records of a scope with ``start <= created_at < end``."""
+    rows = connection.execute(
+        select(records_table.c.model_names, *COUNTED_COLUMNS)
+        .where(
+            records_table.c.state == "settled",
+            records_table.c.created_at >= start,
+            records_table.c.created_at < end,
+            scope_condition(scope),
+        )
+        .group_by(records_table.c.model_names)
+    )
+    total = Amounts()
+    for names, *sums in rows:
+        if glob_matches(glob, names):
+            total += Amounts(*(int(value) for value in sums))
+    return total
+
+
+def read_counters(
+    connection: Connection, limits: Sequence[AppliedLimit], at: int
+) -> dict[str, Amounts]:
+    """Read the counter of every limit, making those that are missing and moving rolling ones.
+
+    Runs under the locks of all scopes concerned, so that no record is settled in between.
+    """
+    wanted = {counter_id(applied): applied for applied in limits}
+    found: dict[str, Any] = {
+        row.id: row
+        for row in connection.execute(
+            select(counters_table).where(counters_table.c.id.in_(list(wanted)))
+        )
+    }
+    sums: dict[str, Amounts] = {}
+    for key, applied in wanted.items():
+        start, end = counted_window(applied, at)
+        row = found.get(key)
+        if row is None:
+            if applied.is_pool:
+                # Members settle under their own locks; none may do so between sum and insert.
+                take_advisory_locks(connection, (NEW_POOL_COUNTER_LOCK,))
+            sums[key] = sum_settled(
+                connection, applied.scope, applied.limit.model_glob, start, end
+            )
+            connection.execute(
+                counters_table.insert().values(
+                    id=key,
+                    scope=applied.scope,
+                    model_glob=applied.limit.model_glob,
+                    window_start=start,
+                    window_end=end,
+                    **amount_values(sums[key]),
+                )
+            )
+        else:
+            sums[key] = Amounts(
+                row.requests, row.input_tokens, row.output_tokens, row.cost_micros
+            )
+            rolling = applied.limit.period.rolling
+            if rolling is not None and start > row.window_start:
+                sums[key] = move_rolling_counter(
+                    connection, row, sums[key], start, int(rolling.total_seconds())
+                )
+    return sums
+
+
+def move_rolling_counter(
+    connection: Connection, row: Any, old: Amounts, start: int, period_seconds: int
+) -> Amounts:
+    """Take out what has left a rolling window since it was last looked at.
+
+    Each record is taken out once, so the cost per request stays flat. After a rest of a whole
+    period nothing of the old sum is left, and retention may have dropped what it was made of.
+    """
+    if start - row.window_start >= period_seconds:
+        new = sum_settled(connection, row.scope, row.model_glob, start, NO_END)
+    else:
+        left = sum_settled(
+            connection, row.scope, row.model_glob, row.window_start, start
+        )
+        new = old - left
+    connection.execute(
+        counters_table.update()
+        .where(counters_table.c.id == row.id)
+        .values(window_start=start, **amount_values(new))
+    )
+    return new
+
+
+def amount_values(amounts: Amounts) -> dict[str, int]:
+    """The counter columns that hold `amounts`."""
+    return {
+        "requests": amounts.requests,
+        "input_tokens": amounts.input_tokens,
+        "output_tokens": amounts.output_tokens,
+        "cost_micros": amounts.cost_micros,
+    }
+
+
+def add_to_counters(
+    connection: Connection,
+    scopes: Iterable[str],
+    model_names: str,
+    created_at: int,
+    amounts: Amounts,
+) -> None:
+    """Add one settled record to every counter that covers it."""
+    rows = connection.execute(
+        select(counters_table.c.id, counters_table.c.model_glob)
+        .where(
+            counters_table.c.scope.in_(list(scopes)),
+            counters_table.c.window_start <= created_at,
+            counters_table.c.window_end > created_at,
+        )
+        .order_by(counters_table.c.id)
+    )
+    ids = [row.id for row in rows if glob_matches(row.model_glob, model_names)]
+    if ids:
+        connection.execute(
+            counters_table.update()
+            .where(counters_table.c.id.in_(ids))
+            .values(
+                {
+                    counters_table.c[name]: counters_table.c[name] + value
+                    for name, value in amount_values(amounts).items()
+                }
+            )
+        )
+
+
+def sum_open(
+    connection: Connection, limits: Sequence[AppliedLimit], at: int, except_id: str
+) -> dict[str, Amounts]:
+    """Sum what replies still running have reserved, per counter.
+
+    Args:
+        connection: Under the locks of all scopes concerned.
+        limits: The limits to sum for.
+        at: Now.
+        except_id: A reservation to leave out: the caller's own.
+    """
+    scopes = {applied.scope for applied in limits}
+    rows = connection.execute(
+        select(records_table).where(
+            IS_OPEN,
+            records_table.c.id != except_id,
+            or_(*(scope_condition(scope) for scope in sorted(scopes))),
+        )
+    ).all()
+    sums: dict[str, Amounts] = {}
+    for applied in limits:
+        start, end = counted_window(applied, at)
+        total = Amounts()
+        for row in rows:
+            if (
+                start <= row.created_at < end
+                and in_scope(applied.scope, row.user_id, row.group_ids)
+                and glob_matches(applied.limit.model_glob, row.model_names)
+            ):
+                total += Amounts(
+                    row.counted,
+                    row.weighted_input_tokens,
+                    row.weighted_output_tokens,
+                    row.cost_micros * row.counted,
+                )
+        sums[counter_id(applied)] = total
+    return sums
+
+
+def find_rolling_reset(connection: Connection, state: LimitState, at: int) -> int:
+    """The second at which a rolling limit admits requests again; `at` plus the period below it.
+
+    That is when the records that went over have left the window, the oldest first.
+    """
+    applied = state.applied
+    start, _ = counted_window(applied, at)
+    period_seconds = at - start + 1
+    excess = state.taken - applied.limit.amount + 1
+    if excess <= 0 or applied.limit.amount == 0:
+        return at + period_seconds
+    rows = connection.execute(
+        select(
+            records_table.c.created_at,
+            records_table.c.model_names,
+            records_table.c.counted,
+            records_table.c.weighted_input_tokens,
+            records_table.c.weighted_output_tokens,
+            records_table.c.cost_micros,
+        )
+        .where(
+            records_table.c.counted > 0,
+            records_table.c.created_at >= start,
+            scope_condition(applied.scope),
+        )
+        .order_by(records_table.c.created_at)
+        .execution_options(yield_per=200)
+    )
+    for created_at, model_names, *amounts in rows:
+        if glob_matches(applied.limit.model_glob, model_names):
+            excess -= Amounts(*amounts).of(applied.limit.measure)
+            if excess <= 0:
+                rows.close()
+                return int(created_at) + period_seconds
+    return at + period_seconds
+
+
+# ==============================================================================
+# helpers/ledger.py
+# The ledger: reserve, settle, check, renew and sweep, each one transaction.
+# ==============================================================================
+
+# A reservation whose server has not renewed it for this long is an orphan of a crash.
+LEASE_SECONDS = 300
+SWEEP_BATCH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """What is known of a reply when it is admitted."""
+
+    id: str
+    subject: Subject
+    model_names: tuple[str, ...]  # the chosen model first
+    source: str
+    chat_id: str
+    message_id: str
+    policy: str
+    created_at: int  # seconds since 1970, UTC
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What `Ledger.reserve` decided, and what the user is to be told of it."""
+
+    decision: Decision
+    # The soft limits that are crossed for the first time in their window.
+    warnings: tuple[LimitState, ...] = ()
+
+
+def limit_scopes(subject: Subject, limits: Sequence[AppliedLimit]) -> set[str]:
+    """The scopes whose locks a transaction about these limits needs."""
+    return {subject.scope, *(applied.scope for applied in limits)}
+
+
+class Ledger:
+    """Every method is one transaction, blocks, and may be called from any thread.
+
+    All of them raise `LedgerError` where the database can't be reached, read or written.
+
+    Args:
+        engine: A synchronous engine on SQLite or PostgreSQL.
+        schema: The PostgreSQL schema of the tables; None for the connection's own.
+        clock: Seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        schema: str | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._clock = clock
+        self._transactions = TransactionRunner(engine, schema)
+        self._insert: Any = (
+            sqlite_insert if engine.dialect.name == "sqlite" else postgresql_insert
+        )
+        self._prepared = False
+        self._preparing = Lock()
+
+    def _now(self) -> int:
+        return int(self._clock())
+
+    def prepare(self) -> None:
+        """Make or update the tables; costs nothing after the first time."""
+        with self._preparing:
+            if not self._prepared:
+                made = self._transactions.run(
+                    lambda connection: migrate_ledger(connection, self._now()),
+                    exclusive=("migrations",),
+                )
+                if made:
+                    log.info("Usage limits: made or updated the ledger's tables")
+                self._prepared = True
+
+    def reserve(
+        self,
+        reservation: Reservation,
+        charge: Charge,
+        limits: Sequence[AppliedLimit],
+        *,
+        enforce: bool = True,
+        soft_limit_percent: int = 100,
+        announce: bool = False,
+    ) -> Admission:
+        """Decide about a request and, if it is admitted, reserve for it.
+
+        Args:
+            reservation: The reply to admit.
+            charge: Its estimate.
+            limits: The limits that count for it; none for a free model.
+            enforce: Whether a hard limit refuses; if not, the reservation is always made.
+            soft_limit_percent: From where a limit without thresholds of its own warns.
+            announce: Whether the user can be told; else no warning is marked as given.
+        """
+        self.prepare()
+
+        def work(connection: Connection) -> Admission:
+            decision = self._decide(
+                connection, reservation, limits, reservation.created_at
+            )
+            if enforce and not decision.allowed:
+                return Admission(decision)
+            warnings = tuple(
+                state
+                for state in decision.states
+                if announce
+                and self._is_first_crossing(
+                    connection, reservation, state, soft_limit_percent
+                )
+            )
+            connection.execute(
+                self._insert(records_table)
+                .values(
+                    id=reservation.id,
+                    user_id=reservation.subject.user_id,
+                    user_email=reservation.subject.email,
+                    group_ids=join_names(
+                        group.id for group in reservation.subject.groups
+                    ),
+                    model_id=reservation.model_names[0],
+                    model_names=join_names(reservation.model_names),
+                    source=reservation.source,
+                    chat_id=reservation.chat_id,
+                    message_id=reservation.message_id,
+                    policy=reservation.policy,
+                    state="reserved",
+                    created_at=reservation.created_at,
+                    lease_until=reservation.created_at + LEASE_SECONDS,
+                    **charge.values(),
+                )
+                # A repeat after a connection broke during its commit finds the row.
+                .on_conflict_do_nothing()
+            )
+            return Admission(decision, warnings)
+
+        return self._transactions.run(work, limit_scopes(reservation.subject, limits))
+
+    def settle(
+        self,
+        reservation: Reservation,
+        charge: Charge | None,
+        limits: Sequence[AppliedLimit],
+    ) -> Decision:
+        """Close a reservation with what it cost, or release it where `charge` is None.
+
+        Idempotent: only the first call changes anything.
+
+        Returns:
+            Where the limits stand afterwards.
+        """
+        self.prepare()
+
+        def work(connection: Connection) -> Decision:
+            now = self._now()
+            close_reservation(connection, reservation.id, charge, now)
+            return self._decide(connection, reservation, limits, now)
+
+        return self._transactions.run(
+            work, limit_scopes(reservation.subject, limits), (NEW_POOL_COUNTER_LOCK,)
+        )
+
+    def check(
+        self, reservation: Reservation, limits: Sequence[AppliedLimit]
+    ) -> Decision:
+        """Where the limits stand without this reservation; nothing is reserved."""
+        self.prepare()
+        return self._transactions.run(
+            lambda connection: self._decide(
+                connection, reservation, limits, self._now()
+            ),
+            limit_scopes(reservation.subject, limits),
+        )
+
+    def renew(self, charges: Mapping[str, Charge]) -> None:
+        """Push the leases of running replies ahead and note what they have used so far."""
+
+        lease_until = self._now() + LEASE_SECONDS
+
+        def work(connection: Connection) -> None:
+            for key, charge in sorted(charges.items()):
+                connection.execute(
+                    records_table.update()
+                    .where(records_table.c.id == key, IS_OPEN)
+                    .values(lease_until=lease_until, **charge.values())
+                )
+
+        self._transactions.run(work)
+
+    def sweep(self) -> int:
+        """Settle what crashed servers left, as it was noted last; returns how many."""
+        self.prepare()
+
+        def find_orphans(connection: Connection) -> Sequence[Row[Any]]:
+            return connection.execute(
+                select(records_table)
+                .where(
+                    IS_OPEN,
+                    records_table.c.lease_until < self._now(),
+                )
+                .limit(SWEEP_BATCH)
+            ).all()
+
+        orphans = self._transactions.run(find_orphans)
+        settled = 0
+        for row in orphans:
+            charge = Charge(
+                row.input_tokens,
+                row.output_tokens,
+                row.cached_input_tokens,
+                row.cost_micros,
+                True,
+                Amounts(
+                    row.counted,
+                    row.weighted_input_tokens,
+                    row.weighted_output_tokens,
+                    row.cost_micros * row.counted,
+                ),
+            )
+
+            def settle_orphan(
+                connection: Connection, key: str = row.id, charge: Charge = charge
+            ) -> bool:
+                return close_reservation(connection, key, charge, self._now())
+
+            settled += self._transactions.run(
+                settle_orphan, record_scopes(row), (NEW_POOL_COUNTER_LOCK,)
+            )
+        if settled:
+            log.warning(
+                "Usage limits: settled %d replies that a stopped server left", settled
+            )
+        return settled
+
+    def _decide(
+        self,
+        connection: Connection,
+        reservation: Reservation,
+        limits: Sequence[AppliedLimit],
+        now: int,
+    ) -> Decision:
+        if not limits:
+            return Decision()
+        reserved = sum_open(connection, limits, now, reservation.id)
+        used = read_counters(connection, limits, now)
+        states = []
+        for applied in limits:
+            key, measure = counter_id(applied), applied.limit.measure
+            state = LimitState(
+                applied,
+                used[key].of(measure),
+                reserved[key].of(measure),
+                applied.window.end,
+            )
+            if applied.limit.period.rolling is not None:
+                reset_at = find_rolling_reset(connection, state, now)
+                state = replace(state, reset_at=datetime.fromtimestamp(reset_at, UTC))
+            states.append(state)
+        return Decision(tuple(states))
+
+    def _is_first_crossing(
+        self,
+        connection: Connection,
+        reservation: Reservation,
+        state: LimitState,
+        soft_limit_percent: int,
+    ) -> bool:
+        """Whether a soft limit is crossed that was not yet announced in this window."""
+        percent = state.crossed_threshold(soft_limit_percent)
+        if percent is None:
+            return False
+        applied, user_id = state.applied, reservation.subject.user_id
+        notice = self._insert(notices_table).values(
+            id=f"{user_id} {applied.scope} {applied.limit} at {percent}%",
+            expires_at=int(state.reset_at.timestamp()),
+        )
+        marked = connection.execute(
+            notice.on_conflict_do_update(
+                index_elements=[notices_table.c.id],
+                set_={"expires_at": notice.excluded.expires_at},
+                where=notices_table.c.expires_at <= reservation.created_at,
+            )
+        )
+        return bool(marked.rowcount)
+
+
+def record_scopes(row: Row[Any]) -> tuple[str, ...]:
+    """Every scope that a record may be counted in."""
+    groups = (f"group:{group}" for group in split_names(row.group_ids))
+    return (f"user:{row.user_id}", *groups, EVERYONE)
+
+
+def close_reservation(
+    connection: Connection, key: str, charge: Charge | None, now: int
+) -> bool:
+    """Settle or release one reservation, once, and bring the counters up to date."""
+    closed = connection.execute(
+        records_table.update()
+        .where(records_table.c.id == key, IS_OPEN)
+        .values(
+            state="released" if charge is None else "settled",
+            settled_at=now,
+            **(charge or Charge()).values(),
+        )
+    )
+    if not closed.rowcount:
+        return False
+    if charge is not None and charge.counted.requests:
+        row = connection.execute(
+            select(records_table).where(records_table.c.id == key)
+        ).one()
+        add_to_counters(
+            connection,
+            record_scopes(row),
+            row.model_names,
+            row.created_at,
+            charge.counted,
+        )
+    return True
+
+
+# ==============================================================================
+# helpers/valves.py
+# The valves: what the administrator and each user can set, and how bad input is refused.
+# ==============================================================================
+
+# Open WebUI builds the valves anew for every request; the texts rarely change.
+read_policies = lru_cache(maxsize=8)(parse_policies)
+read_timezone = lru_cache(maxsize=64)(load_timezone)
+
+POLICIES_EXAMPLE = """\
+Limits for groups, roles and users, as TOML. Example:
+[group.Students]
+limits = ["50k tokens/day", "1M tokens/month"]
+[user."ann@example.org"]
+limits = "unlimited"
+A member of several groups gets the one with the lowest `priority = N`."""
+
+
+class RefusalMemory(BaseModel):
+    """Valves that remember why they were refused, since Open WebUI's own toast hides it.
+
+    The reason goes to the server log, and into the field's description when the form opens
+    next. It is forgotten once other valves have been accepted.
+    """
+
+    model_config = ConfigDict(hide_input_in_errors=True, extra="ignore")
+
+    refusals: ClassVar[dict[str, str]] = {}
+    accepted: ClassVar[dict[str, Any]] = {}
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def remember_refusal(
+        cls, data: Any, handler: ModelWrapValidatorHandler[Any]
+    ) -> Any:
+        """Note a refusal by field; drop the note when the valves change for good."""
+        if isinstance(data, dict):
+            # The form posts an emptied number field as "": that means its default.
+            data = {
+                name: value
+                for name, value in data.items()
+                if value != "" or cls.is_text_field(name)
+            }
+        try:
+            valves = handler(data)
+        except ValidationError as error:
+            cls.note_refusal(error)
+            raise
+        if cls.refusals and data != cls.accepted:
+            cls.refusals.clear()
+        if not cls.refusals:
+            cls.accepted.clear()
+            cls.accepted.update(data if isinstance(data, dict) else {})
+        return valves
+
+    @classmethod
+    def is_text_field(cls, name: str) -> bool:
+        """Whether a field is free text, for which "" is a value of its own."""
+        return name in cls.model_fields and cls.model_fields[name].annotation is str
+
+    @classmethod
+    def note_refusal(cls, error: ValidationError) -> None:
+        """Log each reason once and keep it for the form."""
+        for problem in error.errors(
+            include_url=False, include_context=False, include_input=False
+        ):
+            field = str(problem["loc"][0]) if problem["loc"] else "valves"
+            reason = problem["msg"].removeprefix("Value error, ")
+            if not cls.refusals.get(field, "").endswith(reason):
+                log.error("Usage limits: valve %s was refused: %s", field, reason)
+            cls.refusals[field] = (
+                f"NOT SAVED at {datetime.now(UTC):%H:%M} UTC: {reason}"
+            )
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        schema = handler.resolve_ref_schema(handler(core_schema))
+        for field, refusal in cls.refusals.items():
+            described = schema.get("properties", {}).get(field)
+            if described is not None:
+                described["description"] = (
+                    f"{refusal}\n\n{described.get('description', '')}"
+                )
+        return schema
+
+
+class AdminValves(RefusalMemory):
+    """What the administrator sets."""
+
+    refusals: ClassVar[dict[str, str]] = {}
+    accepted: ClassVar[dict[str, Any]] = {}
+
+    priority: int = Field(
+        default=0,
+        description="Order among filters: those with a lower number run first.",
+    )
+    daily_token_limit: int = Field(
+        default=0,
+        ge=0,
+        description="Tokens per user and day for everyone whom no policy below names. 0: no limit.",
+    )
+    monthly_token_limit: int = Field(
+        default=0,
+        ge=0,
+        description="The same per calendar month. 0: no limit.",
+    )
+    soft_limit_percent: int = Field(
+        default=80,
+        ge=1,
+        le=100,
+        description="Users are warned, once per period, from this percentage of a limit on.",
+    )
+    policies: str = Field(default="", description=POLICIES_EXAMPLE)
+    multiple_groups: Literal["priority", "most_generous"] = Field(
+        default="priority",
+        description="Which group counts for a member of several: the one with the lowest priority "
+        "number, or the one that allows most.",
+    )
+    exempt_admins: bool = Field(
+        default=True, description="Administrators are recorded, never refused."
+    )
+    timezone: str = Field(
+        default="UTC",
+        description="Where days, weeks and months begin.",
+        json_schema_extra={"input": {"type": "select", "options": "list_timezones"}},
+    )
+    reset_hour: int = Field(
+        default=0,
+        ge=0,
+        le=23,
+        description="The local hour at which a day begins, 0 to 23.",
+    )
+    week_starts_on: Literal["monday", "sunday"] = Field(
+        default="monday", description="The first day of a week."
+    )
+    month_starts_on: int = Field(
+        default=1, ge=1, le=28, description="The day on which a month begins, 1 to 28."
+    )
+    request_stream_usage: bool = Field(
+        default=True,
+        description="Ask providers to report usage in streams (stream_options.include_usage). "
+        "Without it, streamed replies are estimated.",
+    )
+    cap_max_tokens: bool = Field(
+        default=False,
+        description="Lower a request's max_tokens to what remains, so that a reply can't run over "
+        "its limit.",
+    )
+    on_ledger_error: Literal["allow", "block"] = Field(
+        default="allow",
+        description="What happens to requests while the database can't be read or written.",
+    )
+    shadow_mode: bool = Field(
+        default=False,
+        description="Try out limits: record and log what would be refused.",
+    )
+    limit_message: str = Field(
+        default="",
+        description="What users read at a hard limit. Empty: the built-in sentence. Placeholders: "
+        "{used} {limit} {remaining} {percent} {unit} {period} {reset_at} {reset_in} {policy} "
+        "{model}",
+    )
+    warning_message: str = Field(
+        default="",
+        description="What users read at a soft limit; the same placeholders.",
+    )
+    database_url: str = Field(
+        default="",
+        description="Keep the ledger in another database than Open WebUI's own. Empty: its own.",
+        json_schema_extra={"input": {"type": "password"}},
+    )
+
+    @field_validator("policies")
+    @classmethod
+    def check_policies(cls, text: str) -> str:
+        """Refuse a policies text that doesn't parse."""
+        read_policies(text)
+        return text
+
+    @field_validator("timezone")
+    @classmethod
+    def check_timezone(cls, name: str) -> str:
+        """Refuse an unknown time zone."""
+        read_timezone(name)
+        return name
+
+    @field_validator("limit_message", "warning_message")
+    @classmethod
+    def check_message(cls, template: str, info: ValidationInfo) -> str:
+        """Refuse unknown placeholders."""
+        check_template(str(info.field_name), template)
+        return template
+
+    @field_validator("database_url")
+    @classmethod
+    def check_database_url(cls, url: str) -> str:
+        """Refuse what isn't a URL of SQLite or PostgreSQL."""
+        if url.strip():
+            parse_database_url(url, "database_url")
+        return url.strip()
+
+    @classmethod
+    def list_timezones(cls) -> list[str]:
+        """The options of the time zone field."""
+        return available_timezones_list()
+
+    @property
+    def policy_set(self) -> PolicySet:
+        """The policies text, read."""
+        return read_policies(self.policies)
+
+    @property
+    def calendar_rules(self) -> CalendarRules:
+        """Where periods begin."""
+        return CalendarRules(
+            read_timezone(self.timezone),
+            self.reset_hour,
+            self.week_starts_on,
+            self.month_starts_on,
+        )
+
+    @property
+    def default_policy(self) -> Policy:
+        """The two simple valves as the policy of whoever no other names."""
+        amounts = ((self.daily_token_limit, "day"), (self.monthly_token_limit, "month"))
+        limits = tuple(
+            Limit(amount, "tokens", parse_period(period))
+            for amount, period in amounts
+            if amount
+        )
+        return Policy("default", "default", limits or None)
+
+
+class PersonalValves(BaseModel):
+    """What each user sets."""
+
+    show_usage: Literal["near_limit", "always", "never"] = Field(
+        default="near_limit",
+        description="Show your usage over each reply: near a limit, always, or never.",
+    )
+
+
+# ==============================================================================
+# helpers/host.py
+# The only place that knows Open WebUI: its database, groups, models and errors.
+# ==============================================================================
+
+OLDEST_HOST_VERSION = (0, 10, 0)
+
+
+class HostError(HTTPException, UsageLimitsError):
+    """An error that reaches the client with its own status, headers and sentence.
+
+    Open WebUI turns what a filter raises into ``Exception(f"{error}")``, which API clients get
+    as status 400. As it raises itself while it is being formatted, this one comes through whole.
+    """
+
+    def __init__(self, status_code: int, detail: str, retry_after: int) -> None:
+        headers = {"Retry-After": str(retry_after)}
+        HTTPException.__init__(self, status_code, detail=detail, headers=headers)
+
+    def __str__(self) -> str:
+        return str(self.detail)
+
+    def __format__(self, format_spec: str) -> str:
+        raise self
+
+
+class HostLimitError(HostError, UsageLimitExceeded):
+    """`UsageLimitExceeded` as Open WebUI's clients see it: status 429 with ``Retry-After``."""
+
+    def __init__(self, exceeded: UsageLimitExceeded) -> None:
+        HostError.__init__(
+            self, exceeded.status_code, exceeded.message, exceeded.retry_after
+        )
+        self.message = exceeded.message
+        self.reset_at = exceeded.reset_at
+        self.retry_after = exceeded.retry_after
+
+
+def host_engine(database_url: str) -> tuple[Engine, str | None]:
+    """The ledger's engine and schema: Open WebUI's own, unless another URL is given."""
+    if database_url:
+        return open_database(database_url, "database_url"), None
+    db = import_module("open_webui.internal.db")
+    return db.engine, getattr(db, "DATABASE_SCHEMA", None) or None
+
+
+async def read_subject(user: Mapping[str, Any]) -> Subject:
+    """The user of a request with all groups, inherited ones included."""
+    groups = import_module("open_webui.models.groups").Groups
+    read = groups.get_groups_by_member_id
+    # Groups can be nested since 0.12; before that the argument isn't known.
+    nested = "include_inherited" in inspect.signature(read).parameters
+    found = await read(user["id"], **({"include_inherited": True} if nested else {}))
+    return Subject(
+        user_id=str(user["id"]),
+        email=str(user.get("email") or ""),
+        role=str(user.get("role") or "user"),
+        groups=tuple(GroupRef(str(group.id), str(group.name)) for group in found),
+    )
+
+
+async def read_group_names() -> tuple[str, ...]:
+    """The names of all groups that Open WebUI has."""
+    groups = import_module("open_webui.models.groups").Groups
+    return tuple(str(group.name) for group in await groups.get_all_groups())
+
+
+def base_model_id(model: object) -> str | None:
+    """The base model of a custom model, as the host describes it."""
+    info = model.get("info") if isinstance(model, Mapping) else None
+    base = info.get("base_model_id") if isinstance(info, Mapping) else None
+    return str(base) if base else None
+
+
+def list_model_names(
+    body: Mapping[str, Any], model: object, metadata: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """Every name that a model glob may match, the model that answers first.
+
+    Open WebUI has put an arena's real choice into the body by the time a filter runs.
+    """
+    names = [str(body.get("model") or ""), base_model_id(model)]
+    chosen = metadata.get("model")
+    if metadata.get("selected_model_id") and isinstance(chosen, Mapping):
+        names.append(str(chosen.get("id") or ""))
+    return tuple(dict.fromkeys(name for name in names if name)) or ("unknown",)
+
+
+def request_source(metadata: Mapping[str, Any]) -> str:
+    """Where a request comes from: page, temporary, channel, automation or api."""
+    chat_id = str(metadata.get("chat_id") or "")
+    if metadata.get("automation_id"):
+        return "automation"
+    if chat_id.startswith("channel:"):
+        return "channel"
+    if not metadata.get("session_id") or not chat_id:
+        return "api"
+    return "temporary" if chat_id.startswith("local:") else "page"
+
+
+def finished_message(body: Mapping[str, Any]) -> tuple[object, str | None]:
+    """Usage and text of the message that an outlet is called for, and of no older one."""
+    messages = body.get("messages")
+    for message in messages if isinstance(messages, list) else ():
+        if isinstance(message, Mapping) and message.get("id") == body.get("id"):
+            content = message.get("content")
+            return message.get("usage"), content if isinstance(content, str) else None
+    return None, None
+
+
+def api_outlets_enabled() -> bool:
+    """Whether Open WebUI calls outlets for API requests (``ENABLE_API_OUTLET_FILTERS``)."""
+    return bool(
+        getattr(import_module("open_webui.env"), "ENABLE_API_OUTLET_FILTERS", True)
+    )
+
+
+def warn_about_old_host() -> None:
+    """Log once that this version of Open WebUI is too old to see every reply."""
+    version = str(getattr(import_module("open_webui.env"), "VERSION", ""))
+    parts = tuple(int(part) for part in version.split(".")[:3] if part.isdigit())
+    if parts and parts < OLDEST_HOST_VERSION:
+        oldest = ".".join(map(str, OLDEST_HOST_VERSION))
+        log.warning(
+            "Usage limits: Open WebUI %s is older than %s; not supported",
+            version,
+            oldest,
+        )
+
+
+# ==============================================================================
+# helpers/replies.py
+# One reply from its admission to its end.
+# ==============================================================================
+
+# The output that is reserved where a request sets no max_tokens: an ordinary chat reply.
+EXPECTED_OUTPUT_TOKENS = 500
+
+
+def expected_output(body: Mapping[str, Any]) -> int:
+    """The output tokens to reserve for a request."""
+    for name in ("max_completion_tokens", "max_tokens"):
+        wanted = body.get(name)
+        if isinstance(wanted, int) and not isinstance(wanted, bool) and wanted > 0:
+            return min(wanted, EXPECTED_OUTPUT_TOKENS)
+    return EXPECTED_OUTPUT_TOKENS
+
+
+class ReplyKeeper(Protocol):
+    """Who keeps the books of a reply; it stays with it even if the filter is replaced."""
+
+    async def admit(
+        self, reply: Reply, *, enforce: bool, soft_limit_percent: int, announce: bool
+    ) -> Admission: ...
+
+    def forget(self, reply: Reply) -> None: ...
+
+    async def check(self, reply: Reply, limits: Sequence[AppliedLimit]) -> Decision: ...
+
+    async def renew(self, reply: Reply) -> None: ...
+
+    async def end(self, reply: Reply, charge: Charge | None) -> Decision | None: ...
+
+
+@dataclass(slots=True, eq=False)
+class Reply:
+    """What is known of one reply while it runs.
+
+    Open WebUI hands the same metadata to all hooks of a reply; this object travels in it. As
+    clients can only send JSON, none of them can make one up.
+    """
+
+    keeper: ReplyKeeper
+    reservation: Reservation
+    limits: tuple[AppliedLimit, ...]
+    rule: ModelRule
+    zone: tzinfo  # the reader's
+    enforced: bool  # whether a hard limit refuses its later rounds
+    # Without an outlet nothing would tell a reply that came whole from one that failed.
+    may_end_unseen: bool
+    prompt_tokens: int
+    output_tokens: int
+    meter: ReplyMeter = field(default_factory=ReplyMeter)
+    called_model: bool = False
+    admission: asyncio.Task[Admission] | None = None
+    ending: asyncio.Task[Decision | None] | None = None
+
+    def begin_round(self, prompt_tokens: int) -> None:
+        """Note that the model is about to be called with this many prompt tokens."""
+        self.called_model = True
+        self.prompt_tokens = max(self.prompt_tokens, prompt_tokens)
+        self.meter.begin_round(prompt_tokens)
+
+    def reserved_charge(self) -> Charge:
+        """What is to be held for it: the estimate, or what it has used already if more."""
+        seen = self.meter.total()
+        return make_charge(
+            MeteredUsage(
+                input_tokens=max(self.prompt_tokens, seen.input_tokens),
+                output_tokens=max(self.output_tokens, seen.output_tokens),
+                cached_input_tokens=0,
+                cost_micros=seen.cost_micros,
+                estimated=True,
+            ),
+            self.rule,
+        )
+
+    def used_charge(self) -> Charge:
+        """What it has used so far."""
+        return make_charge(self.meter.total(), self.rule)
+
+    def final_charge(
+        self, usage: object = None, text: str | None = None
+    ) -> Charge | None:
+        """What it cost in the end; None if the model produced nothing.
+
+        Args:
+            usage: The usage that Open WebUI gathered for the finished message, if any.
+            text: The finished message, if the outlet saw one.
+        """
+        if self.meter.produced or usage or text:
+            return make_charge(self.meter.total(usage, text), self.rule)
+        if self.called_model and self.may_end_unseen:
+            return self.reserved_charge()
+        return None
+
+
+# ==============================================================================
+# helpers/admission.py
+# From a request to a reply: whose limits count, and how much is reserved.
+# ==============================================================================
+
+
+def is_exempt(valves: AdminValves, subject: Subject) -> bool:
+    """Whether a user is recorded but never refused."""
+    return valves.exempt_admins and subject.role == "admin"
+
+
+def count_limits(
+    valves: AdminValves, subject: Subject, model_names: tuple[str, ...], now: datetime
+) -> tuple[AppliedLimit, ...]:
+    """The limits that count for a request; none for an exempt user or a free model."""
+    policies = valves.policy_set
+    if is_exempt(valves, subject) or find_model_rule(policies, model_names).weight == 0:
+        return ()
+    policy = choose_policy(
+        subject, policies, valves.default_policy, valves.multiple_groups
+    )
+    return applied_limits(
+        subject, policy, policies, model_names, now, valves.calendar_rules
+    )
+
+
+def reader_zone(valves: AdminValves, user: Mapping[str, Any]) -> tzinfo:
+    """The user's own time zone where Open WebUI knows it, else the valve's."""
+    try:
+        return read_timezone(str(user.get("timezone") or valves.timezone))
+    except ConfigurationError:
+        return read_timezone(valves.timezone)
+
+
+def build_reply(
+    keeper: ReplyKeeper,
+    valves: AdminValves,
+    subject: Subject,
+    user: Mapping[str, Any],
+    body: Mapping[str, Any],
+    metadata: Mapping[str, Any],
+    model_names: tuple[str, ...],
+    source: str,
+    now: datetime,
+    may_end_unseen: bool,
+) -> Reply:
+    """Everything that is known of a reply before it is admitted."""
+    policies = valves.policy_set
+    policy = choose_policy(
+        subject, policies, valves.default_policy, valves.multiple_groups
+    )
+    prompt_tokens = estimate_prompt(body)
+    reply = Reply(
+        keeper=keeper,
+        reservation=Reservation(
+            id=uuid.uuid4().hex,
+            subject=subject,
+            model_names=model_names,
+            source=source,
+            chat_id=str(metadata.get("chat_id") or ""),
+            message_id=str(metadata.get("message_id") or ""),
+            policy="exempt" if is_exempt(valves, subject) else policy.name,
+            created_at=int(now.timestamp()),
+        ),
+        limits=count_limits(valves, subject, model_names, now),
+        rule=find_model_rule(policies, model_names),
+        zone=reader_zone(valves, user),
+        enforced=not valves.shadow_mode,
+        may_end_unseen=may_end_unseen,
+        prompt_tokens=prompt_tokens,
+        output_tokens=expected_output(body),
+    )
+    reply.meter.begin_round(prompt_tokens)
+    return reply
+
+
+# ==============================================================================
+# helpers/bookkeeper.py
+# Runs the ledger off the event loop and sees every reply to its end.
+# ==============================================================================
+
+# How often running replies are renewed, and charges that could not be written tried again.
+ROUND_SECONDS = 30
+SWEEP_SECONDS = 60
+# SQLite has one writer at a time: more threads would only wait for each other.
+SQLITE_THREADS = 1
+POSTGRESQL_THREADS = 8
+
+ThreadResult = TypeVar("ThreadResult")
+
+
+class Bookkeeper:
+    """One per ledger and process.
+
+    Args:
+        engine: The ledger's synchronous engine.
+        schema: The PostgreSQL schema of its tables, if not the connection's own.
+    """
+
+    def __init__(self, engine: Engine, schema: str | None) -> None:
+        sqlite = engine.dialect.name == "sqlite"
+        self._ledger = Ledger(engine, schema)
+        self._threads = ThreadPoolExecutor(
+            SQLITE_THREADS if sqlite else POSTGRESQL_THREADS,
+            thread_name_prefix="usage-limits",
+        )
+        self._running: dict[str, Reply] = {}
+        self._unwritten: dict[str, tuple[Reply, Charge | None]] = {}
+        self._rounds: asyncio.Task[None] | None = None
+        self._swept_at = float("-inf")
+
+    async def admit(
+        self, reply: Reply, *, enforce: bool, soft_limit_percent: int, announce: bool
+    ) -> Admission:
+        """Reserve for a reply, or learn what refuses it, and watch the current task for its end.
+
+        Raises:
+            LedgerError: The database can't be read or written.
+        """
+        charge = reply.reserved_charge()
+
+        def reserve() -> Admission:
+            return self._ledger.reserve(
+                reply.reservation,
+                charge,
+                reply.limits,
+                enforce=enforce,
+                soft_limit_percent=soft_limit_percent,
+                announce=announce,
+            )
+
+        # A task of its own: where the caller is cancelled, the reservation may still be
+        # written, and its end must wait for that.
+        reply.admission = asyncio.create_task(self._in_thread(reserve))
+        self._watch(reply)
+        admission = await asyncio.shield(reply.admission)
+        if enforce and not admission.decision.allowed:
+            self.forget(reply)
+        return admission
+
+    def forget(self, reply: Reply) -> None:
+        """Leave a reply alone that is not going to run."""
+        self._running.pop(reply.reservation.id, None)
+
+    async def check(self, reply: Reply, limits: Sequence[AppliedLimit]) -> Decision:
+        """Where limits stand without this reply.
+
+        Raises:
+            LedgerError: The database can't be read or written.
+        """
+        return await self._in_thread(
+            lambda: self._ledger.check(reply.reservation, limits)
+        )
+
+    async def renew(self, reply: Reply) -> None:
+        """Write down at once what a running reply holds now.
+
+        Raises:
+            LedgerError: The database can't be written.
+        """
+        charges = {reply.reservation.id: reply.reserved_charge()}
+        await self._in_thread(lambda: self._ledger.renew(charges))
+
+    async def end(self, reply: Reply, charge: Charge | None) -> Decision | None:
+        """Settle a reply, or release it where `charge` is None; only the first end counts.
+
+        Returns:
+            Where its limits stand then; None where the ledger can't say.
+        """
+        if reply.ending is None:
+            self._running.pop(reply.reservation.id, None)
+            reply.ending = asyncio.create_task(self._settle(reply, charge))
+        return await asyncio.shield(reply.ending)
+
+    def _watch(self, reply: Reply) -> None:
+        self._running[reply.reservation.id] = reply
+        task = asyncio.current_task()
+        if task is not None:
+            task.add_done_callback(lambda _: self._task_ended(reply))
+        if self._rounds is None or self._rounds.done():
+            self._rounds = asyncio.create_task(self._make_rounds())
+
+    def _task_ended(self, reply: Reply) -> None:
+        # Stopped, disconnected, broken off, failed: no outlet came. One that did has settled.
+        if self._running.pop(reply.reservation.id, None) and reply.ending is None:
+            reply.ending = asyncio.create_task(
+                self._settle(reply, reply.final_charge())
+            )
+
+    async def _settle(self, reply: Reply, charge: Charge | None) -> Decision | None:
+        written = await self._was_admitted(reply)
+        if charge is None and not written:
+            return None
+        try:
+            return await self._in_thread(
+                lambda: self._write_end(reply, charge, written)
+            )
+        except LedgerError as error:
+            log.error(
+                "Usage limits: %s; reply %s of user %s will be settled later (%s tokens)",
+                error,
+                reply.reservation.id,
+                reply.reservation.subject.user_id,
+                charge.input_tokens + charge.output_tokens if charge else 0,
+            )
+            self._unwritten[reply.reservation.id] = (reply, charge)
+            return None
+
+    def _write_end(
+        self, reply: Reply, charge: Charge | None, written: bool
+    ) -> Decision:
+        if not written and charge is not None:
+            # Let through while the ledger was away: it is on record all the same.
+            self._ledger.reserve(reply.reservation, charge, (), enforce=False)
+        return self._ledger.settle(reply.reservation, charge, reply.limits)
+
+    async def _was_admitted(self, reply: Reply) -> bool:
+        if reply.admission is None:
+            return False
+        await asyncio.wait({reply.admission})
+        return not reply.admission.cancelled() and reply.admission.exception() is None
+
+    async def _make_rounds(self) -> None:
+        """Renew leases, sweep orphans and write what could not be written, until all is done."""
+        while self._running or self._unwritten:
+            try:
+                await self._sweep()
+                await asyncio.sleep(ROUND_SECONDS)
+                await self._make_round()
+            except LedgerError as error:
+                log.error(
+                    "Usage limits: %s; trying again in %d s", error, ROUND_SECONDS
+                )
+                await asyncio.sleep(ROUND_SECONDS)
+
+    async def _sweep(self) -> None:
+        if time.monotonic() - self._swept_at >= SWEEP_SECONDS:
+            self._swept_at = time.monotonic()
+            await self._in_thread(self._ledger.sweep)
+
+    async def _make_round(self) -> None:
+        charges = {key: reply.reserved_charge() for key, reply in self._running.items()}
+        if charges:
+            await self._in_thread(lambda: self._ledger.renew(charges))
+        for key, (reply, charge) in list(self._unwritten.items()):
+            await self._in_thread(
+                lambda reply=reply, charge=charge: self._write_end(reply, charge, False)  # type: ignore[misc]
+            )
+            del self._unwritten[key]
+
+    async def _in_thread(self, work: Callable[[], ThreadResult]) -> ThreadResult:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+# ==============================================================================
+# helpers/plugin.py
+# The filter: Open WebUI's hooks, and nothing but hooks.
+# ==============================================================================
+
+# Where a reply's state travels in Open WebUI's metadata.
+METADATA_KEY = "usage_limits"
+# A prompt that retrieval made longer than this is written down before the model is called.
+GROWTH_WORTH_WRITING = 1_000
+LEDGER_ERROR_RETRY_SECONDS = 60
+
+Emitter = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class Filter:
+    """Usage limits for Open WebUI."""
+
+    # Never `toggle`: it would let users switch the filter off.
+    Valves = AdminValves
+    UserValves = PersonalValves
+
+    def __init__(self) -> None:
+        # Open WebUI replaces the valves of this one instance before every hook, and the hooks
+        # of many users interleave: each hook reads them before it first waits.
+        self.valves = AdminValves()
+        self._bookkeepers: dict[str, Bookkeeper] = {}
+        self._checked_policies: PolicySet | None = None
+
+    async def inlet(
+        self,
+        body: dict[str, Any],
+        __user__: dict[str, Any] | None = None,
+        __metadata__: dict[str, Any] | None = None,
+        __model__: dict[str, Any] | None = None,
+        __event_emitter__: Emitter | None = None,
+    ) -> dict[str, Any]:
+        """Admit a request and reserve for it, or refuse it.
+
+        Raises:
+            HostLimitError: A hard limit is reached.
+            HostError: The ledger is down and `on_ledger_error` is ``block``.
+        """
+        valves, user = self.valves, __user__ or {}
+        if not user.get("id"):
+            return body
+        metadata = {} if __metadata__ is None else __metadata__
+        try:
+            reply = await self._prepare(valves, body, user, metadata, __model__)
+            metadata[METADATA_KEY] = reply
+            await self._admit(valves, reply, user, __event_emitter__)
+        except HostError:
+            metadata.pop(METADATA_KEY, None)
+            raise
+        except Exception as error:
+            log.exception(
+                "Usage limits: a request of user %s was not reserved for", user["id"]
+            )
+            if valves.on_ledger_error == "block":
+                refused = self._reply_of(metadata)
+                if refused is not None:
+                    refused.keeper.forget(refused)
+                raise HostError(
+                    503, LEDGER_ERROR_SENTENCE, LEDGER_ERROR_RETRY_SECONDS
+                ) from error
+        if valves.request_stream_usage and body.get("stream"):
+            body["stream_options"] = {
+                "include_usage": True,
+                **(body.get("stream_options") or {}),
+            }
+        return body
+
+    async def request(
+        self, body: dict[str, Any], __metadata__: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """See every model call; refuse a tool round once the reply has crossed a hard limit.
+
+        Raises:
+            HostLimitError: A hard limit was crossed by the rounds before.
+        """
+        valves, reply = self.valves, self._reply_of(__metadata__)
+        if reply is None:
+            return body
+        try:
+            if reply.meter.produced:
+                await self._check_next_round(valves, reply)
+            before = reply.prompt_tokens
+            reply.begin_round(estimate_prompt(body))
+            if reply.prompt_tokens - before > GROWTH_WORTH_WRITING:
+                await reply.keeper.renew(reply)
+        except HostError:
+            raise
+        except Exception:
+            log.exception(
+                "Usage limits: reply %s was not checked again", reply.reservation.id
+            )
+        return body
+
+    def stream(
+        self, event: dict[str, Any], __metadata__: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Add up what passes."""
+        reply = self._reply_of(__metadata__)
+        if reply is not None:
+            reply.meter.add_event(event)
+        return event
+
+    async def outlet(
+        self,
+        body: dict[str, Any],
+        __user__: dict[str, Any] | None = None,
+        __metadata__: dict[str, Any] | None = None,
+        __event_emitter__: Emitter | None = None,
+    ) -> dict[str, Any]:
+        """Settle the reply and show its user where the limits stand."""
+        valves, reply = self.valves, self._reply_of(__metadata__)
+        if reply is None:
+            return body
+        try:
+            usage, text = finished_message(body)
+            decision = await reply.keeper.end(reply, reply.final_charge(usage, text))
+            if decision is not None:
+                await self._show_usage(
+                    valves, reply, decision, __user__ or {}, __event_emitter__
+                )
+        except Exception:
+            log.exception(
+                "Usage limits: reply %s was not settled", reply.reservation.id
+            )
+        return body
+
+    @staticmethod
+    def _reply_of(metadata: dict[str, Any] | None) -> Reply | None:
+        reply = metadata.get(METADATA_KEY) if metadata else None
+        # Not isinstance: the file may have been pasted anew while the reply was running. What
+        # came from a client would be made of JSON's types.
+        return None if isinstance(reply, (dict, list, str, int, float)) else reply
+
+    async def _prepare(
+        self,
+        valves: AdminValves,
+        body: dict[str, Any],
+        user: dict[str, Any],
+        metadata: dict[str, Any],
+        model: dict[str, Any] | None,
+    ) -> Reply:
+        bookkeeper = self._bookkeepers.get(valves.database_url)
+        if bookkeeper is None:
+            warn_about_old_host()
+            bookkeeper = Bookkeeper(*host_engine(valves.database_url))
+            self._bookkeepers[valves.database_url] = bookkeeper
+        source = request_source(metadata)
+        subject = await read_subject(user)
+        await self._log_unknown_groups(valves)
+        return build_reply(
+            bookkeeper,
+            valves,
+            subject,
+            user,
+            body,
+            metadata,
+            list_model_names(body, model, metadata),
+            source,
+            datetime.now(UTC),
+            may_end_unseen=source == "api"
+            and not body.get("stream")
+            and (bool(body.get("tools")) or not api_outlets_enabled()),
+        )
+
+    async def _admit(
+        self,
+        valves: AdminValves,
+        reply: Reply,
+        user: dict[str, Any],
+        emitter: Emitter | None,
+    ) -> None:
+        told = emitter is not None and reply.reservation.source != "api"
+        admission = await reply.keeper.admit(
+            reply,
+            enforce=reply.enforced,
+            soft_limit_percent=valves.soft_limit_percent,
+            announce=told and reply.enforced,
+        )
+        if not admission.decision.allowed:
+            self._refuse(valves, reply, admission.decision)
+        if emitter is not None:
+            for state in admission.warnings:
+                await self._warn(valves, reply, state, user, emitter)
+
+    def _refuse(self, valves: AdminValves, reply: Reply, decision: Decision) -> None:
+        """Raise for the limit that refuses; in shadow mode only log it."""
+        state = decision.refusing
+        if state is None:
+            return
+        log.info(
+            "Usage limits: user %s %s refused by %s (%s): %d used, %d reserved",
+            reply.reservation.subject.user_id,
+            "is" if reply.enforced else "would be",
+            state.applied.policy,
+            state.applied.limit,
+            state.used,
+            state.reserved,
+        )
+        if reply.enforced:
+            now, model = datetime.now(UTC), reply.reservation.model_names[0]
+            sentence = limit_sentence(
+                valves.limit_message, state, now, reply.zone, model
+            )
+            wait = (state.reset_at - now).total_seconds()
+            raise HostLimitError(UsageLimitExceeded(sentence, state.reset_at, wait))
+
+    async def _check_next_round(self, valves: AdminValves, reply: Reply) -> None:
+        """Refuse another round if the limits are reached with what this reply has used."""
+        subject, names = reply.reservation.subject, reply.reservation.model_names
+        limits = count_limits(valves, subject, names, datetime.now(UTC))
+        if limits:
+            decision = await reply.keeper.check(reply, limits)
+            self._refuse(
+                valves, reply, decision.with_running(reply.used_charge().counted)
+            )
+
+    async def _warn(
+        self,
+        valves: AdminValves,
+        reply: Reply,
+        state: LimitState,
+        user: dict[str, Any],
+        emitter: Emitter,
+    ) -> None:
+        now, model = datetime.now(UTC), reply.reservation.model_names[0]
+        sentence = warning_sentence(
+            valves.warning_message, state, now, reply.zone, model
+        )
+        toast = {"type": "warning", "content": sentence}
+        await self._emit(emitter, {"type": "notification", "data": toast})
+        if self._show_usage_wish(user) != "never":
+            await self._emit_status(emitter, sentence)
+
+    async def _show_usage(
+        self,
+        valves: AdminValves,
+        reply: Reply,
+        decision: Decision,
+        user: dict[str, Any],
+        emitter: Emitter | None,
+    ) -> None:
+        """The status line of a finished reply, as the user wishes to see it."""
+        state, wish = decision.fullest, self._show_usage_wish(user)
+        if state is None or emitter is None or wish == "never":
+            return
+        if reply.reservation.source == "api" or not reply.enforced:
+            return
+        if (
+            wish == "always"
+            or state.crossed_threshold(valves.soft_limit_percent) is not None
+        ):
+            await self._emit_status(
+                emitter, status_line(state, datetime.now(UTC), reply.zone)
+            )
+
+    @staticmethod
+    def _show_usage_wish(user: dict[str, Any]) -> str:
+        return str(getattr(user.get("valves"), "show_usage", "near_limit"))
+
+    async def _emit_status(self, emitter: Emitter, sentence: str) -> None:
+        await self._emit(
+            emitter, {"type": "status", "data": {"description": sentence, "done": True}}
+        )
+
+    @staticmethod
+    async def _emit(emitter: Emitter, event: dict[str, Any]) -> None:
+        try:
+            await emitter(event)
+        except Exception:
+            # A browser that has gone away must not cost the reply.
+            log.warning("Usage limits: a message could not be shown", exc_info=True)
+
+    async def _log_unknown_groups(self, valves: AdminValves) -> None:
+        """Name, once per policies text, the groups in it that Open WebUI doesn't have."""
+        policies = valves.policy_set
+        if policies is self._checked_policies:
+            return
+        self._checked_policies = policies
+        if policies.groups or policies.pools:
+            for name in unknown_group_names(policies, await read_group_names()):
+                log.warning(
+                    "Usage limits: policies name the group %r, which doesn't exist",
+                    name,
+                )

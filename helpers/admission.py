@@ -1,0 +1,91 @@
+"""From a request to a reply: whose limits count, and how much is reserved."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from datetime import datetime, tzinfo
+from typing import Any
+
+from helpers.errors import ConfigurationError
+from helpers.estimates import estimate_prompt
+from helpers.ledger import Reservation
+from helpers.policy import (
+    AppliedLimit,
+    Subject,
+    applied_limits,
+    choose_policy,
+    find_model_rule,
+)
+from helpers.replies import Reply, ReplyKeeper, expected_output
+from helpers.valves import AdminValves, read_timezone
+
+
+def is_exempt(valves: AdminValves, subject: Subject) -> bool:
+    """Whether a user is recorded but never refused."""
+    return valves.exempt_admins and subject.role == "admin"
+
+
+def count_limits(
+    valves: AdminValves, subject: Subject, model_names: tuple[str, ...], now: datetime
+) -> tuple[AppliedLimit, ...]:
+    """The limits that count for a request; none for an exempt user or a free model."""
+    policies = valves.policy_set
+    if is_exempt(valves, subject) or find_model_rule(policies, model_names).weight == 0:
+        return ()
+    policy = choose_policy(
+        subject, policies, valves.default_policy, valves.multiple_groups
+    )
+    return applied_limits(
+        subject, policy, policies, model_names, now, valves.calendar_rules
+    )
+
+
+def reader_zone(valves: AdminValves, user: Mapping[str, Any]) -> tzinfo:
+    """The user's own time zone where Open WebUI knows it, else the valve's."""
+    try:
+        return read_timezone(str(user.get("timezone") or valves.timezone))
+    except ConfigurationError:
+        return read_timezone(valves.timezone)
+
+
+def build_reply(
+    keeper: ReplyKeeper,
+    valves: AdminValves,
+    subject: Subject,
+    user: Mapping[str, Any],
+    body: Mapping[str, Any],
+    metadata: Mapping[str, Any],
+    model_names: tuple[str, ...],
+    source: str,
+    now: datetime,
+    may_end_unseen: bool,
+) -> Reply:
+    """Everything that is known of a reply before it is admitted."""
+    policies = valves.policy_set
+    policy = choose_policy(
+        subject, policies, valves.default_policy, valves.multiple_groups
+    )
+    prompt_tokens = estimate_prompt(body)
+    reply = Reply(
+        keeper=keeper,
+        reservation=Reservation(
+            id=uuid.uuid4().hex,
+            subject=subject,
+            model_names=model_names,
+            source=source,
+            chat_id=str(metadata.get("chat_id") or ""),
+            message_id=str(metadata.get("message_id") or ""),
+            policy="exempt" if is_exempt(valves, subject) else policy.name,
+            created_at=int(now.timestamp()),
+        ),
+        limits=count_limits(valves, subject, model_names, now),
+        rule=find_model_rule(policies, model_names),
+        zone=reader_zone(valves, user),
+        enforced=not valves.shadow_mode,
+        may_end_unseen=may_end_unseen,
+        prompt_tokens=prompt_tokens,
+        output_tokens=expected_output(body),
+    )
+    reply.meter.begin_round(prompt_tokens)
+    return reply

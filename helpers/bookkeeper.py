@@ -1,0 +1,191 @@
+"""Runs the ledger off the event loop and sees every reply to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from sqlalchemy import Engine
+
+from helpers.charges import Charge
+from helpers.decisions import Decision
+from helpers.errors import LedgerError
+from helpers.ledger import Admission, Ledger
+from helpers.logs import log
+from helpers.policy import AppliedLimit
+from helpers.replies import Reply
+
+# How often running replies are renewed, and charges that could not be written tried again.
+ROUND_SECONDS = 30
+SWEEP_SECONDS = 60
+# SQLite has one writer at a time: more threads would only wait for each other.
+SQLITE_THREADS = 1
+POSTGRESQL_THREADS = 8
+
+ThreadResult = TypeVar("ThreadResult")
+
+
+class Bookkeeper:
+    """One per ledger and process.
+
+    Args:
+        engine: The ledger's synchronous engine.
+        schema: The PostgreSQL schema of its tables, if not the connection's own.
+    """
+
+    def __init__(self, engine: Engine, schema: str | None) -> None:
+        sqlite = engine.dialect.name == "sqlite"
+        self._ledger = Ledger(engine, schema)
+        self._threads = ThreadPoolExecutor(
+            SQLITE_THREADS if sqlite else POSTGRESQL_THREADS,
+            thread_name_prefix="usage-limits",
+        )
+        self._running: dict[str, Reply] = {}
+        self._unwritten: dict[str, tuple[Reply, Charge | None]] = {}
+        self._rounds: asyncio.Task[None] | None = None
+        self._swept_at = float("-inf")
+
+    async def admit(
+        self, reply: Reply, *, enforce: bool, soft_limit_percent: int, announce: bool
+    ) -> Admission:
+        """Reserve for a reply, or learn what refuses it, and watch the current task for its end.
+
+        Raises:
+            LedgerError: The database can't be read or written.
+        """
+        charge = reply.reserved_charge()
+
+        def reserve() -> Admission:
+            return self._ledger.reserve(
+                reply.reservation,
+                charge,
+                reply.limits,
+                enforce=enforce,
+                soft_limit_percent=soft_limit_percent,
+                announce=announce,
+            )
+
+        # A task of its own: where the caller is cancelled, the reservation may still be
+        # written, and its end must wait for that.
+        reply.admission = asyncio.create_task(self._in_thread(reserve))
+        self._watch(reply)
+        admission = await asyncio.shield(reply.admission)
+        if enforce and not admission.decision.allowed:
+            self.forget(reply)
+        return admission
+
+    def forget(self, reply: Reply) -> None:
+        """Leave a reply alone that is not going to run."""
+        self._running.pop(reply.reservation.id, None)
+
+    async def check(self, reply: Reply, limits: Sequence[AppliedLimit]) -> Decision:
+        """Where limits stand without this reply.
+
+        Raises:
+            LedgerError: The database can't be read or written.
+        """
+        return await self._in_thread(
+            lambda: self._ledger.check(reply.reservation, limits)
+        )
+
+    async def renew(self, reply: Reply) -> None:
+        """Write down at once what a running reply holds now.
+
+        Raises:
+            LedgerError: The database can't be written.
+        """
+        charges = {reply.reservation.id: reply.reserved_charge()}
+        await self._in_thread(lambda: self._ledger.renew(charges))
+
+    async def end(self, reply: Reply, charge: Charge | None) -> Decision | None:
+        """Settle a reply, or release it where `charge` is None; only the first end counts.
+
+        Returns:
+            Where its limits stand then; None where the ledger can't say.
+        """
+        if reply.ending is None:
+            self._running.pop(reply.reservation.id, None)
+            reply.ending = asyncio.create_task(self._settle(reply, charge))
+        return await asyncio.shield(reply.ending)
+
+    def _watch(self, reply: Reply) -> None:
+        self._running[reply.reservation.id] = reply
+        task = asyncio.current_task()
+        if task is not None:
+            task.add_done_callback(lambda _: self._task_ended(reply))
+        if self._rounds is None or self._rounds.done():
+            self._rounds = asyncio.create_task(self._make_rounds())
+
+    def _task_ended(self, reply: Reply) -> None:
+        # Stopped, disconnected, broken off, failed: no outlet came. One that did has settled.
+        if self._running.pop(reply.reservation.id, None) and reply.ending is None:
+            reply.ending = asyncio.create_task(
+                self._settle(reply, reply.final_charge())
+            )
+
+    async def _settle(self, reply: Reply, charge: Charge | None) -> Decision | None:
+        written = await self._was_admitted(reply)
+        if charge is None and not written:
+            return None
+        try:
+            return await self._in_thread(
+                lambda: self._write_end(reply, charge, written)
+            )
+        except LedgerError as error:
+            log.error(
+                "Usage limits: %s; reply %s of user %s will be settled later (%s tokens)",
+                error,
+                reply.reservation.id,
+                reply.reservation.subject.user_id,
+                charge.input_tokens + charge.output_tokens if charge else 0,
+            )
+            self._unwritten[reply.reservation.id] = (reply, charge)
+            return None
+
+    def _write_end(
+        self, reply: Reply, charge: Charge | None, written: bool
+    ) -> Decision:
+        if not written and charge is not None:
+            # Let through while the ledger was away: it is on record all the same.
+            self._ledger.reserve(reply.reservation, charge, (), enforce=False)
+        return self._ledger.settle(reply.reservation, charge, reply.limits)
+
+    async def _was_admitted(self, reply: Reply) -> bool:
+        if reply.admission is None:
+            return False
+        await asyncio.wait({reply.admission})
+        return not reply.admission.cancelled() and reply.admission.exception() is None
+
+    async def _make_rounds(self) -> None:
+        """Renew leases, sweep orphans and write what could not be written, until all is done."""
+        while self._running or self._unwritten:
+            try:
+                await self._sweep()
+                await asyncio.sleep(ROUND_SECONDS)
+                await self._make_round()
+            except LedgerError as error:
+                log.error(
+                    "Usage limits: %s; trying again in %d s", error, ROUND_SECONDS
+                )
+                await asyncio.sleep(ROUND_SECONDS)
+
+    async def _sweep(self) -> None:
+        if time.monotonic() - self._swept_at >= SWEEP_SECONDS:
+            self._swept_at = time.monotonic()
+            await self._in_thread(self._ledger.sweep)
+
+    async def _make_round(self) -> None:
+        charges = {key: reply.reserved_charge() for key, reply in self._running.items()}
+        if charges:
+            await self._in_thread(lambda: self._ledger.renew(charges))
+        for key, (reply, charge) in list(self._unwritten.items()):
+            await self._in_thread(
+                lambda reply=reply, charge=charge: self._write_end(reply, charge, False)  # type: ignore[misc]
+            )
+            del self._unwritten[key]
+
+    async def _in_thread(self, work: Callable[[], ThreadResult]) -> ThreadResult:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)

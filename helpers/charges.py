@@ -1,0 +1,69 @@
+"""What one reply costs, in tokens, in money and toward limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, Decimal
+from typing import Any
+
+from helpers.decisions import NOTHING, Amounts
+from helpers.policies import ModelRule
+from helpers.policy import token_cost
+from helpers.usage import MeteredUsage
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What a reply costs: estimated while reserved, final when settled."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_input_tokens: int = 0
+    cost_micros: int = 0
+    estimated: bool = False
+    # The same as it counts toward limits: weighted, and nothing at all for a free model.
+    counted: Amounts = NOTHING
+
+    def values(self) -> dict[str, Any]:
+        """The columns of a record that hold it."""
+        return {
+            "input_tokens": self.input_tokens,
+            "output_tokens": self.output_tokens,
+            "cached_input_tokens": self.cached_input_tokens,
+            "cost_micros": self.cost_micros,
+            "estimated": self.estimated,
+            "counted": self.counted.requests,
+            "weighted_input_tokens": self.counted.input_tokens,
+            "weighted_output_tokens": self.counted.output_tokens,
+        }
+
+
+def weigh_tokens(tokens: int, weight: Decimal) -> int:
+    """Tokens times a model's weight, rounded up so that no use of it is free."""
+    return int((tokens * weight).to_integral_value(ROUND_CEILING))
+
+
+def make_charge(usage: MeteredUsage, rule: ModelRule) -> Charge:
+    """Price and weigh what a reply used.
+
+    The administrator's prices count; without any, the cost that the provider reported.
+    """
+    cost = token_cost(
+        rule, usage.input_tokens, usage.output_tokens, usage.cached_input_tokens
+    )
+    if cost is None:
+        cost = usage.cost_micros or 0
+    counted = Amounts(
+        1,
+        weigh_tokens(usage.input_tokens, rule.weight),
+        weigh_tokens(usage.output_tokens, rule.weight),
+        cost,
+    )
+    return Charge(
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cached_input_tokens,
+        cost,
+        usage.estimated,
+        counted if rule.weight else NOTHING,
+    )

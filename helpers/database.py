@@ -1,0 +1,58 @@
+"""An engine for a database URL as Open WebUI spells it."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any
+
+from sqlalchemy import URL, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError
+
+from helpers.errors import ConfigurationError
+
+SQLITE_BUSY_TIMEOUT_MS = 5_000
+
+
+def parse_database_url(text: str, where: str) -> URL:
+    """Read a URL of SQLite or PostgreSQL, whatever driver it names.
+
+    Raises:
+        ConfigurationError: It isn't one. The error doesn't repeat it: it may hold a password.
+    """
+    allowed = (
+        "sqlite:////path/to/webui.db or postgresql://user:password@host:5432/database"
+    )
+    try:
+        url = make_url(text.strip())
+    except (ArgumentError, ValueError):
+        raise ConfigurationError(where, "not a database URL", allowed) from None
+    backend = url.get_backend_name()
+    if backend == "sqlite":
+        return url.set(drivername="sqlite")
+    if backend in ("postgres", "postgresql"):
+        driver = "psycopg" if find_spec("psycopg") else "psycopg2"
+        return url.set(drivername=f"postgresql+{driver}")
+    raise ConfigurationError(where, f"a database of type {backend!r}", allowed)
+
+
+def set_sqlite_pragmas(connection: Any, _record: object) -> None:
+    """What Open WebUI sets on its own connections, so that both can write to one file."""
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.execute(f"PRAGMA busy_timeout={SQLITE_BUSY_TIMEOUT_MS}")
+    cursor.close()
+
+
+def open_database(text: str, where: str = "database URL") -> Engine:
+    """An engine of its own for a database URL; nothing is connected yet.
+
+    Raises:
+        ConfigurationError: It isn't a URL of SQLite or PostgreSQL.
+    """
+    url = parse_database_url(text, where)
+    if url.get_backend_name() == "sqlite":
+        engine = create_engine(url, connect_args={"check_same_thread": False})
+        event.listen(engine, "connect", set_sqlite_pragmas)
+        return engine
+    return create_engine(url, pool_pre_ping=True)

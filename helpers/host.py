@@ -1,0 +1,140 @@
+"""The only place that knows Open WebUI: its database, groups, models and errors."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from fastapi import HTTPException
+from sqlalchemy import Engine
+
+from helpers.database import open_database
+from helpers.errors import UsageLimitExceeded, UsageLimitsError
+from helpers.logs import log
+from helpers.policy import GroupRef, Subject
+
+OLDEST_HOST_VERSION = (0, 10, 0)
+
+
+class HostError(HTTPException, UsageLimitsError):
+    """An error that reaches the client with its own status, headers and sentence.
+
+    Open WebUI turns what a filter raises into ``Exception(f"{error}")``, which API clients get
+    as status 400. As it raises itself while it is being formatted, this one comes through whole.
+    """
+
+    def __init__(self, status_code: int, detail: str, retry_after: int) -> None:
+        headers = {"Retry-After": str(retry_after)}
+        HTTPException.__init__(self, status_code, detail=detail, headers=headers)
+
+    def __str__(self) -> str:
+        return str(self.detail)
+
+    def __format__(self, format_spec: str) -> str:
+        raise self
+
+
+class HostLimitError(HostError, UsageLimitExceeded):
+    """`UsageLimitExceeded` as Open WebUI's clients see it: status 429 with ``Retry-After``."""
+
+    def __init__(self, exceeded: UsageLimitExceeded) -> None:
+        HostError.__init__(
+            self, exceeded.status_code, exceeded.message, exceeded.retry_after
+        )
+        self.message = exceeded.message
+        self.reset_at = exceeded.reset_at
+        self.retry_after = exceeded.retry_after
+
+
+def host_engine(database_url: str) -> tuple[Engine, str | None]:
+    """The ledger's engine and schema: Open WebUI's own, unless another URL is given."""
+    if database_url:
+        return open_database(database_url, "database_url"), None
+    db = import_module("open_webui.internal.db")
+    return db.engine, getattr(db, "DATABASE_SCHEMA", None) or None
+
+
+async def read_subject(user: Mapping[str, Any]) -> Subject:
+    """The user of a request with all groups, inherited ones included."""
+    groups = import_module("open_webui.models.groups").Groups
+    read = groups.get_groups_by_member_id
+    # Groups can be nested since 0.12; before that the argument isn't known.
+    nested = "include_inherited" in inspect.signature(read).parameters
+    found = await read(user["id"], **({"include_inherited": True} if nested else {}))
+    return Subject(
+        user_id=str(user["id"]),
+        email=str(user.get("email") or ""),
+        role=str(user.get("role") or "user"),
+        groups=tuple(GroupRef(str(group.id), str(group.name)) for group in found),
+    )
+
+
+async def read_group_names() -> tuple[str, ...]:
+    """The names of all groups that Open WebUI has."""
+    groups = import_module("open_webui.models.groups").Groups
+    return tuple(str(group.name) for group in await groups.get_all_groups())
+
+
+def base_model_id(model: object) -> str | None:
+    """The base model of a custom model, as the host describes it."""
+    info = model.get("info") if isinstance(model, Mapping) else None
+    base = info.get("base_model_id") if isinstance(info, Mapping) else None
+    return str(base) if base else None
+
+
+def list_model_names(
+    body: Mapping[str, Any], model: object, metadata: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """Every name that a model glob may match, the model that answers first.
+
+    Open WebUI has put an arena's real choice into the body by the time a filter runs.
+    """
+    names = [str(body.get("model") or ""), base_model_id(model)]
+    chosen = metadata.get("model")
+    if metadata.get("selected_model_id") and isinstance(chosen, Mapping):
+        names.append(str(chosen.get("id") or ""))
+    return tuple(dict.fromkeys(name for name in names if name)) or ("unknown",)
+
+
+def request_source(metadata: Mapping[str, Any]) -> str:
+    """Where a request comes from: page, temporary, channel, automation or api."""
+    chat_id = str(metadata.get("chat_id") or "")
+    if metadata.get("automation_id"):
+        return "automation"
+    if chat_id.startswith("channel:"):
+        return "channel"
+    if not metadata.get("session_id") or not chat_id:
+        return "api"
+    return "temporary" if chat_id.startswith("local:") else "page"
+
+
+def finished_message(body: Mapping[str, Any]) -> tuple[object, str | None]:
+    """Usage and text of the message that an outlet is called for, and of no older one."""
+    messages = body.get("messages")
+    for message in messages if isinstance(messages, list) else ():
+        if isinstance(message, Mapping) and message.get("id") == body.get("id"):
+            content = message.get("content")
+            return message.get("usage"), content if isinstance(content, str) else None
+    return None, None
+
+
+def api_outlets_enabled() -> bool:
+    """Whether Open WebUI calls outlets for API requests (``ENABLE_API_OUTLET_FILTERS``)."""
+    return bool(
+        getattr(import_module("open_webui.env"), "ENABLE_API_OUTLET_FILTERS", True)
+    )
+
+
+def warn_about_old_host() -> None:
+    """Log once that this version of Open WebUI is too old to see every reply."""
+    version = str(getattr(import_module("open_webui.env"), "VERSION", ""))
+    parts = tuple(int(part) for part in version.split(".")[:3] if part.isdigit())
+    if parts and parts < OLDEST_HOST_VERSION:
+        oldest = ".".join(map(str, OLDEST_HOST_VERSION))
+        log.warning(
+            "Usage limits: Open WebUI %s is older than %s; not supported",
+            version,
+            oldest,
+        )

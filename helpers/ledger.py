@@ -1,0 +1,348 @@
+"""The ledger: reserve, settle, check, renew and sweep, each one transaction."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from threading import Lock
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Row, select
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from helpers.charges import Charge
+from helpers.counters import (
+    add_to_counters,
+    counter_id,
+    find_rolling_reset,
+    join_names,
+    read_counters,
+    split_names,
+    sum_open,
+)
+from helpers.decisions import Amounts, Decision, LimitState
+from helpers.logs import log
+from helpers.policy import EVERYONE, AppliedLimit, Subject
+from helpers.tables import IS_OPEN, migrate_ledger, notices_table, records_table
+from helpers.transactions import NEW_POOL_COUNTER_LOCK, TransactionRunner
+
+# A reservation whose server has not renewed it for this long is an orphan of a crash.
+LEASE_SECONDS = 300
+SWEEP_BATCH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """What is known of a reply when it is admitted."""
+
+    id: str
+    subject: Subject
+    model_names: tuple[str, ...]  # the chosen model first
+    source: str
+    chat_id: str
+    message_id: str
+    policy: str
+    created_at: int  # seconds since 1970, UTC
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What `Ledger.reserve` decided, and what the user is to be told of it."""
+
+    decision: Decision
+    # The soft limits that are crossed for the first time in their window.
+    warnings: tuple[LimitState, ...] = ()
+
+
+def limit_scopes(subject: Subject, limits: Sequence[AppliedLimit]) -> set[str]:
+    """The scopes whose locks a transaction about these limits needs."""
+    return {subject.scope, *(applied.scope for applied in limits)}
+
+
+class Ledger:
+    """Every method is one transaction, blocks, and may be called from any thread.
+
+    All of them raise `LedgerError` where the database can't be reached, read or written.
+
+    Args:
+        engine: A synchronous engine on SQLite or PostgreSQL.
+        schema: The PostgreSQL schema of the tables; None for the connection's own.
+        clock: Seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        schema: str | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._clock = clock
+        self._transactions = TransactionRunner(engine, schema)
+        self._insert: Any = (
+            sqlite_insert if engine.dialect.name == "sqlite" else postgresql_insert
+        )
+        self._prepared = False
+        self._preparing = Lock()
+
+    def _now(self) -> int:
+        return int(self._clock())
+
+    def prepare(self) -> None:
+        """Make or update the tables; costs nothing after the first time."""
+        with self._preparing:
+            if not self._prepared:
+                made = self._transactions.run(
+                    lambda connection: migrate_ledger(connection, self._now()),
+                    exclusive=("migrations",),
+                )
+                if made:
+                    log.info("Usage limits: made or updated the ledger's tables")
+                self._prepared = True
+
+    def reserve(
+        self,
+        reservation: Reservation,
+        charge: Charge,
+        limits: Sequence[AppliedLimit],
+        *,
+        enforce: bool = True,
+        soft_limit_percent: int = 100,
+        announce: bool = False,
+    ) -> Admission:
+        """Decide about a request and, if it is admitted, reserve for it.
+
+        Args:
+            reservation: The reply to admit.
+            charge: Its estimate.
+            limits: The limits that count for it; none for a free model.
+            enforce: Whether a hard limit refuses; if not, the reservation is always made.
+            soft_limit_percent: From where a limit without thresholds of its own warns.
+            announce: Whether the user can be told; else no warning is marked as given.
+        """
+        self.prepare()
+
+        def work(connection: Connection) -> Admission:
+            decision = self._decide(
+                connection, reservation, limits, reservation.created_at
+            )
+            if enforce and not decision.allowed:
+                return Admission(decision)
+            warnings = tuple(
+                state
+                for state in decision.states
+                if announce
+                and self._is_first_crossing(
+                    connection, reservation, state, soft_limit_percent
+                )
+            )
+            connection.execute(
+                self._insert(records_table)
+                .values(
+                    id=reservation.id,
+                    user_id=reservation.subject.user_id,
+                    user_email=reservation.subject.email,
+                    group_ids=join_names(
+                        group.id for group in reservation.subject.groups
+                    ),
+                    model_id=reservation.model_names[0],
+                    model_names=join_names(reservation.model_names),
+                    source=reservation.source,
+                    chat_id=reservation.chat_id,
+                    message_id=reservation.message_id,
+                    policy=reservation.policy,
+                    state="reserved",
+                    created_at=reservation.created_at,
+                    lease_until=reservation.created_at + LEASE_SECONDS,
+                    **charge.values(),
+                )
+                # A repeat after a connection broke during its commit finds the row.
+                .on_conflict_do_nothing()
+            )
+            return Admission(decision, warnings)
+
+        return self._transactions.run(work, limit_scopes(reservation.subject, limits))
+
+    def settle(
+        self,
+        reservation: Reservation,
+        charge: Charge | None,
+        limits: Sequence[AppliedLimit],
+    ) -> Decision:
+        """Close a reservation with what it cost, or release it where `charge` is None.
+
+        Idempotent: only the first call changes anything.
+
+        Returns:
+            Where the limits stand afterwards.
+        """
+        self.prepare()
+
+        def work(connection: Connection) -> Decision:
+            now = self._now()
+            close_reservation(connection, reservation.id, charge, now)
+            return self._decide(connection, reservation, limits, now)
+
+        return self._transactions.run(
+            work, limit_scopes(reservation.subject, limits), (NEW_POOL_COUNTER_LOCK,)
+        )
+
+    def check(
+        self, reservation: Reservation, limits: Sequence[AppliedLimit]
+    ) -> Decision:
+        """Where the limits stand without this reservation; nothing is reserved."""
+        self.prepare()
+        return self._transactions.run(
+            lambda connection: self._decide(
+                connection, reservation, limits, self._now()
+            ),
+            limit_scopes(reservation.subject, limits),
+        )
+
+    def renew(self, charges: Mapping[str, Charge]) -> None:
+        """Push the leases of running replies ahead and note what they have used so far."""
+
+        lease_until = self._now() + LEASE_SECONDS
+
+        def work(connection: Connection) -> None:
+            for key, charge in sorted(charges.items()):
+                connection.execute(
+                    records_table.update()
+                    .where(records_table.c.id == key, IS_OPEN)
+                    .values(lease_until=lease_until, **charge.values())
+                )
+
+        self._transactions.run(work)
+
+    def sweep(self) -> int:
+        """Settle what crashed servers left, as it was noted last; returns how many."""
+        self.prepare()
+
+        def find_orphans(connection: Connection) -> Sequence[Row[Any]]:
+            return connection.execute(
+                select(records_table)
+                .where(
+                    IS_OPEN,
+                    records_table.c.lease_until < self._now(),
+                )
+                .limit(SWEEP_BATCH)
+            ).all()
+
+        orphans = self._transactions.run(find_orphans)
+        settled = 0
+        for row in orphans:
+            charge = Charge(
+                row.input_tokens,
+                row.output_tokens,
+                row.cached_input_tokens,
+                row.cost_micros,
+                True,
+                Amounts(
+                    row.counted,
+                    row.weighted_input_tokens,
+                    row.weighted_output_tokens,
+                    row.cost_micros * row.counted,
+                ),
+            )
+
+            def settle_orphan(
+                connection: Connection, key: str = row.id, charge: Charge = charge
+            ) -> bool:
+                return close_reservation(connection, key, charge, self._now())
+
+            settled += self._transactions.run(
+                settle_orphan, record_scopes(row), (NEW_POOL_COUNTER_LOCK,)
+            )
+        if settled:
+            log.warning(
+                "Usage limits: settled %d replies that a stopped server left", settled
+            )
+        return settled
+
+    def _decide(
+        self,
+        connection: Connection,
+        reservation: Reservation,
+        limits: Sequence[AppliedLimit],
+        now: int,
+    ) -> Decision:
+        if not limits:
+            return Decision()
+        reserved = sum_open(connection, limits, now, reservation.id)
+        used = read_counters(connection, limits, now)
+        states = []
+        for applied in limits:
+            key, measure = counter_id(applied), applied.limit.measure
+            state = LimitState(
+                applied,
+                used[key].of(measure),
+                reserved[key].of(measure),
+                applied.window.end,
+            )
+            if applied.limit.period.rolling is not None:
+                reset_at = find_rolling_reset(connection, state, now)
+                state = replace(state, reset_at=datetime.fromtimestamp(reset_at, UTC))
+            states.append(state)
+        return Decision(tuple(states))
+
+    def _is_first_crossing(
+        self,
+        connection: Connection,
+        reservation: Reservation,
+        state: LimitState,
+        soft_limit_percent: int,
+    ) -> bool:
+        """Whether a soft limit is crossed that was not yet announced in this window."""
+        percent = state.crossed_threshold(soft_limit_percent)
+        if percent is None:
+            return False
+        applied, user_id = state.applied, reservation.subject.user_id
+        notice = self._insert(notices_table).values(
+            id=f"{user_id} {applied.scope} {applied.limit} at {percent}%",
+            expires_at=int(state.reset_at.timestamp()),
+        )
+        marked = connection.execute(
+            notice.on_conflict_do_update(
+                index_elements=[notices_table.c.id],
+                set_={"expires_at": notice.excluded.expires_at},
+                where=notices_table.c.expires_at <= reservation.created_at,
+            )
+        )
+        return bool(marked.rowcount)
+
+
+def record_scopes(row: Row[Any]) -> tuple[str, ...]:
+    """Every scope that a record may be counted in."""
+    groups = (f"group:{group}" for group in split_names(row.group_ids))
+    return (f"user:{row.user_id}", *groups, EVERYONE)
+
+
+def close_reservation(
+    connection: Connection, key: str, charge: Charge | None, now: int
+) -> bool:
+    """Settle or release one reservation, once, and bring the counters up to date."""
+    closed = connection.execute(
+        records_table.update()
+        .where(records_table.c.id == key, IS_OPEN)
+        .values(
+            state="released" if charge is None else "settled",
+            settled_at=now,
+            **(charge or Charge()).values(),
+        )
+    )
+    if not closed.rowcount:
+        return False
+    if charge is not None and charge.counted.requests:
+        row = connection.execute(
+            select(records_table).where(records_table.c.id == key)
+        ).one()
+        add_to_counters(
+            connection,
+            record_scopes(row),
+            row.model_names,
+            row.created_at,
+            charge.counted,
+        )
+    return True

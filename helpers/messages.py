@@ -1,0 +1,184 @@
+"""Every sentence that a user or an administrator reads."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, tzinfo
+from string import Formatter
+
+from helpers.decisions import LimitState
+from helpers.errors import ConfigurationError
+from helpers.quotas import Limit
+
+PLACEHOLDERS = (
+    "used",
+    "limit",
+    "remaining",
+    "percent",
+    "unit",
+    "period",
+    "reset_at",
+    "reset_in",
+    "policy",
+    "model",
+)
+CALENDAR_PHRASES = {
+    "minute": "this minute's",
+    "hour": "this hour's",
+    "day": "today's",
+    "week": "this week's",
+    "month": "this month's",
+}
+MICROS = 1_000_000
+# Where the administrator chose to refuse while the ledger is down.
+LEDGER_ERROR_SENTENCE = "Usage can't be recorded at the moment, so no requests are accepted. Please try again later."
+
+
+def check_template(where: str, template: str) -> None:
+    """Raise `ConfigurationError` unless every placeholder of a template is known."""
+    allowed = " ".join(f"{{{name}}}" for name in PLACEHOLDERS)
+    try:
+        names = [
+            name for _, name, _, _ in Formatter().parse(template) if name is not None
+        ]
+    except ValueError as error:
+        raise ConfigurationError(
+            where, f"{template!r} ({error})", f"{allowed}, {{{{ for a brace"
+        )
+    for name in names:
+        if name not in PLACEHOLDERS:
+            raise ConfigurationError(where, f"the placeholder {{{name}}}", allowed)
+
+
+def format_amount(limit: Limit, amount: int) -> str:
+    """An amount of what a limit measures: ``50,000``, or ``$20.00``."""
+    if limit.measure != "cost":
+        return f"{amount:,}"
+    dollars = f"{amount // MICROS:,}.{amount % MICROS:06d}"
+    # At least cents, and no more digits than it takes.
+    return "$" + dollars[:-4] + dollars[-4:].rstrip("0")
+
+
+def format_unit(limit: Limit, amount: int) -> str:
+    """The unit of an amount, in the plural where that is due; a model glob included."""
+    words = {
+        "tokens": "token",
+        "input_tokens": "input token",
+        "output_tokens": "output token",
+        "requests": "request",
+        "cost": "",
+    }
+    word = words[limit.measure]
+    if word and amount != 1:
+        word += "s"
+    return word if limit.model_glob == "*" else f"{word} on {limit.model_glob}".strip()
+
+
+def format_quantity(limit: Limit, amount: int) -> str:
+    """Amount and unit: ``1 token``, ``50,000 tokens on gpt-4*``, ``$20.00``."""
+    return f"{format_amount(limit, amount)} {format_unit(limit, amount)}".strip()
+
+
+def format_period(limit: Limit) -> str:
+    """Whose amount it is: ``today's``, or ``the last 5 hours'`` for a rolling period."""
+    rolling = limit.period.rolling
+    if rolling is None:
+        return CALENDAR_PHRASES[limit.period.name]
+    for length, word in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
+        count, rest = divmod(int(rolling.total_seconds()), length)
+        if not rest:
+            return f"the last {word}'s" if count == 1 else f"the last {count} {word}s'"
+    raise AssertionError("rolling periods are whole minutes")
+
+
+def format_duration(duration: timedelta) -> str:
+    """A duration in two units at most, rounded up: ``5 h 12 min``, ``3 d 4 h``, ``40 s``."""
+    seconds = max(1, -int(-duration.total_seconds() // 1))
+    if seconds < 60:
+        return f"{seconds} s"
+    minutes = -(-seconds // 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = ((days, "d"), (hours, "h"), (minutes, "min"))
+    first = next(index for index, (count, _) in enumerate(parts) if count)
+    return " ".join(
+        f"{count} {word}" for count, word in parts[first : first + 2] if count
+    )
+
+
+def format_instant(instant: datetime, now: datetime, zone: tzinfo) -> str:
+    """An instant in the reader's zone: the time alone within a day, else with its date."""
+    local = instant.astimezone(zone)
+    text = f"{local:%H:%M} {local:%Z}"
+    if local - now.astimezone(zone) > timedelta(days=1):
+        return f"{text} on {local:%A}, {local.day} {local:%B}"
+    return text
+
+
+def message_values(
+    state: LimitState, now: datetime, zone: tzinfo, model: str
+) -> dict[str, str | int]:
+    """The placeholders of the templates, for one limit."""
+    limit = state.applied.limit
+    return {
+        "used": format_amount(limit, state.taken),
+        "limit": format_amount(limit, limit.amount),
+        "remaining": format_amount(limit, state.remaining),
+        "percent": state.percent,
+        "unit": format_unit(limit, limit.amount),
+        "period": format_period(limit),
+        "reset_at": format_instant(state.reset_at, now, zone),
+        "reset_in": format_duration(state.reset_at - now),
+        "policy": state.applied.policy,
+        "model": model,
+    }
+
+
+def limit_sentence(
+    template: str, state: LimitState, now: datetime, zone: tzinfo, model: str
+) -> str:
+    """The refusal that a user reads at the hard limit; `template` "" for the built-in one."""
+    values = message_values(state, now, zone, model)
+    if template.strip():
+        return template.format_map(values)
+    limit = state.applied.limit
+    if limit.amount == 0:
+        unit = format_unit(limit, 0) or "paid use"
+        return f"No {unit} may be used here ({state.applied.policy})."
+    quantity = format_quantity(limit, limit.amount)
+    who = (
+        f"All of {values['period']} {quantity} shared by {state.applied.policy} are used."
+        if state.applied.is_pool
+        else f"You have used all of {values['period']} {quantity} ({state.applied.policy})."
+    )
+    opens = "They reset" if limit.period.rolling is None else "You can go on"
+    return f"{who} {opens} at {values['reset_at']}, in {values['reset_in']}."
+
+
+def warning_sentence(
+    template: str, state: LimitState, now: datetime, zone: tzinfo, model: str
+) -> str:
+    """The warning that a user reads at a soft limit; `template` "" for the built-in one."""
+    values = message_values(state, now, zone, model)
+    if template.strip():
+        return template.format_map(values)
+    limit = state.applied.limit
+    share = f" shared by {state.applied.policy}" if state.applied.is_pool else ""
+    sentence = (
+        f"{values['percent']} % of {values['period']} {format_quantity(limit, limit.amount)}"
+        f"{share} used; {format_amount(limit, state.remaining)} left"
+    )
+    if limit.period.rolling is None:
+        return f"{sentence} until {values['reset_at']}."
+    return f"{sentence}."
+
+
+def status_line(state: LimitState, now: datetime, zone: tzinfo) -> str:
+    """The line under a reply: where the fullest limit stands."""
+    limit = state.applied.limit
+    line = (
+        f"Usage: {format_amount(limit, state.taken)} of {format_period(limit)} "
+        f"{format_quantity(limit, limit.amount)} ({state.percent} %)"
+    )
+    if limit.period.rolling is None:
+        line += f", reset at {format_instant(state.reset_at, now, zone)}"
+    return line

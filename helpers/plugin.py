@@ -1,0 +1,320 @@
+"""The filter: Open WebUI's hooks, and nothing but hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from helpers.admission import build_reply, count_limits
+from helpers.bookkeeper import Bookkeeper
+from helpers.decisions import Decision, LimitState
+from helpers.errors import UsageLimitExceeded
+from helpers.estimates import estimate_prompt
+from helpers.host import (
+    HostError,
+    HostLimitError,
+    api_outlets_enabled,
+    finished_message,
+    host_engine,
+    list_model_names,
+    read_group_names,
+    read_subject,
+    request_source,
+    warn_about_old_host,
+)
+from helpers.logs import log
+from helpers.messages import (
+    LEDGER_ERROR_SENTENCE,
+    limit_sentence,
+    status_line,
+    warning_sentence,
+)
+from helpers.policies import PolicySet
+from helpers.policy import unknown_group_names
+from helpers.replies import Reply
+from helpers.valves import AdminValves, PersonalValves
+
+# Where a reply's state travels in Open WebUI's metadata.
+METADATA_KEY = "usage_limits"
+# A prompt that retrieval made longer than this is written down before the model is called.
+GROWTH_WORTH_WRITING = 1_000
+LEDGER_ERROR_RETRY_SECONDS = 60
+
+Emitter = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class Filter:
+    """Usage limits for Open WebUI."""
+
+    # Never `toggle`: it would let users switch the filter off.
+    Valves = AdminValves
+    UserValves = PersonalValves
+
+    def __init__(self) -> None:
+        # Open WebUI replaces the valves of this one instance before every hook, and the hooks
+        # of many users interleave: each hook reads them before it first waits.
+        self.valves = AdminValves()
+        self._bookkeepers: dict[str, Bookkeeper] = {}
+        self._checked_policies: PolicySet | None = None
+
+    async def inlet(
+        self,
+        body: dict[str, Any],
+        __user__: dict[str, Any] | None = None,
+        __metadata__: dict[str, Any] | None = None,
+        __model__: dict[str, Any] | None = None,
+        __event_emitter__: Emitter | None = None,
+    ) -> dict[str, Any]:
+        """Admit a request and reserve for it, or refuse it.
+
+        Raises:
+            HostLimitError: A hard limit is reached.
+            HostError: The ledger is down and `on_ledger_error` is ``block``.
+        """
+        valves, user = self.valves, __user__ or {}
+        if not user.get("id"):
+            return body
+        metadata = {} if __metadata__ is None else __metadata__
+        try:
+            reply = await self._prepare(valves, body, user, metadata, __model__)
+            metadata[METADATA_KEY] = reply
+            await self._admit(valves, reply, user, __event_emitter__)
+        except HostError:
+            metadata.pop(METADATA_KEY, None)
+            raise
+        except Exception as error:
+            log.exception(
+                "Usage limits: a request of user %s was not reserved for", user["id"]
+            )
+            if valves.on_ledger_error == "block":
+                refused = self._reply_of(metadata)
+                if refused is not None:
+                    refused.keeper.forget(refused)
+                raise HostError(
+                    503, LEDGER_ERROR_SENTENCE, LEDGER_ERROR_RETRY_SECONDS
+                ) from error
+        if valves.request_stream_usage and body.get("stream"):
+            body["stream_options"] = {
+                "include_usage": True,
+                **(body.get("stream_options") or {}),
+            }
+        return body
+
+    async def request(
+        self, body: dict[str, Any], __metadata__: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """See every model call; refuse a tool round once the reply has crossed a hard limit.
+
+        Raises:
+            HostLimitError: A hard limit was crossed by the rounds before.
+        """
+        valves, reply = self.valves, self._reply_of(__metadata__)
+        if reply is None:
+            return body
+        try:
+            if reply.meter.produced:
+                await self._check_next_round(valves, reply)
+            before = reply.prompt_tokens
+            reply.begin_round(estimate_prompt(body))
+            if reply.prompt_tokens - before > GROWTH_WORTH_WRITING:
+                await reply.keeper.renew(reply)
+        except HostError:
+            raise
+        except Exception:
+            log.exception(
+                "Usage limits: reply %s was not checked again", reply.reservation.id
+            )
+        return body
+
+    def stream(
+        self, event: dict[str, Any], __metadata__: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Add up what passes."""
+        reply = self._reply_of(__metadata__)
+        if reply is not None:
+            reply.meter.add_event(event)
+        return event
+
+    async def outlet(
+        self,
+        body: dict[str, Any],
+        __user__: dict[str, Any] | None = None,
+        __metadata__: dict[str, Any] | None = None,
+        __event_emitter__: Emitter | None = None,
+    ) -> dict[str, Any]:
+        """Settle the reply and show its user where the limits stand."""
+        valves, reply = self.valves, self._reply_of(__metadata__)
+        if reply is None:
+            return body
+        try:
+            usage, text = finished_message(body)
+            decision = await reply.keeper.end(reply, reply.final_charge(usage, text))
+            if decision is not None:
+                await self._show_usage(
+                    valves, reply, decision, __user__ or {}, __event_emitter__
+                )
+        except Exception:
+            log.exception(
+                "Usage limits: reply %s was not settled", reply.reservation.id
+            )
+        return body
+
+    @staticmethod
+    def _reply_of(metadata: dict[str, Any] | None) -> Reply | None:
+        reply = metadata.get(METADATA_KEY) if metadata else None
+        # Not isinstance: the file may have been pasted anew while the reply was running. What
+        # came from a client would be made of JSON's types.
+        return None if isinstance(reply, (dict, list, str, int, float)) else reply
+
+    async def _prepare(
+        self,
+        valves: AdminValves,
+        body: dict[str, Any],
+        user: dict[str, Any],
+        metadata: dict[str, Any],
+        model: dict[str, Any] | None,
+    ) -> Reply:
+        bookkeeper = self._bookkeepers.get(valves.database_url)
+        if bookkeeper is None:
+            warn_about_old_host()
+            bookkeeper = Bookkeeper(*host_engine(valves.database_url))
+            self._bookkeepers[valves.database_url] = bookkeeper
+        source = request_source(metadata)
+        subject = await read_subject(user)
+        await self._log_unknown_groups(valves)
+        return build_reply(
+            bookkeeper,
+            valves,
+            subject,
+            user,
+            body,
+            metadata,
+            list_model_names(body, model, metadata),
+            source,
+            datetime.now(UTC),
+            may_end_unseen=source == "api"
+            and not body.get("stream")
+            and (bool(body.get("tools")) or not api_outlets_enabled()),
+        )
+
+    async def _admit(
+        self,
+        valves: AdminValves,
+        reply: Reply,
+        user: dict[str, Any],
+        emitter: Emitter | None,
+    ) -> None:
+        told = emitter is not None and reply.reservation.source != "api"
+        admission = await reply.keeper.admit(
+            reply,
+            enforce=reply.enforced,
+            soft_limit_percent=valves.soft_limit_percent,
+            announce=told and reply.enforced,
+        )
+        if not admission.decision.allowed:
+            self._refuse(valves, reply, admission.decision)
+        if emitter is not None:
+            for state in admission.warnings:
+                await self._warn(valves, reply, state, user, emitter)
+
+    def _refuse(self, valves: AdminValves, reply: Reply, decision: Decision) -> None:
+        """Raise for the limit that refuses; in shadow mode only log it."""
+        state = decision.refusing
+        if state is None:
+            return
+        log.info(
+            "Usage limits: user %s %s refused by %s (%s): %d used, %d reserved",
+            reply.reservation.subject.user_id,
+            "is" if reply.enforced else "would be",
+            state.applied.policy,
+            state.applied.limit,
+            state.used,
+            state.reserved,
+        )
+        if reply.enforced:
+            now, model = datetime.now(UTC), reply.reservation.model_names[0]
+            sentence = limit_sentence(
+                valves.limit_message, state, now, reply.zone, model
+            )
+            wait = (state.reset_at - now).total_seconds()
+            raise HostLimitError(UsageLimitExceeded(sentence, state.reset_at, wait))
+
+    async def _check_next_round(self, valves: AdminValves, reply: Reply) -> None:
+        """Refuse another round if the limits are reached with what this reply has used."""
+        subject, names = reply.reservation.subject, reply.reservation.model_names
+        limits = count_limits(valves, subject, names, datetime.now(UTC))
+        if limits:
+            decision = await reply.keeper.check(reply, limits)
+            self._refuse(
+                valves, reply, decision.with_running(reply.used_charge().counted)
+            )
+
+    async def _warn(
+        self,
+        valves: AdminValves,
+        reply: Reply,
+        state: LimitState,
+        user: dict[str, Any],
+        emitter: Emitter,
+    ) -> None:
+        now, model = datetime.now(UTC), reply.reservation.model_names[0]
+        sentence = warning_sentence(
+            valves.warning_message, state, now, reply.zone, model
+        )
+        toast = {"type": "warning", "content": sentence}
+        await self._emit(emitter, {"type": "notification", "data": toast})
+        if self._show_usage_wish(user) != "never":
+            await self._emit_status(emitter, sentence)
+
+    async def _show_usage(
+        self,
+        valves: AdminValves,
+        reply: Reply,
+        decision: Decision,
+        user: dict[str, Any],
+        emitter: Emitter | None,
+    ) -> None:
+        """The status line of a finished reply, as the user wishes to see it."""
+        state, wish = decision.fullest, self._show_usage_wish(user)
+        if state is None or emitter is None or wish == "never":
+            return
+        if reply.reservation.source == "api" or not reply.enforced:
+            return
+        if (
+            wish == "always"
+            or state.crossed_threshold(valves.soft_limit_percent) is not None
+        ):
+            await self._emit_status(
+                emitter, status_line(state, datetime.now(UTC), reply.zone)
+            )
+
+    @staticmethod
+    def _show_usage_wish(user: dict[str, Any]) -> str:
+        return str(getattr(user.get("valves"), "show_usage", "near_limit"))
+
+    async def _emit_status(self, emitter: Emitter, sentence: str) -> None:
+        await self._emit(
+            emitter, {"type": "status", "data": {"description": sentence, "done": True}}
+        )
+
+    @staticmethod
+    async def _emit(emitter: Emitter, event: dict[str, Any]) -> None:
+        try:
+            await emitter(event)
+        except Exception:
+            # A browser that has gone away must not cost the reply.
+            log.warning("Usage limits: a message could not be shown", exc_info=True)
+
+    async def _log_unknown_groups(self, valves: AdminValves) -> None:
+        """Name, once per policies text, the groups in it that Open WebUI doesn't have."""
+        policies = valves.policy_set
+        if policies is self._checked_policies:
+            return
+        self._checked_policies = policies
+        if policies.groups or policies.pools:
+            for name in unknown_group_names(policies, await read_group_names()):
+                log.warning(
+                    "Usage limits: policies name the group %r, which doesn't exist",
+                    name,
+                )

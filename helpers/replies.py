@@ -1,0 +1,107 @@
+"""One reply from its admission to its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import tzinfo
+from typing import Any, Protocol
+
+from helpers.charges import Charge, make_charge
+from helpers.decisions import Decision
+from helpers.ledger import Admission, Reservation
+from helpers.policies import ModelRule
+from helpers.policy import AppliedLimit
+from helpers.usage import MeteredUsage, ReplyMeter
+
+# The output that is reserved where a request sets no max_tokens: an ordinary chat reply.
+EXPECTED_OUTPUT_TOKENS = 500
+
+
+def expected_output(body: Mapping[str, Any]) -> int:
+    """The output tokens to reserve for a request."""
+    for name in ("max_completion_tokens", "max_tokens"):
+        wanted = body.get(name)
+        if isinstance(wanted, int) and not isinstance(wanted, bool) and wanted > 0:
+            return min(wanted, EXPECTED_OUTPUT_TOKENS)
+    return EXPECTED_OUTPUT_TOKENS
+
+
+class ReplyKeeper(Protocol):
+    """Who keeps the books of a reply; it stays with it even if the filter is replaced."""
+
+    async def admit(
+        self, reply: Reply, *, enforce: bool, soft_limit_percent: int, announce: bool
+    ) -> Admission: ...
+
+    def forget(self, reply: Reply) -> None: ...
+
+    async def check(self, reply: Reply, limits: Sequence[AppliedLimit]) -> Decision: ...
+
+    async def renew(self, reply: Reply) -> None: ...
+
+    async def end(self, reply: Reply, charge: Charge | None) -> Decision | None: ...
+
+
+@dataclass(slots=True, eq=False)
+class Reply:
+    """What is known of one reply while it runs.
+
+    Open WebUI hands the same metadata to all hooks of a reply; this object travels in it. As
+    clients can only send JSON, none of them can make one up.
+    """
+
+    keeper: ReplyKeeper
+    reservation: Reservation
+    limits: tuple[AppliedLimit, ...]
+    rule: ModelRule
+    zone: tzinfo  # the reader's
+    enforced: bool  # whether a hard limit refuses its later rounds
+    # Without an outlet nothing would tell a reply that came whole from one that failed.
+    may_end_unseen: bool
+    prompt_tokens: int
+    output_tokens: int
+    meter: ReplyMeter = field(default_factory=ReplyMeter)
+    called_model: bool = False
+    admission: asyncio.Task[Admission] | None = None
+    ending: asyncio.Task[Decision | None] | None = None
+
+    def begin_round(self, prompt_tokens: int) -> None:
+        """Note that the model is about to be called with this many prompt tokens."""
+        self.called_model = True
+        self.prompt_tokens = max(self.prompt_tokens, prompt_tokens)
+        self.meter.begin_round(prompt_tokens)
+
+    def reserved_charge(self) -> Charge:
+        """What is to be held for it: the estimate, or what it has used already if more."""
+        seen = self.meter.total()
+        return make_charge(
+            MeteredUsage(
+                input_tokens=max(self.prompt_tokens, seen.input_tokens),
+                output_tokens=max(self.output_tokens, seen.output_tokens),
+                cached_input_tokens=0,
+                cost_micros=seen.cost_micros,
+                estimated=True,
+            ),
+            self.rule,
+        )
+
+    def used_charge(self) -> Charge:
+        """What it has used so far."""
+        return make_charge(self.meter.total(), self.rule)
+
+    def final_charge(
+        self, usage: object = None, text: str | None = None
+    ) -> Charge | None:
+        """What it cost in the end; None if the model produced nothing.
+
+        Args:
+            usage: The usage that Open WebUI gathered for the finished message, if any.
+            text: The finished message, if the outlet saw one.
+        """
+        if self.meter.produced or usage or text:
+            return make_charge(self.meter.total(usage, text), self.rule)
+        if self.called_model and self.may_end_unseen:
+            return self.reserved_charge()
+        return None

@@ -1,0 +1,156 @@
+"""What one stream event holds: produced text, usage, its completion's id, its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from helpers.estimates import json_text
+from helpers.usage_shapes import NO_USAGE, TokenUsage, parse_usage
+
+# Where produced text stands, in the objects of OpenAI, Anthropic, Gemini, Mistral and Ollama.
+TEXT_KEYS = frozenset(
+    [
+        "content",
+        "text",
+        "reasoning_content",
+        "reasoning",
+        "thinking",
+        "refusal",
+        "transcript",
+        "name",
+        "arguments",
+        "args",
+        "input",
+        "partial_json",
+    ]
+)
+ARGUMENT_KEYS = frozenset(("arguments", "args", "input"))
+NESTING_KEYS = frozenset(
+    [
+        "content",
+        "reasoning",
+        "thinking",
+        "audio",
+        "tool_calls",
+        "function_call",
+        "functionCall",
+        "function",
+        "parts",
+    ]
+)
+# Their deltas are base64 sound, not text.
+SOUND_EVENTS = frozenset(("response.audio.delta", "response.output_audio.delta"))
+CLOSING_EVENTS = frozenset(
+    ("response.completed", "response.incomplete", "message_stop")
+)
+ERROR_EVENTS = frozenset(("error", "response.failed"))
+HOST_KEYS = ("event", "sources", "selected_model_id", "error")
+DEEPEST_TEXT = 8
+
+
+# What an event holds: texts, usage, completion id, whether it ends the completion, whether the
+# provider sent it. A bare tuple, because this is made for every chunk of every reply.
+EventContent = tuple[list[str], TokenUsage | None, object, bool, bool]
+
+
+def collect_text(part: object, texts: list[str], depth: int = 0) -> None:
+    """Append every produced text in `part`, a delta or message of any provider."""
+    if isinstance(part, dict):
+        for key, value in part.items():
+            if not value:
+                continue
+            if isinstance(value, str):
+                # vLLM and OpenRouter send the same thought under both names.
+                if key in TEXT_KEYS and (
+                    key != "reasoning" or not part.get("reasoning_content")
+                ):
+                    texts.append(value)
+            elif key in ARGUMENT_KEYS:
+                texts.append(json_text(value))
+            elif key in NESTING_KEYS and depth < DEEPEST_TEXT:
+                collect_text(value, texts, depth + 1)
+    elif isinstance(part, list):
+        if depth < DEEPEST_TEXT:
+            for item in part:
+                collect_text(item, texts, depth + 1)
+    elif isinstance(part, str) and part:
+        texts.append(part)
+
+
+def read_event(event: Mapping[str, object]) -> EventContent:
+    """Read an event of any provider's stream."""
+    choices = event.get("choices")
+    if not isinstance(choices, list):
+        return read_native_event(event)
+    texts: list[str] = []
+    finished = False
+    for choice in choices:
+        if isinstance(choice, dict):
+            delta = choice.get("delta")
+            # Perplexity repeats the whole message beside each delta.
+            collect_text(
+                choice.get("message", choice) if delta is None else delta, texts
+            )
+            if choice.get("finish_reason"):
+                finished = True
+    usage = None
+    if event.get("usage") or "timings" in event or "x_groq" in event or finished:
+        usage = usage_in_event(event)
+        finished = finished or not choices
+    from_provider = bool(texts) or usage is not None or not event.get("error")
+    return texts, usage, event.get("id"), finished, from_provider
+
+
+def read_native_event(event: Mapping[str, object]) -> EventContent:
+    """Read an event that isn't a chat-completion chunk."""
+    texts: list[str] = []
+    kind = event.get("type")
+    kind = kind if isinstance(kind, str) else ""
+    if kind not in SOUND_EVENTS:
+        collect_text(event.get("delta"), texts)  # Responses, Anthropic
+    for key in ("response", "thinking"):  # Ollama's generate
+        if isinstance(text := event.get(key), str) and text:
+            texts.append(text)
+    candidates = event.get("candidates")
+    if isinstance(candidates, list):  # Gemini
+        collect_text(candidates, texts)
+    completion_id = event.get("id") or event.get("responseId")
+    for key in ("message", "content_block", "response", "item"):
+        holder = event.get(key)
+        if not isinstance(holder, dict):
+            continue
+        if key in ("message", "content_block"):  # Ollama's chat, Anthropic's tool names
+            collect_text(holder, texts)
+        elif key == "item" and kind == "response.output_item.added":
+            collect_text(holder.get("name"), texts)
+        if key in ("message", "response"):
+            completion_id = completion_id or holder.get("id")
+    usage = usage_in_event(event)
+    finished = kind in CLOSING_EVENTS or event.get("done") is True
+    from_provider = (
+        bool(texts)
+        or usage is not None
+        or (kind not in ERROR_EVENTS and not any(key in event for key in HOST_KEYS))
+    )
+    return texts, usage, completion_id, finished, from_provider
+
+
+def usage_in_event(event: Mapping[str, object]) -> TokenUsage | None:
+    """The usage in an event, wherever a provider puts it; None if there is none."""
+    holders = [event]
+    for key in ("response", "message", "metadata", "x_groq", "delta"):
+        if isinstance(holder := event.get(key), dict):
+            holders.append(holder)
+    choices = event.get("choices")
+    if isinstance(choices, list):  # Moonshot
+        holders += [choice for choice in choices if isinstance(choice, dict)]
+    usage = NO_USAGE
+    if "eval_count" in event or "prompt_eval_count" in event:
+        usage = parse_usage(event)
+    for holder in holders:
+        for key in ("usage", "usageMetadata", "usage_metadata"):
+            if key in holder:
+                usage = usage.merged(parse_usage(holder[key]))
+        if "timings" in holder:
+            usage = usage.merged(parse_usage(None, holder["timings"]))
+    return None if usage == NO_USAGE else usage

@@ -1,0 +1,132 @@
+"""The ledger's own tables and their numbered migrations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    func,
+    literal_column,
+    select,
+)
+
+# Own MetaData: Open WebUI's migrations never see these tables, and ours never see its own.
+ledger_metadata = MetaData()
+
+# Instants are UTC, in whole seconds since 1970, as in Open WebUI's own tables.
+records_table = Table(
+    "usage_limits_records",
+    ledger_metadata,
+    Column("id", Text, primary_key=True),
+    Column("user_id", Text, nullable=False),
+    Column("user_email", Text, nullable=False),
+    # "|id|id|": the groups at that time, since leaving one must not change what was recorded.
+    Column("group_ids", Text, nullable=False),
+    Column("model_id", Text, nullable=False),
+    # "|chosen|base|": every name that a limit's model glob may match.
+    Column("model_names", Text, nullable=False),
+    Column("source", Text, nullable=False),  # page, temporary, channel, automation, api
+    Column("chat_id", Text, nullable=False),
+    Column("message_id", Text, nullable=False),
+    Column("policy", Text, nullable=False),
+    Column("state", Text, nullable=False),  # reserved, then settled or released
+    Column("created_at", BigInteger, nullable=False),
+    Column("settled_at", BigInteger),
+    # While its server lives it pushes this ahead; past it the reservation is an orphan.
+    Column("lease_until", BigInteger, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("cached_input_tokens", BigInteger, nullable=False),
+    Column("cost_micros", BigInteger, nullable=False),
+    Column("estimated", Boolean, nullable=False),
+    # What counts toward limits: 0 for a model of weight 0, else 1 and the weighted tokens.
+    Column("counted", Integer, nullable=False),
+    Column("weighted_input_tokens", BigInteger, nullable=False),
+    Column("weighted_output_tokens", BigInteger, nullable=False),
+)
+# Written out, since SQLite uses a partial index only where the text of its condition stands.
+IS_OPEN = records_table.c.state == literal_column("'reserved'")
+Index("usage_limits_records_user", records_table.c.user_id, records_table.c.created_at)
+Index("usage_limits_records_created", records_table.c.created_at)
+Index(
+    "usage_limits_records_open",
+    records_table.c.user_id,
+    sqlite_where=IS_OPEN,
+    postgresql_where=IS_OPEN,
+)
+
+# Sums of settled records, so that a check reads a few rows however large the ledger is.
+# They can be rebuilt from the records at any time.
+counters_table = Table(
+    "usage_limits_counters",
+    ledger_metadata,
+    Column("id", Text, primary_key=True),
+    Column("scope", Text, nullable=False),  # user:ID, group:ID, everyone
+    Column("model_glob", Text, nullable=False),
+    # Records with window_start <= created_at < window_end are summed. Rolling windows
+    # move their start along and have no end.
+    Column("window_start", BigInteger, nullable=False),
+    Column("window_end", BigInteger, nullable=False),
+    Column("requests", BigInteger, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("cost_micros", BigInteger, nullable=False),
+)
+Index(
+    "usage_limits_counters_scope", counters_table.c.scope, counters_table.c.window_end
+)
+
+# Which warnings and alerts were given, so that each is given once per window.
+notices_table = Table(
+    "usage_limits_notices",
+    ledger_metadata,
+    Column("id", Text, primary_key=True),
+    Column("expires_at", BigInteger, nullable=False),
+)
+
+migrations_table = Table(
+    "usage_limits_migrations",
+    ledger_metadata,
+    Column("number", Integer, primary_key=True),
+    Column("applied_at", BigInteger, nullable=False),
+)
+
+
+def m001_first_tables(connection: Connection) -> None:
+    """The first released schema."""
+    ledger_metadata.create_all(connection)
+
+
+# Append only: a released migration is never changed.
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (m001_first_tables,)
+
+
+def migrate_ledger(connection: Connection, now: int) -> int:
+    """Bring the tables up to date and return how many migrations that took.
+
+    The caller holds the lock that keeps other workers out until the commit.
+    """
+    schema = (connection.get_execution_options().get("schema_translate_map") or {}).get(
+        None
+    )
+    applied = 0
+    if connection.dialect.has_table(connection, migrations_table.name, schema=schema):
+        newest = connection.execute(
+            select(func.max(migrations_table.c.number))
+        ).scalar()
+        applied = newest or 0
+    for number, migration in enumerate(MIGRATIONS[applied:], start=applied + 1):
+        migration(connection)
+        connection.execute(
+            migrations_table.insert().values(number=number, applied_at=now)
+        )
+    return len(MIGRATIONS) - applied

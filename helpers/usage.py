@@ -1,0 +1,209 @@
+"""What one reply is charged for, added up from its stream events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from helpers.estimates import estimate_tokens
+from helpers.stream_events import read_event
+from helpers.usage_shapes import NO_USAGE, TokenUsage, parse_usage
+
+
+@dataclass(frozen=True, slots=True)
+class MeteredUsage:
+    """What a call or a whole reply is charged for."""
+
+    input_tokens: int
+    output_tokens: int
+    cached_input_tokens: int
+    cost_micros: int | None
+    estimated: bool
+
+
+NOTHING_METERED = MeteredUsage(0, 0, 0, None, False)
+
+
+def added_usage(one: MeteredUsage, other: MeteredUsage) -> MeteredUsage:
+    costs = [cost for cost in (one.cost_micros, other.cost_micros) if cost is not None]
+    return MeteredUsage(
+        one.input_tokens + other.input_tokens,
+        one.output_tokens + other.output_tokens,
+        one.cached_input_tokens + other.cached_input_tokens,
+        sum(costs) if costs else None,
+        one.estimated or other.estimated,
+    )
+
+
+def metered_call(
+    usage: TokenUsage, prompt_tokens: int, text: str, uncounted_text: str = ""
+) -> MeteredUsage:
+    """What one call is charged for: what the provider said, and estimates for what it didn't."""
+    input_tokens, output_tokens = usage.input_tokens, usage.output_tokens
+    estimated = False
+    if input_tokens is None and not output_tokens and usage.total_tokens:
+        text_tokens = estimate_tokens(text)
+        share = text_tokens / (prompt_tokens + text_tokens) if text_tokens else 0
+        output_tokens = round(usage.total_tokens * share)
+        input_tokens = usage.total_tokens - output_tokens
+        estimated = True
+    if input_tokens is None:
+        input_tokens, estimated = prompt_tokens, True
+    if output_tokens is None or (text and not output_tokens):
+        output_tokens, estimated = estimate_tokens(text), True
+    elif uncounted_text and (text_tokens := estimate_tokens(text)) > output_tokens:
+        # A reply stopped after an early running total: Anthropic's message_start says 1.
+        output_tokens = min(
+            text_tokens, output_tokens + estimate_tokens(uncounted_text)
+        )
+        estimated = True
+    cached = min(usage.cached_input_tokens, input_tokens)
+    return MeteredUsage(
+        input_tokens, output_tokens, cached, usage.cost_micros, estimated
+    )
+
+
+class ModelCall:
+    """One completion: its usage so far, and its text in case that usage never comes."""
+
+    __slots__ = ("completion_id", "counted_texts", "finished", "texts", "usage")
+
+    def __init__(self) -> None:
+        self.completion_id: str | None = None
+        self.usage: TokenUsage | None = None
+        self.texts: list[str] = []
+        self.counted_texts = 0
+        self.finished = False
+
+    @property
+    def is_charged(self) -> bool:
+        return bool(self.texts) or (self.usage is not None and self.usage.is_charged)
+
+    def add_usage(self, usage: TokenUsage) -> None:
+        self.usage = usage if self.usage is None else self.usage.merged(usage)
+        self.counted_texts = len(self.texts)
+
+    def metered(self, prompt_tokens: int) -> MeteredUsage:
+        text, uncounted = "".join(self.texts), "".join(self.texts[self.counted_texts :])
+        return metered_call(self.usage or NO_USAGE, prompt_tokens, text, uncounted)
+
+
+class MeteredRound:
+    """The completions between two `request` hooks."""
+
+    __slots__ = ("calls", "current", "prompt_tokens", "reported", "started")
+
+    def __init__(self, prompt_tokens: int) -> None:
+        self.prompt_tokens = prompt_tokens
+        self.started = False
+        self.current = ModelCall()
+        self.calls = [self.current]
+        self.reported: dict[str, ModelCall] = {}
+
+    def turn_to(self, completion_id: str, has_text: bool) -> ModelCall:
+        """Make the completion current that an event with another id belongs to.
+
+        Ids change within one completion as well: Azure's first is empty, and the host gives each
+        chunk of a pipe function a fresh one. So it is another call only where this one was over.
+        """
+        call = self.reported.get(completion_id)
+        if call is None:
+            call = self.current
+            counted = call.usage is not None and call.completion_id is not None
+            if counted or (has_text and call.finished):
+                call = ModelCall()
+                self.calls.append(call)
+            call.completion_id = completion_id
+        self.current = call
+        return call
+
+
+class ReplyMeter:
+    """Adds up what passes the stream hook for one reply."""
+
+    def __init__(self) -> None:
+        self._rounds = [MeteredRound(0)]
+        self._selected_model_id: str | None = None
+
+    def begin_round(self, prompt_tokens: int) -> None:
+        """A model call follows; the host may announce the same one twice."""
+        prompt_tokens = max(0, prompt_tokens)
+        if self._rounds[-1].started:
+            self._rounds.append(MeteredRound(prompt_tokens))
+        else:
+            self._rounds[-1].prompt_tokens = prompt_tokens
+
+    def add_event(self, event: object) -> None:
+        """One stream event, any JSON value: constant time, no I/O, never raises."""
+        if not isinstance(event, dict) or not event:
+            return
+        if "selected_model_id" in event and isinstance(event["selected_model_id"], str):
+            self._selected_model_id = event["selected_model_id"]
+        texts, usage, completion_id, finished, from_provider = read_event(event)
+        if not from_provider:
+            return
+        this_round = self._rounds[-1]
+        this_round.started = True
+        call = this_round.current
+        if texts or usage is not None:
+            if (
+                completion_id != call.completion_id
+                and completion_id
+                and isinstance(completion_id, str)
+            ):
+                call = this_round.turn_to(completion_id, bool(texts))
+            call.texts += texts
+            if usage is not None:
+                call.add_usage(usage)
+                if call.completion_id is not None:
+                    this_round.reported[call.completion_id] = call
+        if finished:
+            call.finished = True
+
+    @property
+    def started(self) -> bool:
+        """Whether the provider sent anything but an error."""
+        return any(each.started for each in self._rounds)
+
+    @property
+    def produced(self) -> bool:
+        """Whether anything passed that the provider charges for."""
+        return any(call.is_charged for each in self._rounds for call in each.calls)
+
+    @property
+    def selected_model_id(self) -> str | None:
+        """The model that the host's arena chose."""
+        return self._selected_model_id
+
+    def total(
+        self, outlet_usage: object = None, outlet_text: str | None = None
+    ) -> MeteredUsage:
+        """What the reply is charged for as a whole.
+
+        Args:
+            outlet_usage: The host's summed usage; used where the stream saw none (no streaming).
+            outlet_text: The reply's text; used where nothing was streamed.
+        """
+        charged = [
+            (each.prompt_tokens, call)
+            for each in self._rounds
+            for call in each.calls
+            if call.is_charged
+        ]
+        if not any(
+            call.usage is not None and call.usage.is_charged for _, call in charged
+        ):
+            usage = parse_usage(outlet_usage)
+            text = (
+                "".join(text for _, call in charged for text in call.texts)
+                or outlet_text
+                or ""
+            )
+            if usage.is_charged or (text and not charged):
+                prompt_tokens = sum(tokens for tokens, _ in charged)
+                return metered_call(
+                    usage, prompt_tokens or self._rounds[-1].prompt_tokens, text
+                )
+        total = NOTHING_METERED
+        for prompt_tokens, call in charged:
+            total = added_usage(total, call.metered(prompt_tokens))
+        return total

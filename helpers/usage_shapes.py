@@ -1,0 +1,241 @@
+"""One usage object in any provider's shape, read as token counts."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+# Above any real call, below what a 64-bit column could be made to overflow with by a few sums.
+LARGEST_COUNT = 10**12
+COUNT_TEXT = re.compile(r"\s*(\d{1,13})(?:\.0+)?\s*", re.ASCII)
+
+# Kind of count -> spellings, each a sum, because Gemini and llama.cpp report parts without a whole.
+COUNT_SPELLINGS = {
+    "input": (  # with what came from the cache
+        ("prompt_tokens",),
+        ("promptTokens",),
+        ("prompt_eval_count",),
+        ("promptTokenCount", "toolUsePromptTokenCount"),
+        ("prompt_token_count", "tool_use_prompt_token_count"),
+        ("cache_n", "prompt_n"),
+        ("prompt_cache_hit_tokens", "prompt_cache_miss_tokens"),
+    ),
+    "bare input": (  # Anthropic and Bedrock: without the cache; OpenAI's Responses: with it
+        ("input_tokens",),
+        ("inputTokens",),
+        ("inputTokenCount",),
+    ),
+    "cache": (  # what Anthropic and Bedrock count beside the input
+        ("cache_read_input_tokens", "cache_creation_input_tokens"),
+        ("cacheReadInputTokens", "cacheWriteInputTokens"),
+        ("cacheReadInputTokenCount", "cacheWriteInputTokenCount"),
+    ),
+    "cached": (
+        ("cache_read_input_tokens",),
+        ("cacheReadInputTokens",),
+        ("cacheReadInputTokenCount",),
+        ("cachedContentTokenCount",),
+        ("cached_content_token_count",),
+        ("prompt_cache_hit_tokens",),
+        ("cached_tokens",),
+        ("cache_n",),
+    ),
+    "output": (
+        ("completion_tokens",),
+        ("completionTokens",),
+        ("output_tokens",),
+        ("outputTokens",),
+        ("outputTokenCount",),
+        ("eval_count",),
+        ("candidatesTokenCount", "thoughtsTokenCount"),
+        ("candidates_token_count", "thoughts_token_count"),
+        ("predicted_n",),
+    ),
+    "total": (
+        ("total_tokens",),
+        ("totalTokens",),
+        ("totalTokenCount",),
+        ("total_token_count",),
+    ),
+}
+# Turned round, so that reading costs what a provider sends, not what all of them could.
+SPELLING_SLOTS: dict[str, list[tuple[str, int]]] = {}
+for count_kind, count_spellings in COUNT_SPELLINGS.items():
+    for spelling_number, spelled_names in enumerate(count_spellings):
+        for spelled_name in spelled_names:
+            SPELLING_SLOTS.setdefault(spelled_name, []).append(
+                (count_kind, spelling_number)
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class TokenUsage:
+    """What a provider said about one call; None where it didn't say.
+
+    `total_tokens` is kept only while the provider's total can't be split into input and output.
+    """
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_input_tokens: int = 0
+    cost_micros: int | None = None
+    total_tokens: int | None = None
+
+    @property
+    def is_charged(self) -> bool:
+        return bool(self.input_tokens or self.output_tokens or self.total_tokens)
+
+    def merged(self, other: TokenUsage) -> TokenUsage:
+        """The field-wise maximum: within one completion later usage is a running total."""
+        return TokenUsage(
+            larger_count(self.input_tokens, other.input_tokens),
+            larger_count(self.output_tokens, other.output_tokens),
+            max(self.cached_input_tokens, other.cached_input_tokens),
+            larger_count(self.cost_micros, other.cost_micros),
+            larger_count(self.total_tokens, other.total_tokens),
+        )
+
+
+NO_USAGE = TokenUsage()
+
+
+def token_count(value: object) -> int | None:
+    """The count that a JSON value stands for, or None if it isn't one."""
+    if type(value) is int:  # nearly always, and the cheapest to ask
+        return value if 0 <= value <= LARGEST_COUNT else None
+    if isinstance(value, str):
+        match = COUNT_TEXT.fullmatch(value)
+        value = int(match[1]) if match else None
+    elif isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if (
+        isinstance(value, int)
+        and not isinstance(value, bool)
+        and 0 <= value <= LARGEST_COUNT
+    ):
+        return value
+    return None
+
+
+def larger_count(one: int | None, other: int | None) -> int | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return max(one, other)
+
+
+def known_counts(fields: Mapping[str, object]) -> dict[str, int]:
+    """Each kind's largest spelling, since the host and gateways write zeros beside the count."""
+    sums: dict[tuple[str, int], int] = {}
+    for name, value in fields.items():
+        if name in SPELLING_SLOTS and (count := token_count(value)) is not None:
+            for slot in SPELLING_SLOTS[name]:
+                sums[slot] = sums.get(slot, 0) + count
+    counts: dict[str, int] = {}
+    for (kind, _), count in sums.items():
+        counts[kind] = max(count, counts.get(kind, 0))
+    return counts
+
+
+def detail_count(fields: Mapping[str, object], group: str, name: str) -> int | None:
+    details = fields.get(group)
+    return token_count(details.get(name)) if isinstance(details, dict) else None
+
+
+def cost_in_micros(fields: Mapping[str, object]) -> int | None:
+    cost = dollars(fields.get("cost"))
+    if cost is None:
+        cost = dollars(fields.get("total_cost"))
+    details = fields.get("cost_details")
+    upstream = (
+        dollars(details.get("upstream_inference_cost"))
+        if isinstance(details, dict)
+        else None
+    )
+    if upstream is not None:
+        # OpenRouter fills this for its own keys too, then as a part of `cost`
+        # (OpenRouterTeam/ai-sdk-provider issue 532); only with a BYOK key it comes on top.
+        byok = fields.get("is_byok")
+        if byok is True or (byok is not False and upstream > (cost or 0)):
+            cost = (cost or 0) + upstream
+    return None if cost is None else round(cost * 1_000_000)
+
+
+def dollars(value: object) -> float | None:
+    if isinstance(value, dict):
+        value = value.get("total_cost")  # Perplexity
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        amount = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return amount if math.isfinite(amount) and 0 <= amount <= 1_000_000 else None
+
+
+def parse_usage(raw: object, timings: object = None) -> TokenUsage:
+    """Read one usage object in any provider's shape, with llama.cpp's `timings` beside it."""
+    fields: dict[str, object] = dict(timings) if isinstance(timings, dict) else {}
+    if isinstance(raw, dict):
+        fields.update(raw)
+    if not fields:
+        return NO_USAGE
+    counts = known_counts(fields)
+    input_tokens = max(counts.get("input", 0), counts.get("bare input", 0))
+    output_tokens = counts.get("output")
+    total_tokens = counts.get("total") or None
+    openai_cached = detail_count(fields, "input_tokens_details", "cached_tokens") or 0
+    cached = max(
+        counts.get("cached", 0),
+        detail_count(fields, "prompt_tokens_details", "cached_tokens") or 0,
+        openai_cached,
+    )
+    if cache := counts.get("cache"):
+        # Gateways that write `prompt_tokens` (LiteLLM) and OpenAI's Responses count it inside.
+        inside = bool(counts.get("input") or openai_cached) and cache <= input_tokens
+        if not inside or total_tokens == input_tokens + (output_tokens or 0) + cache:
+            input_tokens += cache
+    known_input = (
+        input_tokens or None
+    )  # no prompt is empty: LocalAI and Ollama send 0 for unknown
+    if total_tokens is not None:
+        known_input, output_tokens, total_tokens = split_total(
+            known_input, output_tokens, total_tokens, reported_reasoning(fields)
+        )
+    if known_input is not None:
+        cached = min(cached, known_input)
+    return TokenUsage(
+        known_input, output_tokens, cached, cost_in_micros(fields), total_tokens
+    )
+
+
+def reported_reasoning(fields: Mapping[str, object]) -> int | None:
+    return larger_count(
+        detail_count(fields, "completion_tokens_details", "reasoning_tokens"),
+        detail_count(fields, "output_tokens_details", "reasoning_tokens"),
+    )
+
+
+def split_total(
+    input_tokens: int | None,
+    output_tokens: int | None,
+    total: int,
+    reasoning: int | None,
+) -> tuple[int | None, int | None, int | None]:
+    """Use a provider's total for what its parts leave out: input, output, and what stays unsplit."""
+    if input_tokens is None:
+        if output_tokens:
+            return (
+                (total - output_tokens if total > output_tokens else None),
+                output_tokens,
+                None,
+            )
+        return None, output_tokens, total
+    excess = total - input_tokens - (output_tokens or 0)
+    if output_tokens is None:
+        return input_tokens, (excess if excess >= 0 else None), None
+    # xAI and Gemini's OpenAI-compatible API leave reasoning out of completion_tokens.
+    if excess > 0 and (reasoning is None or excess <= reasoning):
+        return input_tokens, output_tokens + excess, None
+    return input_tokens, output_tokens, None

@@ -1,0 +1,269 @@
+"""Writes filter_usage_limits.py, the one file that is pasted, from the modules in helpers/.
+
+python -m scripts.bundle            write it
+python -m scripts.bundle --check    fail if it isn't current
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import difflib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+HELPERS = ROOT / "helpers"
+TARGET = ROOT / "filter_usage_limits.py"
+
+# In the order of the file: each may import only those before it.
+PARTS = (
+    "errors",
+    "logs",
+    "periods",
+    "amounts",
+    "quotas",
+    "policy_tables",
+    "policies",
+    "policy",
+    "decisions",
+    "estimates",
+    "usage_shapes",
+    "stream_events",
+    "usage",
+    "charges",
+    "messages",
+    "database",
+    "transactions",
+    "tables",
+    "counters",
+    "ledger",
+    "valves",
+    "host",
+    "replies",
+    "admission",
+    "bookkeeper",
+    "plugin",
+)
+# Open WebUI's loader replaces these everywhere in the text, comments and strings included.
+FORBIDDEN_PHRASES = tuple(
+    f"from {name}" for name in ("utils", "apps", "main", "config")
+)
+FRONTMATTER_KEYS = (
+    "title",
+    "author",
+    "version",
+    "license",
+    "description",
+    "required_open_webui_version",
+)
+
+
+class BundleError(Exception):
+    """A module that can't be put into the one file."""
+
+
+def read_manifest() -> dict[str, str]:
+    """The metadata, from its only place."""
+    manifest: dict[str, str] = json.loads(
+        (ROOT / "manifest.json").read_text(encoding="utf-8")
+    )
+    return manifest
+
+
+def frontmatter(manifest: dict[str, str]) -> str:
+    """The docstring that Open WebUI reads; its first line must be three quotes alone."""
+    lines = "\n".join(f"{key}: {manifest[key]}" for key in FRONTMATTER_KEYS)
+    return (
+        f'"""\n{lines}\n\n'
+        "GENERATED from helpers/ by scripts/bundle.py: change it there, not here.\n"
+        "Paste the whole file into Open WebUI: Admin Panel, Functions, New Function.\n"
+        '"""\n'
+    )
+
+
+def top_level_names(tree: ast.Module) -> list[str]:
+    """Every name that a module defines at its top level."""
+    names: list[str] = []
+    for node in tree.body:
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            names.append(node.name)
+        elif isinstance(node, ast.Assign):
+            names += [
+                name.id
+                for target in node.targets
+                for name in ast.walk(target)
+                if isinstance(name, ast.Name)
+            ]
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names.append(node.target.id)
+    return names
+
+
+def check_internal_import(
+    part: str, node: ast.ImportFrom, before: tuple[str, ...]
+) -> None:
+    """Raise unless an import of helpers can be dropped in the one file."""
+    where = f"helpers/{part}.py:{node.lineno}"
+    module = (node.module or "").removeprefix("helpers.")
+    if module not in before:
+        kind = (
+            "a later module" if module in PARTS else "a module that PARTS doesn't list"
+        )
+        raise BundleError(f"{where}: imports {kind}, {node.module!r}")
+    for alias in node.names:
+        if alias.asname:
+            raise BundleError(
+                f"{where}: {alias.name} is imported as {alias.asname}; use its name"
+            )
+
+
+def split_module(
+    part: str, before: tuple[str, ...]
+) -> tuple[str, list[str], str, list[str]]:
+    """Take a module apart.
+
+    Returns:
+        The first line of its docstring, its external imports, its body, its top-level names.
+
+    Raises:
+        BundleError: It can't be put into the one file.
+    """
+    path = HELPERS / f"{part}.py"
+    text = path.read_text(encoding="utf-8")
+    tree = ast.parse(text, str(path))
+    docstring = ast.get_docstring(tree)
+    if not docstring:
+        raise BundleError(f"helpers/{part}.py: has no docstring")
+    lines = text.splitlines()
+    dropped = set(range(1, (tree.body[0].end_lineno or 1) + 1))
+    imports: list[str] = []
+    for node in tree.body:
+        if not isinstance(node, (ast.Import, ast.ImportFrom)):
+            continue
+        dropped.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+        if (
+            isinstance(node, ast.ImportFrom)
+            and (node.module or "").split(".")[0] == "helpers"
+        ):
+            check_internal_import(part, node, before)
+        elif isinstance(node, ast.ImportFrom) and node.module == "__future__":
+            continue
+        elif isinstance(node, ast.ImportFrom):
+            imports += [
+                f"from {node.module} import {ast.unparse(alias)}"
+                for alias in node.names
+            ]
+        else:
+            imports += [f"import {ast.unparse(alias)}" for alias in node.names]
+    for nested in ast.walk(tree):
+        if isinstance(nested, (ast.Import, ast.ImportFrom)) and nested.col_offset:
+            raise BundleError(
+                f"helpers/{part}.py:{nested.lineno}: an import inside a function"
+            )
+    body = "\n".join(
+        line for number, line in enumerate(lines, 1) if number not in dropped
+    )
+    return docstring.splitlines()[0], imports, body.strip("\n"), top_level_names(tree)
+
+
+def bound_name(line: str) -> str:
+    """The name that an import of one name binds."""
+    return line.split()[-1].split(".")[0]
+
+
+def format_source(text: str) -> str:
+    """Sort and merge the imports and lay the file out, as the project's own code is."""
+    ruff = [sys.executable, "-m", "ruff"]
+    sort = [*ruff, "check", "--select", "I", "--fix", "--quiet", "--stdin-filename", TARGET.name]
+    lay_out = [*ruff, "format", "--quiet", "--stdin-filename", TARGET.name]
+    for command in (sort, lay_out):
+        done = subprocess.run(
+            [*command, "-"], input=text, capture_output=True, text=True, cwd=ROOT, check=False
+        )
+        if done.returncode:
+            raise BundleError(f"ruff: {done.stderr.strip() or done.stdout.strip()}")
+        text = done.stdout
+    return text
+
+
+def claim(owner: dict[str, str], name: str, place: str) -> None:
+    """Raise if another place binds a top-level name already."""
+    other = owner.setdefault(name, place)
+    if other != place:
+        raise BundleError(f"{place}: {name} is bound by {other} as well")
+
+
+def bundle() -> str:
+    """The text of the one file.
+
+    Raises:
+        BundleError: With the place and the reason.
+    """
+    unlisted = {path.stem for path in HELPERS.glob("*.py")} - set(PARTS) - {"__init__"}
+    if unlisted:
+        raise BundleError(f"helpers/: PARTS doesn't list {', '.join(sorted(unlisted))}")
+    imports: dict[str, None] = {}
+    sections: list[str] = []
+    owner: dict[str, str] = {}
+    for index, part in enumerate(PARTS):
+        title, external, body, names = split_module(part, PARTS[:index])
+        imports.update(dict.fromkeys(external))
+        for name in names:
+            claim(owner, name, f"helpers/{part}.py")
+        sections.append(
+            f"# {'=' * 78}\n# helpers/{part}.py\n# {title}\n# {'=' * 78}\n\n{body}\n"
+        )
+    for line in imports:
+        claim(owner, bound_name(line), f'"{line}"')
+    text = format_source(
+        f"{frontmatter(read_manifest())}\n"
+        "from __future__ import annotations\n\n" + "\n".join([*imports, "", *sections])
+    )
+    for phrase in FORBIDDEN_PHRASES:
+        if phrase in text:
+            line = text[: text.index(phrase)].count("\n") + 1
+            raise BundleError(
+                f"line {line} holds {phrase!r}, which Open WebUI's loader would rewrite"
+            )
+    return text
+
+
+def main() -> int:
+    """Write or check the file."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="fail if the file isn't current"
+    )
+    arguments = parser.parse_args()
+    try:
+        text = bundle()
+    except BundleError as error:
+        print(f"bundle: {error}", file=sys.stderr)
+        return 1
+    if not arguments.check:
+        TARGET.write_text(text, encoding="utf-8")
+        print(f"{TARGET.name}: {text.count(chr(10))} lines")
+        return 0
+    current = TARGET.read_text(encoding="utf-8") if TARGET.exists() else ""
+    if current == text:
+        return 0
+    print(f"{TARGET.name} is not current. Run: make bundle", file=sys.stderr)
+    diff = difflib.unified_diff(
+        current.splitlines(),
+        text.splitlines(),
+        "committed",
+        "from helpers/",
+        lineterm="",
+        n=1,
+    )
+    print("\n".join(list(diff)[:20]), file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,196 @@
+"""A real Open WebUI in a process of its own: start, stop, kill, start again on the same data."""
+
+import atexit
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+import httpx
+
+# Settings of whoever runs the tests must not leak into the server.
+_OWN_PREFIXES = ("DATABASE_", "ENABLE_", "OLLAMA_", "OPENAI_", "REDIS_", "WEBUI_", "UVICORN_")
+_OWN_NAMES = ("DATA_DIR", "ENV", "GLOBAL_LOG_LEVEL", "PORT", "VECTOR_DB")
+
+_SETTINGS = {
+    "OFFLINE_MODE": "true",
+    "HF_HUB_OFFLINE": "1",
+    "ENABLE_OLLAMA_API": "false",
+    "RAG_EMBEDDING_ENGINE": "openai",  # no download of a local embedding model
+    "ENABLE_VERSION_UPDATE_CHECK": "false",
+    "ENABLE_PIP_INSTALL_FRONTMATTER_REQUIREMENTS": "false",
+    "ENABLE_API_KEYS": "true",
+    "USER_PERMISSIONS_FEATURES_API_KEYS": "true",
+    "ANONYMIZED_TELEMETRY": "false",
+    "DO_NOT_TRACK": "true",
+    "NO_PROXY": "127.0.0.1,localhost",
+}
+
+# Optional libraries of Open WebUI's for embedding on this machine. With them a start takes twice as
+# long; without them nothing changes for the chats, whose embeddings would come from the provider.
+_LEFT_OUT = ("sentence_transformers", "transformers")
+
+
+class ServerDied(RuntimeError):
+    """Open WebUI ended by itself, or didn't come up in time; the message ends with its log."""
+
+
+def free_port() -> int:
+    """A port on the loopback interface that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class OpenWebUIServer:
+    """One Open WebUI, with its data in a directory of its own, and a provider behind it."""
+
+    def __init__(
+        self,
+        provider_url: str,
+        *,
+        data_dir: Path | None = None,
+        port: int | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self._temporary = None if data_dir else tempfile.TemporaryDirectory(prefix="open-webui-")
+        self.data_dir = data_dir or Path(self._temporary.name if self._temporary else "")
+        self.provider_url = provider_url
+        self.port = port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log_path = self.data_dir / "server.log"
+        self.env = dict(env or {})
+        self.seconds_to_start = 0.0
+        self._secret = secrets.token_hex(16)  # the same after a restart: logins stay valid
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log: IO[bytes] | None = None
+
+    @property
+    def database_path(self) -> Path:
+        """The SQLite file, unless `DATABASE_URL` names another database."""
+        return self.data_dir / "webui.db"
+
+    @property
+    def database_url(self) -> str:
+        """The database as Open WebUI spells it."""
+        return self.env.get("DATABASE_URL", f"sqlite:///{self.database_path}")
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is there."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self, *, timeout: float = 180.0) -> "OpenWebUIServer":
+        """Start the process; returns once it answers."""
+        if self.running:
+            return self
+        command = Path(sys.executable).with_name("open-webui")
+        if not command.exists():
+            raise ServerDied(f"{command} is missing: run `make .venv` for the whole environment")
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        self._log = self.log_path.open("ab")
+        began = time.monotonic()
+        self._process = subprocess.Popen(
+            [command, "serve", "--host", "127.0.0.1", "--port", str(self.port)],
+            cwd=self.data_dir,
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # one process group, so that workers go with their parent
+        )
+        atexit.register(self.kill)
+        self._wait_until_it_answers(began + timeout)
+        self.seconds_to_start = time.monotonic() - began
+        return self
+
+    def stop(self, *, grace: float = 10.0) -> None:
+        """End the process and its children, and remove the data if they were temporary."""
+        self._end(signal.SIGTERM, grace)
+        if self._temporary:
+            self._temporary.cleanup()
+
+    def kill(self) -> None:
+        """End the process and its children at once, as a crash does."""
+        self._end(signal.SIGKILL, 0)
+
+    def restart(
+        self, *, env: Mapping[str, str] | None = None, grace: float = 10.0
+    ) -> "OpenWebUIServer":
+        """Start again on the same data and port, with other settings if given."""
+        self._end(signal.SIGTERM, grace)
+        if env is not None:
+            self.env = dict(env)
+        return self.start()
+
+    def __enter__(self) -> "OpenWebUIServer":
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def log(self) -> str:
+        """Everything that the server has logged."""
+        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+    def _environment(self) -> dict[str, str]:
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(_OWN_PREFIXES)
+            and name not in _OWN_NAMES
+            and not name.lower().endswith("_proxy")
+        }
+        own = {
+            "DATA_DIR": str(self.data_dir),
+            "WEBUI_SECRET_KEY": self._secret,
+            "OPENAI_API_BASE_URL": self.provider_url,
+            "OPENAI_API_KEY": "stand-in",
+            "PYTHONPATH": str(self._leave_out()),
+        }
+        return inherited | _SETTINGS | own | self.env
+
+    def _leave_out(self) -> Path:
+        """A directory for Python's path in which the optional libraries can't be imported."""
+        directory = self.data_dir / "left-out"
+        directory.mkdir(exist_ok=True)
+        for name in _LEFT_OUT:
+            (directory / f"{name}.py").write_text('raise ImportError("left out: see scripts")\n')
+        return directory
+
+    def _wait_until_it_answers(self, deadline: float) -> None:
+        while time.monotonic() < deadline:
+            if not self.running:
+                code = self._process.returncode if self._process else None
+                raise ServerDied(f"Open WebUI ended with code {code}.\n{self._tail()}")
+            with suppress(httpx.HTTPError):
+                if httpx.get(f"{self.url}/health", timeout=2, trust_env=False).is_success:
+                    return
+            time.sleep(0.1)
+        self.kill()
+        raise ServerDied(f"Open WebUI did not answer in time.\n{self._tail()}")
+
+    def _tail(self, lines: int = 40) -> str:
+        return "\n".join(self.log().splitlines()[-lines:])
+
+    def _end(self, first: signal.Signals, grace: float) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        atexit.unregister(self.kill)
+        for signal_ in (first, signal.SIGKILL):
+            with suppress(ProcessLookupError):  # the group, by the leader's id: workers too
+                os.killpg(process.pid, signal_)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=grace if signal_ is not signal.SIGKILL else 10)
+        if self._log:
+            self._log.close()

@@ -1,0 +1,211 @@
+"""A stand-in for an OpenAI-compatible provider, which keeps its own books.
+
+Run alone with ``python -m scripts.stand_in_provider --port 9099``, or from a test as a thread with
+`StandInProvider`. What it does with a call is written in the call (`stand_in_directives.py`).
+
+    GET  /v1/models             the models
+    POST /v1/chat/completions   an answer, streaming or not
+    GET  /books                 what every call cost and how it ended
+    POST /script                {"rules": [{"model": GLOB, "contains": TEXT, "times": N,
+                                            "directive": {…}}]}
+    POST /reset                 forget books and rules
+"""
+
+import argparse
+import contextlib
+import json
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+from uuid import uuid4
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from scripts.stand_in_answers import Answer, BookedResponse
+from scripts.stand_in_books import Books, Call
+from scripts.stand_in_directives import (
+    TASK_REPLIES,
+    Directive,
+    Rule,
+    background_task,
+    parse_directive,
+)
+
+MODELS = ("stand-in", "stand-in-large", "stand-in-free")
+
+
+def message_text(message: dict[str, Any]) -> str:
+    """The text of a message whose content is text or a list of parts."""
+    content = message.get("content")
+    if isinstance(content, list):
+        parts = [part.get("text") for part in content if isinstance(part, dict)]
+        return "\n".join(part for part in parts if isinstance(part, str))
+    return content if isinstance(content, str) else ""
+
+
+def count_prompt(body: dict[str, Any]) -> int:
+    """Prompt tokens as this provider counts them: the same for the same request, always."""
+    tools = json.dumps(body["tools"]) if body.get("tools") else ""
+    messages = body.get("messages") or []
+    characters = len(tools) + sum(len(message_text(message)) for message in messages)
+    return 3 + 4 * len(messages) + characters // 4
+
+
+class StandInProvider:
+    """The provider, its books and its script, served from a thread of this process."""
+
+    def __init__(self, models: Sequence[str] = MODELS, *, port: int = 0) -> None:
+        self.models = tuple(models)
+        self.books = Books()
+        self.rules: list[Rule] = []
+        self._socket = socket.socket()
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._socket.bind(("127.0.0.1", port))
+        self.port: int = self._socket.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}/v1"
+        # A connection that is to break does so by an exception, which uvicorn would log.
+        config = uvicorn.Config(self.app(), log_level="critical", lifespan="off")
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self.serve, name="stand-in-provider", daemon=True)
+
+    def app(self) -> Starlette:
+        """The provider as an ASGI application."""
+        return Starlette(
+            routes=[
+                Route("/v1/models", self._models),
+                Route("/v1/chat/completions", self._chat, methods=["POST"]),
+                Route("/books", self._books),
+                Route("/script", self._script, methods=["POST"]),
+                Route("/reset", self._reset, methods=["POST"]),
+            ]
+        )
+
+    def serve(self) -> None:
+        """Serve in this thread until stopped."""
+        self._server.run(sockets=[self._socket])
+
+    def start(self) -> "StandInProvider":
+        """Serve in a thread; returns once calls are answered."""
+        self._thread.start()
+        deadline = time.monotonic() + 10
+        while not self._server.started:
+            if time.monotonic() > deadline or not self._thread.is_alive():
+                raise RuntimeError("the stand-in provider did not start")
+            time.sleep(0.01)
+        return self
+
+    def stop(self) -> None:
+        """Stop serving; calls that are still being answered break off."""
+        self._server.should_exit = True
+        self._server.force_exit = True
+        self._thread.join(timeout=5)
+        self._socket.close()
+
+    def __enter__(self) -> "StandInProvider":
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def script(
+        self, *, model: str = "*", contains: str = "", times: int | None = None, **values: Any
+    ) -> Rule:
+        """Answer coming calls like this; what a call's own directive says goes before it."""
+        rule = Rule(Directive().with_values(values), model, contains, times)
+        self.rules.append(rule)
+        return rule
+
+    def reset(self) -> None:
+        """Forget books and rules."""
+        self.books.clear()
+        self.rules.clear()
+
+    def directive(self, model: str, text: str) -> Directive:
+        """What to do with a call for this model with this last user message."""
+        rule = next((rule for rule in self.rules if rule.takes(model, text)), None)
+        return parse_directive(text, rule.directive if rule else Directive())
+
+    async def _models(self, _: Request) -> Response:
+        data = [{"id": model, "object": "model", "owned_by": "stand-in"} for model in self.models]
+        return JSONResponse({"object": "list", "data": data})
+
+    async def _books(self, _: Request) -> Response:
+        return JSONResponse({"calls": self.books.as_json()})
+
+    async def _reset(self, _: Request) -> Response:
+        self.reset()
+        return JSONResponse({"status": True})
+
+    async def _script(self, request: Request) -> Response:
+        body = await request.json()
+        try:
+            for rule in body["rules"]:
+                directive = Directive().with_values(rule.pop("directive", {}))
+                self.rules.append(Rule(directive=directive, **rule))
+        except (KeyError, TypeError, ValueError) as error:
+            return JSONResponse({"error": {"message": str(error)}}, status_code=400)
+        return JSONResponse({"rules": len(self.rules)})
+
+    async def _chat(self, request: Request) -> Response:
+        body = await request.json()
+        model = str(body.get("model"))
+        messages = body.get("messages") or []
+        asked = [index for index, each in enumerate(messages) if each.get("role") == "user"]
+        text = message_text(messages[asked[-1]]) if asked else ""
+        task = background_task(text)
+        try:
+            directive = (
+                Directive(reply=TASK_REPLIES.get(task, "{}"))
+                if task
+                else self.directive(model, text)
+            )
+        except ValueError as error:
+            return JSONResponse({"error": {"message": str(error)}}, status_code=400)
+
+        since = messages[asked[-1] + 1 :] if asked else []
+        results = sum(each.get("role") == "tool" for each in since)
+        calls_tool = directive.tool is not None and results < directive.rounds
+        limit = body.get("max_completion_tokens") or body.get("max_tokens")
+        options = body.get("stream_options") or {}
+        call = Call(
+            id=f"chatcmpl-{uuid4().hex}",
+            model=model,
+            endpoint=request.url.path,
+            stream=bool(body.get("stream")),
+            text=text,
+            prompt_tokens=count_prompt(body) if directive.prompt is None else directive.prompt,
+            completion_tokens=directive.chunks if directive.tokens is None else directive.tokens,
+            chunks_planned=directive.chunks,
+            task=task,
+            asked_usage=bool(options.get("include_usage")),
+            max_tokens=limit,
+            tool_round=results + 1 if calls_tool else 0,
+        )
+        if limit is not None:
+            call.completion_tokens = min(call.completion_tokens, limit)
+            call.chunks_planned = min(call.chunks_planned, limit)
+        self.books.enter(call)
+        answer = Answer(call, directive)
+        return BookedResponse(self.books, answer, request)
+
+
+def main() -> None:
+    """Serve until interrupted."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--port", type=int, default=9099)
+    parser.add_argument("--model", action="append", dest="models", metavar="ID")
+    arguments = parser.parse_args()
+    provider = StandInProvider(arguments.models or MODELS, port=arguments.port)
+    print(f"stand-in provider at {provider.url}", flush=True)
+    with contextlib.suppress(KeyboardInterrupt):
+        provider.serve()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,197 @@
+"""Fixtures for the tests against a real Open WebUI, and the rule that CI skips nothing.
+
+One server, with one stand-in provider behind it, serves the whole session; every test makes its own
+users, so that tests don't see each other. A test that changes what all share (valves, a model's
+filters) does it through a fixture that puts it back.
+"""
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from scripts.open_webui_admin import OpenWebUIAdmin
+from scripts.open_webui_client import OpenWebUIClient
+from scripts.open_webui_server import OpenWebUIServer
+from scripts.page_client import Page
+from scripts.stand_in_provider import StandInProvider
+
+ROOT = Path(__file__).parent.parent
+FUNCTION_ID = "usage_limits"
+FUNCTION_FILE = ROOT / "filter_usage_limits.py"
+
+MakeUser = Callable[..., OpenWebUIClient]
+OpenPage = Callable[[OpenWebUIClient], Page]
+Row = dict[str, Any]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """In CI a skipped test is a failed one: nothing may go untested in silence."""
+    report: pytest.TestReport = yield
+    if os.environ.get("CI") and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which CI doesn't allow: {report.longrepr}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Any:
+    """The same for a whole module that skips itself while it is collected."""
+    report: pytest.CollectReport = yield
+    if os.environ.get("CI") and report.outcome == "skipped":
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which CI doesn't allow: {report.longrepr}"
+    return report
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by marker
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test that uses the real server, and run those last."""
+    for item in items:
+        if "server" in getattr(item, "fixturenames", ()):
+            item.add_marker("server")
+    items.sort(key=lambda item: item.get_closest_marker("server") is not None)
+
+
+@pytest.fixture(scope="session")
+def provider() -> Iterator[StandInProvider]:
+    """The provider behind the server; a test finds its calls in `provider.books` by their text."""
+    with StandInProvider() as stand_in:
+        yield stand_in
+
+
+@pytest.fixture(scope="session")
+def server(
+    provider: StandInProvider, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OpenWebUIServer]:
+    """A real Open WebUI on SQLite."""
+    with OpenWebUIServer(provider.url, data_dir=tmp_path_factory.mktemp("open-webui")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def admin(server: OpenWebUIServer) -> Iterator[OpenWebUIAdmin]:
+    """The server's first account; every model is open to all users."""
+    client = OpenWebUIAdmin.sign_up(server.url)
+    client.publish_models()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def make_user(admin: OpenWebUIAdmin) -> Iterator[MakeUser]:
+    """Makes a user: `make_user(groups=["Students"], role="user")`; groups are made as needed."""
+    made: list[OpenWebUIClient] = []
+
+    def make(
+        name: str = "Uma User", *, groups: Sequence[str] = (), role: str = "user"
+    ) -> OpenWebUIClient:
+        user = admin.add_user(name, f"{uuid4().hex[:12]}@example.org", role=role)
+        made.append(user)
+        known = admin.groups() if groups else {}
+        for group in groups:
+            admin.add_to_group(known.get(group) or admin.create_group(group), [user.id])
+        return user
+
+    yield make
+    for user in made:
+        user.close()
+
+
+@pytest.fixture
+def user(make_user: MakeUser) -> OpenWebUIClient:
+    """A user of the test's own, in no group."""
+    return make_user()
+
+
+@pytest.fixture
+def open_page() -> Iterator[OpenPage]:
+    """Opens the chat page as a user: `open_page(user).send("Hello")`; tabs close after the test."""
+    tabs: list[Page] = []
+
+    def open_tab(client: OpenWebUIClient) -> Page:
+        tabs.append(Page(client).open())
+        return tabs[-1]
+
+    yield open_tab
+    for tab in tabs:
+        tab.close()
+
+
+@pytest.fixture
+def page(user: OpenWebUIClient, open_page: OpenPage) -> Page:
+    """The chat page, open for `user`."""
+    return open_page(user)
+
+
+class InstalledFilter:
+    """The pasted file in the server: its valves, and the rows that it writes."""
+
+    def __init__(self, admin: OpenWebUIAdmin, database: Path) -> None:
+        self.admin = admin
+        self.database = database
+        self.id = FUNCTION_ID
+
+    def configure(self, **valves: Any) -> None:
+        """Save the valves form with these values; everything else is at its default."""
+        self.admin.set_valves(self.id, valves)
+
+    def switch(self, *, active: bool | None = None, everywhere: bool | None = None) -> None:
+        """Turn the function on or off, for all models or not."""
+        self.admin.switch_function(self.id, active=active, everywhere=everywhere)
+
+    def rows(self, table: str = "usage_limits_records", **where: Any) -> list[Row]:
+        """The ledger's rows with these values, oldest first, as they are at this moment."""
+        condition = " AND ".join(f'"{name}" = ?' for name in where) or "1"
+        query = f'SELECT * FROM "{table}" WHERE {condition} ORDER BY rowid'
+        with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)) as connection:
+            connection.row_factory = sqlite3.Row
+            return [dict(row) for row in connection.execute(query, tuple(where.values()))]
+
+    def wait_for_rows(
+        self, happened: Callable[[list[Row]], bool], *, timeout: float = 10.0, **where: Any
+    ) -> list[Row]:
+        """The rows once they are as expected: what ends with a task is written just after it."""
+        deadline = time.monotonic() + timeout
+        while not happened(rows := self.rows(**where)):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the ledger after {timeout} s: {rows}")
+            time.sleep(0.03)
+        return rows
+
+    def settled(self, count: int = 1, **where: Any) -> list[Row]:
+        """The rows once there are at least `count` of them and no reservation is open."""
+        return self.wait_for_rows(
+            lambda rows: len(rows) >= count and all(row["state"] != "reserved" for row in rows),
+            **where,
+        )
+
+
+@pytest.fixture(scope="session")
+def pasted(server: OpenWebUIServer, admin: OpenWebUIAdmin) -> InstalledFilter:
+    """The pasted file, installed once for the session and switched off."""
+    admin.install_function(FUNCTION_ID, FUNCTION_FILE.read_text(encoding="utf-8"))
+    return InstalledFilter(admin, server.database_path)
+
+
+@pytest.fixture
+def usage_limits(pasted: InstalledFilter) -> Iterator[InstalledFilter]:
+    """The filter, on for all models with default valves; off and at its defaults after the test."""
+    pasted.configure()
+    pasted.switch(active=True, everywhere=True)
+    yield pasted
+    pasted.switch(active=False, everywhere=False)
+    pasted.configure()
+
+
+@pytest.fixture
+def ledger_rows(usage_limits: InstalledFilter) -> Callable[..., list[Row]]:
+    """Reads the ledger: `ledger_rows(user_id=user.id)`."""
+    return usage_limits.rows

@@ -1,0 +1,356 @@
+"""The ledger on real databases: one transaction each, exact under concurrency."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, func, select
+
+from helpers.charges import Charge, make_charge
+from helpers.counters import read_counters
+from helpers.database import open_database
+from helpers.decisions import Amounts, Decision
+from helpers.ledger import LEASE_SECONDS, Ledger, Reservation
+from helpers.periods import CalendarRules
+from helpers.policies import ModelRule, parse_policies
+from helpers.policy import AppliedLimit, GroupRef, Subject, applied_limits
+from helpers.quotas import parse_limit
+from helpers.tables import counters_table, ledger_metadata, records_table
+from helpers.usage import MeteredUsage
+
+pytest_plugins = ["tests.databases"]
+
+NOON = int(datetime(2026, 3, 10, 12, tzinfo=UTC).timestamp())
+
+
+@dataclass
+class Clock:
+    """A clock that stands until it is set."""
+
+    now: float = NOON
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Desk:
+    """A ledger with what tests do on it most."""
+
+    ledger: Ledger
+    engine: Engine
+    clock: Clock
+    made: list[Reservation] = field(default_factory=list)
+
+    def reservation(self, user: str = "ann", **changes: Any) -> Reservation:
+        values: dict[str, Any] = {
+            "id": f"r{len(self.made)}-{id(self)}",
+            "subject": Subject(user, f"{user}@example.org", "user"),
+            "model_names": ("gpt-4o",),
+            "source": "page",
+            "chat_id": "",
+            "message_id": "",
+            "policy": "default",
+            "created_at": int(self.clock.now),
+        }
+        self.made.append(Reservation(**(values | changes)))
+        return self.made[-1]
+
+    def limits(self, reservation: Reservation, *texts: str, pool: str = "") -> tuple[Any, ...]:
+        pools = f"[pool.everyone]\nlimits = [{pool!r}]\n" if pool else ""
+        at = datetime.fromtimestamp(self.clock.now, UTC)
+        policies = parse_policies(f"{pools}[role.user]\nlimits = {list(texts) or 'unlimited'!r}\n")
+        return applied_limits(
+            reservation.subject,
+            policies.roles["user"],
+            policies,
+            reservation.model_names,
+            at,
+            CalendarRules(),
+        )
+
+    def ask(self, *texts: str, pool: str = "", user: str = "ann", **changes: Any) -> Decision:
+        reservation = self.reservation(user, **changes)
+        limits = self.limits(reservation, *texts, pool=pool)
+        return self.ledger.reserve(reservation, tokens(10, 10), limits).decision
+
+    def use(self, *texts: str, used: Charge, user: str = "ann", **changes: Any) -> Decision:
+        assert self.ask(*texts, user=user, **changes).allowed
+        limits = self.limits(self.made[-1], *texts)
+        return self.ledger.settle(self.made[-1], used, limits)
+
+    def rows(self) -> list[Any]:
+        with self.engine.connect() as connection:
+            return list(connection.execute(select(records_table).order_by(records_table.c.id)))
+
+
+def tokens(input_tokens: int, output_tokens: int, cost: int = 0, weight: str = "1") -> Charge:
+    usage = MeteredUsage(input_tokens, output_tokens, 0, cost, estimated=False)
+    return make_charge(usage, ModelRule("*", weight=Decimal(weight)))
+
+
+@pytest.fixture
+def desk(database_url: str) -> Iterator[Desk]:
+    engine = open_database(database_url)
+    clock = Clock()
+    yield Desk(Ledger(engine, clock=clock), engine, clock)
+    engine.dispose()
+
+
+def test_limit_is_reached_by_what_was_settled(desk: Desk) -> None:
+    """A request below the limit is booked in full; the next one is refused."""
+    desk.use("100 tokens/day", used=tokens(90, 90))
+    decision = desk.ask("100 tokens/day")
+    assert not decision.allowed
+    assert decision.refusing is not None
+    assert (decision.refusing.used, decision.refusing.reserved) == (180, 0)
+    assert decision.refusing.reset_at == datetime(2026, 3, 11, tzinfo=UTC)
+
+
+def test_open_reservation_counts(desk: Desk) -> None:
+    """What a running reply holds counts like what was used."""
+    assert desk.ask("20 tokens/day").allowed
+    assert not desk.ask("20 tokens/day").allowed
+
+
+def test_released_reservation_costs_nothing(desk: Desk) -> None:
+    """A call that failed gives back all that was reserved, its request included."""
+    assert desk.ask("1 request/day").allowed
+    desk.ledger.settle(desk.made[-1], None, ())
+    assert desk.ask("1 request/day").allowed
+    assert not desk.ask("1 request/day").allowed
+
+
+def test_settling_twice_charges_once(desk: Desk) -> None:
+    """Only the first end of a reply changes anything."""
+    desk.use("1k tokens/day", used=tokens(100, 0))
+    again = desk.ledger.settle(
+        desk.made[0], tokens(300, 0), desk.limits(desk.made[0], "1k tokens/day")
+    )
+    assert again.states[0].used == 100
+    assert [row.input_tokens for row in desk.rows()] == [100]
+
+
+def test_new_day_opens_the_limit(desk: Desk) -> None:
+    """A calendar window forgets the one before."""
+    desk.use("100 tokens/day", used=tokens(100, 0))
+    assert not desk.ask("100 tokens/day").allowed
+    desk.clock.now += 12 * 3600
+    assert desk.ask("100 tokens/day").allowed
+
+
+def test_reply_over_midnight_counts_where_it_was_admitted(desk: Desk) -> None:
+    """A reply belongs to the window in which it was admitted."""
+    assert desk.ask("100 tokens/day").allowed
+    desk.clock.now += 12 * 3600
+    desk.ledger.settle(desk.made[0], tokens(500, 0), ())
+    decision = desk.ask("100 tokens/day")
+    assert decision.allowed
+    assert decision.states[0].taken == 0
+
+
+def test_new_limit_counts_what_was_used_before_it(desk: Desk) -> None:
+    """A limit that is added in mid-month starts from what the month's records say."""
+    desk.use(used=tokens(700, 0))
+    decision = desk.ask("1k tokens/month")
+    assert decision.states[0].used == 700
+
+
+def test_model_limit_counts_only_its_models(desk: Desk) -> None:
+    """A limit on a model glob counts the chosen model and the models behind it."""
+    desk.use(used=tokens(100, 0), model_names=("my-gpt", "gpt-4o"))
+    desk.use(used=tokens(10, 0), model_names=("llama3",))
+    decision = desk.ask("1k tokens/day on gpt-4*", "1k tokens/day")
+    assert [state.used for state in decision.states] == [100, 110]
+
+
+def test_measures(desk: Desk) -> None:
+    """Input, output, both, requests and money are counted apart."""
+    texts = [
+        "1k tokens/day",
+        "1k input tokens/day",
+        "1k output tokens/day",
+        "9 requests/day",
+        "$1/day",
+    ]
+    desk.use(*texts, used=tokens(30, 7, cost=42))
+    decision = desk.ask(*texts)
+    assert [state.used for state in decision.states] == [37, 30, 7, 1, 42]
+
+
+def test_free_model_counts_nothing(desk: Desk) -> None:
+    """A model of weight 0 is recorded with its tokens and counts toward no limit."""
+    desk.use(used=tokens(100, 50, weight="0"))
+    decision = desk.ask("1k tokens/day", "9 requests/day")
+    assert [state.used for state in decision.states] == [0, 0]
+    assert (desk.rows()[0].input_tokens, desk.rows()[0].output_tokens) == (100, 50)
+
+
+def test_weight_multiplies_tokens(desk: Desk) -> None:
+    """A model that counts five times uses up five times its tokens."""
+    desk.use(used=tokens(3, 1, weight="2.5"))
+    decision = desk.ask("1k tokens/day")
+    assert decision.states[0].used == 8 + 3
+
+
+def test_rolling_window_lets_go(desk: Desk) -> None:
+    """A rolling window forgets each record one period after it, and says when that is."""
+    desk.use("100 tokens/5h", used=tokens(60, 0))
+    desk.clock.now += 3600
+    desk.use("100 tokens/5h", used=tokens(60, 0))
+    decision = desk.ask("100 tokens/5h")
+    assert decision.refusing is not None
+    assert decision.refusing.reset_at == datetime.fromtimestamp(NOON + 5 * 3600, UTC)
+    desk.clock.now = NOON + 5 * 3600 - 1
+    assert not desk.ask("100 tokens/5h").allowed
+    desk.clock.now = NOON + 5 * 3600
+    decision = desk.ask("100 tokens/5h")
+    assert decision.allowed
+    assert decision.states[0].used == 60
+    desk.clock.now = NOON + 30 * 3600
+    assert desk.ledger.check(
+        desk.reservation(), desk.limits(desk.reservation(), "100 tokens/5h")
+    ).states[0].taken == 0
+
+
+def test_pool_counts_every_member(desk: Desk) -> None:
+    """A pool counts what all its users use, and counts it from before it was made."""
+    desk.use(used=tokens(60, 0), user="ann")
+    desk.ask(user="bob")
+    desk.ledger.settle(desk.made[-1], tokens(50, 0), ())
+    decision = desk.ask(pool="100 tokens/day", user="eve")
+    assert not decision.allowed
+    assert decision.states[0].used == 110
+
+
+def test_group_pool_counts_its_members_only(desk: Desk) -> None:
+    """A group's pool counts those who were in the group when they used it."""
+    lab = Subject("ann", "ann@example.org", "user", (GroupRef("g1", "Lab"),))
+    other = Subject("bob", "bob@example.org", "user", (GroupRef("g12", "Other"),))
+    for subject in (lab, other):
+        reservation = desk.reservation(subject=subject)
+        desk.ledger.reserve(reservation, tokens(1, 1), ())
+        desk.ledger.settle(reservation, tokens(70, 0), ())
+    policies = parse_policies('[pool.lab]\ngroup = "Lab"\nlimits = ["100 tokens/day"]')
+    reservation = desk.reservation(subject=lab)
+    limits = applied_limits(
+        lab,
+        parse_policies('[role.user]\nlimits = "unlimited"').roles["user"],
+        policies,
+        ("gpt-4o",),
+        datetime.fromtimestamp(NOON, UTC),
+        CalendarRules(),
+    )
+    decision = desk.ledger.reserve(reservation, tokens(1, 1), limits).decision
+    assert [state.used for state in decision.states] == [70]
+
+
+def test_warning_is_given_once_per_window(desk: Desk) -> None:
+    """A soft limit is announced once per window and threshold, and not where nobody sees it."""
+    texts = ("100 tokens/day warn 50% 80%",)
+
+    def warned(announce: bool = True) -> list[int | None]:
+        reservation = desk.reservation()
+        limits = desk.limits(reservation, *texts)
+        admission = desk.ledger.reserve(reservation, tokens(0, 0), limits, announce=announce)
+        desk.ledger.settle(reservation, tokens(0, 0), limits)
+        return [state.crossed_threshold(80) for state in admission.warnings]
+
+    desk.use(*texts, used=tokens(60, 0))
+    assert warned(announce=False) == []
+    assert warned() == [50]
+    assert warned() == []
+    desk.use(*texts, used=tokens(25, 0))
+    assert warned() == [80]
+    assert warned() == []
+    desk.clock.now += 86_400
+    assert warned() == []
+    desk.use(*texts, used=tokens(60, 0))
+    assert warned() == [50]
+
+
+def test_orphan_is_settled_by_the_sweep_once(desk: Desk) -> None:
+    """What a crashed server left is charged as noted last, once, and a living reply is left."""
+    assert desk.ask("1k tokens/day").allowed
+    desk.ledger.renew({desk.made[0].id: tokens(100, 40)})
+    assert desk.ledger.sweep() == 0
+    desk.clock.now += LEASE_SECONDS + 1
+    assert desk.ledger.sweep() == 1
+    assert desk.ledger.sweep() == 0
+    row = desk.rows()[0]
+    assert (row.state, row.input_tokens, row.output_tokens, row.estimated) == (
+        "settled",
+        100,
+        40,
+        True,
+    )
+    assert desk.ask("1k tokens/day").states[0].used == 140
+
+
+def test_counters_agree_with_the_records(desk: Desk) -> None:
+    """Counters made anew from the records hold what the running ones held."""
+    texts = ("9k tokens/day", "9k tokens/month on gpt*", "9k tokens/7d", "99 requests/hour")
+    for step in range(30):
+        desk.clock.now += 3_000
+        desk.use(*texts, used=tokens(step, 2 * step), model_names=(("gpt", "llama")[step % 2],))
+    reservation = desk.reservation()
+    limits = desk.limits(reservation, *texts)
+    running = desk.ledger.check(reservation, limits)
+    with desk.engine.begin() as connection:
+        connection.execute(counters_table.delete())
+    assert desk.ledger.check(reservation, limits) == running
+
+
+def admit_many(database_url: str, count: int, limit: str, pool: str, user: str) -> int:
+    """In a process of its own: ask `count` times at once and return how many were let in."""
+    engine = open_database(database_url)
+    desk = Desk(Ledger(engine, clock=Clock()), engine, Clock())
+    reservations = [
+        desk.reservation(user, id=f"{multiprocessing.current_process().pid}-{user}-{number}")
+        for number in range(count)
+    ]
+
+    def ask(reservation: Reservation) -> bool:
+        limits = desk.limits(reservation, *([limit] if limit else []), pool=pool)
+        admitted = desk.ledger.reserve(reservation, tokens(10, 10), limits).decision.allowed
+        if admitted:
+            desk.ledger.settle(reservation, tokens(10, 10), limits)
+        return admitted
+
+    with ThreadPoolExecutor(10) as threads:
+        admitted = sum(threads.map(ask, reservations))
+    engine.dispose()
+    return admitted
+
+
+@pytest.mark.parametrize(
+    ("limit", "pool", "admitted"),
+    [("37 requests/day", "", 37), ("500 tokens/day", "", 25), ("", "37 requests/day", 37)],
+)
+def test_processes_never_admit_too_many(
+    database_url: str, limit: str, pool: str, admitted: int
+) -> None:
+    """Many processes that ask at once, first on an empty database, let in exactly the limit."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(4) as processes:
+        counts = processes.starmap(
+            admit_many,
+            [
+                (database_url, 25, limit, pool, f"user{number}" if pool else "ann")
+                for number in range(4)
+            ],
+        )
+    assert sum(counts) == admitted
+
+
+def test_amounts_add_up() -> None:
+    """Amounts add and subtract field by field."""
+    one, other = Amounts(1, 2, 3, 4), Amounts(10, 20, 30, 40)
+    assert one + other - one == other
