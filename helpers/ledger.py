@@ -308,9 +308,9 @@ class Ledger:
                 index_elements=[notices_table.c.id],
                 set_={"expires_at": notice.excluded.expires_at},
                 where=notices_table.c.expires_at <= reservation.created_at,
-            )
+            ).returning(notices_table.c.id)
         )
-        return bool(marked.rowcount)
+        return marked.first() is not None
 
 
 def record_scopes(row: Row[Any]) -> tuple[str, ...]:

@@ -40,9 +40,7 @@ NESTING_KEYS = frozenset(
 )
 # Their deltas are base64 sound, not text.
 SOUND_EVENTS = frozenset(("response.audio.delta", "response.output_audio.delta"))
-CLOSING_EVENTS = frozenset(
-    ("response.completed", "response.incomplete", "message_stop")
-)
+CLOSING_EVENTS = frozenset(("response.completed", "response.incomplete", "message_stop"))
 ERROR_EVENTS = frozenset(("error", "response.failed"))
 HOST_KEYS = ("event", "sources", "selected_model_id", "error")
 DEEPEST_TEXT = 8
@@ -61,9 +59,7 @@ def collect_text(part: object, texts: list[str], depth: int = 0) -> None:
                 continue
             if isinstance(value, str):
                 # vLLM and OpenRouter send the same thought under both names.
-                if key in TEXT_KEYS and (
-                    key != "reasoning" or not part.get("reasoning_content")
-                ):
+                if key in TEXT_KEYS and (key != "reasoning" or not part.get("reasoning_content")):
                     texts.append(value)
             elif key in ARGUMENT_KEYS:
                 texts.append(json_text(value))
@@ -88,9 +84,7 @@ def read_event(event: Mapping[str, object]) -> EventContent:
         if isinstance(choice, dict):
             delta = choice.get("delta")
             # Perplexity repeats the whole message beside each delta.
-            collect_text(
-                choice.get("message", choice) if delta is None else delta, texts
-            )
+            collect_text(choice.get("message", choice) if delta is None else delta, texts)
             if choice.get("finish_reason"):
                 finished = True
     usage = None

@@ -52,14 +52,10 @@ def metered_call(
         output_tokens, estimated = estimate_tokens(text), True
     elif uncounted_text and (text_tokens := estimate_tokens(text)) > output_tokens:
         # A reply stopped after an early running total: Anthropic's message_start says 1.
-        output_tokens = min(
-            text_tokens, output_tokens + estimate_tokens(uncounted_text)
-        )
+        output_tokens = min(text_tokens, output_tokens + estimate_tokens(uncounted_text))
         estimated = True
     cached = min(usage.cached_input_tokens, input_tokens)
-    return MeteredUsage(
-        input_tokens, output_tokens, cached, usage.cost_micros, estimated
-    )
+    return MeteredUsage(input_tokens, output_tokens, cached, usage.cost_micros, estimated)
 
 
 class ModelCall:
@@ -174,9 +170,7 @@ class ReplyMeter:
         """The model that the host's arena chose."""
         return self._selected_model_id
 
-    def total(
-        self, outlet_usage: object = None, outlet_text: str | None = None
-    ) -> MeteredUsage:
+    def total(self, outlet_usage: object = None, outlet_text: str | None = None) -> MeteredUsage:
         """What the reply is charged for as a whole.
 
         Args:
@@ -189,20 +183,12 @@ class ReplyMeter:
             for call in each.calls
             if call.is_charged
         ]
-        if not any(
-            call.usage is not None and call.usage.is_charged for _, call in charged
-        ):
+        if not any(call.usage is not None and call.usage.is_charged for _, call in charged):
             usage = parse_usage(outlet_usage)
-            text = (
-                "".join(text for _, call in charged for text in call.texts)
-                or outlet_text
-                or ""
-            )
+            text = "".join(text for _, call in charged for text in call.texts) or outlet_text or ""
             if usage.is_charged or (text and not charged):
                 prompt_tokens = sum(tokens for tokens, _ in charged)
-                return metered_call(
-                    usage, prompt_tokens or self._rounds[-1].prompt_tokens, text
-                )
+                return metered_call(usage, prompt_tokens or self._rounds[-1].prompt_tokens, text)
         total = NOTHING_METERED
         for prompt_tokens, call in charged:
             total = added_usage(total, call.metered(prompt_tokens))

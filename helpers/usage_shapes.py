@@ -65,9 +65,7 @@ SPELLING_SLOTS: dict[str, list[tuple[str, int]]] = {}
 for count_kind, count_spellings in COUNT_SPELLINGS.items():
     for spelling_number, spelled_names in enumerate(count_spellings):
         for spelled_name in spelled_names:
-            SPELLING_SLOTS.setdefault(spelled_name, []).append(
-                (count_kind, spelling_number)
-            )
+            SPELLING_SLOTS.setdefault(spelled_name, []).append((count_kind, spelling_number))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +108,7 @@ def token_count(value: object) -> int | None:
         value = int(match[1]) if match else None
     elif isinstance(value, float) and value.is_integer():
         value = int(value)
-    if (
-        isinstance(value, int)
-        and not isinstance(value, bool)
-        and 0 <= value <= LARGEST_COUNT
-    ):
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_COUNT:
         return value
     return None
 
@@ -149,9 +143,7 @@ def cost_in_micros(fields: Mapping[str, object]) -> int | None:
         cost = dollars(fields.get("total_cost"))
     details = fields.get("cost_details")
     upstream = (
-        dollars(details.get("upstream_inference_cost"))
-        if isinstance(details, dict)
-        else None
+        dollars(details.get("upstream_inference_cost")) if isinstance(details, dict) else None
     )
     if upstream is not None:
         # OpenRouter fills this for its own keys too, then as a part of `cost`
@@ -196,18 +188,14 @@ def parse_usage(raw: object, timings: object = None) -> TokenUsage:
         inside = bool(counts.get("input") or openai_cached) and cache <= input_tokens
         if not inside or total_tokens == input_tokens + (output_tokens or 0) + cache:
             input_tokens += cache
-    known_input = (
-        input_tokens or None
-    )  # no prompt is empty: LocalAI and Ollama send 0 for unknown
+    known_input = input_tokens or None  # no prompt is empty: LocalAI and Ollama send 0 for unknown
     if total_tokens is not None:
         known_input, output_tokens, total_tokens = split_total(
             known_input, output_tokens, total_tokens, reported_reasoning(fields)
         )
     if known_input is not None:
         cached = min(cached, known_input)
-    return TokenUsage(
-        known_input, output_tokens, cached, cost_in_micros(fields), total_tokens
-    )
+    return TokenUsage(known_input, output_tokens, cached, cost_in_micros(fields), total_tokens)
 
 
 def reported_reasoning(fields: Mapping[str, object]) -> int | None:
@@ -223,7 +211,7 @@ def split_total(
     total: int,
     reasoning: int | None,
 ) -> tuple[int | None, int | None, int | None]:
-    """Use a provider's total for what its parts leave out: input, output, and what stays unsplit."""
+    """Take from the total what the parts leave out: input, output, and what stays unsplit."""
     if input_tokens is None:
         if output_tokens:
             return (
