@@ -30,7 +30,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import ROUND_CEILING, ROUND_HALF_UP, Decimal, InvalidOperation
 from fnmatch import fnmatchcase
-from functools import lru_cache
+from functools import lru_cache, reduce
 from importlib import import_module
 from importlib.util import find_spec
 from io import BytesIO
@@ -1961,9 +1961,9 @@ def parse_usage(raw: object, timings: object = None) -> TokenUsage:
     fields: dict[str, object] = dict(timings) if isinstance(timings, dict) else {}
     if isinstance(raw, dict):
         fields.update(raw)
-    if not fields:
+    counts, cost = known_counts(fields), cost_in_micros(fields)
+    if not counts and cost is None:
         return NO_USAGE
-    counts = known_counts(fields)
     input_tokens = max(counts.get("input", 0), counts.get("bare input", 0))
     output_tokens = counts.get("output")
     total_tokens = counts.get("total") or None
@@ -1985,7 +1985,7 @@ def parse_usage(raw: object, timings: object = None) -> TokenUsage:
         )
     if known_input is not None:
         cached = min(cached, known_input)
-    return TokenUsage(known_input, output_tokens, cached, cost_in_micros(fields), total_tokens)
+    return TokenUsage(known_input, output_tokens, cached, cost, total_tokens)
 
 
 def reported_reasoning(fields: Mapping[str, object]) -> int | None:
@@ -1996,12 +1996,9 @@ def reported_reasoning(fields: Mapping[str, object]) -> int | None:
 
 
 def split_total(
-    input_tokens: int | None,
-    output_tokens: int | None,
-    total: int,
-    reasoning: int | None,
+    input_tokens: int | None, output_tokens: int | None, total: int, reasoning: int | None = None
 ) -> tuple[int | None, int | None, int | None]:
-    """Use a provider's total for what its parts leave out: input, output, and what stays unsplit."""
+    """Take from the total what the parts leave out: input, output, and what stays unsplit."""
     if input_tokens is None:
         if output_tokens:
             return (
@@ -2026,7 +2023,7 @@ def split_total(
 
 # Where produced text stands, in the objects of OpenAI, Anthropic, Gemini, Mistral and Ollama.
 TEXT_KEYS = frozenset(
-    [
+    {
         "content",
         "text",
         "reasoning_content",
@@ -2039,33 +2036,32 @@ TEXT_KEYS = frozenset(
         "args",
         "input",
         "partial_json",
-    ]
+    }
 )
 ARGUMENT_KEYS = frozenset(("arguments", "args", "input"))
 NESTING_KEYS = frozenset(
-    [
+    {
         "content",
         "reasoning",
         "thinking",
         "audio",
+        "parts",
         "tool_calls",
         "function_call",
         "functionCall",
         "function",
-        "parts",
-    ]
+    }
 )
 # Their deltas are base64 sound, not text.
 SOUND_EVENTS = frozenset(("response.audio.delta", "response.output_audio.delta"))
 CLOSING_EVENTS = frozenset(("response.completed", "response.incomplete", "message_stop"))
-ERROR_EVENTS = frozenset(("error", "response.failed"))
-HOST_KEYS = ("event", "sources", "selected_model_id", "error")
+HOST_KEYS = ("event", "sources", "selected_model_id")
 DEEPEST_TEXT = 8
 
 
-# What an event holds: texts, usage, completion id, whether it ends the completion, whether the
-# provider sent it. A bare tuple, because this is made for every chunk of every reply.
-EventContent = tuple[list[str], TokenUsage | None, object, bool, bool]
+# What an event holds: texts, usage, completion id, whether it ends the completion. A bare tuple,
+# because one is made for every chunk of every reply.
+EventContent = tuple[list[str], TokenUsage | None, object, bool]
 
 
 def collect_text(part: object, texts: list[str], depth: int = 0) -> None:
@@ -2108,8 +2104,7 @@ def read_event(event: Mapping[str, object]) -> EventContent:
     if event.get("usage") or "timings" in event or "x_groq" in event or finished:
         usage = usage_in_event(event)
         finished = finished or not choices
-    from_provider = bool(texts) or usage is not None or not event.get("error")
-    return texts, usage, event.get("id"), finished, from_provider
+    return texts, usage, event.get("id"), finished
 
 
 def read_native_event(event: Mapping[str, object]) -> EventContent:
@@ -2138,33 +2133,36 @@ def read_native_event(event: Mapping[str, object]) -> EventContent:
             completion_id = completion_id or holder.get("id")
     usage = usage_in_event(event)
     finished = kind in CLOSING_EVENTS or event.get("done") is True
-    from_provider = (
-        bool(texts)
-        or usage is not None
-        or (kind not in ERROR_EVENTS and not any(key in event for key in HOST_KEYS))
-    )
-    return texts, usage, completion_id, finished, from_provider
+    return texts, usage, completion_id, finished
+
+
+def is_provider_event(event: Mapping[str, object]) -> bool:
+    """Whether an event without text or usage is at least a sign of a model at work."""
+    if event.get("error") or event.get("type") in ("error", "response.failed"):
+        return False
+    return bool(event) and not any(key in event for key in HOST_KEYS)
 
 
 def usage_in_event(event: Mapping[str, object]) -> TokenUsage | None:
     """The usage in an event, wherever a provider puts it; None if there is none."""
     holders = [event]
-    for key in ("response", "message", "metadata", "x_groq", "delta"):
+    for key in ("response", "message", "metadata", "x_groq"):
         if isinstance(holder := event.get(key), dict):
             holders.append(holder)
     choices = event.get("choices")
     if isinstance(choices, list):  # Moonshot
         holders += [choice for choice in choices if isinstance(choice, dict)]
-    usage = NO_USAGE
-    if "eval_count" in event or "prompt_eval_count" in event:
-        usage = parse_usage(event)
-    for holder in holders:
-        for key in ("usage", "usageMetadata", "usage_metadata"):
-            if key in holder:
-                usage = usage.merged(parse_usage(holder[key]))
-        if "timings" in holder:
-            usage = usage.merged(parse_usage(None, holder["timings"]))
-    return None if usage == NO_USAGE else usage
+    found = [
+        parse_usage(holder[key])
+        for holder in holders
+        for key in ("usage", "usageMetadata", "usage_metadata")
+        if key in holder
+    ]
+    found += [parse_usage(None, holder["timings"]) for holder in holders if "timings" in holder]
+    if "eval_count" in event or "prompt_eval_count" in event:  # Ollama
+        found.append(parse_usage(event))
+    found = [usage for usage in found if usage is not NO_USAGE]
+    return reduce(TokenUsage.merged, found) if found else None
 
 
 # ==============================================================================
@@ -2203,16 +2201,20 @@ def metered_call(
 ) -> MeteredUsage:
     """What one call is charged for: what the provider said, and estimates for what it didn't."""
     input_tokens, output_tokens = usage.input_tokens, usage.output_tokens
-    estimated = False
-    if input_tokens is None and not output_tokens and usage.total_tokens:
+    total_tokens, estimated = usage.total_tokens, False
+    if total_tokens is not None:  # the parts may have come in another event
+        input_tokens, output_tokens, total_tokens = split_total(
+            input_tokens, output_tokens, total_tokens
+        )
+    if total_tokens is not None:
         text_tokens = estimate_tokens(text)
         share = text_tokens / (prompt_tokens + text_tokens) if text_tokens else 0
-        output_tokens = round(usage.total_tokens * share)
-        input_tokens = usage.total_tokens - output_tokens
+        output_tokens = round(total_tokens * share)
+        input_tokens = total_tokens - output_tokens
         estimated = True
     if input_tokens is None:
         input_tokens, estimated = prompt_tokens, True
-    if output_tokens is None or (text and not output_tokens):
+    if output_tokens is None or (text and not output_tokens and total_tokens is None):
         output_tokens, estimated = estimate_tokens(text), True
     elif uncounted_text and (text_tokens := estimate_tokens(text)) > output_tokens:
         # A reply stopped after an early running total: Anthropic's message_start says 1.
@@ -2229,22 +2231,18 @@ class ModelCall:
 
     def __init__(self) -> None:
         self.completion_id: str | None = None
-        self.usage: TokenUsage | None = None
+        self.usage = NO_USAGE
         self.texts: list[str] = []
         self.counted_texts = 0
         self.finished = False
 
     @property
     def is_charged(self) -> bool:
-        return bool(self.texts) or (self.usage is not None and self.usage.is_charged)
-
-    def add_usage(self, usage: TokenUsage) -> None:
-        self.usage = usage if self.usage is None else self.usage.merged(usage)
-        self.counted_texts = len(self.texts)
+        return bool(self.texts) or self.usage.is_charged
 
     def metered(self, prompt_tokens: int) -> MeteredUsage:
         text, uncounted = "".join(self.texts), "".join(self.texts[self.counted_texts :])
-        return metered_call(self.usage or NO_USAGE, prompt_tokens, text, uncounted)
+        return metered_call(self.usage, prompt_tokens, text, uncounted)
 
 
 class MeteredRound:
@@ -2259,22 +2257,33 @@ class MeteredRound:
         self.calls = [self.current]
         self.reported: dict[str, ModelCall] = {}
 
-    def turn_to(self, completion_id: str, has_text: bool) -> ModelCall:
+    def turn_to(self, completion_id: object, has_text: bool) -> ModelCall:
         """Make the completion current that an event with another id belongs to.
 
         Ids change within one completion as well: Azure's first is empty, and the host gives each
         chunk of a pipe function a fresh one. So it is another call only where this one was over.
         """
-        call = self.reported.get(completion_id)
-        if call is None:
-            call = self.current
-            counted = call.usage is not None and call.completion_id is not None
+        call = self.current
+        if not isinstance(completion_id, str):
+            return call
+        if completion_id in self.reported:
+            call = self.reported[completion_id]
+        else:
+            counted = call.completion_id is not None and call.usage.is_charged
             if counted or (has_text and call.finished):
                 call = ModelCall()
                 self.calls.append(call)
             call.completion_id = completion_id
         self.current = call
         return call
+
+    def add_usage(self, usage: TokenUsage) -> None:
+        call = self.current
+        call.usage = call.usage.merged(usage)
+        if usage.output_tokens or usage.total_tokens:
+            call.counted_texts = len(call.texts)
+        if call.completion_id is not None:
+            self.reported[call.completion_id] = call
 
 
 class ReplyMeter:
@@ -2294,28 +2303,22 @@ class ReplyMeter:
 
     def add_event(self, event: object) -> None:
         """One stream event, any JSON value: constant time, no I/O, never raises."""
-        if not isinstance(event, dict) or not event:
+        if not isinstance(event, dict):
             return
-        if "selected_model_id" in event and isinstance(event["selected_model_id"], str):
-            self._selected_model_id = event["selected_model_id"]
-        texts, usage, completion_id, finished, from_provider = read_event(event)
-        if not from_provider:
-            return
+        texts, usage, completion_id, finished = read_event(event)
         this_round = self._rounds[-1]
-        this_round.started = True
         call = this_round.current
         if texts or usage is not None:
-            if (
-                completion_id != call.completion_id
-                and completion_id
-                and isinstance(completion_id, str)
-            ):
+            if completion_id and completion_id != call.completion_id:
                 call = this_round.turn_to(completion_id, bool(texts))
             call.texts += texts
             if usage is not None:
-                call.add_usage(usage)
-                if call.completion_id is not None:
-                    this_round.reported[call.completion_id] = call
+                this_round.add_usage(usage)
+        elif not is_provider_event(event):
+            if isinstance(model_id := event.get("selected_model_id"), str):
+                self._selected_model_id = model_id
+            return
+        this_round.started = True
         if finished:
             call.finished = True
 
@@ -2347,10 +2350,10 @@ class ReplyMeter:
             for call in each.calls
             if call.is_charged
         ]
-        if not any(call.usage is not None and call.usage.is_charged for _, call in charged):
+        if not any(call.usage.is_charged for _, call in charged):
             usage = parse_usage(outlet_usage)
             text = "".join(text for _, call in charged for text in call.texts) or outlet_text or ""
-            if usage.is_charged or (text and not charged):
+            if usage.is_charged or (text and not charged and len(self._rounds) == 1):
                 prompt_tokens = sum(tokens for tokens, _ in charged)
                 return metered_call(usage, prompt_tokens or self._rounds[-1].prompt_tokens, text)
         total = NOTHING_METERED
@@ -2457,7 +2460,9 @@ def check_template(where: str, template: str) -> None:
     try:
         names = [name for _, name, _, _ in Formatter().parse(template) if name is not None]
     except ValueError as error:
-        raise ConfigurationError(where, f"{template!r} ({error})", f"{allowed}, {{{{ for a brace")
+        raise ConfigurationError(
+            where, f"{template!r} ({error})", f"{allowed}, {{{{ for a brace"
+        ) from None
     for name in names:
         if name not in PLACEHOLDERS:
             raise ConfigurationError(where, f"the placeholder {{{name}}}", allowed)

@@ -33,12 +33,8 @@ def count_limits(
     policies = valves.policy_set
     if is_exempt(valves, subject) or find_model_rule(policies, model_names).weight == 0:
         return ()
-    policy = choose_policy(
-        subject, policies, valves.default_policy, valves.multiple_groups
-    )
-    return applied_limits(
-        subject, policy, policies, model_names, now, valves.calendar_rules
-    )
+    policy = choose_policy(subject, policies, valves.default_policy, valves.multiple_groups)
+    return applied_limits(subject, policy, policies, model_names, now, valves.calendar_rules)
 
 
 def reader_zone(valves: AdminValves, user: Mapping[str, Any]) -> tzinfo:
@@ -63,9 +59,7 @@ def build_reply(
 ) -> Reply:
     """Everything that is known of a reply before it is admitted."""
     policies = valves.policy_set
-    policy = choose_policy(
-        subject, policies, valves.default_policy, valves.multiple_groups
-    )
+    policy = choose_policy(subject, policies, valves.default_policy, valves.multiple_groups)
     prompt_tokens = estimate_prompt(body)
     reply = Reply(
         keeper=keeper,

@@ -87,9 +87,7 @@ class Bookkeeper:
         Raises:
             LedgerError: The database can't be read or written.
         """
-        return await self._in_thread(
-            lambda: self._ledger.check(reply.reservation, limits)
-        )
+        return await self._in_thread(lambda: self._ledger.check(reply.reservation, limits))
 
     async def renew(self, reply: Reply) -> None:
         """Write down at once what a running reply holds now.
@@ -122,18 +120,14 @@ class Bookkeeper:
     def _task_ended(self, reply: Reply) -> None:
         # Stopped, disconnected, broken off, failed: no outlet came. One that did has settled.
         if self._running.pop(reply.reservation.id, None) and reply.ending is None:
-            reply.ending = asyncio.create_task(
-                self._settle(reply, reply.final_charge())
-            )
+            reply.ending = asyncio.create_task(self._settle(reply, reply.final_charge()))
 
     async def _settle(self, reply: Reply, charge: Charge | None) -> Decision | None:
         written = await self._was_admitted(reply)
         if charge is None and not written:
             return None
         try:
-            return await self._in_thread(
-                lambda: self._write_end(reply, charge, written)
-            )
+            return await self._in_thread(lambda: self._write_end(reply, charge, written))
         except LedgerError as error:
             log.error(
                 "Usage limits: %s; reply %s of user %s will be settled later (%s tokens)",
@@ -145,9 +139,7 @@ class Bookkeeper:
             self._unwritten[reply.reservation.id] = (reply, charge)
             return None
 
-    def _write_end(
-        self, reply: Reply, charge: Charge | None, written: bool
-    ) -> Decision:
+    def _write_end(self, reply: Reply, charge: Charge | None, written: bool) -> Decision:
         if not written and charge is not None:
             # Let through while the ledger was away: it is on record all the same.
             self._ledger.reserve(reply.reservation, charge, (), enforce=False)
@@ -167,9 +159,7 @@ class Bookkeeper:
                 await asyncio.sleep(ROUND_SECONDS)
                 await self._make_round()
             except LedgerError as error:
-                log.error(
-                    "Usage limits: %s; trying again in %d s", error, ROUND_SECONDS
-                )
+                log.error("Usage limits: %s; trying again in %d s", error, ROUND_SECONDS)
                 await asyncio.sleep(ROUND_SECONDS)
 
     async def _sweep(self) -> None:

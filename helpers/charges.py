@@ -48,9 +48,7 @@ def make_charge(usage: MeteredUsage, rule: ModelRule) -> Charge:
 
     The administrator's prices count; without any, the cost that the provider reported.
     """
-    cost = token_cost(
-        rule, usage.input_tokens, usage.output_tokens, usage.cached_input_tokens
-    )
+    cost = token_cost(rule, usage.input_tokens, usage.output_tokens, usage.cached_input_tokens)
     if cost is None:
         cost = usage.cost_micros or 0
     counted = Amounts(

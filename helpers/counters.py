@@ -34,9 +34,7 @@ def split_names(text: str) -> tuple[str, ...]:
 
 def glob_matches(glob: str, model_names: str) -> bool:
     """Whether a limit's model glob matches one of a record's joined names."""
-    return glob == "*" or any(
-        fnmatchcase(name, glob) for name in split_names(model_names)
-    )
+    return glob == "*" or any(fnmatchcase(name, glob) for name in split_names(model_names))
 
 
 def counted_window(applied: AppliedLimit, at: int) -> tuple[int, int]:
@@ -71,14 +69,10 @@ def scope_condition(scope: str) -> ColumnElement[bool]:
 def in_scope(scope: str, user_id: str, group_ids: str) -> bool:
     """The same for one record already read."""
     kind, _, key = scope.partition(":")
-    return scope == EVERYONE or (
-        user_id == key if kind == "user" else f"|{key}|" in group_ids
-    )
+    return scope == EVERYONE or (user_id == key if kind == "user" else f"|{key}|" in group_ids)
 
 
-def sum_settled(
-    connection: Connection, scope: str, glob: str, start: int, end: int
-) -> Amounts:
+def sum_settled(connection: Connection, scope: str, glob: str, start: int, end: int) -> Amounts:
     """Sum the settled records of a scope with ``start <= created_at < end``."""
     rows = connection.execute(
         select(records_table.c.model_names, *COUNTED_COLUMNS)
@@ -119,9 +113,7 @@ def read_counters(
             if applied.is_pool:
                 # Members settle under their own locks; none may do so between sum and insert.
                 take_advisory_locks(connection, (NEW_POOL_COUNTER_LOCK,))
-            sums[key] = sum_settled(
-                connection, applied.scope, applied.limit.model_glob, start, end
-            )
+            sums[key] = sum_settled(connection, applied.scope, applied.limit.model_glob, start, end)
             connection.execute(
                 counters_table.insert().values(
                     id=key,
@@ -133,9 +125,7 @@ def read_counters(
                 )
             )
         else:
-            sums[key] = Amounts(
-                row.requests, row.input_tokens, row.output_tokens, row.cost_micros
-            )
+            sums[key] = Amounts(row.requests, row.input_tokens, row.output_tokens, row.cost_micros)
             rolling = applied.limit.period.rolling
             if rolling is not None and start > row.window_start:
                 sums[key] = move_rolling_counter(
@@ -155,9 +145,7 @@ def move_rolling_counter(
     if start - row.window_start >= period_seconds:
         new = sum_settled(connection, row.scope, row.model_glob, start, NO_END)
     else:
-        left = sum_settled(
-            connection, row.scope, row.model_glob, row.window_start, start
-        )
+        left = sum_settled(connection, row.scope, row.model_glob, row.window_start, start)
         new = old - left
     connection.execute(
         counters_table.update()

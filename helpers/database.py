@@ -19,9 +19,7 @@ def parse_database_url(text: str, where: str) -> URL:
     Raises:
         ConfigurationError: It isn't one. The error doesn't repeat it: it may hold a password.
     """
-    allowed = (
-        "sqlite:////path/to/webui.db or postgresql://user:password@host:5432/database"
-    )
+    allowed = "sqlite:////path/to/webui.db or postgresql://user:password@host:5432/database"
     try:
         url = make_url(text.strip())
     except (ArgumentError, ValueError):

@@ -95,9 +95,7 @@ class LimitState:
     def crossed_threshold(self, soft_limit_percent: int) -> int | None:
         """The highest soft limit, in percent, that is crossed; None below all of them."""
         thresholds = self.applied.limit.warn_percents or (soft_limit_percent,)
-        return max(
-            (percent for percent in thresholds if percent <= self.percent), default=None
-        )
+        return max((percent for percent in thresholds if percent <= self.percent), default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +131,4 @@ class Decision:
     @property
     def fullest(self) -> LimitState | None:
         """The limit of which the largest part is taken."""
-        return (
-            max(self.states, key=lambda state: state.percent) if self.states else None
-        )
+        return max(self.states, key=lambda state: state.percent) if self.states else None

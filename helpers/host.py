@@ -40,9 +40,7 @@ class HostLimitError(HostError, UsageLimitExceeded):
     """`UsageLimitExceeded` as Open WebUI's clients see it: status 429 with ``Retry-After``."""
 
     def __init__(self, exceeded: UsageLimitExceeded) -> None:
-        HostError.__init__(
-            self, exceeded.status_code, exceeded.message, exceeded.retry_after
-        )
+        HostError.__init__(self, exceeded.status_code, exceeded.message, exceeded.retry_after)
         self.message = exceeded.message
         self.reset_at = exceeded.reset_at
         self.retry_after = exceeded.retry_after
@@ -122,9 +120,7 @@ def finished_message(body: Mapping[str, Any]) -> tuple[object, str | None]:
 
 def api_outlets_enabled() -> bool:
     """Whether Open WebUI calls outlets for API requests (``ENABLE_API_OUTLET_FILTERS``)."""
-    return bool(
-        getattr(import_module("open_webui.env"), "ENABLE_API_OUTLET_FILTERS", True)
-    )
+    return bool(getattr(import_module("open_webui.env"), "ENABLE_API_OUTLET_FILTERS", True))
 
 
 def warn_about_old_host() -> None:

@@ -81,9 +81,7 @@ class Ledger:
     ) -> None:
         self._clock = clock
         self._transactions = TransactionRunner(engine, schema)
-        self._insert: Any = (
-            sqlite_insert if engine.dialect.name == "sqlite" else postgresql_insert
-        )
+        self._insert: Any = sqlite_insert if engine.dialect.name == "sqlite" else postgresql_insert
         self._prepared = False
         self._preparing = Lock()
 
@@ -125,18 +123,14 @@ class Ledger:
         self.prepare()
 
         def work(connection: Connection) -> Admission:
-            decision = self._decide(
-                connection, reservation, limits, reservation.created_at
-            )
+            decision = self._decide(connection, reservation, limits, reservation.created_at)
             if enforce and not decision.allowed:
                 return Admission(decision)
             warnings = tuple(
                 state
                 for state in decision.states
                 if announce
-                and self._is_first_crossing(
-                    connection, reservation, state, soft_limit_percent
-                )
+                and self._is_first_crossing(connection, reservation, state, soft_limit_percent)
             )
             connection.execute(
                 self._insert(records_table)
@@ -144,9 +138,7 @@ class Ledger:
                     id=reservation.id,
                     user_id=reservation.subject.user_id,
                     user_email=reservation.subject.email,
-                    group_ids=join_names(
-                        group.id for group in reservation.subject.groups
-                    ),
+                    group_ids=join_names(group.id for group in reservation.subject.groups),
                     model_id=reservation.model_names[0],
                     model_names=join_names(reservation.model_names),
                     source=reservation.source,
@@ -189,15 +181,11 @@ class Ledger:
             work, limit_scopes(reservation.subject, limits), (NEW_POOL_COUNTER_LOCK,)
         )
 
-    def check(
-        self, reservation: Reservation, limits: Sequence[AppliedLimit]
-    ) -> Decision:
+    def check(self, reservation: Reservation, limits: Sequence[AppliedLimit]) -> Decision:
         """Where the limits stand without this reservation; nothing is reserved."""
         self.prepare()
         return self._transactions.run(
-            lambda connection: self._decide(
-                connection, reservation, limits, self._now()
-            ),
+            lambda connection: self._decide(connection, reservation, limits, self._now()),
             limit_scopes(reservation.subject, limits),
         )
 
@@ -256,9 +244,7 @@ class Ledger:
                 settle_orphan, record_scopes(row), (NEW_POOL_COUNTER_LOCK,)
             )
         if settled:
-            log.warning(
-                "Usage limits: settled %d replies that a stopped server left", settled
-            )
+            log.warning("Usage limits: settled %d replies that a stopped server left", settled)
         return settled
 
     def _decide(
@@ -319,9 +305,7 @@ def record_scopes(row: Row[Any]) -> tuple[str, ...]:
     return (f"user:{row.user_id}", *groups, EVERYONE)
 
 
-def close_reservation(
-    connection: Connection, key: str, charge: Charge | None, now: int
-) -> bool:
+def close_reservation(connection: Connection, key: str, charge: Charge | None, now: int) -> bool:
     """Settle or release one reservation, once, and bring the counters up to date."""
     closed = connection.execute(
         records_table.update()
@@ -335,9 +319,7 @@ def close_reservation(
     if not closed.rowcount:
         return False
     if charge is not None and charge.counted.requests:
-        row = connection.execute(
-            select(records_table).where(records_table.c.id == key)
-        ).one()
+        row = connection.execute(select(records_table).where(records_table.c.id == key)).one()
         add_to_counters(
             connection,
             record_scopes(row),

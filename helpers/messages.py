@@ -30,20 +30,20 @@ CALENDAR_PHRASES = {
 }
 MICROS = 1_000_000
 # Where the administrator chose to refuse while the ledger is down.
-LEDGER_ERROR_SENTENCE = "Usage can't be recorded at the moment, so no requests are accepted. Please try again later."
+LEDGER_ERROR_SENTENCE = (
+    "Usage can't be recorded at the moment, so no requests are accepted. Please try again later."
+)
 
 
 def check_template(where: str, template: str) -> None:
     """Raise `ConfigurationError` unless every placeholder of a template is known."""
     allowed = " ".join(f"{{{name}}}" for name in PLACEHOLDERS)
     try:
-        names = [
-            name for _, name, _, _ in Formatter().parse(template) if name is not None
-        ]
+        names = [name for _, name, _, _ in Formatter().parse(template) if name is not None]
     except ValueError as error:
         raise ConfigurationError(
             where, f"{template!r} ({error})", f"{allowed}, {{{{ for a brace"
-        )
+        ) from None
     for name in names:
         if name not in PLACEHOLDERS:
             raise ConfigurationError(where, f"the placeholder {{{name}}}", allowed)
@@ -100,9 +100,7 @@ def format_duration(duration: timedelta) -> str:
     days, hours = divmod(hours, 24)
     parts = ((days, "d"), (hours, "h"), (minutes, "min"))
     first = next(index for index, (count, _) in enumerate(parts) if count)
-    return " ".join(
-        f"{count} {word}" for count, word in parts[first : first + 2] if count
-    )
+    return " ".join(f"{count} {word}" for count, word in parts[first : first + 2] if count)
 
 
 def format_instant(instant: datetime, now: datetime, zone: tzinfo) -> str:

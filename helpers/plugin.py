@@ -84,16 +84,12 @@ class Filter:
             metadata.pop(METADATA_KEY, None)
             raise
         except Exception as error:
-            log.exception(
-                "Usage limits: a request of user %s was not reserved for", user["id"]
-            )
+            log.exception("Usage limits: a request of user %s was not reserved for", user["id"])
             if valves.on_ledger_error == "block":
                 refused = self._reply_of(metadata)
                 if refused is not None:
                     refused.keeper.forget(refused)
-                raise HostError(
-                    503, LEDGER_ERROR_SENTENCE, LEDGER_ERROR_RETRY_SECONDS
-                ) from error
+                raise HostError(503, LEDGER_ERROR_SENTENCE, LEDGER_ERROR_RETRY_SECONDS) from error
         if valves.request_stream_usage and body.get("stream"):
             body["stream_options"] = {
                 "include_usage": True,
@@ -122,9 +118,7 @@ class Filter:
         except HostError:
             raise
         except Exception:
-            log.exception(
-                "Usage limits: reply %s was not checked again", reply.reservation.id
-            )
+            log.exception("Usage limits: reply %s was not checked again", reply.reservation.id)
         return body
 
     def stream(
@@ -151,13 +145,9 @@ class Filter:
             usage, text = finished_message(body)
             decision = await reply.keeper.end(reply, reply.final_charge(usage, text))
             if decision is not None:
-                await self._show_usage(
-                    valves, reply, decision, __user__ or {}, __event_emitter__
-                )
+                await self._show_usage(valves, reply, decision, __user__ or {}, __event_emitter__)
         except Exception:
-            log.exception(
-                "Usage limits: reply %s was not settled", reply.reservation.id
-            )
+            log.exception("Usage limits: reply %s was not settled", reply.reservation.id)
         return body
 
     @staticmethod
@@ -234,9 +224,7 @@ class Filter:
         )
         if reply.enforced:
             now, model = datetime.now(UTC), reply.reservation.model_names[0]
-            sentence = limit_sentence(
-                valves.limit_message, state, now, reply.zone, model
-            )
+            sentence = limit_sentence(valves.limit_message, state, now, reply.zone, model)
             wait = (state.reset_at - now).total_seconds()
             raise HostLimitError(UsageLimitExceeded(sentence, state.reset_at, wait))
 
@@ -246,9 +234,7 @@ class Filter:
         limits = count_limits(valves, subject, names, datetime.now(UTC))
         if limits:
             decision = await reply.keeper.check(reply, limits)
-            self._refuse(
-                valves, reply, decision.with_running(reply.used_charge().counted)
-            )
+            self._refuse(valves, reply, decision.with_running(reply.used_charge().counted))
 
     async def _warn(
         self,
@@ -259,9 +245,7 @@ class Filter:
         emitter: Emitter,
     ) -> None:
         now, model = datetime.now(UTC), reply.reservation.model_names[0]
-        sentence = warning_sentence(
-            valves.warning_message, state, now, reply.zone, model
-        )
+        sentence = warning_sentence(valves.warning_message, state, now, reply.zone, model)
         toast = {"type": "warning", "content": sentence}
         await self._emit(emitter, {"type": "notification", "data": toast})
         if self._show_usage_wish(user) != "never":
@@ -281,13 +265,8 @@ class Filter:
             return
         if reply.reservation.source == "api" or not reply.enforced:
             return
-        if (
-            wish == "always"
-            or state.crossed_threshold(valves.soft_limit_percent) is not None
-        ):
-            await self._emit_status(
-                emitter, status_line(state, datetime.now(UTC), reply.zone)
-            )
+        if wish == "always" or state.crossed_threshold(valves.soft_limit_percent) is not None:
+            await self._emit_status(emitter, status_line(state, datetime.now(UTC), reply.zone))
 
     @staticmethod
     def _show_usage_wish(user: dict[str, Any]) -> str:

@@ -104,15 +104,11 @@ def choose_policy(
     subject: Subject, policies: PolicySet, default: Policy, multiple_groups: str
 ) -> Policy:
     """The one policy that counts for `subject`: its own, a group's, its role's, the default."""
-    own = policies.users.get(subject.user_id) or policies.users.get(
-        subject.email.casefold()
-    )
+    own = policies.users.get(subject.user_id) or policies.users.get(subject.email.casefold())
     if own is not None:
         return own
     candidates = [
-        policies.groups[group.name]
-        for group in subject.groups
-        if group.name in policies.groups
+        policies.groups[group.name] for group in subject.groups if group.name in policies.groups
     ]
     if candidates:
         candidates.sort(key=lambda policy: (policy.priority, policy.name))
@@ -178,9 +174,7 @@ def token_cost(
     if rule.input_price is None and rule.output_price is None:
         return None
     input_price = rule.input_price or Decimal(0)
-    cached_price = (
-        input_price if rule.cached_input_price is None else rule.cached_input_price
-    )
+    cached_price = input_price if rule.cached_input_price is None else rule.cached_input_price
     cached = min(cached_input_tokens, input_tokens)
     cost = (
         (input_tokens - cached) * input_price
@@ -190,11 +184,7 @@ def token_cost(
     return int(cost.to_integral_value(ROUND_HALF_UP))
 
 
-def unknown_group_names(
-    policies: PolicySet, group_names: Iterable[str]
-) -> tuple[str, ...]:
+def unknown_group_names(policies: PolicySet, group_names: Iterable[str]) -> tuple[str, ...]:
     """Group names in the policies that Open WebUI doesn't know, sorted."""
-    wanted = set(policies.groups) | {
-        pool.group for pool in policies.pools if pool.group
-    }
+    wanted = set(policies.groups) | {pool.group for pool in policies.pools if pool.group}
     return tuple(sorted(wanted - set(group_names)))

@@ -91,9 +91,7 @@ class Reply:
         """What it has used so far."""
         return make_charge(self.meter.total(), self.rule)
 
-    def final_charge(
-        self, usage: object = None, text: str | None = None
-    ) -> Charge | None:
+    def final_charge(self, usage: object = None, text: str | None = None) -> Charge | None:
         """What it cost in the end; None if the model produced nothing.
 
         Args:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import reduce
 
 from helpers.estimates import json_text
 from helpers.usage_shapes import NO_USAGE, TokenUsage, parse_usage
 
 # Where produced text stands, in the objects of OpenAI, Anthropic, Gemini, Mistral and Ollama.
 TEXT_KEYS = frozenset(
-    [
+    {
         "content",
         "text",
         "reasoning_content",
@@ -22,33 +23,32 @@ TEXT_KEYS = frozenset(
         "args",
         "input",
         "partial_json",
-    ]
+    }
 )
 ARGUMENT_KEYS = frozenset(("arguments", "args", "input"))
 NESTING_KEYS = frozenset(
-    [
+    {
         "content",
         "reasoning",
         "thinking",
         "audio",
+        "parts",
         "tool_calls",
         "function_call",
         "functionCall",
         "function",
-        "parts",
-    ]
+    }
 )
 # Their deltas are base64 sound, not text.
 SOUND_EVENTS = frozenset(("response.audio.delta", "response.output_audio.delta"))
 CLOSING_EVENTS = frozenset(("response.completed", "response.incomplete", "message_stop"))
-ERROR_EVENTS = frozenset(("error", "response.failed"))
-HOST_KEYS = ("event", "sources", "selected_model_id", "error")
+HOST_KEYS = ("event", "sources", "selected_model_id")
 DEEPEST_TEXT = 8
 
 
-# What an event holds: texts, usage, completion id, whether it ends the completion, whether the
-# provider sent it. A bare tuple, because this is made for every chunk of every reply.
-EventContent = tuple[list[str], TokenUsage | None, object, bool, bool]
+# What an event holds: texts, usage, completion id, whether it ends the completion. A bare tuple,
+# because one is made for every chunk of every reply.
+EventContent = tuple[list[str], TokenUsage | None, object, bool]
 
 
 def collect_text(part: object, texts: list[str], depth: int = 0) -> None:
@@ -91,8 +91,7 @@ def read_event(event: Mapping[str, object]) -> EventContent:
     if event.get("usage") or "timings" in event or "x_groq" in event or finished:
         usage = usage_in_event(event)
         finished = finished or not choices
-    from_provider = bool(texts) or usage is not None or not event.get("error")
-    return texts, usage, event.get("id"), finished, from_provider
+    return texts, usage, event.get("id"), finished
 
 
 def read_native_event(event: Mapping[str, object]) -> EventContent:
@@ -121,30 +120,33 @@ def read_native_event(event: Mapping[str, object]) -> EventContent:
             completion_id = completion_id or holder.get("id")
     usage = usage_in_event(event)
     finished = kind in CLOSING_EVENTS or event.get("done") is True
-    from_provider = (
-        bool(texts)
-        or usage is not None
-        or (kind not in ERROR_EVENTS and not any(key in event for key in HOST_KEYS))
-    )
-    return texts, usage, completion_id, finished, from_provider
+    return texts, usage, completion_id, finished
+
+
+def is_provider_event(event: Mapping[str, object]) -> bool:
+    """Whether an event without text or usage is at least a sign of a model at work."""
+    if event.get("error") or event.get("type") in ("error", "response.failed"):
+        return False
+    return bool(event) and not any(key in event for key in HOST_KEYS)
 
 
 def usage_in_event(event: Mapping[str, object]) -> TokenUsage | None:
     """The usage in an event, wherever a provider puts it; None if there is none."""
     holders = [event]
-    for key in ("response", "message", "metadata", "x_groq", "delta"):
+    for key in ("response", "message", "metadata", "x_groq"):
         if isinstance(holder := event.get(key), dict):
             holders.append(holder)
     choices = event.get("choices")
     if isinstance(choices, list):  # Moonshot
         holders += [choice for choice in choices if isinstance(choice, dict)]
-    usage = NO_USAGE
-    if "eval_count" in event or "prompt_eval_count" in event:
-        usage = parse_usage(event)
-    for holder in holders:
-        for key in ("usage", "usageMetadata", "usage_metadata"):
-            if key in holder:
-                usage = usage.merged(parse_usage(holder[key]))
-        if "timings" in holder:
-            usage = usage.merged(parse_usage(None, holder["timings"]))
-    return None if usage == NO_USAGE else usage
+    found = [
+        parse_usage(holder[key])
+        for holder in holders
+        for key in ("usage", "usageMetadata", "usage_metadata")
+        if key in holder
+    ]
+    found += [parse_usage(None, holder["timings"]) for holder in holders if "timings" in holder]
+    if "eval_count" in event or "prompt_eval_count" in event:  # Ollama
+        found.append(parse_usage(event))
+    found = [usage for usage in found if usage is not NO_USAGE]
+    return reduce(TokenUsage.merged, found) if found else None

@@ -81,9 +81,7 @@ counters_table = Table(
     Column("output_tokens", BigInteger, nullable=False),
     Column("cost_micros", BigInteger, nullable=False),
 )
-Index(
-    "usage_limits_counters_scope", counters_table.c.scope, counters_table.c.window_end
-)
+Index("usage_limits_counters_scope", counters_table.c.scope, counters_table.c.window_end)
 
 # Which warnings and alerts were given, so that each is given once per window.
 notices_table = Table(
@@ -115,18 +113,12 @@ def migrate_ledger(connection: Connection, now: int) -> int:
 
     The caller holds the lock that keeps other workers out until the commit.
     """
-    schema = (connection.get_execution_options().get("schema_translate_map") or {}).get(
-        None
-    )
+    schema = (connection.get_execution_options().get("schema_translate_map") or {}).get(None)
     applied = 0
     if connection.dialect.has_table(connection, migrations_table.name, schema=schema):
-        newest = connection.execute(
-            select(func.max(migrations_table.c.number))
-        ).scalar()
+        newest = connection.execute(select(func.max(migrations_table.c.number))).scalar()
         applied = newest or 0
     for number, migration in enumerate(MIGRATIONS[applied:], start=applied + 1):
         migration(connection)
-        connection.execute(
-            migrations_table.insert().values(number=number, applied_at=now)
-        )
+        connection.execute(migrations_table.insert().values(number=number, applied_at=now))
     return len(MIGRATIONS) - applied

@@ -38,10 +38,7 @@ def take_advisory_locks(
     """
     if connection.dialect.name == "sqlite":
         return
-    calls = [
-        f"pg_advisory_xact_lock({advisory_key(name)})"
-        for name in sorted(set(exclusive))
-    ]
+    calls = [f"pg_advisory_xact_lock({advisory_key(name)})" for name in sorted(set(exclusive))]
     calls += [f"pg_advisory_xact_lock_shared({advisory_key(name)})" for name in shared]
     if calls:
         connection.execute(text(f"SELECT {', '.join(calls)}"))
@@ -54,9 +51,7 @@ def is_worth_retrying(error: DBAPIError) -> bool:
     state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
     # SQLITE_BUSY and SQLITE_LOCKED, by their names since Python 3.11.
     name = getattr(error.orig, "sqlite_errorname", "")
-    return state in RETRIED_SQLSTATES or name.startswith(
-        ("SQLITE_BUSY", "SQLITE_LOCKED")
-    )
+    return state in RETRIED_SQLSTATES or name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
 
 
 class TransactionRunner:
@@ -90,9 +85,7 @@ class TransactionRunner:
             except DBAPIError as error:
                 if not is_worth_retrying(error) or time.monotonic() + pause > deadline:
                     # The driver's text may quote parameters; its class says enough.
-                    raise LedgerError(
-                        f"{type(error.orig).__name__} in the ledger"
-                    ) from error
+                    raise LedgerError(f"{type(error.orig).__name__} in the ledger") from error
             except SQLAlchemyError as error:
                 raise LedgerError(f"{type(error).__name__} in the ledger") from error
             time.sleep(pause)

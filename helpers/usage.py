@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from helpers.estimates import estimate_tokens
-from helpers.stream_events import read_event
-from helpers.usage_shapes import NO_USAGE, TokenUsage, parse_usage
+from helpers.stream_events import is_provider_event, read_event
+from helpers.usage_shapes import NO_USAGE, TokenUsage, parse_usage, split_total
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +39,20 @@ def metered_call(
 ) -> MeteredUsage:
     """What one call is charged for: what the provider said, and estimates for what it didn't."""
     input_tokens, output_tokens = usage.input_tokens, usage.output_tokens
-    estimated = False
-    if input_tokens is None and not output_tokens and usage.total_tokens:
+    total_tokens, estimated = usage.total_tokens, False
+    if total_tokens is not None:  # the parts may have come in another event
+        input_tokens, output_tokens, total_tokens = split_total(
+            input_tokens, output_tokens, total_tokens
+        )
+    if total_tokens is not None:
         text_tokens = estimate_tokens(text)
         share = text_tokens / (prompt_tokens + text_tokens) if text_tokens else 0
-        output_tokens = round(usage.total_tokens * share)
-        input_tokens = usage.total_tokens - output_tokens
+        output_tokens = round(total_tokens * share)
+        input_tokens = total_tokens - output_tokens
         estimated = True
     if input_tokens is None:
         input_tokens, estimated = prompt_tokens, True
-    if output_tokens is None or (text and not output_tokens):
+    if output_tokens is None or (text and not output_tokens and total_tokens is None):
         output_tokens, estimated = estimate_tokens(text), True
     elif uncounted_text and (text_tokens := estimate_tokens(text)) > output_tokens:
         # A reply stopped after an early running total: Anthropic's message_start says 1.
@@ -65,22 +69,18 @@ class ModelCall:
 
     def __init__(self) -> None:
         self.completion_id: str | None = None
-        self.usage: TokenUsage | None = None
+        self.usage = NO_USAGE
         self.texts: list[str] = []
         self.counted_texts = 0
         self.finished = False
 
     @property
     def is_charged(self) -> bool:
-        return bool(self.texts) or (self.usage is not None and self.usage.is_charged)
-
-    def add_usage(self, usage: TokenUsage) -> None:
-        self.usage = usage if self.usage is None else self.usage.merged(usage)
-        self.counted_texts = len(self.texts)
+        return bool(self.texts) or self.usage.is_charged
 
     def metered(self, prompt_tokens: int) -> MeteredUsage:
         text, uncounted = "".join(self.texts), "".join(self.texts[self.counted_texts :])
-        return metered_call(self.usage or NO_USAGE, prompt_tokens, text, uncounted)
+        return metered_call(self.usage, prompt_tokens, text, uncounted)
 
 
 class MeteredRound:
@@ -95,22 +95,33 @@ class MeteredRound:
         self.calls = [self.current]
         self.reported: dict[str, ModelCall] = {}
 
-    def turn_to(self, completion_id: str, has_text: bool) -> ModelCall:
+    def turn_to(self, completion_id: object, has_text: bool) -> ModelCall:
         """Make the completion current that an event with another id belongs to.
 
         Ids change within one completion as well: Azure's first is empty, and the host gives each
         chunk of a pipe function a fresh one. So it is another call only where this one was over.
         """
-        call = self.reported.get(completion_id)
-        if call is None:
-            call = self.current
-            counted = call.usage is not None and call.completion_id is not None
+        call = self.current
+        if not isinstance(completion_id, str):
+            return call
+        if completion_id in self.reported:
+            call = self.reported[completion_id]
+        else:
+            counted = call.completion_id is not None and call.usage.is_charged
             if counted or (has_text and call.finished):
                 call = ModelCall()
                 self.calls.append(call)
             call.completion_id = completion_id
         self.current = call
         return call
+
+    def add_usage(self, usage: TokenUsage) -> None:
+        call = self.current
+        call.usage = call.usage.merged(usage)
+        if usage.output_tokens or usage.total_tokens:
+            call.counted_texts = len(call.texts)
+        if call.completion_id is not None:
+            self.reported[call.completion_id] = call
 
 
 class ReplyMeter:
@@ -130,28 +141,22 @@ class ReplyMeter:
 
     def add_event(self, event: object) -> None:
         """One stream event, any JSON value: constant time, no I/O, never raises."""
-        if not isinstance(event, dict) or not event:
+        if not isinstance(event, dict):
             return
-        if "selected_model_id" in event and isinstance(event["selected_model_id"], str):
-            self._selected_model_id = event["selected_model_id"]
-        texts, usage, completion_id, finished, from_provider = read_event(event)
-        if not from_provider:
-            return
+        texts, usage, completion_id, finished = read_event(event)
         this_round = self._rounds[-1]
-        this_round.started = True
         call = this_round.current
         if texts or usage is not None:
-            if (
-                completion_id != call.completion_id
-                and completion_id
-                and isinstance(completion_id, str)
-            ):
+            if completion_id and completion_id != call.completion_id:
                 call = this_round.turn_to(completion_id, bool(texts))
             call.texts += texts
             if usage is not None:
-                call.add_usage(usage)
-                if call.completion_id is not None:
-                    this_round.reported[call.completion_id] = call
+                this_round.add_usage(usage)
+        elif not is_provider_event(event):
+            if isinstance(model_id := event.get("selected_model_id"), str):
+                self._selected_model_id = model_id
+            return
+        this_round.started = True
         if finished:
             call.finished = True
 
@@ -183,10 +188,10 @@ class ReplyMeter:
             for call in each.calls
             if call.is_charged
         ]
-        if not any(call.usage is not None and call.usage.is_charged for _, call in charged):
+        if not any(call.usage.is_charged for _, call in charged):
             usage = parse_usage(outlet_usage)
             text = "".join(text for _, call in charged for text in call.texts) or outlet_text or ""
-            if usage.is_charged or (text and not charged):
+            if usage.is_charged or (text and not charged and len(self._rounds) == 1):
                 prompt_tokens = sum(tokens for tokens, _ in charged)
                 return metered_call(usage, prompt_tokens or self._rounds[-1].prompt_tokens, text)
         total = NOTHING_METERED

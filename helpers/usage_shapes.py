@@ -171,9 +171,9 @@ def parse_usage(raw: object, timings: object = None) -> TokenUsage:
     fields: dict[str, object] = dict(timings) if isinstance(timings, dict) else {}
     if isinstance(raw, dict):
         fields.update(raw)
-    if not fields:
+    counts, cost = known_counts(fields), cost_in_micros(fields)
+    if not counts and cost is None:
         return NO_USAGE
-    counts = known_counts(fields)
     input_tokens = max(counts.get("input", 0), counts.get("bare input", 0))
     output_tokens = counts.get("output")
     total_tokens = counts.get("total") or None
@@ -195,7 +195,7 @@ def parse_usage(raw: object, timings: object = None) -> TokenUsage:
         )
     if known_input is not None:
         cached = min(cached, known_input)
-    return TokenUsage(known_input, output_tokens, cached, cost_in_micros(fields), total_tokens)
+    return TokenUsage(known_input, output_tokens, cached, cost, total_tokens)
 
 
 def reported_reasoning(fields: Mapping[str, object]) -> int | None:
@@ -206,10 +206,7 @@ def reported_reasoning(fields: Mapping[str, object]) -> int | None:
 
 
 def split_total(
-    input_tokens: int | None,
-    output_tokens: int | None,
-    total: int,
-    reasoning: int | None,
+    input_tokens: int | None, output_tokens: int | None, total: int, reasoning: int | None = None
 ) -> tuple[int | None, int | None, int | None]:
     """Take from the total what the parts leave out: input, output, and what stays unsplit."""
     if input_tokens is None:

@@ -59,9 +59,7 @@ class RefusalMemory(BaseModel):
 
     @model_validator(mode="wrap")
     @classmethod
-    def remember_refusal(
-        cls, data: Any, handler: ModelWrapValidatorHandler[Any]
-    ) -> Any:
+    def remember_refusal(cls, data: Any, handler: ModelWrapValidatorHandler[Any]) -> Any:
         """Note a refusal by field; drop the note when the valves change for good."""
         if isinstance(data, dict):
             # The form posts an emptied number field as "": that means its default.
@@ -90,16 +88,12 @@ class RefusalMemory(BaseModel):
     @classmethod
     def note_refusal(cls, error: ValidationError) -> None:
         """Log each reason once and keep it for the form."""
-        for problem in error.errors(
-            include_url=False, include_context=False, include_input=False
-        ):
+        for problem in error.errors(include_url=False, include_context=False, include_input=False):
             field = str(problem["loc"][0]) if problem["loc"] else "valves"
             reason = problem["msg"].removeprefix("Value error, ")
             if not cls.refusals.get(field, "").endswith(reason):
                 log.error("Usage limits: valve %s was refused: %s", field, reason)
-            cls.refusals[field] = (
-                f"NOT SAVED at {datetime.now(UTC):%H:%M} UTC: {reason}"
-            )
+            cls.refusals[field] = f"NOT SAVED at {datetime.now(UTC):%H:%M} UTC: {reason}"
 
     @classmethod
     def __get_pydantic_json_schema__(
@@ -109,9 +103,7 @@ class RefusalMemory(BaseModel):
         for field, refusal in cls.refusals.items():
             described = schema.get("properties", {}).get(field)
             if described is not None:
-                described["description"] = (
-                    f"{refusal}\n\n{described.get('description', '')}"
-                )
+                described["description"] = f"{refusal}\n\n{described.get('description', '')}"
         return schema
 
 
@@ -255,9 +247,7 @@ class AdminValves(RefusalMemory):
         """The two simple valves as the policy of whoever no other names."""
         amounts = ((self.daily_token_limit, "day"), (self.monthly_token_limit, "month"))
         limits = tuple(
-            Limit(amount, "tokens", parse_period(period))
-            for amount, period in amounts
-            if amount
+            Limit(amount, "tokens", parse_period(period)) for amount, period in amounts if amount
         )
         return Policy("default", "default", limits or None)
 

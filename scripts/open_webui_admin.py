@@ -64,6 +64,7 @@ class OpenWebUIAdmin(OpenWebUIClient):
         self,
         model_id: str,
         *,
+        base_model_id: str | None = None,
         filter_ids: Sequence[str] = (),
         usage: bool = False,
         builtin_tools: bool = False,
@@ -74,11 +75,12 @@ class OpenWebUIAdmin(OpenWebUIClient):
 
         `usage` makes Open WebUI ask for usage in streams. `builtin_tools` adds the tools of its own
         (time, memories, notes…) to every message from the page: some 4,000 prompt tokens.
+        `base_model_id` makes it a custom model on top of another.
         """
         capabilities = {"usage": usage, "builtin_tools": builtin_tools}
         form = {
             "id": model_id,
-            "base_model_id": None,
+            "base_model_id": base_model_id,
             "name": model_id,
             "meta": {"filterIds": list(filter_ids), "capabilities": capabilities},
             "params": dict(params or {}),
@@ -88,6 +90,11 @@ class OpenWebUIAdmin(OpenWebUIClient):
         known = {model["id"] for model in self.get("/api/v1/models/all")}
         self.post(f"/api/v1/models/{'model/update' if model_id in known else 'create'}", form)
         self.models()  # the server's own list changes only when somebody asks for it
+
+    def delete_model(self, model_id: str) -> None:
+        """Take a model's entry away again."""
+        self.post("/api/v1/models/model/delete", {"id": model_id})
+        self.models()
 
     def functions(self) -> dict[str, dict[str, Any]]:
         """All functions by id."""

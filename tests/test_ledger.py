@@ -11,18 +11,16 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, select
 
 from helpers.charges import Charge, make_charge
-from helpers.counters import read_counters
 from helpers.database import open_database
 from helpers.decisions import Amounts, Decision
 from helpers.ledger import LEASE_SECONDS, Ledger, Reservation
 from helpers.periods import CalendarRules
 from helpers.policies import ModelRule, parse_policies
-from helpers.policy import AppliedLimit, GroupRef, Subject, applied_limits
-from helpers.quotas import parse_limit
-from helpers.tables import counters_table, ledger_metadata, records_table
+from helpers.policy import GroupRef, Subject, applied_limits
+from helpers.tables import counters_table, records_table
 from helpers.usage import MeteredUsage
 
 pytest_plugins = ["tests.databases"]
@@ -215,9 +213,12 @@ def test_rolling_window_lets_go(desk: Desk) -> None:
     assert decision.allowed
     assert decision.states[0].used == 60
     desk.clock.now = NOON + 30 * 3600
-    assert desk.ledger.check(
-        desk.reservation(), desk.limits(desk.reservation(), "100 tokens/5h")
-    ).states[0].taken == 0
+    assert (
+        desk.ledger.check(desk.reservation(), desk.limits(desk.reservation(), "100 tokens/5h"))
+        .states[0]
+        .taken
+        == 0
+    )
 
 
 def test_pool_counts_every_member(desk: Desk) -> None:
