@@ -96,11 +96,14 @@ def read_event(event: Mapping[str, object]) -> EventContent:
 
 def read_native_event(event: Mapping[str, object]) -> EventContent:
     """Read an event that isn't a chat-completion chunk."""
-    texts: list[str] = []
     kind = event.get("type")
     kind = kind if isinstance(kind, str) else ""
+    delta = event.get("delta")
+    texts: list[str] = []
     if kind not in SOUND_EVENTS:
-        collect_text(event.get("delta"), texts)  # Responses, Anthropic
+        collect_text(delta, texts)  # Responses, Anthropic
+    if isinstance(delta, str) and "usage" not in event:
+        return texts, None, None, False  # Responses, in nearly all of its events
     for key in ("response", "thinking"):  # Ollama's generate
         if isinstance(text := event.get(key), str) and text:
             texts.append(text)

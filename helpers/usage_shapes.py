@@ -60,12 +60,19 @@ COUNT_SPELLINGS = {
         ("total_token_count",),
     ),
 }
-# Turned round, so that reading costs what a provider sends, not what all of them could.
-SPELLING_SLOTS: dict[str, list[tuple[str, int]]] = {}
-for count_kind, count_spellings in COUNT_SPELLINGS.items():
-    for spelling_number, spelled_names in enumerate(count_spellings):
-        for spelled_name in spelled_names:
-            SPELLING_SLOTS.setdefault(spelled_name, []).append((count_kind, spelling_number))
+
+
+def slots_by_spelling() -> dict[str, list[tuple[str, int]]]:
+    """COUNT_SPELLINGS turned round: reading costs what a provider sends, not what all could."""
+    slots: dict[str, list[tuple[str, int]]] = {}
+    for kind, alternatives in COUNT_SPELLINGS.items():
+        for number, names in enumerate(alternatives):
+            for name in names:
+                slots.setdefault(name, []).append((kind, number))
+    return slots
+
+
+SPELLING_SLOTS = slots_by_spelling()
 
 
 @dataclass(frozen=True, slots=True)

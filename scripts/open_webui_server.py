@@ -52,7 +52,11 @@ def free_port() -> int:
 
 
 class OpenWebUIServer:
-    """One Open WebUI, with its data in a directory of its own, and a provider behind it."""
+    """One Open WebUI, with its data in a directory of its own, and a provider behind it.
+
+    `env` are settings of Open WebUI's, such as `DATABASE_URL` or `UVICORN_WORKERS`, and may name
+    more providers (`StandInProvider.settings`).
+    """
 
     def __init__(
         self,
@@ -89,7 +93,7 @@ class OpenWebUIServer:
         """Whether the process is there."""
         return self._process is not None and self._process.poll() is None
 
-    def start(self, *, timeout: float = 180.0) -> "OpenWebUIServer":
+    def start(self, *, timeout: float = 300.0) -> "OpenWebUIServer":
         """Start the process; returns once it answers."""
         if self.running:
             return self

@@ -100,6 +100,12 @@ class Answer:
         if self.reports and self.directive.usage != "running":
             yield "", self._envelope("chat.completion.chunk", []) | {"usage": self.usage(done)}
 
+    def frame(self, chunk: dict[str, Any]) -> str:
+        """A chunk as it goes over the wire."""
+        return f"data: {json.dumps(chunk)}\n\n"
+
+    closing = "data: [DONE]\n\n"
+
     def error(self) -> JSONResponse:
         """The refusal that the directive asks for."""
         status = self.directive.error or 500
@@ -180,7 +186,7 @@ class BookedResponse(Response):
                 if directive.break_after == call.chunks_sent:
                     await self._break()
                 await asyncio.sleep(directive.delay)
-            yield f"data: {json.dumps(chunk)}\n\n"
+            yield self.answer.frame(chunk)
             # Only now has the chunk been handed to the connection.
             if text:
                 call.chunks_sent += 1
@@ -189,7 +195,7 @@ class BookedResponse(Response):
         if directive.break_after is not None:
             await self._break()
         call.finished = True
-        yield "data: [DONE]\n\n"
+        yield self.answer.closing
 
     async def _break(self) -> None:
         """Cut the connection, once the client has had time to read what was sent."""

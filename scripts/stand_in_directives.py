@@ -113,7 +113,7 @@ _TASKS = {
     "autocomplete": "You are an autocompletion system",
 }
 
-TASK_REPLIES = {
+_TASK_REPLIES = {
     "title": '{"title": "A stand-in title"}',
     "tags": '{"tags": ["Stand-in"]}',
     "follow_ups": '{"follow_ups": ["And then?"]}',
@@ -126,3 +126,8 @@ def background_task(text: str) -> str | None:
     """The name of the background task that a prompt belongs to; None for a user's message."""
     head = text.lstrip().removeprefix("### Task:").lstrip()
     return next((name for name, words in _TASKS.items() if head.startswith(words)), None)
+
+
+def task_directive(task: str) -> Directive:
+    """How a background task is answered: at once, in the form that the host expects."""
+    return Directive(reply=_TASK_REPLIES.get(task, "{}"))

@@ -5,6 +5,7 @@ Run alone with ``python -m scripts.stand_in_provider --port 9099``, or from a te
 
     GET  /v1/models             the models
     POST /v1/chat/completions   an answer, streaming or not
+    GET  /responses/v1/models, POST /responses/v1/responses: the same by OpenAI's Responses API
     GET  /books                 what every call cost and how it ended
     POST /script                {"rules": [{"model": GLOB, "contains": TEXT, "times": N,
                                             "directive": {…}}]}
@@ -30,14 +31,17 @@ from starlette.routing import Route
 from scripts.stand_in_answers import Answer, BookedResponse
 from scripts.stand_in_books import Books, Call
 from scripts.stand_in_directives import (
-    TASK_REPLIES,
     Directive,
     Rule,
     background_task,
     parse_directive,
+    task_directive,
 )
+from scripts.stand_in_responses import ResponsesAnswer, as_messages
 
 MODELS = ("stand-in", "stand-in-large", "stand-in-free")
+RESPONSES_MODEL = "stand-in-responses"  # answers by the Responses API
+_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 
 
 def message_text(message: dict[str, Any]) -> str:
@@ -49,12 +53,17 @@ def message_text(message: dict[str, Any]) -> str:
     return content if isinstance(content, str) else ""
 
 
-def count_prompt(body: dict[str, Any]) -> int:
+def count_prompt(messages: Sequence[dict[str, Any]], tools: Any = None) -> int:
     """Prompt tokens as this provider counts them: the same for the same request, always."""
-    tools = json.dumps(body["tools"]) if body.get("tools") else ""
-    messages = body.get("messages") or []
-    characters = len(tools) + sum(len(message_text(message)) for message in messages)
+    characters = sum(len(message_text(message)) for message in messages)
+    characters += len(json.dumps(tools)) if tools else 0
     return 3 + 4 * len(messages) + characters // 4
+
+
+def model_list(models: Sequence[str]) -> dict[str, Any]:
+    """What `GET /models` answers."""
+    data = [{"id": model, "object": "model", "owned_by": "stand-in"} for model in models]
+    return {"object": "list", "data": data}
 
 
 class StandInProvider:
@@ -80,11 +89,23 @@ class StandInProvider:
             routes=[
                 Route("/v1/models", self._models),
                 Route("/v1/chat/completions", self._chat, methods=["POST"]),
+                Route("/responses/v1/models", self._responses_models),
+                Route("/responses/v1/responses", self._responses, methods=["POST"]),
                 Route("/books", self._books),
                 Route("/script", self._script, methods=["POST"]),
                 Route("/reset", self._reset, methods=["POST"]),
             ]
         )
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """Open WebUI's settings for both of this provider's addresses."""
+        addresses = (self.url, f"http://127.0.0.1:{self.port}/responses/v1")
+        return {
+            "OPENAI_API_BASE_URLS": ";".join(addresses),
+            "OPENAI_API_KEYS": "stand-in;stand-in",
+            "OPENAI_API_CONFIGS": json.dumps({"1": {"enable": True, "api_type": "responses"}}),
+        }
 
     def serve(self) -> None:
         """Serve in this thread until stopped."""
@@ -132,8 +153,10 @@ class StandInProvider:
         return parse_directive(text, rule.directive if rule else Directive())
 
     async def _models(self, _: Request) -> Response:
-        data = [{"id": model, "object": "model", "owned_by": "stand-in"} for model in self.models]
-        return JSONResponse({"object": "list", "data": data})
+        return JSONResponse(model_list(self.models))
+
+    async def _responses_models(self, _: Request) -> Response:
+        return JSONResponse(model_list([RESPONSES_MODEL]))
 
     async def _books(self, _: Request) -> Response:
         return JSONResponse({"calls": self.books.as_json()})
@@ -154,45 +177,49 @@ class StandInProvider:
 
     async def _chat(self, request: Request) -> Response:
         body = await request.json()
+        return self._answer(request, body, body.get("messages") or [], Answer)
+
+    async def _responses(self, request: Request) -> Response:
+        body = await request.json()
+        return self._answer(request, body, as_messages(body), ResponsesAnswer)
+
+    def _answer(
+        self,
+        request: Request,
+        body: dict[str, Any],
+        messages: list[dict[str, Any]],
+        shape: type[Answer],
+    ) -> Response:
         model = str(body.get("model"))
-        messages = body.get("messages") or []
         asked = [index for index, each in enumerate(messages) if each.get("role") == "user"]
         text = message_text(messages[asked[-1]]) if asked else ""
         task = background_task(text)
         try:
-            directive = (
-                Directive(reply=TASK_REPLIES.get(task, "{}"))
-                if task
-                else self.directive(model, text)
-            )
+            told = self.directive(model, text) if task is None else task_directive(task)
         except ValueError as error:
             return JSONResponse({"error": {"message": str(error)}}, status_code=400)
-
         since = messages[asked[-1] + 1 :] if asked else []
         results = sum(each.get("role") == "tool" for each in since)
-        calls_tool = directive.tool is not None and results < directive.rounds
-        limit = body.get("max_completion_tokens") or body.get("max_tokens")
-        options = body.get("stream_options") or {}
+        limits = (body.get(name) for name in _LIMITS)
         call = Call(
             id=f"chatcmpl-{uuid4().hex}",
             model=model,
             endpoint=request.url.path,
             stream=bool(body.get("stream")),
             text=text,
-            prompt_tokens=count_prompt(body) if directive.prompt is None else directive.prompt,
-            completion_tokens=directive.chunks if directive.tokens is None else directive.tokens,
-            chunks_planned=directive.chunks,
+            prompt_tokens=told.prompt or count_prompt(messages, body.get("tools")),
+            completion_tokens=told.chunks if told.tokens is None else told.tokens,
+            chunks_planned=told.chunks,
             task=task,
-            asked_usage=bool(options.get("include_usage")),
-            max_tokens=limit,
-            tool_round=results + 1 if calls_tool else 0,
+            asked_usage=bool((body.get("stream_options") or {}).get("include_usage")),
+            max_tokens=next((limit for limit in limits if limit is not None), None),
+            tool_round=results + 1 if told.tool and results < told.rounds else 0,
         )
-        if limit is not None:
-            call.completion_tokens = min(call.completion_tokens, limit)
-            call.chunks_planned = min(call.chunks_planned, limit)
+        if call.max_tokens is not None:
+            call.completion_tokens = min(call.completion_tokens, call.max_tokens)
+            call.chunks_planned = min(call.chunks_planned, call.max_tokens)
         self.books.enter(call)
-        answer = Answer(call, directive)
-        return BookedResponse(self.books, answer, request)
+        return BookedResponse(self.books, shape(call, told), request)
 
 
 def main() -> None:

@@ -6,15 +6,18 @@ filters) does it through a fixture that puts it back.
 """
 
 import os
+import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import create_engine, text
 
 from scripts.open_webui_admin import OpenWebUIAdmin
 from scripts.open_webui_client import OpenWebUIClient
@@ -27,6 +30,7 @@ FUNCTION_ID = "usage_limits"
 FUNCTION_FILE = ROOT / "filter_usage_limits.py"
 
 MakeUser = Callable[..., OpenWebUIClient]
+StartServer = Callable[..., "OwnServer"]
 OpenPage = Callable[[OpenWebUIClient], Page]
 Row = dict[str, Any]
 
@@ -55,7 +59,7 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Any:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark every test that uses the real server, and run those last."""
     for item in items:
-        if "server" in getattr(item, "fixturenames", ()):
+        if {"server", "start_server"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("server")
     items.sort(key=lambda item: item.get_closest_marker("server") is not None)
 
@@ -68,12 +72,61 @@ def provider() -> Iterator[StandInProvider]:
 
 
 @pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the first server leaves a copy of its new database: the others start faster with it."""
+    return tmp_path_factory.mktemp("empty-database") / "webui.db"
+
+
+def new_server(
+    provider: StandInProvider, data_dir: Path, empty_database: Path, env: Mapping[str, str]
+) -> OpenWebUIServer:
+    """Start an Open WebUI with empty tables."""
+    server = OpenWebUIServer(provider.url, data_dir=data_dir, env={**provider.settings, **env})
+    if "DATABASE_URL" in env:
+        return server.start()
+    if empty_database.exists():
+        shutil.copy(empty_database, server.database_path)
+        return server.start()
+    server.start()
+    with (
+        closing(sqlite3.connect(server.database_path)) as source,
+        closing(sqlite3.connect(empty_database)) as copy,
+    ):
+        source.backup(copy)
+    return server
+
+
+@pytest.fixture(scope="session")
 def server(
-    provider: StandInProvider, tmp_path_factory: pytest.TempPathFactory
+    provider: StandInProvider, empty_database: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[OpenWebUIServer]:
     """A real Open WebUI on SQLite."""
-    with OpenWebUIServer(provider.url, data_dir=tmp_path_factory.mktemp("open-webui")) as running:
+    with new_server(provider, tmp_path_factory.mktemp("open-webui"), empty_database, {}) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def start_server(
+    provider: StandInProvider, empty_database: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[StartServer]:
+    """Starts an Open WebUI of the test's own: `start_server(ENABLE_API_OUTLET_FILTERS="false")`.
+
+    It comes with its administrator and the filter, on for all models; it lasts for the module.
+    """
+    with ExitStack() as stack:
+
+        def start(**env: str) -> OwnServer:
+            folder = tmp_path_factory.mktemp("own-server")
+            running = stack.enter_context(new_server(provider, folder, empty_database, env))
+            own = OpenWebUIAdmin.sign_up(running.url)
+            stack.callback(own.close)
+            own.publish_models()
+            own.install_function(FUNCTION_ID, FUNCTION_FILE.read_text(encoding="utf-8"))
+            installed = InstalledFilter(own, running.database_url)
+            installed.switch(active=True, everywhere=True)
+            return OwnServer(running, own, installed)
+
+        yield start
 
 
 @pytest.fixture(scope="session")
@@ -134,9 +187,9 @@ def page(user: OpenWebUIClient, open_page: OpenPage) -> Page:
 class InstalledFilter:
     """The pasted file in the server: its valves, and the rows that it writes."""
 
-    def __init__(self, admin: OpenWebUIAdmin, database: Path) -> None:
+    def __init__(self, admin: OpenWebUIAdmin, database: Path | str) -> None:
         self.admin = admin
-        self.database = database
+        self.database = database if isinstance(database, str) else f"sqlite:///{database}"
         self.id = FUNCTION_ID
 
     def configure(self, **valves: Any) -> None:
@@ -149,11 +202,16 @@ class InstalledFilter:
 
     def rows(self, table: str = "usage_limits_records", **where: Any) -> list[Row]:
         """The ledger's rows with these values, oldest first, as they are at this moment."""
-        condition = " AND ".join(f'"{name}" = ?' for name in where) or "1"
-        query = f'SELECT * FROM "{table}" WHERE {condition} ORDER BY rowid'
-        with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)) as connection:
-            connection.row_factory = sqlite3.Row
-            return [dict(row) for row in connection.execute(query, tuple(where.values()))]
+        condition = " AND ".join(f'"{name}" = :{name}' for name in where) or "1 = 1"
+        order = "rowid" if self.database.startswith("sqlite") else "ctid"
+        query = text(f'SELECT * FROM "{table}" WHERE {condition} ORDER BY {order}')
+        engine = create_engine(self.database)
+        try:
+            with engine.connect() as connection:
+                found = [dict(row) for row in connection.execute(query, where).mappings()]
+        finally:
+            engine.dispose()
+        return sorted(found, key=lambda row: row.get("created_at", 0))
 
     def wait_for_rows(
         self, happened: Callable[[list[Row]], bool], *, timeout: float = 10.0, **where: Any
@@ -174,11 +232,20 @@ class InstalledFilter:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class OwnServer:
+    """A server of a test's own, with its administrator and the filter in it."""
+
+    server: OpenWebUIServer
+    admin: OpenWebUIAdmin
+    usage_limits: InstalledFilter
+
+
 @pytest.fixture(scope="session")
 def pasted(server: OpenWebUIServer, admin: OpenWebUIAdmin) -> InstalledFilter:
     """The pasted file, installed once for the session and switched off."""
     admin.install_function(FUNCTION_ID, FUNCTION_FILE.read_text(encoding="utf-8"))
-    return InstalledFilter(admin, server.database_path)
+    return InstalledFilter(admin, server.database_url)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import httpx
 import pytest
 
 from scripts.open_webui_admin import OpenWebUIAdmin
@@ -10,7 +11,7 @@ from scripts.page_client import Page
 from scripts.stand_in_books import Call
 from scripts.stand_in_directives import Directive, background_task, parse_directive
 from scripts.stand_in_provider import StandInProvider
-from tests.conftest import MakeUser
+from tests.conftest import MakeUser, StartServer
 
 CLOCK = '''
 class Tools:
@@ -205,6 +206,36 @@ def test_api_key_signs_in(user: OpenWebUIClient) -> None:
     assert user.http.get("/api/models", headers=headers).is_success
 
 
+def test_responses_api(user: OpenWebUIClient, page: Page, provider: StandInProvider) -> None:
+    """A model behind the Responses API answers page and API; its usage has that API's words."""
+    turn = page.send("Responses, page [[tokens=9 in=30 cached=8]]", models=["stand-in-responses"])
+    assert turn.reply.text == turn.reply.streamed == "The stand-in answers with "
+    assert turn.reply.usage is not None
+    assert turn.reply.usage["total_tokens"] == 39
+    stream = user.chat("Responses [[tokens=9]]", model="stand-in-responses", stream=True)
+    assert any(chunk.get("type") == "response.completed" for chunk in stream.chunks)
+    whole = user.chat("Responses [[tokens=9 in=30 cached=8]]", model="stand-in-responses")
+    assert whole.usage == {
+        "input_tokens": 30,
+        "input_tokens_details": {"cached_tokens": 8},
+        "output_tokens": 9,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": 39,
+    }
+    calls = provider.books.calls(contains="Responses")
+    assert {call.endpoint for call in calls} == {"/responses/v1/responses"}
+    assert all(call.finished and call.reported for call in calls)
+
+
+def test_responses_api_tool_loop(
+    admin: OpenWebUIAdmin, page: Page, provider: StandInProvider
+) -> None:
+    """The tool loop runs by the Responses API, too."""
+    admin.install_tool("clock", CLOCK)
+    page.send("Rounds [[tool=get_time]]", tools=["clock"], models=["stand-in-responses"])
+    assert [call.tool_round for call in provider.books.calls(contains="Rounds [[")] == [1, 0]
+
+
 def test_usage_in_every_way_a_provider_has(user: OpenWebUIClient) -> None:
     """Running totals on every chunk, zeros, nothing, or an object of the test's own."""
 
@@ -283,6 +314,25 @@ def test_valves_are_read_and_refused(admin: OpenWebUIAdmin, probe: str) -> None:
     assert admin.valves_spec(probe)["properties"]["refuse"]["default"] == "nothing"
     with pytest.raises(HostError, match="400"):
         admin.set_valves(probe, {"refuse": ["not", "text"]})
+
+
+def test_own_server(start_server: StartServer) -> None:
+    """A server of a test's own has its own data, and keeps them when it crashes and comes back."""
+    own = start_server(ENABLE_API_OUTLET_FILTERS="false")
+    user = own.admin.add_user("Olga Own", "olga@example.org")
+    with pytest.raises(httpx.TransportError):
+        stream = {"stream": True, "model": "stand-in"}
+        messages = [{"role": "user", "content": "Crash [[chunks=100 delay=0.1]]"}]
+        with user.http.stream(
+            "POST", "/api/chat/completions", json={**stream, "messages": messages}
+        ) as response:
+            next(response.iter_lines())
+            own.server.kill()
+            response.read()
+    assert not own.server.running
+    own.server.start()
+    assert user.chat("Back again").status == 200
+    assert len(own.usage_limits.rows(user_id=user.id)) == 2
 
 
 def test_groups_can_be_nested(admin: OpenWebUIAdmin, make_user: MakeUser) -> None:

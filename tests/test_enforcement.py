@@ -33,7 +33,7 @@ def calls_with(provider: StandInProvider, text: str) -> int:
 def test_page_warns_then_refuses(
     usage_limits: InstalledFilter, user: OpenWebUIClient, page: Page, provider: StandInProvider
 ) -> None:
-    """The chat page warns by toast and status line at the soft limit, and refuses at the hard one."""
+    """The page warns by toast and status line at the soft limit and refuses at the hard one."""
     usage_limits.configure(daily_token_limit=100, soft_limit_percent=50)
     first = page.send(f"one of {user.id} {FIFTY}").reply
     assert (first.notifications, first.error) == ([], None)
