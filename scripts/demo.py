@@ -12,6 +12,8 @@ import socket
 import sys
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
+from http import HTTPStatus
 from pathlib import Path
 
 from rich.console import Console
@@ -32,7 +34,7 @@ from scripts.demo_scene import (
     set_scene,
 )
 from scripts.demo_screen import WIDTH, Screen, Step
-from scripts.open_webui_client import HostError
+from scripts.open_webui_client import HostError, OpenWebUIClient
 from scripts.open_webui_server import ServerDied
 from scripts.page_client import Page, Turn
 
@@ -46,6 +48,7 @@ class Demo:
         self.scene = scene
         self.screen = screen
         self.ledger = ledger
+        self.api_key = scene.student.api_key()
         self.problems: list[str] = []
 
     def play(self) -> None:
@@ -59,7 +62,7 @@ class Demo:
     def chat_until_refused(self) -> None:
         """Sam chats in the page: well, near the limit, warned, refused."""
         with Page(self.scene.student) as page:
-            first = self._chat(page, FIRST, "Sam chats: far from the limit, nothing is shown")
+            first = self._chat(page, FIRST, "Sam chats; far from the limit nothing is shown")
             self._expect(not first.reply.notifications, "a warning came far from the limit")
             self._expect(not first.reply.statuses, "a status line came far from the limit")
 
@@ -68,7 +71,13 @@ class Demo:
             shown = any(share in line for line in second.reply.statuses)
             self._expect(shown, f"no status line says “{share}”")
 
-            third = self._chat(page, THIRD, "Past 80 % a warning comes, once a day", second)
+            third = self._chat(
+                page,
+                THIRD,
+                "Past 80 % a warning comes, once a day",
+                second,
+                "It began below the limit: it is let finish, and booked in full.",
+            )
             toasts = third.reply.notifications
             self._expect(len(toasts) == 1, f"{len(toasts)} toasts at the soft limit, not one")
             for kind, sentence in toasts:
@@ -77,7 +86,9 @@ class Demo:
                 told = sentence in third.reply.statuses
                 self._expect(told, "the warning is in no status line")
 
-            fourth = self._chat(page, FOURTH, "Over the limit Sam is refused", third)
+            fourth = self._chat(
+                page, FOURTH, "Over the limit Sam is refused", third, "No model was called."
+            )
             self._expect_refusal(fourth.reply.error or "", "the chat page")
             self._expect(not fourth.reply.text, "a refused chat has a reply")
             self._expect_no_call(FOURTH)
@@ -86,7 +97,9 @@ class Demo:
 
     def call_as_program(self) -> None:
         """A program with Sam's account gets the same refusal, as status 429."""
-        reply = self.scene.student.chat(BY_PROGRAM.question, model=SMALL)
+        account = replace(self.scene.student.account, token=self.api_key)
+        with closing(OpenWebUIClient(self.scene.server.url, account)) as program:
+            reply = program.chat(BY_PROGRAM.question, model=SMALL)
         wait = reply.headers.get("retry-after", "")
         self.screen.show(
             Step(
@@ -94,7 +107,10 @@ class Demo:
                 "POST",
                 f"/api/chat/completions: {BY_PROGRAM.question}",
                 refusal=reply.error,
-                headers={"status": str(reply.status), "Retry-After": wait or "none"},
+                headers={
+                    "status": f"{reply.status} {HTTPStatus(reply.status).phrase}",
+                    "Retry-After": wait or "none",
+                },
                 note="No model was called.",
             )
         )
@@ -140,7 +156,14 @@ class Demo:
                 found == right, f"{person.account.name}: {found} in the ledger, not {right}"
             )
 
-    def _chat(self, page: Page, exchange: Exchange, title: str, after: Turn | None = None) -> Turn:
+    def _chat(
+        self,
+        page: Page,
+        exchange: Exchange,
+        title: str,
+        after: Turn | None = None,
+        note: str = "",
+    ) -> Turn:
         turn = page.send(exchange.question, models=(SMALL,), after=after)
         reply = turn.reply
         used = self.ledger.totals().get(self.scene.student.account.email, Totals())
@@ -154,7 +177,7 @@ class Demo:
                 reply.statuses,
                 reply.error or "",
                 used=used.tokens,
-                note="No model was called." if reply.error else "",
+                note=note,
             )
         )
         return turn
@@ -179,8 +202,12 @@ def run(screen: Screen, *, check: bool, port: int | None, keep: Path | None) -> 
             demo = Demo(scene, screen, ledger)
             demo.play()
         screen.show_problems(demo.problems)
+        if demo.problems:
+            screen.say(
+                "\n".join(["The server's log ends with:", *scene.server.log().splitlines()[-30:]])
+            )
         if not check:
-            screen.show_way_in(scene, scene.student.api_key())
+            screen.show_way_in(scene, demo.api_key)
             wait_for_interrupt(screen)
     return 1 if demo.problems else 0
 

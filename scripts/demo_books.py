@@ -1,4 +1,4 @@
-"""The demo's sums: what the ledger has on record, and what the stand-in provider has in its books."""
+"""The demo's sums: what is in the ledger, and what the stand-in provider has in its books."""
 
 from __future__ import annotations
 

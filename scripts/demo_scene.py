@@ -1,4 +1,4 @@
-"""The demo's scene: a real Open WebUI with the pasted filter, a scripted model, people and groups."""
+"""The demo's scene: a real Open WebUI with the filter, a scripted model, people and groups."""
 
 from __future__ import annotations
 
@@ -21,6 +21,13 @@ FUNCTION_ID = MANIFEST["id"]
 FUNCTION_FILE = ROOT / "filter_usage_limits.py"
 
 SMALL, LARGE = "demo-small", "demo-large"
+# The stand-in has no sensible titles to give, so the chats get none.
+SETTINGS = {
+    "DEFAULT_MODELS": SMALL,
+    "ENABLE_FOLLOW_UP_GENERATION": "false",
+    "ENABLE_TAGS_GENERATION": "false",
+    "ENABLE_TITLE_GENERATION": "false",
+}
 STUDENT_TOKENS = 2_000
 POLICIES = f"""\
 [group.Students]
@@ -120,7 +127,7 @@ def script_model(provider: StandInProvider) -> None:
             prompt=exchange.input_tokens,
             tokens=exchange.output_tokens,
             chunks=len(exchange.answer.split()),
-            delay=0.02,
+            delay=0.05,
         )
 
 
@@ -139,9 +146,7 @@ def set_scene(
     """Start everything and tell `say` what comes next; stop everything at the end."""
     with StandInProvider((SMALL, LARGE)) as provider:
         script_model(provider)
-        server = OpenWebUIServer(
-            provider.url, data_dir=data_dir, port=port, env={"DEFAULT_MODELS": SMALL}
-        )
+        server = OpenWebUIServer(provider.url, data_dir=data_dir, port=port, env=SETTINGS)
         say("Starting a real Open WebUI with an empty database: about 20 seconds …")
         with server:
             say(f"It answers at {server.url} after {server.seconds_to_start:.0f} s.")

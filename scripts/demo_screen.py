@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -58,7 +59,8 @@ class Screen:
         )
         self.say(
             "Sam is a member of Students. Rita is a member of both groups; the lower priority "
-            "number counts.\n"
+            "number counts.\nThe model is a stand-in: what it answers, and how many tokens it "
+            "reports, is written in scripts/demo_scene.py.\n"
         )
 
     def show(self, step: Step) -> None:
@@ -126,16 +128,16 @@ class Screen:
         for person, role in zip(scene.people, who, strict=True):
             logins.add_row(person.account.email, PASSWORD, role)
         url = scene.server.url
-        body = '{"model": "%s", "messages": [{"role": "user", "content": "Hello"}]}' % SMALL
+        body = json.dumps({"model": SMALL, "messages": [{"role": "user", "content": "Hello"}]})
         self.console.print()
         self.console.print(logins)
-        self.console.print(f"\n  [bold]{url}[/]    chat as Sam or Rita", highlight=False)
-        self.console.print(
-            f"  {url}/admin/functions    as the administrator: the gear beside Usage Limits opens the "
-            "valves",
-            highlight=False,
+        self.say(f"\n  [bold]{url}[/]")
+        self.say(f"  {url}/admin/functions")
+        self.say(
+            "\nAs the administrator, open the second address and click the gear: that is the valves "
+            f"form. Raise the {STUDENT_TOKENS:,} in it, and Sam may go on."
         )
-        self.console.print("\nThe same refusal for a program, with Sam's API key:", highlight=False)
+        self.say("\nThe same refusal for a program, with Sam's API key:")
         self.console.print(
             f"  curl -i {url}/api/chat/completions -H 'Authorization: Bearer {api_key}' \\\n"
             f"    -H 'Content-Type: application/json' -d '{body}'",

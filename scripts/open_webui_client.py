@@ -152,7 +152,7 @@ class OpenWebUIClient:
             reply = ApiReply(response.status_code, response.headers)
             if response.is_success and "event-stream" in response.headers.get("content-type", ""):
                 # A stream that breaks off keeps what has come.
-                with suppress(httpx.RemoteProtocolError):
+                with suppress(httpx.TransportError):
                     _read_events(response, reply, leave_after)
             else:
                 response.read()

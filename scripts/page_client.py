@@ -124,6 +124,8 @@ class Page:
     def close(self) -> None:
         """Close the tab; what is being written goes on in the server."""
         self._socket.disconnect()
+        if self._socket.eio.ws is not None:
+            self._socket.eio.ws.shutdown()  # left open if the server has gone first
 
     def __enter__(self) -> "Page":
         return self.open()

@@ -74,7 +74,11 @@ def chat_chunks(draw: st.DrawFn, usages: st.SearchStrategy[Any] = usage_objects)
     chunk: dict[str, Any] = {"id": draw(completion_ids), "object": "chat.completion.chunk"}
     texts = draw(st.lists(st.text(max_size=8), max_size=2))
     chunk["choices"] = [
-        {"index": index, "delta": {"content": text}, "finish_reason": draw(st.none() | st.just("stop"))}
+        {
+            "index": index,
+            "delta": {"content": text},
+            "finish_reason": draw(st.none() | st.just("stop")),
+        }
         for index, text in enumerate(texts)
     ]
     if draw(st.booleans()):

@@ -41,13 +41,13 @@ def content_tokens(content: Any) -> int:
         ("What's the capital of Australia?", 7),
         ("The quick brown fox jumps over the lazy dog.", 10),
         ("Kannst du mir bitte erklären, warum der Kuchen zusammenfällt?", 18),
-        ("Какая столица у Австралии?", 8),
-        ("ما هي عاصمة أستراليا؟", 15),
-        ("ऑस्ट्रेलिया की राजधानी क्या है?", 35),
-        ("澳大利亚的首都是哪里？", 13),
+        ("Какая столица у Австралии?", 15),
+        ("ما هي عاصمة أستراليا؟", 17),
+        ("ऑस्ट्रेलिया की राजधानी क्या है?", 30),
+        ("澳大利亚的首都是哪里？", 15),
         ("オーストラリアの首都はどこですか？", 15),
         ("def add(a, b):\n    return a + b\n", 12),
-        ('{"name": "Oak desk", "price": 349.9, "in_stock": true}', 19),
+        ('{"name": "Oak desk", "price": 349.9, "in_stock": true}', 21),
         ("1234567890", 4),
         ("👍🏽🎉", 9),
     ],
@@ -60,14 +60,14 @@ def test_short_texts_are_near_their_true_count(text: str, tokens: int) -> None:
 @pytest.mark.parametrize(
     ("language", "tokens"),
     [  # of the whole file, as cl100k_base counts them
-        ("english", 1611),
-        ("german", 2225),
-        ("russian", 3165),
-        ("arabic", 3781),
-        ("hindi", 5584),
-        ("chinese", 2611),
-        ("japanese", 3052),
-        ("json", 1959),
+        ("english", 1606),
+        ("german", 2216),
+        ("russian", 3136),
+        ("arabic", 3738),
+        ("hindi", 5484),
+        ("chinese", 2487),
+        ("japanese", 2955),
+        ("json", 1949),
     ],
 )
 def test_long_texts_are_within_fifteen_percent(language: str, tokens: int) -> None:
@@ -85,7 +85,10 @@ def test_every_text_has_an_estimate(text: str) -> None:
 @given(st.text(max_size=200), st.text(max_size=200))
 def test_two_texts_cost_about_the_sum(one: str, other: str) -> None:
     """A text doesn't get cheaper than its lines by being sent in one piece."""
-    together, apart = estimate_tokens(f"{one}\n{other}"), estimate_tokens(one) + estimate_tokens(other)
+    together, apart = (
+        estimate_tokens(f"{one}\n{other}"),
+        estimate_tokens(one) + estimate_tokens(other),
+    )
     assert together >= 0.6 * apart - 4
 
 
@@ -106,7 +109,9 @@ def test_a_message_costs_its_text_and_a_fixed_overhead() -> None:
     assert prompt_of(*[{"role": "user", "content": ""}] * 5) == 5 * 4 + 3
 
 
-@pytest.mark.parametrize("body", [{}, {"messages": None}, {"messages": []}, {"messages": "", "tools": {}}])
+@pytest.mark.parametrize(
+    "body", [{}, {"messages": None}, {"messages": []}, {"messages": "", "tools": {}}]
+)
 def test_an_empty_prompt_costs_nothing(body: dict[str, Any]) -> None:
     """Without any message, tool or schema there is nothing to charge."""
     assert estimate_prompt(body) == 0
@@ -185,16 +190,21 @@ def test_all_of_a_prompt_counts(body: dict[str, Any]) -> None:
     message = {"role": "user", "content": "hello"}
     extra = prompt_of(message, **body) - prompt_of(message)
     (value,) = body.values()
-    assert extra >= 0.7 * estimate_tokens(value if isinstance(value, str) else "You are a careful a")
+    assert extra >= 0.7 * estimate_tokens(
+        value if isinstance(value, str) else "You are a careful a"
+    )
     assert extra > 4
 
 
 @pytest.mark.parametrize(
     "message",
     [
-        {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{\"a\": 123}"}}]},
+        {
+            "role": "assistant",
+            "tool_calls": [{"function": {"name": "f", "arguments": '{"a": 123}'}}],
+        },
         {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {"a": 123}}}]},
-        {"role": "assistant", "function_call": {"name": "f", "arguments": "{\"a\": 123}"}},
+        {"role": "assistant", "function_call": {"name": "f", "arguments": '{"a": 123}'}},
         {"role": "assistant", "content": [{"type": "tool_use", "name": "f", "input": {"a": 123}}]},
         {"role": "user", "content": [{"type": "tool_result", "content": "it is 123 today"}]},
         {"role": "user", "content": [{"type": "tool_result", "content": [{"text": "it is 123"}]}]},
@@ -202,7 +212,7 @@ def test_all_of_a_prompt_counts(body: dict[str, Any]) -> None:
         {"role": "assistant", "reasoning_content": "it is 123 today"},
         {"role": "assistant", "content": [{"type": "thinking", "thinking": "it is 123 today"}]},
         {"type": "function_call_output", "output": "it is 123 today"},
-        {"type": "function_call", "name": "f", "arguments": "{\"a\": 123}"},
+        {"type": "function_call", "name": "f", "arguments": '{"a": 123}'},
     ],
 )
 def test_tools_in_the_history_count(message: dict[str, Any]) -> None:

@@ -1,0 +1,116 @@
+"""`limits show`: where each limit of a user stands."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from datetime import UTC, datetime, tzinfo
+from typing import Any
+
+from rich.table import Table
+
+from helpers.admission import is_exempt
+from helpers.decisions import LimitState
+from helpers.messages import MICROS, format_amount, format_duration, format_instant
+from helpers.policy import Subject
+from helpers.valves import AdminValves, read_timezone
+from scripts.limits_check import describe_limit, read_text
+from scripts.limits_console import cell, make_table, output_console
+from scripts.limits_database import find_database, require_ledger
+from scripts.limits_explain import require_filter
+from scripts.limits_host import find_ledger, find_user, read_filter
+from scripts.limits_state import read_states, subject_limits
+
+
+def show(arguments: argparse.Namespace) -> int:
+    """Print every limit that a user is under with what is used, reserved and left."""
+    database = find_database(arguments)
+    policies = arguments.policies and read_text(arguments.policies, "--policies")
+    with database.snapshot() as connection:
+        subject = find_user(connection, database, arguments.user)
+        valves = require_filter(
+            read_filter(connection, database, arguments.function, policies), database
+        ).valves
+        ledger = find_ledger(connection, database, arguments.function)
+    now = datetime.now(UTC)
+    with ledger.snapshot() as connection:
+        require_ledger(connection, ledger)
+        states = read_states(connection, subject_limits(subject, valves, now), now)
+    if arguments.format == "json":
+        rows = [state_row(subject, state) for state in states]
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        return 0
+    console = output_console()
+    if states:
+        zone = read_timezone(valves.timezone)
+        console.print(states_table(subject, states, valves, now, zone))
+    else:
+        console.print(cell(f"No limit counts for {subject.email}."))
+    if is_exempt(valves, subject):
+        console.print("Exempt: an administrator is never refused (valve exempt_admins).")
+    return 0
+
+
+def states_table(
+    subject: Subject,
+    states: tuple[LimitState, ...],
+    valves: AdminValves,
+    now: datetime,
+    zone: tzinfo,
+) -> Table:
+    """The limits of a user, those that are reached in red, those near it in yellow."""
+    amounts = ["Used", "Reserved", "Remaining", "%"]
+    table = make_table(
+        f"{subject.email or subject.user_id}",
+        "Limit",
+        "Policy",
+        *amounts,
+        "Resets",
+        numbers=amounts,
+    )
+    for state in states:
+        applied = state.applied
+        table.add_row(
+            describe_limit(applied.limit),
+            cell(f"pool {applied.policy}" if applied.is_pool else applied.policy),
+            *(
+                format_amount(applied.limit, amount)
+                for amount in (state.used, state.reserved, state.remaining)
+            ),
+            str(state.percent),
+            f"{format_instant(state.reset_at, now, zone)}, "
+            f"in {format_duration(state.reset_at - now)}",
+            style=state_style(state, valves.soft_limit_percent),
+        )
+    return table
+
+
+def state_style(state: LimitState, soft_limit_percent: int) -> str:
+    """The colour of a limit's row."""
+    if state.exceeded:
+        return "red"
+    return "yellow" if state.crossed_threshold(soft_limit_percent) is not None else ""
+
+
+def state_row(subject: Subject, state: LimitState) -> dict[str, Any]:
+    """One limit as JSON has it; money in dollars."""
+    applied = state.applied
+    money = applied.limit.measure == "cost"
+
+    def amount(value: int) -> float:
+        return value / MICROS if money else value
+
+    return {
+        "user_id": subject.user_id,
+        "user_email": subject.email,
+        "policy": applied.policy,
+        "limit": str(applied.limit),
+        "pool": applied.is_pool,
+        "unit": "USD" if money else applied.limit.measure,
+        "amount": amount(applied.limit.amount),
+        "used": amount(state.used),
+        "reserved": amount(state.reserved),
+        "remaining": amount(state.remaining),
+        "percent": state.percent,
+        "reset_at": state.reset_at.isoformat(),
+    }

@@ -1,0 +1,105 @@
+"""Where limits stand, read without writing a counter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from helpers.counters import (
+    counted_window,
+    counter_id,
+    find_rolling_reset,
+    sum_open,
+    sum_settled,
+)
+from helpers.decisions import Amounts, LimitState
+from helpers.policy import EVERYONE, AppliedLimit, Subject, choose_policy
+from helpers.tables import counters_table
+from helpers.valves import AdminValves
+
+
+def subject_limits(
+    subject: Subject, valves: AdminValves, at: datetime
+) -> tuple[AppliedLimit, ...]:
+    """Every limit and pool that a user is under, those on single models included."""
+    policies, rules = valves.policy_set, valves.calendar_rules
+    policy = choose_policy(subject, policies, valves.default_policy, valves.multiple_groups)
+    scoped = [(subject.scope, policy.name, limit) for limit in policy.limits or ()]
+    for pool in policies.pools:
+        scopes = (
+            [EVERYONE]
+            if pool.group is None
+            else [f"group:{group.id}" for group in subject.groups if group.name == pool.group]
+        )
+        scoped += [(scope, pool.name, limit) for scope in scopes for limit in pool.limits]
+    return tuple(
+        AppliedLimit(limit, scope, limit.period.window(at, rules), name)
+        for scope, name, limit in scoped
+    )
+
+
+def read_states(
+    connection: Connection, limits: Sequence[AppliedLimit], at: datetime
+) -> tuple[LimitState, ...]:
+    """Where limits stand at the instant `at`: by their counters, else by the records.
+
+    The connection sees one moment of the database, so no locks are needed.
+    """
+    if not limits:
+        return ()
+    second = int(at.timestamp())
+    ids = {counter_id(applied) for applied in limits}
+    counters = {
+        row.id: row
+        for row in connection.execute(
+            select(counters_table).where(counters_table.c.id.in_(sorted(ids)))
+        )
+    }
+    reserved = sum_open(connection, limits, second, except_id="")
+    states = []
+    for applied in limits:
+        key, measure = counter_id(applied), applied.limit.measure
+        state = LimitState(
+            applied,
+            read_used(connection, applied, counters.get(key), second).of(measure),
+            reserved[key].of(measure),
+            applied.window.end,
+        )
+        if applied.limit.period.rolling is not None:
+            reset_at = find_rolling_reset(connection, state, second)
+            state = replace(state, reset_at=datetime.fromtimestamp(reset_at, UTC))
+        states.append(state)
+    return tuple(states)
+
+
+def read_used(connection: Connection, applied: AppliedLimit, counter: Any, at: int) -> Amounts:
+    """What the limit's counter would say if a request came now."""
+    start, end = counted_window(applied, at)
+    scope, glob = applied.scope, applied.limit.model_glob
+    rolling = applied.limit.period.rolling
+    if counter is None or (
+        rolling is not None and start - counter.window_start >= rolling.total_seconds()
+    ):
+        return sum_settled(connection, scope, glob, start, end)
+    held = stored_amounts(counter)
+    if rolling is None or start <= counter.window_start:
+        return held
+    return held - sum_settled(connection, scope, glob, counter.window_start, start)
+
+
+def stored_amounts(counter: Any) -> Amounts:
+    """The sums in a counter's row."""
+    return Amounts(
+        counter.requests, counter.input_tokens, counter.output_tokens, counter.cost_micros
+    )
+
+
+def recount(connection: Connection, counter: Any) -> Amounts:
+    """What the records say a counter's row should hold."""
+    return sum_settled(
+        connection, counter.scope, counter.model_glob, counter.window_start, counter.window_end
+    )

@@ -1,0 +1,157 @@
+"""A report as one self-contained HTML page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from jinja2 import Environment
+from markupsafe import Markup
+
+from helpers.messages import format_amount, format_duration, format_instant
+from helpers.valves import read_timezone
+from scripts.limits_check import describe_limit
+from scripts.report_charts import bar_chart, day_chart
+from scripts.report_formats import (
+    SUM_HEADINGS,
+    key_cells,
+    key_headings,
+    sum_cells,
+)
+from scripts.report_limits import NearLimit
+from scripts.report_rows import Sums, UsageRow
+from scripts.report_template import TEMPLATE
+
+CHARTED = 10
+SECTION_ROWS = 20
+DETAIL_ROWS = 1_000
+GROUPS_NOTE = "Who is in several groups counts in each of them, so groups can add up to more."
+
+ReadRows = Callable[[Sequence[str]], list[UsageRow]]
+
+
+@dataclass(frozen=True, slots=True)
+class ShownRows:
+    """The part of a report's rows that a table on the page shows."""
+
+    headings: list[str]
+    lines: list[tuple[list[str], list[str]]]
+    left_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class PageData:
+    """What the page is made from."""
+
+    address: str
+    zone: str
+    made_at: datetime
+    span: tuple[date, date] | None
+    totals: Sums
+    dimensions: list[str]
+    read: ReadRows
+    near: list[NearLimit] | None
+    near_left_out: str = ""
+    near_zone: str = "UTC"
+
+
+def make_page(data: PageData) -> str:
+    """The whole page."""
+    users = data.read(["user"])
+    details = users if data.dimensions == ["user"] else data.read(data.dimensions)
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(TEMPLATE).render(
+        range=describe_span(data.span),
+        zone=data.zone,
+        address=data.address,
+        made_at=f"{data.made_at:%Y-%m-%d %H:%M} UTC",
+        sum_headings=SUM_HEADINGS,
+        totals=total_boxes(data.totals, len(users)),
+        days=day_section(data.read(["day"])),
+        limits=None if data.near is None else [near_row(item, data) for item in data.near],
+        limits_left_out=data.near_left_out,
+        sections=[
+            section("users", "Top users", ["user"], users),
+            section("models", "By model", ["model"], data.read(["model"])),
+            section("sources", "Page against API", ["source"], data.read(["source"])),
+        ],
+        rows={
+            "title": f"All by {', '.join(data.dimensions)}",
+            "table": shown_rows(details, data.dimensions, DETAIL_ROWS),
+            "note": GROUPS_NOTE if "group" in data.dimensions else "",
+        },
+    )
+
+
+def describe_span(span: tuple[date, date] | None) -> str:
+    """The days that the records are of."""
+    return f"{span[0]} to {span[1]}" if span else "no records"
+
+
+def total_boxes(totals: Sums, users: int) -> list[tuple[str, str]]:
+    """The numbers at the top."""
+    boxes = dict(zip(SUM_HEADINGS, sum_cells(totals), strict=True))
+    share = round(100 * totals.estimated_requests / max(1, totals.requests))
+    boxes["Estimated"] += f" ({share} %)"
+    return [("Users", f"{users:,}"), *boxes.items()]
+
+
+def day_section(rows: list[UsageRow]) -> dict[str, Any]:
+    """Use by day, days without any included."""
+    by_day = {row.keys["day"] or "": row.sums for row in rows}
+    days = every_day(min(by_day), max(by_day)) if by_day else []
+    sums = [by_day.get(day, Sums()) for day in days]
+    return {
+        "chart": Markup(day_chart(days, token_series(sums))),
+        "table": shown_rows(rows, ["day"], len(rows)),
+    }
+
+
+def every_day(first: str, last: str) -> list[str]:
+    """All dates from one to another."""
+    start, end = date.fromisoformat(first), date.fromisoformat(last)
+    return [(start + timedelta(days=at)).isoformat() for at in range((end - start).days + 1)]
+
+
+def section(key: str, title: str, dimensions: list[str], rows: list[UsageRow]) -> dict[str, Any]:
+    """A chart of the largest rows, and a table of some more."""
+    charted = rows[:CHARTED]
+    names = [key_cells(row)[0] for row in charted]
+    return {
+        "id": key,
+        "title": title,
+        "chart": Markup(bar_chart(names, token_series([row.sums for row in charted]))),
+        "table": shown_rows(rows, dimensions, SECTION_ROWS),
+    }
+
+
+def token_series(sums: list[Sums]) -> dict[str, list[int]]:
+    """What every chart stacks."""
+    return {
+        "Input tokens": [part.input_tokens for part in sums],
+        "Output tokens": [part.output_tokens for part in sums],
+    }
+
+
+def shown_rows(rows: list[UsageRow], dimensions: Sequence[str], most: int) -> ShownRows:
+    """The first rows as a table shows them."""
+    lines = [(key_cells(row), sum_cells(row.sums)) for row in rows[:most]]
+    return ShownRows(key_headings(dimensions), lines, max(0, len(rows) - most))
+
+
+def near_row(item: NearLimit, data: PageData) -> dict[str, str]:
+    """A limit near or over its end."""
+    state, limit = item.state, item.state.applied.limit
+    resets = format_instant(state.reset_at, data.made_at, read_timezone(data.near_zone))
+    return {
+        "kind": "over" if state.exceeded else "near",
+        "who": item.who,
+        "policy": state.applied.policy,
+        "limit": describe_limit(limit),
+        "used": format_amount(limit, state.taken),
+        "left": format_amount(limit, state.remaining),
+        "percent": str(state.percent),
+        "resets": f"{resets}, in {format_duration(state.reset_at - data.made_at)}",
+    }

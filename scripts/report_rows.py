@@ -1,0 +1,221 @@
+"""Sums of the ledger's records, by user, model, source, day and group."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    case,
+    func,
+    literal_column,
+    select,
+)
+
+from helpers.counters import split_names
+from helpers.periods import utc_zone
+from helpers.tables import records_table
+from scripts.limits_host import read_emails, read_group_names
+
+# What can be summed by, in the order of the columns, and the columns that each gives.
+DIMENSIONS = {
+    "user": ("user_id", "user_email"),
+    "model": ("model_id",),
+    "source": ("source",),
+    "day": ("day",),
+    "group": ("group_id", "group_name"),
+}
+DAY_SECONDS = 86_400
+# Every zone's clock is set by whole quarters of an hour, so days are made of these.
+QUARTER_SECONDS = 900
+COUNTED = (
+    func.count(),
+    func.sum(records_table.c.input_tokens),
+    func.sum(records_table.c.output_tokens),
+    func.sum(records_table.c.cost_micros),
+    func.sum(case((records_table.c.estimated, 1), else_=0)),
+)
+
+Key = tuple[str | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """What a number of records add up to."""
+
+    requests: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_micros: int = 0
+    estimated_requests: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        """Input and output."""
+        return self.input_tokens + self.output_tokens
+
+    def __add__(self, other: Sums) -> Sums:
+        return Sums(
+            self.requests + other.requests,
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cost_micros + other.cost_micros,
+            self.estimated_requests + other.estimated_requests,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which records count: ``since <= created_at < until``, and whose days they fall on."""
+
+    since: int | None = None
+    until: int | None = None
+    zone: ZoneInfo = field(default_factory=utc_zone)
+
+    @property
+    def condition(self) -> ColumnElement[bool]:
+        """Reservations still open count at their estimate, released ones not at all."""
+        created_at = records_table.c.created_at
+        bounds = [] if self.since is None else [created_at >= self.since]
+        bounds += [] if self.until is None else [created_at < self.until]
+        return and_(records_table.c.state != "released", *bounds)
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRow:
+    """The sums of all records that are alike in some columns."""
+
+    keys: dict[str, str | None]
+    sums: Sums
+
+
+def read_rows(
+    connection: Connection, dimensions: Collection[str], selection: Selection
+) -> list[UsageRow]:
+    """Sum the records; days in order, then the largest use first.
+
+    A record of a user in several groups counts in each of them.
+    """
+    wanted = [name for name in DIMENSIONS if name in dimensions]
+    sums: defaultdict[Key, Sums] = defaultdict(Sums)
+    for key, part in aggregate(connection, wanted, selection):
+        for one in split_groups(key, wanted):
+            sums[one] += part
+    rows = named_rows(connection, wanted, sums)
+    rows.sort(
+        key=lambda row: (
+            row.keys.get("day") or "",
+            -row.sums.total_tokens,
+            *(value or "" for value in row.keys.values()),
+        )
+    )
+    return rows
+
+
+def read_totals(connection: Connection, selection: Selection) -> Sums:
+    """The sums of all records, each once."""
+    rows = read_rows(connection, (), selection)
+    return rows[0].sums if rows else Sums()
+
+
+def aggregate(
+    connection: Connection, wanted: list[str], selection: Selection
+) -> Iterator[tuple[Key, Sums]]:
+    """The database's own sums: by the groups as recorded, and by parts of days."""
+    part_seconds = DAY_SECONDS if selection.zone.key == "UTC" else QUARTER_SECONDS
+    # A literal, since PostgreSQL takes two parameters of the same value for different ones.
+    part = records_table.c.created_at.op("/")(literal_column(str(part_seconds)))
+    columns: dict[str, ColumnElement[Any]] = {
+        "user": records_table.c.user_id,
+        "model": records_table.c.model_id,
+        "source": records_table.c.source,
+        "day": part,
+        "group": records_table.c.group_ids,
+    }
+    grouped = [columns[name] for name in wanted]
+    day_at = wanted.index("day") if "day" in wanted else None
+    days: dict[int, str] = {}
+    rows = connection.execute(
+        select(*grouped, *COUNTED).where(selection.condition).group_by(*grouped),
+        execution_options={"yield_per": 1_000},
+    )
+    for row in rows:
+        key = list(row[: len(wanted)])
+        if day_at is not None:
+            number = key[day_at]
+            if number not in days:
+                days[number] = local_day(number * part_seconds, selection.zone).isoformat()
+            key[day_at] = days[number]
+        yield tuple(key), Sums(*(int(value or 0) for value in row[len(wanted) :]))
+
+
+def local_day(second: int, zone: ZoneInfo) -> date:
+    """The date that the calendar in a zone shows."""
+    # Not fromtimestamp(second, zone): that asks the platform, which may know fewer years.
+    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=second)).astimezone(zone).date()
+
+
+def split_groups(key: Key, wanted: list[str]) -> Iterable[Key]:
+    """The key once for each group in it; with None for a user in no group."""
+    if "group" not in wanted:
+        return [key]
+    at = wanted.index("group")
+    return [
+        (*key[:at], group, *key[at + 1 :]) for group in split_names(key[at] or "") or (None,)
+    ]
+
+
+def named_rows(
+    connection: Connection, wanted: list[str], sums: dict[Key, Sums]
+) -> list[UsageRow]:
+    """Rows with the names that belong to the ids in the keys."""
+    emails: dict[str, str] = {}
+    group_names: dict[str, str] = {}
+    if "user" in wanted:
+        at = wanted.index("user")
+        emails = newest_emails(connection, {key[at] or "" for key in sums})
+    if "group" in wanted:
+        group_names = read_group_names(connection)
+    rows = []
+    for key, part in sums.items():
+        keys: dict[str, str | None] = {}
+        for name, value in zip(wanted, key, strict=True):
+            keys[DIMENSIONS[name][0]] = value
+            if name == "user":
+                keys["user_email"] = emails.get(value or "", "")
+            if name == "group":
+                keys["group_name"] = group_names.get(value or "")
+        rows.append(UsageRow(keys, part))
+    return rows
+
+
+def newest_emails(connection: Connection, user_ids: set[str]) -> dict[str, str]:
+    """Each user's address: the one that Open WebUI has now, else the last one on record."""
+    emails = read_emails(connection, user_ids)
+    for user_id in user_ids - emails.keys():
+        email = connection.scalar(
+            select(records_table.c.user_email)
+            .where(records_table.c.user_id == user_id)
+            .order_by(records_table.c.created_at.desc())
+            .limit(1)
+        )
+        emails[user_id] = email or ""
+    return emails
+
+
+def first_and_last(connection: Connection, selection: Selection) -> tuple[date, date] | None:
+    """The days of the first and the last record; None if there is none."""
+    created_at = records_table.c.created_at
+    first, last = connection.execute(
+        select(func.min(created_at), func.max(created_at)).where(selection.condition)
+    ).one()
+    if first is None:
+        return None
+    return local_day(first, selection.zone), local_day(last, selection.zone)
