@@ -28,7 +28,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta, tzinfo
-from decimal import ROUND_CEILING, ROUND_HALF_UP, Decimal, InvalidOperation
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal, InvalidOperation
 from fnmatch import fnmatchcase
 from functools import lru_cache, reduce
 from importlib import import_module
@@ -39,6 +39,7 @@ from threading import Lock
 from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
+import requests
 from fastapi import HTTPException
 from pydantic import (
     BaseModel,
@@ -1522,12 +1523,19 @@ class LimitState:
         used: What settled records have used in the window.
         reserved: What replies still running hold.
         reset_at: When the window ends; of a rolling one, when enough of it will have passed.
+        granted: What an administrator has added to the limit in this window.
     """
 
     applied: AppliedLimit
     used: int
     reserved: int
     reset_at: datetime
+    granted: int = 0
+
+    @property
+    def amount(self) -> int:
+        """The limit with what was granted."""
+        return self.applied.limit.amount + self.granted
 
     @property
     def taken(self) -> int:
@@ -1537,18 +1545,22 @@ class LimitState:
     @property
     def remaining(self) -> int:
         """What may still be used, never below 0."""
-        return max(0, self.applied.limit.amount - self.taken)
+        return max(0, self.amount - self.taken)
 
     @property
     def exceeded(self) -> bool:
         """Whether the hard limit is reached."""
-        return self.taken >= self.applied.limit.amount
+        return self.taken >= self.amount
 
     @property
     def percent(self) -> int:
         """The part that is taken, in whole percent, rounded down; 100 for a limit of 0."""
-        amount = self.applied.limit.amount
-        return 100 if amount == 0 else self.taken * 100 // amount
+        return 100 if self.amount == 0 else self.taken * 100 // self.amount
+
+    @property
+    def is_only_held(self) -> bool:
+        """Whether it is reached only by what replies still running hold."""
+        return self.exceeded and self.used < self.amount
 
     def crossed_threshold(self, soft_limit_percent: int) -> int | None:
         """The highest soft limit, in percent, that is crossed; None below all of them."""
@@ -1597,7 +1609,7 @@ class Decision:
 # Token estimates for texts and prompts whose provider reports no usage.
 # ==============================================================================
 
-# The weights were fitted by least squares to cl100k_base, on every second sample of
+# The weights were fitted by least squares to cl100k_base, on half of the samples of
 # `python -m scripts.estimate_accuracy` and on gettext catalogs in 27 languages. Everything is
 # counted in bytes, by translate, split and count: ten times faster than regular expressions.
 LETTERS = bytes((*range(0x41, 0x5B), *range(0x61, 0x7B), *range(0xC0, 0x100)))
@@ -1696,6 +1708,7 @@ def script_table() -> tuple[dict[str, int], bytes]:
 
 
 WORD_TABLE = kind_table(LETTERS.lower())
+# In the kinds "a" stands for a letter, "0" for a digit, "." for a mark.
 KIND_TABLE = kind_table(b"a", b"0", b".")
 MARK_TABLE = KIND_TABLE.translate(bytes.maketrans(b"a0\n", b"   "))
 SCRIPT_NUMBERS, SCRIPT_TABLE = script_table()
@@ -1850,12 +1863,19 @@ COUNT_SPELLINGS = {
         ("total_token_count",),
     ),
 }
-# Turned round, so that reading costs what a provider sends, not what all of them could.
-SPELLING_SLOTS: dict[str, list[tuple[str, int]]] = {}
-for count_kind, count_spellings in COUNT_SPELLINGS.items():
-    for spelling_number, spelled_names in enumerate(count_spellings):
-        for spelled_name in spelled_names:
-            SPELLING_SLOTS.setdefault(spelled_name, []).append((count_kind, spelling_number))
+
+
+def slots_by_spelling() -> dict[str, list[tuple[str, int]]]:
+    """COUNT_SPELLINGS turned round: reading costs what a provider sends, not what all could."""
+    slots: dict[str, list[tuple[str, int]]] = {}
+    for kind, alternatives in COUNT_SPELLINGS.items():
+        for number, names in enumerate(alternatives):
+            for name in names:
+                slots.setdefault(name, []).append((kind, number))
+    return slots
+
+
+SPELLING_SLOTS = slots_by_spelling()
 
 
 @dataclass(frozen=True, slots=True)
@@ -2103,17 +2123,20 @@ def read_event(event: Mapping[str, object]) -> EventContent:
     usage = None
     if event.get("usage") or "timings" in event or "x_groq" in event or finished:
         usage = usage_in_event(event)
-        finished = finished or not choices
+        finished = finished or (usage is not None and not choices)
     return texts, usage, event.get("id"), finished
 
 
 def read_native_event(event: Mapping[str, object]) -> EventContent:
     """Read an event that isn't a chat-completion chunk."""
-    texts: list[str] = []
     kind = event.get("type")
     kind = kind if isinstance(kind, str) else ""
+    delta = event.get("delta")
+    texts: list[str] = []
     if kind not in SOUND_EVENTS:
-        collect_text(event.get("delta"), texts)  # Responses, Anthropic
+        collect_text(delta, texts)  # Responses, Anthropic
+    if isinstance(delta, str) and "usage" not in event:
+        return texts, None, None, False  # Responses, in nearly all of its events
     for key in ("response", "thinking"):  # Ollama's generate
         if isinstance(text := event.get(key), str) and text:
             texts.append(text)
@@ -2423,6 +2446,27 @@ def make_charge(usage: MeteredUsage, rule: ModelRule) -> Charge:
     )
 
 
+def most_output_tokens(decision: Decision, prompt_tokens: int, rule: ModelRule) -> int | None:
+    """The output tokens with which a reply ends at its tightest limit, at least 1.
+
+    Returns:
+        None where no limit bounds the output.
+    """
+    prompt_cost = token_cost(rule, prompt_tokens, 0, 0) or 0
+    prices = {
+        "tokens": (weigh_tokens(prompt_tokens, rule.weight), rule.weight),
+        "output_tokens": (0, rule.weight),
+        "cost": (prompt_cost, rule.output_price or Decimal(0)),
+    }
+    most = [
+        int(((state.remaining - before) / price).to_integral_value(ROUND_FLOOR))
+        for state in decision.states
+        for before, price in (prices.get(state.applied.limit.measure, (0, Decimal(0))),)
+        if price
+    ]
+    return max(1, min(most)) if most else None
+
+
 # ==============================================================================
 # helpers/messages.py
 # Every sentence that a user or an administrator reads.
@@ -2538,10 +2582,10 @@ def message_values(
     limit = state.applied.limit
     return {
         "used": format_amount(limit, state.taken),
-        "limit": format_amount(limit, limit.amount),
+        "limit": format_amount(limit, state.amount),
         "remaining": format_amount(limit, state.remaining),
         "percent": state.percent,
-        "unit": format_unit(limit, limit.amount),
+        "unit": format_unit(limit, state.amount),
         "period": format_period(limit),
         "reset_at": format_instant(state.reset_at, now, zone),
         "reset_in": format_duration(state.reset_at - now),
@@ -2558,10 +2602,15 @@ def limit_sentence(
     if template.strip():
         return template.format_map(values)
     limit = state.applied.limit
-    if limit.amount == 0:
+    if state.amount == 0:
         unit = format_unit(limit, 0) or "paid use"
         return f"No {unit} may be used here ({state.applied.policy})."
-    quantity = format_quantity(limit, limit.amount)
+    quantity = format_quantity(limit, state.amount)
+    if state.is_only_held:
+        return (
+            f"The rest of {values['period']} {quantity} ({state.applied.policy}) is held by "
+            "replies that are still running. Please try again when they are done."
+        )
     who = (
         f"All of {values['period']} {quantity} shared by {state.applied.policy} are used."
         if state.applied.is_pool
@@ -2581,7 +2630,7 @@ def warning_sentence(
     limit = state.applied.limit
     share = f" shared by {state.applied.policy}" if state.applied.is_pool else ""
     sentence = (
-        f"{values['percent']} % of {values['period']} {format_quantity(limit, limit.amount)}"
+        f"{values['percent']} % of {values['period']} {format_quantity(limit, state.amount)}"
         f"{share} used; {format_amount(limit, state.remaining)} left"
     )
     if limit.period.rolling is None:
@@ -2589,12 +2638,24 @@ def warning_sentence(
     return f"{sentence}."
 
 
+def alert_sentence(state: LimitState, user: str) -> str:
+    """What the administrator's webhook is told."""
+    limit = state.applied.limit
+    crossed = "has reached" if state.exceeded else f"has used {state.percent} % of"
+    return f"{user} {crossed} the limit of {limit} ({state.applied.policy})."
+
+
+def cap_sentence(tokens: int) -> str:
+    """What a user reads where a reply may only be this long."""
+    return f"This reply can have {tokens:,} {'token' if tokens == 1 else 'tokens'} at most."
+
+
 def status_line(state: LimitState, now: datetime, zone: tzinfo) -> str:
     """The line under a reply: where the fullest limit stands."""
     limit = state.applied.limit
     line = (
         f"Usage: {format_amount(limit, state.taken)} of {format_period(limit)} "
-        f"{format_quantity(limit, limit.amount)} ({state.percent} %)"
+        f"{format_quantity(limit, state.amount)} ({state.percent} %)"
     )
     if limit.period.rolling is None:
         line += f", reset at {format_instant(state.reset_at, now, zone)}"
@@ -2833,6 +2894,25 @@ notices_table = Table(
     Column("id", Text, primary_key=True),
     Column("expires_at", BigInteger, nullable=False),
 )
+
+# What an administrator adds to a user's or a pool's limit until its window ends: rows with who,
+# when and why, never edits of what was used. A reset is a grant of what had been used.
+grants_table = Table(
+    "usage_limits_grants",
+    ledger_metadata,
+    Column("id", Text, primary_key=True),
+    Column("scope", Text, nullable=False),
+    Column("measure", Text, nullable=False),
+    Column("model_glob", Text, nullable=False),
+    Column("period", Text, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("kind", Text, nullable=False),  # grant or reset
+    Column("granted_by", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+)
+Index("usage_limits_grants_scope", grants_table.c.scope, grants_table.c.expires_at)
 
 migrations_table = Table(
     "usage_limits_migrations",
@@ -3094,6 +3174,29 @@ def sum_open(
     return sums
 
 
+def read_grants(
+    connection: Connection, limits: Sequence[AppliedLimit], at: int
+) -> dict[tuple[str, str, str, str], int]:
+    """What administrators have added to these limits, by `grant_key`."""
+    rows = connection.execute(
+        select(grants_table).where(
+            grants_table.c.scope.in_(sorted({applied.scope for applied in limits})),
+            grants_table.c.expires_at > at,
+        )
+    )
+    granted: dict[tuple[str, str, str, str], int] = {}
+    for row in rows:
+        key = (row.scope, row.measure, row.model_glob, row.period)
+        granted[key] = granted.get(key, 0) + row.amount
+    return granted
+
+
+def grant_key(applied: AppliedLimit) -> tuple[str, str, str, str]:
+    """The columns by which a grant names the limit that it adds to."""
+    limit = applied.limit
+    return applied.scope, limit.measure, limit.model_glob, limit.period.name
+
+
 def find_rolling_reset(connection: Connection, state: LimitState, at: int) -> int:
     """The second at which a rolling limit admits requests again; `at` plus the period below it.
 
@@ -3102,8 +3205,8 @@ def find_rolling_reset(connection: Connection, state: LimitState, at: int) -> in
     applied = state.applied
     start, _ = counted_window(applied, at)
     period_seconds = at - start + 1
-    excess = state.taken - applied.limit.amount + 1
-    if excess <= 0 or applied.limit.amount == 0:
+    excess = state.taken - state.amount + 1
+    if excess <= 0 or state.amount == 0:
         return at + period_seconds
     rows = connection.execute(
         select(
@@ -3139,6 +3242,7 @@ def find_rolling_reset(connection: Connection, state: LimitState, at: int) -> in
 # A reservation whose server has not renewed it for this long is an orphan of a crash.
 LEASE_SECONDS = 300
 SWEEP_BATCH = 100
+DROP_BATCH = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -3153,6 +3257,15 @@ class Reservation:
     message_id: str
     policy: str
     created_at: int  # seconds since 1970, UTC
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """Where the limits stand after a reply has ended."""
+
+    decision: Decision
+    # The soft and hard limits that it has crossed, for the administrator's alerts.
+    crossed: tuple[LimitState, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -3210,7 +3323,7 @@ class Ledger:
     def reserve(
         self,
         reservation: Reservation,
-        charge: Charge,
+        estimate: Callable[[Decision], Charge],
         limits: Sequence[AppliedLimit],
         *,
         enforce: bool = True,
@@ -3221,7 +3334,7 @@ class Ledger:
 
         Args:
             reservation: The reply to admit.
-            charge: Its estimate.
+            estimate: What to hold for it, given where its limits stand.
             limits: The limits that count for it; none for a free model.
             enforce: Whether a hard limit refuses; if not, the reservation is always made.
             soft_limit_percent: From where a limit without thresholds of its own warns.
@@ -3237,7 +3350,10 @@ class Ledger:
                 state
                 for state in decision.states
                 if announce
-                and self._is_first_crossing(connection, reservation, state, soft_limit_percent)
+                and not state.exceeded
+                and self._is_first_crossing(
+                    connection, reservation, state, soft_limit_percent, "user"
+                )
             )
             connection.execute(
                 self._insert(records_table)
@@ -3255,7 +3371,7 @@ class Ledger:
                     state="reserved",
                     created_at=reservation.created_at,
                     lease_until=reservation.created_at + LEASE_SECONDS,
-                    **charge.values(),
+                    **estimate(decision).values(),
                 )
                 # A repeat after a connection broke during its commit finds the row.
                 .on_conflict_do_nothing()
@@ -3269,20 +3385,33 @@ class Ledger:
         reservation: Reservation,
         charge: Charge | None,
         limits: Sequence[AppliedLimit],
-    ) -> Decision:
+        *,
+        alert_percent: int | None = None,
+    ) -> Settlement:
         """Close a reservation with what it cost, or release it where `charge` is None.
 
         Idempotent: only the first call changes anything.
 
-        Returns:
-            Where the limits stand afterwards.
+        Args:
+            reservation: The reply that has ended.
+            charge: Its cost.
+            limits: The limits whose states are wanted.
+            alert_percent: From where a limit without thresholds of its own is crossed, if the
+                administrator is to be told; None if not.
         """
         self.prepare()
 
-        def work(connection: Connection) -> Decision:
+        def work(connection: Connection) -> Settlement:
             now = self._now()
             close_reservation(connection, reservation.id, charge, now)
-            return self._decide(connection, reservation, limits, now)
+            decision = self._decide(connection, reservation, limits, now)
+            crossed = tuple(
+                state
+                for state in decision.states
+                if alert_percent is not None
+                and self._is_first_crossing(connection, reservation, state, alert_percent, "alert")
+            )
+            return Settlement(decision, crossed)
 
         return self._transactions.run(
             work, limit_scopes(reservation.subject, limits), (NEW_POOL_COUNTER_LOCK,)
@@ -3354,6 +3483,38 @@ class Ledger:
             log.warning("Usage limits: settled %d replies that a stopped server left", settled)
         return settled
 
+    def drop_older(self, seconds: int) -> int:
+        """Drop what is older than that and no open window needs; returns how many records.
+
+        The counters of open windows keep their sums.
+        """
+        self.prepare()
+        oldest = self._now() - seconds
+        some = (
+            select(records_table.c.id)
+            .where(records_table.c.created_at < oldest, ~IS_OPEN)
+            .limit(DROP_BATCH)
+        )
+
+        def drop_some(connection: Connection) -> int:
+            old = records_table.c.id.in_(some.scalar_subquery())
+            return connection.execute(records_table.delete().where(old)).rowcount
+
+        def drop_expired(connection: Connection) -> None:
+            for column in (
+                counters_table.c.window_end,
+                notices_table.c.expires_at,
+                grants_table.c.expires_at,
+            ):
+                connection.execute(column.table.delete().where(column < oldest))
+
+        self._transactions.run(drop_expired)
+        dropped = batch = self._transactions.run(drop_some)
+        while batch == DROP_BATCH:  # in small bites, so that nobody waits
+            batch = self._transactions.run(drop_some)
+            dropped += batch
+        return dropped
+
     def _decide(
         self,
         connection: Connection,
@@ -3365,14 +3526,16 @@ class Ledger:
             return Decision()
         reserved = sum_open(connection, limits, now, reservation.id)
         used = read_counters(connection, limits, now)
+        granted = read_grants(connection, limits, now)
         states = []
         for applied in limits:
             key, measure = counter_id(applied), applied.limit.measure
             state = LimitState(
                 applied,
-                used[key].of(measure),
-                reserved[key].of(measure),
-                applied.window.end,
+                used=used[key].of(measure),
+                reserved=reserved[key].of(measure),
+                reset_at=applied.window.end,
+                granted=granted.get(grant_key(applied), 0),
             )
             if applied.limit.period.rolling is not None:
                 reset_at = find_rolling_reset(connection, state, now)
@@ -3386,14 +3549,15 @@ class Ledger:
         reservation: Reservation,
         state: LimitState,
         soft_limit_percent: int,
+        audience: str,
     ) -> bool:
-        """Whether a soft limit is crossed that was not yet announced in this window."""
-        percent = state.crossed_threshold(soft_limit_percent)
+        """Whether a limit is crossed of which `audience` was not yet told in this window."""
+        percent = 100 if state.exceeded else state.crossed_threshold(soft_limit_percent)
         if percent is None:
             return False
         applied, user_id = state.applied, reservation.subject.user_id
         notice = self._insert(notices_table).values(
-            id=f"{user_id} {applied.scope} {applied.limit} at {percent}%",
+            id=f"{audience} {user_id} {applied.scope} {applied.limit} at {percent}%",
             expires_at=int(state.reset_at.timestamp()),
         )
         marked = connection.execute(
@@ -3438,6 +3602,53 @@ def close_reservation(connection: Connection, key: str, charge: Charge | None, n
 
 
 # ==============================================================================
+# helpers/alerts.py
+# Alerts: tells the administrator's webhook that a user has crossed a limit.
+# ==============================================================================
+
+ALERT_ATTEMPTS = 4
+ALERT_TIMEOUT_SECONDS = 10
+ALERT_PAUSE_SECONDS = 2.0
+
+
+def alert_payload(reservation: Reservation, state: LimitState) -> dict[str, object]:
+    """One crossing as JSON; chat systems read ``text``, programs the rest."""
+    applied = state.applied
+    return {
+        "text": alert_sentence(state, reservation.subject.email or reservation.subject.user_id),
+        "event": "hard_limit" if state.exceeded else "soft_limit",
+        "user_id": reservation.subject.user_id,
+        "user_email": reservation.subject.email,
+        "policy": applied.policy,
+        "limit": str(applied.limit),
+        "used": state.used,
+        "amount": state.amount,
+        "percent": state.percent,
+        "reset_at": state.reset_at.astimezone(UTC).isoformat(),
+    }
+
+
+def post_alert(url: str, payload: dict[str, object]) -> bool:
+    """Post an alert, several times if need be; blocks, so it runs in a thread of its own.
+
+    Slack, Mattermost and Teams take a JSON object with ``text``. Failures are logged without
+    the URL: it is a secret of the chat system.
+    """
+    for attempt in range(1, ALERT_ATTEMPTS + 1):
+        try:
+            response = requests.post(url, json=payload, timeout=ALERT_TIMEOUT_SECONDS)
+            if response.ok:
+                return True
+            reason = f"status {response.status_code}"
+        except requests.RequestException as error:
+            reason = type(error).__name__
+        if attempt < ALERT_ATTEMPTS:
+            time.sleep(ALERT_PAUSE_SECONDS * 2 ** (attempt - 1))
+    log.error("Usage limits: an alert was not delivered: %s", reason)
+    return False
+
+
+# ==============================================================================
 # helpers/valves.py
 # The valves: what the administrator and each user can set, and how bad input is refused.
 # ==============================================================================
@@ -3445,6 +3656,9 @@ def close_reservation(connection: Connection, key: str, charge: Charge | None, n
 # Open WebUI builds the valves anew for every request; the texts rarely change.
 read_policies = lru_cache(maxsize=8)(parse_policies)
 read_timezone = lru_cache(maxsize=64)(load_timezone)
+
+# Two of the longest calendar period, since a rolling one looks back on one of its length.
+SHORTEST_RETENTION_DAYS = 62
 
 POLICIES_EXAMPLE = """\
 Limits for groups, roles and users, as TOML. Example:
@@ -3597,6 +3811,17 @@ class AdminValves(RefusalMemory):
         default="",
         description="What users read at a soft limit; the same placeholders.",
     )
+    alert_webhook_url: str = Field(
+        default="",
+        description="Told once per user, limit and period when one is crossed: JSON that Slack, "
+        "Mattermost and Teams can read. Empty: nobody.",
+        json_schema_extra={"input": {"type": "password"}},
+    )
+    retention_days: int = Field(
+        default=400,
+        ge=SHORTEST_RETENTION_DAYS,
+        description="Records older than this are dropped. What open periods have used stays.",
+    )
     database_url: str = Field(
         default="",
         description="Keep the ledger in another database than Open WebUI's own. Empty: its own.",
@@ -3624,6 +3849,16 @@ class AdminValves(RefusalMemory):
         check_template(str(info.field_name), template)
         return template
 
+    @field_validator("alert_webhook_url")
+    @classmethod
+    def check_alert_webhook_url(cls, url: str) -> str:
+        """Refuse what isn't a web address."""
+        if url.strip() and not url.strip().startswith(("https://", "http://")):
+            raise ConfigurationError(
+                "alert_webhook_url", "not a web address", "https://… or http://…"
+            )
+        return url.strip()
+
     @field_validator("database_url")
     @classmethod
     def check_database_url(cls, url: str) -> str:
@@ -3641,6 +3876,17 @@ class AdminValves(RefusalMemory):
     def policy_set(self) -> PolicySet:
         """The policies text, read."""
         return read_policies(self.policies)
+
+    @property
+    def retention_seconds(self) -> int:
+        """How long records are kept: never less than twice the longest rolling period."""
+        policies = self.policy_set
+        tables = [*policies.groups.values(), *policies.roles.values(), *policies.users.values()]
+        limits = [limit for table in (*tables, *policies.pools) for limit in table.limits or ()]
+        longest = max(
+            (limit.period.rolling or timedelta() for limit in limits), default=timedelta()
+        )
+        return int(max(timedelta(days=self.retention_days), 2 * longest).total_seconds())
 
     @property
     def calendar_rules(self) -> CalendarRules:
@@ -3806,21 +4052,34 @@ def warn_about_old_host() -> None:
 EXPECTED_OUTPUT_TOKENS = 500
 
 
-def expected_output(body: Mapping[str, Any]) -> int:
-    """The output tokens to reserve for a request."""
-    for name in ("max_completion_tokens", "max_tokens"):
-        wanted = body.get(name)
-        if isinstance(wanted, int) and not isinstance(wanted, bool) and wanted > 0:
-            return min(wanted, EXPECTED_OUTPUT_TOKENS)
-    return EXPECTED_OUTPUT_TOKENS
+def wanted_output(body: Mapping[str, Any]) -> int | None:
+    """The most output tokens that a request asks for, where it says."""
+    options = body.get("options")
+    places = [body.get("max_completion_tokens"), body.get("max_tokens")]
+    if isinstance(options, Mapping):
+        places.append(options.get("num_predict"))  # Ollama's name for it
+    wanted = [
+        value
+        for value in places
+        if isinstance(value, int) and not isinstance(value, bool) and value > 0
+    ]
+    return min(wanted, default=None)
+
+
+def cap_output(body: dict[str, Any], most: int) -> None:
+    """Lower what a request asks for to `most` output tokens, wherever it says so."""
+    options = body.get("options")
+    if isinstance(options, dict) and "num_predict" in options:
+        options["num_predict"] = most
+    named = [name for name in ("max_completion_tokens", "max_tokens") if body.get(name)]
+    for name in named or ["max_tokens"]:
+        body[name] = most
 
 
 class ReplyKeeper(Protocol):
     """Who keeps the books of a reply; it stays with it even if the filter is replaced."""
 
-    async def admit(
-        self, reply: Reply, *, enforce: bool, soft_limit_percent: int, announce: bool
-    ) -> Admission: ...
+    async def admit(self, reply: Reply, announce: bool) -> Admission: ...
 
     def forget(self, reply: Reply) -> None: ...
 
@@ -3848,7 +4107,12 @@ class Reply:
     # Without an outlet nothing would tell a reply that came whole from one that failed.
     may_end_unseen: bool
     prompt_tokens: int
-    output_tokens: int
+    wanted_output: int | None
+    capped: bool  # whether the request is lowered to what its limits leave
+    soft_limit_percent: int
+    alert_url: str  # "" for no alerts
+    output_tokens: int = 0  # what is reserved
+    output_cap: int | None = None  # what the request is lowered to, if it is
     meter: ReplyMeter = field(default_factory=ReplyMeter)
     called_model: bool = False
     admission: asyncio.Task[Admission] | None = None
@@ -3859,6 +4123,16 @@ class Reply:
         self.called_model = True
         self.prompt_tokens = max(self.prompt_tokens, prompt_tokens)
         self.meter.begin_round(prompt_tokens)
+
+    def fit_output(self, decision: Decision) -> Charge:
+        """Choose how much output to reserve, now that it is known what the limits leave."""
+        wanted = self.wanted_output
+        self.output_tokens = min(wanted or EXPECTED_OUTPUT_TOKENS, EXPECTED_OUTPUT_TOKENS)
+        most = most_output_tokens(decision, self.prompt_tokens, self.rule) if self.capped else None
+        if most is not None and (wanted is None or wanted > most):
+            # All of it is held: what a parallel request got as well would run over the limit.
+            self.output_tokens = self.output_cap = most
+        return self.reserved_charge()
 
     def reserved_charge(self) -> Charge:
         """What is to be held for it: the estimate, or what it has used already if more."""
@@ -3956,7 +4230,10 @@ def build_reply(
         enforced=not valves.shadow_mode,
         may_end_unseen=may_end_unseen,
         prompt_tokens=prompt_tokens,
-        output_tokens=expected_output(body),
+        wanted_output=wanted_output(body),
+        soft_limit_percent=valves.soft_limit_percent,
+        alert_url="" if valves.shadow_mode else valves.alert_webhook_url,
+        capped=valves.cap_max_tokens and not valves.shadow_mode,
     )
     reply.meter.begin_round(prompt_tokens)
     return reply
@@ -3970,6 +4247,8 @@ def build_reply(
 # How often running replies are renewed, and charges that could not be written tried again.
 ROUND_SECONDS = 30
 SWEEP_SECONDS = 60
+DROP_SECONDS = 86_400
+RETENTION_SECONDS = 400 * 86_400
 # SQLite has one writer at a time: more threads would only wait for each other.
 SQLITE_THREADS = 1
 POSTGRESQL_THREADS = 8
@@ -3992,28 +4271,29 @@ class Bookkeeper:
             SQLITE_THREADS if sqlite else POSTGRESQL_THREADS,
             thread_name_prefix="usage-limits",
         )
+        # Alerts wait for nobody: they have a thread of their own.
+        self._messenger = ThreadPoolExecutor(1, thread_name_prefix="usage-limits-alerts")
+        self.retention_seconds = RETENTION_SECONDS
         self._running: dict[str, Reply] = {}
         self._unwritten: dict[str, tuple[Reply, Charge | None]] = {}
         self._rounds: asyncio.Task[None] | None = None
         self._swept_at = float("-inf")
+        self._dropped_at = float("-inf")
 
-    async def admit(
-        self, reply: Reply, *, enforce: bool, soft_limit_percent: int, announce: bool
-    ) -> Admission:
+    async def admit(self, reply: Reply, announce: bool) -> Admission:
         """Reserve for a reply, or learn what refuses it, and watch the current task for its end.
 
         Raises:
             LedgerError: The database can't be read or written.
         """
-        charge = reply.reserved_charge()
 
         def reserve() -> Admission:
             return self._ledger.reserve(
                 reply.reservation,
-                charge,
+                reply.fit_output,
                 reply.limits,
-                enforce=enforce,
-                soft_limit_percent=soft_limit_percent,
+                enforce=reply.enforced,
+                soft_limit_percent=reply.soft_limit_percent,
                 announce=announce,
             )
 
@@ -4022,7 +4302,7 @@ class Bookkeeper:
         reply.admission = asyncio.create_task(self._in_thread(reserve))
         self._watch(reply)
         admission = await asyncio.shield(reply.admission)
-        if enforce and not admission.decision.allowed:
+        if reply.enforced and not admission.decision.allowed:
             self.forget(reply)
         return admission
 
@@ -4076,7 +4356,7 @@ class Bookkeeper:
         if charge is None and not written:
             return None
         try:
-            return await self._in_thread(lambda: self._write_end(reply, charge, written))
+            settlement = await self._in_thread(lambda: self._write_end(reply, charge, written))
         except LedgerError as error:
             log.error(
                 "Usage limits: %s; reply %s of user %s will be settled later (%s tokens)",
@@ -4087,12 +4367,24 @@ class Bookkeeper:
             )
             self._unwritten[reply.reservation.id] = (reply, charge)
             return None
+        self._alert(reply, settlement)
+        return settlement.decision
 
-    def _write_end(self, reply: Reply, charge: Charge | None, written: bool) -> Decision:
+    def _alert(self, reply: Reply, settlement: Settlement) -> None:
+        for state in settlement.crossed:
+            payload = alert_payload(reply.reservation, state)
+            self._messenger.submit(post_alert, reply.alert_url, payload)
+
+    def _write_end(self, reply: Reply, charge: Charge | None, written: bool) -> Settlement:
         if not written and charge is not None:
             # Let through while the ledger was away: it is on record all the same.
-            self._ledger.reserve(reply.reservation, charge, (), enforce=False)
-        return self._ledger.settle(reply.reservation, charge, reply.limits)
+            self._ledger.reserve(reply.reservation, lambda _: charge, (), enforce=False)
+        return self._ledger.settle(
+            reply.reservation,
+            charge,
+            reply.limits,
+            alert_percent=reply.soft_limit_percent if reply.alert_url else None,
+        )
 
     async def _was_admitted(self, reply: Reply) -> bool:
         if reply.admission is None:
@@ -4115,6 +4407,9 @@ class Bookkeeper:
         if time.monotonic() - self._swept_at >= SWEEP_SECONDS:
             self._swept_at = time.monotonic()
             await self._in_thread(self._ledger.sweep)
+        if time.monotonic() - self._dropped_at >= DROP_SECONDS:
+            self._dropped_at = time.monotonic()
+            await self._in_thread(lambda: self._ledger.drop_older(self.retention_seconds))
 
     async def _make_round(self) -> None:
         charges = {key: reply.reserved_charge() for key, reply in self._running.items()}
@@ -4140,6 +4435,10 @@ METADATA_KEY = "usage_limits"
 # A prompt that retrieval made longer than this is written down before the model is called.
 GROWTH_WORTH_WRITING = 1_000
 LEDGER_ERROR_RETRY_SECONDS = 60
+# When to try again where replies still running hold what is left.
+HELD_RETRY_SECONDS = 10
+# Ordinary replies stay below it, so a higher cap is not worth a line.
+CAP_WORTH_SAYING = 4_000
 
 Emitter = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -4180,6 +4479,8 @@ class Filter:
             reply = await self._prepare(valves, body, user, metadata, __model__)
             metadata[METADATA_KEY] = reply
             await self._admit(valves, reply, user, __event_emitter__)
+            if reply.output_cap is not None:
+                cap_output(body, reply.output_cap)
         except HostError:
             metadata.pop(METADATA_KEY, None)
             raise
@@ -4238,14 +4539,14 @@ class Filter:
         __event_emitter__: Emitter | None = None,
     ) -> dict[str, Any]:
         """Settle the reply and show its user where the limits stand."""
-        valves, reply = self.valves, self._reply_of(__metadata__)
+        reply = self._reply_of(__metadata__)
         if reply is None:
             return body
         try:
             usage, text = finished_message(body)
             decision = await reply.keeper.end(reply, reply.final_charge(usage, text))
             if decision is not None:
-                await self._show_usage(valves, reply, decision, __user__ or {}, __event_emitter__)
+                await self._show_usage(reply, decision, __user__ or {}, __event_emitter__)
         except Exception:
             log.exception("Usage limits: reply %s was not settled", reply.reservation.id)
         return body
@@ -4270,6 +4571,7 @@ class Filter:
             warn_about_old_host()
             bookkeeper = Bookkeeper(*host_engine(valves.database_url))
             self._bookkeepers[valves.database_url] = bookkeeper
+        bookkeeper.retention_seconds = valves.retention_seconds
         source = request_source(metadata)
         subject = await read_subject(user)
         await self._log_unknown_groups(valves)
@@ -4296,17 +4598,14 @@ class Filter:
         emitter: Emitter | None,
     ) -> None:
         told = emitter is not None and reply.reservation.source != "api"
-        admission = await reply.keeper.admit(
-            reply,
-            enforce=reply.enforced,
-            soft_limit_percent=valves.soft_limit_percent,
-            announce=told and reply.enforced,
-        )
+        admission = await reply.keeper.admit(reply, announce=told and reply.enforced)
         if not admission.decision.allowed:
             self._refuse(valves, reply, admission.decision)
         if emitter is not None:
             for state in admission.warnings:
                 await self._warn(valves, reply, state, user, emitter)
+            if told and (reply.output_cap or CAP_WORTH_SAYING) < CAP_WORTH_SAYING:
+                await self._emit_status(emitter, cap_sentence(reply.output_cap or 0))
 
     def _refuse(self, valves: AdminValves, reply: Reply, decision: Decision) -> None:
         """Raise for the limit that refuses; in shadow mode only log it."""
@@ -4326,6 +4625,8 @@ class Filter:
             now, model = datetime.now(UTC), reply.reservation.model_names[0]
             sentence = limit_sentence(valves.limit_message, state, now, reply.zone, model)
             wait = (state.reset_at - now).total_seconds()
+            if state.is_only_held:
+                wait = min(wait, HELD_RETRY_SECONDS)
             raise HostLimitError(UsageLimitExceeded(sentence, state.reset_at, wait))
 
     async def _check_next_round(self, valves: AdminValves, reply: Reply) -> None:
@@ -4353,7 +4654,6 @@ class Filter:
 
     async def _show_usage(
         self,
-        valves: AdminValves,
         reply: Reply,
         decision: Decision,
         user: dict[str, Any],
@@ -4365,7 +4665,7 @@ class Filter:
             return
         if reply.reservation.source == "api" or not reply.enforced:
             return
-        if wish == "always" or state.crossed_threshold(valves.soft_limit_percent) is not None:
+        if wish == "always" or state.crossed_threshold(reply.soft_limit_percent) is not None:
             await self._emit_status(emitter, status_line(state, datetime.now(UTC), reply.zone))
 
     @staticmethod

@@ -17,7 +17,7 @@ from helpers.policy import (
     choose_policy,
     find_model_rule,
 )
-from helpers.replies import Reply, ReplyKeeper, expected_output
+from helpers.replies import Reply, ReplyKeeper, wanted_output
 from helpers.valves import AdminValves, read_timezone
 
 
@@ -79,7 +79,10 @@ def build_reply(
         enforced=not valves.shadow_mode,
         may_end_unseen=may_end_unseen,
         prompt_tokens=prompt_tokens,
-        output_tokens=expected_output(body),
+        wanted_output=wanted_output(body),
+        soft_limit_percent=valves.soft_limit_percent,
+        alert_url="" if valves.shadow_mode else valves.alert_webhook_url,
+        capped=valves.cap_max_tokens and not valves.shadow_mode,
     )
     reply.meter.begin_round(prompt_tokens)
     return reply

@@ -10,10 +10,11 @@ from typing import TypeVar
 
 from sqlalchemy import Engine
 
+from helpers.alerts import alert_payload, post_alert
 from helpers.charges import Charge
 from helpers.decisions import Decision
 from helpers.errors import LedgerError
-from helpers.ledger import Admission, Ledger
+from helpers.ledger import Admission, Ledger, Settlement
 from helpers.logs import log
 from helpers.policy import AppliedLimit
 from helpers.replies import Reply
@@ -21,6 +22,8 @@ from helpers.replies import Reply
 # How often running replies are renewed, and charges that could not be written tried again.
 ROUND_SECONDS = 30
 SWEEP_SECONDS = 60
+DROP_SECONDS = 86_400
+RETENTION_SECONDS = 400 * 86_400
 # SQLite has one writer at a time: more threads would only wait for each other.
 SQLITE_THREADS = 1
 POSTGRESQL_THREADS = 8
@@ -43,28 +46,29 @@ class Bookkeeper:
             SQLITE_THREADS if sqlite else POSTGRESQL_THREADS,
             thread_name_prefix="usage-limits",
         )
+        # Alerts wait for nobody: they have a thread of their own.
+        self._messenger = ThreadPoolExecutor(1, thread_name_prefix="usage-limits-alerts")
+        self.retention_seconds = RETENTION_SECONDS
         self._running: dict[str, Reply] = {}
         self._unwritten: dict[str, tuple[Reply, Charge | None]] = {}
         self._rounds: asyncio.Task[None] | None = None
         self._swept_at = float("-inf")
+        self._dropped_at = float("-inf")
 
-    async def admit(
-        self, reply: Reply, *, enforce: bool, soft_limit_percent: int, announce: bool
-    ) -> Admission:
+    async def admit(self, reply: Reply, announce: bool) -> Admission:
         """Reserve for a reply, or learn what refuses it, and watch the current task for its end.
 
         Raises:
             LedgerError: The database can't be read or written.
         """
-        charge = reply.reserved_charge()
 
         def reserve() -> Admission:
             return self._ledger.reserve(
                 reply.reservation,
-                charge,
+                reply.fit_output,
                 reply.limits,
-                enforce=enforce,
-                soft_limit_percent=soft_limit_percent,
+                enforce=reply.enforced,
+                soft_limit_percent=reply.soft_limit_percent,
                 announce=announce,
             )
 
@@ -73,7 +77,7 @@ class Bookkeeper:
         reply.admission = asyncio.create_task(self._in_thread(reserve))
         self._watch(reply)
         admission = await asyncio.shield(reply.admission)
-        if enforce and not admission.decision.allowed:
+        if reply.enforced and not admission.decision.allowed:
             self.forget(reply)
         return admission
 
@@ -127,7 +131,7 @@ class Bookkeeper:
         if charge is None and not written:
             return None
         try:
-            return await self._in_thread(lambda: self._write_end(reply, charge, written))
+            settlement = await self._in_thread(lambda: self._write_end(reply, charge, written))
         except LedgerError as error:
             log.error(
                 "Usage limits: %s; reply %s of user %s will be settled later (%s tokens)",
@@ -138,12 +142,24 @@ class Bookkeeper:
             )
             self._unwritten[reply.reservation.id] = (reply, charge)
             return None
+        self._alert(reply, settlement)
+        return settlement.decision
 
-    def _write_end(self, reply: Reply, charge: Charge | None, written: bool) -> Decision:
+    def _alert(self, reply: Reply, settlement: Settlement) -> None:
+        for state in settlement.crossed:
+            payload = alert_payload(reply.reservation, state)
+            self._messenger.submit(post_alert, reply.alert_url, payload)
+
+    def _write_end(self, reply: Reply, charge: Charge | None, written: bool) -> Settlement:
         if not written and charge is not None:
             # Let through while the ledger was away: it is on record all the same.
-            self._ledger.reserve(reply.reservation, charge, (), enforce=False)
-        return self._ledger.settle(reply.reservation, charge, reply.limits)
+            self._ledger.reserve(reply.reservation, lambda _: charge, (), enforce=False)
+        return self._ledger.settle(
+            reply.reservation,
+            charge,
+            reply.limits,
+            alert_percent=reply.soft_limit_percent if reply.alert_url else None,
+        )
 
     async def _was_admitted(self, reply: Reply) -> bool:
         if reply.admission is None:
@@ -166,6 +182,9 @@ class Bookkeeper:
         if time.monotonic() - self._swept_at >= SWEEP_SECONDS:
             self._swept_at = time.monotonic()
             await self._in_thread(self._ledger.sweep)
+        if time.monotonic() - self._dropped_at >= DROP_SECONDS:
+            self._dropped_at = time.monotonic()
+            await self._in_thread(lambda: self._ledger.drop_older(self.retention_seconds))
 
     async def _make_round(self) -> None:
         charges = {key: reply.reserved_charge() for key, reply in self._running.items()}

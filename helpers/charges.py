@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Any
 
-from helpers.decisions import NOTHING, Amounts
+from helpers.decisions import NOTHING, Amounts, Decision
 from helpers.policies import ModelRule
 from helpers.policy import token_cost
 from helpers.usage import MeteredUsage
@@ -65,3 +65,24 @@ def make_charge(usage: MeteredUsage, rule: ModelRule) -> Charge:
         usage.estimated,
         counted if rule.weight else NOTHING,
     )
+
+
+def most_output_tokens(decision: Decision, prompt_tokens: int, rule: ModelRule) -> int | None:
+    """The output tokens with which a reply ends at its tightest limit, at least 1.
+
+    Returns:
+        None where no limit bounds the output.
+    """
+    prompt_cost = token_cost(rule, prompt_tokens, 0, 0) or 0
+    prices = {
+        "tokens": (weigh_tokens(prompt_tokens, rule.weight), rule.weight),
+        "output_tokens": (0, rule.weight),
+        "cost": (prompt_cost, rule.output_price or Decimal(0)),
+    }
+    most = [
+        int(((state.remaining - before) / price).to_integral_value(ROUND_FLOOR))
+        for state in decision.states
+        for before, price in (prices.get(state.applied.limit.measure, (0, Decimal(0))),)
+        if price
+    ]
+    return max(1, min(most)) if most else None

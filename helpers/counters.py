@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, func, or_, select, true
 
 from helpers.decisions import Amounts, LimitState
 from helpers.policy import EVERYONE, AppliedLimit
-from helpers.tables import IS_OPEN, counters_table, records_table
+from helpers.tables import IS_OPEN, counters_table, grants_table, records_table
 from helpers.transactions import NEW_POOL_COUNTER_LOCK, take_advisory_locks
 
 NO_END = 2**53
@@ -235,6 +235,29 @@ def sum_open(
     return sums
 
 
+def read_grants(
+    connection: Connection, limits: Sequence[AppliedLimit], at: int
+) -> dict[tuple[str, str, str, str], int]:
+    """What administrators have added to these limits, by `grant_key`."""
+    rows = connection.execute(
+        select(grants_table).where(
+            grants_table.c.scope.in_(sorted({applied.scope for applied in limits})),
+            grants_table.c.expires_at > at,
+        )
+    )
+    granted: dict[tuple[str, str, str, str], int] = {}
+    for row in rows:
+        key = (row.scope, row.measure, row.model_glob, row.period)
+        granted[key] = granted.get(key, 0) + row.amount
+    return granted
+
+
+def grant_key(applied: AppliedLimit) -> tuple[str, str, str, str]:
+    """The columns by which a grant names the limit that it adds to."""
+    limit = applied.limit
+    return applied.scope, limit.measure, limit.model_glob, limit.period.name
+
+
 def find_rolling_reset(connection: Connection, state: LimitState, at: int) -> int:
     """The second at which a rolling limit admits requests again; `at` plus the period below it.
 
@@ -243,8 +266,8 @@ def find_rolling_reset(connection: Connection, state: LimitState, at: int) -> in
     applied = state.applied
     start, _ = counted_window(applied, at)
     period_seconds = at - start + 1
-    excess = state.taken - applied.limit.amount + 1
-    if excess <= 0 or applied.limit.amount == 0:
+    excess = state.taken - state.amount + 1
+    if excess <= 0 or state.amount == 0:
         return at + period_seconds
     rows = connection.execute(
         select(

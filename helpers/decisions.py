@@ -64,12 +64,19 @@ class LimitState:
         used: What settled records have used in the window.
         reserved: What replies still running hold.
         reset_at: When the window ends; of a rolling one, when enough of it will have passed.
+        granted: What an administrator has added to the limit in this window.
     """
 
     applied: AppliedLimit
     used: int
     reserved: int
     reset_at: datetime
+    granted: int = 0
+
+    @property
+    def amount(self) -> int:
+        """The limit with what was granted."""
+        return self.applied.limit.amount + self.granted
 
     @property
     def taken(self) -> int:
@@ -79,18 +86,22 @@ class LimitState:
     @property
     def remaining(self) -> int:
         """What may still be used, never below 0."""
-        return max(0, self.applied.limit.amount - self.taken)
+        return max(0, self.amount - self.taken)
 
     @property
     def exceeded(self) -> bool:
         """Whether the hard limit is reached."""
-        return self.taken >= self.applied.limit.amount
+        return self.taken >= self.amount
 
     @property
     def percent(self) -> int:
         """The part that is taken, in whole percent, rounded down; 100 for a limit of 0."""
-        amount = self.applied.limit.amount
-        return 100 if amount == 0 else self.taken * 100 // amount
+        return 100 if self.amount == 0 else self.taken * 100 // self.amount
+
+    @property
+    def is_only_held(self) -> bool:
+        """Whether it is reached only by what replies still running hold."""
+        return self.exceeded and self.used < self.amount
 
     def crossed_threshold(self, soft_limit_percent: int) -> int | None:
         """The highest soft limit, in percent, that is crossed; None below all of them."""

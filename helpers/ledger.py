@@ -18,20 +18,30 @@ from helpers.counters import (
     add_to_counters,
     counter_id,
     find_rolling_reset,
+    grant_key,
     join_names,
     read_counters,
+    read_grants,
     split_names,
     sum_open,
 )
 from helpers.decisions import Amounts, Decision, LimitState
 from helpers.logs import log
 from helpers.policy import EVERYONE, AppliedLimit, Subject
-from helpers.tables import IS_OPEN, migrate_ledger, notices_table, records_table
+from helpers.tables import (
+    IS_OPEN,
+    counters_table,
+    grants_table,
+    migrate_ledger,
+    notices_table,
+    records_table,
+)
 from helpers.transactions import NEW_POOL_COUNTER_LOCK, TransactionRunner
 
 # A reservation whose server has not renewed it for this long is an orphan of a crash.
 LEASE_SECONDS = 300
 SWEEP_BATCH = 100
+DROP_BATCH = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +56,15 @@ class Reservation:
     message_id: str
     policy: str
     created_at: int  # seconds since 1970, UTC
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """Where the limits stand after a reply has ended."""
+
+    decision: Decision
+    # The soft and hard limits that it has crossed, for the administrator's alerts.
+    crossed: tuple[LimitState, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +122,7 @@ class Ledger:
     def reserve(
         self,
         reservation: Reservation,
-        charge: Charge,
+        estimate: Callable[[Decision], Charge],
         limits: Sequence[AppliedLimit],
         *,
         enforce: bool = True,
@@ -114,7 +133,7 @@ class Ledger:
 
         Args:
             reservation: The reply to admit.
-            charge: Its estimate.
+            estimate: What to hold for it, given where its limits stand.
             limits: The limits that count for it; none for a free model.
             enforce: Whether a hard limit refuses; if not, the reservation is always made.
             soft_limit_percent: From where a limit without thresholds of its own warns.
@@ -130,7 +149,10 @@ class Ledger:
                 state
                 for state in decision.states
                 if announce
-                and self._is_first_crossing(connection, reservation, state, soft_limit_percent)
+                and not state.exceeded
+                and self._is_first_crossing(
+                    connection, reservation, state, soft_limit_percent, "user"
+                )
             )
             connection.execute(
                 self._insert(records_table)
@@ -148,7 +170,7 @@ class Ledger:
                     state="reserved",
                     created_at=reservation.created_at,
                     lease_until=reservation.created_at + LEASE_SECONDS,
-                    **charge.values(),
+                    **estimate(decision).values(),
                 )
                 # A repeat after a connection broke during its commit finds the row.
                 .on_conflict_do_nothing()
@@ -162,20 +184,33 @@ class Ledger:
         reservation: Reservation,
         charge: Charge | None,
         limits: Sequence[AppliedLimit],
-    ) -> Decision:
+        *,
+        alert_percent: int | None = None,
+    ) -> Settlement:
         """Close a reservation with what it cost, or release it where `charge` is None.
 
         Idempotent: only the first call changes anything.
 
-        Returns:
-            Where the limits stand afterwards.
+        Args:
+            reservation: The reply that has ended.
+            charge: Its cost.
+            limits: The limits whose states are wanted.
+            alert_percent: From where a limit without thresholds of its own is crossed, if the
+                administrator is to be told; None if not.
         """
         self.prepare()
 
-        def work(connection: Connection) -> Decision:
+        def work(connection: Connection) -> Settlement:
             now = self._now()
             close_reservation(connection, reservation.id, charge, now)
-            return self._decide(connection, reservation, limits, now)
+            decision = self._decide(connection, reservation, limits, now)
+            crossed = tuple(
+                state
+                for state in decision.states
+                if alert_percent is not None
+                and self._is_first_crossing(connection, reservation, state, alert_percent, "alert")
+            )
+            return Settlement(decision, crossed)
 
         return self._transactions.run(
             work, limit_scopes(reservation.subject, limits), (NEW_POOL_COUNTER_LOCK,)
@@ -247,6 +282,38 @@ class Ledger:
             log.warning("Usage limits: settled %d replies that a stopped server left", settled)
         return settled
 
+    def drop_older(self, seconds: int) -> int:
+        """Drop what is older than that and no open window needs; returns how many records.
+
+        The counters of open windows keep their sums.
+        """
+        self.prepare()
+        oldest = self._now() - seconds
+        some = (
+            select(records_table.c.id)
+            .where(records_table.c.created_at < oldest, ~IS_OPEN)
+            .limit(DROP_BATCH)
+        )
+
+        def drop_some(connection: Connection) -> int:
+            old = records_table.c.id.in_(some.scalar_subquery())
+            return connection.execute(records_table.delete().where(old)).rowcount
+
+        def drop_expired(connection: Connection) -> None:
+            for column in (
+                counters_table.c.window_end,
+                notices_table.c.expires_at,
+                grants_table.c.expires_at,
+            ):
+                connection.execute(column.table.delete().where(column < oldest))
+
+        self._transactions.run(drop_expired)
+        dropped = batch = self._transactions.run(drop_some)
+        while batch == DROP_BATCH:  # in small bites, so that nobody waits
+            batch = self._transactions.run(drop_some)
+            dropped += batch
+        return dropped
+
     def _decide(
         self,
         connection: Connection,
@@ -258,14 +325,16 @@ class Ledger:
             return Decision()
         reserved = sum_open(connection, limits, now, reservation.id)
         used = read_counters(connection, limits, now)
+        granted = read_grants(connection, limits, now)
         states = []
         for applied in limits:
             key, measure = counter_id(applied), applied.limit.measure
             state = LimitState(
                 applied,
-                used[key].of(measure),
-                reserved[key].of(measure),
-                applied.window.end,
+                used=used[key].of(measure),
+                reserved=reserved[key].of(measure),
+                reset_at=applied.window.end,
+                granted=granted.get(grant_key(applied), 0),
             )
             if applied.limit.period.rolling is not None:
                 reset_at = find_rolling_reset(connection, state, now)
@@ -279,14 +348,15 @@ class Ledger:
         reservation: Reservation,
         state: LimitState,
         soft_limit_percent: int,
+        audience: str,
     ) -> bool:
-        """Whether a soft limit is crossed that was not yet announced in this window."""
-        percent = state.crossed_threshold(soft_limit_percent)
+        """Whether a limit is crossed of which `audience` was not yet told in this window."""
+        percent = 100 if state.exceeded else state.crossed_threshold(soft_limit_percent)
         if percent is None:
             return False
         applied, user_id = state.applied, reservation.subject.user_id
         notice = self._insert(notices_table).values(
-            id=f"{user_id} {applied.scope} {applied.limit} at {percent}%",
+            id=f"{audience} {user_id} {applied.scope} {applied.limit} at {percent}%",
             expires_at=int(state.reset_at.timestamp()),
         )
         marked = connection.execute(

@@ -119,10 +119,10 @@ def message_values(
     limit = state.applied.limit
     return {
         "used": format_amount(limit, state.taken),
-        "limit": format_amount(limit, limit.amount),
+        "limit": format_amount(limit, state.amount),
         "remaining": format_amount(limit, state.remaining),
         "percent": state.percent,
-        "unit": format_unit(limit, limit.amount),
+        "unit": format_unit(limit, state.amount),
         "period": format_period(limit),
         "reset_at": format_instant(state.reset_at, now, zone),
         "reset_in": format_duration(state.reset_at - now),
@@ -139,10 +139,15 @@ def limit_sentence(
     if template.strip():
         return template.format_map(values)
     limit = state.applied.limit
-    if limit.amount == 0:
+    if state.amount == 0:
         unit = format_unit(limit, 0) or "paid use"
         return f"No {unit} may be used here ({state.applied.policy})."
-    quantity = format_quantity(limit, limit.amount)
+    quantity = format_quantity(limit, state.amount)
+    if state.is_only_held:
+        return (
+            f"The rest of {values['period']} {quantity} ({state.applied.policy}) is held by "
+            "replies that are still running. Please try again when they are done."
+        )
     who = (
         f"All of {values['period']} {quantity} shared by {state.applied.policy} are used."
         if state.applied.is_pool
@@ -162,7 +167,7 @@ def warning_sentence(
     limit = state.applied.limit
     share = f" shared by {state.applied.policy}" if state.applied.is_pool else ""
     sentence = (
-        f"{values['percent']} % of {values['period']} {format_quantity(limit, limit.amount)}"
+        f"{values['percent']} % of {values['period']} {format_quantity(limit, state.amount)}"
         f"{share} used; {format_amount(limit, state.remaining)} left"
     )
     if limit.period.rolling is None:
@@ -170,12 +175,24 @@ def warning_sentence(
     return f"{sentence}."
 
 
+def alert_sentence(state: LimitState, user: str) -> str:
+    """What the administrator's webhook is told."""
+    limit = state.applied.limit
+    crossed = "has reached" if state.exceeded else f"has used {state.percent} % of"
+    return f"{user} {crossed} the limit of {limit} ({state.applied.policy})."
+
+
+def cap_sentence(tokens: int) -> str:
+    """What a user reads where a reply may only be this long."""
+    return f"This reply can have {tokens:,} {'token' if tokens == 1 else 'tokens'} at most."
+
+
 def status_line(state: LimitState, now: datetime, zone: tzinfo) -> str:
     """The line under a reply: where the fullest limit stands."""
     limit = state.applied.limit
     line = (
         f"Usage: {format_amount(limit, state.taken)} of {format_period(limit)} "
-        f"{format_quantity(limit, limit.amount)} ({state.percent} %)"
+        f"{format_quantity(limit, state.amount)} ({state.percent} %)"
     )
     if limit.period.rolling is None:
         line += f", reset at {format_instant(state.reset_at, now, zone)}"

@@ -26,13 +26,14 @@ from helpers.host import (
 from helpers.logs import log
 from helpers.messages import (
     LEDGER_ERROR_SENTENCE,
+    cap_sentence,
     limit_sentence,
     status_line,
     warning_sentence,
 )
 from helpers.policies import PolicySet
 from helpers.policy import unknown_group_names
-from helpers.replies import Reply
+from helpers.replies import Reply, cap_output
 from helpers.valves import AdminValves, PersonalValves
 
 # Where a reply's state travels in Open WebUI's metadata.
@@ -40,6 +41,10 @@ METADATA_KEY = "usage_limits"
 # A prompt that retrieval made longer than this is written down before the model is called.
 GROWTH_WORTH_WRITING = 1_000
 LEDGER_ERROR_RETRY_SECONDS = 60
+# When to try again where replies still running hold what is left.
+HELD_RETRY_SECONDS = 10
+# Ordinary replies stay below it, so a higher cap is not worth a line.
+CAP_WORTH_SAYING = 4_000
 
 Emitter = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -80,6 +85,8 @@ class Filter:
             reply = await self._prepare(valves, body, user, metadata, __model__)
             metadata[METADATA_KEY] = reply
             await self._admit(valves, reply, user, __event_emitter__)
+            if reply.output_cap is not None:
+                cap_output(body, reply.output_cap)
         except HostError:
             metadata.pop(METADATA_KEY, None)
             raise
@@ -138,14 +145,14 @@ class Filter:
         __event_emitter__: Emitter | None = None,
     ) -> dict[str, Any]:
         """Settle the reply and show its user where the limits stand."""
-        valves, reply = self.valves, self._reply_of(__metadata__)
+        reply = self._reply_of(__metadata__)
         if reply is None:
             return body
         try:
             usage, text = finished_message(body)
             decision = await reply.keeper.end(reply, reply.final_charge(usage, text))
             if decision is not None:
-                await self._show_usage(valves, reply, decision, __user__ or {}, __event_emitter__)
+                await self._show_usage(reply, decision, __user__ or {}, __event_emitter__)
         except Exception:
             log.exception("Usage limits: reply %s was not settled", reply.reservation.id)
         return body
@@ -170,6 +177,7 @@ class Filter:
             warn_about_old_host()
             bookkeeper = Bookkeeper(*host_engine(valves.database_url))
             self._bookkeepers[valves.database_url] = bookkeeper
+        bookkeeper.retention_seconds = valves.retention_seconds
         source = request_source(metadata)
         subject = await read_subject(user)
         await self._log_unknown_groups(valves)
@@ -196,17 +204,14 @@ class Filter:
         emitter: Emitter | None,
     ) -> None:
         told = emitter is not None and reply.reservation.source != "api"
-        admission = await reply.keeper.admit(
-            reply,
-            enforce=reply.enforced,
-            soft_limit_percent=valves.soft_limit_percent,
-            announce=told and reply.enforced,
-        )
+        admission = await reply.keeper.admit(reply, announce=told and reply.enforced)
         if not admission.decision.allowed:
             self._refuse(valves, reply, admission.decision)
         if emitter is not None:
             for state in admission.warnings:
                 await self._warn(valves, reply, state, user, emitter)
+            if told and (reply.output_cap or CAP_WORTH_SAYING) < CAP_WORTH_SAYING:
+                await self._emit_status(emitter, cap_sentence(reply.output_cap or 0))
 
     def _refuse(self, valves: AdminValves, reply: Reply, decision: Decision) -> None:
         """Raise for the limit that refuses; in shadow mode only log it."""
@@ -226,6 +231,8 @@ class Filter:
             now, model = datetime.now(UTC), reply.reservation.model_names[0]
             sentence = limit_sentence(valves.limit_message, state, now, reply.zone, model)
             wait = (state.reset_at - now).total_seconds()
+            if state.is_only_held:
+                wait = min(wait, HELD_RETRY_SECONDS)
             raise HostLimitError(UsageLimitExceeded(sentence, state.reset_at, wait))
 
     async def _check_next_round(self, valves: AdminValves, reply: Reply) -> None:
@@ -253,7 +260,6 @@ class Filter:
 
     async def _show_usage(
         self,
-        valves: AdminValves,
         reply: Reply,
         decision: Decision,
         user: dict[str, Any],
@@ -265,7 +271,7 @@ class Filter:
             return
         if reply.reservation.source == "api" or not reply.enforced:
             return
-        if wish == "always" or state.crossed_threshold(valves.soft_limit_percent) is not None:
+        if wish == "always" or state.crossed_threshold(reply.soft_limit_percent) is not None:
             await self._emit_status(emitter, status_line(state, datetime.now(UTC), reply.zone))
 
     @staticmethod

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import tzinfo
 from typing import Any, Protocol
 
-from helpers.charges import Charge, make_charge
+from helpers.charges import Charge, make_charge, most_output_tokens
 from helpers.decisions import Decision
 from helpers.ledger import Admission, Reservation
 from helpers.policies import ModelRule
@@ -19,21 +19,34 @@ from helpers.usage import MeteredUsage, ReplyMeter
 EXPECTED_OUTPUT_TOKENS = 500
 
 
-def expected_output(body: Mapping[str, Any]) -> int:
-    """The output tokens to reserve for a request."""
-    for name in ("max_completion_tokens", "max_tokens"):
-        wanted = body.get(name)
-        if isinstance(wanted, int) and not isinstance(wanted, bool) and wanted > 0:
-            return min(wanted, EXPECTED_OUTPUT_TOKENS)
-    return EXPECTED_OUTPUT_TOKENS
+def wanted_output(body: Mapping[str, Any]) -> int | None:
+    """The most output tokens that a request asks for, where it says."""
+    options = body.get("options")
+    places = [body.get("max_completion_tokens"), body.get("max_tokens")]
+    if isinstance(options, Mapping):
+        places.append(options.get("num_predict"))  # Ollama's name for it
+    wanted = [
+        value
+        for value in places
+        if isinstance(value, int) and not isinstance(value, bool) and value > 0
+    ]
+    return min(wanted, default=None)
+
+
+def cap_output(body: dict[str, Any], most: int) -> None:
+    """Lower what a request asks for to `most` output tokens, wherever it says so."""
+    options = body.get("options")
+    if isinstance(options, dict) and "num_predict" in options:
+        options["num_predict"] = most
+    named = [name for name in ("max_completion_tokens", "max_tokens") if body.get(name)]
+    for name in named or ["max_tokens"]:
+        body[name] = most
 
 
 class ReplyKeeper(Protocol):
     """Who keeps the books of a reply; it stays with it even if the filter is replaced."""
 
-    async def admit(
-        self, reply: Reply, *, enforce: bool, soft_limit_percent: int, announce: bool
-    ) -> Admission: ...
+    async def admit(self, reply: Reply, announce: bool) -> Admission: ...
 
     def forget(self, reply: Reply) -> None: ...
 
@@ -61,7 +74,12 @@ class Reply:
     # Without an outlet nothing would tell a reply that came whole from one that failed.
     may_end_unseen: bool
     prompt_tokens: int
-    output_tokens: int
+    wanted_output: int | None
+    capped: bool  # whether the request is lowered to what its limits leave
+    soft_limit_percent: int
+    alert_url: str  # "" for no alerts
+    output_tokens: int = 0  # what is reserved
+    output_cap: int | None = None  # what the request is lowered to, if it is
     meter: ReplyMeter = field(default_factory=ReplyMeter)
     called_model: bool = False
     admission: asyncio.Task[Admission] | None = None
@@ -72,6 +90,16 @@ class Reply:
         self.called_model = True
         self.prompt_tokens = max(self.prompt_tokens, prompt_tokens)
         self.meter.begin_round(prompt_tokens)
+
+    def fit_output(self, decision: Decision) -> Charge:
+        """Choose how much output to reserve, now that it is known what the limits leave."""
+        wanted = self.wanted_output
+        self.output_tokens = min(wanted or EXPECTED_OUTPUT_TOKENS, EXPECTED_OUTPUT_TOKENS)
+        most = most_output_tokens(decision, self.prompt_tokens, self.rule) if self.capped else None
+        if most is not None and (wanted is None or wanted > most):
+            # All of it is held: what a parallel request got as well would run over the limit.
+            self.output_tokens = self.output_cap = most
+        return self.reserved_charge()
 
     def reserved_charge(self) -> Charge:
         """What is to be held for it: the estimate, or what it has used already if more."""

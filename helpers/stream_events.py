@@ -90,7 +90,7 @@ def read_event(event: Mapping[str, object]) -> EventContent:
     usage = None
     if event.get("usage") or "timings" in event or "x_groq" in event or finished:
         usage = usage_in_event(event)
-        finished = finished or not choices
+        finished = finished or (usage is not None and not choices)
     return texts, usage, event.get("id"), finished
 
 

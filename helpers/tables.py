@@ -91,6 +91,25 @@ notices_table = Table(
     Column("expires_at", BigInteger, nullable=False),
 )
 
+# What an administrator adds to a user's or a pool's limit until its window ends: rows with who,
+# when and why, never edits of what was used. A reset is a grant of what had been used.
+grants_table = Table(
+    "usage_limits_grants",
+    ledger_metadata,
+    Column("id", Text, primary_key=True),
+    Column("scope", Text, nullable=False),
+    Column("measure", Text, nullable=False),
+    Column("model_glob", Text, nullable=False),
+    Column("period", Text, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("kind", Text, nullable=False),  # grant or reset
+    Column("granted_by", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+)
+Index("usage_limits_grants_scope", grants_table.c.scope, grants_table.c.expires_at)
+
 migrations_table = Table(
     "usage_limits_migrations",
     ledger_metadata,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
@@ -21,6 +21,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from helpers.database import parse_database_url
+from helpers.errors import ConfigurationError
 from helpers.logs import log
 from helpers.messages import check_template
 from helpers.periods import (
@@ -35,6 +36,9 @@ from helpers.quotas import Limit
 # Open WebUI builds the valves anew for every request; the texts rarely change.
 read_policies = lru_cache(maxsize=8)(parse_policies)
 read_timezone = lru_cache(maxsize=64)(load_timezone)
+
+# Two of the longest calendar period, since a rolling one looks back on one of its length.
+SHORTEST_RETENTION_DAYS = 62
 
 POLICIES_EXAMPLE = """\
 Limits for groups, roles and users, as TOML. Example:
@@ -187,6 +191,17 @@ class AdminValves(RefusalMemory):
         default="",
         description="What users read at a soft limit; the same placeholders.",
     )
+    alert_webhook_url: str = Field(
+        default="",
+        description="Told once per user, limit and period when one is crossed: JSON that Slack, "
+        "Mattermost and Teams can read. Empty: nobody.",
+        json_schema_extra={"input": {"type": "password"}},
+    )
+    retention_days: int = Field(
+        default=400,
+        ge=SHORTEST_RETENTION_DAYS,
+        description="Records older than this are dropped. What open periods have used stays.",
+    )
     database_url: str = Field(
         default="",
         description="Keep the ledger in another database than Open WebUI's own. Empty: its own.",
@@ -214,6 +229,16 @@ class AdminValves(RefusalMemory):
         check_template(str(info.field_name), template)
         return template
 
+    @field_validator("alert_webhook_url")
+    @classmethod
+    def check_alert_webhook_url(cls, url: str) -> str:
+        """Refuse what isn't a web address."""
+        if url.strip() and not url.strip().startswith(("https://", "http://")):
+            raise ConfigurationError(
+                "alert_webhook_url", "not a web address", "https://… or http://…"
+            )
+        return url.strip()
+
     @field_validator("database_url")
     @classmethod
     def check_database_url(cls, url: str) -> str:
@@ -231,6 +256,17 @@ class AdminValves(RefusalMemory):
     def policy_set(self) -> PolicySet:
         """The policies text, read."""
         return read_policies(self.policies)
+
+    @property
+    def retention_seconds(self) -> int:
+        """How long records are kept: never less than twice the longest rolling period."""
+        policies = self.policy_set
+        tables = [*policies.groups.values(), *policies.roles.values(), *policies.users.values()]
+        limits = [limit for table in (*tables, *policies.pools) for limit in table.limits or ()]
+        longest = max(
+            (limit.period.rolling or timedelta() for limit in limits), default=timedelta()
+        )
+        return int(max(timedelta(days=self.retention_days), 2 * longest).total_seconds())
 
     @property
     def calendar_rules(self) -> CalendarRules:

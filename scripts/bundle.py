@@ -40,6 +40,7 @@ PARTS = (
     "tables",
     "counters",
     "ledger",
+    "alerts",
     "valves",
     "host",
     "replies",

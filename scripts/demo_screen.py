@@ -134,8 +134,8 @@ class Screen:
         self.say(f"\n  [bold]{url}[/]")
         self.say(f"  {url}/admin/functions")
         self.say(
-            "\nAs the administrator, open the second address and click the gear: that is the valves "
-            f"form. Raise the {STUDENT_TOKENS:,} in it, and Sam may go on."
+            "\nAs the administrator, open the second address; the gear opens the valves. "
+            f"Raise the {STUDENT_TOKENS:,} in it, and Sam may go on."
         )
         self.say("\nThe same refusal for a program, with Sam's API key:")
         self.console.print(

@@ -112,10 +112,7 @@ def describe_limit(limit: Limit) -> str:
 
 def describe_model(rule: ModelRule) -> str:
     """How a model counts and what it costs, in words."""
-    if rule.weight == 0:
-        weight = "free (weight 0)"
-    else:
-        weight = f"weight {number(rule.weight)}"
+    weight = "free (weight 0)" if rule.weight == 0 else f"weight {number(rule.weight)}"
     prices = [
         f"{name} ${number(price)}"
         for name, price in (("input", rule.input_price), ("output", rule.output_price))

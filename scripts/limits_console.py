@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from io import StringIO
 from typing import NoReturn
 
 from rich.console import Console
@@ -72,6 +73,14 @@ def output_console() -> Console:
     """Standard output, for tables and sentences."""
     console = Console(highlight=False, soft_wrap=False)
     return console if console.is_terminal else Console(highlight=False, width=FILE_WIDTH)
+
+
+def table_text(table: Table, *, terminal: bool) -> str:
+    """A table as text, with colours and as wide as the window on a terminal."""
+    console = Console() if terminal else Console(file=StringIO(), width=FILE_WIDTH)
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get()
 
 
 def progress_bar() -> Progress:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from helpers.database import SQLITE_BUSY_TIMEOUT_MS, open_database, parse_database_url
 from helpers.errors import LedgerError
-from helpers.tables import MIGRATIONS, ledger_metadata, migrations_table
+from helpers.tables import MIGRATIONS, migrations_table, records_table
 from scripts.limits_console import CommandError, mask_passwords
 
 URL_OPTION = "--database-url"
@@ -180,7 +180,7 @@ def has_tables(connection: Connection, *names: str) -> bool:
 
 def require_ledger(connection: Connection, database: Database) -> None:
     """Raise `CommandError` unless the ledger's tables are there as this version knows them."""
-    if not has_tables(connection, *ledger_metadata.tables):
+    if not has_tables(connection, records_table.name, migrations_table.name):
         raise database.error(
             "no ledger in this database",
             "the one that the filter writes to; it makes its tables with the first chat",

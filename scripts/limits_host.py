@@ -164,7 +164,9 @@ def make_valves(values: dict[str, Any], where: str) -> AdminValves:
         problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
         name = ".".join(str(part) for part in problem["loc"])
         reason = problem["msg"].removeprefix("Value error, ")
-        raise CommandError(f"{where} {name}".strip(), reason, "what the valves form takes") from None
+        raise CommandError(
+            f"{where} {name}".strip(), reason, "what the valves form takes"
+        ) from None
 
 
 def find_ledger(connection: Connection, database: Database, function_id: str) -> Database:

@@ -51,9 +51,7 @@ def sweep(arguments: argparse.Namespace) -> int:
         while found := books.sweep():
             settled += found
     with ledger.snapshot() as connection:
-        running = connection.scalar(
-            select(func.count()).select_from(records_table).where(IS_OPEN)
-        )
+        running = connection.scalar(select(func.count()).select_from(records_table).where(IS_OPEN))
     print(f"Settled {counted(settled, 'reply', 'replies')} that a stopped server left.")
     if running:
         print(f"{counted(running, 'reply is', 'replies are')} still running.")
@@ -122,9 +120,7 @@ def scope_names(connection: Connection, scopes: Iterable[str]) -> dict[str, str]
 def recounts_table(wrong: list[Recount], names: dict[str, str]) -> Table:
     """The counters that were wrong, each measure as it was and as it is."""
     numbers = ["Requests", "Input tokens", "Output tokens", "$ in millionths"]
-    table = make_table(
-        "Counters that changed", "Of", "Models", "Window", *numbers, numbers=numbers
-    )
+    table = make_table("Counters that changed", "Of", "Models", "Window", *numbers, numbers=numbers)
     for item in wrong:
         counter, old, new = item.counter, item.stored, item.counted
         pairs = (

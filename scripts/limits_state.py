@@ -13,6 +13,8 @@ from helpers.counters import (
     counted_window,
     counter_id,
     find_rolling_reset,
+    grant_key,
+    read_grants,
     sum_open,
     sum_settled,
 )
@@ -22,9 +24,7 @@ from helpers.tables import counters_table
 from helpers.valves import AdminValves
 
 
-def subject_limits(
-    subject: Subject, valves: AdminValves, at: datetime
-) -> tuple[AppliedLimit, ...]:
+def subject_limits(subject: Subject, valves: AdminValves, at: datetime) -> tuple[AppliedLimit, ...]:
     """Every limit and pool that a user is under, those on single models included."""
     policies, rules = valves.policy_set, valves.calendar_rules
     policy = choose_policy(subject, policies, valves.default_policy, valves.multiple_groups)
@@ -60,14 +60,16 @@ def read_states(
         )
     }
     reserved = sum_open(connection, limits, second, except_id="")
+    granted = read_grants(connection, limits, second)
     states = []
     for applied in limits:
         key, measure = counter_id(applied), applied.limit.measure
         state = LimitState(
             applied,
-            read_used(connection, applied, counters.get(key), second).of(measure),
-            reserved[key].of(measure),
-            applied.window.end,
+            used=read_used(connection, applied, counters.get(key), second).of(measure),
+            reserved=reserved[key].of(measure),
+            reset_at=applied.window.end,
+            granted=granted.get(grant_key(applied), 0),
         )
         if applied.limit.period.rolling is not None:
             reset_at = find_rolling_reset(connection, state, second)

@@ -15,6 +15,16 @@ def _account(body: Mapping[str, Any]) -> Account:
 class OpenWebUIAdmin(OpenWebUIClient):
     """The administrator: users, groups, models, functions, tools."""
 
+    def __init__(self, url: str, account: Account, *, timeout: float = 60.0) -> None:
+        super().__init__(url, account, timeout=timeout)
+        self._users: list[OpenWebUIClient] = []
+
+    def close(self) -> None:
+        """Close the connections, those of the users that were made here too."""
+        for user in self._users:
+            user.close()
+        super().close()
+
     @classmethod
     def sign_up(
         cls, url: str, *, email: str = "admin@example.org", name: str = "Ada Admin"
@@ -32,7 +42,9 @@ class OpenWebUIAdmin(OpenWebUIClient):
     def add_user(self, name: str, email: str, *, role: str = "user") -> OpenWebUIClient:
         """Make an account; the client is signed in as it."""
         form = {"name": name, "email": email, "password": PASSWORD, "role": role}
-        return OpenWebUIClient(self.url, _account(self.post("/api/v1/auths/add", form)))
+        user = OpenWebUIClient(self.url, _account(self.post("/api/v1/auths/add", form)))
+        self._users.append(user)
+        return user
 
     def delete_user(self, user_id: str) -> None:
         """Remove an account."""

@@ -6,22 +6,21 @@ import argparse
 import math
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
-
-from sqlalchemy import Connection
 
 from helpers.periods import CalendarRules, load_timezone, reset_instant
 from scripts.limits_check import read_text
 from scripts.limits_console import (
     ArgumentParser,
     CommandError,
-    cell,
-    output_console,
+    mask_passwords,
     run,
     spinner,
+    table_text,
 )
 from scripts.limits_database import (
     Database,
@@ -33,14 +32,8 @@ from scripts.limits_host import FUNCTION_ID, find_ledger, read_filter
 from scripts.report_charts import load_pygal
 from scripts.report_formats import as_csv, as_json, as_table
 from scripts.report_limits import find_near_limits
-from scripts.report_page import GROUPS_NOTE, PageData, make_page
-from scripts.report_rows import (
-    DIMENSIONS,
-    Selection,
-    first_and_last,
-    read_rows,
-    read_totals,
-)
+from scripts.report_page import GROUPS_NOTE, LimitsSection, make_page
+from scripts.report_rows import DIMENSIONS, Selection, UsageReader
 
 INSTANT_ALLOWED = (
     'a date such as "2026-03-01" (its beginning) or an instant such as "2026-03-01T08:00+01:00"'
@@ -129,15 +122,6 @@ def read_selection(arguments: argparse.Namespace) -> Selection:
     return Selection(since, until, zone)
 
 
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """The databases of a report, each as it is at one moment; often the same one twice."""
-
-    database: Database
-    host: Connection
-    ledger: Connection
-
-
 def report(arguments: argparse.Namespace) -> int:
     """Read the ledger and print the report."""
     selection = read_selection(arguments)
@@ -150,12 +134,19 @@ def report(arguments: argparse.Namespace) -> int:
         ledger = find_ledger(host, database, arguments.function)
         connection = host if ledger is database else stack.enter_context(ledger.snapshot())
         require_ledger(connection, ledger)
-        stack.enter_context(spinner("Reading the ledger"))
-        sources = Sources(database, host, connection)
-        if kind == "html":
-            text = html_page(arguments, selection, sources)
-        else:
-            text = rows_text(arguments.by, kind, selection, sources)
+        reader = UsageReader(connection, host, selection)
+        with spinner("Reading the ledger"):
+            if kind == "html":
+                limits = limits_section(arguments, database, reader)
+                now = datetime.now(UTC)
+                text = make_page(reader, arguments.by, limits, ledger.address, now)
+            elif kind == "table":
+                table = as_table(reader.rows(arguments.by), arguments.by, reader.totals())
+                text = table_text(table, terminal=goes_to_terminal(arguments))
+                text += f"{GROUPS_NOTE}\n" if "group" in arguments.by else ""
+            else:
+                rows = reader.rows(arguments.by)
+                text = as_json(rows) if kind == "json" else as_csv(rows, arguments.by)
     write(text, arguments.output)
     return 0
 
@@ -165,21 +156,25 @@ def goes_to_terminal(arguments: argparse.Namespace) -> bool:
     return arguments.output is None and sys.stdout.isatty()
 
 
-def rows_text(by: list[str], kind: str, selection: Selection, sources: Sources) -> str:
-    """The rows in one of the plain formats."""
-    names = read_group_names(sources.host) if "group" in by else {}
-    rows = read_rows(sources.ledger, by, selection)
-    if kind == "json":
-        return as_json(rows)
-    if kind == "csv":
-        return as_csv(rows, by)
-    table = as_table(rows, by, read_totals(sources.ledger, selection))
-    text = table_text(table)
-    return f"{text}{GROUPS_NOTE}\n" if "group" in by else text
+def limits_section(
+    arguments: argparse.Namespace, database: Database, reader: UsageReader
+) -> LimitsSection:
+    """The users near or over a limit, where that can be known."""
+    policies = arguments.policies and read_text(arguments.policies, "--policies")
+    try:
+        installed = read_filter(reader.host, database, arguments.function, policies)
+    except CommandError as error:
+        if policies:
+            raise
+        return LimitsSection(None, mask_passwords(str(error)))
+    if installed is None:
+        return LimitsSection(None, "the database isn't Open WebUI's, which knows users and valves")
+    near = find_near_limits(reader.host, reader.ledger, installed.valves, datetime.now(UTC))
+    return LimitsSection(near, timezone=installed.valves.timezone)
 
 
 def write(text: str, file: str | None) -> None:
-    """To a file or to standard output.
+    """Write to a file or to standard output.
 
     Raises:
         CommandError: The file can't be written.
@@ -194,20 +189,10 @@ def write(text: str, file: str | None) -> None:
         raise CommandError(f"--output {file}", reason, "a file that can be written") from None
 
 
-def html_page(arguments: argparse.Namespace, selection: Selection, sources: Sources) -> str:
-    """The page, with the users near a limit where that can be known."""
-    now = datetime.now(UTC)
-    near, left_out, zone = None, "", "UTC"
-    try:
-        policies = arguments.policies and read_text(arguments.policies, "--policies")
-        installed = read_filter(sources.host, sources.database, arguments.function, policies)
-        if installed is None:
-            left_out = "these are not Open WebUI's own tables, which say who is in which group."
-        else:
-            near = find_near_limits(sources.host, sources.ledger, installed.valves, now)
-            zone = installed.valves.timezone
-    except CommandError as error:
-        if arguments.policies:
-            raise
-        left_out = mask_passwords(str(error))
-    ...
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print one report and return the exit status."""
+    return run(partial(report, make_parser().parse_args(arguments)))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -60,7 +60,9 @@ def as_csv(rows: Iterable[UsageRow], dimensions: Sequence[str]) -> str:
     writer = csv.writer(output, lineterminator="\n")
     writer.writerow([*key_columns(dimensions), *SUM_COLUMNS])
     for row in rows:
-        values = [f"{value:f}" if isinstance(value, Decimal) else value for value in sum_values(row.sums)]
+        values = [
+            f"{value:f}" if isinstance(value, Decimal) else value for value in sum_values(row.sums)
+        ]
         writer.writerow([*("" if key is None else key for key in row.keys.values()), *values])
     return output.getvalue()
 

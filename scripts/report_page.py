@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -21,15 +21,13 @@ from scripts.report_formats import (
     sum_cells,
 )
 from scripts.report_limits import NearLimit
-from scripts.report_rows import Sums, UsageRow
+from scripts.report_rows import Sums, UsageReader, UsageRow
 from scripts.report_template import TEMPLATE
 
 CHARTED = 10
 SECTION_ROWS = 20
 DETAIL_ROWS = 1_000
 GROUPS_NOTE = "Who is in several groups counts in each of them, so groups can add up to more."
-
-ReadRows = Callable[[Sequence[str]], list[UsageRow]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,45 +40,52 @@ class ShownRows:
 
 
 @dataclass(frozen=True, slots=True)
-class PageData:
-    """What the page is made from."""
+class LimitsSection:
+    """The users near or over a limit, or why that isn't known."""
 
-    address: str
-    zone: str
-    made_at: datetime
-    span: tuple[date, date] | None
-    totals: Sums
-    dimensions: list[str]
-    read: ReadRows
     near: list[NearLimit] | None
-    near_left_out: str = ""
-    near_zone: str = "UTC"
+    left_out: str = ""
+    timezone: str = "UTC"
 
 
-def make_page(data: PageData) -> str:
-    """The whole page."""
-    users = data.read(["user"])
-    details = users if data.dimensions == ["user"] else data.read(data.dimensions)
+def make_page(
+    reader: UsageReader,
+    dimensions: list[str],
+    limits: LimitsSection,
+    address: str,
+    made_at: datetime,
+) -> str:
+    """The whole page.
+
+    Args:
+        reader: Where the numbers come from.
+        dimensions: What the last table is by.
+        limits: What is known of limits.
+        address: The database, for the reader.
+        made_at: Now.
+    """
+    users = reader.rows(["user"])
+    details = users if dimensions == ["user"] else reader.rows(dimensions)
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(TEMPLATE).render(
-        range=describe_span(data.span),
-        zone=data.zone,
-        address=data.address,
-        made_at=f"{data.made_at:%Y-%m-%d %H:%M} UTC",
+        range=describe_span(reader.span()),
+        zone=reader.selection.zone.key,
+        address=address,
+        made_at=f"{made_at:%Y-%m-%d %H:%M} UTC",
         sum_headings=SUM_HEADINGS,
-        totals=total_boxes(data.totals, len(users)),
-        days=day_section(data.read(["day"])),
-        limits=None if data.near is None else [near_row(item, data) for item in data.near],
-        limits_left_out=data.near_left_out,
+        totals=total_boxes(reader.totals(), len(users)),
+        days=day_section(reader.rows(["day"])),
+        limits=limits.near and [near_row(item, limits.timezone, made_at) for item in limits.near],
+        limits_left_out=limits.left_out,
         sections=[
             section("users", "Top users", ["user"], users),
-            section("models", "By model", ["model"], data.read(["model"])),
-            section("sources", "Page against API", ["source"], data.read(["source"])),
+            section("models", "By model", ["model"], reader.rows(["model"])),
+            section("sources", "Page against API", ["source"], reader.rows(["source"])),
         ],
         rows={
-            "title": f"All by {', '.join(data.dimensions)}",
-            "table": shown_rows(details, data.dimensions, DETAIL_ROWS),
-            "note": GROUPS_NOTE if "group" in data.dimensions else "",
+            "title": f"All by {', '.join(dimensions)}",
+            "table": shown_rows(details, dimensions, DETAIL_ROWS),
+            "note": GROUPS_NOTE if "group" in dimensions else "",
         },
     )
 
@@ -141,10 +146,10 @@ def shown_rows(rows: list[UsageRow], dimensions: Sequence[str], most: int) -> Sh
     return ShownRows(key_headings(dimensions), lines, max(0, len(rows) - most))
 
 
-def near_row(item: NearLimit, data: PageData) -> dict[str, str]:
+def near_row(item: NearLimit, timezone: str, now: datetime) -> dict[str, str]:
     """A limit near or over its end."""
     state, limit = item.state, item.state.applied.limit
-    resets = format_instant(state.reset_at, data.made_at, read_timezone(data.near_zone))
+    resets = format_instant(state.reset_at, now, read_timezone(timezone))
     return {
         "kind": "over" if state.exceeded else "near",
         "who": item.who,
@@ -153,5 +158,5 @@ def near_row(item: NearLimit, data: PageData) -> dict[str, str]:
         "used": format_amount(limit, state.taken),
         "left": format_amount(limit, state.remaining),
         "percent": str(state.percent),
-        "resets": f"{resets}, in {format_duration(state.reset_at - data.made_at)}",
+        "resets": f"{resets}, in {format_duration(state.reset_at - now)}",
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -96,64 +96,116 @@ class UsageRow:
     sums: Sums
 
 
-def read_rows(
-    connection: Connection, dimensions: Collection[str], selection: Selection
-) -> list[UsageRow]:
-    """Sum the records; days in order, then the largest use first.
+@dataclass(frozen=True, slots=True)
+class UsageReader:
+    """Reads the sums of a selection of records.
 
-    A record of a user in several groups counts in each of them.
+    Args:
+        ledger: Where the records are.
+        host: Where Open WebUI's own tables are, for today's names; often the same.
+        selection: Which records count.
     """
-    wanted = [name for name in DIMENSIONS if name in dimensions]
-    sums: defaultdict[Key, Sums] = defaultdict(Sums)
-    for key, part in aggregate(connection, wanted, selection):
-        for one in split_groups(key, wanted):
-            sums[one] += part
-    rows = named_rows(connection, wanted, sums)
-    rows.sort(
-        key=lambda row: (
-            row.keys.get("day") or "",
-            -row.sums.total_tokens,
-            *(value or "" for value in row.keys.values()),
+
+    ledger: Connection
+    host: Connection
+    selection: Selection
+
+    def rows(self, dimensions: Collection[str]) -> list[UsageRow]:
+        """Sum the records; days in order, then the largest use first.
+
+        A record of a user in several groups counts in each of them.
+        """
+        wanted = [name for name in DIMENSIONS if name in dimensions]
+        sums: defaultdict[Key, Sums] = defaultdict(Sums)
+        for key, part in self._aggregate(wanted):
+            for one in split_groups(key, wanted):
+                sums[one] += part
+        rows = self._named(wanted, sums)
+        rows.sort(
+            key=lambda row: (
+                row.keys.get("day") or "",
+                -row.sums.total_tokens,
+                *(value or "" for value in row.keys.values()),
+            )
         )
-    )
-    return rows
+        return rows
 
+    def totals(self) -> Sums:
+        """The sums of all records, each once."""
+        (row,) = self.rows(())
+        return row.sums
 
-def read_totals(connection: Connection, selection: Selection) -> Sums:
-    """The sums of all records, each once."""
-    rows = read_rows(connection, (), selection)
-    return rows[0].sums if rows else Sums()
+    def span(self) -> tuple[date, date] | None:
+        """The days of the first and the last record; None if there is none."""
+        created_at = records_table.c.created_at
+        first, last = self.ledger.execute(
+            select(func.min(created_at), func.max(created_at)).where(self.selection.condition)
+        ).one()
+        if first is None:
+            return None
+        zone = self.selection.zone
+        return local_day(first, zone), local_day(last, zone)
 
+    def _aggregate(self, wanted: list[str]) -> Iterator[tuple[Key, Sums]]:
+        """The database's own sums: by the groups as recorded, and by parts of days."""
+        zone = self.selection.zone
+        part_seconds = DAY_SECONDS if zone.key == "UTC" else QUARTER_SECONDS
+        # A literal, since PostgreSQL takes two parameters of one value for different ones.
+        part = records_table.c.created_at.op("/")(literal_column(str(part_seconds)))
+        columns: dict[str, ColumnElement[Any]] = {
+            "user": records_table.c.user_id,
+            "model": records_table.c.model_id,
+            "source": records_table.c.source,
+            "day": part,
+            "group": records_table.c.group_ids,
+        }
+        grouped = [columns[name] for name in wanted]
+        day_at = wanted.index("day") if "day" in wanted else None
+        days: dict[int, str] = {}
+        rows = self.ledger.execute(
+            select(*grouped, *COUNTED).where(self.selection.condition).group_by(*grouped),
+            execution_options={"yield_per": 1_000},
+        )
+        for row in rows:
+            key = list(row[: len(wanted)])
+            if day_at is not None:
+                number = key[day_at]
+                if number not in days:
+                    days[number] = local_day(number * part_seconds, zone).isoformat()
+                key[day_at] = days[number]
+            yield tuple(key), Sums(*(int(value or 0) for value in row[len(wanted) :]))
 
-def aggregate(
-    connection: Connection, wanted: list[str], selection: Selection
-) -> Iterator[tuple[Key, Sums]]:
-    """The database's own sums: by the groups as recorded, and by parts of days."""
-    part_seconds = DAY_SECONDS if selection.zone.key == "UTC" else QUARTER_SECONDS
-    # A literal, since PostgreSQL takes two parameters of the same value for different ones.
-    part = records_table.c.created_at.op("/")(literal_column(str(part_seconds)))
-    columns: dict[str, ColumnElement[Any]] = {
-        "user": records_table.c.user_id,
-        "model": records_table.c.model_id,
-        "source": records_table.c.source,
-        "day": part,
-        "group": records_table.c.group_ids,
-    }
-    grouped = [columns[name] for name in wanted]
-    day_at = wanted.index("day") if "day" in wanted else None
-    days: dict[int, str] = {}
-    rows = connection.execute(
-        select(*grouped, *COUNTED).where(selection.condition).group_by(*grouped),
-        execution_options={"yield_per": 1_000},
-    )
-    for row in rows:
-        key = list(row[: len(wanted)])
-        if day_at is not None:
-            number = key[day_at]
-            if number not in days:
-                days[number] = local_day(number * part_seconds, selection.zone).isoformat()
-            key[day_at] = days[number]
-        yield tuple(key), Sums(*(int(value or 0) for value in row[len(wanted) :]))
+    def _named(self, wanted: list[str], sums: Mapping[Key, Sums]) -> list[UsageRow]:
+        """Rows with the names that belong to the ids in the keys."""
+        emails: dict[str, str] = {}
+        if "user" in wanted:
+            at = wanted.index("user")
+            emails = self._newest_emails({key[at] or "" for key in sums})
+        group_names = read_group_names(self.host) if "group" in wanted else {}
+        rows = []
+        for key, part in sums.items():
+            keys: dict[str, str | None] = {}
+            for name, value in zip(wanted, key, strict=True):
+                keys[DIMENSIONS[name][0]] = value
+                if name == "user":
+                    keys["user_email"] = emails.get(value or "", "")
+                if name == "group":
+                    keys["group_name"] = group_names.get(value or "")
+            rows.append(UsageRow(keys, part))
+        return rows
+
+    def _newest_emails(self, user_ids: set[str]) -> dict[str, str]:
+        """Each user's address: the one that Open WebUI has now, else the last one on record."""
+        emails = read_emails(self.host, user_ids)
+        for user_id in user_ids - emails.keys():
+            email = self.ledger.scalar(
+                select(records_table.c.user_email)
+                .where(records_table.c.user_id == user_id)
+                .order_by(records_table.c.created_at.desc())
+                .limit(1)
+            )
+            emails[user_id] = email or ""
+        return emails
 
 
 def local_day(second: int, zone: ZoneInfo) -> date:
@@ -167,55 +219,4 @@ def split_groups(key: Key, wanted: list[str]) -> Iterable[Key]:
     if "group" not in wanted:
         return [key]
     at = wanted.index("group")
-    return [
-        (*key[:at], group, *key[at + 1 :]) for group in split_names(key[at] or "") or (None,)
-    ]
-
-
-def named_rows(
-    connection: Connection, wanted: list[str], sums: dict[Key, Sums]
-) -> list[UsageRow]:
-    """Rows with the names that belong to the ids in the keys."""
-    emails: dict[str, str] = {}
-    group_names: dict[str, str] = {}
-    if "user" in wanted:
-        at = wanted.index("user")
-        emails = newest_emails(connection, {key[at] or "" for key in sums})
-    if "group" in wanted:
-        group_names = read_group_names(connection)
-    rows = []
-    for key, part in sums.items():
-        keys: dict[str, str | None] = {}
-        for name, value in zip(wanted, key, strict=True):
-            keys[DIMENSIONS[name][0]] = value
-            if name == "user":
-                keys["user_email"] = emails.get(value or "", "")
-            if name == "group":
-                keys["group_name"] = group_names.get(value or "")
-        rows.append(UsageRow(keys, part))
-    return rows
-
-
-def newest_emails(connection: Connection, user_ids: set[str]) -> dict[str, str]:
-    """Each user's address: the one that Open WebUI has now, else the last one on record."""
-    emails = read_emails(connection, user_ids)
-    for user_id in user_ids - emails.keys():
-        email = connection.scalar(
-            select(records_table.c.user_email)
-            .where(records_table.c.user_id == user_id)
-            .order_by(records_table.c.created_at.desc())
-            .limit(1)
-        )
-        emails[user_id] = email or ""
-    return emails
-
-
-def first_and_last(connection: Connection, selection: Selection) -> tuple[date, date] | None:
-    """The days of the first and the last record; None if there is none."""
-    created_at = records_table.c.created_at
-    first, last = connection.execute(
-        select(func.min(created_at), func.max(created_at)).where(selection.condition)
-    ).one()
-    if first is None:
-        return None
-    return local_day(first, selection.zone), local_day(last, selection.zone)
+    return [(*key[:at], group, *key[at + 1 :]) for group in split_names(key[at] or "") or (None,)]

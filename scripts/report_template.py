@@ -25,8 +25,8 @@ p, .note { margin: .4rem 0; }
 .totals div { border: 1px solid #ccc; border-radius: 6px; padding: .5rem .7rem; }
 .totals dt { color: #555; font-size: .85rem; }
 .totals dd { margin: 0; font-size: 1.3rem; font-weight: 600; }
-.side { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr));
-  align-items: start; }
+.side { display: grid; gap: 1rem; align-items: start;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); }
 figure { margin: 0; }
 svg { display: block; width: 100%; height: auto; }
 .scroll { overflow-x: auto; }

@@ -59,7 +59,7 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Any:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark every test that uses the real server, and run those last."""
     for item in items:
-        if {"server", "start_server"} & set(getattr(item, "fixturenames", ())):
+        if "provider" in getattr(item, "fixturenames", ()):  # only a server asks a provider
             item.add_marker("server")
     items.sort(key=lambda item: item.get_closest_marker("server") is not None)
 

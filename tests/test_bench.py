@@ -10,7 +10,7 @@ from scripts.page_client import Page
 from scripts.stand_in_books import Call
 from scripts.stand_in_directives import Directive, background_task, parse_directive
 from scripts.stand_in_provider import StandInProvider
-from tests.conftest import MakeUser, OpenPage, StartServer
+from tests.conftest import MakeUser
 
 CLOCK = '''
 class Tools:
@@ -313,20 +313,6 @@ def test_valves_are_read_and_refused(admin: OpenWebUIAdmin, probe: str) -> None:
     assert admin.valves_spec(probe)["properties"]["refuse"]["default"] == "nothing"
     with pytest.raises(HostError, match="400"):
         admin.set_valves(probe, {"refuse": ["not", "text"]})
-
-
-def test_own_server(start_server: StartServer, open_page: OpenPage) -> None:
-    """A server of a test's own has its own data, and keeps them when it crashes and comes back."""
-    own = start_server(ENABLE_API_OUTLET_FILTERS="false")
-    user = own.admin.add_user("Olga Own", "olga@example.org")
-    page = open_page(user)
-    turn = page.send("Crash [[chunks=100 delay=0.1]]", wait=False)
-    page.wait_for(lambda: "stand-in" in turn.reply.streamed)
-    own.server.kill()
-    assert not own.server.running
-    own.server.start()
-    assert user.chat("Back again").status == 200
-    assert len(own.usage_limits.rows(user_id=user.id)) == 2
 
 
 def test_groups_can_be_nested(admin: OpenWebUIAdmin, make_user: MakeUser) -> None:

@@ -271,7 +271,7 @@ def test_first_thirty_calls_at_once(
         assert connection.scalar(select(func.count()).select_from(migrations_table)) == 1
         assert connection.scalar(select(func.count()).select_from(records_table)) == 10
     engine.dispose()
-    assert len(ledger_metadata.tables) == 4
+    assert len(ledger_metadata.tables) == 5
 
 
 BAD_VALVES = {
