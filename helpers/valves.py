@@ -30,7 +30,7 @@ from helpers.periods import (
     load_timezone,
     parse_period,
 )
-from helpers.policies import Policy, PolicySet, parse_policies
+from helpers.policies import Policy, PolicySet, Pool, parse_policies
 from helpers.quotas import Limit
 
 # Open WebUI builds the valves anew for every request; the texts rarely change.
@@ -261,11 +261,11 @@ class AdminValves(RefusalMemory):
     def retention_seconds(self) -> int:
         """How long records are kept: never less than twice the longest rolling period."""
         policies = self.policy_set
-        tables = [*policies.groups.values(), *policies.roles.values(), *policies.users.values()]
-        limits = [limit for table in (*tables, *policies.pools) for limit in table.limits or ()]
-        longest = max(
-            (limit.period.rolling or timedelta() for limit in limits), default=timedelta()
-        )
+        tables: list[Policy | Pool] = list(policies.pools)
+        for named in (policies.users, policies.groups, policies.roles):
+            tables.extend(named.values())
+        periods = [limit.period for table in tables for limit in table.limits or ()]
+        longest = max((period.rolling or timedelta() for period in periods), default=timedelta())
         return int(max(timedelta(days=self.retention_days), 2 * longest).total_seconds())
 
     @property

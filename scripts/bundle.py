@@ -49,9 +49,7 @@ PARTS = (
     "plugin",
 )
 # Open WebUI's loader replaces these everywhere in the text, comments and strings included.
-FORBIDDEN_PHRASES = tuple(
-    f"from {name}" for name in ("utils", "apps", "main", "config")
-)
+FORBIDDEN_PHRASES = tuple(f"from {name}" for name in ("utils", "apps", "main", "config"))
 FRONTMATTER_KEYS = (
     "title",
     "author",
@@ -68,9 +66,7 @@ class BundleError(Exception):
 
 def read_manifest() -> dict[str, str]:
     """The metadata, from its only place."""
-    manifest: dict[str, str] = json.loads(
-        (ROOT / "manifest.json").read_text(encoding="utf-8")
-    )
+    manifest: dict[str, str] = json.loads((ROOT / "manifest.json").read_text(encoding="utf-8"))
     return manifest
 
 
@@ -103,27 +99,19 @@ def top_level_names(tree: ast.Module) -> list[str]:
     return names
 
 
-def check_internal_import(
-    part: str, node: ast.ImportFrom, before: tuple[str, ...]
-) -> None:
+def check_internal_import(part: str, node: ast.ImportFrom, before: tuple[str, ...]) -> None:
     """Raise unless an import of helpers can be dropped in the one file."""
     where = f"helpers/{part}.py:{node.lineno}"
     module = (node.module or "").removeprefix("helpers.")
     if module not in before:
-        kind = (
-            "a later module" if module in PARTS else "a module that PARTS doesn't list"
-        )
+        kind = "a later module" if module in PARTS else "a module that PARTS doesn't list"
         raise BundleError(f"{where}: imports {kind}, {node.module!r}")
     for alias in node.names:
         if alias.asname:
-            raise BundleError(
-                f"{where}: {alias.name} is imported as {alias.asname}; use its name"
-            )
+            raise BundleError(f"{where}: {alias.name} is imported as {alias.asname}; use its name")
 
 
-def split_module(
-    part: str, before: tuple[str, ...]
-) -> tuple[str, list[str], str, list[str]]:
+def split_module(part: str, before: tuple[str, ...]) -> tuple[str, list[str], str, list[str]]:
     """Take a module apart.
 
     Returns:
@@ -145,28 +133,18 @@ def split_module(
         if not isinstance(node, (ast.Import, ast.ImportFrom)):
             continue
         dropped.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
-        if (
-            isinstance(node, ast.ImportFrom)
-            and (node.module or "").split(".")[0] == "helpers"
-        ):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "helpers":
             check_internal_import(part, node, before)
         elif isinstance(node, ast.ImportFrom) and node.module == "__future__":
             continue
         elif isinstance(node, ast.ImportFrom):
-            imports += [
-                f"from {node.module} import {ast.unparse(alias)}"
-                for alias in node.names
-            ]
+            imports += [f"from {node.module} import {ast.unparse(alias)}" for alias in node.names]
         else:
             imports += [f"import {ast.unparse(alias)}" for alias in node.names]
     for nested in ast.walk(tree):
         if isinstance(nested, (ast.Import, ast.ImportFrom)) and nested.col_offset:
-            raise BundleError(
-                f"helpers/{part}.py:{nested.lineno}: an import inside a function"
-            )
-    body = "\n".join(
-        line for number, line in enumerate(lines, 1) if number not in dropped
-    )
+            raise BundleError(f"helpers/{part}.py:{nested.lineno}: an import inside a function")
+    body = "\n".join(line for number, line in enumerate(lines, 1) if number not in dropped)
     return docstring.splitlines()[0], imports, body.strip("\n"), top_level_names(tree)
 
 
@@ -214,9 +192,7 @@ def bundle() -> str:
         imports.update(dict.fromkeys(external))
         for name in names:
             claim(owner, name, f"helpers/{part}.py")
-        sections.append(
-            f"# {'=' * 78}\n# helpers/{part}.py\n# {title}\n# {'=' * 78}\n\n{body}\n"
-        )
+        sections.append(f"# {'=' * 78}\n# helpers/{part}.py\n# {title}\n# {'=' * 78}\n\n{body}\n")
     for line in imports:
         claim(owner, bound_name(line), f'"{line}"')
     text = format_source(
@@ -225,9 +201,9 @@ def bundle() -> str:
     )
     for phrase in FORBIDDEN_PHRASES:
         if phrase in text:
-            line = text[: text.index(phrase)].count("\n") + 1
+            number = text[: text.index(phrase)].count("\n") + 1
             raise BundleError(
-                f"line {line} holds {phrase!r}, which Open WebUI's loader would rewrite"
+                f"line {number} holds {phrase!r}, which Open WebUI's loader would rewrite"
             )
     return text
 
@@ -237,9 +213,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument(
-        "--check", action="store_true", help="fail if the file isn't current"
-    )
+    parser.add_argument("--check", action="store_true", help="fail if the file isn't current")
     arguments = parser.parse_args()
     try:
         text = bundle()
