@@ -3,7 +3,7 @@ title: Usage Limits
 author: open-webui-usage-limits contributors
 version: 0.1.0
 license: MIT
-description: Daily, weekly and monthly limits on tokens, requests and money, per user, group and role.
+description: Limits on tokens, requests and money, per user, group, role and model.
 required_open_webui_version: 0.10.0
 
 GENERATED from helpers/ by scripts/bundle.py: change it there, not here.
@@ -76,7 +76,6 @@ from sqlalchemy import (
     make_url,
     or_,
     select,
-    text,
     true,
 )
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
@@ -2747,7 +2746,7 @@ def take_advisory_locks(
     calls = [f"pg_advisory_xact_lock({advisory_key(name)})" for name in sorted(set(exclusive))]
     calls += [f"pg_advisory_xact_lock_shared({advisory_key(name)})" for name in shared]
     if calls:
-        connection.execute(text(f"SELECT {', '.join(calls)}"))
+        connection.exec_driver_sql(f"SELECT {', '.join(calls)}")
 
 
 def is_worth_retrying(error: DBAPIError) -> bool:
@@ -3724,8 +3723,8 @@ class RefusalMemory(BaseModel):
         cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
         schema = handler.resolve_ref_schema(handler(core_schema))
-        for field, refusal in cls.refusals.items():
-            described = schema.get("properties", {}).get(field)
+        for name, refusal in cls.refusals.items():
+            described = schema.get("properties", {}).get(name)
             if described is not None:
                 described["description"] = f"{refusal}\n\n{described.get('description', '')}"
         return schema

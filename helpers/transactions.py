@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from helpers.errors import LedgerError
@@ -41,7 +41,7 @@ def take_advisory_locks(
     calls = [f"pg_advisory_xact_lock({advisory_key(name)})" for name in sorted(set(exclusive))]
     calls += [f"pg_advisory_xact_lock_shared({advisory_key(name)})" for name in shared]
     if calls:
-        connection.execute(text(f"SELECT {', '.join(calls)}"))
+        connection.exec_driver_sql(f"SELECT {', '.join(calls)}")
 
 
 def is_worth_retrying(error: DBAPIError) -> bool:

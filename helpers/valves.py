@@ -104,8 +104,8 @@ class RefusalMemory(BaseModel):
         cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
         schema = handler.resolve_ref_schema(handler(core_schema))
-        for field, refusal in cls.refusals.items():
-            described = schema.get("properties", {}).get(field)
+        for name, refusal in cls.refusals.items():
+            described = schema.get("properties", {}).get(name)
             if described is not None:
                 described["description"] = f"{refusal}\n\n{described.get('description', '')}"
         return schema
