@@ -30,7 +30,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal, InvalidOperation
 from fnmatch import fnmatchcase
-from functools import lru_cache, reduce
+from functools import lru_cache, partial, reduce
 from importlib import import_module
 from importlib.util import find_spec
 from io import BytesIO
@@ -69,6 +69,7 @@ from sqlalchemy import (
     Row,
     Table,
     Text,
+    bindparam,
     create_engine,
     event,
     func,
@@ -2738,15 +2739,16 @@ def take_advisory_locks(
 ) -> None:
     """Wait for locks until the transaction's end, in one round trip; SQLite needs none.
 
-    Exclusive names are taken in sorted order, so that two transactions never wait for each
-    other.
+    PostgreSQL gives up after `TRANSACTION_PATIENCE_SECONDS`. Exclusive names are taken in sorted
+    order, so that two transactions never wait for each other.
     """
     if connection.dialect.name == "sqlite":
         return
-    calls = [f"pg_advisory_xact_lock({advisory_key(name)})" for name in sorted(set(exclusive))]
+    patience = f"{int(TRANSACTION_PATIENCE_SECONDS * 1000)}ms"
+    calls = [f"set_config('lock_timeout', '{patience}', true)"]
+    calls += [f"pg_advisory_xact_lock({advisory_key(name)})" for name in sorted(set(exclusive))]
     calls += [f"pg_advisory_xact_lock_shared({advisory_key(name)})" for name in shared]
-    if calls:
-        connection.exec_driver_sql(f"SELECT {', '.join(calls)}")
+    connection.exec_driver_sql(f"SELECT {', '.join(calls)}")
 
 
 def is_worth_retrying(error: DBAPIError) -> bool:
@@ -2808,9 +2810,6 @@ class TransactionRunner:
                 # could be stale by then.
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             else:
-                connection.exec_driver_sql(
-                    f"SET LOCAL lock_timeout = {int(TRANSACTION_PATIENCE_SECONDS * 1000)}"
-                )
                 take_advisory_locks(connection, exclusive, shared)
             result = work(connection)
             connection.commit()
@@ -2952,6 +2951,49 @@ def migrate_ledger(connection: Connection, now: int) -> int:
 # ==============================================================================
 
 NO_END = 2**53
+# Built once: putting a statement together costs more than running it.
+FIND_COUNTERS = select(counters_table).where(
+    counters_table.c.id.in_(bindparam("ids", expanding=True))
+)
+COVERING_COUNTERS = (
+    select(counters_table.c.id, counters_table.c.model_glob)
+    .where(
+        counters_table.c.scope.in_(bindparam("scopes", expanding=True)),
+        counters_table.c.window_start <= bindparam("created_at"),
+        counters_table.c.window_end > bindparam("created_at"),
+    )
+    .order_by(counters_table.c.id)
+)
+AMOUNT_COLUMNS = ("requests", "input_tokens", "output_tokens", "cost_micros")
+ADD_TO_COUNTERS = (
+    counters_table.update()
+    .where(counters_table.c.id.in_(bindparam("ids", expanding=True)))
+    .values(
+        {
+            counters_table.c[name]: counters_table.c[name] + bindparam(f"more_{name}")
+            for name in AMOUNT_COLUMNS
+        }
+    )
+)
+OPEN_COLUMNS = (
+    records_table.c.user_id,
+    records_table.c.group_ids,
+    records_table.c.model_names,
+    records_table.c.created_at,
+    records_table.c.counted,
+    records_table.c.weighted_input_tokens,
+    records_table.c.weighted_output_tokens,
+    records_table.c.cost_micros,
+)
+FIND_OPEN_OF_USER = select(*OPEN_COLUMNS).where(
+    IS_OPEN,
+    records_table.c.user_id == bindparam("user_id"),
+    records_table.c.id != bindparam("except_id"),
+)
+FIND_GRANTS = select(grants_table).where(
+    grants_table.c.scope.in_(bindparam("scopes", expanding=True)),
+    grants_table.c.expires_at > bindparam("at"),
+)
 COUNTED_COLUMNS = (
     func.sum(records_table.c.counted),
     func.sum(records_table.c.weighted_input_tokens),
@@ -3038,10 +3080,7 @@ def read_counters(
     """
     wanted = {counter_id(applied): applied for applied in limits}
     found: dict[str, Any] = {
-        row.id: row
-        for row in connection.execute(
-            select(counters_table).where(counters_table.c.id.in_(list(wanted)))
-        )
+        row.id: row for row in connection.execute(FIND_COUNTERS, {"ids": list(wanted)})
     }
     sums: dict[str, Amounts] = {}
     for key, applied in wanted.items():
@@ -3111,27 +3150,11 @@ def add_to_counters(
     amounts: Amounts,
 ) -> None:
     """Add one settled record to every counter that covers it."""
-    rows = connection.execute(
-        select(counters_table.c.id, counters_table.c.model_glob)
-        .where(
-            counters_table.c.scope.in_(list(scopes)),
-            counters_table.c.window_start <= created_at,
-            counters_table.c.window_end > created_at,
-        )
-        .order_by(counters_table.c.id)
-    )
+    rows = connection.execute(COVERING_COUNTERS, {"scopes": list(scopes), "created_at": created_at})
     ids = [row.id for row in rows if glob_matches(row.model_glob, model_names)]
     if ids:
-        connection.execute(
-            counters_table.update()
-            .where(counters_table.c.id.in_(ids))
-            .values(
-                {
-                    counters_table.c[name]: counters_table.c[name] + value
-                    for name, value in amount_values(amounts).items()
-                }
-            )
-        )
+        more = {f"more_{name}": value for name, value in amount_values(amounts).items()}
+        connection.execute(ADD_TO_COUNTERS, {"ids": ids, **more})
 
 
 def sum_open(
@@ -3145,14 +3168,19 @@ def sum_open(
         at: Now.
         except_id: A reservation to leave out: the caller's own.
     """
-    scopes = {applied.scope for applied in limits}
-    rows = connection.execute(
-        select(records_table).where(
-            IS_OPEN,
-            records_table.c.id != except_id,
-            or_(*(scope_condition(scope) for scope in sorted(scopes))),
+    scopes = sorted({applied.scope for applied in limits})
+    if len(scopes) == 1 and scopes[0].startswith("user:"):
+        user_id = scopes[0].removeprefix("user:")
+        found = connection.execute(FIND_OPEN_OF_USER, {"user_id": user_id, "except_id": except_id})
+    else:
+        found = connection.execute(
+            select(*OPEN_COLUMNS).where(
+                IS_OPEN,
+                records_table.c.id != except_id,
+                or_(*(scope_condition(scope) for scope in scopes)),
+            )
         )
-    ).all()
+    rows = found.all()
     sums: dict[str, Amounts] = {}
     for applied in limits:
         start, end = counted_window(applied, at)
@@ -3177,12 +3205,8 @@ def read_grants(
     connection: Connection, limits: Sequence[AppliedLimit], at: int
 ) -> dict[tuple[str, str, str, str], int]:
     """What administrators have added to these limits, by `grant_key`."""
-    rows = connection.execute(
-        select(grants_table).where(
-            grants_table.c.scope.in_(sorted({applied.scope for applied in limits})),
-            grants_table.c.expires_at > at,
-        )
-    )
+    scopes = sorted({applied.scope for applied in limits})
+    rows = connection.execute(FIND_GRANTS, {"scopes": scopes, "at": at})
     granted: dict[tuple[str, str, str, str], int] = {}
     for row in rows:
         key = (row.scope, row.measure, row.model_glob, row.period)
@@ -3234,14 +3258,17 @@ def find_rolling_reset(connection: Connection, state: LimitState, at: int) -> in
 
 
 # ==============================================================================
-# helpers/ledger.py
-# The ledger: reserve, settle, check, renew and sweep, each one transaction.
+# helpers/records.py
+# Records: one row per reply, reserved when it is admitted and closed once.
 # ==============================================================================
 
 # A reservation whose server has not renewed it for this long is an orphan of a crash.
 LEASE_SECONDS = 300
-SWEEP_BATCH = 100
-DROP_BATCH = 1_000
+
+# Built once: putting a statement together costs more than running it.
+FIND_RECORD = select(records_table.c.id).where(records_table.c.id == bindparam("key"))
+INSERT_RECORD = records_table.insert()
+UPDATE_OPEN_RECORD = records_table.update().where(records_table.c.id == bindparam("key"), IS_OPEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -3250,12 +3277,117 @@ class Reservation:
 
     id: str
     subject: Subject
-    model_names: tuple[str, ...]  # the chosen model first
+    model_names: tuple[str, ...]  # the model that answers first
     source: str
     chat_id: str
     message_id: str
     policy: str
     created_at: int  # seconds since 1970, UTC
+
+
+@dataclass(frozen=True, slots=True)
+class RecordKey:
+    """What the counters need to know of a record."""
+
+    id: str
+    scopes: tuple[str, ...]
+    model_names: str
+    created_at: int
+
+
+def key_of_reservation(reservation: Reservation) -> RecordKey:
+    """The key of a reply's own record."""
+    return RecordKey(
+        reservation.id,
+        reservation.subject.scopes,
+        join_names(reservation.model_names),
+        reservation.created_at,
+    )
+
+
+def key_of_row(row: Row[Any]) -> RecordKey:
+    """The key of a record that was read."""
+    groups = (f"group:{group}" for group in split_names(row.group_ids))
+    scopes = (f"user:{row.user_id}", *groups, EVERYONE)
+    return RecordKey(row.id, scopes, row.model_names, row.created_at)
+
+
+def charge_of_row(row: Row[Any]) -> Charge:
+    """What a record that was read holds; an estimate, since its reply was never settled."""
+    return Charge(
+        row.input_tokens,
+        row.output_tokens,
+        row.cached_input_tokens,
+        row.cost_micros,
+        True,
+        Amounts(
+            row.counted,
+            row.weighted_input_tokens,
+            row.weighted_output_tokens,
+            row.cost_micros * row.counted,
+        ),
+    )
+
+
+def insert_record(
+    connection: Connection, reservation: Reservation, charge: Charge, may_exist: bool
+) -> None:
+    """Write a reservation; `may_exist` after a connection that broke during its commit."""
+    if may_exist and connection.execute(FIND_RECORD, {"key": reservation.id}).first():
+        return
+    connection.execute(
+        INSERT_RECORD,
+        {
+            "id": reservation.id,
+            "user_id": reservation.subject.user_id,
+            "user_email": reservation.subject.email,
+            "group_ids": join_names(group.id for group in reservation.subject.groups),
+            "model_id": reservation.model_names[0],
+            "model_names": join_names(reservation.model_names),
+            "source": reservation.source,
+            "chat_id": reservation.chat_id,
+            "message_id": reservation.message_id,
+            "policy": reservation.policy,
+            "state": "reserved",
+            "created_at": reservation.created_at,
+            "lease_until": reservation.created_at + LEASE_SECONDS,
+            **charge.values(),
+        },
+    )
+
+
+def renew_record(connection: Connection, key: str, charge: Charge, now: int) -> None:
+    """Push an open record's lease ahead and note what its reply has used so far."""
+    values = {"key": key, "lease_until": now + LEASE_SECONDS, **charge.values()}
+    connection.execute(UPDATE_OPEN_RECORD, values)
+
+
+def close_record(connection: Connection, key: RecordKey, charge: Charge | None, now: int) -> bool:
+    """Settle or release a record, once, and bring the counters up to date.
+
+    Returns:
+        Whether this call closed it.
+    """
+    values = {
+        "key": key.id,
+        "state": "released" if charge is None else "settled",
+        "settled_at": now,
+        **(charge or Charge()).values(),
+    }
+    if not connection.execute(UPDATE_OPEN_RECORD, values).rowcount:
+        return False
+    if charge is not None and charge.counted.requests:
+        add_to_counters(connection, key.scopes, key.model_names, key.created_at, charge.counted)
+    return True
+
+
+# ==============================================================================
+# helpers/ledger.py
+# The ledger: reserve, settle, check, renew and sweep, each one transaction.
+# ==============================================================================
+
+SWEEP_BATCH = 100
+DROP_BATCH = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -3328,6 +3460,7 @@ class Ledger:
         enforce: bool = True,
         soft_limit_percent: int = 100,
         announce: bool = False,
+        may_exist: bool = False,
     ) -> Admission:
         """Decide about a request and, if it is admitted, reserve for it.
 
@@ -3338,10 +3471,15 @@ class Ledger:
             enforce: Whether a hard limit refuses; if not, the reservation is always made.
             soft_limit_percent: From where a limit without thresholds of its own warns.
             announce: Whether the user can be told; else no warning is marked as given.
+            may_exist: Whether an earlier try may have been written after all.
         """
         self.prepare()
 
+        tries = 0
+
         def work(connection: Connection) -> Admission:
+            nonlocal tries
+            tries += 1
             decision = self._decide(connection, reservation, limits, reservation.created_at)
             if enforce and not decision.allowed:
                 return Admission(decision)
@@ -3354,27 +3492,7 @@ class Ledger:
                     connection, reservation, state, soft_limit_percent, "user"
                 )
             )
-            connection.execute(
-                self._insert(records_table)
-                .values(
-                    id=reservation.id,
-                    user_id=reservation.subject.user_id,
-                    user_email=reservation.subject.email,
-                    group_ids=join_names(group.id for group in reservation.subject.groups),
-                    model_id=reservation.model_names[0],
-                    model_names=join_names(reservation.model_names),
-                    source=reservation.source,
-                    chat_id=reservation.chat_id,
-                    message_id=reservation.message_id,
-                    policy=reservation.policy,
-                    state="reserved",
-                    created_at=reservation.created_at,
-                    lease_until=reservation.created_at + LEASE_SECONDS,
-                    **estimate(decision).values(),
-                )
-                # A repeat after a connection broke during its commit finds the row.
-                .on_conflict_do_nothing()
-            )
+            insert_record(connection, reservation, estimate(decision), may_exist or tries > 1)
             return Admission(decision, warnings)
 
         return self._transactions.run(work, limit_scopes(reservation.subject, limits))
@@ -3385,6 +3503,7 @@ class Ledger:
         charge: Charge | None,
         limits: Sequence[AppliedLimit],
         *,
+        decide: bool = True,
         alert_percent: int | None = None,
     ) -> Settlement:
         """Close a reservation with what it cost, or release it where `charge` is None.
@@ -3394,7 +3513,8 @@ class Ledger:
         Args:
             reservation: The reply that has ended.
             charge: Its cost.
-            limits: The limits whose states are wanted.
+            limits: The limits that count for it.
+            decide: Whether anyone wants to know where they stand now.
             alert_percent: From where a limit without thresholds of its own is crossed, if the
                 administrator is to be told; None if not.
         """
@@ -3402,8 +3522,8 @@ class Ledger:
 
         def work(connection: Connection) -> Settlement:
             now = self._now()
-            close_reservation(connection, reservation.id, charge, now)
-            decision = self._decide(connection, reservation, limits, now)
+            close_record(connection, key_of_reservation(reservation), charge, now)
+            decision = self._decide(connection, reservation, limits if decide else (), now)
             crossed = tuple(
                 state
                 for state in decision.states
@@ -3427,15 +3547,9 @@ class Ledger:
     def renew(self, charges: Mapping[str, Charge]) -> None:
         """Push the leases of running replies ahead and note what they have used so far."""
 
-        lease_until = self._now() + LEASE_SECONDS
-
         def work(connection: Connection) -> None:
             for key, charge in sorted(charges.items()):
-                connection.execute(
-                    records_table.update()
-                    .where(records_table.c.id == key, IS_OPEN)
-                    .values(lease_until=lease_until, **charge.values())
-                )
+                renew_record(connection, key, charge, self._now())
 
         self._transactions.run(work)
 
@@ -3446,38 +3560,15 @@ class Ledger:
         def find_orphans(connection: Connection) -> Sequence[Row[Any]]:
             return connection.execute(
                 select(records_table)
-                .where(
-                    IS_OPEN,
-                    records_table.c.lease_until < self._now(),
-                )
+                .where(IS_OPEN, records_table.c.lease_until < self._now())
                 .limit(SWEEP_BATCH)
             ).all()
 
-        orphans = self._transactions.run(find_orphans)
         settled = 0
-        for row in orphans:
-            charge = Charge(
-                row.input_tokens,
-                row.output_tokens,
-                row.cached_input_tokens,
-                row.cost_micros,
-                True,
-                Amounts(
-                    row.counted,
-                    row.weighted_input_tokens,
-                    row.weighted_output_tokens,
-                    row.cost_micros * row.counted,
-                ),
-            )
-
-            def settle_orphan(
-                connection: Connection, key: str = row.id, charge: Charge = charge
-            ) -> bool:
-                return close_reservation(connection, key, charge, self._now())
-
-            settled += self._transactions.run(
-                settle_orphan, record_scopes(row), (NEW_POOL_COUNTER_LOCK,)
-            )
+        for row in self._transactions.run(find_orphans):
+            key, charge = key_of_row(row), charge_of_row(row)
+            settle_orphan = partial(close_record, key=key, charge=charge, now=self._now())
+            settled += self._transactions.run(settle_orphan, key.scopes, (NEW_POOL_COUNTER_LOCK,))
         if settled:
             log.warning("Usage limits: settled %d replies that a stopped server left", settled)
         return settled
@@ -3567,37 +3658,6 @@ class Ledger:
             ).returning(notices_table.c.id)
         )
         return marked.first() is not None
-
-
-def record_scopes(row: Row[Any]) -> tuple[str, ...]:
-    """Every scope that a record may be counted in."""
-    groups = (f"group:{group}" for group in split_names(row.group_ids))
-    return (f"user:{row.user_id}", *groups, EVERYONE)
-
-
-def close_reservation(connection: Connection, key: str, charge: Charge | None, now: int) -> bool:
-    """Settle or release one reservation, once, and bring the counters up to date."""
-    closed = connection.execute(
-        records_table.update()
-        .where(records_table.c.id == key, IS_OPEN)
-        .values(
-            state="released" if charge is None else "settled",
-            settled_at=now,
-            **(charge or Charge()).values(),
-        )
-    )
-    if not closed.rowcount:
-        return False
-    if charge is not None and charge.counted.requests:
-        row = connection.execute(select(records_table).where(records_table.c.id == key)).one()
-        add_to_counters(
-            connection,
-            record_scopes(row),
-            row.model_names,
-            row.created_at,
-            charge.counted,
-        )
-    return True
 
 
 # ==============================================================================
@@ -4377,11 +4437,15 @@ class Bookkeeper:
     def _write_end(self, reply: Reply, charge: Charge | None, written: bool) -> Settlement:
         if not written and charge is not None:
             # Let through while the ledger was away: it is on record all the same.
-            self._ledger.reserve(reply.reservation, lambda _: charge, (), enforce=False)
+            self._ledger.reserve(
+                reply.reservation, lambda _: charge, (), enforce=False, may_exist=True
+            )
         return self._ledger.settle(
             reply.reservation,
             charge,
             reply.limits,
+            # Nobody looks at a status line of an API call.
+            decide=bool(reply.alert_url) or reply.reservation.source != "api",
             alert_percent=reply.soft_limit_percent if reply.alert_url else None,
         )
 

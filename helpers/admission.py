@@ -9,7 +9,6 @@ from typing import Any
 
 from helpers.errors import ConfigurationError
 from helpers.estimates import estimate_prompt
-from helpers.ledger import Reservation
 from helpers.policy import (
     AppliedLimit,
     Subject,
@@ -17,6 +16,7 @@ from helpers.policy import (
     choose_policy,
     find_model_rule,
 )
+from helpers.records import Reservation
 from helpers.replies import Reply, ReplyKeeper, wanted_output
 from helpers.valves import AdminValves, read_timezone
 

@@ -8,9 +8,9 @@ from datetime import UTC
 import requests
 
 from helpers.decisions import LimitState
-from helpers.ledger import Reservation
 from helpers.logs import log
 from helpers.messages import alert_sentence
+from helpers.records import Reservation
 
 ALERT_ATTEMPTS = 4
 ALERT_TIMEOUT_SECONDS = 10

@@ -153,11 +153,15 @@ class Bookkeeper:
     def _write_end(self, reply: Reply, charge: Charge | None, written: bool) -> Settlement:
         if not written and charge is not None:
             # Let through while the ledger was away: it is on record all the same.
-            self._ledger.reserve(reply.reservation, lambda _: charge, (), enforce=False)
+            self._ledger.reserve(
+                reply.reservation, lambda _: charge, (), enforce=False, may_exist=True
+            )
         return self._ledger.settle(
             reply.reservation,
             charge,
             reply.limits,
+            # Nobody looks at a status line of an API call.
+            decide=bool(reply.alert_url) or reply.reservation.source != "api",
             alert_percent=reply.soft_limit_percent if reply.alert_url else None,
         )
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, or_, select, true
+from sqlalchemy import ColumnElement, Connection, bindparam, func, or_, select, true
 
 from helpers.decisions import Amounts, LimitState
 from helpers.policy import EVERYONE, AppliedLimit
@@ -14,6 +14,49 @@ from helpers.tables import IS_OPEN, counters_table, grants_table, records_table
 from helpers.transactions import NEW_POOL_COUNTER_LOCK, take_advisory_locks
 
 NO_END = 2**53
+# Built once: putting a statement together costs more than running it.
+FIND_COUNTERS = select(counters_table).where(
+    counters_table.c.id.in_(bindparam("ids", expanding=True))
+)
+COVERING_COUNTERS = (
+    select(counters_table.c.id, counters_table.c.model_glob)
+    .where(
+        counters_table.c.scope.in_(bindparam("scopes", expanding=True)),
+        counters_table.c.window_start <= bindparam("created_at"),
+        counters_table.c.window_end > bindparam("created_at"),
+    )
+    .order_by(counters_table.c.id)
+)
+AMOUNT_COLUMNS = ("requests", "input_tokens", "output_tokens", "cost_micros")
+ADD_TO_COUNTERS = (
+    counters_table.update()
+    .where(counters_table.c.id.in_(bindparam("ids", expanding=True)))
+    .values(
+        {
+            counters_table.c[name]: counters_table.c[name] + bindparam(f"more_{name}")
+            for name in AMOUNT_COLUMNS
+        }
+    )
+)
+OPEN_COLUMNS = (
+    records_table.c.user_id,
+    records_table.c.group_ids,
+    records_table.c.model_names,
+    records_table.c.created_at,
+    records_table.c.counted,
+    records_table.c.weighted_input_tokens,
+    records_table.c.weighted_output_tokens,
+    records_table.c.cost_micros,
+)
+FIND_OPEN_OF_USER = select(*OPEN_COLUMNS).where(
+    IS_OPEN,
+    records_table.c.user_id == bindparam("user_id"),
+    records_table.c.id != bindparam("except_id"),
+)
+FIND_GRANTS = select(grants_table).where(
+    grants_table.c.scope.in_(bindparam("scopes", expanding=True)),
+    grants_table.c.expires_at > bindparam("at"),
+)
 COUNTED_COLUMNS = (
     func.sum(records_table.c.counted),
     func.sum(records_table.c.weighted_input_tokens),
@@ -100,10 +143,7 @@ def read_counters(
     """
     wanted = {counter_id(applied): applied for applied in limits}
     found: dict[str, Any] = {
-        row.id: row
-        for row in connection.execute(
-            select(counters_table).where(counters_table.c.id.in_(list(wanted)))
-        )
+        row.id: row for row in connection.execute(FIND_COUNTERS, {"ids": list(wanted)})
     }
     sums: dict[str, Amounts] = {}
     for key, applied in wanted.items():
@@ -173,27 +213,11 @@ def add_to_counters(
     amounts: Amounts,
 ) -> None:
     """Add one settled record to every counter that covers it."""
-    rows = connection.execute(
-        select(counters_table.c.id, counters_table.c.model_glob)
-        .where(
-            counters_table.c.scope.in_(list(scopes)),
-            counters_table.c.window_start <= created_at,
-            counters_table.c.window_end > created_at,
-        )
-        .order_by(counters_table.c.id)
-    )
+    rows = connection.execute(COVERING_COUNTERS, {"scopes": list(scopes), "created_at": created_at})
     ids = [row.id for row in rows if glob_matches(row.model_glob, model_names)]
     if ids:
-        connection.execute(
-            counters_table.update()
-            .where(counters_table.c.id.in_(ids))
-            .values(
-                {
-                    counters_table.c[name]: counters_table.c[name] + value
-                    for name, value in amount_values(amounts).items()
-                }
-            )
-        )
+        more = {f"more_{name}": value for name, value in amount_values(amounts).items()}
+        connection.execute(ADD_TO_COUNTERS, {"ids": ids, **more})
 
 
 def sum_open(
@@ -207,14 +231,19 @@ def sum_open(
         at: Now.
         except_id: A reservation to leave out: the caller's own.
     """
-    scopes = {applied.scope for applied in limits}
-    rows = connection.execute(
-        select(records_table).where(
-            IS_OPEN,
-            records_table.c.id != except_id,
-            or_(*(scope_condition(scope) for scope in sorted(scopes))),
+    scopes = sorted({applied.scope for applied in limits})
+    if len(scopes) == 1 and scopes[0].startswith("user:"):
+        user_id = scopes[0].removeprefix("user:")
+        found = connection.execute(FIND_OPEN_OF_USER, {"user_id": user_id, "except_id": except_id})
+    else:
+        found = connection.execute(
+            select(*OPEN_COLUMNS).where(
+                IS_OPEN,
+                records_table.c.id != except_id,
+                or_(*(scope_condition(scope) for scope in scopes)),
+            )
         )
-    ).all()
+    rows = found.all()
     sums: dict[str, Amounts] = {}
     for applied in limits:
         start, end = counted_window(applied, at)
@@ -239,12 +268,8 @@ def read_grants(
     connection: Connection, limits: Sequence[AppliedLimit], at: int
 ) -> dict[tuple[str, str, str, str], int]:
     """What administrators have added to these limits, by `grant_key`."""
-    rows = connection.execute(
-        select(grants_table).where(
-            grants_table.c.scope.in_(sorted({applied.scope for applied in limits})),
-            grants_table.c.expires_at > at,
-        )
-    )
+    scopes = sorted({applied.scope for applied in limits})
+    rows = connection.execute(FIND_GRANTS, {"scopes": scopes, "at": at})
     granted: dict[tuple[str, str, str, str], int] = {}
     for row in rows:
         key = (row.scope, row.measure, row.model_glob, row.period)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from threading import Lock
 from typing import Any
 
@@ -15,19 +16,25 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from helpers.charges import Charge
 from helpers.counters import (
-    add_to_counters,
     counter_id,
     find_rolling_reset,
     grant_key,
-    join_names,
     read_counters,
     read_grants,
-    split_names,
     sum_open,
 )
-from helpers.decisions import Amounts, Decision, LimitState
+from helpers.decisions import Decision, LimitState
 from helpers.logs import log
-from helpers.policy import EVERYONE, AppliedLimit, Subject
+from helpers.policy import AppliedLimit, Subject
+from helpers.records import (
+    Reservation,
+    charge_of_row,
+    close_record,
+    insert_record,
+    key_of_reservation,
+    key_of_row,
+    renew_record,
+)
 from helpers.tables import (
     IS_OPEN,
     counters_table,
@@ -38,24 +45,8 @@ from helpers.tables import (
 )
 from helpers.transactions import NEW_POOL_COUNTER_LOCK, TransactionRunner
 
-# A reservation whose server has not renewed it for this long is an orphan of a crash.
-LEASE_SECONDS = 300
 SWEEP_BATCH = 100
 DROP_BATCH = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class Reservation:
-    """What is known of a reply when it is admitted."""
-
-    id: str
-    subject: Subject
-    model_names: tuple[str, ...]  # the chosen model first
-    source: str
-    chat_id: str
-    message_id: str
-    policy: str
-    created_at: int  # seconds since 1970, UTC
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +119,7 @@ class Ledger:
         enforce: bool = True,
         soft_limit_percent: int = 100,
         announce: bool = False,
+        may_exist: bool = False,
     ) -> Admission:
         """Decide about a request and, if it is admitted, reserve for it.
 
@@ -138,10 +130,15 @@ class Ledger:
             enforce: Whether a hard limit refuses; if not, the reservation is always made.
             soft_limit_percent: From where a limit without thresholds of its own warns.
             announce: Whether the user can be told; else no warning is marked as given.
+            may_exist: Whether an earlier try may have been written after all.
         """
         self.prepare()
 
+        tries = 0
+
         def work(connection: Connection) -> Admission:
+            nonlocal tries
+            tries += 1
             decision = self._decide(connection, reservation, limits, reservation.created_at)
             if enforce and not decision.allowed:
                 return Admission(decision)
@@ -154,27 +151,7 @@ class Ledger:
                     connection, reservation, state, soft_limit_percent, "user"
                 )
             )
-            connection.execute(
-                self._insert(records_table)
-                .values(
-                    id=reservation.id,
-                    user_id=reservation.subject.user_id,
-                    user_email=reservation.subject.email,
-                    group_ids=join_names(group.id for group in reservation.subject.groups),
-                    model_id=reservation.model_names[0],
-                    model_names=join_names(reservation.model_names),
-                    source=reservation.source,
-                    chat_id=reservation.chat_id,
-                    message_id=reservation.message_id,
-                    policy=reservation.policy,
-                    state="reserved",
-                    created_at=reservation.created_at,
-                    lease_until=reservation.created_at + LEASE_SECONDS,
-                    **estimate(decision).values(),
-                )
-                # A repeat after a connection broke during its commit finds the row.
-                .on_conflict_do_nothing()
-            )
+            insert_record(connection, reservation, estimate(decision), may_exist or tries > 1)
             return Admission(decision, warnings)
 
         return self._transactions.run(work, limit_scopes(reservation.subject, limits))
@@ -185,6 +162,7 @@ class Ledger:
         charge: Charge | None,
         limits: Sequence[AppliedLimit],
         *,
+        decide: bool = True,
         alert_percent: int | None = None,
     ) -> Settlement:
         """Close a reservation with what it cost, or release it where `charge` is None.
@@ -194,7 +172,8 @@ class Ledger:
         Args:
             reservation: The reply that has ended.
             charge: Its cost.
-            limits: The limits whose states are wanted.
+            limits: The limits that count for it.
+            decide: Whether anyone wants to know where they stand now.
             alert_percent: From where a limit without thresholds of its own is crossed, if the
                 administrator is to be told; None if not.
         """
@@ -202,8 +181,8 @@ class Ledger:
 
         def work(connection: Connection) -> Settlement:
             now = self._now()
-            close_reservation(connection, reservation.id, charge, now)
-            decision = self._decide(connection, reservation, limits, now)
+            close_record(connection, key_of_reservation(reservation), charge, now)
+            decision = self._decide(connection, reservation, limits if decide else (), now)
             crossed = tuple(
                 state
                 for state in decision.states
@@ -227,15 +206,9 @@ class Ledger:
     def renew(self, charges: Mapping[str, Charge]) -> None:
         """Push the leases of running replies ahead and note what they have used so far."""
 
-        lease_until = self._now() + LEASE_SECONDS
-
         def work(connection: Connection) -> None:
             for key, charge in sorted(charges.items()):
-                connection.execute(
-                    records_table.update()
-                    .where(records_table.c.id == key, IS_OPEN)
-                    .values(lease_until=lease_until, **charge.values())
-                )
+                renew_record(connection, key, charge, self._now())
 
         self._transactions.run(work)
 
@@ -246,38 +219,15 @@ class Ledger:
         def find_orphans(connection: Connection) -> Sequence[Row[Any]]:
             return connection.execute(
                 select(records_table)
-                .where(
-                    IS_OPEN,
-                    records_table.c.lease_until < self._now(),
-                )
+                .where(IS_OPEN, records_table.c.lease_until < self._now())
                 .limit(SWEEP_BATCH)
             ).all()
 
-        orphans = self._transactions.run(find_orphans)
         settled = 0
-        for row in orphans:
-            charge = Charge(
-                row.input_tokens,
-                row.output_tokens,
-                row.cached_input_tokens,
-                row.cost_micros,
-                True,
-                Amounts(
-                    row.counted,
-                    row.weighted_input_tokens,
-                    row.weighted_output_tokens,
-                    row.cost_micros * row.counted,
-                ),
-            )
-
-            def settle_orphan(
-                connection: Connection, key: str = row.id, charge: Charge = charge
-            ) -> bool:
-                return close_reservation(connection, key, charge, self._now())
-
-            settled += self._transactions.run(
-                settle_orphan, record_scopes(row), (NEW_POOL_COUNTER_LOCK,)
-            )
+        for row in self._transactions.run(find_orphans):
+            key, charge = key_of_row(row), charge_of_row(row)
+            settle_orphan = partial(close_record, key=key, charge=charge, now=self._now())
+            settled += self._transactions.run(settle_orphan, key.scopes, (NEW_POOL_COUNTER_LOCK,))
         if settled:
             log.warning("Usage limits: settled %d replies that a stopped server left", settled)
         return settled
@@ -367,34 +317,3 @@ class Ledger:
             ).returning(notices_table.c.id)
         )
         return marked.first() is not None
-
-
-def record_scopes(row: Row[Any]) -> tuple[str, ...]:
-    """Every scope that a record may be counted in."""
-    groups = (f"group:{group}" for group in split_names(row.group_ids))
-    return (f"user:{row.user_id}", *groups, EVERYONE)
-
-
-def close_reservation(connection: Connection, key: str, charge: Charge | None, now: int) -> bool:
-    """Settle or release one reservation, once, and bring the counters up to date."""
-    closed = connection.execute(
-        records_table.update()
-        .where(records_table.c.id == key, IS_OPEN)
-        .values(
-            state="released" if charge is None else "settled",
-            settled_at=now,
-            **(charge or Charge()).values(),
-        )
-    )
-    if not closed.rowcount:
-        return False
-    if charge is not None and charge.counted.requests:
-        row = connection.execute(select(records_table).where(records_table.c.id == key)).one()
-        add_to_counters(
-            connection,
-            record_scopes(row),
-            row.model_names,
-            row.created_at,
-            charge.counted,
-        )
-    return True

@@ -10,9 +10,10 @@ from typing import Any, Protocol
 
 from helpers.charges import Charge, make_charge, most_output_tokens
 from helpers.decisions import Decision
-from helpers.ledger import Admission, Reservation
+from helpers.ledger import Admission
 from helpers.policies import ModelRule
 from helpers.policy import AppliedLimit
+from helpers.records import Reservation
 from helpers.usage import MeteredUsage, ReplyMeter
 
 # The output that is reserved where a request sets no max_tokens: an ordinary chat reply.

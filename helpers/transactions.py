@@ -33,15 +33,16 @@ def take_advisory_locks(
 ) -> None:
     """Wait for locks until the transaction's end, in one round trip; SQLite needs none.
 
-    Exclusive names are taken in sorted order, so that two transactions never wait for each
-    other.
+    PostgreSQL gives up after `TRANSACTION_PATIENCE_SECONDS`. Exclusive names are taken in sorted
+    order, so that two transactions never wait for each other.
     """
     if connection.dialect.name == "sqlite":
         return
-    calls = [f"pg_advisory_xact_lock({advisory_key(name)})" for name in sorted(set(exclusive))]
+    patience = f"{int(TRANSACTION_PATIENCE_SECONDS * 1000)}ms"
+    calls = [f"set_config('lock_timeout', '{patience}', true)"]
+    calls += [f"pg_advisory_xact_lock({advisory_key(name)})" for name in sorted(set(exclusive))]
     calls += [f"pg_advisory_xact_lock_shared({advisory_key(name)})" for name in shared]
-    if calls:
-        connection.exec_driver_sql(f"SELECT {', '.join(calls)}")
+    connection.exec_driver_sql(f"SELECT {', '.join(calls)}")
 
 
 def is_worth_retrying(error: DBAPIError) -> bool:
@@ -103,9 +104,6 @@ class TransactionRunner:
                 # could be stale by then.
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             else:
-                connection.exec_driver_sql(
-                    f"SET LOCAL lock_timeout = {int(TRANSACTION_PATIENCE_SECONDS * 1000)}"
-                )
                 take_advisory_locks(connection, exclusive, shared)
             result = work(connection)
             connection.commit()

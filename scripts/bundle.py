@@ -39,6 +39,7 @@ PARTS = (
     "transactions",
     "tables",
     "counters",
+    "records",
     "ledger",
     "alerts",
     "valves",

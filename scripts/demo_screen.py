@@ -145,6 +145,13 @@ class Screen:
             soft_wrap=True,
             markup=False,
         )
+        self.say("\nThe ledger as a report:")
+        self.console.print(
+            f"  .venv/bin/python -m scripts.report --database-url {scene.server.database_url} --by user,model",
+            highlight=False,
+            soft_wrap=True,
+            markup=False,
+        )
 
     def _gauge(self, used: int) -> RenderableType:
         full = used >= STUDENT_TOKENS

@@ -12,7 +12,7 @@ from scripts.limits_console import CommandError
 # Told apart in grey, too: the page may be printed.
 COLORS = ("#1f5fa8", "#f0a13a")
 LONGEST_LABEL = 28
-MOST_DAY_LABELS = 12
+MOST_DAY_LABELS = 10
 # Drawn at the size at which they are shown, so that their text is as large as the page's.
 WIDE, NARROW = 960, 520
 BAR_HEIGHT = 30
@@ -43,9 +43,9 @@ def day_chart(days: Sequence[str], series: Series) -> str:
     every = -(-len(days) // MOST_DAY_LABELS)
     chart = load_pygal().StackedBar(
         **common_options(WIDE, 300),
-        x_label_rotation=0 if every == 1 and len(days) <= 8 else 30,
         x_labels_major_every=every,
         show_minor_x_labels=False,
+        truncate_label=-1,
         spacing=4,
     )
     chart.x_labels = list(days)

@@ -27,6 +27,8 @@ from scripts.report_template import TEMPLATE
 CHARTED = 10
 SECTION_ROWS = 20
 DETAIL_ROWS = 1_000
+# The columns that a phone has no room for.
+LESS_NEEDED = ("Input tokens", "Output tokens", "Estimated")
 GROUPS_NOTE = "Who is in several groups counts in each of them, so groups can add up to more."
 
 
@@ -73,6 +75,7 @@ def make_page(
         address=address,
         made_at=f"{made_at:%Y-%m-%d %H:%M} UTC",
         sum_headings=SUM_HEADINGS,
+        less_needed=LESS_NEEDED,
         totals=total_boxes(reader.totals(), len(users)),
         days=day_section(reader.rows(["day"])),
         limits=limits.near and [near_row(item, limits.timezone, made_at) for item in limits.near],

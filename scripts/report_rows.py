@@ -10,6 +10,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Connection,
     and_,
@@ -20,7 +21,7 @@ from sqlalchemy import (
 )
 
 from helpers.counters import split_names
-from helpers.periods import utc_zone
+from helpers.periods import clock_change, utc_zone, zone_offset
 from helpers.tables import records_table
 from scripts.limits_host import read_emails, read_group_names
 
@@ -33,8 +34,7 @@ DIMENSIONS = {
     "group": ("group_id", "group_name"),
 }
 DAY_SECONDS = 86_400
-# Every zone's clock is set by whole quarters of an hour, so days are made of these.
-QUARTER_SECONDS = 900
+FIRST_DAY = date(1970, 1, 1)
 COUNTED = (
     func.count(),
     func.sum(records_table.c.input_tokens),
@@ -113,7 +113,8 @@ class UsageReader:
     def rows(self, dimensions: Collection[str]) -> list[UsageRow]:
         """Sum the records; days in order, then the largest use first.
 
-        A record of a user in several groups counts in each of them.
+        Sums come from the database; only groups, of which a record names several, are told
+        apart here. A record of a user in several groups counts in each of them.
         """
         wanted = [name for name in DIMENSIONS if name in dimensions]
         sums: defaultdict[Key, Sums] = defaultdict(Sums)
@@ -137,31 +138,36 @@ class UsageReader:
 
     def span(self) -> tuple[date, date] | None:
         """The days of the first and the last record; None if there is none."""
-        created_at = records_table.c.created_at
-        first, last = self.ledger.execute(
-            select(func.min(created_at), func.max(created_at)).where(self.selection.condition)
-        ).one()
-        if first is None:
+        seconds = self._first_and_last()
+        if seconds is None:
             return None
         zone = self.selection.zone
-        return local_day(first, zone), local_day(last, zone)
+        first, last = (instant_of(second).astimezone(zone).date() for second in seconds)
+        return first, last
+
+    def _first_and_last(self) -> tuple[int, int] | None:
+        """When the first and the last record were made, by the index."""
+        created_at = records_table.c.created_at
+        query = select(created_at).where(self.selection.condition).limit(1)
+        first = self.ledger.scalar(query.order_by(created_at))
+        last = self.ledger.scalar(query.order_by(created_at.desc()))
+        return None if first is None or last is None else (first, last)
 
     def _aggregate(self, wanted: list[str]) -> Iterator[tuple[Key, Sums]]:
-        """The database's own sums: by the groups as recorded, and by parts of days."""
-        zone = self.selection.zone
-        part_seconds = DAY_SECONDS if zone.key == "UTC" else QUARTER_SECONDS
-        # A literal, since PostgreSQL takes two parameters of one value for different ones.
-        part = records_table.c.created_at.op("/")(literal_column(str(part_seconds)))
+        """The database's own sums, by the groups as recorded."""
         columns: dict[str, ColumnElement[Any]] = {
             "user": records_table.c.user_id,
             "model": records_table.c.model_id,
             "source": records_table.c.source,
-            "day": part,
             "group": records_table.c.group_ids,
         }
-        grouped = [columns[name] for name in wanted]
         day_at = wanted.index("day") if "day" in wanted else None
-        days: dict[int, str] = {}
+        if day_at is not None:
+            span = self._first_and_last()
+            if span is None:
+                return
+            columns["day"] = day_number(self.selection.zone, *span)
+        grouped = [columns[name] for name in wanted]
         rows = self.ledger.execute(
             select(*grouped, *COUNTED).where(self.selection.condition).group_by(*grouped),
             execution_options={"yield_per": 1_000},
@@ -169,10 +175,7 @@ class UsageReader:
         for row in rows:
             key = list(row[: len(wanted)])
             if day_at is not None:
-                number = key[day_at]
-                if number not in days:
-                    days[number] = local_day(number * part_seconds, zone).isoformat()
-                key[day_at] = days[number]
+                key[day_at] = (FIRST_DAY + timedelta(days=key[day_at])).isoformat()
             yield tuple(key), Sums(*(int(value or 0) for value in row[len(wanted) :]))
 
     def _named(self, wanted: list[str], sums: Mapping[Key, Sums]) -> list[UsageRow]:
@@ -208,10 +211,47 @@ class UsageReader:
         return emails
 
 
-def local_day(second: int, zone: ZoneInfo) -> date:
-    """The date that the calendar in a zone shows."""
-    # Not fromtimestamp(second, zone): that asks the platform, which may know fewer years.
-    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=second)).astimezone(zone).date()
+def instant_of(second: int) -> datetime:
+    """A second of the ledger as an instant."""
+    return datetime.fromtimestamp(second, UTC)
+
+
+def day_number(zone: ZoneInfo, first: int, last: int) -> ColumnElement[int]:
+    """In SQL: how many days after 1 January 1970 a record was made by the calendar in a zone.
+
+    The numbers are written out: PostgreSQL takes two parameters of one value for different ones,
+    and the expression stands in two places of a query.
+    """
+    created_at = records_table.c.created_at
+    *earlier, (_, offset) = offsets(zone, first, last)
+    local: ColumnElement[Any] = created_at + whole(offset)
+    if earlier:
+        cases = [(created_at < whole(end), created_at + whole(past)) for end, past in earlier]
+        local = case(*cases, else_=local)
+    return local // whole(DAY_SECONDS)
+
+
+def whole(number: int) -> ColumnElement[int]:
+    """A whole number as it stands."""
+    return literal_column(str(number), BigInteger)
+
+
+def offsets(zone: ZoneInfo, first: int, last: int) -> list[tuple[int, int]]:
+    """How far the clock in a zone is ahead of UTC, each with the second until which that holds."""
+    found = []
+    instant, end = instant_of(first), instant_of(last)
+    while instant < end:
+        following = min(instant + timedelta(days=1), end)
+        if zone_offset(instant, zone) != zone_offset(following, zone):
+            change = clock_change(zone, instant, following)
+            found.append((int(change.timestamp()), offset_seconds(instant, zone)))
+        instant = following
+    return [*found, (last + 1, offset_seconds(end, zone))]
+
+
+def offset_seconds(instant: datetime, zone: ZoneInfo) -> int:
+    """How far the clock in a zone is ahead of UTC."""
+    return int(zone_offset(instant, zone).total_seconds())
 
 
 def split_groups(key: Key, wanted: list[str]) -> Iterable[Key]:

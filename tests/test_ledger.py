@@ -16,10 +16,11 @@ from sqlalchemy import Engine, select
 from helpers.charges import Charge, make_charge
 from helpers.database import open_database
 from helpers.decisions import Amounts, Decision
-from helpers.ledger import LEASE_SECONDS, Ledger, Reservation
+from helpers.ledger import Ledger
 from helpers.periods import CalendarRules
 from helpers.policies import ModelRule, parse_policies
 from helpers.policy import GroupRef, Subject, applied_limits
+from helpers.records import LEASE_SECONDS, Reservation
 from helpers.tables import counters_table, grants_table, records_table
 from helpers.usage import MeteredUsage
 
@@ -392,21 +393,25 @@ def admit_many(database_url: str, count: int, limit: str, pool: str, user: str) 
     return admitted
 
 
+@pytest.fixture(scope="module")
+def processes() -> Iterator[ProcessPoolExecutor]:
+    """Processes of their own, as workers and replicas are."""
+    # Not multiprocessing.Pool: it waits for ever where a process dies at its start.
+    with ProcessPoolExecutor(PROCESSES, multiprocessing.get_context("spawn")) as pool:
+        yield pool
+
+
 @pytest.mark.parametrize(
     ("limit", "pool", "admitted"),
     [("37 requests/day", "", 37), ("500 tokens/day", "", 25), ("", "37 requests/day", 37)],
 )
 def test_processes_never_admit_too_many(
-    database_url: str, limit: str, pool: str, admitted: int
+    database_url: str, processes: ProcessPoolExecutor, limit: str, pool: str, admitted: int
 ) -> None:
     """Many processes that ask at once, first on an empty database, let in exactly the limit."""
     users = [f"user{number}" if pool else "ann" for number in range(PROCESSES)]
-    # Not multiprocessing.Pool: it waits for ever where a process dies at its start.
-    with ProcessPoolExecutor(PROCESSES, multiprocessing.get_context("spawn")) as processes:
-        asked = [
-            processes.submit(admit_many, database_url, 50, limit, pool, user) for user in users
-        ]
-        counts = [future.result(timeout=300) for future in asked]
+    asked = [processes.submit(admit_many, database_url, 50, limit, pool, user) for user in users]
+    counts = [future.result(timeout=300) for future in asked]
     assert sum(counts) == admitted
 
 

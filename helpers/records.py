@@ -1,0 +1,132 @@
+"""Records: one row per reply, reserved when it is admitted and closed once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, select
+
+from helpers.charges import Charge
+from helpers.counters import add_to_counters, join_names, split_names
+from helpers.decisions import Amounts
+from helpers.policy import EVERYONE, Subject
+from helpers.tables import IS_OPEN, records_table
+
+# A reservation whose server has not renewed it for this long is an orphan of a crash.
+LEASE_SECONDS = 300
+
+# Built once: putting a statement together costs more than running it.
+FIND_RECORD = select(records_table.c.id).where(records_table.c.id == bindparam("key"))
+INSERT_RECORD = records_table.insert()
+UPDATE_OPEN_RECORD = records_table.update().where(records_table.c.id == bindparam("key"), IS_OPEN)
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """What is known of a reply when it is admitted."""
+
+    id: str
+    subject: Subject
+    model_names: tuple[str, ...]  # the model that answers first
+    source: str
+    chat_id: str
+    message_id: str
+    policy: str
+    created_at: int  # seconds since 1970, UTC
+
+
+@dataclass(frozen=True, slots=True)
+class RecordKey:
+    """What the counters need to know of a record."""
+
+    id: str
+    scopes: tuple[str, ...]
+    model_names: str
+    created_at: int
+
+
+def key_of_reservation(reservation: Reservation) -> RecordKey:
+    """The key of a reply's own record."""
+    return RecordKey(
+        reservation.id,
+        reservation.subject.scopes,
+        join_names(reservation.model_names),
+        reservation.created_at,
+    )
+
+
+def key_of_row(row: Row[Any]) -> RecordKey:
+    """The key of a record that was read."""
+    groups = (f"group:{group}" for group in split_names(row.group_ids))
+    scopes = (f"user:{row.user_id}", *groups, EVERYONE)
+    return RecordKey(row.id, scopes, row.model_names, row.created_at)
+
+
+def charge_of_row(row: Row[Any]) -> Charge:
+    """What a record that was read holds; an estimate, since its reply was never settled."""
+    return Charge(
+        row.input_tokens,
+        row.output_tokens,
+        row.cached_input_tokens,
+        row.cost_micros,
+        True,
+        Amounts(
+            row.counted,
+            row.weighted_input_tokens,
+            row.weighted_output_tokens,
+            row.cost_micros * row.counted,
+        ),
+    )
+
+
+def insert_record(
+    connection: Connection, reservation: Reservation, charge: Charge, may_exist: bool
+) -> None:
+    """Write a reservation; `may_exist` after a connection that broke during its commit."""
+    if may_exist and connection.execute(FIND_RECORD, {"key": reservation.id}).first():
+        return
+    connection.execute(
+        INSERT_RECORD,
+        {
+            "id": reservation.id,
+            "user_id": reservation.subject.user_id,
+            "user_email": reservation.subject.email,
+            "group_ids": join_names(group.id for group in reservation.subject.groups),
+            "model_id": reservation.model_names[0],
+            "model_names": join_names(reservation.model_names),
+            "source": reservation.source,
+            "chat_id": reservation.chat_id,
+            "message_id": reservation.message_id,
+            "policy": reservation.policy,
+            "state": "reserved",
+            "created_at": reservation.created_at,
+            "lease_until": reservation.created_at + LEASE_SECONDS,
+            **charge.values(),
+        },
+    )
+
+
+def renew_record(connection: Connection, key: str, charge: Charge, now: int) -> None:
+    """Push an open record's lease ahead and note what its reply has used so far."""
+    values = {"key": key, "lease_until": now + LEASE_SECONDS, **charge.values()}
+    connection.execute(UPDATE_OPEN_RECORD, values)
+
+
+def close_record(connection: Connection, key: RecordKey, charge: Charge | None, now: int) -> bool:
+    """Settle or release a record, once, and bring the counters up to date.
+
+    Returns:
+        Whether this call closed it.
+    """
+    values = {
+        "key": key.id,
+        "state": "released" if charge is None else "settled",
+        "settled_at": now,
+        **(charge or Charge()).values(),
+    }
+    if not connection.execute(UPDATE_OPEN_RECORD, values).rowcount:
+        return False
+    if charge is not None and charge.counted.requests:
+        add_to_counters(connection, key.scopes, key.model_names, key.created_at, charge.counted)
+    return True
