@@ -4093,7 +4093,7 @@ def warn_about_old_host() -> None:
     """Log once that this version of Open WebUI is too old to see every reply."""
     version = str(getattr(import_module("open_webui.env"), "VERSION", ""))
     parts = tuple(int(part) for part in version.split(".")[:3] if part.isdigit())
-    if parts and parts < OLDEST_HOST_VERSION:
+    if (0, 0, 0) < parts < OLDEST_HOST_VERSION:  # 0.0.0 is what it says where it doesn't know
         oldest = ".".join(map(str, OLDEST_HOST_VERSION))
         log.warning(
             "Usage limits: Open WebUI %s is older than %s; not supported",

@@ -90,9 +90,8 @@ def progress_bar() -> Progress:
         TextColumn("{task.description}"),
         BarColumn(),
         TimeElapsedColumn(),
-        console=Console(stderr=True),
+        console=Console(stderr=True, quiet=not sys.stderr.isatty()),
         transient=True,
-        disable=not sys.stderr.isatty(),
     )
 
 

@@ -1,0 +1,103 @@
+"""Writes the tables in README.md that the code knows better: the valves, and the map of helpers/.
+
+python -m scripts.readme_tables            write them
+python -m scripts.readme_tables --check    fail if one isn't current
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from helpers.valves import AdminValves, PersonalValves
+from scripts.bundle import PARTS
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+
+
+def table(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A table in Markdown."""
+    lines = [f"| {' | '.join(headings)} |", f"|{'---|' * len(tuple(headings))}"]
+    lines += [f"| {' | '.join(cells)} |" for cells in rows]
+    return "\n".join(lines)
+
+
+def default_cell(field: FieldInfo) -> str:
+    """A valve's default, and what else can be chosen."""
+    default: Any = field.default
+    text = str(default).lower() if isinstance(default, bool) else str(default)
+    cell = f"`{text}`" if text else "empty"
+    if get_origin(field.annotation) is Literal:
+        others = [f"`{choice}`" for choice in get_args(field.annotation) if choice != default]
+        cell += f" ({', '.join(others)})"
+    return cell
+
+
+def valves_table(valves: type[BaseModel]) -> str:
+    """Every valve with its default and what it is for, in the words of the form."""
+
+    def meaning(field: FieldInfo) -> str:
+        # The form's example of policies has a chapter of its own in the README.
+        text = (field.description or "").split("\n")[0].removesuffix(" Example:")
+        return re.sub(r"(\{\w+\})", r"`\1`", text)
+
+    fields = valves.model_fields.items()
+    rows = ((f"`{name}`", default_cell(field), meaning(field)) for name, field in fields)
+    return table(("Valve", "Default", "What it does"), rows)
+
+
+def helpers_table() -> str:
+    """Every module with the first line of its docstring, in the order of the pasted file."""
+
+    def purpose(module: str) -> str:
+        source = (ROOT / "helpers" / f"{module}.py").read_text("utf-8")
+        first = (ast.get_docstring(ast.parse(source)) or "").split("\n")[0]
+        return first.replace("|", r"\|")
+
+    rows = ((f"`helpers/{module}.py`", purpose(module)) for module in PARTS)
+    return table(("Module", "What it is for"), rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "valves": lambda: valves_table(AdminValves),
+    "user valves": lambda: valves_table(PersonalValves),
+    "helpers": helpers_table,
+}
+
+
+def with_tables(text: str) -> str:
+    """README's text with current tables between their markers."""
+    for name, make in TABLES.items():
+        begin, end = f"<!-- {name}: written by scripts/readme_tables.py -->", f"<!-- end {name} -->"
+        before, found, rest = text.partition(begin)
+        _, ended, after = rest.partition(end)
+        if not (found and ended):
+            raise ValueError(f"README.md has no place for {name}: {begin} … {end}")
+        text = f"{before}{begin}\n{make()}\n{end}{after}"
+    return text
+
+
+def main() -> int:
+    """Run the command; the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--check", action="store_true", help="change nothing")
+    text = README.read_text("utf-8")
+    current = with_tables(text)
+    if parser.parse_args().check and current != text:
+        print("README.md's tables are not current: run python -m scripts.readme_tables")
+        return 1
+    README.write_text(current, "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
