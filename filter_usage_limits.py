@@ -20,6 +20,7 @@ import json
 import logging
 import math
 import re
+import sys
 import time
 import tomllib
 import uuid
@@ -1589,10 +1590,7 @@ class Decision:
         """The same with what a running reply has used; its one request is admitted already."""
         return Decision(
             tuple(
-                replace(
-                    state,
-                    reserved=state.reserved + amounts.of(state.applied.limit.measure),
-                )
+                replace(state, used=state.used + amounts.of(state.applied.limit.measure))
                 for state in self.states
                 if state.applied.limit.measure != "requests"
             )
@@ -4089,6 +4087,33 @@ def api_outlets_enabled() -> bool:
     return bool(getattr(import_module("open_webui.env"), "ENABLE_API_OUTLET_FILTERS", True))
 
 
+class ProviderFailureSink:
+    """Notes on a request that the provider has refused it.
+
+    A call that doesn't stream and whose answer has no text (only tool calls, say) gets no
+    outlet, and neither does one that the provider refused; Open WebUI publishes the refusals.
+    """
+
+    async def handle_event(self, app: object, event: Any, request: Any = None) -> None:
+        """One of Open WebUI's own events."""
+        if request is not None and event.event == "model.provider_request.failed":
+            request.state.usage_limits_provider_failed = True
+
+
+def watch_provider_failures() -> None:
+    """Listen to Open WebUI's events; what an earlier paste has put there is replaced."""
+    sinks = getattr(sys.modules.get("open_webui.events"), "EVENT_SINKS", None)
+    if isinstance(sinks, list):
+        own = ProviderFailureSink.__name__
+        sinks[:] = [sink for sink in sinks if type(sink).__name__ != own]
+        sinks.append(ProviderFailureSink())
+
+
+def provider_has_failed(request: Any) -> bool:
+    """Whether the provider is known to have refused this request's call."""
+    return bool(getattr(getattr(request, "state", None), "usage_limits_provider_failed", False))
+
+
 def warn_about_old_host() -> None:
     """Log once that this version of Open WebUI is too old to see every reply."""
     version = str(getattr(import_module("open_webui.env"), "VERSION", ""))
@@ -4163,8 +4188,8 @@ class Reply:
     rule: ModelRule
     zone: tzinfo  # the reader's
     enforced: bool  # whether a hard limit refuses its later rounds
-    # Without an outlet nothing would tell a reply that came whole from one that failed.
-    may_end_unseen: bool
+    # Whether it may come whole without any hook that sees it, so that its estimate counts.
+    may_end_unseen: Callable[[], bool]
     prompt_tokens: int
     wanted_output: int | None
     capped: bool  # whether the request is lowered to what its limits leave
@@ -4220,7 +4245,7 @@ class Reply:
         """
         if self.meter.produced or usage or text:
             return make_charge(self.meter.total(usage, text), self.rule)
-        if self.called_model and self.may_end_unseen:
+        if self.called_model and self.may_end_unseen():
             return self.reserved_charge()
         return None
 
@@ -4265,7 +4290,7 @@ def build_reply(
     model_names: tuple[str, ...],
     source: str,
     now: datetime,
-    may_end_unseen: bool,
+    may_end_unseen: Callable[[], bool],
 ) -> Reply:
     """Everything that is known of a reply before it is admitted."""
     policies = valves.policy_set
@@ -4527,6 +4552,7 @@ class Filter:
         __metadata__: dict[str, Any] | None = None,
         __model__: dict[str, Any] | None = None,
         __event_emitter__: Emitter | None = None,
+        __request__: Any = None,
     ) -> dict[str, Any]:
         """Admit a request and reserve for it, or refuse it.
 
@@ -4539,7 +4565,7 @@ class Filter:
             return body
         metadata = {} if __metadata__ is None else __metadata__
         try:
-            reply = await self._prepare(valves, body, user, metadata, __model__)
+            reply = await self._prepare(valves, body, user, metadata, __model__, __request__)
             metadata[METADATA_KEY] = reply
             await self._admit(valves, reply, user, __event_emitter__)
             if reply.output_cap is not None:
@@ -4628,14 +4654,19 @@ class Filter:
         user: dict[str, Any],
         metadata: dict[str, Any],
         model: dict[str, Any] | None,
+        request: Any,
     ) -> Reply:
         bookkeeper = self._bookkeepers.get(valves.database_url)
         if bookkeeper is None:
             warn_about_old_host()
+            watch_provider_failures()
             bookkeeper = Bookkeeper(*host_engine(valves.database_url))
             self._bookkeepers[valves.database_url] = bookkeeper
         bookkeeper.retention_seconds = valves.retention_seconds
         source = request_source(metadata)
+        # The host calls no outlet for an answer without text, or for none at all by API.
+        streams, tools = bool(body.get("stream")), bool(body.get("tools"))
+        unseen = source == "api" and not streams and (tools or not api_outlets_enabled())
         subject = await read_subject(user)
         await self._log_unknown_groups(valves)
         return build_reply(
@@ -4648,9 +4679,7 @@ class Filter:
             list_model_names(body, model, metadata),
             source,
             datetime.now(UTC),
-            may_end_unseen=source == "api"
-            and not body.get("stream")
-            and (bool(body.get("tools")) or not api_outlets_enabled()),
+            may_end_unseen=lambda: unseen and not provider_has_failed(request),
         )
 
     async def _admit(

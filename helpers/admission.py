@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, tzinfo
 from typing import Any
 
@@ -55,7 +55,7 @@ def build_reply(
     model_names: tuple[str, ...],
     source: str,
     now: datetime,
-    may_end_unseen: bool,
+    may_end_unseen: Callable[[], bool],
 ) -> Reply:
     """Everything that is known of a reply before it is admitted."""
     policies = valves.policy_set

@@ -130,10 +130,7 @@ class Decision:
         """The same with what a running reply has used; its one request is admitted already."""
         return Decision(
             tuple(
-                replace(
-                    state,
-                    reserved=state.reserved + amounts.of(state.applied.limit.measure),
-                )
+                replace(state, used=state.used + amounts.of(state.applied.limit.measure))
                 for state in self.states
                 if state.applied.limit.measure != "requests"
             )

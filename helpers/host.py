@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
@@ -121,6 +122,33 @@ def finished_message(body: Mapping[str, Any]) -> tuple[object, str | None]:
 def api_outlets_enabled() -> bool:
     """Whether Open WebUI calls outlets for API requests (``ENABLE_API_OUTLET_FILTERS``)."""
     return bool(getattr(import_module("open_webui.env"), "ENABLE_API_OUTLET_FILTERS", True))
+
+
+class ProviderFailureSink:
+    """Notes on a request that the provider has refused it.
+
+    A call that doesn't stream and whose answer has no text (only tool calls, say) gets no
+    outlet, and neither does one that the provider refused; Open WebUI publishes the refusals.
+    """
+
+    async def handle_event(self, app: object, event: Any, request: Any = None) -> None:
+        """One of Open WebUI's own events."""
+        if request is not None and event.event == "model.provider_request.failed":
+            request.state.usage_limits_provider_failed = True
+
+
+def watch_provider_failures() -> None:
+    """Listen to Open WebUI's events; what an earlier paste has put there is replaced."""
+    sinks = getattr(sys.modules.get("open_webui.events"), "EVENT_SINKS", None)
+    if isinstance(sinks, list):
+        own = ProviderFailureSink.__name__
+        sinks[:] = [sink for sink in sinks if type(sink).__name__ != own]
+        sinks.append(ProviderFailureSink())
+
+
+def provider_has_failed(request: Any) -> bool:
+    """Whether the provider is known to have refused this request's call."""
+    return bool(getattr(getattr(request, "state", None), "usage_limits_provider_failed", False))
 
 
 def warn_about_old_host() -> None:

@@ -18,10 +18,12 @@ from helpers.host import (
     finished_message,
     host_engine,
     list_model_names,
+    provider_has_failed,
     read_group_names,
     read_subject,
     request_source,
     warn_about_old_host,
+    watch_provider_failures,
 )
 from helpers.logs import log
 from helpers.messages import (
@@ -70,6 +72,7 @@ class Filter:
         __metadata__: dict[str, Any] | None = None,
         __model__: dict[str, Any] | None = None,
         __event_emitter__: Emitter | None = None,
+        __request__: Any = None,
     ) -> dict[str, Any]:
         """Admit a request and reserve for it, or refuse it.
 
@@ -82,7 +85,7 @@ class Filter:
             return body
         metadata = {} if __metadata__ is None else __metadata__
         try:
-            reply = await self._prepare(valves, body, user, metadata, __model__)
+            reply = await self._prepare(valves, body, user, metadata, __model__, __request__)
             metadata[METADATA_KEY] = reply
             await self._admit(valves, reply, user, __event_emitter__)
             if reply.output_cap is not None:
@@ -171,14 +174,19 @@ class Filter:
         user: dict[str, Any],
         metadata: dict[str, Any],
         model: dict[str, Any] | None,
+        request: Any,
     ) -> Reply:
         bookkeeper = self._bookkeepers.get(valves.database_url)
         if bookkeeper is None:
             warn_about_old_host()
+            watch_provider_failures()
             bookkeeper = Bookkeeper(*host_engine(valves.database_url))
             self._bookkeepers[valves.database_url] = bookkeeper
         bookkeeper.retention_seconds = valves.retention_seconds
         source = request_source(metadata)
+        # The host calls no outlet for an answer without text, or for none at all by API.
+        streams, tools = bool(body.get("stream")), bool(body.get("tools"))
+        unseen = source == "api" and not streams and (tools or not api_outlets_enabled())
         subject = await read_subject(user)
         await self._log_unknown_groups(valves)
         return build_reply(
@@ -191,9 +199,7 @@ class Filter:
             list_model_names(body, model, metadata),
             source,
             datetime.now(UTC),
-            may_end_unseen=source == "api"
-            and not body.get("stream")
-            and (bool(body.get("tools")) or not api_outlets_enabled()),
+            may_end_unseen=lambda: unseen and not provider_has_failed(request),
         )
 
     async def _admit(

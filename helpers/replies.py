@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import tzinfo
 from typing import Any, Protocol
@@ -72,8 +72,8 @@ class Reply:
     rule: ModelRule
     zone: tzinfo  # the reader's
     enforced: bool  # whether a hard limit refuses its later rounds
-    # Without an outlet nothing would tell a reply that came whole from one that failed.
-    may_end_unseen: bool
+    # Whether it may come whole without any hook that sees it, so that its estimate counts.
+    may_end_unseen: Callable[[], bool]
     prompt_tokens: int
     wanted_output: int | None
     capped: bool  # whether the request is lowered to what its limits leave
@@ -129,6 +129,6 @@ class Reply:
         """
         if self.meter.produced or usage or text:
             return make_charge(self.meter.total(usage, text), self.rule)
-        if self.called_model and self.may_end_unseen:
+        if self.called_model and self.may_end_unseen():
             return self.reserved_charge()
         return None

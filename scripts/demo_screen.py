@@ -20,6 +20,7 @@ from scripts.open_webui_client import PASSWORD
 
 WIDTH = 96
 LABEL_WIDTH = 13
+LOG_LINES_WORTH_SHOWING = 30
 
 
 @dataclass(slots=True)
@@ -110,14 +111,17 @@ class Screen:
         table.add_row("Provider's books", *_cells(provider), style="bold")
         self.console.print(table)
 
-    def show_problems(self, problems: Sequence[str]) -> None:
-        """What is not as it should be, or that all is."""
+    def show_problems(self, problems: Sequence[str], server_log: str) -> None:
+        """What is not as it should be, with the end of the server's log; or that all is."""
         if not problems:
             self.console.print(
                 "[green]Warned, refused, and every token on record: as it should be.[/]"
             )
         for problem in problems:
             self.console.print(Text(f"WRONG: {problem}", style="bold red"))
+        if problems:
+            tail = server_log.splitlines()[-LOG_LINES_WORTH_SHOWING:]
+            self.console.print(Text("\n".join(["The server's log ends with:", *tail]), style="dim"))
 
     def show_way_in(self, scene: Scene, api_key: str) -> None:
         """Where to go on by hand."""
@@ -146,8 +150,9 @@ class Screen:
             markup=False,
         )
         self.say("\nThe ledger as a report:")
+        report = ".venv/bin/python -m scripts.report --by user,model"
         self.console.print(
-            f"  .venv/bin/python -m scripts.report --database-url {scene.server.database_url} --by user,model",
+            f"  {report} --database-url {scene.server.database_url}",
             highlight=False,
             soft_wrap=True,
             markup=False,

@@ -88,7 +88,11 @@ class Database:
                     )
                 yield connection
         except SQLAlchemyError as error:
-            raise self.error(database_reason(error), f"a database such as {URL_EXAMPLES}") from None
+            reason = database_reason(error)
+            allowed = f"a database such as {URL_EXAMPLES}"
+            if sqlite and "readonly" in reason:
+                allowed = "a user who may write next to the file, where SQLite keeps its locks"
+            raise self.error(reason, allowed) from None
         finally:
             engine.dispose()
 
@@ -116,7 +120,7 @@ def read_only_sqlite(url: URL) -> Engine:
 
     def connect() -> sqlite3.Connection:
         file = Path(url.database or "").absolute().as_uri()
-        # Not mode=ro: that can't read a file in WAL mode unless another program has it open.
+        # Not mode=ro: that leaves the files of its lock behind, which Open WebUI may not own.
         connection = sqlite3.connect(f"{file}?mode=rw", uri=True)
         connection.execute("PRAGMA query_only = ON")
         connection.execute(f"PRAGMA busy_timeout = {SQLITE_BUSY_TIMEOUT_MS}")

@@ -82,7 +82,7 @@ def with_tables(text: str) -> str:
         _, ended, after = rest.partition(end)
         if not (found and ended):
             raise ValueError(f"README.md has no place for {name}: {begin} … {end}")
-        text = f"{before}{begin}\n{make()}\n{end}{after}"
+        text = f"{before}{begin}\n\n{make()}\n\n{end}{after}"
     return text
 
 

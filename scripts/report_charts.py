@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any
@@ -29,13 +30,18 @@ def load_pygal() -> Any:
         CommandError: It isn't installed.
     """
     try:
-        return import_module("pygal")
+        pygal: Any = import_module("pygal")
     except ImportError:
         raise CommandError(
             "--format html",
             "the Python package pygal is missing",
             "an environment with it: pip install pygal",
         ) from None
+    # For its maps it hooks into all later imports, in a way that Python warns of at each.
+    sys.meta_path[:] = [
+        finder for finder in sys.meta_path if not isinstance(finder, pygal.PluginImportFixer)
+    ]
+    return pygal
 
 
 def day_chart(days: Sequence[str], series: Series) -> str:

@@ -161,6 +161,28 @@ def test_next_round_is_refused_past_the_hard_limit(
     assert [item["type"] for item in saved["output"]].count("function_call_output") == 2
 
 
+TOOLS = [{"type": "function", "function": {"name": "get_time", "parameters": {}}}]
+
+
+def test_answer_of_tool_calls_alone_is_estimated(
+    usage_limits: InstalledFilter, user: OpenWebUIClient
+) -> None:
+    """A call by API that is answered by tool calls only, of which no hook hears, isn't free."""
+    reply = user.chat("Call it [[tool=get_time]]", tools=TOOLS)
+    assert reply.body["choices"][0]["message"]["tool_calls"]
+    row = only_row(usage_limits, user)
+    assert (row["state"], row["estimated"]) == ("settled", 1)
+    assert min(row["input_tokens"], row["output_tokens"]) > 0
+
+
+def test_refused_call_with_tools_costs_nothing(
+    usage_limits: InstalledFilter, user: OpenWebUIClient
+) -> None:
+    """A call with tools that the provider refuses is told from one that was answered."""
+    assert user.chat("Call it [[error=500]]", tools=TOOLS).status == 500
+    assert only_row(usage_limits, user)["state"] == "released"
+
+
 @pytest.fixture(scope="module")
 def server_without_outlets(
     provider: StandInProvider, tmp_path_factory: pytest.TempPathFactory
@@ -192,3 +214,5 @@ def test_without_api_outlets(
     assert (row["state"], row["estimated"]) == ("settled", 1)
     assert row["input_tokens"] > 0
     assert row["output_tokens"] > 0
+    assert user.chat("Refused [[error=429]]").status == 429
+    assert installed.settled(3, user_id=user.id)[2]["state"] == "released"

@@ -93,3 +93,45 @@ def test_ledger_equals_the_providers_books(
         differences += [user.account.name] * (ours != theirs or any(r["estimated"] for r in rows))
     Console(width=100).print(table, dict(kinds))
     assert differences == []
+
+
+def test_ledger_equals_the_analytics(
+    usage_limits: InstalledFilter,
+    admin: OpenWebUIAdmin,
+    page: Page,
+    user: OpenWebUIClient,
+    provider: StandInProvider,
+) -> None:
+    """Where Open WebUI's own analytics count rightly, the ledger shows the same tokens by model."""
+    admin.install_tool("clock", CLOCK)
+    model = f"counted-{user.id[:8]}"
+    admin.set_model(model, base_model_id="stand-in")
+    last = page.send("[[in=11 tokens=7]]", models=[model])
+    for number in range(5):
+        last = page.send(f"[[in={number + 20} tokens=9]]", models=[model], after=last)
+    page.send("[[in=30 tokens=5 tool=get_time rounds=2]]", models=[model], tools=["clock"])
+    page.regenerate(last)
+    rows = usage_limits.settled(8, user_id=user.id)
+    tokens = admin.get("/api/v1/analytics/tokens")["models"]
+    theirs = next(entry for entry in tokens if entry["model_id"] == model)
+    admin.delete_model(model)
+    assert theirs["message_count"] == len(rows)
+    assert theirs["input_tokens"] == sum(row["input_tokens"] for row in rows)
+    assert theirs["output_tokens"] == sum(row["output_tokens"] for row in rows)
+
+
+def test_records_are_kept(
+    usage_limits: InstalledFilter, admin: OpenWebUIAdmin, make_user: MakeUser, open_page: OpenPage
+) -> None:
+    """Deleted chats and users, left groups, other limits and zones change no record."""
+    user = make_user(groups=["Keepers"])
+    usage_limits.configure(policies='[group.Keepers]\nlimits = ["1k tokens/day"]')
+    turn = open_page(user).send("[[in=11 tokens=7]]")
+    before = usage_limits.settled(1, user_id=user.id)
+    user.delete_chat(turn.chat_id)
+    admin.remove_from_group(admin.groups()["Keepers"], [user.id])
+    usage_limits.configure(daily_token_limit=5, timezone="Pacific/Auckland", reset_hour=5)
+    refused = user.chat("Hello")
+    assert "today's 5 tokens" in refused.error
+    admin.delete_user(user.id)
+    assert usage_limits.rows(user_id=user.id) == before
