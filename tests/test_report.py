@@ -20,6 +20,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+import time_machine
 from sqlalchemy import Engine, inspect
 
 from helpers.database import open_database
@@ -137,6 +138,13 @@ def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [*os.environ]:
         if name.startswith("DATABASE_") or name == "DATA_DIR":
             monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def noon() -> Iterator[None]:
+    """It is just after `NOON`, far from where any period ends."""
+    with time_machine.travel(NOON + 90):
+        yield
 
 
 @pytest.fixture
@@ -427,6 +435,7 @@ def test_page_of_nothing(books: Books, tmp_path: Path) -> None:
     assert "nothing used" in page.text
 
 
+@pytest.mark.usefixtures("noon")
 def test_page_names_users_and_pools_near_a_limit(books: Books, tmp_path: Path) -> None:
     """Who is past the soft or the hard limit is named by the valves' policies, exempt users not."""
     books.make_host(
@@ -434,21 +443,21 @@ def test_page_names_users_and_pools_near_a_limit(books: Books, tmp_path: Path) -
         '[pool.all]\nlimits = ["300 tokens/day"]'
     )
     books.add_group("g1", "Students")
-    now = int(datetime.now(UTC).timestamp())
     for name, used in (("ann", 120), ("bob", 85), ("eve", 20), ("adam", 500)):
         books.add_user(name, "g1", role="admin" if name == "adam" else "user")
-        books.record(user_id=name, created_at=now, input_tokens=used, output_tokens=0)
+        books.record(user_id=name, input_tokens=used, output_tokens=0)
     page = html_page(books, tmp_path)
     section = page.text.partition("near or over a limit now")[2].partition("Top users")[0]
     found = re.findall(r"\S+@example.org|pool \w+", section)
     assert found == ["pool all", "ann@example.org", "bob@example.org"]
 
 
+@pytest.mark.usefixtures("noon")
 def test_page_takes_policies_from_a_file(books: Books, tmp_path: Path) -> None:
     """Policies from a file count in place of the valve's, whatever state the filter is in."""
     host_metadata.create_all(books.engine)
     books.add_user("ann")
-    books.record(created_at=int(datetime.now(UTC).timestamp()))
+    books.record()
     (tmp_path / "policies.toml").write_text('[role.user]\nlimits = ["10 tokens/hour"]')
     page = html_page(books, tmp_path, "--policies", str(tmp_path / "policies.toml"))
     assert "10 tokens per hour" in page.text
