@@ -7,7 +7,7 @@ description: Limits on tokens, requests and money, per user, group, role and mod
 required_open_webui_version: 0.10.0
 
 GENERATED from helpers/ by scripts/bundle.py: change it there, not here.
-Paste the whole file into Open WebUI: Admin Panel, Functions, New Function.
+Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 """
 
 from __future__ import annotations
@@ -1338,7 +1338,7 @@ class AppliedLimit:
     limit: Limit
     scope: str
     window: Window
-    policy: str
+    policy: str  # as users know it; "" for the two simple valves
 
     @property
     def is_pool(self) -> bool:
@@ -1410,7 +1410,8 @@ def applied_limits(
         rules: Where calendar periods begin.
     """
     names = tuple(model_names)
-    scoped = [(subject.scope, policy.name, limit) for limit in policy.limits or ()]
+    own_name = "" if policy.kind == "default" else policy.name
+    scoped = [(subject.scope, own_name, limit) for limit in policy.limits or ()]
     for pool in policies.pools:
         if pool.group is None:
             scoped += [(EVERYONE, pool.name, limit) for limit in pool.limits]
@@ -1713,10 +1714,20 @@ SCRIPT_NUMBERS, SCRIPT_TABLE = script_table()
 SCRIPT_UNIT_WEIGHTS = {script: weight for script, _, _, weight in SCRIPT_WEIGHTS}
 
 
+# A longer text is sampled, since the hooks must not hold up the event loop.
+LONGEST_READ_WHOLE = 100_000
+SAMPLES = 10
+SAMPLE_LENGTH = 9_000
+
+
 def estimate_tokens(text: str) -> int:
     """About how many tokens of cl100k_base a text has."""
     if not text:
         return 0
+    if len(text) > LONGEST_READ_WHOLE:
+        starts = range(0, len(text), len(text) // SAMPLES)
+        sample = "".join(text[start : start + SAMPLE_LENGTH] for start in starts)
+        return round(estimate_tokens(sample) * len(text) / len(sample))
     latin = b" " + text.encode("latin-1", "ignore")
     kinds = latin.translate(KIND_TABLE)
     accented = len(latin) - len(latin.translate(None, ACCENTED_LETTERS))
@@ -2511,12 +2522,14 @@ def check_template(where: str, template: str) -> None:
 
 
 def format_amount(limit: Limit, amount: int) -> str:
-    """An amount of what a limit measures: ``50,000``, or ``$20.00``."""
+    """An amount of what a limit measures: ``50,000``, or ``$20.00``.
+
+    Money has cents, or as many digits as the limit itself, rounded down.
+    """
     if limit.measure != "cost":
         return f"{amount:,}"
-    dollars = f"{amount // MICROS:,}.{amount % MICROS:06d}"
-    # At least cents, and no more digits than it takes.
-    return "$" + dollars[:-4] + dollars[-4:].rstrip("0")
+    digits = max(2, len(f"{limit.amount % MICROS:06d}".rstrip("0")))
+    return f"${amount // MICROS:,}.{amount % MICROS:06d}"[: digits - 6 or None]
 
 
 def format_unit(limit: Limit, amount: int) -> str:
@@ -2544,11 +2557,14 @@ def format_period(limit: Limit) -> str:
     rolling = limit.period.rolling
     if rolling is None:
         return CALENDAR_PHRASES[limit.period.name]
-    for length, word in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
-        count, rest = divmod(int(rolling.total_seconds()), length)
-        if not rest:
-            return f"the last {word}'s" if count == 1 else f"the last {count} {word}s'"
-    raise AssertionError("rolling periods are whole minutes")
+    minutes = int(rolling.total_seconds()) // 60
+    if minutes % 1_440 == 0 and minutes > 1_440:  # "the last day" could be yesterday
+        count, word = minutes // 1_440, "day"
+    elif minutes % 60 == 0:
+        count, word = minutes // 60, "hour"
+    else:
+        count, word = minutes, "minute"
+    return f"the last {word}'s" if count == 1 else f"the last {count} {word}s'"
 
 
 def format_duration(duration: timedelta) -> str:
@@ -2587,7 +2603,7 @@ def message_values(
         "period": format_period(limit),
         "reset_at": format_instant(state.reset_at, now, zone),
         "reset_in": format_duration(state.reset_at - now),
-        "policy": state.applied.policy,
+        "policy": state.applied.policy or "default",
         "model": model,
     }
 
@@ -2599,22 +2615,26 @@ def limit_sentence(
     values = message_values(state, now, zone, model)
     if template.strip():
         return template.format_map(values)
-    limit = state.applied.limit
+    limit, policy = state.applied.limit, state.applied.policy
+    named = f" ({policy})" if policy else ""
     if state.amount == 0:
-        unit = format_unit(limit, 0) or "paid use"
-        return f"No {unit} may be used here ({state.applied.policy})."
+        unit = format_unit(limit, 0) if limit.measure != "cost" else "models that cost money"
+        return f"No {unit} may be used here{named}."
     quantity = format_quantity(limit, state.amount)
     if state.is_only_held:
         return (
-            f"The rest of {values['period']} {quantity} ({state.applied.policy}) is held by "
-            "replies that are still running. Please try again when they are done."
+            f"The rest of {values['period']} {quantity}{named} is held by replies that are "
+            "still running. Please try again when they are done."
         )
+    one = limit.measure == "cost" or state.amount == 1
     who = (
-        f"All of {values['period']} {quantity} shared by {state.applied.policy} are used."
+        f"All of {values['period']} {quantity} shared by {policy} {'is' if one else 'are'} used."
         if state.applied.is_pool
-        else f"You have used all of {values['period']} {quantity} ({state.applied.policy})."
+        else f"You have used all of {values['period']} {quantity}{named}."
     )
-    opens = "They reset" if limit.period.rolling is None else "You can go on"
+    opens = "You can go on"
+    if limit.period.rolling is None:
+        opens = "It resets" if one else "They reset"
     return f"{who} {opens} at {values['reset_at']}, in {values['reset_in']}."
 
 
@@ -2640,7 +2660,8 @@ def alert_sentence(state: LimitState, user: str) -> str:
     """What the administrator's webhook is told."""
     limit = state.applied.limit
     crossed = "has reached" if state.exceeded else f"has used {state.percent} % of"
-    return f"{user} {crossed} the limit of {limit} ({state.applied.policy})."
+    named = f" ({state.applied.policy})" if state.applied.policy else ""
+    return f"{user} {crossed} the limit of {limit}{named}."
 
 
 def cap_sentence(tokens: int) -> str:
@@ -2649,7 +2670,7 @@ def cap_sentence(tokens: int) -> str:
 
 
 def status_line(state: LimitState, now: datetime, zone: tzinfo) -> str:
-    """The line under a reply: where the fullest limit stands."""
+    """The line over a finished reply: where the fullest limit stands."""
     limit = state.applied.limit
     line = (
         f"Usage: {format_amount(limit, state.taken)} of {format_period(limit)} "
@@ -3718,12 +3739,17 @@ read_timezone = lru_cache(maxsize=64)(load_timezone)
 SHORTEST_RETENTION_DAYS = 62
 
 POLICIES_EXAMPLE = """\
-Limits for groups, roles and users, as TOML. Example:
+Limits for groups, roles and users, as TOML, for example:
+
+```toml
 [group.Students]
 limits = ["50k tokens/day", "1M tokens/month"]
+
 [user."ann@example.org"]
 limits = "unlimited"
-A member of several groups gets the one with the lowest `priority = N`."""
+```
+
+A member of several groups is under the one with the lowest `priority = N`."""
 
 
 class RefusalMemory(BaseModel):
@@ -3796,67 +3822,70 @@ class AdminValves(RefusalMemory):
 
     priority: int = Field(
         default=0,
-        description="Order among filters: those with a lower number run first.",
+        description="Order among filters: those with a lower number run first. Default: 0.",
     )
     daily_token_limit: int = Field(
         default=0,
         ge=0,
-        description="Tokens per user and day for everyone whom no policy below names. 0: no limit.",
+        description="Tokens per user and day for everyone whom no policy below names. "
+        "Default: 0, no limit.",
     )
     monthly_token_limit: int = Field(
         default=0,
         ge=0,
-        description="The same per calendar month. 0: no limit.",
+        description="The same per calendar month. Default: 0, no limit.",
     )
     soft_limit_percent: int = Field(
         default=80,
         ge=1,
         le=100,
-        description="Users are warned, once per period, from this percentage of a limit on.",
+        description="Users are warned, once per period, from this percentage of a limit on. "
+        "Default: 80.",
     )
     policies: str = Field(default="", description=POLICIES_EXAMPLE)
     multiple_groups: Literal["priority", "most_generous"] = Field(
         default="priority",
-        description="Which group counts for a member of several: the one with the lowest priority "
-        "number, or the one that allows most.",
+        description="Which group counts for a member of several. `priority`, the default: the one "
+        "with the lowest priority number. `most_generous`: the one that allows most.",
     )
     exempt_admins: bool = Field(
-        default=True, description="Administrators are recorded, never refused."
+        default=True, description="Administrators are recorded, never refused. Default: on."
     )
     timezone: str = Field(
         default="UTC",
-        description="Where days, weeks and months begin.",
+        description="Where days, weeks and months begin. Default: UTC.",
         json_schema_extra={"input": {"type": "select", "options": "list_timezones"}},
     )
     reset_hour: int = Field(
         default=0,
         ge=0,
         le=23,
-        description="The local hour at which a day begins, 0 to 23.",
+        description="The local hour at which a day begins, 0 to 23. Default: 0.",
     )
     week_starts_on: Literal["monday", "sunday"] = Field(
-        default="monday", description="The first day of a week."
+        default="monday", description="The first day of a week. Default: monday."
     )
     month_starts_on: int = Field(
-        default=1, ge=1, le=28, description="The day on which a month begins, 1 to 28."
+        default=1, ge=1, le=28, description="The day on which a month begins, 1 to 28. Default: 1."
     )
     request_stream_usage: bool = Field(
         default=True,
         description="Ask providers to report usage in streams (stream_options.include_usage). "
-        "Without it, streamed replies are estimated.",
+        "Without it, streamed replies are estimated. Default: on.",
     )
     cap_max_tokens: bool = Field(
         default=False,
         description="Lower a request's max_tokens to what remains, so that a reply can't run over "
-        "its limit.",
+        "its limit. Default: off.",
     )
     on_ledger_error: Literal["allow", "block"] = Field(
         default="allow",
-        description="What happens to requests while the database can't be read or written.",
+        description="What happens to requests while the ledger can't be read or written. `allow`, "
+        "the default: they go on and are recorded later. `block`: they are refused.",
     )
     shadow_mode: bool = Field(
         default=False,
-        description="Try out limits: record and log what would be refused.",
+        description="Try out limits: record, and log what would be refused. Default: off.",
     )
     limit_message: str = Field(
         default="",
@@ -3877,7 +3906,8 @@ class AdminValves(RefusalMemory):
     retention_days: int = Field(
         default=400,
         ge=SHORTEST_RETENTION_DAYS,
-        description="Records older than this are dropped. What open periods have used stays.",
+        description="Records older than this are dropped; what open periods have used stays. "
+        "Default: 400.",
     )
     database_url: str = Field(
         default="",
@@ -4490,6 +4520,10 @@ class Bookkeeper:
             except LedgerError as error:
                 log.error("Usage limits: %s; trying again in %d s", error, ROUND_SECONDS)
                 await asyncio.sleep(ROUND_SECONDS)
+            except Exception:
+                # A fault of ours must not end the rounds: leases would run out.
+                log.exception("Usage limits: a round failed; trying again in %d s", ROUND_SECONDS)
+                await asyncio.sleep(ROUND_SECONDS)
 
     async def _sweep(self) -> None:
         if time.monotonic() - self._swept_at >= SWEEP_SECONDS:
@@ -4708,7 +4742,7 @@ class Filter:
             "Usage limits: user %s %s refused by %s (%s): %d used, %d reserved",
             reply.reservation.subject.user_id,
             "is" if reply.enforced else "would be",
-            state.applied.policy,
+            state.applied.policy or "the default",
             state.applied.limit,
             state.used,
             state.reserved,

@@ -181,6 +181,10 @@ class Bookkeeper:
             except LedgerError as error:
                 log.error("Usage limits: %s; trying again in %d s", error, ROUND_SECONDS)
                 await asyncio.sleep(ROUND_SECONDS)
+            except Exception:
+                # A fault of ours must not end the rounds: leases would run out.
+                log.exception("Usage limits: a round failed; trying again in %d s", ROUND_SECONDS)
+                await asyncio.sleep(ROUND_SECONDS)
 
     async def _sweep(self) -> None:
         if time.monotonic() - self._swept_at >= SWEEP_SECONDS:

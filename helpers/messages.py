@@ -50,12 +50,14 @@ def check_template(where: str, template: str) -> None:
 
 
 def format_amount(limit: Limit, amount: int) -> str:
-    """An amount of what a limit measures: ``50,000``, or ``$20.00``."""
+    """An amount of what a limit measures: ``50,000``, or ``$20.00``.
+
+    Money has cents, or as many digits as the limit itself, rounded down.
+    """
     if limit.measure != "cost":
         return f"{amount:,}"
-    dollars = f"{amount // MICROS:,}.{amount % MICROS:06d}"
-    # At least cents, and no more digits than it takes.
-    return "$" + dollars[:-4] + dollars[-4:].rstrip("0")
+    digits = max(2, len(f"{limit.amount % MICROS:06d}".rstrip("0")))
+    return f"${amount // MICROS:,}.{amount % MICROS:06d}"[: digits - 6 or None]
 
 
 def format_unit(limit: Limit, amount: int) -> str:
@@ -83,11 +85,14 @@ def format_period(limit: Limit) -> str:
     rolling = limit.period.rolling
     if rolling is None:
         return CALENDAR_PHRASES[limit.period.name]
-    for length, word in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
-        count, rest = divmod(int(rolling.total_seconds()), length)
-        if not rest:
-            return f"the last {word}'s" if count == 1 else f"the last {count} {word}s'"
-    raise AssertionError("rolling periods are whole minutes")
+    minutes = int(rolling.total_seconds()) // 60
+    if minutes % 1_440 == 0 and minutes > 1_440:  # "the last day" could be yesterday
+        count, word = minutes // 1_440, "day"
+    elif minutes % 60 == 0:
+        count, word = minutes // 60, "hour"
+    else:
+        count, word = minutes, "minute"
+    return f"the last {word}'s" if count == 1 else f"the last {count} {word}s'"
 
 
 def format_duration(duration: timedelta) -> str:
@@ -126,7 +131,7 @@ def message_values(
         "period": format_period(limit),
         "reset_at": format_instant(state.reset_at, now, zone),
         "reset_in": format_duration(state.reset_at - now),
-        "policy": state.applied.policy,
+        "policy": state.applied.policy or "default",
         "model": model,
     }
 
@@ -138,22 +143,26 @@ def limit_sentence(
     values = message_values(state, now, zone, model)
     if template.strip():
         return template.format_map(values)
-    limit = state.applied.limit
+    limit, policy = state.applied.limit, state.applied.policy
+    named = f" ({policy})" if policy else ""
     if state.amount == 0:
-        unit = format_unit(limit, 0) or "paid use"
-        return f"No {unit} may be used here ({state.applied.policy})."
+        unit = format_unit(limit, 0) if limit.measure != "cost" else "models that cost money"
+        return f"No {unit} may be used here{named}."
     quantity = format_quantity(limit, state.amount)
     if state.is_only_held:
         return (
-            f"The rest of {values['period']} {quantity} ({state.applied.policy}) is held by "
-            "replies that are still running. Please try again when they are done."
+            f"The rest of {values['period']} {quantity}{named} is held by replies that are "
+            "still running. Please try again when they are done."
         )
+    one = limit.measure == "cost" or state.amount == 1
     who = (
-        f"All of {values['period']} {quantity} shared by {state.applied.policy} are used."
+        f"All of {values['period']} {quantity} shared by {policy} {'is' if one else 'are'} used."
         if state.applied.is_pool
-        else f"You have used all of {values['period']} {quantity} ({state.applied.policy})."
+        else f"You have used all of {values['period']} {quantity}{named}."
     )
-    opens = "They reset" if limit.period.rolling is None else "You can go on"
+    opens = "You can go on"
+    if limit.period.rolling is None:
+        opens = "It resets" if one else "They reset"
     return f"{who} {opens} at {values['reset_at']}, in {values['reset_in']}."
 
 
@@ -179,7 +188,8 @@ def alert_sentence(state: LimitState, user: str) -> str:
     """What the administrator's webhook is told."""
     limit = state.applied.limit
     crossed = "has reached" if state.exceeded else f"has used {state.percent} % of"
-    return f"{user} {crossed} the limit of {limit} ({state.applied.policy})."
+    named = f" ({state.applied.policy})" if state.applied.policy else ""
+    return f"{user} {crossed} the limit of {limit}{named}."
 
 
 def cap_sentence(tokens: int) -> str:
@@ -188,7 +198,7 @@ def cap_sentence(tokens: int) -> str:
 
 
 def status_line(state: LimitState, now: datetime, zone: tzinfo) -> str:
-    """The line under a reply: where the fullest limit stands."""
+    """The line over a finished reply: where the fullest limit stands."""
     limit = state.applied.limit
     line = (
         f"Usage: {format_amount(limit, state.taken)} of {format_period(limit)} "

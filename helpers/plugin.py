@@ -228,7 +228,7 @@ class Filter:
             "Usage limits: user %s %s refused by %s (%s): %d used, %d reserved",
             reply.reservation.subject.user_id,
             "is" if reply.enforced else "would be",
-            state.applied.policy,
+            state.applied.policy or "the default",
             state.applied.limit,
             state.used,
             state.reserved,

@@ -65,7 +65,7 @@ class AppliedLimit:
     limit: Limit
     scope: str
     window: Window
-    policy: str
+    policy: str  # as users know it; "" for the two simple valves
 
     @property
     def is_pool(self) -> bool:
@@ -137,7 +137,8 @@ def applied_limits(
         rules: Where calendar periods begin.
     """
     names = tuple(model_names)
-    scoped = [(subject.scope, policy.name, limit) for limit in policy.limits or ()]
+    own_name = "" if policy.kind == "default" else policy.name
+    scoped = [(subject.scope, own_name, limit) for limit in policy.limits or ()]
     for pool in policies.pools:
         if pool.group is None:
             scoped += [(EVERYONE, pool.name, limit) for limit in pool.limits]

@@ -41,12 +41,17 @@ read_timezone = lru_cache(maxsize=64)(load_timezone)
 SHORTEST_RETENTION_DAYS = 62
 
 POLICIES_EXAMPLE = """\
-Limits for groups, roles and users, as TOML. Example:
+Limits for groups, roles and users, as TOML, for example:
+
+```toml
 [group.Students]
 limits = ["50k tokens/day", "1M tokens/month"]
+
 [user."ann@example.org"]
 limits = "unlimited"
-A member of several groups gets the one with the lowest `priority = N`."""
+```
+
+A member of several groups is under the one with the lowest `priority = N`."""
 
 
 class RefusalMemory(BaseModel):
@@ -119,67 +124,70 @@ class AdminValves(RefusalMemory):
 
     priority: int = Field(
         default=0,
-        description="Order among filters: those with a lower number run first.",
+        description="Order among filters: those with a lower number run first. Default: 0.",
     )
     daily_token_limit: int = Field(
         default=0,
         ge=0,
-        description="Tokens per user and day for everyone whom no policy below names. 0: no limit.",
+        description="Tokens per user and day for everyone whom no policy below names. "
+        "Default: 0, no limit.",
     )
     monthly_token_limit: int = Field(
         default=0,
         ge=0,
-        description="The same per calendar month. 0: no limit.",
+        description="The same per calendar month. Default: 0, no limit.",
     )
     soft_limit_percent: int = Field(
         default=80,
         ge=1,
         le=100,
-        description="Users are warned, once per period, from this percentage of a limit on.",
+        description="Users are warned, once per period, from this percentage of a limit on. "
+        "Default: 80.",
     )
     policies: str = Field(default="", description=POLICIES_EXAMPLE)
     multiple_groups: Literal["priority", "most_generous"] = Field(
         default="priority",
-        description="Which group counts for a member of several: the one with the lowest priority "
-        "number, or the one that allows most.",
+        description="Which group counts for a member of several. `priority`, the default: the one "
+        "with the lowest priority number. `most_generous`: the one that allows most.",
     )
     exempt_admins: bool = Field(
-        default=True, description="Administrators are recorded, never refused."
+        default=True, description="Administrators are recorded, never refused. Default: on."
     )
     timezone: str = Field(
         default="UTC",
-        description="Where days, weeks and months begin.",
+        description="Where days, weeks and months begin. Default: UTC.",
         json_schema_extra={"input": {"type": "select", "options": "list_timezones"}},
     )
     reset_hour: int = Field(
         default=0,
         ge=0,
         le=23,
-        description="The local hour at which a day begins, 0 to 23.",
+        description="The local hour at which a day begins, 0 to 23. Default: 0.",
     )
     week_starts_on: Literal["monday", "sunday"] = Field(
-        default="monday", description="The first day of a week."
+        default="monday", description="The first day of a week. Default: monday."
     )
     month_starts_on: int = Field(
-        default=1, ge=1, le=28, description="The day on which a month begins, 1 to 28."
+        default=1, ge=1, le=28, description="The day on which a month begins, 1 to 28. Default: 1."
     )
     request_stream_usage: bool = Field(
         default=True,
         description="Ask providers to report usage in streams (stream_options.include_usage). "
-        "Without it, streamed replies are estimated.",
+        "Without it, streamed replies are estimated. Default: on.",
     )
     cap_max_tokens: bool = Field(
         default=False,
         description="Lower a request's max_tokens to what remains, so that a reply can't run over "
-        "its limit.",
+        "its limit. Default: off.",
     )
     on_ledger_error: Literal["allow", "block"] = Field(
         default="allow",
-        description="What happens to requests while the database can't be read or written.",
+        description="What happens to requests while the ledger can't be read or written. `allow`, "
+        "the default: they go on and are recorded later. `block`: they are refused.",
     )
     shadow_mode: bool = Field(
         default=False,
-        description="Try out limits: record and log what would be refused.",
+        description="Try out limits: record, and log what would be refused. Default: off.",
     )
     limit_message: str = Field(
         default="",
@@ -200,7 +208,8 @@ class AdminValves(RefusalMemory):
     retention_days: int = Field(
         default=400,
         ge=SHORTEST_RETENTION_DAYS,
-        description="Records older than this are dropped. What open periods have used stays.",
+        description="Records older than this are dropped; what open periods have used stays. "
+        "Default: 400.",
     )
     database_url: str = Field(
         default="",

@@ -77,7 +77,7 @@ def frontmatter(manifest: dict[str, str]) -> str:
     return (
         f'"""\n{lines}\n\n'
         "GENERATED from helpers/ by scripts/bundle.py: change it there, not here.\n"
-        "Paste the whole file into Open WebUI: Admin Panel, Functions, New Function.\n"
+        "Paste the whole file into Open WebUI: Admin Panel, Functions, Create.\n"
         '"""\n'
     )
 

@@ -153,16 +153,22 @@ class OpenWebUI:
             raise InstallError(f"{self.url} is not an Open WebUI{detail}")
         return str(answer.body["version"])
 
-    def read_account(self) -> dict[str, Any]:
-        """Whose key it is: id, name, e-mail address, role.
+    def read_functions(self) -> dict[str, dict[str, Any]]:
+        """All functions by id, without their sources: every user may see them.
 
         Raises:
             InstallError: The key isn't accepted.
         """
-        answer = self.ask("GET", "/api/v1/auths/")
-        if answer.ok and isinstance(answer.body, dict) and answer.body.get("role"):
-            return answer.body
-        raise InstallError(explain_failure("GET /api/v1/auths/", answer))
+        functions = self.call("GET", "/api/v1/functions/")
+        return {function["id"]: function for function in functions}
+
+    def is_admin(self) -> bool:
+        """Whether the key, which has been accepted before, is an administrator's."""
+        # An API key can't ask whose it is; this is a list that only administrators may see.
+        answer = self.ask("GET", "/api/v1/models/base")
+        if answer.status not in (200, 401, 403):
+            raise InstallError(explain_failure("GET /api/v1/models/base", answer))
+        return answer.ok
 
 
 def parse_json(response: requests.Response) -> Any:
@@ -205,8 +211,8 @@ def root_cause(error: BaseException) -> str:
         error = inner
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    # urllib3 begins with its connection object: "<…>: Failed to …", "HTTPConnection(…): …".
-    return re.sub(r"^(<[^>]*>|\w+\(.*?\)): ", "", str(error)) or type(error).__name__
+    # urllib3 puts its connection object and the number of the error before the reason.
+    return re.sub(r"^.*\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
 
 
 def read_numbers(version: str) -> tuple[int, ...]:

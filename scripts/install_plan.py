@@ -66,9 +66,8 @@ def make_plan(host: OpenWebUI, wishes: Wishes) -> Plan:
     Raises:
         InstallError: The server, the account or a wish makes it impossible.
     """
-    check_host(host)
+    function = find_function(host, check_host(host), wishes.function_id)
     plan = Plan()
-    function = find_function(host, wishes.function_id)
     plan_source(plan, host, wishes, function)
     if wishes.policies is not None:
         plan_policies(plan, host, wishes, installed=function is not None)
@@ -84,22 +83,26 @@ def make_plan(host: OpenWebUI, wishes: Wishes) -> Plan:
     return plan
 
 
-def check_host(host: OpenWebUI) -> None:
-    """Raise `InstallError` unless the filter can run there, and an administrator asks."""
+def check_host(host: OpenWebUI) -> dict[str, dict[str, Any]]:
+    """The functions that are there.
+
+    Raises:
+        InstallError: The filter can't run there, or it isn't an administrator who asks.
+    """
     version, needed = host.read_version(), MANIFEST["required_open_webui_version"]
     if read_numbers(version) < read_numbers(needed):
         raise InstallError(f"Open WebUI {version} is too old: {needed} or later is needed")
-    account = host.read_account()
-    if account["role"] != "admin":
+    functions = host.read_functions()
+    if not host.is_admin():
         raise InstallError(
-            f"the key belongs to {account.get('email') or account.get('name')}, whose role is "
-            f"{account['role']!r}: only an administrator's key can install functions"
+            "the key is an ordinary user's: only an administrator's can install functions"
         )
     config = host.call("GET", "/api/config")
     if config["features"].get("enable_functions") is False:
         raise InstallError(
             "functions are disabled there: ENABLE_FUNCTIONS and ENABLE_PLUGINS must not be false"
         )
+    return functions
 
 
 def function_path(function_id: str) -> str:
@@ -107,13 +110,14 @@ def function_path(function_id: str) -> str:
     return f"/api/v1/functions/id/{quote(function_id, safe='')}"
 
 
-def find_function(host: OpenWebUI, function_id: str) -> dict[str, Any] | None:
+def find_function(
+    host: OpenWebUI, functions: Mapping[str, Mapping[str, Any]], function_id: str
+) -> dict[str, Any] | None:
     """The installed filter with its source; None if it isn't there.
 
     Raises:
         InstallError: Something else has its id, or it is there under another id.
     """
-    functions = {function["id"]: function for function in host.call("GET", "/api/v1/functions/")}
     if function_id in functions:
         if not is_ours(functions[function_id]):
             raise InstallError(

@@ -9,7 +9,7 @@ from scripts.limits_check import check
 from scripts.limits_console import ArgumentParser, run
 from scripts.limits_database import add_database_options
 from scripts.limits_explain import explain
-from scripts.limits_host import FUNCTION_ID
+from scripts.limits_function import FUNCTION_ID
 from scripts.limits_repair import rebuild, sweep
 from scripts.limits_show import show
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from rich.table import Table
 
+from helpers.errors import ConfigurationError
 from helpers.messages import format_quantity
 from helpers.policies import ModelRule, Policy, PolicySet, parse_policies
 from helpers.policy_tables import PoliciesError, table_header
 from helpers.quotas import Limit
 from scripts.limits_console import (
     FAILED,
-    CommandError,
     cell,
     make_table,
     output_console,
@@ -43,7 +43,7 @@ def read_text(name: str, where: str) -> str:
     """A text file, or standard input for "-".
 
     Raises:
-        CommandError: It can't be read.
+        ConfigurationError: It can't be read.
     """
     if name == "-":
         return sys.stdin.read()
@@ -51,9 +51,13 @@ def read_text(name: str, where: str) -> str:
         return Path(name).read_text(encoding="utf-8")
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise CommandError(f"{where} {name}", reason, 'a file, or "-" for standard input') from None
+        raise ConfigurationError(
+            f"{where} {name}", reason, 'a file, or "-" for standard input'
+        ) from None
     except UnicodeDecodeError:
-        raise CommandError(f"{where} {name}", "not UTF-8", "a text file saved as UTF-8") from None
+        raise ConfigurationError(
+            f"{where} {name}", "not UTF-8", "a text file saved as UTF-8"
+        ) from None
 
 
 def policy_table(policies: PolicySet) -> Table:

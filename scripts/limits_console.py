@@ -28,8 +28,6 @@ FILE_WIDTH = 240
 URL_PASSWORD = re.compile(r"(://[^:/@\s]*:)\S*@")
 QUERY_PASSWORD = re.compile(r"((?:password|passfile|sslkey)=)[^&\s]+", re.IGNORECASE)
 
-CommandError = ConfigurationError
-
 
 def mask_passwords(text: str) -> str:
     """The text with the passwords of all database URLs in it made unreadable."""
@@ -56,7 +54,7 @@ def run(command: Callable[[], int]) -> int:
     try:
         status = command()
         sys.stdout.flush()
-    except CommandError as error:
+    except ConfigurationError as error:
         print_error(str(error))
         return UNUSABLE
     except BrokenPipeError:

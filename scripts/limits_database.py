@@ -14,9 +14,9 @@ from sqlalchemy import URL, Connection, Engine, create_engine, func, inspect, se
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from helpers.database import SQLITE_BUSY_TIMEOUT_MS, open_database, parse_database_url
-from helpers.errors import LedgerError
+from helpers.errors import ConfigurationError, LedgerError
 from helpers.tables import MIGRATIONS, migrations_table, records_table
-from scripts.limits_console import CommandError, mask_passwords
+from scripts.limits_console import mask_passwords
 
 URL_OPTION = "--database-url"
 URL_EXAMPLES = "sqlite:////path/to/webui.db or postgresql://user:password@host:5432/database"
@@ -37,19 +37,19 @@ class Database:
         """Its URL, the password masked."""
         return mask_passwords(self.text)
 
-    def error(self, given: str, allowed: str) -> CommandError:
+    def error(self, given: str, allowed: str) -> ConfigurationError:
         """An error about this database."""
-        return CommandError(f"{self.where} {self.address}", given, allowed)
+        return ConfigurationError(f"{self.where} {self.address}", given, allowed)
 
     def url(self) -> URL:
         """Its URL.
 
         Raises:
-            CommandError: It isn't one, or names a file that doesn't exist.
+            ConfigurationError: It isn't one, or names a file that doesn't exist.
         """
         url = parse_database_url(self.text, self.where)
         if "@" in (url.host or ""):
-            raise CommandError(self.where, 'an "@" in the password', 'it written as "%40"')
+            raise ConfigurationError(self.where, 'an "@" in the password', 'it written as "%40"')
         if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
             raise self.error("no such file", "the file that Open WebUI calls webui.db")
         return url
@@ -70,7 +70,7 @@ class Database:
         """A connection that sees one moment of the database and can't change anything.
 
         Raises:
-            CommandError: It can't be reached or read.
+            ConfigurationError: It can't be reached or read.
         """
         url = self.url()
         sqlite = url.get_backend_name() == "sqlite"
@@ -101,7 +101,7 @@ class Database:
         """An engine as the filter itself uses it.
 
         Raises:
-            CommandError: The ledger can't be reached or written.
+            ConfigurationError: The ledger can't be reached or written.
         """
         self.url()
         with self.driver_needed():
@@ -155,7 +155,7 @@ def find_database(arguments: argparse.Namespace) -> Database:
     """The database that the options name, else the one that Open WebUI would use.
 
     Raises:
-        CommandError: Nothing names one.
+        ConfigurationError: Nothing names one.
     """
     environment = os.environ
     parts = {name: environment.get(f"DATABASE_{name}", "") for name in URL_PARTS}
@@ -169,7 +169,7 @@ def find_database(arguments: argparse.Namespace) -> Database:
     if environment.get("DATA_DIR"):
         file = Path(environment["DATA_DIR"]).absolute() / "webui.db"
         return Database("DATA_DIR", f"sqlite:///{file}", arguments.schema)
-    raise CommandError(
+    raise ConfigurationError(
         "database",
         f"neither {URL_OPTION} nor one of Open WebUI's variables DATABASE_URL and DATA_DIR",
         URL_EXAMPLES,
@@ -183,7 +183,11 @@ def has_tables(connection: Connection, *names: str) -> bool:
 
 
 def require_ledger(connection: Connection, database: Database) -> None:
-    """Raise `CommandError` unless the ledger's tables are there as this version knows them."""
+    """See that the ledger's tables are there, as this version knows them.
+
+    Raises:
+        ConfigurationError: They aren't.
+    """
     if not has_tables(connection, records_table.name, migrations_table.name):
         raise database.error(
             "no ledger in this database",

@@ -22,15 +22,8 @@ from scripts.limits_check import (
 )
 from scripts.limits_console import cell, make_table, output_console
 from scripts.limits_database import Database, find_database
-from scripts.limits_host import (
-    HostModel,
-    InstalledFilter,
-    Membership,
-    find_user,
-    read_filter,
-    read_memberships,
-    read_model,
-)
+from scripts.limits_function import HostModel, InstalledFilter, read_filter, read_model
+from scripts.limits_host import Membership, find_user, read_memberships
 
 
 def explain(arguments: argparse.Namespace) -> int:
@@ -57,7 +50,7 @@ def explain(arguments: argparse.Namespace) -> int:
 
 
 def require_filter(installed: InstalledFilter | None, database: Database) -> InstalledFilter:
-    """The filter, or `CommandError` in a database that has no functions."""
+    """The filter, or `ConfigurationError` in a database that has no functions."""
     if installed is None:
         raise database.error("no functions in this database", "Open WebUI's own database")
     return installed

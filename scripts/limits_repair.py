@@ -18,7 +18,8 @@ from helpers.tables import IS_OPEN, counters_table, records_table
 from helpers.transactions import NEW_POOL_COUNTER_LOCK, TransactionRunner
 from scripts.limits_console import cell, make_table, output_console, progress_bar, spinner
 from scripts.limits_database import Database, find_database, require_ledger
-from scripts.limits_host import find_ledger, read_emails, read_group_names
+from scripts.limits_function import find_ledger
+from scripts.limits_host import read_emails, read_group_names
 from scripts.limits_state import recount, stored_amounts
 
 

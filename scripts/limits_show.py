@@ -18,7 +18,8 @@ from scripts.limits_check import describe_limit, read_text
 from scripts.limits_console import cell, make_table, output_console
 from scripts.limits_database import find_database, require_ledger
 from scripts.limits_explain import require_filter
-from scripts.limits_host import find_ledger, find_user, read_filter
+from scripts.limits_function import find_ledger, read_filter
+from scripts.limits_host import find_user
 from scripts.limits_state import read_states, subject_limits
 
 

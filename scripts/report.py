@@ -12,11 +12,11 @@ from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from helpers.errors import ConfigurationError
 from helpers.periods import CalendarRules, load_timezone, reset_instant
 from scripts.limits_check import read_text
 from scripts.limits_console import (
     ArgumentParser,
-    CommandError,
     mask_passwords,
     run,
     spinner,
@@ -28,7 +28,7 @@ from scripts.limits_database import (
     find_database,
     require_ledger,
 )
-from scripts.limits_host import FUNCTION_ID, find_ledger, read_filter
+from scripts.limits_function import FUNCTION_ID, find_ledger, read_filter
 from scripts.report_charts import load_pygal
 from scripts.report_formats import as_csv, as_json, as_table
 from scripts.report_limits import find_near_limits
@@ -94,7 +94,7 @@ def read_instant(text: str | None, option: str, zone: ZoneInfo) -> int | None:
     """The first whole second that isn't before a date's beginning or an instant.
 
     Raises:
-        CommandError: It is neither.
+        ConfigurationError: It is neither.
     """
     if text is None:
         return None
@@ -104,7 +104,7 @@ def read_instant(text: str | None, option: str, zone: ZoneInfo) -> int | None:
         try:
             instant = datetime.fromisoformat(text.strip())
         except ValueError:
-            raise CommandError(option, repr(text), INSTANT_ALLOWED) from None
+            raise ConfigurationError(option, repr(text), INSTANT_ALLOWED) from None
         if instant.tzinfo is None:
             instant = instant.replace(tzinfo=zone)
     return math.ceil(instant.timestamp())
@@ -116,7 +116,7 @@ def read_selection(arguments: argparse.Namespace) -> Selection:
     since = read_instant(arguments.since, "--since", zone)
     until = read_instant(arguments.until, "--until", zone)
     if since is not None and until is not None and since >= until:
-        raise CommandError(
+        raise ConfigurationError(
             "--until", f"{arguments.until!r}", f"a time after --since {arguments.since!r}"
         )
     return Selection(since, until, zone)
@@ -163,7 +163,7 @@ def limits_section(
     policies = arguments.policies and read_text(arguments.policies, "--policies")
     try:
         installed = read_filter(reader.host, database, arguments.function, policies)
-    except CommandError as error:
+    except ConfigurationError as error:
         if policies:
             raise
         return LimitsSection(None, mask_passwords(str(error)))
@@ -177,7 +177,7 @@ def write(text: str, file: str | None) -> None:
     """Write to a file or to standard output.
 
     Raises:
-        CommandError: The file can't be written.
+        ConfigurationError: The file can't be written.
     """
     if file is None:
         sys.stdout.write(text)
@@ -186,7 +186,7 @@ def write(text: str, file: str | None) -> None:
         Path(file).write_text(text, encoding="utf-8")
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise CommandError(f"--output {file}", reason, "a file that can be written") from None
+        raise ConfigurationError(f"--output {file}", reason, "a file that can be written") from None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
-from scripts.limits_console import CommandError
+from helpers.errors import ConfigurationError
 
 # Told apart in grey, too: the page may be printed.
 COLORS = ("#1f5fa8", "#f0a13a")
@@ -27,12 +27,12 @@ def load_pygal() -> Any:
     """The charting library, which Open WebUI doesn't bring.
 
     Raises:
-        CommandError: It isn't installed.
+        ConfigurationError: It isn't installed.
     """
     try:
         pygal: Any = import_module("pygal")
     except ImportError:
-        raise CommandError(
+        raise ConfigurationError(
             "--format html",
             "the Python package pygal is missing",
             "an environment with it: pip install pygal",

@@ -5,25 +5,24 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import (
-    BigInteger,
     ColumnElement,
     Connection,
     and_,
     case,
     func,
-    literal_column,
     select,
 )
 
 from helpers.counters import split_names
-from helpers.periods import clock_change, utc_zone, zone_offset
+from helpers.periods import utc_zone
 from helpers.tables import records_table
 from scripts.limits_host import read_emails, read_group_names
+from scripts.report_days import day_number, day_of_number, instant_of
 
 # What can be summed by, in the order of the columns, and the columns that each gives.
 DIMENSIONS = {
@@ -33,8 +32,6 @@ DIMENSIONS = {
     "day": ("day",),
     "group": ("group_id", "group_name"),
 }
-DAY_SECONDS = 86_400
-FIRST_DAY = date(1970, 1, 1)
 COUNTED = (
     func.count(),
     func.sum(records_table.c.input_tokens),
@@ -175,7 +172,7 @@ class UsageReader:
         for row in rows:
             key = list(row[: len(wanted)])
             if day_at is not None:
-                key[day_at] = (FIRST_DAY + timedelta(days=key[day_at])).isoformat()
+                key[day_at] = day_of_number(key[day_at]).isoformat()
             yield tuple(key), Sums(*(int(value or 0) for value in row[len(wanted) :]))
 
     def _named(self, wanted: list[str], sums: Mapping[Key, Sums]) -> list[UsageRow]:
@@ -209,49 +206,6 @@ class UsageReader:
             )
             emails[user_id] = email or ""
         return emails
-
-
-def instant_of(second: int) -> datetime:
-    """A second of the ledger as an instant."""
-    return datetime.fromtimestamp(second, UTC)
-
-
-def day_number(zone: ZoneInfo, first: int, last: int) -> ColumnElement[int]:
-    """In SQL: how many days after 1 January 1970 a record was made by the calendar in a zone.
-
-    The numbers are written out: PostgreSQL takes two parameters of one value for different ones,
-    and the expression stands in two places of a query.
-    """
-    created_at = records_table.c.created_at
-    *earlier, (_, offset) = offsets(zone, first, last)
-    local: ColumnElement[Any] = created_at + whole(offset)
-    if earlier:
-        cases = [(created_at < whole(end), created_at + whole(past)) for end, past in earlier]
-        local = case(*cases, else_=local)
-    return local // whole(DAY_SECONDS)
-
-
-def whole(number: int) -> ColumnElement[int]:
-    """A whole number as it stands."""
-    return literal_column(str(number), BigInteger)
-
-
-def offsets(zone: ZoneInfo, first: int, last: int) -> list[tuple[int, int]]:
-    """How far the clock in a zone is ahead of UTC, each with the second until which that holds."""
-    found = []
-    instant, end = instant_of(first), instant_of(last)
-    while instant < end:
-        following = min(instant + timedelta(days=1), end)
-        if zone_offset(instant, zone) != zone_offset(following, zone):
-            change = clock_change(zone, instant, following)
-            found.append((int(change.timestamp()), offset_seconds(instant, zone)))
-        instant = following
-    return [*found, (last + 1, offset_seconds(end, zone))]
-
-
-def offset_seconds(instant: datetime, zone: ZoneInfo) -> int:
-    """How far the clock in a zone is ahead of UTC."""
-    return int(zone_offset(instant, zone).total_seconds())
 
 
 def split_groups(key: Key, wanted: list[str]) -> Iterable[Key]:

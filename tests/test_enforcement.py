@@ -44,9 +44,7 @@ def test_page_warns_then_refuses(
     assert second.text
     third = page.send(f"three of {user.id} {FIFTY}").reply
     assert third.error is not None
-    assert third.error.startswith(
-        "You have used all of today's 100 tokens (default). They reset at"
-    )
+    assert third.error.startswith("You have used all of today's 100 tokens. They reset at")
     assert "00:00 UTC, in " in third.error
     assert third.notifications == []
     assert calls_with(provider, f"three of {user.id}") == 0
@@ -339,7 +337,7 @@ def test_shadow_mode_only_logs(
     assert [(reply.error, reply.notifications, reply.statuses) for reply in replies] == [
         (None, [], [])
     ] * 2
-    assert f"user {user.id} would be refused by default (10 tokens/day)" in server.log()
+    assert f"user {user.id} would be refused by the default (10 tokens/day)" in server.log()
     assert len(usage_limits.settled(2, user_id=user.id)) == 2
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from helpers.estimates import (
     IMAGE_TOKENS,
+    LONGEST_READ_WHOLE,
     MEDIA_TOKENS,
     TOKENS_PER_MESSAGE,
     TOKENS_PER_REPLY,
@@ -242,3 +243,12 @@ def test_no_body_makes_it_raise(body: Any) -> None:
     body = body if isinstance(body, dict) else {"messages": body, "tools": body, "system": body}
     assert estimate_prompt(body) >= 0
     assert isinstance(json.dumps(estimate_prompt(body)), str)
+
+
+def test_long_text_is_sampled_evenly() -> None:
+    """A text too long to be read whole is estimated within a few percent of its parts' sum."""
+    words = "The quick brown fox jumps over 1234 lazy dogs, again and again.\n" * 1_000
+    mixed = words + "Грамматика и синтаксис русского языка.\n" * 1_000 + words
+    assert len(mixed) > LONGEST_READ_WHOLE
+    parts = sum(estimate_tokens(mixed[i : i + 50_000]) for i in range(0, len(mixed), 50_000))
+    assert abs(estimate_tokens(mixed) - parts) < 0.05 * parts

@@ -23,7 +23,8 @@ from helpers.database import open_database
 from helpers.ledger import Ledger
 from helpers.tables import counters_table, grants_table, records_table
 from scripts.limits import main
-from scripts.limits_host import functions_table, host_metadata
+from scripts.limits_function import functions_table
+from scripts.limits_host import host_metadata
 from scripts.open_webui_admin import OpenWebUIAdmin
 from scripts.open_webui_server import OpenWebUIServer
 from tests.conftest import ROOT, InstalledFilter, MakeUser

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -14,6 +15,7 @@ from helpers.messages import (
     check_template,
     format_duration,
     format_instant,
+    format_period,
     format_quantity,
     limit_sentence,
     status_line,
@@ -48,12 +50,12 @@ def state(
         (
             state("1 request/month on gpt-4*", 1),
             "You have used all of this month's 1 request on gpt-4* (Students). "
-            "They reset at 00:00 CET on Sunday, 1 February, in 16 d 5 h.",
+            "It resets at 00:00 CET on Sunday, 1 February, in 16 d 5 h.",
         ),
         (
             state("$20/week", 20_000_000),
             "You have used all of this week's $20.00 (Students). "
-            "They reset at 00:00 CET on Monday, 19 January, in 3 d 5 h.",
+            "It resets at 00:00 CET on Monday, 19 January, in 3 d 5 h.",
         ),
         (
             state("30 requests/5h", 30),
@@ -66,7 +68,7 @@ def state(
             "They reset at 00:00 CET, in 5 h 12 min.",
         ),
         (state("0 tokens/day on gpt-4*", 0), "No tokens on gpt-4* may be used here (Students)."),
-        (state("$0/day", 0), "No paid use may be used here (Students)."),
+        (state("$0/day", 0), "No models that cost money may be used here (Students)."),
         (
             state("100 tokens/day", 60, reserved=50),
             "The rest of today's 100 tokens (Students) is held by replies that are still running. "
@@ -103,6 +105,32 @@ def test_warning(where: LimitState, sentence: str) -> None:
     assert warning_sentence("", where, NOW, BERLIN, "gpt-4o") == sentence
 
 
+@pytest.mark.parametrize(
+    ("text", "phrase"),
+    [
+        ("1 token/60m", "the last hour's"),
+        ("1 token/24h", "the last 24 hours'"),
+        ("1 token/1d", "the last 24 hours'"),
+        ("1 token/48h", "the last 2 days'"),
+        ("1 token/1m", "the last minute's"),
+        ("1 token/25h", "the last 25 hours'"),
+    ],
+)
+def test_rolling_period(text: str, phrase: str) -> None:
+    """A rolling period is said in its largest whole unit, a day in hours."""
+    assert format_period(parse_limit(text)) == phrase
+
+
+def test_default_policy_has_no_name() -> None:
+    """The two simple valves are no policy that a user would know by name."""
+    where = state("5 tokens/day", 5)
+    where = replace(where, applied=replace(where.applied, policy=""))
+    assert limit_sentence("", where, NOW, BERLIN, "x").startswith(
+        "You have used all of today's 5 tokens. They reset"
+    )
+    assert alert_sentence(where, "ann").endswith("the limit of 5 tokens/day.")
+
+
 def test_status_and_alert() -> None:
     """The status line and the alert say where a limit stands."""
     where = state("50k tokens/day", 1_000)
@@ -122,7 +150,7 @@ def test_own_templates() -> None:
     template = "{used} {limit} {remaining} {percent} {unit} {period} {reset_at} {policy} {model}"
     where = state("$1.25/day", 1_000_001)
     assert limit_sentence(template, where, NOW, BERLIN, "gpt") == (
-        "$1.000001 $1.25 $0.249999 80  today's 00:00 CET Students gpt"
+        "$1.00 $1.25 $0.24 80  today's 00:00 CET Students gpt"
     )
 
 
@@ -167,7 +195,8 @@ def test_instant_has_a_date_beyond_a_day() -> None:
         ("5 input tokens/day", 0, "0 input tokens"),
         ("$5/day", 0, "$0.00"),
         ("$5/day", 1_000_000_000, "$1,000.00"),
-        ("$5/day on gpt", 1, "$0.000001 on gpt"),
+        ("$5/day on gpt", 1, "$0.00 on gpt"),
+        ("$0.0005/day", 120, "$0.0001"),
     ],
 )
 def test_quantity(text: str, amount: int, quantity: str) -> None:

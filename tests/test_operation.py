@@ -141,7 +141,7 @@ def test_administrator_is_alerted(
         ("soft_limit", email, 45),
         ("hard_limit", email, 136),
     ]
-    assert told[0]["text"] == f"{email} has used 45 % of the limit of 110 tokens/day (default)."
+    assert told[0]["text"] == f"{email} has used 45 % of the limit of 110 tokens/day."
     assert "hook-secret" not in server.log()
 
 

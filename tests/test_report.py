@@ -21,19 +21,13 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import time_machine
-from sqlalchemy import Engine, inspect
+from sqlalchemy import Engine, inspect, text
 
 from helpers.database import open_database
 from helpers.ledger import Ledger
 from helpers.tables import migrations_table, records_table
-from scripts.limits_host import (
-    functions_table,
-    groups_table,
-    host_metadata,
-    members_table,
-    models_table,
-    users_table,
-)
+from scripts.limits_function import functions_table, models_table
+from scripts.limits_host import groups_table, host_metadata, members_table, users_table
 from scripts.open_webui_server import OpenWebUIServer
 from scripts.report import main
 from tests.conftest import ROOT, InstalledFilter, MakeUser
@@ -534,6 +528,25 @@ def test_ledger_elsewhere_is_found(
     assert main(["--database-url", host.url, "--by", "group", "--format", "json"]) == 0
     assert totals(json.loads(capsys.readouterr().out), "group_name") == {"Students": 15}
     host.engine.dispose()
+
+
+def test_tables_in_a_schema(
+    database_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The schema is an option, or what Open WebUI's DATABASE_SCHEMA says."""
+    engine = open_database(database_url)
+    schema = "main" if engine.dialect.name == "sqlite" else "owui"
+    with engine.begin() as connection:
+        if schema == "owui":
+            connection.execute(text("CREATE SCHEMA owui"))
+    Ledger(engine, schema).prepare()
+    books = Books(database_url, engine.execution_options(schema_translate_map={None: schema}))
+    books.record()
+    assert main(["--database-url", database_url, "--schema", schema]) == 0
+    monkeypatch.setenv("DATABASE_SCHEMA", schema)
+    assert main(["--database-url", database_url]) == 0
+    assert capsys.readouterr().out.count("ann@example.org,1,10,5,15,0,0") == 2
+    engine.dispose()
 
 
 @pytest.mark.parametrize(
