@@ -4010,6 +4010,7 @@ class PersonalValves(BaseModel):
 # ==============================================================================
 
 OLDEST_HOST_VERSION = (0, 10, 0)
+TEMPORARY_CHAT_PREFIXES = ("temporary:", "local:")  # today's and the older one
 
 
 class HostError(HTTPException, UsageLimitsError):
@@ -4099,7 +4100,7 @@ def request_source(metadata: Mapping[str, Any]) -> str:
         return "channel"
     if not metadata.get("session_id") or not chat_id:
         return "api"
-    return "temporary" if chat_id.startswith("local:") else "page"
+    return "temporary" if chat_id.startswith(TEMPORARY_CHAT_PREFIXES) else "page"
 
 
 def finished_message(body: Mapping[str, Any]) -> tuple[object, str | None]:

@@ -161,8 +161,8 @@ class Page:
             "models": list(models),
         }
         replies = [Reply(str(uuid4()), model) for model in models]
-        chat_id = after.chat_id if after else f"local:{self.session_id}" if temporary else ""
-        if chat_id.startswith("local:"):
+        chat_id = after.chat_id if after else f"temporary:{self.session_id}" if temporary else ""
+        if chat_id.startswith("temporary:"):
             history = self._history.setdefault(user_message["id"], [])
             history += self._history.get(after.user_message["id"], []) if after else []
             history += [{"role": "assistant", "content": after.reply.text}] if after else []

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -235,24 +236,31 @@ def test_policies_leave_other_valves_alone(
     assert host.valves(FUNCTION_ID) == {"daily_token_limit": 7, "policies": POLICIES}
 
 
-def test_valves_that_the_filter_refuses_are_explained(
-    run: Run, host: OpenWebUIAdmin, policies_file: str
-) -> None:
-    """Where another valve is no longer right, the reason is told, not only a status."""
-    lenient = OLDER.replace(
-        "        read_timezone(name)\n        return name\n", "        return name\n"
-    )
+def test_update_that_the_valves_do_not_fit_is_explained(run: Run, host: OpenWebUIAdmin) -> None:
+    """Where a valve is no longer right for the new file, Open WebUI's reason is passed on."""
+    lenient = OLDER.replace("        read_timezone(name)\n        return", "        return")
     assert lenient != OLDER
-    host.install_function(FUNCTION_ID, lenient, name="Usage Limits")
+    host.install_function(FUNCTION_ID, lenient)
     host.set_valves(FUNCTION_ID, {"timezone": "Europe/Atlantis"})
+    status, lines, error = run("--url", host.url, "--global")
+    assert (status, lines) == (1, [])
+    assert "Current Valves are incompatible with this code" in error
+    assert "Europe/Atlantis" in error
+    assert installed(host)["content"] == lenient
+
+
+def test_refused_valves_are_explained(
+    run: Run, host: OpenWebUIAdmin, own: OwnServer, policies_file: str
+) -> None:
+    """Where another valve was stored wrong, the form's reason is told, not only a status."""
+    run("--url", host.url, "--global")
+    with closing(sqlite3.connect(own.server.database_path)) as database, database:
+        wrong = json.dumps({"timezone": "Europe/Atlantis"})
+        database.execute("UPDATE function SET valves = ? WHERE id = ?", (wrong, FUNCTION_ID))
     status, lines, error = run("--url", host.url, "--policies", policies_file)
-    assert (status, lines, error) == (
-        1,
-        [f"Updated usage_limits 0.0.9 to {VERSION}; its valves and ledger stay"],
-    )
+    assert (status, lines) == (1, [])
     assert error.startswith("the valves were refused\ntimezone: NOT SAVED at ")
     assert "Europe/Atlantis" in error
-    assert host.valves(FUNCTION_ID) == {"timezone": "Europe/Atlantis"}
 
 
 def test_someone_elses_function_is_not_overwritten(run: Run, host: OpenWebUIAdmin) -> None:

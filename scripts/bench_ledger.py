@@ -1,0 +1,134 @@
+"""What admitting and settling a reply costs, however large the ledger has grown."""
+
+from __future__ import annotations
+
+import itertools
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+
+from sqlalchemy import Engine
+
+from helpers.charges import Charge, make_charge
+from helpers.ledger import Ledger
+from helpers.periods import CalendarRules
+from helpers.policies import ModelRule, parse_policies
+from helpers.policy import AppliedLimit, Subject, applied_limits
+from helpers.records import Reservation
+from helpers.usage import MeteredUsage
+from scripts.bench_databases import (
+    OWN_USER,
+    fill_ledger,
+    new_database,
+    open_as_host,
+    own_share,
+)
+from scripts.bench_tables import Section
+from scripts.bench_timing import median_ms, take_turns
+
+GOAL_RATIO = 1.3
+POLICIES = parse_policies(
+    "[role.user]\n"
+    'limits = ["1000M tokens/day", "1000M tokens/month", "1000M tokens/month on gpt-4*",'
+    ' "1000M tokens/5h"]\n'
+    "[pool.everyone]\n"
+    'limits = ["100000M tokens/month"]\n'
+)
+ESTIMATE = make_charge(MeteredUsage(400, 500, 0, None, True), ModelRule("*"))
+COST = make_charge(MeteredUsage(400, 300, 0, None, False), ModelRule("*"))
+
+
+def new_reservation(user_id: str = OWN_USER) -> Reservation:
+    """A reply that a user wants now."""
+    return Reservation(
+        id=uuid.uuid4().hex,
+        subject=Subject(user_id, f"{user_id}@example.org", "user"),
+        model_names=("gpt-4o",),
+        source="page",
+        chat_id=uuid.uuid4().hex,
+        message_id=uuid.uuid4().hex,
+        policy="user",
+        created_at=int(time.time()),
+    )
+
+
+def limits_now(reservation: Reservation) -> tuple[AppliedLimit, ...]:
+    """The five limits of a reply: a day, two months, a rolling window, a pool."""
+    return applied_limits(
+        reservation.subject,
+        POLICIES.roles["user"],
+        POLICIES,
+        reservation.model_names,
+        datetime.now(UTC),
+        CalendarRules(),
+    )
+
+
+def estimate(_: object) -> Charge:
+    """What is held for each reply."""
+    return ESTIMATE
+
+
+def admit_and_settle(
+    ledger: Ledger,
+    limits: Callable[[Reservation], Sequence[AppliedLimit]] = limits_now,
+    users: Sequence[str] = (OWN_USER,),
+) -> Callable[[], None]:
+    """One reply from its admission to its end: what inlet and outlet do in the database."""
+    turn = itertools.cycle(users)
+
+    def reply() -> None:
+        reservation = new_reservation(next(turn))
+        applied = limits(reservation)
+        admission = ledger.reserve(reservation, estimate, applied)
+        if not admission.decision.allowed:
+            raise RuntimeError("the limits of the benchmark are too low")
+        ledger.settle(reservation, COST, applied)
+
+    return reply
+
+
+def measure_ledger(quick: bool, server_url: str) -> Section:
+    """Milliseconds per reply at several sizes of the ledger, and their ratio to the smallest."""
+    section = Section("ledger", "Ledger: ms per reply (admit + settle, five limits) by its size")
+    sizes = (1_000, 100_000) if quick else (1_000, 100_000, 1_000_000, 5_000_000)
+    rounds = 20 if quick else 60
+    for kind in ("SQLite", "PostgreSQL"):
+        with ExitStack() as stack:
+            replies: dict[int, Callable[[], None]] = {}
+            engines: list[Engine] = []
+            first: dict[int, float] = {}
+            for size in sizes:
+                engine = open_as_host(stack.enter_context(new_database(kind, server_url)))
+                engines.append(engine)
+                stack.callback(engine.dispose)
+                fill_ledger(engine, size)
+                replies[size] = admit_and_settle(Ledger(engine))
+                began = time.perf_counter()
+                replies[size]()
+                first[size] = (time.perf_counter() - began) * 1_000
+            take_turns(replies, 3, 10)  # caches
+            wall = take_turns(replies, rounds, 10)
+            smallest = median_ms(wall[sizes[0]])
+            for size in sizes:
+                median = median_ms(wall[size])
+                section.rows.append(
+                    {
+                        "database": kind,
+                        "records": size,
+                        "of this user, this month": own_share(size),
+                        "ms": median,
+                        "ratio": median / smallest,
+                        "first reply after a new limit, ms": first[size],
+                    }
+                )
+            section.judge(
+                f"{kind} at {sizes[-1]:,} records", median / smallest, GOAL_RATIO, "times"
+            )
+    section.notes.append(
+        f"Wall time; medians of {rounds * 10} replies of one user, the sizes in turn. A limit that "
+        "is new, or in its window for the first time, is summed once from the records."
+    )
+    return section

@@ -1,0 +1,173 @@
+"""End to end: a real Open WebUI with and without the filter, under several clients at once."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import httpx
+
+from scripts.bench_databases import new_postgresql_database
+from scripts.bench_hooks import PASTED, ROOT, VALVES
+from scripts.bench_tables import Section
+from scripts.bench_timing import percentile
+from scripts.open_webui_admin import OpenWebUIAdmin
+from scripts.open_webui_client import OpenWebUIClient
+from scripts.open_webui_server import OpenWebUIServer, free_port
+
+CLIENTS = (1, 8, 32)
+FUNCTION = "usage_limits"
+EMPTY = "empty"
+EMPTY_SOURCE = '''"""
+title: Empty
+version: 1.0
+"""
+
+
+class Filter:
+    async def inlet(self, body):
+        return body
+
+    async def request(self, body):
+        return body
+
+    def stream(self, event):
+        return event
+
+    async def outlet(self, body):
+        return body
+'''
+VARIANTS = {"no filter": (), "empty filter": (EMPTY,), "this filter": (FUNCTION,)}
+REQUEST = {
+    "model": "stand-in",
+    "stream": True,
+    "messages": [{"role": "user", "content": "Hello [[chunks=20]]"}],
+}
+
+
+class Provider:
+    """The stand-in provider in a process of its own, so that it doesn't slow the clients down."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}/v1"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Provider:
+        command = [sys.executable, "-m", "scripts.stand_in_provider", "--port", str(self.port)]
+        self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            try:
+                if httpx.get(f"{self.url}/models", trust_env=False).is_success:
+                    return self
+            except httpx.HTTPError:
+                time.sleep(0.1)
+        self.__exit__()
+        raise RuntimeError("the stand-in provider did not start")
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(timeout=10)
+
+
+async def send_for(url: str, tokens: Sequence[str], clients: int, seconds: float) -> list[float]:
+    """Let `clients` send one streaming request after the other; seconds of each."""
+    taken: list[float] = []
+    deadline = time.perf_counter() + seconds
+    timeout = aiohttp.ClientTimeout(total=120)
+    async with aiohttp.ClientSession(url, timeout=timeout) as session:
+
+        async def send(token: str) -> None:
+            headers = {"Authorization": f"Bearer {token}"}
+            while time.perf_counter() < deadline:
+                began = time.perf_counter()
+                async with session.post(
+                    "/api/chat/completions", json=REQUEST, headers=headers
+                ) as response:
+                    body = await response.read()
+                    if response.status != 200 or b"[DONE]" not in body:
+                        raise RuntimeError(f"status {response.status}: {body[:200]!r}")
+                taken.append(time.perf_counter() - began)
+
+        await asyncio.gather(*(send(tokens[number % len(tokens)]) for number in range(clients)))
+    return taken
+
+
+def measure_one(
+    url: str, admin: OpenWebUIAdmin, users: Sequence[OpenWebUIClient], rounds: int, seconds: float
+) -> dict[tuple[str, int], dict[str, float]]:
+    """Requests per second and latencies of every variant, which take turns."""
+    taken: dict[tuple[str, int], list[float]] = {}
+    spent: dict[tuple[str, int], float] = {}
+    tokens = [user.account.token for user in users]
+    for turn in range(rounds + 1):
+        for name, active in VARIANTS.items():
+            for function in (FUNCTION, EMPTY):
+                admin.switch_function(function, active=function in active)
+            for clients in CLIENTS:
+                began = time.perf_counter()
+                found = asyncio.run(send_for(url, tokens, clients, seconds if turn else 1.0))
+                if turn:  # the first only warms up
+                    taken.setdefault((name, clients), []).extend(found)
+                    key = (name, clients)
+                    spent[key] = spent.get(key, 0.0) + time.perf_counter() - began
+    return {
+        key: {
+            "requests/s": len(values) / spent[key],
+            "p50 ms": percentile(values, 50) * 1e3,
+            "p95 ms": percentile(values, 95) * 1e3,
+            "p99 ms": percentile(values, 99) * 1e3,
+        }
+        for key, values in taken.items()
+    }
+
+
+def start_server(stack: ExitStack, provider: Provider, env: dict[str, str]) -> OpenWebUIServer:
+    """A new Open WebUI."""
+    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="usage-limits-bench-"))
+    server = OpenWebUIServer(provider.url, data_dir=Path(folder), env=env)
+    return stack.enter_context(server)
+
+
+def measure_server(quick: bool, server_url: str) -> Section:
+    """Requests per second with and without the filter."""
+    section = Section("server", "End to end: a real Open WebUI, streamed API replies of 20 chunks")
+    rounds, seconds = (1, 3.0) if quick else (3, 6.0)
+    kinds = ("SQLite",) if quick else ("SQLite", "PostgreSQL")
+    for kind in kinds:
+        with ExitStack() as stack:
+            provider = stack.enter_context(Provider())
+            env: dict[str, Any] = {}
+            if kind == "PostgreSQL":
+                env["DATABASE_URL"] = stack.enter_context(new_postgresql_database(server_url))
+            server = start_server(stack, provider, env)
+            admin = OpenWebUIAdmin.sign_up(server.url)
+            stack.callback(admin.close)
+            admin.publish_models()
+            admin.install_function(FUNCTION, PASTED.read_text("utf-8"))
+            admin.install_function(EMPTY, EMPTY_SOURCE)
+            admin.set_valves(FUNCTION, VALVES[5])
+            for function in (FUNCTION, EMPTY):
+                admin.switch_function(function, everywhere=True)
+            users = [admin.add_user(f"User {n}", f"user{n}@example.org") for n in range(8)]
+            found = measure_one(server.url, admin, users, rounds, seconds)
+        for clients in CLIENTS:
+            for name in VARIANTS:
+                section.rows.append(
+                    {"database": kind, "clients": clients, "": name, **found[(name, clients)]}
+                )
+    section.notes.append(
+        f"{rounds} turns of {seconds:.0f} s each; five limits; server, clients, provider and "
+        "database share the machine's cores. Calls by API, each a streamed reply of 20 chunks."
+    )
+    return section

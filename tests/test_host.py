@@ -1,0 +1,48 @@
+"""What is read off Open WebUI's own objects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from helpers.host import finished_message, list_model_names, request_source
+
+
+@pytest.mark.parametrize(
+    ("metadata", "source"),
+    [
+        ({"session_id": "s", "chat_id": "4f"}, "page"),
+        ({"session_id": "s", "chat_id": "temporary:s"}, "temporary"),
+        ({"session_id": "s", "chat_id": "local:s"}, "temporary"),
+        ({"chat_id": "4f"}, "api"),
+        ({"session_id": None, "chat_id": ""}, "api"),
+        ({}, "api"),
+        ({"session_id": "s", "chat_id": "channel:7"}, "channel"),
+        ({"automation_id": "a", "session_id": "s", "chat_id": "4f"}, "automation"),
+    ],
+)
+def test_source(metadata: dict[str, Any], source: str) -> None:
+    """A request comes from the page, a temporary chat, a channel, an automation or the API."""
+    assert request_source(metadata) == source
+
+
+def test_model_names() -> None:
+    """A model is known by its own id, its base model's, and the arena's that chose it."""
+    body = {"model": "custom"}
+    custom = {"id": "custom", "info": {"base_model_id": "gpt-4o"}}
+    assert list_model_names(body, custom, {}) == ("custom", "gpt-4o")
+    arena = {"selected_model_id": "custom", "model": {"id": "arena"}}
+    assert list_model_names(body, custom, arena) == ("custom", "gpt-4o", "arena")
+    # In a chat with several models the metadata name the first for all of them.
+    assert list_model_names(body, None, {"model": {"id": "other"}}) == ("custom",)
+    assert list_model_names({}, None, {}) == ("unknown",)
+
+
+@pytest.mark.parametrize("messages", [None, "x", [None], [{"id": "old", "usage": {"a": 1}}]])
+def test_only_the_finished_message_counts(messages: Any) -> None:
+    """Usage of any other message than the one the outlet is called for isn't read."""
+    assert finished_message({"id": "m", "messages": messages}) == (None, None)
+    own = {"id": "m", "content": "text", "usage": {"b": 2}}
+    listed = messages if isinstance(messages, list) else []
+    assert finished_message({"id": "m", "messages": [*listed, own]}) == ({"b": 2}, "text")
