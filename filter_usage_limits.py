@@ -1391,6 +1391,34 @@ def choose_policy(
     return policies.roles.get(subject.role, default)
 
 
+def scoped_limits(
+    subject: Subject,
+    policy: Policy,
+    policies: PolicySet,
+    at: datetime,
+    rules: CalendarRules,
+) -> tuple[AppliedLimit, ...]:
+    """Every limit that `subject` is under at the instant `at`, whatever the model.
+
+    Args:
+        subject: The user.
+        policy: What `choose_policy` chose.
+        policies: The whole policies text: its pools apply on top.
+        at: The instant of the request, UTC.
+        rules: Where calendar periods begin.
+    """
+    own_name = "" if policy.kind == "default" else policy.name
+    scoped = [(subject.scope, own_name, limit) for limit in policy.limits or ()]
+    for pool in policies.pools:
+        scopes = [f"group:{group.id}" for group in subject.groups if group.name == pool.group]
+        for scope in [EVERYONE] if pool.group is None else scopes:
+            scoped += [(scope, pool.name, limit) for limit in pool.limits]
+    return tuple(
+        AppliedLimit(limit, scope, limit.period.window(at, rules), name)
+        for scope, name, limit in scoped
+    )
+
+
 def applied_limits(
     subject: Subject,
     policy: Policy,
@@ -1399,33 +1427,12 @@ def applied_limits(
     at: datetime,
     rules: CalendarRules,
 ) -> tuple[AppliedLimit, ...]:
-    """Every limit that counts for a request of `subject` to a model at the instant `at`.
-
-    Args:
-        subject: The user.
-        policy: What `choose_policy` chose.
-        policies: The whole policies text: its pools apply on top.
-        model_names: The chosen model and every model behind it.
-        at: The instant of the request, UTC.
-        rules: Where calendar periods begin.
-    """
+    """The same, for a request to a model: by its chosen name and every name behind it."""
     names = tuple(model_names)
-    own_name = "" if policy.kind == "default" else policy.name
-    scoped = [(subject.scope, own_name, limit) for limit in policy.limits or ()]
-    for pool in policies.pools:
-        if pool.group is None:
-            scoped += [(EVERYONE, pool.name, limit) for limit in pool.limits]
-        else:
-            scoped += [
-                (f"group:{group.id}", pool.name, limit)
-                for group in subject.groups
-                if group.name == pool.group
-                for limit in pool.limits
-            ]
     return tuple(
-        AppliedLimit(limit, scope, limit.period.window(at, rules), name)
-        for scope, name, limit in scoped
-        if limit.matches_model(names)
+        applied
+        for applied in scoped_limits(subject, policy, policies, at, rules)
+        if applied.limit.matches_model(names)
     )
 
 
@@ -2700,6 +2707,9 @@ def parse_database_url(text: str, where: str) -> URL:
         url = make_url(text.strip())
     except (ArgumentError, ValueError):
         raise ConfigurationError(where, "not a database URL", allowed) from None
+    if "@" in (url.host or ""):
+        # The driver would take the end of the password for the host, and print it in its errors.
+        raise ConfigurationError(where, 'an "@" in the password', 'it written as "%40"')
     backend = url.get_backend_name()
     if backend == "sqlite":
         return url.set(drivername="sqlite")

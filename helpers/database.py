@@ -24,6 +24,9 @@ def parse_database_url(text: str, where: str) -> URL:
         url = make_url(text.strip())
     except (ArgumentError, ValueError):
         raise ConfigurationError(where, "not a database URL", allowed) from None
+    if "@" in (url.host or ""):
+        # The driver would take the end of the password for the host, and print it in its errors.
+        raise ConfigurationError(where, 'an "@" in the password', 'it written as "%40"')
     backend = url.get_backend_name()
     if backend == "sqlite":
         return url.set(drivername="sqlite")
