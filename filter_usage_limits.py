@@ -4371,6 +4371,7 @@ def build_reply(
 
 # How often running replies are renewed, and charges that could not be written tried again.
 ROUND_SECONDS = 30
+RETRY_SECONDS = 5
 SWEEP_SECONDS = 60
 DROP_SECONDS = 86_400
 RETENTION_SECONDS = 400 * 86_400
@@ -4526,14 +4527,14 @@ class Bookkeeper:
         while self._running or self._unwritten:
             try:
                 await self._sweep()
-                await asyncio.sleep(ROUND_SECONDS)
+                await asyncio.sleep(RETRY_SECONDS if self._unwritten else ROUND_SECONDS)
                 await self._make_round()
             except LedgerError as error:
-                log.error("Usage limits: %s; trying again in %d s", error, ROUND_SECONDS)
-                await asyncio.sleep(ROUND_SECONDS)
+                log.error("Usage limits: %s; trying again", error)
+                await asyncio.sleep(RETRY_SECONDS)
             except Exception:
                 # A fault of ours must not end the rounds: leases would run out.
-                log.exception("Usage limits: a round failed; trying again in %d s", ROUND_SECONDS)
+                log.exception("Usage limits: a round failed; trying again")
                 await asyncio.sleep(ROUND_SECONDS)
 
     async def _sweep(self) -> None:
