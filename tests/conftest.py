@@ -184,6 +184,15 @@ def page(user: OpenWebUIClient, open_page: OpenPage) -> Page:
     return open_page(user)
 
 
+def wait_until(happened: Callable[[], bool], *, timeout: float = 30.0) -> None:
+    """Look again and again until something has happened."""
+    deadline = time.monotonic() + timeout
+    while not happened():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"nothing of the kind within {timeout} s")
+        time.sleep(0.05)
+
+
 class InstalledFilter:
     """The pasted file in the server: its valves, and the rows that it writes."""
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -26,7 +24,6 @@ from helpers.usage import MeteredUsage
 
 pytest_plugins = ["tests.databases"]
 
-PROCESSES = 4
 NOON = int(datetime(2026, 3, 10, 12, tzinfo=UTC).timestamp())
 
 
@@ -367,52 +364,6 @@ def test_crossing_is_told_once(desk: Desk) -> None:
     assert crossed(tokens(1, 0)) == []
     assert crossed(tokens(20, 0)) == [(107, True)]
     assert crossed(tokens(20, 0)) == []
-
-
-def admit_many(database_url: str, count: int, limit: str, pool: str, user: str) -> int:
-    """In a process of its own: ask `count` times at once and return how many were let in."""
-    engine = open_database(database_url)
-    desk = Desk(Ledger(engine, clock=Clock()), engine, Clock())
-    reservations = [
-        desk.reservation(user, id=f"{multiprocessing.current_process().pid}-{user}-{number}")
-        for number in range(count)
-    ]
-
-    def ask(reservation: Reservation) -> bool:
-        limits = desk.limits(reservation, *([limit] if limit else []), pool=pool)
-        admitted = desk.ledger.reserve(
-            reservation, lambda _: tokens(10, 10), limits
-        ).decision.allowed
-        if admitted:
-            desk.ledger.settle(reservation, tokens(10, 10), limits)
-        return admitted
-
-    with ThreadPoolExecutor(10) as threads:
-        admitted = sum(threads.map(ask, reservations))
-    engine.dispose()
-    return admitted
-
-
-@pytest.fixture(scope="module")
-def processes() -> Iterator[ProcessPoolExecutor]:
-    """Processes of their own, as workers and replicas are."""
-    # Not multiprocessing.Pool: it waits for ever where a process dies at its start.
-    with ProcessPoolExecutor(PROCESSES, multiprocessing.get_context("spawn")) as pool:
-        yield pool
-
-
-@pytest.mark.parametrize(
-    ("limit", "pool", "admitted"),
-    [("37 requests/day", "", 37), ("500 tokens/day", "", 25), ("", "37 requests/day", 37)],
-)
-def test_processes_never_admit_too_many(
-    database_url: str, processes: ProcessPoolExecutor, limit: str, pool: str, admitted: int
-) -> None:
-    """Many processes that ask at once, first on an empty database, let in exactly the limit."""
-    users = [f"user{number}" if pool else "ann" for number in range(PROCESSES)]
-    asked = [processes.submit(admit_many, database_url, 50, limit, pool, user) for user in users]
-    counts = [future.result(timeout=300) for future in asked]
-    assert sum(counts) == admitted
 
 
 def test_amounts_add_up() -> None:

@@ -15,7 +15,7 @@ from scripts.open_webui_client import OpenWebUIClient
 from scripts.open_webui_server import OpenWebUIServer
 from scripts.page_client import Page
 from scripts.stand_in_provider import StandInProvider
-from tests.conftest import InstalledFilter, MakeUser
+from tests.conftest import InstalledFilter, MakeUser, wait_until
 
 FIFTY = "[[in=20 tokens=30]]"
 
@@ -126,7 +126,6 @@ def test_administrator_is_alerted(
     usage_limits: InstalledFilter,
     user: OpenWebUIClient,
     webhook: tuple[str, list[dict[str, Any]]],
-    page: Page,
     server: OpenWebUIServer,
 ) -> None:
     """Crossing a soft and a hard limit is told once each, by API too, retried if need be."""
@@ -135,7 +134,7 @@ def test_administrator_is_alerted(
     for _ in range(3):
         assert user.chat(FIFTY).status == 200
     assert user.chat(FIFTY).status == 429
-    page.wait_for(lambda: len(told) == 2)
+    wait_until(lambda: len(told) == 2)
     email = user.account.email
     assert [(alert["event"], alert["user_email"], alert["percent"]) for alert in told] == [
         ("soft_limit", email, 45),
@@ -169,7 +168,7 @@ def test_ledger_that_cannot_be_written(
 
 
 def test_use_during_an_outage_is_written_later(
-    usage_limits: InstalledFilter, user: OpenWebUIClient, page: Page, tmp_path: Path
+    usage_limits: InstalledFilter, user: OpenWebUIClient, tmp_path: Path
 ) -> None:
     """What was let through while the ledger was away is on record once it is back."""
     folder = tmp_path / "not-there-yet"
@@ -177,7 +176,7 @@ def test_use_during_an_outage_is_written_later(
     assert [user.chat(FIFTY).status for _ in range(3)] == [200] * 3
     folder.mkdir()
     later = InstalledFilter(usage_limits.admin, folder / "ledger.db")
-    page.wait_for(lambda: (folder / "ledger.db").exists(), timeout=60)
+    wait_until(lambda: (folder / "ledger.db").exists(), timeout=60)
     rows = later.settled(3, user_id=user.id)
     assert [(row["input_tokens"], row["output_tokens"]) for row in rows] == [(20, 30)] * 3
     assert user.chat(FIFTY).status == 429

@@ -1,0 +1,400 @@
+"""The ledger under many processes, with many records, and after any order of steps."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Engine, event, func, select, text
+
+from helpers.admission import build_reply
+from helpers.bookkeeper import Bookkeeper
+from helpers.database import open_database
+from helpers.decisions import Decision
+from helpers.ledger import Ledger
+from helpers.periods import CalendarRules
+from helpers.policies import parse_policies
+from helpers.policy import AppliedLimit, GroupRef, Subject, applied_limits
+from helpers.records import Reservation
+from helpers.replies import Reply
+from helpers.tables import counters_table, ledger_metadata, records_table
+from helpers.valves import AdminValves
+from scripts.bench_databases import OWN_USER, fill_ledger
+from scripts.bench_ledger import limits_now, new_reservation
+from tests.test_ledger import NOON, Clock, tokens
+
+pytest_plugins = ["tests.databases"]
+
+PROCESSES = 8
+CONCURRENT = 50
+LAB = GroupRef("g1", "Lab")
+
+
+def make_reply(keeper: Bookkeeper, valves: AdminValves, user: str, now: datetime) -> Reply:
+    """A request that holds twenty tokens."""
+    body = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 10}
+    reply = build_reply(
+        keeper,
+        valves,
+        Subject(user, f"{user}@example.org", "user", (LAB,)),
+        {},
+        body,
+        {},
+        ("gpt-4o",),
+        "api",
+        now,
+        lambda: False,
+    )
+    reply.prompt_tokens = 10
+    return reply
+
+
+async def ask_at_once(database_url: str, valves: dict[str, Any], shared: bool, now: float) -> int:
+    """Ask for many replies at once, as the hooks do, and end each; how many were let in."""
+    keeper = Bookkeeper(engine := open_database(database_url), None)
+    at = datetime.fromtimestamp(now, UTC)
+
+    async def ask(number: int) -> bool:
+        user = f"user{number}" if shared else "ann"
+        reply = make_reply(keeper, AdminValves(**valves), user, at)
+        admission = await keeper.admit(reply, announce=False)
+        if admission.decision.allowed:
+            await keeper.end(reply, tokens(10, 10))
+        return admission.decision.allowed
+
+    # Each in a task of its own, whose end the keeper watches.
+    tasks = [asyncio.create_task(ask(number)) for number in range(CONCURRENT)]
+    admitted = sum(await asyncio.gather(*tasks))
+    engine.dispose()
+    return admitted
+
+
+def run_worker(database_url: str, valves: dict[str, Any], shared: bool, now: float) -> int:
+    """What one of Open WebUI's workers does, in a process of its own."""
+    return asyncio.run(ask_at_once(database_url, valves, shared, now))
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[ProcessPoolExecutor]:
+    """Processes of their own, as workers and replicas are."""
+    # Not multiprocessing.Pool: it waits for ever where a process dies at its start.
+    with ProcessPoolExecutor(PROCESSES, multiprocessing.get_context("spawn")) as pool:
+        yield pool
+
+
+ONE_USER = '[role.user]\nlimits = ["{}"]'
+EVERYONE = '[pool.everyone]\nlimits = ["{}"]'
+GROUP = '[pool.lab]\ngroup = "Lab"\nlimits = ["{}"]'
+
+
+@pytest.mark.parametrize(
+    ("policies", "limit", "admitted"),
+    [
+        (ONE_USER, "37 requests/month", 37),
+        (ONE_USER, "37 requests/30d", 37),
+        (ONE_USER, "500 tokens/month", 25),
+        (ONE_USER, "501 tokens/month", 26),
+        (EVERYONE, "37 requests/month", 37),
+        (GROUP, "501 tokens/month", 26),
+    ],
+)
+def test_processes_never_admit_too_many(
+    database_url: str,
+    processes: ProcessPoolExecutor,
+    policies: str,
+    limit: str,
+    admitted: int,
+) -> None:
+    """Eight processes with fifty requests each at once, first on an empty database, let in
+    exactly N requests, or at most one beyond a token limit, and lose no update.
+    """
+    valves = {"policies": policies.format(limit)}
+    now = datetime.now(UTC).timestamp()
+    asked = [
+        processes.submit(run_worker, database_url, valves, policies != ONE_USER, now)
+        for _ in range(PROCESSES)
+    ]
+    assert sum(future.result(timeout=300) for future in asked) == admitted
+    engine = open_database(database_url)
+    with engine.connect() as connection:
+        states = connection.execute(select(records_table.c.state)).scalars().all()
+        (counter,) = connection.execute(select(counters_table)).all()
+        migrations = connection.execute(text("SELECT number FROM usage_limits_migrations")).all()
+    engine.dispose()
+    assert Counter(states) == {"settled": admitted}
+    assert (counter.requests, counter.input_tokens) == (admitted, 10 * admitted)
+    assert migrations == [(1,)]
+
+
+@dataclass
+class Watch:
+    """Every statement that ran, with its plan."""
+
+    plans: list[str] = field(default_factory=list)
+    steps: int = 0
+
+
+def explain_sqlite(cursor: Any, statement: str, parameters: Any) -> str:
+    rows = cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters).fetchall()
+    return "\n".join(row[3] for row in rows)
+
+
+def explain_postgresql(cursor: Any, statement: str, parameters: Any) -> str:
+    cursor.execute(f"EXPLAIN {statement}", parameters)
+    return "\n".join(row[0] for row in cursor.fetchall())
+
+
+@contextmanager
+def watch_statements(engine: Engine) -> Iterator[Watch]:
+    """Explain each statement on the connection that is about to run it."""
+    watch = Watch()
+    explain = explain_sqlite if engine.dialect.name == "sqlite" else explain_postgresql
+
+    def note(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if "usage_limits_" in statement:
+            with (
+                cursor.connection.cursor()
+                if explain is explain_postgresql
+                else (NoClosing(cursor.connection.cursor())) as own
+            ):
+                watch.plans.append(explain(own, statement, parameters))
+
+    event.listen(engine, "before_cursor_execute", note)
+    yield watch
+    event.remove(engine, "before_cursor_execute", note)
+
+
+@dataclass
+class NoClosing:
+    """A SQLite cursor in a `with` statement, which it doesn't know itself."""
+
+    cursor: Any
+
+    def __enter__(self) -> Any:
+        return self.cursor
+
+    def __exit__(self, *_: object) -> None:
+        self.cursor.close()
+
+
+def one_reply(ledger: Ledger, user: str = OWN_USER) -> None:
+    """Admit and settle, with five limits."""
+    reservation = new_reservation(user)
+    limits = limits_now(reservation)
+    assert ledger.reserve(reservation, lambda _: tokens(10, 10), limits).decision.allowed
+    ledger.settle(reservation, tokens(10, 10), limits)
+
+
+def count_sqlite_steps(engine: Engine, ledger: Ledger) -> int:
+    """The steps of SQLite's own machine that a reply takes: each touches one row at most."""
+    steps = 0
+
+    def step() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    def count(connection: sqlite3.Connection, *_: object) -> None:
+        connection.set_progress_handler(step, 1)
+
+    def stop(connection: sqlite3.Connection, *_: object) -> None:
+        connection.set_progress_handler(None, 1)
+
+    event.listen(engine, "checkout", count)
+    event.listen(engine, "checkin", stop)
+    one_reply(ledger)
+    event.remove(engine, "checkout", count)
+    event.remove(engine, "checkin", stop)
+    return steps
+
+
+def count_postgresql_rows(engine: Engine, ledger: Ledger) -> int:
+    """The rows of the ledger's tables that a reply reads, as PostgreSQL counts them."""
+    rows = 0
+    query = text(
+        "SELECT coalesce(sum(seq_tup_read + coalesce(idx_tup_fetch, 0)), 0) "
+        "FROM pg_stat_xact_user_tables WHERE relname = 'usage_limits_records'"
+    )
+
+    def count(connection: Any) -> None:
+        nonlocal rows
+        rows += connection.execute(query).scalar_one()
+
+    event.listen(engine, "commit", count)
+    one_reply(ledger)
+    event.remove(engine, "commit", count)
+    return rows
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_reply_takes_as_many_steps_with_many_records(database_url: str, tmp_path: Any) -> None:
+    """On SQLite a reply takes the same steps with 1,000 and with 100,000 records, all by index."""
+    taken, plans = {}, {}
+    for size in (1_000, 100_000):
+        engine = open_database(f"sqlite:///{tmp_path / f'{size}.db'}")
+        fill_ledger(engine, size)
+        # The clock stands, or a rolling window would let go of a record now and then.
+        ledger = Ledger(engine, clock=Clock(datetime.now(UTC).timestamp()))
+        one_reply(ledger)  # makes the counters
+        taken[size] = count_sqlite_steps(engine, ledger)
+        with watch_statements(engine) as watch:
+            one_reply(ledger)
+        plans[size] = watch.plans
+        engine.dispose()
+    assert taken[100_000] == pytest.approx(taken[1_000], rel=0.1)
+    assert plans[100_000] == plans[1_000]
+    assert len(plans[1_000]) > 5
+    for plan in plans[100_000]:
+        for line in plan.splitlines():
+            # The index of running replies is short, and a pool looks at all of them.
+            assert (
+                "SCAN usage_limits" not in line or "USING INDEX usage_limits_records_open" in line
+            )
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_reply_reads_as_many_rows_with_many_records(database_url: str) -> None:
+    """On PostgreSQL a reply reads a bounded number of records by index, however many there are."""
+    engine = open_database(database_url)
+    fill_ledger(engine, 100_000)
+    ledger = Ledger(engine)
+    one_reply(ledger)
+    assert count_postgresql_rows(engine, ledger) < 20
+    with watch_statements(engine) as watch:
+        one_reply(ledger)
+    engine.dispose()
+    assert len(watch.plans) > 5
+    assert not [plan for plan in watch.plans if "Seq Scan on usage_limits_records" in plan]
+
+
+STEP_POLICIES = parse_policies(
+    "[role.user]\n"
+    'limits = ["300 tokens/day", "20 requests/hour", "9k tokens/month on gpt*",'
+    ' "400 output tokens/5h", "$0.01/7d", "50 tokens/90m on llama"]\n'
+    '[pool.everyone]\nlimits = ["900 tokens/day", "50 requests/24h on gpt-4o"]\n'
+    '[pool.lab]\ngroup = "Lab"\nlimits = ["700 tokens/week", "600 input tokens/30d"]\n'
+)
+SUBJECTS = [
+    Subject("ann", "ann@example.org", "user", (LAB,)),
+    Subject("bob", "bob@example.org", "user", (LAB, GroupRef("g2", "Other"))),
+    Subject("eve", "eve@example.org", "user"),
+]
+MODELS = [("gpt-4o",), ("my-gpt", "gpt-4o"), ("llama",)]
+numbers = st.integers(0, 99)
+charges = st.builds(
+    tokens,
+    st.integers(0, 200),
+    st.integers(0, 200),
+    st.integers(0, 3_000),
+    st.sampled_from(["1", "0", "2.5"]),
+)
+clock_steps = st.sampled_from([0, 1, 59, 600, 3_599, 3_600, 5 * 3_600, 43_200, 86_400, 9 * 86_400])
+step_lists = st.lists(
+    st.tuples(st.just("reserve"), numbers, numbers, charges)
+    | st.tuples(st.just("settle"), numbers, charges)
+    | st.tuples(st.just("release"), numbers)
+    | st.tuples(st.just("renew"), numbers, charges)
+    | st.tuples(st.just("check"), numbers, numbers)
+    | st.tuples(st.just("wait"), clock_steps)
+    | st.tuples(st.just("sweep")),
+    min_size=1,
+    max_size=25,
+)
+
+
+@dataclass
+class Walk:
+    """A ledger that takes any steps."""
+
+    ledger: Ledger
+    clock: Clock
+    made: list[Reservation] = field(default_factory=list)
+
+    def limits(self, subject: Subject, models: tuple[str, ...]) -> tuple[AppliedLimit, ...]:
+        return applied_limits(
+            subject,
+            STEP_POLICIES.roles["user"],
+            STEP_POLICIES,
+            models,
+            datetime.fromtimestamp(self.clock.now, UTC),
+            CalendarRules(),
+        )
+
+    def reservation(self, subject: Subject, models: tuple[str, ...]) -> Reservation:
+        reservation = new_reservation()
+        created_at = int(self.clock.now)
+        return replace(reservation, subject=subject, model_names=models, created_at=created_at)
+
+    def step(self, name: str, *arguments: Any) -> None:
+        getattr(self, name)(*arguments)
+
+    def reserve(self, subject: int, models: int, estimate: Any) -> None:
+        subject_, models_ = SUBJECTS[subject % 3], MODELS[models % 3]
+        self.made.append(self.reservation(subject_, models_))
+        limits = self.limits(subject_, models_)
+        self.ledger.reserve(self.made[-1], lambda _: estimate, limits, enforce=subject < 50)
+
+    def settle(self, number: int, charge: Any) -> None:
+        if self.made:
+            reservation = self.made[number % len(self.made)]
+            limits = self.limits(reservation.subject, reservation.model_names)
+            self.ledger.settle(reservation, charge, limits, decide=number < 50)
+
+    def release(self, number: int) -> None:
+        if self.made:
+            self.ledger.settle(self.made[number % len(self.made)], None, ())
+
+    def renew(self, number: int, charge: Any) -> None:
+        if self.made:
+            self.ledger.renew({self.made[number % len(self.made)].id: charge})
+
+    def check(self, subject: int, models: int) -> Decision:
+        subject_, models_ = SUBJECTS[subject % 3], MODELS[models % 3]
+        limits = self.limits(subject_, models_)
+        return self.ledger.check(self.reservation(subject_, models_), limits)
+
+    def wait(self, seconds: int) -> None:
+        self.clock.now += seconds
+
+    def sweep(self) -> None:
+        self.ledger.sweep()
+
+    def decisions(self) -> list[Decision]:
+        return [self.check(subject, models) for subject in range(3) for models in range(3)]
+
+
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(steps=step_lists)
+def test_counters_agree_after_any_steps(database_url: str, steps: list[tuple[Any, ...]]) -> None:
+    """Whatever happens in whatever order, counters made anew hold what the running ones held."""
+    engine = open_database(database_url)
+    walk = Walk(Ledger(engine, clock=(clock := Clock(NOON))), clock)
+    walk.ledger.prepare()
+    with engine.begin() as connection:
+        for table in ledger_metadata.sorted_tables:
+            if table.name != "usage_limits_migrations":
+                connection.execute(table.delete())
+    for name, *arguments in steps:
+        walk.step(name, *arguments)
+    running = walk.decisions()
+    with engine.begin() as connection:
+        connection.execute(counters_table.delete())
+        closed = select(func.count()).where(records_table.c.counted < 0)
+        assert connection.execute(closed).scalar() == 0
+    assert walk.decisions() == running
+    engine.dispose()
