@@ -2484,8 +2484,311 @@ def most_output_tokens(decision: Decision, prompt_tokens: int, rule: ModelRule) 
 
 
 # ==============================================================================
+# helpers/languages.py
+# Languages: the words and number marks of every sentence; the one place to add another.
+# ==============================================================================
+
+
+@dataclass(frozen=True, slots=True)
+class Language:
+    """How one language says what users read.
+
+    Pairs hold the form for one and the form for any other number. The sentences' fields are
+    ``quantity`` (an amount with its unit), ``period``, ``named`` (the policy in brackets, or
+    nothing), ``policy``, ``percent``, ``left``, ``used``, ``at``, ``within`` and ``reset``.
+    """
+
+    thousands: str
+    decimal: str
+    money: str  # how an amount of dollars is written
+    units: Mapping[str, tuple[str, str]]
+    on_model: str
+    periods: Mapping[str, str]
+    rolling: Mapping[str, tuple[str, str]]  # of the period's unit: minute, hour, day
+    durations: tuple[str, str, str, str]  # days, hours, minutes, seconds
+    named: str
+    dated: str  # a time and its date
+    used_up: str
+    pool_used_up: tuple[str, str]
+    held: str
+    nothing: str
+    nothing_paid: str
+    resets: tuple[str, str]
+    opens: str
+    warning: str
+    pool_warning: str
+    until: str
+    status: str
+    status_reset: str
+    cap: tuple[str, str]
+    ledger_error: str
+    weekdays: tuple[str, ...] = ()  # Monday first; none where dates are written in numbers
+    months: tuple[str, ...] = ()
+
+
+ENGLISH = Language(
+    thousands=",",
+    decimal=".",
+    money="${amount}",
+    units={
+        "tokens": ("token", "tokens"),
+        "input_tokens": ("input token", "input tokens"),
+        "output_tokens": ("output token", "output tokens"),
+        "requests": ("request", "requests"),
+    },
+    on_model="{quantity} on {model}",
+    periods={
+        "minute": "this minute's",
+        "hour": "this hour's",
+        "day": "today's",
+        "week": "this week's",
+        "month": "this month's",
+    },
+    rolling={
+        "minute": ("the last minute's", "the last {count} minutes'"),
+        "hour": ("the last hour's", "the last {count} hours'"),
+        "day": ("the last day's", "the last {count} days'"),
+    },
+    durations=("d", "h", "min", "s"),
+    named=" ({policy})",
+    dated="{time} on {weekday}, {day} {month}",
+    used_up="You have used all of {period} {quantity}{named}. {reset}",
+    pool_used_up=(
+        "All of {period} {quantity} shared by {policy} is used. {reset}",
+        "All of {period} {quantity} shared by {policy} are used. {reset}",
+    ),
+    held="The rest of {period} {quantity}{named} is held by replies that are still running. "
+    "Please try again when they are done.",
+    nothing="No {unit} may be used here{named}.",
+    nothing_paid="No models that cost money may be used here{named}.",
+    resets=("It resets at {at}, in {within}.", "They reset at {at}, in {within}."),
+    opens="You can go on at {at}, in {within}.",
+    warning="{percent} % of {period} {quantity} used; {left} left{until}.",
+    pool_warning="{percent} % of {period} {quantity} shared by {policy} used; {left} left{until}.",
+    until=" until {at}",
+    status="Usage: {used} of {period} {quantity} ({percent} %)",
+    status_reset=", reset at {at}",
+    cap=(
+        "This reply can have {count} token at most.",
+        "This reply can have {count} tokens at most.",
+    ),
+    ledger_error="Usage can't be recorded at the moment, so no requests are accepted. "
+    "Please try again later.",
+    weekdays=("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"),
+    months=(
+        *("January", "February", "March", "April", "May", "June"),
+        *("July", "August", "September", "October", "November", "December"),
+    ),
+)
+
+GERMAN = Language(
+    thousands=".",
+    decimal=",",
+    money="{amount} $",
+    units={
+        "tokens": ("Token", "Tokens"),
+        "input_tokens": ("Eingabe-Token", "Eingabe-Tokens"),
+        "output_tokens": ("Ausgabe-Token", "Ausgabe-Tokens"),
+        "requests": ("Anfrage", "Anfragen"),
+    },
+    on_model="{quantity} mit {model}",
+    periods={
+        "minute": "pro Minute",
+        "hour": "pro Stunde",
+        "day": "pro Tag",
+        "week": "pro Woche",
+        "month": "pro Monat",
+    },
+    rolling={
+        "minute": ("in einer Minute", "in {count} Minuten"),
+        "hour": ("in einer Stunde", "in {count} Stunden"),
+        "day": ("in einem Tag", "in {count} Tagen"),
+    },
+    durations=("Tg.", "Std.", "Min.", "Sek."),
+    named=" ({policy})",
+    dated="{time} am {day}.{month}.",
+    used_up="Ihr Limit von {quantity} {period}{named} ist erreicht. {reset}",
+    pool_used_up=("Das gemeinsame Limit von {quantity} {period} ({policy}) ist erreicht. {reset}",)
+    * 2,
+    held="Der Rest Ihres Limits von {quantity} {period}{named} ist für laufende Antworten "
+    "vorgemerkt. Bitte versuchen Sie es nach deren Ende noch einmal.",
+    nothing="Hier sind keine {unit} erlaubt{named}.",
+    nothing_paid="Kostenpflichtige Modelle sind hier nicht erlaubt{named}.",
+    resets=("Wieder verfügbar um {at}, in {within}",) * 2,
+    opens="Wieder verfügbar um {at}, in {within}",
+    warning="{percent} % Ihres Limits von {quantity} {period} verbraucht; noch {left}{until}.",
+    pool_warning="{percent} % des gemeinsamen Limits von {quantity} {period} ({policy}) "
+    "verbraucht; noch {left}{until}.",
+    until=" bis {at}",
+    status="Verbrauch: {used} von {quantity} {period} ({percent} %)",
+    status_reset=", neu ab {at}",
+    cap=(
+        "Diese Antwort kann höchstens {count} Token lang sein.",
+        "Diese Antwort kann höchstens {count} Tokens lang sein.",
+    ),
+    ledger_error="Der Verbrauch kann gerade nicht erfasst werden, deshalb werden keine Anfragen "
+    "angenommen. Bitte versuchen Sie es später noch einmal.",
+)
+
+FRENCH = Language(
+    thousands="\u202f",
+    decimal=",",
+    money="{amount} $",
+    units={
+        "tokens": ("jeton", "jetons"),
+        "input_tokens": ("jeton d’entrée", "jetons d’entrée"),
+        "output_tokens": ("jeton de sortie", "jetons de sortie"),
+        "requests": ("requête", "requêtes"),
+    },
+    on_model="{quantity} avec {model}",
+    periods={
+        "minute": "par minute",
+        "hour": "par heure",
+        "day": "par jour",
+        "week": "par semaine",
+        "month": "par mois",
+    },
+    rolling={
+        "minute": ("par minute glissante", "en {count} minutes"),
+        "hour": ("par heure glissante", "en {count} heures"),
+        "day": ("par jour glissant", "en {count} jours"),
+    },
+    durations=("j", "h", "min", "s"),
+    named=" ({policy})",
+    dated="{time} le {day:02}/{month:02}",
+    used_up="Votre limite de {quantity} {period}{named} est atteinte. {reset}",
+    pool_used_up=("La limite commune de {quantity} {period} ({policy}) est atteinte. {reset}",) * 2,
+    held="Le reste de votre limite de {quantity} {period}{named} est réservé à des réponses en "
+    "cours. Réessayez quand elles seront terminées.",
+    nothing="Aucune utilisation de {unit} n’est permise ici{named}.",
+    nothing_paid="Les modèles payants ne sont pas permis ici{named}.",
+    resets=("De nouveau disponible à {at}, dans {within}.",) * 2,
+    opens="De nouveau disponible à {at}, dans {within}.",
+    warning="{percent} % de votre limite de {quantity} {period} utilisés ; reste {left}{until}.",
+    pool_warning="{percent} % de la limite commune de {quantity} {period} ({policy}) utilisés ; "
+    "reste {left}{until}.",
+    until=" jusqu’à {at}",
+    status="Utilisation : {used} sur {quantity} {period} ({percent} %)",
+    status_reset=", remise à zéro à {at}",
+    cap=(
+        "Cette réponse peut compter au plus {count} jeton.",
+        "Cette réponse peut compter au plus {count} jetons.",
+    ),
+    ledger_error="L’utilisation ne peut pas être enregistrée en ce moment : aucune requête n’est "
+    "acceptée. Réessayez plus tard.",
+)
+
+SPANISH = Language(
+    thousands=".",
+    decimal=",",
+    money="{amount} $",
+    units={
+        "tokens": ("token", "tokens"),
+        "input_tokens": ("token de entrada", "tokens de entrada"),
+        "output_tokens": ("token de salida", "tokens de salida"),
+        "requests": ("solicitud", "solicitudes"),
+    },
+    on_model="{quantity} con {model}",
+    periods={
+        "minute": "por minuto",
+        "hour": "por hora",
+        "day": "por día",
+        "week": "por semana",
+        "month": "por mes",
+    },
+    rolling={
+        "minute": ("en un minuto", "en {count} minutos"),
+        "hour": ("en una hora", "en {count} horas"),
+        "day": ("en un día", "en {count} días"),
+    },
+    durations=("d", "h", "min", "s"),
+    named=" ({policy})",
+    dated="{time} del {day}/{month}",
+    used_up="Ha alcanzado su límite de {quantity} {period}{named}. {reset}",
+    pool_used_up=("Se ha alcanzado el límite común de {quantity} {period} ({policy}). {reset}",)
+    * 2,
+    held="El resto de su límite de {quantity} {period}{named} está reservado para respuestas en "
+    "curso. Inténtelo de nuevo cuando terminen.",
+    nothing="Aquí no se permiten {unit}{named}.",
+    nothing_paid="Aquí no se permiten modelos de pago{named}.",
+    resets=("Disponible de nuevo a las {at}, dentro de {within}.",) * 2,
+    opens="Disponible de nuevo a las {at}, dentro de {within}.",
+    warning="{percent} % de su límite de {quantity} {period} usado; quedan {left}{until}.",
+    pool_warning="{percent} % del límite común de {quantity} {period} ({policy}) usado; quedan "
+    "{left}{until}.",
+    until=" hasta las {at}",
+    status="Uso: {used} de {quantity} {period} ({percent} %)",
+    status_reset=", se restablece a las {at}",
+    cap=(
+        "Esta respuesta puede tener como máximo {count} token.",
+        "Esta respuesta puede tener como máximo {count} tokens.",
+    ),
+    ledger_error="El uso no se puede registrar en este momento, por lo que no se aceptan "
+    "solicitudes. Inténtelo más tarde.",
+)
+
+CHINESE = Language(
+    thousands=",",
+    decimal=".",
+    money="${amount}",
+    units={
+        "tokens": ("个 token",) * 2,
+        "input_tokens": ("个输入 token",) * 2,
+        "output_tokens": ("个输出 token",) * 2,
+        "requests": ("次请求",) * 2,
+    },
+    on_model="{quantity}（{model}）",
+    periods={
+        "minute": "每分钟",
+        "hour": "每小时",
+        "day": "每天",
+        "week": "每周",
+        "month": "每月",
+    },
+    rolling={
+        "minute": ("每 1 分钟", "每 {count} 分钟"),
+        "hour": ("每 1 小时", "每 {count} 小时"),
+        "day": ("每 1 天", "每 {count} 天"),
+    },
+    durations=("天", "小时", "分钟", "秒"),
+    named="（{policy}）",
+    dated="{month}月{day}日 {time}",
+    used_up="您的限额（{period} {quantity}）{named}已用完。{reset}",
+    pool_used_up=("共享限额（{period} {quantity}，{policy}）已用完。{reset}",) * 2,
+    held="您的限额（{period} {quantity}）{named}的剩余部分已被正在生成的回复占用，请稍后再试。",
+    nothing="此处不允许使用{unit}{named}。",
+    nothing_paid="此处不允许使用付费模型{named}。",
+    resets=("将于 {at} 重置（{within}后）。",) * 2,
+    opens="可于 {at} 继续使用（{within}后）。",
+    warning="限额（{period} {quantity}）已使用 {percent}%，剩余 {left}{until}。",
+    pool_warning="共享限额（{period} {quantity}，{policy}）已使用 {percent}%，剩余 {left}{until}。",
+    until="，{at} 重置",
+    status="用量：{period} {quantity}，已用 {used}（{percent}%）",
+    status_reset="，{at} 重置",
+    cap=("此回复最多 {count} 个 token。",) * 2,
+    ledger_error="目前无法记录用量，因此暂不接受请求。请稍后再试。",
+)
+
+LANGUAGES: Mapping[str, Language] = {
+    "en": ENGLISH,
+    "de": GERMAN,
+    "fr": FRENCH,
+    "es": SPANISH,
+    "zh": CHINESE,
+}
+
+
+def choose_language(tag: str) -> Language:
+    """The language for a tag such as ``de-AT``; English where there is none."""
+    tag = tag.lower().replace("_", "-")
+    if tag.startswith(("zh-tw", "zh-hk", "zh-hant")):
+        return ENGLISH  # Simplified Chinese is not what they read
+    return LANGUAGES.get(tag.split("-")[0], ENGLISH)
+
+
+# ==============================================================================
 # helpers/messages.py
-# Every sentence that a user or an administrator reads.
+# Every sentence that a user or an administrator reads, with its numbers.
 # ==============================================================================
 
 PLACEHOLDERS = (
@@ -2500,18 +2803,15 @@ PLACEHOLDERS = (
     "policy",
     "model",
 )
-CALENDAR_PHRASES = {
-    "minute": "this minute's",
-    "hour": "this hour's",
-    "day": "today's",
-    "week": "this week's",
-    "month": "this month's",
-}
 MICROS = 1_000_000
-# Where the administrator chose to refuse while the ledger is down.
-LEDGER_ERROR_SENTENCE = (
-    "Usage can't be recorded at the moment, so no requests are accepted. Please try again later."
-)
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Who reads: a language, and the time zone of the clock on the wall."""
+
+    zone: tzinfo
+    language: Language = ENGLISH
 
 
 def check_template(where: str, template: str) -> None:
@@ -2528,139 +2828,161 @@ def check_template(where: str, template: str) -> None:
             raise ConfigurationError(where, f"the placeholder {{{name}}}", allowed)
 
 
-def format_amount(limit: Limit, amount: int) -> str:
+def format_count(count: int, language: Language) -> str:
+    """A whole number with the language's marks: ``50,000``."""
+    return f"{count:,}".replace(",", language.thousands)
+
+
+def format_amount(limit: Limit, amount: int, language: Language = ENGLISH) -> str:
     """An amount of what a limit measures: ``50,000``, or ``$20.00``.
 
     Money has cents, or as many digits as the limit itself, rounded down.
     """
     if limit.measure != "cost":
-        return f"{amount:,}"
+        return format_count(amount, language)
     digits = max(2, len(f"{limit.amount % MICROS:06d}".rstrip("0")))
-    return f"${amount // MICROS:,}.{amount % MICROS:06d}"[: digits - 6 or None]
+    cents = f"{amount % MICROS:06d}"[:digits]
+    dollars = f"{format_count(amount // MICROS, language)}{language.decimal}{cents}"
+    return language.money.format(amount=dollars)
 
 
-def format_unit(limit: Limit, amount: int) -> str:
-    """The unit of an amount, in the plural where that is due; a model glob included."""
-    words = {
-        "tokens": "token",
-        "input_tokens": "input token",
-        "output_tokens": "output token",
-        "requests": "request",
-        "cost": "",
-    }
-    word = words[limit.measure]
-    if word and amount != 1:
-        word += "s"
-    return word if limit.model_glob == "*" else f"{word} on {limit.model_glob}".strip()
+def format_unit(limit: Limit, amount: int, language: Language = ENGLISH) -> str:
+    """The unit of an amount, in the plural where that is due; nothing for money."""
+    return language.units[limit.measure][amount != 1] if limit.measure != "cost" else ""
 
 
-def format_quantity(limit: Limit, amount: int) -> str:
-    """Amount and unit: ``1 token``, ``50,000 tokens on gpt-4*``, ``$20.00``."""
-    return f"{format_amount(limit, amount)} {format_unit(limit, amount)}".strip()
+def format_quantity(limit: Limit, amount: int, language: Language = ENGLISH) -> str:
+    """Amount, unit and model: ``1 token``, ``50,000 tokens on gpt-4*``, ``$20.00``."""
+    unit = format_unit(limit, amount, language)
+    return on_model(limit, f"{format_amount(limit, amount, language)} {unit}".strip(), language)
 
 
-def format_period(limit: Limit) -> str:
-    """Whose amount it is: ``today's``, or ``the last 5 hours'`` for a rolling period."""
+def on_model(limit: Limit, quantity: str, language: Language) -> str:
+    """A quantity with the models that it is limited to, if it is."""
+    if limit.model_glob == "*":
+        return quantity
+    return language.on_model.format(quantity=quantity, model=limit.model_glob)
+
+
+def format_period(limit: Limit, language: Language) -> str:
+    """Which period it is: ``today's``, or ``the last 5 hours'`` for a rolling one."""
     rolling = limit.period.rolling
     if rolling is None:
-        return CALENDAR_PHRASES[limit.period.name]
-    minutes = int(rolling.total_seconds()) // 60
-    if minutes % 1_440 == 0 and minutes > 1_440:  # "the last day" could be yesterday
-        count, word = minutes // 1_440, "day"
-    elif minutes % 60 == 0:
-        count, word = minutes // 60, "hour"
-    else:
-        count, word = minutes, "minute"
-    return f"the last {word}'s" if count == 1 else f"the last {count} {word}s'"
+        return language.periods[limit.period.name]
+    count, unit = int(rolling.total_seconds()) // 60, "minute"
+    if count % 1_440 == 0 and count > 1_440:  # "the last day" could be yesterday
+        count, unit = count // 1_440, "day"
+    elif count % 60 == 0:
+        count, unit = count // 60, "hour"
+    return language.rolling[unit][count != 1].format(count=count)
 
 
-def format_duration(duration: timedelta) -> str:
+def format_duration(duration: timedelta, language: Language = ENGLISH) -> str:
     """A duration in two units at most, rounded up: ``5 h 12 min``, ``3 d 4 h``, ``40 s``."""
     seconds = max(1, -int(-duration.total_seconds() // 1))
     if seconds < 60:
-        return f"{seconds} s"
-    minutes = -(-seconds // 60)
-    hours, minutes = divmod(minutes, 60)
+        return f"{seconds} {language.durations[3]}"
+    hours, minutes = divmod(-(-seconds // 60), 60)
     days, hours = divmod(hours, 24)
-    parts = ((days, "d"), (hours, "h"), (minutes, "min"))
+    parts = tuple(zip((days, hours, minutes), language.durations, strict=False))
     first = next(index for index, (count, _) in enumerate(parts) if count)
     return " ".join(f"{count} {word}" for count, word in parts[first : first + 2] if count)
 
 
-def format_instant(instant: datetime, now: datetime, zone: tzinfo) -> str:
-    """An instant in the reader's zone: the time alone within a day, else with its date."""
-    local = instant.astimezone(zone)
+def format_instant(instant: datetime, now: datetime, reader: Reader) -> str:
+    """An instant on the reader's clock: the time alone within a day, else with its date."""
+    local, language = instant.astimezone(reader.zone), reader.language
     text = f"{local:%H:%M} {local:%Z}"
-    if local - now.astimezone(zone) > timedelta(days=1):
-        return f"{text} on {local:%A}, {local.day} {local:%B}"
-    return text
+    if local - now.astimezone(reader.zone) <= timedelta(days=1):
+        return text
+    return language.dated.format(
+        time=text,
+        day=local.day,
+        month=language.months[local.month - 1] if language.months else local.month,
+        weekday=language.weekdays[local.weekday()] if language.weekdays else "",
+    )
 
 
-def message_values(
-    state: LimitState, now: datetime, zone: tzinfo, model: str
+def template_values(
+    state: LimitState, now: datetime, reader: Reader, model: str
 ) -> dict[str, str | int]:
-    """The placeholders of the templates, for one limit."""
-    limit = state.applied.limit
+    """The placeholders of the administrator's templates, for one limit."""
+    limit, language = state.applied.limit, reader.language
     return {
-        "used": format_amount(limit, state.taken),
-        "limit": format_amount(limit, state.amount),
-        "remaining": format_amount(limit, state.remaining),
+        "used": format_amount(limit, state.taken, language),
+        "limit": format_amount(limit, state.amount, language),
+        "remaining": format_amount(limit, state.remaining, language),
         "percent": state.percent,
-        "unit": format_unit(limit, state.amount),
-        "period": format_period(limit),
-        "reset_at": format_instant(state.reset_at, now, zone),
-        "reset_in": format_duration(state.reset_at - now),
+        "unit": on_model(limit, format_unit(limit, state.amount, language), language).strip(),
+        "period": format_period(limit, language),
+        "reset_at": format_instant(state.reset_at, now, reader),
+        "reset_in": format_duration(state.reset_at - now, language),
         "policy": state.applied.policy or "default",
         "model": model,
     }
 
 
+def sentence_values(state: LimitState, now: datetime, reader: Reader) -> dict[str, str | int]:
+    """The fields of the language's own sentences, for one limit."""
+    limit, language, policy = state.applied.limit, reader.language, state.applied.policy
+    unit = format_unit(limit, 0, language)
+    return {
+        "quantity": format_quantity(limit, state.amount, language),
+        "unit": on_model(limit, unit, language),
+        "period": format_period(limit, language),
+        "named": language.named.format(policy=policy) if policy else "",
+        "policy": policy,
+        "percent": state.percent,
+        "used": format_amount(limit, state.taken, language),
+        "left": format_amount(limit, state.remaining, language),
+        "at": format_instant(state.reset_at, now, reader),
+        "within": format_duration(state.reset_at - now, language),
+    }
+
+
 def limit_sentence(
-    template: str, state: LimitState, now: datetime, zone: tzinfo, model: str
+    template: str, state: LimitState, now: datetime, reader: Reader, model: str
 ) -> str:
     """The refusal that a user reads at the hard limit; `template` "" for the built-in one."""
-    values = message_values(state, now, zone, model)
     if template.strip():
-        return template.format_map(values)
-    limit, policy = state.applied.limit, state.applied.policy
-    named = f" ({policy})" if policy else ""
+        return template.format_map(template_values(state, now, reader, model))
+    language, values = reader.language, sentence_values(state, now, reader)
+    money = state.applied.limit.measure == "cost"
     if state.amount == 0:
-        unit = format_unit(limit, 0) if limit.measure != "cost" else "models that cost money"
-        return f"No {unit} may be used here{named}."
-    quantity = format_quantity(limit, state.amount)
+        return (language.nothing_paid if money else language.nothing).format_map(values)
     if state.is_only_held:
-        return (
-            f"The rest of {values['period']} {quantity}{named} is held by replies that are "
-            "still running. Please try again when they are done."
-        )
-    one = limit.measure == "cost" or state.amount == 1
-    who = (
-        f"All of {values['period']} {quantity} shared by {policy} {'is' if one else 'are'} used."
-        if state.applied.is_pool
-        else f"You have used all of {values['period']} {quantity}{named}."
-    )
-    opens = "You can go on"
-    if limit.period.rolling is None:
-        opens = "It resets" if one else "They reset"
-    return f"{who} {opens} at {values['reset_at']}, in {values['reset_in']}."
+        return language.held.format_map(values)
+    many = not money and state.amount != 1
+    rolling = state.applied.limit.period.rolling is not None
+    reset = (language.opens if rolling else language.resets[many]).format_map(values)
+    used_up = language.pool_used_up[many] if state.applied.is_pool else language.used_up
+    return used_up.format(**values, reset=reset)
 
 
 def warning_sentence(
-    template: str, state: LimitState, now: datetime, zone: tzinfo, model: str
+    template: str, state: LimitState, now: datetime, reader: Reader, model: str
 ) -> str:
     """The warning that a user reads at a soft limit; `template` "" for the built-in one."""
-    values = message_values(state, now, zone, model)
     if template.strip():
-        return template.format_map(values)
-    limit = state.applied.limit
-    share = f" shared by {state.applied.policy}" if state.applied.is_pool else ""
-    sentence = (
-        f"{values['percent']} % of {values['period']} {format_quantity(limit, state.amount)}"
-        f"{share} used; {format_amount(limit, state.remaining)} left"
-    )
-    if limit.period.rolling is None:
-        return f"{sentence} until {values['reset_at']}."
-    return f"{sentence}."
+        return template.format_map(template_values(state, now, reader, model))
+    language, values = reader.language, sentence_values(state, now, reader)
+    rolling = state.applied.limit.period.rolling is not None
+    until = "" if rolling else language.until.format_map(values)
+    warning = language.pool_warning if state.applied.is_pool else language.warning
+    return warning.format(**values, until=until)
+
+
+def status_line(state: LimitState, now: datetime, reader: Reader) -> str:
+    """The line over a finished reply: where the fullest limit stands."""
+    language, values = reader.language, sentence_values(state, now, reader)
+    rolling = state.applied.limit.period.rolling is not None
+    reset = "" if rolling else language.status_reset.format_map(values)
+    return language.status.format_map(values) + reset
+
+
+def cap_sentence(tokens: int, language: Language) -> str:
+    """What a user reads where a reply may only be this long."""
+    return language.cap[tokens != 1].format(count=format_count(tokens, language))
 
 
 def alert_sentence(state: LimitState, user: str) -> str:
@@ -2669,23 +2991,6 @@ def alert_sentence(state: LimitState, user: str) -> str:
     crossed = "has reached" if state.exceeded else f"has used {state.percent} % of"
     named = f" ({state.applied.policy})" if state.applied.policy else ""
     return f"{user} {crossed} the limit of {limit}{named}."
-
-
-def cap_sentence(tokens: int) -> str:
-    """What a user reads where a reply may only be this long."""
-    return f"This reply can have {tokens:,} {'token' if tokens == 1 else 'tokens'} at most."
-
-
-def status_line(state: LimitState, now: datetime, zone: tzinfo) -> str:
-    """The line over a finished reply: where the fullest limit stands."""
-    limit = state.applied.limit
-    line = (
-        f"Usage: {format_amount(limit, state.taken)} of {format_period(limit)} "
-        f"{format_quantity(limit, state.amount)} ({state.percent} %)"
-    )
-    if limit.period.rolling is None:
-        line += f", reset at {format_instant(state.reset_at, now, zone)}"
-    return line
 
 
 # ==============================================================================
@@ -4227,7 +4532,7 @@ class Reply:
     reservation: Reservation
     limits: tuple[AppliedLimit, ...]
     rule: ModelRule
-    zone: tzinfo  # the reader's
+    reader: Reader
     enforced: bool  # whether a hard limit refuses its later rounds
     # Whether it may come whole without any hook that sees it, so that its estimate counts.
     may_end_unseen: Callable[[], bool]
@@ -4313,12 +4618,18 @@ def count_limits(
     return applied_limits(subject, policy, policies, model_names, now, valves.calendar_rules)
 
 
-def reader_zone(valves: AdminValves, user: Mapping[str, Any]) -> tzinfo:
-    """The user's own time zone where Open WebUI knows it, else the valve's."""
+def find_reader(
+    valves: AdminValves, user: Mapping[str, Any], metadata: Mapping[str, Any]
+) -> Reader:
+    """The user's own time zone where Open WebUI knows it, else the valve's; and the language."""
     try:
-        return read_timezone(str(user.get("timezone") or valves.timezone))
+        zone = read_timezone(str(user.get("timezone") or valves.timezone))
     except ConfigurationError:
-        return read_timezone(valves.timezone)
+        zone = read_timezone(valves.timezone)
+    # The chat page sends its own language for use in prompts.
+    variables = metadata.get("variables")
+    tag = variables.get("{{USER_LANGUAGE}}") if isinstance(variables, Mapping) else None
+    return Reader(zone, choose_language(str(tag or "")))
 
 
 def build_reply(
@@ -4351,7 +4662,7 @@ def build_reply(
         ),
         limits=count_limits(valves, subject, model_names, now),
         rule=find_model_rule(policies, model_names),
-        zone=reader_zone(valves, user),
+        reader=find_reader(valves, user, metadata),
         enforced=not valves.shadow_mode,
         may_end_unseen=may_end_unseen,
         prompt_tokens=prompt_tokens,
@@ -4625,7 +4936,8 @@ class Filter:
                 refused = self._reply_of(metadata)
                 if refused is not None:
                     refused.keeper.forget(refused)
-                raise HostError(503, LEDGER_ERROR_SENTENCE, LEDGER_ERROR_RETRY_SECONDS) from error
+                sentence = find_reader(valves, user, metadata).language.ledger_error
+                raise HostError(503, sentence, LEDGER_ERROR_RETRY_SECONDS) from error
         if valves.request_stream_usage and body.get("stream"):
             body["stream_options"] = {
                 "include_usage": True,
@@ -4743,7 +5055,9 @@ class Filter:
             for state in admission.warnings:
                 await self._warn(valves, reply, state, user, emitter)
             if told and (reply.output_cap or CAP_WORTH_SAYING) < CAP_WORTH_SAYING:
-                await self._emit_status(emitter, cap_sentence(reply.output_cap or 0))
+                await self._emit_status(
+                    emitter, cap_sentence(reply.output_cap or 0, reply.reader.language)
+                )
 
     def _refuse(self, valves: AdminValves, reply: Reply, decision: Decision) -> None:
         """Raise for the limit that refuses; in shadow mode only log it."""
@@ -4761,7 +5075,7 @@ class Filter:
         )
         if reply.enforced:
             now, model = datetime.now(UTC), reply.reservation.model_names[0]
-            sentence = limit_sentence(valves.limit_message, state, now, reply.zone, model)
+            sentence = limit_sentence(valves.limit_message, state, now, reply.reader, model)
             wait = (state.reset_at - now).total_seconds()
             if state.is_only_held:
                 wait = min(wait, HELD_RETRY_SECONDS)
@@ -4784,7 +5098,7 @@ class Filter:
         emitter: Emitter,
     ) -> None:
         now, model = datetime.now(UTC), reply.reservation.model_names[0]
-        sentence = warning_sentence(valves.warning_message, state, now, reply.zone, model)
+        sentence = warning_sentence(valves.warning_message, state, now, reply.reader, model)
         toast = {"type": "warning", "content": sentence}
         await self._emit(emitter, {"type": "notification", "data": toast})
         if self._show_usage_wish(user) != "never":
@@ -4804,7 +5118,7 @@ class Filter:
         if reply.reservation.source == "api" or not reply.enforced:
             return
         if wish == "always" or state.crossed_threshold(reply.soft_limit_percent) is not None:
-            await self._emit_status(emitter, status_line(state, datetime.now(UTC), reply.zone))
+            await self._emit_status(emitter, status_line(state, datetime.now(UTC), reply.reader))
 
     @staticmethod
     def _show_usage_wish(user: dict[str, Any]) -> str:

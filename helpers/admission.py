@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping
-from datetime import datetime, tzinfo
+from datetime import datetime
 from typing import Any
 
 from helpers.errors import ConfigurationError
 from helpers.estimates import estimate_prompt
+from helpers.languages import choose_language
+from helpers.messages import Reader
 from helpers.policy import (
     AppliedLimit,
     Subject,
@@ -37,12 +39,18 @@ def count_limits(
     return applied_limits(subject, policy, policies, model_names, now, valves.calendar_rules)
 
 
-def reader_zone(valves: AdminValves, user: Mapping[str, Any]) -> tzinfo:
-    """The user's own time zone where Open WebUI knows it, else the valve's."""
+def find_reader(
+    valves: AdminValves, user: Mapping[str, Any], metadata: Mapping[str, Any]
+) -> Reader:
+    """The user's own time zone where Open WebUI knows it, else the valve's; and the language."""
     try:
-        return read_timezone(str(user.get("timezone") or valves.timezone))
+        zone = read_timezone(str(user.get("timezone") or valves.timezone))
     except ConfigurationError:
-        return read_timezone(valves.timezone)
+        zone = read_timezone(valves.timezone)
+    # The chat page sends its own language for use in prompts.
+    variables = metadata.get("variables")
+    tag = variables.get("{{USER_LANGUAGE}}") if isinstance(variables, Mapping) else None
+    return Reader(zone, choose_language(str(tag or "")))
 
 
 def build_reply(
@@ -75,7 +83,7 @@ def build_reply(
         ),
         limits=count_limits(valves, subject, model_names, now),
         rule=find_model_rule(policies, model_names),
-        zone=reader_zone(valves, user),
+        reader=find_reader(valves, user, metadata),
         enforced=not valves.shadow_mode,
         may_end_unseen=may_end_unseen,
         prompt_tokens=prompt_tokens,

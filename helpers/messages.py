@@ -1,12 +1,14 @@
-"""Every sentence that a user or an administrator reads."""
+"""Every sentence that a user or an administrator reads, with its numbers."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 from string import Formatter
 
 from helpers.decisions import LimitState
 from helpers.errors import ConfigurationError
+from helpers.languages import ENGLISH, Language
 from helpers.quotas import Limit
 
 PLACEHOLDERS = (
@@ -21,18 +23,15 @@ PLACEHOLDERS = (
     "policy",
     "model",
 )
-CALENDAR_PHRASES = {
-    "minute": "this minute's",
-    "hour": "this hour's",
-    "day": "today's",
-    "week": "this week's",
-    "month": "this month's",
-}
 MICROS = 1_000_000
-# Where the administrator chose to refuse while the ledger is down.
-LEDGER_ERROR_SENTENCE = (
-    "Usage can't be recorded at the moment, so no requests are accepted. Please try again later."
-)
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Who reads: a language, and the time zone of the clock on the wall."""
+
+    zone: tzinfo
+    language: Language = ENGLISH
 
 
 def check_template(where: str, template: str) -> None:
@@ -49,139 +48,161 @@ def check_template(where: str, template: str) -> None:
             raise ConfigurationError(where, f"the placeholder {{{name}}}", allowed)
 
 
-def format_amount(limit: Limit, amount: int) -> str:
+def format_count(count: int, language: Language) -> str:
+    """A whole number with the language's marks: ``50,000``."""
+    return f"{count:,}".replace(",", language.thousands)
+
+
+def format_amount(limit: Limit, amount: int, language: Language = ENGLISH) -> str:
     """An amount of what a limit measures: ``50,000``, or ``$20.00``.
 
     Money has cents, or as many digits as the limit itself, rounded down.
     """
     if limit.measure != "cost":
-        return f"{amount:,}"
+        return format_count(amount, language)
     digits = max(2, len(f"{limit.amount % MICROS:06d}".rstrip("0")))
-    return f"${amount // MICROS:,}.{amount % MICROS:06d}"[: digits - 6 or None]
+    cents = f"{amount % MICROS:06d}"[:digits]
+    dollars = f"{format_count(amount // MICROS, language)}{language.decimal}{cents}"
+    return language.money.format(amount=dollars)
 
 
-def format_unit(limit: Limit, amount: int) -> str:
-    """The unit of an amount, in the plural where that is due; a model glob included."""
-    words = {
-        "tokens": "token",
-        "input_tokens": "input token",
-        "output_tokens": "output token",
-        "requests": "request",
-        "cost": "",
-    }
-    word = words[limit.measure]
-    if word and amount != 1:
-        word += "s"
-    return word if limit.model_glob == "*" else f"{word} on {limit.model_glob}".strip()
+def format_unit(limit: Limit, amount: int, language: Language = ENGLISH) -> str:
+    """The unit of an amount, in the plural where that is due; nothing for money."""
+    return language.units[limit.measure][amount != 1] if limit.measure != "cost" else ""
 
 
-def format_quantity(limit: Limit, amount: int) -> str:
-    """Amount and unit: ``1 token``, ``50,000 tokens on gpt-4*``, ``$20.00``."""
-    return f"{format_amount(limit, amount)} {format_unit(limit, amount)}".strip()
+def format_quantity(limit: Limit, amount: int, language: Language = ENGLISH) -> str:
+    """Amount, unit and model: ``1 token``, ``50,000 tokens on gpt-4*``, ``$20.00``."""
+    unit = format_unit(limit, amount, language)
+    return on_model(limit, f"{format_amount(limit, amount, language)} {unit}".strip(), language)
 
 
-def format_period(limit: Limit) -> str:
-    """Whose amount it is: ``today's``, or ``the last 5 hours'`` for a rolling period."""
+def on_model(limit: Limit, quantity: str, language: Language) -> str:
+    """A quantity with the models that it is limited to, if it is."""
+    if limit.model_glob == "*":
+        return quantity
+    return language.on_model.format(quantity=quantity, model=limit.model_glob)
+
+
+def format_period(limit: Limit, language: Language) -> str:
+    """Which period it is: ``today's``, or ``the last 5 hours'`` for a rolling one."""
     rolling = limit.period.rolling
     if rolling is None:
-        return CALENDAR_PHRASES[limit.period.name]
-    minutes = int(rolling.total_seconds()) // 60
-    if minutes % 1_440 == 0 and minutes > 1_440:  # "the last day" could be yesterday
-        count, word = minutes // 1_440, "day"
-    elif minutes % 60 == 0:
-        count, word = minutes // 60, "hour"
-    else:
-        count, word = minutes, "minute"
-    return f"the last {word}'s" if count == 1 else f"the last {count} {word}s'"
+        return language.periods[limit.period.name]
+    count, unit = int(rolling.total_seconds()) // 60, "minute"
+    if count % 1_440 == 0 and count > 1_440:  # "the last day" could be yesterday
+        count, unit = count // 1_440, "day"
+    elif count % 60 == 0:
+        count, unit = count // 60, "hour"
+    return language.rolling[unit][count != 1].format(count=count)
 
 
-def format_duration(duration: timedelta) -> str:
+def format_duration(duration: timedelta, language: Language = ENGLISH) -> str:
     """A duration in two units at most, rounded up: ``5 h 12 min``, ``3 d 4 h``, ``40 s``."""
     seconds = max(1, -int(-duration.total_seconds() // 1))
     if seconds < 60:
-        return f"{seconds} s"
-    minutes = -(-seconds // 60)
-    hours, minutes = divmod(minutes, 60)
+        return f"{seconds} {language.durations[3]}"
+    hours, minutes = divmod(-(-seconds // 60), 60)
     days, hours = divmod(hours, 24)
-    parts = ((days, "d"), (hours, "h"), (minutes, "min"))
+    parts = tuple(zip((days, hours, minutes), language.durations, strict=False))
     first = next(index for index, (count, _) in enumerate(parts) if count)
     return " ".join(f"{count} {word}" for count, word in parts[first : first + 2] if count)
 
 
-def format_instant(instant: datetime, now: datetime, zone: tzinfo) -> str:
-    """An instant in the reader's zone: the time alone within a day, else with its date."""
-    local = instant.astimezone(zone)
+def format_instant(instant: datetime, now: datetime, reader: Reader) -> str:
+    """An instant on the reader's clock: the time alone within a day, else with its date."""
+    local, language = instant.astimezone(reader.zone), reader.language
     text = f"{local:%H:%M} {local:%Z}"
-    if local - now.astimezone(zone) > timedelta(days=1):
-        return f"{text} on {local:%A}, {local.day} {local:%B}"
-    return text
+    if local - now.astimezone(reader.zone) <= timedelta(days=1):
+        return text
+    return language.dated.format(
+        time=text,
+        day=local.day,
+        month=language.months[local.month - 1] if language.months else local.month,
+        weekday=language.weekdays[local.weekday()] if language.weekdays else "",
+    )
 
 
-def message_values(
-    state: LimitState, now: datetime, zone: tzinfo, model: str
+def template_values(
+    state: LimitState, now: datetime, reader: Reader, model: str
 ) -> dict[str, str | int]:
-    """The placeholders of the templates, for one limit."""
-    limit = state.applied.limit
+    """The placeholders of the administrator's templates, for one limit."""
+    limit, language = state.applied.limit, reader.language
     return {
-        "used": format_amount(limit, state.taken),
-        "limit": format_amount(limit, state.amount),
-        "remaining": format_amount(limit, state.remaining),
+        "used": format_amount(limit, state.taken, language),
+        "limit": format_amount(limit, state.amount, language),
+        "remaining": format_amount(limit, state.remaining, language),
         "percent": state.percent,
-        "unit": format_unit(limit, state.amount),
-        "period": format_period(limit),
-        "reset_at": format_instant(state.reset_at, now, zone),
-        "reset_in": format_duration(state.reset_at - now),
+        "unit": on_model(limit, format_unit(limit, state.amount, language), language).strip(),
+        "period": format_period(limit, language),
+        "reset_at": format_instant(state.reset_at, now, reader),
+        "reset_in": format_duration(state.reset_at - now, language),
         "policy": state.applied.policy or "default",
         "model": model,
     }
 
 
+def sentence_values(state: LimitState, now: datetime, reader: Reader) -> dict[str, str | int]:
+    """The fields of the language's own sentences, for one limit."""
+    limit, language, policy = state.applied.limit, reader.language, state.applied.policy
+    unit = format_unit(limit, 0, language)
+    return {
+        "quantity": format_quantity(limit, state.amount, language),
+        "unit": on_model(limit, unit, language),
+        "period": format_period(limit, language),
+        "named": language.named.format(policy=policy) if policy else "",
+        "policy": policy,
+        "percent": state.percent,
+        "used": format_amount(limit, state.taken, language),
+        "left": format_amount(limit, state.remaining, language),
+        "at": format_instant(state.reset_at, now, reader),
+        "within": format_duration(state.reset_at - now, language),
+    }
+
+
 def limit_sentence(
-    template: str, state: LimitState, now: datetime, zone: tzinfo, model: str
+    template: str, state: LimitState, now: datetime, reader: Reader, model: str
 ) -> str:
     """The refusal that a user reads at the hard limit; `template` "" for the built-in one."""
-    values = message_values(state, now, zone, model)
     if template.strip():
-        return template.format_map(values)
-    limit, policy = state.applied.limit, state.applied.policy
-    named = f" ({policy})" if policy else ""
+        return template.format_map(template_values(state, now, reader, model))
+    language, values = reader.language, sentence_values(state, now, reader)
+    money = state.applied.limit.measure == "cost"
     if state.amount == 0:
-        unit = format_unit(limit, 0) if limit.measure != "cost" else "models that cost money"
-        return f"No {unit} may be used here{named}."
-    quantity = format_quantity(limit, state.amount)
+        return (language.nothing_paid if money else language.nothing).format_map(values)
     if state.is_only_held:
-        return (
-            f"The rest of {values['period']} {quantity}{named} is held by replies that are "
-            "still running. Please try again when they are done."
-        )
-    one = limit.measure == "cost" or state.amount == 1
-    who = (
-        f"All of {values['period']} {quantity} shared by {policy} {'is' if one else 'are'} used."
-        if state.applied.is_pool
-        else f"You have used all of {values['period']} {quantity}{named}."
-    )
-    opens = "You can go on"
-    if limit.period.rolling is None:
-        opens = "It resets" if one else "They reset"
-    return f"{who} {opens} at {values['reset_at']}, in {values['reset_in']}."
+        return language.held.format_map(values)
+    many = not money and state.amount != 1
+    rolling = state.applied.limit.period.rolling is not None
+    reset = (language.opens if rolling else language.resets[many]).format_map(values)
+    used_up = language.pool_used_up[many] if state.applied.is_pool else language.used_up
+    return used_up.format(**values, reset=reset)
 
 
 def warning_sentence(
-    template: str, state: LimitState, now: datetime, zone: tzinfo, model: str
+    template: str, state: LimitState, now: datetime, reader: Reader, model: str
 ) -> str:
     """The warning that a user reads at a soft limit; `template` "" for the built-in one."""
-    values = message_values(state, now, zone, model)
     if template.strip():
-        return template.format_map(values)
-    limit = state.applied.limit
-    share = f" shared by {state.applied.policy}" if state.applied.is_pool else ""
-    sentence = (
-        f"{values['percent']} % of {values['period']} {format_quantity(limit, state.amount)}"
-        f"{share} used; {format_amount(limit, state.remaining)} left"
-    )
-    if limit.period.rolling is None:
-        return f"{sentence} until {values['reset_at']}."
-    return f"{sentence}."
+        return template.format_map(template_values(state, now, reader, model))
+    language, values = reader.language, sentence_values(state, now, reader)
+    rolling = state.applied.limit.period.rolling is not None
+    until = "" if rolling else language.until.format_map(values)
+    warning = language.pool_warning if state.applied.is_pool else language.warning
+    return warning.format(**values, until=until)
+
+
+def status_line(state: LimitState, now: datetime, reader: Reader) -> str:
+    """The line over a finished reply: where the fullest limit stands."""
+    language, values = reader.language, sentence_values(state, now, reader)
+    rolling = state.applied.limit.period.rolling is not None
+    reset = "" if rolling else language.status_reset.format_map(values)
+    return language.status.format_map(values) + reset
+
+
+def cap_sentence(tokens: int, language: Language) -> str:
+    """What a user reads where a reply may only be this long."""
+    return language.cap[tokens != 1].format(count=format_count(tokens, language))
 
 
 def alert_sentence(state: LimitState, user: str) -> str:
@@ -190,20 +211,3 @@ def alert_sentence(state: LimitState, user: str) -> str:
     crossed = "has reached" if state.exceeded else f"has used {state.percent} % of"
     named = f" ({state.applied.policy})" if state.applied.policy else ""
     return f"{user} {crossed} the limit of {limit}{named}."
-
-
-def cap_sentence(tokens: int) -> str:
-    """What a user reads where a reply may only be this long."""
-    return f"This reply can have {tokens:,} {'token' if tokens == 1 else 'tokens'} at most."
-
-
-def status_line(state: LimitState, now: datetime, zone: tzinfo) -> str:
-    """The line over a finished reply: where the fullest limit stands."""
-    limit = state.applied.limit
-    line = (
-        f"Usage: {format_amount(limit, state.taken)} of {format_period(limit)} "
-        f"{format_quantity(limit, state.amount)} ({state.percent} %)"
-    )
-    if limit.period.rolling is None:
-        line += f", reset at {format_instant(state.reset_at, now, zone)}"
-    return line

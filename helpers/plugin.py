@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from helpers.admission import build_reply, count_limits
+from helpers.admission import build_reply, count_limits, find_reader
 from helpers.bookkeeper import Bookkeeper
 from helpers.decisions import Decision, LimitState
 from helpers.errors import UsageLimitExceeded
@@ -27,7 +27,6 @@ from helpers.host import (
 )
 from helpers.logs import log
 from helpers.messages import (
-    LEDGER_ERROR_SENTENCE,
     cap_sentence,
     limit_sentence,
     status_line,
@@ -99,7 +98,8 @@ class Filter:
                 refused = self._reply_of(metadata)
                 if refused is not None:
                     refused.keeper.forget(refused)
-                raise HostError(503, LEDGER_ERROR_SENTENCE, LEDGER_ERROR_RETRY_SECONDS) from error
+                sentence = find_reader(valves, user, metadata).language.ledger_error
+                raise HostError(503, sentence, LEDGER_ERROR_RETRY_SECONDS) from error
         if valves.request_stream_usage and body.get("stream"):
             body["stream_options"] = {
                 "include_usage": True,
@@ -217,7 +217,9 @@ class Filter:
             for state in admission.warnings:
                 await self._warn(valves, reply, state, user, emitter)
             if told and (reply.output_cap or CAP_WORTH_SAYING) < CAP_WORTH_SAYING:
-                await self._emit_status(emitter, cap_sentence(reply.output_cap or 0))
+                await self._emit_status(
+                    emitter, cap_sentence(reply.output_cap or 0, reply.reader.language)
+                )
 
     def _refuse(self, valves: AdminValves, reply: Reply, decision: Decision) -> None:
         """Raise for the limit that refuses; in shadow mode only log it."""
@@ -235,7 +237,7 @@ class Filter:
         )
         if reply.enforced:
             now, model = datetime.now(UTC), reply.reservation.model_names[0]
-            sentence = limit_sentence(valves.limit_message, state, now, reply.zone, model)
+            sentence = limit_sentence(valves.limit_message, state, now, reply.reader, model)
             wait = (state.reset_at - now).total_seconds()
             if state.is_only_held:
                 wait = min(wait, HELD_RETRY_SECONDS)
@@ -258,7 +260,7 @@ class Filter:
         emitter: Emitter,
     ) -> None:
         now, model = datetime.now(UTC), reply.reservation.model_names[0]
-        sentence = warning_sentence(valves.warning_message, state, now, reply.zone, model)
+        sentence = warning_sentence(valves.warning_message, state, now, reply.reader, model)
         toast = {"type": "warning", "content": sentence}
         await self._emit(emitter, {"type": "notification", "data": toast})
         if self._show_usage_wish(user) != "never":
@@ -278,7 +280,7 @@ class Filter:
         if reply.reservation.source == "api" or not reply.enforced:
             return
         if wish == "always" or state.crossed_threshold(reply.soft_limit_percent) is not None:
-            await self._emit_status(emitter, status_line(state, datetime.now(UTC), reply.zone))
+            await self._emit_status(emitter, status_line(state, datetime.now(UTC), reply.reader))
 
     @staticmethod
     def _show_usage_wish(user: dict[str, Any]) -> str:

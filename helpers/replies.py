@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import tzinfo
 from typing import Any, Protocol
 
 from helpers.charges import Charge, make_charge, most_output_tokens
 from helpers.decisions import Decision
 from helpers.ledger import Admission
+from helpers.messages import Reader
 from helpers.policies import ModelRule
 from helpers.policy import AppliedLimit
 from helpers.records import Reservation
@@ -70,7 +70,7 @@ class Reply:
     reservation: Reservation
     limits: tuple[AppliedLimit, ...]
     rule: ModelRule
-    zone: tzinfo  # the reader's
+    reader: Reader
     enforced: bool  # whether a hard limit refuses its later rounds
     # Whether it may come whole without any hook that sees it, so that its estimate counts.
     may_end_unseen: Callable[[], bool]

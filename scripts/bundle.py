@@ -34,6 +34,7 @@ PARTS = (
     "stream_events",
     "usage",
     "charges",
+    "languages",
     "messages",
     "database",
     "transactions",

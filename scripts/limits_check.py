@@ -1,8 +1,7 @@
-"""`limits check`: whether a policies text is right, and what it says."""
+"""`limits check`: whether a policies text is right, what it says, and whom it names."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 from decimal import Decimal
 from pathlib import Path
@@ -23,20 +22,13 @@ from scripts.limits_console import (
 )
 
 
-def check(arguments: argparse.Namespace) -> int:
-    """Print the policies of a file as tables, or all that is wrong with them."""
-    text = read_text(arguments.file, "FILE")
-    try:
-        policies = parse_policies(text)
-    except PoliciesError as error:
-        print_error(str(error))
-        return FAILED
+def print_policies(policies: PolicySet) -> None:
+    """Policies as tables, with a line of how many there are."""
     console = output_console()
     for table in (policy_table(policies), pool_table(policies), model_table(policies)):
         if table.row_count:
             console.print(table)
     console.print(summary(policies), markup=False)
-    return 0
 
 
 def read_text(name: str, where: str) -> str:

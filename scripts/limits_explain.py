@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from rich.table import Table
 
 from helpers.admission import count_limits, is_exempt
-from helpers.messages import format_duration, format_instant
+from helpers.messages import Reader, format_duration, format_instant
 from helpers.policies import Policy
 from helpers.policy import AppliedLimit, Subject, choose_policy, find_model_rule
 from helpers.valves import AdminValves, read_timezone
@@ -153,7 +153,7 @@ def limits_table(limits: tuple[AppliedLimit, ...], valves: AdminValves, now: dat
         resets = "as each use grows old"
         if applied.limit.period.rolling is None:
             end = applied.window.end
-            resets = f"{format_instant(end, now, zone)}, in {format_duration(end - now)}"
+            resets = f"{format_instant(end, now, Reader(zone))}, in {format_duration(end - now)}"
         table.add_row(describe_limit(applied.limit), cell(whose), resets)
     return table
 

@@ -151,6 +151,21 @@ class HostModel:
     filter_ids: tuple[str, ...]
 
 
+def has_filtered_models(connection: Connection, function_id: str) -> bool:
+    """Whether the filter is on for a model of the workspace's list."""
+    if not has_tables(connection, models_table.name):
+        return False
+    return any(
+        function_id in filters_of(meta) for meta in connection.scalars(select(models_table.c.meta))
+    )
+
+
+def filters_of(meta: str | None) -> tuple[str, ...]:
+    """The filters that are on for a model, by its `meta` column."""
+    values = json.loads(meta or "null")
+    return tuple(values.get("filterIds") or ()) if isinstance(values, dict) else ()
+
+
 def read_model(connection: Connection, model_id: str) -> HostModel:
     """A model's names and filters; one that isn't in the list has its id for a name."""
     row = None
@@ -158,7 +173,5 @@ def read_model(connection: Connection, model_id: str) -> HostModel:
         row = connection.execute(select(models_table).where(models_table.c.id == model_id)).first()
     if row is None:
         return HostModel((model_id,), ())
-    meta = json.loads(row.meta or "null")
-    filter_ids = meta.get("filterIds") if isinstance(meta, dict) else None
     names = (model_id, row.base_model_id) if row.base_model_id else (model_id,)
-    return HostModel(names, tuple(filter_ids or ()))
+    return HostModel(names, filters_of(row.meta))

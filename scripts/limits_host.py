@@ -49,8 +49,7 @@ def find_user(connection: Connection, database: Database, key: str) -> Subject:
     Raises:
         ConfigurationError: There is none, or the database isn't Open WebUI's.
     """
-    if not has_tables(connection, users_table.name, groups_table.name, members_table.name):
-        raise database.error("no users in this database", "Open WebUI's own database")
+    require_tables(connection, database, users_table, groups_table, members_table)
     address = func.lower(users_table.c.email) == key.strip().lower()
     condition = or_(users_table.c.id == key, address)
     user_id = connection.scalar(select(users_table.c.id).where(condition))
@@ -59,6 +58,18 @@ def find_user(connection: Connection, database: Database, key: str) -> Subject:
             "USER", repr(key), "the e-mail address or the id of a user whom Open WebUI has now"
         )
     return read_subjects(connection, [user_id])[0]
+
+
+def require_tables(connection: Connection, database: Database, *tables: Table) -> None:
+    """See that these tables are there, as in any database of Open WebUI's.
+
+    Raises:
+        ConfigurationError: One isn't.
+    """
+    if not has_tables(connection, *(table.name for table in tables)):
+        raise database.error(
+            f"no {tables[0].name}s in this database", "Open WebUI's own database"
+        )
 
 
 def read_subjects(connection: Connection, user_ids: Iterable[str]) -> list[Subject]:

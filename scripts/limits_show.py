@@ -11,7 +11,7 @@ from rich.table import Table
 
 from helpers.admission import is_exempt
 from helpers.decisions import LimitState
-from helpers.messages import MICROS, format_amount, format_duration, format_instant
+from helpers.messages import MICROS, Reader, format_amount, format_duration, format_instant
 from helpers.policy import Subject
 from helpers.valves import AdminValves, read_timezone
 from scripts.limits_check import describe_limit, read_text
@@ -79,7 +79,7 @@ def states_table(
                 for amount in (state.used, state.reserved, state.remaining)
             ),
             str(state.percent),
-            f"{format_instant(state.reset_at, now, zone)}, "
+            f"{format_instant(state.reset_at, now, Reader(zone))}, "
             f"in {format_duration(state.reset_at - now)}",
             style=state_style(state, valves.soft_limit_percent),
         )

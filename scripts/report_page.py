@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment
 from markupsafe import Markup
 
-from helpers.messages import format_amount, format_duration, format_instant
+from helpers.messages import Reader, format_amount, format_duration, format_instant
 from helpers.valves import read_timezone
 from scripts.limits_check import describe_limit
 from scripts.report_charts import bar_chart, day_chart
@@ -152,7 +152,7 @@ def shown_rows(rows: list[UsageRow], dimensions: Sequence[str], most: int) -> Sh
 def near_row(item: NearLimit, timezone: str, now: datetime) -> dict[str, str]:
     """A limit near or over its end."""
     state, limit = item.state, item.state.applied.limit
-    resets = format_instant(state.reset_at, now, read_timezone(timezone))
+    resets = format_instant(state.reset_at, now, Reader(read_timezone(timezone)))
     return {
         "kind": "over" if state.exceeded else "near",
         "who": item.who,

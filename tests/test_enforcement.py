@@ -352,3 +352,10 @@ def test_message_templates(usage_limits: InstalledFilter, page: Page) -> None:
     page.send(FIFTY)
     assert page.send(FIFTY).reply.notifications == [("warning", "50 of 100")]
     assert page.send(FIFTY).reply.error == "100/100 tokens today's 100 0 default stand-in"
+
+
+def test_refusal_in_the_users_language(usage_limits: InstalledFilter, page: Page) -> None:
+    """The chat page tells its language, and the sentence comes in it."""
+    usage_limits.configure(policies='[role.user]\nlimits = ["0 requests/day"]')
+    reply = page.send("Hallo", variables={"{{USER_LANGUAGE}}": "de-DE"}).reply
+    assert reply.error == "Hier sind keine Anfragen erlaubt (user)."

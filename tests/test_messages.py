@@ -10,8 +10,11 @@ import pytest
 
 from helpers.decisions import Decision, LimitState
 from helpers.errors import ConfigurationError
+from helpers.languages import ENGLISH, LANGUAGES, choose_language
 from helpers.messages import (
+    Reader,
     alert_sentence,
+    cap_sentence,
     check_template,
     format_duration,
     format_instant,
@@ -27,6 +30,7 @@ from helpers.quotas import parse_limit
 
 NOW = datetime(2026, 1, 15, 17, 48, tzinfo=UTC)
 BERLIN = ZoneInfo("Europe/Berlin")
+READER = Reader(BERLIN)
 
 
 def state(
@@ -83,7 +87,7 @@ def state(
 )
 def test_refusal(where: LimitState, sentence: str) -> None:
     """A refusal says how much of what is used up, by which policy, and when it opens."""
-    assert limit_sentence("", where, NOW, BERLIN, "gpt-4o") == sentence
+    assert limit_sentence("", where, NOW, READER, "gpt-4o") == sentence
 
 
 @pytest.mark.parametrize(
@@ -102,7 +106,7 @@ def test_refusal(where: LimitState, sentence: str) -> None:
 )
 def test_warning(where: LimitState, sentence: str) -> None:
     """A warning says the share that is used and what is left until when."""
-    assert warning_sentence("", where, NOW, BERLIN, "gpt-4o") == sentence
+    assert warning_sentence("", where, NOW, READER, "gpt-4o") == sentence
 
 
 @pytest.mark.parametrize(
@@ -118,14 +122,14 @@ def test_warning(where: LimitState, sentence: str) -> None:
 )
 def test_rolling_period(text: str, phrase: str) -> None:
     """A rolling period is said in its largest whole unit, a day in hours."""
-    assert format_period(parse_limit(text)) == phrase
+    assert format_period(parse_limit(text), ENGLISH) == phrase
 
 
 def test_default_policy_has_no_name() -> None:
     """The two simple valves are no policy that a user would know by name."""
     where = state("5 tokens/day", 5)
     where = replace(where, applied=replace(where.applied, policy=""))
-    assert limit_sentence("", where, NOW, BERLIN, "x").startswith(
+    assert limit_sentence("", where, NOW, READER, "x").startswith(
         "You have used all of today's 5 tokens. They reset"
     )
     assert alert_sentence(where, "ann").endswith("the limit of 5 tokens/day.")
@@ -134,7 +138,7 @@ def test_default_policy_has_no_name() -> None:
 def test_status_and_alert() -> None:
     """The status line and the alert say where a limit stands."""
     where = state("50k tokens/day", 1_000)
-    assert status_line(where, NOW, BERLIN) == (
+    assert status_line(where, NOW, READER) == (
         "Usage: 1,000 of today's 50,000 tokens (2 %), reset at 00:00 CET"
     )
     assert alert_sentence(where, "ann@example.org") == (
@@ -149,7 +153,7 @@ def test_own_templates() -> None:
     """Every placeholder can be used, and money brings its own sign."""
     template = "{used} {limit} {remaining} {percent} {unit} {period} {reset_at} {policy} {model}"
     where = state("$1.25/day", 1_000_001)
-    assert limit_sentence(template, where, NOW, BERLIN, "gpt") == (
+    assert limit_sentence(template, where, NOW, READER, "gpt") == (
         "$1.00 $1.25 $0.24 80  today's 00:00 CET Students gpt"
     )
 
@@ -178,14 +182,14 @@ def test_bad_templates_are_refused(template: str) -> None:
 )
 def test_duration(seconds: float, text: str) -> None:
     """Durations are rounded up and written in two units at most."""
-    assert format_duration(timedelta(seconds=seconds)) == text
+    assert format_duration(timedelta(seconds=seconds), ENGLISH) == text
 
 
 def test_instant_has_a_date_beyond_a_day() -> None:
     """Within a day the time is enough, in the reader's zone."""
-    assert format_instant(NOW + timedelta(hours=24), NOW, BERLIN) == "18:48 CET"
+    assert format_instant(NOW + timedelta(hours=24), NOW, READER) == "18:48 CET"
     far = NOW + timedelta(days=190)
-    assert format_instant(far, NOW, BERLIN) == "19:48 CEST on Friday, 24 July"
+    assert format_instant(far, NOW, READER) == "19:48 CEST on Friday, 24 July"
 
 
 @pytest.mark.parametrize(
@@ -201,7 +205,7 @@ def test_instant_has_a_date_beyond_a_day() -> None:
 )
 def test_quantity(text: str, amount: int, quantity: str) -> None:
     """One of a thing is in the singular, and money has at least cents."""
-    assert format_quantity(parse_limit(text), amount) == quantity
+    assert format_quantity(parse_limit(text), amount, ENGLISH) == quantity
 
 
 def test_decision() -> None:
@@ -218,3 +222,84 @@ def test_decision() -> None:
     assert open_.crossed_threshold(10) == 10
     assert open_.crossed_threshold(11) is None
     assert state("9 tokens/day warn 20% 60%", 7).crossed_threshold(99) == 60
+
+
+@pytest.mark.parametrize(
+    ("tag", "sentence"),
+    [
+        (
+            "de-DE",
+            "Ihr Limit von 50.000 Tokens pro Tag (Students) ist erreicht. "
+            "Wieder verfügbar um 00:00 CET, in 5 Std. 12 Min.",
+        ),
+        (
+            "fr",
+            "Votre limite de 50\u202f000 jetons par jour (Students) est atteinte. "
+            "De nouveau disponible à 00:00 CET, dans 5 h 12 min.",
+        ),
+        (
+            "es-MX",
+            "Ha alcanzado su límite de 50.000 tokens por día (Students). "
+            "Disponible de nuevo a las 00:00 CET, dentro de 5 h 12 min.",
+        ),
+        (
+            "zh-CN",
+            "您的限额（每天 50,000 个 token）（Students）已用完。"
+            "将于 00:00 CET 重置（5 小时 12 分钟后）。",
+        ),
+        (
+            "ja-JP",
+            "You have used all of today's 50,000 tokens (Students). "
+            "They reset at 00:00 CET, in 5 h 12 min.",
+        ),
+    ],
+)
+def test_languages(tag: str, sentence: str) -> None:
+    """Users read their own language with its number marks; English where there is none."""
+    reader = Reader(BERLIN, choose_language(tag))
+    assert limit_sentence("", state("50k tokens/day", 50_000), NOW, reader, "x") == sentence
+
+
+@pytest.mark.parametrize("tag", LANGUAGES)
+@pytest.mark.parametrize("scope", ["user:u", "everyone"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1 token/day",
+        "0 requests/hour",
+        "$0/day",
+        "$2.5/month on a*",
+        "9 tokens/7d",
+        "5k input tokens/90m",
+    ],
+)
+def test_every_sentence_of_every_language(tag: str, scope: str, text: str) -> None:
+    """No sentence of a language lacks a field or leaves one open."""
+    reader = Reader(BERLIN, LANGUAGES[tag])
+    amount = parse_limit(text).amount
+    for used, reserved in ((amount, 0), (0, amount), (amount // 2, 0)):
+        where = state(text, used, reserved, scope)
+        for sentence in (
+            limit_sentence("", where, NOW, reader, "x"),
+            warning_sentence("", where, NOW, reader, "x"),
+            status_line(where, NOW, reader),
+            cap_sentence(1, reader.language),
+            cap_sentence(2_000, reader.language),
+        ):
+            assert "{" not in sentence
+            assert "  " not in sentence
+            assert sentence == sentence.strip()
+
+
+def test_money_in_german() -> None:
+    """Money has the language's decimal mark and stands where the language puts it."""
+    where = state("$1234.5/month", 1_000_000_000)
+    assert status_line(where, NOW, Reader(BERLIN, LANGUAGES["de"])) == (
+        "Verbrauch: 1.000,00 $ von 1.234,50 $ pro Monat (81 %), neu ab 00:00 CET am 1.2."
+    )
+
+
+@pytest.mark.parametrize("tag", ["", "en", "EN-us", "zh-TW", "zh_HK", "xx", "-"])
+def test_english_is_for_everyone_else(tag: str) -> None:
+    """Unknown tags, and Traditional Chinese, get English."""
+    assert choose_language(tag) is ENGLISH

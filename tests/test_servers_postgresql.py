@@ -7,7 +7,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 
 import httpx
@@ -47,10 +47,12 @@ class Replicas:
     admin: OpenWebUIAdmin
     usage_limits: InstalledFilter
 
-    def new_user(self, name: str) -> tuple[OpenWebUIClient, OpenWebUIClient]:
+    @contextmanager
+    def new_user(self, name: str) -> Iterator[tuple[OpenWebUIClient, OpenWebUIClient]]:
         """One user, as a client of each server."""
         first = self.admin.add_user(name, f"{uuid.uuid4().hex[:12]}@example.org")
-        return first, OpenWebUIClient(self.servers[1].url, first.account)
+        with closing(OpenWebUIClient(self.servers[1].url, first.account)) as second:
+            yield first, second
 
     def ask_both(self, user: tuple[OpenWebUIClient, ...], times: int, **body: object) -> list[int]:
         """Ask both servers `times` at once; the statuses."""
@@ -102,8 +104,8 @@ def replicas(
 
 def test_first_calls_on_both_make_the_tables_once(replicas: Replicas) -> None:
     """Both servers' first calls at once make the tables once, and nobody sees an error."""
-    user = replicas.new_user("First")
-    assert replicas.ask_both(user, 8) == [200] * 16
+    with replicas.new_user("First") as user:
+        assert replicas.ask_both(user, 8) == [200] * 16
     assert len(replicas.usage_limits.rows("usage_limits_migrations")) == 1
     assert len(replicas.usage_limits.settled(16, user_id=user[0].id)) == 16
 
@@ -112,39 +114,39 @@ def test_first_calls_on_both_make_the_tables_once(replicas: Replicas) -> None:
 def test_limit_holds_across_servers(replicas: Replicas, stream: bool) -> None:
     """Two servers that are asked at once let in exactly what the limit allows."""
     replicas.usage_limits.configure(policies='[role.user]\nlimits = ["11 requests/day"]')
-    user = replicas.new_user("Parallel")
-    assert replicas.ask_both(user, 12, stream=stream) == [200] * 11 + [429] * 13
+    with replicas.new_user("Parallel") as user:
+        assert replicas.ask_both(user, 12, stream=stream) == [200] * 11 + [429] * 13
     assert len(replicas.usage_limits.settled(11, user_id=user[0].id)) == 11
 
 
 def test_killed_server_leaves_its_reservation_to_the_other(replicas: Replicas) -> None:
     """What a server held when it was killed in mid-stream counts on the other, and stays."""
     replicas.usage_limits.configure(policies='[role.user]\nlimits = ["2 requests/day"]')
-    first, second = replicas.new_user("Killed")
     seen = threading.Event()
 
-    def stream() -> None:
+    def stream(client: OpenWebUIClient) -> None:
         messages = [{"role": "user", "content": "Long [[chunks=300 delay=0.1]]"}]
         body = {"model": "stand-in", "stream": True, "messages": messages}
         with (
             suppress(httpx.HTTPError),  # its server is going to be killed
-            first.http.stream("POST", "/api/chat/completions", json=body) as response,
+            client.http.stream("POST", "/api/chat/completions", json=body) as response,
         ):
             for _ in response.iter_lines():
                 seen.set()
 
-    thread = threading.Thread(target=stream, daemon=True)
-    thread.start()
-    assert seen.wait(30)
-    replicas.servers[0].kill()
-    thread.join(30)
-    held = replicas.usage_limits.rows(user_id=first.id)
-    assert [row["state"] for row in held] == ["reserved"]
-    assert [second.chat("One more").status, second.chat("Over").status] == [200, 429]
-    after = replicas.usage_limits.wait_for_rows(
-        lambda rows: [row["state"] for row in rows].count("settled") == 1, user_id=first.id
-    )
-    assert held[0] in after
+    with replicas.new_user("Killed") as (first, second):
+        thread = threading.Thread(target=stream, args=(first,), daemon=True)
+        thread.start()
+        assert seen.wait(30)
+        replicas.servers[0].kill()
+        thread.join(30)
+        held = replicas.usage_limits.rows(user_id=first.id)
+        assert [row["state"] for row in held] == ["reserved"]
+        assert [second.chat("One more").status, second.chat("Over").status] == [200, 429]
+        after = replicas.usage_limits.wait_for_rows(
+            lambda rows: [row["state"] for row in rows].count("settled") == 1, user_id=first.id
+        )
+        assert held[0] in after
 
 
 def test_limit_holds_across_workers(

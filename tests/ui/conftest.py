@@ -12,7 +12,14 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    Page,
+    ViewportSize,
+    expect,
+    sync_playwright,
+)
 
 from scripts.open_webui_client import OpenWebUIClient
 
@@ -50,6 +57,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def browser() -> Iterator[Browser]:
     """Chromium without a screen."""
     executable = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    expect.set_options(timeout=TIMEOUT_MILLISECONDS)
     assert executable, "no Chromium: apt-get install chromium, or CHROMIUM=PATH"
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(

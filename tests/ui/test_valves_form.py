@@ -10,14 +10,18 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from helpers.valves import AdminValves
+from scripts.demo_scene import FUNCTION_FILE, MANIFEST
 from scripts.open_webui_admin import OpenWebUIAdmin
 from tests.conftest import InstalledFilter
 from tests.ui.conftest import OpenTab, TakePicture
 
-GOOD = (
-    '[group.Students]\nlimits = ["50k tokens/day", "30 requests/hour"]\n\n[role.user]\nlimits = []'
-)
-GOOD = GOOD.replace("limits = []", 'limits = "unlimited"')
+TITLE = MANIFEST["title"]
+GOOD = """\
+[group.Students]
+limits = ["50k tokens/day", "30 requests/hour"]
+
+[role.user]
+limits = "unlimited\""""
 BAD = '[group.Students]\nlimits = ["50k tokens per day"]'
 SAVED = "Valves updated successfully"
 REFUSED = "Error updating function valves"
@@ -43,7 +47,7 @@ class ValvesForm:
 
     def valve(self, name: str) -> Locator:
         """The part of the form that belongs to one valve: title, input and description."""
-        title = self.form.get_by_text(title_of(name), exact=True)
+        title = self.tab.get_by_text(title_of(name), exact=True)
         return self.form.locator("> div > div").filter(has=title)
 
     def description(self, name: str) -> str:
@@ -166,8 +170,9 @@ def test_list_of_functions_has_both_switches(
     take_picture: TakePicture,
 ) -> None:
     """The filter is in the list with its title and version, switched on, and global in its menu."""
+    admin.install_function(usage_limits.id, FUNCTION_FILE.read_text("utf-8"), name=TITLE)
     tab = open_tab(admin, "/admin/functions", height=350)
-    row = tab.get_by_text("Usage Limits")
+    row = tab.get_by_text(TITLE)
     expect(row.first).to_be_visible()
     expect(tab.get_by_role("switch").first).to_have_attribute("aria-checked", "true")
     tab.get_by_label("Function Menu").click()
