@@ -1,15 +1,15 @@
 # Every target makes .venv first, if it isn't there or pyproject.toml has changed.
 PYTHON ?= python3
 BIN := .venv/bin
-# What the commands of `make demo`, `make unit` and `make pytest` are given.
+# What the commands of `make demo`, `make test-compat`, `make unit` and `make pytest` are given.
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help environment demo test check pytest unit bundle format bench clean
+.PHONY: help environment demo test test-compat check pytest unit bundle format bench clean
 
 help: ## say what there is to make
 	@echo "make TARGET [PYTHON=python3.12] [ARGS=…]"
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{printf "%-14s%s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{printf "%-14s%s\n", $$1, $$2}'
 
 environment: ## make .venv: Open WebUI and the tools for the tests
 	@$(PYTHON) scripts/setup_environment.py
@@ -18,6 +18,9 @@ demo: environment ## show the filter in a real Open WebUI (ARGS=--check: test it
 	@$(BIN)/python -m scripts.demo $(ARGS)
 
 test: check pytest ## everything: checks, unit tests, tests against a real Open WebUI
+
+test-compat: environment ## what works on older versions of Open WebUI (ARGS="0.11 --keep")
+	@$(BIN)/python -m scripts.compat $(ARGS)
 
 check: environment ## lint, format, types, and whether the pasted file is current
 	$(BIN)/ruff check .

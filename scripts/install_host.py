@@ -18,6 +18,8 @@ KEY_HINT = (
     "or take a signed-in session's token"
 )
 TIMEOUT_SECONDS = 60
+# Open WebUI adds it to every answer, to a provider's that it passes on too.
+TRACE_HEADER = "X-Process-Time"
 
 
 class InstallError(Exception):
@@ -41,7 +43,7 @@ class Answer:
 
     status: int
     body: Any
-    text: str
+    from_open_webui: bool  # not from a proxy before it
 
     @property
     def ok(self) -> bool:
@@ -127,7 +129,8 @@ class OpenWebUI:
         if response.is_redirect:
             target = response.headers["location"].partition("?")[0].removesuffix(path)
             raise InstallError(f"{self.url} redirects to {target}: give --url the final address")
-        return Answer(response.status_code, parse_json(response), response.text)
+        passed = TRACE_HEADER in response.headers
+        return Answer(response.status_code, parse_json(response), passed)
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """A request that must work: its JSON.

@@ -20,9 +20,14 @@ from helpers.valves import AdminValves, read_timezone
 from scripts.limits_check import read_text
 from scripts.limits_console import cell, make_table, output_console, progress_bar
 from scripts.limits_database import Database, find_database, has_tables, require_ledger
-from scripts.limits_explain import require_filter
-from scripts.limits_function import InstalledFilter, find_ledger, has_filtered_models, read_filter
-from scripts.limits_function import read_model
+from scripts.limits_function import (
+    InstalledFilter,
+    find_ledger,
+    has_filtered_models,
+    read_filter,
+    read_model,
+    require_filter,
+)
 from scripts.limits_history import (
     CLOCK_SKEW_SECONDS,
     PastReply,

@@ -2,28 +2,51 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
-from decimal import Decimal
 from pathlib import Path
 
 from rich.table import Table
 
 from helpers.errors import ConfigurationError
-from helpers.messages import format_quantity
-from helpers.policies import ModelRule, Policy, PolicySet, parse_policies
+from helpers.policies import PolicySet, parse_policies
 from helpers.policy_tables import PoliciesError, table_header
-from helpers.quotas import Limit
-from scripts.limits_console import (
-    FAILED,
-    cell,
-    make_table,
-    output_console,
-    print_error,
-)
+from scripts.limits_console import FAILED, cell, make_table, output_console, print_error
+from scripts.limits_database import find_database
+from scripts.limits_function import read_filter, require_filter
+from scripts.limits_names import read_known_names, unknown_names
+from scripts.limits_words import header, limits_text, number
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """Print policies as tables, or all that is wrong with them; and whom they name in vain.
+
+    A file is checked without a database, unless one is given; without a file the policies are
+    those of the valve.
+    """
+    from_file = arguments.file is not None
+    text = read_text(arguments.file, "FILE") if from_file else None
+    try:
+        policies = parse_policies(text or "")
+    except PoliciesError as error:
+        print_error(str(error))
+        return FAILED
+    warnings: list[str] = []
+    if not from_file or arguments.database_url is not None:
+        database = find_database(arguments)
+        with database.snapshot() as connection:
+            if not from_file:
+                installed = read_filter(connection, database, arguments.function)
+                policies = require_filter(installed, database).valves.policy_set
+            warnings += unknown_names(policies, read_known_names(connection, database))
+    print_policies(policies)
+    for warning in warnings:
+        output_console().print(cell(warning))
+    return 0
 
 
 def print_policies(policies: PolicySet) -> None:
-    """Policies as tables, with a line of how many there are."""
+    """Policies as tables, and how many there are."""
     console = output_console()
     for table in (policy_table(policies), pool_table(policies), model_table(policies)):
         if table.row_count:
@@ -80,41 +103,6 @@ def model_table(policies: PolicySet) -> Table:
         costs = (rule.input_price, rule.cached_input_price, rule.output_price)
         table.add_row(cell(table_header("model", rule.glob)), weight, *map(number, costs))
     return table
-
-
-def header(policy: Policy) -> str:
-    """The table that a policy comes from."""
-    return "" if policy.kind == "default" else table_header(policy.kind, policy.name)
-
-
-def number(value: Decimal | None) -> str:
-    """A price or weight without a tail of zeros."""
-    return "" if value is None else f"{value.normalize():,f}"
-
-
-def limits_text(limits: tuple[Limit, ...] | None) -> str:
-    """Limits, one on each line."""
-    return "unlimited" if limits is None else "\n".join(map(describe_limit, limits))
-
-
-def describe_limit(limit: Limit) -> str:
-    """A limit in words: ``5,000 tokens on gpt-4* per day, warning at 70 % and 90 %``."""
-    every = "per" if limit.period.rolling is None else "in any"
-    text = f"{format_quantity(limit, limit.amount)} {every} {limit.period.name}"
-    if limit.warn_percents:
-        text += ", warning at " + " and ".join(f"{percent} %" for percent in limit.warn_percents)
-    return text
-
-
-def describe_model(rule: ModelRule) -> str:
-    """How a model counts and what it costs, in words."""
-    weight = "free (weight 0)" if rule.weight == 0 else f"weight {number(rule.weight)}"
-    prices = [
-        f"{name} ${number(price)}"
-        for name, price in (("input", rule.input_price), ("output", rule.output_price))
-        if price is not None
-    ]
-    return f"{weight}; {', '.join(prices)} per million tokens" if prices else weight
 
 
 def summary(policies: PolicySet) -> str:

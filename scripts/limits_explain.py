@@ -13,17 +13,19 @@ from helpers.messages import Reader, format_duration, format_instant
 from helpers.policies import Policy
 from helpers.policy import AppliedLimit, Subject, choose_policy, find_model_rule
 from helpers.valves import AdminValves, read_timezone
-from scripts.limits_check import (
-    describe_limit,
-    describe_model,
-    header,
-    limits_text,
-    read_text,
-)
+from scripts.limits_check import read_text
 from scripts.limits_console import cell, make_table, output_console
-from scripts.limits_database import Database, find_database
-from scripts.limits_function import HostModel, InstalledFilter, read_filter, read_model
+from scripts.limits_database import find_database
+from scripts.limits_function import (
+    HostModel,
+    InstalledFilter,
+    read_filter,
+    read_model,
+    require_filter,
+)
 from scripts.limits_host import Membership, find_user, read_memberships
+from scripts.limits_names import read_known_names, unknown_names
+from scripts.limits_words import describe_limit, describe_model, header, limits_text
 
 
 def explain(arguments: argparse.Namespace) -> int:
@@ -37,6 +39,7 @@ def explain(arguments: argparse.Namespace) -> int:
         )
         memberships = read_memberships(connection, [subject.user_id]).get(subject.user_id, ())
         model = read_model(connection, arguments.model)
+        known = read_known_names(connection, database)
     valves, now = installed.valves, datetime.now(UTC)
     console = output_console()
     for line in introduction(subject, memberships, installed, model):
@@ -46,14 +49,9 @@ def explain(arguments: argparse.Namespace) -> int:
     if limits:
         console.print(limits_table(limits, valves, now))
     console.print(cell(conclusion(subject, valves, model, limits)))
+    for warning in unknown_names(valves.policy_set, known):
+        console.print(cell(warning))
     return 0
-
-
-def require_filter(installed: InstalledFilter | None, database: Database) -> InstalledFilter:
-    """The filter, or `ConfigurationError` in a database that has no functions."""
-    if installed is None:
-        raise database.error("no functions in this database", "Open WebUI's own database")
-    return installed
 
 
 def introduction(

@@ -83,6 +83,13 @@ def read_filter(
     )
 
 
+def require_filter(installed: InstalledFilter | None, database: Database) -> InstalledFilter:
+    """The filter, or `ConfigurationError` in a database that has no functions."""
+    if installed is None:
+        raise database.error("no functions in this database", "Open WebUI's own database")
+    return installed
+
+
 def unknown_filter(
     connection: Connection, database: Database, function_id: str
 ) -> ConfigurationError:

@@ -26,10 +26,10 @@ from helpers.policy import AppliedLimit
 from helpers.tables import grants_table
 from helpers.transactions import TransactionRunner
 from helpers.valves import read_timezone
-from scripts.limits_check import describe_limit
 from scripts.limits_console import cell, make_table, output_console
 from scripts.limits_state import read_states
 from scripts.limits_target import Target, find_target, read_limit
+from scripts.limits_words import describe_limit
 
 GRANT_WHERE = "AMOUNT"
 

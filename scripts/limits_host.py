@@ -67,9 +67,7 @@ def require_tables(connection: Connection, database: Database, *tables: Table) -
         ConfigurationError: One isn't.
     """
     if not has_tables(connection, *(table.name for table in tables)):
-        raise database.error(
-            f"no {tables[0].name}s in this database", "Open WebUI's own database"
-        )
+        raise database.error(f"no {tables[0].name}s in this database", "Open WebUI's own database")
 
 
 def read_subjects(connection: Connection, user_ids: Iterable[str]) -> list[Subject]:

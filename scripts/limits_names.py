@@ -44,20 +44,15 @@ def unknown_names(policies: PolicySet, known: KnownNames) -> Iterator[str]:
     for key, policy in policies.users.items():
         if key not in known.users:
             kind = "address" if "@" in key else "id"
-            hint = suggestion(key, known.users)
             header = table_header("user", policy.name)
-            yield f"{header} names nobody: Open WebUI has no user with this {kind}{hint}"
+            yield f"{header} names nobody: Open WebUI has no user with this {kind}."
     for pool in policies.pools:
         if pool.group is not None and pool.group not in known.groups:
             yield f"{table_header('pool', pool.name)} group {no_group(pool.group, known.groups)}"
 
 
 def no_group(name: str, known: Collection[str]) -> str:
-    """The end of a sentence about a group that isn't there."""
-    return f'names nobody: Open WebUI has no group "{name}"{suggestion(name, known)}'
-
-
-def suggestion(name: str, known: Collection[str]) -> str:
-    """The name that was probably meant."""
+    """The end of a sentence about a group that isn't there, with the one that was meant."""
     close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.7)
-    return f'; did you mean "{close[0]}"?' if close else "."
+    hint = f'; did you mean "{close[0]}"?' if close else "."
+    return f'names nobody: Open WebUI has no group "{name}"{hint}'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby, islice
 from typing import Any
 
@@ -109,7 +110,7 @@ def write_past_records(
     for batch in user_batches(records):
         # Whoever admits or settles for the user holds this lock, and whoever sums the records.
         scope = batch[0].subject.scope
-        written += transactions.run(lambda connection, batch=batch: write_batch(connection, batch, now), (scope,))
+        written += transactions.run(partial(write_batch, batch=batch, now=now), (scope,))
         progress.advance(task, len(batch))
     return written
 
@@ -122,9 +123,7 @@ def user_batches(records: Sequence[PastRecord]) -> Iterator[list[PastRecord]]:
             yield batch
 
 
-def write_batch(
-    connection: Connection, batch: Sequence[PastRecord], now: int
-) -> list[PastRecord]:
+def write_batch(connection: Connection, batch: Sequence[PastRecord], now: int) -> list[PastRecord]:
     """Write the records of one user, and drop the counters that would have to know of them.
 
     Each is made anew from the records by the next request that needs it.
@@ -132,9 +131,7 @@ def write_batch(
     # As in `read_counters`: after the user's own lock, or two transactions wait for each other.
     take_advisory_locks(connection, (NEW_POOL_COUNTER_LOCK,))
     ids = [record.id for record in batch]
-    there = set(
-        connection.scalars(select(records_table.c.id).where(records_table.c.id.in_(ids)))
-    )
+    there = set(connection.scalars(select(records_table.c.id).where(records_table.c.id.in_(ids))))
     new = [record for record in batch if record.id not in there]
     if new:
         connection.execute(records_table.insert(), [record.values(now) for record in new])

@@ -10,13 +10,14 @@ from sqlalchemy import Connection, func, select
 
 from helpers.counters import counted_window, glob_matches, grant_key, scope_condition
 from helpers.decisions import Amounts, LimitState
+from helpers.errors import ConfigurationError
 from helpers.policy import AppliedLimit
+from helpers.quotas import parse_limit
 from helpers.tables import grants_table, records_table
 from scripts.limits_grant import NewGrant, print_change, window_end, write_grants
+from scripts.limits_repair import counted
 from scripts.limits_state import read_states
 from scripts.limits_target import Target, find_target
-from helpers.errors import ConfigurationError
-from helpers.quotas import parse_limit
 
 # A reset of a rolling limit is a few rows that run out one after another, as the use does.
 ROLLING_PARTS = 60
@@ -39,7 +40,7 @@ def reset(arguments: argparse.Namespace) -> int:
     changed = sum(
         old.amount != new.amount for old, new in zip(change.before, change.after, strict=True)
     )
-    done = f"Reset {changed} of {len(limits)} limits of {target.name}"
+    done = f"Reset {changed} of {counted(len(limits), 'limit', 'limits')} of {target.name}"
     print_change(
         target,
         change,
@@ -57,7 +58,9 @@ def chosen_limits(target: Target, texts: list[str]) -> tuple[AppliedLimit, ...]:
         ConfigurationError: There is none of that kind.
     """
     if not target.limits:
-        raise ConfigurationError("USER", f"{target.name} has no limit", "a user or pool with limits")
+        raise ConfigurationError(
+            "USER", f"{target.name} has no limit", "a user or pool with limits"
+        )
     named = [
         applied
         for text in texts

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 from rich.table import Table
+from sqlalchemy import Connection, Row, select
 
 from helpers.admission import is_exempt
+from helpers.counters import grant_key
 from helpers.decisions import LimitState
 from helpers.messages import MICROS, Reader, format_amount, format_duration, format_instant
-from helpers.policy import Subject
+from helpers.policy import AppliedLimit, Subject
+from helpers.tables import grants_table
 from helpers.valves import AdminValves, read_timezone
-from scripts.limits_check import describe_limit, read_text
+from scripts.limits_check import read_text
 from scripts.limits_console import cell, make_table, output_console
 from scripts.limits_database import find_database, require_ledger
-from scripts.limits_explain import require_filter
-from scripts.limits_function import find_ledger, read_filter
+from scripts.limits_function import find_ledger, read_filter, require_filter
 from scripts.limits_host import find_user
 from scripts.limits_state import read_states, subject_limits
+from scripts.limits_words import describe_limit
 
 
 def show(arguments: argparse.Namespace) -> int:
@@ -37,16 +41,19 @@ def show(arguments: argparse.Namespace) -> int:
     with ledger.snapshot() as connection:
         require_ledger(connection, ledger)
         states = read_states(connection, subject_limits(subject, valves, now), now)
+        granted = list_grants(connection, [state.applied for state in states], now)
     if arguments.format == "json":
         rows = [state_row(subject, state) for state in states]
         print(json.dumps(rows, indent=2, ensure_ascii=False))
         return 0
     console = output_console()
+    zone = read_timezone(valves.timezone)
     if states:
-        zone = read_timezone(valves.timezone)
         console.print(states_table(subject, states, valves, now, zone))
     else:
         console.print(cell(f"No limit counts for {subject.email}."))
+    if granted:
+        console.print(granted_table(granted, now, zone))
     if is_exempt(valves, subject):
         console.print("Exempt: an administrator is never refused (valve exempt_admins).")
     return 0
@@ -71,8 +78,9 @@ def states_table(
     )
     for state in states:
         applied = state.applied
+        granted = f" + {format_amount(applied.limit, state.granted)} granted"
         table.add_row(
-            describe_limit(applied.limit),
+            cell(describe_limit(applied.limit) + (granted if state.granted else "")),
             cell(f"pool {applied.policy}" if applied.is_pool else applied.policy),
             *(
                 format_amount(applied.limit, amount)
@@ -82,6 +90,45 @@ def states_table(
             f"{format_instant(state.reset_at, now, Reader(zone))}, "
             f"in {format_duration(state.reset_at - now)}",
             style=state_style(state, valves.soft_limit_percent),
+        )
+    return table
+
+
+def list_grants(
+    connection: Connection, limits: Sequence[AppliedLimit], now: datetime
+) -> list[tuple[AppliedLimit, Row[Any]]]:
+    """What administrators have added to limits in the windows that are open, oldest first."""
+    by_key = {grant_key(applied): applied for applied in limits}
+    rows = connection.execute(
+        select(grants_table)
+        .where(
+            grants_table.c.scope.in_(sorted({applied.scope for applied in limits})),
+            grants_table.c.expires_at > int(now.timestamp()),
+        )
+        .order_by(grants_table.c.created_at, grants_table.c.expires_at)
+    )
+    keyed = [((row.scope, row.measure, row.model_glob, row.period), row) for row in rows]
+    return [(by_key[key], row) for key, row in keyed if key in by_key]
+
+
+def granted_table(
+    granted: list[tuple[AppliedLimit, Row[Any]]], now: datetime, zone: tzinfo
+) -> Table:
+    """Who has added what, why and until when."""
+    table = make_table(
+        "Granted", "Limit", "Kind", "Amount", "By", "Why", "Made", "Until", numbers=["Amount"]
+    )
+    for applied, row in granted:
+        end = datetime.fromtimestamp(row.expires_at, UTC)
+        made = datetime.fromtimestamp(row.created_at, zone)
+        table.add_row(
+            cell(describe_limit(applied.limit)),
+            row.kind,
+            format_amount(applied.limit, row.amount),
+            cell(row.granted_by),
+            cell(row.reason),
+            f"{made:%Y-%m-%d %H:%M}",
+            format_instant(end, now, Reader(zone)),
         )
     return table
 

@@ -17,8 +17,7 @@ from helpers.quotas import Limit, parse_limit
 from helpers.valves import AdminValves
 from scripts.limits_check import read_text
 from scripts.limits_database import Database, find_database, require_ledger
-from scripts.limits_explain import require_filter
-from scripts.limits_function import find_ledger, read_filter
+from scripts.limits_function import find_ledger, read_filter, require_filter
 from scripts.limits_host import find_user, groups_table, read_groups, require_tables
 from scripts.limits_state import subject_limits
 
@@ -154,6 +153,8 @@ def pool_scopes(connection: Connection, pool: Pool) -> list[str]:
     groups = [group for group, _ in read_groups(connection).values() if group.name == pool.group]
     if not groups:
         raise ConfigurationError(
-            "USER", f"the pool {pool.name!r} is of the group {pool.group!r}", "a group there is"
+            "USER",
+            f"the pool {pool.name!r} is of the group {pool.group!r}, which Open WebUI doesn't have",
+            "a pool of everyone or of a group that is there",
         )
     return [f"group:{group.id}" for group in groups]

@@ -43,6 +43,20 @@ class ServerDied(RuntimeError):
     """Open WebUI ended by itself, or didn't come up in time; the message ends with its log."""
 
 
+def open_webui_command() -> Path:
+    """The `open-webui` that is started: `OPEN_WEBUI_COMMAND`, or the one beside this Python."""
+    chosen = os.environ.get("OPEN_WEBUI_COMMAND")
+    return Path(chosen).absolute() if chosen else Path(sys.executable).with_name("open-webui")
+
+
+def open_webui_version() -> tuple[int, ...]:
+    """The version of the `open-webui` that is started, such as (0, 12, 4)."""
+    ask = "from importlib.metadata import version; print(version('open-webui'))"
+    python = open_webui_command().with_name("python")
+    answer = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=True)
+    return tuple(int(part) for part in answer.stdout.strip().split(".")[:3])
+
+
 def free_port() -> int:
     """A port on the loopback interface that nobody listens on."""
     with socket.socket() as probe:
@@ -97,7 +111,7 @@ class OpenWebUIServer:
         """Start the process; returns once it answers."""
         if self.running:
             return self
-        command = Path(sys.executable).with_name("open-webui")
+        command = open_webui_command()
         if not command.exists():
             raise ServerDied(f"{command} is missing: run `make .venv` for the whole environment")
         self.data_dir.mkdir(parents=True, exist_ok=True)

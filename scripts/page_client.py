@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import socketio
 
+from scripts.compat_hosts import TEMPORARY_PREFIX
 from scripts.open_webui_client import HostError, OpenWebUIClient
 
 
@@ -61,6 +62,8 @@ class Reply:
             self.error = _error_text(data["error"])
         if data.get("output"):
             self.text = _output_text(data["output"])
+            # Before 0.11 no pieces come, but all of the text again and again.
+            self.streamed = max(self.streamed, self.text, key=len)
         if data.get("done"):
             self.finished = True
 
@@ -161,8 +164,8 @@ class Page:
             "models": list(models),
         }
         replies = [Reply(str(uuid4()), model) for model in models]
-        chat_id = after.chat_id if after else f"temporary:{self.session_id}" if temporary else ""
-        if chat_id.startswith("temporary:"):
+        chat_id = after.chat_id if after else self._temporary_chat_id() if temporary else ""
+        if chat_id.startswith(("temporary:", "local:")):
             history = self._history.setdefault(user_message["id"], [])
             history += self._history.get(after.user_message["id"], []) if after else []
             history += [{"role": "assistant", "content": after.reply.text}] if after else []
@@ -208,6 +211,11 @@ class Page:
             if not self._news.wait_for(happened, timeout):
                 known = {reply.message_id: reply for reply in self._replies.values()}
                 raise TimeoutError(f"not within {timeout} s; replies: {known}")
+
+    def _temporary_chat_id(self) -> str:
+        version = tuple(map(int, self.client.get("/api/version")["version"].split(".")))
+        prefix = "temporary" if TEMPORARY_PREFIX.is_in(version) else "local"
+        return f"{prefix}:{self.session_id}"
 
     def _post(
         self, turn: Turn, body: dict[str, Any], *, background_tasks: bool = False, wait: bool

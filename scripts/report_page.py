@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from helpers.messages import Reader, format_amount, format_duration, format_instant
 from helpers.valves import read_timezone
-from scripts.limits_check import describe_limit
+from scripts.limits_words import describe_limit
 from scripts.report_charts import bar_chart, day_chart
 from scripts.report_formats import (
     SUM_HEADINGS,

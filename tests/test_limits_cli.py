@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from io import StringIO
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import time_machine
 from sqlalchemy import func, inspect, select
 
 from helpers.database import open_database
@@ -28,103 +26,13 @@ from scripts.limits_host import host_metadata
 from scripts.open_webui_admin import OpenWebUIAdmin
 from scripts.open_webui_server import OpenWebUIServer
 from tests.conftest import ROOT, InstalledFilter, MakeUser
+from tests.limits_commands import POLICIES, line_of, now, set_valves, shown
 from tests.test_ledger import Clock, Desk, tokens
 from tests.test_report import UNREACHABLE, Books
 
-pytest_plugins = ["tests.databases"]
+pytest_plugins = ["tests.databases", "tests.limits_fixtures"]
 
-POLICIES = """\
-[group.Students]
-priority = 10
-limits = ["50k tokens/day warn 70% 90%", "30 requests/5h"]
-
-[group."Research Lab"]
-priority = 5
-limits = ["2k tokens/month on gpt-4*", "$20/month"]
-
-[role.user]
-limits = ["20k tokens/day"]
-
-[user."Bob@Example.org"]
-limits = "unlimited"
-
-[pool.everyone]
-limits = ["100M tokens/month"]
-
-[model."gpt-4*"]
-input_price = 2.50
-output_price = 10
-weight = 5
-
-[model."llama*"]
-weight = 0
-"""
-
-
-@pytest.fixture(autouse=True)
-def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of the machine's own Open WebUI is seen."""
-    for name in [*os.environ]:
-        if name.startswith("DATABASE_") or name == "DATA_DIR":
-            monkeypatch.delenv(name)
-
-
-@pytest.fixture
-def books(database_url: str) -> Iterator[Books]:
-    """Open WebUI's tables, with the filter on and the policies in it, and a ledger."""
-    engine = open_database(database_url)
-    made = Books(database_url, engine)
-    made.make_ledger()
-    made.make_host(policies=POLICIES)
-    made.add_group("g1", "Students")
-    made.add_group("g2", "Research Lab")
-    # Far from where any period ends, so that no test straddles two windows.
-    with time_machine.travel(datetime(2026, 3, 10, 12, 30, 30, tzinfo=UTC)):
-        yield made
-    engine.dispose()
-
-
-@pytest.fixture
-def say(books: Books, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """What a command that works prints: `say("show", "ann")`."""
-
-    def run(command: str, *arguments: str) -> str:
-        assert main([command, *arguments, "--database-url", books.url]) == 0
-        captured = capsys.readouterr()
-        assert captured.err == ""
-        return captured.out
-
-    return run
-
-
-@pytest.fixture
-def refuse(books: Books, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """What a command that can't be done says on standard error, ending with 2."""
-
-    def run(command: str, *arguments: str) -> str:
-        assert main([command, *arguments, "--database-url", books.url]) == 2
-        captured = capsys.readouterr()
-        assert captured.out == ""
-        return captured.err
-
-    return run
-
-
-def set_valves(books: Books, **valves: Any) -> None:
-    """Save other valves."""
-    with books.engine.begin() as connection:
-        connection.execute(functions_table.update().values(valves=json.dumps(valves)))
-
-
-def line_of(output: str, text: str) -> list[str]:
-    """The cells of the one table row in which a text stands."""
-    (line,) = [line for line in output.splitlines() if text in line]
-    return [cell.strip() for cell in re.split("[│┃]", line)[1:-1]]
-
-
-def now() -> int:
-    """This second."""
-    return int(time.time())
+pytestmark = pytest.mark.usefixtures("no_environment")
 
 
 # check
@@ -327,12 +235,6 @@ def test_older_open_webui_has_no_inherited_groups(books: Books, say: Callable[..
 
 
 # show
-
-
-def shown(say: Callable[..., str], *arguments: str) -> dict[str, dict[str, Any]]:
-    """The rows of `show` by their limits."""
-    rows = json.loads(say("show", *arguments, "--format", "json"))
-    return {row["limit"]: row for row in rows}
 
 
 def test_show_counts_used_and_reserved(books: Books, say: Callable[..., str]) -> None:

@@ -15,6 +15,8 @@ from PIL import Image
 from playwright.sync_api import (
     Browser,
     BrowserContext,
+    FloatRect,
+    Locator,
     Page,
     ViewportSize,
     expect,
@@ -113,12 +115,12 @@ def take_picture() -> TakePicture:
     """Takes a picture for the documentation if that is wished for; else does nothing."""
     folder = os.environ.get("PICTURES")
 
-    def take(tab: Page, name: str) -> None:
+    def take(tab: Page, name: str, *, only: Locator | None = None) -> None:
         if not folder:
             return
         tab.wait_for_timeout(700)  # what moves comes to rest
         path = Path(folder) / f"{name}.png"
-        tab.screenshot(path=path)
+        tab.screenshot(path=path, clip=only and visible_part(tab, only))
         with Image.open(path) as picture:
             # A third of the size, and nobody sees it: a page has few colours.
             reduced = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
@@ -126,3 +128,14 @@ def take_picture() -> TakePicture:
         assert path.stat().st_size <= LARGEST_PICTURE, path
 
     return take
+
+
+def visible_part(tab: Page, element: Locator) -> FloatRect:
+    """Where an element is in the window, without what of it would have to be scrolled to."""
+    box, window = element.bounding_box(), tab.viewport_size
+    assert box
+    assert window
+    left, top = max(box["x"], 0), max(box["y"], 0)
+    width = min(box["x"] + box["width"], window["width"]) - left
+    height = min(box["y"] + box["height"], window["height"]) - top
+    return FloatRect(x=left, y=top, width=width, height=height)

@@ -33,6 +33,7 @@ class ValvesForm:
     def __init__(self, tab: Page) -> None:
         self.tab = tab
         self.form = tab.get_by_role("dialog").locator("form")
+        self.dialog = self.form.locator("xpath=ancestor::*[@role='dialog']/*[1]")
 
     def open(self) -> ValvesForm:
         """Click the gear."""
@@ -78,11 +79,8 @@ def form(usage_limits: InstalledFilter, admin: OpenWebUIAdmin, open_tab: OpenTab
     return ValvesForm(open_tab(admin, "/admin/functions", width=760, height=900)).open()
 
 
-def test_every_valve_shows_with_its_description(
-    form: ValvesForm, take_picture: TakePicture
-) -> None:
+def test_every_valve_shows_with_its_description(form: ValvesForm) -> None:
     """All valves are in the form, in their order, and each says what it is for."""
-    take_picture(form.tab, "valves-form")
     titles = form.form.locator("> div > div > div:first-child > div:first-child").all_inner_texts()
     assert titles == [title_of(name) for name in AdminValves.model_fields]
     for name, field in AdminValves.model_fields.items():
@@ -142,15 +140,17 @@ def test_bad_policies_are_refused_and_the_form_says_why(
     reason = form.reopen().description("policies")
     assert re.match(r"NOT SAVED at \d\d:\d\d UTC: \[group\.Students\] limits: ", reason)
     assert "50k tokens per day" in reason
-    form.valve("policies").scroll_into_view_if_needed()
-    take_picture(form.tab, "valves-refused")
+    take_picture(form.tab, "valves-refused", only=form.valve("policies"))
     form.input("policies").fill(GOOD)
     form.save(SAVED)
     assert not form.reopen().description("policies").startswith("NOT SAVED")
 
 
 def test_good_policies_are_kept(
-    form: ValvesForm, usage_limits: InstalledFilter, admin: OpenWebUIAdmin
+    form: ValvesForm,
+    usage_limits: InstalledFilter,
+    admin: OpenWebUIAdmin,
+    take_picture: TakePicture,
 ) -> None:
     """What was saved stands in the form again, line by line, and other valves are left alone."""
     form.input("policies").fill(GOOD)
@@ -159,6 +159,7 @@ def test_good_policies_are_kept(
     assert admin.valves(usage_limits.id) == {"daily_token_limit": 1000, "policies": GOOD}
     form.reopen()
     assert form.input("policies").input_value() == GOOD
+    take_picture(form.tab, "valves-form", only=form.dialog)
     form.save(SAVED)
     assert admin.valves(usage_limits.id) == {"daily_token_limit": 1000, "policies": GOOD}
 

@@ -1,0 +1,171 @@
+"""What Open WebUI's versions can't do before a certain one: data for the tests and the tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+Version = tuple[int, ...]
+
+# The newest release of each is tested. 0.9 isn't: it calls no outlet for API requests, and its
+# chat page speaks another protocol.
+SERIES = ("0.10", "0.11", "0.12")
+
+
+@dataclass(frozen=True, slots=True)
+class Ability:
+    """Something that Open WebUI can do since a version, and what it does before.
+
+    The tests ask for it and assert the older behaviour on an older host. Those named in `needed_by`
+    make no sense there: they aren't run.
+    """
+
+    name: str
+    since: Version
+    before: str
+    needed_by: tuple[str, ...] = ()
+
+    def is_in(self, version: Version) -> bool:
+        """Whether this version of Open WebUI can do it."""
+        return version >= self.since
+
+
+ERROR_STATUS = Ability(
+    "API clients get an error's own status and `Retry-After`",
+    (0, 12, 0),
+    "refusals and provider errors come as status 400, with the same sentence",
+)
+NESTED_GROUPS = Ability(
+    "groups inside groups",
+    (0, 12, 0),
+    "only the groups that a user is in directly",
+    needed_by=("test_inherited_group_counts",),
+)
+REQUEST_HOOK = Ability(
+    "the `request` hook before every model call",
+    (0, 11, 2),
+    "the rounds of tools of one reply all run, and are charged in full; an estimated prompt "
+    "leaves out what retrieval adds",
+)
+TEMPORARY_PREFIX = Ability(
+    "temporary chats called `temporary:…`",
+    (0, 11, 0),
+    "they are called `local:…`, and count all the same",
+)
+ABILITIES = (ERROR_STATUS, NESTED_GROUPS, REQUEST_HOOK, TEMPORARY_PREFIX)
+
+
+def left_out(version: Version) -> dict[str, Ability]:
+    """The tests that make no sense on this version, each with what it would need."""
+    missing = [ability for ability in ABILITIES if not ability.is_in(version)]
+    return {test: ability for ability in missing for test in ability.needed_by}
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """A row of the table of results: what is tested, by which test functions."""
+
+    name: str
+    tests: tuple[str, ...]
+    needs: Ability | None = None
+    without: str = "no"  # what the table says where the host can't do what it needs
+
+
+FEATURES = (
+    Feature(
+        "Chat page: warning, refusal, status line, languages",
+        (
+            "test_page_warns_then_refuses",
+            "test_warning_comes_once_per_window",
+            "test_status_line_is_shown_as_the_user_wishes",
+            "test_status_line_is_never_shown_to_who_does_not_want_it",
+            "test_message_templates",
+            "test_refusal_in_the_users_language",
+        ),
+    ),
+    Feature(
+        "API: refusal before a model is called",
+        (
+            "test_api_is_refused_with_429",
+            "test_official_clients_raise_their_rate_limit_error",
+            "test_first_thirty_calls_at_once",
+            "test_odd_bodies_do_no_harm",
+        ),
+        needs=ERROR_STATUS,
+        without="yes, as status 400",
+    ),
+    Feature(
+        "Policies: groups, roles, models, administrators, shadow mode",
+        (
+            "test_lowest_priority_number_decides_for_a_member_of_two_groups",
+            "test_administrator_is_recorded_and_not_refused",
+            "test_only_the_models_it_is_enabled_on_are_limited",
+            "test_custom_model_is_limited_by_its_base_model",
+            "test_several_models_at_once_share_the_limit",
+            "test_unknown_group_is_logged_once",
+            "test_shadow_mode_only_logs",
+        ),
+    ),
+    Feature(
+        "Groups inside groups",
+        ("test_inherited_group_counts",),
+        needs=NESTED_GROUPS,
+    ),
+    Feature(
+        "Deleted and temporary chats, background tasks",
+        (
+            "test_deleted_and_temporary_chats_keep_counting",
+            "test_background_tasks_are_neither_counted_nor_refused",
+        ),
+    ),
+    Feature(
+        "Valves form",
+        (
+            "test_bad_valve_is_refused_and_the_form_says_why",
+            "test_form_values_are_understood_as_the_page_posts_them",
+        ),
+    ),
+    Feature(
+        "Replies that are stopped, left or broken off",
+        (
+            "test_stop_button",
+            "test_closed_tab",
+            "test_client_that_disconnects",
+            "test_client_that_closes_at_done",
+            "test_provider_that_breaks_off",
+        ),
+    ),
+    Feature(
+        "Calls that the provider refuses cost nothing",
+        (
+            "test_provider_that_fails_at_once",
+            "test_refused_call_with_tools_costs_nothing",
+        ),
+    ),
+    Feature(
+        "Usage: estimates, running totals, no API outlets",
+        (
+            "test_reply_without_usage_is_estimated",
+            "test_running_totals_are_not_summed",
+            "test_answer_of_tool_calls_alone_is_estimated",
+            "test_without_api_outlets",
+        ),
+    ),
+    Feature(
+        "Tools: all rounds are charged",
+        ("test_all_rounds_of_a_tool_loop_count",),
+    ),
+    Feature(
+        "Tools: no further round past the limit",
+        ("test_next_round_is_refused_past_the_hard_limit",),
+        needs=REQUEST_HOOK,
+    ),
+    Feature(
+        "Numbers that a client makes up",
+        (
+            "test_posted_outlet_changes_nothing",
+            "test_posted_outlet_cannot_settle_a_running_reply",
+            "test_outlet_for_another_users_message_changes_nothing",
+            "test_metadata_of_a_client_is_not_believed",
+        ),
+    ),
+)
