@@ -3170,7 +3170,7 @@ records_table = Table(
     Column("model_id", Text, nullable=False),
     # "|chosen|base|": every name that a limit's model glob may match.
     Column("model_names", Text, nullable=False),
-    Column("source", Text, nullable=False),  # page, temporary, channel, automation, api
+    Column("source", Text, nullable=False),  # page, temporary, channel, automation, api, backfill
     Column("chat_id", Text, nullable=False),
     Column("message_id", Text, nullable=False),
     Column("policy", Text, nullable=False),
