@@ -46,12 +46,18 @@ REQUEST_HOOK = Ability(
     "the rounds of tools of one reply all run, and are charged in full; an estimated prompt "
     "leaves out what retrieval adds",
 )
+QUIET_LOG = Ability(
+    "a log without the values of variables",
+    (0, 11, 0),
+    "a valve that was refused, a database URL's password included, is printed by Open WebUI's "
+    "own traceback, unless it runs with `LOGURU_DIAGNOSE=NO`",
+)
 TEMPORARY_PREFIX = Ability(
     "temporary chats called `temporary:…`",
     (0, 11, 0),
     "they are called `local:…`, and count all the same",
 )
-ABILITIES = (ERROR_STATUS, NESTED_GROUPS, REQUEST_HOOK, TEMPORARY_PREFIX)
+ABILITIES = (ERROR_STATUS, NESTED_GROUPS, REQUEST_HOOK, QUIET_LOG, TEMPORARY_PREFIX)
 
 
 def left_out(version: Version) -> dict[str, Ability]:

@@ -17,6 +17,7 @@ KEY_HINT = (
     "make one in Open WebUI under Settings > Account > API keys, "
     "or take a signed-in session's token"
 )
+SWITCHES = "ENABLE_FUNCTIONS or ENABLE_PLUGINS is false in its environment"
 TIMEOUT_SECONDS = 60
 # Open WebUI adds it to every answer, to a provider's that it passes on too.
 TRACE_HEADER = "X-Process-Time"
@@ -198,7 +199,10 @@ def explain_failure(request: str, answer: Answer) -> str:
             "Admin Panel > Settings > General"
         )
     if "Functions are disabled" in answer.detail:
-        return "functions are disabled there: ENABLE_FUNCTIONS and ENABLE_PLUGINS must not be false"
+        return f"functions are disabled there: {SWITCHES}"
+    if "Error creating function" in answer.detail:
+        # All that it says, also where functions are disabled.
+        return f"Open WebUI could not load the file; its log says why. Perhaps {SWITCHES}"
     said = answer.detail or json.dumps(answer.body)[:200] if answer.body is not None else ""
     return f"{request} failed with status {answer.status}{': ' if said else ''}{said}"
 

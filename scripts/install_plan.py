@@ -12,7 +12,13 @@ from urllib.parse import quote
 
 from helpers.policies import PolicySet, parse_policies
 from helpers.policy_tables import PoliciesError
-from scripts.install_host import InstallError, OpenWebUI, explain_failure, read_numbers
+from scripts.install_host import (
+    SWITCHES,
+    InstallError,
+    OpenWebUI,
+    explain_failure,
+    read_numbers,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 FUNCTION_FILE = ROOT / "filter_usage_limits.py"
@@ -99,9 +105,7 @@ def check_host(host: OpenWebUI) -> dict[str, dict[str, Any]]:
         )
     config = host.call("GET", "/api/config")
     if config["features"].get("enable_functions") is False:
-        raise InstallError(
-            "functions are disabled there: ENABLE_FUNCTIONS and ENABLE_PLUGINS must not be false"
-        )
+        raise InstallError(f"functions are disabled there: {SWITCHES}")
     return functions
 
 
