@@ -5,7 +5,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help environment demo test test-compat check pytest unit bundle format bench clean
+.PHONY: help environment demo test test-ui test-compat check pytest unit bundle format bench clean
 
 help: ## say what there is to make
 	@echo "make TARGET [PYTHON=python3.12] [ARGS=…]"
@@ -33,6 +33,9 @@ pytest: environment ## the tests alone (ARGS="-k stop": some of them)
 
 unit: environment ## the quick tests: those without a real Open WebUI
 	$(BIN)/python -m pytest -m "not server" $(ARGS)
+
+test-ui: environment ## the valves form and the chat page in Chromium (PICTURES=docs/images: pictures)
+	$(BIN)/python -m pytest tests/ui $(ARGS)
 
 bundle: environment ## write filter_usage_limits.py anew from helpers/
 	$(BIN)/python -m scripts.bundle

@@ -2519,6 +2519,7 @@ class Language:
     pool_warning: str
     until: str
     status: str
+    reached: str
     status_reset: str
     cap: tuple[str, str]
     ledger_error: str
@@ -2567,6 +2568,7 @@ ENGLISH = Language(
     pool_warning="{percent} % of {period} {quantity} shared by {policy} used; {left} left{until}.",
     until=" until {at}",
     status="Usage: {used} of {period} {quantity} ({percent} %)",
+    reached="Limit reached: {used} of {period} {quantity}",
     status_reset=", reset at {at}",
     cap=(
         "This reply can have {count} token at most.",
@@ -2621,6 +2623,7 @@ GERMAN = Language(
     "verbraucht; noch {left}{until}.",
     until=" bis {at}",
     status="Verbrauch: {used} von {quantity} {period} ({percent} %)",
+    reached="Limit erreicht: {used} von {quantity} {period}",
     status_reset=", neu ab {at}",
     cap=(
         "Diese Antwort kann höchstens {count} Token lang sein.",
@@ -2669,6 +2672,7 @@ FRENCH = Language(
     "reste {left}{until}.",
     until=" jusqu’à {at}",
     status="Utilisation : {used} sur {quantity} {period} ({percent} %)",
+    reached="Limite atteinte : {used} sur {quantity} {period}",
     status_reset=", remise à zéro à {at}",
     cap=(
         "Cette réponse peut compter au plus {count} jeton.",
@@ -2718,6 +2722,7 @@ SPANISH = Language(
     "{left}{until}.",
     until=" hasta las {at}",
     status="Uso: {used} de {quantity} {period} ({percent} %)",
+    reached="Límite alcanzado: {used} de {quantity} {period}",
     status_reset=", se restablece a las {at}",
     cap=(
         "Esta respuesta puede tener como máximo {count} token.",
@@ -2764,6 +2769,7 @@ CHINESE = Language(
     pool_warning="共享限额（{period} {quantity}，{policy}）已使用 {percent}%，剩余 {left}{until}。",
     until="，{at} 重置",
     status="用量：{period} {quantity}，已用 {used}（{percent}%）",
+    reached="已达限额：{period} {quantity}，已用 {used}",
     status_reset="，{at} 重置",
     cap=("此回复最多 {count} 个 token。",) * 2,
     ledger_error="目前无法记录用量，因此暂不接受请求。请稍后再试。",
@@ -2977,7 +2983,7 @@ def status_line(state: LimitState, now: datetime, reader: Reader) -> str:
     language, values = reader.language, sentence_values(state, now, reader)
     rolling = state.applied.limit.period.rolling is not None
     reset = "" if rolling else language.status_reset.format_map(values)
-    return language.status.format_map(values) + reset
+    return (language.reached if state.exceeded else language.status).format_map(values) + reset
 
 
 def cap_sentence(tokens: int, language: Language) -> str:
@@ -4064,7 +4070,8 @@ limits = ["50k tokens/day", "1M tokens/month"]
 limits = "unlimited"
 ```
 
-A member of several groups is under the one with the lowest `priority = N`."""
+A member of several groups is under the one with the lowest `priority = N`. A longer text is \
+easier to write in an editor and paste here."""
 
 
 class RefusalMemory(BaseModel):
@@ -4115,7 +4122,7 @@ class RefusalMemory(BaseModel):
             reason = problem["msg"].removeprefix("Value error, ")
             if not cls.refusals.get(field, "").endswith(reason):
                 log.error("Usage limits: valve %s was refused: %s", field, reason)
-            cls.refusals[field] = f"NOT SAVED at {datetime.now(UTC):%H:%M} UTC: {reason}"
+            cls.refusals[field] = f"**NOT SAVED at {datetime.now(UTC):%H:%M} UTC:** {reason}"
 
     @classmethod
     def __get_pydantic_json_schema__(
@@ -4148,7 +4155,7 @@ class AdminValves(RefusalMemory):
     monthly_token_limit: int = Field(
         default=0,
         ge=0,
-        description="The same per calendar month. Default: 0, no limit.",
+        description="Tokens per user and calendar month for the same. Default: 0, no limit.",
     )
     soft_limit_percent: int = Field(
         default=80,
@@ -4204,18 +4211,19 @@ class AdminValves(RefusalMemory):
     )
     limit_message: str = Field(
         default="",
-        description="What users read at a hard limit. Empty: the built-in sentence. Placeholders: "
+        description="What users read at a hard limit. Default: the built-in sentence. Placeholders: "
         "{used} {limit} {remaining} {percent} {unit} {period} {reset_at} {reset_in} {policy} "
         "{model}",
     )
     warning_message: str = Field(
         default="",
-        description="What users read at a soft limit; the same placeholders.",
+        description="What users read at a soft limit. Default: the built-in sentence. The same "
+        "placeholders.",
     )
     alert_webhook_url: str = Field(
         default="",
-        description="Told once per user, limit and period when one is crossed: JSON that Slack, "
-        "Mattermost and Teams can read. Empty: nobody.",
+        description="Web address that is told when a user crosses a limit, once per period: JSON "
+        "that Slack, Mattermost and Teams can read.",
         json_schema_extra={"input": {"type": "password"}},
     )
     retention_days: int = Field(
@@ -4226,7 +4234,7 @@ class AdminValves(RefusalMemory):
     )
     database_url: str = Field(
         default="",
-        description="Keep the ledger in another database than Open WebUI's own. Empty: its own.",
+        description="Database for the ledger. Default: Open WebUI's own.",
         json_schema_extra={"input": {"type": "password"}},
     )
 

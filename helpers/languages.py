@@ -36,6 +36,7 @@ class Language:
     pool_warning: str
     until: str
     status: str
+    reached: str
     status_reset: str
     cap: tuple[str, str]
     ledger_error: str
@@ -84,6 +85,7 @@ ENGLISH = Language(
     pool_warning="{percent} % of {period} {quantity} shared by {policy} used; {left} left{until}.",
     until=" until {at}",
     status="Usage: {used} of {period} {quantity} ({percent} %)",
+    reached="Limit reached: {used} of {period} {quantity}",
     status_reset=", reset at {at}",
     cap=(
         "This reply can have {count} token at most.",
@@ -138,6 +140,7 @@ GERMAN = Language(
     "verbraucht; noch {left}{until}.",
     until=" bis {at}",
     status="Verbrauch: {used} von {quantity} {period} ({percent} %)",
+    reached="Limit erreicht: {used} von {quantity} {period}",
     status_reset=", neu ab {at}",
     cap=(
         "Diese Antwort kann höchstens {count} Token lang sein.",
@@ -186,6 +189,7 @@ FRENCH = Language(
     "reste {left}{until}.",
     until=" jusqu’à {at}",
     status="Utilisation : {used} sur {quantity} {period} ({percent} %)",
+    reached="Limite atteinte : {used} sur {quantity} {period}",
     status_reset=", remise à zéro à {at}",
     cap=(
         "Cette réponse peut compter au plus {count} jeton.",
@@ -235,6 +239,7 @@ SPANISH = Language(
     "{left}{until}.",
     until=" hasta las {at}",
     status="Uso: {used} de {quantity} {period} ({percent} %)",
+    reached="Límite alcanzado: {used} de {quantity} {period}",
     status_reset=", se restablece a las {at}",
     cap=(
         "Esta respuesta puede tener como máximo {count} token.",
@@ -281,6 +286,7 @@ CHINESE = Language(
     pool_warning="共享限额（{period} {quantity}，{policy}）已使用 {percent}%，剩余 {left}{until}。",
     until="，{at} 重置",
     status="用量：{period} {quantity}，已用 {used}（{percent}%）",
+    reached="已达限额：{period} {quantity}，已用 {used}",
     status_reset="，{at} 重置",
     cap=("此回复最多 {count} 个 token。",) * 2,
     ledger_error="目前无法记录用量，因此暂不接受请求。请稍后再试。",

@@ -197,7 +197,7 @@ def status_line(state: LimitState, now: datetime, reader: Reader) -> str:
     language, values = reader.language, sentence_values(state, now, reader)
     rolling = state.applied.limit.period.rolling is not None
     reset = "" if rolling else language.status_reset.format_map(values)
-    return language.status.format_map(values) + reset
+    return (language.reached if state.exceeded else language.status).format_map(values) + reset
 
 
 def cap_sentence(tokens: int, language: Language) -> str:

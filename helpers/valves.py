@@ -51,7 +51,8 @@ limits = ["50k tokens/day", "1M tokens/month"]
 limits = "unlimited"
 ```
 
-A member of several groups is under the one with the lowest `priority = N`."""
+A member of several groups is under the one with the lowest `priority = N`. A longer text is \
+easier to write in an editor and paste here."""
 
 
 class RefusalMemory(BaseModel):
@@ -102,7 +103,7 @@ class RefusalMemory(BaseModel):
             reason = problem["msg"].removeprefix("Value error, ")
             if not cls.refusals.get(field, "").endswith(reason):
                 log.error("Usage limits: valve %s was refused: %s", field, reason)
-            cls.refusals[field] = f"NOT SAVED at {datetime.now(UTC):%H:%M} UTC: {reason}"
+            cls.refusals[field] = f"**NOT SAVED at {datetime.now(UTC):%H:%M} UTC:** {reason}"
 
     @classmethod
     def __get_pydantic_json_schema__(
@@ -135,7 +136,7 @@ class AdminValves(RefusalMemory):
     monthly_token_limit: int = Field(
         default=0,
         ge=0,
-        description="The same per calendar month. Default: 0, no limit.",
+        description="Tokens per user and calendar month for the same. Default: 0, no limit.",
     )
     soft_limit_percent: int = Field(
         default=80,
@@ -191,18 +192,19 @@ class AdminValves(RefusalMemory):
     )
     limit_message: str = Field(
         default="",
-        description="What users read at a hard limit. Empty: the built-in sentence. Placeholders: "
+        description="What users read at a hard limit. Default: the built-in sentence. Placeholders: "
         "{used} {limit} {remaining} {percent} {unit} {period} {reset_at} {reset_in} {policy} "
         "{model}",
     )
     warning_message: str = Field(
         default="",
-        description="What users read at a soft limit; the same placeholders.",
+        description="What users read at a soft limit. Default: the built-in sentence. The same "
+        "placeholders.",
     )
     alert_webhook_url: str = Field(
         default="",
-        description="Told once per user, limit and period when one is crossed: JSON that Slack, "
-        "Mattermost and Teams can read. Empty: nobody.",
+        description="Web address that is told when a user crosses a limit, once per period: JSON "
+        "that Slack, Mattermost and Teams can read.",
         json_schema_extra={"input": {"type": "password"}},
     )
     retention_days: int = Field(
@@ -213,7 +215,7 @@ class AdminValves(RefusalMemory):
     )
     database_url: str = Field(
         default="",
-        description="Keep the ledger in another database than Open WebUI's own. Empty: its own.",
+        description="Database for the ledger. Default: Open WebUI's own.",
         json_schema_extra={"input": {"type": "password"}},
     )
 

@@ -229,9 +229,9 @@ def explain_refused_valves(host: OpenWebUI, path: str) -> str:
     """Why the filter refused its valves: the reasons stand in the form's descriptions."""
     properties = (host.ask("GET", f"{path}/spec").body or {}).get("properties", {})
     reasons = [
-        f"{name}: {described['description'].partition(chr(10) * 2)[0]}"
+        f"{name}: {described['description'].partition(chr(10) * 2)[0].replace('**', '')}"
         for name, described in properties.items()
-        if described.get("description", "").startswith("NOT SAVED")
+        if described.get("description", "").startswith("**NOT SAVED")
     ]
     return "\n".join(["the valves were refused", *reasons]) if reasons else ""
 

@@ -292,7 +292,7 @@ def test_bad_valve_is_refused_and_the_form_says_why(
         usage_limits.configure(**{name: value})
     assert admin.valves(usage_limits.id) == {"daily_token_limit": 123}
     description = admin.valves_spec(usage_limits.id)["properties"][name]["description"]
-    assert description.startswith("NOT SAVED at")
+    assert description.startswith("**NOT SAVED at")
     assert reason in description
     assert f"valve {name} was refused" in server.log()
     assert "secret" not in server.log()

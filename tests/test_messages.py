@@ -141,6 +141,9 @@ def test_status_and_alert() -> None:
     assert status_line(where, NOW, READER) == (
         "Usage: 1,000 of today's 50,000 tokens (2 %), reset at 00:00 CET"
     )
+    assert status_line(state("50k tokens/day", 50_020), NOW, READER) == (
+        "Limit reached: 50,020 of today's 50,000 tokens, reset at 00:00 CET"
+    )
     assert alert_sentence(where, "ann@example.org") == (
         "ann@example.org has used 2 % of the limit of 50k tokens/day (Students)."
     )

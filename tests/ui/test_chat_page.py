@@ -87,9 +87,7 @@ def test_warning_then_refusal(
     expect(tab.get_by_text(THIRD.answer[:60])).to_be_visible()
     take_picture(tab, "warning")
     used += THIRD.tokens
-    line = (
-        f"Usage: {used:,} of today's {STUDENT_TOKENS:,} tokens ({used * 100 // STUDENT_TOKENS} %)"
-    )
+    line = f"Limit reached: {used:,} of today's {STUDENT_TOKENS:,} tokens"
     expect(status_lines(tab).filter(has_text=line)).to_be_visible()
 
     expect(toast).to_have_count(0)
