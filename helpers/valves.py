@@ -192,7 +192,8 @@ class AdminValves(RefusalMemory):
     )
     limit_message: str = Field(
         default="",
-        description="What users read at a hard limit. Default: the built-in sentence. Placeholders: "
+        description="What users read at a hard limit. Default: the built-in sentence. "
+        "Placeholders: "
         "{used} {limit} {remaining} {percent} {unit} {period} {reset_at} {reset_in} {policy} "
         "{model}",
     )

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Connection, Engine, create_engine, text
 
 from helpers.database import open_database
 from helpers.ledger import Ledger
@@ -32,7 +32,7 @@ RECORD_VALUES = """
     {id}, 'm', 'user', 'settled', {created_at}, {created_at} + 20, {created_at} + 300,
     400, 300, 0, 0, {false}, 1, 400, 300
 """
-SQLITE_INDEXES = (
+INDEXES = (
     "usage_limits_records_user",
     "usage_limits_records_created",
     "usage_limits_records_open",
@@ -121,19 +121,22 @@ def fill_ledger(engine: Engine, size: int) -> None:
         fill_postgresql(engine, size, values)
 
 
+def drop_indexes(connection: Connection, table: str) -> list[str]:
+    """Drop the indexes, to be made anew after a fill: returns the statements that make them."""
+    columns = "sql, name" if table == "sqlite_master" else "indexdef, indexname"
+    query = f"SELECT {columns} FROM {table}"
+    found = [row for row in connection.exec_driver_sql(query) if row[1] in INDEXES]
+    for _, name in found:
+        connection.exec_driver_sql(f"DROP INDEX {name}")
+    return [str(definition) for definition, _ in found]
+
+
 def fill_sqlite(engine: Engine, size: int, values: dict[str, str]) -> None:
-    """All records in one statement; the indexes are made after it."""
+    """All records in one statement, in memory as far as it goes."""
     record = RECORD_VALUES.format(id="lower(hex(randomblob(16)))", false="0", **values)
     with engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA cache_size = -2000000")
-        definitions = [
-            connection.exec_driver_sql(
-                "SELECT sql FROM sqlite_master WHERE name = ?", (index,)
-            ).scalar_one()
-            for index in SQLITE_INDEXES
-        ]
-        for index in SQLITE_INDEXES:
-            connection.exec_driver_sql(f"DROP INDEX {index}")
+        definitions = drop_indexes(connection, "sqlite_master")
         connection.exec_driver_sql(
             f"WITH RECURSIVE numbers(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM numbers "
             f"WHERE i + 1 < {size}) "
@@ -150,10 +153,13 @@ def fill_postgresql(engine: Engine, size: int, values: dict[str, str]) -> None:
     """All records in one statement, and the statistics that autovacuum would have made."""
     record = RECORD_VALUES.format(id="md5(CAST(random() AS text) || i)", false="false", **values)
     with engine.begin() as connection:
+        definitions = drop_indexes(connection, "pg_indexes")
         connection.exec_driver_sql(
             f"INSERT INTO usage_limits_records ({RECORD_COLUMNS}) SELECT {record} "
             f"FROM generate_series(CAST(0 AS bigint), {size - 1}) AS numbers(i)".replace("%", "%%")
         )
+        for definition in definitions:
+            connection.exec_driver_sql(definition)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql("VACUUM ANALYZE usage_limits_records")
         connection.exec_driver_sql("CHECKPOINT")

@@ -180,3 +180,33 @@ def test_list_of_functions_has_both_switches(
     expect(tab.get_by_text("Global")).to_be_visible()
     expect(tab.get_by_role("switch").last).to_have_attribute("aria-checked", "true")
     take_picture(tab, "functions-page")
+
+
+PASTE = """text => {
+    const clipboard = new DataTransfer();
+    clipboard.setData("text/plain", text);
+    const paste = { clipboardData: clipboard, bubbles: true, cancelable: true };
+    document.querySelector(".cm-content").dispatchEvent(new ClipboardEvent("paste", paste));
+}"""
+
+
+def test_file_is_pasted_into_the_editor(
+    admin: OpenWebUIAdmin, open_tab: OpenTab, take_picture: TakePicture
+) -> None:
+    """The whole file can be pasted into the editor, saved under a name, and is a filter then."""
+    tab = open_tab(admin, "/admin/functions/create", height=480)
+    tab.get_by_placeholder("Function Name").fill(TITLE)
+    tab.get_by_placeholder("Function ID").fill("pasted_by_hand")
+    tab.get_by_placeholder("Function Description").fill("Limits on tokens, requests and money.")
+    tab.locator(".cm-content").click()
+    tab.keyboard.press("Control+A")
+    # Not key by key, which the editor would take minutes for.
+    tab.evaluate(PASTE, FUNCTION_FILE.read_text("utf-8"))
+    tab.keyboard.press("Control+Home")
+    take_picture(tab, "editor")
+    tab.get_by_role("button", name="Save").click()
+    tab.get_by_role("button", name="Confirm").click()
+    tab.wait_for_url("**/admin/functions")
+    pasted = admin.functions()["pasted_by_hand"]
+    assert (pasted["type"], pasted["meta"]["manifest"]["title"]) == ("filter", "Usage Limits")
+    admin.delete_function("pasted_by_hand")
