@@ -5,11 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import permutations
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,8 +27,9 @@ from helpers.policies import parse_policies
 from helpers.policy import AppliedLimit, GroupRef, Subject, applied_limits
 from helpers.records import Reservation
 from helpers.tables import counters_table, ledger_metadata, records_table
-from scripts.bench_databases import OWN_USER, fill_ledger
+from scripts.bench_databases import INDEXES, OWN_USER, drop_indexes, fill_ledger
 from scripts.bench_ledger import limits_now, new_reservation
+from scripts.bench_rivals import monthly_limit
 from tests.scale_worker import LAB, run_worker
 from tests.test_ledger import NOON, Clock, tokens
 
@@ -139,15 +142,18 @@ class NoClosing:
         self.cursor.close()
 
 
-def one_reply(ledger: Ledger, user: str = OWN_USER) -> None:
-    """Admit and settle, with five limits."""
-    reservation = new_reservation(user)
-    limits = limits_now(reservation)
+LimitsOf = Callable[[Reservation], tuple[AppliedLimit, ...]]
+
+
+def one_reply(ledger: Ledger, limits_of: LimitsOf) -> None:
+    """Admit and settle a reply of the user who has many records."""
+    reservation = new_reservation(OWN_USER)
+    limits = limits_of(reservation)
     assert ledger.reserve(reservation, lambda _: tokens(10, 10), limits).decision.allowed
     ledger.settle(reservation, tokens(10, 10), limits)
 
 
-def count_sqlite_steps(engine: Engine, ledger: Ledger) -> int:
+def count_sqlite_steps(engine: Engine, ledger: Ledger, limits_of: LimitsOf) -> int:
     """The steps of SQLite's own machine that a reply takes: each touches one row at most."""
     steps = 0
 
@@ -164,7 +170,7 @@ def count_sqlite_steps(engine: Engine, ledger: Ledger) -> int:
 
     event.listen(engine, "checkout", count)
     event.listen(engine, "checkin", stop)
-    one_reply(ledger)
+    one_reply(ledger, limits_of)
     event.remove(engine, "checkout", count)
     event.remove(engine, "checkin", stop)
     return steps
@@ -180,8 +186,21 @@ def count_postgresql_rows(engine: Engine) -> int:
         return int(found.scalar_one())
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_reply_takes_as_many_steps_with_many_records(database_url: str, tmp_path: Any) -> None:
+def assert_bounded(plan: str) -> None:
+    """Every line of a plan of SQLite's looks at few rows, however many there are."""
+    for line in plan.splitlines():
+        # The index of running replies is short, and a pool looks at all of them.
+        assert "SCAN usage" not in line or "USING INDEX usage_limits_records_open" in line
+        assert not line.endswith("USING INDEX usage_limits_records_user (user_id=?)")
+
+
+several_limits = pytest.mark.parametrize(
+    "limits_of", [monthly_limit, limits_now], ids=["own limit", "own limits and a pool"]
+)
+
+
+@several_limits
+def test_reply_takes_as_many_steps_with_many_records(tmp_path: Path, limits_of: LimitsOf) -> None:
     """On SQLite a reply takes the same steps with 1,000 and with 100,000 records, all by index."""
     taken, plans = {}, {}
     for size in (1_000, 100_000):
@@ -189,35 +208,53 @@ def test_reply_takes_as_many_steps_with_many_records(database_url: str, tmp_path
         fill_ledger(engine, size)
         # The clock stands, or a rolling window would let go of a record now and then.
         ledger = Ledger(engine, clock=Clock(datetime.now(UTC).timestamp()))
-        one_reply(ledger)  # makes the counters
-        taken[size] = count_sqlite_steps(engine, ledger)
+        one_reply(ledger, limits_of)  # makes the counters
+        taken[size] = count_sqlite_steps(engine, ledger, limits_of)
         with watch_statements(engine) as watch:
-            one_reply(ledger)
+            one_reply(ledger, limits_of)
         plans[size] = watch.plans
         engine.dispose()
     assert taken[100_000] == pytest.approx(taken[1_000], rel=0.1)
     assert plans[100_000] == plans[1_000]
     assert len(plans[1_000]) > 5
     for plan in plans[100_000]:
-        for line in plan.splitlines():
-            # The index of running replies is short, and a pool looks at all of them.
-            assert (
-                "SCAN usage_limits" not in line or "USING INDEX usage_limits_records_open" in line
-            )
+        assert_bounded(plan)
+
+
+@pytest.mark.parametrize("order", list(permutations(INDEXES)))
+def test_plans_do_not_depend_on_the_order_of_indexes(
+    tmp_path: Path, order: tuple[str, ...]
+) -> None:
+    """SQLite finds running replies by their own index, in whatever order indexes were made."""
+    engine = open_database(f"sqlite:///{tmp_path / 'ledger.db'}")
+    ledger = Ledger(engine)
+    ledger.prepare()
+    with engine.begin() as connection:
+        dropped = drop_indexes(connection, "sqlite_master")
+        for name in order:
+            (definition,) = (each for each in dropped if f" {name} " in each)
+            connection.exec_driver_sql(definition)
+    with watch_statements(engine) as watch:
+        one_reply(ledger, monthly_limit)
+        one_reply(ledger, limits_now)
+    engine.dispose()
+    for plan in watch.plans:
+        assert_bounded(plan)
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-def test_reply_reads_as_many_rows_with_many_records(database_url: str) -> None:
+@several_limits
+def test_reply_reads_as_many_rows_with_many_records(database_url: str, limits_of: LimitsOf) -> None:
     """On PostgreSQL a reply reads a bounded number of records by index, however many there are."""
     engine = open_database(database_url)
     fill_ledger(engine, 100_000)
     ledger = Ledger(engine)
-    one_reply(ledger)
+    one_reply(ledger, limits_of)
     before = count_postgresql_rows(engine)
-    one_reply(ledger)
+    one_reply(ledger, limits_of)
     assert count_postgresql_rows(engine) - before < 20
     with watch_statements(engine) as watch:
-        one_reply(ledger)
+        one_reply(ledger, limits_of)
     engine.dispose()
     assert len(watch.plans) > 5
     assert not [plan for plan in watch.plans if "Seq Scan on usage_limits_records" in plan]
