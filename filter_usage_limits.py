@@ -2325,6 +2325,18 @@ class MeteredRound:
             self.reported[call.completion_id] = call
 
 
+def parse_stream_line(line: bytes | str) -> object:
+    """The JSON in one line of an event stream; None where there is none."""
+    text = line.decode("utf-8", "replace") if isinstance(line, bytes) else line
+    name, _, value = text.partition(":")
+    if name != "data":
+        return None
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):  # "[DONE]", or what nobody can read
+        return None
+
+
 class ReplyMeter:
     """Adds up what passes the stream hook for one reply."""
 
@@ -2341,7 +2353,12 @@ class ReplyMeter:
             self._rounds[-1].prompt_tokens = prompt_tokens
 
     def add_event(self, event: object) -> None:
-        """One stream event, any JSON value: constant time, no I/O, never raises."""
+        """One stream event, any JSON value: constant time, no I/O, never raises.
+
+        Before 0.11.1 Open WebUI hands over the streams of API calls line by line, as they come.
+        """
+        if isinstance(event, (bytes, str)):
+            event = parse_stream_line(event)
         if not isinstance(event, dict):
             return
         texts, usage, completion_id, finished = read_event(event)
@@ -4334,6 +4351,7 @@ class PersonalValves(BaseModel):
 # ==============================================================================
 
 OLDEST_HOST_VERSION = (0, 10, 0)
+REQUEST_HOOK_VERSION = (0, 11, 2)
 TEMPORARY_CHAT_PREFIXES = ("temporary:", "local:")  # today's and the older one
 
 
@@ -4469,16 +4487,26 @@ def provider_has_failed(request: Any) -> bool:
     return bool(getattr(getattr(request, "state", None), "usage_limits_provider_failed", False))
 
 
+def host_version() -> tuple[int, ...]:
+    """Open WebUI's version; (0, 0, 0) where it doesn't know itself."""
+    version = str(getattr(import_module("open_webui.env"), "VERSION", ""))
+    return tuple(int(part) for part in version.split(".")[:3] if part.isdigit())
+
+
+def has_request_hook() -> bool:
+    """Whether this Open WebUI calls `request` hooks."""
+    version = host_version()
+    return version < (0, 0, 1) or version >= REQUEST_HOOK_VERSION
+
+
 def warn_about_old_host() -> None:
     """Log once that this version of Open WebUI is too old to see every reply."""
-    version = str(getattr(import_module("open_webui.env"), "VERSION", ""))
-    parts = tuple(int(part) for part in version.split(".")[:3] if part.isdigit())
-    if (0, 0, 0) < parts < OLDEST_HOST_VERSION:  # 0.0.0 is what it says where it doesn't know
-        oldest = ".".join(map(str, OLDEST_HOST_VERSION))
+    version = host_version()
+    if (0, 0, 0) < version < OLDEST_HOST_VERSION:
         log.warning(
             "Usage limits: Open WebUI %s is older than %s; not supported",
-            version,
-            oldest,
+            ".".join(map(str, version)),
+            ".".join(map(str, OLDEST_HOST_VERSION)),
         )
 
 
@@ -5036,7 +5064,7 @@ class Filter:
         unseen = source == "api" and not streams and (tools or not api_outlets_enabled())
         subject = await read_subject(user)
         await self._log_unknown_groups(valves)
-        return build_reply(
+        reply = build_reply(
             bookkeeper,
             valves,
             subject,
@@ -5048,6 +5076,9 @@ class Filter:
             datetime.now(UTC),
             may_end_unseen=lambda: unseen and not provider_has_failed(request),
         )
+        # Where no `request` hook tells, every admitted request is taken to reach the model.
+        reply.called_model = not has_request_hook()
+        return reply
 
     async def _admit(
         self,

@@ -17,6 +17,7 @@ from helpers.logs import log
 from helpers.policy import GroupRef, Subject
 
 OLDEST_HOST_VERSION = (0, 10, 0)
+REQUEST_HOOK_VERSION = (0, 11, 2)
 TEMPORARY_CHAT_PREFIXES = ("temporary:", "local:")  # today's and the older one
 
 
@@ -152,14 +153,24 @@ def provider_has_failed(request: Any) -> bool:
     return bool(getattr(getattr(request, "state", None), "usage_limits_provider_failed", False))
 
 
+def host_version() -> tuple[int, ...]:
+    """Open WebUI's version; (0, 0, 0) where it doesn't know itself."""
+    version = str(getattr(import_module("open_webui.env"), "VERSION", ""))
+    return tuple(int(part) for part in version.split(".")[:3] if part.isdigit())
+
+
+def has_request_hook() -> bool:
+    """Whether this Open WebUI calls `request` hooks."""
+    version = host_version()
+    return version < (0, 0, 1) or version >= REQUEST_HOOK_VERSION
+
+
 def warn_about_old_host() -> None:
     """Log once that this version of Open WebUI is too old to see every reply."""
-    version = str(getattr(import_module("open_webui.env"), "VERSION", ""))
-    parts = tuple(int(part) for part in version.split(".")[:3] if part.isdigit())
-    if (0, 0, 0) < parts < OLDEST_HOST_VERSION:  # 0.0.0 is what it says where it doesn't know
-        oldest = ".".join(map(str, OLDEST_HOST_VERSION))
+    version = host_version()
+    if (0, 0, 0) < version < OLDEST_HOST_VERSION:
         log.warning(
             "Usage limits: Open WebUI %s is older than %s; not supported",
-            version,
-            oldest,
+            ".".join(map(str, version)),
+            ".".join(map(str, OLDEST_HOST_VERSION)),
         )

@@ -16,6 +16,7 @@ from helpers.host import (
     HostLimitError,
     api_outlets_enabled,
     finished_message,
+    has_request_hook,
     host_engine,
     list_model_names,
     provider_has_failed,
@@ -189,7 +190,7 @@ class Filter:
         unseen = source == "api" and not streams and (tools or not api_outlets_enabled())
         subject = await read_subject(user)
         await self._log_unknown_groups(valves)
-        return build_reply(
+        reply = build_reply(
             bookkeeper,
             valves,
             subject,
@@ -201,6 +202,9 @@ class Filter:
             datetime.now(UTC),
             may_end_unseen=lambda: unseen and not provider_has_failed(request),
         )
+        # Where no `request` hook tells, every admitted request is taken to reach the model.
+        reply.called_model = not has_request_hook()
+        return reply
 
     async def _admit(
         self,

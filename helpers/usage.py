@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 from helpers.estimates import estimate_tokens
@@ -124,6 +125,18 @@ class MeteredRound:
             self.reported[call.completion_id] = call
 
 
+def parse_stream_line(line: bytes | str) -> object:
+    """The JSON in one line of an event stream; None where there is none."""
+    text = line.decode("utf-8", "replace") if isinstance(line, bytes) else line
+    name, _, value = text.partition(":")
+    if name != "data":
+        return None
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):  # "[DONE]", or what nobody can read
+        return None
+
+
 class ReplyMeter:
     """Adds up what passes the stream hook for one reply."""
 
@@ -140,7 +153,12 @@ class ReplyMeter:
             self._rounds[-1].prompt_tokens = prompt_tokens
 
     def add_event(self, event: object) -> None:
-        """One stream event, any JSON value: constant time, no I/O, never raises."""
+        """One stream event, any JSON value: constant time, no I/O, never raises.
+
+        Before 0.11.1 Open WebUI hands over the streams of API calls line by line, as they come.
+        """
+        if isinstance(event, (bytes, str)):
+            event = parse_stream_line(event)
         if not isinstance(event, dict):
             return
         texts, usage, completion_id, finished = read_event(event)

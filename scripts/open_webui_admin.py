@@ -99,7 +99,7 @@ class OpenWebUIAdmin(OpenWebUIClient):
             "access_grants": PUBLIC if public else [],
             "is_active": True,
         }
-        known = {model["id"] for model in self.get("/api/v1/models/all")}
+        known = {model["id"] for model in self.get("/api/v1/models/export")}
         self.post(f"/api/v1/models/{'model/update' if model_id in known else 'create'}", form)
         self.models()  # the server's own list changes only when somebody asks for it
 

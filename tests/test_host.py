@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from helpers.host import finished_message, list_model_names, request_source
+from helpers.host import (
+    finished_message,
+    has_request_hook,
+    list_model_names,
+    request_source,
+)
 
 
 @pytest.mark.parametrize(
@@ -46,3 +53,15 @@ def test_only_the_finished_message_counts(messages: Any) -> None:
     own = {"id": "m", "content": "text", "usage": {"b": 2}}
     listed = messages if isinstance(messages, list) else []
     assert finished_message({"id": "m", "messages": [*listed, own]}) == ({"b": 2}, "text")
+
+
+@pytest.mark.parametrize(
+    ("version", "has_it"),
+    [("0.12.4", True), ("0.11.2", True), ("0.11.1", False), ("0.10.0", False), ("0.0.0", True)],
+)
+def test_request_hook_by_version(
+    monkeypatch: pytest.MonkeyPatch, version: str, has_it: bool
+) -> None:
+    """Open WebUI calls `request` hooks since 0.11.2; an unknown version is taken for a new one."""
+    monkeypatch.setitem(sys.modules, "open_webui.env", SimpleNamespace(VERSION=version))
+    assert has_request_hook() == has_it

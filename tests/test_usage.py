@@ -852,3 +852,18 @@ class TestAnything:
         ]
         meter = metered(*events)
         assert min(tokens(meter.total(nested))) >= 0
+
+
+@pytest.mark.parametrize(
+    "line", [b'data: {"id": "c", "usage": %s}', 'data: {"id": "c", "usage": %s}\n']
+)
+def test_lines_of_older_hosts_are_read(line: bytes | str) -> None:
+    """Before 0.11.1 Open WebUI hands API streams over as lines; they are metered alike."""
+    usage = '{"prompt_tokens": 12, "completion_tokens": 7}'
+    meter = ReplyMeter()
+    meter.begin_round(5)
+    meter.add_event(line % (usage.encode() if isinstance(line, bytes) else usage))
+    for rubbish in (b"data: [DONE]", b": comment", b"\xff\xfe", "event: x", "data:", b""):
+        meter.add_event(rubbish)
+    total = meter.total()
+    assert (total.input_tokens, total.output_tokens, total.estimated) == (12, 7, False)
