@@ -119,6 +119,10 @@ class Bookkeeper:
         task = asyncio.current_task()
         if task is not None:
             task.add_done_callback(lambda _: self._task_ended(reply))
+        self._keep_making_rounds()
+
+    def _keep_making_rounds(self) -> None:
+        # Also after a reply that could not be written: the rounds may have ended before it failed.
         if self._rounds is None or self._rounds.done():
             self._rounds = asyncio.create_task(self._make_rounds())
 
@@ -142,6 +146,7 @@ class Bookkeeper:
                 charge.input_tokens + charge.output_tokens if charge else 0,
             )
             self._unwritten[reply.reservation.id] = (reply, charge)
+            self._keep_making_rounds()
             return None
         self._alert(reply, settlement)
         return settlement.decision

@@ -167,7 +167,7 @@ def read_counters(
         else:
             sums[key] = Amounts(row.requests, row.input_tokens, row.output_tokens, row.cost_micros)
             rolling = applied.limit.period.rolling
-            if rolling is not None and start > row.window_start:
+            if rolling is not None:
                 sums[key] = move_rolling_counter(
                     connection, row, sums[key], start, int(rolling.total_seconds())
                 )
@@ -181,8 +181,12 @@ def move_rolling_counter(
 
     Each record is taken out once, so the cost per request stays flat. After a rest of a whole
     period nothing of the old sum is left, and retention may have dropped what it was made of.
+    After a clock has stepped back by one, nothing that is recorded now would be in it.
     """
-    if start - row.window_start >= period_seconds:
+    moved = start - row.window_start
+    if -period_seconds < moved <= 0:
+        return old
+    if abs(moved) >= period_seconds:
         new = sum_settled(connection, row.scope, row.model_glob, start, NO_END)
     else:
         left = sum_settled(connection, row.scope, row.model_glob, row.window_start, start)

