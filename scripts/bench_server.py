@@ -26,26 +26,41 @@ from scripts.open_webui_server import OpenWebUIServer, free_port
 CLIENTS = (1, 8, 32)
 FUNCTION = "usage_limits"
 EMPTY = "empty"
+# It takes what this filter takes: handing that over is most of what a filter costs Open WebUI.
 EMPTY_SOURCE = '''"""
 title: Empty
 version: 1.0
 """
+from pydantic import BaseModel
 
 
 class Filter:
-    async def inlet(self, body):
+    class Valves(BaseModel):
+        priority: int = 0
+
+    class UserValves(BaseModel):
+        show_usage: str = "never"
+
+    def __init__(self):
+        self.valves = self.Valves()
+
+    async def inlet(
+        self, body, __user__=None, __metadata__=None, __model__=None, __event_emitter__=None,
+        __request__=None
+    ):
+        body["stream_options"] = {"include_usage": True}
         return body
 
-    async def request(self, body):
+    async def request(self, body, __metadata__=None):
         return body
 
-    def stream(self, event):
+    def stream(self, event, __metadata__=None):
         return event
 
-    async def outlet(self, body):
+    async def outlet(self, body, __user__=None, __metadata__=None, __event_emitter__=None):
         return body
 '''
-VARIANTS = {"no filter": (), "empty filter": (EMPTY,), "this filter": (FUNCTION,)}
+VARIANTS = {"no filter": (), "filter that does nothing": (EMPTY,), "this filter": (FUNCTION,)}
 REQUEST = {
     "model": "stand-in",
     "stream": True,
@@ -151,7 +166,7 @@ def start_server(stack: ExitStack, provider: Provider, env: dict[str, str]) -> O
 def measure_server(quick: bool, server_url: str) -> Section:
     """Requests per second with and without the filter."""
     section = Section("server", "End to end: a real Open WebUI, streamed API replies of 20 chunks")
-    rounds, seconds = (1, 3.0) if quick else (3, 6.0)
+    rounds, seconds = (1, 3.0) if quick else (2, 5.0)
     kinds = ("SQLite",) if quick else ("SQLite", "PostgreSQL")
     for kind in kinds:
         with ExitStack() as stack:
@@ -179,6 +194,7 @@ def measure_server(quick: bool, server_url: str) -> Section:
                 )
     section.notes.append(
         f"{rounds} turns of {seconds:.0f} s each; five limits; server, clients, provider and "
-        "database share the machine's cores. Calls by API, each a streamed reply of 20 chunks."
+        "database share the machine's cores. The filter that does nothing has the same parameters "
+        "and valves: what it costs, Open WebUI spends on having a filter."
     )
     return section
