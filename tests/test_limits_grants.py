@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -414,8 +415,7 @@ def test_grant_and_reset_let_requests_through(
     assert line_of(output, "50 tokens per day")[4] == "0 → 55"
     assert [chat(), chat(), chat()] == [200, 200, 429]
     rows = usage_limits.rows("usage_limits_grants", scope=f"user:{user.id}")
-    assert {(row["kind"], row["period"], row["amount"]) for row in rows} == {
-        ("grant", "day", 5),
-        ("reset", "day", 100),
-        ("reset", "5h", 100),
-    }
+    granted: Counter[tuple[str, str]] = Counter()
+    for row in rows:  # a rolling limit's reset is a row for each second of use
+        granted[row["kind"], row["period"]] += row["amount"]
+    assert granted == {("grant", "day"): 5, ("reset", "day"): 100, ("reset", "5h"): 100}
