@@ -99,7 +99,10 @@ class OpenWebUIAdmin(OpenWebUIClient):
             "access_grants": PUBLIC if public else [],
             "is_active": True,
         }
-        known = {model["id"] for model in self.get("/api/v1/models/export")}
+        # The provider's own models and the custom ones; no release lists both under one path.
+        known = {
+            model["id"] for kind in ("base", "export") for model in self.get(f"/api/v1/models/{kind}")
+        }
         self.post(f"/api/v1/models/{'model/update' if model_id in known else 'create'}", form)
         self.models()  # the server's own list changes only when somebody asks for it
 
