@@ -40,6 +40,11 @@ HOST_SETTINGS = {
     "ENABLE_PIP_INSTALL_FRONTMATTER_REQUIREMENTS": "false",
     "GLOBAL_LOG_LEVEL": "WARNING",
 }
+# SQLite keeps what it has read of its file, up to 64 MB; that isn't what is to be seen here.
+SMALL_CACHE = {
+    "DATABASE_SQLITE_PRAGMA_CACHE_SIZE": "-1000",
+    "DATABASE_SQLITE_PRAGMA_MMAP_SIZE": "0",
+}
 VALVES: dict[int, dict[str, Any]] = {
     0: {},
     2: {"daily_token_limit": 10**9, "monthly_token_limit": 10**10},
@@ -176,7 +181,8 @@ async def watch_memory(replies: int) -> dict[str, Any]:
     for number in range(replies + 1):
         if number % step == 0:
             gc.collect()
-            seen.append({"replies": number, "bytes": resident_bytes()})
+            blocks = sys.getallocatedblocks()
+            seen.append({"replies": number, "bytes": resident_bytes(), "blocks": blocks})
         await asyncio.create_task(pass_reply(plugin, valves))
     return {"seen": seen, "living": living_replies()}
 
@@ -185,6 +191,8 @@ def run_in_own_process(database_url: str | None, *arguments: str, timeout: int) 
     """Run this module on a database and read what it found."""
     with tempfile.TemporaryDirectory(prefix="usage-limits-bench-") as folder:
         environment = {**os.environ, **HOST_SETTINGS, "DATA_DIR": folder}
+        if "--memory" in arguments:
+            environment |= SMALL_CACHE
         environment.pop("DATABASE_URL", None)
         if database_url:
             environment["DATABASE_URL"] = database_url
@@ -239,7 +247,11 @@ def measure_memory(quick: bool) -> Section:
     found = run_in_own_process(None, "--memory", str(replies), timeout=3_600)
     for moment in found["seen"]:
         section.rows.append(
-            {"replies": moment["replies"], "resident MB": moment["bytes"] / 1_000_000}
+            {
+                "replies": moment["replies"],
+                "resident MB": moment["bytes"] / 1_000_000,
+                "blocks of Python's memory": moment["blocks"],
+            }
         )
     warm, last = found["seen"][2], found["seen"][-1]
     growth = (last["bytes"] - warm["bytes"]) / (last["replies"] - warm["replies"])

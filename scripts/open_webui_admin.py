@@ -100,9 +100,8 @@ class OpenWebUIAdmin(OpenWebUIClient):
             "is_active": True,
         }
         # The provider's own models and the custom ones; no release lists both under one path.
-        known = {
-            model["id"] for kind in ("base", "export") for model in self.get(f"/api/v1/models/{kind}")
-        }
+        listed = self.get("/api/v1/models/base") + self.get("/api/v1/models/export")
+        known = {model["id"] for model in listed}
         self.post(f"/api/v1/models/{'model/update' if model_id in known else 'create'}", form)
         self.models()  # the server's own list changes only when somebody asks for it
 
