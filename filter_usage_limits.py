@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import difflib
 import hashlib
-import inspect
 import json
 import logging
 import math
@@ -24,7 +23,7 @@ import sys
 import time
 import tomllib
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -63,20 +62,22 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
+    CursorResult,
     Engine,
     Index,
     Integer,
     MetaData,
     Row,
+    Select,
     Table,
     Text,
+    and_,
     bindparam,
     create_engine,
     event,
     func,
     literal_column,
     make_url,
-    or_,
     select,
     true,
 )
@@ -3315,18 +3316,33 @@ def migrate_ledger(connection: Connection, now: int) -> int:
 
 NO_END = 2**53
 # Built once: putting a statement together costs more than running it.
-FIND_COUNTERS = select(counters_table).where(
-    counters_table.c.id.in_(bindparam("ids", expanding=True))
+COUNTERS_AND_GRANTS = select(
+    counters_table.c.id,
+    counters_table.c.scope,
+    counters_table.c.model_glob,
+    counters_table.c.window_start,
+    counters_table.c.requests,
+    counters_table.c.input_tokens,
+    counters_table.c.output_tokens,
+    counters_table.c.cost_micros,
+    grants_table.c.measure,
+    grants_table.c.period,
+    grants_table.c.amount,
+).outerjoin_from(
+    counters_table,
+    grants_table,
+    and_(
+        grants_table.c.scope == counters_table.c.scope,
+        grants_table.c.model_glob == counters_table.c.model_glob,
+        grants_table.c.expires_at > bindparam("at"),
+    ),
 )
-COVERING_COUNTERS = (
-    select(counters_table.c.id, counters_table.c.model_glob)
-    .where(
-        counters_table.c.scope.in_(bindparam("scopes", expanding=True)),
-        counters_table.c.window_start <= bindparam("created_at"),
-        counters_table.c.window_end > bindparam("created_at"),
-    )
-    .order_by(counters_table.c.id)
-)
+FIND_COUNTERS = COUNTERS_AND_GRANTS.where(counters_table.c.id.in_(bindparam("ids", expanding=True)))
+FIND_COVERING_COUNTERS = COUNTERS_AND_GRANTS.where(
+    counters_table.c.scope.in_(bindparam("scopes", expanding=True)),
+    counters_table.c.window_start <= bindparam("created_at"),
+    counters_table.c.window_end > bindparam("created_at"),
+).order_by(counters_table.c.id)
 AMOUNT_COLUMNS = ("requests", "input_tokens", "output_tokens", "cost_micros")
 ADD_TO_COUNTERS = (
     counters_table.update()
@@ -3338,31 +3354,28 @@ ADD_TO_COUNTERS = (
         }
     )
 )
-OPEN_COLUMNS = (
-    records_table.c.user_id,
-    records_table.c.group_ids,
-    records_table.c.model_names,
-    records_table.c.created_at,
-    records_table.c.counted,
-    records_table.c.weighted_input_tokens,
-    records_table.c.weighted_output_tokens,
-    records_table.c.cost_micros,
-)
-FIND_OPEN_OF_USER = select(*OPEN_COLUMNS).where(
-    IS_OPEN,
-    records_table.c.user_id == bindparam("user_id"),
-    records_table.c.id != bindparam("except_id"),
-)
-FIND_GRANTS = select(grants_table).where(
-    grants_table.c.scope.in_(bindparam("scopes", expanding=True)),
-    grants_table.c.expires_at > bindparam("at"),
-)
 COUNTED_COLUMNS = (
     func.sum(records_table.c.counted),
     func.sum(records_table.c.weighted_input_tokens),
     func.sum(records_table.c.weighted_output_tokens),
     func.sum(records_table.c.cost_micros * records_table.c.counted),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """A counter's row, with what administrators have added to limits that it is read for."""
+
+    id: str
+    scope: str
+    model_glob: str
+    window_start: int  # seconds since 1970
+    used: Amounts
+    granted: dict[tuple[str, str], int] = field(default_factory=dict)  # by measure and period
+
+    def granted_to(self, applied: AppliedLimit) -> int:
+        """What was added to one limit."""
+        return self.granted.get((applied.limit.measure, applied.limit.period.name), 0)
 
 
 def join_names(names: Iterable[str]) -> str:
@@ -3434,69 +3447,98 @@ def sum_settled(connection: Connection, scope: str, glob: str, start: int, end: 
     return total
 
 
-def read_counters(
-    connection: Connection, limits: Sequence[AppliedLimit], at: int
-) -> dict[str, Amounts]:
-    """Read the counter of every limit, making those that are missing and moving rolling ones.
+def collect_counters(rows: CursorResult[Any]) -> dict[str, Counter]:
+    """Counters by id, of rows that repeat one for each of its grants."""
+    counters: dict[str, Counter] = {}
+    for key, scope, glob, window_start, *amounts, measure, period, granted in rows:
+        counter = counters.get(key)
+        if counter is None:
+            counter = counters[key] = Counter(key, scope, glob, window_start, Amounts(*amounts))
+        if measure is not None:
+            named = (measure, period)
+            counter.granted[named] = counter.granted.get(named, 0) + granted
+    return counters
 
-    Runs under the locks of all scopes concerned, so that no record is settled in between.
+
+def find_counters(connection: Connection, ids: Collection[str], at: int) -> dict[str, Counter]:
+    """Those of these counters that there are, with the grants that count at the second `at`."""
+    if not ids:
+        return {}
+    return collect_counters(connection.execute(FIND_COUNTERS, {"ids": list(ids), "at": at}))
+
+
+def read_counters(
+    connection: Connection,
+    limits: Sequence[AppliedLimit],
+    at: int,
+    known: Mapping[str, Counter],
+) -> dict[str, Counter]:
+    """The counter of every limit; those that are missing are made, rolling ones moved along.
+
+    Args:
+        connection: Under the locks of all scopes concerned, so that no record is settled in
+            between.
+        limits: The limits to read for.
+        at: Now.
+        known: What the same transaction has read already.
     """
     wanted = {counter_id(applied): applied for applied in limits}
-    found: dict[str, Any] = {
-        row.id: row for row in connection.execute(FIND_COUNTERS, {"ids": list(wanted)})
-    }
-    sums: dict[str, Amounts] = {}
+    counters = {key: known[key] for key in wanted if key in known}
+    counters |= find_counters(connection, wanted.keys() - counters.keys(), at)
+    missing = sorted(wanted.keys() - counters.keys())
+    for key in missing:
+        make_counter(connection, key, wanted[key], at)
+    counters |= find_counters(connection, missing, at)
     for key, applied in wanted.items():
-        start, end = counted_window(applied, at)
-        row = found.get(key)
-        if row is None:
-            if applied.is_pool:
-                # Members settle under their own locks; none may do so between sum and insert.
-                take_advisory_locks(connection, (NEW_POOL_COUNTER_LOCK,))
-            sums[key] = sum_settled(connection, applied.scope, applied.limit.model_glob, start, end)
-            connection.execute(
-                counters_table.insert().values(
-                    id=key,
-                    scope=applied.scope,
-                    model_glob=applied.limit.model_glob,
-                    window_start=start,
-                    window_end=end,
-                    **amount_values(sums[key]),
-                )
-            )
-        else:
-            sums[key] = Amounts(row.requests, row.input_tokens, row.output_tokens, row.cost_micros)
-            rolling = applied.limit.period.rolling
-            if rolling is not None:
-                sums[key] = move_rolling_counter(
-                    connection, row, sums[key], start, int(rolling.total_seconds())
-                )
-    return sums
+        rolling = applied.limit.period.rolling
+        if rolling is not None:
+            start, seconds = counted_window(applied, at)[0], int(rolling.total_seconds())
+            counters[key] = move_rolling_counter(connection, counters[key], start, seconds)
+    return counters
+
+
+def make_counter(connection: Connection, key: str, applied: AppliedLimit, at: int) -> None:
+    """Sum the records that a new counter covers, and write it."""
+    if applied.is_pool:
+        # Members settle under their own locks; none may do so between sum and insert.
+        take_advisory_locks(connection, (NEW_POOL_COUNTER_LOCK,))
+    start, end = counted_window(applied, at)
+    used = sum_settled(connection, applied.scope, applied.limit.model_glob, start, end)
+    connection.execute(
+        counters_table.insert().values(
+            id=key,
+            scope=applied.scope,
+            model_glob=applied.limit.model_glob,
+            window_start=start,
+            window_end=end,
+            **amount_values(used),
+        )
+    )
 
 
 def move_rolling_counter(
-    connection: Connection, row: Any, old: Amounts, start: int, period_seconds: int
-) -> Amounts:
+    connection: Connection, counter: Counter, start: int, period_seconds: int
+) -> Counter:
     """Take out what has left a rolling window since it was last looked at.
 
     Each record is taken out once, so the cost per request stays flat. After a rest of a whole
     period nothing of the old sum is left, and retention may have dropped what it was made of.
     After a clock has stepped back by one, nothing that is recorded now would be in it.
     """
-    moved = start - row.window_start
+    moved = start - counter.window_start
     if -period_seconds < moved <= 0:
-        return old
+        return counter
+    scope, glob = counter.scope, counter.model_glob
     if abs(moved) >= period_seconds:
-        new = sum_settled(connection, row.scope, row.model_glob, start, NO_END)
+        used = sum_settled(connection, scope, glob, start, NO_END)
     else:
-        left = sum_settled(connection, row.scope, row.model_glob, row.window_start, start)
-        new = old - left
+        used = counter.used - sum_settled(connection, scope, glob, counter.window_start, start)
     connection.execute(
         counters_table.update()
-        .where(counters_table.c.id == row.id)
-        .values(window_start=start, **amount_values(new))
+        .where(counters_table.c.id == counter.id)
+        .values(window_start=start, **amount_values(used))
     )
-    return new
+    return replace(counter, window_start=start, used=used)
 
 
 def amount_values(amounts: Amounts) -> dict[str, int]:
@@ -3515,38 +3557,93 @@ def add_to_counters(
     model_names: str,
     created_at: int,
     amounts: Amounts,
-) -> None:
-    """Add one settled record to every counter that covers it."""
-    rows = connection.execute(COVERING_COUNTERS, {"scopes": list(scopes), "created_at": created_at})
-    ids = [row.id for row in rows if glob_matches(row.model_glob, model_names)]
+    at: int,
+) -> dict[str, Counter]:
+    """Add one settled record to every counter that covers it.
+
+    Returns:
+        The counters of these scopes at `created_at`, as they are then.
+    """
+    rows = connection.execute(
+        FIND_COVERING_COUNTERS, {"scopes": list(scopes), "created_at": created_at, "at": at}
+    )
+    counters = collect_counters(rows)
+    ids = [key for key, one in counters.items() if glob_matches(one.model_glob, model_names)]
     if ids:
         more = {f"more_{name}": value for name, value in amount_values(amounts).items()}
         connection.execute(ADD_TO_COUNTERS, {"ids": ids, **more})
+    for key in ids:
+        counters[key] = replace(counters[key], used=counters[key].used + amounts)
+    return counters
+
+
+# ==============================================================================
+# helpers/limit_states.py
+# Where limits stand: their counters, what replies still running hold, and grants.
+# ==============================================================================
+
+NOTHING_KNOWN: Mapping[str, Counter] = {}
+# Built once: putting a statement together costs more than running it.
+FIND_OPEN = select(
+    records_table.c.user_id,
+    records_table.c.group_ids,
+    records_table.c.model_names,
+    records_table.c.created_at,
+    records_table.c.counted,
+    records_table.c.weighted_input_tokens,
+    records_table.c.weighted_output_tokens,
+    records_table.c.cost_micros,
+).where(IS_OPEN, records_table.c.id != bindparam("except_id"))
+FIND_OPEN_OF_USER = FIND_OPEN.where(records_table.c.user_id == bindparam("user_id"))
+
+
+def read_limit_states(
+    connection: Connection,
+    limits: Sequence[AppliedLimit],
+    at: int,
+    except_id: str,
+    known: Mapping[str, Counter] = NOTHING_KNOWN,
+) -> tuple[LimitState, ...]:
+    """Where each limit stands.
+
+    Args:
+        connection: Under the locks of all scopes concerned.
+        limits: The limits to look at.
+        at: Now, in seconds since 1970.
+        except_id: A reservation to leave out: the caller's own.
+        known: Counters that the same transaction has read already.
+    """
+    if not limits:
+        return ()
+    reserved = sum_open(connection, limits, at, except_id)
+    counters = read_counters(connection, limits, at, known)
+    states = []
+    for applied in limits:
+        key, measure = counter_id(applied), applied.limit.measure
+        state = LimitState(
+            applied,
+            used=counters[key].used.of(measure),
+            reserved=reserved[key].of(measure),
+            reset_at=applied.window.end,
+            granted=counters[key].granted_to(applied),
+        )
+        if applied.limit.period.rolling is not None:
+            reset_at = find_rolling_reset(connection, state, at)
+            state = replace(state, reset_at=datetime.fromtimestamp(reset_at, UTC))
+        states.append(state)
+    return tuple(states)
 
 
 def sum_open(
     connection: Connection, limits: Sequence[AppliedLimit], at: int, except_id: str
 ) -> dict[str, Amounts]:
-    """Sum what replies still running have reserved, per counter.
-
-    Args:
-        connection: Under the locks of all scopes concerned.
-        limits: The limits to sum for.
-        at: Now.
-        except_id: A reservation to leave out: the caller's own.
-    """
-    scopes = sorted({applied.scope for applied in limits})
-    if len(scopes) == 1 and scopes[0].startswith("user:"):
-        user_id = scopes[0].removeprefix("user:")
-        found = connection.execute(FIND_OPEN_OF_USER, {"user_id": user_id, "except_id": except_id})
-    else:
-        found = connection.execute(
-            select(*OPEN_COLUMNS).where(
-                IS_OPEN,
-                records_table.c.id != except_id,
-                or_(*(scope_condition(scope) for scope in scopes)),
-            )
-        )
+    """Sum what replies still running have reserved, per counter; see `read_limit_states`."""
+    scopes = {applied.scope for applied in limits}
+    owner = next(iter(scopes)).removeprefix("user:")
+    if scopes == {f"user:{owner}"}:
+        found = connection.execute(FIND_OPEN_OF_USER, {"except_id": except_id, "user_id": owner})
+    else:  # what all users together have running is little, too
+        found = connection.execute(FIND_OPEN, {"except_id": except_id})
     rows = found.all()
     sums: dict[str, Amounts] = {}
     for applied in limits:
@@ -3566,25 +3663,6 @@ def sum_open(
                 )
         sums[counter_id(applied)] = total
     return sums
-
-
-def read_grants(
-    connection: Connection, limits: Sequence[AppliedLimit], at: int
-) -> dict[tuple[str, str, str, str], int]:
-    """What administrators have added to these limits, by `grant_key`."""
-    scopes = sorted({applied.scope for applied in limits})
-    rows = connection.execute(FIND_GRANTS, {"scopes": scopes, "at": at})
-    granted: dict[tuple[str, str, str, str], int] = {}
-    for row in rows:
-        key = (row.scope, row.measure, row.model_glob, row.period)
-        granted[key] = granted.get(key, 0) + row.amount
-    return granted
-
-
-def grant_key(applied: AppliedLimit) -> tuple[str, str, str, str]:
-    """The columns by which a grant names the limit that it adds to."""
-    limit = applied.limit
-    return applied.scope, limit.measure, limit.model_glob, limit.period.name
 
 
 def find_rolling_reset(connection: Connection, state: LimitState, at: int) -> int:
@@ -3729,11 +3807,13 @@ def renew_record(connection: Connection, key: str, charge: Charge, now: int) -> 
     connection.execute(UPDATE_OPEN_RECORD, values)
 
 
-def close_record(connection: Connection, key: RecordKey, charge: Charge | None, now: int) -> bool:
+def close_record(
+    connection: Connection, key: RecordKey, charge: Charge | None, now: int
+) -> dict[str, Counter] | None:
     """Settle or release a record, once, and bring the counters up to date.
 
     Returns:
-        Whether this call closed it.
+        The counters that were read for it, as they are then; None if it was closed before.
     """
     values = {
         "key": key.id,
@@ -3742,10 +3822,12 @@ def close_record(connection: Connection, key: RecordKey, charge: Charge | None, 
         **(charge or Charge()).values(),
     }
     if not connection.execute(UPDATE_OPEN_RECORD, values).rowcount:
-        return False
-    if charge is not None and charge.counted.requests:
-        add_to_counters(connection, key.scopes, key.model_names, key.created_at, charge.counted)
-    return True
+        return None
+    if charge is None or not charge.counted.requests:
+        return {}
+    return add_to_counters(
+        connection, key.scopes, key.model_names, key.created_at, charge.counted, now
+    )
 
 
 # ==============================================================================
@@ -3847,7 +3929,9 @@ class Ledger:
         def work(connection: Connection) -> Admission:
             nonlocal tries
             tries += 1
-            decision = self._decide(connection, reservation, limits, reservation.created_at)
+            decision = Decision(
+                read_limit_states(connection, limits, reservation.created_at, reservation.id)
+            )
             if enforce and not decision.allowed:
                 return Admission(decision)
             warnings = tuple(
@@ -3889,15 +3973,16 @@ class Ledger:
 
         def work(connection: Connection) -> Settlement:
             now = self._now()
-            close_record(connection, key_of_reservation(reservation), charge, now)
-            decision = self._decide(connection, reservation, limits if decide else (), now)
+            known = close_record(connection, key_of_reservation(reservation), charge, now)
+            asked = limits if decide else ()
+            states = read_limit_states(connection, asked, now, reservation.id, known or {})
             crossed = tuple(
                 state
-                for state in decision.states
+                for state in states
                 if alert_percent is not None
                 and self._is_first_crossing(connection, reservation, state, alert_percent, "alert")
             )
-            return Settlement(decision, crossed)
+            return Settlement(Decision(states), crossed)
 
         return self._transactions.run(
             work, limit_scopes(reservation.subject, limits), (NEW_POOL_COUNTER_LOCK,)
@@ -3907,7 +3992,9 @@ class Ledger:
         """Where the limits stand without this reservation; nothing is reserved."""
         self.prepare()
         return self._transactions.run(
-            lambda connection: self._decide(connection, reservation, limits, self._now()),
+            lambda connection: Decision(
+                read_limit_states(connection, limits, self._now(), reservation.id)
+            ),
             limit_scopes(reservation.subject, limits),
         )
 
@@ -3935,7 +4022,8 @@ class Ledger:
         for row in self._transactions.run(find_orphans):
             key, charge = key_of_row(row), charge_of_row(row)
             settle_orphan = partial(close_record, key=key, charge=charge, now=self._now())
-            settled += self._transactions.run(settle_orphan, key.scopes, (NEW_POOL_COUNTER_LOCK,))
+            counters = self._transactions.run(settle_orphan, key.scopes, (NEW_POOL_COUNTER_LOCK,))
+            settled += counters is not None
         if settled:
             log.warning("Usage limits: settled %d replies that a stopped server left", settled)
         return settled
@@ -3971,34 +4059,6 @@ class Ledger:
             batch = self._transactions.run(drop_some)
             dropped += batch
         return dropped
-
-    def _decide(
-        self,
-        connection: Connection,
-        reservation: Reservation,
-        limits: Sequence[AppliedLimit],
-        now: int,
-    ) -> Decision:
-        if not limits:
-            return Decision()
-        reserved = sum_open(connection, limits, now, reservation.id)
-        used = read_counters(connection, limits, now)
-        granted = read_grants(connection, limits, now)
-        states = []
-        for applied in limits:
-            key, measure = counter_id(applied), applied.limit.measure
-            state = LimitState(
-                applied,
-                used=used[key].of(measure),
-                reserved=reserved[key].of(measure),
-                reset_at=applied.window.end,
-                granted=granted.get(grant_key(applied), 0),
-            )
-            if applied.limit.period.rolling is not None:
-                reset_at = find_rolling_reset(connection, state, now)
-                state = replace(state, reset_at=datetime.fromtimestamp(reset_at, UTC))
-            states.append(state)
-        return Decision(tuple(states))
 
     def _is_first_crossing(
         self,
@@ -4364,6 +4424,9 @@ OLDEST_HOST_VERSION = (0, 10, 0)
 REQUEST_HOOK_VERSION = (0, 11, 2)
 TEMPORARY_CHAT_PREFIXES = ("temporary:", "local:")  # today's and the older one
 
+# Runs what blocks off the event loop.
+InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
+
 
 class HostError(HTTPException, UsageLimitsError):
     """An error that reaches the client with its own status, headers and sentence.
@@ -4401,18 +4464,55 @@ def host_engine(database_url: str) -> tuple[Engine, str | None]:
     return db.engine, getattr(db, "DATABASE_SCHEMA", None) or None
 
 
-async def read_subject(user: Mapping[str, Any]) -> Subject:
-    """The user of a request with all groups, inherited ones included."""
-    groups = import_module("open_webui.models.groups").Groups
-    read = groups.get_groups_by_member_id
-    # Groups can be nested since 0.12; before that the argument isn't known.
-    nested = "include_inherited" in inspect.signature(read).parameters
-    found = await read(user["id"], **({"include_inherited": True} if nested else {}))
+@lru_cache(maxsize=1)
+def build_groups_query() -> tuple[Engine, Select[Any]] | None:
+    """Open WebUI's own query for a user's groups, inherited ones too; None before 0.12.
+
+    It puts the statement together for every call, which takes longer than all that is done here.
+    """
+    groups = import_module("open_webui.models.groups")
+    find_memberships = getattr(groups, "user_group_memberships", None)
+    if find_memberships is None:
+        return None
+    found = find_memberships(bindparam("user_ids", expanding=True), include_inherited=True)
+    statement = (
+        select(groups.Group.id, groups.Group.name)
+        .join(found, found.c.group_id == groups.Group.id)
+        .order_by(groups.Group.updated_at.desc(), groups.Group.id)
+    )
+    engine = import_module("open_webui.internal.db").engine
+    return engine.execution_options(isolation_level="AUTOCOMMIT"), statement
+
+
+def find_groups(user_id: str) -> tuple[GroupRef, ...] | None:
+    """A user's groups in one round trip; blocks. None where Open WebUI has no such query."""
+    query = build_groups_query()
+    if query is None:
+        return None
+    engine, statement = query
+    with engine.connect() as connection:
+        rows = connection.execute(statement, {"user_ids": [user_id]})
+        return tuple(GroupRef(str(group_id), str(name)) for group_id, name in rows)
+
+
+async def read_subject(user: Mapping[str, Any], in_thread: InThread) -> Subject:
+    """The user of a request with all groups, inherited ones included.
+
+    Args:
+        user: As Open WebUI hands it to a filter.
+        in_thread: Runs what blocks.
+    """
+    user_id = str(user["id"])
+    found = await in_thread(lambda: find_groups(user_id))
+    if found is None:
+        groups = import_module("open_webui.models.groups").Groups
+        listed = await groups.get_groups_by_member_id(user_id)
+        found = tuple(GroupRef(str(group.id), str(group.name)) for group in listed)
     return Subject(
-        user_id=str(user["id"]),
+        user_id=user_id,
         email=str(user.get("email") or ""),
         role=str(user.get("role") or "user"),
-        groups=tuple(GroupRef(str(group.id), str(group.name)) for group in found),
+        groups=found,
     )
 
 
@@ -4764,6 +4864,10 @@ class Bookkeeper:
         self._swept_at = float("-inf")
         self._dropped_at = float("-inf")
 
+    async def in_thread(self, work: Callable[[], ThreadResult]) -> ThreadResult:
+        """Run what blocks in one of the ledger's threads."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
     async def admit(self, reply: Reply, announce: bool) -> Admission:
         """Reserve for a reply, or learn what refuses it, and watch the current task for its end.
 
@@ -4783,7 +4887,7 @@ class Bookkeeper:
 
         # A task of its own: where the caller is cancelled, the reservation may still be
         # written, and its end must wait for that.
-        reply.admission = asyncio.create_task(self._in_thread(reserve))
+        reply.admission = asyncio.create_task(self.in_thread(reserve))
         self._watch(reply)
         admission = await asyncio.shield(reply.admission)
         if reply.enforced and not admission.decision.allowed:
@@ -4800,7 +4904,7 @@ class Bookkeeper:
         Raises:
             LedgerError: The database can't be read or written.
         """
-        return await self._in_thread(lambda: self._ledger.check(reply.reservation, limits))
+        return await self.in_thread(lambda: self._ledger.check(reply.reservation, limits))
 
     async def renew(self, reply: Reply) -> None:
         """Write down at once what a running reply holds now.
@@ -4809,7 +4913,7 @@ class Bookkeeper:
             LedgerError: The database can't be written.
         """
         charges = {reply.reservation.id: reply.reserved_charge()}
-        await self._in_thread(lambda: self._ledger.renew(charges))
+        await self.in_thread(lambda: self._ledger.renew(charges))
 
     async def end(self, reply: Reply, charge: Charge | None) -> Decision | None:
         """Settle a reply, or release it where `charge` is None; only the first end counts.
@@ -4844,7 +4948,7 @@ class Bookkeeper:
         if charge is None and not written:
             return None
         try:
-            settlement = await self._in_thread(lambda: self._write_end(reply, charge, written))
+            settlement = await self.in_thread(lambda: self._write_end(reply, charge, written))
         except LedgerError as error:
             log.error(
                 "Usage limits: %s; reply %s of user %s will be settled later (%s tokens)",
@@ -4903,23 +5007,20 @@ class Bookkeeper:
     async def _sweep(self) -> None:
         if time.monotonic() - self._swept_at >= SWEEP_SECONDS:
             self._swept_at = time.monotonic()
-            await self._in_thread(self._ledger.sweep)
+            await self.in_thread(self._ledger.sweep)
         if time.monotonic() - self._dropped_at >= DROP_SECONDS:
             self._dropped_at = time.monotonic()
-            await self._in_thread(lambda: self._ledger.drop_older(self.retention_seconds))
+            await self.in_thread(lambda: self._ledger.drop_older(self.retention_seconds))
 
     async def _make_round(self) -> None:
         charges = {key: reply.reserved_charge() for key, reply in self._running.items()}
         if charges:
-            await self._in_thread(lambda: self._ledger.renew(charges))
+            await self.in_thread(lambda: self._ledger.renew(charges))
         for key, (reply, charge) in list(self._unwritten.items()):
-            await self._in_thread(
+            await self.in_thread(
                 lambda reply=reply, charge=charge: self._write_end(reply, charge, False)  # type: ignore[misc]
             )
             del self._unwritten[key]
-
-    async def _in_thread(self, work: Callable[[], ThreadResult]) -> ThreadResult:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
 
 # ==============================================================================
@@ -5077,7 +5178,7 @@ class Filter:
         # The host calls no outlet for an answer without text, or for none at all by API.
         streams, tools = bool(body.get("stream")), bool(body.get("tools"))
         unseen = source == "api" and not streams and (tools or not api_outlets_enabled())
-        subject = await read_subject(user)
+        subject = await read_subject(user, bookkeeper.in_thread)
         await self._log_unknown_groups(valves)
         reply = build_reply(
             bookkeeper,

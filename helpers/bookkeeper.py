@@ -56,6 +56,10 @@ class Bookkeeper:
         self._swept_at = float("-inf")
         self._dropped_at = float("-inf")
 
+    async def in_thread(self, work: Callable[[], ThreadResult]) -> ThreadResult:
+        """Run what blocks in one of the ledger's threads."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
     async def admit(self, reply: Reply, announce: bool) -> Admission:
         """Reserve for a reply, or learn what refuses it, and watch the current task for its end.
 
@@ -75,7 +79,7 @@ class Bookkeeper:
 
         # A task of its own: where the caller is cancelled, the reservation may still be
         # written, and its end must wait for that.
-        reply.admission = asyncio.create_task(self._in_thread(reserve))
+        reply.admission = asyncio.create_task(self.in_thread(reserve))
         self._watch(reply)
         admission = await asyncio.shield(reply.admission)
         if reply.enforced and not admission.decision.allowed:
@@ -92,7 +96,7 @@ class Bookkeeper:
         Raises:
             LedgerError: The database can't be read or written.
         """
-        return await self._in_thread(lambda: self._ledger.check(reply.reservation, limits))
+        return await self.in_thread(lambda: self._ledger.check(reply.reservation, limits))
 
     async def renew(self, reply: Reply) -> None:
         """Write down at once what a running reply holds now.
@@ -101,7 +105,7 @@ class Bookkeeper:
             LedgerError: The database can't be written.
         """
         charges = {reply.reservation.id: reply.reserved_charge()}
-        await self._in_thread(lambda: self._ledger.renew(charges))
+        await self.in_thread(lambda: self._ledger.renew(charges))
 
     async def end(self, reply: Reply, charge: Charge | None) -> Decision | None:
         """Settle a reply, or release it where `charge` is None; only the first end counts.
@@ -136,7 +140,7 @@ class Bookkeeper:
         if charge is None and not written:
             return None
         try:
-            settlement = await self._in_thread(lambda: self._write_end(reply, charge, written))
+            settlement = await self.in_thread(lambda: self._write_end(reply, charge, written))
         except LedgerError as error:
             log.error(
                 "Usage limits: %s; reply %s of user %s will be settled later (%s tokens)",
@@ -195,20 +199,17 @@ class Bookkeeper:
     async def _sweep(self) -> None:
         if time.monotonic() - self._swept_at >= SWEEP_SECONDS:
             self._swept_at = time.monotonic()
-            await self._in_thread(self._ledger.sweep)
+            await self.in_thread(self._ledger.sweep)
         if time.monotonic() - self._dropped_at >= DROP_SECONDS:
             self._dropped_at = time.monotonic()
-            await self._in_thread(lambda: self._ledger.drop_older(self.retention_seconds))
+            await self.in_thread(lambda: self._ledger.drop_older(self.retention_seconds))
 
     async def _make_round(self) -> None:
         charges = {key: reply.reserved_charge() for key, reply in self._running.items()}
         if charges:
-            await self._in_thread(lambda: self._ledger.renew(charges))
+            await self.in_thread(lambda: self._ledger.renew(charges))
         for key, (reply, charge) in list(self._unwritten.items()):
-            await self._in_thread(
+            await self.in_thread(
                 lambda reply=reply, charge=charge: self._write_end(reply, charge, False)  # type: ignore[misc]
             )
             del self._unwritten[key]
-
-    async def _in_thread(self, work: Callable[[], ThreadResult]) -> ThreadResult:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)

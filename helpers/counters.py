@@ -2,31 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, bindparam, func, or_, select, true
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    CursorResult,
+    and_,
+    bindparam,
+    func,
+    select,
+    true,
+)
 
-from helpers.decisions import Amounts, LimitState
+from helpers.decisions import Amounts
 from helpers.policy import EVERYONE, AppliedLimit
-from helpers.tables import IS_OPEN, counters_table, grants_table, records_table
+from helpers.tables import counters_table, grants_table, records_table
 from helpers.transactions import NEW_POOL_COUNTER_LOCK, take_advisory_locks
 
 NO_END = 2**53
 # Built once: putting a statement together costs more than running it.
-FIND_COUNTERS = select(counters_table).where(
-    counters_table.c.id.in_(bindparam("ids", expanding=True))
+COUNTERS_AND_GRANTS = select(
+    counters_table.c.id,
+    counters_table.c.scope,
+    counters_table.c.model_glob,
+    counters_table.c.window_start,
+    counters_table.c.requests,
+    counters_table.c.input_tokens,
+    counters_table.c.output_tokens,
+    counters_table.c.cost_micros,
+    grants_table.c.measure,
+    grants_table.c.period,
+    grants_table.c.amount,
+).outerjoin_from(
+    counters_table,
+    grants_table,
+    and_(
+        grants_table.c.scope == counters_table.c.scope,
+        grants_table.c.model_glob == counters_table.c.model_glob,
+        grants_table.c.expires_at > bindparam("at"),
+    ),
 )
-COVERING_COUNTERS = (
-    select(counters_table.c.id, counters_table.c.model_glob)
-    .where(
-        counters_table.c.scope.in_(bindparam("scopes", expanding=True)),
-        counters_table.c.window_start <= bindparam("created_at"),
-        counters_table.c.window_end > bindparam("created_at"),
-    )
-    .order_by(counters_table.c.id)
-)
+FIND_COUNTERS = COUNTERS_AND_GRANTS.where(counters_table.c.id.in_(bindparam("ids", expanding=True)))
+FIND_COVERING_COUNTERS = COUNTERS_AND_GRANTS.where(
+    counters_table.c.scope.in_(bindparam("scopes", expanding=True)),
+    counters_table.c.window_start <= bindparam("created_at"),
+    counters_table.c.window_end > bindparam("created_at"),
+).order_by(counters_table.c.id)
 AMOUNT_COLUMNS = ("requests", "input_tokens", "output_tokens", "cost_micros")
 ADD_TO_COUNTERS = (
     counters_table.update()
@@ -38,31 +63,28 @@ ADD_TO_COUNTERS = (
         }
     )
 )
-OPEN_COLUMNS = (
-    records_table.c.user_id,
-    records_table.c.group_ids,
-    records_table.c.model_names,
-    records_table.c.created_at,
-    records_table.c.counted,
-    records_table.c.weighted_input_tokens,
-    records_table.c.weighted_output_tokens,
-    records_table.c.cost_micros,
-)
-FIND_OPEN_OF_USER = select(*OPEN_COLUMNS).where(
-    IS_OPEN,
-    records_table.c.user_id == bindparam("user_id"),
-    records_table.c.id != bindparam("except_id"),
-)
-FIND_GRANTS = select(grants_table).where(
-    grants_table.c.scope.in_(bindparam("scopes", expanding=True)),
-    grants_table.c.expires_at > bindparam("at"),
-)
 COUNTED_COLUMNS = (
     func.sum(records_table.c.counted),
     func.sum(records_table.c.weighted_input_tokens),
     func.sum(records_table.c.weighted_output_tokens),
     func.sum(records_table.c.cost_micros * records_table.c.counted),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """A counter's row, with what administrators have added to limits that it is read for."""
+
+    id: str
+    scope: str
+    model_glob: str
+    window_start: int  # seconds since 1970
+    used: Amounts
+    granted: dict[tuple[str, str], int] = field(default_factory=dict)  # by measure and period
+
+    def granted_to(self, applied: AppliedLimit) -> int:
+        """What was added to one limit."""
+        return self.granted.get((applied.limit.measure, applied.limit.period.name), 0)
 
 
 def join_names(names: Iterable[str]) -> str:
@@ -134,69 +156,98 @@ def sum_settled(connection: Connection, scope: str, glob: str, start: int, end: 
     return total
 
 
-def read_counters(
-    connection: Connection, limits: Sequence[AppliedLimit], at: int
-) -> dict[str, Amounts]:
-    """Read the counter of every limit, making those that are missing and moving rolling ones.
+def collect_counters(rows: CursorResult[Any]) -> dict[str, Counter]:
+    """Counters by id, of rows that repeat one for each of its grants."""
+    counters: dict[str, Counter] = {}
+    for key, scope, glob, window_start, *amounts, measure, period, granted in rows:
+        counter = counters.get(key)
+        if counter is None:
+            counter = counters[key] = Counter(key, scope, glob, window_start, Amounts(*amounts))
+        if measure is not None:
+            named = (measure, period)
+            counter.granted[named] = counter.granted.get(named, 0) + granted
+    return counters
 
-    Runs under the locks of all scopes concerned, so that no record is settled in between.
+
+def find_counters(connection: Connection, ids: Collection[str], at: int) -> dict[str, Counter]:
+    """Those of these counters that there are, with the grants that count at the second `at`."""
+    if not ids:
+        return {}
+    return collect_counters(connection.execute(FIND_COUNTERS, {"ids": list(ids), "at": at}))
+
+
+def read_counters(
+    connection: Connection,
+    limits: Sequence[AppliedLimit],
+    at: int,
+    known: Mapping[str, Counter],
+) -> dict[str, Counter]:
+    """The counter of every limit; those that are missing are made, rolling ones moved along.
+
+    Args:
+        connection: Under the locks of all scopes concerned, so that no record is settled in
+            between.
+        limits: The limits to read for.
+        at: Now.
+        known: What the same transaction has read already.
     """
     wanted = {counter_id(applied): applied for applied in limits}
-    found: dict[str, Any] = {
-        row.id: row for row in connection.execute(FIND_COUNTERS, {"ids": list(wanted)})
-    }
-    sums: dict[str, Amounts] = {}
+    counters = {key: known[key] for key in wanted if key in known}
+    counters |= find_counters(connection, wanted.keys() - counters.keys(), at)
+    missing = sorted(wanted.keys() - counters.keys())
+    for key in missing:
+        make_counter(connection, key, wanted[key], at)
+    counters |= find_counters(connection, missing, at)
     for key, applied in wanted.items():
-        start, end = counted_window(applied, at)
-        row = found.get(key)
-        if row is None:
-            if applied.is_pool:
-                # Members settle under their own locks; none may do so between sum and insert.
-                take_advisory_locks(connection, (NEW_POOL_COUNTER_LOCK,))
-            sums[key] = sum_settled(connection, applied.scope, applied.limit.model_glob, start, end)
-            connection.execute(
-                counters_table.insert().values(
-                    id=key,
-                    scope=applied.scope,
-                    model_glob=applied.limit.model_glob,
-                    window_start=start,
-                    window_end=end,
-                    **amount_values(sums[key]),
-                )
-            )
-        else:
-            sums[key] = Amounts(row.requests, row.input_tokens, row.output_tokens, row.cost_micros)
-            rolling = applied.limit.period.rolling
-            if rolling is not None:
-                sums[key] = move_rolling_counter(
-                    connection, row, sums[key], start, int(rolling.total_seconds())
-                )
-    return sums
+        rolling = applied.limit.period.rolling
+        if rolling is not None:
+            start, seconds = counted_window(applied, at)[0], int(rolling.total_seconds())
+            counters[key] = move_rolling_counter(connection, counters[key], start, seconds)
+    return counters
+
+
+def make_counter(connection: Connection, key: str, applied: AppliedLimit, at: int) -> None:
+    """Sum the records that a new counter covers, and write it."""
+    if applied.is_pool:
+        # Members settle under their own locks; none may do so between sum and insert.
+        take_advisory_locks(connection, (NEW_POOL_COUNTER_LOCK,))
+    start, end = counted_window(applied, at)
+    used = sum_settled(connection, applied.scope, applied.limit.model_glob, start, end)
+    connection.execute(
+        counters_table.insert().values(
+            id=key,
+            scope=applied.scope,
+            model_glob=applied.limit.model_glob,
+            window_start=start,
+            window_end=end,
+            **amount_values(used),
+        )
+    )
 
 
 def move_rolling_counter(
-    connection: Connection, row: Any, old: Amounts, start: int, period_seconds: int
-) -> Amounts:
+    connection: Connection, counter: Counter, start: int, period_seconds: int
+) -> Counter:
     """Take out what has left a rolling window since it was last looked at.
 
     Each record is taken out once, so the cost per request stays flat. After a rest of a whole
     period nothing of the old sum is left, and retention may have dropped what it was made of.
     After a clock has stepped back by one, nothing that is recorded now would be in it.
     """
-    moved = start - row.window_start
+    moved = start - counter.window_start
     if -period_seconds < moved <= 0:
-        return old
+        return counter
+    scope, glob = counter.scope, counter.model_glob
     if abs(moved) >= period_seconds:
-        new = sum_settled(connection, row.scope, row.model_glob, start, NO_END)
+        used = sum_settled(connection, scope, glob, start, NO_END)
     else:
-        left = sum_settled(connection, row.scope, row.model_glob, row.window_start, start)
-        new = old - left
+        used = counter.used - sum_settled(connection, scope, glob, counter.window_start, start)
     connection.execute(
         counters_table.update()
-        .where(counters_table.c.id == row.id)
-        .values(window_start=start, **amount_values(new))
+        .where(counters_table.c.id == counter.id)
+        .values(window_start=start, **amount_values(used))
     )
-    return new
+    return replace(counter, window_start=start, used=used)
 
 
 def amount_values(amounts: Amounts) -> dict[str, int]:
@@ -215,110 +266,21 @@ def add_to_counters(
     model_names: str,
     created_at: int,
     amounts: Amounts,
-) -> None:
-    """Add one settled record to every counter that covers it."""
-    rows = connection.execute(COVERING_COUNTERS, {"scopes": list(scopes), "created_at": created_at})
-    ids = [row.id for row in rows if glob_matches(row.model_glob, model_names)]
+    at: int,
+) -> dict[str, Counter]:
+    """Add one settled record to every counter that covers it.
+
+    Returns:
+        The counters of these scopes at `created_at`, as they are then.
+    """
+    rows = connection.execute(
+        FIND_COVERING_COUNTERS, {"scopes": list(scopes), "created_at": created_at, "at": at}
+    )
+    counters = collect_counters(rows)
+    ids = [key for key, one in counters.items() if glob_matches(one.model_glob, model_names)]
     if ids:
         more = {f"more_{name}": value for name, value in amount_values(amounts).items()}
         connection.execute(ADD_TO_COUNTERS, {"ids": ids, **more})
-
-
-def sum_open(
-    connection: Connection, limits: Sequence[AppliedLimit], at: int, except_id: str
-) -> dict[str, Amounts]:
-    """Sum what replies still running have reserved, per counter.
-
-    Args:
-        connection: Under the locks of all scopes concerned.
-        limits: The limits to sum for.
-        at: Now.
-        except_id: A reservation to leave out: the caller's own.
-    """
-    scopes = sorted({applied.scope for applied in limits})
-    if len(scopes) == 1 and scopes[0].startswith("user:"):
-        user_id = scopes[0].removeprefix("user:")
-        found = connection.execute(FIND_OPEN_OF_USER, {"user_id": user_id, "except_id": except_id})
-    else:
-        found = connection.execute(
-            select(*OPEN_COLUMNS).where(
-                IS_OPEN,
-                records_table.c.id != except_id,
-                or_(*(scope_condition(scope) for scope in scopes)),
-            )
-        )
-    rows = found.all()
-    sums: dict[str, Amounts] = {}
-    for applied in limits:
-        start, end = counted_window(applied, at)
-        total = Amounts()
-        for row in rows:
-            if (
-                start <= row.created_at < end
-                and in_scope(applied.scope, row.user_id, row.group_ids)
-                and glob_matches(applied.limit.model_glob, row.model_names)
-            ):
-                total += Amounts(
-                    row.counted,
-                    row.weighted_input_tokens,
-                    row.weighted_output_tokens,
-                    row.cost_micros * row.counted,
-                )
-        sums[counter_id(applied)] = total
-    return sums
-
-
-def read_grants(
-    connection: Connection, limits: Sequence[AppliedLimit], at: int
-) -> dict[tuple[str, str, str, str], int]:
-    """What administrators have added to these limits, by `grant_key`."""
-    scopes = sorted({applied.scope for applied in limits})
-    rows = connection.execute(FIND_GRANTS, {"scopes": scopes, "at": at})
-    granted: dict[tuple[str, str, str, str], int] = {}
-    for row in rows:
-        key = (row.scope, row.measure, row.model_glob, row.period)
-        granted[key] = granted.get(key, 0) + row.amount
-    return granted
-
-
-def grant_key(applied: AppliedLimit) -> tuple[str, str, str, str]:
-    """The columns by which a grant names the limit that it adds to."""
-    limit = applied.limit
-    return applied.scope, limit.measure, limit.model_glob, limit.period.name
-
-
-def find_rolling_reset(connection: Connection, state: LimitState, at: int) -> int:
-    """The second at which a rolling limit admits requests again; `at` plus the period below it.
-
-    That is when the records that went over have left the window, the oldest first.
-    """
-    applied = state.applied
-    start, _ = counted_window(applied, at)
-    period_seconds = at - start + 1
-    excess = state.taken - state.amount + 1
-    if excess <= 0 or state.amount == 0:
-        return at + period_seconds
-    rows = connection.execute(
-        select(
-            records_table.c.created_at,
-            records_table.c.model_names,
-            records_table.c.counted,
-            records_table.c.weighted_input_tokens,
-            records_table.c.weighted_output_tokens,
-            records_table.c.cost_micros,
-        )
-        .where(
-            records_table.c.counted > 0,
-            records_table.c.created_at >= start,
-            scope_condition(applied.scope),
-        )
-        .order_by(records_table.c.created_at)
-        .execution_options(yield_per=200)
-    )
-    for created_at, model_names, *amounts in rows:
-        if glob_matches(applied.limit.model_glob, model_names):
-            excess -= Amounts(*amounts).of(applied.limit.measure)
-            if excess <= 0:
-                rows.close()
-                return int(created_at) + period_seconds
-    return at + period_seconds
+    for key in ids:
+        counters[key] = replace(counters[key], used=counters[key].used + amounts)
+    return counters

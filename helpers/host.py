@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
 from fastapi import HTTPException
-from sqlalchemy import Engine
+from sqlalchemy import Engine, Select, bindparam, select
 
 from helpers.database import open_database
 from helpers.errors import UsageLimitExceeded, UsageLimitsError
@@ -19,6 +19,9 @@ from helpers.policy import GroupRef, Subject
 OLDEST_HOST_VERSION = (0, 10, 0)
 REQUEST_HOOK_VERSION = (0, 11, 2)
 TEMPORARY_CHAT_PREFIXES = ("temporary:", "local:")  # today's and the older one
+
+# Runs what blocks off the event loop.
+InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 
 class HostError(HTTPException, UsageLimitsError):
@@ -57,18 +60,55 @@ def host_engine(database_url: str) -> tuple[Engine, str | None]:
     return db.engine, getattr(db, "DATABASE_SCHEMA", None) or None
 
 
-async def read_subject(user: Mapping[str, Any]) -> Subject:
-    """The user of a request with all groups, inherited ones included."""
-    groups = import_module("open_webui.models.groups").Groups
-    read = groups.get_groups_by_member_id
-    # Groups can be nested since 0.12; before that the argument isn't known.
-    nested = "include_inherited" in inspect.signature(read).parameters
-    found = await read(user["id"], **({"include_inherited": True} if nested else {}))
+@lru_cache(maxsize=1)
+def build_groups_query() -> tuple[Engine, Select[Any]] | None:
+    """Open WebUI's own query for a user's groups, inherited ones too; None before 0.12.
+
+    It puts the statement together for every call, which takes longer than all that is done here.
+    """
+    groups = import_module("open_webui.models.groups")
+    find_memberships = getattr(groups, "user_group_memberships", None)
+    if find_memberships is None:
+        return None
+    found = find_memberships(bindparam("user_ids", expanding=True), include_inherited=True)
+    statement = (
+        select(groups.Group.id, groups.Group.name)
+        .join(found, found.c.group_id == groups.Group.id)
+        .order_by(groups.Group.updated_at.desc(), groups.Group.id)
+    )
+    engine = import_module("open_webui.internal.db").engine
+    return engine.execution_options(isolation_level="AUTOCOMMIT"), statement
+
+
+def find_groups(user_id: str) -> tuple[GroupRef, ...] | None:
+    """A user's groups in one round trip; blocks. None where Open WebUI has no such query."""
+    query = build_groups_query()
+    if query is None:
+        return None
+    engine, statement = query
+    with engine.connect() as connection:
+        rows = connection.execute(statement, {"user_ids": [user_id]})
+        return tuple(GroupRef(str(group_id), str(name)) for group_id, name in rows)
+
+
+async def read_subject(user: Mapping[str, Any], in_thread: InThread) -> Subject:
+    """The user of a request with all groups, inherited ones included.
+
+    Args:
+        user: As Open WebUI hands it to a filter.
+        in_thread: Runs what blocks.
+    """
+    user_id = str(user["id"])
+    found = await in_thread(lambda: find_groups(user_id))
+    if found is None:
+        groups = import_module("open_webui.models.groups").Groups
+        listed = await groups.get_groups_by_member_id(user_id)
+        found = tuple(GroupRef(str(group.id), str(group.name)) for group in listed)
     return Subject(
-        user_id=str(user["id"]),
+        user_id=user_id,
         email=str(user.get("email") or ""),
         role=str(user.get("role") or "user"),
-        groups=tuple(GroupRef(str(group.id), str(group.name)) for group in found),
+        groups=found,
     )
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from functools import partial
 from threading import Lock
 from typing import Any
@@ -15,15 +14,8 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from helpers.charges import Charge
-from helpers.counters import (
-    counter_id,
-    find_rolling_reset,
-    grant_key,
-    read_counters,
-    read_grants,
-    sum_open,
-)
 from helpers.decisions import Decision, LimitState
+from helpers.limit_states import read_limit_states
 from helpers.logs import log
 from helpers.policy import AppliedLimit, Subject
 from helpers.records import (
@@ -139,7 +131,9 @@ class Ledger:
         def work(connection: Connection) -> Admission:
             nonlocal tries
             tries += 1
-            decision = self._decide(connection, reservation, limits, reservation.created_at)
+            decision = Decision(
+                read_limit_states(connection, limits, reservation.created_at, reservation.id)
+            )
             if enforce and not decision.allowed:
                 return Admission(decision)
             warnings = tuple(
@@ -181,15 +175,16 @@ class Ledger:
 
         def work(connection: Connection) -> Settlement:
             now = self._now()
-            close_record(connection, key_of_reservation(reservation), charge, now)
-            decision = self._decide(connection, reservation, limits if decide else (), now)
+            known = close_record(connection, key_of_reservation(reservation), charge, now)
+            asked = limits if decide else ()
+            states = read_limit_states(connection, asked, now, reservation.id, known or {})
             crossed = tuple(
                 state
-                for state in decision.states
+                for state in states
                 if alert_percent is not None
                 and self._is_first_crossing(connection, reservation, state, alert_percent, "alert")
             )
-            return Settlement(decision, crossed)
+            return Settlement(Decision(states), crossed)
 
         return self._transactions.run(
             work, limit_scopes(reservation.subject, limits), (NEW_POOL_COUNTER_LOCK,)
@@ -199,7 +194,9 @@ class Ledger:
         """Where the limits stand without this reservation; nothing is reserved."""
         self.prepare()
         return self._transactions.run(
-            lambda connection: self._decide(connection, reservation, limits, self._now()),
+            lambda connection: Decision(
+                read_limit_states(connection, limits, self._now(), reservation.id)
+            ),
             limit_scopes(reservation.subject, limits),
         )
 
@@ -227,7 +224,8 @@ class Ledger:
         for row in self._transactions.run(find_orphans):
             key, charge = key_of_row(row), charge_of_row(row)
             settle_orphan = partial(close_record, key=key, charge=charge, now=self._now())
-            settled += self._transactions.run(settle_orphan, key.scopes, (NEW_POOL_COUNTER_LOCK,))
+            counters = self._transactions.run(settle_orphan, key.scopes, (NEW_POOL_COUNTER_LOCK,))
+            settled += counters is not None
         if settled:
             log.warning("Usage limits: settled %d replies that a stopped server left", settled)
         return settled
@@ -263,34 +261,6 @@ class Ledger:
             batch = self._transactions.run(drop_some)
             dropped += batch
         return dropped
-
-    def _decide(
-        self,
-        connection: Connection,
-        reservation: Reservation,
-        limits: Sequence[AppliedLimit],
-        now: int,
-    ) -> Decision:
-        if not limits:
-            return Decision()
-        reserved = sum_open(connection, limits, now, reservation.id)
-        used = read_counters(connection, limits, now)
-        granted = read_grants(connection, limits, now)
-        states = []
-        for applied in limits:
-            key, measure = counter_id(applied), applied.limit.measure
-            state = LimitState(
-                applied,
-                used=used[key].of(measure),
-                reserved=reserved[key].of(measure),
-                reset_at=applied.window.end,
-                granted=granted.get(grant_key(applied), 0),
-            )
-            if applied.limit.period.rolling is not None:
-                reset_at = find_rolling_reset(connection, state, now)
-                state = replace(state, reset_at=datetime.fromtimestamp(reset_at, UTC))
-            states.append(state)
-        return Decision(tuple(states))
 
     def _is_first_crossing(
         self,

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, select
 
 from helpers.charges import Charge
-from helpers.counters import add_to_counters, join_names, split_names
+from helpers.counters import Counter, add_to_counters, join_names, split_names
 from helpers.decisions import Amounts
 from helpers.policy import EVERYONE, Subject
 from helpers.tables import IS_OPEN, records_table
@@ -113,11 +113,13 @@ def renew_record(connection: Connection, key: str, charge: Charge, now: int) -> 
     connection.execute(UPDATE_OPEN_RECORD, values)
 
 
-def close_record(connection: Connection, key: RecordKey, charge: Charge | None, now: int) -> bool:
+def close_record(
+    connection: Connection, key: RecordKey, charge: Charge | None, now: int
+) -> dict[str, Counter] | None:
     """Settle or release a record, once, and bring the counters up to date.
 
     Returns:
-        Whether this call closed it.
+        The counters that were read for it, as they are then; None if it was closed before.
     """
     values = {
         "key": key.id,
@@ -126,7 +128,9 @@ def close_record(connection: Connection, key: RecordKey, charge: Charge | None, 
         **(charge or Charge()).values(),
     }
     if not connection.execute(UPDATE_OPEN_RECORD, values).rowcount:
-        return False
-    if charge is not None and charge.counted.requests:
-        add_to_counters(connection, key.scopes, key.model_names, key.created_at, charge.counted)
-    return True
+        return None
+    if charge is None or not charge.counted.requests:
+        return {}
+    return add_to_counters(
+        connection, key.scopes, key.model_names, key.created_at, charge.counted, now
+    )

@@ -40,6 +40,7 @@ PARTS = (
     "transactions",
     "tables",
     "counters",
+    "limit_states",
     "records",
     "ledger",
     "alerts",

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from rich.table import Table
 from sqlalchemy import Connection, select
 
-from helpers.counters import grant_key
 from helpers.decisions import LimitState
 from helpers.errors import ConfigurationError
 from helpers.messages import (
@@ -27,7 +26,7 @@ from helpers.tables import grants_table
 from helpers.transactions import TransactionRunner
 from helpers.valves import read_timezone
 from scripts.limits_console import cell, make_table, output_console
-from scripts.limits_state import read_states
+from scripts.limits_state import grant_key, read_states
 from scripts.limits_target import Target, find_target, read_limit
 from scripts.limits_words import describe_limit
 

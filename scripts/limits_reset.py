@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection, func, select
 
-from helpers.counters import counted_window, glob_matches, grant_key, scope_condition
+from helpers.counters import counted_window, glob_matches, scope_condition
 from helpers.decisions import Amounts, LimitState
 from helpers.errors import ConfigurationError
 from helpers.policy import AppliedLimit
@@ -16,7 +16,7 @@ from helpers.quotas import parse_limit
 from helpers.tables import grants_table, records_table
 from scripts.limits_grant import NewGrant, print_change, window_end, write_grants
 from scripts.limits_repair import counted
-from scripts.limits_state import read_states
+from scripts.limits_state import grant_key, read_states
 from scripts.limits_target import Target, find_target
 
 # A reset of a rolling limit is a few rows that run out one after another, as the use does.

@@ -12,7 +12,6 @@ from rich.table import Table
 from sqlalchemy import Connection, Row, select
 
 from helpers.admission import is_exempt
-from helpers.counters import grant_key
 from helpers.decisions import LimitState
 from helpers.messages import MICROS, Reader, format_amount, format_duration, format_instant
 from helpers.policy import AppliedLimit, Subject
@@ -23,7 +22,7 @@ from scripts.limits_console import cell, make_table, output_console
 from scripts.limits_database import find_database, require_ledger
 from scripts.limits_function import find_ledger, read_filter, require_filter
 from scripts.limits_host import find_user
-from scripts.limits_state import read_states, subject_limits
+from scripts.limits_state import grant_key, read_states, subject_limits
 from scripts.limits_words import describe_limit
 
 

@@ -7,20 +7,19 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from helpers.counters import (
+    Counter,
     counted_window,
     counter_id,
-    find_rolling_reset,
-    grant_key,
-    read_grants,
-    sum_open,
+    find_counters,
     sum_settled,
 )
 from helpers.decisions import Amounts, LimitState
+from helpers.limit_states import find_rolling_reset, sum_open
 from helpers.policy import EVERYONE, AppliedLimit, Subject, choose_policy
-from helpers.tables import counters_table
+from helpers.tables import grants_table
 from helpers.valves import AdminValves
 
 
@@ -52,15 +51,9 @@ def read_states(
     if not limits:
         return ()
     second = int(at.timestamp())
-    ids = {counter_id(applied) for applied in limits}
-    counters = {
-        row.id: row
-        for row in connection.execute(
-            select(counters_table).where(counters_table.c.id.in_(sorted(ids)))
-        )
-    }
+    counters = find_counters(connection, {counter_id(applied) for applied in limits}, second)
     reserved = sum_open(connection, limits, second, except_id="")
-    granted = read_grants(connection, limits, second)
+    granted = read_granted(connection, limits, second)
     states = []
     for applied in limits:
         key, measure = counter_id(applied), applied.limit.measure
@@ -78,7 +71,34 @@ def read_states(
     return tuple(states)
 
 
-def read_used(connection: Connection, applied: AppliedLimit, counter: Any, at: int) -> Amounts:
+def grant_key(applied: AppliedLimit) -> tuple[str, str, str, str]:
+    """The columns by which a grant names the limit that it adds to."""
+    limit = applied.limit
+    return applied.scope, limit.measure, limit.model_glob, limit.period.name
+
+
+def read_granted(
+    connection: Connection, limits: Sequence[AppliedLimit], at: int
+) -> dict[tuple[str, str, str, str], int]:
+    """What administrators have added to these limits, by `grant_key`; no counter is needed."""
+    grants = grants_table.c
+    key = (grants.scope, grants.measure, grants.model_glob, grants.period)
+    rows = connection.execute(
+        select(*key, func.sum(grants.amount))
+        .where(
+            grants.scope.in_(sorted({applied.scope for applied in limits})),
+            grants.expires_at > at,
+        )
+        .group_by(*key)
+    )
+    return {
+        (scope, measure, glob, period): int(amount) for scope, measure, glob, period, amount in rows
+    }
+
+
+def read_used(
+    connection: Connection, applied: AppliedLimit, counter: Counter | None, at: int
+) -> Amounts:
     """What the limit's counter would say if a request came now."""
     start, end = counted_window(applied, at)
     scope, glob = applied.scope, applied.limit.model_glob
@@ -87,10 +107,9 @@ def read_used(connection: Connection, applied: AppliedLimit, counter: Any, at: i
         rolling is not None and start - counter.window_start >= rolling.total_seconds()
     ):
         return sum_settled(connection, scope, glob, start, end)
-    held = stored_amounts(counter)
     if rolling is None or start <= counter.window_start:
-        return held
-    return held - sum_settled(connection, scope, glob, counter.window_start, start)
+        return counter.used
+    return counter.used - sum_settled(connection, scope, glob, counter.window_start, start)
 
 
 def stored_amounts(counter: Any) -> Amounts:
