@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 import hashlib
+import inspect
 import json
 import logging
 import math
@@ -58,11 +59,12 @@ from pydantic_core import CoreSchema
 from sqlalchemy import (
     URL,
     BigInteger,
+    BindParameter,
     Boolean,
     Column,
     ColumnElement,
+    CompoundSelect,
     Connection,
-    CursorResult,
     Engine,
     Index,
     Integer,
@@ -71,6 +73,7 @@ from sqlalchemy import (
     Select,
     Table,
     Text,
+    Update,
     and_,
     bindparam,
     create_engine,
@@ -78,12 +81,16 @@ from sqlalchemy import (
     func,
     literal_column,
     make_url,
+    null,
     select,
     true,
+    tuple_,
+    union_all,
 )
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.pool import QueuePool
 
 # ==============================================================================
 # helpers/errors.py
@@ -3092,21 +3099,34 @@ def advisory_key(name: str) -> int:
     return int.from_bytes(digest, "big", signed=True)
 
 
-def take_advisory_locks(
-    connection: Connection, exclusive: Iterable[str], shared: Iterable[str] = ()
-) -> None:
-    """Wait for locks until the transaction's end, in one round trip; SQLite needs none.
+def advisory_lock_calls(exclusive: Iterable[str], shared: Iterable[str] = ()) -> str:
+    """A PostgreSQL statement that waits for locks until the transaction's end.
 
-    PostgreSQL gives up after `TRANSACTION_PATIENCE_SECONDS`. Exclusive names are taken in sorted
-    order, so that two transactions never wait for each other.
+    It gives up after `TRANSACTION_PATIENCE_SECONDS`. Exclusive names are taken in sorted order,
+    so that two transactions never wait for each other.
     """
-    if connection.dialect.name == "sqlite":
-        return
     patience = f"{int(TRANSACTION_PATIENCE_SECONDS * 1000)}ms"
     calls = [f"set_config('lock_timeout', '{patience}', true)"]
     calls += [f"pg_advisory_xact_lock({advisory_key(name)})" for name in sorted(set(exclusive))]
     calls += [f"pg_advisory_xact_lock_shared({advisory_key(name)})" for name in shared]
-    connection.exec_driver_sql(f"SELECT {', '.join(calls)}")
+    return f"SELECT {', '.join(calls)}"
+
+
+def take_advisory_locks(connection: Connection, exclusive: Iterable[str]) -> None:
+    """Wait for more locks in a transaction; SQLite needs none."""
+    if connection.dialect.name != "sqlite":
+        connection.exec_driver_sql(advisory_lock_calls(exclusive))
+
+
+def begin_transaction(
+    connection: Connection, exclusive: Iterable[str], shared: Iterable[str]
+) -> None:
+    """Begin a transaction under these locks, in one round trip."""
+    if connection.dialect.name == "sqlite":
+        # Takes the one writer's place at once: what is read in it can't be stale later.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    else:
+        connection.exec_driver_sql(f"BEGIN; {advisory_lock_calls(exclusive, shared)}")
 
 
 def is_worth_retrying(error: DBAPIError) -> bool:
@@ -3124,13 +3144,24 @@ class TransactionRunner:
 
     A function may be run again after a conflict or a broken connection, so it must change
     nothing but the database, and find its own earlier commit harmless.
+
+    Args:
+        engine: On SQLite or PostgreSQL.
+        schema: The PostgreSQL schema of the tables; None for the connection's own.
+        keep_connections: Whether to hold on to connections until `rest` is called. Pools often
+            ask the server first whether a connection lives, or open a new one each time.
     """
 
-    def __init__(self, engine: Engine, schema: str | None = None) -> None:
-        # Translating takes a sixth of a reply's time, so only where there is a schema.
-        self._engine = (
-            engine.execution_options(schema_translate_map={None: schema}) if schema else engine
-        )
+    def __init__(
+        self, engine: Engine, schema: str | None = None, keep_connections: bool = False
+    ) -> None:
+        # Transactions say BEGIN themselves: the driver would spend a round trip on it.
+        options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT"}
+        if schema:  # translating takes a sixth of a reply's time
+            options["schema_translate_map"] = {None: schema}
+        self._engine = engine.execution_options(**options)
+        self._keeps = keep_connections
+        self._idle: list[Connection] = []
 
     def run(
         self,
@@ -3138,19 +3169,32 @@ class TransactionRunner:
         exclusive: Iterable[str] = (),
         shared: Iterable[str] = (),
     ) -> WorkResult:
-        """Run `work` under the named locks and commit.
+        """Run `work` in a transaction under the named locks, and commit.
 
         Raises:
             LedgerError: The database can't be reached, read or written, or is still busy
                 after `TRANSACTION_PATIENCE_SECONDS`.
         """
         exclusive, shared = tuple(exclusive), tuple(shared)
+
+        def transaction(connection: Connection) -> WorkResult:
+            begin_transaction(connection, exclusive, shared)
+            result = work(connection)
+            connection.exec_driver_sql("COMMIT")
+            return result
+
+        return self.read(transaction)
+
+    def read(self, work: Callable[[Connection], WorkResult]) -> WorkResult:
+        """Run `work`, every statement for itself; raises as `run` does."""
         deadline = time.monotonic() + TRANSACTION_PATIENCE_SECONDS
         pause = RETRY_PAUSE_SECONDS
         while True:
             try:
-                return self._run_once(work, exclusive, shared)
+                return self._run_once(work)
             except DBAPIError as error:
+                if error.connection_invalidated:
+                    self.rest()  # the others won't be any better
                 if not is_worth_retrying(error) or time.monotonic() + pause > deadline:
                     # The driver's text may quote parameters; its class says enough.
                     raise LedgerError(f"{type(error.orig).__name__} in the ledger") from error
@@ -3159,22 +3203,29 @@ class TransactionRunner:
             time.sleep(pause)
             pause *= 2
 
-    def _run_once(
-        self,
-        work: Callable[[Connection], WorkResult],
-        exclusive: tuple[str, ...],
-        shared: tuple[str, ...],
-    ) -> WorkResult:
-        with self._engine.connect() as connection:
-            if connection.dialect.name == "sqlite":
-                # The driver would begin at the first write only, and a read before it
-                # could be stale by then.
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-            else:
-                take_advisory_locks(connection, exclusive, shared)
+    def rest(self) -> None:
+        """Give all connections back that aren't in use."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def _run_once(self, work: Callable[[Connection], WorkResult]) -> WorkResult:
+        connection = self._idle.pop() if self._idle else self._engine.connect()
+        try:
             result = work(connection)
-            connection.commit()
-            return result
+        except BaseException:
+            connection.invalidate()  # and with it the transaction
+            connection.close()
+            raise
+        if self._keeps and self._may_keep_one():
+            self._idle.append(connection)
+        else:
+            connection.close()
+        return result
+
+    def _may_keep_one(self) -> bool:
+        """Whether others who use the pool find a connection all the same."""
+        pool = self._engine.pool
+        return not isinstance(pool, QueuePool) or pool.checkedout() < pool.size()
 
 
 # ==============================================================================
@@ -3315,46 +3366,8 @@ def migrate_ledger(connection: Connection, now: int) -> int:
 # ==============================================================================
 
 NO_END = 2**53
-# Built once: putting a statement together costs more than running it.
-COUNTERS_AND_GRANTS = select(
-    counters_table.c.id,
-    counters_table.c.scope,
-    counters_table.c.model_glob,
-    counters_table.c.window_start,
-    counters_table.c.requests,
-    counters_table.c.input_tokens,
-    counters_table.c.output_tokens,
-    counters_table.c.cost_micros,
-    grants_table.c.measure,
-    grants_table.c.period,
-    grants_table.c.amount,
-).outerjoin_from(
-    counters_table,
-    grants_table,
-    and_(
-        grants_table.c.scope == counters_table.c.scope,
-        grants_table.c.model_glob == counters_table.c.model_glob,
-        grants_table.c.expires_at > bindparam("at"),
-    ),
-)
-FIND_COUNTERS = COUNTERS_AND_GRANTS.where(counters_table.c.id.in_(bindparam("ids", expanding=True)))
-FIND_COVERING_COUNTERS = COUNTERS_AND_GRANTS.where(
-    counters_table.c.scope.in_(bindparam("scopes", expanding=True)),
-    counters_table.c.window_start <= bindparam("created_at"),
-    counters_table.c.window_end > bindparam("created_at"),
-).order_by(counters_table.c.id)
 AMOUNT_COLUMNS = ("requests", "input_tokens", "output_tokens", "cost_micros")
-ADD_TO_COUNTERS = (
-    counters_table.update()
-    .where(counters_table.c.id.in_(bindparam("ids", expanding=True)))
-    .values(
-        {
-            counters_table.c[name]: counters_table.c[name] + bindparam(f"more_{name}")
-            for name in AMOUNT_COLUMNS
-        }
-    )
-)
-COUNTED_COLUMNS = (
+COUNTED_SUMS = (
     func.sum(records_table.c.counted),
     func.sum(records_table.c.weighted_input_tokens),
     func.sum(records_table.c.weighted_output_tokens),
@@ -3431,7 +3444,7 @@ def in_scope(scope: str, user_id: str, group_ids: str) -> bool:
 def sum_settled(connection: Connection, scope: str, glob: str, start: int, end: int) -> Amounts:
     """Sum the settled records of a scope with ``start <= created_at < end``."""
     rows = connection.execute(
-        select(records_table.c.model_names, *COUNTED_COLUMNS)
+        select(records_table.c.model_names, *COUNTED_SUMS)
         .where(
             records_table.c.state == "settled",
             records_table.c.created_at >= start,
@@ -3447,54 +3460,29 @@ def sum_settled(connection: Connection, scope: str, glob: str, start: int, end: 
     return total
 
 
-def collect_counters(rows: CursorResult[Any]) -> dict[str, Counter]:
-    """Counters by id, of rows that repeat one for each of its grants."""
-    counters: dict[str, Counter] = {}
-    for key, scope, glob, window_start, *amounts, measure, period, granted in rows:
-        counter = counters.get(key)
-        if counter is None:
-            counter = counters[key] = Counter(key, scope, glob, window_start, Amounts(*amounts))
-        if measure is not None:
-            named = (measure, period)
-            counter.granted[named] = counter.granted.get(named, 0) + granted
-    return counters
+def numbered(name: str, count: int) -> list[BindParameter[str]]:
+    """Parameters for an IN: SQLAlchemy's own take as long as running the statement."""
+    return [bindparam(f"{name}{number}", type_=Text) for number in range(count)]
 
 
-def find_counters(connection: Connection, ids: Collection[str], at: int) -> dict[str, Counter]:
-    """Those of these counters that there are, with the grants that count at the second `at`."""
-    if not ids:
-        return {}
-    return collect_counters(connection.execute(FIND_COUNTERS, {"ids": list(ids), "at": at}))
+def number_values(name: str, values: Collection[str]) -> dict[str, str]:
+    """Values for the parameters of `numbered`."""
+    return {f"{name}{number}": value for number, value in enumerate(values)}
 
 
-def read_counters(
-    connection: Connection,
-    limits: Sequence[AppliedLimit],
-    at: int,
-    known: Mapping[str, Counter],
-) -> dict[str, Counter]:
-    """The counter of every limit; those that are missing are made, rolling ones moved along.
-
-    Args:
-        connection: Under the locks of all scopes concerned, so that no record is settled in
-            between.
-        limits: The limits to read for.
-        at: Now.
-        known: What the same transaction has read already.
-    """
-    wanted = {counter_id(applied): applied for applied in limits}
-    counters = {key: known[key] for key in wanted if key in known}
-    counters |= find_counters(connection, wanted.keys() - counters.keys(), at)
-    missing = sorted(wanted.keys() - counters.keys())
-    for key in missing:
-        make_counter(connection, key, wanted[key], at)
-    counters |= find_counters(connection, missing, at)
-    for key, applied in wanted.items():
-        rolling = applied.limit.period.rolling
-        if rolling is not None:
-            start, seconds = counted_window(applied, at)[0], int(rolling.total_seconds())
-            counters[key] = move_rolling_counter(connection, counters[key], start, seconds)
-    return counters
+@lru_cache(maxsize=64)
+def addition_by_id(count: int) -> Update:
+    """A statement that adds to that many counters."""
+    return (
+        counters_table.update()
+        .where(counters_table.c.id.in_(numbered("id", count)))
+        .values(
+            {
+                counters_table.c[name]: counters_table.c[name] + bindparam(f"more_{name}")
+                for name in AMOUNT_COLUMNS
+            }
+        )
+    )
 
 
 def make_counter(connection: Connection, key: str, applied: AppliedLimit, at: int) -> None:
@@ -3552,39 +3540,47 @@ def amount_values(amounts: Amounts) -> dict[str, int]:
 
 
 def add_to_counters(
-    connection: Connection,
-    scopes: Iterable[str],
-    model_names: str,
-    created_at: int,
-    amounts: Amounts,
-    at: int,
-) -> dict[str, Counter]:
-    """Add one settled record to every counter that covers it.
-
-    Returns:
-        The counters of these scopes at `created_at`, as they are then.
-    """
-    rows = connection.execute(
-        FIND_COVERING_COUNTERS, {"scopes": list(scopes), "created_at": created_at, "at": at}
-    )
-    counters = collect_counters(rows)
+    connection: Connection, counters: dict[str, Counter], model_names: str, amounts: Amounts
+) -> None:
+    """Add a settled record to those of these counters whose glob matches; the dict is updated."""
     ids = [key for key, one in counters.items() if glob_matches(one.model_glob, model_names)]
-    if ids:
-        more = {f"more_{name}": value for name, value in amount_values(amounts).items()}
-        connection.execute(ADD_TO_COUNTERS, {"ids": ids, **more})
+    if not ids:
+        return
+    more = {f"more_{name}": value for name, value in amount_values(amounts).items()}
+    connection.execute(addition_by_id(len(ids)), {**more, **number_values("id", ids)})
     for key in ids:
         counters[key] = replace(counters[key], used=counters[key].used + amounts)
-    return counters
 
 
 # ==============================================================================
-# helpers/limit_states.py
-# Where limits stand: their counters, what replies still running hold, and grants.
+# helpers/snapshots.py
+# What one statement sees of the ledger: counters with their grants, and running replies.
 # ==============================================================================
 
-NOTHING_KNOWN: Mapping[str, Counter] = {}
-# Built once: putting a statement together costs more than running it.
-FIND_OPEN = select(
+COUNTERS = select(
+    literal_column("'counter'"),
+    counters_table.c.id,
+    counters_table.c.scope,
+    counters_table.c.model_glob,
+    counters_table.c.window_start,
+    counters_table.c.requests,
+    counters_table.c.input_tokens,
+    counters_table.c.output_tokens,
+    counters_table.c.cost_micros,
+    grants_table.c.measure,
+    grants_table.c.period,
+    grants_table.c.amount,
+).outerjoin_from(
+    counters_table,
+    grants_table,
+    and_(
+        grants_table.c.scope == counters_table.c.scope,
+        grants_table.c.model_glob == counters_table.c.model_glob,
+        grants_table.c.expires_at > bindparam("at"),
+    ),
+)
+RUNNING = select(
+    literal_column("'running'"),
     records_table.c.user_id,
     records_table.c.group_ids,
     records_table.c.model_names,
@@ -3592,9 +3588,133 @@ FIND_OPEN = select(
     records_table.c.counted,
     records_table.c.weighted_input_tokens,
     records_table.c.weighted_output_tokens,
-    records_table.c.cost_micros,
+    records_table.c.cost_micros * records_table.c.counted,
+    null(),
+    null(),
+    null(),
 ).where(IS_OPEN, records_table.c.id != bindparam("except_id"))
-FIND_OPEN_OF_USER = FIND_OPEN.where(records_table.c.user_id == bindparam("user_id"))
+
+
+@dataclass(frozen=True, slots=True)
+class RunningReply:
+    """What a reply that is still running holds."""
+
+    user_id: str
+    group_ids: str
+    model_names: str
+    created_at: int
+    reserved: Amounts
+
+    def counts_for(self, applied: AppliedLimit, at: int) -> bool:
+        """Whether a limit counts it at the second `at`."""
+        start, end = counted_window(applied, at)
+        return (
+            start <= self.created_at < end
+            and in_scope(applied.scope, self.user_id, self.group_ids)
+            and glob_matches(applied.limit.model_glob, self.model_names)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Counters by id, and all running replies that share a limit with them."""
+
+    counters: dict[str, Counter]
+    running: list[RunningReply]
+
+    def reserved_of(self, applied: AppliedLimit, at: int) -> Amounts:
+        """What running replies hold of a limit."""
+        held = [one.reserved for one in self.running if one.counts_for(applied, at)]
+        return sum(held, Amounts())
+
+
+@lru_cache(maxsize=256)
+def snapshot_statement(name: str, count: int, of_one_user: bool) -> CompoundSelect[Any]:
+    """Built once for each form: putting a statement together costs more than running it.
+
+    Args:
+        name: "id" to find counters by their ids, "scope" for those that cover a record.
+        count: How many ids or scopes.
+        of_one_user: Whether only one user's running replies matter.
+    """
+    conditions: list[ColumnElement[bool]] = [counters_table.c[name].in_(numbered(name, count))]
+    if name == "scope":
+        conditions += [
+            counters_table.c.window_start <= bindparam("created_at"),
+            counters_table.c.window_end > bindparam("created_at"),
+        ]
+    running = RUNNING
+    if of_one_user:  # what all users together have running is little, too
+        running = running.where(records_table.c.user_id == bindparam("user_id"))
+    return union_all(COUNTERS.where(*conditions), running)
+
+
+def snapshot_of_limits(
+    connection: Connection, limits: Sequence[AppliedLimit], at: int, except_id: str
+) -> Snapshot:
+    """Those counters of the limits that there are, and what runs under them.
+
+    Args:
+        connection: Under the locks of all scopes concerned, if it is to be acted upon.
+        limits: The limits to look at.
+        at: Now, in seconds since 1970.
+        except_id: A reservation to leave out: the caller's own.
+    """
+    ids = {counter_id(applied) for applied in limits}
+    return read_snapshot(connection, "id", sorted(ids), limits, at=at, except_id=except_id)
+
+
+def snapshot_of_record(
+    connection: Connection,
+    scopes: Collection[str],
+    created_at: int,
+    limits: Sequence[AppliedLimit],
+    at: int,
+    except_id: str,
+) -> Snapshot:
+    """Every counter that a record made at `created_at` belongs to, and what runs under `limits`."""
+    return read_snapshot(
+        connection, "scope", scopes, limits, at=at, except_id=except_id, created_at=created_at
+    )
+
+
+def read_snapshot(
+    connection: Connection,
+    name: str,
+    keys: Collection[str],
+    limits: Sequence[AppliedLimit],
+    **values: object,
+) -> Snapshot:
+    users = {applied.scope.removeprefix("user:") for applied in limits}
+    of_one_user = len(users) < 2 and not any(applied.is_pool for applied in limits)
+    if of_one_user:
+        values["user_id"] = next(iter(users), "")
+    statement = snapshot_statement(name, len(keys), of_one_user)
+    snapshot = Snapshot({}, [])
+    for kind, key, group_ids_or_scope, names_or_glob, instant, *numbers in connection.execute(
+        statement, {**values, **number_values(name, keys)}
+    ):
+        amounts = Amounts(*numbers[:4])
+        if kind == "running":
+            snapshot.running.append(
+                RunningReply(key, group_ids_or_scope, names_or_glob, instant, amounts)
+            )
+            continue
+        counter = snapshot.counters.setdefault(
+            key, Counter(key, group_ids_or_scope, names_or_glob, instant, amounts)
+        )
+        measure, period, granted = numbers[4:]
+        if granted:
+            counter.granted[measure, period] = counter.granted.get((measure, period), 0) + granted
+    return snapshot
+
+
+# ==============================================================================
+# helpers/limit_states.py
+# Where limits stand: what is used, what replies still running hold, and what was granted.
+# ==============================================================================
+
+BATCH = 500
 
 
 def read_limit_states(
@@ -3602,67 +3722,51 @@ def read_limit_states(
     limits: Sequence[AppliedLimit],
     at: int,
     except_id: str,
-    known: Mapping[str, Counter] = NOTHING_KNOWN,
+    snapshot: Snapshot | None = None,
 ) -> tuple[LimitState, ...]:
     """Where each limit stands.
 
     Args:
-        connection: Under the locks of all scopes concerned.
+        connection: Under the locks of all scopes concerned, so that no record is settled in
+            between.
         limits: The limits to look at.
         at: Now, in seconds since 1970.
         except_id: A reservation to leave out: the caller's own.
-        known: Counters that the same transaction has read already.
+        snapshot: What the same transaction has read already.
     """
     if not limits:
         return ()
-    reserved = sum_open(connection, limits, at, except_id)
-    counters = read_counters(connection, limits, at, known)
+    keys = [counter_id(applied) for applied in limits]
+    if snapshot is None:
+        snapshot = snapshot_of_limits(connection, limits, at, except_id)
+    counters = snapshot.counters
+    missing = {
+        key: applied for key, applied in zip(keys, limits, strict=True) if key not in counters
+    }
+    if missing:
+        for key, applied in missing.items():
+            make_counter(connection, key, applied, at)
+        counters |= snapshot_of_limits(connection, limits, at, except_id).counters
     states = []
-    for applied in limits:
-        key, measure = counter_id(applied), applied.limit.measure
+    for key, applied in zip(keys, limits, strict=True):
+        rolling, measure = applied.limit.period.rolling, applied.limit.measure
+        if rolling is not None:
+            start, _ = counted_window(applied, at)
+            counters[key] = move_rolling_counter(
+                connection, counters[key], start, int(rolling.total_seconds())
+            )
         state = LimitState(
             applied,
             used=counters[key].used.of(measure),
-            reserved=reserved[key].of(measure),
+            reserved=snapshot.reserved_of(applied, at).of(measure),
             reset_at=applied.window.end,
             granted=counters[key].granted_to(applied),
         )
-        if applied.limit.period.rolling is not None:
+        if rolling is not None:
             reset_at = find_rolling_reset(connection, state, at)
             state = replace(state, reset_at=datetime.fromtimestamp(reset_at, UTC))
         states.append(state)
     return tuple(states)
-
-
-def sum_open(
-    connection: Connection, limits: Sequence[AppliedLimit], at: int, except_id: str
-) -> dict[str, Amounts]:
-    """Sum what replies still running have reserved, per counter; see `read_limit_states`."""
-    scopes = {applied.scope for applied in limits}
-    owner = next(iter(scopes)).removeprefix("user:")
-    if scopes == {f"user:{owner}"}:
-        found = connection.execute(FIND_OPEN_OF_USER, {"except_id": except_id, "user_id": owner})
-    else:  # what all users together have running is little, too
-        found = connection.execute(FIND_OPEN, {"except_id": except_id})
-    rows = found.all()
-    sums: dict[str, Amounts] = {}
-    for applied in limits:
-        start, end = counted_window(applied, at)
-        total = Amounts()
-        for row in rows:
-            if (
-                start <= row.created_at < end
-                and in_scope(applied.scope, row.user_id, row.group_ids)
-                and glob_matches(applied.limit.model_glob, row.model_names)
-            ):
-                total += Amounts(
-                    row.counted,
-                    row.weighted_input_tokens,
-                    row.weighted_output_tokens,
-                    row.cost_micros * row.counted,
-                )
-        sums[counter_id(applied)] = total
-    return sums
 
 
 def find_rolling_reset(connection: Connection, state: LimitState, at: int) -> int:
@@ -3676,30 +3780,40 @@ def find_rolling_reset(connection: Connection, state: LimitState, at: int) -> in
     excess = state.taken - state.amount + 1
     if excess <= 0 or state.amount == 0:
         return at + period_seconds
-    rows = connection.execute(
-        select(
-            records_table.c.created_at,
-            records_table.c.model_names,
-            records_table.c.counted,
-            records_table.c.weighted_input_tokens,
-            records_table.c.weighted_output_tokens,
-            records_table.c.cost_micros,
-        )
-        .where(
-            records_table.c.counted > 0,
-            records_table.c.created_at >= start,
-            scope_condition(applied.scope),
-        )
-        .order_by(records_table.c.created_at)
-        .execution_options(yield_per=200)
-    )
-    for created_at, model_names, *amounts in rows:
-        if glob_matches(applied.limit.model_glob, model_names):
-            excess -= Amounts(*amounts).of(applied.limit.measure)
+    for row in read_oldest_first(connection, applied.scope, start):
+        if glob_matches(applied.limit.model_glob, row.model_names):
+            counted = Amounts(
+                row.counted, row.weighted_input_tokens, row.weighted_output_tokens, row.cost_micros
+            )
+            excess -= counted.of(applied.limit.measure)
             if excess <= 0:
-                rows.close()
-                return int(created_at) + period_seconds
+                return int(row.created_at) + period_seconds
     return at + period_seconds
+
+
+def read_oldest_first(connection: Connection, scope: str, start: int) -> Iterator[Row[Any]]:
+    """A scope's records since `start` that count, in batches: the first few are mostly enough."""
+    order = tuple_(records_table.c.created_at, records_table.c.id)
+    after: tuple[int, str] = (start, "")
+    while True:
+        rows = connection.execute(
+            select(
+                records_table.c.id,
+                records_table.c.model_names,
+                records_table.c.created_at,
+                records_table.c.counted,
+                records_table.c.weighted_input_tokens,
+                records_table.c.weighted_output_tokens,
+                records_table.c.cost_micros,
+            )
+            .where(records_table.c.counted > 0, scope_condition(scope), order > after)
+            .order_by(records_table.c.created_at, records_table.c.id)
+            .limit(BATCH)
+        ).all()
+        yield from rows
+        if len(rows) < BATCH:
+            return
+        after = (rows[-1].created_at, rows[-1].id)
 
 
 # ==============================================================================
@@ -3807,27 +3921,15 @@ def renew_record(connection: Connection, key: str, charge: Charge, now: int) -> 
     connection.execute(UPDATE_OPEN_RECORD, values)
 
 
-def close_record(
-    connection: Connection, key: RecordKey, charge: Charge | None, now: int
-) -> dict[str, Counter] | None:
-    """Settle or release a record, once, and bring the counters up to date.
-
-    Returns:
-        The counters that were read for it, as they are then; None if it was closed before.
-    """
+def close_record(connection: Connection, key: str, charge: Charge | None, now: int) -> bool:
+    """Settle or release a record; False if it was closed before. Counters are left alone."""
     values = {
-        "key": key.id,
+        "key": key,
         "state": "released" if charge is None else "settled",
         "settled_at": now,
         **(charge or Charge()).values(),
     }
-    if not connection.execute(UPDATE_OPEN_RECORD, values).rowcount:
-        return None
-    if charge is None or not charge.counted.requests:
-        return {}
-    return add_to_counters(
-        connection, key.scopes, key.model_names, key.created_at, charge.counted, now
-    )
+    return connection.execute(UPDATE_OPEN_RECORD, values).rowcount > 0
 
 
 # ==============================================================================
@@ -3837,6 +3939,8 @@ def close_record(
 
 SWEEP_BATCH = 100
 DROP_BATCH = 1_000
+
+ReadResult = TypeVar("ReadResult")
 
 
 @dataclass(frozen=True, slots=True)
@@ -3862,6 +3966,26 @@ def limit_scopes(subject: Subject, limits: Sequence[AppliedLimit]) -> set[str]:
     return {subject.scope, *(applied.scope for applied in limits)}
 
 
+def settle_record(
+    connection: Connection,
+    key: RecordKey,
+    charge: Charge | None,
+    limits: Sequence[AppliedLimit],
+    now: int,
+) -> tuple[bool, Snapshot | None]:
+    """Settle or release a record, once, and bring the counters up to date.
+
+    Returns:
+        Whether this call closed it, and what it has read for that, if anything, as it is then.
+    """
+    closed = close_record(connection, key.id, charge, now)
+    if not closed or charge is None or not charge.counted.requests:
+        return closed, None
+    snapshot = snapshot_of_record(connection, key.scopes, key.created_at, limits, now, key.id)
+    add_to_counters(connection, snapshot.counters, key.model_names, charge.counted)
+    return True, snapshot
+
+
 class Ledger:
     """Every method is one transaction, blocks, and may be called from any thread.
 
@@ -3871,6 +3995,7 @@ class Ledger:
         engine: A synchronous engine on SQLite or PostgreSQL.
         schema: The PostgreSQL schema of the tables; None for the connection's own.
         clock: Seconds since 1970.
+        keep_connections: Whether to hold on to connections until `rest` is called.
     """
 
     def __init__(
@@ -3878,15 +4003,24 @@ class Ledger:
         engine: Engine,
         schema: str | None = None,
         clock: Callable[[], float] = time.time,
+        keep_connections: bool = False,
     ) -> None:
         self._clock = clock
-        self._transactions = TransactionRunner(engine, schema)
+        self._transactions = TransactionRunner(engine, schema, keep_connections)
         self._insert: Any = sqlite_insert if engine.dialect.name == "sqlite" else postgresql_insert
         self._prepared = False
         self._preparing = Lock()
 
     def _now(self) -> int:
         return int(self._clock())
+
+    def read(self, work: Callable[[Connection], ReadResult]) -> ReadResult:
+        """Read something else from the same database."""
+        return self._transactions.read(work)
+
+    def rest(self) -> None:
+        """Give the connections back that aren't in use."""
+        self._transactions.rest()
 
     def prepare(self) -> None:
         """Make or update the tables; costs nothing after the first time."""
@@ -3973,9 +4107,9 @@ class Ledger:
 
         def work(connection: Connection) -> Settlement:
             now = self._now()
-            known = close_record(connection, key_of_reservation(reservation), charge, now)
-            asked = limits if decide else ()
-            states = read_limit_states(connection, asked, now, reservation.id, known or {})
+            asked, key = limits if decide else (), key_of_reservation(reservation)
+            _, snapshot = settle_record(connection, key, charge, asked, now)
+            states = read_limit_states(connection, asked, now, reservation.id, snapshot)
             crossed = tuple(
                 state
                 for state in states
@@ -4021,9 +4155,11 @@ class Ledger:
         settled = 0
         for row in self._transactions.run(find_orphans):
             key, charge = key_of_row(row), charge_of_row(row)
-            settle_orphan = partial(close_record, key=key, charge=charge, now=self._now())
-            counters = self._transactions.run(settle_orphan, key.scopes, (NEW_POOL_COUNTER_LOCK,))
-            settled += counters is not None
+            settle_orphan = partial(
+                settle_record, key=key, charge=charge, limits=(), now=self._now()
+            )
+            closed, _ = self._transactions.run(settle_orphan, key.scopes, (NEW_POOL_COUNTER_LOCK,))
+            settled += closed
         if settled:
             log.warning("Usage limits: settled %d replies that a stopped server left", settled)
         return settled
@@ -4424,8 +4560,7 @@ OLDEST_HOST_VERSION = (0, 10, 0)
 REQUEST_HOOK_VERSION = (0, 11, 2)
 TEMPORARY_CHAT_PREFIXES = ("temporary:", "local:")  # today's and the older one
 
-# Runs what blocks off the event loop.
-InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
+ReadDatabase = Callable[[Callable[[Connection], Any]], Awaitable[Any]]
 
 
 class HostError(HTTPException, UsageLimitsError):
@@ -4465,7 +4600,7 @@ def host_engine(database_url: str) -> tuple[Engine, str | None]:
 
 
 @lru_cache(maxsize=1)
-def build_groups_query() -> tuple[Engine, Select[Any]] | None:
+def build_groups_query() -> Select[Any] | None:
     """Open WebUI's own query for a user's groups, inherited ones too; None before 0.12.
 
     It puts the statement together for every call, which takes longer than all that is done here.
@@ -4474,40 +4609,38 @@ def build_groups_query() -> tuple[Engine, Select[Any]] | None:
     find_memberships = getattr(groups, "user_group_memberships", None)
     if find_memberships is None:
         return None
-    found = find_memberships(bindparam("user_ids", expanding=True), include_inherited=True)
-    statement = (
+    found = find_memberships([bindparam("user_id")], include_inherited=True)
+    return (
         select(groups.Group.id, groups.Group.name)
         .join(found, found.c.group_id == groups.Group.id)
         .order_by(groups.Group.updated_at.desc(), groups.Group.id)
     )
-    engine = import_module("open_webui.internal.db").engine
-    return engine.execution_options(isolation_level="AUTOCOMMIT"), statement
 
 
-def find_groups(user_id: str) -> tuple[GroupRef, ...] | None:
-    """A user's groups in one round trip; blocks. None where Open WebUI has no such query."""
-    query = build_groups_query()
-    if query is None:
-        return None
-    engine, statement = query
-    with engine.connect() as connection:
-        rows = connection.execute(statement, {"user_ids": [user_id]})
-        return tuple(GroupRef(str(group_id), str(name)) for group_id, name in rows)
-
-
-async def read_subject(user: Mapping[str, Any], in_thread: InThread) -> Subject:
-    """The user of a request with all groups, inherited ones included.
+async def find_groups(user_id: str, read: ReadDatabase | None) -> tuple[GroupRef, ...]:
+    """A user's groups, inherited ones included.
 
     Args:
-        user: As Open WebUI hands it to a filter.
-        in_thread: Runs what blocks.
+        user_id: Open WebUI's id of the user.
+        read: Runs a function on a connection to Open WebUI's database, off the event loop;
+            None if there is no such connection.
     """
+    query = build_groups_query() if read else None
+    if read and query is not None:
+        rows = await read(lambda connection: connection.execute(query, {"user_id": user_id}).all())
+        return tuple(GroupRef(str(group_id), str(name)) for group_id, name in rows)
+    groups = import_module("open_webui.models.groups").Groups
+    # Groups can be nested since 0.12; before that the argument isn't known.
+    nested = "include_inherited" in inspect.signature(groups.get_groups_by_member_id).parameters
+    inherited = {"include_inherited": True} if nested else {}
+    listed = await groups.get_groups_by_member_id(user_id, **inherited)
+    return tuple(GroupRef(str(group.id), str(group.name)) for group in listed)
+
+
+async def read_subject(user: Mapping[str, Any], read: ReadDatabase | None) -> Subject:
+    """The user of a request with all groups; `read` as for `find_groups`."""
     user_id = str(user["id"])
-    found = await in_thread(lambda: find_groups(user_id))
-    if found is None:
-        groups = import_module("open_webui.models.groups").Groups
-        listed = await groups.get_groups_by_member_id(user_id)
-        found = tuple(GroupRef(str(group.id), str(group.name)) for group in listed)
+    found = await find_groups(user_id, read)
     return Subject(
         user_id=user_id,
         email=str(user.get("email") or ""),
@@ -4835,7 +4968,7 @@ DROP_SECONDS = 86_400
 RETENTION_SECONDS = 400 * 86_400
 # SQLite has one writer at a time: more threads would only wait for each other.
 SQLITE_THREADS = 1
-POSTGRESQL_THREADS = 8
+POSTGRESQL_THREADS = 4
 
 ThreadResult = TypeVar("ThreadResult")
 
@@ -4850,7 +4983,7 @@ class Bookkeeper:
 
     def __init__(self, engine: Engine, schema: str | None) -> None:
         sqlite = engine.dialect.name == "sqlite"
-        self._ledger = Ledger(engine, schema)
+        self._ledger = Ledger(engine, schema, keep_connections=True)
         self._threads = ThreadPoolExecutor(
             SQLITE_THREADS if sqlite else POSTGRESQL_THREADS,
             thread_name_prefix="usage-limits",
@@ -4864,9 +4997,13 @@ class Bookkeeper:
         self._swept_at = float("-inf")
         self._dropped_at = float("-inf")
 
-    async def in_thread(self, work: Callable[[], ThreadResult]) -> ThreadResult:
-        """Run what blocks in one of the ledger's threads."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+    async def read(self, work: Callable[[Connection], ThreadResult]) -> ThreadResult:
+        """Read something else from the ledger's database.
+
+        Raises:
+            LedgerError: The database can't be read.
+        """
+        return await self._in_thread(lambda: self._ledger.read(work))
 
     async def admit(self, reply: Reply, announce: bool) -> Admission:
         """Reserve for a reply, or learn what refuses it, and watch the current task for its end.
@@ -4887,7 +5024,7 @@ class Bookkeeper:
 
         # A task of its own: where the caller is cancelled, the reservation may still be
         # written, and its end must wait for that.
-        reply.admission = asyncio.create_task(self.in_thread(reserve))
+        reply.admission = asyncio.create_task(self._in_thread(reserve))
         self._watch(reply)
         admission = await asyncio.shield(reply.admission)
         if reply.enforced and not admission.decision.allowed:
@@ -4904,7 +5041,7 @@ class Bookkeeper:
         Raises:
             LedgerError: The database can't be read or written.
         """
-        return await self.in_thread(lambda: self._ledger.check(reply.reservation, limits))
+        return await self._in_thread(lambda: self._ledger.check(reply.reservation, limits))
 
     async def renew(self, reply: Reply) -> None:
         """Write down at once what a running reply holds now.
@@ -4913,7 +5050,7 @@ class Bookkeeper:
             LedgerError: The database can't be written.
         """
         charges = {reply.reservation.id: reply.reserved_charge()}
-        await self.in_thread(lambda: self._ledger.renew(charges))
+        await self._in_thread(lambda: self._ledger.renew(charges))
 
     async def end(self, reply: Reply, charge: Charge | None) -> Decision | None:
         """Settle a reply, or release it where `charge` is None; only the first end counts.
@@ -4948,7 +5085,7 @@ class Bookkeeper:
         if charge is None and not written:
             return None
         try:
-            settlement = await self.in_thread(lambda: self._write_end(reply, charge, written))
+            settlement = await self._in_thread(lambda: self._write_end(reply, charge, written))
         except LedgerError as error:
             log.error(
                 "Usage limits: %s; reply %s of user %s will be settled later (%s tokens)",
@@ -5003,24 +5140,29 @@ class Bookkeeper:
                 # A fault of ours must not end the rounds: leases would run out.
                 log.exception("Usage limits: a round failed; trying again")
                 await asyncio.sleep(ROUND_SECONDS)
+        # Not awaited: who comes now needs rounds of its own.
+        self._threads.submit(self._ledger.rest)
 
     async def _sweep(self) -> None:
         if time.monotonic() - self._swept_at >= SWEEP_SECONDS:
             self._swept_at = time.monotonic()
-            await self.in_thread(self._ledger.sweep)
+            await self._in_thread(self._ledger.sweep)
         if time.monotonic() - self._dropped_at >= DROP_SECONDS:
             self._dropped_at = time.monotonic()
-            await self.in_thread(lambda: self._ledger.drop_older(self.retention_seconds))
+            await self._in_thread(lambda: self._ledger.drop_older(self.retention_seconds))
 
     async def _make_round(self) -> None:
         charges = {key: reply.reserved_charge() for key, reply in self._running.items()}
         if charges:
-            await self.in_thread(lambda: self._ledger.renew(charges))
+            await self._in_thread(lambda: self._ledger.renew(charges))
         for key, (reply, charge) in list(self._unwritten.items()):
-            await self.in_thread(
+            await self._in_thread(
                 lambda reply=reply, charge=charge: self._write_end(reply, charge, False)  # type: ignore[misc]
             )
             del self._unwritten[key]
+
+    async def _in_thread(self, work: Callable[[], ThreadResult]) -> ThreadResult:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
 
 # ==============================================================================
@@ -5178,7 +5320,9 @@ class Filter:
         # The host calls no outlet for an answer without text, or for none at all by API.
         streams, tools = bool(body.get("stream")), bool(body.get("tools"))
         unseen = source == "api" and not streams and (tools or not api_outlets_enabled())
-        subject = await read_subject(user, bookkeeper.in_thread)
+        # Where the ledger has a database of its own, Open WebUI reads for itself.
+        read = None if valves.database_url else bookkeeper.read
+        subject = await read_subject(user, read)
         await self._log_unknown_groups(valves)
         reply = build_reply(
             bookkeeper,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from helpers.alerts import alert_payload, post_alert
 from helpers.charges import Charge
@@ -27,7 +27,7 @@ DROP_SECONDS = 86_400
 RETENTION_SECONDS = 400 * 86_400
 # SQLite has one writer at a time: more threads would only wait for each other.
 SQLITE_THREADS = 1
-POSTGRESQL_THREADS = 8
+POSTGRESQL_THREADS = 4
 
 ThreadResult = TypeVar("ThreadResult")
 
@@ -42,7 +42,7 @@ class Bookkeeper:
 
     def __init__(self, engine: Engine, schema: str | None) -> None:
         sqlite = engine.dialect.name == "sqlite"
-        self._ledger = Ledger(engine, schema)
+        self._ledger = Ledger(engine, schema, keep_connections=True)
         self._threads = ThreadPoolExecutor(
             SQLITE_THREADS if sqlite else POSTGRESQL_THREADS,
             thread_name_prefix="usage-limits",
@@ -56,9 +56,13 @@ class Bookkeeper:
         self._swept_at = float("-inf")
         self._dropped_at = float("-inf")
 
-    async def in_thread(self, work: Callable[[], ThreadResult]) -> ThreadResult:
-        """Run what blocks in one of the ledger's threads."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+    async def read(self, work: Callable[[Connection], ThreadResult]) -> ThreadResult:
+        """Read something else from the ledger's database.
+
+        Raises:
+            LedgerError: The database can't be read.
+        """
+        return await self._in_thread(lambda: self._ledger.read(work))
 
     async def admit(self, reply: Reply, announce: bool) -> Admission:
         """Reserve for a reply, or learn what refuses it, and watch the current task for its end.
@@ -79,7 +83,7 @@ class Bookkeeper:
 
         # A task of its own: where the caller is cancelled, the reservation may still be
         # written, and its end must wait for that.
-        reply.admission = asyncio.create_task(self.in_thread(reserve))
+        reply.admission = asyncio.create_task(self._in_thread(reserve))
         self._watch(reply)
         admission = await asyncio.shield(reply.admission)
         if reply.enforced and not admission.decision.allowed:
@@ -96,7 +100,7 @@ class Bookkeeper:
         Raises:
             LedgerError: The database can't be read or written.
         """
-        return await self.in_thread(lambda: self._ledger.check(reply.reservation, limits))
+        return await self._in_thread(lambda: self._ledger.check(reply.reservation, limits))
 
     async def renew(self, reply: Reply) -> None:
         """Write down at once what a running reply holds now.
@@ -105,7 +109,7 @@ class Bookkeeper:
             LedgerError: The database can't be written.
         """
         charges = {reply.reservation.id: reply.reserved_charge()}
-        await self.in_thread(lambda: self._ledger.renew(charges))
+        await self._in_thread(lambda: self._ledger.renew(charges))
 
     async def end(self, reply: Reply, charge: Charge | None) -> Decision | None:
         """Settle a reply, or release it where `charge` is None; only the first end counts.
@@ -140,7 +144,7 @@ class Bookkeeper:
         if charge is None and not written:
             return None
         try:
-            settlement = await self.in_thread(lambda: self._write_end(reply, charge, written))
+            settlement = await self._in_thread(lambda: self._write_end(reply, charge, written))
         except LedgerError as error:
             log.error(
                 "Usage limits: %s; reply %s of user %s will be settled later (%s tokens)",
@@ -195,21 +199,26 @@ class Bookkeeper:
                 # A fault of ours must not end the rounds: leases would run out.
                 log.exception("Usage limits: a round failed; trying again")
                 await asyncio.sleep(ROUND_SECONDS)
+        # Not awaited: who comes now needs rounds of its own.
+        self._threads.submit(self._ledger.rest)
 
     async def _sweep(self) -> None:
         if time.monotonic() - self._swept_at >= SWEEP_SECONDS:
             self._swept_at = time.monotonic()
-            await self.in_thread(self._ledger.sweep)
+            await self._in_thread(self._ledger.sweep)
         if time.monotonic() - self._dropped_at >= DROP_SECONDS:
             self._dropped_at = time.monotonic()
-            await self.in_thread(lambda: self._ledger.drop_older(self.retention_seconds))
+            await self._in_thread(lambda: self._ledger.drop_older(self.retention_seconds))
 
     async def _make_round(self) -> None:
         charges = {key: reply.reserved_charge() for key, reply in self._running.items()}
         if charges:
-            await self.in_thread(lambda: self._ledger.renew(charges))
+            await self._in_thread(lambda: self._ledger.renew(charges))
         for key, (reply, charge) in list(self._unwritten.items()):
-            await self.in_thread(
+            await self._in_thread(
                 lambda reply=reply, charge=charge: self._write_end(reply, charge, False)  # type: ignore[misc]
             )
             del self._unwritten[key]
+
+    async def _in_thread(self, work: Callable[[], ThreadResult]) -> ThreadResult:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)

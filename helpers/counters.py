@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from typing import Any
+from functools import lru_cache
 
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
     Connection,
-    CursorResult,
-    and_,
+    Text,
+    Update,
     bindparam,
     func,
     select,
@@ -20,50 +21,12 @@ from sqlalchemy import (
 
 from helpers.decisions import Amounts
 from helpers.policy import EVERYONE, AppliedLimit
-from helpers.tables import counters_table, grants_table, records_table
+from helpers.tables import counters_table, records_table
 from helpers.transactions import NEW_POOL_COUNTER_LOCK, take_advisory_locks
 
 NO_END = 2**53
-# Built once: putting a statement together costs more than running it.
-COUNTERS_AND_GRANTS = select(
-    counters_table.c.id,
-    counters_table.c.scope,
-    counters_table.c.model_glob,
-    counters_table.c.window_start,
-    counters_table.c.requests,
-    counters_table.c.input_tokens,
-    counters_table.c.output_tokens,
-    counters_table.c.cost_micros,
-    grants_table.c.measure,
-    grants_table.c.period,
-    grants_table.c.amount,
-).outerjoin_from(
-    counters_table,
-    grants_table,
-    and_(
-        grants_table.c.scope == counters_table.c.scope,
-        grants_table.c.model_glob == counters_table.c.model_glob,
-        grants_table.c.expires_at > bindparam("at"),
-    ),
-)
-FIND_COUNTERS = COUNTERS_AND_GRANTS.where(counters_table.c.id.in_(bindparam("ids", expanding=True)))
-FIND_COVERING_COUNTERS = COUNTERS_AND_GRANTS.where(
-    counters_table.c.scope.in_(bindparam("scopes", expanding=True)),
-    counters_table.c.window_start <= bindparam("created_at"),
-    counters_table.c.window_end > bindparam("created_at"),
-).order_by(counters_table.c.id)
 AMOUNT_COLUMNS = ("requests", "input_tokens", "output_tokens", "cost_micros")
-ADD_TO_COUNTERS = (
-    counters_table.update()
-    .where(counters_table.c.id.in_(bindparam("ids", expanding=True)))
-    .values(
-        {
-            counters_table.c[name]: counters_table.c[name] + bindparam(f"more_{name}")
-            for name in AMOUNT_COLUMNS
-        }
-    )
-)
-COUNTED_COLUMNS = (
+COUNTED_SUMS = (
     func.sum(records_table.c.counted),
     func.sum(records_table.c.weighted_input_tokens),
     func.sum(records_table.c.weighted_output_tokens),
@@ -140,7 +103,7 @@ def in_scope(scope: str, user_id: str, group_ids: str) -> bool:
 def sum_settled(connection: Connection, scope: str, glob: str, start: int, end: int) -> Amounts:
     """Sum the settled records of a scope with ``start <= created_at < end``."""
     rows = connection.execute(
-        select(records_table.c.model_names, *COUNTED_COLUMNS)
+        select(records_table.c.model_names, *COUNTED_SUMS)
         .where(
             records_table.c.state == "settled",
             records_table.c.created_at >= start,
@@ -156,54 +119,29 @@ def sum_settled(connection: Connection, scope: str, glob: str, start: int, end: 
     return total
 
 
-def collect_counters(rows: CursorResult[Any]) -> dict[str, Counter]:
-    """Counters by id, of rows that repeat one for each of its grants."""
-    counters: dict[str, Counter] = {}
-    for key, scope, glob, window_start, *amounts, measure, period, granted in rows:
-        counter = counters.get(key)
-        if counter is None:
-            counter = counters[key] = Counter(key, scope, glob, window_start, Amounts(*amounts))
-        if measure is not None:
-            named = (measure, period)
-            counter.granted[named] = counter.granted.get(named, 0) + granted
-    return counters
+def numbered(name: str, count: int) -> list[BindParameter[str]]:
+    """Parameters for an IN: SQLAlchemy's own take as long as running the statement."""
+    return [bindparam(f"{name}{number}", type_=Text) for number in range(count)]
 
 
-def find_counters(connection: Connection, ids: Collection[str], at: int) -> dict[str, Counter]:
-    """Those of these counters that there are, with the grants that count at the second `at`."""
-    if not ids:
-        return {}
-    return collect_counters(connection.execute(FIND_COUNTERS, {"ids": list(ids), "at": at}))
+def number_values(name: str, values: Collection[str]) -> dict[str, str]:
+    """Values for the parameters of `numbered`."""
+    return {f"{name}{number}": value for number, value in enumerate(values)}
 
 
-def read_counters(
-    connection: Connection,
-    limits: Sequence[AppliedLimit],
-    at: int,
-    known: Mapping[str, Counter],
-) -> dict[str, Counter]:
-    """The counter of every limit; those that are missing are made, rolling ones moved along.
-
-    Args:
-        connection: Under the locks of all scopes concerned, so that no record is settled in
-            between.
-        limits: The limits to read for.
-        at: Now.
-        known: What the same transaction has read already.
-    """
-    wanted = {counter_id(applied): applied for applied in limits}
-    counters = {key: known[key] for key in wanted if key in known}
-    counters |= find_counters(connection, wanted.keys() - counters.keys(), at)
-    missing = sorted(wanted.keys() - counters.keys())
-    for key in missing:
-        make_counter(connection, key, wanted[key], at)
-    counters |= find_counters(connection, missing, at)
-    for key, applied in wanted.items():
-        rolling = applied.limit.period.rolling
-        if rolling is not None:
-            start, seconds = counted_window(applied, at)[0], int(rolling.total_seconds())
-            counters[key] = move_rolling_counter(connection, counters[key], start, seconds)
-    return counters
+@lru_cache(maxsize=64)
+def addition_by_id(count: int) -> Update:
+    """A statement that adds to that many counters."""
+    return (
+        counters_table.update()
+        .where(counters_table.c.id.in_(numbered("id", count)))
+        .values(
+            {
+                counters_table.c[name]: counters_table.c[name] + bindparam(f"more_{name}")
+                for name in AMOUNT_COLUMNS
+            }
+        )
+    )
 
 
 def make_counter(connection: Connection, key: str, applied: AppliedLimit, at: int) -> None:
@@ -261,26 +199,13 @@ def amount_values(amounts: Amounts) -> dict[str, int]:
 
 
 def add_to_counters(
-    connection: Connection,
-    scopes: Iterable[str],
-    model_names: str,
-    created_at: int,
-    amounts: Amounts,
-    at: int,
-) -> dict[str, Counter]:
-    """Add one settled record to every counter that covers it.
-
-    Returns:
-        The counters of these scopes at `created_at`, as they are then.
-    """
-    rows = connection.execute(
-        FIND_COVERING_COUNTERS, {"scopes": list(scopes), "created_at": created_at, "at": at}
-    )
-    counters = collect_counters(rows)
+    connection: Connection, counters: dict[str, Counter], model_names: str, amounts: Amounts
+) -> None:
+    """Add a settled record to those of these counters whose glob matches; the dict is updated."""
     ids = [key for key, one in counters.items() if glob_matches(one.model_glob, model_names)]
-    if ids:
-        more = {f"more_{name}": value for name, value in amount_values(amounts).items()}
-        connection.execute(ADD_TO_COUNTERS, {"ids": ids, **more})
+    if not ids:
+        return
+    more = {f"more_{name}": value for name, value in amount_values(amounts).items()}
+    connection.execute(addition_by_id(len(ids)), {**more, **number_values("id", ids)})
     for key in ids:
         counters[key] = replace(counters[key], used=counters[key].used + amounts)
-    return counters

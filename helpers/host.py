@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
@@ -9,7 +10,7 @@ from importlib import import_module
 from typing import Any
 
 from fastapi import HTTPException
-from sqlalchemy import Engine, Select, bindparam, select
+from sqlalchemy import Connection, Engine, Select, bindparam, select
 
 from helpers.database import open_database
 from helpers.errors import UsageLimitExceeded, UsageLimitsError
@@ -20,8 +21,7 @@ OLDEST_HOST_VERSION = (0, 10, 0)
 REQUEST_HOOK_VERSION = (0, 11, 2)
 TEMPORARY_CHAT_PREFIXES = ("temporary:", "local:")  # today's and the older one
 
-# Runs what blocks off the event loop.
-InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
+ReadDatabase = Callable[[Callable[[Connection], Any]], Awaitable[Any]]
 
 
 class HostError(HTTPException, UsageLimitsError):
@@ -61,7 +61,7 @@ def host_engine(database_url: str) -> tuple[Engine, str | None]:
 
 
 @lru_cache(maxsize=1)
-def build_groups_query() -> tuple[Engine, Select[Any]] | None:
+def build_groups_query() -> Select[Any] | None:
     """Open WebUI's own query for a user's groups, inherited ones too; None before 0.12.
 
     It puts the statement together for every call, which takes longer than all that is done here.
@@ -70,40 +70,38 @@ def build_groups_query() -> tuple[Engine, Select[Any]] | None:
     find_memberships = getattr(groups, "user_group_memberships", None)
     if find_memberships is None:
         return None
-    found = find_memberships(bindparam("user_ids", expanding=True), include_inherited=True)
-    statement = (
+    found = find_memberships([bindparam("user_id")], include_inherited=True)
+    return (
         select(groups.Group.id, groups.Group.name)
         .join(found, found.c.group_id == groups.Group.id)
         .order_by(groups.Group.updated_at.desc(), groups.Group.id)
     )
-    engine = import_module("open_webui.internal.db").engine
-    return engine.execution_options(isolation_level="AUTOCOMMIT"), statement
 
 
-def find_groups(user_id: str) -> tuple[GroupRef, ...] | None:
-    """A user's groups in one round trip; blocks. None where Open WebUI has no such query."""
-    query = build_groups_query()
-    if query is None:
-        return None
-    engine, statement = query
-    with engine.connect() as connection:
-        rows = connection.execute(statement, {"user_ids": [user_id]})
-        return tuple(GroupRef(str(group_id), str(name)) for group_id, name in rows)
-
-
-async def read_subject(user: Mapping[str, Any], in_thread: InThread) -> Subject:
-    """The user of a request with all groups, inherited ones included.
+async def find_groups(user_id: str, read: ReadDatabase | None) -> tuple[GroupRef, ...]:
+    """A user's groups, inherited ones included.
 
     Args:
-        user: As Open WebUI hands it to a filter.
-        in_thread: Runs what blocks.
+        user_id: Open WebUI's id of the user.
+        read: Runs a function on a connection to Open WebUI's database, off the event loop;
+            None if there is no such connection.
     """
+    query = build_groups_query() if read else None
+    if read and query is not None:
+        rows = await read(lambda connection: connection.execute(query, {"user_id": user_id}).all())
+        return tuple(GroupRef(str(group_id), str(name)) for group_id, name in rows)
+    groups = import_module("open_webui.models.groups").Groups
+    # Groups can be nested since 0.12; before that the argument isn't known.
+    nested = "include_inherited" in inspect.signature(groups.get_groups_by_member_id).parameters
+    inherited = {"include_inherited": True} if nested else {}
+    listed = await groups.get_groups_by_member_id(user_id, **inherited)
+    return tuple(GroupRef(str(group.id), str(group.name)) for group in listed)
+
+
+async def read_subject(user: Mapping[str, Any], read: ReadDatabase | None) -> Subject:
+    """The user of a request with all groups; `read` as for `find_groups`."""
     user_id = str(user["id"])
-    found = await in_thread(lambda: find_groups(user_id))
-    if found is None:
-        groups = import_module("open_webui.models.groups").Groups
-        listed = await groups.get_groups_by_member_id(user_id)
-        found = tuple(GroupRef(str(group.id), str(group.name)) for group in listed)
+    found = await find_groups(user_id, read)
     return Subject(
         user_id=user_id,
         email=str(user.get("email") or ""),

@@ -7,18 +7,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, Row, select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from helpers.charges import Charge
+from helpers.counters import add_to_counters
 from helpers.decisions import Decision, LimitState
 from helpers.limit_states import read_limit_states
 from helpers.logs import log
 from helpers.policy import AppliedLimit, Subject
 from helpers.records import (
+    RecordKey,
     Reservation,
     charge_of_row,
     close_record,
@@ -27,6 +29,7 @@ from helpers.records import (
     key_of_row,
     renew_record,
 )
+from helpers.snapshots import Snapshot, snapshot_of_record
 from helpers.tables import (
     IS_OPEN,
     counters_table,
@@ -39,6 +42,8 @@ from helpers.transactions import NEW_POOL_COUNTER_LOCK, TransactionRunner
 
 SWEEP_BATCH = 100
 DROP_BATCH = 1_000
+
+ReadResult = TypeVar("ReadResult")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,26 @@ def limit_scopes(subject: Subject, limits: Sequence[AppliedLimit]) -> set[str]:
     return {subject.scope, *(applied.scope for applied in limits)}
 
 
+def settle_record(
+    connection: Connection,
+    key: RecordKey,
+    charge: Charge | None,
+    limits: Sequence[AppliedLimit],
+    now: int,
+) -> tuple[bool, Snapshot | None]:
+    """Settle or release a record, once, and bring the counters up to date.
+
+    Returns:
+        Whether this call closed it, and what it has read for that, if anything, as it is then.
+    """
+    closed = close_record(connection, key.id, charge, now)
+    if not closed or charge is None or not charge.counted.requests:
+        return closed, None
+    snapshot = snapshot_of_record(connection, key.scopes, key.created_at, limits, now, key.id)
+    add_to_counters(connection, snapshot.counters, key.model_names, charge.counted)
+    return True, snapshot
+
+
 class Ledger:
     """Every method is one transaction, blocks, and may be called from any thread.
 
@@ -73,6 +98,7 @@ class Ledger:
         engine: A synchronous engine on SQLite or PostgreSQL.
         schema: The PostgreSQL schema of the tables; None for the connection's own.
         clock: Seconds since 1970.
+        keep_connections: Whether to hold on to connections until `rest` is called.
     """
 
     def __init__(
@@ -80,15 +106,24 @@ class Ledger:
         engine: Engine,
         schema: str | None = None,
         clock: Callable[[], float] = time.time,
+        keep_connections: bool = False,
     ) -> None:
         self._clock = clock
-        self._transactions = TransactionRunner(engine, schema)
+        self._transactions = TransactionRunner(engine, schema, keep_connections)
         self._insert: Any = sqlite_insert if engine.dialect.name == "sqlite" else postgresql_insert
         self._prepared = False
         self._preparing = Lock()
 
     def _now(self) -> int:
         return int(self._clock())
+
+    def read(self, work: Callable[[Connection], ReadResult]) -> ReadResult:
+        """Read something else from the same database."""
+        return self._transactions.read(work)
+
+    def rest(self) -> None:
+        """Give the connections back that aren't in use."""
+        self._transactions.rest()
 
     def prepare(self) -> None:
         """Make or update the tables; costs nothing after the first time."""
@@ -175,9 +210,9 @@ class Ledger:
 
         def work(connection: Connection) -> Settlement:
             now = self._now()
-            known = close_record(connection, key_of_reservation(reservation), charge, now)
-            asked = limits if decide else ()
-            states = read_limit_states(connection, asked, now, reservation.id, known or {})
+            asked, key = limits if decide else (), key_of_reservation(reservation)
+            _, snapshot = settle_record(connection, key, charge, asked, now)
+            states = read_limit_states(connection, asked, now, reservation.id, snapshot)
             crossed = tuple(
                 state
                 for state in states
@@ -223,9 +258,11 @@ class Ledger:
         settled = 0
         for row in self._transactions.run(find_orphans):
             key, charge = key_of_row(row), charge_of_row(row)
-            settle_orphan = partial(close_record, key=key, charge=charge, now=self._now())
-            counters = self._transactions.run(settle_orphan, key.scopes, (NEW_POOL_COUNTER_LOCK,))
-            settled += counters is not None
+            settle_orphan = partial(
+                settle_record, key=key, charge=charge, limits=(), now=self._now()
+            )
+            closed, _ = self._transactions.run(settle_orphan, key.scopes, (NEW_POOL_COUNTER_LOCK,))
+            settled += closed
         if settled:
             log.warning("Usage limits: settled %d replies that a stopped server left", settled)
         return settled

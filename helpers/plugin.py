@@ -188,7 +188,9 @@ class Filter:
         # The host calls no outlet for an answer without text, or for none at all by API.
         streams, tools = bool(body.get("stream")), bool(body.get("tools"))
         unseen = source == "api" and not streams and (tools or not api_outlets_enabled())
-        subject = await read_subject(user, bookkeeper.in_thread)
+        # Where the ledger has a database of its own, Open WebUI reads for itself.
+        read = None if valves.database_url else bookkeeper.read
+        subject = await read_subject(user, read)
         await self._log_unknown_groups(valves)
         reply = build_reply(
             bookkeeper,

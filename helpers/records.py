@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, select
 
 from helpers.charges import Charge
-from helpers.counters import Counter, add_to_counters, join_names, split_names
+from helpers.counters import join_names, split_names
 from helpers.decisions import Amounts
 from helpers.policy import EVERYONE, Subject
 from helpers.tables import IS_OPEN, records_table
@@ -113,24 +113,12 @@ def renew_record(connection: Connection, key: str, charge: Charge, now: int) -> 
     connection.execute(UPDATE_OPEN_RECORD, values)
 
 
-def close_record(
-    connection: Connection, key: RecordKey, charge: Charge | None, now: int
-) -> dict[str, Counter] | None:
-    """Settle or release a record, once, and bring the counters up to date.
-
-    Returns:
-        The counters that were read for it, as they are then; None if it was closed before.
-    """
+def close_record(connection: Connection, key: str, charge: Charge | None, now: int) -> bool:
+    """Settle or release a record; False if it was closed before. Counters are left alone."""
     values = {
-        "key": key.id,
+        "key": key,
         "state": "released" if charge is None else "settled",
         "settled_at": now,
         **(charge or Charge()).values(),
     }
-    if not connection.execute(UPDATE_OPEN_RECORD, values).rowcount:
-        return None
-    if charge is None or not charge.counted.requests:
-        return {}
-    return add_to_counters(
-        connection, key.scopes, key.model_names, key.created_at, charge.counted, now
-    )
+    return connection.execute(UPDATE_OPEN_RECORD, values).rowcount > 0

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.pool import QueuePool
 
 from helpers.errors import LedgerError
 
@@ -28,21 +29,34 @@ def advisory_key(name: str) -> int:
     return int.from_bytes(digest, "big", signed=True)
 
 
-def take_advisory_locks(
-    connection: Connection, exclusive: Iterable[str], shared: Iterable[str] = ()
-) -> None:
-    """Wait for locks until the transaction's end, in one round trip; SQLite needs none.
+def advisory_lock_calls(exclusive: Iterable[str], shared: Iterable[str] = ()) -> str:
+    """A PostgreSQL statement that waits for locks until the transaction's end.
 
-    PostgreSQL gives up after `TRANSACTION_PATIENCE_SECONDS`. Exclusive names are taken in sorted
-    order, so that two transactions never wait for each other.
+    It gives up after `TRANSACTION_PATIENCE_SECONDS`. Exclusive names are taken in sorted order,
+    so that two transactions never wait for each other.
     """
-    if connection.dialect.name == "sqlite":
-        return
     patience = f"{int(TRANSACTION_PATIENCE_SECONDS * 1000)}ms"
     calls = [f"set_config('lock_timeout', '{patience}', true)"]
     calls += [f"pg_advisory_xact_lock({advisory_key(name)})" for name in sorted(set(exclusive))]
     calls += [f"pg_advisory_xact_lock_shared({advisory_key(name)})" for name in shared]
-    connection.exec_driver_sql(f"SELECT {', '.join(calls)}")
+    return f"SELECT {', '.join(calls)}"
+
+
+def take_advisory_locks(connection: Connection, exclusive: Iterable[str]) -> None:
+    """Wait for more locks in a transaction; SQLite needs none."""
+    if connection.dialect.name != "sqlite":
+        connection.exec_driver_sql(advisory_lock_calls(exclusive))
+
+
+def begin_transaction(
+    connection: Connection, exclusive: Iterable[str], shared: Iterable[str]
+) -> None:
+    """Begin a transaction under these locks, in one round trip."""
+    if connection.dialect.name == "sqlite":
+        # Takes the one writer's place at once: what is read in it can't be stale later.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    else:
+        connection.exec_driver_sql(f"BEGIN; {advisory_lock_calls(exclusive, shared)}")
 
 
 def is_worth_retrying(error: DBAPIError) -> bool:
@@ -60,13 +74,24 @@ class TransactionRunner:
 
     A function may be run again after a conflict or a broken connection, so it must change
     nothing but the database, and find its own earlier commit harmless.
+
+    Args:
+        engine: On SQLite or PostgreSQL.
+        schema: The PostgreSQL schema of the tables; None for the connection's own.
+        keep_connections: Whether to hold on to connections until `rest` is called. Pools often
+            ask the server first whether a connection lives, or open a new one each time.
     """
 
-    def __init__(self, engine: Engine, schema: str | None = None) -> None:
-        # Translating takes a sixth of a reply's time, so only where there is a schema.
-        self._engine = (
-            engine.execution_options(schema_translate_map={None: schema}) if schema else engine
-        )
+    def __init__(
+        self, engine: Engine, schema: str | None = None, keep_connections: bool = False
+    ) -> None:
+        # Transactions say BEGIN themselves: the driver would spend a round trip on it.
+        options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT"}
+        if schema:  # translating takes a sixth of a reply's time
+            options["schema_translate_map"] = {None: schema}
+        self._engine = engine.execution_options(**options)
+        self._keeps = keep_connections
+        self._idle: list[Connection] = []
 
     def run(
         self,
@@ -74,19 +99,32 @@ class TransactionRunner:
         exclusive: Iterable[str] = (),
         shared: Iterable[str] = (),
     ) -> WorkResult:
-        """Run `work` under the named locks and commit.
+        """Run `work` in a transaction under the named locks, and commit.
 
         Raises:
             LedgerError: The database can't be reached, read or written, or is still busy
                 after `TRANSACTION_PATIENCE_SECONDS`.
         """
         exclusive, shared = tuple(exclusive), tuple(shared)
+
+        def transaction(connection: Connection) -> WorkResult:
+            begin_transaction(connection, exclusive, shared)
+            result = work(connection)
+            connection.exec_driver_sql("COMMIT")
+            return result
+
+        return self.read(transaction)
+
+    def read(self, work: Callable[[Connection], WorkResult]) -> WorkResult:
+        """Run `work`, every statement for itself; raises as `run` does."""
         deadline = time.monotonic() + TRANSACTION_PATIENCE_SECONDS
         pause = RETRY_PAUSE_SECONDS
         while True:
             try:
-                return self._run_once(work, exclusive, shared)
+                return self._run_once(work)
             except DBAPIError as error:
+                if error.connection_invalidated:
+                    self.rest()  # the others won't be any better
                 if not is_worth_retrying(error) or time.monotonic() + pause > deadline:
                     # The driver's text may quote parameters; its class says enough.
                     raise LedgerError(f"{type(error.orig).__name__} in the ledger") from error
@@ -95,19 +133,26 @@ class TransactionRunner:
             time.sleep(pause)
             pause *= 2
 
-    def _run_once(
-        self,
-        work: Callable[[Connection], WorkResult],
-        exclusive: tuple[str, ...],
-        shared: tuple[str, ...],
-    ) -> WorkResult:
-        with self._engine.connect() as connection:
-            if connection.dialect.name == "sqlite":
-                # The driver would begin at the first write only, and a read before it
-                # could be stale by then.
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-            else:
-                take_advisory_locks(connection, exclusive, shared)
+    def rest(self) -> None:
+        """Give all connections back that aren't in use."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def _run_once(self, work: Callable[[Connection], WorkResult]) -> WorkResult:
+        connection = self._idle.pop() if self._idle else self._engine.connect()
+        try:
             result = work(connection)
-            connection.commit()
-            return result
+        except BaseException:
+            connection.invalidate()  # and with it the transaction
+            connection.close()
+            raise
+        if self._keeps and self._may_keep_one():
+            self._idle.append(connection)
+        else:
+            connection.close()
+        return result
+
+    def _may_keep_one(self) -> bool:
+        """Whether others who use the pool find a connection all the same."""
+        pool = self._engine.pool
+        return not isinstance(pool, QueuePool) or pool.checkedout() < pool.size()

@@ -40,6 +40,7 @@ PARTS = (
     "transactions",
     "tables",
     "counters",
+    "snapshots",
     "limit_states",
     "records",
     "ledger",

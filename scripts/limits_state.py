@@ -13,12 +13,12 @@ from helpers.counters import (
     Counter,
     counted_window,
     counter_id,
-    find_counters,
     sum_settled,
 )
 from helpers.decisions import Amounts, LimitState
-from helpers.limit_states import find_rolling_reset, sum_open
+from helpers.limit_states import find_rolling_reset
 from helpers.policy import EVERYONE, AppliedLimit, Subject, choose_policy
+from helpers.snapshots import snapshot_of_limits
 from helpers.tables import grants_table
 from helpers.valves import AdminValves
 
@@ -51,16 +51,15 @@ def read_states(
     if not limits:
         return ()
     second = int(at.timestamp())
-    counters = find_counters(connection, {counter_id(applied) for applied in limits}, second)
-    reserved = sum_open(connection, limits, second, except_id="")
+    snapshot = snapshot_of_limits(connection, limits, second, except_id="")
     granted = read_granted(connection, limits, second)
     states = []
     for applied in limits:
         key, measure = counter_id(applied), applied.limit.measure
         state = LimitState(
             applied,
-            used=read_used(connection, applied, counters.get(key), second).of(measure),
-            reserved=reserved[key].of(measure),
+            used=read_used(connection, applied, snapshot.counters.get(key), second).of(measure),
+            reserved=snapshot.reserved_of(applied, second).of(measure),
             reset_at=applied.window.end,
             granted=granted.get(grant_key(applied), 0),
         )
