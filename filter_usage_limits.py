@@ -247,9 +247,18 @@ class Period:
         if self.rolling is not None:
             end = instant + ONE_MICROSECOND
             return Window(end - self.rolling, end)
-        if self.name in CLOCK_PERIODS:
-            return clock_window(instant, CLOCK_PERIODS[self.name], rules.timezone)
-        return date_window(instant, self.name, rules)
+        latest = LATEST_WINDOWS.get((self.name, rules))
+        if latest is None or not latest.contains(instant):
+            if self.name in CLOCK_PERIODS:
+                latest = clock_window(instant, CLOCK_PERIODS[self.name], rules.timezone)
+            else:
+                latest = date_window(instant, self.name, rules)
+            LATEST_WINDOWS[self.name, rules] = latest
+        return latest
+
+
+# The windows that requests fall into now: finding one anew takes many times longer.
+LATEST_WINDOWS: dict[tuple[str, CalendarRules], Window] = {}
 
 
 def clock_window(instant: datetime, length: timedelta, zone: ZoneInfo) -> Window:
@@ -4279,6 +4288,18 @@ def post_alert(url: str, payload: dict[str, object]) -> bool:
 read_policies = lru_cache(maxsize=8)(parse_policies)
 read_timezone = lru_cache(maxsize=64)(load_timezone)
 
+
+@lru_cache(maxsize=8)
+def longest_rolling_period(policies_text: str) -> timedelta:
+    """The longest rolling period in a policies text; 0 without any."""
+    policies = read_policies(policies_text)
+    tables: list[Policy | Pool] = list(policies.pools)
+    for named in (policies.users, policies.groups, policies.roles):
+        tables.extend(named.values())
+    periods = [limit.period for table in tables for limit in table.limits or ()]
+    return max((period.rolling or timedelta() for period in periods), default=timedelta())
+
+
 # Two of the longest calendar period, since a rolling one looks back on one of its length.
 SHORTEST_RETENTION_DAYS = 62
 
@@ -4514,12 +4535,7 @@ class AdminValves(RefusalMemory):
     @property
     def retention_seconds(self) -> int:
         """How long records are kept: never less than twice the longest rolling period."""
-        policies = self.policy_set
-        tables: list[Policy | Pool] = list(policies.pools)
-        for named in (policies.users, policies.groups, policies.roles):
-            tables.extend(named.values())
-        periods = [limit.period for table in tables for limit in table.limits or ()]
-        longest = max((period.rolling or timedelta() for period in periods), default=timedelta())
+        longest = longest_rolling_period(self.policies)
         return int(max(timedelta(days=self.retention_days), 2 * longest).total_seconds())
 
     @property
@@ -4560,8 +4576,6 @@ OLDEST_HOST_VERSION = (0, 10, 0)
 REQUEST_HOOK_VERSION = (0, 11, 2)
 TEMPORARY_CHAT_PREFIXES = ("temporary:", "local:")  # today's and the older one
 
-ReadDatabase = Callable[[Callable[[Connection], Any]], Awaitable[Any]]
-
 
 class HostError(HTTPException, UsageLimitsError):
     """An error that reaches the client with its own status, headers and sentence.
@@ -4600,7 +4614,7 @@ def host_engine(database_url: str) -> tuple[Engine, str | None]:
 
 
 @lru_cache(maxsize=1)
-def build_groups_query() -> Select[Any] | None:
+def groups_query() -> Select[Any] | None:
     """Open WebUI's own query for a user's groups, inherited ones too; None before 0.12.
 
     It puts the statement together for every call, which takes longer than all that is done here.
@@ -4617,18 +4631,14 @@ def build_groups_query() -> Select[Any] | None:
     )
 
 
-async def find_groups(user_id: str, read: ReadDatabase | None) -> tuple[GroupRef, ...]:
-    """A user's groups, inherited ones included.
+def read_groups(connection: Connection, query: Select[Any], user_id: str) -> tuple[GroupRef, ...]:
+    """A user's groups by `groups_query`, on a connection to Open WebUI's database; blocks."""
+    rows = connection.execute(query, {"user_id": user_id})
+    return tuple(GroupRef(str(group_id), str(name)) for group_id, name in rows)
 
-    Args:
-        user_id: Open WebUI's id of the user.
-        read: Runs a function on a connection to Open WebUI's database, off the event loop;
-            None if there is no such connection.
-    """
-    query = build_groups_query() if read else None
-    if read and query is not None:
-        rows = await read(lambda connection: connection.execute(query, {"user_id": user_id}).all())
-        return tuple(GroupRef(str(group_id), str(name)) for group_id, name in rows)
+
+async def list_groups(user_id: str) -> tuple[GroupRef, ...]:
+    """A user's groups, inherited ones included, as Open WebUI lists them itself."""
     groups = import_module("open_webui.models.groups").Groups
     # Groups can be nested since 0.12; before that the argument isn't known.
     nested = "include_inherited" in inspect.signature(groups.get_groups_by_member_id).parameters
@@ -4637,15 +4647,13 @@ async def find_groups(user_id: str, read: ReadDatabase | None) -> tuple[GroupRef
     return tuple(GroupRef(str(group.id), str(group.name)) for group in listed)
 
 
-async def read_subject(user: Mapping[str, Any], read: ReadDatabase | None) -> Subject:
-    """The user of a request with all groups; `read` as for `find_groups`."""
-    user_id = str(user["id"])
-    found = await find_groups(user_id, read)
+def make_subject(user: Mapping[str, Any], groups: tuple[GroupRef, ...]) -> Subject:
+    """The user of a request, as Open WebUI hands it to a filter."""
     return Subject(
-        user_id=user_id,
+        user_id=str(user["id"]),
         email=str(user.get("email") or ""),
         role=str(user.get("role") or "user"),
-        groups=found,
+        groups=groups,
     )
 
 
@@ -4789,8 +4797,6 @@ def cap_output(body: dict[str, Any], most: int) -> None:
 class ReplyKeeper(Protocol):
     """Who keeps the books of a reply; it stays with it even if the filter is replaced."""
 
-    async def admit(self, reply: Reply, announce: bool) -> Admission: ...
-
     def forget(self, reply: Reply) -> None: ...
 
     async def check(self, reply: Reply, limits: Sequence[AppliedLimit]) -> Decision: ...
@@ -4825,7 +4831,7 @@ class Reply:
     output_cap: int | None = None  # what the request is lowered to, if it is
     meter: ReplyMeter = field(default_factory=ReplyMeter)
     called_model: bool = False
-    admission: asyncio.Task[Admission] | None = None
+    written: bool = False  # whether its reservation is
     ending: asyncio.Task[Decision | None] | None = None
 
     def begin_round(self, prompt_tokens: int) -> None:
@@ -4997,39 +5003,68 @@ class Bookkeeper:
         self._swept_at = float("-inf")
         self._dropped_at = float("-inf")
 
-    async def read(self, work: Callable[[Connection], ThreadResult]) -> ThreadResult:
-        """Read something else from the ledger's database.
+    def read(self, work: Callable[[Connection], ThreadResult]) -> ThreadResult:
+        """Read something else from the ledger's database; blocks.
 
         Raises:
             LedgerError: The database can't be read.
         """
-        return await self._in_thread(lambda: self._ledger.read(work))
+        return self._ledger.read(work)
 
-    async def admit(self, reply: Reply, announce: bool) -> Admission:
-        """Reserve for a reply, or learn what refuses it, and watch the current task for its end.
+    def close(self) -> None:
+        """Wait for what is being written, and give the connections back.
 
-        Raises:
-            LedgerError: The database can't be read or written.
+        Open WebUI doesn't tell a filter when it is replaced; connections go back anyway once no
+        reply is running.
         """
+        self._threads.shutdown()
+        self._ledger.rest()
 
-        def reserve() -> Admission:
-            return self._ledger.reserve(
-                reply.reservation,
-                reply.fit_output,
-                reply.limits,
-                enforce=reply.enforced,
-                soft_limit_percent=reply.soft_limit_percent,
-                announce=announce,
-            )
+    async def admit(
+        self, build: Callable[[], Reply], announce: bool
+    ) -> tuple[Reply, Admission | LedgerError]:
+        """Build a reply and reserve for it, and watch the current task for its end.
 
+        Args:
+            build: Finds out what is to be known of the reply. It is called in a thread, and may
+                block.
+            announce: Whether the user can be told of soft limits.
+
+        Returns:
+            The reply, and what was decided about it, or why it could not be reserved for.
+        """
         # A task of its own: where the caller is cancelled, the reservation may still be
         # written, and its end must wait for that.
-        reply.admission = asyncio.create_task(self._in_thread(reserve))
-        self._watch(reply)
-        admission = await asyncio.shield(reply.admission)
-        if reply.enforced and not admission.decision.allowed:
-            self.forget(reply)
-        return admission
+        admission = asyncio.create_task(self._admit(build, announce))
+        task = asyncio.current_task()
+        if task is not None:
+            task.add_done_callback(lambda _: admission.add_done_callback(self._task_ended))
+        return await asyncio.shield(admission)
+
+    async def _admit(
+        self, build: Callable[[], Reply], announce: bool
+    ) -> tuple[Reply, Admission | LedgerError]:
+        def reserve() -> tuple[Reply, Admission | LedgerError]:
+            reply = build()
+            try:
+                admission = self._ledger.reserve(
+                    reply.reservation,
+                    reply.fit_output,
+                    reply.limits,
+                    enforce=reply.enforced,
+                    soft_limit_percent=reply.soft_limit_percent,
+                    announce=announce,
+                )
+            except LedgerError as error:
+                return reply, error
+            reply.written = admission.decision.allowed or not reply.enforced
+            return reply, admission
+
+        reply, admission = await self._in_thread(reserve)
+        if reply.written or isinstance(admission, LedgerError):
+            self._running[reply.reservation.id] = reply
+            self._keep_making_rounds()
+        return reply, admission
 
     def forget(self, reply: Reply) -> None:
         """Leave a reply alone that is not going to run."""
@@ -5063,29 +5098,26 @@ class Bookkeeper:
             reply.ending = asyncio.create_task(self._settle(reply, charge))
         return await asyncio.shield(reply.ending)
 
-    def _watch(self, reply: Reply) -> None:
-        self._running[reply.reservation.id] = reply
-        task = asyncio.current_task()
-        if task is not None:
-            task.add_done_callback(lambda _: self._task_ended(reply))
-        self._keep_making_rounds()
-
     def _keep_making_rounds(self) -> None:
         # Also after a reply that could not be written: the rounds may have ended before it failed.
         if self._rounds is None or self._rounds.done():
             self._rounds = asyncio.create_task(self._make_rounds())
 
-    def _task_ended(self, reply: Reply) -> None:
+    def _task_ended(self, admission: asyncio.Task[tuple[Reply, Admission | LedgerError]]) -> None:
         # Stopped, disconnected, broken off, failed: no outlet came. One that did has settled.
+        if admission.cancelled() or admission.exception() is not None:
+            return
+        reply, _ = admission.result()
         if self._running.pop(reply.reservation.id, None) and reply.ending is None:
             reply.ending = asyncio.create_task(self._settle(reply, reply.final_charge()))
 
     async def _settle(self, reply: Reply, charge: Charge | None) -> Decision | None:
-        written = await self._was_admitted(reply)
-        if charge is None and not written:
+        if charge is None and not reply.written:
             return None
         try:
-            settlement = await self._in_thread(lambda: self._write_end(reply, charge, written))
+            settlement = await self._in_thread(
+                lambda: self._write_end(reply, charge, reply.written)
+            )
         except LedgerError as error:
             log.error(
                 "Usage limits: %s; reply %s of user %s will be settled later (%s tokens)",
@@ -5119,12 +5151,6 @@ class Bookkeeper:
             decide=bool(reply.alert_url) or reply.reservation.source != "api",
             alert_percent=reply.soft_limit_percent if reply.alert_url else None,
         )
-
-    async def _was_admitted(self, reply: Reply) -> bool:
-        if reply.admission is None:
-            return False
-        await asyncio.wait({reply.admission})
-        return not reply.admission.cancelled() and reply.admission.exception() is None
 
     async def _make_rounds(self) -> None:
         """Renew leases, sweep orphans and write what could not be written, until all is done."""
@@ -5217,9 +5243,20 @@ class Filter:
             return body
         metadata = {} if __metadata__ is None else __metadata__
         try:
-            reply = await self._prepare(valves, body, user, metadata, __model__, __request__)
+            bookkeeper = self._bookkeeper(valves)
+            await self._log_unknown_groups(valves)
+            build = await self._draft(
+                bookkeeper, valves, body, user, metadata, __model__, __request__
+            )
+            told = __event_emitter__ is not None and request_source(metadata) != "api"
+            reply, admission = await bookkeeper.admit(build, told and not valves.shadow_mode)
             metadata[METADATA_KEY] = reply
-            await self._admit(valves, reply, user, __event_emitter__)
+            if isinstance(admission, LedgerError):
+                raise admission
+            if not admission.decision.allowed:
+                self._refuse(valves, reply, admission.decision)
+            if __event_emitter__ is not None and told:
+                await self._tell(valves, reply, admission, user, __event_emitter__)
             if reply.output_cap is not None:
                 cap_output(body, reply.output_cap)
         except HostError:
@@ -5300,15 +5337,7 @@ class Filter:
         # came from a client would be made of JSON's types.
         return None if isinstance(reply, (dict, list, str, int, float)) else reply
 
-    async def _prepare(
-        self,
-        valves: AdminValves,
-        body: dict[str, Any],
-        user: dict[str, Any],
-        metadata: dict[str, Any],
-        model: dict[str, Any] | None,
-        request: Any,
-    ) -> Reply:
+    def _bookkeeper(self, valves: AdminValves) -> Bookkeeper:
         bookkeeper = self._bookkeepers.get(valves.database_url)
         if bookkeeper is None:
             warn_about_old_host()
@@ -5316,48 +5345,64 @@ class Filter:
             bookkeeper = Bookkeeper(*host_engine(valves.database_url))
             self._bookkeepers[valves.database_url] = bookkeeper
         bookkeeper.retention_seconds = valves.retention_seconds
-        source = request_source(metadata)
+        return bookkeeper
+
+    async def _draft(
+        self,
+        bookkeeper: Bookkeeper,
+        valves: AdminValves,
+        body: dict[str, Any],
+        user: dict[str, Any],
+        metadata: dict[str, Any],
+        model: dict[str, Any] | None,
+        request: Any,
+    ) -> Callable[[], Reply]:
+        """What makes the reply; it reads its user's groups, which blocks."""
+        source, now = request_source(metadata), datetime.now(UTC)
         # The host calls no outlet for an answer without text, or for none at all by API.
         streams, tools = bool(body.get("stream")), bool(body.get("tools"))
         unseen = source == "api" and not streams and (tools or not api_outlets_enabled())
-        # Where the ledger has a database of its own, Open WebUI reads for itself.
-        read = None if valves.database_url else bookkeeper.read
-        subject = await read_subject(user, read)
-        await self._log_unknown_groups(valves)
-        reply = build_reply(
-            bookkeeper,
-            valves,
-            subject,
-            user,
-            body,
-            metadata,
-            list_model_names(body, model, metadata),
-            source,
-            datetime.now(UTC),
-            may_end_unseen=lambda: unseen and not provider_has_failed(request),
-        )
-        # Where no `request` hook tells, every admitted request is taken to reach the model.
-        reply.called_model = not has_request_hook()
-        return reply
+        # Where the ledger has a database of its own, Open WebUI has to read its groups itself.
+        query = None if valves.database_url else groups_query()
+        listed = await list_groups(user["id"]) if query is None else ()
 
-    async def _admit(
+        def build() -> Reply:
+            groups = listed
+            if query is not None:
+                groups = bookkeeper.read(partial(read_groups, query=query, user_id=user["id"]))
+            reply = build_reply(
+                bookkeeper,
+                valves,
+                make_subject(user, groups),
+                user,
+                body,
+                metadata,
+                list_model_names(body, model, metadata),
+                source,
+                now,
+                may_end_unseen=lambda: unseen and not provider_has_failed(request),
+            )
+            # Where no `request` hook tells, every admitted request is taken to reach the model.
+            reply.called_model = not has_request_hook()
+            return reply
+
+        return build
+
+    async def _tell(
         self,
         valves: AdminValves,
         reply: Reply,
+        admission: Admission,
         user: dict[str, Any],
-        emitter: Emitter | None,
+        emitter: Emitter,
     ) -> None:
-        told = emitter is not None and reply.reservation.source != "api"
-        admission = await reply.keeper.admit(reply, announce=told and reply.enforced)
-        if not admission.decision.allowed:
-            self._refuse(valves, reply, admission.decision)
-        if emitter is not None:
-            for state in admission.warnings:
-                await self._warn(valves, reply, state, user, emitter)
-            if told and (reply.output_cap or CAP_WORTH_SAYING) < CAP_WORTH_SAYING:
-                await self._emit_status(
-                    emitter, cap_sentence(reply.output_cap or 0, reply.reader.language)
-                )
+        """Show what was decided about an admitted reply, as far as it is worth a line."""
+        for state in admission.warnings:
+            await self._warn(valves, reply, state, user, emitter)
+        if (reply.output_cap or CAP_WORTH_SAYING) < CAP_WORTH_SAYING:
+            await self._emit_status(
+                emitter, cap_sentence(reply.output_cap or 0, reply.reader.language)
+            )
 
     def _refuse(self, valves: AdminValves, reply: Reply, decision: Decision) -> None:
         """Raise for the limit that refuses; in shadow mode only log it."""

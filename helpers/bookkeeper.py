@@ -56,39 +56,68 @@ class Bookkeeper:
         self._swept_at = float("-inf")
         self._dropped_at = float("-inf")
 
-    async def read(self, work: Callable[[Connection], ThreadResult]) -> ThreadResult:
-        """Read something else from the ledger's database.
+    def read(self, work: Callable[[Connection], ThreadResult]) -> ThreadResult:
+        """Read something else from the ledger's database; blocks.
 
         Raises:
             LedgerError: The database can't be read.
         """
-        return await self._in_thread(lambda: self._ledger.read(work))
+        return self._ledger.read(work)
 
-    async def admit(self, reply: Reply, announce: bool) -> Admission:
-        """Reserve for a reply, or learn what refuses it, and watch the current task for its end.
+    def close(self) -> None:
+        """Wait for what is being written, and give the connections back.
 
-        Raises:
-            LedgerError: The database can't be read or written.
+        Open WebUI doesn't tell a filter when it is replaced; connections go back anyway once no
+        reply is running.
         """
+        self._threads.shutdown()
+        self._ledger.rest()
 
-        def reserve() -> Admission:
-            return self._ledger.reserve(
-                reply.reservation,
-                reply.fit_output,
-                reply.limits,
-                enforce=reply.enforced,
-                soft_limit_percent=reply.soft_limit_percent,
-                announce=announce,
-            )
+    async def admit(
+        self, build: Callable[[], Reply], announce: bool
+    ) -> tuple[Reply, Admission | LedgerError]:
+        """Build a reply and reserve for it, and watch the current task for its end.
 
+        Args:
+            build: Finds out what is to be known of the reply. It is called in a thread, and may
+                block.
+            announce: Whether the user can be told of soft limits.
+
+        Returns:
+            The reply, and what was decided about it, or why it could not be reserved for.
+        """
         # A task of its own: where the caller is cancelled, the reservation may still be
         # written, and its end must wait for that.
-        reply.admission = asyncio.create_task(self._in_thread(reserve))
-        self._watch(reply)
-        admission = await asyncio.shield(reply.admission)
-        if reply.enforced and not admission.decision.allowed:
-            self.forget(reply)
-        return admission
+        admission = asyncio.create_task(self._admit(build, announce))
+        task = asyncio.current_task()
+        if task is not None:
+            task.add_done_callback(lambda _: admission.add_done_callback(self._task_ended))
+        return await asyncio.shield(admission)
+
+    async def _admit(
+        self, build: Callable[[], Reply], announce: bool
+    ) -> tuple[Reply, Admission | LedgerError]:
+        def reserve() -> tuple[Reply, Admission | LedgerError]:
+            reply = build()
+            try:
+                admission = self._ledger.reserve(
+                    reply.reservation,
+                    reply.fit_output,
+                    reply.limits,
+                    enforce=reply.enforced,
+                    soft_limit_percent=reply.soft_limit_percent,
+                    announce=announce,
+                )
+            except LedgerError as error:
+                return reply, error
+            reply.written = admission.decision.allowed or not reply.enforced
+            return reply, admission
+
+        reply, admission = await self._in_thread(reserve)
+        if reply.written or isinstance(admission, LedgerError):
+            self._running[reply.reservation.id] = reply
+            self._keep_making_rounds()
+        return reply, admission
 
     def forget(self, reply: Reply) -> None:
         """Leave a reply alone that is not going to run."""
@@ -122,29 +151,26 @@ class Bookkeeper:
             reply.ending = asyncio.create_task(self._settle(reply, charge))
         return await asyncio.shield(reply.ending)
 
-    def _watch(self, reply: Reply) -> None:
-        self._running[reply.reservation.id] = reply
-        task = asyncio.current_task()
-        if task is not None:
-            task.add_done_callback(lambda _: self._task_ended(reply))
-        self._keep_making_rounds()
-
     def _keep_making_rounds(self) -> None:
         # Also after a reply that could not be written: the rounds may have ended before it failed.
         if self._rounds is None or self._rounds.done():
             self._rounds = asyncio.create_task(self._make_rounds())
 
-    def _task_ended(self, reply: Reply) -> None:
+    def _task_ended(self, admission: asyncio.Task[tuple[Reply, Admission | LedgerError]]) -> None:
         # Stopped, disconnected, broken off, failed: no outlet came. One that did has settled.
+        if admission.cancelled() or admission.exception() is not None:
+            return
+        reply, _ = admission.result()
         if self._running.pop(reply.reservation.id, None) and reply.ending is None:
             reply.ending = asyncio.create_task(self._settle(reply, reply.final_charge()))
 
     async def _settle(self, reply: Reply, charge: Charge | None) -> Decision | None:
-        written = await self._was_admitted(reply)
-        if charge is None and not written:
+        if charge is None and not reply.written:
             return None
         try:
-            settlement = await self._in_thread(lambda: self._write_end(reply, charge, written))
+            settlement = await self._in_thread(
+                lambda: self._write_end(reply, charge, reply.written)
+            )
         except LedgerError as error:
             log.error(
                 "Usage limits: %s; reply %s of user %s will be settled later (%s tokens)",
@@ -178,12 +204,6 @@ class Bookkeeper:
             decide=bool(reply.alert_url) or reply.reservation.source != "api",
             alert_percent=reply.soft_limit_percent if reply.alert_url else None,
         )
-
-    async def _was_admitted(self, reply: Reply) -> bool:
-        if reply.admission is None:
-            return False
-        await asyncio.wait({reply.admission})
-        return not reply.admission.cancelled() and reply.admission.exception() is None
 
     async def _make_rounds(self) -> None:
         """Renew leases, sweep orphans and write what could not be written, until all is done."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib import import_module
 from typing import Any
@@ -20,8 +20,6 @@ from helpers.policy import GroupRef, Subject
 OLDEST_HOST_VERSION = (0, 10, 0)
 REQUEST_HOOK_VERSION = (0, 11, 2)
 TEMPORARY_CHAT_PREFIXES = ("temporary:", "local:")  # today's and the older one
-
-ReadDatabase = Callable[[Callable[[Connection], Any]], Awaitable[Any]]
 
 
 class HostError(HTTPException, UsageLimitsError):
@@ -61,7 +59,7 @@ def host_engine(database_url: str) -> tuple[Engine, str | None]:
 
 
 @lru_cache(maxsize=1)
-def build_groups_query() -> Select[Any] | None:
+def groups_query() -> Select[Any] | None:
     """Open WebUI's own query for a user's groups, inherited ones too; None before 0.12.
 
     It puts the statement together for every call, which takes longer than all that is done here.
@@ -78,18 +76,14 @@ def build_groups_query() -> Select[Any] | None:
     )
 
 
-async def find_groups(user_id: str, read: ReadDatabase | None) -> tuple[GroupRef, ...]:
-    """A user's groups, inherited ones included.
+def read_groups(connection: Connection, query: Select[Any], user_id: str) -> tuple[GroupRef, ...]:
+    """A user's groups by `groups_query`, on a connection to Open WebUI's database; blocks."""
+    rows = connection.execute(query, {"user_id": user_id})
+    return tuple(GroupRef(str(group_id), str(name)) for group_id, name in rows)
 
-    Args:
-        user_id: Open WebUI's id of the user.
-        read: Runs a function on a connection to Open WebUI's database, off the event loop;
-            None if there is no such connection.
-    """
-    query = build_groups_query() if read else None
-    if read and query is not None:
-        rows = await read(lambda connection: connection.execute(query, {"user_id": user_id}).all())
-        return tuple(GroupRef(str(group_id), str(name)) for group_id, name in rows)
+
+async def list_groups(user_id: str) -> tuple[GroupRef, ...]:
+    """A user's groups, inherited ones included, as Open WebUI lists them itself."""
     groups = import_module("open_webui.models.groups").Groups
     # Groups can be nested since 0.12; before that the argument isn't known.
     nested = "include_inherited" in inspect.signature(groups.get_groups_by_member_id).parameters
@@ -98,15 +92,13 @@ async def find_groups(user_id: str, read: ReadDatabase | None) -> tuple[GroupRef
     return tuple(GroupRef(str(group.id), str(group.name)) for group in listed)
 
 
-async def read_subject(user: Mapping[str, Any], read: ReadDatabase | None) -> Subject:
-    """The user of a request with all groups; `read` as for `find_groups`."""
-    user_id = str(user["id"])
-    found = await find_groups(user_id, read)
+def make_subject(user: Mapping[str, Any], groups: tuple[GroupRef, ...]) -> Subject:
+    """The user of a request, as Open WebUI hands it to a filter."""
     return Subject(
-        user_id=user_id,
+        user_id=str(user["id"]),
         email=str(user.get("email") or ""),
         role=str(user.get("role") or "user"),
-        groups=found,
+        groups=groups,
     )
 
 

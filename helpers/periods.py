@@ -109,9 +109,18 @@ class Period:
         if self.rolling is not None:
             end = instant + ONE_MICROSECOND
             return Window(end - self.rolling, end)
-        if self.name in CLOCK_PERIODS:
-            return clock_window(instant, CLOCK_PERIODS[self.name], rules.timezone)
-        return date_window(instant, self.name, rules)
+        latest = LATEST_WINDOWS.get((self.name, rules))
+        if latest is None or not latest.contains(instant):
+            if self.name in CLOCK_PERIODS:
+                latest = clock_window(instant, CLOCK_PERIODS[self.name], rules.timezone)
+            else:
+                latest = date_window(instant, self.name, rules)
+            LATEST_WINDOWS[self.name, rules] = latest
+        return latest
+
+
+# The windows that requests fall into now: finding one anew takes many times longer.
+LATEST_WINDOWS: dict[tuple[str, CalendarRules], Window] = {}
 
 
 def clock_window(instant: datetime, length: timedelta, zone: ZoneInfo) -> Window:

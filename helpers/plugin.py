@@ -4,28 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from helpers.admission import build_reply, count_limits, find_reader
 from helpers.bookkeeper import Bookkeeper
 from helpers.decisions import Decision, LimitState
-from helpers.errors import UsageLimitExceeded
+from helpers.errors import LedgerError, UsageLimitExceeded
 from helpers.estimates import estimate_prompt
 from helpers.host import (
     HostError,
     HostLimitError,
     api_outlets_enabled,
     finished_message,
+    groups_query,
     has_request_hook,
     host_engine,
+    list_groups,
     list_model_names,
+    make_subject,
     provider_has_failed,
     read_group_names,
-    read_subject,
+    read_groups,
     request_source,
     warn_about_old_host,
     watch_provider_failures,
 )
+from helpers.ledger import Admission
 from helpers.logs import log
 from helpers.messages import (
     cap_sentence,
@@ -85,9 +90,20 @@ class Filter:
             return body
         metadata = {} if __metadata__ is None else __metadata__
         try:
-            reply = await self._prepare(valves, body, user, metadata, __model__, __request__)
+            bookkeeper = self._bookkeeper(valves)
+            await self._log_unknown_groups(valves)
+            build = await self._draft(
+                bookkeeper, valves, body, user, metadata, __model__, __request__
+            )
+            told = __event_emitter__ is not None and request_source(metadata) != "api"
+            reply, admission = await bookkeeper.admit(build, told and not valves.shadow_mode)
             metadata[METADATA_KEY] = reply
-            await self._admit(valves, reply, user, __event_emitter__)
+            if isinstance(admission, LedgerError):
+                raise admission
+            if not admission.decision.allowed:
+                self._refuse(valves, reply, admission.decision)
+            if __event_emitter__ is not None and told:
+                await self._tell(valves, reply, admission, user, __event_emitter__)
             if reply.output_cap is not None:
                 cap_output(body, reply.output_cap)
         except HostError:
@@ -168,15 +184,7 @@ class Filter:
         # came from a client would be made of JSON's types.
         return None if isinstance(reply, (dict, list, str, int, float)) else reply
 
-    async def _prepare(
-        self,
-        valves: AdminValves,
-        body: dict[str, Any],
-        user: dict[str, Any],
-        metadata: dict[str, Any],
-        model: dict[str, Any] | None,
-        request: Any,
-    ) -> Reply:
+    def _bookkeeper(self, valves: AdminValves) -> Bookkeeper:
         bookkeeper = self._bookkeepers.get(valves.database_url)
         if bookkeeper is None:
             warn_about_old_host()
@@ -184,48 +192,64 @@ class Filter:
             bookkeeper = Bookkeeper(*host_engine(valves.database_url))
             self._bookkeepers[valves.database_url] = bookkeeper
         bookkeeper.retention_seconds = valves.retention_seconds
-        source = request_source(metadata)
+        return bookkeeper
+
+    async def _draft(
+        self,
+        bookkeeper: Bookkeeper,
+        valves: AdminValves,
+        body: dict[str, Any],
+        user: dict[str, Any],
+        metadata: dict[str, Any],
+        model: dict[str, Any] | None,
+        request: Any,
+    ) -> Callable[[], Reply]:
+        """What makes the reply; it reads its user's groups, which blocks."""
+        source, now = request_source(metadata), datetime.now(UTC)
         # The host calls no outlet for an answer without text, or for none at all by API.
         streams, tools = bool(body.get("stream")), bool(body.get("tools"))
         unseen = source == "api" and not streams and (tools or not api_outlets_enabled())
-        # Where the ledger has a database of its own, Open WebUI reads for itself.
-        read = None if valves.database_url else bookkeeper.read
-        subject = await read_subject(user, read)
-        await self._log_unknown_groups(valves)
-        reply = build_reply(
-            bookkeeper,
-            valves,
-            subject,
-            user,
-            body,
-            metadata,
-            list_model_names(body, model, metadata),
-            source,
-            datetime.now(UTC),
-            may_end_unseen=lambda: unseen and not provider_has_failed(request),
-        )
-        # Where no `request` hook tells, every admitted request is taken to reach the model.
-        reply.called_model = not has_request_hook()
-        return reply
+        # Where the ledger has a database of its own, Open WebUI has to read its groups itself.
+        query = None if valves.database_url else groups_query()
+        listed = await list_groups(user["id"]) if query is None else ()
 
-    async def _admit(
+        def build() -> Reply:
+            groups = listed
+            if query is not None:
+                groups = bookkeeper.read(partial(read_groups, query=query, user_id=user["id"]))
+            reply = build_reply(
+                bookkeeper,
+                valves,
+                make_subject(user, groups),
+                user,
+                body,
+                metadata,
+                list_model_names(body, model, metadata),
+                source,
+                now,
+                may_end_unseen=lambda: unseen and not provider_has_failed(request),
+            )
+            # Where no `request` hook tells, every admitted request is taken to reach the model.
+            reply.called_model = not has_request_hook()
+            return reply
+
+        return build
+
+    async def _tell(
         self,
         valves: AdminValves,
         reply: Reply,
+        admission: Admission,
         user: dict[str, Any],
-        emitter: Emitter | None,
+        emitter: Emitter,
     ) -> None:
-        told = emitter is not None and reply.reservation.source != "api"
-        admission = await reply.keeper.admit(reply, announce=told and reply.enforced)
-        if not admission.decision.allowed:
-            self._refuse(valves, reply, admission.decision)
-        if emitter is not None:
-            for state in admission.warnings:
-                await self._warn(valves, reply, state, user, emitter)
-            if told and (reply.output_cap or CAP_WORTH_SAYING) < CAP_WORTH_SAYING:
-                await self._emit_status(
-                    emitter, cap_sentence(reply.output_cap or 0, reply.reader.language)
-                )
+        """Show what was decided about an admitted reply, as far as it is worth a line."""
+        for state in admission.warnings:
+            await self._warn(valves, reply, state, user, emitter)
+        if (reply.output_cap or CAP_WORTH_SAYING) < CAP_WORTH_SAYING:
+            await self._emit_status(
+                emitter, cap_sentence(reply.output_cap or 0, reply.reader.language)
+            )
 
     def _refuse(self, valves: AdminValves, reply: Reply, decision: Decision) -> None:
         """Raise for the limit that refuses; in shadow mode only log it."""

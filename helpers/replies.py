@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 from helpers.charges import Charge, make_charge, most_output_tokens
 from helpers.decisions import Decision
-from helpers.ledger import Admission
 from helpers.messages import Reader
 from helpers.policies import ModelRule
 from helpers.policy import AppliedLimit
@@ -47,8 +46,6 @@ def cap_output(body: dict[str, Any], most: int) -> None:
 class ReplyKeeper(Protocol):
     """Who keeps the books of a reply; it stays with it even if the filter is replaced."""
 
-    async def admit(self, reply: Reply, announce: bool) -> Admission: ...
-
     def forget(self, reply: Reply) -> None: ...
 
     async def check(self, reply: Reply, limits: Sequence[AppliedLimit]) -> Decision: ...
@@ -83,7 +80,7 @@ class Reply:
     output_cap: int | None = None  # what the request is lowered to, if it is
     meter: ReplyMeter = field(default_factory=ReplyMeter)
     called_model: bool = False
-    admission: asyncio.Task[Admission] | None = None
+    written: bool = False  # whether its reservation is
     ending: asyncio.Task[Decision | None] | None = None
 
     def begin_round(self, prompt_tokens: int) -> None:

@@ -37,6 +37,18 @@ from helpers.quotas import Limit
 read_policies = lru_cache(maxsize=8)(parse_policies)
 read_timezone = lru_cache(maxsize=64)(load_timezone)
 
+
+@lru_cache(maxsize=8)
+def longest_rolling_period(policies_text: str) -> timedelta:
+    """The longest rolling period in a policies text; 0 without any."""
+    policies = read_policies(policies_text)
+    tables: list[Policy | Pool] = list(policies.pools)
+    for named in (policies.users, policies.groups, policies.roles):
+        tables.extend(named.values())
+    periods = [limit.period for table in tables for limit in table.limits or ()]
+    return max((period.rolling or timedelta() for period in periods), default=timedelta())
+
+
 # Two of the longest calendar period, since a rolling one looks back on one of its length.
 SHORTEST_RETENTION_DAYS = 62
 
@@ -272,12 +284,7 @@ class AdminValves(RefusalMemory):
     @property
     def retention_seconds(self) -> int:
         """How long records are kept: never less than twice the longest rolling period."""
-        policies = self.policy_set
-        tables: list[Policy | Pool] = list(policies.pools)
-        for named in (policies.users, policies.groups, policies.roles):
-            tables.extend(named.values())
-        periods = [limit.period for table in tables for limit in table.limits or ()]
-        longest = max((period.rolling or timedelta() for period in periods), default=timedelta())
+        longest = longest_rolling_period(self.policies)
         return int(max(timedelta(days=self.retention_days), 2 * longest).total_seconds())
 
     @property

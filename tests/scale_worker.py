@@ -10,6 +10,7 @@ from helpers.admission import build_reply
 from helpers.bookkeeper import Bookkeeper
 from helpers.charges import make_charge
 from helpers.database import open_database
+from helpers.ledger import Admission
 from helpers.policies import ModelRule
 from helpers.policy import GroupRef, Subject
 from helpers.replies import Reply
@@ -48,13 +49,15 @@ async def ask_at_once(
 
     async def ask(user: str) -> bool:
         reply = make_reply(keeper, AdminValves(**valves), user, at)
-        admission = await keeper.admit(reply, announce=False)
+        _, admission = await keeper.admit(lambda: reply, announce=False)
+        assert isinstance(admission, Admission), admission
         if admission.decision.allowed:
             await keeper.end(reply, TWENTY)
         return admission.decision.allowed
 
     # Each in a task of its own, whose end the keeper watches.
     admitted = sum(await asyncio.gather(*(asyncio.create_task(ask(user)) for user in users)))
+    keeper.close()
     engine.dispose()
     return admitted
 

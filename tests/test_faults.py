@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event, select, text
+from sqlalchemy import Connection, Engine, event, select, text
 
 from helpers.bookkeeper import Bookkeeper
 from helpers.database import open_database
@@ -50,10 +50,11 @@ class Books:
         """One reply; where it can't be admitted it goes on, as with `on_ledger_error = allow`."""
         reply = make_reply(self.keeper, VALVES, "ann", datetime.now(UTC))
         self.replies.append(reply)
-        try:
-            assert (await self.keeper.admit(reply, announce=False)).decision.allowed
-        except LedgerError as error:
-            self.errors.append(error)
+        _, admission = await self.keeper.admit(lambda: reply, announce=False)
+        if isinstance(admission, LedgerError):
+            self.errors.append(admission)
+        else:
+            assert admission.decision.allowed
         await asyncio.sleep(seconds)
         await self.keeper.end(reply, TWENTY)
 
@@ -86,33 +87,26 @@ async def books(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
     for name in ("ROUND_SECONDS", "RETRY_SECONDS"):
         monkeypatch.setattr(f"helpers.bookkeeper.{name}", 0.2)
     engine = open_database(database_url)
-    yield Books(engine, Bookkeeper(engine, None))
+    books = Books(engine, Bookkeeper(engine, None))
+    yield books
+    books.keeper.close()
     engine.dispose()
 
 
 @contextmanager
 def on_every_connection(engine: Engine, statement: str, undo: str) -> Iterator[None]:
-    """Run a statement on each connection before it is used, and another one after that."""
+    """Run a statement on each connection before it is used next, and another one after that."""
+    wanted = statement
 
-    def run(connection: Any, sql: str) -> None:
-        with closing(connection.cursor()) as cursor:
-            cursor.execute(sql)
-        connection.commit()
+    def say(connection: Connection, cursor: Any, *_: object) -> None:
+        if connection.info.get("said") != wanted:
+            connection.info["said"] = wanted
+            with closing(cursor.connection.cursor()) as own:
+                own.execute(wanted)
 
-    def begin(connection: Any, *_: object) -> None:
-        run(connection, statement)
-
-    def end(connection: Any, *_: object) -> None:
-        if connection is not None:
-            run(connection, undo)
-
-    event.listen(engine, "checkout", begin)
-    event.listen(engine, "checkin", end)
-    try:
-        yield
-    finally:
-        event.remove(engine, "checkout", begin)
-        event.remove(engine, "checkin", end)
+    event.listen(engine, "before_cursor_execute", say)
+    yield
+    wanted = undo
 
 
 READ_ONLY = {
@@ -224,8 +218,12 @@ def test_connection_killed_in_a_transaction(database_url: str, moment: str) -> N
             kill_once()
         return tokens(20, 0)
 
+    def kill_at_commit(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if statement == "COMMIT":
+            kill_once()
+
     if moment == "at its commit":
-        event.listen(engine, "commit", kill_once)
+        event.listen(engine, "before_cursor_execute", kill_at_commit)
     reservation = desk.reservation()
     limits = desk.limits(reservation, "100 tokens/day")
     assert desk.ledger.reserve(reservation, estimate, limits).decision.allowed
@@ -285,6 +283,7 @@ async def test_postgresql_restarted_under_load(
     await asyncio.to_thread(restart_postgresql, own_postgresql, mode)
     await load
     await books.wait_until_all_is_written()
+    books.keeper.close()
     engine.dispose()
 
 
