@@ -3128,14 +3128,15 @@ def take_advisory_locks(connection: Connection, exclusive: Iterable[str]) -> Non
 
 
 def begin_transaction(
-    connection: Connection, exclusive: Iterable[str], shared: Iterable[str]
+    connection: Connection, exclusive: Iterable[str], shared: Iterable[str], lasting: bool
 ) -> None:
     """Begin a transaction under these locks, in one round trip."""
     if connection.dialect.name == "sqlite":
         # Takes the one writer's place at once: what is read in it can't be stale later.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     else:
-        connection.exec_driver_sql(f"BEGIN; {advisory_lock_calls(exclusive, shared)}")
+        hurry = "" if lasting else "SET LOCAL synchronous_commit = off; "
+        connection.exec_driver_sql(f"BEGIN; {hurry}{advisory_lock_calls(exclusive, shared)}")
 
 
 def is_worth_retrying(error: DBAPIError) -> bool:
@@ -3177,8 +3178,16 @@ class TransactionRunner:
         work: Callable[[Connection], WorkResult],
         exclusive: Iterable[str] = (),
         shared: Iterable[str] = (),
+        lasting: bool = True,
     ) -> WorkResult:
         """Run `work` in a transaction under the named locks, and commit.
+
+        Args:
+            work: What to do.
+            exclusive: Locks that nobody else may hold.
+            shared: Locks that others may share.
+            lasting: Whether to wait until PostgreSQL has it on disk. If not, it may be gone when
+                the database server itself crashes within a second.
 
         Raises:
             LedgerError: The database can't be reached, read or written, or is still busy
@@ -3187,7 +3196,7 @@ class TransactionRunner:
         exclusive, shared = tuple(exclusive), tuple(shared)
 
         def transaction(connection: Connection) -> WorkResult:
-            begin_transaction(connection, exclusive, shared)
+            begin_transaction(connection, exclusive, shared, lasting)
             result = work(connection)
             connection.exec_driver_sql("COMMIT")
             return result
@@ -3634,7 +3643,7 @@ class Snapshot:
     def reserved_of(self, applied: AppliedLimit, at: int) -> Amounts:
         """What running replies hold of a limit."""
         held = [one.reserved for one in self.running if one.counts_for(applied, at)]
-        return sum(held, Amounts())
+        return sum(held, NOTHING)
 
 
 @lru_cache(maxsize=256)
@@ -3957,6 +3966,7 @@ class Settlement:
     """Where the limits stand after a reply has ended."""
 
     decision: Decision
+    closed: bool  # False if it was closed before, or isn't there
     # The soft and hard limits that it has crossed, for the administrator's alerts.
     crossed: tuple[LimitState, ...] = ()
 
@@ -4089,7 +4099,9 @@ class Ledger:
             insert_record(connection, reservation, estimate(decision), may_exist or tries > 1)
             return Admission(decision, warnings)
 
-        return self._transactions.run(work, limit_scopes(reservation.subject, limits))
+        scopes = limit_scopes(reservation.subject, limits)
+        # Its settlement makes up for a reservation that a crash of PostgreSQL has lost.
+        return self._transactions.run(work, scopes, lasting=False)
 
     def settle(
         self,
@@ -4117,7 +4129,7 @@ class Ledger:
         def work(connection: Connection) -> Settlement:
             now = self._now()
             asked, key = limits if decide else (), key_of_reservation(reservation)
-            _, snapshot = settle_record(connection, key, charge, asked, now)
+            closed, snapshot = settle_record(connection, key, charge, asked, now)
             states = read_limit_states(connection, asked, now, reservation.id, snapshot)
             crossed = tuple(
                 state
@@ -4125,7 +4137,7 @@ class Ledger:
                 if alert_percent is not None
                 and self._is_first_crossing(connection, reservation, state, alert_percent, "alert")
             )
-            return Settlement(Decision(states), crossed)
+            return Settlement(Decision(states), closed, crossed)
 
         return self._transactions.run(
             work, limit_scopes(reservation.subject, limits), (NEW_POOL_COUNTER_LOCK,)
@@ -4613,28 +4625,45 @@ def host_engine(database_url: str) -> tuple[Engine, str | None]:
     return db.engine, getattr(db, "DATABASE_SCHEMA", None) or None
 
 
+@dataclass(frozen=True, slots=True)
+class GroupQueries:
+    """Statements for a user's groups; each row is a group's id, its name and its parent's id."""
+
+    direct: Select[Any]
+    inherited: Select[Any] | None  # None where groups can't be nested
+
+
 @lru_cache(maxsize=1)
-def groups_query() -> Select[Any] | None:
-    """Open WebUI's own query for a user's groups, inherited ones too; None before 0.12.
+def group_queries() -> GroupQueries | None:
+    """Open WebUI's query for a user's groups, built once; None where its models have other names.
 
-    It puts the statement together for every call, which takes longer than all that is done here.
+    It puts that query together for every call, which takes longer than all that is done here.
     """
-    groups = import_module("open_webui.models.groups")
-    find_memberships = getattr(groups, "user_group_memberships", None)
-    if find_memberships is None:
+    try:
+        models = import_module("open_webui.models.groups")
+        group, member = models.Group, models.GroupMember
+        nested = hasattr(group, "parent_group_id")  # since 0.12
+        columns = select(group.id, group.name, group.parent_group_id if nested else null())
+        direct = columns.join(member, member.group_id == group.id).where(
+            member.user_id == bindparam("user_id")
+        )
+        inherited = None
+        if nested:
+            found = models.user_group_memberships([bindparam("user_id")], include_inherited=True)
+            inherited = columns.join(found, found.c.group_id == group.id)
+    except AttributeError:
         return None
-    found = find_memberships([bindparam("user_id")], include_inherited=True)
-    return (
-        select(groups.Group.id, groups.Group.name)
-        .join(found, found.c.group_id == groups.Group.id)
-        .order_by(groups.Group.updated_at.desc(), groups.Group.id)
-    )
+    return GroupQueries(direct, inherited)
 
 
-def read_groups(connection: Connection, query: Select[Any], user_id: str) -> tuple[GroupRef, ...]:
-    """A user's groups by `groups_query`, on a connection to Open WebUI's database; blocks."""
-    rows = connection.execute(query, {"user_id": user_id})
-    return tuple(GroupRef(str(group_id), str(name)) for group_id, name in rows)
+def read_groups(
+    connection: Connection, queries: GroupQueries, user_id: str
+) -> tuple[GroupRef, ...]:
+    """A user's groups, inherited ones included, from Open WebUI's own database; blocks."""
+    rows = connection.execute(queries.direct, {"user_id": user_id}).all()
+    if queries.inherited is not None and any(parent for _, _, parent in rows):
+        rows = connection.execute(queries.inherited, {"user_id": user_id}).all()
+    return tuple(GroupRef(str(group_id), str(name)) for group_id, name, _ in rows)
 
 
 async def list_groups(user_id: str) -> tuple[GroupRef, ...]:
@@ -5143,7 +5172,7 @@ class Bookkeeper:
             self._ledger.reserve(
                 reply.reservation, lambda _: charge, (), enforce=False, may_exist=True
             )
-        return self._ledger.settle(
+        settlement = self._ledger.settle(
             reply.reservation,
             charge,
             reply.limits,
@@ -5151,6 +5180,10 @@ class Bookkeeper:
             decide=bool(reply.alert_url) or reply.reservation.source != "api",
             alert_percent=reply.soft_limit_percent if reply.alert_url else None,
         )
+        if written and charge is not None and not settlement.closed:
+            # Its reservation may have been lost in a crash of the database server.
+            return self._write_end(reply, charge, written=False)
+        return settlement
 
     async def _make_rounds(self) -> None:
         """Renew leases, sweep orphans and write what could not be written, until all is done."""
@@ -5363,13 +5396,13 @@ class Filter:
         streams, tools = bool(body.get("stream")), bool(body.get("tools"))
         unseen = source == "api" and not streams and (tools or not api_outlets_enabled())
         # Where the ledger has a database of its own, Open WebUI has to read its groups itself.
-        query = None if valves.database_url else groups_query()
-        listed = await list_groups(user["id"]) if query is None else ()
+        queries = None if valves.database_url else group_queries()
+        listed = await list_groups(user["id"]) if queries is None else ()
 
         def build() -> Reply:
             groups = listed
-            if query is not None:
-                groups = bookkeeper.read(partial(read_groups, query=query, user_id=user["id"]))
+            if queries is not None:
+                groups = bookkeeper.read(partial(read_groups, queries=queries, user_id=user["id"]))
             reply = build_reply(
                 bookkeeper,
                 valves,

@@ -196,7 +196,7 @@ class Bookkeeper:
             self._ledger.reserve(
                 reply.reservation, lambda _: charge, (), enforce=False, may_exist=True
             )
-        return self._ledger.settle(
+        settlement = self._ledger.settle(
             reply.reservation,
             charge,
             reply.limits,
@@ -204,6 +204,10 @@ class Bookkeeper:
             decide=bool(reply.alert_url) or reply.reservation.source != "api",
             alert_percent=reply.soft_limit_percent if reply.alert_url else None,
         )
+        if written and charge is not None and not settlement.closed:
+            # Its reservation may have been lost in a crash of the database server.
+            return self._write_end(reply, charge, written=False)
+        return settlement
 
     async def _make_rounds(self) -> None:
         """Renew leases, sweep orphans and write what could not be written, until all is done."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
 from fastapi import HTTPException
-from sqlalchemy import Connection, Engine, Select, bindparam, select
+from sqlalchemy import Connection, Engine, Select, bindparam, null, select
 
 from helpers.database import open_database
 from helpers.errors import UsageLimitExceeded, UsageLimitsError
@@ -58,28 +59,45 @@ def host_engine(database_url: str) -> tuple[Engine, str | None]:
     return db.engine, getattr(db, "DATABASE_SCHEMA", None) or None
 
 
+@dataclass(frozen=True, slots=True)
+class GroupQueries:
+    """Statements for a user's groups; each row is a group's id, its name and its parent's id."""
+
+    direct: Select[Any]
+    inherited: Select[Any] | None  # None where groups can't be nested
+
+
 @lru_cache(maxsize=1)
-def groups_query() -> Select[Any] | None:
-    """Open WebUI's own query for a user's groups, inherited ones too; None before 0.12.
+def group_queries() -> GroupQueries | None:
+    """Open WebUI's query for a user's groups, built once; None where its models have other names.
 
-    It puts the statement together for every call, which takes longer than all that is done here.
+    It puts that query together for every call, which takes longer than all that is done here.
     """
-    groups = import_module("open_webui.models.groups")
-    find_memberships = getattr(groups, "user_group_memberships", None)
-    if find_memberships is None:
+    try:
+        models = import_module("open_webui.models.groups")
+        group, member = models.Group, models.GroupMember
+        nested = hasattr(group, "parent_group_id")  # since 0.12
+        columns = select(group.id, group.name, group.parent_group_id if nested else null())
+        direct = columns.join(member, member.group_id == group.id).where(
+            member.user_id == bindparam("user_id")
+        )
+        inherited = None
+        if nested:
+            found = models.user_group_memberships([bindparam("user_id")], include_inherited=True)
+            inherited = columns.join(found, found.c.group_id == group.id)
+    except AttributeError:
         return None
-    found = find_memberships([bindparam("user_id")], include_inherited=True)
-    return (
-        select(groups.Group.id, groups.Group.name)
-        .join(found, found.c.group_id == groups.Group.id)
-        .order_by(groups.Group.updated_at.desc(), groups.Group.id)
-    )
+    return GroupQueries(direct, inherited)
 
 
-def read_groups(connection: Connection, query: Select[Any], user_id: str) -> tuple[GroupRef, ...]:
-    """A user's groups by `groups_query`, on a connection to Open WebUI's database; blocks."""
-    rows = connection.execute(query, {"user_id": user_id})
-    return tuple(GroupRef(str(group_id), str(name)) for group_id, name in rows)
+def read_groups(
+    connection: Connection, queries: GroupQueries, user_id: str
+) -> tuple[GroupRef, ...]:
+    """A user's groups, inherited ones included, from Open WebUI's own database; blocks."""
+    rows = connection.execute(queries.direct, {"user_id": user_id}).all()
+    if queries.inherited is not None and any(parent for _, _, parent in rows):
+        rows = connection.execute(queries.inherited, {"user_id": user_id}).all()
+    return tuple(GroupRef(str(group_id), str(name)) for group_id, name, _ in rows)
 
 
 async def list_groups(user_id: str) -> tuple[GroupRef, ...]:

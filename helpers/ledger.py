@@ -51,6 +51,7 @@ class Settlement:
     """Where the limits stand after a reply has ended."""
 
     decision: Decision
+    closed: bool  # False if it was closed before, or isn't there
     # The soft and hard limits that it has crossed, for the administrator's alerts.
     crossed: tuple[LimitState, ...] = ()
 
@@ -183,7 +184,9 @@ class Ledger:
             insert_record(connection, reservation, estimate(decision), may_exist or tries > 1)
             return Admission(decision, warnings)
 
-        return self._transactions.run(work, limit_scopes(reservation.subject, limits))
+        scopes = limit_scopes(reservation.subject, limits)
+        # Its settlement makes up for a reservation that a crash of PostgreSQL has lost.
+        return self._transactions.run(work, scopes, lasting=False)
 
     def settle(
         self,
@@ -211,7 +214,7 @@ class Ledger:
         def work(connection: Connection) -> Settlement:
             now = self._now()
             asked, key = limits if decide else (), key_of_reservation(reservation)
-            _, snapshot = settle_record(connection, key, charge, asked, now)
+            closed, snapshot = settle_record(connection, key, charge, asked, now)
             states = read_limit_states(connection, asked, now, reservation.id, snapshot)
             crossed = tuple(
                 state
@@ -219,7 +222,7 @@ class Ledger:
                 if alert_percent is not None
                 and self._is_first_crossing(connection, reservation, state, alert_percent, "alert")
             )
-            return Settlement(Decision(states), crossed)
+            return Settlement(Decision(states), closed, crossed)
 
         return self._transactions.run(
             work, limit_scopes(reservation.subject, limits), (NEW_POOL_COUNTER_LOCK,)

@@ -17,7 +17,7 @@ from helpers.host import (
     HostLimitError,
     api_outlets_enabled,
     finished_message,
-    groups_query,
+    group_queries,
     has_request_hook,
     host_engine,
     list_groups,
@@ -210,13 +210,13 @@ class Filter:
         streams, tools = bool(body.get("stream")), bool(body.get("tools"))
         unseen = source == "api" and not streams and (tools or not api_outlets_enabled())
         # Where the ledger has a database of its own, Open WebUI has to read its groups itself.
-        query = None if valves.database_url else groups_query()
-        listed = await list_groups(user["id"]) if query is None else ()
+        queries = None if valves.database_url else group_queries()
+        listed = await list_groups(user["id"]) if queries is None else ()
 
         def build() -> Reply:
             groups = listed
-            if query is not None:
-                groups = bookkeeper.read(partial(read_groups, query=query, user_id=user["id"]))
+            if queries is not None:
+                groups = bookkeeper.read(partial(read_groups, queries=queries, user_id=user["id"]))
             reply = build_reply(
                 bookkeeper,
                 valves,

@@ -28,7 +28,7 @@ from helpers.counters import (
     number_values,
     numbered,
 )
-from helpers.decisions import Amounts
+from helpers.decisions import NOTHING, Amounts
 from helpers.policy import AppliedLimit
 from helpers.tables import IS_OPEN, counters_table, grants_table, records_table
 
@@ -100,7 +100,7 @@ class Snapshot:
     def reserved_of(self, applied: AppliedLimit, at: int) -> Amounts:
         """What running replies hold of a limit."""
         held = [one.reserved for one in self.running if one.counts_for(applied, at)]
-        return sum(held, Amounts())
+        return sum(held, NOTHING)
 
 
 @lru_cache(maxsize=256)

@@ -49,14 +49,15 @@ def take_advisory_locks(connection: Connection, exclusive: Iterable[str]) -> Non
 
 
 def begin_transaction(
-    connection: Connection, exclusive: Iterable[str], shared: Iterable[str]
+    connection: Connection, exclusive: Iterable[str], shared: Iterable[str], lasting: bool
 ) -> None:
     """Begin a transaction under these locks, in one round trip."""
     if connection.dialect.name == "sqlite":
         # Takes the one writer's place at once: what is read in it can't be stale later.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     else:
-        connection.exec_driver_sql(f"BEGIN; {advisory_lock_calls(exclusive, shared)}")
+        hurry = "" if lasting else "SET LOCAL synchronous_commit = off; "
+        connection.exec_driver_sql(f"BEGIN; {hurry}{advisory_lock_calls(exclusive, shared)}")
 
 
 def is_worth_retrying(error: DBAPIError) -> bool:
@@ -98,8 +99,16 @@ class TransactionRunner:
         work: Callable[[Connection], WorkResult],
         exclusive: Iterable[str] = (),
         shared: Iterable[str] = (),
+        lasting: bool = True,
     ) -> WorkResult:
         """Run `work` in a transaction under the named locks, and commit.
+
+        Args:
+            work: What to do.
+            exclusive: Locks that nobody else may hold.
+            shared: Locks that others may share.
+            lasting: Whether to wait until PostgreSQL has it on disk. If not, it may be gone when
+                the database server itself crashes within a second.
 
         Raises:
             LedgerError: The database can't be reached, read or written, or is still busy
@@ -108,7 +117,7 @@ class TransactionRunner:
         exclusive, shared = tuple(exclusive), tuple(shared)
 
         def transaction(connection: Connection) -> WorkResult:
-            begin_transaction(connection, exclusive, shared)
+            begin_transaction(connection, exclusive, shared, lasting)
             result = work(connection)
             connection.exec_driver_sql("COMMIT")
             return result

@@ -90,7 +90,7 @@ def fill(engine: Engine, *statements: str) -> None:
 
 def our_reply(engine: Engine, size: int) -> Reply:
     """This project: admit and settle."""
-    ledger = Ledger(engine)
+    ledger = Ledger(engine, keep_connections=True)
     ledger.prepare()
     record = RECORD_VALUES.format(
         id="lower(hex(randomblob(16)))",

@@ -127,6 +127,17 @@ async def test_database_made_read_only(books: Books) -> None:
     await books.wait_until_all_is_written()
 
 
+async def test_reservation_that_a_crash_has_lost(books: Books) -> None:
+    """A reservation that isn't in the database any more is charged all the same, once."""
+    running = asyncio.create_task(books.pass_reply(0.3))
+    await asyncio.sleep(0.2)
+    with books.engine.begin() as connection:
+        assert connection.execute(records_table.delete()).rowcount == 1
+    await running
+    await books.wait_until_all_is_written()
+    assert books.errors == []
+
+
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_disk_full(books: Books) -> None:
     """On a full disk a reply fails at once, breaks nothing in the file, and is written later."""
