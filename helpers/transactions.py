@@ -144,11 +144,17 @@ class TransactionRunner:
 
     def rest(self) -> None:
         """Give all connections back that aren't in use."""
-        while self._idle:
-            self._idle.pop().close()
+        while (connection := self._take_idle()) is not None:
+            connection.close()
+
+    def _take_idle(self) -> Connection | None:
+        try:
+            return self._idle.pop()
+        except IndexError:  # asking first would leave room for another thread in between
+            return None
 
     def _run_once(self, work: Callable[[Connection], WorkResult]) -> WorkResult:
-        connection = self._idle.pop() if self._idle else self._engine.connect()
+        connection = self._take_idle() or self._engine.connect()
         try:
             result = work(connection)
         except BaseException:

@@ -4,8 +4,9 @@ python -m scripts.compat                 the newest release of each series
 python -m scripts.compat 0.11 0.10.1     those (a series or a release)
 python -m scripts.compat --write         the same as the first, and write docs/compatibility.md
 
-Each Open WebUI gets an environment of its own under .cache/compat (2.5 GB, removed afterwards
-unless --keep is given); the tests themselves run in the project's.
+Each Open WebUI gets an environment of its own under .cache/compat, with Python 3.11 and with 3.12
+where both are installed (2.5 GB, or 8 GB where no CPU build of torch can be had; removed afterwards
+unless --keep is given). The tests themselves run in the project's.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -29,7 +31,7 @@ from scripts.compat_environments import (
 )
 from scripts.compat_hosts import SERIES
 from scripts.compat_results import HostResults, all_tables, read_outcomes
-from scripts.setup_environment import ROOT
+from scripts.setup_environment import ROOT, SUPPORTED, has_worked
 
 TESTS = ("tests/test_enforcement.py", "tests/test_ends.py", "tests/test_forgery.py")
 DOCUMENT = ROOT / "docs" / "compatibility.md"
@@ -68,6 +70,18 @@ def python_version(python: str) -> str:
     return answer.stdout.strip()
 
 
+def installed_pythons() -> list[str]:
+    """This Python, and the other one that Open WebUI runs on, if it is installed."""
+    own = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    others = [f"python{major}.{minor}" for major, minor in SUPPORTED]
+    return [sys.executable, *(name for name in others if name != own and runs(name))]
+
+
+def runs(python: str) -> bool:
+    """Whether a Python is there, and no shim for one that isn't."""
+    return bool(shutil.which(python)) and has_worked(python, "-c", "", quiet=True)
+
+
 def write_document(tables: str) -> None:
     """Put the tables between their marks in docs/compatibility.md."""
     begin, end = MARKS
@@ -90,7 +104,10 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--keep", action="store_true", help="keep the environments")
     parser.add_argument("--write", action="store_true", help="write docs/compatibility.md")
     parser.add_argument(
-        "--python", default=sys.executable, help="the Python for the environments (default: this)"
+        "--python",
+        action="append",
+        help="a Python for the environments; may be given twice (default: 3.11 and 3.12, if both "
+        "are installed)",
     )
     parser.add_argument("-k", metavar="EXPRESSION", help="only the tests that pytest picks by it")
     options = parser.parse_args(arguments)
@@ -107,8 +124,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         releases = read_releases()
         newest = dict.fromkeys(newest_of(series, releases) for series in options.versions)
-        for version in newest:
-            host = HostEnvironment(version, options.python)
+        pythons = options.python or installed_pythons()
+        for host in (HostEnvironment(one, python) for python in pythons for one in newest):
             try:
                 results.append(run_tests(host, more))
             finally:
@@ -121,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"\n{tables}")
     for host_results in results:
         for name in host_results.failures:
-            say(f"{host_results.version}: {name} failed")
+            say(f"{host_results.version} on Python {host_results.python}: {name} failed")
     if options.write:
         write_document(tables)
     return 1 if any(host_results.failures for host_results in results) else 0

@@ -1,4 +1,4 @@
-"""An environment of its own for each Open WebUI that is tested, under .cache/compat/VERSION."""
+"""An environment of its own for each Open WebUI that is tested, under .cache/compat."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class HostEnvironment:
     @property
     def path(self) -> Path:
         """Where it is."""
-        return DIRECTORY / self.version
+        return DIRECTORY / f"{self.version}-{Path(self.python).name}"
 
     @property
     def command(self) -> Path:

@@ -68,8 +68,19 @@ def totals_table(results: Sequence[HostResults]) -> str:
     return table(("Open WebUI", "Python", "Passed", "Failed", "Left out"), rows)
 
 
+def merge_pythons(results: Sequence[HostResults]) -> list[HostResults]:
+    """One column for each version: a test has passed if it has on every Python."""
+    merged: dict[str, HostResults] = {}
+    for host in results:
+        one = merged.setdefault(host.version, HostResults(host.version, "", {}))
+        for name, passed in host.outcomes.items():
+            one.outcomes[name] = passed and one.outcomes.get(name, True)
+    return list(merged.values())
+
+
 def features_table(results: Sequence[HostResults]) -> str:
     """What works on each version."""
+    results = merge_pythons(results)
     others = other_tests(results)
     features = [*FEATURES, others] if others.tests else FEATURES
     rows = ([feature.name, *(host.cell(feature) for host in results)] for feature in features)

@@ -70,6 +70,18 @@ def test_tables_say_what_failed_and_what_cannot_work(tmp_path: Path) -> None:
     assert rows["Everything else"] == "yes"
 
 
+def test_what_fails_on_one_python_is_not_said_to_work() -> None:
+    """A version has one column, whatever Pythons it was tested on."""
+    on_both = [
+        HostResults("0.12.4", python, {"test_stop_button": passed, "test_new": True})
+        for python, passed in (("3.11.7", True), ("3.12.1", False))
+    ]
+    lines = features_table(on_both).splitlines()
+    assert lines[0] == "| What works | 0.12.4 |"
+    assert "| Replies that are stopped, left or broken off | 1 of 1 tests fail |" in lines
+    assert "| Everything else | yes |" in lines
+
+
 def test_tables_are_put_between_their_marks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

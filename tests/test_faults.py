@@ -18,10 +18,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, event, select, text
+from sqlalchemy import Connection, Engine, create_engine, event, select, text
+from sqlalchemy.pool import QueuePool
 
-from helpers.bookkeeper import Bookkeeper
-from helpers.database import open_database
+from helpers.bookkeeper import POSTGRESQL_THREADS, Bookkeeper
+from helpers.database import open_database, parse_database_url
 from helpers.errors import LedgerError
 from helpers.ledger import Ledger
 from helpers.records import LEASE_SECONDS
@@ -328,4 +329,35 @@ def desk(database_url: str) -> Iterator[Desk]:
     engine = open_database(database_url)
     clock = Clock()
     yield Desk(Ledger(engine, clock=clock), engine, clock)
+    engine.dispose()
+
+
+async def test_connections_are_kept_and_given_back(books: Books) -> None:
+    """Replies use the same connections, one stays for others, and all go back in the end."""
+    pool = books.engine.pool
+    assert isinstance(pool, QueuePool)
+    opened: list[object] = []
+    event.listen(books.engine, "connect", lambda connection, _: opened.append(connection))
+    for _ in range(5):
+        await books.pass_replies(*[0.0] * 8)
+    assert 0 < len(opened) <= POSTGRESQL_THREADS
+    assert pool.checkedout() < pool.size()
+    for _ in range(100):
+        if not pool.checkedout():
+            break
+        await asyncio.sleep(0.05)
+    assert pool.checkedout() == 0
+    await books.wait_until_all_is_written()
+
+
+async def test_only_connection_is_not_kept(database_url: str) -> None:
+    """A pool that may open one connection is left alone between replies."""
+    url = parse_database_url(database_url, "database_url")
+    engine = create_engine(url, pool_size=1, max_overflow=0, poolclass=QueuePool)
+    books = Books(engine, Bookkeeper(engine, None))
+    await books.pass_replies(*[0.0] * 8)
+    books.keeper.close()
+    await books.wait_until_all_is_written()
+    assert engine.pool.checkedout() == 0
+    assert books.errors == []
     engine.dispose()
