@@ -10,6 +10,39 @@ GENERATED from helpers/ by scripts/bundle.py: change it there, not here.
 Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 """
 
+# Contents. In a hurry, read the hooks first: they are the last part, plugin.
+#   129  errors         The exceptions, each carrying its data.
+#   179  logs           The one logger; its name is how Open WebUI's log shows where a line comes …
+#   186  periods        The calendar and rolling periods, the window each gives at an instant, …
+#   484  amounts        1.5M tokens or $0.25 as a limit writes them, to whole numbers and back.
+#   619  quotas         One limit in its notation, such as "50k tokens/day on gpt-4* warn 70% 90%".
+#   868  policy_tables  The policies text as checked tables, and what an error says about them.
+#  1128  policies       What the policies text says about groups, roles, users, pools and models.
+#  1334  policy         Which limits apply to this user, these groups, this role and this model.
+#  1525  decisions      Used and reserved amounts against limits: what is decided, and nothing else.
+#  1664  estimates      Token estimates for texts and prompts whose provider reports no usage.
+#  1875  usage_shapes   One usage object in any provider's shape, read as token counts.
+#  2106  stream_events  What one stream event holds: produced text, usage, its completion's id, …
+#  2258  usage          What one reply is charged for, added up from its stream events.
+#  2472  charges        What one reply costs, in tokens, in money and toward limits.
+#  2554  languages      The words and number marks of every sentence; the one place to add another.
+#  2863  messages       Every sentence that a user or an administrator reads, with its numbers.
+#  3070  database       An engine for a database URL as Open WebUI spells it.
+#  3124  transactions   One transaction with its locks and its retries, alike on SQLite and …
+#  3289  tables         The ledger's own tables and their numbered migrations.
+#  3421  counters       Sums of settled records per scope, model glob and window.
+#  3613  snapshots      What one statement sees of the ledger: counters with their grants, and …
+#  3770  limit_states   Where limits stand: what is used, what replies still running hold, and …
+#  3877  records        One row per reply, reserved when it is admitted and closed once.
+#  3993  ledger         Reserve, settle, check, renew and sweep, each one transaction.
+#  4287  alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  4334  valves         What the administrator and each user can set, and how bad input is refused.
+#  4622  host           The only place that knows Open WebUI: its database, groups, models and …
+#  4833  replies        One reply from its admission to its end.
+#  4954  admission      From a request to a reply: whose limits count, and how much is reserved.
+#  5033  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
+#  5267  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
+
 from __future__ import annotations
 
 import asyncio

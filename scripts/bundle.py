@@ -10,8 +10,11 @@ import argparse
 import ast
 import difflib
 import json
+import re
 import subprocess
 import sys
+import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -179,6 +182,24 @@ def claim(owner: dict[str, str], name: str, place: str) -> None:
         raise BundleError(f"{place}: {name} is bound by {other} as well")
 
 
+def with_contents(text: str, titles: Mapping[str, str]) -> str:
+    """Put a list of the modules and their lines before the imports."""
+    intro = "# Contents. In a hurry, read the hooks first: they are the last part, plugin."
+    first = "from __future__ import annotations\n"
+    above, _, below = text.partition(first)
+    height = above.count("\n") + len(titles) + 2  # what stands above the imports then
+    found = {
+        line: number
+        for number, line in enumerate((first + below).splitlines(), height + 1)
+        if line.startswith("# helpers/")
+    }
+    contents = []
+    for part, title in titles.items():
+        line = f"# {found[f'# helpers/{part}.py']:5}  {part:<14} "
+        contents.append(line + textwrap.shorten(title, 100 - len(line), placeholder=" …"))
+    return "\n".join([above.rstrip("\n"), "", intro, *contents, "", first + below])
+
+
 def bundle() -> str:
     """The text of the one file.
 
@@ -190,10 +211,14 @@ def bundle() -> str:
         raise BundleError(f"helpers/: PARTS doesn't list {', '.join(sorted(unlisted))}")
     imports: dict[str, None] = {}
     sections: list[str] = []
+    titles: dict[str, str] = {}
     owner: dict[str, str] = {}
     for index, part in enumerate(PARTS):
         title, external, body, names = split_module(part, PARTS[:index])
         imports.update(dict.fromkeys(external))
+        own_name = rf"^(The )?{part.replace('_', ' ')}: "  # it stands before it already
+        short = re.sub(own_name, "", title, flags=re.IGNORECASE)
+        titles[part] = short[:1].upper() + short[1:]
         for name in names:
             claim(owner, name, f"helpers/{part}.py")
         sections.append(f"# {'=' * 78}\n# helpers/{part}.py\n# {title}\n# {'=' * 78}\n\n{body}\n")
@@ -203,6 +228,7 @@ def bundle() -> str:
         f"{frontmatter(read_manifest())}\n"
         "from __future__ import annotations\n\n" + "\n".join([*imports, "", *sections])
     )
+    text = with_contents(text, titles)
     for phrase in FORBIDDEN_PHRASES:
         if phrase in text:
             number = text[: text.index(phrase)].count("\n") + 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,15 @@ def test_parts_are_joined_with_banners(modules: Path) -> None:
     assert "# helpers/first.py\n# First.\n" in text
     assert "import os\n" in text
     assert "helpers.first" not in text
+
+
+def test_contents_name_the_lines(modules: Path) -> None:
+    """The list at the top leads to every part."""
+    lines = bundle().splitlines()
+    contents = [line.split(maxsplit=3) for line in lines if re.match(r"#  +\d+  \w", line)]
+    assert [part for _, _, part, _ in contents] == ["first", "second"]
+    for _, number, part, _ in contents:
+        assert lines[int(number) - 1] == f"# helpers/{part}.py"
 
 
 @pytest.mark.parametrize(
