@@ -29,19 +29,19 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  2863  messages       Every sentence that a user or an administrator reads, with its numbers.
 #  3070  database       An engine for a database URL as Open WebUI spells it.
 #  3124  transactions   One transaction with its locks and its retries, alike on SQLite and …
-#  3289  tables         The ledger's own tables and their numbered migrations.
-#  3421  counters       Sums of settled records per scope, model glob and window.
-#  3613  snapshots      What one statement sees of the ledger: counters with their grants, and …
-#  3770  limit_states   Where limits stand: what is used, what replies still running hold, and …
-#  3877  records        One row per reply, reserved when it is admitted and closed once.
-#  3993  ledger         Reserve, settle, check, renew and sweep, each one transaction.
-#  4287  alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  4334  valves         What the administrator and each user can set, and how bad input is refused.
-#  4622  host           The only place that knows Open WebUI: its database, groups, models and …
-#  4833  replies        One reply from its admission to its end.
-#  4954  admission      From a request to a reply: whose limits count, and how much is reserved.
-#  5033  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
-#  5267  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
+#  3290  tables         The ledger's own tables and their numbered migrations.
+#  3422  counters       Sums of settled records per scope, model glob and window.
+#  3614  snapshots      What one statement sees of the ledger: counters with their grants, and …
+#  3771  limit_states   Where limits stand: what is used, what replies still running hold, and …
+#  3878  records        One row per reply, reserved when it is admitted and closed once.
+#  3994  ledger         Reserve, settle, check, renew and sweep, each one transaction.
+#  4288  alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  4335  valves         What the administrator and each user can set, and how bad input is refused.
+#  4623  host           The only place that knows Open WebUI: its database, groups, models and …
+#  4834  replies        One reply from its admission to its end.
+#  4955  admission      From a request to a reply: whose limits count, and how much is reserved.
+#  5034  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
+#  5268  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -3199,10 +3199,10 @@ class TransactionRunner:
         self, engine: Engine, schema: str | None = None, keep_connections: bool = False
     ) -> None:
         # Transactions say BEGIN themselves: the driver would spend a round trip on it.
-        options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT"}
+        self._options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT"}
         if schema:  # translating takes a sixth of a reply's time
-            options["schema_translate_map"] = {None: schema}
-        self._engine = engine.execution_options(**options)
+            self._options["schema_translate_map"] = {None: schema}
+        self._engine = engine
         self._keeps = keep_connections
         self._idle: list[Connection] = []
 
@@ -3266,7 +3266,8 @@ class TransactionRunner:
             return None
 
     def _run_once(self, work: Callable[[Connection], WorkResult]) -> WorkResult:
-        connection = self._take_idle() or self._engine.connect()
+        # Options of the engine would be looked at with every statement.
+        connection = self._take_idle() or self._engine.connect().execution_options(**self._options)
         try:
             result = work(connection)
         except BaseException:

@@ -87,10 +87,10 @@ class TransactionRunner:
         self, engine: Engine, schema: str | None = None, keep_connections: bool = False
     ) -> None:
         # Transactions say BEGIN themselves: the driver would spend a round trip on it.
-        options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT"}
+        self._options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT"}
         if schema:  # translating takes a sixth of a reply's time
-            options["schema_translate_map"] = {None: schema}
-        self._engine = engine.execution_options(**options)
+            self._options["schema_translate_map"] = {None: schema}
+        self._engine = engine
         self._keeps = keep_connections
         self._idle: list[Connection] = []
 
@@ -154,7 +154,8 @@ class TransactionRunner:
             return None
 
     def _run_once(self, work: Callable[[Connection], WorkResult]) -> WorkResult:
-        connection = self._take_idle() or self._engine.connect()
+        # Options of the engine would be looked at with every statement.
+        connection = self._take_idle() or self._engine.connect().execution_options(**self._options)
         try:
             result = work(connection)
         except BaseException:
