@@ -147,7 +147,6 @@ class Bookkeeper:
             Where its limits stand then; None where the ledger can't say.
         """
         if reply.ending is None:
-            self._running.pop(reply.reservation.id, None)
             reply.ending = asyncio.create_task(self._settle(reply, charge))
         return await asyncio.shield(reply.ending)
 
@@ -161,13 +160,13 @@ class Bookkeeper:
         if admission.cancelled() or admission.exception() is not None:
             return
         reply, _ = admission.result()
-        if self._running.pop(reply.reservation.id, None) and reply.ending is None:
+        if reply.reservation.id in self._running and reply.ending is None:
             reply.ending = asyncio.create_task(self._settle(reply, reply.final_charge()))
 
     async def _settle(self, reply: Reply, charge: Charge | None) -> Decision | None:
-        if charge is None and not reply.written:
-            return None
         try:
+            if charge is None and not reply.written:
+                return None
             settlement = await self._in_thread(
                 lambda: self._write_end(reply, charge, reply.written)
             )
@@ -182,6 +181,8 @@ class Bookkeeper:
             self._unwritten[reply.reservation.id] = (reply, charge)
             self._keep_making_rounds()
             return None
+        finally:
+            self._running.pop(reply.reservation.id, None)
         self._alert(reply, settlement)
         return settlement.decision
 
@@ -235,7 +236,11 @@ class Bookkeeper:
             await self._in_thread(lambda: self._ledger.drop_older(self.retention_seconds))
 
     async def _make_round(self) -> None:
-        charges = {key: reply.reserved_charge() for key, reply in self._running.items()}
+        charges = {
+            key: reply.reserved_charge()
+            for key, reply in self._running.items()
+            if reply.ending is None
+        }
         if charges:
             await self._in_thread(lambda: self._ledger.renew(charges))
         for key, (reply, charge) in list(self._unwritten.items()):

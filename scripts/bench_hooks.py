@@ -252,7 +252,7 @@ def measure_hooks(quick: bool, server_url: str) -> Section:
     section.notes.append(
         f"The pasted file in Open WebUI's own modules, {replies} replies per row, all rows of a "
         "database and a filter that does nothing in turn. Own processor time includes the 21 "
-        "chunks of each reply, not PostgreSQL's. A reply is ten statements, and SELECT 1 is how long "
+        "chunks of each reply, not PostgreSQL's. A reply is ten statements; SELECT 1 is how long "
         "the least of them takes, from cursor to rows, after the rest has been measured."
     )
     return section

@@ -260,6 +260,31 @@ def test_reply_reads_as_many_rows_with_many_records(database_url: str, limits_of
     assert not [plan for plan in watch.plans if "Seq Scan on usage_limits_records" in plan]
 
 
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_ended_replies_are_passed_by_before_they_are_vacuumed(database_url: str) -> None:
+    """Between two vacuums PostgreSQL's index still names every reply that has ended since."""
+    engine = open_database(database_url)
+    ledger = Ledger(engine)
+    ledger.prepare()
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE usage_limits_records SET (autovacuum_enabled = off)"))
+    for _ in range(1_500):
+        one_reply(ledger, limits_now)
+    before = count_index_entries(engine)
+    one_reply(ledger, limits_now)
+    assert count_index_entries(engine) - before < 50
+    engine.dispose()
+
+
+def count_index_entries(engine: Engine) -> int:
+    """How many entries of the index of running replies PostgreSQL has looked at so far."""
+    with engine.begin() as connection:
+        connection.execute(text("SELECT pg_stat_force_next_flush()"))
+        query = "SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = :name"
+        name = {"name": "usage_limits_records_open"}
+        return int(connection.execute(text(query), name).scalar_one())
+
+
 STEP_POLICIES = parse_policies(
     "[role.user]\n"
     'limits = ["300 tokens/day", "20 requests/hour", "9k tokens/month on gpt*",'
