@@ -30,18 +30,18 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  3070  database       An engine for a database URL as Open WebUI spells it.
 #  3124  transactions   One transaction with its locks and its retries, alike on SQLite and …
 #  3294  tables         The ledger's own tables and their numbered migrations.
-#  3426  counters       Sums of settled records per scope, model glob and window.
-#  3618  snapshots      What one statement sees of the ledger: counters with their grants, and …
-#  3775  limit_states   Where limits stand: what is used, what replies still running hold, and …
-#  3882  records        One row per reply, reserved when it is admitted and closed once.
-#  3998  ledger         Reserve, settle, check, renew and sweep, each one transaction.
-#  4292  alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  4339  valves         What the administrator and each user can set, and how bad input is refused.
-#  4627  host           The only place that knows Open WebUI: its database, groups, models and …
-#  4838  replies        One reply from its admission to its end.
-#  4959  admission      From a request to a reply: whose limits count, and how much is reserved.
-#  5038  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
-#  5277  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
+#  3428  counters       Sums of settled records per scope, model glob and window.
+#  3620  snapshots      What one statement sees of the ledger: counters with their grants, and …
+#  3777  limit_states   Where limits stand: what is used, what replies still running hold, and …
+#  3884  records        One row per reply, reserved when it is admitted and closed once.
+#  4000  ledger         Reserve, settle, check, renew and sweep, each one transaction.
+#  4294  alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  4341  valves         What the administrator and each user can set, and how bad input is refused.
+#  4629  host           The only place that knows Open WebUI: its database, groups, models and …
+#  4840  replies        One reply from its admission to its end.
+#  4961  admission      From a request to a reply: whose limits count, and how much is reserved.
+#  5040  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
+#  5279  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -3341,6 +3341,8 @@ Index(
     records_table.c.state,
     sqlite_where=IS_OPEN,
     postgresql_where=IS_OPEN,
+    # PostgreSQL can mark each entry of a reply that has ended, and not only hundreds at once.
+    postgresql_with={"deduplicate_items": "off"},
 )
 
 # Sums of settled records, so that a check reads a few rows however large the ledger is.
