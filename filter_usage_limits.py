@@ -29,19 +29,19 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  2863  messages       Every sentence that a user or an administrator reads, with its numbers.
 #  3070  database       An engine for a database URL as Open WebUI spells it.
 #  3124  transactions   One transaction with its locks and its retries, alike on SQLite and …
-#  3294  tables         The ledger's own tables and their numbered migrations.
-#  3428  counters       Sums of settled records per scope, model glob and window.
-#  3620  snapshots      What one statement sees of the ledger: counters with their grants, and …
-#  3777  limit_states   Where limits stand: what is used, what replies still running hold, and …
-#  3884  records        One row per reply, reserved when it is admitted and closed once.
-#  4000  ledger         Reserve, settle, check, renew and sweep, each one transaction.
-#  4294  alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  4341  valves         What the administrator and each user can set, and how bad input is refused.
-#  4629  host           The only place that knows Open WebUI: its database, groups, models and …
-#  4840  replies        One reply from its admission to its end.
-#  4961  admission      From a request to a reply: whose limits count, and how much is reserved.
-#  5040  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
-#  5279  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
+#  3301  tables         The ledger's own tables and their numbered migrations.
+#  3435  counters       Sums of settled records per scope, model glob and window.
+#  3627  snapshots      What one statement sees of the ledger: counters with their grants, and …
+#  3784  limit_states   Where limits stand: what is used, what replies still running hold, and …
+#  3891  records        One row per reply, reserved when it is admitted and closed once.
+#  4007  ledger         Reserve, settle, check, renew and sweep, each one transaction.
+#  4301  alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  4348  valves         What the administrator and each user can set, and how bad input is refused.
+#  4636  host           The only place that knows Open WebUI: its database, groups, models and …
+#  4847  replies        One reply from its admission to its end.
+#  4968  admission      From a request to a reply: whose limits count, and how much is reserved.
+#  5047  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
+#  5286  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -3141,14 +3141,17 @@ def advisory_key(name: str) -> int:
     return int.from_bytes(digest, "big", signed=True)
 
 
-def advisory_lock_calls(exclusive: Iterable[str], shared: Iterable[str] = ()) -> str:
+def select_locks(exclusive: Iterable[str], shared: Iterable[str] = (), **settings: str) -> str:
     """A PostgreSQL statement that waits for locks until the transaction's end.
 
-    It gives up after `TRANSACTION_PATIENCE_SECONDS`. Exclusive names are taken in sorted order,
-    so that two transactions never wait for each other.
+    Exclusive names are taken in sorted order, so that two transactions never wait for each other.
+
+    Args:
+        exclusive: Locks that nobody else may hold.
+        shared: Locks that others may share.
+        settings: What is set for the transaction before that.
     """
-    patience = f"{int(TRANSACTION_PATIENCE_SECONDS * 1000)}ms"
-    calls = [f"set_config('lock_timeout', '{patience}', true)"]
+    calls = [f"set_config('{name}', '{value}', true)" for name, value in settings.items()]
     calls += [f"pg_advisory_xact_lock({advisory_key(name)})" for name in sorted(set(exclusive))]
     calls += [f"pg_advisory_xact_lock_shared({advisory_key(name)})" for name in shared]
     return f"SELECT {', '.join(calls)}"
@@ -3157,7 +3160,7 @@ def advisory_lock_calls(exclusive: Iterable[str], shared: Iterable[str] = ()) ->
 def take_advisory_locks(connection: Connection, exclusive: Iterable[str]) -> None:
     """Wait for more locks in a transaction; SQLite needs none."""
     if connection.dialect.name != "sqlite":
-        connection.exec_driver_sql(advisory_lock_calls(exclusive))
+        connection.exec_driver_sql(select_locks(exclusive))
 
 
 def begin_transaction(
@@ -3167,13 +3170,17 @@ def begin_transaction(
     if connection.dialect.name == "sqlite":
         # Takes the one writer's place at once: what is read in it can't be stale later.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
-    else:
+        return
+    locks = select_locks(
+        exclusive,
+        shared,
+        lock_timeout=f"{int(TRANSACTION_PATIENCE_SECONDS * 1000)}ms",
         # A bitmap scan would go through every reply that has ended since the last vacuum: it
         # leaves no note, as an index scan does, that they are gone.
-        settings = "SET LOCAL enable_bitmapscan = off; "
-        if not lasting:
-            settings += "SET LOCAL synchronous_commit = off; "
-        connection.exec_driver_sql(f"BEGIN; {settings}{advisory_lock_calls(exclusive, shared)}")
+        enable_bitmapscan="off",
+        **({} if lasting else {"synchronous_commit": "off"}),
+    )
+    connection.exec_driver_sql(f"BEGIN; {locks}")
 
 
 def is_worth_retrying(error: DBAPIError) -> bool:

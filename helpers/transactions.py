@@ -29,14 +29,17 @@ def advisory_key(name: str) -> int:
     return int.from_bytes(digest, "big", signed=True)
 
 
-def advisory_lock_calls(exclusive: Iterable[str], shared: Iterable[str] = ()) -> str:
+def select_locks(exclusive: Iterable[str], shared: Iterable[str] = (), **settings: str) -> str:
     """A PostgreSQL statement that waits for locks until the transaction's end.
 
-    It gives up after `TRANSACTION_PATIENCE_SECONDS`. Exclusive names are taken in sorted order,
-    so that two transactions never wait for each other.
+    Exclusive names are taken in sorted order, so that two transactions never wait for each other.
+
+    Args:
+        exclusive: Locks that nobody else may hold.
+        shared: Locks that others may share.
+        settings: What is set for the transaction before that.
     """
-    patience = f"{int(TRANSACTION_PATIENCE_SECONDS * 1000)}ms"
-    calls = [f"set_config('lock_timeout', '{patience}', true)"]
+    calls = [f"set_config('{name}', '{value}', true)" for name, value in settings.items()]
     calls += [f"pg_advisory_xact_lock({advisory_key(name)})" for name in sorted(set(exclusive))]
     calls += [f"pg_advisory_xact_lock_shared({advisory_key(name)})" for name in shared]
     return f"SELECT {', '.join(calls)}"
@@ -45,7 +48,7 @@ def advisory_lock_calls(exclusive: Iterable[str], shared: Iterable[str] = ()) ->
 def take_advisory_locks(connection: Connection, exclusive: Iterable[str]) -> None:
     """Wait for more locks in a transaction; SQLite needs none."""
     if connection.dialect.name != "sqlite":
-        connection.exec_driver_sql(advisory_lock_calls(exclusive))
+        connection.exec_driver_sql(select_locks(exclusive))
 
 
 def begin_transaction(
@@ -55,13 +58,17 @@ def begin_transaction(
     if connection.dialect.name == "sqlite":
         # Takes the one writer's place at once: what is read in it can't be stale later.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
-    else:
+        return
+    locks = select_locks(
+        exclusive,
+        shared,
+        lock_timeout=f"{int(TRANSACTION_PATIENCE_SECONDS * 1000)}ms",
         # A bitmap scan would go through every reply that has ended since the last vacuum: it
         # leaves no note, as an index scan does, that they are gone.
-        settings = "SET LOCAL enable_bitmapscan = off; "
-        if not lasting:
-            settings += "SET LOCAL synchronous_commit = off; "
-        connection.exec_driver_sql(f"BEGIN; {settings}{advisory_lock_calls(exclusive, shared)}")
+        enable_bitmapscan="off",
+        **({} if lasting else {"synchronous_commit": "off"}),
+    )
+    connection.exec_driver_sql(f"BEGIN; {locks}")
 
 
 def is_worth_retrying(error: DBAPIError) -> bool:
