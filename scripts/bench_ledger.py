@@ -105,7 +105,9 @@ def measure_ledger(quick: bool, server_url: str) -> Section:
                 engines.append(engine)
                 stack.callback(engine.dispose)
                 fill_ledger(engine, size)
-                replies[size] = admit_and_settle(Ledger(engine, keep_connections=True))
+                ledger = Ledger(engine, keep_connections=True)
+                stack.callback(ledger.rest)
+                replies[size] = admit_and_settle(ledger)
                 began = time.perf_counter()
                 replies[size]()
                 first[size] = (time.perf_counter() - began) * 1_000
