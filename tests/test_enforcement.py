@@ -126,17 +126,27 @@ def test_lowest_priority_number_decides_for_a_member_of_two_groups(
     assert member.chat(FIFTY).status == 200
 
 
+@pytest.mark.parametrize("ledger", ["with Open WebUI", "elsewhere"])
 def test_inherited_group_counts(
-    usage_limits: InstalledFilter, admin: OpenWebUIAdmin, make_user: MakeUser
+    usage_limits: InstalledFilter,
+    admin: OpenWebUIAdmin,
+    make_user: MakeUser,
+    tmp_path: Path,
+    ledger: str,
 ) -> None:
-    """A member of a subgroup is under the limits of the group above it."""
-    parent = admin.create_group("Faculty")
-    child = admin.create_group("Faculty Students", parent=parent)
+    """A member of a subgroup is under the limits of the group above it, and of its own."""
+    url = f"sqlite:///{tmp_path / 'ledger.db'}" if ledger == "elsewhere" else ""
+    names = [f"{level} {ledger}" for level in ("University", "Faculty", "Students")]
+    above = None
+    for name in names:
+        above = admin.create_group(name, parent=above)
     member = make_user()
-    admin.add_to_group(child, [member.id])
-    usage_limits.configure(policies='[group.Faculty]\nlimits = ["0 requests/day"]')
-    refused = member.chat("Hello")
-    assert (refused.status, refused.error) == (429, "No requests may be used here (Faculty).")
+    admin.add_to_group(above or "", [member.id])
+    for name in names:
+        policies = f'[group."{name}"]\nlimits = ["0 requests/day"]'
+        usage_limits.configure(policies=policies, database_url=url)
+        refused = member.chat("Hello")
+        assert (refused.status, refused.error) == (429, f"No requests may be used here ({name}).")
 
 
 def test_administrator_is_recorded_and_not_refused(
