@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import inspect
 
+from helpers.database import open_database
+from helpers.tables import records_table
 from scripts.open_webui_client import OpenWebUIClient
 from scripts.open_webui_server import OpenWebUIServer
 from scripts.page_client import Page
@@ -176,7 +179,9 @@ def test_use_during_an_outage_is_written_later(
     assert [user.chat(FIFTY).status for _ in range(3)] == [200] * 3
     folder.mkdir()
     later = InstalledFilter(usage_limits.admin, folder / "ledger.db")
-    wait_until(lambda: (folder / "ledger.db").exists(), timeout=60)
+    engine = open_database(later.database)
+    wait_until(lambda: inspect(engine).has_table(records_table.name), timeout=60)
+    engine.dispose()
     rows = later.settled(3, user_id=user.id)
     assert [(row["input_tokens"], row["output_tokens"]) for row in rows] == [(20, 30)] * 3
     assert user.chat(FIFTY).status == 429
