@@ -4688,7 +4688,7 @@ class GroupQueries:
 
 @lru_cache(maxsize=1)
 def group_queries() -> GroupQueries | None:
-    """Open WebUI's query for a user's groups, built once; None where its models have other names.
+    """Open WebUI's query for a user's groups, built once; None where its models differ.
 
     It puts that query together for every call, which takes longer than all that is done here.
     """
@@ -4704,7 +4704,7 @@ def group_queries() -> GroupQueries | None:
         if nested:
             found = models.user_group_memberships([bindparam("user_id")], include_inherited=True)
             inherited = columns.join(found, found.c.group_id == group.id)
-    except AttributeError:
+    except (AttributeError, TypeError):  # another name, other arguments
         return None
     return GroupQueries(direct, inherited)
 
