@@ -86,17 +86,7 @@ class Bookkeeper:
         Returns:
             The reply, and what was decided about it, or why it could not be reserved for.
         """
-        # A task of its own: where the caller is cancelled, the reservation may still be
-        # written, and its end must wait for that.
-        admission = asyncio.create_task(self._admit(build, announce))
-        task = asyncio.current_task()
-        if task is not None:
-            task.add_done_callback(lambda _: admission.add_done_callback(self._task_ended))
-        return await asyncio.shield(admission)
 
-    async def _admit(
-        self, build: Callable[[], Reply], announce: bool
-    ) -> tuple[Reply, Admission | LedgerError]:
         def reserve() -> tuple[Reply, Admission | LedgerError]:
             reply = build()
             try:
@@ -113,11 +103,14 @@ class Bookkeeper:
             reply.written = admission.decision.allowed or not reply.enforced
             return reply, admission
 
-        reply, admission = await self._in_thread(reserve)
-        if reply.written or isinstance(admission, LedgerError):
-            self._running[reply.reservation.id] = reply
-            self._keep_making_rounds()
-        return reply, admission
+        # Where the caller is cancelled the reservation may still be written, and its end must
+        # wait for that.
+        admission = self._in_thread(reserve)
+        admission.add_done_callback(self._admitted)
+        task = asyncio.current_task()
+        if task is not None:
+            task.add_done_callback(lambda _: admission.add_done_callback(self._task_ended))
+        return await asyncio.shield(admission)
 
     def forget(self, reply: Reply) -> None:
         """Leave a reply alone that is not going to run."""
@@ -155,7 +148,15 @@ class Bookkeeper:
         if self._rounds is None or self._rounds.done():
             self._rounds = asyncio.create_task(self._make_rounds())
 
-    def _task_ended(self, admission: asyncio.Task[tuple[Reply, Admission | LedgerError]]) -> None:
+    def _admitted(self, done: asyncio.Future[tuple[Reply, Admission | LedgerError]]) -> None:
+        if done.cancelled() or done.exception() is not None:
+            return
+        reply, admission = done.result()
+        if reply.written or isinstance(admission, LedgerError):
+            self._running[reply.reservation.id] = reply
+            self._keep_making_rounds()
+
+    def _task_ended(self, admission: asyncio.Future[tuple[Reply, Admission | LedgerError]]) -> None:
         # Stopped, disconnected, broken off, failed: no outlet came. One that did has settled.
         if admission.cancelled() or admission.exception() is not None:
             return
@@ -249,5 +250,5 @@ class Bookkeeper:
             )
             del self._unwritten[key]
 
-    async def _in_thread(self, work: Callable[[], ThreadResult]) -> ThreadResult:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+    def _in_thread(self, work: Callable[[], ThreadResult]) -> asyncio.Future[ThreadResult]:
+        return asyncio.get_running_loop().run_in_executor(self._threads, work)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import lru_cache
 
@@ -12,7 +12,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Text,
-    Update,
     bindparam,
     func,
     select,
@@ -21,6 +20,7 @@ from sqlalchemy import (
 
 from helpers.decisions import Amounts
 from helpers.policy import EVERYONE, AppliedLimit
+from helpers.statements import Statement
 from helpers.tables import counters_table, records_table
 from helpers.transactions import NEW_POOL_COUNTER_LOCK, take_advisory_locks
 
@@ -34,7 +34,7 @@ COUNTED_SUMS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Counter:
     """A counter's row, with what administrators have added to limits that it is read for."""
 
@@ -130,9 +130,9 @@ def number_values(name: str, values: Collection[str]) -> dict[str, str]:
 
 
 @lru_cache(maxsize=64)
-def addition_by_id(count: int) -> Update:
+def addition_by_id(count: int) -> Statement:
     """A statement that adds to that many counters."""
-    return (
+    return Statement(
         counters_table.update()
         .where(counters_table.c.id.in_(numbered("id", count)))
         .values(
@@ -165,7 +165,7 @@ def make_counter(connection: Connection, key: str, applied: AppliedLimit, at: in
 
 def move_rolling_counter(
     connection: Connection, counter: Counter, start: int, period_seconds: int
-) -> Counter:
+) -> None:
     """Take out what has left a rolling window since it was last looked at.
 
     Each record is taken out once, so the cost per request stays flat. After a rest of a whole
@@ -174,18 +174,18 @@ def move_rolling_counter(
     """
     moved = start - counter.window_start
     if -period_seconds < moved <= 0:
-        return counter
+        return
     scope, glob = counter.scope, counter.model_glob
     if abs(moved) >= period_seconds:
-        used = sum_settled(connection, scope, glob, start, NO_END)
+        counter.used = sum_settled(connection, scope, glob, start, NO_END)
     else:
-        used = counter.used - sum_settled(connection, scope, glob, counter.window_start, start)
+        counter.used -= sum_settled(connection, scope, glob, counter.window_start, start)
+    counter.window_start = start
     connection.execute(
         counters_table.update()
         .where(counters_table.c.id == counter.id)
-        .values(window_start=start, **amount_values(used))
+        .values(window_start=start, **amount_values(counter.used))
     )
-    return replace(counter, window_start=start, used=used)
 
 
 def amount_values(amounts: Amounts) -> dict[str, int]:
@@ -201,11 +201,11 @@ def amount_values(amounts: Amounts) -> dict[str, int]:
 def add_to_counters(
     connection: Connection, counters: dict[str, Counter], model_names: str, amounts: Amounts
 ) -> None:
-    """Add a settled record to those of these counters whose glob matches; the dict is updated."""
+    """Add a settled record to those of these counters whose glob matches."""
     ids = [key for key, one in counters.items() if glob_matches(one.model_glob, model_names)]
     if not ids:
         return
     more = {f"more_{name}": value for name, value in amount_values(amounts).items()}
-    connection.execute(addition_by_id(len(ids)), {**more, **number_values("id", ids)})
+    addition_by_id(len(ids)).run(connection, {**more, **number_values("id", ids)})
     for key in ids:
-        counters[key] = replace(counters[key], used=counters[key].used + amounts)
+        counters[key].used += amounts

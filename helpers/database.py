@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import URL, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
+from sqlalchemy.pool import NullPool
 
 from helpers.errors import ConfigurationError
 
@@ -56,4 +57,19 @@ def open_database(text: str, where: str = "database URL") -> Engine:
         engine = create_engine(url, connect_args={"check_same_thread": False})
         event.listen(engine, "connect", set_sqlite_pragmas)
         return engine
-    return create_engine(url, pool_pre_ping=True)
+    return open_postgresql(url)
+
+
+def open_postgresql(url: URL, pooled: bool = True) -> Engine:
+    """An engine of its own for PostgreSQL; nothing is connected yet.
+
+    Args:
+        url: With its driver.
+        pooled: Whether connections may be kept. Those who turn that off have a pooler which gives
+            every transaction another connection to the server: what one has prepared, as psycopg 3
+            does with a statement's sixth execution, the next one doesn't know.
+    """
+    if pooled:
+        return create_engine(url, pool_pre_ping=True)
+    unprepared = {"prepare_threshold": None} if url.get_driver_name() == "psycopg" else {}
+    return create_engine(url, poolclass=NullPool, connect_args=unprepared)

@@ -46,7 +46,7 @@ def read_limit_states(
         return ()
     keys = [counter_id(applied) for applied in limits]
     if snapshot is None:
-        snapshot = snapshot_of_limits(connection, limits, at, except_id)
+        snapshot = snapshot_of_limits(connection, keys, limits, at, except_id)
     counters = snapshot.counters
     missing = {
         key: applied for key, applied in zip(keys, limits, strict=True) if key not in counters
@@ -54,15 +54,13 @@ def read_limit_states(
     if missing:
         for key, applied in missing.items():
             make_counter(connection, key, applied, at)
-        counters |= snapshot_of_limits(connection, limits, at, except_id).counters
+        counters |= snapshot_of_limits(connection, keys, limits, at, except_id).counters
     states = []
     for key, applied in zip(keys, limits, strict=True):
         rolling, measure = applied.limit.period.rolling, applied.limit.measure
         if rolling is not None:
             start, _ = counted_window(applied, at)
-            counters[key] = move_rolling_counter(
-                connection, counters[key], start, int(rolling.total_seconds())
-            )
+            move_rolling_counter(connection, counters[key], start, int(rolling.total_seconds()))
         state = LimitState(
             applied,
             used=counters[key].used.of(measure),

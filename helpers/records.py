@@ -11,6 +11,7 @@ from helpers.charges import Charge
 from helpers.counters import join_names, split_names
 from helpers.decisions import Amounts
 from helpers.policy import EVERYONE, Subject
+from helpers.statements import Statement
 from helpers.tables import IS_OPEN, records_table
 
 # A reservation whose server has not renewed it for this long is an orphan of a crash.
@@ -18,8 +19,10 @@ LEASE_SECONDS = 300
 
 # Built once: putting a statement together costs more than running it.
 FIND_RECORD = select(records_table.c.id).where(records_table.c.id == bindparam("key"))
-INSERT_RECORD = records_table.insert()
-UPDATE_OPEN_RECORD = records_table.update().where(records_table.c.id == bindparam("key"), IS_OPEN)
+INSERT_RECORD = Statement(records_table.insert())
+FIND_OPEN_RECORD = records_table.update().where(records_table.c.id == bindparam("key"), IS_OPEN)
+RENEW_RECORD = Statement(FIND_OPEN_RECORD, ["lease_until", *Charge().values()])
+CLOSE_RECORD = Statement(FIND_OPEN_RECORD, ["state", "settled_at", *Charge().values()])
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +89,8 @@ def insert_record(
     """Write a reservation; `may_exist` after a connection that broke during its commit."""
     if may_exist and connection.execute(FIND_RECORD, {"key": reservation.id}).first():
         return
-    connection.execute(
-        INSERT_RECORD,
+    INSERT_RECORD.run(
+        connection,
         {
             "id": reservation.id,
             "user_id": reservation.subject.user_id,
@@ -101,6 +104,7 @@ def insert_record(
             "policy": reservation.policy,
             "state": "reserved",
             "created_at": reservation.created_at,
+            "settled_at": None,
             "lease_until": reservation.created_at + LEASE_SECONDS,
             **charge.values(),
         },
@@ -110,7 +114,7 @@ def insert_record(
 def renew_record(connection: Connection, key: str, charge: Charge, now: int) -> None:
     """Push an open record's lease ahead and note what its reply has used so far."""
     values = {"key": key, "lease_until": now + LEASE_SECONDS, **charge.values()}
-    connection.execute(UPDATE_OPEN_RECORD, values)
+    RENEW_RECORD.run(connection, values)
 
 
 def close_record(connection: Connection, key: str, charge: Charge | None, now: int) -> bool:
@@ -121,4 +125,4 @@ def close_record(connection: Connection, key: str, charge: Charge | None, now: i
         "settled_at": now,
         **(charge or Charge()).values(),
     }
-    return connection.execute(UPDATE_OPEN_RECORD, values).rowcount > 0
+    return bool(CLOSE_RECORD.run(connection, values).rowcount > 0)

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
-    CompoundSelect,
     Connection,
     and_,
     bindparam,
@@ -22,7 +20,6 @@ from sqlalchemy import (
 from helpers.counters import (
     Counter,
     counted_window,
-    counter_id,
     glob_matches,
     in_scope,
     number_values,
@@ -30,6 +27,7 @@ from helpers.counters import (
 )
 from helpers.decisions import NOTHING, Amounts
 from helpers.policy import AppliedLimit
+from helpers.statements import Statement
 from helpers.tables import IS_OPEN, counters_table, grants_table, records_table
 
 COUNTERS = select(
@@ -104,7 +102,7 @@ class Snapshot:
 
 
 @lru_cache(maxsize=256)
-def snapshot_statement(name: str, count: int, of_one_user: bool) -> CompoundSelect[Any]:
+def snapshot_statement(name: str, count: int, of_one_user: bool) -> Statement:
     """Built once for each form: putting a statement together costs more than running it.
 
     Args:
@@ -121,22 +119,27 @@ def snapshot_statement(name: str, count: int, of_one_user: bool) -> CompoundSele
     running = RUNNING
     if of_one_user:  # what all users together have running is little, too
         running = running.where(records_table.c.user_id == bindparam("user_id"))
-    return union_all(COUNTERS.where(*conditions), running)
+    return Statement(union_all(COUNTERS.where(*conditions), running))
 
 
 def snapshot_of_limits(
-    connection: Connection, limits: Sequence[AppliedLimit], at: int, except_id: str
+    connection: Connection,
+    ids: Collection[str],
+    limits: Sequence[AppliedLimit],
+    at: int,
+    except_id: str,
 ) -> Snapshot:
     """Those counters of the limits that there are, and what runs under them.
 
     Args:
         connection: Under the locks of all scopes concerned, if it is to be acted upon.
+        ids: Their counters.
         limits: The limits to look at.
         at: Now, in seconds since 1970.
         except_id: A reservation to leave out: the caller's own.
     """
-    ids = {counter_id(applied) for applied in limits}
-    return read_snapshot(connection, "id", sorted(ids), limits, at=at, except_id=except_id)
+    keys = sorted(set(ids))
+    return read_snapshot(connection, "id", keys, limits, at=at, except_id=except_id)
 
 
 def snapshot_of_record(
@@ -166,9 +169,8 @@ def read_snapshot(
         values["user_id"] = next(iter(users), "")
     statement = snapshot_statement(name, len(keys), of_one_user)
     snapshot = Snapshot({}, [])
-    for kind, key, group_ids_or_scope, names_or_glob, instant, *numbers in connection.execute(
-        statement, {**values, **number_values(name, keys)}
-    ):
+    rows = statement.run(connection, {**values, **number_values(name, keys)}).fetchall()
+    for kind, key, group_ids_or_scope, names_or_glob, instant, *numbers in rows:
         amounts = Amounts(*numbers[:4])
         if kind == "running":
             snapshot.running.append(

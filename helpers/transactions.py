@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
 from helpers.errors import LedgerError
+from helpers.statements import run_on_driver
 
 # How long a request may wait for its turn before `on_ledger_error` decides.
 TRANSACTION_PATIENCE_SECONDS = 10.0
@@ -48,7 +49,7 @@ def select_locks(exclusive: Iterable[str], shared: Iterable[str] = (), **setting
 def take_advisory_locks(connection: Connection, exclusive: Iterable[str]) -> None:
     """Wait for more locks in a transaction; SQLite needs none."""
     if connection.dialect.name != "sqlite":
-        connection.exec_driver_sql(select_locks(exclusive))
+        run_on_driver(connection, select_locks(exclusive))
 
 
 def begin_transaction(
@@ -57,7 +58,7 @@ def begin_transaction(
     """Begin a transaction under these locks, in one round trip."""
     if connection.dialect.name == "sqlite":
         # Takes the one writer's place at once: what is read in it can't be stale later.
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        run_on_driver(connection, "BEGIN IMMEDIATE")
         return
     locks = select_locks(
         exclusive,
@@ -68,7 +69,7 @@ def begin_transaction(
         enable_bitmapscan="off",
         **({} if lasting else {"synchronous_commit": "off"}),
     )
-    connection.exec_driver_sql(f"BEGIN; {locks}")
+    run_on_driver(connection, f"BEGIN; {locks}")
 
 
 def is_worth_retrying(error: DBAPIError) -> bool:
@@ -130,7 +131,7 @@ class TransactionRunner:
         def transaction(connection: Connection) -> WorkResult:
             begin_transaction(connection, exclusive, shared, lasting)
             result = work(connection)
-            connection.exec_driver_sql("COMMIT")
+            run_on_driver(connection, "COMMIT")
             return result
 
         return self.read(transaction)

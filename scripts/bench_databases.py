@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy import Connection, Engine, text
 
 from helpers.database import open_database
 from helpers.ledger import Ledger
@@ -83,13 +83,6 @@ def new_database(kind: str, server_url: str) -> Iterator[str]:
         return
     with tempfile.TemporaryDirectory(prefix="usage-limits-bench-") as folder:
         yield f"sqlite:///{Path(folder) / 'ledger.db'}"
-
-
-def open_as_host(url: str) -> Engine:
-    """An engine as Open WebUI makes its own, which the filter uses by default."""
-    if url.startswith("postgresql"):
-        return create_engine(url, pool_pre_ping=True)  # psycopg2, as there
-    return open_database(url)
 
 
 def month_start(now: datetime) -> int:

@@ -23,6 +23,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from helpers.host import host_engine
 from scripts.bench_databases import new_postgresql_database
 from scripts.bench_tables import Section
 from scripts.bench_timing import percentile
@@ -136,8 +137,8 @@ async def load_filter() -> Any:
 
 def round_trip_ms() -> float:
     """The median of a statement that does nothing, in this process: what no filter can go below."""
-    db = import_module("open_webui.internal.db")
-    with db.engine.connect() as connection:
+    engine, _ = host_engine("")
+    with engine.connect() as connection:
         cursor = connection.connection.cursor()
         taken = []
         for _ in range(1_000):

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Engine
 
 from helpers.charges import Charge, make_charge
+from helpers.database import open_database
 from helpers.ledger import Ledger
 from helpers.periods import CalendarRules
 from helpers.policies import ModelRule, parse_policies
@@ -22,7 +23,6 @@ from scripts.bench_databases import (
     OWN_USER,
     fill_ledger,
     new_database,
-    open_as_host,
     own_share,
 )
 from scripts.bench_tables import Section
@@ -101,7 +101,7 @@ def measure_ledger(quick: bool, server_url: str) -> Section:
             engines: list[Engine] = []
             first: dict[int, float] = {}
             for size in sizes:
-                engine = open_as_host(stack.enter_context(new_database(kind, server_url)))
+                engine = open_database(stack.enter_context(new_database(kind, server_url)))
                 engines.append(engine)
                 stack.callback(engine.dispose)
                 fill_ledger(engine, size)

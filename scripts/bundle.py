@@ -40,6 +40,7 @@ PARTS = (
     "languages",
     "messages",
     "database",
+    "statements",
     "transactions",
     "tables",
     "counters",

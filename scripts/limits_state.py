@@ -51,11 +51,12 @@ def read_states(
     if not limits:
         return ()
     second = int(at.timestamp())
-    snapshot = snapshot_of_limits(connection, limits, second, except_id="")
+    keys = [counter_id(applied) for applied in limits]
+    snapshot = snapshot_of_limits(connection, keys, limits, second, except_id="")
     granted = read_granted(connection, limits, second)
     states = []
-    for applied in limits:
-        key, measure = counter_id(applied), applied.limit.measure
+    for key, applied in zip(keys, limits, strict=True):
+        measure = applied.limit.measure
         state = LimitState(
             applied,
             used=read_used(connection, applied, snapshot.counters.get(key), second).of(measure),

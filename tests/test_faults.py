@@ -30,6 +30,7 @@ from helpers.replies import Reply
 from helpers.tables import counters_table, records_table
 from helpers.transactions import advisory_key
 from helpers.valves import AdminValves
+from tests.driver import before_statements
 from tests.scale_worker import TWENTY, make_reply
 from tests.test_ledger import NOON, Clock, Desk, tokens
 
@@ -46,6 +47,8 @@ class Books:
     keeper: Bookkeeper
     replies: list[Reply] = field(default_factory=list)
     errors: list[LedgerError] = field(default_factory=list)
+    # What is said on each connection before it is used next.
+    order: str = ""
 
     async def pass_reply(self, seconds: float = 0.0) -> None:
         """One reply; where it can't be admitted it goes on, as with `on_ledger_error = allow`."""
@@ -89,25 +92,25 @@ async def books(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
         monkeypatch.setattr(f"helpers.bookkeeper.{name}", 0.2)
     engine = open_database(database_url)
     books = Books(engine, Bookkeeper(engine, None))
-    yield books
-    books.keeper.close()
+
+    def give_order(connection: Connection, *_: object) -> None:
+        if connection.info.get("order", "") != books.order:
+            connection.info["order"] = books.order
+            with closing(connection.connection.cursor()) as cursor:
+                cursor.execute(books.order)
+
+    with before_statements(give_order):
+        yield books
+        books.keeper.close()
     engine.dispose()
 
 
 @contextmanager
-def on_every_connection(engine: Engine, statement: str, undo: str) -> Iterator[None]:
+def on_every_connection(books: Books, statement: str, undo: str) -> Iterator[None]:
     """Run a statement on each connection before it is used next, and another one after that."""
-    wanted = statement
-
-    def say(connection: Connection, cursor: Any, *_: object) -> None:
-        if connection.info.get("said") != wanted:
-            connection.info["said"] = wanted
-            with closing(cursor.connection.cursor()) as own:
-                own.execute(wanted)
-
-    event.listen(engine, "before_cursor_execute", say)
+    books.order = statement
     yield
-    wanted = undo
+    books.order = undo
 
 
 READ_ONLY = {
@@ -122,7 +125,7 @@ READ_ONLY = {
 async def test_database_made_read_only(books: Books) -> None:
     """While nothing can be written (a full standby, a remounted disk) replies wait in memory."""
     await books.pass_reply()
-    with on_every_connection(books.engine, *READ_ONLY[books.engine.dialect.name]):
+    with on_every_connection(books, *READ_ONLY[books.engine.dialect.name]):
         await books.pass_replies(0, 0, 0)
         assert len(books.errors) == 3
     await books.wait_until_all_is_written()
@@ -146,7 +149,7 @@ async def test_disk_full(books: Books) -> None:
     with books.engine.connect() as connection:
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
     full, free = f"PRAGMA max_page_count = {pages}", "PRAGMA max_page_count = 1000000000"
-    with on_every_connection(books.engine, full, free):
+    with on_every_connection(books, full, free):
         began = time.monotonic()
         await books.pass_replies(*[0.0] * 40)  # the first may find room in the last pages
         assert time.monotonic() - began < 9
@@ -166,7 +169,7 @@ async def test_sqlite_locked_by_another_writer(
     await books.pass_reply()
     statement = "PRAGMA busy_timeout = 100"
     with (
-        on_every_connection(books.engine, statement, statement),
+        on_every_connection(books, statement, statement),
         closing(sqlite3.connect(books.engine.url.database or "", timeout=10)) as other,
     ):
         other.execute("BEGIN IMMEDIATE")
@@ -230,18 +233,17 @@ def test_connection_killed_in_a_transaction(database_url: str, moment: str) -> N
             kill_once()
         return tokens(20, 0)
 
-    def kill_at_commit(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        if statement == "COMMIT":
+    def kill_at_commit(_connection: object, statement: str, _values: object) -> None:
+        if moment == "at its commit" and statement == "COMMIT":
             kill_once()
 
-    if moment == "at its commit":
-        event.listen(engine, "before_cursor_execute", kill_at_commit)
-    reservation = desk.reservation()
-    limits = desk.limits(reservation, "100 tokens/day")
-    assert desk.ledger.reserve(reservation, estimate, limits).decision.allowed
-    assert kills > 1
-    kills = 0
-    desk.ledger.settle(reservation, tokens(30, 0), limits)
+    with before_statements(kill_at_commit):
+        reservation = desk.reservation()
+        limits = desk.limits(reservation, "100 tokens/day")
+        assert desk.ledger.reserve(reservation, estimate, limits).decision.allowed
+        assert kills > 1
+        kills = 0
+        desk.ledger.settle(reservation, tokens(30, 0), limits)
     assert [row.state for row in desk.rows()] == ["settled", "settled"]
     assert desk.ask("100 tokens/day").states[0].used == 40
     engine.dispose()

@@ -7,7 +7,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import permutations
@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine, event, func, select, text
+from sqlalchemy import Connection, Engine, event, func, select, text
 
 from helpers.database import open_database
 from helpers.decisions import Decision
@@ -30,6 +30,7 @@ from helpers.tables import counters_table, ledger_metadata, records_table
 from scripts.bench_databases import INDEXES, OWN_USER, drop_indexes, fill_ledger
 from scripts.bench_ledger import limits_now, new_reservation
 from scripts.bench_rivals import monthly_limit
+from tests.driver import before_statements
 from tests.scale_worker import LAB, run_worker
 from tests.test_ledger import NOON, Clock, tokens
 
@@ -115,31 +116,13 @@ def watch_statements(engine: Engine) -> Iterator[Watch]:
     watch = Watch()
     explain = explain_sqlite if engine.dialect.name == "sqlite" else explain_postgresql
 
-    def note(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+    def note(connection: Connection, statement: str, values: Any) -> None:
         if "usage_limits_" in statement:
-            with (
-                cursor.connection.cursor()
-                if explain is explain_postgresql
-                else (NoClosing(cursor.connection.cursor())) as own
-            ):
-                watch.plans.append(explain(own, statement, parameters))
+            with closing(connection.connection.cursor()) as cursor:
+                watch.plans.append(explain(cursor, statement, values))
 
-    event.listen(engine, "before_cursor_execute", note)
-    yield watch
-    event.remove(engine, "before_cursor_execute", note)
-
-
-@dataclass
-class NoClosing:
-    """A SQLite cursor in a `with` statement, which it doesn't know itself."""
-
-    cursor: Any
-
-    def __enter__(self) -> Any:
-        return self.cursor
-
-    def __exit__(self, *_: object) -> None:
-        self.cursor.close()
+    with before_statements(note):
+        yield watch
 
 
 LimitsOf = Callable[[Reservation], tuple[AppliedLimit, ...]]
