@@ -30,19 +30,19 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  3069  database       An engine for a database URL as Open WebUI spells it.
 #  3138  statements     The statements that every reply runs, on a short way to the driver.
 #  3220  transactions   One transaction with its locks and its retries, alike on SQLite and …
-#  3397  tables         The ledger's own tables and their numbered migrations.
-#  3531  counters       Sums of settled records per scope, model glob and window.
-#  3723  snapshots      What one statement sees of the ledger: counters with their grants, and …
-#  3884  limit_states   Where limits stand: what is used, what replies still running hold, and …
-#  3989  records        One row per reply, reserved when it is admitted and closed once.
-#  4108  ledger         Reserve, settle, check, renew and sweep, each one transaction.
-#  4402  alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  4449  valves         What the administrator and each user can set, and how bad input is refused.
-#  4737  host           The only place that knows Open WebUI: its database, groups, models and …
-#  4959  replies        One reply from its admission to its end.
-#  5080  admission      From a request to a reply: whose limits count, and how much is reserved.
-#  5159  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
-#  5399  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
+#  3398  tables         The ledger's own tables and their numbered migrations.
+#  3532  counters       Sums of settled records per scope, model glob and window.
+#  3724  snapshots      What one statement sees of the ledger: counters with their grants, and …
+#  3885  limit_states   Where limits stand: what is used, what replies still running hold, and …
+#  3990  records        One row per reply, reserved when it is admitted and closed once.
+#  4109  ledger         Reserve, settle, check, renew and sweep, each one transaction.
+#  4403  alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  4450  valves         What the administrator and each user can set, and how bad input is refused.
+#  4738  host           The only place that knows Open WebUI: its database, groups, models and …
+#  4961  replies        One reply from its admission to its end.
+#  5082  admission      From a request to a reply: whose limits count, and how much is reserved.
+#  5161  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
+#  5401  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -3224,8 +3224,9 @@ class Statement:
 # How long a request may wait for its turn before `on_ledger_error` decides.
 TRANSACTION_PATIENCE_SECONDS = 10.0
 RETRY_PAUSE_SECONDS = 0.05
-# Serialization failure, deadlock, lock timeout: another try is all it takes.
-RETRIED_SQLSTATES = frozenset({"40001", "40P01", "55P03"})
+# Serialization failure, deadlock, lock timeout; and a prepared statement that isn't there or is
+# already, behind a pooler that doesn't look after them. Another try is all it takes.
+RETRIED_SQLSTATES = frozenset({"40001", "40P01", "55P03", "26000", "42P05"})
 NEW_POOL_COUNTER_LOCK = "new pool counter"
 
 WorkResult = TypeVar("WorkResult")
@@ -4774,19 +4775,20 @@ class HostLimitError(HostError, UsageLimitExceeded):
 def host_engine(database_url: str) -> tuple[Engine, str | None]:
     """The ledger's engine and schema: Open WebUI's database, unless another URL is given.
 
-    Open WebUI's requests go through psycopg 3, which its engine for threads doesn't use: that one
-    spends a third longer on a reply, as it can't prepare statements.
+    On PostgreSQL Open WebUI's requests go through psycopg 3, and so does the ledger. The engine
+    that Open WebUI has for threads goes through psycopg 2, which doesn't prepare statements.
     """
     if database_url:
         return open_database(database_url, "database_url"), None
     db = import_module("open_webui.internal.db")
     schema = getattr(db, "DATABASE_SCHEMA", None) or None
-    if db.async_engine.url.drivername != "postgresql+psycopg":
+    running = getattr(db, "async_engine", None)
+    if running is None or running.url.drivername != "postgresql+psycopg":
         return db.engine, schema
-    engine = open_postgresql(
-        db.async_engine.url, pooled=not isinstance(db.async_engine.pool, NullPool)
-    )
-    db.enable_iam_token_auth(engine)  # does nothing without AWS
+    engine = open_postgresql(running.url, pooled=not isinstance(running.pool, NullPool))
+    use_aws_tokens = getattr(db, "enable_iam_token_auth", None)
+    if use_aws_tokens is not None:
+        use_aws_tokens(engine)
     return engine, schema
 
 

@@ -56,19 +56,20 @@ class HostLimitError(HostError, UsageLimitExceeded):
 def host_engine(database_url: str) -> tuple[Engine, str | None]:
     """The ledger's engine and schema: Open WebUI's database, unless another URL is given.
 
-    Open WebUI's requests go through psycopg 3, which its engine for threads doesn't use: that one
-    spends a third longer on a reply, as it can't prepare statements.
+    On PostgreSQL Open WebUI's requests go through psycopg 3, and so does the ledger. The engine
+    that Open WebUI has for threads goes through psycopg 2, which doesn't prepare statements.
     """
     if database_url:
         return open_database(database_url, "database_url"), None
     db = import_module("open_webui.internal.db")
     schema = getattr(db, "DATABASE_SCHEMA", None) or None
-    if db.async_engine.url.drivername != "postgresql+psycopg":
+    running = getattr(db, "async_engine", None)
+    if running is None or running.url.drivername != "postgresql+psycopg":
         return db.engine, schema
-    engine = open_postgresql(
-        db.async_engine.url, pooled=not isinstance(db.async_engine.pool, NullPool)
-    )
-    db.enable_iam_token_auth(engine)  # does nothing without AWS
+    engine = open_postgresql(running.url, pooled=not isinstance(running.pool, NullPool))
+    use_aws_tokens = getattr(db, "enable_iam_token_auth", None)
+    if use_aws_tokens is not None:
+        use_aws_tokens(engine)
     return engine, schema
 
 

@@ -17,8 +17,9 @@ from helpers.statements import run_on_driver
 # How long a request may wait for its turn before `on_ledger_error` decides.
 TRANSACTION_PATIENCE_SECONDS = 10.0
 RETRY_PAUSE_SECONDS = 0.05
-# Serialization failure, deadlock, lock timeout: another try is all it takes.
-RETRIED_SQLSTATES = frozenset({"40001", "40P01", "55P03"})
+# Serialization failure, deadlock, lock timeout; and a prepared statement that isn't there or is
+# already, behind a pooler that doesn't look after them. Another try is all it takes.
+RETRIED_SQLSTATES = frozenset({"40001", "40P01", "55P03", "26000", "42P05"})
 NEW_POOL_COUNTER_LOCK = "new pool counter"
 
 WorkResult = TypeVar("WorkResult")

@@ -33,7 +33,12 @@ from scripts.compat_hosts import SERIES
 from scripts.compat_results import HostResults, all_tables, read_outcomes
 from scripts.setup_environment import ROOT, SUPPORTED, has_worked
 
-TESTS = ("tests/test_enforcement.py", "tests/test_ends.py", "tests/test_forgery.py")
+TESTS = (
+    "tests/test_enforcement.py",
+    "tests/test_ends.py",
+    "tests/test_forgery.py",
+    "tests/test_servers_postgresql.py",
+)
 DOCUMENT = ROOT / "docs" / "compatibility.md"
 MARKS = ("<!-- compat: written by scripts/compat.py --write -->", "<!-- /compat -->")
 

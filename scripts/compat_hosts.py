@@ -166,6 +166,15 @@ FEATURES = (
         needs=REQUEST_HOOK,
     ),
     Feature(
+        "PostgreSQL: two servers; SQLite: two workers",
+        (
+            "test_first_calls_on_both_make_the_tables_once",
+            "test_limit_holds_across_servers",
+            "test_killed_server_leaves_its_reservation_to_the_other",
+            "test_limit_holds_across_workers",
+        ),
+    ),
+    Feature(
         "Numbers that a client makes up",
         (
             "test_posted_outlet_changes_nothing",

@@ -131,6 +131,27 @@ async def test_database_made_read_only(books: Books) -> None:
     await books.wait_until_all_is_written()
 
 
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_prepared_statements_gone(books: Books) -> None:
+    """A pooler that hands out another session, which knows nothing prepared, is seen by nobody."""
+    for _ in range(10):
+        await books.pass_reply()
+    prepared: list[int] = []
+
+    def forget(connection: Connection, text: str, _: object) -> None:
+        if text == "COMMIT" and not prepared:
+            with closing(connection.connection.cursor()) as cursor:
+                cursor.execute("SELECT count(*) FROM pg_prepared_statements")
+                prepared.append(cursor.fetchone()[0])
+                cursor.execute("DEALLOCATE ALL")
+
+    with before_statements(forget):
+        await books.pass_replies(*[0.0] * 8)
+    assert prepared[0] > 0
+    assert books.errors == []
+    await books.wait_until_all_is_written()
+
+
 async def test_reservation_that_a_crash_has_lost(books: Books) -> None:
     """A reservation that isn't in the database any more is charged all the same, once."""
     running = asyncio.create_task(books.pass_reply(0.3))
@@ -350,6 +371,19 @@ async def test_connections_are_kept_and_given_back(books: Books) -> None:
         await asyncio.sleep(0.05)
     assert pool.checkedout() == 0
     await books.wait_until_all_is_written()
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_older_driver(database_url: str) -> None:
+    """Where Open WebUI goes through another driver, so does the ledger."""
+    url = parse_database_url(database_url, "database_url")
+    engine = create_engine(url.set(drivername="postgresql+psycopg2"))
+    books = Books(engine, Bookkeeper(engine, None))
+    await books.pass_replies(*[0.0] * 8)
+    books.keeper.close()
+    await books.wait_until_all_is_written()
+    assert books.errors == []
+    engine.dispose()
 
 
 async def test_only_connection_is_not_kept(database_url: str) -> None:

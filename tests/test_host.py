@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +18,10 @@ from helpers.host import (
     list_model_names,
     request_source,
 )
+from scripts.bench_hooks import HOST_SETTINGS
+
+pytest_plugins = ["tests.databases"]
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.mark.parametrize(
@@ -65,3 +73,46 @@ def test_request_hook_by_version(
     """Open WebUI calls `request` hooks since 0.11.2; an unknown version is taken for a new one."""
     monkeypatch.setitem(sys.modules, "open_webui.env", SimpleNamespace(VERSION=version))
     assert has_request_hook() == has_it
+
+
+# What the ledger's engine is like in Open WebUI's own module, after enough statements for psycopg
+# to prepare them.
+DESCRIBE_ENGINE = """
+import json
+from sqlalchemy import text
+from helpers.host import host_engine
+
+engine, schema = host_engine("")
+with engine.connect() as connection:
+    for number in range(10):
+        connection.execute(text("SELECT :number"), {"number": number})
+    prepared = connection.execute(text("SELECT count(*) FROM pg_prepared_statements")).scalar()
+print(json.dumps([engine.driver, type(engine.pool).__name__, prepared > 0, schema]))
+"""
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, ["psycopg", "QueuePool", True, None]),
+        ({"DATABASE_POOL_SIZE": "5"}, ["psycopg", "QueuePool", True, None]),
+        ({"DATABASE_POOL_SIZE": "0"}, ["psycopg", "NullPool", False, None]),
+        ({"DATABASE_SCHEMA": "ours"}, ["psycopg", "QueuePool", True, "ours"]),
+    ],
+)
+def test_engine_follows_open_webui(
+    database_url: str, tmp_path: Path, settings: dict[str, str], expected: list[object]
+) -> None:
+    """The ledger uses Open WebUI's database with its driver, and pools only where that does."""
+    host = {**HOST_SETTINGS, "DATA_DIR": str(tmp_path), "DATABASE_URL": database_url}
+    host.pop("DATABASE_POOL_SIZE")
+    done = subprocess.run(
+        [sys.executable, "-c", DESCRIBE_ENGINE],
+        cwd=ROOT,
+        env={**os.environ, **host, **settings},
+        stdout=subprocess.PIPE,
+        timeout=120,
+        check=True,
+    )
+    assert json.loads(done.stdout.splitlines()[-1]) == expected
