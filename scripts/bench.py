@@ -20,13 +20,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from scripts.bench_databases import postgresql_server
 from scripts.bench_hooks import measure_hooks, measure_memory
 from scripts.bench_ledger import measure_ledger
 from scripts.bench_rivals import measure_rivals
 from scripts.bench_server import measure_server
 from scripts.bench_stream import measure_stream
 from scripts.bench_tables import Section, as_json, as_markdown, print_section
+from scripts.postgresql import postgresql_server
 
 NAMES = ("stream", "hooks", "memory", "ledger", "rivals", "server")
 ON_POSTGRESQL = {"hooks", "ledger", "server"}

@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from helpers.host import host_engine
-from scripts.bench_databases import new_postgresql_database
 from scripts.bench_tables import Section
 from scripts.bench_timing import percentile
+from scripts.postgresql import new_postgresql_database
 
 ROOT = Path(__file__).parent.parent
 PASTED = ROOT / "filter_usage_limits.py"

@@ -15,13 +15,13 @@ from typing import Any
 import aiohttp
 import httpx
 
-from scripts.bench_databases import new_postgresql_database
 from scripts.bench_hooks import PASTED, ROOT, VALVES
 from scripts.bench_tables import Cell, Section
 from scripts.bench_timing import percentile
 from scripts.open_webui_admin import OpenWebUIAdmin
 from scripts.open_webui_client import OpenWebUIClient
 from scripts.open_webui_server import OpenWebUIServer, free_port
+from scripts.postgresql import new_postgresql_database
 
 CLIENTS = (1, 8, 32)
 FUNCTION = "usage_limits"

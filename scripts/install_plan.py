@@ -19,6 +19,7 @@ from scripts.install_host import (
     explain_failure,
     read_numbers,
 )
+from scripts.limits_words import count_tables
 
 ROOT = Path(__file__).resolve().parent.parent
 FUNCTION_FILE = ROOT / "filter_usage_limits.py"
@@ -210,19 +211,6 @@ def check_policies(text: str) -> PolicySet:
         raise InstallError(
             f"--policies: the text is not right, nothing was changed\n{error}"
         ) from None
-
-
-def count_tables(policies: PolicySet) -> str:
-    """How many tables of each kind there are."""
-    counts = {
-        "group": len(policies.groups),
-        "role": len(policies.roles),
-        "user": len(policies.users),
-        "pool": len(policies.pools),
-        "model": len(policies.models),
-    }
-    found = [f"{count} {kind}{'s' * (count != 1)}" for kind, count in counts.items() if count]
-    return ", ".join(found) or "none"
 
 
 def explain_refused_valves(host: OpenWebUI, path: str) -> str:

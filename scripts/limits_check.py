@@ -15,7 +15,7 @@ from scripts.limits_console import FAILED, cell, make_table, output_console, pri
 from scripts.limits_database import find_database
 from scripts.limits_function import read_filter, require_filter
 from scripts.limits_names import read_known_names, unknown_names
-from scripts.limits_words import header, limits_text, number
+from scripts.limits_words import count_tables, header, limits_text, number
 
 
 def check(arguments: argparse.Namespace) -> int:
@@ -106,13 +106,5 @@ def model_table(policies: PolicySet) -> Table:
 
 
 def summary(policies: PolicySet) -> str:
-    """How many tables of each kind there are."""
-    counts = {
-        "group": len(policies.groups),
-        "role": len(policies.roles),
-        "user": len(policies.users),
-        "pool": len(policies.pools),
-        "model": len(policies.models),
-    }
-    found = [f"{count} {kind}{'s' * (count != 1)}" for kind, count in counts.items() if count]
-    return f"The policies are right: {', '.join(found) or 'no tables at all'}."
+    """The line after the tables."""
+    return f"The policies are right: {count_tables(policies)}."

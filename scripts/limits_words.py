@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from helpers.messages import format_quantity
-from helpers.policies import ModelRule, Policy
+from helpers.policies import ModelRule, Policy, PolicySet
 from helpers.policy_tables import table_header
 from helpers.quotas import Limit
 
@@ -43,3 +43,16 @@ def describe_model(rule: ModelRule) -> str:
         if price is not None
     ]
     return f"{weight}; {', '.join(prices)} per million tokens" if prices else weight
+
+
+def count_tables(policies: PolicySet) -> str:
+    """How many tables of each kind there are."""
+    counts = {
+        "group": len(policies.groups),
+        "role": len(policies.roles),
+        "user": len(policies.users),
+        "pool": len(policies.pools),
+        "model": len(policies.models),
+    }
+    found = [f"{count} {kind}{'s' * (count != 1)}" for kind, count in counts.items() if count]
+    return ", ".join(found) or "no tables at all"

@@ -30,9 +30,9 @@ from helpers.replies import Reply
 from helpers.tables import counters_table, records_table
 from helpers.transactions import advisory_key
 from helpers.valves import AdminValves
+from tests.desk import NOON, Clock, Desk, tokens
 from tests.driver import before_statements
 from tests.scale_worker import TWENTY, make_reply
-from tests.test_ledger import NOON, Clock, Desk, tokens
 
 pytest_plugins = ["tests.databases"]
 

@@ -3,94 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from decimal import Decimal
-from typing import Any
 
 import pytest
-from sqlalchemy import Engine, select
+from sqlalchemy import text
 
-from helpers.charges import Charge, make_charge
+from helpers.charges import Charge
 from helpers.database import open_database
-from helpers.decisions import Amounts, Decision
+from helpers.decisions import Amounts
 from helpers.ledger import Ledger
 from helpers.periods import CalendarRules
-from helpers.policies import ModelRule, parse_policies
+from helpers.policies import parse_policies
 from helpers.policy import GroupRef, Subject, applied_limits
-from helpers.records import LEASE_SECONDS, Reservation
-from helpers.tables import counters_table, grants_table, records_table
-from helpers.usage import MeteredUsage
+from helpers.records import LEASE_SECONDS
+from helpers.tables import counters_table, grants_table
+from tests.desk import NOON, Clock, Desk, tokens
 
 pytest_plugins = ["tests.databases"]
-
-NOON = int(datetime(2026, 3, 10, 12, tzinfo=UTC).timestamp())
-
-
-@dataclass
-class Clock:
-    """A clock that stands until it is set."""
-
-    now: float = NOON
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@dataclass
-class Desk:
-    """A ledger with what tests do on it most."""
-
-    ledger: Ledger
-    engine: Engine
-    clock: Clock
-    made: list[Reservation] = field(default_factory=list)
-
-    def reservation(self, user: str = "ann", **changes: Any) -> Reservation:
-        values: dict[str, Any] = {
-            "id": f"r{len(self.made)}-{id(self)}",
-            "subject": Subject(user, f"{user}@example.org", "user"),
-            "model_names": ("gpt-4o",),
-            "source": "page",
-            "chat_id": "",
-            "message_id": "",
-            "policy": "default",
-            "created_at": int(self.clock.now),
-        }
-        self.made.append(Reservation(**(values | changes)))
-        return self.made[-1]
-
-    def limits(self, reservation: Reservation, *texts: str, pool: str = "") -> tuple[Any, ...]:
-        pools = f"[pool.everyone]\nlimits = [{pool!r}]\n" if pool else ""
-        at = datetime.fromtimestamp(self.clock.now, UTC)
-        policies = parse_policies(f"{pools}[role.user]\nlimits = {list(texts) or 'unlimited'!r}\n")
-        return applied_limits(
-            reservation.subject,
-            policies.roles["user"],
-            policies,
-            reservation.model_names,
-            at,
-            CalendarRules(),
-        )
-
-    def ask(self, *texts: str, pool: str = "", user: str = "ann", **changes: Any) -> Decision:
-        reservation = self.reservation(user, **changes)
-        limits = self.limits(reservation, *texts, pool=pool)
-        return self.ledger.reserve(reservation, lambda _: tokens(10, 10), limits).decision
-
-    def use(self, *texts: str, used: Charge, user: str = "ann", **changes: Any) -> Decision:
-        assert self.ask(*texts, user=user, **changes).allowed
-        limits = self.limits(self.made[-1], *texts)
-        return self.ledger.settle(self.made[-1], used, limits).decision
-
-    def rows(self) -> list[Any]:
-        with self.engine.connect() as connection:
-            return list(connection.execute(select(records_table).order_by(records_table.c.id)))
-
-
-def tokens(input_tokens: int, output_tokens: int, cost: int = 0, weight: str = "1") -> Charge:
-    usage = MeteredUsage(input_tokens, output_tokens, 0, cost, estimated=False)
-    return make_charge(usage, ModelRule("*", weight=Decimal(weight)))
 
 
 @pytest.fixture
@@ -115,6 +44,23 @@ def test_open_reservation_counts(desk: Desk) -> None:
     """What a running reply holds counts like what was used."""
     assert desk.ask("20 tokens/day").allowed
     assert not desk.ask("20 tokens/day").allowed
+
+
+def test_tables_in_a_schema(database_url: str) -> None:
+    """The ledger's tables are where Open WebUI's DATABASE_SCHEMA says."""
+    engine = open_database(database_url)
+    schema = "main" if engine.dialect.name == "sqlite" else "owui"
+    if schema == "owui":
+        with engine.begin() as connection:
+            connection.execute(text("CREATE SCHEMA owui"))
+    desk = Desk(Ledger(engine, schema, clock=(clock := Clock())), engine, clock)
+    decision = desk.use("100 tokens/day", "9 requests/5h", used=tokens(60, 0), pool="1 request/day")
+    assert [state.used for state in decision.states] == [60, 1, 1]
+    assert not desk.ask(pool="1 request/day").allowed
+    with engine.begin() as connection:
+        states = connection.execute(text(f"SELECT state FROM {schema}.usage_limits_records"))
+        assert states.scalars().all() == ["settled"]
+    engine.dispose()
 
 
 def test_released_reservation_costs_nothing(desk: Desk) -> None:

@@ -21,8 +21,8 @@ from scripts.limits_function import functions_table
 from scripts.limits_history import chats_table, messages_table
 from scripts.open_webui_server import OpenWebUIServer
 from tests.conftest import InstalledFilter, MakeUser, OpenPage
+from tests.desk import Clock, Desk, tokens
 from tests.limits_commands import line_of, now, set_valves, shown
-from tests.test_ledger import Clock, Desk, tokens
 from tests.test_report import Books
 
 pytest_plugins = ["tests.databases", "tests.limits_fixtures"]
@@ -351,14 +351,7 @@ def test_backfill_while_chats_go_on(books: Books) -> None:
     until = time.monotonic() + 4
 
     def chat(user: str) -> int:
-        done = 0
-        while time.monotonic() < until:
-            made = desk.reservation(user, id=f"{user}-{done}", created_at=now())
-            limits = desk.limits(made, *texts, pool=pool)
-            desk.ledger.reserve(made, lambda _: tokens(1, 1), limits)
-            desk.ledger.settle(made, tokens(3, 4), limits)
-            done += 1
-        return done
+        return desk.chat_until(until, user, *texts, pool=pool)
 
     with ThreadPoolExecutor(5) as threads:
         running = [threads.submit(main, ["backfill", "--database-url", books.url]) for _ in "12"]

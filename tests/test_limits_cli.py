@@ -26,8 +26,8 @@ from scripts.limits_host import host_metadata
 from scripts.open_webui_admin import OpenWebUIAdmin
 from scripts.open_webui_server import OpenWebUIServer
 from tests.conftest import ROOT, InstalledFilter, MakeUser
+from tests.desk import Clock, Desk, tokens
 from tests.limits_commands import POLICIES, line_of, now, set_valves, shown
-from tests.test_ledger import Clock, Desk, tokens
 from tests.test_report import UNREACHABLE, Books
 
 pytest_plugins = ["tests.databases", "tests.limits_fixtures"]
@@ -449,14 +449,7 @@ def test_rebuild_while_chats_go_on(books: Books) -> None:
     until = time.monotonic() + 4
 
     def chat(user: str) -> int:
-        done = 0
-        while time.monotonic() < until:
-            made = desk.reservation(user, id=f"{user}-{done}", created_at=now())
-            limits = desk.limits(made, *texts, pool=pool)
-            desk.ledger.reserve(made, lambda _: tokens(1, 1), limits)
-            desk.ledger.settle(made, tokens(3, 4), limits)
-            done += 1
-        return done
+        return desk.chat_until(until, user, *texts, pool=pool)
 
     def drop() -> int:
         done = 0

@@ -24,8 +24,8 @@ from scripts.limits_host import groups_table
 from scripts.limits_target import find_target
 from scripts.open_webui_server import OpenWebUIServer
 from tests.conftest import ROOT, InstalledFilter, MakeUser
+from tests.desk import Clock, Desk, tokens
 from tests.limits_commands import line_of, now, set_valves, shown
-from tests.test_ledger import Clock, Desk, tokens
 from tests.test_report import Books
 
 pytest_plugins = ["tests.databases", "tests.limits_fixtures"]

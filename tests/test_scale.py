@@ -30,9 +30,9 @@ from helpers.tables import counters_table, ledger_metadata, records_table
 from scripts.bench_databases import INDEXES, OWN_USER, drop_indexes, fill_ledger
 from scripts.bench_ledger import limits_now, new_reservation
 from scripts.bench_rivals import monthly_limit
+from tests.desk import NOON, Clock, tokens
 from tests.driver import before_statements
 from tests.scale_worker import LAB, run_worker
-from tests.test_ledger import NOON, Clock, tokens
 
 pytest_plugins = ["tests.databases"]
 

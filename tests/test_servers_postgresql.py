@@ -11,12 +11,11 @@ from dataclasses import dataclass
 
 import httpx
 import pytest
-from sqlalchemy import text
 
-from helpers.database import open_database
 from scripts.open_webui_admin import OpenWebUIAdmin
 from scripts.open_webui_client import OpenWebUIClient
 from scripts.open_webui_server import OpenWebUIServer
+from scripts.postgresql import new_postgresql_database
 from scripts.stand_in_provider import StandInProvider
 from tests.conftest import FUNCTION_FILE, FUNCTION_ID, InstalledFilter, api_status
 
@@ -73,14 +72,8 @@ def install(admin: OpenWebUIAdmin, database_url: str) -> InstalledFilter:
 @pytest.fixture(scope="module")
 def database_url(postgresql_url: str) -> Iterator[str]:
     """A new, empty PostgreSQL database for the module's servers."""
-    name = f"servers_{uuid.uuid4().hex}"
-    engine = open_database(postgresql_url)
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    yield postgresql_url.replace("/postgres?", f"/{name}?")
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-    engine.dispose()
+    with new_postgresql_database(postgresql_url) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from helpers.ledger import Ledger
 from helpers.tables import MIGRATIONS
 from helpers.valves import AdminValves
 from tests.conftest import FUNCTION_FILE, StartServer
-from tests.test_ledger import Clock, Desk, tokens
+from tests.desk import Clock, Desk, tokens
 
 pytest_plugins = ["tests.databases"]
 
