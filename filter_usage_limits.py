@@ -28,21 +28,21 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  2553  languages      The words and number marks of every sentence; the one place to add another.
 #  2862  messages       Every sentence that a user or an administrator reads, with its numbers.
 #  3069  database       An engine for a database URL as Open WebUI spells it.
-#  3138  statements     The statements that every reply runs, on a short way to the driver.
-#  3220  transactions   One transaction with its locks and its retries, alike on SQLite and …
-#  3398  tables         The ledger's own tables and their numbered migrations.
-#  3532  counters       Sums of settled records per scope, model glob and window.
-#  3724  snapshots      What one statement sees of the ledger: counters with their grants, and …
-#  3885  limit_states   Where limits stand: what is used, what replies still running hold, and …
-#  3990  records        One row per reply, reserved when it is admitted and closed once.
-#  4109  ledger         Reserve, settle, check, renew and sweep, each one transaction.
-#  4403  alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  4450  valves         What the administrator and each user can set, and how bad input is refused.
-#  4738  host           The only place that knows Open WebUI: its database, groups, models and …
-#  4961  replies        One reply from its admission to its end.
-#  5082  admission      From a request to a reply: whose limits count, and how much is reserved.
-#  5161  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
-#  5401  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
+#  3153  statements     The statements that every reply runs, on a short way to the driver.
+#  3275  transactions   One transaction with its locks and its retries, alike on SQLite and …
+#  3453  tables         The ledger's own tables and their numbered migrations.
+#  3587  counters       Sums of settled records per scope, model glob and window.
+#  3779  snapshots      What one statement sees of the ledger: counters with their grants, and …
+#  3940  limit_states   Where limits stand: what is used, what replies still running hold, and …
+#  4045  records        One row per reply, reserved when it is admitted and closed once.
+#  4164  ledger         Reserve, settle, check, renew and sweep, each one transaction.
+#  4458  alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  4505  valves         What the administrator and each user can set, and how bad input is refused.
+#  4793  host           The only place that knows Open WebUI: its database, groups, models and …
+#  5017  replies        One reply from its admission to its end.
+#  5138  admission      From a request to a reply: whose limits count, and how much is reserved.
+#  5217  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
+#  5457  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ import tomllib
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal, InvalidOperation
@@ -3105,8 +3105,13 @@ def set_sqlite_pragmas(connection: Any, _record: object) -> None:
     cursor.close()
 
 
-def open_database(text: str, where: str = "database URL") -> Engine:
+def open_database(text: str, where: str = "database URL", pooled: bool = True) -> Engine:
     """An engine of its own for a database URL; nothing is connected yet.
+
+    Args:
+        text: As Open WebUI spells it.
+        where: What an error calls it.
+        pooled: As for `open_postgresql`.
 
     Raises:
         ConfigurationError: It isn't a URL of SQLite or PostgreSQL.
@@ -3116,7 +3121,7 @@ def open_database(text: str, where: str = "database URL") -> Engine:
         engine = create_engine(url, connect_args={"check_same_thread": False})
         event.listen(engine, "connect", set_sqlite_pragmas)
         return engine
-    return open_postgresql(url)
+    return open_postgresql(url, pooled)
 
 
 def open_postgresql(url: URL, pooled: bool = True) -> Engine:
@@ -3128,10 +3133,20 @@ def open_postgresql(url: URL, pooled: bool = True) -> Engine:
             every transaction another connection to the server: what one has prepared, as psycopg 3
             does with a statement's sixth execution, the next one doesn't know.
     """
+    if url.get_driver_name() != "psycopg":
+        return create_engine(url, pool_pre_ping=True, poolclass=None if pooled else NullPool)
     if pooled:
-        return create_engine(url, pool_pre_ping=True)
-    unprepared = {"prepare_threshold": None} if url.get_driver_name() == "psycopg" else {}
-    return create_engine(url, poolclass=NullPool, connect_args=unprepared)
+        engine = create_engine(url, pool_pre_ping=True)
+    else:
+        engine = create_engine(url, poolclass=NullPool, connect_args={"prepare_threshold": None})
+    event.listen(engine, "connect", send_wide_integers)
+    return engine
+
+
+def send_wide_integers(connection: Any, _record: object) -> None:
+    """Let psycopg 3 send all integers alike: it would prepare a statement anew for each size."""
+    dumper = import_module("psycopg.types.numeric").Int8Dumper
+    connection.adapters.register_dumper(int, dumper)
 
 
 # ==============================================================================
@@ -3140,24 +3155,34 @@ def open_postgresql(url: URL, pooled: bool = True) -> Engine:
 # ==============================================================================
 
 
-def run_on_driver(connection: Connection, text: str, values: Any = None) -> Any:
-    """Hand a statement to the driver and return its cursor.
+def run_on_driver(
+    connection: Connection, text: str, values: Any = None, *, fetch: bool = False
+) -> Any:
+    """Hand a statement to the driver.
 
     Args:
         connection: Its transaction, if there is one, was begun in the same way.
         text: As the driver takes it.
         values: Its parameters, as the driver takes them.
+        fetch: Whether it gives rows.
+
+    Returns:
+        Its rows, or how many it has changed.
 
     Raises:
         DBAPIError: The driver's error, wrapped as SQLAlchemy would.
     """
-    pooled, dialect = connection.connection, connection.dialect
-    cursor = pooled.cursor()
+    pooled, dialect, cursor = connection.connection, connection.dialect, None
     try:
-        if values is None:
-            cursor.execute(text)
-        else:
+        cursor = pooled.cursor()
+        if values is not None:
             cursor.execute(text, values)
+        elif dialect.driver == "psycopg":
+            # A COMMIT by a name that stands for something else in a pooler's session would be lost.
+            cursor.execute(text, prepare=False)  # type: ignore[call-arg]
+        else:
+            cursor.execute(text)
+        return cursor.fetchall() if fetch else cursor.rowcount
     except dialect.loaded_dbapi.Error as error:
         raise DBAPIError.instance(
             text,
@@ -3167,25 +3192,48 @@ def run_on_driver(connection: Connection, text: str, values: Any = None) -> Any:
             connection_invalidated=dialect.is_disconnect(error, pooled.dbapi_connection, cursor),
             dialect=dialect,
         ) from error
-    return cursor
+    finally:
+        if cursor is not None:
+            # As long as SQLite has it open, a broken transaction keeps its locks.
+            with suppress(dialect.loaded_dbapi.Error):
+                cursor.close()
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledStatement:
+    """What a driver takes."""
+
+    text: str
+    order: Sequence[str] | None  # of the parameters, where they are taken by position
+    own_values: dict[str, Any]  # those that were written into the statement
 
 
 class Statement:
     """A statement that is compiled once for each driver and schema.
 
     Args:
-        clause: Without parameters that expand when it is run, and with types that the drivers
-            take and give as they are.
+        clause: Its types are those that the drivers take and give as they are.
         columns: The columns that an INSERT or UPDATE without values of its own sets.
+
+    Raises:
+        TypeError: It has parameters that are only put into its text when it is run.
     """
 
     def __init__(self, clause: ClauseElement, columns: Sequence[str] | None = None) -> None:
         self._clause = clause
         self._columns = columns
-        self._compiled: dict[tuple[str, str | None], tuple[str, Sequence[str] | None]] = {}
+        self._compiled: dict[tuple[str, str | None], CompiledStatement] = {}
+        compiled: Any = clause.compile(column_keys=columns)
+        if compiled.post_compile_params or compiled.literal_execute_params:
+            raise TypeError("a statement with parameters that expand")
 
-    def run(self, connection: Connection, values: Mapping[str, Any]) -> Any:
-        """Run it and return the driver's cursor.
+    def change(self, connection: Connection, values: Mapping[str, Any]) -> int:
+        """Run it, and return how many rows it has changed; arguments and errors as for `rows`."""
+        statement = self._compiled_for(connection)
+        return int(run_on_driver(connection, statement.text, arrange(statement, values)))
+
+    def rows(self, connection: Connection, values: Mapping[str, Any]) -> list[Any]:
+        """Run it, and return its rows.
 
         Args:
             connection: As for `run_on_driver`.
@@ -3194,26 +3242,33 @@ class Statement:
         Raises:
             DBAPIError: The driver's error, wrapped as SQLAlchemy would.
         """
+        statement = self._compiled_for(connection)
+        given = arrange(statement, values)
+        return list(run_on_driver(connection, statement.text, given, fetch=True))
+
+    def _compiled_for(self, connection: Connection) -> CompiledStatement:
         schemas = connection.get_execution_options().get("schema_translate_map") or {}
         key = (connection.dialect.driver, schemas.get(None))
         if key not in self._compiled:
-            self._compiled[key] = self._compile(connection, schemas)
-        text, order = self._compiled[key]
-        if order is None:
-            return run_on_driver(connection, text, values)
-        return run_on_driver(connection, text, [values[name] for name in order])
+            compiled: Any = self._clause.compile(
+                dialect=connection.dialect,
+                column_keys=self._columns,
+                schema_translate_map=schemas or None,
+                render_schema_translate=bool(schemas),
+            )
+            self._compiled[key] = CompiledStatement(
+                compiled.string,
+                compiled.positiontup if compiled.positional else None,
+                {name: value for name, value in compiled.params.items() if value is not None},
+            )
+        return self._compiled[key]
 
-    def _compile(
-        self, connection: Connection, schemas: Mapping[str | None, str]
-    ) -> tuple[str, Sequence[str] | None]:
-        """The text, and the order of its parameters where the driver takes them by position."""
-        compiled: Any = self._clause.compile(
-            dialect=connection.dialect,
-            column_keys=self._columns,
-            schema_translate_map=schemas or None,
-            render_schema_translate=bool(schemas),
-        )
-        return compiled.string, compiled.positiontup if compiled.positional else None
+
+def arrange(statement: CompiledStatement, values: Mapping[str, Any]) -> Any:
+    """The values as the driver takes them."""
+    if statement.own_values:
+        values = {**statement.own_values, **values}
+    return values if statement.order is None else [values[name] for name in statement.order]
 
 
 # ==============================================================================
@@ -3715,7 +3770,7 @@ def add_to_counters(
     if not ids:
         return
     more = {f"more_{name}": value for name, value in amount_values(amounts).items()}
-    addition_by_id(len(ids)).run(connection, {**more, **number_values("id", ids)})
+    addition_by_id(len(ids)).change(connection, {**more, **number_values("id", ids)})
     for key in ids:
         counters[key].used += amounts
 
@@ -3864,7 +3919,7 @@ def read_snapshot(
         values["user_id"] = next(iter(users), "")
     statement = snapshot_statement(name, len(keys), of_one_user)
     snapshot = Snapshot({}, [])
-    rows = statement.run(connection, {**values, **number_values(name, keys)}).fetchall()
+    rows = statement.rows(connection, {**values, **number_values(name, keys)})
     for kind, key, group_ids_or_scope, names_or_glob, instant, *numbers in rows:
         amounts = Amounts(*numbers[:4])
         if kind == "running":
@@ -4066,7 +4121,7 @@ def insert_record(
     """Write a reservation; `may_exist` after a connection that broke during its commit."""
     if may_exist and connection.execute(FIND_RECORD, {"key": reservation.id}).first():
         return
-    INSERT_RECORD.run(
+    INSERT_RECORD.change(
         connection,
         {
             "id": reservation.id,
@@ -4091,7 +4146,7 @@ def insert_record(
 def renew_record(connection: Connection, key: str, charge: Charge, now: int) -> None:
     """Push an open record's lease ahead and note what its reply has used so far."""
     values = {"key": key, "lease_until": now + LEASE_SECONDS, **charge.values()}
-    RENEW_RECORD.run(connection, values)
+    RENEW_RECORD.change(connection, values)
 
 
 def close_record(connection: Connection, key: str, charge: Charge | None, now: int) -> bool:
@@ -4102,7 +4157,7 @@ def close_record(connection: Connection, key: str, charge: Charge | None, now: i
         "settled_at": now,
         **(charge or Charge()).values(),
     }
-    return bool(CLOSE_RECORD.run(connection, values).rowcount > 0)
+    return CLOSE_RECORD.change(connection, values) > 0
 
 
 # ==============================================================================
@@ -4778,14 +4833,15 @@ def host_engine(database_url: str) -> tuple[Engine, str | None]:
     On PostgreSQL Open WebUI's requests go through psycopg 3, and so does the ledger. The engine
     that Open WebUI has for threads goes through psycopg 2, which doesn't prepare statements.
     """
-    if database_url:
-        return open_database(database_url, "database_url"), None
     db = import_module("open_webui.internal.db")
-    schema = getattr(db, "DATABASE_SCHEMA", None) or None
     running = getattr(db, "async_engine", None)
+    pooled = running is None or not isinstance(running.pool, NullPool)
+    if database_url:
+        return open_database(database_url, "database_url", pooled), None
+    schema = getattr(db, "DATABASE_SCHEMA", None) or None
     if running is None or running.url.drivername != "postgresql+psycopg":
         return db.engine, schema
-    engine = open_postgresql(running.url, pooled=not isinstance(running.pool, NullPool))
+    engine = open_postgresql(running.url, pooled)
     use_aws_tokens = getattr(db, "enable_iam_token_auth", None)
     if use_aws_tokens is not None:
         use_aws_tokens(engine)
@@ -4827,9 +4883,9 @@ def read_groups(
     connection: Connection, queries: GroupQueries, user_id: str
 ) -> tuple[GroupRef, ...]:
     """A user's groups, inherited ones included, from Open WebUI's own database; blocks."""
-    rows = queries.direct.run(connection, {"user_id": user_id}).fetchall()
+    rows = queries.direct.rows(connection, {"user_id": user_id})
     if queries.inherited is not None and any(parent for _, _, parent in rows):
-        rows = queries.inherited.run(connection, {"user_id": user_id}).fetchall()
+        rows = queries.inherited.rows(connection, {"user_id": user_id})
     return tuple(GroupRef(str(group_id), str(name)) for group_id, name, _ in rows)
 
 

@@ -206,6 +206,6 @@ def add_to_counters(
     if not ids:
         return
     more = {f"more_{name}": value for name, value in amount_values(amounts).items()}
-    addition_by_id(len(ids)).run(connection, {**more, **number_values("id", ids)})
+    addition_by_id(len(ids)).change(connection, {**more, **number_values("id", ids)})
     for key in ids:
         counters[key].used += amounts

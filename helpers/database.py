@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -46,8 +47,13 @@ def set_sqlite_pragmas(connection: Any, _record: object) -> None:
     cursor.close()
 
 
-def open_database(text: str, where: str = "database URL") -> Engine:
+def open_database(text: str, where: str = "database URL", pooled: bool = True) -> Engine:
     """An engine of its own for a database URL; nothing is connected yet.
+
+    Args:
+        text: As Open WebUI spells it.
+        where: What an error calls it.
+        pooled: As for `open_postgresql`.
 
     Raises:
         ConfigurationError: It isn't a URL of SQLite or PostgreSQL.
@@ -57,7 +63,7 @@ def open_database(text: str, where: str = "database URL") -> Engine:
         engine = create_engine(url, connect_args={"check_same_thread": False})
         event.listen(engine, "connect", set_sqlite_pragmas)
         return engine
-    return open_postgresql(url)
+    return open_postgresql(url, pooled)
 
 
 def open_postgresql(url: URL, pooled: bool = True) -> Engine:
@@ -69,7 +75,17 @@ def open_postgresql(url: URL, pooled: bool = True) -> Engine:
             every transaction another connection to the server: what one has prepared, as psycopg 3
             does with a statement's sixth execution, the next one doesn't know.
     """
+    if url.get_driver_name() != "psycopg":
+        return create_engine(url, pool_pre_ping=True, poolclass=None if pooled else NullPool)
     if pooled:
-        return create_engine(url, pool_pre_ping=True)
-    unprepared = {"prepare_threshold": None} if url.get_driver_name() == "psycopg" else {}
-    return create_engine(url, poolclass=NullPool, connect_args=unprepared)
+        engine = create_engine(url, pool_pre_ping=True)
+    else:
+        engine = create_engine(url, poolclass=NullPool, connect_args={"prepare_threshold": None})
+    event.listen(engine, "connect", send_wide_integers)
+    return engine
+
+
+def send_wide_integers(connection: Any, _record: object) -> None:
+    """Let psycopg 3 send all integers alike: it would prepare a statement anew for each size."""
+    dumper = import_module("psycopg.types.numeric").Int8Dumper
+    connection.adapters.register_dumper(int, dumper)

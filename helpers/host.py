@@ -59,14 +59,15 @@ def host_engine(database_url: str) -> tuple[Engine, str | None]:
     On PostgreSQL Open WebUI's requests go through psycopg 3, and so does the ledger. The engine
     that Open WebUI has for threads goes through psycopg 2, which doesn't prepare statements.
     """
-    if database_url:
-        return open_database(database_url, "database_url"), None
     db = import_module("open_webui.internal.db")
-    schema = getattr(db, "DATABASE_SCHEMA", None) or None
     running = getattr(db, "async_engine", None)
+    pooled = running is None or not isinstance(running.pool, NullPool)
+    if database_url:
+        return open_database(database_url, "database_url", pooled), None
+    schema = getattr(db, "DATABASE_SCHEMA", None) or None
     if running is None or running.url.drivername != "postgresql+psycopg":
         return db.engine, schema
-    engine = open_postgresql(running.url, pooled=not isinstance(running.pool, NullPool))
+    engine = open_postgresql(running.url, pooled)
     use_aws_tokens = getattr(db, "enable_iam_token_auth", None)
     if use_aws_tokens is not None:
         use_aws_tokens(engine)
@@ -108,9 +109,9 @@ def read_groups(
     connection: Connection, queries: GroupQueries, user_id: str
 ) -> tuple[GroupRef, ...]:
     """A user's groups, inherited ones included, from Open WebUI's own database; blocks."""
-    rows = queries.direct.run(connection, {"user_id": user_id}).fetchall()
+    rows = queries.direct.rows(connection, {"user_id": user_id})
     if queries.inherited is not None and any(parent for _, _, parent in rows):
-        rows = queries.inherited.run(connection, {"user_id": user_id}).fetchall()
+        rows = queries.inherited.rows(connection, {"user_id": user_id})
     return tuple(GroupRef(str(group_id), str(name)) for group_id, name, _ in rows)
 
 

@@ -89,7 +89,7 @@ def insert_record(
     """Write a reservation; `may_exist` after a connection that broke during its commit."""
     if may_exist and connection.execute(FIND_RECORD, {"key": reservation.id}).first():
         return
-    INSERT_RECORD.run(
+    INSERT_RECORD.change(
         connection,
         {
             "id": reservation.id,
@@ -114,7 +114,7 @@ def insert_record(
 def renew_record(connection: Connection, key: str, charge: Charge, now: int) -> None:
     """Push an open record's lease ahead and note what its reply has used so far."""
     values = {"key": key, "lease_until": now + LEASE_SECONDS, **charge.values()}
-    RENEW_RECORD.run(connection, values)
+    RENEW_RECORD.change(connection, values)
 
 
 def close_record(connection: Connection, key: str, charge: Charge | None, now: int) -> bool:
@@ -125,4 +125,4 @@ def close_record(connection: Connection, key: str, charge: Charge | None, now: i
         "settled_at": now,
         **(charge or Charge()).values(),
     }
-    return bool(CLOSE_RECORD.run(connection, values).rowcount > 0)
+    return CLOSE_RECORD.change(connection, values) > 0

@@ -169,7 +169,7 @@ def read_snapshot(
         values["user_id"] = next(iter(users), "")
     statement = snapshot_statement(name, len(keys), of_one_user)
     snapshot = Snapshot({}, [])
-    rows = statement.run(connection, {**values, **number_values(name, keys)}).fetchall()
+    rows = statement.rows(connection, {**values, **number_values(name, keys)})
     for kind, key, group_ids_or_scope, names_or_glob, instant, *numbers in rows:
         amounts = Amounts(*numbers[:4])
         if kind == "running":

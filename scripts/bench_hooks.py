@@ -40,7 +40,7 @@ HOST_SETTINGS = {
     "ENABLE_DB_MIGRATIONS": "false",
     "ENABLE_PIP_INSTALL_FRONTMATTER_REQUIREMENTS": "false",
     "GLOBAL_LOG_LEVEL": "WARNING",
-    # Several copies of the filter share the pool here, and each is to keep its connections.
+    # Several copies of the filter share SQLite's pool here, and each is to keep its connection.
     "DATABASE_POOL_SIZE": "20",
 }
 # SQLite keeps what it has read of its file, up to 64 MB; that isn't what is to be seen here.

@@ -133,21 +133,23 @@ async def test_database_made_read_only(books: Books) -> None:
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 async def test_prepared_statements_gone(books: Books) -> None:
-    """A pooler that hands out another session, which knows nothing prepared, is seen by nobody."""
+    """A session in which nothing is prepared any more is seen by nobody."""
     for _ in range(10):
         await books.pass_reply()
-    prepared: list[int] = []
+    prepared: list[str] = []
 
     def forget(connection: Connection, text: str, _: object) -> None:
         if text == "COMMIT" and not prepared:
             with closing(connection.connection.cursor()) as cursor:
-                cursor.execute("SELECT count(*) FROM pg_prepared_statements")
-                prepared.append(cursor.fetchone()[0])
+                cursor.execute("SELECT statement FROM pg_prepared_statements")
+                prepared.extend(statement for (statement,) in cursor.fetchall())
                 cursor.execute("DEALLOCATE ALL")
 
     with before_statements(forget):
         await books.pass_replies(*[0.0] * 8)
-    assert prepared[0] > 0
+    assert prepared
+    # What ends a transaction must never go by a name that may mean something else there.
+    assert not [statement for statement in prepared if statement.startswith(("BEGIN", "COMMIT"))]
     assert books.errors == []
     await books.wait_until_all_is_written()
 
@@ -161,6 +163,25 @@ async def test_reservation_that_a_crash_has_lost(books: Books) -> None:
     await running
     await books.wait_until_all_is_written()
     assert books.errors == []
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_row_that_cannot_be_read(books: Books) -> None:
+    """A row that turns out to be broken while it is read is an error of the ledger like others."""
+    await books.pass_reply()
+    running = asyncio.create_task(books.pass_reply(0.5))
+    await asyncio.sleep(0.2)
+    with books.engine.begin() as connection:
+        broken = connection.execute(
+            text("UPDATE usage_limits_counters SET model_glob = CAST(X'FF' AS text)")
+        )
+        assert broken.rowcount == 1
+    await books.pass_reply()
+    assert len(books.errors) == 1
+    await running
+    with books.engine.begin() as connection:
+        connection.execute(text("UPDATE usage_limits_counters SET model_glob = '*'"))
+    await books.wait_until_all_is_written()
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

@@ -78,15 +78,17 @@ def test_request_hook_by_version(
 # What the ledger's engine is like in Open WebUI's own module, after enough statements for psycopg
 # to prepare them.
 DESCRIBE_ENGINE = """
-import json
+import json, os
 from sqlalchemy import text
 from helpers.host import host_engine
 
 engine, schema = host_engine("")
 with engine.connect() as connection:
-    for number in range(10):
-        connection.execute(text("SELECT :number"), {"number": number})
+    for number in range(10):  # of three sizes
+        connection.execute(text("SELECT CAST(:number AS bigint)"), {"number": 10 ** number})
     prepared = connection.execute(text("SELECT count(*) FROM pg_prepared_statements")).scalar()
+own, _ = host_engine(os.environ["DATABASE_URL"])
+assert type(own.pool) is type(engine.pool)
 print(json.dumps([engine.driver, type(engine.pool).__name__, prepared > 0, schema]))
 """
 

@@ -260,6 +260,33 @@ def test_reply_reads_as_many_rows_with_many_records(database_url: str, limits_of
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@several_limits
+def test_plans_made_on_an_empty_ledger_stay_good(database_url: str, limits_of: LimitsOf) -> None:
+    """What a connection has prepared while there was next to nothing reads few rows later on."""
+    engine, other = open_database(database_url), open_database(database_url)
+    ledger = Ledger(engine, keep_connections=True)
+    ledger.prepare()
+    with other.begin() as connection:  # analyzing would make plans anew, and so does this
+        connection.execute(text("ALTER TABLE usage_limits_records SET (autovacuum_enabled = off)"))
+    for _ in range(10):  # the driver prepares a statement at the sixth time
+        one_reply(ledger, limits_of)
+    with other.begin() as connection:
+        copied = connection.execute(select(records_table).limit(1)).one()._asdict()
+        connection.execute(
+            records_table.insert(), [copied | {"id": f"copy {number}"} for number in range(20_000)]
+        )
+    before = count_postgresql_rows(other)
+    for _ in range(10):
+        one_reply(ledger, limits_of)
+    for _ in range(2):  # the connection tells what it has read
+        ledger.read(lambda kept: kept.execute(text("SELECT pg_stat_force_next_flush()")).all())
+    assert 0 < count_postgresql_rows(other) - before < 20 * 20
+    ledger.rest()
+    engine.dispose()
+    other.dispose()
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_ended_replies_are_passed_by_before_they_are_vacuumed(database_url: str) -> None:
     """Between two vacuums PostgreSQL's index still names every reply that has ended since."""
     engine = open_database(database_url)
