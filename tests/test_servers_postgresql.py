@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import pytest
@@ -17,7 +18,7 @@ from scripts.open_webui_client import OpenWebUIClient
 from scripts.open_webui_server import OpenWebUIServer
 from scripts.postgresql import new_postgresql_database
 from scripts.stand_in_provider import StandInProvider
-from tests.conftest import FUNCTION_FILE, FUNCTION_ID, InstalledFilter, api_status
+from tests.conftest import FUNCTION_FILE, FUNCTION_ID, InstalledFilter, api_status, new_server
 
 pytest_plugins = ["tests.databases"]
 
@@ -154,13 +155,17 @@ def ask_at_once(url: str, user: OpenWebUIClient, calls: int) -> list[int]:
 
 
 def test_limit_holds_across_workers(
-    provider: StandInProvider, tmp_path_factory: pytest.TempPathFactory
+    provider: StandInProvider, empty_database: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Two workers on a fresh SQLite file make the tables once and let in exactly the limit."""
     folder = tmp_path_factory.mktemp("workers")
+    if not empty_database.exists():
+        # Open WebUI's workers get into each other's way when they make its own tables, and where
+        # one of them can't start, all of them end.
+        new_server(provider, tmp_path_factory.mktemp("one-worker"), empty_database, {}).stop()
     env = {"UVICORN_WORKERS": "2"}  # without Redis: that is for the chat page's sockets
     with (
-        OpenWebUIServer(provider.url, data_dir=folder, env=env) as server,
+        new_server(provider, folder, empty_database, env) as server,
         closing(OpenWebUIAdmin.sign_up(server.url)) as admin,
     ):
         installed = install(admin, server.database_url)
