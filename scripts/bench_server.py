@@ -26,6 +26,7 @@ from scripts.postgresql import new_postgresql_database
 CLIENTS = (1, 8, 32)
 FUNCTION = "usage_limits"
 EMPTY = "empty"
+LONG = "long"  # Open WebUI reads a filter's text from its database several times per request
 # It takes what this filter takes: handing that over is most of what a filter costs Open WebUI.
 EMPTY_SOURCE = '''"""
 title: Empty
@@ -60,7 +61,12 @@ class Filter:
     async def outlet(self, body, __user__=None, __metadata__=None, __event_emitter__=None):
         return body
 '''
-VARIANTS = {"no filter": (), "filter that does nothing": (EMPTY,), "this filter": (FUNCTION,)}
+VARIANTS = {
+    "no filter": (),
+    "filter that does nothing": (EMPTY,),
+    "the same, as long as this one": (LONG,),
+    "this filter": (FUNCTION,),
+}
 REQUEST = {
     "model": "stand-in",
     "stream": True,
@@ -133,7 +139,7 @@ def measure_one(
     tokens = [user.account.token for user in users]
     for turn in range(rounds + 1):
         for name, active in VARIANTS.items():
-            for function in (FUNCTION, EMPTY):
+            for function in (FUNCTION, EMPTY, LONG):
                 admin.switch_function(function, active=function in active)
             for clients in CLIENTS:
                 began = time.perf_counter()
@@ -180,10 +186,14 @@ def measure_server(quick: bool, server_url: str) -> Section:
             admin = OpenWebUIAdmin.sign_up(server.url)
             stack.callback(admin.close)
             admin.publish_models()
-            admin.install_function(FUNCTION, PASTED.read_text("utf-8"))
+            source = PASTED.read_text("utf-8")
+            admin.install_function(FUNCTION, source)
             admin.install_function(EMPTY, EMPTY_SOURCE)
+            # The filter's own text as comments: what can't be compressed costs more.
+            comments = "\n".join(f"# {line}" for line in source.splitlines())
+            admin.install_function(LONG, f"{EMPTY_SOURCE}\n{comments}"[: len(source)] + "\n")
             admin.set_valves(FUNCTION, VALVES[5])
-            for function in (FUNCTION, EMPTY):
+            for function in (FUNCTION, EMPTY, LONG):
                 admin.switch_function(function, everywhere=True)
             users = [admin.add_user(f"User {n}", f"user{n}@example.org") for n in range(8)]
             found = measure_one(server.url, admin, users, rounds, seconds)
@@ -194,7 +204,7 @@ def measure_server(quick: bool, server_url: str) -> Section:
                 )
     section.notes.append(
         f"{rounds} turns of {seconds:.0f} s each; five limits; server, clients, provider and "
-        "database share the machine's cores. The filter that does nothing has the same parameters "
-        "and valves: what it costs, Open WebUI spends on having a filter."
+        "database share the machine's cores. The filters that do nothing have the same parameters "
+        "and valves: what they cost, Open WebUI spends on having a filter."
     )
     return section
