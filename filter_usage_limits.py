@@ -28,21 +28,21 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  2553  languages      The words and number marks of every sentence; the one place to add another.
 #  2862  messages       Every sentence that a user or an administrator reads, with its numbers.
 #  3069  database       An engine for a database URL as Open WebUI spells it.
-#  3153  statements     The statements that every reply runs, on a short way to the driver.
-#  3283  transactions   One transaction with its locks and its retries, alike on SQLite and …
-#  3461  tables         The ledger's own tables and their numbered migrations.
-#  3595  counters       Sums of settled records per scope, model glob and window.
-#  3787  snapshots      What one statement sees of the ledger: counters with their grants, and …
-#  3948  limit_states   Where limits stand: what is used, what replies still running hold, and …
-#  4053  records        One row per reply, reserved when it is admitted and closed once.
-#  4172  ledger         Reserve, settle, check, renew and sweep, each one transaction.
-#  4466  alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  4513  valves         What the administrator and each user can set, and how bad input is refused.
-#  4801  host           The only place that knows Open WebUI: its database, groups, models and …
-#  5025  replies        One reply from its admission to its end.
-#  5146  admission      From a request to a reply: whose limits count, and how much is reserved.
-#  5225  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
-#  5465  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
+#  3152  statements     The statements that every reply runs, on a short way to the driver.
+#  3282  transactions   One transaction with its locks and its retries, alike on SQLite and …
+#  3460  tables         The ledger's own tables and their numbered migrations.
+#  3594  counters       Sums of settled records per scope, model glob and window.
+#  3786  snapshots      What one statement sees of the ledger: counters with their grants, and …
+#  3947  limit_states   Where limits stand: what is used, what replies still running hold, and …
+#  4052  records        One row per reply, reserved when it is admitted and closed once.
+#  4171  ledger         Reserve, settle, check, renew and sweep, each one transaction.
+#  4465  alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  4512  valves         What the administrator and each user can set, and how bad input is refused.
+#  4800  host           The only place that knows Open WebUI: its database, groups, models and …
+#  5024  replies        One reply from its admission to its end.
+#  5145  admission      From a request to a reply: whose limits count, and how much is reserved.
+#  5224  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
+#  5464  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -3133,12 +3133,11 @@ def open_postgresql(url: URL, pooled: bool = True) -> Engine:
             every transaction another connection to the server: what one has prepared, as psycopg 3
             does with a statement's sixth execution, the next one doesn't know.
     """
+    pool: dict[str, Any] = {"pool_pre_ping": True} if pooled else {"poolclass": NullPool}
     if url.get_driver_name() != "psycopg":
-        return create_engine(url, pool_pre_ping=True, poolclass=None if pooled else NullPool)
-    if pooled:
-        engine = create_engine(url, pool_pre_ping=True)
-    else:
-        engine = create_engine(url, poolclass=NullPool, connect_args={"prepare_threshold": None})
+        return create_engine(url, **pool)
+    unprepared = {} if pooled else {"prepare_threshold": None}
+    engine = create_engine(url, connect_args=unprepared, **pool)
     event.listen(engine, "connect", send_wide_integers)
     return engine
 
@@ -3154,7 +3153,7 @@ def send_wide_integers(connection: Any, _record: object) -> None:
 # The statements that every reply runs, on a short way to the driver.
 # ==============================================================================
 
-# Where a connection's cursor is kept: psycopg takes a tenth of a statement's time to make one.
+# Where a connection's cursor is kept, so that none is made for each statement.
 KEPT_CURSOR = "usage_limits_cursor"
 
 

@@ -75,12 +75,11 @@ def open_postgresql(url: URL, pooled: bool = True) -> Engine:
             every transaction another connection to the server: what one has prepared, as psycopg 3
             does with a statement's sixth execution, the next one doesn't know.
     """
+    pool: dict[str, Any] = {"pool_pre_ping": True} if pooled else {"poolclass": NullPool}
     if url.get_driver_name() != "psycopg":
-        return create_engine(url, pool_pre_ping=True, poolclass=None if pooled else NullPool)
-    if pooled:
-        engine = create_engine(url, pool_pre_ping=True)
-    else:
-        engine = create_engine(url, poolclass=NullPool, connect_args={"prepare_threshold": None})
+        return create_engine(url, **pool)
+    unprepared = {} if pooled else {"prepare_threshold": None}
+    engine = create_engine(url, connect_args=unprepared, **pool)
     event.listen(engine, "connect", send_wide_integers)
     return engine
 

@@ -1,7 +1,7 @@
 """The statements that every reply runs, on a short way to the driver.
 
-SQLAlchemy puts them together. Its own way to the driver takes several times as long as SQLite takes
-to run one of them, so they are compiled once and then handed over as they are.
+SQLAlchemy puts them together. Its own way to the driver does more than they need, every time, so
+they are compiled once and then handed over as they are.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import ClauseElement, Connection
 from sqlalchemy.exc import DBAPIError
 
-# Where a connection's cursor is kept: psycopg takes a tenth of a statement's time to make one.
+# Where a connection's cursor is kept, so that none is made for each statement.
 KEPT_CURSOR = "usage_limits_cursor"
 
 

@@ -27,5 +27,7 @@ def before_statements(note: Callable[[Connection, str, Any], None]) -> Iterator[
         for module in ("statements", "transactions"):
             patch.setattr(f"helpers.{module}.run_on_driver", run_noted)
         event.listen(Engine, "before_cursor_execute", note_other)
-        yield
-        event.remove(Engine, "before_cursor_execute", note_other)
+        try:
+            yield
+        finally:
+            event.remove(Engine, "before_cursor_execute", note_other)
