@@ -25,6 +25,7 @@ TARGET = ROOT / "filter_usage_limits.py"
 PARTS = (
     "errors",
     "logs",
+    "texts",
     "periods",
     "amounts",
     "quotas",
@@ -51,6 +52,7 @@ PARTS = (
     "alerts",
     "valves",
     "host",
+    "model_calls",
     "replies",
     "admission",
     "bookkeeper",
