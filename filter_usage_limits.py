@@ -5809,7 +5809,8 @@ class Filter:
                 await self._check_next_round(valves, reply)
             before = reply.prompt_tokens
             reply.begin_round(estimate_prompt(body))
-            reply.called_model = True
+            if not self._watches_calls:
+                reply.called_model = True
             if reply.prompt_tokens - before > GROWTH_WORTH_WRITING:
                 await reply.keeper.renew(reply)
         except HostError:
