@@ -22,27 +22,27 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  1524  decisions      Used and reserved amounts against limits: what is decided, and nothing else.
 #  1663  estimates      Token estimates for texts and prompts whose provider reports no usage.
 #  1874  usage_shapes   One usage object in any provider's shape, read as token counts.
-#  2105  stream_events  What one stream event holds: produced text, usage, its completion's id, …
-#  2257  usage          What one reply is charged for, added up from its stream events.
-#  2471  charges        What one reply costs, in tokens, in money and toward limits.
-#  2553  languages      The words and number marks of every sentence; the one place to add another.
-#  2862  messages       Every sentence that a user or an administrator reads, with its numbers.
-#  3069  database       An engine for a database URL as Open WebUI spells it.
-#  3152  statements     The statements that every reply runs, on a short way to the driver.
-#  3282  transactions   One transaction with its locks and its retries, alike on SQLite and …
-#  3460  tables         The ledger's own tables and their numbered migrations.
-#  3594  counters       Sums of settled records per scope, model glob and window.
-#  3786  snapshots      What one statement sees of the ledger: counters with their grants, and …
-#  3947  limit_states   Where limits stand: what is used, what replies still running hold, and …
-#  4052  records        One row per reply, reserved when it is admitted and closed once.
-#  4171  ledger         Reserve, settle, check, renew and sweep, each one transaction.
-#  4465  alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  4512  valves         What the administrator and each user can set, and how bad input is refused.
-#  4800  host           The only place that knows Open WebUI: its database, groups, models and …
-#  5024  replies        One reply from its admission to its end.
-#  5145  admission      From a request to a reply: whose limits count, and how much is reserved.
-#  5224  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
-#  5464  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
+#  2105  stream_events  What a stream event or a whole answer holds: produced text, usage, a …
+#  2317  usage          What one reply is charged for, added up from its stream events.
+#  2549  charges        What one reply costs, in tokens, in money and toward limits.
+#  2631  languages      The words and number marks of every sentence; the one place to add another.
+#  2940  messages       Every sentence that a user or an administrator reads, with its numbers.
+#  3147  database       An engine for a database URL as Open WebUI spells it.
+#  3230  statements     The statements that every reply runs, on a short way to the driver.
+#  3360  transactions   One transaction with its locks and its retries, alike on SQLite and …
+#  3538  tables         The ledger's own tables and their numbered migrations.
+#  3672  counters       Sums of settled records per scope, model glob and window.
+#  3864  snapshots      What one statement sees of the ledger: counters with their grants, and …
+#  4025  limit_states   Where limits stand: what is used, what replies still running hold, and …
+#  4130  records        One row per reply, reserved when it is admitted and closed once.
+#  4249  ledger         Reserve, settle, check, renew and sweep, each one transaction.
+#  4543  alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  4590  valves         What the administrator and each user can set, and how bad input is refused.
+#  4878  host           The only place that knows Open WebUI: its database, groups, models and …
+#  5102  replies        One reply from its admission to its end.
+#  5223  admission      From a request to a reply: whose limits count, and how much is reserved.
+#  5302  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
+#  5542  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -2103,7 +2103,7 @@ def split_total(
 
 # ==============================================================================
 # helpers/stream_events.py
-# What one stream event holds: produced text, usage, its completion's id, its end.
+# What a stream event or a whole answer holds: produced text, usage, a completion's id, its end.
 # ==============================================================================
 
 # Where produced text stands, in the objects of OpenAI, Anthropic, Gemini, Mistral and Ollama.
@@ -2121,6 +2121,10 @@ TEXT_KEYS = frozenset(
         "args",
         "input",
         "partial_json",
+        "summary",
+        "code",
+        "generated_text",
+        "completion",
     }
 )
 ARGUMENT_KEYS = frozenset(("arguments", "args", "input"))
@@ -2135,8 +2139,29 @@ NESTING_KEYS = frozenset(
         "function_call",
         "functionCall",
         "function",
+        "reasoning_details",
+        "summary",
+        "output",
+        "message",
+        "results",
     }
 )
+# Where thoughts stand; the first that a provider fills is the one that counts.
+THOUGHT_KEYS = ("reasoning_content", "reasoning", "reasoning_details")
+# Where a whole answer has its text, beside `choices`.
+ANSWER_KEYS = (
+    "content",
+    "message",
+    "output",
+    "response",
+    "thinking",
+    "text",
+    "generated_text",
+    "completion",
+    "results",
+    "candidates",
+)
+MOST_ANSWERS = 64
 # Their deltas are base64 sound, not text.
 SOUND_EVENTS = frozenset(("response.audio.delta", "response.output_audio.delta"))
 CLOSING_EVENTS = frozenset(("response.completed", "response.incomplete", "message_stop"))
@@ -2155,9 +2180,11 @@ def collect_text(part: object, texts: list[str], depth: int = 0) -> None:
         for key, value in part.items():
             if not value:
                 continue
+            # vLLM and OpenRouter send the same thought under several names.
+            if key in THOUGHT_KEYS and key != next(filter(part.get, THOUGHT_KEYS)):
+                continue
             if isinstance(value, str):
-                # vLLM and OpenRouter send the same thought under both names.
-                if key in TEXT_KEYS and (key != "reasoning" or not part.get("reasoning_content")):
+                if key in TEXT_KEYS:
                     texts.append(value)
             elif key in ARGUMENT_KEYS:
                 texts.append(json_text(value))
@@ -2222,6 +2249,39 @@ def read_native_event(event: Mapping[str, object]) -> EventContent:
     usage = usage_in_event(event)
     finished = kind in CLOSING_EVENTS or event.get("done") is True
     return texts, usage, completion_id, finished
+
+
+def read_answer(answer: object) -> tuple[list[str], TokenUsage | None, bool]:
+    """Read an answer that came in one piece: its texts, its usage, whether a model answered."""
+    if isinstance(answer, list):
+        parts = [read_answer(each) for each in answer[:MOST_ANSWERS] if isinstance(each, dict)]
+        usages = [usage for _, usage, _ in parts if usage is not None]
+        return (
+            [text for texts, _, _ in parts for text in texts],
+            reduce(TokenUsage.merged, usages) if usages else None,
+            any(answered for _, _, answered in parts),
+        )
+    if not isinstance(answer, dict):
+        return [], None, False
+    texts: list[str] = []
+    usage = usage_in_event(answer)
+    choices = answer.get("choices")
+    if (
+        answer.get("error")
+        or answer.get("type") == "error"
+        or isinstance(answer.get("message"), str)
+    ):
+        return texts, usage, usage is not None
+    if isinstance(choices, list):
+        for choice in choices:
+            if isinstance(choice, dict):
+                collect_text(choice.get("message") or choice, texts)
+    else:
+        for key in ANSWER_KEYS:
+            if value := answer.get(key):
+                collect_text(value, texts)
+    known = ("choices", "usage", *ANSWER_KEYS)
+    return texts, usage, bool(texts) or any(key in answer for key in known)
 
 
 def is_provider_event(event: Mapping[str, object]) -> bool:
@@ -2315,7 +2375,7 @@ def metered_call(
 class ModelCall:
     """One completion: its usage so far, and its text in case that usage never comes."""
 
-    __slots__ = ("completion_id", "counted_texts", "finished", "texts", "usage")
+    __slots__ = ("answered", "completion_id", "counted_texts", "finished", "texts", "usage")
 
     def __init__(self) -> None:
         self.completion_id: str | None = None
@@ -2323,10 +2383,11 @@ class ModelCall:
         self.texts: list[str] = []
         self.counted_texts = 0
         self.finished = False
+        self.answered = False  # in one piece, so that even an empty answer had its prompt read
 
     @property
     def is_charged(self) -> bool:
-        return bool(self.texts) or self.usage.is_charged
+        return self.answered or bool(self.texts) or self.usage.is_charged
 
     def metered(self, prompt_tokens: int) -> MeteredUsage:
         text, uncounted = "".join(self.texts), "".join(self.texts[self.counted_texts :])
@@ -2426,6 +2487,23 @@ class ReplyMeter:
         this_round.started = True
         if finished:
             call.finished = True
+
+    def add_answer(self, answer: object) -> None:
+        """A whole answer that wasn't streamed, any JSON value; never raises.
+
+        It is a call of the round that `begin_round` announced last, or the whole of one whose
+        beginning was streamed, so it's no more than once the same.
+        """
+        texts, usage, answered = read_answer(answer)
+        if not answered:
+            return
+        this_round = self._rounds[-1]
+        call = this_round.current
+        if sum(map(len, texts)) > sum(map(len, call.texts)):
+            call.texts = texts
+        if usage is not None:
+            this_round.add_usage(usage)
+        call.answered = call.finished = this_round.started = True
 
     @property
     def started(self) -> bool:

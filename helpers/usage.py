@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 
 from helpers.estimates import estimate_tokens
-from helpers.stream_events import is_provider_event, read_event
+from helpers.stream_events import is_provider_event, read_answer, read_event
 from helpers.usage_shapes import NO_USAGE, TokenUsage, parse_usage, split_total
 
 
@@ -66,7 +66,7 @@ def metered_call(
 class ModelCall:
     """One completion: its usage so far, and its text in case that usage never comes."""
 
-    __slots__ = ("completion_id", "counted_texts", "finished", "texts", "usage")
+    __slots__ = ("answered", "completion_id", "counted_texts", "finished", "texts", "usage")
 
     def __init__(self) -> None:
         self.completion_id: str | None = None
@@ -74,10 +74,11 @@ class ModelCall:
         self.texts: list[str] = []
         self.counted_texts = 0
         self.finished = False
+        self.answered = False  # in one piece, so that even an empty answer had its prompt read
 
     @property
     def is_charged(self) -> bool:
-        return bool(self.texts) or self.usage.is_charged
+        return self.answered or bool(self.texts) or self.usage.is_charged
 
     def metered(self, prompt_tokens: int) -> MeteredUsage:
         text, uncounted = "".join(self.texts), "".join(self.texts[self.counted_texts :])
@@ -177,6 +178,23 @@ class ReplyMeter:
         this_round.started = True
         if finished:
             call.finished = True
+
+    def add_answer(self, answer: object) -> None:
+        """A whole answer that wasn't streamed, any JSON value; never raises.
+
+        It is a call of the round that `begin_round` announced last, or the whole of one whose
+        beginning was streamed, so it's no more than once the same.
+        """
+        texts, usage, answered = read_answer(answer)
+        if not answered:
+            return
+        this_round = self._rounds[-1]
+        call = this_round.current
+        if sum(map(len, texts)) > sum(map(len, call.texts)):
+            call.texts = texts
+        if usage is not None:
+            this_round.add_usage(usage)
+        call.answered = call.finished = this_round.started = True
 
     @property
     def started(self) -> bool:
