@@ -11,40 +11,41 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 """
 
 # Contents. In a hurry, read the hooks first: they are the last part, plugin.
-#   132  errors         The exceptions, each carrying its data.
-#   182  logs           The one logger; its name is how Open WebUI's log shows where a line comes …
-#   189  texts          Texts from outside: what a client, a browser or a provider wrote, made …
-#   213  periods        The calendar and rolling periods, the window each gives at an instant, …
-#   516  amounts        1.5M tokens or $0.25 as a limit writes them, to whole numbers and back.
-#   651  quotas         One limit in its notation, such as "50k tokens/day on gpt-4* warn 70% 90%".
-#   900  policy_tables  The policies text as checked tables, and what an error says about them.
-#  1160  policies       What the policies text says about groups, roles, users, pools and models.
-#  1366  policy         Which limits apply to this user, these groups, this role and this model.
-#  1557  decisions      Used and reserved amounts against limits: what is decided, and nothing else.
-#  1696  estimates      Token estimates for texts and prompts whose provider reports no usage.
-#  1907  usage_shapes   One usage object in any provider's shape, read as token counts.
-#  2138  stream_events  What one stream event holds: produced text, usage, its completion's id, …
-#  2290  usage          What one reply is charged for, added up from its stream events.
-#  2504  charges        What one reply costs, in tokens, in money and toward limits.
-#  2586  languages      The words and number marks of every sentence; the one place to add another.
-#  2895  messages       Every sentence that a user or an administrator reads, with its numbers.
-#  3102  database       An engine for a database URL as Open WebUI spells it.
-#  3185  statements     The statements that every reply runs, on a short way to the driver.
-#  3315  transactions   One transaction with its locks and its retries, alike on SQLite and …
-#  3493  tables         The ledger's own tables and their numbered migrations.
-#  3627  counters       Sums of settled records per scope, model glob and window.
-#  3819  snapshots      What one statement sees of the ledger: counters with their grants, and …
-#  3980  limit_states   Where limits stand: what is used, what replies still running hold, and …
-#  4085  records        One row per reply, reserved when it is admitted and closed once.
-#  4204  ledger         Reserve, settle, check, renew and sweep, each one transaction.
-#  4500  alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  4587  valves         What the administrator and each user can set, and how bad input is refused.
-#  4875  host           The only place that knows Open WebUI: its database, groups, models and …
-#  5096  model_calls    The answer or the failure of each call that Open WebUI makes for a reply.
-#  5182  replies        One reply from its admission to its end.
-#  5384  admission      From a request to a reply: whose limits count, and how much is reserved.
-#  5472  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
-#  5714  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
+#   134  errors         The exceptions, each carrying its data.
+#   184  logs           The one logger; its name is how Open WebUI's log shows where a line comes …
+#   191  texts          Texts from outside: what a client, a browser or a provider wrote, made …
+#   215  periods        The calendar and rolling periods, the window each gives at an instant, …
+#   518  amounts        1.5M tokens or $0.25 as a limit writes them, to whole numbers and back.
+#   653  quotas         One limit in its notation, such as "50k tokens/day on gpt-4* warn 70% 90%".
+#   902  policy_tables  The policies text as checked tables, and what an error says about them.
+#  1162  policies       What the policies text says about groups, roles, users, pools and models.
+#  1368  policy         Which limits apply to this user, these groups, this role and this model.
+#  1559  decisions      Used and reserved amounts against limits: what is decided, and nothing else.
+#  1698  byte_pairs     A lower bound of a text's tokens from its pairs of bytes, whatever …
+#  1938  estimates      Token estimates for texts and prompts whose provider reports no usage.
+#  2242  usage_shapes   One usage object in any provider's shape, read as token counts.
+#  2473  stream_events  What a stream event or a whole answer holds: produced text, usage, a …
+#  2685  usage          What one reply is charged for, added up from its stream events.
+#  2917  charges        What one reply costs, in tokens, in money and toward limits.
+#  2999  languages      The words and number marks of every sentence; the one place to add another.
+#  3308  messages       Every sentence that a user or an administrator reads, with its numbers.
+#  3515  database       An engine for a database URL as Open WebUI spells it.
+#  3598  statements     The statements that every reply runs, on a short way to the driver.
+#  3728  transactions   One transaction with its locks and its retries, alike on SQLite and …
+#  3906  tables         The ledger's own tables and their numbered migrations.
+#  4040  counters       Sums of settled records per scope, model glob and window.
+#  4232  snapshots      What one statement sees of the ledger: counters with their grants, and …
+#  4393  limit_states   Where limits stand: what is used, what replies still running hold, and …
+#  4498  records        One row per reply, reserved when it is admitted and closed once.
+#  4617  ledger         Reserve, settle, check, renew and sweep, each one transaction.
+#  4913  alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  5000  valves         What the administrator and each user can set, and how bad input is refused.
+#  5288  host           The only place that knows Open WebUI: its database, groups, models and …
+#  5509  model_calls    The answer or the failure of each call that Open WebUI makes for a reply.
+#  5595  replies        One reply from its admission to its end.
+#  5797  admission      From a request to a reply: whose limits count, and how much is reserved.
+#  5885  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
+#  6127  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -55,6 +56,7 @@ import inspect
 import json
 import logging
 import math
+import random
 import re
 import sys
 import time
@@ -1693,6 +1695,246 @@ class Decision:
 
 
 # ==============================================================================
+# helpers/byte_pairs.py
+# A lower bound of a text's tokens from its pairs of bytes, whatever alphabet or noise it is.
+# ==============================================================================
+
+# What `estimate_tokens` knows nothing of must not be free: line noise, random letters, tables of
+# marks, rare scripts. So each pair of neighbouring bytes costs something, by the classes of the
+# two. The weights were fitted to cl100k_base on texts, code and noise, and on what a search for
+# the cheapest texts found; for ordinary text they stay below the true count.
+BYTE_CLASSES = """
+00-08 0B-0C 0E-1F 7F C0-C1
+61
+62
+63
+64
+65
+66
+67
+68
+69
+6A
+6B
+6C
+6D
+6E
+6F
+70
+71
+72
+73
+74
+75
+76
+77
+78
+79
+7A
+41 45 49 4F
+55 59
+4A 51 58 5A
+4B 56-57
+42 46-48 4D 50
+43-44 4C 4E 52-54
+30-39
+20
+0A
+0D
+09
+22 27 60
+28 3C 5B 7B
+29 3E 5D 7D
+2C 2E 3A-3B
+23 2A 2D 2F 3D 5C 5F
+21 24-26 2B 3F-40 5E 7C 7E
+80-83
+84-87
+88-8B
+8C-8F
+90-93
+94-97
+98-9B
+9C-9F
+A0-A3
+A4-A7
+A8-AB
+AC-AF
+B0-B3
+B4-B7
+B8-BB
+BC-BF
+C2
+C3
+C4-C5
+C6-CD
+CE-CF
+D0
+D1
+D2-D6
+D7-D9
+DA-DF
+E0
+E1
+E2
+E3
+E4
+E5-E6
+E7-E9
+EA-ED
+EE-EF
+F0-FF
+"""
+# In 25ths of a token, as digits and letters: a row per class of the first byte, a column per
+# class of the second.
+PAIR_WEIGHTS = """
+JTJKLNREKDCIKJmSICITYNIIJHJPPPLMtKNJCGIGHFMO999999999999999999GED9ADEGQIDFPKNJDA
+P9128GB5B2AD360D7C2204BCB1BRDUFIKGBYLMQHACLN9999999999999999AEAOF9ED9KQNKRAA9BOC
+G79DF5AGG52F4HL3GFE0D9JDE4CIKLDPOOVyLQNWF2VO9999999999999999979KC99GRAECSEC99AFA
+F799947D09800CH0FC5D0A7NCI7cOMPNJFEoFFSVDGJO9999999999999999B9EDFCBBLRGCON98GLM9
+H04D908980F7A4H3A895K83DD88PG8DDAC0FDH0A26GK999999999999999990BED66AFB4EFDA98JDE
+Q4430957J8FA340C800469950AA6BMCCRP0EOP0F006G99999999999999996D7JF27CEJXJCGC985HF
+f2C7C899H0J7ECJ396ADC5BCDAAKPJIMKE0QIFEHA9IP999999999999999997AAC99ENADLGRDCAAEA
+G47AI1B903DCAG8BB838C4DC94770P479E0HCI818BDK9999999999999999509JB59CC9BA9RB7ABMA
+F07C80EG91E579C0846B4897G69JHHGGQI7ARWPJ0DNL9999999999999999939AB59FDDP8F8G789BC
+J6304655O9A823005FH23HBHDD5aNMH6NSZjMFSB4BRJ999999999999999990AEG99IFGHMLIJ9IMIG
+D3DDA2CN9B95I9G5BA9994R8MBECLL6SDMDDHMNEGADK99999999999999999979B99CE9EGBI99AABB
+E4BG61E7D17986I9FAD5C888E4B3D3037G4DEDI600BF99999999999999999A9DA89AFBBB9GH899E9
+M499411AM4AD99N0B9C458GDC4D8QV9FGG4KB94900JB999999999999999992AAD38A99AKEU968DBB
+M10C80LA908E69D51AEAH8CFS6AHOEiJKK7KCATK28IG999999999999999990AFD79AGCGFCZ9LA9JG
+J0500170A4847J99G6I00B5BBCDIHBMGNF0FCF06032N9999999999999999A07CB899EDGHLPB898KB
+FC743K66HCE660093D036261EDDVGIFMOFAMHCHMCGHV99999999999999999L9BB69LPDTM8G99AECA
+M1D7A0AD93FB0GG4970998C7B5AGLMGCFLE4XFMGB1GQ9999999999999999A78DE88BOEOGBB9PHGJB
+AH8CCLBI9BFG78GTB9BAE0A7FEGDRKJFHPFT9EKKDEFL9999999999999999A9AAA99EHCJCEGB989G9
+Y2E810D7D0D5B0209995783BH09IWH3CMT2HLG3A005N9999999999999999C0BBD99A99EENZCJDCJB
+K7N3E29DB55FBDN168F902A9P67HZEIT7I08H90K017G9999999999999999B079C449CAGGMP87J9RE
+P079D0IE00ACFAH2153897B8F07ATDEADW0NEB05005B9999999999999999C0DEB899AALJRQ45M9IF
+P6684982H6EB060B0D0609NEDE7YOKFHOTDrSPPR9GTP99999999999999999B9EH99HBFJGGGBK9CHB
+A0ACA07AC09BCC8B4J7EBD978AFTRCMMOQFXH8KH38GN999999999999999993FGE9BAB99EBA9LCEJD
+A0BBD48F637C6E87MD66KAF9DBCMZKX9JF6J9HJI6CNI9999999999999999D8AA9C9CC9PD7D9999CD
+LA306C8J17FI50DD28843HD593IEDJE3BG0J99AIC07G99999999999999999BIGAA8A99JA999J98C9
+L8BECCBFIFIGFC284DA3IEN3D96JIJAGDR06IEF7518G9999999999999999B3JA988EEAJ8B99A78DC
+989D80GLN8DA9AC78FBEFCB9A49BCGGFIHCuCHOE8CGL999999999999999998EAA99AFALMBT9IABGA
+PJ80FU6K9FHNC58BDH0B554DCIF5A8A70K5MNNLN54FJ9999999999999999I7ERT78HMHJMJRGJEGR8
+ODJOJILSB4CV379N6DA37CCETJFJCJFI3L0dEEPAG0HO99999999999999999BCDC9CFGERDKH9D9FJD
+H6DKNGKQDMJTGHPPACQCP6OIDLEPDEJ8ET8RHPFKAAFM999999999999999998JABDABWBICFJAGBAEA
+L7tIG6KTB0NQPSIIINRLVGJOLBK6KF9IJOISIGIKCBJP9999999999999999BF9BACBDF9OBAMCAFJNB
+Z0FIJCGNDIEOFNT4PQC9F27ZOFC20I687L6aQJIJCAIT9999999999999999CBBMGEBIMJDIHLFHOKFD
+K36FH6cN07QSFEF0IK9JH0IGFCD76B265Q0LYTHI34FL9999999999999999CDQJGBDDNGGPVSOFMOUL
+OCHGLODNTILUSUPUMLRPRLLOONJMQHJNL48NLG3L36JK99999999999999999FLLDG8GNILLNaC2JNGE
+yB6EPSETKGHLOLOFBGQFMGE8dMNEPLBIHU9QRDOGKSJN99999999999999997DFXSEGi8y0DRULKYGXN
+PgW9BCPVuAAURMLGOEMOKIVIMML0WtlA9D09CEP0JK0G9999999999999999967P98CHD99ADCHH6K9A
+HQLKDPFBQGHNDBKHHGMNDLJA9OCKKLYJWK839MKFCQIQ9999999999999999BAE9B9CDD9FHCL9C9BAA
+IR5LDI68FE8F8EAOHHE8SDEBCECFC9DARK34M9IUaRSY999999999999999999HBA99FGAMLGp9CBEA9
+JMB6WWIP7ARFT4VICEVHSHEFNJMCGKGGGO80TLGJ00HK99999999999999999HFCBA9I0BIKEZAIECLF
+WE00LHFPDKAJJCN3FFJ2Q8G97IKEQFEFGC60BI0C8JBJ999999999999999999ABC99CDHMJMVE99EMN
+OTKMWXPaZVJZkXYNOSXYYTVTNXZUTTNNWP80CEJA90LL99999999999999999NCDBELEQHOQLU9IHCFG
+P7GA8JMIH45MECGHEKGDGJRKEPMTZNOMTO00UBEEPEMO9999999999999999ABEKAkJMKTONLoINJGMH
+P31DBI9HB8LNCESGGIN7J5G9PPIIGJFFH90DKSDH9BEK99999999999999998GFLHDCDNKTLQMKCRGIJ
+OBLADJ9LDKEPNLJF9DBIMHCHIIHJJGGBJC0ALKEFB8BH9999999999999999F9HIBBFFTGKGNOBCSMFJ
+DCJBSOGACEFCPEHM4CFFHGEACJQSELGLRS84DHDLJ6MQ565BBCNLJICHSTNF98DDB50F0FKNU0501DNA
+DLBBFOCMCDKDECU9GBFJYBBAAC5PPZFSUG3GDIHEFDQG8FDH9MGFROEQEBFH9AKGCDJK0D0JAX008F1A
+CC9BCKODBFA9DIKINBIFEBA99JDMUHEENY0MBZANIUMRDJ9FCKGNG45JNC9R99CFB2KE0LDQB020NLA8
+QDF9CIFHONCEKZDCDCPKGBABCKDFJKDHOP8CEALHEIHUB1FFNA98FGDCFc9MA5HFFVIMDD0R30902I88
+FCAJGIB9ACACFFBDCCEGIOBBHDANMGIBQBJ8A9KDCIIKFMNKKJGPMJEGIWGHACCG9MDHMII0AI40MH07
+ICEBEC9BEDDCGYNGBD9IFCF9FMODALFCFIWKKAEFFEFK0H6GENDEGWFB95SFABFEEBCL8B2I00F1DFJ9
+IDBVKEBDABCCD9I9FAIbEAAH6CAMEGF7GJHOCBEMFHEFFHPCCMHHDWLFL8B79DFCF9MEGFJ0DK971EF7
+HDBABIBADGAcAADEAADBD9E8CDPOEEENHEGACBBECBMJ0H2IDIL9BDJ1EJHE95GEDFFL8ICB35A0DF69
+B8ADFI9C9GAAJCB2KAEFAKFCAC9GBDAFJEBGCA3DF7FPAFJ5GQLJFUGFhOMA9A3GF6AF4GK48TC3AE57
+LFAF9SOC8IBGS9ODGAGHIAECFPHCKLHJNG2EHH6KHJJK65EDjFaNTHCFCSOR93BHFABH4FB90430DD57
+KACHA8ED9DBKGL8DAAGEH85CQACGDDCDsF09HADSN8MMZUDJMQCJLIBKQJLF9AMHBDIGVE0HA0000GH2
+BDDJFO9DHGBGCBCHPAE8EBCDEBEDGHAKJ52Q9B9FDJJMJKINMIGEDZGRF79G8BECEBAHBF3DCM200F54
+SG9IGB899GEFF9M9AFF9CCE6GJCHOFDGF90KE9JBFICRBJFMKRL63KCKDOALA9FDDA0E1EEG9JA9BBE4
+BBGBIPB98HC9dAADO9HBJDAAFNFIAODDDGEAACDBEAABGLBIKVHKIGNHJ7QK98FFF0GJ0F6DDOD3d455
+KPDCFGAAHIAEEECAAA8HMCAA9C9HTFCKGJCG9DDOAIIL21A9DJ19565HADC67CEDJ70E9H294X001PH6
+I9AFKKDHBK998GFI9DBCIHD8AH9JHBIHWGNIKENBB9OR0VEFN99JONNKMEVF89FEDAHFMF0CC05L5H8B
+9999999999999999999999999999999999999999999999998999AAGBC9QG99999999999999999999
+999999999999999999999999999999999999999999997OCQEGLM0000075899999999999999999999
+99999999999999999999999999999999999999999999QFMIFUVNNTMKUNOL99999999999999999999
+99999999999999999999999999999999999999999999LSXgSOTWVbZTZOTa99999999999999999999
+99999999999999999999999999999999999999999999KOOJKaNJLPnMOOIO99999999999999999999
+99999999999999999999999999999999999999999999WTDECFLBCENC040099999999999999999999
+9999999999999999999999999999999999999999999906G0MFJMEKEDKOLP99999999999999999999
+99999999999999999999999999999999999999999999STVSPSZcSPgWTVXU99999999999999999999
+99999999999999999999999999999999999999999999E42TYOVKDV4L4VML99999999999999999999
+99999999999999999999999999999999999999999999XUObRrMQOgQYMVZV99999999999999999999
+9999999999999999999999999999999999999999999999999999Z7KQXUTb99999999999999999999
+99999999999999999999999999999999999999999999NZWcZTTJbUMRPZXc99999999999999999999
+99999999999999999999999999999999999999999999IUWeZGKHYSQWbUmc99999999999999999999
+999999999999999999999999999999999999999999992XhdbMLIOTKZOSUf99999999999999999999
+99999999999999999999999999999999999999999999RQSVPddRZaTXQK0099999999999999999999
+99999999999999999999999999999999999999999999R41000I0HLf00M1B99999999999999999999
+999999999999999999999999999999999999999999999IUMeR8Z23AFEDSG99999999999999999999
+99999999999999999999999999999999999999999999RPNZUSXSSSXcHOTQ99999999999999999999
+99999999999999999999999999999999999999999999WaNURXgSMiagUXgB99999999999999999999
+999999999999999999999999999999999999999999999999q99MbiW9999999999999999999999999
+"""
+# The same for a byte that is repeated.
+REPEATED_WEIGHTS = """
+K866892ADC8969E7897ABAE9059777998521J1888434773AEK9DFQ8478JG55555555555555555555
+"""
+UNITS_PER_TOKEN = 25
+# Letters without a blank for this long are hardly words: tokens for each such run.
+LETTER_RUNS = ((b"a" * 12, 0.67), (b"a" * 18, 1.41), (b"a" * 24, 1.39))
+WEIGHT_DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+# A longer text's pairs are counted in pieces, at places that nobody can foresee.
+LONGEST_COUNTED_WHOLE = 4_000
+PIECES = 8
+
+
+def byte_classes() -> list[int]:
+    """The class of each byte."""
+    classes = [0] * 0x100
+    for number, group in enumerate(BYTE_CLASSES.split("\n")[1:-1]):
+        for part in group.split():
+            first, _, last = part.partition("-")
+            for byte in range(int(first, 16), int(last or first, 16) + 1):
+                classes[byte] = number
+    return classes
+
+
+def pair_table() -> list[int]:
+    """The weight of each pair of bytes, at the number that the two make in memory."""
+    classes = byte_classes()
+    rows = [list(map(WEIGHT_DIGITS.index, row)) for row in PAIR_WEIGHTS.split()]
+    wide = [[row[column] for column in classes] for row in rows]
+    repeated = list(map(WEIGHT_DIGITS.index, REPEATED_WEIGHTS.strip()))
+    by_first = [wide[each].copy() for each in classes]
+    for byte, each in enumerate(classes):
+        by_first[byte][byte] = repeated[each]
+    if sys.byteorder == "little":
+        by_first = [list(column) for column in zip(*by_first, strict=True)]
+    return [weight for row in by_first for weight in row]
+
+
+PAIR_TABLE = pair_table()
+
+
+def pair_units(data: bytes) -> int:
+    """The weights of all pairs of neighbouring bytes together."""
+    units = 0
+    for start in (0, 1):
+        pairs = memoryview(data)[start : start + (len(data) - start) // 2 * 2].cast("H")
+        units += sum(map(PAIR_TABLE.__getitem__, pairs.tolist()))
+    return units
+
+
+def least_tokens(text: str, letter_kinds: bytes) -> float:
+    """What a text costs at least; in `letter_kinds` each letter of it is an "a"."""
+    data = b" " + text.encode("utf-8", "surrogatepass")
+    if len(data) <= LONGEST_COUNTED_WHOLE:
+        units: float = pair_units(data)
+    else:
+        chance = random.Random(hash(text))  # differs from process to process
+        share, size = len(data) // PIECES, LONGEST_COUNTED_WHOLE // PIECES
+        starts = [each * share + chance.randrange(share - size + 1) for each in range(PIECES)]
+        counted = sum(pair_units(data[start : start + size]) for start in starts)
+        units = counted * (len(data) / (size * PIECES))
+    runs = sum(tokens * letter_kinds.count(run) for run, tokens in LETTER_RUNS)
+    return units / UNITS_PER_TOKEN + runs
+
+
+# ==============================================================================
 # helpers/estimates.py
 # Token estimates for texts and prompts whose provider reports no usage.
 # ==============================================================================
@@ -1759,21 +2001,54 @@ MEDIA_TOKENS = {
     "file": 1500,
     "input_file": 1500,
 }
+# No provider reads more media in one call than this, so more of them can reserve no more.
+MOST_MEDIA_TOKENS = 400_000
 DATA_URL = re.compile(r"data:[\w.+-]+/[\w.+-]+(?:;[\w.+-]+=[\w.+-]+)*;base64,[\w+/=%-]*", re.ASCII)
-PROMPT_KEYS = ("messages", "prompt", "input", "system", "instructions")
+BASE64 = re.compile(r"[\w+/=%\r\n-]*", re.ASCII)
+LONGEST_LINK = 2_048
+# Where the parts of a message's content have their media, and what is only said about them.
+MEDIA_KEYS = (
+    "image_url",
+    "input_image",
+    "image",
+    "input_audio",
+    "audio_url",
+    "audio",
+    "video_url",
+    "video",
+    "file",
+    "file_url",
+    "file_data",
+    "file_id",
+    "document",
+    "source",
+    "url",
+    "data",
+)
+MEDIA_NOTES = frozenset(("type", "media_type", "mime_type", "format", "detail", "filename"))
+# A chat provider gets `messages`; of the others each request has its own protocol's.
+CHAT_KEYS = ("messages",)
+OTHER_PROMPT_KEYS = ("prompt", "suffix", "input", "system", "instructions")
 PROMPT_JSON_KEYS = ("tools", "functions", "response_format", "format")
 CONTENT_KEYS = (
     "content",
     "text",
     "thinking",
+    "reasoning",
     "reasoning_content",
+    "reasoning_details",
+    "summary",
     "refusal",
     "output",
     "name",
+    "title",
+    "context",
     "tool_calls",
     "function_call",
     "function",
 )
+# In these the items of a list are content parts; only such a part can be a picture or a file.
+PART_KEYS = frozenset(("content", "output"))
 
 
 def kind_table(letters: bytes, digits: bytes = b" ", marks: bytes = b" ") -> bytes:
@@ -1805,8 +2080,8 @@ SCRIPT_UNIT_WEIGHTS = {script: weight for script, _, _, weight in SCRIPT_WEIGHTS
 
 # A longer text is sampled, since the hooks must not hold up the event loop.
 LONGEST_READ_WHOLE = 100_000
-SAMPLES = 10
-SAMPLE_LENGTH = 9_000
+SAMPLES = 60
+SAMPLE_LENGTH = 1_500
 
 
 def estimate_tokens(text: str) -> int:
@@ -1814,7 +2089,9 @@ def estimate_tokens(text: str) -> int:
     if not text:
         return 0
     if len(text) > LONGEST_READ_WHOLE:
-        starts = range(0, len(text), len(text) // SAMPLES)
+        # At places that nobody can foresee, or the dear part of a text would stand between them.
+        chance, apart = random.Random(hash(text)), len(text) // SAMPLES
+        starts = [n * apart + chance.randrange(apart - SAMPLE_LENGTH + 1) for n in range(SAMPLES)]
         sample = "".join(text[start : start + SAMPLE_LENGTH] for start in starts)
         return round(estimate_tokens(sample) * len(text) / len(sample))
     latin = b" " + text.encode("latin-1", "ignore")
@@ -1829,7 +2106,7 @@ def estimate_tokens(text: str) -> int:
         if abroad := accented + sum(map(COMMON_WORDS_ABROAD.__contains__, words)):
             share = min(0.5, abroad / len(words))
             tokens += 0.51 * share * max(0, kinds.count(b"a") - 3 * len(words))
-    return max(1, round(tokens))
+    return max(1, round(tokens), math.ceil(least_tokens(text, kinds)))
 
 
 def mark_tokens(latin: bytes, kinds: bytes) -> float:
@@ -1872,35 +2149,93 @@ def json_text(value: object) -> str:
 
 
 def estimate_prompt(body: Mapping[str, object]) -> int:
-    """About how many tokens a request's prompt has, with its tools, schemas and media."""
+    """About how many tokens a request's prompt has, with its tools, schemas and media.
+
+    Only what the provider gets counts: a chat provider gets no `input` or `prompt` beside the
+    messages, and a part without a picture or file in it is none.
+    """
     texts = [json_text(body[key]) for key in PROMPT_JSON_KEYS if body.get(key)]
-    tokens = 0
+    tokens = media_tokens = 0
     messages = body.get("messages")
     if isinstance(messages, list) and messages:
         tokens += TOKENS_PER_MESSAGE * len(messages) + TOKENS_PER_REPLY
-    parts = [body.get(key) for key in PROMPT_KEYS]  # a stack: nested rubbish must not recurse
+    keys = CHAT_KEYS if messages else OTHER_PROMPT_KEYS
+    # A stack, since nested rubbish must not recurse: what stands there, and whether as a part.
+    parts: list[tuple[object, bool]] = [(body.get(key), False) for key in keys]
     while parts:
-        part = parts.pop()
+        part, is_part = parts.pop()
         if isinstance(part, str):
             texts.append(part)
         elif isinstance(part, list):
-            parts += part
+            parts += [(item, is_part) for item in part]
         elif isinstance(part, dict):
             kind = part.get("type")
-            if isinstance(kind, str) and kind in MEDIA_TOKENS:
-                tokens += MEDIA_TOKENS[kind]
-                continue
-            parts += [part[key] for key in CONTENT_KEYS if part.get(key)]
+            if is_part and isinstance(kind, str) and kind in MEDIA_TOKENS:
+                media_tokens += read_media(part, MEDIA_TOKENS[kind], parts)
+            parts += [(part[key], key in PART_KEYS) for key in CONTENT_KEYS if part.get(key)]
             for key in ("arguments", "input"):
                 if value := part.get(key):
                     texts.append(value if isinstance(value, str) else json_text(value))
             if isinstance(images := part.get("images"), list):  # Ollama
-                tokens += IMAGE_TOKENS * len(images)
-    text = "\n".join(texts)
-    if ";base64," in text:
-        text, pictures = DATA_URL.subn("", text)
-        tokens += IMAGE_TOKENS * pictures
-    return tokens + estimate_tokens(text)
+                for image in images:
+                    media_tokens += read_payload(image, IMAGE_TOKENS, parts)
+        elif not is_part and isinstance(part, int):
+            tokens += 1  # a prompt may come as numbers of tokens
+    if isinstance(images := body.get("images"), list) and not messages:
+        for image in images:
+            media_tokens += read_payload(image, IMAGE_TOKENS, [])
+    text, pictures = without_pictures("\n".join(texts))
+    return tokens + min(media_tokens + pictures, MOST_MEDIA_TOKENS) + estimate_tokens(text)
+
+
+def read_media(part: Mapping[str, object], price: int, parts: list[tuple[object, bool]]) -> int:
+    """The tokens of one content part's picture, sound or file; the text in it goes to `parts`."""
+    tokens = 0
+    for key in MEDIA_KEYS:
+        holder = part.get(key)
+        if isinstance(holder, dict):
+            is_text = holder.get("type") in ("text", "content")  # Anthropic's plain documents
+            for name, value in holder.items():
+                if name in ("content", "text") or (is_text and name == "data"):
+                    parts.append((value, True))
+                elif name not in MEDIA_NOTES:
+                    tokens = max(tokens, read_payload(value, price, parts))
+        else:
+            tokens = max(tokens, read_payload(holder, price, parts))
+    return tokens
+
+
+def read_payload(payload: object, price: int, parts: list[tuple[object, bool]]) -> int:
+    """The tokens of a link or of base64, which cost no more than their own text would."""
+    if not isinstance(payload, str) or not payload:
+        return 0
+    if payload.startswith(("https://", "http://", "gs://", "s3://")):
+        if len(payload) <= LONGEST_LINK:
+            return price
+    elif DATA_URL.fullmatch(payload) or BASE64.fullmatch(payload):
+        return min(price, (len(payload) + 1) // 2)
+    parts.append((payload, False))
+    return 0
+
+
+def without_pictures(text: str) -> tuple[str, int]:
+    """A text without its data URLs, and the tokens of the pictures in them."""
+    if ";base64," not in text:
+        return text, 0
+    tokens = 0
+
+    def count_picture(match: re.Match[str]) -> str:
+        nonlocal tokens
+        tokens += min(IMAGE_TOKENS, (len(match[0]) + 1) // 2)
+        return ""
+
+    return DATA_URL.sub(count_picture, text), tokens
+
+
+def estimate_reply(text: str) -> int:
+    """About how many tokens a reply's text has; a picture that it holds isn't text."""
+    text, pictures = without_pictures(text)
+    return pictures + estimate_tokens(text)
 
 
 # ==============================================================================
@@ -2136,7 +2471,7 @@ def split_total(
 
 # ==============================================================================
 # helpers/stream_events.py
-# What one stream event holds: produced text, usage, its completion's id, its end.
+# What a stream event or a whole answer holds: produced text, usage, a completion's id, its end.
 # ==============================================================================
 
 # Where produced text stands, in the objects of OpenAI, Anthropic, Gemini, Mistral and Ollama.
@@ -2154,6 +2489,10 @@ TEXT_KEYS = frozenset(
         "args",
         "input",
         "partial_json",
+        "summary",
+        "code",
+        "generated_text",
+        "completion",
     }
 )
 ARGUMENT_KEYS = frozenset(("arguments", "args", "input"))
@@ -2168,8 +2507,29 @@ NESTING_KEYS = frozenset(
         "function_call",
         "functionCall",
         "function",
+        "reasoning_details",
+        "summary",
+        "output",
+        "message",
+        "results",
     }
 )
+# Where thoughts stand; the first that a provider fills is the one that counts.
+THOUGHT_KEYS = ("reasoning_content", "reasoning", "reasoning_details")
+# Where a whole answer has its text, beside `choices`.
+ANSWER_KEYS = (
+    "content",
+    "message",
+    "output",
+    "response",
+    "thinking",
+    "text",
+    "generated_text",
+    "completion",
+    "results",
+    "candidates",
+)
+MOST_ANSWERS = 64
 # Their deltas are base64 sound, not text.
 SOUND_EVENTS = frozenset(("response.audio.delta", "response.output_audio.delta"))
 CLOSING_EVENTS = frozenset(("response.completed", "response.incomplete", "message_stop"))
@@ -2188,9 +2548,11 @@ def collect_text(part: object, texts: list[str], depth: int = 0) -> None:
         for key, value in part.items():
             if not value:
                 continue
+            # vLLM and OpenRouter send the same thought under several names.
+            if key in THOUGHT_KEYS and key != next(filter(part.get, THOUGHT_KEYS)):
+                continue
             if isinstance(value, str):
-                # vLLM and OpenRouter send the same thought under both names.
-                if key in TEXT_KEYS and (key != "reasoning" or not part.get("reasoning_content")):
+                if key in TEXT_KEYS:
                     texts.append(value)
             elif key in ARGUMENT_KEYS:
                 texts.append(json_text(value))
@@ -2255,6 +2617,39 @@ def read_native_event(event: Mapping[str, object]) -> EventContent:
     usage = usage_in_event(event)
     finished = kind in CLOSING_EVENTS or event.get("done") is True
     return texts, usage, completion_id, finished
+
+
+def read_answer(answer: object) -> tuple[list[str], TokenUsage | None, bool]:
+    """Read an answer that came in one piece: its texts, its usage, whether a model answered."""
+    if isinstance(answer, list):
+        parts = [read_answer(each) for each in answer[:MOST_ANSWERS] if isinstance(each, dict)]
+        usages = [usage for _, usage, _ in parts if usage is not None]
+        return (
+            [text for texts, _, _ in parts for text in texts],
+            reduce(TokenUsage.merged, usages) if usages else None,
+            any(answered for _, _, answered in parts),
+        )
+    if not isinstance(answer, dict):
+        return [], None, False
+    texts: list[str] = []
+    usage = usage_in_event(answer)
+    choices = answer.get("choices")
+    if (
+        answer.get("error")
+        or answer.get("type") == "error"
+        or isinstance(answer.get("message"), str)
+    ):
+        return texts, usage, usage is not None
+    if isinstance(choices, list):
+        for choice in choices:
+            if isinstance(choice, dict):
+                collect_text(choice.get("message") or choice, texts)
+    else:
+        for key in ANSWER_KEYS:
+            if value := answer.get(key):
+                collect_text(value, texts)
+    known = ("choices", "usage", *ANSWER_KEYS)
+    return texts, usage, bool(texts) or any(key in answer for key in known)
 
 
 def is_provider_event(event: Mapping[str, object]) -> bool:
@@ -2328,7 +2723,7 @@ def metered_call(
             input_tokens, output_tokens, total_tokens
         )
     if total_tokens is not None:
-        text_tokens = estimate_tokens(text)
+        text_tokens = estimate_reply(text)
         share = text_tokens / (prompt_tokens + text_tokens) if text_tokens else 0
         output_tokens = round(total_tokens * share)
         input_tokens = total_tokens - output_tokens
@@ -2336,10 +2731,10 @@ def metered_call(
     if input_tokens is None:
         input_tokens, estimated = prompt_tokens, True
     if output_tokens is None or (text and not output_tokens and total_tokens is None):
-        output_tokens, estimated = estimate_tokens(text), True
-    elif uncounted_text and (text_tokens := estimate_tokens(text)) > output_tokens:
+        output_tokens, estimated = estimate_reply(text), True
+    elif uncounted_text and (text_tokens := estimate_reply(text)) > output_tokens:
         # A reply stopped after an early running total: Anthropic's message_start says 1.
-        output_tokens = min(text_tokens, output_tokens + estimate_tokens(uncounted_text))
+        output_tokens = min(text_tokens, output_tokens + estimate_reply(uncounted_text))
         estimated = True
     cached = min(usage.cached_input_tokens, input_tokens)
     return MeteredUsage(input_tokens, output_tokens, cached, usage.cost_micros, estimated)
@@ -2348,7 +2743,7 @@ def metered_call(
 class ModelCall:
     """One completion: its usage so far, and its text in case that usage never comes."""
 
-    __slots__ = ("completion_id", "counted_texts", "finished", "texts", "usage")
+    __slots__ = ("answered", "completion_id", "counted_texts", "finished", "texts", "usage")
 
     def __init__(self) -> None:
         self.completion_id: str | None = None
@@ -2356,10 +2751,11 @@ class ModelCall:
         self.texts: list[str] = []
         self.counted_texts = 0
         self.finished = False
+        self.answered = False  # in one piece, so that even an empty answer had its prompt read
 
     @property
     def is_charged(self) -> bool:
-        return bool(self.texts) or self.usage.is_charged
+        return self.answered or bool(self.texts) or self.usage.is_charged
 
     def metered(self, prompt_tokens: int) -> MeteredUsage:
         text, uncounted = "".join(self.texts), "".join(self.texts[self.counted_texts :])
@@ -2459,6 +2855,23 @@ class ReplyMeter:
         this_round.started = True
         if finished:
             call.finished = True
+
+    def add_answer(self, answer: object) -> None:
+        """A whole answer that wasn't streamed, any JSON value; never raises.
+
+        It is a call of the round that `begin_round` announced last, or the whole of one whose
+        beginning was streamed, so it's no more than once the same.
+        """
+        texts, usage, answered = read_answer(answer)
+        if not answered:
+            return
+        this_round = self._rounds[-1]
+        call = this_round.current
+        if sum(map(len, texts)) > sum(map(len, call.texts)):
+            call.texts = texts
+        if usage is not None:
+            this_round.add_usage(usage)
+        call.answered = call.finished = this_round.started = True
 
     @property
     def started(self) -> bool:
@@ -5305,7 +5718,7 @@ class Reply:
 
     def call_answered(self, answer: object) -> None:
         """Note an answer that came whole, any JSON value."""
-        self.meter.add_event(answer)
+        self.meter.add_answer(answer)
 
     def reserved_charge(self) -> Charge:
         """What is to be held for it: the estimate, or what it has used already if more.

@@ -33,6 +33,7 @@ PARTS = (
     "policies",
     "policy",
     "decisions",
+    "byte_pairs",
     "estimates",
     "usage_shapes",
     "stream_events",
