@@ -20,16 +20,19 @@ from helpers.host import (
     group_queries,
     has_request_hook,
     host_engine,
+    host_reader,
     list_groups,
+    list_model_ids,
     list_model_names,
     make_subject,
     provider_has_failed,
-    read_group_names,
     read_groups,
+    read_host_names,
     request_source,
     warn_about_old_host,
     watch_provider_failures,
 )
+from helpers.identities import IdentityMemory, form_note
 from helpers.ledger import Admission
 from helpers.logs import log
 from helpers.messages import (
@@ -38,8 +41,6 @@ from helpers.messages import (
     status_line,
     warning_sentence,
 )
-from helpers.policies import PolicySet
-from helpers.policy import unknown_group_names
 from helpers.replies import Reply, cap_output
 from helpers.valves import AdminValves, PersonalValves
 
@@ -68,7 +69,7 @@ class Filter:
         # of many users interleave: each hook reads them before it first waits.
         self.valves = AdminValves()
         self._bookkeepers: dict[str, Bookkeeper] = {}
-        self._checked_policies: PolicySet | None = None
+        self._memories: dict[str, IdentityMemory] = {}
 
     async def inlet(
         self,
@@ -91,7 +92,6 @@ class Filter:
         metadata = {} if __metadata__ is None else __metadata__
         try:
             bookkeeper = self._bookkeeper(valves)
-            await self._log_unknown_groups(valves)
             build = await self._draft(
                 bookkeeper, valves, body, user, metadata, __model__, __request__
             )
@@ -213,6 +213,8 @@ class Filter:
         queries = None if valves.database_url else group_queries()
         listed = await list_groups(user["id"]) if queries is None else ()
 
+        memory = self._identity_memory(valves, bookkeeper)
+
         def build() -> Reply:
             groups = listed
             if queries is not None:
@@ -220,11 +222,11 @@ class Filter:
             reply = build_reply(
                 bookkeeper,
                 valves,
-                make_subject(user, groups),
+                memory.recall(valves.policy_set, make_subject(user, groups)),
                 user,
                 body,
                 metadata,
-                list_model_names(body, model, metadata),
+                list_model_names(body, model, metadata, request),
                 source,
                 now,
                 may_end_unseen=lambda: unseen and not provider_has_failed(request),
@@ -329,15 +331,16 @@ class Filter:
             # A browser that has gone away must not cost the reply.
             log.warning("Usage limits: a message could not be shown", exc_info=True)
 
-    async def _log_unknown_groups(self, valves: AdminValves) -> None:
-        """Name, once per policies text, the groups in it that Open WebUI doesn't have."""
-        policies = valves.policy_set
-        if policies is self._checked_policies:
-            return
-        self._checked_policies = policies
-        if policies.groups or policies.pools:
-            for name in unknown_group_names(policies, await read_group_names()):
-                log.warning(
-                    "Usage limits: policies name the group %r, which doesn't exist",
-                    name,
-                )
+    def _identity_memory(self, valves: AdminValves, bookkeeper: Bookkeeper) -> IdentityMemory:
+        """Whom the policies mean, as this ledger remembers it; what is amiss shows in the form."""
+        memory = self._memories.get(valves.database_url)
+        if memory is None:
+            read = host_reader().read if valves.database_url else bookkeeper.read
+            memory = self._memories[valves.database_url] = bookkeeper.remember_identities(
+                lambda ids, addresses: read(
+                    partial(read_host_names, user_ids=ids, addresses=addresses)
+                ),
+                list_model_ids,
+                lambda notices: self.Valves.note("policies", form_note(notices)),
+            )
+        return memory
