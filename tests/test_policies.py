@@ -101,7 +101,7 @@ def test_limits_may_be_one_text_or_a_list() -> None:
 def test_groups_without_a_priority_come_after_the_ranked_ones() -> None:
     """The default priority is a high number, and a low number wins."""
     groups = parse_policies('[group.x]\nlimits = "unlimited"').groups
-    assert groups["X"].priority == DEFAULT_GROUP_PRIORITY == 100
+    assert groups["x"].priority == DEFAULT_GROUP_PRIORITY == 100
 
 
 def test_emails_are_found_in_any_case_and_shown_as_written() -> None:
@@ -119,7 +119,11 @@ def test_emails_are_found_in_any_case_and_shown_as_written() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "one", "other"),
-    [("group", "Lab", " LAB"), ("user", "ann@example.org", "Ann@Example.org "), ("user", "7", "7 ")],
+    [
+        ("group", "Lab", " LAB"),
+        ("user", "ann@example.org", "Ann@Example.org "),
+        ("user", "7", "7 "),
+    ],
 )
 def test_two_tables_of_the_same_one(kind: str, one: str, other: str) -> None:
     """Two names that can only mean the same group or user are an error."""
