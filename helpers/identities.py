@@ -33,7 +33,7 @@ from helpers.tables import names_table
 # For so long a worker may not know of a rename that it hasn't seen itself.
 REFRESH_SECONDS = 5
 # A longer name in the policies is matched but not remembered, nor is one with a NUL.
-LONGEST_NAME = 255
+LONGEST_REMEMBERED = 255
 MOST_NOTES_IN_FORM = 10
 
 Kind = Literal["group", "user"]
@@ -195,7 +195,7 @@ class IdentityReader:
             open_to_doubt = bool(others) and key in away
             self.note_key(self.doubtful if open_to_doubt else self.sure, kind, key, table.key)
             self.tables.setdefault((kind, key), []).append(table)
-            if len(table.key) <= LONGEST_NAME and "\x00" not in table.key:
+            if len(table.key) <= LONGEST_REMEMBERED and "\x00" not in table.key:
                 self.matched.add(RememberedName(kind, table.key, key, stored_name(known[key])))
         for key in others:
             self.note_key(self.doubtful, kind, key, table.key)
@@ -280,7 +280,7 @@ def unknown_models(policies: PolicySet, known: Collection[str]) -> Iterator[str]
 
 def stored_name(name: str) -> str:
     """A name as a database takes it."""
-    return name.replace("\x00", "").encode("utf-8", "replace").decode()[:LONGEST_NAME]
+    return name.replace("\x00", "").encode("utf-8", "replace").decode()[:LONGEST_REMEMBERED]
 
 
 def read_remembered(connection: Connection) -> frozenset[RememberedName]:

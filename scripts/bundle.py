@@ -25,6 +25,7 @@ TARGET = ROOT / "filter_usage_limits.py"
 PARTS = (
     "errors",
     "logs",
+    "texts",
     "periods",
     "amounts",
     "globs",
@@ -53,6 +54,7 @@ PARTS = (
     "alerts",
     "valves",
     "host",
+    "model_calls",
     "replies",
     "admission",
     "bookkeeper",
