@@ -11,41 +11,43 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 """
 
 # Contents. In a hurry, read the hooks first: they are the last part, plugin.
-#   134  errors         The exceptions, each carrying its data.
-#   184  logs           The one logger; its name is how Open WebUI's log shows where a line comes …
-#   191  texts          Texts from outside: what a client, a browser or a provider wrote, made …
-#   215  periods        The calendar and rolling periods, the window each gives at an instant, …
-#   518  amounts        1.5M tokens or $0.25 as a limit writes them, to whole numbers and back.
-#   653  quotas         One limit in its notation, such as "50k tokens/day on gpt-4* warn 70% 90%".
-#   902  policy_tables  The policies text as checked tables, and what an error says about them.
-#  1162  policies       What the policies text says about groups, roles, users, pools and models.
-#  1368  policy         Which limits apply to this user, these groups, this role and this model.
-#  1559  decisions      Used and reserved amounts against limits: what is decided, and nothing else.
-#  1698  byte_pairs     A lower bound of a text's tokens from its pairs of bytes, whatever …
-#  1938  estimates      Token estimates for texts and prompts whose provider reports no usage.
-#  2242  usage_shapes   One usage object in any provider's shape, read as token counts.
-#  2473  stream_events  What a stream event or a whole answer holds: produced text, usage, a …
-#  2685  usage          What one reply is charged for, added up from its stream events.
-#  2917  charges        What one reply costs, in tokens, in money and toward limits.
-#  2999  languages      The words and number marks of every sentence; the one place to add another.
-#  3308  messages       Every sentence that a user or an administrator reads, with its numbers.
-#  3515  database       An engine for a database URL as Open WebUI spells it.
-#  3598  statements     The statements that every reply runs, on a short way to the driver.
-#  3728  transactions   One transaction with its locks and its retries, alike on SQLite and …
-#  3906  tables         The ledger's own tables and their numbered migrations.
-#  4040  counters       Sums of settled records per scope, model glob and window.
-#  4232  snapshots      What one statement sees of the ledger: counters with their grants, and …
-#  4393  limit_states   Where limits stand: what is used, what replies still running hold, and …
-#  4498  records        One row per reply, reserved when it is admitted and closed once.
-#  4617  ledger         Reserve, settle, check, renew and sweep, each one transaction.
-#  4913  alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  5000  valves         What the administrator and each user can set, and how bad input is refused.
-#  5288  host           The only place that knows Open WebUI: its database, groups, models and …
-#  5509  model_calls    The answer or the failure of each call that Open WebUI makes for a reply.
-#  5595  replies        One reply from its admission to its end.
-#  5797  admission      From a request to a reply: whose limits count, and how much is reserved.
-#  5885  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
-#  6127  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
+#   137  errors         The exceptions, each carrying its data.
+#   187  logs           The one logger; its name is how Open WebUI's log shows where a line comes …
+#   194  texts          Texts from outside: what a client, a browser or a provider wrote, made …
+#   218  periods        The calendar and rolling periods, the window each gives at an instant, …
+#   521  amounts        1.5M tokens or $0.25 as a limit writes them, to whole numbers and back.
+#   670  globs          Which model ids a pattern of an administrator's fits.
+#   697  quotas         One limit in its notation, such as "50k tokens/day on gpt-4* warn 70% 90%".
+#   946  policy_tables  The policies text as checked tables, and what an error says about them.
+#  1206  policies       What the policies text says about groups, roles, users, pools and models.
+#  1429  policy         Which limits apply to this user, these groups, this role and this model.
+#  1714  decisions      Used and reserved amounts against limits: what is decided, and nothing else.
+#  1853  byte_pairs     A lower bound of a text's tokens from its pairs of bytes, whatever …
+#  2093  estimates      Token estimates for texts and prompts whose provider reports no usage.
+#  2397  usage_shapes   One usage object in any provider's shape, read as token counts.
+#  2628  stream_events  What a stream event or a whole answer holds: produced text, usage, a …
+#  2840  usage          What one reply is charged for, added up from its stream events.
+#  3072  charges        What one reply costs, in tokens, in money and toward limits.
+#  3154  languages      The words and number marks of every sentence; the one place to add another.
+#  3463  messages       Every sentence that a user or an administrator reads, with its numbers.
+#  3670  database       An engine for a database URL as Open WebUI spells it.
+#  3753  statements     The statements that every reply runs, on a short way to the driver.
+#  3883  transactions   One transaction with its locks and its retries, alike on SQLite and …
+#  4061  tables         The ledger's own tables and their numbered migrations.
+#  4211  identities     Whom the names in the policies mean, also after a rename.
+#  4603  counters       Sums of settled records per scope, model glob and window.
+#  4809  snapshots      What one statement sees of the ledger: counters with their grants, and …
+#  4970  limit_states   Where limits stand: what is used, what replies still running hold, and …
+#  5075  records        One row per reply, reserved when it is admitted and closed once.
+#  5194  ledger         Reserve, settle, check, renew and sweep, each one transaction.
+#  5499  alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  5586  valves         What the administrator and each user can set, and how bad input is refused.
+#  5884  host           The only place that knows Open WebUI: its database, groups, models and …
+#  6155  model_calls    The answer or the failure of each call that Open WebUI makes for a reply.
+#  6241  replies        One reply from its admission to its end.
+#  6443  admission      From a request to a reply: whose limits count, and how much is reserved.
+#  6531  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
+#  6785  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -68,7 +70,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal, InvalidOperation
-from fnmatch import fnmatchcase
 from functools import lru_cache, partial, reduce, wraps
 from importlib import import_module
 from importlib.util import find_spec
@@ -124,7 +125,9 @@ from sqlalchemy import (
     tuple_,
     union_all,
 )
+from sqlalchemy.dialects.postgresql import insert as insert_on_postgresql
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as insert_on_sqlite
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool, QueuePool
@@ -528,6 +531,8 @@ AMOUNT_TEXT = re.compile(
     """,
     re.VERBOSE,
 )
+# "50.000" is fifty to one half of the world and fifty thousand to the other.
+AMBIGUOUS_AMOUNT = re.compile(r"[1-9][0-9]{0,2}\.[0-9]{3}")
 DECIMALS_OF_SUFFIX = {"": 0, "k": 3, "K": 3, "M": 6}
 DECIMALS_OF_DOLLAR = 6
 LARGEST_AMOUNT = 10**15
@@ -558,9 +563,9 @@ def count_text(amount: int) -> str:
 
 
 def dollars_text(micro_dollars: int) -> str:
-    """Money as one writes it in a limit: $20, $0.50, $0.000125."""
+    """Money as one writes it in a limit: $20, $0.50, $0.000125, $2.1250."""
     text = decimal_text(micro_dollars, DECIMALS_OF_DOLLAR)
-    return f"${text}0" if text[-2:-1] == "." else f"${text}"
+    return f"${text}0" if text[-2:-1] == "." or AMBIGUOUS_AMOUNT.fullmatch(text) else f"${text}"
 
 
 def decimal_text(number: int, decimals: int) -> str:
@@ -616,6 +621,8 @@ def scaled_amount(text: str, sign: str, decimals: int) -> tuple[int, int]:
     match = AMOUNT_TEXT.fullmatch(text)
     if match is None:
         raise amount_mistake(text, sign)
+    if AMBIGUOUS_AMOUNT.fullmatch(text):
+        raise ambiguous_amount(text, sign)
     fraction = match["fraction"] or ""
     digits = match["whole"].replace("_", "").replace(",", "") + fraction
     if len(digits) > LONGEST_AMOUNT_TEXT:
@@ -642,11 +649,48 @@ def amount_mistake(text: str, sign: str) -> NotationMistake:
     return NotationMistake(mistake, allowed)
 
 
+def ambiguous_amount(text: str, sign: str) -> NotationMistake:
+    """What is wrong with a point before three digits, which may be meant as a comma."""
+    whole, _, fraction = text.partition(".")
+    fewer = whole if not fraction.strip("0") else f"{text}0"
+    return NotationMistake(
+        f"has {quoted_text(sign + text)}, which may mean thousands or decimals",
+        f'"{sign}{whole},{fraction}" for thousands, or "{sign}{fewer}"',
+    )
+
+
 def too_large(largest: str) -> NotationMistake:
     return NotationMistake(
         "has an amount too large to count",
         f'at most {largest}; for no limit at all write limits = "unlimited"',
     )
+
+
+# ==============================================================================
+# helpers/globs.py
+# Globs: which model ids a pattern of an administrator's fits.
+# ==============================================================================
+
+
+@lru_cache(maxsize=1024)
+def compiled_glob(glob: str) -> re.Pattern[str]:
+    """A pattern in which only ``*`` and ``?`` are special.
+
+    ``[`` and ``]`` are not: ids such as ``m[1]`` and ``[free] gpt-4o`` are common. The shortest
+    text before each part is never given back, as in Python's own fnmatch: many ``*`` stay fast.
+    """
+    first, *others = [re.escape(part).replace(r"\?", ".") for part in glob.split("*")]
+    if not others:
+        return re.compile(first, re.DOTALL)
+    *middle, last = others
+    return re.compile(
+        first + "".join(f"(?>.*?{part})" for part in middle if part) + f".*{last}", re.DOTALL
+    )
+
+
+def glob_fits(glob: str, name: str) -> bool:
+    """Whether a glob, or the exact id, fits a model's id; case matters, as it does to the host."""
+    return glob in ("*", name) or compiled_glob(glob).fullmatch(name) is not None
 
 
 # ==============================================================================
@@ -714,7 +758,7 @@ class Limit:
 
     def matches_model(self, names: Iterable[str]) -> bool:
         """Whether the glob fits one of the names that a model goes by, its base model's too."""
-        return any(fnmatchcase(name, self.model_glob) for name in names)
+        return any(glob_fits(self.model_glob, name) for name in names)
 
 
 def is_plain_glob(glob: str) -> bool:
@@ -1209,9 +1253,9 @@ class PolicySet:
     """Everything that the policies text says.
 
     Args:
-        groups: By the group's name.
+        groups: By the group's id or name as `fold_name` has it.
         roles: By role.
-        users: By user id, or by e-mail address with its case folded.
+        users: By user id, or by e-mail address as `fold_name` has it.
         pools: In the order of the text.
         models: In the order of the text.
     """
@@ -1221,6 +1265,15 @@ class PolicySet:
     users: Mapping[str, Policy] = field(default_factory=dict)
     pools: tuple[Pool, ...] = ()
     models: tuple[ModelRule, ...] = ()
+
+
+def fold_name(name: str) -> str:
+    """A group's name or an e-mail address without regard to case and outer blanks.
+
+    Open WebUI stores addresses in lower case. `casefold` would take "ſ" for "s" and so one
+    user for another; so would a normal form, since two accounts may differ by nothing else.
+    """
+    return name.strip().lower()
 
 
 def parse_policies(text: str) -> PolicySet:
@@ -1273,7 +1326,10 @@ class PoliciesReader:
     def read_group(self, name: str, values: object) -> None:
         table = limits_table(GroupTable, "group", name, values)
         limits = table_limits("group", name, table.limits)
-        self.groups[name] = Policy(name, "group", limits, table.priority)
+        key = fold_name(name)
+        if key in self.groups:
+            raise self.same_as("group", name, self.groups[key])
+        self.groups[key] = Policy(name, "group", limits, table.priority)
 
     def read_role(self, name: str, values: object) -> None:
         table = limits_table(SubjectTable, "role", name, values)
@@ -1287,15 +1343,20 @@ class PoliciesReader:
 
     def read_user(self, name: str, values: object) -> None:
         table = limits_table(SubjectTable, "user", name, values)
-        # Open WebUI keeps e-mail addresses in lower case, people don't; ids are kept as they are.
-        key = name.casefold() if "@" in name else name
+        # Ids are kept as they are.
+        key = fold_name(name) if "@" in name else name.strip()
         if key in self.users:
-            raise policies_error(
-                table_header("user", name),
-                f"the same user as {table_header('user', self.users[key].name)}",
-                "one table for each user",
-            )
+            raise self.same_as("user", name, self.users[key])
         self.users[key] = Policy(name, "user", table_limits("user", name, table.limits))
+
+    @staticmethod
+    def same_as(kind: str, name: str, other: Policy) -> PoliciesError:
+        """The error for a second table of the same group or user."""
+        return policies_error(
+            table_header(kind, name),
+            f"the same {kind} as {table_header(kind, other.name)}",
+            f"one table for each {kind}",
+        )
 
     def read_pool(self, name: str, values: object) -> None:
         table = limits_table(PoolTable, "pool", name, values)
@@ -1370,6 +1431,7 @@ def table_limits(kind: str, name: str, value: str | list[str]) -> tuple[Limit, .
 # ==============================================================================
 
 EVERYONE = "everyone"
+NO_RULE = ModelRule("*")
 DAYS_PER_CALENDAR_PERIOD = {
     "minute": Decimal(1) / 1440,
     "hour": Decimal(1) / 24,
@@ -1389,20 +1451,46 @@ GENEROSITY_ORDER: tuple[Measure, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class GroupRef:
-    """One of Open WebUI's groups."""
+    """One of Open WebUI's groups.
+
+    Args:
+        id: Its id.
+        name: Its name now.
+        keys: The names in the policies that mean it; None: those of its id and its name.
+        doubtful: Names in the policies of which it is open whether they mean it.
+    """
 
     id: str
     name: str
+    keys: tuple[str, ...] | None = None
+    doubtful: tuple[str, ...] = ()
+
+    @property
+    def sure_keys(self) -> tuple[str, ...]:
+        """The names in the policies that mean it."""
+        return (fold_name(self.id), fold_name(self.name)) if self.keys is None else self.keys
+
+    @property
+    def all_keys(self) -> tuple[str, ...]:
+        """The same, and those of which it is open."""
+        return self.sure_keys + self.doubtful
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """The user whom a request is made for."""
+    """The user whom a request is made for; `keys` and `doubtful` are as a group's."""
 
     user_id: str
     email: str
     role: str
     groups: tuple[GroupRef, ...] = ()
+    keys: tuple[str, ...] | None = None
+    doubtful: tuple[str, ...] = ()
+
+    @property
+    def sure_keys(self) -> tuple[str, ...]:
+        """The names in the policies that mean this user."""
+        return (self.user_id, fold_name(self.email)) if self.keys is None else self.keys
 
     @property
     def scope(self) -> str:
@@ -1460,12 +1548,31 @@ def period_days(limit: Limit) -> Decimal:
 def choose_policy(
     subject: Subject, policies: PolicySet, default: Policy, multiple_groups: str
 ) -> Policy:
-    """The one policy that counts for `subject`: its own, a group's, its role's, the default."""
-    own = policies.users.get(subject.user_id) or policies.users.get(subject.email.casefold())
-    if own is not None:
-        return own
+    """The one policy that counts for `subject`: its own, a group's, its role's, the default.
+
+    Where it is open whether a name in the policies means the user or a group, both readings apply
+    at once: nobody may use more than either of them allows.
+    """
+    without = read_policy(subject, policies, default, multiple_groups, doubtful=False)
+    if not subject.doubtful and not any(group.doubtful for group in subject.groups):
+        return without
+    return stricter_of(
+        [read_policy(subject, policies, default, multiple_groups, doubtful=True), without]
+    )
+
+
+def read_policy(
+    subject: Subject, policies: PolicySet, default: Policy, multiple_groups: str, doubtful: bool
+) -> Policy:
+    """The policy that counts in one reading: with the names that are open, or without them."""
+    own_keys = subject.sure_keys + (subject.doubtful if doubtful else ())
+    own = policies_of(own_keys, policies.users)
+    if own:
+        return stricter_of(own)
     candidates = [
-        policies.groups[group.name] for group in subject.groups if group.name in policies.groups
+        stricter_of(found)
+        for group in subject.groups
+        if (found := policies_of(group.all_keys if doubtful else group.sure_keys, policies.groups))
     ]
     if candidates:
         candidates.sort(key=lambda policy: (policy.priority, policy.name))
@@ -1473,6 +1580,39 @@ def choose_policy(
             return max(candidates, key=policy_generosity)
         return candidates[0]
     return policies.roles.get(subject.role, default)
+
+
+def policies_of(keys: Iterable[str], policies: Mapping[str, Policy]) -> list[Policy]:
+    """The policies that these names have, each once."""
+    return [policies[key] for key in dict.fromkeys(keys) if key in policies]
+
+
+def stricter_of(found: Sequence[Policy]) -> Policy:
+    """All of these policies at once, under the first one's name: each limit of each.
+
+    Of several that count the same the least amount is left, of priorities the lowest.
+    """
+    if len(found) == 1:
+        return found[0]
+    limits: dict[Limit, Limit] = {}
+    for limit in (limit for policy in found for limit in policy.limits or ()):
+        counts = replace(limit, amount=0, warn_percents=())
+        if counts not in limits or limit.amount < limits[counts].amount:
+            limits[counts] = limit
+    unlimited = all(policy.limits is None for policy in found)
+    return replace(
+        found[0],
+        limits=None if unlimited else tuple(limits.values()),
+        priority=min(policy.priority for policy in found),
+    )
+
+
+def pool_scopes(pool: Pool, groups: Iterable[GroupRef]) -> tuple[str, ...]:
+    """The scopes under which a pool counts: everyone, or those of these groups that share it."""
+    if pool.group is None:
+        return (EVERYONE,)
+    key = fold_name(pool.group)
+    return tuple(f"group:{group.id}" for group in groups if key in group.all_keys)
 
 
 def scoped_limits(
@@ -1494,8 +1634,7 @@ def scoped_limits(
     own_name = "" if policy.kind == "default" else policy.name
     scoped = [(subject.scope, own_name, limit) for limit in policy.limits or ()]
     for pool in policies.pools:
-        scopes = [f"group:{group.id}" for group in subject.groups if group.name == pool.group]
-        for scope in [EVERYONE] if pool.group is None else scopes:
+        for scope in pool_scopes(pool, subject.groups):
             scoped += [(scope, pool.name, limit) for limit in pool.limits]
     return tuple(
         AppliedLimit(limit, scope, limit.period.window(at, rules), name)
@@ -1520,13 +1659,35 @@ def applied_limits(
     )
 
 
+class ModelNames(tuple[str, ...]):
+    """Every name that a request's model goes by, the one that answers first.
+
+    `called` is the one that the provider gets: the base of a custom model.
+    """
+
+    called: str = ""
+
+
+def called_model(model_names: tuple[str, ...]) -> str:
+    """The model that the provider gets; in a plain tuple it stands right after the chosen one."""
+    called = getattr(model_names, "called", "")
+    return called or "".join(model_names[1:2] or model_names[:1])
+
+
 def find_model_rule(policies: PolicySet, model_names: Iterable[str]) -> ModelRule:
-    """The first ``[model.…]`` table, in the order of the text, that matches; else weight 1."""
-    names = tuple(model_names)
-    for rule in policies.models:
-        if any(fnmatchcase(name, rule.glob) for name in names):
-            return rule
-    return ModelRule("*")
+    """The ``[model.…]`` table that counts; weight 1 and no prices without one.
+
+    Prices and weights follow the model that is really called: users give custom models any name.
+    An exact id wins, a custom model's own first; else the first glob in the text's order that fits
+    the model called. Of what merely led to it, an arena or a model that fell back, none counts.
+    """
+    names = model_names if isinstance(model_names, tuple) else tuple(model_names)
+    called = called_model(names)
+    exact = {rule.glob: rule for rule in policies.models}
+    for name in (*names[:1], called):
+        if name in exact:
+            return exact[name]
+    return next((rule for rule in policies.models if glob_fits(rule.glob, called)), NO_RULE)
 
 
 def token_cost(
@@ -1547,12 +1708,6 @@ def token_cost(
         + output_tokens * (rule.output_price or Decimal(0))
     )
     return int(cost.to_integral_value(ROUND_HALF_UP))
-
-
-def unknown_group_names(policies: PolicySet, group_names: Iterable[str]) -> tuple[str, ...]:
-    """Group names in the policies that Open WebUI doesn't know, sorted."""
-    wanted = set(policies.groups) | {pool.group for pool in policies.pools if pool.group}
-    return tuple(sorted(wanted - set(group_names)))
 
 
 # ==============================================================================
@@ -4003,6 +4158,17 @@ grants_table = Table(
 )
 Index("usage_limits_grants_scope", grants_table.c.scope, grants_table.c.expires_at)
 
+# Whom the names in the policies have meant: a policy still holds after a rename.
+names_table = Table(
+    "usage_limits_names",
+    ledger_metadata,
+    Column("kind", Text, primary_key=True),  # group or user
+    Column("name", Text, primary_key=True),  # as the policies have it, in lower case
+    Column("id", Text, primary_key=True),
+    Column("last_seen", Text, nullable=False),  # the name or address that it had last
+    Column("created_at", BigInteger, nullable=False),
+)
+
 migrations_table = Table(
     "usage_limits_migrations",
     ledger_metadata,
@@ -4016,8 +4182,13 @@ def m001_first_tables(connection: Connection) -> None:
     ledger_metadata.create_all(connection)
 
 
+def m002_names(connection: Connection) -> None:
+    """Whom the policies have meant, since 0.2.0; a ledger made anew has the table already."""
+    names_table.create(connection, checkfirst=True)
+
+
 # Append only: a released migration is never changed.
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (m001_first_tables,)
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (m001_first_tables, m002_names)
 
 
 def migrate_ledger(connection: Connection, now: int) -> int:
@@ -4037,11 +4208,405 @@ def migrate_ledger(connection: Connection, now: int) -> int:
 
 
 # ==============================================================================
+# helpers/identities.py
+# Identities: whom the names in the policies mean, also after a rename.
+# ==============================================================================
+
+# For so long a worker may not know of a rename that it hasn't seen itself.
+REFRESH_SECONDS = 5
+# A longer name in the policies is matched but not remembered, nor is one with a NUL.
+LONGEST_REMEMBERED = 255
+MOST_NOTES_IN_FORM = 10
+
+Kind = Literal["group", "user"]
+
+
+@dataclass(frozen=True, slots=True)
+class RememberedName:
+    """That a name in the policies has meant a group or a user."""
+
+    kind: str
+    name: str
+    id: str
+    last_seen: str  # its name or address at that time
+
+
+@dataclass(frozen=True, slots=True)
+class HostNames:
+    """What Open WebUI has now: names of groups and addresses of users by id, and models."""
+
+    groups: Mapping[str, str]
+    users: Mapping[str, str]
+    models: Collection[str] = ()  # empty: not known
+
+    def of(self, kind: str) -> Mapping[str, str]:
+        """The names of one kind."""
+        return self.groups if kind == "group" else self.users
+
+
+@dataclass(frozen=True, slots=True)
+class NamedTable:
+    """A table, or a pool's key, that names a group or a user.
+
+    Args:
+        kind: What it names.
+        key: The name as `PolicySet` has it.
+        written: The name as the text has it.
+        header: The table's first line.
+        is_policy: Whether it is a group's or a user's own table.
+    """
+
+    kind: Kind
+    key: str
+    written: str
+    header: str
+    is_policy: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Identities:
+    """Whom the names in a policies text mean.
+
+    Args:
+        sure: The names that mean a group or a user, by its kind and id.
+        doubtful: The names of which it is open.
+        bound: The ids that each name is known to mean, by kind and name; it has all names.
+        matched: What the ledger should remember.
+        problems: What an administrator should mend, a sentence each.
+        renames: Which policies mean somebody who has another name now, a sentence each.
+    """
+
+    sure: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+    doubtful: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+    bound: Mapping[tuple[str, str], frozenset[str]] = field(default_factory=dict)
+    matched: frozenset[RememberedName] = frozenset()
+    problems: tuple[str, ...] = ()
+    renames: tuple[str, ...] = ()
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """All that an administrator should know."""
+        return self.problems + self.renames
+
+    def recall(self, subject: Subject) -> Subject:
+        """The user with the names in the policies that mean it and its groups."""
+        groups = []
+        for group in subject.groups:
+            own = (fold_name(group.id), fold_name(group.name))
+            keys, doubtful = self._keys_of("group", group.id, own)
+            groups.append(replace(group, keys=keys, doubtful=doubtful))
+        own = (subject.user_id, fold_name(subject.email))
+        keys, doubtful = self._keys_of("user", subject.user_id, own)
+        return replace(subject, groups=tuple(groups), keys=keys, doubtful=doubtful)
+
+    def _keys_of(
+        self, kind: Kind, key: str, own: Iterable[str]
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        sure = dict.fromkeys(self.sure.get((kind, key), ()))
+        doubtful = dict.fromkeys(self.doubtful.get((kind, key), ()))
+        for name in own:
+            known = self.bound.get((kind, name))
+            if known is None or name in sure or name in doubtful:
+                continue
+            # Not seen at the last look: new, or renamed a moment ago.
+            (doubtful if known else sure)[name] = None
+        return tuple(sure), tuple(doubtful)
+
+
+def named_in(policies: PolicySet) -> Iterator[NamedTable]:
+    """Every group and user that a policies text names, in its order within each kind."""
+    for key, policy in policies.groups.items():
+        yield NamedTable("group", key, policy.name, table_header("group", policy.name))
+    for key, policy in policies.users.items():
+        yield NamedTable("user", key, policy.name, table_header("user", policy.name))
+    for pool in policies.pools:
+        if pool.group is not None:
+            header = f"{table_header('pool', pool.name)} group"
+            yield NamedTable("group", fold_name(pool.group), pool.group, header, is_policy=False)
+
+
+def identify(
+    policies: PolicySet, host: HostNames, remembered: Iterable[RememberedName] = ()
+) -> Identities:
+    """Whom the names in the policies mean, given what there is and what was remembered."""
+    reader = IdentityReader(host, remembered)
+    for table in named_in(policies):
+        reader.read(table)
+    reader.report_conflicts()
+    return Identities(
+        {key: tuple(names) for key, names in reader.sure.items()},
+        {key: tuple(names) for key, names in reader.doubtful.items()},
+        reader.bound,
+        frozenset(reader.matched),
+        tuple(dict.fromkeys((*reader.problems, *unknown_models(policies, host.models)))),
+        tuple(dict.fromkeys(reader.renames)),
+    )
+
+
+class IdentityReader:
+    """Goes through the names in the policies one by one."""
+
+    def __init__(self, host: HostNames, remembered: Iterable[RememberedName]) -> None:
+        self.host = host
+        self.remembered: dict[tuple[str, str], set[str]] = {}
+        for one in remembered:
+            self.remembered.setdefault((one.kind, one.name), set()).add(one.id)
+        self.holders: dict[tuple[str, str], list[str]] = {}
+        for kind in ("group", "user"):
+            for key, name in host.of(kind).items():
+                self.holders.setdefault((kind, fold_name(name)), []).append(key)
+        self.group_ids = {fold_name(key): key for key in host.groups}
+        self.sure: dict[tuple[str, str], dict[str, None]] = {}
+        self.doubtful: dict[tuple[str, str], dict[str, None]] = {}
+        self.bound: dict[tuple[str, str], frozenset[str]] = {}
+        self.matched: set[RememberedName] = set()
+        self.tables: dict[tuple[str, str], list[NamedTable]] = {}
+        self.problems: list[str] = []
+        self.renames: list[str] = []
+
+    def read(self, table: NamedTable) -> None:
+        """Find out whom one table means."""
+        kind, name = table.kind, (table.kind, table.key)
+        known, holders = self.host.of(kind), self.holders.get(name, [])
+        bound, by_id = self.meant_ids(table, holders)
+        alive = {key for key in bound if key in known}
+        self.bound[name] = frozenset(bound)
+        others = [key for key in holders if key not in bound]
+        away = {key for key in alive if not by_id and fold_name(known[key]) != table.key}
+        for key in alive:
+            open_to_doubt = bool(others) and key in away
+            self.note_key(self.doubtful if open_to_doubt else self.sure, kind, key, table.key)
+            self.tables.setdefault((kind, key), []).append(table)
+            if len(table.key) <= LONGEST_REMEMBERED and "\x00" not in table.key:
+                self.matched.add(RememberedName(kind, table.key, key, stored_name(known[key])))
+        for key in others:
+            self.note_key(self.doubtful, kind, key, table.key)
+        self.report(table, alive, away, others)
+
+    def meant_ids(self, table: NamedTable, holders: list[str]) -> tuple[set[str], bool]:
+        """The ids that a name means, and whether the name is itself the id."""
+        kind, known = table.kind, self.host.of(table.kind)
+        by_id = self.group_ids.get(table.key) if kind == "group" else table.key
+        if by_id in known:
+            return {str(by_id)}, True
+        remembered = self.remembered.get((kind, table.key), set())
+        if any(table.key in (key, fold_name(key)) for key in remembered):
+            return remembered, True  # an id that is gone: no name ever stands for it
+        alive = remembered.intersection(known)
+        if alive or not holders:
+            return alive, False
+        exact = {key for key in holders if known[key] == table.written}
+        return exact or set(holders), False
+
+    @staticmethod
+    def note_key(
+        where: dict[tuple[str, str], dict[str, None]], kind: str, key: str, name: str
+    ) -> None:
+        where.setdefault((kind, key), {})[name] = None
+
+    def report(
+        self, table: NamedTable, alive: Collection[str], away: Collection[str], others: list[str]
+    ) -> None:
+        """Note what an administrator should know of one table."""
+        known, kind = self.host.of(table.kind), table.kind
+        if not alive and not others:
+            self.problems.append(nobody_sentence(table, known.values()))
+            return
+        now_called = " and ".join(sorted(quoted_text(known[key]) for key in away))
+        if others:
+            ids = ", ".join(sorted([*alive, *others])[:MOST_NOTES_IN_FORM])
+            first = f"means the {kind} now called {now_called}, and" if away else "fits"
+            self.problems.append(
+                f"{table.header} {first} more than one {kind}: until it says by id which is meant"
+                f" ({ids}), those in doubt get the stricter of both readings."
+            )
+        elif away:
+            self.renames.append(f"{table.header} means the {kind} now called {now_called}.")
+
+    def report_conflicts(self) -> None:
+        """Note the groups and users that several tables mean."""
+        for (kind, key), tables in self.tables.items():
+            headers = sorted({table.header for table in tables if table.is_policy})
+            if len(headers) > 1:
+                self.problems.append(
+                    f"{' and '.join(headers)} mean the same {kind},"
+                    f" {quoted_text(self.host.of(kind)[key])}: what is stricter in each counts."
+                )
+
+
+def nobody_sentence(table: NamedTable, known: Iterable[str]) -> str:
+    """That a table names nobody, with the group that was meant."""
+    if table.kind == "user":
+        kind = "address" if "@" in table.key else "id"
+        return f"{table.header} names nobody: Open WebUI has no user with this {kind}."
+    close = difflib.get_close_matches(table.written, sorted(known)[:1000], n=1, cutoff=0.7)
+    hint = f'; did you mean "{close[0]}"?' if close else "."
+    return f'{table.header} names nobody: Open WebUI has no group "{table.written}"{hint}'
+
+
+def unknown_models(policies: PolicySet, known: Collection[str]) -> Iterator[str]:
+    """A sentence for each model in the policies that no known model fits."""
+    if not known:
+        return
+    for rule in policies.models:
+        if not any(glob_fits(rule.glob, name) for name in known):
+            yield f"{table_header('model', rule.glob)} fits no model that Open WebUI has."
+    tables = [*policies.users.values(), *policies.groups.values(), *policies.roles.values()]
+    headed = [(table_header(policy.kind, policy.name), policy.limits) for policy in tables]
+    headed += [(table_header("pool", pool.name), pool.limits) for pool in policies.pools]
+    for header, limits in headed:
+        for limit in limits or ():
+            if not any(glob_fits(limit.model_glob, name) for name in known):
+                yield f'{header} limit "{limit}" fits no model that Open WebUI has.'
+
+
+def stored_name(name: str) -> str:
+    """A name as a database takes it."""
+    return name.replace("\x00", "").encode("utf-8", "replace").decode()[:LONGEST_REMEMBERED]
+
+
+def read_remembered(connection: Connection) -> frozenset[RememberedName]:
+    """Whom the names in the policies have meant so far."""
+    names = names_table.c
+    rows = connection.execute(select(names.kind, names.name, names.id, names.last_seen))
+    return frozenset(RememberedName(*row) for row in rows)
+
+
+def remember(connection: Connection, names: Iterable[RememberedName], now: int) -> None:
+    """Write down whom names have meant; another worker may just have done so."""
+    sqlite = connection.dialect.name == "sqlite"
+    insert: Any = insert_on_sqlite if sqlite else insert_on_postgresql
+    for one in sorted(names, key=lambda one: (one.kind, one.name, one.id)):
+        row = insert(names_table).values(
+            kind=one.kind, name=one.name, id=one.id, last_seen=one.last_seen, created_at=now
+        )
+        connection.execute(
+            row.on_conflict_do_update(
+                index_elements=[names_table.c.kind, names_table.c.name, names_table.c.id],
+                set_={"last_seen": row.excluded.last_seen},
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was found out about a policies text, and when."""
+
+    policies: PolicySet
+    identities: Identities
+    at: float
+
+
+class IdentityMemory:
+    """What one worker knows of whom the policies mean; looked up again every few seconds.
+
+    All its methods may be called from any thread; they block.
+
+    Args:
+        read_names: Reads what the ledger remembers.
+        write_names: Writes more of it.
+        read_host: Reads what Open WebUI has, of users only those with these ids or addresses.
+        list_models: The ids of all models, where they are known.
+        publish: Is told what an administrator should know, whenever that changes.
+        clock: Seconds.
+    """
+
+    def __init__(
+        self,
+        read_names: Callable[[], frozenset[RememberedName]],
+        write_names: Callable[[Collection[RememberedName]], None],
+        read_host: Callable[[Collection[str], Collection[str]], HostNames],
+        list_models: Callable[[], Collection[str]],
+        publish: Callable[[tuple[str, ...]], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._read_names = read_names
+        self._write_names = write_names
+        self._read_host = read_host
+        self._list_models = list_models
+        self._publish = publish
+        self._clock = clock
+        self._looking = Lock()
+        # Replaced as a whole: other threads read it meanwhile.
+        self._last_look = Look(PolicySet(), Identities(), float("-inf"))
+        self._notices: tuple[str, ...] = ()
+
+    def recall(self, policies: PolicySet, subject: Subject) -> Subject:
+        """The user with the names in the policies that mean it and its groups.
+
+        Raises:
+            LedgerError: Nothing is known of these policies yet, and the database can't be read.
+        """
+        last = self._last_look
+        same = last.policies is policies
+        if same and self._clock() - last.at < REFRESH_SECONDS:
+            return last.identities.recall(subject)
+        # Where somebody else is looking already, what was known a moment ago is new enough.
+        if self._looking.acquire(blocking=not same):
+            try:
+                last = self._looked_anew(policies)
+            finally:
+                self._looking.release()
+        return last.identities.recall(subject)
+
+    def _looked_anew(self, policies: PolicySet) -> Look:
+        last, now = self._last_look, self._clock()
+        if last.policies is policies and now - last.at < REFRESH_SECONDS:
+            return last  # somebody has looked while this thread waited
+        try:
+            identities = self._look(policies)
+        except LedgerError as error:
+            if last.policies is not policies:
+                raise
+            # The reservation will say whether the database is away; what is known still limits.
+            log.warning("Usage limits: %s; groups and users as they were", error)
+            identities = last.identities
+        self._last_look = Look(policies, identities, now)
+        self._report(identities.notices)
+        return self._last_look
+
+    def _look(self, policies: PolicySet) -> Identities:
+        tables, models = list(named_in(policies)), self._list_models()
+        if not tables:
+            return identify(policies, HostNames({}, {}, models))
+        remembered = self._read_names()
+        names = {table.key for table in tables if table.kind == "user"}
+        ids = names | {one.id for one in remembered if one.kind == "user" and one.name in names}
+        host = replace(self._read_host(ids, names), models=models)
+        identities = identify(policies, host, remembered)
+        if new := identities.matched - remembered:
+            self._write_names(new)
+        return identities
+
+    def _report(self, notices: tuple[str, ...]) -> None:
+        if notices == self._notices:
+            return
+        for notice in notices:
+            if notice not in self._notices:
+                log.warning("Usage limits: policies: %s", notice)
+        for notice in self._notices:
+            if notice not in notices:
+                log.info("Usage limits: policies: no longer so: %s", notice)
+        self._notices = notices
+        self._publish(notices)
+
+
+def form_note(notices: tuple[str, ...]) -> str:
+    """The notices as the valves form shows them; they hold names that others chose."""
+    shown = [" ".join(one.replace("<", "&lt;").split()) for one in notices[:MOST_NOTES_IN_FORM]]
+    if len(notices) > len(shown):
+        shown.append(f"and {len(notices) - len(shown)} more, in the server's log")
+    return "\n".join(f"- {one}" for one in shown)
+
+
+# ==============================================================================
 # helpers/counters.py
 # Counters: sums of settled records per scope, model glob and window.
 # ==============================================================================
 
 NO_END = 2**53
+# A control character that no model or group is called by.
+NAME_ESCAPE = "\x1a"
 AMOUNT_COLUMNS = ("requests", "input_tokens", "output_tokens", "cost_micros")
 COUNTED_SUMS = (
     func.sum(records_table.c.counted),
@@ -4069,17 +4634,29 @@ class Counter:
 
 def join_names(names: Iterable[str]) -> str:
     """Names as one text that ``LIKE '%|name|%'`` can search: ``|a|b|``."""
-    return "|" + "".join(f"{name.replace('|', ' ')}|" for name in names)
+    return "|" + "".join(f"{escaped_name(name)}|" for name in names)
 
 
+def escaped_name(name: str) -> str:
+    """A name without "|". Rows of older releases hold no `NAME_ESCAPE`, so they read as before."""
+    if "|" not in name and NAME_ESCAPE not in name:
+        return name
+    return name.replace(NAME_ESCAPE, f"{NAME_ESCAPE}0").replace("|", f"{NAME_ESCAPE}1")
+
+
+@lru_cache(maxsize=1024)
 def split_names(text: str) -> tuple[str, ...]:
     """The names that `join_names` joined."""
-    return tuple(name for name in text.split("|") if name)
+    names = (name for name in text.split("|") if name)
+    return tuple(
+        name.replace(f"{NAME_ESCAPE}1", "|").replace(f"{NAME_ESCAPE}0", NAME_ESCAPE)
+        for name in names
+    )
 
 
 def glob_matches(glob: str, model_names: str) -> bool:
     """Whether a limit's model glob matches one of a record's joined names."""
-    return glob == "*" or any(fnmatchcase(name, glob) for name in split_names(model_names))
+    return glob == "*" or any(glob_fits(glob, name) for name in split_names(model_names))
 
 
 def counted_window(applied: AppliedLimit, at: int) -> tuple[int, int]:
@@ -4700,6 +5277,15 @@ class Ledger:
         """Read something else from the same database."""
         return self._transactions.read(work)
 
+    def read_names(self) -> frozenset[RememberedName]:
+        """Whom the names in the policies have meant so far."""
+        self.prepare()
+        return self._transactions.read(read_remembered)
+
+    def write_names(self, names: Collection[RememberedName]) -> None:
+        """Remember whom names in the policies mean."""
+        self._transactions.run(lambda connection: remember(connection, names, self._now()))
+
     def rest(self) -> None:
         """Give the connections back that aren't in use."""
         self._transactions.rest()
@@ -5045,6 +5631,7 @@ class RefusalMemory(BaseModel):
     model_config = ConfigDict(hide_input_in_errors=True, extra="ignore")
 
     refusals: ClassVar[dict[str, str]] = {}
+    notes: ClassVar[dict[str, str]] = {}
     accepted: ClassVar[dict[str, Any]] = {}
 
     @model_validator(mode="wrap")
@@ -5090,17 +5677,26 @@ class RefusalMemory(BaseModel):
         cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
         schema = handler.resolve_ref_schema(handler(core_schema))
-        for name, refusal in cls.refusals.items():
-            described = schema.get("properties", {}).get(name)
-            if described is not None:
-                described["description"] = f"{refusal}\n\n{described.get('description', '')}"
+        for above in (cls.notes, cls.refusals):
+            for name, text in list(above.items()):
+                described = schema.get("properties", {}).get(name)
+                if described is not None:
+                    described["description"] = f"{text}\n\n{described.get('description', '')}"
         return schema
+
+    @classmethod
+    def note(cls, name: str, text: str) -> None:
+        """Show a text above a field's description when the form opens next; "" for none."""
+        cls.notes[name] = text
+        if not text:
+            del cls.notes[name]
 
 
 class AdminValves(RefusalMemory):
     """What the administrator sets."""
 
     refusals: ClassVar[dict[str, str]] = {}
+    notes: ClassVar[dict[str, str]] = {}
     accepted: ClassVar[dict[str, Any]] = {}
 
     priority: int = Field(
@@ -5291,6 +5887,7 @@ class PersonalValves(BaseModel):
 
 OLDEST_HOST_VERSION = (0, 10, 0)
 REQUEST_HOOK_VERSION = (0, 11, 2)
+NAMES_PER_QUERY = 500
 TEMPORARY_CHAT_PREFIXES = ("temporary:", "local:")  # today's and the older one
 
 
@@ -5404,10 +6001,47 @@ def make_subject(user: Mapping[str, Any], groups: tuple[GroupRef, ...]) -> Subje
     )
 
 
-async def read_group_names() -> tuple[str, ...]:
-    """The names of all groups that Open WebUI has."""
-    groups = import_module("open_webui.models.groups").Groups
-    return tuple(str(group.name) for group in await groups.get_all_groups())
+def read_host_names(
+    connection: Connection, user_ids: Collection[str], addresses: Collection[str]
+) -> HostNames:
+    """All groups, and the users with these ids or addresses, from Open WebUI's own database."""
+    group = import_module("open_webui.models.groups").Group
+    user = import_module("open_webui.models.users").User
+    groups = {row.id: row.name or "" for row in connection.execute(select(group.id, group.name))}
+    users: dict[str, str] = {}
+    for column, wanted in ((user.id, user_ids), (func.lower(user.email), addresses)):
+        ordered = sorted(storable(wanted))
+        for start in range(0, len(ordered), NAMES_PER_QUERY):
+            some = column.in_(ordered[start : start + NAMES_PER_QUERY])
+            for row in connection.execute(select(user.id, user.email).where(some)):
+                users[row.id] = row.email or ""
+    return HostNames(groups, users)
+
+
+def storable(texts: Iterable[str]) -> list[str]:
+    """Those texts that a database can have: PostgreSQL takes no NUL."""
+    return [text for text in texts if "\x00" not in text]
+
+
+def host_reader() -> TransactionRunner:
+    """Open WebUI's own database, for where the ledger has another one."""
+    db = import_module("open_webui.internal.db")
+    return TransactionRunner(db.engine, getattr(db, "DATABASE_SCHEMA", None) or None)
+
+
+def host_models() -> Mapping[str, Any]:
+    """Open WebUI's models by id as it last listed them; {} where it hasn't yet."""
+    app = getattr(sys.modules.get("open_webui.main"), "app", None)
+    return getattr(getattr(app, "state", None), "MODELS", None) or {}
+
+
+def list_model_ids() -> tuple[str, ...]:
+    """The ids of all models; () where they can't be told: they are only needed for a report."""
+    try:
+        return tuple(host_models().keys())
+    except Exception:  # Open WebUI may keep them in Redis, whose errors are its own
+        log.warning("Usage limits: Open WebUI's models could not be listed", exc_info=True)
+        return ()
 
 
 def base_model_id(model: object) -> str | None:
@@ -5418,18 +6052,30 @@ def base_model_id(model: object) -> str | None:
 
 
 def list_model_names(
-    body: Mapping[str, Any], model: object, metadata: Mapping[str, Any]
-) -> tuple[str, ...]:
+    body: Mapping[str, Any], model: object, metadata: Mapping[str, Any], request: object = None
+) -> ModelNames:
     """Every name that a model glob may match, the model that answers first.
 
-    Open WebUI has put an arena's real choice into the body by the time a filter runs.
+    Open WebUI has put an arena's real choice, or the model that a custom one without its base
+    falls back to (``ENABLE_CUSTOM_MODEL_FALLBACK``), into the body by the time a filter runs.
     """
-    names = [str(body.get("model") or ""), base_model_id(model)]
-    chosen = metadata.get("model")
-    if metadata.get("selected_model_id") and isinstance(chosen, Mapping):
-        names.append(str(chosen.get("id") or ""))
-    cleaned = (clean_text(name, LONGEST_NAME) for name in names)
-    return tuple(dict.fromkeys(name for name in cleaned if name)) or ("unknown",)
+    answering = clean_text(body.get("model"), LONGEST_NAME) or "unknown"
+    if isinstance(model, Mapping) and "id" in model and model["id"] != body.get("model"):
+        # Another filter has sent the request to another model.
+        model = host_models().get(answering)
+    base = clean_text(base_model_id(model), LONGEST_NAME)
+    names = [answering, base]
+    listed = metadata.get("model")
+    listed_id = clean_text(listed.get("id"), LONGEST_NAME) if isinstance(listed, Mapping) else ""
+    if metadata.get("selected_model_id"):
+        names.append(listed_id)
+    elif listed_id == answering:
+        # In a chat with several models the metadata name the first for all of them.
+        asked = getattr(getattr(request, "state", None), "model_id", None)
+        names.append(clean_text(asked, LONGEST_NAME))
+    found = ModelNames(dict.fromkeys(name for name in names if name))
+    found.called = base or answering
+    return found
 
 
 def request_source(metadata: Mapping[str, Any], own_provider: bool = False) -> str:
@@ -5930,6 +6576,18 @@ class Bookkeeper:
         """
         return self._ledger.read(work)
 
+    def remember_identities(
+        self,
+        read_host: Callable[[Collection[str], Collection[str]], HostNames],
+        list_models: Callable[[], Collection[str]],
+        publish: Callable[[tuple[str, ...]], None],
+    ) -> IdentityMemory:
+        """A memory, kept in this ledger, of whom the policies mean."""
+        ledger = self._ledger
+        return IdentityMemory(
+            ledger.read_names, ledger.write_names, read_host, list_models, publish
+        )
+
     def close(self) -> None:
         """Wait for what is being written, and give the connections back.
 
@@ -6154,7 +6812,7 @@ class Filter:
         # of many users interleave: each hook reads them before it first waits.
         self.valves = AdminValves()
         self._bookkeepers: dict[str, Bookkeeper] = {}
-        self._checked_policies: PolicySet | None = None
+        self._memories: dict[str, IdentityMemory] = {}
         self._watches_calls = False
 
     async def inlet(
@@ -6200,7 +6858,6 @@ class Filter:
         try:
             if isinstance(admission, Admission) and __event_emitter__ is not None and told:
                 await self._tell(valves, reply, admission, user, __event_emitter__)
-            await self._log_unknown_groups(valves)
         except Exception:
             # It is on record, and goes on without a word.
             log.exception("Usage limits: user %s was not told", user["id"])
@@ -6301,6 +6958,8 @@ class Filter:
         queries = None if valves.database_url else group_queries()
         listed = await list_groups(user["id"]) if queries is None else ()
 
+        memory = self._identity_memory(valves, bookkeeper)
+
         def build() -> Reply | tuple[Reply, LedgerError]:
             groups, error = listed, None
             if queries is not None:
@@ -6310,14 +6969,19 @@ class Filter:
                     )
                 except LedgerError as unread:
                     error = unread
+            subject = make_subject(user, groups)
+            try:
+                subject = memory.recall(valves.policy_set, subject)
+            except LedgerError as unread:
+                error = unread
             reply = build_reply(
                 bookkeeper,
                 valves,
-                make_subject(user, groups),
+                subject,
                 user,
                 body,
                 metadata,
-                list_model_names(body, model, metadata),
+                list_model_names(body, model, metadata, request),
                 request_source(metadata, own_provider),
                 now,
                 ollama=is_ollama_model(model),
@@ -6464,15 +7128,16 @@ class Filter:
             # A browser that has gone away must not cost the reply.
             log.warning("Usage limits: a message could not be shown", exc_info=True)
 
-    async def _log_unknown_groups(self, valves: AdminValves) -> None:
-        """Name, once per policies text, the groups in it that Open WebUI doesn't have."""
-        policies = valves.policy_set
-        if policies is self._checked_policies:
-            return
-        self._checked_policies = policies
-        if policies.groups or policies.pools:
-            for name in unknown_group_names(policies, await read_group_names()):
-                log.warning(
-                    "Usage limits: policies name the group %r, which doesn't exist",
-                    name,
-                )
+    def _identity_memory(self, valves: AdminValves, bookkeeper: Bookkeeper) -> IdentityMemory:
+        """Whom the policies mean, as this ledger remembers it; what is amiss shows in the form."""
+        memory = self._memories.get(valves.database_url)
+        if memory is None:
+            read = host_reader().read if valves.database_url else bookkeeper.read
+            memory = self._memories[valves.database_url] = bookkeeper.remember_identities(
+                lambda ids, addresses: read(
+                    partial(read_host_names, user_ids=ids, addresses=addresses)
+                ),
+                list_model_ids,
+                lambda notices: self.Valves.note("policies", form_note(notices)),
+            )
+        return memory
