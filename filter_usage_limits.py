@@ -11,38 +11,38 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 """
 
 # Contents. In a hurry, read the hooks first: they are the last part, plugin.
-#   128  errors         The exceptions, each carrying its data.
-#   178  logs           The one logger; its name is how Open WebUI's log shows where a line comes …
-#   185  periods        The calendar and rolling periods, the window each gives at an instant, …
-#   483  amounts        1.5M tokens or $0.25 as a limit writes them, to whole numbers and back.
-#   618  quotas         One limit in its notation, such as "50k tokens/day on gpt-4* warn 70% 90%".
-#   867  policy_tables  The policies text as checked tables, and what an error says about them.
-#  1127  policies       What the policies text says about groups, roles, users, pools and models.
-#  1333  policy         Which limits apply to this user, these groups, this role and this model.
-#  1524  decisions      Used and reserved amounts against limits: what is decided, and nothing else.
-#  1663  estimates      Token estimates for texts and prompts whose provider reports no usage.
-#  1874  usage_shapes   One usage object in any provider's shape, read as token counts.
-#  2105  stream_events  What one stream event holds: produced text, usage, its completion's id, …
-#  2257  usage          What one reply is charged for, added up from its stream events.
-#  2471  charges        What one reply costs, in tokens, in money and toward limits.
-#  2553  languages      The words and number marks of every sentence; the one place to add another.
-#  2862  messages       Every sentence that a user or an administrator reads, with its numbers.
-#  3069  database       An engine for a database URL as Open WebUI spells it.
-#  3152  statements     The statements that every reply runs, on a short way to the driver.
-#  3282  transactions   One transaction with its locks and its retries, alike on SQLite and …
-#  3460  tables         The ledger's own tables and their numbered migrations.
-#  3594  counters       Sums of settled records per scope, model glob and window.
-#  3786  snapshots      What one statement sees of the ledger: counters with their grants, and …
-#  3947  limit_states   Where limits stand: what is used, what replies still running hold, and …
-#  4052  records        One row per reply, reserved when it is admitted and closed once.
-#  4171  ledger         Reserve, settle, check, renew and sweep, each one transaction.
-#  4465  alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  4512  valves         What the administrator and each user can set, and how bad input is refused.
-#  4800  host           The only place that knows Open WebUI: its database, groups, models and …
-#  5024  replies        One reply from its admission to its end.
-#  5145  admission      From a request to a reply: whose limits count, and how much is reserved.
-#  5224  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
-#  5464  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
+#   137  errors         The exceptions, each carrying its data.
+#   194  logs           The one logger; its name is how Open WebUI's log shows where a line comes …
+#   201  periods        The calendar and rolling periods, the window each gives at an instant, …
+#   499  amounts        1.5M tokens or $0.25 as a limit writes them, to whole numbers and back.
+#   634  quotas         One limit in its notation, such as "50k tokens/day on gpt-4* warn 70% 90%".
+#   883  policy_tables  The policies text as checked tables, and what an error says about them.
+#  1143  policies       What the policies text says about groups, roles, users, pools and models.
+#  1349  policy         Which limits apply to this user, these groups, this role and this model.
+#  1540  decisions      Used and reserved amounts against limits: what is decided, and nothing else.
+#  1679  estimates      Token estimates for texts and prompts whose provider reports no usage.
+#  1890  usage_shapes   One usage object in any provider's shape, read as token counts.
+#  2121  stream_events  What one stream event holds: produced text, usage, its completion's id, …
+#  2273  usage          What one reply is charged for, added up from its stream events.
+#  2487  charges        What one reply costs, in tokens, in money and toward limits.
+#  2569  languages      The words and number marks of every sentence; the one place to add another.
+#  2878  messages       Every sentence that a user or an administrator reads, with its numbers.
+#  3085  database       An engine for a database URL as Open WebUI spells it.
+#  3168  statements     The statements that every reply runs, on a short way to the driver.
+#  3298  transactions   One transaction with its locks and its retries, alike on SQLite and …
+#  3508  tables         The ledger's own tables and their numbered migrations.
+#  3642  counters       Sums of settled records per scope, model glob and window.
+#  3834  snapshots      What one statement sees of the ledger: counters with their grants, and …
+#  3995  limit_states   Where limits stand: what is used, what replies still running hold, and …
+#  4100  records        One row per reply, reserved when it is admitted and closed once.
+#  4219  ledger         Reserve, settle, check, renew and sweep, each one transaction.
+#  4514  alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  4561  valves         What the administrator and each user can set, and how bad input is refused.
+#  4849  host           The only place that knows Open WebUI: its database, groups, models and …
+#  5073  replies        One reply from its admission to its end.
+#  5194  admission      From a request to a reply: whose limits count, and how much is reserved.
+#  5273  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
+#  5513  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -121,7 +121,16 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    NotSupportedError,
+    ProgrammingError,
+    SQLAlchemyError,
+    StatementError,
+)
 from sqlalchemy.pool import NullPool, QueuePool
 
 # ==============================================================================
@@ -153,7 +162,14 @@ class ConfigurationError(UsageLimitsError, ValueError):
 
 
 class LedgerError(UsageLimitsError):
-    """The ledger could not be read or written."""
+    """The ledger's database can't be reached, or is too busy to answer in time."""
+
+
+class LedgerDataError(UsageLimitsError):
+    """The ledger's database is there and refuses the statement or a value in it.
+
+    Not a `LedgerError`: what nobody can write down must never pass as an outage does.
+    """
 
 
 class UsageLimitExceeded(UsageLimitsError):
@@ -3289,6 +3305,12 @@ RETRY_PAUSE_SECONDS = 0.05
 # Serialization failure, deadlock, lock timeout; and a prepared statement that isn't there or is
 # already, behind a pooler that doesn't look after them. Another try is all it takes.
 RETRIED_SQLSTATES = frozenset({"40001", "40P01", "55P03", "26000", "42P05"})
+# PostgreSQL's classes of errors in a statement or its values, whatever class of Python's the
+# driver gives them: unsupported, cardinality, data, integrity, syntax or access, too large.
+REFUSED_SQLSTATE_CLASSES = frozenset({"0A", "21", "22", "23", "42", "54"})
+# SQLite's. SQLITE_ERROR is what it says of a table or a column that isn't there.
+REFUSED_SQLITE_ERRORS = ("SQLITE_ERROR", "SQLITE_TOOBIG", "SQLITE_MISMATCH", "SQLITE_RANGE")
+REFUSED_ERRORS = (DataError, IntegrityError, NotSupportedError, ProgrammingError)
 NEW_POOL_COUNTER_LOCK = "new pool counter"
 
 WorkResult = TypeVar("WorkResult")
@@ -3342,11 +3364,28 @@ def begin_transaction(
     run_on_driver(connection, f"BEGIN; {locks}")
 
 
+def sqlstate_of(error: DBAPIError) -> str:
+    """PostgreSQL's code of an error; "" where it has none."""
+    return getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None) or ""
+
+
+def is_refused(error: DBAPIError) -> bool:
+    """Whether the database was reached and refuses the statement or its values."""
+    if error.connection_invalidated or is_worth_retrying(error):
+        return False
+    name = getattr(error.orig, "sqlite_errorname", "")
+    return (
+        isinstance(error, REFUSED_ERRORS)
+        or sqlstate_of(error)[:2] in REFUSED_SQLSTATE_CLASSES
+        or name in REFUSED_SQLITE_ERRORS
+    )
+
+
 def is_worth_retrying(error: DBAPIError) -> bool:
     """Whether the same transaction may succeed a moment later."""
     if error.connection_invalidated:
         return True
-    state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+    state = sqlstate_of(error)
     # SQLITE_BUSY and SQLITE_LOCKED, by their names since Python 3.11.
     name = getattr(error.orig, "sqlite_errorname", "")
     return state in RETRIED_SQLSTATES or name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
@@ -3393,8 +3432,9 @@ class TransactionRunner:
                 the database server itself crashes within a second.
 
         Raises:
-            LedgerError: The database can't be reached, read or written, or is still busy
-                after `TRANSACTION_PATIENCE_SECONDS`.
+            LedgerError: The database can't be reached, or is still busy after
+                `TRANSACTION_PATIENCE_SECONDS`.
+            LedgerDataError: It refuses a statement or a value.
         """
         exclusive, shared = tuple(exclusive), tuple(shared)
 
@@ -3416,9 +3456,17 @@ class TransactionRunner:
             except DBAPIError as error:
                 if error.connection_invalidated:
                     self.rest()  # the others won't be any better
+                if is_refused(error):
+                    name = type(error.orig).__name__
+                    raise LedgerDataError(f"{name} in the ledger") from error
                 if not is_worth_retrying(error) or time.monotonic() + pause > deadline:
                     # The driver's text may quote parameters; its class says enough.
                     raise LedgerError(f"{type(error.orig).__name__} in the ledger") from error
+            except UsageLimitsError:
+                raise
+            except (ArithmeticError, StatementError, ValueError) as error:
+                # What a driver couldn't even send: a lone surrogate, a NUL, 10**400.
+                raise LedgerDataError(f"{type(error).__name__} in the ledger") from error
             except SQLAlchemyError as error:
                 raise LedgerError(f"{type(error).__name__} in the ledger") from error
             time.sleep(pause)
@@ -4225,7 +4273,8 @@ def settle_record(
 class Ledger:
     """Every method is one transaction, blocks, and may be called from any thread.
 
-    All of them raise `LedgerError` where the database can't be reached, read or written.
+    All of them raise `LedgerError` where the database can't be reached or is too busy, and
+    `LedgerDataError` where it refuses what is to be written.
 
     Args:
         engine: A synchronous engine on SQLite or PostgreSQL.
@@ -5377,7 +5426,7 @@ class Bookkeeper:
             settlement = await self._in_thread(
                 lambda: self._write_end(reply, charge, reply.written)
             )
-        except LedgerError as error:
+        except (LedgerError, LedgerDataError) as error:
             log.error(
                 "Usage limits: %s; reply %s of user %s will be settled later (%s tokens)",
                 error,
@@ -5424,7 +5473,7 @@ class Bookkeeper:
                 await self._sweep()
                 await asyncio.sleep(RETRY_SECONDS if self._unwritten else ROUND_SECONDS)
                 await self._make_round()
-            except LedgerError as error:
+            except (LedgerError, LedgerDataError) as error:
                 log.error("Usage limits: %s; trying again", error)
                 await asyncio.sleep(RETRY_SECONDS)
             except Exception:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine
 from helpers.alerts import alert_payload, post_alert
 from helpers.charges import Charge
 from helpers.decisions import Decision
-from helpers.errors import LedgerError
+from helpers.errors import LedgerDataError, LedgerError
 from helpers.ledger import Admission, Ledger, Settlement
 from helpers.logs import log
 from helpers.policy import AppliedLimit
@@ -171,7 +171,7 @@ class Bookkeeper:
             settlement = await self._in_thread(
                 lambda: self._write_end(reply, charge, reply.written)
             )
-        except LedgerError as error:
+        except (LedgerError, LedgerDataError) as error:
             log.error(
                 "Usage limits: %s; reply %s of user %s will be settled later (%s tokens)",
                 error,
@@ -218,7 +218,7 @@ class Bookkeeper:
                 await self._sweep()
                 await asyncio.sleep(RETRY_SECONDS if self._unwritten else ROUND_SECONDS)
                 await self._make_round()
-            except LedgerError as error:
+            except (LedgerError, LedgerDataError) as error:
                 log.error("Usage limits: %s; trying again", error)
                 await asyncio.sleep(RETRY_SECONDS)
             except Exception:

@@ -93,7 +93,8 @@ def settle_record(
 class Ledger:
     """Every method is one transaction, blocks, and may be called from any thread.
 
-    All of them raise `LedgerError` where the database can't be reached, read or written.
+    All of them raise `LedgerError` where the database can't be reached or is too busy, and
+    `LedgerDataError` where it refuses what is to be written.
 
     Args:
         engine: A synchronous engine on SQLite or PostgreSQL.

@@ -8,10 +8,18 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import (
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    NotSupportedError,
+    ProgrammingError,
+    SQLAlchemyError,
+    StatementError,
+)
 from sqlalchemy.pool import QueuePool
 
-from helpers.errors import LedgerError
+from helpers.errors import LedgerDataError, LedgerError, UsageLimitsError
 from helpers.statements import run_on_driver
 
 # How long a request may wait for its turn before `on_ledger_error` decides.
@@ -20,6 +28,12 @@ RETRY_PAUSE_SECONDS = 0.05
 # Serialization failure, deadlock, lock timeout; and a prepared statement that isn't there or is
 # already, behind a pooler that doesn't look after them. Another try is all it takes.
 RETRIED_SQLSTATES = frozenset({"40001", "40P01", "55P03", "26000", "42P05"})
+# PostgreSQL's classes of errors in a statement or its values, whatever class of Python's the
+# driver gives them: unsupported, cardinality, data, integrity, syntax or access, too large.
+REFUSED_SQLSTATE_CLASSES = frozenset({"0A", "21", "22", "23", "42", "54"})
+# SQLite's. SQLITE_ERROR is what it says of a table or a column that isn't there.
+REFUSED_SQLITE_ERRORS = ("SQLITE_ERROR", "SQLITE_TOOBIG", "SQLITE_MISMATCH", "SQLITE_RANGE")
+REFUSED_ERRORS = (DataError, IntegrityError, NotSupportedError, ProgrammingError)
 NEW_POOL_COUNTER_LOCK = "new pool counter"
 
 WorkResult = TypeVar("WorkResult")
@@ -73,11 +87,28 @@ def begin_transaction(
     run_on_driver(connection, f"BEGIN; {locks}")
 
 
+def sqlstate_of(error: DBAPIError) -> str:
+    """PostgreSQL's code of an error; "" where it has none."""
+    return getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None) or ""
+
+
+def is_refused(error: DBAPIError) -> bool:
+    """Whether the database was reached and refuses the statement or its values."""
+    if error.connection_invalidated or is_worth_retrying(error):
+        return False
+    name = getattr(error.orig, "sqlite_errorname", "")
+    return (
+        isinstance(error, REFUSED_ERRORS)
+        or sqlstate_of(error)[:2] in REFUSED_SQLSTATE_CLASSES
+        or name in REFUSED_SQLITE_ERRORS
+    )
+
+
 def is_worth_retrying(error: DBAPIError) -> bool:
     """Whether the same transaction may succeed a moment later."""
     if error.connection_invalidated:
         return True
-    state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+    state = sqlstate_of(error)
     # SQLITE_BUSY and SQLITE_LOCKED, by their names since Python 3.11.
     name = getattr(error.orig, "sqlite_errorname", "")
     return state in RETRIED_SQLSTATES or name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
@@ -124,8 +155,9 @@ class TransactionRunner:
                 the database server itself crashes within a second.
 
         Raises:
-            LedgerError: The database can't be reached, read or written, or is still busy
-                after `TRANSACTION_PATIENCE_SECONDS`.
+            LedgerError: The database can't be reached, or is still busy after
+                `TRANSACTION_PATIENCE_SECONDS`.
+            LedgerDataError: It refuses a statement or a value.
         """
         exclusive, shared = tuple(exclusive), tuple(shared)
 
@@ -147,9 +179,17 @@ class TransactionRunner:
             except DBAPIError as error:
                 if error.connection_invalidated:
                     self.rest()  # the others won't be any better
+                if is_refused(error):
+                    name = type(error.orig).__name__
+                    raise LedgerDataError(f"{name} in the ledger") from error
                 if not is_worth_retrying(error) or time.monotonic() + pause > deadline:
                     # The driver's text may quote parameters; its class says enough.
                     raise LedgerError(f"{type(error.orig).__name__} in the ledger") from error
+            except UsageLimitsError:
+                raise
+            except (ArithmeticError, StatementError, ValueError) as error:
+                # What a driver couldn't even send: a lone surrogate, a NUL, 10**400.
+                raise LedgerDataError(f"{type(error).__name__} in the ledger") from error
             except SQLAlchemyError as error:
                 raise LedgerError(f"{type(error).__name__} in the ledger") from error
             time.sleep(pause)
