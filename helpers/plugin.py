@@ -20,6 +20,7 @@ from helpers.host import (
     group_queries,
     has_request_hook,
     host_engine,
+    is_host_engine,
     list_groups,
     list_model_names,
     make_subject,
@@ -189,7 +190,8 @@ class Filter:
         if bookkeeper is None:
             warn_about_old_host()
             watch_provider_failures()
-            bookkeeper = Bookkeeper(*host_engine(valves.database_url))
+            engine, schema = host_engine(valves.database_url)
+            bookkeeper = Bookkeeper(engine, schema, own_engine=not is_host_engine(engine))
             self._bookkeepers[valves.database_url] = bookkeeper
         bookkeeper.retention_seconds = valves.retention_seconds
         return bookkeeper

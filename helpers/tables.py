@@ -15,6 +15,7 @@ from sqlalchemy import (
     Table,
     Text,
     func,
+    inspect,
     literal_column,
     select,
 )
@@ -52,6 +53,10 @@ records_table = Table(
     Column("counted", Integer, nullable=False),
     Column("weighted_input_tokens", BigInteger, nullable=False),
     Column("weighted_output_tokens", BigInteger, nullable=False),
+    # Who holds it: a worker's id, "" for one of the first release.
+    Column("worker", Text, nullable=False, server_default=""),
+    # Why it was released, or settled by an estimate; "" for a reply that was settled as it ended.
+    Column("end_reason", Text, nullable=False, server_default=""),
 )
 # Written out, since SQLite uses a partial index only where the text of its condition stands.
 IS_OPEN = records_table.c.state == literal_column("'reserved'")
@@ -115,6 +120,16 @@ grants_table = Table(
 )
 Index("usage_limits_grants_scope", grants_table.c.scope, grants_table.c.expires_at)
 
+# Workers that hold reservations. They count up as long as they live, so that others see it
+# without comparing clocks.
+workers_table = Table(
+    "usage_limits_workers",
+    ledger_metadata,
+    Column("id", Text, primary_key=True),
+    Column("beats", BigInteger, nullable=False),
+    Column("seen_at", BigInteger, nullable=False),
+)
+
 migrations_table = Table(
     "usage_limits_migrations",
     ledger_metadata,
@@ -124,12 +139,37 @@ migrations_table = Table(
 
 
 def m001_first_tables(connection: Connection) -> None:
-    """The first released schema."""
+    """The first released schema; on a new database also what came later, found there by then."""
     ledger_metadata.create_all(connection)
 
 
+def ledger_schema(connection: Connection) -> str | None:
+    """The PostgreSQL schema of the tables; None for the connection's own."""
+    schemas = connection.get_execution_options().get("schema_translate_map") or {}
+    found: str | None = schemas.get(None)
+    return found
+
+
+def add_text_columns(connection: Connection, table: Table, *names: str) -> None:
+    """Add columns of text, "" in all rows, as far as they aren't there."""
+    schema, quote = ledger_schema(connection), connection.dialect.identifier_preparer.quote
+    present = {column["name"] for column in inspect(connection).get_columns(table.name, schema)}
+    place = f"{quote(schema)}.{quote(table.name)}" if schema else quote(table.name)
+    for name in names:
+        if name not in present:
+            connection.exec_driver_sql(
+                f"ALTER TABLE {place} ADD COLUMN {quote(name)} TEXT NOT NULL DEFAULT ''"
+            )
+
+
+def m003_workers(connection: Connection) -> None:
+    """Which worker holds a reservation, and why one was released."""
+    workers_table.create(connection, checkfirst=True)
+    add_text_columns(connection, records_table, "worker", "end_reason")
+
+
 # Append only: a released migration is never changed.
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (m001_first_tables,)
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (m001_first_tables, m003_workers)
 
 
 def migrate_ledger(connection: Connection, now: int) -> int:
@@ -137,7 +177,7 @@ def migrate_ledger(connection: Connection, now: int) -> int:
 
     The caller holds the lock that keeps other workers out until the commit.
     """
-    schema = (connection.get_execution_options().get("schema_translate_map") or {}).get(None)
+    schema = ledger_schema(connection)
     applied = 0
     if connection.dialect.has_table(connection, migrations_table.name, schema=schema):
         newest = connection.execute(select(func.max(migrations_table.c.number))).scalar()
