@@ -68,21 +68,54 @@ MEDIA_TOKENS = {
     "file": 1500,
     "input_file": 1500,
 }
+# No provider reads more media in one call than this, so more of them can reserve no more.
+MOST_MEDIA_TOKENS = 400_000
 DATA_URL = re.compile(r"data:[\w.+-]+/[\w.+-]+(?:;[\w.+-]+=[\w.+-]+)*;base64,[\w+/=%-]*", re.ASCII)
-PROMPT_KEYS = ("messages", "prompt", "input", "system", "instructions")
+BASE64 = re.compile(r"[\w+/=%\s-]*", re.ASCII)
+LONGEST_LINK = 2_048
+# Where the parts of a message's content have their media, and what is only said about them.
+MEDIA_KEYS = (
+    "image_url",
+    "input_image",
+    "image",
+    "input_audio",
+    "audio_url",
+    "audio",
+    "video_url",
+    "video",
+    "file",
+    "file_url",
+    "file_data",
+    "file_id",
+    "document",
+    "source",
+    "url",
+    "data",
+)
+MEDIA_NOTES = frozenset(("type", "media_type", "mime_type", "format", "detail", "filename"))
+# A chat provider gets `messages`; of the others each request has its own protocol's.
+CHAT_KEYS = ("messages",)
+OTHER_PROMPT_KEYS = ("prompt", "suffix", "input", "system", "instructions")
 PROMPT_JSON_KEYS = ("tools", "functions", "response_format", "format")
 CONTENT_KEYS = (
     "content",
     "text",
     "thinking",
+    "reasoning",
     "reasoning_content",
+    "reasoning_details",
+    "summary",
     "refusal",
     "output",
     "name",
+    "title",
+    "context",
     "tool_calls",
     "function_call",
     "function",
 )
+# In these the items of a list are content parts; only such a part can be a picture or a file.
+PART_KEYS = frozenset(("content", "output"))
 
 
 def kind_table(letters: bytes, digits: bytes = b" ", marks: bytes = b" ") -> bytes:
@@ -181,32 +214,89 @@ def json_text(value: object) -> str:
 
 
 def estimate_prompt(body: Mapping[str, object]) -> int:
-    """About how many tokens a request's prompt has, with its tools, schemas and media."""
+    """About how many tokens a request's prompt has, with its tools, schemas and media.
+
+    Only what the provider gets counts: a chat provider gets no `input` or `prompt` beside the
+    messages, and a part without a picture or file in it is none.
+    """
     texts = [json_text(body[key]) for key in PROMPT_JSON_KEYS if body.get(key)]
-    tokens = 0
+    tokens = media_tokens = 0
     messages = body.get("messages")
     if isinstance(messages, list) and messages:
         tokens += TOKENS_PER_MESSAGE * len(messages) + TOKENS_PER_REPLY
-    parts = [body.get(key) for key in PROMPT_KEYS]  # a stack: nested rubbish must not recurse
+    keys = CHAT_KEYS if messages else OTHER_PROMPT_KEYS
+    # A stack, since nested rubbish must not recurse: what stands there, and whether as a part.
+    parts: list[tuple[object, bool]] = [(body.get(key), False) for key in keys]
     while parts:
-        part = parts.pop()
+        part, is_part = parts.pop()
         if isinstance(part, str):
             texts.append(part)
         elif isinstance(part, list):
-            parts += part
+            parts += [(item, is_part) for item in part]
         elif isinstance(part, dict):
             kind = part.get("type")
-            if isinstance(kind, str) and kind in MEDIA_TOKENS:
-                tokens += MEDIA_TOKENS[kind]
-                continue
-            parts += [part[key] for key in CONTENT_KEYS if part.get(key)]
+            if is_part and isinstance(kind, str) and kind in MEDIA_TOKENS:
+                media_tokens += read_media(part, MEDIA_TOKENS[kind], parts)
+            parts += [(part[key], key in PART_KEYS) for key in CONTENT_KEYS if part.get(key)]
             for key in ("arguments", "input"):
                 if value := part.get(key):
                     texts.append(value if isinstance(value, str) else json_text(value))
             if isinstance(images := part.get("images"), list):  # Ollama
-                tokens += IMAGE_TOKENS * len(images)
-    text = "\n".join(texts)
-    if ";base64," in text:
-        text, pictures = DATA_URL.subn("", text)
-        tokens += IMAGE_TOKENS * pictures
-    return tokens + estimate_tokens(text)
+                for image in images:
+                    media_tokens += read_payload(image, IMAGE_TOKENS, parts)
+        elif not is_part and isinstance(part, int):
+            tokens += 1  # a prompt may come as numbers of tokens
+    if isinstance(images := body.get("images"), list) and not messages:
+        for image in images:
+            media_tokens += read_payload(image, IMAGE_TOKENS, [])
+    text, pictures = without_pictures("\n".join(texts))
+    return tokens + min(media_tokens + pictures, MOST_MEDIA_TOKENS) + estimate_tokens(text)
+
+
+def read_media(part: Mapping[str, object], price: int, parts: list[tuple[object, bool]]) -> int:
+    """The tokens of one content part's picture, sound or file; the text in it goes to `parts`."""
+    tokens = 0
+    for key in MEDIA_KEYS:
+        holder = part.get(key)
+        if isinstance(holder, dict):
+            for name, value in holder.items():
+                if name in ("content", "text"):
+                    parts.append((value, True))
+                elif name not in MEDIA_NOTES:
+                    tokens = max(tokens, read_payload(value, price, parts))
+        else:
+            tokens = max(tokens, read_payload(holder, price, parts))
+    return tokens
+
+
+def read_payload(payload: object, price: int, parts: list[tuple[object, bool]]) -> int:
+    """The tokens of a link or of base64, which cost no more than their own text would."""
+    if not isinstance(payload, str) or not payload:
+        return 0
+    if payload.startswith(("https://", "http://", "gs://", "s3://")):
+        if len(payload) <= LONGEST_LINK:
+            return price
+    elif DATA_URL.fullmatch(payload) or BASE64.fullmatch(payload):
+        return min(price, (len(payload) + 1) // 2)
+    parts.append((payload, False))
+    return 0
+
+
+def without_pictures(text: str) -> tuple[str, int]:
+    """A text without its data URLs, and the tokens of the pictures in them."""
+    if ";base64," not in text:
+        return text, 0
+    tokens = 0
+
+    def count_picture(match: re.Match[str]) -> str:
+        nonlocal tokens
+        tokens += min(IMAGE_TOKENS, (len(match[0]) + 1) // 2)
+        return ""
+
+    return DATA_URL.sub(count_picture, text), tokens
+
+
+def estimate_reply(text: str) -> int:
+    """About how many tokens a reply's text has; a picture that it holds isn't text."""
+    text, pictures = without_pictures(text)
+    return pictures + estimate_tokens(text)
