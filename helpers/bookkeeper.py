@@ -113,8 +113,9 @@ class Bookkeeper:
 
     def close(self) -> None:
         """Wait for what is being written, and give the connections back."""
-        if self._threads is not None:
-            self._threads.shutdown()
+        threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.shutdown()
         self._ledger.rest()
 
     def retire(self) -> None:

@@ -53,6 +53,7 @@ PARTS = (
     "host",
     "replies",
     "admission",
+    "stopping",
     "bookkeeper",
     "plugin",
 )
