@@ -15,7 +15,6 @@ from sqlalchemy import (
     Table,
     Text,
     func,
-    inspect,
     literal_column,
     select,
 )
@@ -153,7 +152,8 @@ def ledger_schema(connection: Connection) -> str | None:
 def add_text_columns(connection: Connection, table: Table, *names: str) -> None:
     """Add columns of text, "" in all rows, as far as they aren't there."""
     schema, quote = ledger_schema(connection), connection.dialect.identifier_preparer.quote
-    present = {column["name"] for column in inspect(connection).get_columns(table.name, schema)}
+    nothing = select(literal_column("*")).select_from(table).limit(0)
+    present = set(connection.execute(nothing).keys())
     place = f"{quote(schema)}.{quote(table.name)}" if schema else quote(table.name)
     for name in names:
         if name not in present:
