@@ -11,39 +11,39 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 """
 
 # Contents. In a hurry, read the hooks first: they are the last part, plugin.
-#   144  errors         The exceptions, each carrying its data.
-#   201  logs           The one logger; its name is how Open WebUI's log shows where a line comes …
-#   208  periods        The calendar and rolling periods, the window each gives at an instant, …
-#   506  amounts        1.5M tokens or $0.25 as a limit writes them, to whole numbers and back.
-#   641  quotas         One limit in its notation, such as "50k tokens/day on gpt-4* warn 70% 90%".
-#   890  policy_tables  The policies text as checked tables, and what an error says about them.
-#  1150  policies       What the policies text says about groups, roles, users, pools and models.
-#  1356  policy         Which limits apply to this user, these groups, this role and this model.
-#  1547  decisions      Used and reserved amounts against limits: what is decided, and nothing else.
-#  1686  estimates      Token estimates for texts and prompts whose provider reports no usage.
-#  1987  usage_shapes   One usage object in any provider's shape, read as token counts.
-#  2218  stream_events  What one stream event holds: produced text, usage, its completion's id, …
-#  2370  usage          What one reply is charged for, added up from its stream events.
-#  2584  charges        What one reply costs, in tokens, in money and toward limits.
-#  2666  languages      The words and number marks of every sentence; the one place to add another.
-#  2975  messages       Every sentence that a user or an administrator reads, with its numbers.
-#  3182  database       An engine for a database URL as Open WebUI spells it.
-#  3265  statements     The statements that every reply runs, on a short way to the driver.
-#  3395  transactions   One transaction with its locks and its retries, alike on SQLite and …
-#  3637  tables         The ledger's own tables and their numbered migrations.
-#  3811  counters       Sums of settled records per scope, model glob and window.
-#  4109  snapshots      What one statement sees of the ledger: counters with their grants, and …
-#  4272  limit_states   Where limits stand: what is used, what replies still running hold, and …
-#  4382  records        One row per reply, reserved when it is admitted and closed once.
-#  4547  ledger         Reserve, settle, check, renew and sweep, each one transaction.
-#  4942  alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  4989  valves         What the administrator and each user can set, and how bad input is refused.
-#  5277  host           The only place that knows Open WebUI: its database, groups, models and …
-#  5506  replies        One reply from its admission to its end.
-#  5627  admission      From a request to a reply: whose limits count, and how much is reserved.
-#  5706  stopping       One process, many pastes: who keeps books in it, so that older ones let go …
-#  5774  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
-#  6259  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
+#   145  errors         The exceptions, each carrying its data.
+#   202  logs           The one logger; its name is how Open WebUI's log shows where a line comes …
+#   209  periods        The calendar and rolling periods, the window each gives at an instant, …
+#   507  amounts        1.5M tokens or $0.25 as a limit writes them, to whole numbers and back.
+#   642  quotas         One limit in its notation, such as "50k tokens/day on gpt-4* warn 70% 90%".
+#   891  policy_tables  The policies text as checked tables, and what an error says about them.
+#  1151  policies       What the policies text says about groups, roles, users, pools and models.
+#  1357  policy         Which limits apply to this user, these groups, this role and this model.
+#  1548  decisions      Used and reserved amounts against limits: what is decided, and nothing else.
+#  1687  estimates      Token estimates for texts and prompts whose provider reports no usage.
+#  1988  usage_shapes   One usage object in any provider's shape, read as token counts.
+#  2219  stream_events  What one stream event holds: produced text, usage, its completion's id, …
+#  2371  usage          What one reply is charged for, added up from its stream events.
+#  2585  charges        What one reply costs, in tokens, in money and toward limits.
+#  2667  languages      The words and number marks of every sentence; the one place to add another.
+#  2976  messages       Every sentence that a user or an administrator reads, with its numbers.
+#  3183  database       An engine for a database URL as Open WebUI spells it.
+#  3266  statements     The statements that every reply runs, on a short way to the driver.
+#  3396  transactions   One transaction with its locks and its retries, alike on SQLite and …
+#  3638  tables         The ledger's own tables and their numbered migrations.
+#  3812  counters       Sums of settled records per scope, model glob and window.
+#  4110  snapshots      What one statement sees of the ledger: counters with their grants, and …
+#  4273  limit_states   Where limits stand: what is used, what replies still running hold, and …
+#  4383  records        One row per reply, reserved when it is admitted and closed once.
+#  4548  ledger         Reserve, settle, check, renew and sweep, each one transaction.
+#  4945  alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  4992  valves         What the administrator and each user can set, and how bad input is refused.
+#  5280  host           The only place that knows Open WebUI: its database, groups, models and …
+#  5509  replies        One reply from its admission to its end.
+#  5630  admission      From a request to a reply: whose limits count, and how much is reserved.
+#  5709  stopping       One process, many pastes: who keeps books in it, so that older ones let go …
+#  5777  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
+#  6262  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -110,6 +110,7 @@ from sqlalchemy import (
     Integer,
     MetaData,
     Row,
+    Select,
     Table,
     Text,
     and_,
@@ -3771,7 +3772,7 @@ def ledger_schema(connection: Connection) -> str | None:
 def add_text_columns(connection: Connection, table: Table, *names: str) -> None:
     """Add columns of text, "" in all rows, as far as they aren't there."""
     schema, quote = ledger_schema(connection), connection.dialect.identifier_preparer.quote
-    nothing = select(literal_column("*")).select_from(table).limit(0)
+    nothing: Select[Any] = select(literal_column("*")).select_from(table).limit(0)
     present = set(connection.execute(nothing).keys())
     place = f"{quote(schema)}.{quote(table.name)}" if schema else quote(table.name)
     for name in names:
@@ -4795,6 +4796,8 @@ class Ledger:
 
     def leave(self) -> None:
         """Take back that this worker lives; it holds nothing any more."""
+        if not self._prepared:
+            return
         gone = workers_table.delete().where(workers_table.c.id == self._worker)
         self._transactions.run(lambda connection: connection.execute(gone), lasting=False)
 

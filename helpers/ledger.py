@@ -292,6 +292,8 @@ class Ledger:
 
     def leave(self) -> None:
         """Take back that this worker lives; it holds nothing any more."""
+        if not self._prepared:
+            return
         gone = workers_table.delete().where(workers_table.c.id == self._worker)
         self._transactions.run(lambda connection: connection.execute(gone), lasting=False)
 

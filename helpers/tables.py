@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -12,6 +13,7 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
+    Select,
     Table,
     Text,
     func,
@@ -152,7 +154,7 @@ def ledger_schema(connection: Connection) -> str | None:
 def add_text_columns(connection: Connection, table: Table, *names: str) -> None:
     """Add columns of text, "" in all rows, as far as they aren't there."""
     schema, quote = ledger_schema(connection), connection.dialect.identifier_preparer.quote
-    nothing = select(literal_column("*")).select_from(table).limit(0)
+    nothing: Select[Any] = select(literal_column("*")).select_from(table).limit(0)
     present = set(connection.execute(nothing).keys())
     place = f"{quote(schema)}.{quote(table.name)}" if schema else quote(table.name)
     for name in names:
