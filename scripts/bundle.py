@@ -58,6 +58,7 @@ PARTS = (
     "model_calls",
     "replies",
     "admission",
+    "stopping",
     "bookkeeper",
     "plugin",
 )
