@@ -48,7 +48,7 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  6844  admission      From a request to a reply: whose limits count, and how much is reserved.
 #  6932  stopping       One process, many pastes: who keeps books in it, so that older ones let go …
 #  7000  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
-#  7491  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
+#  7485  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -7186,11 +7186,7 @@ class Bookkeeper:
         admission.add_done_callback(self._admitted)
         task = asyncio.current_task()
         if task is not None:
-            task.add_done_callback(
-                lambda ended: admission.add_done_callback(
-                    lambda done: self._task_ended(done, ended.cancelled())
-                )
-            )
+            task.add_done_callback(lambda _: admission.add_done_callback(self._task_ended))
         return await asyncio.shield(admission)
 
     def forget(self, reply: Reply) -> None:
@@ -7248,9 +7244,7 @@ class Bookkeeper:
         # Also for one that is refused: a worker that is gone may hold what it wanted.
         self._keep_making_rounds()
 
-    def _task_ended(
-        self, admission: asyncio.Future[tuple[Reply, Admission | LedgerError]], stopped: bool
-    ) -> None:
+    def _task_ended(self, admission: asyncio.Future[tuple[Reply, Admission | LedgerError]]) -> None:
         # Stopped, disconnected, broken off, failed: no outlet came. One that did has settled.
         if admission.cancelled() or admission.exception() is not None:
             return
