@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.charges import LARGEST_CHARGE, make_charge
 from helpers.estimates import estimate_tokens
+from helpers.policies import ModelRule
 from helpers.usage import MeteredUsage, ReplyMeter
 from helpers.usage_shapes import LARGEST_COUNT, TokenUsage, parse_usage
 from tests.strategies import (
@@ -1089,3 +1092,17 @@ def test_lines_of_older_hosts_are_read(line: bytes | str) -> None:
         meter.add_event(rubbish)
     total = meter.total()
     assert (total.input_tokens, total.output_tokens, total.estimated) == (12, 7, False)
+
+
+def test_no_charge_overflows_a_sum() -> None:
+    """However large counts, weights and costs are, millions of charges fit in 64 bits."""
+    usage = MeteredUsage(8 * 10**12, 10**13, 10**13, 10**30, False, 10**13, 10**13)
+    for rule in (
+        ModelRule("m", weight=Decimal(1_000_000)),
+        ModelRule("m", input_price=Decimal(1_000_000), output_price=Decimal(1_000_000)),
+    ):
+        charge = make_charge(usage, rule)
+        columns = [value for value in charge.values().values() if not isinstance(value, bool)]
+        assert max(columns) == LARGEST_CHARGE
+        assert 4_000_000 * LARGEST_CHARGE < 2**62
+        assert charge.cached_input_tokens <= charge.input_tokens
