@@ -19,36 +19,36 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #   694  globs          Which model ids a pattern of an administrator's fits.
 #   721  quotas         One limit in its notation, such as "50k tokens/day on gpt-4* warn 70% 90%".
 #   970  policy_tables  The policies text as checked tables, and what an error says about them.
-#  1230  policies       What the policies text says about groups, roles, users, pools and models.
-#  1453  policy         Which limits apply to this user, these groups, this role and this model.
-#  1738  decisions      Used and reserved amounts against limits: what is decided, and nothing else.
-#  1877  byte_pairs     A lower bound of a text's tokens from its pairs of bytes, whatever …
-#  2117  estimates      Token estimates for texts and prompts whose provider reports no usage.
-#  2421  usage_shapes   One usage object in any provider's shape, read as token counts.
-#  2652  stream_events  What a stream event or a whole answer holds: produced text, usage, a …
-#  2864  usage          What one reply is charged for, added up from its stream events.
-#  3096  charges        What one reply costs, in tokens, in money and toward limits.
-#  3178  languages      The words and number marks of every sentence; the one place to add another.
-#  3487  messages       Every sentence that a user or an administrator reads, with its numbers.
-#  3694  database       An engine for a database URL as Open WebUI spells it.
-#  3777  statements     The statements that every reply runs, on a short way to the driver.
-#  3907  transactions   One transaction with its locks and its retries, alike on SQLite and …
-#  4149  tables         The ledger's own tables and their numbered migrations.
-#  4343  identities     Whom the names in the policies mean, also after a rename.
-#  4735  counters       Sums of settled records per scope, model glob and window.
-#  5047  snapshots      What one statement sees of the ledger: counters with their grants, and …
-#  5210  limit_states   Where limits stand: what is used, what replies still running hold, and …
-#  5320  records        One row per reply, reserved when it is admitted and closed once.
-#  5485  ledger         Reserve, settle, check, renew and sweep, each one transaction.
-#  5893  alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  5980  valves         What the administrator and each user can set, and how bad input is refused.
-#  6278  host           The only place that knows Open WebUI: its database, groups, models and …
-#  6554  model_calls    The answer or the failure of each call that Open WebUI makes for a reply.
-#  6640  replies        One reply from its admission to its end.
-#  6844  admission      From a request to a reply: whose limits count, and how much is reserved.
-#  6932  stopping       One process, many pastes: who keeps books in it, so that older ones let go …
-#  7000  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
-#  7485  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
+#  1232  policies       What the policies text says about groups, roles, users, pools and models.
+#  1470  policy         Which limits apply to this user, these groups, this role and this model.
+#  1773  decisions      Used and reserved amounts against limits: what is decided, and nothing else.
+#  1912  byte_pairs     A lower bound of a text's tokens from its pairs of bytes, whatever …
+#  2152  estimates      Token estimates for texts and prompts whose provider reports no usage.
+#  2456  usage_shapes   One usage object in any provider's shape, read as token counts.
+#  2785  stream_events  What a stream event or a whole answer holds: produced text, usage, a …
+#  3053  usage          What one reply is charged for, added up from its stream events.
+#  3349  charges        What one reply costs, in tokens, in money and toward limits.
+#  3446  languages      The words and number marks of every sentence; the one place to add another.
+#  3755  messages       Every sentence that a user or an administrator reads, with its numbers.
+#  3962  database       An engine for a database URL as Open WebUI spells it.
+#  4045  statements     The statements that every reply runs, on a short way to the driver.
+#  4175  transactions   One transaction with its locks and its retries, alike on SQLite and …
+#  4417  tables         The ledger's own tables and their numbered migrations.
+#  4611  identities     Whom the names in the policies mean, also after a rename.
+#  5003  counters       Sums of settled records per scope, model glob and window.
+#  5315  snapshots      What one statement sees of the ledger: counters with their grants, and …
+#  5478  limit_states   Where limits stand: what is used, what replies still running hold, and …
+#  5588  records        One row per reply, reserved when it is admitted and closed once.
+#  5753  ledger         Reserve, settle, check, renew and sweep, each one transaction.
+#  6161  alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  6248  valves         What the administrator and each user can set, and how bad input is refused.
+#  6546  host           The only place that knows Open WebUI: its database, groups, models and …
+#  6822  model_calls    The answer or the failure of each call that Open WebUI makes for a reply.
+#  6908  replies        One reply from its admission to its end.
+#  7112  admission      From a request to a reply: whose limits count, and how much is reserved.
+#  7200  stopping       One process, many pastes: who keeps books in it, so that older ones let go …
+#  7268  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
+#  7753  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -1058,6 +1058,8 @@ class ModelTable(PolicyTable):
     input_price: BoundedNumber | None = Field(default=None, description=PRICE_ALLOWED)
     output_price: BoundedNumber | None = Field(default=None, description=PRICE_ALLOWED)
     cached_input_price: BoundedNumber | None = Field(default=None, description=PRICE_ALLOWED)
+    cache_write_price: BoundedNumber | None = Field(default=None, description=PRICE_ALLOWED)
+    reasoning_price: BoundedNumber | None = Field(default=None, description=PRICE_ALLOWED)
     weight: BoundedNumber = Field(
         default=Decimal(1),
         description="a number from 0 (free) to 1,000,000, such as 0.5 or 5",
@@ -1270,6 +1272,21 @@ class ModelRule:
     output_price: Decimal | None = None
     cached_input_price: Decimal | None = None
     weight: Decimal = Decimal(1)
+    cache_write_price: Decimal | None = None  # as the input, if not said
+    reasoning_price: Decimal | None = None  # as the output, if not said
+
+    @property
+    def is_priced(self) -> bool:
+        return any(
+            price is not None
+            for price in (
+                self.input_price,
+                self.output_price,
+                self.cached_input_price,
+                self.cache_write_price,
+                self.reasoning_price,
+            )
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -1715,23 +1732,41 @@ def find_model_rule(policies: PolicySet, model_names: Iterable[str]) -> ModelRul
 
 
 def token_cost(
-    rule: ModelRule, input_tokens: int, output_tokens: int, cached_input_tokens: int
+    rule: ModelRule,
+    input_tokens: int,
+    output_tokens: int,
+    cached_input_tokens: int,
+    cache_write_tokens: int = 0,
+    reasoning_tokens: int = 0,
 ) -> int | None:
     """The cost in millionths of a dollar by the administrator's prices, or None without prices.
 
-    Prices are dollars per million tokens, so tokens times price is millionths of a dollar.
+    Prices are dollars per million tokens, so tokens times price is millionths of a dollar. What
+    costs anything costs at least one: the sum of many little calls must reach its limit too.
+
+    Args:
+        cached_input_tokens: The part of the input that was read from the provider's cache.
+        cache_write_tokens: The part of the input that was written to it.
+        reasoning_tokens: The part of the output that was thought, not said.
     """
-    if rule.input_price is None and rule.output_price is None:
+    if not rule.is_priced:
         return None
     input_price = rule.input_price or Decimal(0)
+    output_price = rule.output_price or Decimal(0)
     cached_price = input_price if rule.cached_input_price is None else rule.cached_input_price
+    write_price = input_price if rule.cache_write_price is None else rule.cache_write_price
+    reasoning_price = output_price if rule.reasoning_price is None else rule.reasoning_price
     cached = min(cached_input_tokens, input_tokens)
+    written = min(cache_write_tokens, input_tokens - cached)
+    reasoning = min(reasoning_tokens, output_tokens)
     cost = (
-        (input_tokens - cached) * input_price
+        (input_tokens - cached - written) * input_price
         + cached * cached_price
-        + output_tokens * (rule.output_price or Decimal(0))
+        + written * write_price
+        + (output_tokens - reasoning) * output_price
+        + reasoning * reasoning_price
     )
-    return int(cost.to_integral_value(ROUND_HALF_UP))
+    return max(1, int(cost.to_integral_value(ROUND_HALF_UP))) if cost else 0
 
 
 # ==============================================================================
@@ -1964,97 +1999,97 @@ EA-ED
 EE-EF
 F0-FF
 """
-# In 25ths of a token, as digits and letters: a row per class of the first byte, a column per
+# In 26ths of a token, as digits and letters: a row per class of the first byte, a column per
 # class of the second.
 PAIR_WEIGHTS = """
-JTJKLNREKDCIKJmSICITYNIIJHJPPPLMtKNJCGIGHFMO999999999999999999GED9ADEGQIDFPKNJDA
-P9128GB5B2AD360D7C2204BCB1BRDUFIKGBYLMQHACLN9999999999999999AEAOF9ED9KQNKRAA9BOC
-G79DF5AGG52F4HL3GFE0D9JDE4CIKLDPOOVyLQNWF2VO9999999999999999979KC99GRAECSEC99AFA
-F799947D09800CH0FC5D0A7NCI7cOMPNJFEoFFSVDGJO9999999999999999B9EDFCBBLRGCON98GLM9
-H04D908980F7A4H3A895K83DD88PG8DDAC0FDH0A26GK999999999999999990BED66AFB4EFDA98JDE
-Q4430957J8FA340C800469950AA6BMCCRP0EOP0F006G99999999999999996D7JF27CEJXJCGC985HF
-f2C7C899H0J7ECJ396ADC5BCDAAKPJIMKE0QIFEHA9IP999999999999999997AAC99ENADLGRDCAAEA
-G47AI1B903DCAG8BB838C4DC94770P479E0HCI818BDK9999999999999999509JB59CC9BA9RB7ABMA
-F07C80EG91E579C0846B4897G69JHHGGQI7ARWPJ0DNL9999999999999999939AB59FDDP8F8G789BC
-J6304655O9A823005FH23HBHDD5aNMH6NSZjMFSB4BRJ999999999999999990AEG99IFGHMLIJ9IMIG
-D3DDA2CN9B95I9G5BA9994R8MBECLL6SDMDDHMNEGADK99999999999999999979B99CE9EGBI99AABB
-E4BG61E7D17986I9FAD5C888E4B3D3037G4DEDI600BF99999999999999999A9DA89AFBBB9GH899E9
-M499411AM4AD99N0B9C458GDC4D8QV9FGG4KB94900JB999999999999999992AAD38A99AKEU968DBB
-M10C80LA908E69D51AEAH8CFS6AHOEiJKK7KCATK28IG999999999999999990AFD79AGCGFCZ9LA9JG
-J0500170A4847J99G6I00B5BBCDIHBMGNF0FCF06032N9999999999999999A07CB899EDGHLPB898KB
-FC743K66HCE660093D036261EDDVGIFMOFAMHCHMCGHV99999999999999999L9BB69LPDTM8G99AECA
-M1D7A0AD93FB0GG4970998C7B5AGLMGCFLE4XFMGB1GQ9999999999999999A78DE88BOEOGBB9PHGJB
-AH8CCLBI9BFG78GTB9BAE0A7FEGDRKJFHPFT9EKKDEFL9999999999999999A9AAA99EHCJCEGB989G9
-Y2E810D7D0D5B0209995783BH09IWH3CMT2HLG3A005N9999999999999999C0BBD99A99EENZCJDCJB
-K7N3E29DB55FBDN168F902A9P67HZEIT7I08H90K017G9999999999999999B079C449CAGGMP87J9RE
-P079D0IE00ACFAH2153897B8F07ATDEADW0NEB05005B9999999999999999C0DEB899AALJRQ45M9IF
-P6684982H6EB060B0D0609NEDE7YOKFHOTDrSPPR9GTP99999999999999999B9EH99HBFJGGGBK9CHB
-A0ACA07AC09BCC8B4J7EBD978AFTRCMMOQFXH8KH38GN999999999999999993FGE9BAB99EBA9LCEJD
-A0BBD48F637C6E87MD66KAF9DBCMZKX9JF6J9HJI6CNI9999999999999999D8AA9C9CC9PD7D9999CD
-LA306C8J17FI50DD28843HD593IEDJE3BG0J99AIC07G99999999999999999BIGAA8A99JA999J98C9
-L8BECCBFIFIGFC284DA3IEN3D96JIJAGDR06IEF7518G9999999999999999B3JA988EEAJ8B99A78DC
-989D80GLN8DA9AC78FBEFCB9A49BCGGFIHCuCHOE8CGL999999999999999998EAA99AFALMBT9IABGA
-PJ80FU6K9FHNC58BDH0B554DCIF5A8A70K5MNNLN54FJ9999999999999999I7ERT78HMHJMJRGJEGR8
-ODJOJILSB4CV379N6DA37CCETJFJCJFI3L0dEEPAG0HO99999999999999999BCDC9CFGERDKH9D9FJD
-H6DKNGKQDMJTGHPPACQCP6OIDLEPDEJ8ET8RHPFKAAFM999999999999999998JABDABWBICFJAGBAEA
-L7tIG6KTB0NQPSIIINRLVGJOLBK6KF9IJOISIGIKCBJP9999999999999999BF9BACBDF9OBAMCAFJNB
-Z0FIJCGNDIEOFNT4PQC9F27ZOFC20I687L6aQJIJCAIT9999999999999999CBBMGEBIMJDIHLFHOKFD
-K36FH6cN07QSFEF0IK9JH0IGFCD76B265Q0LYTHI34FL9999999999999999CDQJGBDDNGGPVSOFMOUL
-OCHGLODNTILUSUPUMLRPRLLOONJMQHJNL48NLG3L36JK99999999999999999FLLDG8GNILLNaC2JNGE
-yB6EPSETKGHLOLOFBGQFMGE8dMNEPLBIHU9QRDOGKSJN99999999999999997DFXSEGi8y0DRULKYGXN
-PgW9BCPVuAAURMLGOEMOKIVIMML0WtlA9D09CEP0JK0G9999999999999999967P98CHD99ADCHH6K9A
-HQLKDPFBQGHNDBKHHGMNDLJA9OCKKLYJWK839MKFCQIQ9999999999999999BAE9B9CDD9FHCL9C9BAA
-IR5LDI68FE8F8EAOHHE8SDEBCECFC9DARK34M9IUaRSY999999999999999999HBA99FGAMLGp9CBEA9
-JMB6WWIP7ARFT4VICEVHSHEFNJMCGKGGGO80TLGJ00HK99999999999999999HFCBA9I0BIKEZAIECLF
-WE00LHFPDKAJJCN3FFJ2Q8G97IKEQFEFGC60BI0C8JBJ999999999999999999ABC99CDHMJMVE99EMN
-OTKMWXPaZVJZkXYNOSXYYTVTNXZUTTNNWP80CEJA90LL99999999999999999NCDBELEQHOQLU9IHCFG
-P7GA8JMIH45MECGHEKGDGJRKEPMTZNOMTO00UBEEPEMO9999999999999999ABEKAkJMKTONLoINJGMH
-P31DBI9HB8LNCESGGIN7J5G9PPIIGJFFH90DKSDH9BEK99999999999999998GFLHDCDNKTLQMKCRGIJ
-OBLADJ9LDKEPNLJF9DBIMHCHIIHJJGGBJC0ALKEFB8BH9999999999999999F9HIBBFFTGKGNOBCSMFJ
-DCJBSOGACEFCPEHM4CFFHGEACJQSELGLRS84DHDLJ6MQ565BBCNLJICHSTNF98DDB50F0FKNU0501DNA
-DLBBFOCMCDKDECU9GBFJYBBAAC5PPZFSUG3GDIHEFDQG8FDH9MGFROEQEBFH9AKGCDJK0D0JAX008F1A
-CC9BCKODBFA9DIKINBIFEBA99JDMUHEENY0MBZANIUMRDJ9FCKGNG45JNC9R99CFB2KE0LDQB020NLA8
-QDF9CIFHONCEKZDCDCPKGBABCKDFJKDHOP8CEALHEIHUB1FFNA98FGDCFc9MA5HFFVIMDD0R30902I88
-FCAJGIB9ACACFFBDCCEGIOBBHDANMGIBQBJ8A9KDCIIKFMNKKJGPMJEGIWGHACCG9MDHMII0AI40MH07
-ICEBEC9BEDDCGYNGBD9IFCF9FMODALFCFIWKKAEFFEFK0H6GENDEGWFB95SFABFEEBCL8B2I00F1DFJ9
-IDBVKEBDABCCD9I9FAIbEAAH6CAMEGF7GJHOCBEMFHEFFHPCCMHHDWLFL8B79DFCF9MEGFJ0DK971EF7
-HDBABIBADGAcAADEAADBD9E8CDPOEEENHEGACBBECBMJ0H2IDIL9BDJ1EJHE95GEDFFL8ICB35A0DF69
-B8ADFI9C9GAAJCB2KAEFAKFCAC9GBDAFJEBGCA3DF7FPAFJ5GQLJFUGFhOMA9A3GF6AF4GK48TC3AE57
-LFAF9SOC8IBGS9ODGAGHIAECFPHCKLHJNG2EHH6KHJJK65EDjFaNTHCFCSOR93BHFABH4FB90430DD57
-KACHA8ED9DBKGL8DAAGEH85CQACGDDCDsF09HADSN8MMZUDJMQCJLIBKQJLF9AMHBDIGVE0HA0000GH2
-BDDJFO9DHGBGCBCHPAE8EBCDEBEDGHAKJ52Q9B9FDJJMJKINMIGEDZGRF79G8BECEBAHBF3DCM200F54
-SG9IGB899GEFF9M9AFF9CCE6GJCHOFDGF90KE9JBFICRBJFMKRL63KCKDOALA9FDDA0E1EEG9JA9BBE4
-BBGBIPB98HC9dAADO9HBJDAAFNFIAODDDGEAACDBEAABGLBIKVHKIGNHJ7QK98FFF0GJ0F6DDOD3d455
-KPDCFGAAHIAEEECAAA8HMCAA9C9HTFCKGJCG9DDOAIIL21A9DJ19565HADC67CEDJ70E9H294X001PH6
-I9AFKKDHBK998GFI9DBCIHD8AH9JHBIHWGNIKENBB9OR0VEFN99JONNKMEVF89FEDAHFMF0CC05L5H8B
-9999999999999999999999999999999999999999999999998999AAGBC9QG99999999999999999999
-999999999999999999999999999999999999999999997OCQEGLM0000075899999999999999999999
-99999999999999999999999999999999999999999999QFMIFUVNNTMKUNOL99999999999999999999
-99999999999999999999999999999999999999999999LSXgSOTWVbZTZOTa99999999999999999999
-99999999999999999999999999999999999999999999KOOJKaNJLPnMOOIO99999999999999999999
-99999999999999999999999999999999999999999999WTDECFLBCENC040099999999999999999999
-9999999999999999999999999999999999999999999906G0MFJMEKEDKOLP99999999999999999999
-99999999999999999999999999999999999999999999STVSPSZcSPgWTVXU99999999999999999999
-99999999999999999999999999999999999999999999E42TYOVKDV4L4VML99999999999999999999
-99999999999999999999999999999999999999999999XUObRrMQOgQYMVZV99999999999999999999
-9999999999999999999999999999999999999999999999999999Z7KQXUTb99999999999999999999
-99999999999999999999999999999999999999999999NZWcZTTJbUMRPZXc99999999999999999999
-99999999999999999999999999999999999999999999IUWeZGKHYSQWbUmc99999999999999999999
-999999999999999999999999999999999999999999992XhdbMLIOTKZOSUf99999999999999999999
-99999999999999999999999999999999999999999999RQSVPddRZaTXQK0099999999999999999999
-99999999999999999999999999999999999999999999R41000I0HLf00M1B99999999999999999999
-999999999999999999999999999999999999999999999IUMeR8Z23AFEDSG99999999999999999999
-99999999999999999999999999999999999999999999RPNZUSXSSSXcHOTQ99999999999999999999
-99999999999999999999999999999999999999999999WaNURXgSMiagUXgB99999999999999999999
-999999999999999999999999999999999999999999999999q99MbiW9999999999999999999999999
+IRKJJMMFLPJHJLwRHIORVPHKKJIMRPKMyJMODSHFGJLP999999999999999999FED9BCHFUKKXOMLIF9
+O9016GA4G27D140L5B000499G0GRJKMPLFDSJULE0CIS9999999999999999AD9OG9EDGMfMPRAEYBRC
+H79CF38FF50E8GM3DEB0D8KFI2AVFKGQKOPyLQMSB5SN999999999999999996UMC99KfFEEWFBAEAGA
+I689946D19300DH0CB8D08BPDJ6cTKRTPNCjFIVRGEOT9999999999999999B6EFEDBBhXHIOU98GKL9
+F14C907940G8AKD68777J14EC79NP99CJB0FDH0643GD999999999999999999ADD55ANA4EEBAA8HFD
+Q4530949F9HB430C700558980D6DDM0ASH09PQ2C005D99999999999999996B6IF07BSHWJGJBC8KGL
+r2B8AB99L1HAEET2779DA5HDGEBJPHGGYD0LHGCIC8HN999999999999999994BBD99EOACLNWBDACDB
+I55AH0C903CGAA889702B0EEB4850O36FP0FMI7599DL9999999999999999408IA49DK9C98TB7AOU9
+J08D90DG90A889H0794F4698F77DGIGIO76cPaOG3CKM99999999999999999199C4FGRCXDMCG6C9BC
+J7304565J98920004EE22G9GCB3YKLNMTTaiNGPG48MZ99999999999999999ACDF99JGGHKOyN9KMII
+K5EHC0EHDF98CCG8A999B3TAKFD9LN6UER9CHPPEC7BI99999999999999999869B99BF9FHDL9BAABB
+E2BJ51D4A08965I77CB3C885E374N2539E06EGH604AH99999999999999999J9DB89DIBBA8MG899FA
+L64A511CL3AB9AN0A9B257GCB0DLMU6JES1DBB1A00JF9999999999999999909BC18AD9AJDg968DAB
+N20DA0J8A06G49E459EAKAEIM9CIUGoOHJ5RCBUM0DHF999999999999999990BED79AMDFHAW9LA9JF
+J28001B0A766AH99G7H2095BBBCPFEKIJB0ADL06002E9999999999999999907BA8A9KFIGLQC8B9RB
+PC636L78JEB664093F024062FCEUJHIKSH8XIdMQLKNV99999999999999999O9BGN9KWDVM6J9ABGDG
+L3G8C0DEA5GD0HF39719A8EBF58EKNGKMNC1fHMG90JP9999999999999999A59DG78BVENFAK9QHGNB
+AFCDELBJ8CHa88HKB9ABB0A9FHFEMOIHIPFUCHIIACGM9999999999999999A9A9A99EVCIHLGB99HH8
+W2D830EBF0BDA030E995897NG08CiJ9ILR3LKG47006H9999999999999999C0BBD999PBEFLaCIDDJB
+I8G2C18F946FBBM059D913ABN48HULHSfO07HH0NI08I9999999999999999J069C339TAHGNW86I9SF
+O089C0HH019EF8K4072795E9E05CSJBOJb0JEB05007C9999999999999999B0DDB79CIAOJSR66N8HF
+Q94AG953G9KC040B0E0509HEEE9eLPHIGQDuSONN1FTP99999999999999999B9EH99HCGKGFJBL9CIB
+A0AB905AB0BB8D795KAEBE998BGSVFLQRPEWI9JH38KR999999999999999990GLT9BAE9EEBH9PIDJC
+F5B9A36G718D5B66IC34JCD9DDDbZHTAHF4IBGHG5ANL9999999999999999DA9B9D9DC9SD8S9BK9CD
+J9207C6K68HI40E626554HA990DDAHMSDH0CSA6F807K99999999999999999BJFAA8Ac9MBD99I98E9
+KBBDEBBIJFFEF90A4CA4IDK0G97GJHAKFQ07OH94038B9999999999999999C2HA988DGAL8BM9A68CC
+ABBE96GKP9E9A8DB9GDDHBF4979PBHEECGFyCJQF6EFK999999999999999998DAA99AJAMMCX9JACHA
+RH77CNCLMLKIC77J8FAD6338CHF5G7680J8LMPOL02FI9999999999999999HGERT78ISGLLHVIPDHWN
+RBINJIMQI7GY42BM6C0CF9ACWIHADJBF2J0dEIM5E0HK99999999999999998DCCC9CFOIPDII9E9EIC
+GECIMGNIBHKWCGRL9GQ6M1QJOQDNBFIAER6SIQFMB4GM999999999999999997K9BCABVDFEDKAHCDF9
+K5tEHIJSA0LLMPMCKJMIYDJTL9O9MFEEOQJNGIIJM8NR9999999999999999BG9ADCAHQ9IA9OCEGKKB
+f0IBKDaOGADRCNP5EM73887VGBF14H886J3aP7HH68JR9999999999999999CABNGEBKTKDGFmGIOJEC
+K799M5XN20NPFHR2DIA0FBBFCAT67B065P0JXTHF62EK9999999999999999DDVIGCCFSFEPPYNKNMSI
+QECCLQFRXEHUQTQSJKVLMMLRPNJKXFOJK48OKF3N35JJ99999999999999999CLLIG9FIKNKJXA1ILFD
+yECCNQEUKEKJNJKGCDPIIHDEhLNGMMFKLV9OQOMKJPJM999999999999999988DaTAGg0y2NPSIDVCcL
+Rjf6EAOPxDQbTVMHKCHXMZUGNNO0Xuk97A09C9N0GG0N9999999999999999847OE8CGI9LFNFHE4Q8A
+JRKJKPEBOGHMDAJQGGTLFKMATPCMKLhLUJA59MJECVIR9999999999999999DAD9B9CDD9FHBK9CABAA
+VV4P8JF8HI8I9OAMLGDSTCGDEEDMF9ETNJ26K9HRYTPd999999999999999999JBA99EFAIOFq9GBEA9
+IPC3WUKR8ASHV4VHCITFQFFHSPN9IKQGGP80RKGH00IK9999999999999999DGHCCA9J0AKMEYAHGDKE
+TH55PJETFJEHGAO1DGL0OBG8BIJKTCFHIA84EH097JAI999999999999999998NCC99DEGJLLUDBGFOL
+VZNNUWRnWUMdkZZLPUXGamVVPaYYVSHZUQ70DGIA90OK99999999999999999OCDBHNFVHOoKU9KHBEF
+QDD9BINJG58LEBHGELHEEJSLMLKWYURPVO00dCFERJNO9999999999999999ABIPEmSNSTPOOuKRLILF
+R437AI8GEDOOBFRADIM6F4D9OPIJHJCFI90DJQCH6BEK9999999999999999CGGQIDCDWJSLOMJCRIHH
+N6Q6LMBKH8GKJKKDDDJIMF8EFOHKJIHAIB0AKFEFD8BH9999999999999999FIGKBBHEUFIITTBCQLLV
+JCQIYPHAEHFCRHHO6CFJHGEBCIOSIKFNWQ0DDHBJI5MPB06D8CJKIL6CSVOR98C9B30ERCIMN0001DW8
+EOFRNSCXCPJENGUDJBIUhCHADB4ZUYHaaE0FDH9FHFVMCG996PDDPSMQA7CIBAJFBDPL070JIf01AD0E
+CM9GLKMFBGAALIJLYCIIXBB9aIDVVLEZRY0ZBaCVHQaQPG599HFKMU5JPP6U9ACEB2JB0JEOD010JJEA
+WXFBDHDJOPCEJXDCEBVMFAABDJFEJNDIOQ6TE9KGEPGQ90CFJ739FH98Hb6MA9HCFVTK9C2P00300F63
+EG9ILLCBBEAEGFBFCBEFHTBCHEANMHHDSCK7A9KEBFHHHOJHJIITKICEHUENACIFDMGGHHJ06H00NG19
+LCDBD9ABEEFBIVaZCC9IFBHQEORDAKIBDJhNJ9CEEDIL0D6FGO8KGQEEA3UE9CEDFACL241G01F2CEF8
+HDBXKEBCAACCD8H9FLHdDAAGAEALFIF7GHETCAGNGGCSC5NkEKUB8UILDG939CEBG9KDHEK0DF820CH5
+FFAABJBACH9hABCEFAOACBF8BDQOIHFLHDCDCJAD89LH4FDGCGJ8DDEBEIGD95GEDDFHCGD906A0BE77
+C99BFI9B9GB9ICDJJAFGANLCBCMFDCAENECIBAJEI8EMDIGCERUHEVDGbTI68ACFF59E0FI37OB86D76
+LE9G9PRA8HBIR9SEGAGHGEDCHUPIORFMKD0ELGAKGNKJAE6JkLYMSILJASMR829FEABG0BB8A800CB26
+JHGHA7EDDCCLDI8JAAFFJ86CVKCFDFOIyB0IGAASPiKUaVDLMMBKLHHIMMKF9ALG8DMDGD0KDJ000JG0
+ADGMFQ9FJHBIEBOKRABADBCDEBECIH8JUB0N9AOGDNHNMKHRKGGCBVNOG78D6HHBEKDF6C1F9R000E63
+QFCGFGF9AKEGG9MABQEGNCDFHJCHNEyGF30KD9HDEEANBJHUGQKQGJBIILCGA8DCAA0C0AIH8IA67AC6
+JCKBKPB98RCBkBAEO9FBMDABGRLKAQEICFCCPB9CF97BDI8DKZCJHHLHR5SL9CEEE0FH4B2CDOB0dG33
+LOCCWGBAHI9FEFFA9A7ILCABAD9JWGHLCJ3I9DDRAIIM1383CG0998BL3FF56CDDK60D0F572W001OO5
+G88FMMDHBJ999GFKCDCEJGD8AHEMGBGIfFOLLELN9GJY0VHCME5ILMONKEWD9AFCD4HELD0AA01L0F79
+9999999999999999999999999999999999999999999999997999H9ILC8OF99999999999999999999
+999999999999999999999999999999999999999999996MUMFIQM00000L4799999999999999999999
+99999999999999999999999999999999999999999999MROINTTNLSfSRaOI99999999999999999999
+99999999999999999999999999999999999999999999OSUfPNQWTbaRXOXY99999999999999999999
+99999999999999999999999999999999999999999999IMNJTXLSaQiSNPOO99999999999999999999
+99999999999999999999999999999999999999999999XTDEDGK8BDMD23B099999999999999999999
+9999999999999999999999999999999999999999999905G0MGILESDnJUKN99999999999999999999
+99999999999999999999999999999999999999999999VSYUOQXaYTaURXVT99999999999999999999
+999999999999999999999999999999999999999999990E9JXOUHTXFN5R3I99999999999999999999
+99999999999999999999999999999999999999999999ZRJaQuNQPjOUVTVQ99999999999999999999
+9999999999999999999999999999999999999999999999999999X5KPWQTb99999999999999999999
+99999999999999999999999999999999999999999999OYhdYTRQXSLTqXYe99999999999999999999
+99999999999999999999999999999999999999999999JXffQDUIVSRaYUtb99999999999999999999
+999999999999999999999999999999999999999999990YwgZLKgOUJZNPaf99999999999999999999
+99999999999999999999999999999999999999999999SPUUPfUTbfSVRK0099999999999999999999
+99999999999999999999999999999999999999999999Q000A0g0KJj00I8699999999999999999999
+999999999999999999999999999999999999999999990KSRdOAX56EIGJVC99999999999999999999
+99999999999999999999999999999999999999999999iQXXUZYNOPVYSNUO99999999999999999999
+99999999999999999999999999999999999999999999VbPWQVfUUrTgZZeB99999999999999999999
+999999999999999999999999999999999999999999999999t99NciW9999999999999999999999999
 """
 # The same for a byte that is repeated.
 REPEATED_WEIGHTS = """
-K866892ADC8969E7897ABAE9059777998521J1888434773AEK9DFQ8478JG55555555555555555555
+H9659C3FDG8A8AE8AA7ABGE81687A7AA8521J18884455629DIETEH816AGG55555555555555555555
 """
-UNITS_PER_TOKEN = 25
+UNITS_PER_TOKEN = 26
 # Letters without a blank for this long are hardly words: tokens for each such run.
-LETTER_RUNS = ((b"a" * 12, 0.67), (b"a" * 18, 1.41), (b"a" * 24, 1.39))
+LETTER_RUNS = ((b"a" * 12, 0.71), (b"a" * 18, 1.39), (b"a" * 24, 1.20))
 WEIGHT_DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 # A longer text's pairs are counted in pieces, at places that nobody can foresee.
 LONGEST_COUNTED_WHOLE = 4_000
@@ -2424,7 +2459,9 @@ def estimate_reply(text: str) -> int:
 
 # Above any real call, below what a 64-bit column could be made to overflow with by a few sums.
 LARGEST_COUNT = 10**12
-COUNT_TEXT = re.compile(r"\s*(\d{1,13})(?:\.0+)?\s*", re.ASCII)
+COUNT_TEXT = re.compile(r"\s*(\d{1,13}|\d{1,3}(?:,\d{3}){1,4})(\.\d{1,20})?\s*", re.ASCII)
+# More seconds of sound than tokens they are: Voxtral counts 12.5 a second, Gemini 32, OpenAI 10.
+MOST_TOKENS_PER_SECOND = 100
 
 # Kind of count -> spellings, each a sum, because Gemini and llama.cpp report parts without a whole.
 COUNT_SPELLINGS = {
@@ -2436,6 +2473,10 @@ COUNT_SPELLINGS = {
         ("prompt_token_count", "tool_use_prompt_token_count"),
         ("cache_n", "prompt_n"),
         ("prompt_cache_hit_tokens", "prompt_cache_miss_tokens"),
+        ("input_token_count",),  # watsonx
+        ("input_length",),  # TGI
+        ("tokens_input",),  # DeepInfra
+        ("tokens_evaluated",),  # llama.cpp
     ),
     "bare input": (  # Anthropic and Bedrock: without the cache; OpenAI's Responses: with it
         ("input_tokens",),
@@ -2447,6 +2488,23 @@ COUNT_SPELLINGS = {
         ("cacheReadInputTokens", "cacheWriteInputTokens"),
         ("cacheReadInputTokenCount", "cacheWriteInputTokenCount"),
     ),
+    "cache write": (
+        ("cache_creation_input_tokens",),
+        ("cacheWriteInputTokens",),
+        ("cacheWriteInputTokenCount",),
+    ),
+    "thoughts": (
+        ("thoughtsTokenCount",),
+        ("thoughts_token_count",),
+        ("reasoning_tokens",),
+    ),
+    "tool prompt": (
+        ("toolUsePromptTokenCount",),
+        ("tool_use_prompt_token_count",),
+        ("tool_use_prompt_tokens",),
+        ("tool_prompt_tokens",),
+    ),
+    "sound": (("prompt_audio_seconds",), ("audio_seconds",)),
     "cached": (
         ("cache_read_input_tokens",),
         ("cacheReadInputTokens",),
@@ -2467,6 +2525,10 @@ COUNT_SPELLINGS = {
         ("candidatesTokenCount", "thoughtsTokenCount"),
         ("candidates_token_count", "thoughts_token_count"),
         ("predicted_n",),
+        ("generated_token_count",),
+        ("generated_tokens",),
+        ("tokens_generated",),
+        ("tokens_predicted",),
     ),
     "total": (
         ("total_tokens",),
@@ -2502,6 +2564,8 @@ class TokenUsage:
     cached_input_tokens: int = 0
     cost_micros: int | None = None
     total_tokens: int | None = None
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
 
     @property
     def is_charged(self) -> bool:
@@ -2515,6 +2579,20 @@ class TokenUsage:
             max(self.cached_input_tokens, other.cached_input_tokens),
             larger_count(self.cost_micros, other.cost_micros),
             larger_count(self.total_tokens, other.total_tokens),
+            max(self.cache_write_tokens, other.cache_write_tokens),
+            max(self.reasoning_tokens, other.reasoning_tokens),
+        )
+
+    def added(self, other: TokenUsage) -> TokenUsage:
+        """The field-wise sum, of two calls that are reported side by side."""
+        return TokenUsage(
+            added_count(self.input_tokens, other.input_tokens),
+            added_count(self.output_tokens, other.output_tokens),
+            self.cached_input_tokens + other.cached_input_tokens,
+            added_count(self.cost_micros, other.cost_micros),
+            added_count(self.total_tokens, other.total_tokens),
+            self.cache_write_tokens + other.cache_write_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
         )
 
 
@@ -2527,9 +2605,11 @@ def token_count(value: object) -> int | None:
         return value if 0 <= value <= LARGEST_COUNT else None
     if isinstance(value, str):
         match = COUNT_TEXT.fullmatch(value)
-        value = int(match[1]) if match else None
-    elif isinstance(value, float) and value.is_integer():
-        value = int(value)
+        if match is None:
+            return None
+        value = int(match[1].replace(",", "")) + (float(match[2] or 0) > 0)
+    elif isinstance(value, float) and 0 <= value <= LARGEST_COUNT:  # which no NaN is
+        value = math.ceil(value)
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_COUNT:
         return value
     return None
@@ -2539,6 +2619,12 @@ def larger_count(one: int | None, other: int | None) -> int | None:
     if one is None or other is None:
         return other if one is None else one
     return max(one, other)
+
+
+def added_count(one: int | None, other: int | None) -> int | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return one + other
 
 
 def known_counts(fields: Mapping[str, object]) -> dict[str, int]:
@@ -2559,10 +2645,23 @@ def detail_count(fields: Mapping[str, object], group: str, name: str) -> int | N
     return token_count(details.get(name)) if isinstance(details, dict) else None
 
 
+COST_NAMES = ("cost", "total_cost", "estimated_cost", "cost_usd", "total_cost_usd", "response_cost")
+COST_PARTS = (("input_cost", "output_cost"), ("prompt_cost", "completion_cost"))
+TICKS_PER_DOLLAR = 10**10  # xAI's
+MOST_DOLLARS = 1_000_000
+
+
 def cost_in_micros(fields: Mapping[str, object]) -> int | None:
-    cost = dollars(fields.get("cost"))
-    if cost is None:
-        cost = dollars(fields.get("total_cost"))
+    """What a provider says that a call cost; the smallest cost is a millionth, not nothing."""
+    costs = [cost for name in COST_NAMES if (cost := dollars(fields.get(name))) is not None]
+    for names in COST_PARTS:
+        parts = [part for name in names if (part := dollars(fields.get(name))) is not None]
+        if parts:
+            costs.append(sum(parts))
+    ticks = dollars(fields.get("cost_in_usd_ticks"), TICKS_PER_DOLLAR)
+    if ticks is not None:
+        costs.append(ticks)
+    cost = max(costs, default=None)
     details = fields.get("cost_details")
     upstream = (
         dollars(details.get("upstream_inference_cost")) if isinstance(details, dict) else None
@@ -2573,19 +2672,23 @@ def cost_in_micros(fields: Mapping[str, object]) -> int | None:
         byok = fields.get("is_byok")
         if byok is True or (byok is not False and upstream > (cost or 0)):
             cost = (cost or 0) + upstream
-    return None if cost is None else round(cost * 1_000_000)
+    if not cost:
+        return None if cost is None else 0
+    return max(1, round(cost * 1_000_000))
 
 
-def dollars(value: object) -> float | None:
-    if isinstance(value, dict):
-        value = value.get("total_cost")  # Perplexity
+def dollars(value: object, units: int = 1) -> float | None:
+    """An amount of money, given in `units` to the dollar; None if it isn't one."""
+    if isinstance(value, dict):  # Perplexity and others
+        parts = [value.get(name) for name in ("total_cost", "total", "cost")]
+        value = next((part for part in parts if part is not None), None)
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:
-        amount = float(value)
+        amount = float(value) / units
     except (ValueError, OverflowError):
         return None
-    return amount if math.isfinite(amount) and 0 <= amount <= 1_000_000 else None
+    return amount if 0 <= amount <= MOST_DOLLARS else None
 
 
 def parse_usage(raw: object, timings: object = None) -> TokenUsage:
@@ -2605,32 +2708,59 @@ def parse_usage(raw: object, timings: object = None) -> TokenUsage:
         detail_count(fields, "prompt_tokens_details", "cached_tokens") or 0,
         openai_cached,
     )
+    written = max(
+        counts.get("cache write", 0),
+        detail_count(fields, "prompt_tokens_details", "cache_write_tokens") or 0,
+        detail_count(fields, "prompt_tokens_details", "cache_creation_tokens") or 0,
+    )
     if cache := counts.get("cache"):
         # Gateways that write `prompt_tokens` (LiteLLM) and OpenAI's Responses count it inside.
         inside = bool(counts.get("input") or openai_cached) and cache <= input_tokens
         if not inside or total_tokens == input_tokens + (output_tokens or 0) + cache:
             input_tokens += cache
+    elif cached > input_tokens > 0:  # so the prompt came without what was cached
+        input_tokens += cached
     known_input = input_tokens or None  # no prompt is empty: LocalAI and Ollama send 0 for unknown
+    reasoning = reported_reasoning(fields, counts)
     if total_tokens is not None:
+        beside = counts.get("tool prompt", 0)
+        if counts.get("input") and "promptTokenCount" in fields:
+            beside = 0  # it is in the sum already
+        beside += MOST_TOKENS_PER_SECOND * min(counts.get("sound", 0), LARGEST_COUNT // 1000)
         known_input, output_tokens, total_tokens = split_total(
-            known_input, output_tokens, total_tokens, reported_reasoning(fields)
+            known_input, output_tokens, total_tokens, reasoning, beside
         )
     if known_input is not None:
         cached = min(cached, known_input)
-    return TokenUsage(known_input, output_tokens, cached, cost, total_tokens)
+        written = min(written, known_input - cached)
+    return TokenUsage(
+        known_input, output_tokens, cached, cost, total_tokens, written, reasoning or 0
+    )
 
 
-def reported_reasoning(fields: Mapping[str, object]) -> int | None:
+def reported_reasoning(fields: Mapping[str, object], counts: Mapping[str, int]) -> int | None:
     return larger_count(
-        detail_count(fields, "completion_tokens_details", "reasoning_tokens"),
-        detail_count(fields, "output_tokens_details", "reasoning_tokens"),
+        counts.get("thoughts"),
+        larger_count(
+            detail_count(fields, "completion_tokens_details", "reasoning_tokens"),
+            detail_count(fields, "output_tokens_details", "reasoning_tokens"),
+        ),
     )
 
 
 def split_total(
-    input_tokens: int | None, output_tokens: int | None, total: int, reasoning: int | None = None
+    input_tokens: int | None,
+    output_tokens: int | None,
+    total: int,
+    reasoning: int | None = None,
+    input_beside: int = 0,
 ) -> tuple[int | None, int | None, int | None]:
-    """Take from the total what the parts leave out: input, output, and what stays unsplit."""
+    """Take from the total what the parts leave out: input, output, and what stays unsplit.
+
+    Args:
+        reasoning: What may be missing in the output.
+        input_beside: What may at most be missing in the input: sound, prompts of tools.
+    """
     if input_tokens is None:
         if output_tokens:
             return (
@@ -2642,6 +2772,9 @@ def split_total(
     excess = total - input_tokens - (output_tokens or 0)
     if output_tokens is None:
         return input_tokens, (excess if excess >= 0 else None), None
+    if excess > 0 and input_beside and excess != reasoning:
+        taken = min(excess, input_beside)
+        input_tokens, excess = input_tokens + taken, excess - taken
     # xAI and Gemini's OpenAI-compatible API leave reasoning out of completion_tokens.
     if excess > 0 and (reasoning is None or excess <= reasoning):
         return input_tokens, output_tokens + excess, None
@@ -2691,6 +2824,7 @@ NESTING_KEYS = frozenset(
         "output",
         "message",
         "results",
+        "delta",
     }
 )
 # Where thoughts stand; the first that a provider fills is the one that counts.
@@ -2709,6 +2843,36 @@ ANSWER_KEYS = (
     "candidates",
 )
 MOST_ANSWERS = 64
+# What can hold usage. Not its details, which repeat parts of it; and of `metadata`, which with
+# OpenAI is the client's own, only what it holds.
+USAGE_HOLDERS = frozenset(
+    {
+        "usage",
+        "usageMetadata",
+        "usage_metadata",
+        "token_usage",
+        "tokens",
+        "billed_units",
+        "x_groq",
+        "response",
+        "message",
+        "metadata",
+        "meta",
+        "delta",
+        "choices",
+        "details",
+        "results",
+        "inference_status",
+        "response_metadata",
+        "amazon-bedrock-invocationMetrics",
+    }
+)
+DEEPEST_USAGE = 4
+MOST_HOLDERS = 64
+# With no other keys a chunk has no usage but under "usage" or in its choices.
+PLAIN_CHUNK_KEYS = frozenset(
+    ("id", "object", "created", "model", "choices", "system_fingerprint", "service_tier", "usage")
+)
 # Their deltas are base64 sound, not text.
 SOUND_EVENTS = frozenset(("response.audio.delta", "response.output_audio.delta"))
 CLOSING_EVENTS = frozenset(("response.completed", "response.incomplete", "message_stop"))
@@ -2716,9 +2880,10 @@ HOST_KEYS = ("event", "sources", "selected_model_id")
 DEEPEST_TEXT = 8
 
 
-# What an event holds: texts, usage, completion id, whether it ends the completion. A bare tuple,
-# because one is made for every chunk of every reply.
-EventContent = tuple[list[str], TokenUsage | None, object, bool]
+# What an event holds: texts, usage, completion id, whether it ends the completion, and the texts
+# of what is whole now, streamed before or not. A bare tuple, because one is made for every chunk.
+EventContent = tuple[list[str], TokenUsage | None, object, bool, list[str]]
+NO_TEXTS: list[str] = []
 
 
 def collect_text(part: object, texts: list[str], depth: int = 0) -> None:
@@ -2751,19 +2916,29 @@ def read_event(event: Mapping[str, object]) -> EventContent:
     if not isinstance(choices, list):
         return read_native_event(event)
     texts: list[str] = []
+    whole = NO_TEXTS
     finished = False
+    has_usage = bool(event.get("usage")) or not event.keys() <= PLAIN_CHUNK_KEYS
     for choice in choices:
         if isinstance(choice, dict):
             delta = choice.get("delta")
+            message = choice.get("message")
             # Perplexity repeats the whole message beside each delta.
-            collect_text(choice.get("message", choice) if delta is None else delta, texts)
+            if delta is None:
+                collect_text(choice if message is None else message, texts)
+            else:
+                collect_text(delta, texts)
             if choice.get("finish_reason"):
                 finished = True
+                if delta is not None and message is not None:
+                    whole = []
+                    collect_text(message, whole)
+            if message is not None or "usage" in choice or (delta and "usage" in delta):
+                has_usage = True
     usage = None
-    if event.get("usage") or "timings" in event or "x_groq" in event or finished:
+    if has_usage or finished:
         usage = usage_in_event(event)
-        finished = finished or (usage is not None and not choices)
-    return texts, usage, event.get("id"), finished
+    return texts, usage, event.get("id"), finished, whole
 
 
 def read_native_event(event: Mapping[str, object]) -> EventContent:
@@ -2775,13 +2950,14 @@ def read_native_event(event: Mapping[str, object]) -> EventContent:
     if kind not in SOUND_EVENTS:
         collect_text(delta, texts)  # Responses, Anthropic
     if isinstance(delta, str) and "usage" not in event:
-        return texts, None, None, False  # Responses, in nearly all of its events
+        return texts, None, None, False, NO_TEXTS  # Responses, in nearly all of its events
     for key in ("response", "thinking"):  # Ollama's generate
         if isinstance(text := event.get(key), str) and text:
             texts.append(text)
-    candidates = event.get("candidates")
-    if isinstance(candidates, list):  # Gemini
-        collect_text(candidates, texts)
+    for key in ("candidates", "token", "results", "contentBlockDelta"):  # Gemini, TGI, watsonx
+        if isinstance(held := event.get(key), (dict, list)):
+            collect_text(held, texts)
+    whole: list[str] = []
     completion_id = event.get("id") or event.get("responseId")
     for key in ("message", "content_block", "response", "item"):
         holder = event.get(key)
@@ -2791,11 +2967,15 @@ def read_native_event(event: Mapping[str, object]) -> EventContent:
             collect_text(holder, texts)
         elif key == "item" and kind == "response.output_item.added":
             collect_text(holder.get("name"), texts)
+        elif key == "item" and kind == "response.output_item.done":
+            collect_text(holder, whole)
+        elif key == "response" and kind in CLOSING_EVENTS:
+            collect_text(holder.get("output"), whole)
         if key in ("message", "response"):
             completion_id = completion_id or holder.get("id")
     usage = usage_in_event(event)
     finished = kind in CLOSING_EVENTS or event.get("done") is True
-    return texts, usage, completion_id, finished
+    return texts, usage, completion_id, finished, whole
 
 
 def read_answer(answer: object) -> tuple[list[str], TokenUsage | None, bool]:
@@ -2839,24 +3019,33 @@ def is_provider_event(event: Mapping[str, object]) -> bool:
 
 
 def usage_in_event(event: Mapping[str, object]) -> TokenUsage | None:
-    """The usage in an event, wherever a provider puts it; None if there is none."""
-    holders = [event]
-    for key in ("response", "message", "metadata", "x_groq"):
-        if isinstance(holder := event.get(key), dict):
-            holders.append(holder)
-    choices = event.get("choices")
-    if isinstance(choices, list):  # Moonshot
-        holders += [choice for choice in choices if isinstance(choice, dict)]
-    found = [
-        parse_usage(holder[key])
-        for holder in holders
-        for key in ("usage", "usageMetadata", "usage_metadata")
-        if key in holder
-    ]
-    found += [parse_usage(None, holder["timings"]) for holder in holders if "timings" in holder]
-    if "eval_count" in event or "prompt_eval_count" in event:  # Ollama
-        found.append(parse_usage(event))
-    found = [usage for usage in found if usage is not NO_USAGE]
+    """The usage in an event, wherever a provider puts it; None if there is none.
+
+    A bounded search through what can hold usage: never through what the model wrote or the client
+    said, which could claim any number.
+    """
+    found: list[TokenUsage] = []
+    holders: list[tuple[Mapping[str, object], bool, int]] = [(event, True, 0)]
+    for holder, counts, depth in holders:  # grows while it is read
+        timings = holder.get("timings")
+        if counts or timings:
+            usage = parse_usage(holder if counts else None, timings)
+            if usage is not NO_USAGE:
+                found.append(usage)
+        if depth == DEEPEST_USAGE:
+            continue
+        for key in USAGE_HOLDERS.intersection(holder):
+            value = holder[key]
+            if isinstance(value, list):
+                dicts = [each for each in value[:MOST_HOLDERS] if isinstance(each, dict)]
+                if key == "usage":  # a list of calls
+                    calls = [usage for each in dicts if (usage := parse_usage(each)).is_charged]
+                    found += [reduce(TokenUsage.added, calls)] if calls else []
+                    continue
+            else:
+                dicts = [value] if isinstance(value, dict) else []
+            room = MOST_HOLDERS - len(holders)
+            holders += [(each, key != "metadata", depth + 1) for each in dicts[:room]]
     return reduce(TokenUsage.merged, found) if found else None
 
 
@@ -2875,6 +3064,8 @@ class MeteredUsage:
     cached_input_tokens: int
     cost_micros: int | None
     estimated: bool
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
 
 
 NOTHING_METERED = MeteredUsage(0, 0, 0, None, False)
@@ -2888,6 +3079,8 @@ def added_usage(one: MeteredUsage, other: MeteredUsage) -> MeteredUsage:
         one.cached_input_tokens + other.cached_input_tokens,
         sum(costs) if costs else None,
         one.estimated or other.estimated,
+        one.cache_write_tokens + other.cache_write_tokens,
+        one.reasoning_tokens + other.reasoning_tokens,
     )
 
 
@@ -2916,29 +3109,67 @@ def metered_call(
         output_tokens = min(text_tokens, output_tokens + estimate_reply(uncounted_text))
         estimated = True
     cached = min(usage.cached_input_tokens, input_tokens)
-    return MeteredUsage(input_tokens, output_tokens, cached, usage.cost_micros, estimated)
+    return MeteredUsage(
+        input_tokens,
+        output_tokens,
+        cached,
+        usage.cost_micros,
+        estimated,
+        min(usage.cache_write_tokens, input_tokens - cached),
+        min(usage.reasoning_tokens, output_tokens),
+    )
 
 
 class ModelCall:
     """One completion: its usage so far, and its text in case that usage never comes."""
 
-    __slots__ = ("answered", "completion_id", "counted_texts", "finished", "texts", "usage")
+    __slots__ = (
+        "answered",
+        "completion_id",
+        "counted_texts",
+        "finished",
+        "repeated_id",
+        "texts",
+        "usage",
+        "whole_texts",
+    )
 
     def __init__(self) -> None:
         self.completion_id: str | None = None
         self.usage = NO_USAGE
         self.texts: list[str] = []
+        self.whole_texts: list[str] = []  # what came whole, streamed before or not
         self.counted_texts = 0
         self.finished = False
+        self.repeated_id = False  # whether two events had the same, so that ids mean something
         self.answered = False  # in one piece, so that even an empty answer had its prompt read
 
     @property
     def is_charged(self) -> bool:
-        return self.answered or bool(self.texts) or self.usage.is_charged
+        return self.answered or bool(self.texts or self.whole_texts) or self.usage.is_charged
+
+    @property
+    def text(self) -> str:
+        streamed, whole = "".join(self.texts), "".join(self.whole_texts)
+        return whole if len(whole) > len(streamed) else streamed
 
     def metered(self, prompt_tokens: int) -> MeteredUsage:
-        text, uncounted = "".join(self.texts), "".join(self.texts[self.counted_texts :])
-        return metered_call(self.usage, prompt_tokens, text, uncounted)
+        uncounted = "".join(self.texts[self.counted_texts :])
+        return metered_call(self.usage, prompt_tokens, self.text, uncounted)
+
+    def is_continued_by(self, usage: TokenUsage, other: ModelCall) -> bool:
+        """Whether `usage`, the first of a call with another id, is this call's running total.
+
+        Some gateways give every chunk a fresh id and repeat the prompt's count on each; another
+        call would have another prompt, or ids that stay the same from chunk to chunk.
+        """
+        mine = self.usage
+        return (
+            (not other.texts or not (self.finished or self.repeated_id or other.repeated_id))
+            and (usage.input_tokens is None or mine.input_tokens in (None, usage.input_tokens))
+            and (usage.output_tokens or 0) >= (mine.output_tokens or 0)
+            and (usage.total_tokens or 0) >= (mine.total_tokens or 0)
+        )
 
 
 class MeteredRound:
@@ -2970,11 +3201,22 @@ class MeteredRound:
                 call = ModelCall()
                 self.calls.append(call)
             call.completion_id = completion_id
+            call.repeated_id = False
         self.current = call
         return call
 
     def add_usage(self, usage: TokenUsage) -> None:
         call = self.current
+        if len(self.calls) > 1 and not call.usage.is_charged and usage.is_charged:
+            before = self.calls[-2]
+            if call is self.calls[-1] and before.is_continued_by(usage, call):
+                # Each text moves once at most: the call that takes it has usage, so it stays.
+                before.texts += call.texts
+                before.whole_texts = before.whole_texts or call.whole_texts
+                before.completion_id = call.completion_id
+                before.finished = call.finished
+                self.calls.pop()
+                self.current = call = before
         call.usage = call.usage.merged(usage)
         if usage.output_tokens or usage.total_tokens:
             call.counted_texts = len(call.texts)
@@ -3018,15 +3260,24 @@ class ReplyMeter:
             event = parse_stream_line(event)
         if not isinstance(event, dict):
             return
-        texts, usage, completion_id, finished = read_event(event)
+        texts, usage, completion_id, finished, whole = read_event(event)
         this_round = self._rounds[-1]
         call = this_round.current
-        if texts or usage is not None:
+        if texts or usage is not None or whole:
             if completion_id and completion_id != call.completion_id:
                 call = this_round.turn_to(completion_id, bool(texts))
+            elif completion_id and texts:
+                call.repeated_id = True
             call.texts += texts
+            if whole:
+                # One item after the other, and then perhaps all of them once more.
+                if event.get("type") == "response.output_item.done":
+                    call.whole_texts += whole
+                else:
+                    call.whole_texts = whole
             if usage is not None:
                 this_round.add_usage(usage)
+                call = this_round.current
         elif not is_provider_event(event):
             if isinstance(model_id := event.get("selected_model_id"), str):
                 self._selected_model_id = model_id
@@ -3082,8 +3333,10 @@ class ReplyMeter:
         ]
         if not any(call.usage.is_charged for _, call in charged):
             usage = parse_usage(outlet_usage)
-            text = "".join(text for _, call in charged for text in call.texts) or outlet_text or ""
-            if usage.is_charged or (text and not charged and len(self._rounds) == 1):
+            text = "".join(call.text for _, call in charged) or outlet_text or ""
+            # Usage that can't be read is the sign of a call, not of one that cost nothing.
+            seen = bool(text) or bool(outlet_usage)
+            if usage.is_charged or (seen and not charged and len(self._rounds) == 1):
                 prompt_tokens = sum(tokens for tokens, _ in charged)
                 return metered_call(usage, prompt_tokens or self._rounds[-1].prompt_tokens, text)
         total = NOTHING_METERED
@@ -3096,6 +3349,10 @@ class ReplyMeter:
 # helpers/charges.py
 # What one reply costs, in tokens, in money and toward limits.
 # ==============================================================================
+
+# No reply is charged more than this, in tokens, weighted tokens or millionths of a dollar: four
+# million such replies still fit in a 64-bit sum.
+LARGEST_CHARGE = 10**12
 
 
 @dataclass(frozen=True, slots=True)
@@ -3126,7 +3383,7 @@ class Charge:
 
 def weigh_tokens(tokens: int, weight: Decimal) -> int:
     """Tokens times a model's weight, rounded up so that no use of it is free."""
-    return int((tokens * weight).to_integral_value(ROUND_CEILING))
+    return min(int((tokens * weight).to_integral_value(ROUND_CEILING)), LARGEST_CHARGE)
 
 
 def make_charge(usage: MeteredUsage, rule: ModelRule) -> Charge:
@@ -3134,19 +3391,30 @@ def make_charge(usage: MeteredUsage, rule: ModelRule) -> Charge:
 
     The administrator's prices count; without any, the cost that the provider reported.
     """
-    cost = token_cost(rule, usage.input_tokens, usage.output_tokens, usage.cached_input_tokens)
+    input_tokens = min(usage.input_tokens, LARGEST_CHARGE)
+    output_tokens = min(usage.output_tokens, LARGEST_CHARGE)
+    cached = min(usage.cached_input_tokens, input_tokens)
+    cost = token_cost(
+        rule,
+        input_tokens,
+        output_tokens,
+        cached,
+        usage.cache_write_tokens,
+        usage.reasoning_tokens,
+    )
     if cost is None:
         cost = usage.cost_micros or 0
+    cost = min(cost, LARGEST_CHARGE)
     counted = Amounts(
         1,
-        weigh_tokens(usage.input_tokens, rule.weight),
-        weigh_tokens(usage.output_tokens, rule.weight),
+        weigh_tokens(input_tokens, rule.weight),
+        weigh_tokens(output_tokens, rule.weight),
         cost,
     )
     return Charge(
-        usage.input_tokens,
-        usage.output_tokens,
-        usage.cached_input_tokens,
+        input_tokens,
+        output_tokens,
+        cached,
         cost,
         usage.estimated,
         counted if rule.weight else NOTHING,
