@@ -34,19 +34,19 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  3470  transactions   One transaction with its locks and its retries, alike on SQLite and …
 #  3648  tables         The ledger's own tables and their numbered migrations.
 #  3798  identities     Whom the names in the policies mean, also after a rename.
-#  4190  counters       Sums of settled records per scope, model glob and window.
-#  4396  snapshots      What one statement sees of the ledger: counters with their grants, and …
-#  4557  limit_states   Where limits stand: what is used, what replies still running hold, and …
-#  4662  records        One row per reply, reserved when it is admitted and closed once.
-#  4781  ledger         Reserve, settle, check, renew and sweep, each one transaction.
-#  5086  alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  5173  valves         What the administrator and each user can set, and how bad input is refused.
-#  5471  host           The only place that knows Open WebUI: its database, groups, models and …
-#  5742  model_calls    The answer or the failure of each call that Open WebUI makes for a reply.
-#  5828  replies        One reply from its admission to its end.
-#  6030  admission      From a request to a reply: whose limits count, and how much is reserved.
-#  6118  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
-#  6372  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
+#  4193  counters       Sums of settled records per scope, model glob and window.
+#  4399  snapshots      What one statement sees of the ledger: counters with their grants, and …
+#  4560  limit_states   Where limits stand: what is used, what replies still running hold, and …
+#  4665  records        One row per reply, reserved when it is admitted and closed once.
+#  4784  ledger         Reserve, settle, check, renew and sweep, each one transaction.
+#  5089  alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  5176  valves         What the administrator and each user can set, and how bad input is refused.
+#  5474  host           The only place that knows Open WebUI: its database, groups, models and …
+#  5745  model_calls    The answer or the failure of each call that Open WebUI makes for a reply.
+#  5831  replies        One reply from its admission to its end.
+#  6033  admission      From a request to a reply: whose limits count, and how much is reserved.
+#  6121  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
+#  6375  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -3861,6 +3861,7 @@ class Identities:
         matched: What the ledger should remember.
         problems: What an administrator should mend, a sentence each.
         renames: Which policies mean somebody who has another name now, a sentence each.
+        models: The models that are known.
     """
 
     sure: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
@@ -3869,6 +3870,7 @@ class Identities:
     matched: frozenset[RememberedName] = frozenset()
     problems: tuple[str, ...] = ()
     renames: tuple[str, ...] = ()
+    models: Collection[str] = ()
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -3927,6 +3929,7 @@ def identify(
         frozenset(reader.matched),
         tuple(dict.fromkeys((*reader.problems, *unknown_models(policies, host.models)))),
         tuple(dict.fromkeys(reader.renames)),
+        host.models,
     )
 
 
