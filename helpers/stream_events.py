@@ -1,4 +1,4 @@
-"""What one stream event holds: produced text, usage, its completion's id, its end."""
+"""What a stream event or a whole answer holds: produced text, usage, a completion's id, its end."""
 
 from __future__ import annotations
 
@@ -23,6 +23,10 @@ TEXT_KEYS = frozenset(
         "args",
         "input",
         "partial_json",
+        "summary",
+        "code",
+        "generated_text",
+        "completion",
     }
 )
 ARGUMENT_KEYS = frozenset(("arguments", "args", "input"))
@@ -37,8 +41,29 @@ NESTING_KEYS = frozenset(
         "function_call",
         "functionCall",
         "function",
+        "reasoning_details",
+        "summary",
+        "output",
+        "message",
+        "results",
     }
 )
+# Where thoughts stand; the first that a provider fills is the one that counts.
+THOUGHT_KEYS = ("reasoning_content", "reasoning", "reasoning_details")
+# Where a whole answer has its text, beside `choices`.
+ANSWER_KEYS = (
+    "content",
+    "message",
+    "output",
+    "response",
+    "thinking",
+    "text",
+    "generated_text",
+    "completion",
+    "results",
+    "candidates",
+)
+MOST_ANSWERS = 64
 # Their deltas are base64 sound, not text.
 SOUND_EVENTS = frozenset(("response.audio.delta", "response.output_audio.delta"))
 CLOSING_EVENTS = frozenset(("response.completed", "response.incomplete", "message_stop"))
@@ -57,9 +82,11 @@ def collect_text(part: object, texts: list[str], depth: int = 0) -> None:
         for key, value in part.items():
             if not value:
                 continue
+            # vLLM and OpenRouter send the same thought under several names.
+            if key in THOUGHT_KEYS and key != next(filter(part.get, THOUGHT_KEYS)):
+                continue
             if isinstance(value, str):
-                # vLLM and OpenRouter send the same thought under both names.
-                if key in TEXT_KEYS and (key != "reasoning" or not part.get("reasoning_content")):
+                if key in TEXT_KEYS:
                     texts.append(value)
             elif key in ARGUMENT_KEYS:
                 texts.append(json_text(value))
@@ -124,6 +151,39 @@ def read_native_event(event: Mapping[str, object]) -> EventContent:
     usage = usage_in_event(event)
     finished = kind in CLOSING_EVENTS or event.get("done") is True
     return texts, usage, completion_id, finished
+
+
+def read_answer(answer: object) -> tuple[list[str], TokenUsage | None, bool]:
+    """Read an answer that came in one piece: its texts, its usage, whether a model answered."""
+    if isinstance(answer, list):
+        parts = [read_answer(each) for each in answer[:MOST_ANSWERS] if isinstance(each, dict)]
+        usages = [usage for _, usage, _ in parts if usage is not None]
+        return (
+            [text for texts, _, _ in parts for text in texts],
+            reduce(TokenUsage.merged, usages) if usages else None,
+            any(answered for _, _, answered in parts),
+        )
+    if not isinstance(answer, dict):
+        return [], None, False
+    texts: list[str] = []
+    usage = usage_in_event(answer)
+    choices = answer.get("choices")
+    if (
+        answer.get("error")
+        or answer.get("type") == "error"
+        or isinstance(answer.get("message"), str)
+    ):
+        return texts, usage, usage is not None
+    if isinstance(choices, list):
+        for choice in choices:
+            if isinstance(choice, dict):
+                collect_text(choice.get("message") or choice, texts)
+    else:
+        for key in ANSWER_KEYS:
+            if value := answer.get(key):
+                collect_text(value, texts)
+    known = ("choices", "usage", *ANSWER_KEYS)
+    return texts, usage, bool(texts) or any(key in answer for key in known)
 
 
 def is_provider_event(event: Mapping[str, object]) -> bool:

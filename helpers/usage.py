@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from helpers.estimates import estimate_tokens
-from helpers.stream_events import is_provider_event, read_event
+from helpers.estimates import estimate_reply
+from helpers.stream_events import is_provider_event, read_answer, read_event
 from helpers.usage_shapes import NO_USAGE, TokenUsage, parse_usage, split_total
 
 
@@ -46,7 +46,7 @@ def metered_call(
             input_tokens, output_tokens, total_tokens
         )
     if total_tokens is not None:
-        text_tokens = estimate_tokens(text)
+        text_tokens = estimate_reply(text)
         share = text_tokens / (prompt_tokens + text_tokens) if text_tokens else 0
         output_tokens = round(total_tokens * share)
         input_tokens = total_tokens - output_tokens
@@ -54,10 +54,10 @@ def metered_call(
     if input_tokens is None:
         input_tokens, estimated = prompt_tokens, True
     if output_tokens is None or (text and not output_tokens and total_tokens is None):
-        output_tokens, estimated = estimate_tokens(text), True
-    elif uncounted_text and (text_tokens := estimate_tokens(text)) > output_tokens:
+        output_tokens, estimated = estimate_reply(text), True
+    elif uncounted_text and (text_tokens := estimate_reply(text)) > output_tokens:
         # A reply stopped after an early running total: Anthropic's message_start says 1.
-        output_tokens = min(text_tokens, output_tokens + estimate_tokens(uncounted_text))
+        output_tokens = min(text_tokens, output_tokens + estimate_reply(uncounted_text))
         estimated = True
     cached = min(usage.cached_input_tokens, input_tokens)
     return MeteredUsage(input_tokens, output_tokens, cached, usage.cost_micros, estimated)
@@ -66,7 +66,7 @@ def metered_call(
 class ModelCall:
     """One completion: its usage so far, and its text in case that usage never comes."""
 
-    __slots__ = ("completion_id", "counted_texts", "finished", "texts", "usage")
+    __slots__ = ("answered", "completion_id", "counted_texts", "finished", "texts", "usage")
 
     def __init__(self) -> None:
         self.completion_id: str | None = None
@@ -74,10 +74,11 @@ class ModelCall:
         self.texts: list[str] = []
         self.counted_texts = 0
         self.finished = False
+        self.answered = False  # in one piece, so that even an empty answer had its prompt read
 
     @property
     def is_charged(self) -> bool:
-        return bool(self.texts) or self.usage.is_charged
+        return self.answered or bool(self.texts) or self.usage.is_charged
 
     def metered(self, prompt_tokens: int) -> MeteredUsage:
         text, uncounted = "".join(self.texts), "".join(self.texts[self.counted_texts :])
@@ -177,6 +178,23 @@ class ReplyMeter:
         this_round.started = True
         if finished:
             call.finished = True
+
+    def add_answer(self, answer: object) -> None:
+        """A whole answer that wasn't streamed, any JSON value; never raises.
+
+        It is a call of the round that `begin_round` announced last, or the whole of one whose
+        beginning was streamed, so it's no more than once the same.
+        """
+        texts, usage, answered = read_answer(answer)
+        if not answered:
+            return
+        this_round = self._rounds[-1]
+        call = this_round.current
+        if sum(map(len, texts)) > sum(map(len, call.texts)):
+            call.texts = texts
+        if usage is not None:
+            this_round.add_usage(usage)
+        call.answered = call.finished = this_round.started = True
 
     @property
     def started(self) -> bool:

@@ -34,6 +34,7 @@ PARTS = (
     "policies",
     "policy",
     "decisions",
+    "byte_pairs",
     "estimates",
     "usage_shapes",
     "stream_events",
@@ -57,6 +58,7 @@ PARTS = (
     "model_calls",
     "replies",
     "admission",
+    "stopping",
     "bookkeeper",
     "plugin",
 )
