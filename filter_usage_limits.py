@@ -16,39 +16,39 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #   218  texts          Texts from outside: what a client, a browser or a provider wrote, made …
 #   242  periods        The calendar and rolling periods, the window each gives at an instant, …
 #   545  amounts        1.5M tokens or $0.25 as a limit writes them, to whole numbers and back.
-#   694  globs          Which model ids a pattern of an administrator's fits.
-#   721  quotas         One limit in its notation, such as "50k tokens/day on gpt-4* warn 70% 90%".
-#   970  policy_tables  The policies text as checked tables, and what an error says about them.
-#  1232  policies       What the policies text says about groups, roles, users, pools and models.
-#  1470  policy         Which limits apply to this user, these groups, this role and this model.
-#  1773  decisions      Used and reserved amounts against limits: what is decided, and nothing else.
-#  1912  byte_pairs     A lower bound of a text's tokens from its pairs of bytes, whatever …
-#  2152  estimates      Token estimates for texts and prompts whose provider reports no usage.
-#  2456  usage_shapes   One usage object in any provider's shape, read as token counts.
-#  2785  stream_events  What a stream event or a whole answer holds: produced text, usage, a …
-#  3053  usage          What one reply is charged for, added up from its stream events.
-#  3349  charges        What one reply costs, in tokens, in money and toward limits.
-#  3446  languages      The words and number marks of every sentence; the one place to add another.
-#  3755  messages       Every sentence that a user or an administrator reads, with its numbers.
-#  3962  database       An engine for a database URL as Open WebUI spells it.
-#  4045  statements     The statements that every reply runs, on a short way to the driver.
-#  4175  transactions   One transaction with its locks and its retries, alike on SQLite and …
-#  4417  tables         The ledger's own tables and their numbered migrations.
-#  4611  identities     Whom the names in the policies mean, also after a rename.
-#  5003  counters       Sums of settled records per scope, model glob and window.
-#  5315  snapshots      What one statement sees of the ledger: counters with their grants, and …
-#  5478  limit_states   Where limits stand: what is used, what replies still running hold, and …
-#  5588  records        One row per reply, reserved when it is admitted and closed once.
-#  5753  ledger         Reserve, settle, check, renew and sweep, each one transaction.
-#  6161  alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  6248  valves         What the administrator and each user can set, and how bad input is refused.
-#  6546  host           The only place that knows Open WebUI: its database, groups, models and …
-#  6822  model_calls    The answer or the failure of each call that Open WebUI makes for a reply.
-#  6908  replies        One reply from its admission to its end.
-#  7112  admission      From a request to a reply: whose limits count, and how much is reserved.
-#  7200  stopping       One process, many pastes: who keeps books in it, so that older ones let go …
-#  7268  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
-#  7753  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
+#   697  globs          Which model ids a pattern of an administrator's fits.
+#   724  quotas         One limit in its notation, such as "50k tokens/day on gpt-4* warn 70% 90%".
+#   973  policy_tables  The policies text as checked tables, and what an error says about them.
+#  1235  policies       What the policies text says about groups, roles, users, pools and models.
+#  1473  policy         Which limits apply to this user, these groups, this role and this model.
+#  1776  decisions      Used and reserved amounts against limits: what is decided, and nothing else.
+#  1915  byte_pairs     A lower bound of a text's tokens from its pairs of bytes, whatever …
+#  2155  estimates      Token estimates for texts and prompts whose provider reports no usage.
+#  2459  usage_shapes   One usage object in any provider's shape, read as token counts.
+#  2788  stream_events  What a stream event or a whole answer holds: produced text, usage, a …
+#  3056  usage          What one reply is charged for, added up from its stream events.
+#  3352  charges        What one reply costs, in tokens, in money and toward limits.
+#  3449  languages      The words and number marks of every sentence; the one place to add another.
+#  3758  messages       Every sentence that a user or an administrator reads, with its numbers.
+#  3965  database       An engine for a database URL as Open WebUI spells it.
+#  4048  statements     The statements that every reply runs, on a short way to the driver.
+#  4178  transactions   One transaction with its locks and its retries, alike on SQLite and …
+#  4420  tables         The ledger's own tables and their numbered migrations.
+#  4614  identities     Whom the names in the policies mean, also after a rename.
+#  5009  counters       Sums of settled records per scope, model glob and window.
+#  5321  snapshots      What one statement sees of the ledger: counters with their grants, and …
+#  5484  limit_states   Where limits stand: what is used, what replies still running hold, and …
+#  5594  records        One row per reply, reserved when it is admitted and closed once.
+#  5759  ledger         Reserve, settle, check, renew and sweep, each one transaction.
+#  6167  alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  6254  valves         What the administrator and each user can set, and how bad input is refused.
+#  6552  host           The only place that knows Open WebUI: its database, groups, models and …
+#  6828  model_calls    The answer or the failure of each call that Open WebUI makes for a reply.
+#  6914  replies        One reply from its admission to its end.
+#  7118  admission      From a request to a reply: whose limits count, and how much is reserved.
+#  7206  stopping       One process, many pastes: who keeps books in it, so that older ones let go …
+#  7274  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
+#  7759  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -676,10 +676,13 @@ def amount_mistake(text: str, sign: str) -> NotationMistake:
 def ambiguous_amount(text: str, sign: str) -> NotationMistake:
     """What is wrong with a point before three digits, which may be meant as a comma."""
     whole, _, fraction = text.partition(".")
-    fewer = whole if not fraction.strip("0") else f"{text}0"
+    allowed = f'"{sign}{whole},{fraction}" for thousands'
+    if not fraction.strip("0"):
+        allowed += f', or "{sign}{whole}"'
+    elif sign:
+        allowed += f', or "{sign}{text}0"'
     return NotationMistake(
-        f"has {quoted_text(sign + text)}, which may mean thousands or decimals",
-        f'"{sign}{whole},{fraction}" for thousands, or "{sign}{fewer}"',
+        f"has {quoted_text(sign + text)}, which may mean thousands or decimals", allowed
     )
 
 
@@ -4674,6 +4677,7 @@ class Identities:
         matched: What the ledger should remember.
         problems: What an administrator should mend, a sentence each.
         renames: Which policies mean somebody who has another name now, a sentence each.
+        models: The models that are known.
     """
 
     sure: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
@@ -4682,6 +4686,7 @@ class Identities:
     matched: frozenset[RememberedName] = frozenset()
     problems: tuple[str, ...] = ()
     renames: tuple[str, ...] = ()
+    models: Collection[str] = ()
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -4740,6 +4745,7 @@ def identify(
         frozenset(reader.matched),
         tuple(dict.fromkeys((*reader.problems, *unknown_models(policies, host.models)))),
         tuple(dict.fromkeys(reader.renames)),
+        host.models,
     )
 
 
