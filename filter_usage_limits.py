@@ -11,38 +11,41 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 """
 
 # Contents. In a hurry, read the hooks first: they are the last part, plugin.
-#   128  errors         The exceptions, each carrying its data.
-#   178  logs           The one logger; its name is how Open WebUI's log shows where a line comes …
-#   185  periods        The calendar and rolling periods, the window each gives at an instant, …
-#   483  amounts        1.5M tokens or $0.25 as a limit writes them, to whole numbers and back.
-#   618  quotas         One limit in its notation, such as "50k tokens/day on gpt-4* warn 70% 90%".
-#   867  policy_tables  The policies text as checked tables, and what an error says about them.
-#  1127  policies       What the policies text says about groups, roles, users, pools and models.
-#  1333  policy         Which limits apply to this user, these groups, this role and this model.
-#  1524  decisions      Used and reserved amounts against limits: what is decided, and nothing else.
-#  1663  estimates      Token estimates for texts and prompts whose provider reports no usage.
-#  1874  usage_shapes   One usage object in any provider's shape, read as token counts.
-#  2105  stream_events  What one stream event holds: produced text, usage, its completion's id, …
-#  2257  usage          What one reply is charged for, added up from its stream events.
-#  2471  charges        What one reply costs, in tokens, in money and toward limits.
-#  2553  languages      The words and number marks of every sentence; the one place to add another.
-#  2862  messages       Every sentence that a user or an administrator reads, with its numbers.
-#  3069  database       An engine for a database URL as Open WebUI spells it.
-#  3152  statements     The statements that every reply runs, on a short way to the driver.
-#  3282  transactions   One transaction with its locks and its retries, alike on SQLite and …
-#  3460  tables         The ledger's own tables and their numbered migrations.
-#  3594  counters       Sums of settled records per scope, model glob and window.
-#  3786  snapshots      What one statement sees of the ledger: counters with their grants, and …
-#  3947  limit_states   Where limits stand: what is used, what replies still running hold, and …
-#  4052  records        One row per reply, reserved when it is admitted and closed once.
-#  4171  ledger         Reserve, settle, check, renew and sweep, each one transaction.
-#  4465  alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  4512  valves         What the administrator and each user can set, and how bad input is refused.
-#  4800  host           The only place that knows Open WebUI: its database, groups, models and …
-#  5024  replies        One reply from its admission to its end.
-#  5145  admission      From a request to a reply: whose limits count, and how much is reserved.
-#  5224  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
-#  5464  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
+#   134  errors         The exceptions, each carrying its data.
+#   184  logs           The one logger; its name is how Open WebUI's log shows where a line comes …
+#   191  periods        The calendar and rolling periods, the window each gives at an instant, …
+#   489  amounts        1.5M tokens or $0.25 as a limit writes them, to whole numbers and back.
+#   624  quotas         One limit in its notation, such as "50k tokens/day on gpt-4* warn 70% 90%".
+#   873  policy_tables  The policies text as checked tables, and what an error says about them.
+#  1133  policies       What the policies text says about groups, roles, users, pools and models.
+#  1339  policy         Which limits apply to this user, these groups, this role and this model.
+#  1531  decisions      Used and reserved amounts against limits: what is decided, and nothing else.
+#  1670  estimates      Token estimates for texts and prompts whose provider reports no usage.
+#  1881  usage_shapes   One usage object in any provider's shape, read as token counts.
+#  2112  stream_events  What one stream event holds: produced text, usage, its completion's id, …
+#  2264  usage          What one reply is charged for, added up from its stream events.
+#  2478  charges        What one reply costs, in tokens, in money and toward limits.
+#  2560  wording        What one language has to say, and the rules that tell its plural forms …
+#  2694  languages_western Western languages: the words of English, German, French, Spanish, …
+#  2878  languages_eastern Other languages: the words of those written in other scripts, and of …
+#  2923  languages      All there are, and which one a reader gets.
+#  2961  messages       Every sentence that a user or an administrator reads, with its numbers.
+#  3414  database       An engine for a database URL as Open WebUI spells it.
+#  3497  statements     The statements that every reply runs, on a short way to the driver.
+#  3627  transactions   One transaction with its locks and its retries, alike on SQLite and …
+#  3805  tables         The ledger's own tables and their numbered migrations.
+#  3939  counters       Sums of settled records per scope, model glob and window.
+#  4131  snapshots      What one statement sees of the ledger: counters with their grants, and …
+#  4292  limit_states   Where limits stand: what is used, what replies still running hold, and …
+#  4397  records        One row per reply, reserved when it is admitted and closed once.
+#  4516  ledger         Reserve, settle, check, renew and sweep, each one transaction.
+#  4810  alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  4857  valves         What the administrator and each user can set, and how bad input is refused.
+#  5164  host           The only place that knows Open WebUI: its database, groups, models and …
+#  5388  replies        One reply from its admission to its end.
+#  5509  admission      From a request to a reply: whose limits count, and how much is reserved.
+#  5589  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
+#  5829  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -57,11 +60,12 @@ import re
 import sys
 import time
 import tomllib
+import unicodedata
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal, InvalidOperation
 from fnmatch import fnmatchcase
@@ -81,10 +85,12 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    FieldSerializationInfo,
     GetJsonSchemaHandler,
     ModelWrapValidatorHandler,
     ValidationError,
     ValidationInfo,
+    field_serializer,
     field_validator,
     model_validator,
 )
@@ -1387,7 +1393,8 @@ class AppliedLimit:
     limit: Limit
     scope: str
     window: Window
-    policy: str  # as users know it; "" for the two simple valves
+    policy: str  # as its administrator knows it; "" for the two simple valves
+    policy_kind: str = "group"  # of a user's own limits: whether its name means anything to users
 
     @property
     def is_pool(self) -> bool:
@@ -1463,7 +1470,7 @@ def scoped_limits(
         for scope in [EVERYONE] if pool.group is None else scopes:
             scoped += [(scope, pool.name, limit) for limit in pool.limits]
     return tuple(
-        AppliedLimit(limit, scope, limit.period.window(at, rules), name)
+        AppliedLimit(limit, scope, limit.period.window(at, rules), name, policy.kind)
         for scope, name, limit in scoped
     )
 
@@ -2550,312 +2557,404 @@ def most_output_tokens(decision: Decision, prompt_tokens: int, rule: ModelRule) 
 
 
 # ==============================================================================
-# helpers/languages.py
-# Languages: the words and number marks of every sentence; the one place to add another.
+# helpers/wording.py
+# Wording: what one language has to say, and the rules that tell its plural forms apart.
 # ==============================================================================
+
+# The order in which a language lists its words.
+COUNTED_THINGS = ("tokens", "input_tokens", "output_tokens", "requests", "responses")
+PERIOD_NAMES = ("minute", "hour", "day", "week", "month", "quarter", "year")
+ROLLING_UNITS_SAID = ("second", "minute", "hour", "day")
+# Around a name or an amount in a right-to-left sentence (or a right-to-left name in any other),
+# so that neither turns the other around: first strong isolate, pop directional isolate.
+ISOLATED = "\u2068{}\u2069"
 
 
 @dataclass(frozen=True, slots=True)
+class PluralRule:
+    """Unicode's plural categories of a language, and which one a whole number takes."""
+
+    categories: tuple[str, ...]
+    pick: Callable[[int], int]
+
+
+def pick_slavic(count: int) -> int:
+    """Russian and Ukrainian: 1, 21; 2 to 4, 22; the rest."""
+    if count % 10 == 1 and count % 100 != 11:
+        return 0
+    return 1 if 2 <= count % 10 <= 4 and not 12 <= count % 100 <= 14 else 2
+
+
+def pick_polish(count: int) -> int:
+    """Polish: 1 alone; 2 to 4, 22; the rest, 21 too."""
+    return 0 if count == 1 else max(1, pick_slavic(count))
+
+
+def pick_arabic(count: int) -> int:
+    """Arabic: 0, 1, 2, then 3 to 10 and 11 to 99 of each hundred, and whole hundreds."""
+    if count < 3:
+        return count
+    return 3 if 3 <= count % 100 <= 10 else 4 if count % 100 >= 11 else 5
+
+
+ALIKE = PluralRule(("other",), lambda count: 0)
+ONE_OR_OTHER = PluralRule(("one", "other"), lambda count: int(count != 1))
+BELOW_TWO_OR_OTHER = PluralRule(("one", "other"), lambda count: int(count > 1))
+HEBREW_PLURAL = PluralRule(("one", "two", "other"), lambda count: {1: 0, 2: 1}.get(count, 2))
+SLAVIC = PluralRule(("one", "few", "many"), pick_slavic)
+POLISH_PLURAL = PluralRule(("one", "few", "many"), pick_polish)
+ARABIC_PLURAL = PluralRule(("zero", "one", "two", "few", "many", "other"), pick_arabic)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Language:
     """How one language says what users read.
 
-    Pairs hold the form for one and the form for any other number. The sentences' fields are
-    ``quantity`` (an amount with its unit), ``period``, ``named`` (the policy in brackets, or
-    nothing), ``policy``, ``percent``, ``left``, ``used``, ``at``, ``within`` and ``reset``.
+    Words are listed with ", " between them and "|" between the plural forms of one, which come
+    in the order of the rule's categories; where the last ones are alike they are said once.
+    A pair "a|b" without a number is for the user's own limit and for one that is shared. A
+    sentence begins with a capital by itself. Fields: ``quantity`` (an amount with its unit),
+    ``what`` (quantity, period and model), ``owner`` (whose limit), ``named`` (the policy or pool
+    in brackets, or nothing), ``at`` (when, with its preposition), ``within``, ``left``, ``n``.
     """
 
-    thousands: str
-    decimal: str
-    money: str  # how an amount of dollars is written
-    units: Mapping[str, tuple[str, str]]
-    on_model: str
-    periods: Mapping[str, str]
-    rolling: Mapping[str, tuple[str, str]]  # of the period's unit: minute, hour, day
-    durations: tuple[str, str, str, str]  # days, hours, minutes, seconds
-    named: str
-    dated: str  # a time and its date
-    used_up: str
-    pool_used_up: tuple[str, str]
+    tag: str
+    name: str  # as its speakers say it
+    plural: PluralRule = ONE_OR_OTHER
+    right_to_left: bool = False
+    # Numbers
+    thousands: str = ","
+    decimal: str = "."
+    grouped_from: int = 1_000  # some languages write 1000, but 10.000
+    money: str = "${amount}"
+    less_than: str
+    percent: str = "{n}%"
+    counted: str = "{amount} {unit}"  # by plural category where the number isn't always said
+    units: str
+    # Periods
+    periods: str
+    rolling: str
+    rolling_units: str
+    # Times
+    durations: str = "d h min s"
+    duration: str = "{n} {unit}"
+    clock: str = "{clock}"
+    date: str = "{day} {month}"
+    months: str = ""  # none where a month is its number
+    moment: str = "{date}, {time}"
+    at: str
+    tomorrow: str
+    on_date: str
+    hour_one: tuple[str, str] = ("", "")  # the preposition that changes before one o'clock
+    # Whose limit, and of what
+    owner: str
+    what: str = "{quantity} {period}{on}"
+    on: str
+    named: str = " ({policy})"
+    # Sentences
+    reached: str
     held: str
-    nothing: str
-    nothing_paid: str
-    resets: tuple[str, str]
+    stopped: str
+    no_model: str
+    no_models: str
+    no_paid: str
+    per_request: str
+    at_once: str
+    resets: str
     opens: str
     warning: str
-    pool_warning: str
-    until: str
+    left: str
+    label: str
+    reached_label: str
     status: str
-    reached: str
+    share: str = " ({percent})"
     status_reset: str
-    cap: tuple[str, str]
+    cap: str
     ledger_error: str
-    weekdays: tuple[str, ...] = ()  # Monday first; none where dates are written in numbers
-    months: tuple[str, ...] = ()
 
+    def form(self, forms: str, count: int) -> str:
+        """The plural form of a word, or of a phrase, that goes with a number."""
+        listed = forms.split("|")
+        return listed[min(self.plural.pick(count), len(listed) - 1)]
+
+    def unit(self, thing: str, count: int) -> str:
+        """The word for what is counted, in the form for this many."""
+        return self.form(self.units.split(", ")[COUNTED_THINGS.index(thing)], count)
+
+    def rolling_unit(self, unit: str, count: int) -> str:
+        """A unit of time in the form for this many, as a rolling period needs it."""
+        return self.form(self.rolling_units.split(", ")[ROLLING_UNITS_SAID.index(unit)], count)
+
+    def period(self, name: str) -> str:
+        """A calendar period: ``per day``."""
+        return self.periods.split(", ")[PERIOD_NAMES.index(name)]
+
+
+# ==============================================================================
+# helpers/languages_western.py
+# Western languages: the words of English, German, French, Spanish, Italian, Portuguese, Dutch.
+# ==============================================================================
 
 ENGLISH = Language(
-    thousands=",",
-    decimal=".",
-    money="${amount}",
-    units={
-        "tokens": ("token", "tokens"),
-        "input_tokens": ("input token", "input tokens"),
-        "output_tokens": ("output token", "output tokens"),
-        "requests": ("request", "requests"),
-    },
-    on_model="{quantity} on {model}",
-    periods={
-        "minute": "this minute's",
-        "hour": "this hour's",
-        "day": "today's",
-        "week": "this week's",
-        "month": "this month's",
-    },
-    rolling={
-        "minute": ("the last minute's", "the last {count} minutes'"),
-        "hour": ("the last hour's", "the last {count} hours'"),
-        "day": ("the last day's", "the last {count} days'"),
-    },
-    durations=("d", "h", "min", "s"),
-    named=" ({policy})",
-    dated="{time} on {weekday}, {day} {month}",
-    used_up="You have used all of {period} {quantity}{named}. {reset}",
-    pool_used_up=(
-        "All of {period} {quantity} shared by {policy} is used. {reset}",
-        "All of {period} {quantity} shared by {policy} are used. {reset}",
-    ),
-    held="The rest of {period} {quantity}{named} is held by replies that are still running. "
+    tag="en",
+    name="English",
+    less_than="less than {amount}",
+    units="token|tokens, input token|input tokens, output token|output tokens, "
+    "request|requests, response|responses",
+    periods="per minute, per hour, per day, per week, per month, per quarter, per year",
+    rolling="per {n} {unit}",
+    rolling_units="second|seconds, minute|minutes, hour|hours, day|days",
+    months="January February March April May June July August September October November December",
+    at="at {time}",
+    tomorrow="tomorrow at {time}",
+    on_date="on {date} at {time}",
+    owner="your limit|the shared limit",
+    on=" on {model}",
+    reached="you've reached {owner} of {what}{named}.",
+    held="responses that are still running hold the rest of {owner} of {what}{named}. "
     "Please try again when they are done.",
-    nothing="No {unit} may be used here{named}.",
-    nothing_paid="No models that cost money may be used here{named}.",
-    resets=("It resets at {at}, in {within}.", "They reset at {at}, in {within}."),
-    opens="You can go on at {at}, in {within}.",
-    warning="{percent} % of {period} {quantity} used; {left} left{until}.",
-    pool_warning="{percent} % of {period} {quantity} shared by {policy} used; {left} left{until}.",
-    until=" until {at}",
-    status="Usage: {used} of {period} {quantity} ({percent} %)",
-    reached="Limit reached: {used} of {period} {quantity}",
-    status_reset=", reset at {at}",
-    cap=(
-        "This reply can have {count} token at most.",
-        "This reply can have {count} tokens at most.",
-    ),
+    stopped="the response was stopped at {owner} of {what}{named}.",
+    no_model="You can't use {model} here{named}.",
+    no_models="You can't use any models here{named}.",
+    no_paid="You can't use models that cost money here{named}.",
+    per_request="This request is too long: at most {quantity} per request{on}{named}.",
+    at_once="You already have {quantity} running. Please try again when one is done.",
+    resets="It resets {at}, in {within}.",
+    opens="You can continue {at}, in {within}.",
+    warning="{percent} of {owner} of {what}{named} used; {left}.",
+    left="{n} left",
+    label="Usage|Shared usage",
+    reached_label="Limit reached|Shared limit reached",
+    status="{label}: {used} of {what}",
+    status_reset=", resets {at}",
+    cap="This response can have at most {quantity}.",
     ledger_error="Usage can't be recorded at the moment, so no requests are accepted. "
     "Please try again later.",
-    weekdays=("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"),
-    months=(
-        *("January", "February", "March", "April", "May", "June"),
-        *("July", "August", "September", "October", "November", "December"),
-    ),
 )
 
 GERMAN = Language(
+    tag="de",
+    name="Deutsch",
     thousands=".",
     decimal=",",
-    money="{amount} $",
-    units={
-        "tokens": ("Token", "Tokens"),
-        "input_tokens": ("Eingabe-Token", "Eingabe-Tokens"),
-        "output_tokens": ("Ausgabe-Token", "Ausgabe-Tokens"),
-        "requests": ("Anfrage", "Anfragen"),
-    },
-    on_model="{quantity} mit {model}",
-    periods={
-        "minute": "pro Minute",
-        "hour": "pro Stunde",
-        "day": "pro Tag",
-        "week": "pro Woche",
-        "month": "pro Monat",
-    },
-    rolling={
-        "minute": ("in einer Minute", "in {count} Minuten"),
-        "hour": ("in einer Stunde", "in {count} Stunden"),
-        "day": ("in einem Tag", "in {count} Tagen"),
-    },
-    durations=("Tg.", "Std.", "Min.", "Sek."),
-    named=" ({policy})",
-    dated="{time} am {day}.{month}.",
-    used_up="Ihr Limit von {quantity} {period}{named} ist erreicht. {reset}",
-    pool_used_up=("Das gemeinsame Limit von {quantity} {period} ({policy}) ist erreicht. {reset}",)
-    * 2,
-    held="Der Rest Ihres Limits von {quantity} {period}{named} ist für laufende Antworten "
-    "vorgemerkt. Bitte versuchen Sie es nach deren Ende noch einmal.",
-    nothing="Hier sind keine {unit} erlaubt{named}.",
-    nothing_paid="Kostenpflichtige Modelle sind hier nicht erlaubt{named}.",
-    resets=("Wieder verfügbar um {at}, in {within}",) * 2,
-    opens="Wieder verfügbar um {at}, in {within}",
-    warning="{percent} % Ihres Limits von {quantity} {period} verbraucht; noch {left}{until}.",
-    pool_warning="{percent} % des gemeinsamen Limits von {quantity} {period} ({policy}) "
-    "verbraucht; noch {left}{until}.",
-    until=" bis {at}",
-    status="Verbrauch: {used} von {quantity} {period} ({percent} %)",
-    reached="Limit erreicht: {used} von {quantity} {period}",
-    status_reset=", neu ab {at}",
-    cap=(
-        "Diese Antwort kann höchstens {count} Token lang sein.",
-        "Diese Antwort kann höchstens {count} Tokens lang sein.",
-    ),
-    ledger_error="Der Verbrauch kann gerade nicht erfasst werden, deshalb werden keine Anfragen "
-    "angenommen. Bitte versuchen Sie es später noch einmal.",
+    money="{amount}\u00a0$",
+    less_than="weniger als {amount}",
+    percent="{n}\u00a0%",
+    units="Token, Eingabe-Token, Ausgabe-Token, Anfrage|Anfragen, Antwort|Antworten",
+    periods="pro Minute, pro Stunde, pro Tag, pro Woche, pro Monat, pro Quartal, pro Jahr",
+    rolling="innerhalb von {n} {unit}",
+    rolling_units="Sekunde|Sekunden, Minute|Minuten, Stunde|Stunden, Tag|Tagen",
+    durations="Tg. Std. Min. Sek.",
+    clock="{clock} Uhr",
+    date="{day}. {month}",
+    months="Januar Februar März April Mai Juni Juli August September Oktober November Dezember",
+    at="um {time}",
+    tomorrow="morgen um {time}",
+    on_date="am {date} um {time}",
+    owner="Ihr Limit|das gemeinsame Limit",
+    on=" für {model}",
+    reached="{owner} von {what}{named} ist erreicht.",
+    held="{owner} von {what}{named}: Der Rest ist für laufende Antworten vorgemerkt. "
+    "Bitte versuchen Sie es nach deren Ende erneut.",
+    stopped="die Antwort wurde beendet: {owner} von {what}{named} ist erreicht.",
+    no_model="Sie können {model} hier nicht verwenden{named}.",
+    no_models="Sie können hier keine Modelle verwenden{named}.",
+    no_paid="Sie können hier keine kostenpflichtigen Modelle verwenden{named}.",
+    per_request="Diese Anfrage ist zu lang: höchstens {quantity} pro Anfrage{on}{named}.",
+    at_once="Es laufen bereits {quantity}. Bitte versuchen Sie es nach deren Ende erneut.",
+    resets="Neu {at}, in {within}",
+    opens="Weiter geht es {at}, in {within}",
+    warning="{owner} von {what}{named} ist zu {percent} verbraucht; noch {left}.",
+    left="{n}",
+    label="Nutzung|Gemeinsame Nutzung",
+    reached_label="Limit erreicht|Gemeinsames Limit erreicht",
+    status="{label}: {used} von {what}",
+    status_reset=", neu {at}",
+    cap="Diese Antwort kann höchstens {quantity} lang sein.",
+    ledger_error="Die Nutzung kann gerade nicht erfasst werden, deshalb werden keine Anfragen "
+    "angenommen. Bitte versuchen Sie es später erneut.",
 )
 
 FRENCH = Language(
+    tag="fr",
+    name="français",
+    plural=BELOW_TWO_OR_OTHER,
     thousands="\u202f",
     decimal=",",
-    money="{amount} $",
-    units={
-        "tokens": ("jeton", "jetons"),
-        "input_tokens": ("jeton d’entrée", "jetons d’entrée"),
-        "output_tokens": ("jeton de sortie", "jetons de sortie"),
-        "requests": ("requête", "requêtes"),
-    },
-    on_model="{quantity} avec {model}",
-    periods={
-        "minute": "par minute",
-        "hour": "par heure",
-        "day": "par jour",
-        "week": "par semaine",
-        "month": "par mois",
-    },
-    rolling={
-        "minute": ("par minute glissante", "en {count} minutes"),
-        "hour": ("par heure glissante", "en {count} heures"),
-        "day": ("par jour glissant", "en {count} jours"),
-    },
-    durations=("j", "h", "min", "s"),
-    named=" ({policy})",
-    dated="{time} le {day:02}/{month:02}",
-    used_up="Votre limite de {quantity} {period}{named} est atteinte. {reset}",
-    pool_used_up=("La limite commune de {quantity} {period} ({policy}) est atteinte. {reset}",) * 2,
-    held="Le reste de votre limite de {quantity} {period}{named} est réservé à des réponses en "
-    "cours. Réessayez quand elles seront terminées.",
-    nothing="Aucune utilisation de {unit} n’est permise ici{named}.",
-    nothing_paid="Les modèles payants ne sont pas permis ici{named}.",
-    resets=("De nouveau disponible à {at}, dans {within}.",) * 2,
-    opens="De nouveau disponible à {at}, dans {within}.",
-    warning="{percent} % de votre limite de {quantity} {period} utilisés ; reste {left}{until}.",
-    pool_warning="{percent} % de la limite commune de {quantity} {period} ({policy}) utilisés ; "
-    "reste {left}{until}.",
-    until=" jusqu’à {at}",
-    status="Utilisation : {used} sur {quantity} {period} ({percent} %)",
-    reached="Limite atteinte : {used} sur {quantity} {period}",
-    status_reset=", remise à zéro à {at}",
-    cap=(
-        "Cette réponse peut compter au plus {count} jeton.",
-        "Cette réponse peut compter au plus {count} jetons.",
-    ),
-    ledger_error="L’utilisation ne peut pas être enregistrée en ce moment : aucune requête n’est "
-    "acceptée. Réessayez plus tard.",
+    money="{amount}\u00a0$",
+    less_than="moins de {amount}",
+    percent="{n}\u202f%",
+    units="token|tokens, token d’entrée|tokens d’entrée, token de sortie|tokens de sortie, "
+    "requête|requêtes, réponse|réponses",
+    periods="par minute, par heure, par jour, par semaine, par mois, par trimestre, par an",
+    rolling="sur {n} {unit}",
+    rolling_units="seconde glissante|secondes glissantes, minute glissante|minutes glissantes, "
+    "heure glissante|heures glissantes, jour glissant|jours glissants",
+    durations="j h min s",
+    months="janvier février mars avril mai juin juillet août septembre octobre novembre décembre",
+    at="à {time}",
+    tomorrow="demain à {time}",
+    on_date="le {date} à {time}",
+    owner="votre limite|la limite commune",
+    on=" avec {model}",
+    reached="{owner} de {what}{named} est atteinte.",
+    held="des réponses en cours occupent le reste de {owner} de {what}{named}. "
+    "Veuillez réessayer quand elles seront terminées.",
+    stopped="la réponse a été arrêtée\u00a0: {owner} de {what}{named} est atteinte.",
+    no_model="Vous ne pouvez pas utiliser {model} ici{named}.",
+    no_models="Vous ne pouvez utiliser aucun modèle ici{named}.",
+    no_paid="Vous ne pouvez pas utiliser de modèles payants ici{named}.",
+    per_request="Cette requête est trop longue\u00a0: au plus {quantity} par requête{on}{named}.",
+    at_once="Vous avez déjà {quantity} en cours. Veuillez réessayer quand l’une sera terminée.",
+    resets="Remise à zéro {at}, dans {within}.",
+    opens="Vous pourrez continuer {at}, dans {within}.",
+    warning="{owner} de {what}{named} est utilisée à {percent}\u202f; {left}.",
+    left="reste {n}|restent {n}",
+    label="Utilisation|Utilisation commune",
+    reached_label="Limite atteinte|Limite commune atteinte",
+    status="{label}\u00a0: {used} sur {what}",
+    status_reset=", remise à zéro {at}",
+    cap="Cette réponse peut compter au plus {quantity}.",
+    ledger_error="L’utilisation ne peut pas être enregistrée pour le moment\u00a0: aucune requête "
+    "n’est acceptée. Veuillez réessayer plus tard.",
+)
+
+CANADIAN_FRENCH = replace(
+    FRENCH,
+    tag="fr-CA",
+    name="français (Canada)",
+    percent="{n}\u00a0%",
+    units="jeton|jetons, jeton d’entrée|jetons d’entrée, jeton de sortie|jetons de sortie, "
+    "requête|requêtes, réponse|réponses",
+    warning="{owner} de {what}{named} est utilisée à {percent}; {left}.",
 )
 
 SPANISH = Language(
-    thousands=".",
+    tag="es",
+    name="español",
+    thousands="\u202f",
     decimal=",",
-    money="{amount} $",
-    units={
-        "tokens": ("token", "tokens"),
-        "input_tokens": ("token de entrada", "tokens de entrada"),
-        "output_tokens": ("token de salida", "tokens de salida"),
-        "requests": ("solicitud", "solicitudes"),
-    },
-    on_model="{quantity} con {model}",
-    periods={
-        "minute": "por minuto",
-        "hour": "por hora",
-        "day": "por día",
-        "week": "por semana",
-        "month": "por mes",
-    },
-    rolling={
-        "minute": ("en un minuto", "en {count} minutos"),
-        "hour": ("en una hora", "en {count} horas"),
-        "day": ("en un día", "en {count} días"),
-    },
-    durations=("d", "h", "min", "s"),
-    named=" ({policy})",
-    dated="{time} del {day}/{month}",
-    used_up="Ha alcanzado su límite de {quantity} {period}{named}. {reset}",
-    pool_used_up=("Se ha alcanzado el límite común de {quantity} {period} ({policy}). {reset}",)
-    * 2,
-    held="El resto de su límite de {quantity} {period}{named} está reservado para respuestas en "
-    "curso. Inténtelo de nuevo cuando terminen.",
-    nothing="Aquí no se permiten {unit}{named}.",
-    nothing_paid="Aquí no se permiten modelos de pago{named}.",
-    resets=("Disponible de nuevo a las {at}, dentro de {within}.",) * 2,
-    opens="Disponible de nuevo a las {at}, dentro de {within}.",
-    warning="{percent} % de su límite de {quantity} {period} usado; quedan {left}{until}.",
-    pool_warning="{percent} % del límite común de {quantity} {period} ({policy}) usado; quedan "
-    "{left}{until}.",
-    until=" hasta las {at}",
-    status="Uso: {used} de {quantity} {period} ({percent} %)",
-    reached="Límite alcanzado: {used} de {quantity} {period}",
-    status_reset=", se restablece a las {at}",
-    cap=(
-        "Esta respuesta puede tener como máximo {count} token.",
-        "Esta respuesta puede tener como máximo {count} tokens.",
-    ),
+    grouped_from=10_000,
+    money="{amount}\u00a0USD",
+    less_than="menos de {amount}",
+    percent="{n}\u00a0%",
+    units="token|tokens, token de entrada|tokens de entrada, token de salida|tokens de salida, "
+    "solicitud|solicitudes, respuesta|respuestas",
+    periods="por minuto, por hora, por día, por semana, por mes, por trimestre, por año",
+    rolling="por cada {n} {unit}",
+    rolling_units="segundo|segundos, minuto|minutos, hora|horas, día|días",
+    date="{day} de {month}",
+    months="enero febrero marzo abril mayo junio "
+    "julio agosto septiembre octubre noviembre diciembre",
+    at="a las {time}",
+    tomorrow="mañana a las {time}",
+    on_date="el {date} a las {time}",
+    hour_one=("a las ", "a la "),
+    owner="tu límite|el límite compartido",
+    on=" con {model}",
+    reached="has alcanzado {owner} de {what}{named}.",
+    held="las respuestas en curso ocupan el resto de {owner} de {what}{named}. "
+    "Inténtalo de nuevo cuando terminen.",
+    stopped="la respuesta se detuvo al alcanzar {owner} de {what}{named}.",
+    no_model="No puedes usar {model} aquí{named}.",
+    no_models="No puedes usar ningún modelo aquí{named}.",
+    no_paid="No puedes usar modelos de pago aquí{named}.",
+    per_request="Esta solicitud es demasiado larga: máximo {quantity} por solicitud{on}{named}.",
+    at_once="Ya tienes {quantity} en curso. Inténtalo de nuevo cuando termine una.",
+    resets="Se restablece {at}, dentro de {within}.",
+    opens="Podrás continuar {at}, dentro de {within}.",
+    warning="{owner} de {what}{named} está usado al {percent}; {left}.",
+    left="queda {n}|quedan {n}",
+    label="Uso|Uso compartido",
+    reached_label="Límite alcanzado|Límite compartido alcanzado",
+    status="{label}: {used} de {what}",
+    status_reset=", se restablece {at}",
+    cap="Esta respuesta puede tener como máximo {quantity}.",
     ledger_error="El uso no se puede registrar en este momento, por lo que no se aceptan "
-    "solicitudes. Inténtelo más tarde.",
+    "solicitudes. Inténtalo de nuevo más tarde.",
 )
+
+# ==============================================================================
+# helpers/languages_eastern.py
+# Other languages: the words of those written in other scripts, and of those with more plurals.
+# ==============================================================================
 
 CHINESE = Language(
-    thousands=",",
-    decimal=".",
-    money="${amount}",
-    units={
-        "tokens": ("个 token",) * 2,
-        "input_tokens": ("个输入 token",) * 2,
-        "output_tokens": ("个输出 token",) * 2,
-        "requests": ("次请求",) * 2,
-    },
-    on_model="{quantity}（{model}）",
-    periods={
-        "minute": "每分钟",
-        "hour": "每小时",
-        "day": "每天",
-        "week": "每周",
-        "month": "每月",
-    },
-    rolling={
-        "minute": ("每 1 分钟", "每 {count} 分钟"),
-        "hour": ("每 1 小时", "每 {count} 小时"),
-        "day": ("每 1 天", "每 {count} 天"),
-    },
-    durations=("天", "小时", "分钟", "秒"),
+    tag="zh-CN",
+    name="简体中文",
+    plural=ALIKE,
+    less_than="不到 {amount}",
+    units="个 Token, 个输入 Token, 个输出 Token, 次请求, 个回答",
+    periods="每分钟, 每小时, 每天, 每周, 每月, 每季度, 每年",
+    rolling="任意 {n} {unit}内",
+    rolling_units="秒, 分钟, 小时, 天",
+    durations="天 小时 分钟 秒",
+    date="{month}月{day}日",
+    moment="{date} {time}",
+    at="{time}",
+    tomorrow="明天 {time}",
+    on_date="{date} {time}",
+    owner="您的限额|共享限额",
+    what="{period} {quantity}{on}",
+    on="（{model}）",
     named="（{policy}）",
-    dated="{month}月{day}日 {time}",
-    used_up="您的限额（{period} {quantity}）{named}已用完。{reset}",
-    pool_used_up=("共享限额（{period} {quantity}，{policy}）已用完。{reset}",) * 2,
-    held="您的限额（{period} {quantity}）{named}的剩余部分已被正在生成的回复占用，请稍后再试。",
-    nothing="此处不允许使用{unit}{named}。",
-    nothing_paid="此处不允许使用付费模型{named}。",
-    resets=("将于 {at} 重置（{within}后）。",) * 2,
-    opens="可于 {at} 继续使用（{within}后）。",
-    warning="限额（{period} {quantity}）已使用 {percent}%，剩余 {left}{until}。",
-    pool_warning="共享限额（{period} {quantity}，{policy}）已使用 {percent}%，剩余 {left}{until}。",
-    until="，{at} 重置",
-    status="用量：{period} {quantity}，已用 {used}（{percent}%）",
-    reached="已达限额：{period} {quantity}，已用 {used}",
+    reached="{owner}{named}已用完：{what}。",
+    held="{owner}{named}的剩余部分已被正在生成的回答占用：{what}。请在其完成后重试。",
+    stopped="回答已停止：{owner}{named}已用完（{what}）。",
+    no_model="此处不能使用 {model}{named}。",
+    no_models="此处不能使用任何模型{named}。",
+    no_paid="此处不能使用付费模型{named}。",
+    per_request="请求过长：每次请求最多 {quantity}{on}{named}。",
+    at_once="您已有 {quantity}正在生成。请在其完成后重试。",
+    resets="将于{at} 重置（{within}后）。",
+    opens="可于{at} 继续（{within}后）。",
+    warning="{owner}{named}已使用 {percent}：{what}，剩余 {left}。",
+    left="{n}",
+    label="用量|共享用量",
+    reached_label="已达限额|已达共享限额",
+    status="{label}：{what}，已用 {used}",
+    share="（{percent}）",
     status_reset="，{at} 重置",
-    cap=("此回复最多 {count} 个 token。",) * 2,
-    ledger_error="目前无法记录用量，因此暂不接受请求。请稍后再试。",
+    cap="此回答最多 {quantity}。",
+    ledger_error="目前无法记录用量，因此暂不接受请求。请稍后重试。",
 )
 
+# ==============================================================================
+# helpers/languages.py
+# Languages: all there are, and which one a reader gets.
+# ==============================================================================
+
 LANGUAGES: Mapping[str, Language] = {
-    "en": ENGLISH,
-    "de": GERMAN,
-    "fr": FRENCH,
-    "es": SPANISH,
-    "zh": CHINESE,
+    language.tag.lower(): language
+    for language in (ENGLISH, GERMAN, FRENCH, CANADIAN_FRENCH, SPANISH, CHINESE)
 }
+# Other tags of the same: a region, a script, an old code, or a language alone.
+LANGUAGE_ALIASES = {
+    "zh": "zh-cn",
+    "zh-hans": "zh-cn",
+    "zh-hant": "zh-tw",
+    "zh-hk": "zh-tw",
+    "zh-mo": "zh-tw",
+    "pt": "pt-br",
+    "iw": "he",
+}
+LONGEST_LANGUAGE_TAG = 35
 
 
 def choose_language(tag: str) -> Language:
-    """The language for a tag such as ``de-AT``; English where there is none."""
-    tag = tag.lower().replace("_", "-")
-    if tag.startswith(("zh-tw", "zh-hk", "zh-hant")):
-        return ENGLISH  # Simplified Chinese is not what they read
-    return LANGUAGES.get(tag.split("-")[0], ENGLISH)
+    """The language for a tag such as ``de-AT``: the longest beginning that is known; or English.
+
+    The tag is what a browser sent: a longer one than any real one is no tag.
+    """
+    if len(tag) > LONGEST_LANGUAGE_TAG:
+        return LANGUAGES["en"]
+    parts = tag.strip().lower().replace("_", "-").split("-")
+    for length in range(len(parts), 0, -1):
+        beginning = "-".join(parts[:length])
+        language = LANGUAGES.get(LANGUAGE_ALIASES.get(beginning, beginning))
+        if language is not None:
+            return language
+    return LANGUAGES["en"]
 
 
 # ==============================================================================
@@ -2876,18 +2975,64 @@ PLACEHOLDERS = (
     "model",
 )
 MICROS = 1_000_000
+# What a client or an administrator chose: a model's id, the name of a group or a pool, a user.
+LONGEST_NAME = 100
+# An administrator's template, and whatever anybody reads in the end.
+LONGEST_TEMPLATE = 1_000
+LONGEST_SENTENCE = 2_000
+# Larger numbers than any that is counted; Python refuses to write out really long ones.
+LARGEST_SHOWN = 10**18
+BIDI_CONTROLS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# Stands for an empty value until the blank before it is taken away as well.
+EMPTY = "\x00"
 
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Who reads: a language, and the time zone of the clock on the wall."""
+    """Who reads: a language, and the time zone of the clock on the wall.
+
+    Args:
+        zone: The zone that times are told in.
+        language: The language.
+        zone_is_own: Whether it is the reader's own zone, which then needs no name.
+    """
 
     zone: tzinfo
     language: Language = ENGLISH
+    zone_is_own: bool = False
 
 
-def check_template(where: str, template: str) -> None:
-    """Raise `ConfigurationError` unless every placeholder of a template is known."""
+def clean_name(name: str) -> str:
+    """A name on one line, without control characters and lone surrogates, cut."""
+    kept = "".join(
+        " " if unicodedata.category(char) in ("Cc", "Zl", "Zp") else char
+        for char in name[: 4 * LONGEST_NAME]
+        if unicodedata.category(char) != "Cs" and not BIDI_CONTROLS.match(char)
+    )
+    kept = " ".join(kept.split())
+    return kept if len(kept) <= LONGEST_NAME else f"{kept[: LONGEST_NAME - 1]}…"
+
+
+def isolate(text: str, language: Language) -> str:
+    """A name or an amount that the direction of writing around it leaves as it is."""
+    turned = any(unicodedata.bidirectional(char) in ("R", "AL") for char in text)
+    return ISOLATED.format(text) if text and (turned or language.right_to_left) else text
+
+
+def finish_sentence(text: str) -> str:
+    """A sentence as it is shown: with a capital, and never longer than stated."""
+    text = text[:1].upper() + text[1:]
+    return text if len(text) <= LONGEST_SENTENCE else f"{text[: LONGEST_SENTENCE - 1]}…"
+
+
+# Templates
+
+
+def check_placeholders(where: str, template: str) -> None:
+    """Raise `ConfigurationError` unless every placeholder of a template is known.
+
+    This much the valves' first release asked; what it accepted must still load.
+    """
     allowed = " ".join(f"{{{name}}}" for name in PLACEHOLDERS)
     try:
         names = [name for _, name, _, _ in Formatter().parse(template) if name is not None]
@@ -2900,79 +3045,235 @@ def check_template(where: str, template: str) -> None:
             raise ConfigurationError(where, f"the placeholder {{{name}}}", allowed)
 
 
+def check_template(where: str, template: str) -> None:
+    """Raise `ConfigurationError` unless a template can be shown as it is: plain names only."""
+    check_placeholders(where, template)
+    if len(template) > LONGEST_TEMPLATE:
+        given = f"{len(template):,} characters"
+        raise ConfigurationError(where, given, f"{LONGEST_TEMPLATE:,} characters")
+    if template.strip() and template_parts(template) is None:
+        allowed = " ".join(f"{{{name}}}" for name in PLACEHOLDERS)
+        raise ConfigurationError(where, f"{template!r}, which isn't plain names only", allowed)
+
+
+@lru_cache(maxsize=8)
+def template_parts(template: str) -> tuple[tuple[str, str], ...] | None:
+    """A template as texts, each with the placeholder after it; None if it can't be shown.
+
+    A format specification, a conversion, an attribute or an index would fail on some value.
+    """
+    try:
+        parts = list(Formatter().parse(template[:LONGEST_SENTENCE]))
+        template.encode()  # no lone surrogate
+    except ValueError:
+        return None
+    if any(name is not None and name not in PLACEHOLDERS for _, name, _, _ in parts):
+        return None
+    if any(specification or conversion for _, _, specification, conversion in parts):
+        return None
+    return tuple((text, name or "") for text, name, _, _ in parts)
+
+
+@lru_cache(maxsize=8)
+def template_language(template: str) -> Language | None:
+    """The language that a template is written in: whose own sentences share most words with it.
+
+    An English text with German words in its gaps reads badly, so they follow the text and not
+    the reader. None if it has no word that tells.
+    """
+    words = text_words(" ".join(text for text, _ in template_parts(template) or ()))
+    shared = {tag: len(words & language_words(tag)) for tag in LANGUAGES}
+    best = max(shared, key=lambda tag: (shared[tag], tag == "en"))
+    return LANGUAGES[best] if shared[best] else None
+
+
+@lru_cache(maxsize=32)
+def language_words(tag: str) -> frozenset[str]:
+    """The words of a language's own sentences."""
+    language = LANGUAGES[tag]
+    texts = (getattr(language, field.name) for field in fields(language))
+    return text_words(re.sub(r"\{\w+\}", " ", " ".join(x for x in texts if isinstance(x, str))))
+
+
+def text_words(text: str) -> frozenset[str]:
+    """The words of a text; where words aren't set apart, its characters."""
+    pattern = r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\d_\u3040-\u30ff\u3400-\u9fff]{2,}"
+    return frozenset(re.findall(pattern, text.lower()))
+
+
+def fill_template(
+    template: str, state: LimitState, now: datetime, reader: Reader, model: str
+) -> str | None:
+    """An administrator's template with its values; None if there is none that can be shown.
+
+    A value that is empty (money has no unit) takes the blank before it away.
+    """
+    parts = template_parts(template) if template.strip() else None
+    if parts is None:
+        return None
+    language = template_language(template) or reader.language
+    reader = Reader(reader.zone, language, reader.zone_is_own)
+    values = template_values(state, now, reader, model)
+    text = "".join(
+        text + ((str(values[name]) or EMPTY) if name else "")
+        for text, name in ((text.replace(EMPTY, ""), name) for text, name in parts)
+    )
+    return finish_sentence(re.sub(f" ?{EMPTY}", "", text).strip())
+
+
+# Numbers, units, periods, times
+
+
 def format_count(count: int, language: Language) -> str:
     """A whole number with the language's marks: ``50,000``."""
-    return f"{count:,}".replace(",", language.thousands)
+    count = max(-LARGEST_SHOWN, min(count, LARGEST_SHOWN))
+    marks = language.thousands if abs(count) >= language.grouped_from else ""
+    return f"{count:,}".replace(",", marks)
 
 
 def format_amount(limit: Limit, amount: int, language: Language = ENGLISH) -> str:
     """An amount of what a limit measures: ``50,000``, or ``$20.00``.
 
-    Money has cents, or as many digits as the limit itself, rounded down.
+    Money has cents, or as many digits as the limit itself, rounded down, but never to nothing.
     """
     if limit.measure != "cost":
-        return format_count(amount, language)
+        return isolate_amount(format_count(amount, language), language)
     digits = max(2, len(f"{limit.amount % MICROS:06d}".rstrip("0")))
-    cents = f"{amount % MICROS:06d}"[:digits]
-    dollars = f"{format_count(amount // MICROS, language)}{language.decimal}{cents}"
-    return language.money.format(amount=dollars)
+    least: int = 10 ** (6 - digits)
+    shown = max(amount, least) if amount > 0 else amount
+    fraction = f"{shown % MICROS:06d}"[:digits]
+    number = f"{format_count(shown // MICROS, language)}{language.decimal}{fraction}"
+    text = isolate_amount(language.money.format(amount=number), language)
+    return language.less_than.format(amount=text) if 0 < amount < least else text
+
+
+def isolate_amount(text: str, language: Language) -> str:
+    """An amount that stays together in a right-to-left sentence."""
+    return ISOLATED.format(text) if language.right_to_left else text
 
 
 def format_unit(limit: Limit, amount: int, language: Language = ENGLISH) -> str:
-    """The unit of an amount, in the plural where that is due; nothing for money."""
-    return language.units[limit.measure][amount != 1] if limit.measure != "cost" else ""
+    """The unit of an amount, in the plural form that is due; nothing for money."""
+    return language.unit(limit.measure, amount) if limit.measure != "cost" else ""
+
+
+def count_things(thing: str, count: int, language: Language) -> str:
+    """A number of tokens, requests or responses: ``1 token``, ``3 responses``."""
+    amount = isolate_amount(format_count(count, language), language)
+    counted = language.form(language.counted, count)
+    return counted.format(amount=amount, unit=language.unit(thing, count))
 
 
 def format_quantity(limit: Limit, amount: int, language: Language = ENGLISH) -> str:
     """Amount, unit and model: ``1 token``, ``50,000 tokens on gpt-4*``, ``$20.00``."""
-    unit = format_unit(limit, amount, language)
-    return on_model(limit, f"{format_amount(limit, amount, language)} {unit}".strip(), language)
+    return plain_quantity(limit, amount, language) + on_model(limit, language)
 
 
-def on_model(limit: Limit, quantity: str, language: Language) -> str:
-    """A quantity with the models that it is limited to, if it is."""
+def plain_quantity(limit: Limit, amount: int, language: Language) -> str:
+    """Amount and unit, whatever the models."""
+    if limit.measure == "cost":
+        return format_amount(limit, amount, language)
+    return count_things(limit.measure, amount, language)
+
+
+def on_model(limit: Limit, language: Language) -> str:
+    """The models that a limit is limited to, if it is."""
     if limit.model_glob == "*":
-        return quantity
-    return language.on_model.format(quantity=quantity, model=limit.model_glob)
+        return ""
+    return language.on.format(model=isolate(clean_name(limit.model_glob), language))
 
 
 def format_period(limit: Limit, language: Language) -> str:
-    """Which period it is: ``today's``, or ``the last 5 hours'`` for a rolling one."""
+    """Which period it is: ``per day``, or ``per 5 hours`` for a rolling one.
+
+    A rolling one is never said in ones of anything: "per hour" is what the calendar's is called.
+    """
     rolling = limit.period.rolling
     if rolling is None:
-        return language.periods[limit.period.name]
-    count, unit = int(rolling.total_seconds()) // 60, "minute"
-    if count % 1_440 == 0 and count > 1_440:  # "the last day" could be yesterday
-        count, unit = count // 1_440, "day"
-    elif count % 60 == 0:
-        count, unit = count // 60, "hour"
-    return language.rolling[unit][count != 1].format(count=count)
+        return language.period(limit.period.name)
+    count, unit = int(rolling.total_seconds()), "second"
+    for size, larger in ((60, "minute"), (60, "hour"), (24, "day")):
+        if count % size or count <= size:
+            break
+        count, unit = count // size, larger
+    number = isolate_amount(format_count(count, language), language)
+    return language.rolling.format(n=number, unit=language.rolling_unit(unit, count))
 
 
 def format_duration(duration: timedelta, language: Language = ENGLISH) -> str:
     """A duration in two units at most, rounded up: ``5 h 12 min``, ``3 d 4 h``, ``40 s``."""
+    words = language.durations.split()
     seconds = max(1, -int(-duration.total_seconds() // 1))
     if seconds < 60:
-        return f"{seconds} {language.durations[3]}"
+        return language.duration.format(n=seconds, unit=words[3])
     hours, minutes = divmod(-(-seconds // 60), 60)
     days, hours = divmod(hours, 24)
-    parts = tuple(zip((days, hours, minutes), language.durations, strict=False))
+    parts = tuple(zip((days, hours, minutes), words, strict=False))
     first = next(index for index, (count, _) in enumerate(parts) if count)
-    return " ".join(f"{count} {word}" for count, word in parts[first : first + 2] if count)
+    return " ".join(
+        language.duration.format(n=count, unit=word)
+        for count, word in parts[first : first + 2]
+        if count
+    )
+
+
+def format_zone(instant: datetime) -> str:
+    """The zone of a local time as all the world understands it: ``UTC``, ``UTC+5:30``."""
+    minutes = round((instant.utcoffset() or timedelta()).total_seconds() / 60)
+    if not minutes:
+        return "UTC"
+    hours, rest = divmod(abs(minutes), 60)
+    return f"UTC{'+' if minutes > 0 else '−'}{hours}" + (f":{rest:02}" if rest else "")
+
+
+def local_minute(instant: datetime, reader: Reader) -> datetime:
+    """An instant on the reader's clock, rounded up to a minute, as durations are."""
+    instant += timedelta(seconds=-(instant.second + instant.microsecond / MICROS) % 60)
+    return instant.astimezone(reader.zone)
+
+
+def format_time(local: datetime, reader: Reader) -> str:
+    """A time of day: ``00:00``, with its zone where that isn't the reader's own."""
+    text = reader.language.clock.format(clock=f"{local:%H:%M}")
+    if not reader.zone_is_own:
+        text += f" {format_zone(local)}"
+    return isolate_amount(text, reader.language)
+
+
+def format_date(local: datetime, language: Language) -> str:
+    """A date without its year: ``1 February``."""
+    months = language.months.split()
+    month = months[local.month - 1] if months else local.month
+    return language.date.format(day=local.day, month=month)
 
 
 def format_instant(instant: datetime, now: datetime, reader: Reader) -> str:
-    """An instant on the reader's clock: the time alone within a day, else with its date."""
-    local, language = instant.astimezone(reader.zone), reader.language
-    text = f"{local:%H:%M} {local:%Z}"
-    if local - now.astimezone(reader.zone) <= timedelta(days=1):
-        return text
-    return language.dated.format(
-        time=text,
-        day=local.day,
-        month=language.months[local.month - 1] if language.months else local.month,
-        weekday=language.weekdays[local.weekday()] if language.weekdays else "",
-    )
+    """An instant on the reader's clock, without a preposition; with its date unless it's today."""
+    local, language = local_minute(instant, reader), reader.language
+    time = format_time(local, reader)
+    if local.date() == now.astimezone(reader.zone).date():
+        return time
+    return language.moment.format(date=format_date(local, language), time=time)
+
+
+def format_at(instant: datetime, now: datetime, reader: Reader) -> str:
+    """When, as a sentence says it: ``at 18:00``, ``tomorrow at 00:00``, ``on 1 February at …``."""
+    local, language = local_minute(instant, reader), reader.language
+    days = (local.date() - now.astimezone(reader.zone).date()).days
+    pattern = {0: language.at, 1: language.tomorrow}.get(days, language.on_date)
+    if local.hour == 1 and language.hour_one[0]:
+        pattern = pattern.replace(*language.hour_one)
+    return pattern.format(date=format_date(local, language), time=format_time(local, reader))
+
+
+# Sentences
+
+
+def policy_shown(state: LimitState) -> str:
+    """The name of a group or a pool; a role's or a user's own policy has none for its user."""
+    applied = state.applied
+    named = applied.is_pool or applied.policy_kind == "group"
+    return clean_name(applied.policy) if named else ""
 
 
 def template_values(
@@ -2980,89 +3281,133 @@ def template_values(
 ) -> dict[str, str | int]:
     """The placeholders of the administrator's templates, for one limit."""
     limit, language = state.applied.limit, reader.language
+    unit = f"{format_unit(limit, state.amount, language)}{on_model(limit, language)}"
     return {
         "used": format_amount(limit, state.taken, language),
         "limit": format_amount(limit, state.amount, language),
         "remaining": format_amount(limit, state.remaining, language),
-        "percent": state.percent,
-        "unit": on_model(limit, format_unit(limit, state.amount, language), language).strip(),
+        "percent": format_count(state.percent, language),
+        "unit": unit.strip(),
         "period": format_period(limit, language),
         "reset_at": format_instant(state.reset_at, now, reader),
         "reset_in": format_duration(state.reset_at - now, language),
-        "policy": state.applied.policy or "default",
-        "model": model,
+        "policy": isolate(policy_shown(state), language),
+        "model": isolate(clean_name(model), language),
     }
 
 
-def sentence_values(state: LimitState, now: datetime, reader: Reader) -> dict[str, str | int]:
+def sentence_values(state: LimitState, now: datetime, reader: Reader) -> dict[str, str]:
     """The fields of the language's own sentences, for one limit."""
-    limit, language, policy = state.applied.limit, reader.language, state.applied.policy
-    unit = format_unit(limit, 0, language)
+    limit, language = state.applied.limit, reader.language
+    pooled = state.applied.is_pool
+    policy = isolate(policy_shown(state), language)
+    named = language.named.format(policy=policy) if policy else ""
+    quantity, on = plain_quantity(limit, state.amount, language), on_model(limit, language)
+    period = format_period(limit, language)
+    label = language.reached_label if state.exceeded else language.label
+    remaining = format_amount(limit, state.remaining, language)
+    plural = state.remaining if limit.measure != "cost" else MICROS
+    percent = language.percent.format(n=format_count(state.percent, language))
     return {
-        "quantity": format_quantity(limit, state.amount, language),
-        "unit": on_model(limit, unit, language),
-        "period": format_period(limit, language),
-        "named": language.named.format(policy=policy) if policy else "",
-        "policy": policy,
-        "percent": state.percent,
+        "what": language.what.format(quantity=quantity, period=period, on=on),
+        "owner": language.owner.split("|")[pooled],
+        "named": named,
+        "label": label.split("|")[pooled] + (named if pooled else ""),
+        "model": isolate(clean_name(limit.model_glob), language),
+        "percent": isolate_amount(percent, language),
         "used": format_amount(limit, state.taken, language),
-        "left": format_amount(limit, state.remaining, language),
-        "at": format_instant(state.reset_at, now, reader),
-        "within": format_duration(state.reset_at - now, language),
+        "left": language.form(language.left, plural).format(n=remaining),
+        "at": format_at(state.reset_at, now, reader),
+        "within": isolate_amount(format_duration(state.reset_at - now, language), language),
     }
+
+
+def with_reset(state: LimitState, sentence: str, values: Mapping[str, str], reader: Reader) -> str:
+    """A sentence and the one that says when the limit opens again."""
+    rolling = state.applied.limit.period.rolling is not None
+    reset = reader.language.opens if rolling else reader.language.resets
+    gap = "" if sentence.endswith("。") else " "
+    return finish_sentence(f"{sentence.format_map(values)}{gap}{reset.format_map(values)}")
 
 
 def limit_sentence(
     template: str, state: LimitState, now: datetime, reader: Reader, model: str
 ) -> str:
     """The refusal that a user reads at the hard limit; `template` "" for the built-in one."""
-    if template.strip():
-        return template.format_map(template_values(state, now, reader, model))
+    own = fill_template(template, state, now, reader, model)
+    if own is not None:
+        return own
     language, values = reader.language, sentence_values(state, now, reader)
-    money = state.applied.limit.measure == "cost"
+    limit = state.applied.limit
     if state.amount == 0:
-        return (language.nothing_paid if money else language.nothing).format_map(values)
+        every = language.no_paid if limit.measure == "cost" else language.no_models
+        sentence = every if limit.model_glob == "*" else language.no_model
+        return finish_sentence(sentence.format_map(values))
     if state.is_only_held:
-        return language.held.format_map(values)
-    many = not money and state.amount != 1
-    rolling = state.applied.limit.period.rolling is not None
-    reset = (language.opens if rolling else language.resets[many]).format_map(values)
-    used_up = language.pool_used_up[many] if state.applied.is_pool else language.used_up
-    return used_up.format(**values, reset=reset)
+        return finish_sentence(language.held.format_map(values))
+    return with_reset(state, language.reached, values, reader)
+
+
+def stopped_sentence(state: LimitState, now: datetime, reader: Reader) -> str:
+    """What a user reads under a response that was ended at a hard limit."""
+    values = sentence_values(state, now, reader)
+    return with_reset(state, reader.language.stopped, values, reader)
+
+
+def per_request_sentence(limit: Limit, reader: Reader, policy: str = "") -> str:
+    """The refusal of one request that is longer than a limit per request allows."""
+    language, name = reader.language, isolate(clean_name(policy), reader.language)
+    return finish_sentence(
+        language.per_request.format(
+            quantity=plain_quantity(limit, limit.amount, language),
+            on=on_model(limit, language),
+            named=language.named.format(policy=name) if name else "",
+        )
+    )
+
+
+def at_once_sentence(running: int, language: Language) -> str:
+    """The refusal of a request beside as many running ones as a limit allows."""
+    quantity = count_things("responses", running, language)
+    return finish_sentence(language.form(language.at_once, running).format(quantity=quantity))
 
 
 def warning_sentence(
     template: str, state: LimitState, now: datetime, reader: Reader, model: str
 ) -> str:
     """The warning that a user reads at a soft limit; `template` "" for the built-in one."""
-    if template.strip():
-        return template.format_map(template_values(state, now, reader, model))
+    own = fill_template(template, state, now, reader, model)
+    if own is not None:
+        return own
     language, values = reader.language, sentence_values(state, now, reader)
-    rolling = state.applied.limit.period.rolling is not None
-    until = "" if rolling else language.until.format_map(values)
-    warning = language.pool_warning if state.applied.is_pool else language.warning
-    return warning.format(**values, until=until)
+    return finish_sentence(language.warning.format_map(values))
 
 
 def status_line(state: LimitState, now: datetime, reader: Reader) -> str:
     """The line over a finished reply: where the fullest limit stands."""
     language, values = reader.language, sentence_values(state, now, reader)
-    rolling = state.applied.limit.period.rolling is not None
-    reset = "" if rolling else language.status_reset.format_map(values)
-    return (language.reached if state.exceeded else language.status).format_map(values) + reset
+    share = "" if state.exceeded else language.share
+    reset = "" if state.applied.limit.period.rolling is not None else language.status_reset
+    return finish_sentence((language.status + share + reset).format_map(values))
 
 
 def cap_sentence(tokens: int, language: Language) -> str:
     """What a user reads where a reply may only be this long."""
-    return language.cap[tokens != 1].format(count=format_count(tokens, language))
+    quantity = count_things("tokens", tokens, language)
+    return finish_sentence(language.cap.format(quantity=quantity))
 
 
 def alert_sentence(state: LimitState, user: str) -> str:
-    """What the administrator's webhook is told."""
-    limit = state.applied.limit
-    crossed = "has reached" if state.exceeded else f"has used {state.percent} % of"
-    named = f" ({state.applied.policy})" if state.applied.policy else ""
-    return f"{user} {crossed} the limit of {limit}{named}."
+    """What the administrator's webhook is told; of a pool, nobody's name."""
+    applied = state.applied
+    name, limit = clean_name(applied.policy), clean_name(str(applied.limit))
+    percent = format_count(state.percent, ENGLISH)
+    if applied.is_pool:
+        used = "been reached" if state.exceeded else f"been used to {percent}%"
+        return f"The shared limit of {limit} ({name}) has {used}."
+    crossed = "has reached" if state.exceeded else f"has used {percent}% of"
+    named = f" ({name})" if name else ""
+    return f"{clean_name(user)} {crossed} the limit of {limit}{named}."
 
 
 # ==============================================================================
@@ -4557,6 +4902,7 @@ class RefusalMemory(BaseModel):
     model_config = ConfigDict(hide_input_in_errors=True, extra="ignore")
 
     refusals: ClassVar[dict[str, str]] = {}
+    unsaved: ClassVar[dict[str, str]] = {}  # what was refused when it was to be stored
     accepted: ClassVar[dict[str, Any]] = {}
 
     @model_validator(mode="wrap")
@@ -4602,7 +4948,7 @@ class RefusalMemory(BaseModel):
         cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
         schema = handler.resolve_ref_schema(handler(core_schema))
-        for name, refusal in cls.refusals.items():
+        for name, refusal in (cls.refusals | cls.unsaved).items():
             described = schema.get("properties", {}).get(name)
             if described is not None:
                 described["description"] = f"{refusal}\n\n{described.get('description', '')}"
@@ -4613,6 +4959,7 @@ class AdminValves(RefusalMemory):
     """What the administrator sets."""
 
     refusals: ClassVar[dict[str, str]] = {}
+    unsaved: ClassVar[dict[str, str]] = {}
     accepted: ClassVar[dict[str, Any]] = {}
 
     priority: int = Field(
@@ -4730,7 +5077,24 @@ class AdminValves(RefusalMemory):
     @classmethod
     def check_message(cls, template: str, info: ValidationInfo) -> str:
         """Refuse unknown placeholders."""
-        check_template(str(info.field_name), template)
+        check_placeholders(str(info.field_name), template)
+        return template
+
+    @field_serializer("limit_message", "warning_message")
+    def try_message(self, template: str, info: FieldSerializationInfo) -> str:
+        """Refuse a template that can't be shown, once the valves are to be stored.
+
+        Not when they are loaded: an older release stored such ones, and users then read the
+        built-in sentence.
+        """
+        try:
+            check_template(info.field_name, template)
+        except ConfigurationError as error:
+            log.error("Usage limits: valve %s was refused: %s", info.field_name, error)
+            note = f"**NOT SAVED at {datetime.now(UTC):%H:%M} UTC:** {error}"
+            self.unsaved[info.field_name] = note
+            raise
+        self.unsaved.pop(info.field_name, None)
         return template
 
     @field_validator("alert_webhook_url")
@@ -5167,14 +5531,15 @@ def find_reader(
     valves: AdminValves, user: Mapping[str, Any], metadata: Mapping[str, Any]
 ) -> Reader:
     """The user's own time zone where Open WebUI knows it, else the valve's; and the language."""
+    own = user.get("timezone")
     try:
-        zone = read_timezone(str(user.get("timezone") or valves.timezone))
+        zone = read_timezone(str(own or valves.timezone))
     except ConfigurationError:
-        zone = read_timezone(valves.timezone)
+        zone, own = read_timezone(valves.timezone), None
     # The chat page sends its own language for use in prompts.
     variables = metadata.get("variables")
     tag = variables.get("{{USER_LANGUAGE}}") if isinstance(variables, Mapping) else None
-    return Reader(zone, choose_language(str(tag or "")))
+    return Reader(zone, choose_language(str(tag or "")), zone_is_own=bool(own))
 
 
 def build_reply(

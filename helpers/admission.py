@@ -43,14 +43,15 @@ def find_reader(
     valves: AdminValves, user: Mapping[str, Any], metadata: Mapping[str, Any]
 ) -> Reader:
     """The user's own time zone where Open WebUI knows it, else the valve's; and the language."""
+    own = user.get("timezone")
     try:
-        zone = read_timezone(str(user.get("timezone") or valves.timezone))
+        zone = read_timezone(str(own or valves.timezone))
     except ConfigurationError:
-        zone = read_timezone(valves.timezone)
+        zone, own = read_timezone(valves.timezone), None
     # The chat page sends its own language for use in prompts.
     variables = metadata.get("variables")
     tag = variables.get("{{USER_LANGUAGE}}") if isinstance(variables, Mapping) else None
-    return Reader(zone, choose_language(str(tag or "")))
+    return Reader(zone, choose_language(str(tag or "")), zone_is_own=bool(own))
 
 
 def build_reply(

@@ -10,10 +10,12 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    FieldSerializationInfo,
     GetJsonSchemaHandler,
     ModelWrapValidatorHandler,
     ValidationError,
     ValidationInfo,
+    field_serializer,
     field_validator,
     model_validator,
 )
@@ -23,7 +25,7 @@ from pydantic_core import CoreSchema
 from helpers.database import parse_database_url
 from helpers.errors import ConfigurationError
 from helpers.logs import log
-from helpers.messages import check_template
+from helpers.messages import check_placeholders, check_template
 from helpers.periods import (
     CalendarRules,
     available_timezones_list,
@@ -77,6 +79,7 @@ class RefusalMemory(BaseModel):
     model_config = ConfigDict(hide_input_in_errors=True, extra="ignore")
 
     refusals: ClassVar[dict[str, str]] = {}
+    unsaved: ClassVar[dict[str, str]] = {}  # what was refused when it was to be stored
     accepted: ClassVar[dict[str, Any]] = {}
 
     @model_validator(mode="wrap")
@@ -122,7 +125,7 @@ class RefusalMemory(BaseModel):
         cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
         schema = handler.resolve_ref_schema(handler(core_schema))
-        for name, refusal in cls.refusals.items():
+        for name, refusal in (cls.refusals | cls.unsaved).items():
             described = schema.get("properties", {}).get(name)
             if described is not None:
                 described["description"] = f"{refusal}\n\n{described.get('description', '')}"
@@ -133,6 +136,7 @@ class AdminValves(RefusalMemory):
     """What the administrator sets."""
 
     refusals: ClassVar[dict[str, str]] = {}
+    unsaved: ClassVar[dict[str, str]] = {}
     accepted: ClassVar[dict[str, Any]] = {}
 
     priority: int = Field(
@@ -250,7 +254,24 @@ class AdminValves(RefusalMemory):
     @classmethod
     def check_message(cls, template: str, info: ValidationInfo) -> str:
         """Refuse unknown placeholders."""
-        check_template(str(info.field_name), template)
+        check_placeholders(str(info.field_name), template)
+        return template
+
+    @field_serializer("limit_message", "warning_message")
+    def try_message(self, template: str, info: FieldSerializationInfo) -> str:
+        """Refuse a template that can't be shown, once the valves are to be stored.
+
+        Not when they are loaded: an older release stored such ones, and users then read the
+        built-in sentence.
+        """
+        try:
+            check_template(info.field_name, template)
+        except ConfigurationError as error:
+            log.error("Usage limits: valve %s was refused: %s", info.field_name, error)
+            note = f"**NOT SAVED at {datetime.now(UTC):%H:%M} UTC:** {error}"
+            self.unsaved[info.field_name] = note
+            raise
+        self.unsaved.pop(info.field_name, None)
         return template
 
     @field_validator("alert_webhook_url")
