@@ -32,7 +32,7 @@ ENGLISH = Language(
     at_once="You already have {quantity} running. Please try again when one is done.",
     resets="It resets {at}, in {within}.",
     opens="You can continue {at}, in {within}.",
-    warning="{percent} of {owner} of {what}{named} used; {left}.",
+    warning="{percent} of {owner} of {what}{named} used; {left}{until}.",
     left="{n} left",
     label="Usage|Shared usage",
     reached_label="Limit reached|Shared limit reached",
@@ -67,20 +67,21 @@ GERMAN = Language(
     reached="{owner} von {what}{named} ist erreicht.",
     held="{owner} von {what}{named}: Der Rest ist für laufende Antworten vorgemerkt. "
     "Bitte versuchen Sie es nach deren Ende erneut.",
-    stopped="die Antwort wurde beendet: {owner} von {what}{named} ist erreicht.",
+    stopped="die Antwort wurde beendet, denn {owner} von {what}{named} ist erreicht.",
     no_model="Sie können {model} hier nicht verwenden{named}.",
     no_models="Sie können hier keine Modelle verwenden{named}.",
     no_paid="Sie können hier keine kostenpflichtigen Modelle verwenden{named}.",
     per_request="Diese Anfrage ist zu lang: höchstens {quantity} pro Anfrage{on}{named}.",
-    at_once="Es laufen bereits {quantity}. Bitte versuchen Sie es nach deren Ende erneut.",
-    resets="Neu {at}, in {within}",
-    opens="Weiter geht es {at}, in {within}",
-    warning="{owner} von {what}{named} ist zu {percent} verbraucht; noch {left}.",
+    at_once="Es läuft bereits {quantity}. Bitte versuchen Sie es nach deren Ende erneut.|"
+    "Es laufen bereits {quantity}. Bitte versuchen Sie es erneut, wenn eine beendet ist.",
+    resets="Wieder verfügbar {at}, in {within}",
+    opens="Weiter möglich {at}, in {within}",
+    warning="{owner} von {what}{named} ist zu {percent} verbraucht; noch {left}{until}.",
     left="{n}",
     label="Nutzung|Gemeinsame Nutzung",
     reached_label="Limit erreicht|Gemeinsames Limit erreicht",
     status="{label}: {used} von {what}",
-    status_reset=", neu {at}",
+    status_reset=", wird {at} zurückgesetzt",
     cap="Diese Antwort kann höchstens {quantity} lang sein.",
     ledger_error="Die Nutzung kann gerade nicht erfasst werden, deshalb werden keine Anfragen "
     "angenommen. Bitte versuchen Sie es später erneut.",
@@ -102,6 +103,7 @@ FRENCH = Language(
     rolling_units="seconde glissante|secondes glissantes, minute glissante|minutes glissantes, "
     "heure glissante|heures glissantes, jour glissant|jours glissants",
     durations="j h min s",
+    first_day="1er",
     months="janvier février mars avril mai juin juillet août septembre octobre novembre décembre",
     at="à {time}",
     tomorrow="demain à {time}",
@@ -119,8 +121,8 @@ FRENCH = Language(
     at_once="Vous avez déjà {quantity} en cours. Veuillez réessayer quand l’une sera terminée.",
     resets="Remise à zéro {at}, dans {within}.",
     opens="Vous pourrez continuer {at}, dans {within}.",
-    warning="{owner} de {what}{named} est utilisée à {percent}\u202f; {left}.",
-    left="reste {n}|restent {n}",
+    warning="{owner} de {what}{named} est utilisée à {percent}\u202f; {left}{until}.",
+    left="il reste {n}",
     label="Utilisation|Utilisation commune",
     reached_label="Limite atteinte|Limite commune atteinte",
     status="{label}\u00a0: {used} sur {what}",
@@ -137,7 +139,7 @@ CANADIAN_FRENCH = replace(
     percent="{n}\u00a0%",
     units="jeton|jetons, jeton d’entrée|jetons d’entrée, jeton de sortie|jetons de sortie, "
     "requête|requêtes, réponse|réponses",
-    warning="{owner} de {what}{named} est utilisée à {percent}; {left}.",
+    warning="{owner} de {what}{named} est utilisée à {percent}; {left}{until}.",
 )
 
 SPANISH = Language(
@@ -174,7 +176,7 @@ SPANISH = Language(
     at_once="Ya tienes {quantity} en curso. Inténtalo de nuevo cuando termine una.",
     resets="Se restablece {at}, dentro de {within}.",
     opens="Podrás continuar {at}, dentro de {within}.",
-    warning="{owner} de {what}{named} está usado al {percent}; {left}.",
+    warning="{owner} de {what}{named} está al {percent}; {left}{until}.",
     left="queda {n}|quedan {n}",
     label="Uso|Uso compartido",
     reached_label="Límite alcanzado|Límite compartido alcanzado",

@@ -299,7 +299,8 @@ def format_date(local: datetime, language: Language) -> str:
     """A date without its year: ``1 February``."""
     months = language.months.split()
     month = months[local.month - 1] if months else local.month
-    return language.date.format(day=local.day, month=month)
+    day = local.day if local.day > 1 else language.first_day
+    return language.date.format(day=day, month=month)
 
 
 def format_instant(instant: datetime, now: datetime, reader: Reader) -> str:
@@ -435,7 +436,9 @@ def warning_sentence(
     if own is not None:
         return own
     language, values = reader.language, sentence_values(state, now, reader)
-    return finish_sentence(language.warning.format_map(values))
+    rolling = state.applied.limit.period.rolling is not None
+    until = "" if rolling else language.status_reset.format_map(values)
+    return finish_sentence(language.warning.format(**values, until=until))
 
 
 def status_line(state: LimitState, now: datetime, reader: Reader) -> str:

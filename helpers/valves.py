@@ -10,13 +10,13 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    FieldSerializationInfo,
     GetJsonSchemaHandler,
     ModelWrapValidatorHandler,
+    SerializerFunctionWrapHandler,
     ValidationError,
     ValidationInfo,
-    field_serializer,
     field_validator,
+    model_serializer,
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
@@ -257,22 +257,23 @@ class AdminValves(RefusalMemory):
         check_placeholders(str(info.field_name), template)
         return template
 
-    @field_serializer("limit_message", "warning_message")
-    def try_message(self, template: str, info: FieldSerializationInfo) -> str:
+    @model_serializer(mode="wrap")
+    def try_messages(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Refuse a template that can't be shown, once the valves are to be stored.
 
         Not when they are loaded: an older release stored such ones, and users then read the
         built-in sentence.
         """
-        try:
-            check_template(info.field_name, template)
-        except ConfigurationError as error:
-            log.error("Usage limits: valve %s was refused: %s", info.field_name, error)
-            note = f"**NOT SAVED at {datetime.now(UTC):%H:%M} UTC:** {error}"
-            self.unsaved[info.field_name] = note
-            raise
-        self.unsaved.pop(info.field_name, None)
-        return template
+        self.unsaved.clear()
+        for field in ("limit_message", "warning_message"):
+            try:
+                check_template(field, getattr(self, field))
+            except ConfigurationError as error:
+                log.error("Usage limits: valve %s was refused: %s", field, error)
+                self.unsaved[field] = f"**NOT SAVED at {datetime.now(UTC):%H:%M} UTC:** {error}"
+                raise
+        stored: dict[str, Any] = handler(self)
+        return stored
 
     @field_validator("alert_webhook_url")
     @classmethod

@@ -84,6 +84,7 @@ class Language:
     duration: str = "{n} {unit}"
     clock: str = "{clock}"
     date: str = "{day} {month}"
+    first_day: str = "1"
     months: str = ""  # none where a month is its number
     moment: str = "{date}, {time}"
     at: str
