@@ -26,26 +26,26 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  2264  usage          What one reply is charged for, added up from its stream events.
 #  2478  charges        What one reply costs, in tokens, in money and toward limits.
 #  2560  wording        What one language has to say, and the rules that tell its plural forms …
-#  2694  languages_western Western languages: the words of English, German, French, Spanish, …
-#  2878  languages_eastern Other languages: the words of those written in other scripts, and of …
-#  2923  languages      All there are, and which one a reader gets.
-#  2961  messages       Every sentence that a user or an administrator reads, with its numbers.
-#  3414  database       An engine for a database URL as Open WebUI spells it.
-#  3497  statements     The statements that every reply runs, on a short way to the driver.
-#  3627  transactions   One transaction with its locks and its retries, alike on SQLite and …
-#  3805  tables         The ledger's own tables and their numbered migrations.
-#  3939  counters       Sums of settled records per scope, model glob and window.
-#  4131  snapshots      What one statement sees of the ledger: counters with their grants, and …
-#  4292  limit_states   Where limits stand: what is used, what replies still running hold, and …
-#  4397  records        One row per reply, reserved when it is admitted and closed once.
-#  4516  ledger         Reserve, settle, check, renew and sweep, each one transaction.
-#  4810  alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  4857  valves         What the administrator and each user can set, and how bad input is refused.
-#  5164  host           The only place that knows Open WebUI: its database, groups, models and …
-#  5388  replies        One reply from its admission to its end.
-#  5509  admission      From a request to a reply: whose limits count, and how much is reserved.
-#  5589  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
-#  5829  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
+#  2696  languages_western Western languages: the words of English, German, French, Spanish, …
+#  3020  languages_eastern Other languages: the words of those with other scripts, and of those …
+#  3459  languages      All there are, and which one a reader gets.
+#  3501  messages       Every sentence that a user or an administrator reads, with its numbers.
+#  3976  database       An engine for a database URL as Open WebUI spells it.
+#  4059  statements     The statements that every reply runs, on a short way to the driver.
+#  4189  transactions   One transaction with its locks and its retries, alike on SQLite and …
+#  4367  tables         The ledger's own tables and their numbered migrations.
+#  4501  counters       Sums of settled records per scope, model glob and window.
+#  4693  snapshots      What one statement sees of the ledger: counters with their grants, and …
+#  4854  limit_states   Where limits stand: what is used, what replies still running hold, and …
+#  4959  records        One row per reply, reserved when it is admitted and closed once.
+#  5078  ledger         Reserve, settle, check, renew and sweep, each one transaction.
+#  5372  alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  5419  valves         What the administrator and each user can set, and how bad input is refused.
+#  5727  host           The only place that knows Open WebUI: its database, groups, models and …
+#  5951  replies        One reply from its admission to its end.
+#  6072  admission      From a request to a reply: whose limits count, and how much is reserved.
+#  6152  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
+#  6392  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -85,13 +85,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    FieldSerializationInfo,
     GetJsonSchemaHandler,
     ModelWrapValidatorHandler,
+    SerializerFunctionWrapHandler,
     ValidationError,
     ValidationInfo,
-    field_serializer,
     field_validator,
+    model_serializer,
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
@@ -2587,7 +2587,7 @@ def pick_slavic(count: int) -> int:
 
 def pick_polish(count: int) -> int:
     """Polish: 1 alone; 2 to 4, 22; the rest, 21 too."""
-    return 0 if count == 1 else max(1, pick_slavic(count))
+    return 0 if count == 1 else pick_slavic(count) or 2
 
 
 def pick_arabic(count: int) -> int:
@@ -2640,6 +2640,7 @@ class Language:
     duration: str = "{n} {unit}"
     clock: str = "{clock}"
     date: str = "{day} {month}"
+    first_day: str = "1"
     months: str = ""  # none where a month is its number
     moment: str = "{date}, {time}"
     at: str
@@ -2662,6 +2663,7 @@ class Language:
     at_once: str
     resets: str
     opens: str
+    within: str  # after `at`, where that is today or tomorrow
     warning: str
     left: str
     label: str
@@ -2711,17 +2713,18 @@ ENGLISH = Language(
     owner="your limit|the shared limit",
     on=" on {model}",
     reached="you've reached {owner} of {what}{named}.",
-    held="responses that are still running hold the rest of {owner} of {what}{named}. "
+    held="running responses hold the rest of {owner} of {what}{named}. "
     "Please try again when they are done.",
-    stopped="the response was stopped at {owner} of {what}{named}.",
+    stopped="stopped at {owner} of {what}{named}.",
     no_model="You can't use {model} here{named}.",
     no_models="You can't use any models here{named}.",
     no_paid="You can't use models that cost money here{named}.",
     per_request="This request is too long: at most {quantity} per request{on}{named}.",
     at_once="You already have {quantity} running. Please try again when one is done.",
-    resets="It resets {at}, in {within}.",
-    opens="You can continue {at}, in {within}.",
-    warning="{percent} of {owner} of {what}{named} used; {left}.",
+    resets="It resets {at}{within}.",
+    opens="You can continue {at}{within}.",
+    within=", in {within}",
+    warning="{percent} of {owner} of {what}{named} used; {left}{until}.",
     left="{n} left",
     label="Usage|Shared usage",
     reached_label="Limit reached|Shared limit reached",
@@ -2754,17 +2757,19 @@ GERMAN = Language(
     owner="Ihr Limit|das gemeinsame Limit",
     on=" für {model}",
     reached="{owner} von {what}{named} ist erreicht.",
-    held="{owner} von {what}{named}: Der Rest ist für laufende Antworten vorgemerkt. "
-    "Bitte versuchen Sie es nach deren Ende erneut.",
-    stopped="die Antwort wurde beendet: {owner} von {what}{named} ist erreicht.",
+    held="{owner} von {what}{named} ist für laufende Antworten vorgemerkt. "
+    "Bitte gleich erneut versuchen.",
+    stopped="beendet, denn {owner} von {what}{named} ist erreicht.",
     no_model="Sie können {model} hier nicht verwenden{named}.",
     no_models="Sie können hier keine Modelle verwenden{named}.",
     no_paid="Sie können hier keine kostenpflichtigen Modelle verwenden{named}.",
     per_request="Diese Anfrage ist zu lang: höchstens {quantity} pro Anfrage{on}{named}.",
-    at_once="Es laufen bereits {quantity}. Bitte versuchen Sie es nach deren Ende erneut.",
-    resets="Neu {at}, in {within}",
-    opens="Weiter geht es {at}, in {within}",
-    warning="{owner} von {what}{named} ist zu {percent} verbraucht; noch {left}.",
+    at_once="Es läuft bereits {quantity}. Bitte versuchen Sie es nach deren Ende erneut.|"
+    "Es laufen bereits {quantity}. Bitte versuchen Sie es erneut, wenn eine beendet ist.",
+    resets="Wieder verfügbar {at}{within}",
+    opens="Weiter {at}{within}",
+    within=", in {within}",
+    warning="{owner} von {what}{named} ist zu {percent} verbraucht; noch {left}{until}.",
     left="{n}",
     label="Nutzung|Gemeinsame Nutzung",
     reached_label="Limit erreicht|Gemeinsames Limit erreicht",
@@ -2791,6 +2796,7 @@ FRENCH = Language(
     rolling_units="seconde glissante|secondes glissantes, minute glissante|minutes glissantes, "
     "heure glissante|heures glissantes, jour glissant|jours glissants",
     durations="j h min s",
+    first_day="1er",
     months="janvier février mars avril mai juin juillet août septembre octobre novembre décembre",
     at="à {time}",
     tomorrow="demain à {time}",
@@ -2798,18 +2804,19 @@ FRENCH = Language(
     owner="votre limite|la limite commune",
     on=" avec {model}",
     reached="{owner} de {what}{named} est atteinte.",
-    held="des réponses en cours occupent le reste de {owner} de {what}{named}. "
-    "Veuillez réessayer quand elles seront terminées.",
-    stopped="la réponse a été arrêtée\u00a0: {owner} de {what}{named} est atteinte.",
+    held="{owner} de {what}{named} est occupée par des réponses en cours. "
+    "Veuillez réessayer ensuite.",
+    stopped="arrêt\u00a0: {owner} de {what}{named} est atteinte.",
     no_model="Vous ne pouvez pas utiliser {model} ici{named}.",
     no_models="Vous ne pouvez utiliser aucun modèle ici{named}.",
     no_paid="Vous ne pouvez pas utiliser de modèles payants ici{named}.",
     per_request="Cette requête est trop longue\u00a0: au plus {quantity} par requête{on}{named}.",
     at_once="Vous avez déjà {quantity} en cours. Veuillez réessayer quand l’une sera terminée.",
-    resets="Remise à zéro {at}, dans {within}.",
-    opens="Vous pourrez continuer {at}, dans {within}.",
-    warning="{owner} de {what}{named} est utilisée à {percent}\u202f; {left}.",
-    left="reste {n}|restent {n}",
+    resets="Remise à zéro {at}{within}.",
+    opens="Reprise {at}{within}.",
+    within=", dans {within}",
+    warning="{owner} de {what}{named} est utilisée à {percent}\u202f; {left}{until}.",
+    left="reste {n}",
     label="Utilisation|Utilisation commune",
     reached_label="Limite atteinte|Limite commune atteinte",
     status="{label}\u00a0: {used} sur {what}",
@@ -2826,7 +2833,7 @@ CANADIAN_FRENCH = replace(
     percent="{n}\u00a0%",
     units="jeton|jetons, jeton d’entrée|jetons d’entrée, jeton de sortie|jetons de sortie, "
     "requête|requêtes, réponse|réponses",
-    warning="{owner} de {what}{named} est utilisée à {percent}; {left}.",
+    warning="{owner} de {what}{named} est utilisée à {percent}; {left}{until}.",
 )
 
 SPANISH = Language(
@@ -2853,17 +2860,18 @@ SPANISH = Language(
     owner="tu límite|el límite compartido",
     on=" con {model}",
     reached="has alcanzado {owner} de {what}{named}.",
-    held="las respuestas en curso ocupan el resto de {owner} de {what}{named}. "
-    "Inténtalo de nuevo cuando terminen.",
-    stopped="la respuesta se detuvo al alcanzar {owner} de {what}{named}.",
+    held="las respuestas en curso ocupan el resto; {owner} es de {what}{named}. "
+    "Inténtalo de nuevo después.",
+    stopped="detenida por {owner} de {what}{named}.",
     no_model="No puedes usar {model} aquí{named}.",
     no_models="No puedes usar ningún modelo aquí{named}.",
     no_paid="No puedes usar modelos de pago aquí{named}.",
     per_request="Esta solicitud es demasiado larga: máximo {quantity} por solicitud{on}{named}.",
     at_once="Ya tienes {quantity} en curso. Inténtalo de nuevo cuando termine una.",
-    resets="Se restablece {at}, dentro de {within}.",
-    opens="Podrás continuar {at}, dentro de {within}.",
-    warning="{owner} de {what}{named} está usado al {percent}; {left}.",
+    resets="Se restablece {at}{within}.",
+    opens="Podrás seguir {at}{within}.",
+    within=", en {within}",
+    warning="{owner} de {what}{named} está al {percent}; {left}{until}.",
     left="queda {n}|quedan {n}",
     label="Uso|Uso compartido",
     reached_label="Límite alcanzado|Límite compartido alcanzado",
@@ -2874,9 +2882,143 @@ SPANISH = Language(
     "solicitudes. Inténtalo de nuevo más tarde.",
 )
 
+ITALIAN = Language(
+    tag="it",
+    name="italiano",
+    thousands=".",
+    decimal=",",
+    money="{amount}\u00a0$",
+    less_than="meno di {amount}",
+    units="token, token di input, token di output, richiesta|richieste, risposta|risposte",
+    periods="al minuto, all’ora, al giorno, a settimana, al mese, a trimestre, all’anno",
+    rolling="ogni {n} {unit}",
+    rolling_units="secondo|secondi, minuto|minuti, ora|ore, giorno|giorni",
+    durations="g h min s",
+    first_day="1º",
+    months="gennaio febbraio marzo aprile maggio giugno "
+    "luglio agosto settembre ottobre novembre dicembre",
+    at="alle {time}",
+    tomorrow="domani alle {time}",
+    on_date="il {date} alle {time}",
+    hour_one=("alle ", "all’"),
+    owner="il tuo limite|il limite condiviso",
+    on=" con {model}",
+    reached="hai raggiunto {owner} di {what}{named}.",
+    held="le risposte in corso occupano il resto; {owner} è di {what}{named}. "
+    "Riprova quando saranno terminate.",
+    stopped="interrotta: raggiunto {owner} di {what}{named}.",
+    no_model="Qui non puoi usare {model}{named}.",
+    no_models="Qui non puoi usare alcun modello{named}.",
+    no_paid="Qui non puoi usare modelli a pagamento{named}.",
+    per_request="Questa richiesta è troppo lunga: al massimo {quantity} per richiesta{on}{named}.",
+    at_once="Hai già {quantity} in corso. Riprova quando una sarà terminata.",
+    resets="Si rinnova {at}{within}.",
+    opens="Puoi continuare {at}{within}.",
+    within=", tra {within}",
+    warning="{owner} di {what}{named} è usato al {percent}; {left}{until}.",
+    left="resta {n}|restano {n}",
+    label="Utilizzo|Utilizzo condiviso",
+    reached_label="Limite raggiunto|Limite condiviso raggiunto",
+    status="{label}: {used} su {what}",
+    status_reset=", si rinnova {at}",
+    cap="Questa risposta può avere al massimo {quantity}.",
+    ledger_error="Al momento l’utilizzo non può essere registrato, quindi non si accettano "
+    "richieste. Riprova più tardi.",
+)
+
+BRAZILIAN_PORTUGUESE = Language(
+    tag="pt-BR",
+    name="português (Brasil)",
+    plural=BELOW_TWO_OR_OTHER,
+    thousands=".",
+    decimal=",",
+    money="US$\u00a0{amount}",
+    less_than="menos de {amount}",
+    units="token|tokens, token de entrada|tokens de entrada, token de saída|tokens de saída, "
+    "solicitação|solicitações, resposta|respostas",
+    periods="por minuto, por hora, por dia, por semana, por mês, por trimestre, por ano",
+    rolling="a cada {n} {unit}",
+    rolling_units="segundo|segundos, minuto|minutos, hora|horas, dia|dias",
+    date="{day} de {month}",
+    first_day="1º",
+    months="janeiro fevereiro março abril maio junho "
+    "julho agosto setembro outubro novembro dezembro",
+    at="às {time}",
+    tomorrow="amanhã às {time}",
+    on_date="em {date} às {time}",
+    hour_one=("às ", "à "),
+    owner="seu limite|o limite compartilhado",
+    on=" com {model}",
+    reached="{owner} de {what}{named} foi atingido.",
+    held="as respostas em andamento ocupam o restante; {owner} é de {what}{named}. "
+    "Tente novamente depois.",
+    stopped="interrompida: {owner} de {what}{named} foi atingido.",
+    no_model="Você não pode usar {model} aqui{named}.",
+    no_models="Você não pode usar nenhum modelo aqui{named}.",
+    no_paid="Você não pode usar modelos pagos aqui{named}.",
+    per_request="Esta solicitação é longa demais: no máximo {quantity} por solicitação{on}{named}.",
+    at_once="Você já tem {quantity} em andamento. Tente novamente quando uma terminar.",
+    resets="Será renovado {at}{within}.",
+    opens="Continue {at}{within}.",
+    within=", em {within}",
+    warning="{owner} de {what}{named} está em {percent}; {left}{until}.",
+    left="resta {n}|restam {n}",
+    label="Uso|Uso compartilhado",
+    reached_label="Limite atingido|Limite compartilhado atingido",
+    status="{label}: {used} de {what}",
+    status_reset=", renovação {at}",
+    cap="Esta resposta pode ter no máximo {quantity}.",
+    ledger_error="O uso não pode ser registrado no momento, por isso nenhuma solicitação é "
+    "aceita. Tente novamente mais tarde.",
+)
+
+DUTCH = Language(
+    tag="nl",
+    name="Nederlands",
+    thousands=".",
+    decimal=",",
+    money="$\u00a0{amount}",
+    less_than="minder dan {amount}",
+    units="token|tokens, invoertoken|invoertokens, uitvoertoken|uitvoertokens, "
+    "verzoek|verzoeken, antwoord|antwoorden",
+    periods="per minuut, per uur, per dag, per week, per maand, per kwartaal, per jaar",
+    rolling="per {n} {unit}",
+    rolling_units="seconde|seconden, minuut|minuten, uur, dag|dagen",
+    durations="d u min s",
+    months="januari februari maart april mei juni "
+    "juli augustus september oktober november december",
+    at="om {time}",
+    tomorrow="morgen om {time}",
+    on_date="op {date} om {time}",
+    owner="je limiet|de gedeelde limiet",
+    on=" met {model}",
+    reached="{owner} van {what}{named} is bereikt.",
+    held="lopende antwoorden bezetten de rest van {owner} van {what}{named}. "
+    "Probeer het straks opnieuw.",
+    stopped="gestopt, want {owner} van {what}{named} is bereikt.",
+    no_model="Je kunt {model} hier niet gebruiken{named}.",
+    no_models="Je kunt hier geen modellen gebruiken{named}.",
+    no_paid="Je kunt hier geen betaalde modellen gebruiken{named}.",
+    per_request="Dit verzoek is te lang: hoogstens {quantity} per verzoek{on}{named}.",
+    at_once="Er loopt al {quantity}. Probeer het opnieuw als het klaar is.|"
+    "Er lopen al {quantity}. Probeer het opnieuw als er een klaar is.",
+    resets="Wordt vernieuwd {at}{within}.",
+    opens="Je kunt verder {at}{within}.",
+    within=", over {within}",
+    warning="{owner} van {what}{named} is voor {percent} verbruikt; nog {left}{until}.",
+    left="{n}",
+    label="Gebruik|Gedeeld gebruik",
+    reached_label="Limiet bereikt|Gedeelde limiet bereikt",
+    status="{label}: {used} van {what}",
+    status_reset=", vernieuwd {at}",
+    cap="Dit antwoord mag hoogstens {quantity} lang zijn.",
+    ledger_error="Het gebruik kan nu niet worden vastgelegd, dus er worden geen verzoeken "
+    "aangenomen. Probeer het later opnieuw.",
+)
+
 # ==============================================================================
 # helpers/languages_eastern.py
-# Other languages: the words of those written in other scripts, and of those with more plurals.
+# Other languages: the words of those with other scripts, and of those with more plural forms.
 # ==============================================================================
 
 CHINESE = Language(
@@ -2906,9 +3048,10 @@ CHINESE = Language(
     no_paid="此处不能使用付费模型{named}。",
     per_request="请求过长：每次请求最多 {quantity}{on}{named}。",
     at_once="您已有 {quantity}正在生成。请在其完成后重试。",
-    resets="将于{at} 重置（{within}后）。",
-    opens="可于{at} 继续（{within}后）。",
-    warning="{owner}{named}已使用 {percent}：{what}，剩余 {left}。",
+    resets="将于{at} 重置{within}。",
+    opens="可于{at} 继续{within}。",
+    within="（{within}后）",
+    warning="{owner}{named}已使用 {percent}：{what}，剩余 {left}{until}。",
     left="{n}",
     label="用量|共享用量",
     reached_label="已达限额|已达共享限额",
@@ -2919,6 +3062,399 @@ CHINESE = Language(
     ledger_error="目前无法记录用量，因此暂不接受请求。请稍后重试。",
 )
 
+TAIWANESE_CHINESE = Language(
+    tag="zh-TW",
+    name="繁體中文",
+    plural=ALIKE,
+    less_than="不到 {amount}",
+    units="個 Token, 個輸入 Token, 個輸出 Token, 次請求, 個回應",
+    periods="每分鐘, 每小時, 每天, 每週, 每月, 每季, 每年",
+    rolling="任意 {n} {unit}內",
+    rolling_units="秒, 分鐘, 小時, 天",
+    durations="天 小時 分鐘 秒",
+    date="{month}月{day}日",
+    moment="{date} {time}",
+    at="{time}",
+    tomorrow="明天 {time}",
+    on_date="{date} {time}",
+    owner="您的限額|共用限額",
+    what="{period} {quantity}{on}",
+    on="（{model}）",
+    named="（{policy}）",
+    reached="{owner}{named}已用完：{what}。",
+    held="{owner}{named}的剩餘部分已被正在產生的回應占用：{what}。請在其完成後重試。",
+    stopped="回應已停止：{owner}{named}已用完（{what}）。",
+    no_model="此處無法使用 {model}{named}。",
+    no_models="此處無法使用任何模型{named}。",
+    no_paid="此處無法使用付費模型{named}。",
+    per_request="請求過長：每次請求最多 {quantity}{on}{named}。",
+    at_once="您已有 {quantity}正在產生。請在其完成後重試。",
+    resets="將於{at} 重設{within}。",
+    opens="可於{at} 繼續使用{within}。",
+    within="（{within}後）",
+    warning="{owner}{named}已使用 {percent}：{what}，剩餘 {left}{until}。",
+    left="{n}",
+    label="用量|共用用量",
+    reached_label="已達限額|已達共用限額",
+    status="{label}：{what}，已用 {used}",
+    share="（{percent}）",
+    status_reset="，{at} 重設",
+    cap="此回應最多 {quantity}。",
+    ledger_error="目前無法記錄用量，因此暫不接受請求。請稍後再試。",
+)
+
+JAPANESE = Language(
+    tag="ja",
+    name="日本語",
+    plural=ALIKE,
+    less_than="{amount} 未満",
+    units="トークン, 入力トークン, 出力トークン, リクエスト, 件の応答",
+    periods="1分あたり, 1時間あたり, 1日あたり, 1週間あたり, 1か月あたり, 四半期あたり, 1年あたり",
+    rolling="直近{n}{unit}で",
+    rolling_units="秒間, 分間, 時間, 日間",
+    durations="日 時間 分 秒",
+    duration="{n}{unit}",
+    date="{month}月{day}日",
+    moment="{date} {time}",
+    at="{time}",
+    tomorrow="明日 {time}",
+    on_date="{date} {time}",
+    owner="あなたの上限|共有の上限",
+    what="{period} {quantity}{on}",
+    on="（{model}）",
+    named="（{policy}）",
+    reached="{owner}{named}に達しました：{what}。",
+    held="{owner}{named}の残りは生成中の応答が使用しています：{what}。完了後に再試行してください。",
+    stopped="{owner}{named}に達したため、応答を停止しました：{what}。",
+    no_model="ここでは {model} を使用できません{named}。",
+    no_models="ここではモデルを使用できません{named}。",
+    no_paid="ここでは有料モデルを使用できません{named}。",
+    per_request="リクエストが長すぎます：1件あたり最大 {quantity}{on}{named}。",
+    at_once="すでに {quantity}を生成中です。完了後に再試行してください。",
+    resets="{at} にリセットされます{within}。",
+    opens="{at} から続けられます{within}。",
+    within="（{within}後）",
+    warning="{owner}{named}の {percent} を使用しました：{what}、残り {left}{until}。",
+    left="{n}",
+    label="使用量|共有の使用量",
+    reached_label="上限に達しました|共有の上限に達しました",
+    status="{label}：{used} / {what}",
+    share="（{percent}）",
+    status_reset="、{at} にリセット",
+    cap="この応答は最大 {quantity}です。",
+    ledger_error="現在使用量を記録できないため、リクエストを受け付けていません。"
+    "しばらくしてから再試行してください。",
+)
+
+KOREAN = Language(
+    tag="ko",
+    name="한국어",
+    plural=ALIKE,
+    less_than="{amount} 미만",
+    units="토큰, 입력 토큰, 출력 토큰, 요청, 응답",
+    counted="{unit} {amount}개",
+    periods="분당, 시간당, 하루, 주당, 월간, 분기당, 연간",
+    rolling="최근 {n}{unit}",
+    rolling_units="초, 분, 시간, 일",
+    durations="일 시간 분 초",
+    duration="{n}{unit}",
+    date="{month}월 {day}일",
+    moment="{date} {time}",
+    at="{time}",
+    tomorrow="내일 {time}",
+    on_date="{date} {time}",
+    owner="내 한도|공유 한도",
+    what="{period} {quantity}{on}",
+    on="({model})",
+    named="({policy})",
+    reached="{owner}{named}에 도달했습니다: {what}.",
+    held="{owner}{named}의 나머지는 생성 중인 응답이 사용하고 있습니다: {what}. "
+    "응답이 끝난 후 다시 시도하세요.",
+    stopped="{owner}{named}에 도달하여 응답이 중지되었습니다: {what}.",
+    no_model="여기서는 다음 모델을 사용할 수 없습니다: {model}{named}.",
+    no_models="여기서는 모델을 사용할 수 없습니다{named}.",
+    no_paid="여기서는 유료 모델을 사용할 수 없습니다{named}.",
+    per_request="요청이 너무 깁니다: 요청당 최대 {quantity}{on}{named}.",
+    at_once="이미 {quantity}가 생성 중입니다. 응답이 끝난 후 다시 시도하세요.",
+    resets="{at}에 초기화됩니다{within}.",
+    opens="{at}부터 계속할 수 있습니다{within}.",
+    within="({within} 후)",
+    warning="{owner}{named}의 {percent}를 사용했습니다: {what}, {left}{until}.",
+    left="{n} 남음",
+    label="사용량|공유 사용량",
+    reached_label="한도 도달|공유 한도 도달",
+    status="{label}: {used} / {what}",
+    status_reset=", {at} 초기화",
+    cap="이 응답은 최대 {quantity}입니다.",
+    ledger_error="지금은 사용량을 기록할 수 없어 요청을 받지 않습니다. 나중에 다시 시도하세요.",
+)
+
+POLISH = Language(
+    tag="pl",
+    name="polski",
+    plural=POLISH_PLURAL,
+    thousands="\u00a0",
+    decimal=",",
+    grouped_from=10_000,
+    money="{amount}\u00a0USD",
+    less_than="mniej niż {amount}",
+    units="token|tokeny|tokenów, token wejściowy|tokeny wejściowe|tokenów wejściowych, "
+    "token wyjściowy|tokeny wyjściowe|tokenów wyjściowych, żądanie|żądania|żądań, "
+    "odpowiedź|odpowiedzi",
+    periods="na minutę, na godzinę, dziennie, tygodniowo, miesięcznie, kwartalnie, rocznie",
+    rolling="w ciągu {n} {unit}",
+    rolling_units="sekundy|sekund, minuty|minut, godziny|godzin, dnia|dni",
+    durations="d h min s",
+    months="stycznia lutego marca kwietnia maja czerwca "
+    "lipca sierpnia września października listopada grudnia",
+    at="o {time}",
+    tomorrow="jutro o {time}",
+    on_date="{date} o {time}",
+    owner="Twój limit|wspólny limit",
+    on=" ({model})",
+    reached="{owner}{named} został wyczerpany: {what}.",
+    held="resztę zajmują trwające odpowiedzi; {owner}{named}: {what}. "
+    "Spróbuj ponownie po ich zakończeniu.",
+    stopped="zatrzymano, bo {owner}{named} został wyczerpany: {what}.",
+    no_model="Nie możesz tu używać modelu {model}{named}.",
+    no_models="Nie możesz tu używać żadnych modeli{named}.",
+    no_paid="Nie możesz tu używać płatnych modeli{named}.",
+    per_request="To żądanie jest za długie, limit na żądanie: {quantity}{on}{named}.",
+    at_once="Już trwa {quantity}. Spróbuj ponownie po zakończeniu.|"
+    "Już trwają {quantity}. Spróbuj ponownie po zakończeniu jednej z nich.|"
+    "Już trwa {quantity}. Spróbuj ponownie po zakończeniu jednej z nich.",
+    resets="Odnowienie {at}{within}.",
+    opens="Możesz kontynuować {at}{within}.",
+    within=", za {within}",
+    warning="{owner}{named} jest wykorzystany w {percent}: {what}, {left}{until}.",
+    left="pozostało {n}",
+    label="Użycie|Wspólne użycie",
+    reached_label="Limit wyczerpany|Wspólny limit wyczerpany",
+    status="{label}: {used} / {what}",
+    status_reset=", odnowienie {at}",
+    cap="Limit tej odpowiedzi: {quantity}.",
+    ledger_error="Nie można teraz zapisać użycia, więc żądania nie są przyjmowane. "
+    "Spróbuj ponownie później.",
+)
+
+RUSSIAN = Language(
+    tag="ru",
+    name="русский",
+    plural=SLAVIC,
+    thousands="\u00a0",
+    decimal=",",
+    money="{amount}\u00a0$",
+    less_than="менее {amount}",
+    percent="{n}\u00a0%",
+    units="токен|токена|токенов, входной токен|входных токена|входных токенов, "
+    "выходной токен|выходных токена|выходных токенов, запрос|запроса|запросов, "
+    "ответ|ответа|ответов",
+    periods="в минуту, в час, в день, в неделю, в месяц, в квартал, в год",
+    rolling="за любые {n} {unit}",
+    rolling_units="секунду|секунды|секунд, минуту|минуты|минут, час|часа|часов, день|дня|дней",
+    durations="д ч мин с",
+    months="января февраля марта апреля мая июня июля августа сентября октября ноября декабря",
+    at="в {time}",
+    tomorrow="завтра в {time}",
+    on_date="{date} в {time}",
+    owner="ваш лимит|общий лимит",
+    on=" ({model})",
+    reached="{owner}{named} исчерпан: {what}.",
+    held="остаток занят текущими ответами; {owner}{named}: {what}. Повторите попытку позже.",
+    stopped="остановлено, {owner}{named} исчерпан: {what}.",
+    no_model="Здесь нельзя использовать {model}{named}.",
+    no_models="Здесь нельзя использовать модели{named}.",
+    no_paid="Здесь нельзя использовать платные модели{named}.",
+    per_request="Слишком длинный запрос, лимит на один запрос: {quantity}{on}{named}.",
+    at_once="Уже генерируется {quantity}. Повторите попытку, когда он завершится.|"
+    "Уже генерируются {quantity}. Повторите попытку, когда один из них завершится.|"
+    "Уже генерируется {quantity}. Повторите попытку, когда один из них завершится.",
+    resets="Обновится {at}{within}.",
+    opens="Можно продолжить {at}{within}.",
+    within=", через {within}",
+    warning="{owner}{named} использован на {percent}: {what}, осталось {left}{until}.",
+    left="{n}",
+    label="Использование|Общее использование",
+    reached_label="Лимит исчерпан|Общий лимит исчерпан",
+    status="{label}: {used} / {what}",
+    status_reset=", обновится {at}",
+    cap="Лимит этого ответа: {quantity}.",
+    ledger_error="Сейчас использование не записывается, поэтому запросы не принимаются. "
+    "Повторите попытку позже.",
+)
+
+UKRAINIAN = Language(
+    tag="uk",
+    name="українська",
+    plural=SLAVIC,
+    thousands="\u00a0",
+    decimal=",",
+    money="{amount}\u00a0$",
+    less_than="менше ніж {amount}",
+    units="токен|токени|токенів, вхідний токен|вхідні токени|вхідних токенів, "
+    "вихідний токен|вихідні токени|вихідних токенів, запит|запити|запитів, "
+    "відповідь|відповіді|відповідей",
+    periods="на хвилину, на годину, на день, на тиждень, на місяць, на квартал, на рік",
+    rolling="за будь-які {n} {unit}",
+    rolling_units="секунду|секунди|секунд, хвилину|хвилини|хвилин, годину|години|годин, "
+    "день|дні|днів",
+    durations="д год хв с",
+    months="січня лютого березня квітня травня червня липня серпня вересня жовтня листопада грудня",
+    at="о {time}",
+    tomorrow="завтра о {time}",
+    on_date="{date} о {time}",
+    owner="ваш ліміт|спільний ліміт",
+    on=" ({model})",
+    reached="{owner}{named} вичерпано: {what}.",
+    held="решту зайняли поточні відповіді; {owner}{named}: {what}. Спробуйте ще раз пізніше.",
+    stopped="зупинено, {owner}{named} вичерпано: {what}.",
+    no_model="Тут не можна використовувати {model}{named}.",
+    no_models="Тут не можна використовувати моделі{named}.",
+    no_paid="Тут не можна використовувати платні моделі{named}.",
+    per_request="Запит задовгий, ліміт на один запит: {quantity}{on}{named}.",
+    at_once="Уже генерується {quantity}. Спробуйте ще раз, коли вона завершиться.|"
+    "Уже генеруються {quantity}. Спробуйте ще раз, коли одна з них завершиться.|"
+    "Уже генерується {quantity}. Спробуйте ще раз, коли одна з них завершиться.",
+    resets="Оновиться {at}{within}.",
+    opens="Можна продовжити {at}{within}.",
+    within=", через {within}",
+    warning="{owner}{named} використано на {percent}: {what}, залишилося {left}{until}.",
+    left="{n}",
+    label="Використання|Спільне використання",
+    reached_label="Ліміт вичерпано|Спільний ліміт вичерпано",
+    status="{label}: {used} / {what}",
+    status_reset=", оновиться {at}",
+    cap="Ліміт цієї відповіді: {quantity}.",
+    ledger_error="Зараз використання не записується, тому запити не приймаються. "
+    "Спробуйте ще раз пізніше.",
+)
+
+TURKISH = Language(
+    tag="tr",
+    name="Türkçe",
+    thousands=".",
+    decimal=",",
+    money="{amount}\u00a0$",
+    less_than="{amount} altında",
+    percent="%{n}",
+    units="token, giriş tokeni, çıktı tokeni, istek, yanıt",
+    periods="dakika başına, saat başına, günlük, haftalık, aylık, üç aylık, yıllık",
+    rolling="her {n} {unit} için",
+    rolling_units="saniye, dakika, saat, gün",
+    durations="g sa dk sn",
+    months="Ocak Şubat Mart Nisan Mayıs Haziran Temmuz Ağustos Eylül Ekim Kasım Aralık",
+    at="saat {time}",
+    tomorrow="yarın saat {time}",
+    on_date="{date} saat {time}",
+    owner="sınırınız|ortak sınır",
+    what="{period} {quantity}{on}",
+    on=" ({model})",
+    reached="{owner}{named} doldu: {what}.",
+    held="{owner}{named}, kalanı süren yanıtlara ayrıldı: {what}. Yanıtlar bitince tekrar deneyin.",
+    stopped="durduruldu, {owner}{named} doldu: {what}.",
+    no_model="Bu modeli burada kullanamazsınız: {model}{named}.",
+    no_models="Burada hiçbir modeli kullanamazsınız{named}.",
+    no_paid="Burada ücretli modelleri kullanamazsınız{named}.",
+    per_request="Bu istek çok uzun, istek başına sınır: {quantity}{on}{named}.",
+    at_once="Zaten süren {quantity} var. Biri bitince tekrar deneyin.",
+    resets="Yenilenme: {at}{within}.",
+    opens="Devam: {at}{within}.",
+    within=" ({within} sonra)",
+    warning="{owner}{named}, kullanılan {percent}: {what}, kalan {left}{until}.",
+    left="{n}",
+    label="Kullanım|Ortak kullanım",
+    reached_label="Sınır doldu|Ortak sınır doldu",
+    status="{label}: {used} / {what}",
+    status_reset=", yenilenme {at}",
+    cap="Bu yanıtın sınırı: {quantity}.",
+    ledger_error="Kullanım şu anda kaydedilemediği için istek kabul edilmiyor. "
+    "Lütfen daha sonra tekrar deneyin.",
+)
+
+ARABIC = Language(
+    tag="ar",
+    name="العربية",
+    plural=ARABIC_PLURAL,
+    right_to_left=True,
+    less_than="أقل من {amount}",
+    counted="{amount} {unit}|{unit}|{unit}|{amount} {unit}",
+    units="رمز|رمز واحد|رمزان|رموز|رمزًا|رمز, "
+    "رمز إدخال|رمز إدخال واحد|رمزا إدخال|رموز إدخال|رمز إدخال, "
+    "رمز إخراج|رمز إخراج واحد|رمزا إخراج|رموز إخراج|رمز إخراج, "
+    "طلب|طلب واحد|طلبان|طلبات|طلبًا|طلب, رد|رد واحد|ردان|ردود|ردًا|رد",
+    periods="في الدقيقة, في الساعة, في اليوم, في الأسبوع, في الشهر, في ربع السنة, في السنة",
+    rolling="خلال آخر {n} {unit}",
+    rolling_units="ثانية|ثانية|ثانيتين|ثوانٍ|ثانية, دقيقة|دقيقة|دقيقتين|دقائق|دقيقة, "
+    "ساعة|ساعة|ساعتين|ساعات|ساعة, يوم|يوم|يومين|أيام|يومًا|يوم",
+    durations="ي س د ث",
+    moment="{date}، {time}",
+    months="يناير فبراير مارس أبريل مايو يونيو يوليو أغسطس سبتمبر أكتوبر نوفمبر ديسمبر",
+    at="الساعة {time}",
+    tomorrow="غدًا الساعة {time}",
+    on_date="يوم {date} الساعة {time}",
+    owner="حدّك|الحدّ المشترك",
+    on=" ({model})",
+    reached="تم بلوغ {owner}{named}: {what}.",
+    held="الردود الجارية تشغل ما تبقّى من {owner}{named}: {what}. حاول مرة أخرى بعد انتهائها.",
+    stopped="توقّف الرد لبلوغ {owner}{named}: {what}.",
+    no_model="لا يمكنك استخدام {model} هنا{named}.",
+    no_models="لا يمكنك استخدام أي نموذج هنا{named}.",
+    no_paid="لا يمكنك استخدام النماذج المدفوعة هنا{named}.",
+    per_request="هذا الطلب طويل جدًا، والحدّ لكل طلب: {quantity}{on}{named}.",
+    at_once="لديك ردود جارية بالفعل: {quantity}. حاول مرة أخرى بعد انتهاء أحدها.",
+    resets="يُجدَّد {at}{within}.",
+    opens="يمكنك المتابعة {at}{within}.",
+    within="، بعد {within}",
+    warning="استُخدم {percent} من {owner}{named}: {what}، والمتبقي {left}{until}.",
+    left="{n}",
+    label="الاستخدام|الاستخدام المشترك",
+    reached_label="تم بلوغ الحدّ|تم بلوغ الحدّ المشترك",
+    status="{label}: {used} من {what}",
+    status_reset="، يُجدَّد {at}",
+    cap="الحدّ الأقصى لهذا الرد: {quantity}.",
+    ledger_error="يتعذّر تسجيل الاستخدام حاليًا، لذلك لا تُقبل أي طلبات. حاول مرة أخرى لاحقًا.",
+)
+
+HEBREW = Language(
+    tag="he",
+    name="עברית",
+    plural=HEBREW_PLURAL,
+    right_to_left=True,
+    less_than="פחות מ-{amount}",
+    units="אסימון|אסימונים, אסימון קלט|אסימוני קלט, אסימון פלט|אסימוני פלט, "
+    "בקשה|בקשות, תגובה|תגובות",
+    periods="לדקה, לשעה, ליום, לשבוע, לחודש, לרבעון, לשנה",
+    rolling="בכל {n} {unit}",
+    rolling_units="שנייה|שניות, דקה|דקות, שעה|שעות, יום|ימים",
+    durations="ימ׳ שע׳ דק׳ שנ׳",
+    date="{day} ב{month}",
+    months="ינואר פברואר מרץ אפריל מאי יוני יולי אוגוסט ספטמבר אוקטובר נובמבר דצמבר",
+    at="בשעה {time}",
+    tomorrow="מחר בשעה {time}",
+    on_date="ב-{date} בשעה {time}",
+    owner="המכסה שלך|המכסה המשותפת",
+    on=" ({model})",
+    reached="{owner}{named} נוצלה: {what}.",
+    held="תגובות שעדיין נוצרות תופסות את יתרת {owner}{named}: {what}. נסה שוב לאחר שיסתיימו.",
+    stopped="התגובה נעצרה כי {owner}{named} נוצלה: {what}.",
+    no_model="לא ניתן להשתמש כאן במודל {model}{named}.",
+    no_models="לא ניתן להשתמש כאן במודלים{named}.",
+    no_paid="לא ניתן להשתמש כאן במודלים בתשלום{named}.",
+    per_request="הבקשה ארוכה מדי, המכסה לבקשה: {quantity}{on}{named}.",
+    at_once="כבר נוצרות תגובות: {quantity}. נסה שוב לאחר שאחת מהן תסתיים.",
+    resets="המכסה תתחדש {at}{within}.",
+    opens="אפשר להמשיך {at}{within}.",
+    within=", בעוד {within}",
+    warning="נוצלו {percent} מתוך {owner}{named}: {what}, נותרו {left}{until}.",
+    left="{n}",
+    label="שימוש|שימוש משותף",
+    reached_label="המכסה נוצלה|המכסה המשותפת נוצלה",
+    status="{label}: {used} מתוך {what}",
+    status_reset=", תתחדש {at}",
+    cap="אורך התגובה המרבי: {quantity}.",
+    ledger_error="לא ניתן לרשום את השימוש כעת, ולכן בקשות אינן מתקבלות. נסה שוב מאוחר יותר.",
+)
+
 # ==============================================================================
 # helpers/languages.py
 # Languages: all there are, and which one a reader gets.
@@ -2926,7 +3462,11 @@ CHINESE = Language(
 
 LANGUAGES: Mapping[str, Language] = {
     language.tag.lower(): language
-    for language in (ENGLISH, GERMAN, FRENCH, CANADIAN_FRENCH, SPANISH, CHINESE)
+    for language in (
+        *(ENGLISH, GERMAN, FRENCH, CANADIAN_FRENCH, SPANISH, ITALIAN, BRAZILIAN_PORTUGUESE, DUTCH),
+        *(POLISH, RUSSIAN, UKRAINIAN, TURKISH, CHINESE, TAIWANESE_CHINESE, JAPANESE, KOREAN),
+        *(ARABIC, HEBREW),
+    )
 }
 # Other tags of the same: a region, a script, an old code, or a language alone.
 LANGUAGE_ALIASES = {
@@ -3004,6 +3544,8 @@ class Reader:
 
 def clean_name(name: str) -> str:
     """A name on one line, without control characters and lone surrogates, cut."""
+    if len(name) <= LONGEST_NAME and name.isascii() and name.isprintable():
+        return name.strip()  # nearly all are, and every sentence has some
     kept = "".join(
         " " if unicodedata.category(char) in ("Cc", "Zl", "Zp") else char
         for char in name[: 4 * LONGEST_NAME]
@@ -3015,13 +3557,19 @@ def clean_name(name: str) -> str:
 
 def isolate(text: str, language: Language) -> str:
     """A name or an amount that the direction of writing around it leaves as it is."""
-    turned = any(unicodedata.bidirectional(char) in ("R", "AL") for char in text)
+    turned = not text.isascii() and any(
+        unicodedata.bidirectional(char) in ("R", "AL") for char in text
+    )
     return ISOLATED.format(text) if text and (turned or language.right_to_left) else text
 
 
 def finish_sentence(text: str) -> str:
-    """A sentence as it is shown: with a capital, and never longer than stated."""
-    text = text[:1].upper() + text[1:]
+    """A sentence of ours as it is shown: with a capital, and never longer than stated."""
+    return cut_sentence(text[:1].upper() + text[1:])
+
+
+def cut_sentence(text: str) -> str:
+    """A sentence that is never longer than stated."""
     return text if len(text) <= LONGEST_SENTENCE else f"{text[: LONGEST_SENTENCE - 1]}…"
 
 
@@ -3118,7 +3666,7 @@ def fill_template(
         text + ((str(values[name]) or EMPTY) if name else "")
         for text, name in ((text.replace(EMPTY, ""), name) for text, name in parts)
     )
-    return finish_sentence(re.sub(f" ?{EMPTY}", "", text).strip())
+    return cut_sentence(re.sub(f" ?{EMPTY}", "", text).strip())
 
 
 # Numbers, units, periods, times
@@ -3234,8 +3782,10 @@ def local_minute(instant: datetime, reader: Reader) -> datetime:
 
 def format_time(local: datetime, reader: Reader) -> str:
     """A time of day: ``00:00``, with its zone where that isn't the reader's own."""
-    text = reader.language.clock.format(clock=f"{local:%H:%M}")
-    if not reader.zone_is_own:
+    text = f"{local:%H:%M}"
+    if reader.zone_is_own:
+        text = reader.language.clock.format(clock=text)
+    else:
         text += f" {format_zone(local)}"
     return isolate_amount(text, reader.language)
 
@@ -3244,7 +3794,8 @@ def format_date(local: datetime, language: Language) -> str:
     """A date without its year: ``1 February``."""
     months = language.months.split()
     month = months[local.month - 1] if months else local.month
-    return language.date.format(day=local.day, month=month)
+    day = local.day if local.day > 1 else language.first_day
+    return language.date.format(day=day, month=month)
 
 
 def format_instant(instant: datetime, now: datetime, reader: Reader) -> str:
@@ -3264,6 +3815,15 @@ def format_at(instant: datetime, now: datetime, reader: Reader) -> str:
     if local.hour == 1 and language.hour_one[0]:
         pattern = pattern.replace(*language.hour_one)
     return pattern.format(date=format_date(local, language), time=format_time(local, reader))
+
+
+def format_within(instant: datetime, now: datetime, reader: Reader) -> str:
+    """How long until then, as a clause of a sentence; nothing where that says its date."""
+    local, language = local_minute(instant, reader), reader.language
+    if (local.date() - now.astimezone(reader.zone).date()).days > 1:
+        return ""
+    duration = isolate_amount(format_duration(instant - now, language), language)
+    return language.within.format(within=duration)
 
 
 # Sentences
@@ -3318,7 +3878,7 @@ def sentence_values(state: LimitState, now: datetime, reader: Reader) -> dict[st
         "used": format_amount(limit, state.taken, language),
         "left": language.form(language.left, plural).format(n=remaining),
         "at": format_at(state.reset_at, now, reader),
-        "within": isolate_amount(format_duration(state.reset_at - now, language), language),
+        "within": format_within(state.reset_at, now, reader),
     }
 
 
@@ -3350,7 +3910,7 @@ def limit_sentence(
 
 def stopped_sentence(state: LimitState, now: datetime, reader: Reader) -> str:
     """What a user reads under a response that was ended at a hard limit."""
-    values = sentence_values(state, now, reader)
+    values = sentence_values(state, now, reader) | {"within": ""}
     return with_reset(state, reader.language.stopped, values, reader)
 
 
@@ -3380,7 +3940,9 @@ def warning_sentence(
     if own is not None:
         return own
     language, values = reader.language, sentence_values(state, now, reader)
-    return finish_sentence(language.warning.format_map(values))
+    rolling = state.applied.limit.period.rolling is not None
+    until = "" if rolling else language.status_reset.format_map(values)
+    return finish_sentence(language.warning.format(**values, until=until))
 
 
 def status_line(state: LimitState, now: datetime, reader: Reader) -> str:
@@ -5080,22 +5642,23 @@ class AdminValves(RefusalMemory):
         check_placeholders(str(info.field_name), template)
         return template
 
-    @field_serializer("limit_message", "warning_message")
-    def try_message(self, template: str, info: FieldSerializationInfo) -> str:
+    @model_serializer(mode="wrap")
+    def try_messages(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Refuse a template that can't be shown, once the valves are to be stored.
 
         Not when they are loaded: an older release stored such ones, and users then read the
         built-in sentence.
         """
-        try:
-            check_template(info.field_name, template)
-        except ConfigurationError as error:
-            log.error("Usage limits: valve %s was refused: %s", info.field_name, error)
-            note = f"**NOT SAVED at {datetime.now(UTC):%H:%M} UTC:** {error}"
-            self.unsaved[info.field_name] = note
-            raise
-        self.unsaved.pop(info.field_name, None)
-        return template
+        self.unsaved.clear()
+        for field in ("limit_message", "warning_message"):
+            try:
+                check_template(field, getattr(self, field))
+            except ConfigurationError as error:
+                log.error("Usage limits: valve %s was refused: %s", field, error)
+                self.unsaved[field] = f"**NOT SAVED at {datetime.now(UTC):%H:%M} UTC:** {error}"
+                raise
+        stored: dict[str, Any] = handler(self)
+        return stored
 
     @field_validator("alert_webhook_url")
     @classmethod

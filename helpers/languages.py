@@ -4,13 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from helpers.languages_eastern import CHINESE
-from helpers.languages_western import CANADIAN_FRENCH, ENGLISH, FRENCH, GERMAN, SPANISH
+from helpers.languages_eastern import (
+    ARABIC,
+    CHINESE,
+    HEBREW,
+    JAPANESE,
+    KOREAN,
+    POLISH,
+    RUSSIAN,
+    TAIWANESE_CHINESE,
+    TURKISH,
+    UKRAINIAN,
+)
+from helpers.languages_western import (
+    BRAZILIAN_PORTUGUESE,
+    CANADIAN_FRENCH,
+    DUTCH,
+    ENGLISH,
+    FRENCH,
+    GERMAN,
+    ITALIAN,
+    SPANISH,
+)
 from helpers.wording import Language
 
 LANGUAGES: Mapping[str, Language] = {
     language.tag.lower(): language
-    for language in (ENGLISH, GERMAN, FRENCH, CANADIAN_FRENCH, SPANISH, CHINESE)
+    for language in (
+        *(ENGLISH, GERMAN, FRENCH, CANADIAN_FRENCH, SPANISH, ITALIAN, BRAZILIAN_PORTUGUESE, DUTCH),
+        *(POLISH, RUSSIAN, UKRAINIAN, TURKISH, CHINESE, TAIWANESE_CHINESE, JAPANESE, KOREAN),
+        *(ARABIC, HEBREW),
+    )
 }
 # Other tags of the same: a region, a script, an old code, or a language alone.
 LANGUAGE_ALIASES = {

@@ -59,6 +59,8 @@ class Reader:
 
 def clean_name(name: str) -> str:
     """A name on one line, without control characters and lone surrogates, cut."""
+    if len(name) <= LONGEST_NAME and name.isascii() and name.isprintable():
+        return name.strip()  # nearly all are, and every sentence has some
     kept = "".join(
         " " if unicodedata.category(char) in ("Cc", "Zl", "Zp") else char
         for char in name[: 4 * LONGEST_NAME]
@@ -70,13 +72,19 @@ def clean_name(name: str) -> str:
 
 def isolate(text: str, language: Language) -> str:
     """A name or an amount that the direction of writing around it leaves as it is."""
-    turned = any(unicodedata.bidirectional(char) in ("R", "AL") for char in text)
+    turned = not text.isascii() and any(
+        unicodedata.bidirectional(char) in ("R", "AL") for char in text
+    )
     return ISOLATED.format(text) if text and (turned or language.right_to_left) else text
 
 
 def finish_sentence(text: str) -> str:
-    """A sentence as it is shown: with a capital, and never longer than stated."""
-    text = text[:1].upper() + text[1:]
+    """A sentence of ours as it is shown: with a capital, and never longer than stated."""
+    return cut_sentence(text[:1].upper() + text[1:])
+
+
+def cut_sentence(text: str) -> str:
+    """A sentence that is never longer than stated."""
     return text if len(text) <= LONGEST_SENTENCE else f"{text[: LONGEST_SENTENCE - 1]}…"
 
 
@@ -173,7 +181,7 @@ def fill_template(
         text + ((str(values[name]) or EMPTY) if name else "")
         for text, name in ((text.replace(EMPTY, ""), name) for text, name in parts)
     )
-    return finish_sentence(re.sub(f" ?{EMPTY}", "", text).strip())
+    return cut_sentence(re.sub(f" ?{EMPTY}", "", text).strip())
 
 
 # Numbers, units, periods, times
@@ -289,8 +297,10 @@ def local_minute(instant: datetime, reader: Reader) -> datetime:
 
 def format_time(local: datetime, reader: Reader) -> str:
     """A time of day: ``00:00``, with its zone where that isn't the reader's own."""
-    text = reader.language.clock.format(clock=f"{local:%H:%M}")
-    if not reader.zone_is_own:
+    text = f"{local:%H:%M}"
+    if reader.zone_is_own:
+        text = reader.language.clock.format(clock=text)
+    else:
         text += f" {format_zone(local)}"
     return isolate_amount(text, reader.language)
 
@@ -320,6 +330,15 @@ def format_at(instant: datetime, now: datetime, reader: Reader) -> str:
     if local.hour == 1 and language.hour_one[0]:
         pattern = pattern.replace(*language.hour_one)
     return pattern.format(date=format_date(local, language), time=format_time(local, reader))
+
+
+def format_within(instant: datetime, now: datetime, reader: Reader) -> str:
+    """How long until then, as a clause of a sentence; nothing where that says its date."""
+    local, language = local_minute(instant, reader), reader.language
+    if (local.date() - now.astimezone(reader.zone).date()).days > 1:
+        return ""
+    duration = isolate_amount(format_duration(instant - now, language), language)
+    return language.within.format(within=duration)
 
 
 # Sentences
@@ -374,7 +393,7 @@ def sentence_values(state: LimitState, now: datetime, reader: Reader) -> dict[st
         "used": format_amount(limit, state.taken, language),
         "left": language.form(language.left, plural).format(n=remaining),
         "at": format_at(state.reset_at, now, reader),
-        "within": isolate_amount(format_duration(state.reset_at - now, language), language),
+        "within": format_within(state.reset_at, now, reader),
     }
 
 
@@ -406,7 +425,7 @@ def limit_sentence(
 
 def stopped_sentence(state: LimitState, now: datetime, reader: Reader) -> str:
     """What a user reads under a response that was ended at a hard limit."""
-    values = sentence_values(state, now, reader)
+    values = sentence_values(state, now, reader) | {"within": ""}
     return with_reset(state, reader.language.stopped, values, reader)
 
 

@@ -31,7 +31,7 @@ def pick_slavic(count: int) -> int:
 
 def pick_polish(count: int) -> int:
     """Polish: 1 alone; 2 to 4, 22; the rest, 21 too."""
-    return 0 if count == 1 else max(1, pick_slavic(count))
+    return 0 if count == 1 else pick_slavic(count) or 2
 
 
 def pick_arabic(count: int) -> int:
@@ -107,6 +107,7 @@ class Language:
     at_once: str
     resets: str
     opens: str
+    within: str  # after `at`, where that is today or tomorrow
     warning: str
     left: str
     label: str
