@@ -30,22 +30,22 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  3020  languages_eastern Other languages: the words of those with other scripts, and of those …
 #  3459  languages      All there are, and which one a reader gets.
 #  3501  messages       Every sentence that a user or an administrator reads, with its numbers.
-#  3976  database       An engine for a database URL as Open WebUI spells it.
-#  4059  statements     The statements that every reply runs, on a short way to the driver.
-#  4189  transactions   One transaction with its locks and its retries, alike on SQLite and …
-#  4367  tables         The ledger's own tables and their numbered migrations.
-#  4501  counters       Sums of settled records per scope, model glob and window.
-#  4693  snapshots      What one statement sees of the ledger: counters with their grants, and …
-#  4854  limit_states   Where limits stand: what is used, what replies still running hold, and …
-#  4959  records        One row per reply, reserved when it is admitted and closed once.
-#  5078  ledger         Reserve, settle, check, renew and sweep, each one transaction.
-#  5372  alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  5419  valves         What the administrator and each user can set, and how bad input is refused.
-#  5727  host           The only place that knows Open WebUI: its database, groups, models and …
-#  5951  replies        One reply from its admission to its end.
-#  6072  admission      From a request to a reply: whose limits count, and how much is reserved.
-#  6152  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
-#  6392  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
+#  3978  database       An engine for a database URL as Open WebUI spells it.
+#  4061  statements     The statements that every reply runs, on a short way to the driver.
+#  4191  transactions   One transaction with its locks and its retries, alike on SQLite and …
+#  4369  tables         The ledger's own tables and their numbered migrations.
+#  4503  counters       Sums of settled records per scope, model glob and window.
+#  4695  snapshots      What one statement sees of the ledger: counters with their grants, and …
+#  4856  limit_states   Where limits stand: what is used, what replies still running hold, and …
+#  4961  records        One row per reply, reserved when it is admitted and closed once.
+#  5080  ledger         Reserve, settle, check, renew and sweep, each one transaction.
+#  5374  alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  5421  valves         What the administrator and each user can set, and how bad input is refused.
+#  5729  host           The only place that knows Open WebUI: its database, groups, models and …
+#  5953  replies        One reply from its admission to its end.
+#  6074  admission      From a request to a reply: whose limits count, and how much is reserved.
+#  6154  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
+#  6394  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -2766,8 +2766,8 @@ GERMAN = Language(
     per_request="Diese Anfrage ist zu lang: höchstens {quantity} pro Anfrage{on}{named}.",
     at_once="Es läuft bereits {quantity}. Bitte versuchen Sie es nach deren Ende erneut.|"
     "Es laufen bereits {quantity}. Bitte versuchen Sie es erneut, wenn eine beendet ist.",
-    resets="Wieder verfügbar {at}{within}",
-    opens="Weiter {at}{within}",
+    resets="Wieder verfügbar {at}{within}.",
+    opens="Weiter {at}{within}.",
     within=", in {within}",
     warning="{owner} von {what}{named} ist zu {percent} verbraucht; noch {left}{until}.",
     left="{n}",
@@ -3887,7 +3887,9 @@ def with_reset(state: LimitState, sentence: str, values: Mapping[str, str], read
     rolling = state.applied.limit.period.rolling is not None
     reset = reader.language.opens if rolling else reader.language.resets
     gap = "" if sentence.endswith("。") else " "
-    return finish_sentence(f"{sentence.format_map(values)}{gap}{reset.format_map(values)}")
+    text = f"{sentence.format_map(values)}{gap}{reset.format_map(values)}"
+    # German abbreviates its minutes with a point, which then ends the sentence as well.
+    return finish_sentence(text.removesuffix(".") if text.endswith("..") else text)
 
 
 def limit_sentence(
@@ -5650,12 +5652,12 @@ class AdminValves(RefusalMemory):
         built-in sentence.
         """
         self.unsaved.clear()
-        for field in ("limit_message", "warning_message"):
+        for name in ("limit_message", "warning_message"):
             try:
-                check_template(field, getattr(self, field))
+                check_template(name, getattr(self, name))
             except ConfigurationError as error:
-                log.error("Usage limits: valve %s was refused: %s", field, error)
-                self.unsaved[field] = f"**NOT SAVED at {datetime.now(UTC):%H:%M} UTC:** {error}"
+                log.error("Usage limits: valve %s was refused: %s", name, error)
+                self.unsaved[name] = f"**NOT SAVED at {datetime.now(UTC):%H:%M} UTC:** {error}"
                 raise
         stored: dict[str, Any] = handler(self)
         return stored

@@ -75,8 +75,8 @@ GERMAN = Language(
     per_request="Diese Anfrage ist zu lang: höchstens {quantity} pro Anfrage{on}{named}.",
     at_once="Es läuft bereits {quantity}. Bitte versuchen Sie es nach deren Ende erneut.|"
     "Es laufen bereits {quantity}. Bitte versuchen Sie es erneut, wenn eine beendet ist.",
-    resets="Wieder verfügbar {at}{within}",
-    opens="Weiter {at}{within}",
+    resets="Wieder verfügbar {at}{within}.",
+    opens="Weiter {at}{within}.",
     within=", in {within}",
     warning="{owner} von {what}{named} ist zu {percent} verbraucht; noch {left}{until}.",
     left="{n}",

@@ -402,7 +402,9 @@ def with_reset(state: LimitState, sentence: str, values: Mapping[str, str], read
     rolling = state.applied.limit.period.rolling is not None
     reset = reader.language.opens if rolling else reader.language.resets
     gap = "" if sentence.endswith("。") else " "
-    return finish_sentence(f"{sentence.format_map(values)}{gap}{reset.format_map(values)}")
+    text = f"{sentence.format_map(values)}{gap}{reset.format_map(values)}"
+    # German abbreviates its minutes with a point, which then ends the sentence as well.
+    return finish_sentence(text.removesuffix(".") if text.endswith("..") else text)
 
 
 def limit_sentence(

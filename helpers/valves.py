@@ -265,12 +265,12 @@ class AdminValves(RefusalMemory):
         built-in sentence.
         """
         self.unsaved.clear()
-        for field in ("limit_message", "warning_message"):
+        for name in ("limit_message", "warning_message"):
             try:
-                check_template(field, getattr(self, field))
+                check_template(name, getattr(self, name))
             except ConfigurationError as error:
-                log.error("Usage limits: valve %s was refused: %s", field, error)
-                self.unsaved[field] = f"**NOT SAVED at {datetime.now(UTC):%H:%M} UTC:** {error}"
+                log.error("Usage limits: valve %s was refused: %s", name, error)
+                self.unsaved[name] = f"**NOT SAVED at {datetime.now(UTC):%H:%M} UTC:** {error}"
                 raise
         stored: dict[str, Any] = handler(self)
         return stored

@@ -39,6 +39,7 @@ from helpers.policy import AppliedLimit, GroupRef, Subject, choose_policy, scope
 from helpers.quotas import Limit, parse_limit
 from helpers.valves import AdminValves
 from helpers.wording import COUNTED_THINGS, PERIOD_NAMES, ROLLING_UNITS_SAID, Language
+from scripts.languages_table import TARGET, document
 
 NOW = datetime(2026, 1, 15, 17, 48, tzinfo=UTC)
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -647,3 +648,8 @@ def test_every_sentence_of_every_language(tag: str) -> None:
         assert sentence.count("\u2068") == sentence.count("\u2069")
         assert ("\u2068" in sentence) <= language.right_to_left
     assert not any("(user)" in sentence for sentence in seen)
+
+
+def test_table_of_languages_is_current() -> None:
+    """docs/languages.md shows every sentence as it is today."""
+    assert TARGET.read_text(encoding="utf-8") == document()
