@@ -41,11 +41,11 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  5080  ledger         Reserve, settle, check, renew and sweep, each one transaction.
 #  5374  alerts         Tells the administrator's webhook that a user has crossed a limit.
 #  5421  valves         What the administrator and each user can set, and how bad input is refused.
-#  5729  host           The only place that knows Open WebUI: its database, groups, models and …
-#  5953  replies        One reply from its admission to its end.
-#  6074  admission      From a request to a reply: whose limits count, and how much is reserved.
-#  6154  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
-#  6394  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
+#  5730  host           The only place that knows Open WebUI: its database, groups, models and …
+#  5954  replies        One reply from its admission to its end.
+#  6075  admission      From a request to a reply: whose limits count, and how much is reserved.
+#  6155  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
+#  6395  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -5452,8 +5452,8 @@ limits = ["50k tokens/day", "1M tokens/month"]
 limits = "unlimited"
 ```
 
-A member of several groups is under the one with the lowest `priority = N`. A longer text is \
-easier to write in an editor and paste here."""
+For a member of several groups, the one with the lowest `priority = N` takes precedence. A longer \
+text is easier to write in an editor and paste here."""
 
 
 class RefusalMemory(BaseModel):
@@ -5533,26 +5533,27 @@ class AdminValves(RefusalMemory):
     daily_token_limit: int = Field(
         default=0,
         ge=0,
-        description="Tokens per user and day for everyone whom no policy below names. "
-        "Default: 0, no limit.",
+        description="Tokens per day for each user without a policy. Default: 0, no limit.",
     )
     monthly_token_limit: int = Field(
         default=0,
         ge=0,
-        description="Tokens per user and calendar month for the same. Default: 0, no limit.",
+        description="Tokens per calendar month for each user without a policy. "
+        "Default: 0, no limit.",
     )
     soft_limit_percent: int = Field(
         default=80,
         ge=1,
         le=100,
-        description="Users are warned, once per period, from this percentage of a limit on. "
-        "Default: 80.",
+        description="Users are warned, once per period, when they have used this percentage "
+        "of a limit. Default: 80.",
     )
     policies: str = Field(default="", description=POLICIES_EXAMPLE)
     multiple_groups: Literal["priority", "most_generous"] = Field(
         default="priority",
-        description="Which group counts for a member of several. `priority`, the default: the one "
-        "with the lowest priority number. `most_generous`: the one that allows most.",
+        description="Which group takes precedence for a member of several. `priority`, the "
+        "default: the one with the lowest priority number. `most_generous`: the one that "
+        "allows most.",
     )
     exempt_admins: bool = Field(
         default=True, description="Administrators are recorded, never refused. Default: on."
@@ -5595,15 +5596,15 @@ class AdminValves(RefusalMemory):
     )
     limit_message: str = Field(
         default="",
-        description="What users read at a hard limit. Default: the built-in sentence. "
-        "Placeholders: "
+        description="What users read at a hard limit, at most 1,000 characters. Default: a "
+        "sentence in each user's language. Placeholders, plain names only: "
         "{used} {limit} {remaining} {percent} {unit} {period} {reset_at} {reset_in} {policy} "
         "{model}",
     )
     warning_message: str = Field(
         default="",
-        description="What users read at a soft limit. Default: the built-in sentence. The same "
-        "placeholders.",
+        description="What users read at a soft limit. Default: a sentence in each user's "
+        "language. The same placeholders.",
     )
     alert_webhook_url: str = Field(
         default="",
@@ -5721,7 +5722,7 @@ class PersonalValves(BaseModel):
 
     show_usage: Literal["near_limit", "always", "never"] = Field(
         default="near_limit",
-        description="Show your usage over each reply: near a limit, always, or never.",
+        description="Show your usage above each response: near a limit, always, or never.",
     )
 
 

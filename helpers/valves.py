@@ -65,8 +65,8 @@ limits = ["50k tokens/day", "1M tokens/month"]
 limits = "unlimited"
 ```
 
-A member of several groups is under the one with the lowest `priority = N`. A longer text is \
-easier to write in an editor and paste here."""
+For a member of several groups, the one with the lowest `priority = N` takes precedence. A longer \
+text is easier to write in an editor and paste here."""
 
 
 class RefusalMemory(BaseModel):
@@ -146,26 +146,27 @@ class AdminValves(RefusalMemory):
     daily_token_limit: int = Field(
         default=0,
         ge=0,
-        description="Tokens per user and day for everyone whom no policy below names. "
-        "Default: 0, no limit.",
+        description="Tokens per day for each user without a policy. Default: 0, no limit.",
     )
     monthly_token_limit: int = Field(
         default=0,
         ge=0,
-        description="Tokens per user and calendar month for the same. Default: 0, no limit.",
+        description="Tokens per calendar month for each user without a policy. "
+        "Default: 0, no limit.",
     )
     soft_limit_percent: int = Field(
         default=80,
         ge=1,
         le=100,
-        description="Users are warned, once per period, from this percentage of a limit on. "
-        "Default: 80.",
+        description="Users are warned, once per period, when they have used this percentage "
+        "of a limit. Default: 80.",
     )
     policies: str = Field(default="", description=POLICIES_EXAMPLE)
     multiple_groups: Literal["priority", "most_generous"] = Field(
         default="priority",
-        description="Which group counts for a member of several. `priority`, the default: the one "
-        "with the lowest priority number. `most_generous`: the one that allows most.",
+        description="Which group takes precedence for a member of several. `priority`, the "
+        "default: the one with the lowest priority number. `most_generous`: the one that "
+        "allows most.",
     )
     exempt_admins: bool = Field(
         default=True, description="Administrators are recorded, never refused. Default: on."
@@ -208,15 +209,15 @@ class AdminValves(RefusalMemory):
     )
     limit_message: str = Field(
         default="",
-        description="What users read at a hard limit. Default: the built-in sentence. "
-        "Placeholders: "
+        description="What users read at a hard limit, at most 1,000 characters. Default: a "
+        "sentence in each user's language. Placeholders, plain names only: "
         "{used} {limit} {remaining} {percent} {unit} {period} {reset_at} {reset_in} {policy} "
         "{model}",
     )
     warning_message: str = Field(
         default="",
-        description="What users read at a soft limit. Default: the built-in sentence. The same "
-        "placeholders.",
+        description="What users read at a soft limit. Default: a sentence in each user's "
+        "language. The same placeholders.",
     )
     alert_webhook_url: str = Field(
         default="",
@@ -334,5 +335,5 @@ class PersonalValves(BaseModel):
 
     show_usage: Literal["near_limit", "always", "never"] = Field(
         default="near_limit",
-        description="Show your usage over each reply: near a limit, always, or never.",
+        description="Show your usage above each response: near a limit, always, or never.",
     )
