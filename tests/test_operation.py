@@ -93,7 +93,7 @@ def test_pool_is_shared(usage_limits: InstalledFilter, make_user: MakeUser) -> N
     usage_limits.configure(policies='[pool.lab]\ngroup = "Lab"\nlimits = ["60 tokens/day"]')
     assert [user.chat(FIFTY).status for user in (ann, bob)] == [200, 200]
     refused = bob.chat(FIFTY)
-    assert refused.error.startswith("All of today's 60 tokens shared by lab are used.")
+    assert refused.error.startswith("You've reached the shared limit of 60 tokens per day (lab).")
     assert eve.chat(FIFTY).status == 200
 
 
@@ -143,7 +143,7 @@ def test_administrator_is_alerted(
         ("soft_limit", email, 45),
         ("hard_limit", email, 136),
     ]
-    assert told[0]["text"] == f"{email} has used 45 % of the limit of 110 tokens/day."
+    assert told[0]["text"] == f"{email} has used 45% of the limit of 110 tokens/day."
     assert "hook-secret" not in server.log()
 
 
