@@ -52,11 +52,12 @@ def find_reader(
 ) -> Reader:
     """The user's own time zone where Open WebUI knows it, else the valve's; and the language."""
     own_zone = clean_text(user.get("timezone"), LONGEST_TIMEZONE).strip()
-    zone = find_timezone(own_zone) or read_timezone(valves.timezone)
+    zone = find_timezone(own_zone)
     # The chat page sends its own language for use in prompts.
     variables = metadata.get("variables")
     tag = variables.get("{{USER_LANGUAGE}}") if isinstance(variables, Mapping) else None
-    return Reader(zone, choose_language(clean_text(tag, LONGEST_LANGUAGE_TAG)))
+    language = choose_language(clean_text(tag, LONGEST_LANGUAGE_TAG))
+    return Reader(zone or read_timezone(valves.timezone), language, zone_is_own=zone is not None)
 
 
 def build_reply(

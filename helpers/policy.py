@@ -92,7 +92,8 @@ class AppliedLimit:
     limit: Limit
     scope: str
     window: Window
-    policy: str  # as users know it; "" for the two simple valves
+    policy: str  # as its administrator knows it; "" for the two simple valves
+    policy_kind: str = "group"  # of a user's own limits: whether its name means anything to users
 
     @property
     def is_pool(self) -> bool:
@@ -219,7 +220,7 @@ def scoped_limits(
         for scope in pool_scopes(pool, subject.groups):
             scoped += [(scope, pool.name, limit) for limit in pool.limits]
     return tuple(
-        AppliedLimit(limit, scope, limit.period.window(at, rules), name)
+        AppliedLimit(limit, scope, limit.period.window(at, rules), name, policy.kind)
         for scope, name, limit in scoped
     )
 

@@ -58,7 +58,7 @@ def test_grant_adds_until_the_window_ends(books: Books, say: Callable[..., str])
         "20,000",
         "20,000 → 25,000",
         "0 → 5,000",
-        "00:00 UTC, in 11 h 30 min",
+        "11 March, 00:00 UTC, in 11 h 30 min",
     ]
     (row,) = grants(books)
     assert dict(row._mapping) | {"id": ""} == {
