@@ -27,23 +27,23 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  2585  charges        What one reply costs, in tokens, in money and toward limits.
 #  2667  languages      The words and number marks of every sentence; the one place to add another.
 #  2976  messages       Every sentence that a user or an administrator reads, with its numbers.
-#  3183  database       An engine for a database URL as Open WebUI spells it.
-#  3266  statements     The statements that every reply runs, on a short way to the driver.
-#  3396  transactions   One transaction with its locks and its retries, alike on SQLite and …
-#  3638  tables         The ledger's own tables and their numbered migrations.
-#  3812  counters       Sums of settled records per scope, model glob and window.
-#  4110  snapshots      What one statement sees of the ledger: counters with their grants, and …
-#  4273  limit_states   Where limits stand: what is used, what replies still running hold, and …
-#  4383  records        One row per reply, reserved when it is admitted and closed once.
-#  4548  ledger         Reserve, settle, check, renew and sweep, each one transaction.
-#  4945  alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  4992  valves         What the administrator and each user can set, and how bad input is refused.
-#  5280  host           The only place that knows Open WebUI: its database, groups, models and …
-#  5509  replies        One reply from its admission to its end.
-#  5630  admission      From a request to a reply: whose limits count, and how much is reserved.
-#  5709  stopping       One process, many pastes: who keeps books in it, so that older ones let go …
-#  5777  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
-#  6262  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
+#  3185  database       An engine for a database URL as Open WebUI spells it.
+#  3268  statements     The statements that every reply runs, on a short way to the driver.
+#  3398  transactions   One transaction with its locks and its retries, alike on SQLite and …
+#  3640  tables         The ledger's own tables and their numbered migrations.
+#  3814  counters       Sums of settled records per scope, model glob and window.
+#  4112  snapshots      What one statement sees of the ledger: counters with their grants, and …
+#  4275  limit_states   Where limits stand: what is used, what replies still running hold, and …
+#  4389  records        One row per reply, reserved when it is admitted and closed once.
+#  4554  ledger         Reserve, settle, check, renew and sweep, each one transaction.
+#  4951  alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  4998  valves         What the administrator and each user can set, and how bad input is refused.
+#  5286  host           The only place that knows Open WebUI: its database, groups, models and …
+#  5515  replies        One reply from its admission to its end.
+#  5636  admission      From a request to a reply: whose limits count, and how much is reserved.
+#  5715  stopping       One process, many pastes: who keeps books in it, so that older ones let go …
+#  5783  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
+#  6268  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -3079,7 +3079,9 @@ def format_instant(instant: datetime, now: datetime, reader: Reader) -> str:
     """An instant on the reader's clock: the time alone within a day, else with its date."""
     local, language = instant.astimezone(reader.zone), reader.language
     text = f"{local:%H:%M} {local:%Z}"
-    if local - now.astimezone(reader.zone) <= timedelta(days=1):
+    # By the clock on the wall and by the time that passes: they differ where a clock is changed.
+    on_the_wall = local.replace(tzinfo=None) - now.astimezone(reader.zone).replace(tzinfo=None)
+    if max(on_the_wall, instant - now) <= timedelta(days=1):
         return text
     return language.dated.format(
         time=text,
@@ -4274,8 +4276,9 @@ def read_snapshot(
 # Where limits stand: what is used, what replies still running hold, and what was granted.
 # ==============================================================================
 
-# How many records a refusal reads to say when the limit admits requests again: everyone waits.
-RECORDS_LOOKED_AT = 500
+# How many records a refusal reads to say when the limit admits requests again: a few mostly do,
+# and as everyone waits there is an end to it.
+RECORDS_LOOKED_AT = (16, 500)
 
 
 def read_limit_states(
@@ -4339,24 +4342,27 @@ def find_rolling_reset(connection: Connection, state: LimitState, at: int) -> in
     excess = state.taken - state.amount + 1
     if excess <= 0 or state.amount == 0:
         return at + period_seconds
-    rows = read_oldest(connection, applied.scope, start)
-    for row in rows:
-        if in_scope(applied.scope, row.user_id, row.group_ids) and glob_matches(
-            applied.limit.model_glob, row.model_names
-        ):
-            counted = Amounts(
-                row.counted,
-                row.weighted_input_tokens,
-                row.weighted_output_tokens,
-                row.cost_micros * row.counted,
-            )
-            excess -= counted.of(applied.limit.measure)
-            if excess <= 0:
+    for most in RECORDS_LOOKED_AT:
+        left = excess
+        for row in read_oldest(connection, applied.scope, start, most):
+            left -= counted_by(applied, row)
+            if left <= 0:
                 return int(row.created_at) + period_seconds
     return at + period_seconds
 
 
-def read_oldest(connection: Connection, scope: str, start: int) -> Sequence[Row[Any]]:
+def counted_by(applied: AppliedLimit, row: Row[Any]) -> int:
+    """How much of a limit a record takes."""
+    if not in_scope(applied.scope, row.user_id, row.group_ids):
+        return 0
+    if not glob_matches(applied.limit.model_glob, row.model_names):
+        return 0
+    input_tokens, output_tokens = row.weighted_input_tokens, row.weighted_output_tokens
+    cost = row.cost_micros * row.counted
+    return Amounts(row.counted, input_tokens, output_tokens, cost).of(applied.limit.measure)
+
+
+def read_oldest(connection: Connection, scope: str, start: int, most: int) -> Sequence[Row[Any]]:
     """The first records since `start` that may belong to a scope, and only so many.
 
     Everyone's are read for a pool: looking for its own could take long where others have more.
@@ -4375,7 +4381,7 @@ def read_oldest(connection: Connection, scope: str, start: int) -> Sequence[Row[
         )
         .where(own, records_table.c.created_at >= start)
         .order_by(records_table.c.created_at)
-        .limit(RECORDS_LOOKED_AT)
+        .limit(most)
     ).all()
 
 

@@ -23,8 +23,9 @@ from helpers.policy import EVERYONE, AppliedLimit
 from helpers.snapshots import Snapshot, snapshot_of_limits
 from helpers.tables import records_table
 
-# How many records a refusal reads to say when the limit admits requests again: everyone waits.
-RECORDS_LOOKED_AT = 500
+# How many records a refusal reads to say when the limit admits requests again: a few mostly do,
+# and as everyone waits there is an end to it.
+RECORDS_LOOKED_AT = (16, 500)
 
 
 def read_limit_states(
@@ -88,24 +89,27 @@ def find_rolling_reset(connection: Connection, state: LimitState, at: int) -> in
     excess = state.taken - state.amount + 1
     if excess <= 0 or state.amount == 0:
         return at + period_seconds
-    rows = read_oldest(connection, applied.scope, start)
-    for row in rows:
-        if in_scope(applied.scope, row.user_id, row.group_ids) and glob_matches(
-            applied.limit.model_glob, row.model_names
-        ):
-            counted = Amounts(
-                row.counted,
-                row.weighted_input_tokens,
-                row.weighted_output_tokens,
-                row.cost_micros * row.counted,
-            )
-            excess -= counted.of(applied.limit.measure)
-            if excess <= 0:
+    for most in RECORDS_LOOKED_AT:
+        left = excess
+        for row in read_oldest(connection, applied.scope, start, most):
+            left -= counted_by(applied, row)
+            if left <= 0:
                 return int(row.created_at) + period_seconds
     return at + period_seconds
 
 
-def read_oldest(connection: Connection, scope: str, start: int) -> Sequence[Row[Any]]:
+def counted_by(applied: AppliedLimit, row: Row[Any]) -> int:
+    """How much of a limit a record takes."""
+    if not in_scope(applied.scope, row.user_id, row.group_ids):
+        return 0
+    if not glob_matches(applied.limit.model_glob, row.model_names):
+        return 0
+    input_tokens, output_tokens = row.weighted_input_tokens, row.weighted_output_tokens
+    cost = row.cost_micros * row.counted
+    return Amounts(row.counted, input_tokens, output_tokens, cost).of(applied.limit.measure)
+
+
+def read_oldest(connection: Connection, scope: str, start: int, most: int) -> Sequence[Row[Any]]:
     """The first records since `start` that may belong to a scope, and only so many.
 
     Everyone's are read for a pool: looking for its own could take long where others have more.
@@ -124,5 +128,5 @@ def read_oldest(connection: Connection, scope: str, start: int) -> Sequence[Row[
         )
         .where(own, records_table.c.created_at >= start)
         .order_by(records_table.c.created_at)
-        .limit(RECORDS_LOOKED_AT)
+        .limit(most)
     ).all()

@@ -113,7 +113,9 @@ def format_instant(instant: datetime, now: datetime, reader: Reader) -> str:
     """An instant on the reader's clock: the time alone within a day, else with its date."""
     local, language = instant.astimezone(reader.zone), reader.language
     text = f"{local:%H:%M} {local:%Z}"
-    if local - now.astimezone(reader.zone) <= timedelta(days=1):
+    # By the clock on the wall and by the time that passes: they differ where a clock is changed.
+    on_the_wall = local.replace(tzinfo=None) - now.astimezone(reader.zone).replace(tzinfo=None)
+    if max(on_the_wall, instant - now) <= timedelta(days=1):
         return text
     return language.dated.format(
         time=text,

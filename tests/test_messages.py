@@ -191,6 +191,10 @@ def test_duration(seconds: float, text: str) -> None:
 def test_instant_has_a_date_beyond_a_day() -> None:
     """Within a day the time is enough, in the reader's zone."""
     assert format_instant(NOW + timedelta(hours=24), NOW, READER) == "18:48 CET"
+    # Clocks go forward on 29 March 2026 at 02:00: 23.5 hours later it is 24.5 hours later.
+    before = datetime(2026, 3, 28, 1, 30, tzinfo=UTC)
+    after = before + timedelta(hours=23, minutes=30)
+    assert format_instant(after, before, READER) == "03:00 CEST on Sunday, 29 March"
     far = NOW + timedelta(days=190)
     assert format_instant(far, NOW, READER) == "19:48 CEST on Friday, 24 July"
 
