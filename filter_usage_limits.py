@@ -34,16 +34,16 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  3814  counters       Sums of settled records per scope, model glob and window.
 #  4112  snapshots      What one statement sees of the ledger: counters with their grants, and …
 #  4275  limit_states   Where limits stand: what is used, what replies still running hold, and …
-#  4389  records        One row per reply, reserved when it is admitted and closed once.
-#  4554  ledger         Reserve, settle, check, renew and sweep, each one transaction.
-#  4951  alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  4998  valves         What the administrator and each user can set, and how bad input is refused.
-#  5286  host           The only place that knows Open WebUI: its database, groups, models and …
-#  5515  replies        One reply from its admission to its end.
-#  5636  admission      From a request to a reply: whose limits count, and how much is reserved.
-#  5715  stopping       One process, many pastes: who keeps books in it, so that older ones let go …
-#  5783  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
-#  6268  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
+#  4410  records        One row per reply, reserved when it is admitted and closed once.
+#  4575  ledger         Reserve, settle, check, renew and sweep, each one transaction.
+#  4972  alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  5019  valves         What the administrator and each user can set, and how bad input is refused.
+#  5307  host           The only place that knows Open WebUI: its database, groups, models and …
+#  5536  replies        One reply from its admission to its end.
+#  5657  admission      From a request to a reply: whose limits count, and how much is reserved.
+#  5736  stopping       One process, many pastes: who keeps books in it, so that older ones let go …
+#  5804  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
+#  6289  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ from string import Formatter
 from threading import Lock
 from types import FrameType, ModuleType
 from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar
-from weakref import ref
+from weakref import WeakKeyDictionary, ref
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import requests
@@ -4278,7 +4278,12 @@ def read_snapshot(
 
 # How many records a refusal reads to say when the limit admits requests again: a few mostly do,
 # and as everyone waits there is an end to it.
-RECORDS_LOOKED_AT = (16, 500)
+RECORDS_LOOKED_AT = (16, 250)
+# The second at which a rolling limit was found to admit requests again, with how much was over it.
+MOST_RESETS = 10_000
+RESETS: WeakKeyDictionary[Engine, dict[tuple[str, str], tuple[int, int | None]]] = (
+    WeakKeyDictionary()
+)
 
 
 def read_limit_states(
@@ -4342,13 +4347,29 @@ def find_rolling_reset(connection: Connection, state: LimitState, at: int) -> in
     excess = state.taken - state.amount + 1
     if excess <= 0 or state.amount == 0:
         return at + period_seconds
+    # Whoever is refused asks again and again: it is read anew only once something has changed.
+    found = RESETS.setdefault(connection.engine, {})
+    key = (counter_id(applied), applied.limit.measure)
+    last_excess, reset_at = found.get(key, (0, None))
+    if last_excess != excess or (reset_at is not None and reset_at <= at):
+        reset_at = read_rolling_reset(connection, applied, excess, start, period_seconds)
+        if len(found) >= MOST_RESETS:
+            found.clear()
+        found[key] = (excess, reset_at)
+    return at + period_seconds if reset_at is None else reset_at
+
+
+def read_rolling_reset(
+    connection: Connection, applied: AppliedLimit, excess: int, start: int, period_seconds: int
+) -> int | None:
+    """When as much as that has left a rolling window; None where too many records decide."""
     for most in RECORDS_LOOKED_AT:
         left = excess
         for row in read_oldest(connection, applied.scope, start, most):
             left -= counted_by(applied, row)
             if left <= 0:
                 return int(row.created_at) + period_seconds
-    return at + period_seconds
+    return None
 
 
 def counted_by(applied: AppliedLimit, row: Row[Any]) -> int:

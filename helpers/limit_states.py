@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Engine, Row, select
 
 from helpers.counters import (
     counted_window,
@@ -25,7 +26,12 @@ from helpers.tables import records_table
 
 # How many records a refusal reads to say when the limit admits requests again: a few mostly do,
 # and as everyone waits there is an end to it.
-RECORDS_LOOKED_AT = (16, 500)
+RECORDS_LOOKED_AT = (16, 250)
+# The second at which a rolling limit was found to admit requests again, with how much was over it.
+MOST_RESETS = 10_000
+RESETS: WeakKeyDictionary[Engine, dict[tuple[str, str], tuple[int, int | None]]] = (
+    WeakKeyDictionary()
+)
 
 
 def read_limit_states(
@@ -89,13 +95,29 @@ def find_rolling_reset(connection: Connection, state: LimitState, at: int) -> in
     excess = state.taken - state.amount + 1
     if excess <= 0 or state.amount == 0:
         return at + period_seconds
+    # Whoever is refused asks again and again: it is read anew only once something has changed.
+    found = RESETS.setdefault(connection.engine, {})
+    key = (counter_id(applied), applied.limit.measure)
+    last_excess, reset_at = found.get(key, (0, None))
+    if last_excess != excess or (reset_at is not None and reset_at <= at):
+        reset_at = read_rolling_reset(connection, applied, excess, start, period_seconds)
+        if len(found) >= MOST_RESETS:
+            found.clear()
+        found[key] = (excess, reset_at)
+    return at + period_seconds if reset_at is None else reset_at
+
+
+def read_rolling_reset(
+    connection: Connection, applied: AppliedLimit, excess: int, start: int, period_seconds: int
+) -> int | None:
+    """When as much as that has left a rolling window; None where too many records decide."""
     for most in RECORDS_LOOKED_AT:
         left = excess
         for row in read_oldest(connection, applied.scope, start, most):
             left -= counted_by(applied, row)
             if left <= 0:
                 return int(row.created_at) + period_seconds
-    return at + period_seconds
+    return None
 
 
 def counted_by(applied: AppliedLimit, row: Row[Any]) -> int:
