@@ -11,39 +11,44 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 """
 
 # Contents. In a hurry, read the hooks first: they are the last part, plugin.
-#   145  errors         The exceptions, each carrying its data.
-#   202  logs           The one logger; its name is how Open WebUI's log shows where a line comes …
-#   209  periods        The calendar and rolling periods, the window each gives at an instant, …
-#   507  amounts        1.5M tokens or $0.25 as a limit writes them, to whole numbers and back.
-#   642  quotas         One limit in its notation, such as "50k tokens/day on gpt-4* warn 70% 90%".
-#   891  policy_tables  The policies text as checked tables, and what an error says about them.
-#  1151  policies       What the policies text says about groups, roles, users, pools and models.
-#  1357  policy         Which limits apply to this user, these groups, this role and this model.
-#  1548  decisions      Used and reserved amounts against limits: what is decided, and nothing else.
-#  1687  estimates      Token estimates for texts and prompts whose provider reports no usage.
-#  1988  usage_shapes   One usage object in any provider's shape, read as token counts.
-#  2219  stream_events  What one stream event holds: produced text, usage, its completion's id, …
-#  2371  usage          What one reply is charged for, added up from its stream events.
-#  2585  charges        What one reply costs, in tokens, in money and toward limits.
-#  2667  languages      The words and number marks of every sentence; the one place to add another.
-#  2976  messages       Every sentence that a user or an administrator reads, with its numbers.
-#  3185  database       An engine for a database URL as Open WebUI spells it.
-#  3268  statements     The statements that every reply runs, on a short way to the driver.
-#  3398  transactions   One transaction with its locks and its retries, alike on SQLite and …
-#  3640  tables         The ledger's own tables and their numbered migrations.
-#  3814  counters       Sums of settled records per scope, model glob and window.
-#  4112  snapshots      What one statement sees of the ledger: counters with their grants, and …
-#  4275  limit_states   Where limits stand: what is used, what replies still running hold, and …
-#  4410  records        One row per reply, reserved when it is admitted and closed once.
-#  4575  ledger         Reserve, settle, check, renew and sweep, each one transaction.
-#  4972  alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  5019  valves         What the administrator and each user can set, and how bad input is refused.
-#  5307  host           The only place that knows Open WebUI: its database, groups, models and …
-#  5536  replies        One reply from its admission to its end.
-#  5657  admission      From a request to a reply: whose limits count, and how much is reserved.
-#  5736  stopping       One process, many pastes: who keeps books in it, so that older ones let go …
-#  5804  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
-#  6289  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
+#   154  errors         The exceptions, each carrying its data.
+#   211  logs           The one logger; its name is how Open WebUI's log shows where a line comes …
+#   218  texts          Texts from outside: what a client, a browser or a provider wrote, made …
+#   242  periods        The calendar and rolling periods, the window each gives at an instant, …
+#   545  amounts        1.5M tokens or $0.25 as a limit writes them, to whole numbers and back.
+#   697  globs          Which model ids a pattern of an administrator's fits.
+#   724  quotas         One limit in its notation, such as "50k tokens/day on gpt-4* warn 70% 90%".
+#   973  policy_tables  The policies text as checked tables, and what an error says about them.
+#  1235  policies       What the policies text says about groups, roles, users, pools and models.
+#  1473  policy         Which limits apply to this user, these groups, this role and this model.
+#  1776  decisions      Used and reserved amounts against limits: what is decided, and nothing else.
+#  1915  byte_pairs     A lower bound of a text's tokens from its pairs of bytes, whatever …
+#  2155  estimates      Token estimates for texts and prompts whose provider reports no usage.
+#  2459  usage_shapes   One usage object in any provider's shape, read as token counts.
+#  2788  stream_events  What a stream event or a whole answer holds: produced text, usage, a …
+#  3056  usage          What one reply is charged for, added up from its stream events.
+#  3352  charges        What one reply costs, in tokens, in money and toward limits.
+#  3449  languages      The words and number marks of every sentence; the one place to add another.
+#  3758  messages       Every sentence that a user or an administrator reads, with its numbers.
+#  3967  database       An engine for a database URL as Open WebUI spells it.
+#  4050  statements     The statements that every reply runs, on a short way to the driver.
+#  4180  transactions   One transaction with its locks and its retries, alike on SQLite and …
+#  4422  tables         The ledger's own tables and their numbered migrations.
+#  4616  identities     Whom the names in the policies mean, also after a rename.
+#  5011  counters       Sums of settled records per scope, model glob and window.
+#  5323  snapshots      What one statement sees of the ledger: counters with their grants, and …
+#  5486  limit_states   Where limits stand: what is used, what replies still running hold, and …
+#  5621  records        One row per reply, reserved when it is admitted and closed once.
+#  5786  ledger         Reserve, settle, check, renew and sweep, each one transaction.
+#  6194  alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  6281  valves         What the administrator and each user can set, and how bad input is refused.
+#  6579  host           The only place that knows Open WebUI: its database, groups, models and …
+#  6855  model_calls    The answer or the failure of each call that Open WebUI makes for a reply.
+#  6941  replies        One reply from its admission to its end.
+#  7145  admission      From a request to a reply: whose limits count, and how much is reserved.
+#  7233  stopping       One process, many pastes: who keeps books in it, so that older ones let go …
+#  7301  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
+#  7786  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -55,6 +60,7 @@ import inspect
 import json
 import logging
 import math
+import random
 import re
 import signal
 import sys
@@ -68,13 +74,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal, InvalidOperation
-from fnmatch import fnmatchcase
-from functools import lru_cache, partial, reduce
+from functools import lru_cache, partial, reduce, wraps
 from importlib import import_module
 from importlib.util import find_spec
 from io import BytesIO
+from queue import Empty, Full, Queue
 from string import Formatter
-from threading import Lock
+from threading import Lock, Thread
 from types import FrameType, ModuleType
 from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar
 from weakref import WeakKeyDictionary, ref
@@ -127,7 +133,9 @@ from sqlalchemy import (
     true,
     union_all,
 )
+from sqlalchemy.dialects.postgresql import insert as insert_on_postgresql
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as insert_on_sqlite
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import (
     ArgumentError,
@@ -140,6 +148,7 @@ from sqlalchemy.exc import (
     StatementError,
 )
 from sqlalchemy.pool import NullPool, QueuePool
+from starlette.responses import Response, StreamingResponse
 
 # ==============================================================================
 # helpers/errors.py
@@ -204,6 +213,30 @@ class UsageLimitExceeded(UsageLimitsError):
 # ==============================================================================
 
 log = logging.getLogger("usage_limits")
+
+# ==============================================================================
+# helpers/texts.py
+# Texts from outside: what a client, a browser or a provider wrote, made safe to store.
+# ==============================================================================
+
+# The ledger's ids: Open WebUI's own have 36 characters, some with a short prefix.
+LONGEST_ID = 200
+# Ids of models, e-mail addresses, names of policies.
+LONGEST_NAME = 1_000
+# NUL, which PostgreSQL doesn't store, and lone surrogates, which no database does.
+UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+
+def clean_text(value: object, longest: int) -> str:
+    """A text that every database can store, of at most `longest` characters.
+
+    Anything but a text becomes an empty one: nobody but a liar sends it.
+    """
+    if not isinstance(value, str):
+        return ""
+    # Cut first: the rest may be megabytes.
+    return UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", value[:longest])
+
 
 # ==============================================================================
 # helpers/periods.py
@@ -475,6 +508,17 @@ def is_timezone_choice(name: str) -> bool:
     )
 
 
+def find_timezone(name: str) -> ZoneInfo | None:
+    """The zone of this IANA name; None where there is none. Takes no time to speak of."""
+    if name == "UTC":
+        return utc_zone()
+    try:
+        return ZoneInfo(name) if name and is_timezone_choice(name) else None
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        # ValueError: a path outside the database; OSError: "Europe", which is a folder.
+        return None
+
+
 def load_timezone(name: str, where: str = "timezone") -> ZoneInfo:
     """The zone of this IANA name.
 
@@ -482,14 +526,8 @@ def load_timezone(name: str, where: str = "timezone") -> ZoneInfo:
         ConfigurationError: There is none, with the names that look alike.
     """
     key = name.strip()
-    if key == "UTC":
-        return utc_zone()
-    try:
-        if key and is_timezone_choice(key):
-            return ZoneInfo(key)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        # ValueError: a path outside the database; OSError: "Europe", which is a folder.
-        pass
+    if (zone := find_timezone(key)) is not None:
+        return zone
     known = available_timezones_list()
     by_spelling = {known_name.rpartition("/")[2].lower(): known_name for known_name in known}
     by_spelling |= {known_name.lower(): known_name for known_name in known}
@@ -517,6 +555,8 @@ AMOUNT_TEXT = re.compile(
     """,
     re.VERBOSE,
 )
+# "50.000" is fifty to one half of the world and fifty thousand to the other.
+AMBIGUOUS_AMOUNT = re.compile(r"[1-9][0-9]{0,2}\.[0-9]{3}")
 DECIMALS_OF_SUFFIX = {"": 0, "k": 3, "K": 3, "M": 6}
 DECIMALS_OF_DOLLAR = 6
 LARGEST_AMOUNT = 10**15
@@ -547,9 +587,9 @@ def count_text(amount: int) -> str:
 
 
 def dollars_text(micro_dollars: int) -> str:
-    """Money as one writes it in a limit: $20, $0.50, $0.000125."""
+    """Money as one writes it in a limit: $20, $0.50, $0.000125, $2.1250."""
     text = decimal_text(micro_dollars, DECIMALS_OF_DOLLAR)
-    return f"${text}0" if text[-2:-1] == "." else f"${text}"
+    return f"${text}0" if text[-2:-1] == "." or AMBIGUOUS_AMOUNT.fullmatch(text) else f"${text}"
 
 
 def decimal_text(number: int, decimals: int) -> str:
@@ -605,6 +645,8 @@ def scaled_amount(text: str, sign: str, decimals: int) -> tuple[int, int]:
     match = AMOUNT_TEXT.fullmatch(text)
     if match is None:
         raise amount_mistake(text, sign)
+    if AMBIGUOUS_AMOUNT.fullmatch(text):
+        raise ambiguous_amount(text, sign)
     fraction = match["fraction"] or ""
     digits = match["whole"].replace("_", "").replace(",", "") + fraction
     if len(digits) > LONGEST_AMOUNT_TEXT:
@@ -631,11 +673,51 @@ def amount_mistake(text: str, sign: str) -> NotationMistake:
     return NotationMistake(mistake, allowed)
 
 
+def ambiguous_amount(text: str, sign: str) -> NotationMistake:
+    """What is wrong with a point before three digits, which may be meant as a comma."""
+    whole, _, fraction = text.partition(".")
+    allowed = f'"{sign}{whole},{fraction}" for thousands'
+    if not fraction.strip("0"):
+        allowed += f', or "{sign}{whole}"'
+    elif sign:
+        allowed += f', or "{sign}{text}0"'
+    return NotationMistake(
+        f"has {quoted_text(sign + text)}, which may mean thousands or decimals", allowed
+    )
+
+
 def too_large(largest: str) -> NotationMistake:
     return NotationMistake(
         "has an amount too large to count",
         f'at most {largest}; for no limit at all write limits = "unlimited"',
     )
+
+
+# ==============================================================================
+# helpers/globs.py
+# Globs: which model ids a pattern of an administrator's fits.
+# ==============================================================================
+
+
+@lru_cache(maxsize=1024)
+def compiled_glob(glob: str) -> re.Pattern[str]:
+    """A pattern in which only ``*`` and ``?`` are special.
+
+    ``[`` and ``]`` are not: ids such as ``m[1]`` and ``[free] gpt-4o`` are common. The shortest
+    text before each part is never given back, as in Python's own fnmatch: many ``*`` stay fast.
+    """
+    first, *others = [re.escape(part).replace(r"\?", ".") for part in glob.split("*")]
+    if not others:
+        return re.compile(first, re.DOTALL)
+    *middle, last = others
+    return re.compile(
+        first + "".join(f"(?>.*?{part})" for part in middle if part) + f".*{last}", re.DOTALL
+    )
+
+
+def glob_fits(glob: str, name: str) -> bool:
+    """Whether a glob, or the exact id, fits a model's id; case matters, as it does to the host."""
+    return glob in ("*", name) or compiled_glob(glob).fullmatch(name) is not None
 
 
 # ==============================================================================
@@ -703,7 +785,7 @@ class Limit:
 
     def matches_model(self, names: Iterable[str]) -> bool:
         """Whether the glob fits one of the names that a model goes by, its base model's too."""
-        return any(fnmatchcase(name, self.model_glob) for name in names)
+        return any(glob_fits(self.model_glob, name) for name in names)
 
 
 def is_plain_glob(glob: str) -> bool:
@@ -979,6 +1061,8 @@ class ModelTable(PolicyTable):
     input_price: BoundedNumber | None = Field(default=None, description=PRICE_ALLOWED)
     output_price: BoundedNumber | None = Field(default=None, description=PRICE_ALLOWED)
     cached_input_price: BoundedNumber | None = Field(default=None, description=PRICE_ALLOWED)
+    cache_write_price: BoundedNumber | None = Field(default=None, description=PRICE_ALLOWED)
+    reasoning_price: BoundedNumber | None = Field(default=None, description=PRICE_ALLOWED)
     weight: BoundedNumber = Field(
         default=Decimal(1),
         description="a number from 0 (free) to 1,000,000, such as 0.5 or 5",
@@ -1191,6 +1275,21 @@ class ModelRule:
     output_price: Decimal | None = None
     cached_input_price: Decimal | None = None
     weight: Decimal = Decimal(1)
+    cache_write_price: Decimal | None = None  # as the input, if not said
+    reasoning_price: Decimal | None = None  # as the output, if not said
+
+    @property
+    def is_priced(self) -> bool:
+        return any(
+            price is not None
+            for price in (
+                self.input_price,
+                self.output_price,
+                self.cached_input_price,
+                self.cache_write_price,
+                self.reasoning_price,
+            )
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -1198,9 +1297,9 @@ class PolicySet:
     """Everything that the policies text says.
 
     Args:
-        groups: By the group's name.
+        groups: By the group's id or name as `fold_name` has it.
         roles: By role.
-        users: By user id, or by e-mail address with its case folded.
+        users: By user id, or by e-mail address as `fold_name` has it.
         pools: In the order of the text.
         models: In the order of the text.
     """
@@ -1210,6 +1309,15 @@ class PolicySet:
     users: Mapping[str, Policy] = field(default_factory=dict)
     pools: tuple[Pool, ...] = ()
     models: tuple[ModelRule, ...] = ()
+
+
+def fold_name(name: str) -> str:
+    """A group's name or an e-mail address without regard to case and outer blanks.
+
+    Open WebUI stores addresses in lower case. `casefold` would take "ſ" for "s" and so one
+    user for another; so would a normal form, since two accounts may differ by nothing else.
+    """
+    return name.strip().lower()
 
 
 def parse_policies(text: str) -> PolicySet:
@@ -1262,7 +1370,10 @@ class PoliciesReader:
     def read_group(self, name: str, values: object) -> None:
         table = limits_table(GroupTable, "group", name, values)
         limits = table_limits("group", name, table.limits)
-        self.groups[name] = Policy(name, "group", limits, table.priority)
+        key = fold_name(name)
+        if key in self.groups:
+            raise self.same_as("group", name, self.groups[key])
+        self.groups[key] = Policy(name, "group", limits, table.priority)
 
     def read_role(self, name: str, values: object) -> None:
         table = limits_table(SubjectTable, "role", name, values)
@@ -1276,15 +1387,20 @@ class PoliciesReader:
 
     def read_user(self, name: str, values: object) -> None:
         table = limits_table(SubjectTable, "user", name, values)
-        # Open WebUI keeps e-mail addresses in lower case, people don't; ids are kept as they are.
-        key = name.casefold() if "@" in name else name
+        # Ids are kept as they are.
+        key = fold_name(name) if "@" in name else name.strip()
         if key in self.users:
-            raise policies_error(
-                table_header("user", name),
-                f"the same user as {table_header('user', self.users[key].name)}",
-                "one table for each user",
-            )
+            raise self.same_as("user", name, self.users[key])
         self.users[key] = Policy(name, "user", table_limits("user", name, table.limits))
+
+    @staticmethod
+    def same_as(kind: str, name: str, other: Policy) -> PoliciesError:
+        """The error for a second table of the same group or user."""
+        return policies_error(
+            table_header(kind, name),
+            f"the same {kind} as {table_header(kind, other.name)}",
+            f"one table for each {kind}",
+        )
 
     def read_pool(self, name: str, values: object) -> None:
         table = limits_table(PoolTable, "pool", name, values)
@@ -1359,6 +1475,7 @@ def table_limits(kind: str, name: str, value: str | list[str]) -> tuple[Limit, .
 # ==============================================================================
 
 EVERYONE = "everyone"
+NO_RULE = ModelRule("*")
 DAYS_PER_CALENDAR_PERIOD = {
     "minute": Decimal(1) / 1440,
     "hour": Decimal(1) / 24,
@@ -1378,20 +1495,46 @@ GENEROSITY_ORDER: tuple[Measure, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class GroupRef:
-    """One of Open WebUI's groups."""
+    """One of Open WebUI's groups.
+
+    Args:
+        id: Its id.
+        name: Its name now.
+        keys: The names in the policies that mean it; None: those of its id and its name.
+        doubtful: Names in the policies of which it is open whether they mean it.
+    """
 
     id: str
     name: str
+    keys: tuple[str, ...] | None = None
+    doubtful: tuple[str, ...] = ()
+
+    @property
+    def sure_keys(self) -> tuple[str, ...]:
+        """The names in the policies that mean it."""
+        return (fold_name(self.id), fold_name(self.name)) if self.keys is None else self.keys
+
+    @property
+    def all_keys(self) -> tuple[str, ...]:
+        """The same, and those of which it is open."""
+        return self.sure_keys + self.doubtful
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """The user whom a request is made for."""
+    """The user whom a request is made for; `keys` and `doubtful` are as a group's."""
 
     user_id: str
     email: str
     role: str
     groups: tuple[GroupRef, ...] = ()
+    keys: tuple[str, ...] | None = None
+    doubtful: tuple[str, ...] = ()
+
+    @property
+    def sure_keys(self) -> tuple[str, ...]:
+        """The names in the policies that mean this user."""
+        return (self.user_id, fold_name(self.email)) if self.keys is None else self.keys
 
     @property
     def scope(self) -> str:
@@ -1449,12 +1592,31 @@ def period_days(limit: Limit) -> Decimal:
 def choose_policy(
     subject: Subject, policies: PolicySet, default: Policy, multiple_groups: str
 ) -> Policy:
-    """The one policy that counts for `subject`: its own, a group's, its role's, the default."""
-    own = policies.users.get(subject.user_id) or policies.users.get(subject.email.casefold())
-    if own is not None:
-        return own
+    """The one policy that counts for `subject`: its own, a group's, its role's, the default.
+
+    Where it is open whether a name in the policies means the user or a group, both readings apply
+    at once: nobody may use more than either of them allows.
+    """
+    without = read_policy(subject, policies, default, multiple_groups, doubtful=False)
+    if not subject.doubtful and not any(group.doubtful for group in subject.groups):
+        return without
+    return stricter_of(
+        [read_policy(subject, policies, default, multiple_groups, doubtful=True), without]
+    )
+
+
+def read_policy(
+    subject: Subject, policies: PolicySet, default: Policy, multiple_groups: str, doubtful: bool
+) -> Policy:
+    """The policy that counts in one reading: with the names that are open, or without them."""
+    own_keys = subject.sure_keys + (subject.doubtful if doubtful else ())
+    own = policies_of(own_keys, policies.users)
+    if own:
+        return stricter_of(own)
     candidates = [
-        policies.groups[group.name] for group in subject.groups if group.name in policies.groups
+        stricter_of(found)
+        for group in subject.groups
+        if (found := policies_of(group.all_keys if doubtful else group.sure_keys, policies.groups))
     ]
     if candidates:
         candidates.sort(key=lambda policy: (policy.priority, policy.name))
@@ -1462,6 +1624,39 @@ def choose_policy(
             return max(candidates, key=policy_generosity)
         return candidates[0]
     return policies.roles.get(subject.role, default)
+
+
+def policies_of(keys: Iterable[str], policies: Mapping[str, Policy]) -> list[Policy]:
+    """The policies that these names have, each once."""
+    return [policies[key] for key in dict.fromkeys(keys) if key in policies]
+
+
+def stricter_of(found: Sequence[Policy]) -> Policy:
+    """All of these policies at once, under the first one's name: each limit of each.
+
+    Of several that count the same the least amount is left, of priorities the lowest.
+    """
+    if len(found) == 1:
+        return found[0]
+    limits: dict[Limit, Limit] = {}
+    for limit in (limit for policy in found for limit in policy.limits or ()):
+        counts = replace(limit, amount=0, warn_percents=())
+        if counts not in limits or limit.amount < limits[counts].amount:
+            limits[counts] = limit
+    unlimited = all(policy.limits is None for policy in found)
+    return replace(
+        found[0],
+        limits=None if unlimited else tuple(limits.values()),
+        priority=min(policy.priority for policy in found),
+    )
+
+
+def pool_scopes(pool: Pool, groups: Iterable[GroupRef]) -> tuple[str, ...]:
+    """The scopes under which a pool counts: everyone, or those of these groups that share it."""
+    if pool.group is None:
+        return (EVERYONE,)
+    key = fold_name(pool.group)
+    return tuple(f"group:{group.id}" for group in groups if key in group.all_keys)
 
 
 def scoped_limits(
@@ -1483,8 +1678,7 @@ def scoped_limits(
     own_name = "" if policy.kind == "default" else policy.name
     scoped = [(subject.scope, own_name, limit) for limit in policy.limits or ()]
     for pool in policies.pools:
-        scopes = [f"group:{group.id}" for group in subject.groups if group.name == pool.group]
-        for scope in [EVERYONE] if pool.group is None else scopes:
+        for scope in pool_scopes(pool, subject.groups):
             scoped += [(scope, pool.name, limit) for limit in pool.limits]
     return tuple(
         AppliedLimit(limit, scope, limit.period.window(at, rules), name)
@@ -1509,39 +1703,73 @@ def applied_limits(
     )
 
 
+class ModelNames(tuple[str, ...]):
+    """Every name that a request's model goes by, the one that answers first.
+
+    `called` is the one that the provider gets: the base of a custom model.
+    """
+
+    called: str = ""
+
+
+def called_model(model_names: tuple[str, ...]) -> str:
+    """The model that the provider gets; in a plain tuple it stands right after the chosen one."""
+    called = getattr(model_names, "called", "")
+    return called or "".join(model_names[1:2] or model_names[:1])
+
+
 def find_model_rule(policies: PolicySet, model_names: Iterable[str]) -> ModelRule:
-    """The first ``[model.…]`` table, in the order of the text, that matches; else weight 1."""
-    names = tuple(model_names)
-    for rule in policies.models:
-        if any(fnmatchcase(name, rule.glob) for name in names):
-            return rule
-    return ModelRule("*")
+    """The ``[model.…]`` table that counts; weight 1 and no prices without one.
+
+    Prices and weights follow the model that is really called: users give custom models any name.
+    An exact id wins, a custom model's own first; else the first glob in the text's order that fits
+    the model called. Of what merely led to it, an arena or a model that fell back, none counts.
+    """
+    names = model_names if isinstance(model_names, tuple) else tuple(model_names)
+    called = called_model(names)
+    exact = {rule.glob: rule for rule in policies.models}
+    for name in (*names[:1], called):
+        if name in exact:
+            return exact[name]
+    return next((rule for rule in policies.models if glob_fits(rule.glob, called)), NO_RULE)
 
 
 def token_cost(
-    rule: ModelRule, input_tokens: int, output_tokens: int, cached_input_tokens: int
+    rule: ModelRule,
+    input_tokens: int,
+    output_tokens: int,
+    cached_input_tokens: int,
+    cache_write_tokens: int = 0,
+    reasoning_tokens: int = 0,
 ) -> int | None:
     """The cost in millionths of a dollar by the administrator's prices, or None without prices.
 
-    Prices are dollars per million tokens, so tokens times price is millionths of a dollar.
+    Prices are dollars per million tokens, so tokens times price is millionths of a dollar. What
+    costs anything costs at least one: the sum of many little calls must reach its limit too.
+
+    Args:
+        cached_input_tokens: The part of the input that was read from the provider's cache.
+        cache_write_tokens: The part of the input that was written to it.
+        reasoning_tokens: The part of the output that was thought, not said.
     """
-    if rule.input_price is None and rule.output_price is None:
+    if not rule.is_priced:
         return None
     input_price = rule.input_price or Decimal(0)
+    output_price = rule.output_price or Decimal(0)
     cached_price = input_price if rule.cached_input_price is None else rule.cached_input_price
+    write_price = input_price if rule.cache_write_price is None else rule.cache_write_price
+    reasoning_price = output_price if rule.reasoning_price is None else rule.reasoning_price
     cached = min(cached_input_tokens, input_tokens)
+    written = min(cache_write_tokens, input_tokens - cached)
+    reasoning = min(reasoning_tokens, output_tokens)
     cost = (
-        (input_tokens - cached) * input_price
+        (input_tokens - cached - written) * input_price
         + cached * cached_price
-        + output_tokens * (rule.output_price or Decimal(0))
+        + written * write_price
+        + (output_tokens - reasoning) * output_price
+        + reasoning * reasoning_price
     )
-    return int(cost.to_integral_value(ROUND_HALF_UP))
-
-
-def unknown_group_names(policies: PolicySet, group_names: Iterable[str]) -> tuple[str, ...]:
-    """Group names in the policies that Open WebUI doesn't know, sorted."""
-    wanted = set(policies.groups) | {pool.group for pool in policies.pools if pool.group}
-    return tuple(sorted(wanted - set(group_names)))
+    return max(1, int(cost.to_integral_value(ROUND_HALF_UP))) if cost else 0
 
 
 # ==============================================================================
@@ -1684,6 +1912,246 @@ class Decision:
 
 
 # ==============================================================================
+# helpers/byte_pairs.py
+# A lower bound of a text's tokens from its pairs of bytes, whatever alphabet or noise it is.
+# ==============================================================================
+
+# What `estimate_tokens` knows nothing of must not be free: line noise, random letters, tables of
+# marks, rare scripts. So each pair of neighbouring bytes costs something, by the classes of the
+# two. The weights were fitted to cl100k_base on texts, code and noise, and on what a search for
+# the cheapest texts found; for ordinary text they stay below the true count.
+BYTE_CLASSES = """
+00-08 0B-0C 0E-1F 7F C0-C1
+61
+62
+63
+64
+65
+66
+67
+68
+69
+6A
+6B
+6C
+6D
+6E
+6F
+70
+71
+72
+73
+74
+75
+76
+77
+78
+79
+7A
+41 45 49 4F
+55 59
+4A 51 58 5A
+4B 56-57
+42 46-48 4D 50
+43-44 4C 4E 52-54
+30-39
+20
+0A
+0D
+09
+22 27 60
+28 3C 5B 7B
+29 3E 5D 7D
+2C 2E 3A-3B
+23 2A 2D 2F 3D 5C 5F
+21 24-26 2B 3F-40 5E 7C 7E
+80-83
+84-87
+88-8B
+8C-8F
+90-93
+94-97
+98-9B
+9C-9F
+A0-A3
+A4-A7
+A8-AB
+AC-AF
+B0-B3
+B4-B7
+B8-BB
+BC-BF
+C2
+C3
+C4-C5
+C6-CD
+CE-CF
+D0
+D1
+D2-D6
+D7-D9
+DA-DF
+E0
+E1
+E2
+E3
+E4
+E5-E6
+E7-E9
+EA-ED
+EE-EF
+F0-FF
+"""
+# In 26ths of a token, as digits and letters: a row per class of the first byte, a column per
+# class of the second.
+PAIR_WEIGHTS = """
+IRKJJMMFLPJHJLwRHIORVPHKKJIMRPKMyJMODSHFGJLP999999999999999999FED9BCHFUKKXOMLIF9
+O9016GA4G27D140L5B000499G0GRJKMPLFDSJULE0CIS9999999999999999AD9OG9EDGMfMPRAEYBRC
+H79CF38FF50E8GM3DEB0D8KFI2AVFKGQKOPyLQMSB5SN999999999999999996UMC99KfFEEWFBAEAGA
+I689946D19300DH0CB8D08BPDJ6cTKRTPNCjFIVRGEOT9999999999999999B6EFEDBBhXHIOU98GKL9
+F14C907940G8AKD68777J14EC79NP99CJB0FDH0643GD999999999999999999ADD55ANA4EEBAA8HFD
+Q4530949F9HB430C700558980D6DDM0ASH09PQ2C005D99999999999999996B6IF07BSHWJGJBC8KGL
+r2B8AB99L1HAEET2779DA5HDGEBJPHGGYD0LHGCIC8HN999999999999999994BBD99EOACLNWBDACDB
+I55AH0C903CGAA889702B0EEB4850O36FP0FMI7599DL9999999999999999408IA49DK9C98TB7AOU9
+J08D90DG90A889H0794F4698F77DGIGIO76cPaOG3CKM99999999999999999199C4FGRCXDMCG6C9BC
+J7304565J98920004EE22G9GCB3YKLNMTTaiNGPG48MZ99999999999999999ACDF99JGGHKOyN9KMII
+K5EHC0EHDF98CCG8A999B3TAKFD9LN6UER9CHPPEC7BI99999999999999999869B99BF9FHDL9BAABB
+E2BJ51D4A08965I77CB3C885E374N2539E06EGH604AH99999999999999999J9DB89DIBBA8MG899FA
+L64A511CL3AB9AN0A9B257GCB0DLMU6JES1DBB1A00JF9999999999999999909BC18AD9AJDg968DAB
+N20DA0J8A06G49E459EAKAEIM9CIUGoOHJ5RCBUM0DHF999999999999999990BED79AMDFHAW9LA9JF
+J28001B0A766AH99G7H2095BBBCPFEKIJB0ADL06002E9999999999999999907BA8A9KFIGLQC8B9RB
+PC636L78JEB664093F024062FCEUJHIKSH8XIdMQLKNV99999999999999999O9BGN9KWDVM6J9ABGDG
+L3G8C0DEA5GD0HF39719A8EBF58EKNGKMNC1fHMG90JP9999999999999999A59DG78BVENFAK9QHGNB
+AFCDELBJ8CHa88HKB9ABB0A9FHFEMOIHIPFUCHIIACGM9999999999999999A9A9A99EVCIHLGB99HH8
+W2D830EBF0BDA030E995897NG08CiJ9ILR3LKG47006H9999999999999999C0BBD999PBEFLaCIDDJB
+I8G2C18F946FBBM059D913ABN48HULHSfO07HH0NI08I9999999999999999J069C339TAHGNW86I9SF
+O089C0HH019EF8K4072795E9E05CSJBOJb0JEB05007C9999999999999999B0DDB79CIAOJSR66N8HF
+Q94AG953G9KC040B0E0509HEEE9eLPHIGQDuSONN1FTP99999999999999999B9EH99HCGKGFJBL9CIB
+A0AB905AB0BB8D795KAEBE998BGSVFLQRPEWI9JH38KR999999999999999990GLT9BAE9EEBH9PIDJC
+F5B9A36G718D5B66IC34JCD9DDDbZHTAHF4IBGHG5ANL9999999999999999DA9B9D9DC9SD8S9BK9CD
+J9207C6K68HI40E626554HA990DDAHMSDH0CSA6F807K99999999999999999BJFAA8Ac9MBD99I98E9
+KBBDEBBIJFFEF90A4CA4IDK0G97GJHAKFQ07OH94038B9999999999999999C2HA988DGAL8BM9A68CC
+ABBE96GKP9E9A8DB9GDDHBF4979PBHEECGFyCJQF6EFK999999999999999998DAA99AJAMMCX9JACHA
+RH77CNCLMLKIC77J8FAD6338CHF5G7680J8LMPOL02FI9999999999999999HGERT78ISGLLHVIPDHWN
+RBINJIMQI7GY42BM6C0CF9ACWIHADJBF2J0dEIM5E0HK99999999999999998DCCC9CFOIPDII9E9EIC
+GECIMGNIBHKWCGRL9GQ6M1QJOQDNBFIAER6SIQFMB4GM999999999999999997K9BCABVDFEDKAHCDF9
+K5tEHIJSA0LLMPMCKJMIYDJTL9O9MFEEOQJNGIIJM8NR9999999999999999BG9ADCAHQ9IA9OCEGKKB
+f0IBKDaOGADRCNP5EM73887VGBF14H886J3aP7HH68JR9999999999999999CABNGEBKTKDGFmGIOJEC
+K799M5XN20NPFHR2DIA0FBBFCAT67B065P0JXTHF62EK9999999999999999DDVIGCCFSFEPPYNKNMSI
+QECCLQFRXEHUQTQSJKVLMMLRPNJKXFOJK48OKF3N35JJ99999999999999999CLLIG9FIKNKJXA1ILFD
+yECCNQEUKEKJNJKGCDPIIHDEhLNGMMFKLV9OQOMKJPJM999999999999999988DaTAGg0y2NPSIDVCcL
+Rjf6EAOPxDQbTVMHKCHXMZUGNNO0Xuk97A09C9N0GG0N9999999999999999847OE8CGI9LFNFHE4Q8A
+JRKJKPEBOGHMDAJQGGTLFKMATPCMKLhLUJA59MJECVIR9999999999999999DAD9B9CDD9FHBK9CABAA
+VV4P8JF8HI8I9OAMLGDSTCGDEEDMF9ETNJ26K9HRYTPd999999999999999999JBA99EFAIOFq9GBEA9
+IPC3WUKR8ASHV4VHCITFQFFHSPN9IKQGGP80RKGH00IK9999999999999999DGHCCA9J0AKMEYAHGDKE
+TH55PJETFJEHGAO1DGL0OBG8BIJKTCFHIA84EH097JAI999999999999999998NCC99DEGJLLUDBGFOL
+VZNNUWRnWUMdkZZLPUXGamVVPaYYVSHZUQ70DGIA90OK99999999999999999OCDBHNFVHOoKU9KHBEF
+QDD9BINJG58LEBHGELHEEJSLMLKWYURPVO00dCFERJNO9999999999999999ABIPEmSNSTPOOuKRLILF
+R437AI8GEDOOBFRADIM6F4D9OPIJHJCFI90DJQCH6BEK9999999999999999CGGQIDCDWJSLOMJCRIHH
+N6Q6LMBKH8GKJKKDDDJIMF8EFOHKJIHAIB0AKFEFD8BH9999999999999999FIGKBBHEUFIITTBCQLLV
+JCQIYPHAEHFCRHHO6CFJHGEBCIOSIKFNWQ0DDHBJI5MPB06D8CJKIL6CSVOR98C9B30ERCIMN0001DW8
+EOFRNSCXCPJENGUDJBIUhCHADB4ZUYHaaE0FDH9FHFVMCG996PDDPSMQA7CIBAJFBDPL070JIf01AD0E
+CM9GLKMFBGAALIJLYCIIXBB9aIDVVLEZRY0ZBaCVHQaQPG599HFKMU5JPP6U9ACEB2JB0JEOD010JJEA
+WXFBDHDJOPCEJXDCEBVMFAABDJFEJNDIOQ6TE9KGEPGQ90CFJ739FH98Hb6MA9HCFVTK9C2P00300F63
+EG9ILLCBBEAEGFBFCBEFHTBCHEANMHHDSCK7A9KEBFHHHOJHJIITKICEHUENACIFDMGGHHJ06H00NG19
+LCDBD9ABEEFBIVaZCC9IFBHQEORDAKIBDJhNJ9CEEDIL0D6FGO8KGQEEA3UE9CEDFACL241G01F2CEF8
+HDBXKEBCAACCD8H9FLHdDAAGAEALFIF7GHETCAGNGGCSC5NkEKUB8UILDG939CEBG9KDHEK0DF820CH5
+FFAABJBACH9hABCEFAOACBF8BDQOIHFLHDCDCJAD89LH4FDGCGJ8DDEBEIGD95GEDDFHCGD906A0BE77
+C99BFI9B9GB9ICDJJAFGANLCBCMFDCAENECIBAJEI8EMDIGCERUHEVDGbTI68ACFF59E0FI37OB86D76
+LE9G9PRA8HBIR9SEGAGHGEDCHUPIORFMKD0ELGAKGNKJAE6JkLYMSILJASMR829FEABG0BB8A800CB26
+JHGHA7EDDCCLDI8JAAFFJ86CVKCFDFOIyB0IGAASPiKUaVDLMMBKLHHIMMKF9ALG8DMDGD0KDJ000JG0
+ADGMFQ9FJHBIEBOKRABADBCDEBECIH8JUB0N9AOGDNHNMKHRKGGCBVNOG78D6HHBEKDF6C1F9R000E63
+QFCGFGF9AKEGG9MABQEGNCDFHJCHNEyGF30KD9HDEEANBJHUGQKQGJBIILCGA8DCAA0C0AIH8IA67AC6
+JCKBKPB98RCBkBAEO9FBMDABGRLKAQEICFCCPB9CF97BDI8DKZCJHHLHR5SL9CEEE0FH4B2CDOB0dG33
+LOCCWGBAHI9FEFFA9A7ILCABAD9JWGHLCJ3I9DDRAIIM1383CG0998BL3FF56CDDK60D0F572W001OO5
+G88FMMDHBJ999GFKCDCEJGD8AHEMGBGIfFOLLELN9GJY0VHCME5ILMONKEWD9AFCD4HELD0AA01L0F79
+9999999999999999999999999999999999999999999999997999H9ILC8OF99999999999999999999
+999999999999999999999999999999999999999999996MUMFIQM00000L4799999999999999999999
+99999999999999999999999999999999999999999999MROINTTNLSfSRaOI99999999999999999999
+99999999999999999999999999999999999999999999OSUfPNQWTbaRXOXY99999999999999999999
+99999999999999999999999999999999999999999999IMNJTXLSaQiSNPOO99999999999999999999
+99999999999999999999999999999999999999999999XTDEDGK8BDMD23B099999999999999999999
+9999999999999999999999999999999999999999999905G0MGILESDnJUKN99999999999999999999
+99999999999999999999999999999999999999999999VSYUOQXaYTaURXVT99999999999999999999
+999999999999999999999999999999999999999999990E9JXOUHTXFN5R3I99999999999999999999
+99999999999999999999999999999999999999999999ZRJaQuNQPjOUVTVQ99999999999999999999
+9999999999999999999999999999999999999999999999999999X5KPWQTb99999999999999999999
+99999999999999999999999999999999999999999999OYhdYTRQXSLTqXYe99999999999999999999
+99999999999999999999999999999999999999999999JXffQDUIVSRaYUtb99999999999999999999
+999999999999999999999999999999999999999999990YwgZLKgOUJZNPaf99999999999999999999
+99999999999999999999999999999999999999999999SPUUPfUTbfSVRK0099999999999999999999
+99999999999999999999999999999999999999999999Q000A0g0KJj00I8699999999999999999999
+999999999999999999999999999999999999999999990KSRdOAX56EIGJVC99999999999999999999
+99999999999999999999999999999999999999999999iQXXUZYNOPVYSNUO99999999999999999999
+99999999999999999999999999999999999999999999VbPWQVfUUrTgZZeB99999999999999999999
+999999999999999999999999999999999999999999999999t99NciW9999999999999999999999999
+"""
+# The same for a byte that is repeated.
+REPEATED_WEIGHTS = """
+H9659C3FDG8A8AE8AA7ABGE81687A7AA8521J18884455629DIETEH816AGG55555555555555555555
+"""
+UNITS_PER_TOKEN = 26
+# Letters without a blank for this long are hardly words: tokens for each such run.
+LETTER_RUNS = ((b"a" * 12, 0.71), (b"a" * 18, 1.39), (b"a" * 24, 1.20))
+WEIGHT_DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+# A longer text's pairs are counted in pieces, at places that nobody can foresee.
+LONGEST_COUNTED_WHOLE = 4_000
+PIECES = 8
+
+
+def byte_classes() -> list[int]:
+    """The class of each byte."""
+    classes = [0] * 0x100
+    for number, group in enumerate(BYTE_CLASSES.split("\n")[1:-1]):
+        for part in group.split():
+            first, _, last = part.partition("-")
+            for byte in range(int(first, 16), int(last or first, 16) + 1):
+                classes[byte] = number
+    return classes
+
+
+def pair_table() -> list[int]:
+    """The weight of each pair of bytes, at the number that the two make in memory."""
+    classes = byte_classes()
+    rows = [list(map(WEIGHT_DIGITS.index, row)) for row in PAIR_WEIGHTS.split()]
+    wide = [[row[column] for column in classes] for row in rows]
+    repeated = list(map(WEIGHT_DIGITS.index, REPEATED_WEIGHTS.strip()))
+    by_first = [wide[each].copy() for each in classes]
+    for byte, each in enumerate(classes):
+        by_first[byte][byte] = repeated[each]
+    if sys.byteorder == "little":
+        by_first = [list(column) for column in zip(*by_first, strict=True)]
+    return [weight for row in by_first for weight in row]
+
+
+PAIR_TABLE = pair_table()
+
+
+def pair_units(data: bytes) -> int:
+    """The weights of all pairs of neighbouring bytes together."""
+    units = 0
+    for start in (0, 1):
+        pairs = memoryview(data)[start : start + (len(data) - start) // 2 * 2].cast("H")
+        units += sum(map(PAIR_TABLE.__getitem__, pairs.tolist()))
+    return units
+
+
+def least_tokens(text: str, letter_kinds: bytes) -> float:
+    """What a text costs at least; in `letter_kinds` each letter of it is an "a"."""
+    data = b" " + text.encode("utf-8", "surrogatepass")
+    if len(data) <= LONGEST_COUNTED_WHOLE:
+        units: float = pair_units(data)
+    else:
+        chance = random.Random(hash(text))  # differs from process to process
+        share, size = len(data) // PIECES, LONGEST_COUNTED_WHOLE // PIECES
+        starts = [each * share + chance.randrange(share - size + 1) for each in range(PIECES)]
+        counted = sum(pair_units(data[start : start + size]) for start in starts)
+        units = counted * (len(data) / (size * PIECES))
+    runs = sum(tokens * letter_kinds.count(run) for run, tokens in LETTER_RUNS)
+    return units / UNITS_PER_TOKEN + runs
+
+
+# ==============================================================================
 # helpers/estimates.py
 # Token estimates for texts and prompts whose provider reports no usage.
 # ==============================================================================
@@ -1753,7 +2221,7 @@ MEDIA_TOKENS = {
 # No provider reads more media in one call than this, so more of them can reserve no more.
 MOST_MEDIA_TOKENS = 400_000
 DATA_URL = re.compile(r"data:[\w.+-]+/[\w.+-]+(?:;[\w.+-]+=[\w.+-]+)*;base64,[\w+/=%-]*", re.ASCII)
-BASE64 = re.compile(r"[\w+/=%\s-]*", re.ASCII)
+BASE64 = re.compile(r"[\w+/=%\r\n-]*", re.ASCII)
 LONGEST_LINK = 2_048
 # Where the parts of a message's content have their media, and what is only said about them.
 MEDIA_KEYS = (
@@ -1829,8 +2297,8 @@ SCRIPT_UNIT_WEIGHTS = {script: weight for script, _, _, weight in SCRIPT_WEIGHTS
 
 # A longer text is sampled, since the hooks must not hold up the event loop.
 LONGEST_READ_WHOLE = 100_000
-SAMPLES = 10
-SAMPLE_LENGTH = 9_000
+SAMPLES = 60
+SAMPLE_LENGTH = 1_500
 
 
 def estimate_tokens(text: str) -> int:
@@ -1838,7 +2306,9 @@ def estimate_tokens(text: str) -> int:
     if not text:
         return 0
     if len(text) > LONGEST_READ_WHOLE:
-        starts = range(0, len(text), len(text) // SAMPLES)
+        # At places that nobody can foresee, or the dear part of a text would stand between them.
+        chance, apart = random.Random(hash(text)), len(text) // SAMPLES
+        starts = [n * apart + chance.randrange(apart - SAMPLE_LENGTH + 1) for n in range(SAMPLES)]
         sample = "".join(text[start : start + SAMPLE_LENGTH] for start in starts)
         return round(estimate_tokens(sample) * len(text) / len(sample))
     latin = b" " + text.encode("latin-1", "ignore")
@@ -1853,7 +2323,7 @@ def estimate_tokens(text: str) -> int:
         if abroad := accented + sum(map(COMMON_WORDS_ABROAD.__contains__, words)):
             share = min(0.5, abroad / len(words))
             tokens += 0.51 * share * max(0, kinds.count(b"a") - 3 * len(words))
-    return max(1, round(tokens))
+    return max(1, round(tokens), math.ceil(least_tokens(text, kinds)))
 
 
 def mark_tokens(latin: bytes, kinds: bytes) -> float:
@@ -1941,8 +2411,9 @@ def read_media(part: Mapping[str, object], price: int, parts: list[tuple[object,
     for key in MEDIA_KEYS:
         holder = part.get(key)
         if isinstance(holder, dict):
+            is_text = holder.get("type") in ("text", "content")  # Anthropic's plain documents
             for name, value in holder.items():
-                if name in ("content", "text"):
+                if name in ("content", "text") or (is_text and name == "data"):
                     parts.append((value, True))
                 elif name not in MEDIA_NOTES:
                     tokens = max(tokens, read_payload(value, price, parts))
@@ -1991,7 +2462,9 @@ def estimate_reply(text: str) -> int:
 
 # Above any real call, below what a 64-bit column could be made to overflow with by a few sums.
 LARGEST_COUNT = 10**12
-COUNT_TEXT = re.compile(r"\s*(\d{1,13})(?:\.0+)?\s*", re.ASCII)
+COUNT_TEXT = re.compile(r"\s*(\d{1,13}|\d{1,3}(?:,\d{3}){1,4})(\.\d{1,20})?\s*", re.ASCII)
+# More seconds of sound than tokens they are: Voxtral counts 12.5 a second, Gemini 32, OpenAI 10.
+MOST_TOKENS_PER_SECOND = 100
 
 # Kind of count -> spellings, each a sum, because Gemini and llama.cpp report parts without a whole.
 COUNT_SPELLINGS = {
@@ -2003,6 +2476,10 @@ COUNT_SPELLINGS = {
         ("prompt_token_count", "tool_use_prompt_token_count"),
         ("cache_n", "prompt_n"),
         ("prompt_cache_hit_tokens", "prompt_cache_miss_tokens"),
+        ("input_token_count",),  # watsonx
+        ("input_length",),  # TGI
+        ("tokens_input",),  # DeepInfra
+        ("tokens_evaluated",),  # llama.cpp
     ),
     "bare input": (  # Anthropic and Bedrock: without the cache; OpenAI's Responses: with it
         ("input_tokens",),
@@ -2014,6 +2491,23 @@ COUNT_SPELLINGS = {
         ("cacheReadInputTokens", "cacheWriteInputTokens"),
         ("cacheReadInputTokenCount", "cacheWriteInputTokenCount"),
     ),
+    "cache write": (
+        ("cache_creation_input_tokens",),
+        ("cacheWriteInputTokens",),
+        ("cacheWriteInputTokenCount",),
+    ),
+    "thoughts": (
+        ("thoughtsTokenCount",),
+        ("thoughts_token_count",),
+        ("reasoning_tokens",),
+    ),
+    "tool prompt": (
+        ("toolUsePromptTokenCount",),
+        ("tool_use_prompt_token_count",),
+        ("tool_use_prompt_tokens",),
+        ("tool_prompt_tokens",),
+    ),
+    "sound": (("prompt_audio_seconds",), ("audio_seconds",)),
     "cached": (
         ("cache_read_input_tokens",),
         ("cacheReadInputTokens",),
@@ -2034,6 +2528,10 @@ COUNT_SPELLINGS = {
         ("candidatesTokenCount", "thoughtsTokenCount"),
         ("candidates_token_count", "thoughts_token_count"),
         ("predicted_n",),
+        ("generated_token_count",),
+        ("generated_tokens",),
+        ("tokens_generated",),
+        ("tokens_predicted",),
     ),
     "total": (
         ("total_tokens",),
@@ -2069,6 +2567,8 @@ class TokenUsage:
     cached_input_tokens: int = 0
     cost_micros: int | None = None
     total_tokens: int | None = None
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
 
     @property
     def is_charged(self) -> bool:
@@ -2082,6 +2582,20 @@ class TokenUsage:
             max(self.cached_input_tokens, other.cached_input_tokens),
             larger_count(self.cost_micros, other.cost_micros),
             larger_count(self.total_tokens, other.total_tokens),
+            max(self.cache_write_tokens, other.cache_write_tokens),
+            max(self.reasoning_tokens, other.reasoning_tokens),
+        )
+
+    def added(self, other: TokenUsage) -> TokenUsage:
+        """The field-wise sum, of two calls that are reported side by side."""
+        return TokenUsage(
+            added_count(self.input_tokens, other.input_tokens),
+            added_count(self.output_tokens, other.output_tokens),
+            self.cached_input_tokens + other.cached_input_tokens,
+            added_count(self.cost_micros, other.cost_micros),
+            added_count(self.total_tokens, other.total_tokens),
+            self.cache_write_tokens + other.cache_write_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
         )
 
 
@@ -2094,9 +2608,11 @@ def token_count(value: object) -> int | None:
         return value if 0 <= value <= LARGEST_COUNT else None
     if isinstance(value, str):
         match = COUNT_TEXT.fullmatch(value)
-        value = int(match[1]) if match else None
-    elif isinstance(value, float) and value.is_integer():
-        value = int(value)
+        if match is None:
+            return None
+        value = int(match[1].replace(",", "")) + (float(match[2] or 0) > 0)
+    elif isinstance(value, float) and 0 <= value <= LARGEST_COUNT:  # which no NaN is
+        value = math.ceil(value)
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_COUNT:
         return value
     return None
@@ -2106,6 +2622,12 @@ def larger_count(one: int | None, other: int | None) -> int | None:
     if one is None or other is None:
         return other if one is None else one
     return max(one, other)
+
+
+def added_count(one: int | None, other: int | None) -> int | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return one + other
 
 
 def known_counts(fields: Mapping[str, object]) -> dict[str, int]:
@@ -2126,10 +2648,23 @@ def detail_count(fields: Mapping[str, object], group: str, name: str) -> int | N
     return token_count(details.get(name)) if isinstance(details, dict) else None
 
 
+COST_NAMES = ("cost", "total_cost", "estimated_cost", "cost_usd", "total_cost_usd", "response_cost")
+COST_PARTS = (("input_cost", "output_cost"), ("prompt_cost", "completion_cost"))
+TICKS_PER_DOLLAR = 10**10  # xAI's
+MOST_DOLLARS = 1_000_000
+
+
 def cost_in_micros(fields: Mapping[str, object]) -> int | None:
-    cost = dollars(fields.get("cost"))
-    if cost is None:
-        cost = dollars(fields.get("total_cost"))
+    """What a provider says that a call cost; the smallest cost is a millionth, not nothing."""
+    costs = [cost for name in COST_NAMES if (cost := dollars(fields.get(name))) is not None]
+    for names in COST_PARTS:
+        parts = [part for name in names if (part := dollars(fields.get(name))) is not None]
+        if parts:
+            costs.append(sum(parts))
+    ticks = dollars(fields.get("cost_in_usd_ticks"), TICKS_PER_DOLLAR)
+    if ticks is not None:
+        costs.append(ticks)
+    cost = max(costs, default=None)
     details = fields.get("cost_details")
     upstream = (
         dollars(details.get("upstream_inference_cost")) if isinstance(details, dict) else None
@@ -2140,19 +2675,23 @@ def cost_in_micros(fields: Mapping[str, object]) -> int | None:
         byok = fields.get("is_byok")
         if byok is True or (byok is not False and upstream > (cost or 0)):
             cost = (cost or 0) + upstream
-    return None if cost is None else round(cost * 1_000_000)
+    if not cost:
+        return None if cost is None else 0
+    return max(1, round(cost * 1_000_000))
 
 
-def dollars(value: object) -> float | None:
-    if isinstance(value, dict):
-        value = value.get("total_cost")  # Perplexity
+def dollars(value: object, units: int = 1) -> float | None:
+    """An amount of money, given in `units` to the dollar; None if it isn't one."""
+    if isinstance(value, dict):  # Perplexity and others
+        parts = [value.get(name) for name in ("total_cost", "total", "cost")]
+        value = next((part for part in parts if part is not None), None)
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:
-        amount = float(value)
+        amount = float(value) / units
     except (ValueError, OverflowError):
         return None
-    return amount if math.isfinite(amount) and 0 <= amount <= 1_000_000 else None
+    return amount if 0 <= amount <= MOST_DOLLARS else None
 
 
 def parse_usage(raw: object, timings: object = None) -> TokenUsage:
@@ -2172,32 +2711,59 @@ def parse_usage(raw: object, timings: object = None) -> TokenUsage:
         detail_count(fields, "prompt_tokens_details", "cached_tokens") or 0,
         openai_cached,
     )
+    written = max(
+        counts.get("cache write", 0),
+        detail_count(fields, "prompt_tokens_details", "cache_write_tokens") or 0,
+        detail_count(fields, "prompt_tokens_details", "cache_creation_tokens") or 0,
+    )
     if cache := counts.get("cache"):
         # Gateways that write `prompt_tokens` (LiteLLM) and OpenAI's Responses count it inside.
         inside = bool(counts.get("input") or openai_cached) and cache <= input_tokens
         if not inside or total_tokens == input_tokens + (output_tokens or 0) + cache:
             input_tokens += cache
+    elif cached > input_tokens > 0:  # so the prompt came without what was cached
+        input_tokens += cached
     known_input = input_tokens or None  # no prompt is empty: LocalAI and Ollama send 0 for unknown
+    reasoning = reported_reasoning(fields, counts)
     if total_tokens is not None:
+        beside = counts.get("tool prompt", 0)
+        if counts.get("input") and "promptTokenCount" in fields:
+            beside = 0  # it is in the sum already
+        beside += MOST_TOKENS_PER_SECOND * min(counts.get("sound", 0), LARGEST_COUNT // 1000)
         known_input, output_tokens, total_tokens = split_total(
-            known_input, output_tokens, total_tokens, reported_reasoning(fields)
+            known_input, output_tokens, total_tokens, reasoning, beside
         )
     if known_input is not None:
         cached = min(cached, known_input)
-    return TokenUsage(known_input, output_tokens, cached, cost, total_tokens)
+        written = min(written, known_input - cached)
+    return TokenUsage(
+        known_input, output_tokens, cached, cost, total_tokens, written, reasoning or 0
+    )
 
 
-def reported_reasoning(fields: Mapping[str, object]) -> int | None:
+def reported_reasoning(fields: Mapping[str, object], counts: Mapping[str, int]) -> int | None:
     return larger_count(
-        detail_count(fields, "completion_tokens_details", "reasoning_tokens"),
-        detail_count(fields, "output_tokens_details", "reasoning_tokens"),
+        counts.get("thoughts"),
+        larger_count(
+            detail_count(fields, "completion_tokens_details", "reasoning_tokens"),
+            detail_count(fields, "output_tokens_details", "reasoning_tokens"),
+        ),
     )
 
 
 def split_total(
-    input_tokens: int | None, output_tokens: int | None, total: int, reasoning: int | None = None
+    input_tokens: int | None,
+    output_tokens: int | None,
+    total: int,
+    reasoning: int | None = None,
+    input_beside: int = 0,
 ) -> tuple[int | None, int | None, int | None]:
-    """Take from the total what the parts leave out: input, output, and what stays unsplit."""
+    """Take from the total what the parts leave out: input, output, and what stays unsplit.
+
+    Args:
+        reasoning: What may be missing in the output.
+        input_beside: What may at most be missing in the input: sound, prompts of tools.
+    """
     if input_tokens is None:
         if output_tokens:
             return (
@@ -2209,6 +2775,9 @@ def split_total(
     excess = total - input_tokens - (output_tokens or 0)
     if output_tokens is None:
         return input_tokens, (excess if excess >= 0 else None), None
+    if excess > 0 and input_beside and excess != reasoning:
+        taken = min(excess, input_beside)
+        input_tokens, excess = input_tokens + taken, excess - taken
     # xAI and Gemini's OpenAI-compatible API leave reasoning out of completion_tokens.
     if excess > 0 and (reasoning is None or excess <= reasoning):
         return input_tokens, output_tokens + excess, None
@@ -2217,7 +2786,7 @@ def split_total(
 
 # ==============================================================================
 # helpers/stream_events.py
-# What one stream event holds: produced text, usage, its completion's id, its end.
+# What a stream event or a whole answer holds: produced text, usage, a completion's id, its end.
 # ==============================================================================
 
 # Where produced text stands, in the objects of OpenAI, Anthropic, Gemini, Mistral and Ollama.
@@ -2235,6 +2804,10 @@ TEXT_KEYS = frozenset(
         "args",
         "input",
         "partial_json",
+        "summary",
+        "code",
+        "generated_text",
+        "completion",
     }
 )
 ARGUMENT_KEYS = frozenset(("arguments", "args", "input"))
@@ -2249,7 +2822,59 @@ NESTING_KEYS = frozenset(
         "function_call",
         "functionCall",
         "function",
+        "reasoning_details",
+        "summary",
+        "output",
+        "message",
+        "results",
+        "delta",
     }
+)
+# Where thoughts stand; the first that a provider fills is the one that counts.
+THOUGHT_KEYS = ("reasoning_content", "reasoning", "reasoning_details")
+# Where a whole answer has its text, beside `choices`.
+ANSWER_KEYS = (
+    "content",
+    "message",
+    "output",
+    "response",
+    "thinking",
+    "text",
+    "generated_text",
+    "completion",
+    "results",
+    "candidates",
+)
+MOST_ANSWERS = 64
+# What can hold usage. Not its details, which repeat parts of it; and of `metadata`, which with
+# OpenAI is the client's own, only what it holds.
+USAGE_HOLDERS = frozenset(
+    {
+        "usage",
+        "usageMetadata",
+        "usage_metadata",
+        "token_usage",
+        "tokens",
+        "billed_units",
+        "x_groq",
+        "response",
+        "message",
+        "metadata",
+        "meta",
+        "delta",
+        "choices",
+        "details",
+        "results",
+        "inference_status",
+        "response_metadata",
+        "amazon-bedrock-invocationMetrics",
+    }
+)
+DEEPEST_USAGE = 4
+MOST_HOLDERS = 64
+# With no other keys a chunk has no usage but under "usage" or in its choices.
+PLAIN_CHUNK_KEYS = frozenset(
+    ("id", "object", "created", "model", "choices", "system_fingerprint", "service_tier", "usage")
 )
 # Their deltas are base64 sound, not text.
 SOUND_EVENTS = frozenset(("response.audio.delta", "response.output_audio.delta"))
@@ -2258,9 +2883,10 @@ HOST_KEYS = ("event", "sources", "selected_model_id")
 DEEPEST_TEXT = 8
 
 
-# What an event holds: texts, usage, completion id, whether it ends the completion. A bare tuple,
-# because one is made for every chunk of every reply.
-EventContent = tuple[list[str], TokenUsage | None, object, bool]
+# What an event holds: texts, usage, completion id, whether it ends the completion, and the texts
+# of what is whole now, streamed before or not. A bare tuple, because one is made for every chunk.
+EventContent = tuple[list[str], TokenUsage | None, object, bool, list[str]]
+NO_TEXTS: list[str] = []
 
 
 def collect_text(part: object, texts: list[str], depth: int = 0) -> None:
@@ -2269,9 +2895,11 @@ def collect_text(part: object, texts: list[str], depth: int = 0) -> None:
         for key, value in part.items():
             if not value:
                 continue
+            # vLLM and OpenRouter send the same thought under several names.
+            if key in THOUGHT_KEYS and key != next(filter(part.get, THOUGHT_KEYS)):
+                continue
             if isinstance(value, str):
-                # vLLM and OpenRouter send the same thought under both names.
-                if key in TEXT_KEYS and (key != "reasoning" or not part.get("reasoning_content")):
+                if key in TEXT_KEYS:
                     texts.append(value)
             elif key in ARGUMENT_KEYS:
                 texts.append(json_text(value))
@@ -2291,19 +2919,29 @@ def read_event(event: Mapping[str, object]) -> EventContent:
     if not isinstance(choices, list):
         return read_native_event(event)
     texts: list[str] = []
+    whole = NO_TEXTS
     finished = False
+    has_usage = bool(event.get("usage")) or not event.keys() <= PLAIN_CHUNK_KEYS
     for choice in choices:
         if isinstance(choice, dict):
             delta = choice.get("delta")
+            message = choice.get("message")
             # Perplexity repeats the whole message beside each delta.
-            collect_text(choice.get("message", choice) if delta is None else delta, texts)
+            if delta is None:
+                collect_text(choice if message is None else message, texts)
+            else:
+                collect_text(delta, texts)
             if choice.get("finish_reason"):
                 finished = True
+                if delta is not None and message is not None:
+                    whole = []
+                    collect_text(message, whole)
+            if message is not None or "usage" in choice or (delta and "usage" in delta):
+                has_usage = True
     usage = None
-    if event.get("usage") or "timings" in event or "x_groq" in event or finished:
+    if has_usage or finished:
         usage = usage_in_event(event)
-        finished = finished or (usage is not None and not choices)
-    return texts, usage, event.get("id"), finished
+    return texts, usage, event.get("id"), finished, whole
 
 
 def read_native_event(event: Mapping[str, object]) -> EventContent:
@@ -2315,13 +2953,14 @@ def read_native_event(event: Mapping[str, object]) -> EventContent:
     if kind not in SOUND_EVENTS:
         collect_text(delta, texts)  # Responses, Anthropic
     if isinstance(delta, str) and "usage" not in event:
-        return texts, None, None, False  # Responses, in nearly all of its events
+        return texts, None, None, False, NO_TEXTS  # Responses, in nearly all of its events
     for key in ("response", "thinking"):  # Ollama's generate
         if isinstance(text := event.get(key), str) and text:
             texts.append(text)
-    candidates = event.get("candidates")
-    if isinstance(candidates, list):  # Gemini
-        collect_text(candidates, texts)
+    for key in ("candidates", "token", "results", "contentBlockDelta"):  # Gemini, TGI, watsonx
+        if isinstance(held := event.get(key), (dict, list)):
+            collect_text(held, texts)
+    whole: list[str] = []
     completion_id = event.get("id") or event.get("responseId")
     for key in ("message", "content_block", "response", "item"):
         holder = event.get(key)
@@ -2331,11 +2970,48 @@ def read_native_event(event: Mapping[str, object]) -> EventContent:
             collect_text(holder, texts)
         elif key == "item" and kind == "response.output_item.added":
             collect_text(holder.get("name"), texts)
+        elif key == "item" and kind == "response.output_item.done":
+            collect_text(holder, whole)
+        elif key == "response" and kind in CLOSING_EVENTS:
+            collect_text(holder.get("output"), whole)
         if key in ("message", "response"):
             completion_id = completion_id or holder.get("id")
     usage = usage_in_event(event)
     finished = kind in CLOSING_EVENTS or event.get("done") is True
-    return texts, usage, completion_id, finished
+    return texts, usage, completion_id, finished, whole
+
+
+def read_answer(answer: object) -> tuple[list[str], TokenUsage | None, bool]:
+    """Read an answer that came in one piece: its texts, its usage, whether a model answered."""
+    if isinstance(answer, list):
+        parts = [read_answer(each) for each in answer[:MOST_ANSWERS] if isinstance(each, dict)]
+        usages = [usage for _, usage, _ in parts if usage is not None]
+        return (
+            [text for texts, _, _ in parts for text in texts],
+            reduce(TokenUsage.merged, usages) if usages else None,
+            any(answered for _, _, answered in parts),
+        )
+    if not isinstance(answer, dict):
+        return [], None, False
+    texts: list[str] = []
+    usage = usage_in_event(answer)
+    choices = answer.get("choices")
+    if (
+        answer.get("error")
+        or answer.get("type") == "error"
+        or isinstance(answer.get("message"), str)
+    ):
+        return texts, usage, usage is not None
+    if isinstance(choices, list):
+        for choice in choices:
+            if isinstance(choice, dict):
+                collect_text(choice.get("message") or choice, texts)
+    else:
+        for key in ANSWER_KEYS:
+            if value := answer.get(key):
+                collect_text(value, texts)
+    known = ("choices", "usage", *ANSWER_KEYS)
+    return texts, usage, bool(texts) or any(key in answer for key in known)
 
 
 def is_provider_event(event: Mapping[str, object]) -> bool:
@@ -2346,24 +3022,33 @@ def is_provider_event(event: Mapping[str, object]) -> bool:
 
 
 def usage_in_event(event: Mapping[str, object]) -> TokenUsage | None:
-    """The usage in an event, wherever a provider puts it; None if there is none."""
-    holders = [event]
-    for key in ("response", "message", "metadata", "x_groq"):
-        if isinstance(holder := event.get(key), dict):
-            holders.append(holder)
-    choices = event.get("choices")
-    if isinstance(choices, list):  # Moonshot
-        holders += [choice for choice in choices if isinstance(choice, dict)]
-    found = [
-        parse_usage(holder[key])
-        for holder in holders
-        for key in ("usage", "usageMetadata", "usage_metadata")
-        if key in holder
-    ]
-    found += [parse_usage(None, holder["timings"]) for holder in holders if "timings" in holder]
-    if "eval_count" in event or "prompt_eval_count" in event:  # Ollama
-        found.append(parse_usage(event))
-    found = [usage for usage in found if usage is not NO_USAGE]
+    """The usage in an event, wherever a provider puts it; None if there is none.
+
+    A bounded search through what can hold usage: never through what the model wrote or the client
+    said, which could claim any number.
+    """
+    found: list[TokenUsage] = []
+    holders: list[tuple[Mapping[str, object], bool, int]] = [(event, True, 0)]
+    for holder, counts, depth in holders:  # grows while it is read
+        timings = holder.get("timings")
+        if counts or timings:
+            usage = parse_usage(holder if counts else None, timings)
+            if usage is not NO_USAGE:
+                found.append(usage)
+        if depth == DEEPEST_USAGE:
+            continue
+        for key in USAGE_HOLDERS.intersection(holder):
+            value = holder[key]
+            if isinstance(value, list):
+                dicts = [each for each in value[:MOST_HOLDERS] if isinstance(each, dict)]
+                if key == "usage":  # a list of calls
+                    calls = [usage for each in dicts if (usage := parse_usage(each)).is_charged]
+                    found += [reduce(TokenUsage.added, calls)] if calls else []
+                    continue
+            else:
+                dicts = [value] if isinstance(value, dict) else []
+            room = MOST_HOLDERS - len(holders)
+            holders += [(each, key != "metadata", depth + 1) for each in dicts[:room]]
     return reduce(TokenUsage.merged, found) if found else None
 
 
@@ -2382,6 +3067,8 @@ class MeteredUsage:
     cached_input_tokens: int
     cost_micros: int | None
     estimated: bool
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
 
 
 NOTHING_METERED = MeteredUsage(0, 0, 0, None, False)
@@ -2395,6 +3082,8 @@ def added_usage(one: MeteredUsage, other: MeteredUsage) -> MeteredUsage:
         one.cached_input_tokens + other.cached_input_tokens,
         sum(costs) if costs else None,
         one.estimated or other.estimated,
+        one.cache_write_tokens + other.cache_write_tokens,
+        one.reasoning_tokens + other.reasoning_tokens,
     )
 
 
@@ -2409,7 +3098,7 @@ def metered_call(
             input_tokens, output_tokens, total_tokens
         )
     if total_tokens is not None:
-        text_tokens = estimate_tokens(text)
+        text_tokens = estimate_reply(text)
         share = text_tokens / (prompt_tokens + text_tokens) if text_tokens else 0
         output_tokens = round(total_tokens * share)
         input_tokens = total_tokens - output_tokens
@@ -2417,34 +3106,73 @@ def metered_call(
     if input_tokens is None:
         input_tokens, estimated = prompt_tokens, True
     if output_tokens is None or (text and not output_tokens and total_tokens is None):
-        output_tokens, estimated = estimate_tokens(text), True
-    elif uncounted_text and (text_tokens := estimate_tokens(text)) > output_tokens:
+        output_tokens, estimated = estimate_reply(text), True
+    elif uncounted_text and (text_tokens := estimate_reply(text)) > output_tokens:
         # A reply stopped after an early running total: Anthropic's message_start says 1.
-        output_tokens = min(text_tokens, output_tokens + estimate_tokens(uncounted_text))
+        output_tokens = min(text_tokens, output_tokens + estimate_reply(uncounted_text))
         estimated = True
     cached = min(usage.cached_input_tokens, input_tokens)
-    return MeteredUsage(input_tokens, output_tokens, cached, usage.cost_micros, estimated)
+    return MeteredUsage(
+        input_tokens,
+        output_tokens,
+        cached,
+        usage.cost_micros,
+        estimated,
+        min(usage.cache_write_tokens, input_tokens - cached),
+        min(usage.reasoning_tokens, output_tokens),
+    )
 
 
 class ModelCall:
     """One completion: its usage so far, and its text in case that usage never comes."""
 
-    __slots__ = ("completion_id", "counted_texts", "finished", "texts", "usage")
+    __slots__ = (
+        "answered",
+        "completion_id",
+        "counted_texts",
+        "finished",
+        "repeated_id",
+        "texts",
+        "usage",
+        "whole_texts",
+    )
 
     def __init__(self) -> None:
         self.completion_id: str | None = None
         self.usage = NO_USAGE
         self.texts: list[str] = []
+        self.whole_texts: list[str] = []  # what came whole, streamed before or not
         self.counted_texts = 0
         self.finished = False
+        self.repeated_id = False  # whether two events had the same, so that ids mean something
+        self.answered = False  # in one piece, so that even an empty answer had its prompt read
 
     @property
     def is_charged(self) -> bool:
-        return bool(self.texts) or self.usage.is_charged
+        return self.answered or bool(self.texts or self.whole_texts) or self.usage.is_charged
+
+    @property
+    def text(self) -> str:
+        streamed, whole = "".join(self.texts), "".join(self.whole_texts)
+        return whole if len(whole) > len(streamed) else streamed
 
     def metered(self, prompt_tokens: int) -> MeteredUsage:
-        text, uncounted = "".join(self.texts), "".join(self.texts[self.counted_texts :])
-        return metered_call(self.usage, prompt_tokens, text, uncounted)
+        uncounted = "".join(self.texts[self.counted_texts :])
+        return metered_call(self.usage, prompt_tokens, self.text, uncounted)
+
+    def is_continued_by(self, usage: TokenUsage, other: ModelCall) -> bool:
+        """Whether `usage`, the first of a call with another id, is this call's running total.
+
+        Some gateways give every chunk a fresh id and repeat the prompt's count on each; another
+        call would have another prompt, or ids that stay the same from chunk to chunk.
+        """
+        mine = self.usage
+        return (
+            (not other.texts or not (self.finished or self.repeated_id or other.repeated_id))
+            and (usage.input_tokens is None or mine.input_tokens in (None, usage.input_tokens))
+            and (usage.output_tokens or 0) >= (mine.output_tokens or 0)
+            and (usage.total_tokens or 0) >= (mine.total_tokens or 0)
+        )
 
 
 class MeteredRound:
@@ -2476,11 +3204,22 @@ class MeteredRound:
                 call = ModelCall()
                 self.calls.append(call)
             call.completion_id = completion_id
+            call.repeated_id = False
         self.current = call
         return call
 
     def add_usage(self, usage: TokenUsage) -> None:
         call = self.current
+        if len(self.calls) > 1 and not call.usage.is_charged and usage.is_charged:
+            before = self.calls[-2]
+            if call is self.calls[-1] and before.is_continued_by(usage, call):
+                # Each text moves once at most: the call that takes it has usage, so it stays.
+                before.texts += call.texts
+                before.whole_texts = before.whole_texts or call.whole_texts
+                before.completion_id = call.completion_id
+                before.finished = call.finished
+                self.calls.pop()
+                self.current = call = before
         call.usage = call.usage.merged(usage)
         if usage.output_tokens or usage.total_tokens:
             call.counted_texts = len(call.texts)
@@ -2524,15 +3263,24 @@ class ReplyMeter:
             event = parse_stream_line(event)
         if not isinstance(event, dict):
             return
-        texts, usage, completion_id, finished = read_event(event)
+        texts, usage, completion_id, finished, whole = read_event(event)
         this_round = self._rounds[-1]
         call = this_round.current
-        if texts or usage is not None:
+        if texts or usage is not None or whole:
             if completion_id and completion_id != call.completion_id:
                 call = this_round.turn_to(completion_id, bool(texts))
+            elif completion_id and texts:
+                call.repeated_id = True
             call.texts += texts
+            if whole:
+                # One item after the other, and then perhaps all of them once more.
+                if event.get("type") == "response.output_item.done":
+                    call.whole_texts += whole
+                else:
+                    call.whole_texts = whole
             if usage is not None:
                 this_round.add_usage(usage)
+                call = this_round.current
         elif not is_provider_event(event):
             if isinstance(model_id := event.get("selected_model_id"), str):
                 self._selected_model_id = model_id
@@ -2540,6 +3288,23 @@ class ReplyMeter:
         this_round.started = True
         if finished:
             call.finished = True
+
+    def add_answer(self, answer: object) -> None:
+        """A whole answer that wasn't streamed, any JSON value; never raises.
+
+        It is a call of the round that `begin_round` announced last, or the whole of one whose
+        beginning was streamed, so it's no more than once the same.
+        """
+        texts, usage, answered = read_answer(answer)
+        if not answered:
+            return
+        this_round = self._rounds[-1]
+        call = this_round.current
+        if sum(map(len, texts)) > sum(map(len, call.texts)):
+            call.texts = texts
+        if usage is not None:
+            this_round.add_usage(usage)
+        call.answered = call.finished = this_round.started = True
 
     @property
     def started(self) -> bool:
@@ -2571,8 +3336,10 @@ class ReplyMeter:
         ]
         if not any(call.usage.is_charged for _, call in charged):
             usage = parse_usage(outlet_usage)
-            text = "".join(text for _, call in charged for text in call.texts) or outlet_text or ""
-            if usage.is_charged or (text and not charged and len(self._rounds) == 1):
+            text = "".join(call.text for _, call in charged) or outlet_text or ""
+            # Usage that can't be read is the sign of a call, not of one that cost nothing.
+            seen = bool(text) or bool(outlet_usage)
+            if usage.is_charged or (seen and not charged and len(self._rounds) == 1):
                 prompt_tokens = sum(tokens for tokens, _ in charged)
                 return metered_call(usage, prompt_tokens or self._rounds[-1].prompt_tokens, text)
         total = NOTHING_METERED
@@ -2585,6 +3352,10 @@ class ReplyMeter:
 # helpers/charges.py
 # What one reply costs, in tokens, in money and toward limits.
 # ==============================================================================
+
+# No reply is charged more than this, in tokens, weighted tokens or millionths of a dollar: four
+# million such replies still fit in a 64-bit sum.
+LARGEST_CHARGE = 10**12
 
 
 @dataclass(frozen=True, slots=True)
@@ -2615,7 +3386,7 @@ class Charge:
 
 def weigh_tokens(tokens: int, weight: Decimal) -> int:
     """Tokens times a model's weight, rounded up so that no use of it is free."""
-    return int((tokens * weight).to_integral_value(ROUND_CEILING))
+    return min(int((tokens * weight).to_integral_value(ROUND_CEILING)), LARGEST_CHARGE)
 
 
 def make_charge(usage: MeteredUsage, rule: ModelRule) -> Charge:
@@ -2623,19 +3394,30 @@ def make_charge(usage: MeteredUsage, rule: ModelRule) -> Charge:
 
     The administrator's prices count; without any, the cost that the provider reported.
     """
-    cost = token_cost(rule, usage.input_tokens, usage.output_tokens, usage.cached_input_tokens)
+    input_tokens = min(usage.input_tokens, LARGEST_CHARGE)
+    output_tokens = min(usage.output_tokens, LARGEST_CHARGE)
+    cached = min(usage.cached_input_tokens, input_tokens)
+    cost = token_cost(
+        rule,
+        input_tokens,
+        output_tokens,
+        cached,
+        usage.cache_write_tokens,
+        usage.reasoning_tokens,
+    )
     if cost is None:
         cost = usage.cost_micros or 0
+    cost = min(cost, LARGEST_CHARGE)
     counted = Amounts(
         1,
-        weigh_tokens(usage.input_tokens, rule.weight),
-        weigh_tokens(usage.output_tokens, rule.weight),
+        weigh_tokens(input_tokens, rule.weight),
+        weigh_tokens(output_tokens, rule.weight),
         cost,
     )
     return Charge(
-        usage.input_tokens,
-        usage.output_tokens,
-        usage.cached_input_tokens,
+        input_tokens,
+        output_tokens,
+        cached,
         cost,
         usage.estimated,
         counted if rule.weight else NOTHING,
@@ -3741,6 +4523,17 @@ grants_table = Table(
 )
 Index("usage_limits_grants_scope", grants_table.c.scope, grants_table.c.expires_at)
 
+# Whom the names in the policies have meant: a policy still holds after a rename.
+names_table = Table(
+    "usage_limits_names",
+    ledger_metadata,
+    Column("kind", Text, primary_key=True),  # group or user
+    Column("name", Text, primary_key=True),  # as the policies have it, in lower case
+    Column("id", Text, primary_key=True),
+    Column("last_seen", Text, nullable=False),  # the name or address that it had last
+    Column("created_at", BigInteger, nullable=False),
+)
+
 # Workers that hold reservations. They count up as long as they live, so that others see it
 # without comparing clocks.
 workers_table = Table(
@@ -3762,6 +4555,11 @@ migrations_table = Table(
 def m001_first_tables(connection: Connection) -> None:
     """The first released schema; on a new database also what came later, found there by then."""
     ledger_metadata.create_all(connection)
+
+
+def m002_names(connection: Connection) -> None:
+    """Whom the policies have meant, since 0.2.0; a ledger made anew has the table already."""
+    names_table.create(connection, checkfirst=True)
 
 
 def ledger_schema(connection: Connection) -> str | None:
@@ -3791,7 +4589,11 @@ def m003_workers(connection: Connection) -> None:
 
 
 # Append only: a released migration is never changed.
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (m001_first_tables, m003_workers)
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
+    m001_first_tables,
+    m002_names,
+    m003_workers,
+)
 
 
 def migrate_ledger(connection: Connection, now: int) -> int:
@@ -3811,11 +4613,408 @@ def migrate_ledger(connection: Connection, now: int) -> int:
 
 
 # ==============================================================================
+# helpers/identities.py
+# Identities: whom the names in the policies mean, also after a rename.
+# ==============================================================================
+
+# For so long a worker may not know of a rename that it hasn't seen itself.
+REFRESH_SECONDS = 5
+# A longer name in the policies is matched but not remembered, nor is one with a NUL.
+LONGEST_REMEMBERED = 255
+MOST_NOTES_IN_FORM = 10
+
+Kind = Literal["group", "user"]
+
+
+@dataclass(frozen=True, slots=True)
+class RememberedName:
+    """That a name in the policies has meant a group or a user."""
+
+    kind: str
+    name: str
+    id: str
+    last_seen: str  # its name or address at that time
+
+
+@dataclass(frozen=True, slots=True)
+class HostNames:
+    """What Open WebUI has now: names of groups and addresses of users by id, and models."""
+
+    groups: Mapping[str, str]
+    users: Mapping[str, str]
+    models: Collection[str] = ()  # empty: not known
+
+    def of(self, kind: str) -> Mapping[str, str]:
+        """The names of one kind."""
+        return self.groups if kind == "group" else self.users
+
+
+@dataclass(frozen=True, slots=True)
+class NamedTable:
+    """A table, or a pool's key, that names a group or a user.
+
+    Args:
+        kind: What it names.
+        key: The name as `PolicySet` has it.
+        written: The name as the text has it.
+        header: The table's first line.
+        is_policy: Whether it is a group's or a user's own table.
+    """
+
+    kind: Kind
+    key: str
+    written: str
+    header: str
+    is_policy: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Identities:
+    """Whom the names in a policies text mean.
+
+    Args:
+        sure: The names that mean a group or a user, by its kind and id.
+        doubtful: The names of which it is open.
+        bound: The ids that each name is known to mean, by kind and name; it has all names.
+        matched: What the ledger should remember.
+        problems: What an administrator should mend, a sentence each.
+        renames: Which policies mean somebody who has another name now, a sentence each.
+        models: The models that are known.
+    """
+
+    sure: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+    doubtful: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+    bound: Mapping[tuple[str, str], frozenset[str]] = field(default_factory=dict)
+    matched: frozenset[RememberedName] = frozenset()
+    problems: tuple[str, ...] = ()
+    renames: tuple[str, ...] = ()
+    models: Collection[str] = ()
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """All that an administrator should know."""
+        return self.problems + self.renames
+
+    def recall(self, subject: Subject) -> Subject:
+        """The user with the names in the policies that mean it and its groups."""
+        groups = []
+        for group in subject.groups:
+            own = (fold_name(group.id), fold_name(group.name))
+            keys, doubtful = self._keys_of("group", group.id, own)
+            groups.append(replace(group, keys=keys, doubtful=doubtful))
+        own = (subject.user_id, fold_name(subject.email))
+        keys, doubtful = self._keys_of("user", subject.user_id, own)
+        return replace(subject, groups=tuple(groups), keys=keys, doubtful=doubtful)
+
+    def _keys_of(
+        self, kind: Kind, key: str, own: Iterable[str]
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        sure = dict.fromkeys(self.sure.get((kind, key), ()))
+        doubtful = dict.fromkeys(self.doubtful.get((kind, key), ()))
+        for name in own:
+            known = self.bound.get((kind, name))
+            if known is None or name in sure or name in doubtful:
+                continue
+            # Not seen at the last look: new, or renamed a moment ago.
+            (doubtful if known else sure)[name] = None
+        return tuple(sure), tuple(doubtful)
+
+
+def named_in(policies: PolicySet) -> Iterator[NamedTable]:
+    """Every group and user that a policies text names, in its order within each kind."""
+    for key, policy in policies.groups.items():
+        yield NamedTable("group", key, policy.name, table_header("group", policy.name))
+    for key, policy in policies.users.items():
+        yield NamedTable("user", key, policy.name, table_header("user", policy.name))
+    for pool in policies.pools:
+        if pool.group is not None:
+            header = f"{table_header('pool', pool.name)} group"
+            yield NamedTable("group", fold_name(pool.group), pool.group, header, is_policy=False)
+
+
+def identify(
+    policies: PolicySet, host: HostNames, remembered: Iterable[RememberedName] = ()
+) -> Identities:
+    """Whom the names in the policies mean, given what there is and what was remembered."""
+    reader = IdentityReader(host, remembered)
+    for table in named_in(policies):
+        reader.read(table)
+    reader.report_conflicts()
+    return Identities(
+        {key: tuple(names) for key, names in reader.sure.items()},
+        {key: tuple(names) for key, names in reader.doubtful.items()},
+        reader.bound,
+        frozenset(reader.matched),
+        tuple(dict.fromkeys((*reader.problems, *unknown_models(policies, host.models)))),
+        tuple(dict.fromkeys(reader.renames)),
+        host.models,
+    )
+
+
+class IdentityReader:
+    """Goes through the names in the policies one by one."""
+
+    def __init__(self, host: HostNames, remembered: Iterable[RememberedName]) -> None:
+        self.host = host
+        self.remembered: dict[tuple[str, str], set[str]] = {}
+        for one in remembered:
+            self.remembered.setdefault((one.kind, one.name), set()).add(one.id)
+        self.holders: dict[tuple[str, str], list[str]] = {}
+        for kind in ("group", "user"):
+            for key, name in host.of(kind).items():
+                self.holders.setdefault((kind, fold_name(name)), []).append(key)
+        self.group_ids = {fold_name(key): key for key in host.groups}
+        self.sure: dict[tuple[str, str], dict[str, None]] = {}
+        self.doubtful: dict[tuple[str, str], dict[str, None]] = {}
+        self.bound: dict[tuple[str, str], frozenset[str]] = {}
+        self.matched: set[RememberedName] = set()
+        self.tables: dict[tuple[str, str], list[NamedTable]] = {}
+        self.problems: list[str] = []
+        self.renames: list[str] = []
+
+    def read(self, table: NamedTable) -> None:
+        """Find out whom one table means."""
+        kind, name = table.kind, (table.kind, table.key)
+        known, holders = self.host.of(kind), self.holders.get(name, [])
+        bound, by_id = self.meant_ids(table, holders)
+        alive = {key for key in bound if key in known}
+        self.bound[name] = frozenset(bound)
+        others = [key for key in holders if key not in bound]
+        away = {key for key in alive if not by_id and fold_name(known[key]) != table.key}
+        for key in alive:
+            open_to_doubt = bool(others) and key in away
+            self.note_key(self.doubtful if open_to_doubt else self.sure, kind, key, table.key)
+            self.tables.setdefault((kind, key), []).append(table)
+            if len(table.key) <= LONGEST_REMEMBERED and "\x00" not in table.key:
+                self.matched.add(RememberedName(kind, table.key, key, stored_name(known[key])))
+        for key in others:
+            self.note_key(self.doubtful, kind, key, table.key)
+        self.report(table, alive, away, others)
+
+    def meant_ids(self, table: NamedTable, holders: list[str]) -> tuple[set[str], bool]:
+        """The ids that a name means, and whether the name is itself the id."""
+        kind, known = table.kind, self.host.of(table.kind)
+        by_id = self.group_ids.get(table.key) if kind == "group" else table.key
+        if by_id in known:
+            return {str(by_id)}, True
+        remembered = self.remembered.get((kind, table.key), set())
+        if any(table.key in (key, fold_name(key)) for key in remembered):
+            return remembered, True  # an id that is gone: no name ever stands for it
+        alive = remembered.intersection(known)
+        if alive or not holders:
+            return alive, False
+        exact = {key for key in holders if known[key] == table.written}
+        return exact or set(holders), False
+
+    @staticmethod
+    def note_key(
+        where: dict[tuple[str, str], dict[str, None]], kind: str, key: str, name: str
+    ) -> None:
+        where.setdefault((kind, key), {})[name] = None
+
+    def report(
+        self, table: NamedTable, alive: Collection[str], away: Collection[str], others: list[str]
+    ) -> None:
+        """Note what an administrator should know of one table."""
+        known, kind = self.host.of(table.kind), table.kind
+        if not alive and not others:
+            self.problems.append(nobody_sentence(table, known.values()))
+            return
+        now_called = " and ".join(sorted(quoted_text(known[key]) for key in away))
+        if others:
+            ids = ", ".join(sorted([*alive, *others])[:MOST_NOTES_IN_FORM])
+            first = f"means the {kind} now called {now_called}, and" if away else "fits"
+            self.problems.append(
+                f"{table.header} {first} more than one {kind}: until it says by id which is meant"
+                f" ({ids}), those in doubt get the stricter of both readings."
+            )
+        elif away:
+            self.renames.append(f"{table.header} means the {kind} now called {now_called}.")
+
+    def report_conflicts(self) -> None:
+        """Note the groups and users that several tables mean."""
+        for (kind, key), tables in self.tables.items():
+            headers = sorted({table.header for table in tables if table.is_policy})
+            if len(headers) > 1:
+                self.problems.append(
+                    f"{' and '.join(headers)} mean the same {kind},"
+                    f" {quoted_text(self.host.of(kind)[key])}: what is stricter in each counts."
+                )
+
+
+def nobody_sentence(table: NamedTable, known: Iterable[str]) -> str:
+    """That a table names nobody, with the group that was meant."""
+    if table.kind == "user":
+        kind = "address" if "@" in table.key else "id"
+        return f"{table.header} names nobody: Open WebUI has no user with this {kind}."
+    close = difflib.get_close_matches(table.written, sorted(known)[:1000], n=1, cutoff=0.7)
+    hint = f'; did you mean "{close[0]}"?' if close else "."
+    return f'{table.header} names nobody: Open WebUI has no group "{table.written}"{hint}'
+
+
+def unknown_models(policies: PolicySet, known: Collection[str]) -> Iterator[str]:
+    """A sentence for each model in the policies that no known model fits."""
+    if not known:
+        return
+    for rule in policies.models:
+        if not any(glob_fits(rule.glob, name) for name in known):
+            yield f"{table_header('model', rule.glob)} fits no model that Open WebUI has."
+    tables = [*policies.users.values(), *policies.groups.values(), *policies.roles.values()]
+    headed = [(table_header(policy.kind, policy.name), policy.limits) for policy in tables]
+    headed += [(table_header("pool", pool.name), pool.limits) for pool in policies.pools]
+    for header, limits in headed:
+        for limit in limits or ():
+            if not any(glob_fits(limit.model_glob, name) for name in known):
+                yield f'{header} limit "{limit}" fits no model that Open WebUI has.'
+
+
+def stored_name(name: str) -> str:
+    """A name as a database takes it."""
+    return name.replace("\x00", "").encode("utf-8", "replace").decode()[:LONGEST_REMEMBERED]
+
+
+def read_remembered(connection: Connection) -> frozenset[RememberedName]:
+    """Whom the names in the policies have meant so far."""
+    names = names_table.c
+    rows = connection.execute(select(names.kind, names.name, names.id, names.last_seen))
+    return frozenset(RememberedName(*row) for row in rows)
+
+
+def remember(connection: Connection, names: Iterable[RememberedName], now: int) -> None:
+    """Write down whom names have meant; another worker may just have done so."""
+    sqlite = connection.dialect.name == "sqlite"
+    insert: Any = insert_on_sqlite if sqlite else insert_on_postgresql
+    for one in sorted(names, key=lambda one: (one.kind, one.name, one.id)):
+        row = insert(names_table).values(
+            kind=one.kind, name=one.name, id=one.id, last_seen=one.last_seen, created_at=now
+        )
+        connection.execute(
+            row.on_conflict_do_update(
+                index_elements=[names_table.c.kind, names_table.c.name, names_table.c.id],
+                set_={"last_seen": row.excluded.last_seen},
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was found out about a policies text, and when."""
+
+    policies: PolicySet
+    identities: Identities
+    at: float
+
+
+class IdentityMemory:
+    """What one worker knows of whom the policies mean; looked up again every few seconds.
+
+    All its methods may be called from any thread; they block.
+
+    Args:
+        read_names: Reads what the ledger remembers.
+        write_names: Writes more of it.
+        read_host: Reads what Open WebUI has, of users only those with these ids or addresses.
+        list_models: The ids of all models, where they are known.
+        publish: Is told what an administrator should know, whenever that changes.
+        clock: Seconds.
+    """
+
+    def __init__(
+        self,
+        read_names: Callable[[], frozenset[RememberedName]],
+        write_names: Callable[[Collection[RememberedName]], None],
+        read_host: Callable[[Collection[str], Collection[str]], HostNames],
+        list_models: Callable[[], Collection[str]],
+        publish: Callable[[tuple[str, ...]], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._read_names = read_names
+        self._write_names = write_names
+        self._read_host = read_host
+        self._list_models = list_models
+        self._publish = publish
+        self._clock = clock
+        self._looking = Lock()
+        # Replaced as a whole: other threads read it meanwhile.
+        self._last_look = Look(PolicySet(), Identities(), float("-inf"))
+        self._notices: tuple[str, ...] = ()
+
+    def recall(self, policies: PolicySet, subject: Subject) -> Subject:
+        """The user with the names in the policies that mean it and its groups.
+
+        Raises:
+            LedgerError: Nothing is known of these policies yet, and the database can't be read.
+        """
+        last = self._last_look
+        same = last.policies is policies
+        if same and self._clock() - last.at < REFRESH_SECONDS:
+            return last.identities.recall(subject)
+        # Where somebody else is looking already, what was known a moment ago is new enough.
+        if self._looking.acquire(blocking=not same):
+            try:
+                last = self._looked_anew(policies)
+            finally:
+                self._looking.release()
+        return last.identities.recall(subject)
+
+    def _looked_anew(self, policies: PolicySet) -> Look:
+        last, now = self._last_look, self._clock()
+        if last.policies is policies and now - last.at < REFRESH_SECONDS:
+            return last  # somebody has looked while this thread waited
+        try:
+            identities = self._look(policies)
+        except LedgerError as error:
+            if last.policies is not policies:
+                raise
+            # The reservation will say whether the database is away; what is known still limits.
+            log.warning("Usage limits: %s; groups and users as they were", error)
+            identities = last.identities
+        self._last_look = Look(policies, identities, now)
+        self._report(identities.notices)
+        return self._last_look
+
+    def _look(self, policies: PolicySet) -> Identities:
+        tables, models = list(named_in(policies)), self._list_models()
+        if not tables:
+            return identify(policies, HostNames({}, {}, models))
+        remembered = self._read_names()
+        names = {table.key for table in tables if table.kind == "user"}
+        ids = names | {one.id for one in remembered if one.kind == "user" and one.name in names}
+        host = replace(self._read_host(ids, names), models=models)
+        identities = identify(policies, host, remembered)
+        if new := identities.matched - remembered:
+            self._write_names(new)
+        return identities
+
+    def _report(self, notices: tuple[str, ...]) -> None:
+        if notices == self._notices:
+            return
+        for notice in notices:
+            if notice not in self._notices:
+                log.warning("Usage limits: policies: %s", notice)
+        for notice in self._notices:
+            if notice not in notices:
+                log.info("Usage limits: policies: no longer so: %s", notice)
+        self._notices = notices
+        self._publish(notices)
+
+
+def form_note(notices: tuple[str, ...]) -> str:
+    """The notices as the valves form shows them; they hold names that others chose."""
+    shown = [" ".join(one.replace("<", "&lt;").split()) for one in notices[:MOST_NOTES_IN_FORM]]
+    if len(notices) > len(shown):
+        shown.append(f"and {len(notices) - len(shown)} more, in the server's log")
+    return "\n".join(f"- {one}" for one in shown)
+
+
+# ==============================================================================
 # helpers/counters.py
 # Counters: sums of settled records per scope, model glob and window.
 # ==============================================================================
 
 NO_END = 2**53
+# A control character that no model or group is called by.
+NAME_ESCAPE = "\x1a"
 ROLLING_MARK = " rolling "  # before the seconds, at the end of a rolling counter's id
 # A clock that steps back by less is only being set right.
 STEP_SECONDS = 3_600
@@ -3849,17 +5048,29 @@ class Counter:
 
 def join_names(names: Iterable[str]) -> str:
     """Names as one text that ``LIKE '%|name|%'`` can search: ``|a|b|``."""
-    return "|" + "".join(f"{name.replace('|', ' ')}|" for name in names)
+    return "|" + "".join(f"{escaped_name(name)}|" for name in names)
 
 
+def escaped_name(name: str) -> str:
+    """A name without "|". Rows of older releases hold no `NAME_ESCAPE`, so they read as before."""
+    if "|" not in name and NAME_ESCAPE not in name:
+        return name
+    return name.replace(NAME_ESCAPE, f"{NAME_ESCAPE}0").replace("|", f"{NAME_ESCAPE}1")
+
+
+@lru_cache(maxsize=1024)
 def split_names(text: str) -> tuple[str, ...]:
     """The names that `join_names` joined."""
-    return tuple(name for name in text.split("|") if name)
+    names = (name for name in text.split("|") if name)
+    return tuple(
+        name.replace(f"{NAME_ESCAPE}1", "|").replace(f"{NAME_ESCAPE}0", NAME_ESCAPE)
+        for name in names
+    )
 
 
 def glob_matches(glob: str, model_names: str) -> bool:
     """Whether a limit's model glob matches one of a record's joined names."""
-    return glob == "*" or any(fnmatchcase(name, glob) for name in split_names(model_names))
+    return glob == "*" or any(glob_fits(glob, name) for name in split_names(model_names))
 
 
 def counted_window(applied: AppliedLimit, at: int) -> tuple[int, int]:
@@ -4679,6 +5890,15 @@ class Ledger:
         """Read something else from the same database."""
         return self._transactions.read(work, deadline)
 
+    def read_names(self) -> frozenset[RememberedName]:
+        """Whom the names in the policies have meant so far."""
+        self.prepare()
+        return self._transactions.read(read_remembered)
+
+    def write_names(self, names: Collection[RememberedName]) -> None:
+        """Remember whom names in the policies mean."""
+        self._transactions.run(lambda connection: remember(connection, names, self._now()))
+
     def rest(self) -> None:
         """Give the connections back that aren't in use."""
         self._transactions.rest()
@@ -4954,8 +6174,10 @@ class Ledger:
         if percent is None:
             return False
         applied, user_id = state.applied, reservation.subject.user_id
+        # Each user is warned, the administrator is told once of a pool.
+        told = audience if audience == "alert" and applied.is_pool else f"{audience} {user_id}"
         notice = self._insert(notices_table).values(
-            id=f"{audience} {user_id} {applied.scope} {applied.limit} at {percent}%",
+            id=f"{told} {applied.scope} {applied.limit} at {percent}%",
             expires_at=int(state.reset_at.timestamp()),
         )
         marked = connection.execute(
@@ -4976,16 +6198,20 @@ class Ledger:
 ALERT_ATTEMPTS = 4
 ALERT_TIMEOUT_SECONDS = 10
 ALERT_PAUSE_SECONDS = 2.0
+ALERT_IDLE_SECONDS = 30
+MOST_QUEUED_ALERTS = 100
 
 
 def alert_payload(reservation: Reservation, state: LimitState) -> dict[str, object]:
     """One crossing as JSON; chat systems read ``text``, programs the rest."""
-    applied = state.applied
+    applied, subject = state.applied, reservation.subject
+    # A pool is nobody's in particular: whoever happened to cross it isn't named.
+    user = {} if applied.is_pool else {"user_id": subject.user_id, "user_email": subject.email}
+    who = f"The pool {applied.policy}" if applied.is_pool else subject.email or subject.user_id
     return {
-        "text": alert_sentence(state, reservation.subject.email or reservation.subject.user_id),
+        "text": alert_sentence(state, who),
         "event": "hard_limit" if state.exceeded else "soft_limit",
-        "user_id": reservation.subject.user_id,
-        "user_email": reservation.subject.email,
+        **user,
         "policy": applied.policy,
         "limit": str(applied.limit),
         "used": state.used,
@@ -5013,6 +6239,42 @@ def post_alert(url: str, payload: dict[str, object]) -> bool:
             time.sleep(ALERT_PAUSE_SECONDS * 2 ** (attempt - 1))
     log.error("Usage limits: an alert was not delivered: %s", reason)
     return False
+
+
+class AlertSender:
+    """Posts alerts one after the other, in a thread that nobody waits for.
+
+    The thread starts with the first alert and ends with the process, whatever is still queued.
+    """
+
+    def __init__(self) -> None:
+        self._queue: Queue[tuple[str, dict[str, object]]] = Queue(MOST_QUEUED_ALERTS)
+        self._thread: Thread | None = None
+        self._starting = Lock()
+
+    def send(self, url: str, payload: dict[str, object]) -> None:
+        """Queue an alert; log that it was dropped where too many wait already."""
+        try:
+            self._queue.put_nowait((url, payload))
+        except Full:
+            log.error("Usage limits: an alert was dropped: %d wait already", MOST_QUEUED_ALERTS)
+            return
+        with self._starting:
+            if self._thread is None or not self._thread.is_alive():
+                # A daemon: a webhook that doesn't answer must not hold up the server's exit.
+                self._thread = Thread(target=self._post, name="usage-limits-alerts", daemon=True)
+                self._thread.start()
+
+    def _post(self) -> None:
+        while True:
+            try:
+                url, payload = self._queue.get(timeout=ALERT_IDLE_SECONDS)
+            except Empty:
+                return
+            try:
+                post_alert(url, payload)
+            except Exception:
+                log.exception("Usage limits: an alert was not delivered")
 
 
 # ==============================================================================
@@ -5064,6 +6326,7 @@ class RefusalMemory(BaseModel):
     model_config = ConfigDict(hide_input_in_errors=True, extra="ignore")
 
     refusals: ClassVar[dict[str, str]] = {}
+    notes: ClassVar[dict[str, str]] = {}
     accepted: ClassVar[dict[str, Any]] = {}
 
     @model_validator(mode="wrap")
@@ -5109,17 +6372,26 @@ class RefusalMemory(BaseModel):
         cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
         schema = handler.resolve_ref_schema(handler(core_schema))
-        for name, refusal in cls.refusals.items():
-            described = schema.get("properties", {}).get(name)
-            if described is not None:
-                described["description"] = f"{refusal}\n\n{described.get('description', '')}"
+        for above in (cls.notes, cls.refusals):
+            for name, text in list(above.items()):
+                described = schema.get("properties", {}).get(name)
+                if described is not None:
+                    described["description"] = f"{text}\n\n{described.get('description', '')}"
         return schema
+
+    @classmethod
+    def note(cls, name: str, text: str) -> None:
+        """Show a text above a field's description when the form opens next; "" for none."""
+        cls.notes[name] = text
+        if not text:
+            del cls.notes[name]
 
 
 class AdminValves(RefusalMemory):
     """What the administrator sets."""
 
     refusals: ClassVar[dict[str, str]] = {}
+    notes: ClassVar[dict[str, str]] = {}
     accepted: ClassVar[dict[str, Any]] = {}
 
     priority: int = Field(
@@ -5310,6 +6582,7 @@ class PersonalValves(BaseModel):
 
 OLDEST_HOST_VERSION = (0, 10, 0)
 REQUEST_HOOK_VERSION = (0, 11, 2)
+NAMES_PER_QUERY = 500
 TEMPORARY_CHAT_PREFIXES = ("temporary:", "local:")  # today's and the older one
 
 
@@ -5421,17 +6694,54 @@ async def list_groups(user_id: str) -> tuple[GroupRef, ...]:
 def make_subject(user: Mapping[str, Any], groups: tuple[GroupRef, ...]) -> Subject:
     """The user of a request, as Open WebUI hands it to a filter."""
     return Subject(
-        user_id=str(user["id"]),
-        email=str(user.get("email") or ""),
-        role=str(user.get("role") or "user"),
+        user_id=clean_text(str(user["id"]), LONGEST_ID),
+        email=clean_text(user.get("email"), LONGEST_NAME),
+        role=clean_text(user.get("role"), LONGEST_NAME) or "user",
         groups=groups,
     )
 
 
-async def read_group_names() -> tuple[str, ...]:
-    """The names of all groups that Open WebUI has."""
-    groups = import_module("open_webui.models.groups").Groups
-    return tuple(str(group.name) for group in await groups.get_all_groups())
+def read_host_names(
+    connection: Connection, user_ids: Collection[str], addresses: Collection[str]
+) -> HostNames:
+    """All groups, and the users with these ids or addresses, from Open WebUI's own database."""
+    group = import_module("open_webui.models.groups").Group
+    user = import_module("open_webui.models.users").User
+    groups = {row.id: row.name or "" for row in connection.execute(select(group.id, group.name))}
+    users: dict[str, str] = {}
+    for column, wanted in ((user.id, user_ids), (func.lower(user.email), addresses)):
+        ordered = sorted(storable(wanted))
+        for start in range(0, len(ordered), NAMES_PER_QUERY):
+            some = column.in_(ordered[start : start + NAMES_PER_QUERY])
+            for row in connection.execute(select(user.id, user.email).where(some)):
+                users[row.id] = row.email or ""
+    return HostNames(groups, users)
+
+
+def storable(texts: Iterable[str]) -> list[str]:
+    """Those texts that a database can have: PostgreSQL takes no NUL."""
+    return [text for text in texts if "\x00" not in text]
+
+
+def host_reader() -> TransactionRunner:
+    """Open WebUI's own database, for where the ledger has another one."""
+    db = import_module("open_webui.internal.db")
+    return TransactionRunner(db.engine, getattr(db, "DATABASE_SCHEMA", None) or None)
+
+
+def host_models() -> Mapping[str, Any]:
+    """Open WebUI's models by id as it last listed them; {} where it hasn't yet."""
+    app = getattr(sys.modules.get("open_webui.main"), "app", None)
+    return getattr(getattr(app, "state", None), "MODELS", None) or {}
+
+
+def list_model_ids() -> tuple[str, ...]:
+    """The ids of all models; () where they can't be told: they are only needed for a report."""
+    try:
+        return tuple(host_models().keys())
+    except Exception:  # Open WebUI may keep them in Redis, whose errors are its own
+        log.warning("Usage limits: Open WebUI's models could not be listed", exc_info=True)
+        return ()
 
 
 def base_model_id(model: object) -> str | None:
@@ -5442,22 +6752,40 @@ def base_model_id(model: object) -> str | None:
 
 
 def list_model_names(
-    body: Mapping[str, Any], model: object, metadata: Mapping[str, Any]
-) -> tuple[str, ...]:
+    body: Mapping[str, Any], model: object, metadata: Mapping[str, Any], request: object = None
+) -> ModelNames:
     """Every name that a model glob may match, the model that answers first.
 
-    Open WebUI has put an arena's real choice into the body by the time a filter runs.
+    Open WebUI has put an arena's real choice, or the model that a custom one without its base
+    falls back to (``ENABLE_CUSTOM_MODEL_FALLBACK``), into the body by the time a filter runs.
     """
-    names = [str(body.get("model") or ""), base_model_id(model)]
-    chosen = metadata.get("model")
-    if metadata.get("selected_model_id") and isinstance(chosen, Mapping):
-        names.append(str(chosen.get("id") or ""))
-    return tuple(dict.fromkeys(name for name in names if name)) or ("unknown",)
+    answering = clean_text(body.get("model"), LONGEST_NAME) or "unknown"
+    if isinstance(model, Mapping) and "id" in model and model["id"] != body.get("model"):
+        # Another filter has sent the request to another model.
+        model = host_models().get(answering)
+    base = clean_text(base_model_id(model), LONGEST_NAME)
+    names = [answering, base]
+    listed = metadata.get("model")
+    listed_id = clean_text(listed.get("id"), LONGEST_NAME) if isinstance(listed, Mapping) else ""
+    if metadata.get("selected_model_id"):
+        names.append(listed_id)
+    elif listed_id == answering:
+        # In a chat with several models the metadata name the first for all of them.
+        asked = getattr(getattr(request, "state", None), "model_id", None)
+        names.append(clean_text(asked, LONGEST_NAME))
+    found = ModelNames(dict.fromkeys(name for name in names if name))
+    found.called = base or answering
+    return found
 
 
-def request_source(metadata: Mapping[str, Any]) -> str:
-    """Where a request comes from: page, temporary, channel, automation or api."""
-    chat_id = str(metadata.get("chat_id") or "")
+def request_source(metadata: Mapping[str, Any], own_provider: bool = False) -> str:
+    """Where a request comes from: page, temporary, channel, automation, api or direct.
+
+    All but `direct` is what the client says. It labels a record, and decides nothing that counts.
+    """
+    if own_provider:
+        return "direct"
+    chat_id = clean_text(metadata.get("chat_id"), LONGEST_ID)
     if metadata.get("automation_id"):
         return "automation"
     if chat_id.startswith("channel:"):
@@ -5468,7 +6796,10 @@ def request_source(metadata: Mapping[str, Any]) -> str:
 
 
 def finished_message(body: Mapping[str, Any]) -> tuple[object, str | None]:
-    """Usage and text of the message that an outlet is called for, and of no older one."""
+    """Usage and text of the message that an outlet is called for, and of no older one.
+
+    In a saved chat both may be its user's own making.
+    """
     messages = body.get("messages")
     for message in messages if isinstance(messages, list) else ():
         if isinstance(message, Mapping) and message.get("id") == body.get("id"):
@@ -5477,36 +6808,24 @@ def finished_message(body: Mapping[str, Any]) -> tuple[object, str | None]:
     return None, None
 
 
-def api_outlets_enabled() -> bool:
-    """Whether Open WebUI calls outlets for API requests (``ENABLE_API_OUTLET_FILTERS``)."""
-    return bool(getattr(import_module("open_webui.env"), "ENABLE_API_OUTLET_FILTERS", True))
+def uses_own_provider(request: Any, body: Mapping[str, Any]) -> bool:
+    """Whether a request goes over its user's direct connection, through the browser.
 
-
-class ProviderFailureSink:
-    """Notes on a request that the provider has refused it.
-
-    A call that doesn't stream and whose answer has no text (only tool calls, say) gets no
-    outlet, and neither does one that the provider refused; Open WebUI publishes the refusals.
+    Clients claim that; it is true where Open WebUI will act upon it (`generate_chat_completion`).
     """
-
-    async def handle_event(self, app: object, event: Any, request: Any = None) -> None:
-        """One of Open WebUI's own events."""
-        if request is not None and event.event == "model.provider_request.failed":
-            request.state.usage_limits_provider_failed = True
-
-
-def watch_provider_failures() -> None:
-    """Listen to Open WebUI's events; what an earlier paste has put there is replaced."""
-    sinks = getattr(sys.modules.get("open_webui.events"), "EVENT_SINKS", None)
-    if isinstance(sinks, list):
-        own = ProviderFailureSink.__name__
-        sinks[:] = [sink for sink in sinks if type(sink).__name__ != own]
-        sinks.append(ProviderFailureSink())
+    state = getattr(request, "state", None)
+    model = getattr(state, "model", None)
+    return (
+        bool(getattr(state, "direct", False))
+        and isinstance(model, Mapping)
+        and "id" in model
+        and model["id"] == body.get("model")
+    )
 
 
-def provider_has_failed(request: Any) -> bool:
-    """Whether the provider is known to have refused this request's call."""
-    return bool(getattr(getattr(request, "state", None), "usage_limits_provider_failed", False))
+def is_ollama_model(model: object) -> bool:
+    """Whether Open WebUI sends a model's calls to Ollama."""
+    return isinstance(model, Mapping) and model.get("owned_by") == "ollama"
 
 
 def host_version() -> tuple[int, ...]:
@@ -5533,36 +6852,147 @@ def warn_about_old_host() -> None:
 
 
 # ==============================================================================
+# helpers/model_calls.py
+# Model calls: the answer or the failure of each call that Open WebUI makes for a reply.
+# ==============================================================================
+
+# Where Open WebUI calls models for replies, under the name that each module has for it.
+CALLERS = (
+    ("open_webui.main", "chat_completion_handler"),
+    ("open_webui.utils.middleware", "generate_chat_completion"),
+)
+ORIGINAL = "usage_limits_original"
+
+
+class CalledReply(Protocol):
+    """A reply for which a model is called."""
+
+    def call_begins(self) -> None: ...
+
+    def call_failed(self) -> None: ...
+
+    def call_answered(self, answer: object) -> None: ...
+
+
+def watch_model_calls(
+    find_reply: Callable[[Mapping[str, Any] | None], CalledReply | None],
+) -> bool:
+    """See every call for a reply from now on; what an earlier paste has put there is replaced.
+
+    Returns:
+        Whether the calls are seen; if not, this Open WebUI calls its models elsewhere.
+    """
+    watched = 0
+    for module_name, name in CALLERS:
+        module = sys.modules.get(module_name)
+        function = getattr(module, name, None)
+        if function is not None:
+            setattr(module, name, watched_call(getattr(function, ORIGINAL, function), find_reply))
+            watched += 1
+    return watched == len(CALLERS)
+
+
+def watched_call(
+    original: Callable[..., Any],
+    find_reply: Callable[[Mapping[str, Any] | None], CalledReply | None],
+) -> Callable[..., Any]:
+    """Open WebUI's function with an eye on what comes back for a reply."""
+
+    @wraps(original)
+    async def call(request: Any, form_data: Any, *args: Any, **kwargs: Any) -> Any:
+        metadata = form_data.get("metadata") if isinstance(form_data, dict) else None
+        reply = find_reply(metadata) if isinstance(metadata, dict) else None
+        if reply is None or not hasattr(reply, "call_begins"):  # of a release before 0.2.0
+            return await original(request, form_data, *args, **kwargs)
+        reply.call_begins()
+        try:
+            answer = await original(request, form_data, *args, **kwargs)
+        except Exception:  # a refusal, a connection that broke; not that the user stopped it
+            reply.call_failed()
+            raise
+        if is_failure(answer):
+            reply.call_failed()
+        elif not isinstance(answer, StreamingResponse):
+            reply.call_answered(answer_content(answer))
+        return answer
+
+    setattr(call, ORIGINAL, original)
+    return call
+
+
+def answer_content(answer: object) -> object:
+    """The JSON of an answer that came whole; None where there is none."""
+    if not isinstance(answer, Response):
+        return answer
+    try:
+        return json.loads(bytes(answer.body))
+    except (AttributeError, ValueError, RecursionError):
+        return None
+
+
+def is_failure(answer: object) -> bool:
+    """Whether the provider refused instead of answering."""
+    if isinstance(answer, Response):
+        return answer.status_code >= 400
+    return isinstance(answer, dict) and bool(answer.get("error")) and not answer.get("choices")
+
+
+# ==============================================================================
 # helpers/replies.py
 # One reply from its admission to its end.
 # ==============================================================================
 
 # The output that is reserved where a request sets no max_tokens: an ordinary chat reply.
 EXPECTED_OUTPUT_TOKENS = 500
+# Larger than what any limit leaves.
+UNBOUNDED = 2**62
 
 
-def wanted_output(body: Mapping[str, Any]) -> int | None:
-    """The most output tokens that a request asks for, where it says."""
+# As many choices as OpenAI's API gives at most.
+MOST_CHOICES = 128
+OUTPUT_KEYS = ("max_completion_tokens", "max_tokens")
+
+
+def positive_number(value: object) -> int | None:
+    """A whole number above 0, however its JSON says it; None where it isn't one."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = int(float(value[:20]) if isinstance(value, str) else value)
+    except (ValueError, OverflowError):
+        return None
+    return number if number > 0 else None
+
+
+def count_choices(body: Mapping[str, Any]) -> int:
+    """How many answers a request asks for at once."""
+    return min(positive_number(body.get("n")) or 1, MOST_CHOICES)
+
+
+def wanted_output(body: Mapping[str, Any], *, ollama: bool) -> int | None:
+    """The most output tokens that a request can ask its provider for, where it says.
+
+    Args:
+        body: The request.
+        ollama: Whether it goes to Ollama. Nobody else reads `num_predict`.
+    """
     options = body.get("options")
-    places = [body.get("max_completion_tokens"), body.get("max_tokens")]
-    if isinstance(options, Mapping):
-        places.append(options.get("num_predict"))  # Ollama's name for it
-    wanted = [
-        value
-        for value in places
-        if isinstance(value, int) and not isinstance(value, bool) and value > 0
-    ]
-    return min(wanted, default=None)
+    places = [body.get(name) for name in OUTPUT_KEYS]
+    if ollama and isinstance(options, Mapping):
+        places.append(options.get("num_predict"))
+    # Which of them a provider obeys, nobody knows. One that it doesn't understand it may ignore.
+    wanted = [value for value in places if type(value) is int and value > 0]
+    return max(wanted) * count_choices(body) if wanted else None
 
 
 def cap_output(body: dict[str, Any], most: int) -> None:
-    """Lower what a request asks for to `most` output tokens, wherever it says so."""
-    options = body.get("options")
+    """Lower what a request asks for to `most` output tokens in all, wherever it says so."""
+    options, each = body.get("options"), max(1, most // count_choices(body))
     if isinstance(options, dict) and "num_predict" in options:
-        options["num_predict"] = most
-    named = [name for name in ("max_completion_tokens", "max_tokens") if body.get(name)]
+        options["num_predict"] = each
+    named = [name for name in OUTPUT_KEYS if body.get(name)]
     for name in named or ["max_tokens"]:
-        body[name] = most
+        body[name] = each
 
 
 class ReplyKeeper(Protocol):
@@ -5591,8 +7021,6 @@ class Reply:
     rule: ModelRule
     reader: Reader
     enforced: bool  # whether a hard limit refuses its later rounds
-    # Whether it may come whole without any hook that sees it, so that its estimate counts.
-    may_end_unseen: Callable[[], bool]
     prompt_tokens: int
     wanted_output: int | None
     capped: bool  # whether the request is lowered to what its limits leave
@@ -5601,28 +7029,58 @@ class Reply:
     output_tokens: int = 0  # what is reserved
     output_cap: int | None = None  # what the request is lowered to, if it is
     meter: ReplyMeter = field(default_factory=ReplyMeter)
+    choices: int = 1  # how many answers it asks for at once
+    # Whether a model was called whose answer may be on its way, unseen: its estimate counts.
     called_model: bool = False
+    call_refused: bool = False  # whether the last call was refused by its provider, or broke
+    answer_watched: bool = False  # whether whatever comes back from it is seen
+    # What its user's own limits leave, so the most that it holds of what it hasn't produced yet.
+    own_remaining: Mapping[Measure, int] = field(default_factory=dict)
     written: bool = False  # whether its reservation is
     ending: asyncio.Task[Decision | None] | None = None
 
     def begin_round(self, prompt_tokens: int) -> None:
         """Note that the model is about to be called with this many prompt tokens."""
-        self.called_model = True
         self.prompt_tokens = max(self.prompt_tokens, prompt_tokens)
         self.meter.begin_round(prompt_tokens)
 
     def fit_output(self, decision: Decision) -> Charge:
         """Choose how much output to reserve, now that it is known what the limits leave."""
-        wanted = self.wanted_output
-        self.output_tokens = min(wanted or EXPECTED_OUTPUT_TOKENS, EXPECTED_OUTPUT_TOKENS)
+        wanted, expected = self.wanted_output, EXPECTED_OUTPUT_TOKENS * self.choices
+        self.output_tokens = min(wanted or expected, expected)
         most = most_output_tokens(decision, self.prompt_tokens, self.rule) if self.capped else None
         if most is not None and (wanted is None or wanted > most):
             # All of it is held: what a parallel request got as well would run over the limit.
             self.output_tokens = self.output_cap = most
+        self.own_remaining = own_remaining(decision)
         return self.reserved_charge()
 
+    def call_begins(self) -> None:
+        """Note that a model is being called, and that its answer will be seen."""
+        self.called_model = self.answer_watched = True
+        self.call_refused = False
+
+    def call_failed(self) -> None:
+        """Note that the provider refused the call, or that it broke before it answered."""
+        self.called_model, self.call_refused = False, True
+
+    def call_answered(self, answer: object) -> None:
+        """Note an answer that came whole, any JSON value."""
+        self.meter.add_answer(answer)
+
     def reserved_charge(self) -> Charge:
-        """What is to be held for it: the estimate, or what it has used already if more."""
+        """What is to be held for it: the estimate, or what it has used already if more.
+
+        Of an estimate it holds no more than its user's own limits leave, so that a single
+        request can't empty a pool that others need.
+        """
+        estimate = self.estimated_charge()
+        if not estimate.counted.requests:  # a free model's
+            return estimate
+        return hold_at_most(estimate, self.used_charge().counted, self.own_remaining)
+
+    def estimated_charge(self) -> Charge:
+        """What it may cost: the estimate, or what it has used already if more."""
         seen = self.meter.total()
         return make_charge(
             MeteredUsage(
@@ -5640,23 +7098,58 @@ class Reply:
         return make_charge(self.meter.total(), self.rule)
 
     def final_charge(self, usage: object = None, text: str | None = None) -> Charge | None:
-        """What it cost in the end; None if the model produced nothing.
+        """What it cost in the end; None if no model was called, or none that answered.
 
         Args:
-            usage: The usage that Open WebUI gathered for the finished message, if any.
-            text: The finished message, if the outlet saw one.
+            usage: The usage of the finished message, if any. It is read only where the model's
+                answer wasn't seen: the message may have been saved by its user beforehand.
+            text: The finished message, if the outlet saw one; for it the same holds.
         """
+        if self.answer_watched:
+            usage = text = None
         if self.meter.produced or usage or text:
             return make_charge(self.meter.total(usage, text), self.rule)
-        if self.called_model and self.may_end_unseen():
-            return self.reserved_charge()
-        return None
+        # Stopped before its first byte, or an answer in words that nobody knows.
+        return self.estimated_charge() if self.called_model else None
+
+
+def own_remaining(decision: Decision) -> dict[Measure, int]:
+    """What a user's own limits leave, by measure; nothing for a measure without one."""
+    remaining: dict[Measure, int] = {}
+    for state in decision.states:
+        if not state.applied.is_pool:
+            measure = state.applied.limit.measure
+            remaining[measure] = min(state.remaining, remaining.get(measure, state.remaining))
+    return remaining
+
+
+def hold_at_most(estimate: Charge, used: Amounts, remaining: Mapping[Measure, int]) -> Charge:
+    """An estimate that counts no more than what was used already, or than what remains."""
+    counted = estimate.counted
+    tokens = remaining.get("tokens", UNBOUNDED)
+    input_tokens = min(counted.input_tokens, remaining.get("input_tokens", UNBOUNDED), tokens)
+    output_tokens = min(
+        counted.output_tokens, remaining.get("output_tokens", UNBOUNDED), tokens - input_tokens
+    )
+    cost = min(estimate.cost_micros, remaining.get("cost", UNBOUNDED))
+    held = Amounts(
+        counted.requests,
+        max(used.input_tokens, input_tokens),
+        max(used.output_tokens, output_tokens),
+        max(used.cost_micros, cost),
+    )
+    return replace(estimate, cost_micros=held.cost_micros, counted=held)
 
 
 # ==============================================================================
 # helpers/admission.py
 # From a request to a reply: whose limits count, and how much is reserved.
 # ==============================================================================
+
+# As long as BCP 47 tells implementations to expect.
+LONGEST_LANGUAGE_TAG = 35
+LONGEST_TIMEZONE = 100
+UNCOUNTED = ModelRule("*", weight=Decimal(0))
 
 
 def is_exempt(valves: AdminValves, subject: Subject) -> bool:
@@ -5679,14 +7172,12 @@ def find_reader(
     valves: AdminValves, user: Mapping[str, Any], metadata: Mapping[str, Any]
 ) -> Reader:
     """The user's own time zone where Open WebUI knows it, else the valve's; and the language."""
-    try:
-        zone = read_timezone(str(user.get("timezone") or valves.timezone))
-    except ConfigurationError:
-        zone = read_timezone(valves.timezone)
+    own_zone = clean_text(user.get("timezone"), LONGEST_TIMEZONE).strip()
+    zone = find_timezone(own_zone) or read_timezone(valves.timezone)
     # The chat page sends its own language for use in prompts.
     variables = metadata.get("variables")
     tag = variables.get("{{USER_LANGUAGE}}") if isinstance(variables, Mapping) else None
-    return Reader(zone, choose_language(str(tag or "")))
+    return Reader(zone, choose_language(clean_text(tag, LONGEST_LANGUAGE_TAG)))
 
 
 def build_reply(
@@ -5699,9 +7190,15 @@ def build_reply(
     model_names: tuple[str, ...],
     source: str,
     now: datetime,
-    may_end_unseen: Callable[[], bool],
+    *,
+    ollama: bool,
+    own_provider: bool,
 ) -> Reply:
-    """Everything that is known of a reply before it is admitted."""
+    """Everything that is known of a reply before it is admitted.
+
+    A reply over a direct connection uses its user's own provider, and its usage comes from the
+    browser: it is on record, and counts toward nothing.
+    """
     policies = valves.policy_set
     policy = choose_policy(subject, policies, valves.default_policy, valves.multiple_groups)
     prompt_tokens = estimate_prompt(body)
@@ -5712,18 +7209,18 @@ def build_reply(
             subject=subject,
             model_names=model_names,
             source=source,
-            chat_id=str(metadata.get("chat_id") or ""),
-            message_id=str(metadata.get("message_id") or ""),
+            chat_id=clean_text(metadata.get("chat_id"), LONGEST_ID),
+            message_id=clean_text(metadata.get("message_id"), LONGEST_ID),
             policy="exempt" if is_exempt(valves, subject) else policy.name,
             created_at=int(now.timestamp()),
         ),
-        limits=count_limits(valves, subject, model_names, now),
-        rule=find_model_rule(policies, model_names),
+        limits=() if own_provider else count_limits(valves, subject, model_names, now),
+        rule=UNCOUNTED if own_provider else find_model_rule(policies, model_names),
         reader=find_reader(valves, user, metadata),
         enforced=not valves.shadow_mode,
-        may_end_unseen=may_end_unseen,
         prompt_tokens=prompt_tokens,
-        wanted_output=wanted_output(body),
+        wanted_output=wanted_output(body, ollama=ollama),
+        choices=count_choices(body),
         soft_limit_percent=valves.soft_limit_percent,
         alert_url="" if valves.shadow_mode else valves.alert_webhook_url,
         capped=valves.cap_max_tokens and not valves.shadow_mode,
@@ -5861,8 +7358,7 @@ class Bookkeeper:
         self._engine, self._own_engine = engine, own_engine
         self._ledger = Ledger(engine, schema, clock, True, worker=uuid.uuid4().hex)
         self._threads: ThreadPoolExecutor | None = None
-        # Alerts wait for nobody: they have a thread of their own.
-        self._messenger: ThreadPoolExecutor | None = None
+        self._alerts = AlertSender()
         self.retention_seconds = RETENTION_SECONDS
         self._running: dict[str, Reply] = {}
         self._unwritten: dict[str, WaitingEnd] = {}
@@ -5888,6 +7384,18 @@ class Bookkeeper:
             LedgerDataError: It refuses the question.
         """
         return self._ledger.read(work, getattr(self._turn, "deadline", None))
+
+    def remember_identities(
+        self,
+        read_host: Callable[[Collection[str], Collection[str]], HostNames],
+        list_models: Callable[[], Collection[str]],
+        publish: Callable[[tuple[str, ...]], None],
+    ) -> IdentityMemory:
+        """A memory, kept in this ledger, of whom the policies mean."""
+        ledger = self._ledger
+        return IdentityMemory(
+            ledger.read_names, ledger.write_names, read_host, list_models, publish
+        )
 
     def close(self) -> None:
         """Wait for what is being written, and give the connections back."""
@@ -5929,13 +7437,13 @@ class Bookkeeper:
                     return
 
     async def admit(
-        self, build: Callable[[], Reply], announce: bool
+        self, build: Callable[[], Reply | tuple[Reply, LedgerError]], announce: bool
     ) -> tuple[Reply, Admission | LedgerError]:
         """Build a reply and reserve for it, and watch the current task for its end.
 
         Args:
-            build: Finds out what is to be known of the reply. It is called in a thread, and may
-                block.
+            build: Finds out what is to be known of the reply, or why that can't be read. It is
+                called in a thread, and may block.
             announce: Whether the user can be told of soft limits.
 
         Returns:
@@ -5946,9 +7454,12 @@ class Bookkeeper:
         def reserve() -> tuple[Reply, Admission | LedgerError]:
             self._turn.deadline = deadline
             try:
-                reply = build()
+                built = build()
             finally:
                 self._turn.deadline = None
+            if isinstance(built, tuple):
+                return built
+            reply = built
             if crowded:
                 return reply, LedgerError("the ledger is busy: too many wait for it")
             try:
@@ -5976,11 +7487,7 @@ class Bookkeeper:
         admission.add_done_callback(self._admitted)
         task = asyncio.current_task()
         if task is not None:
-            task.add_done_callback(
-                lambda ended: admission.add_done_callback(
-                    lambda done: self._task_ended(done, ended.cancelled())
-                )
-            )
+            task.add_done_callback(lambda _: admission.add_done_callback(self._task_ended))
         return await asyncio.shield(admission)
 
     def forget(self, reply: Reply) -> None:
@@ -6038,19 +7545,14 @@ class Bookkeeper:
         # Also for one that is refused: a worker that is gone may hold what it wanted.
         self._keep_making_rounds()
 
-    def _task_ended(
-        self, admission: asyncio.Future[tuple[Reply, Admission | LedgerError]], stopped: bool
-    ) -> None:
+    def _task_ended(self, admission: asyncio.Future[tuple[Reply, Admission | LedgerError]]) -> None:
         # Stopped, disconnected, broken off, failed: no outlet came. One that did has settled.
         if admission.cancelled() or admission.exception() is not None:
             return
         reply, _ = admission.result()
         if reply.reservation.id not in self._running or reply.ending is not None:
             return
-        charge = reply.final_charge()
-        if charge is None and stopped and reply.called_model:
-            charge = self._charge_so_far(reply)  # a request that reached the provider is one
-        reply.ending = asyncio.create_task(self._settle(reply, charge))
+        reply.ending = asyncio.create_task(self._settle(reply, reply.final_charge()))
 
     @staticmethod
     def _charge_so_far(reply: Reply) -> Charge:
@@ -6065,7 +7567,7 @@ class Bookkeeper:
         self, reply: Reply, charge: Charge | None, reason: str = ""
     ) -> Decision | None:
         if charge is None:
-            reason = reason or (NO_ANSWER if reply.called_model else NOT_CALLED)
+            reason = reason or (NO_ANSWER if reply.call_refused else NOT_CALLED)
         end, key, deadline = WaitingEnd(reply, charge, reason), reply.reservation.id, new_deadline()
         try:
             if charge is None and not reply.written:
@@ -6093,10 +7595,8 @@ class Bookkeeper:
 
     def _alert(self, reply: Reply, settlement: Settlement) -> None:
         for state in settlement.crossed:
-            if self._messenger is None:
-                self._messenger = ThreadPoolExecutor(1, thread_name_prefix="usage-limits-alerts")
             payload = alert_payload(reply.reservation, state)
-            self._messenger.submit(post_alert, reply.alert_url, payload)
+            self._alerts.send(reply.alert_url, payload)
 
     def _write_end(
         self, end: WaitingEnd, written: bool, deadline: float | None = None
@@ -6156,12 +7656,9 @@ class Bookkeeper:
             self._keep_making_rounds()
             return
         threads, self._threads = self._threads, None
-        messenger, self._messenger = self._messenger, None
         if threads is not None:
             threads.submit(self._leave)
             threads.shutdown(wait=False)
-        if messenger is not None:
-            messenger.shutdown(wait=False)
 
     def _leave(self) -> None:
         try:
@@ -6297,6 +7794,7 @@ GROWTH_WORTH_WRITING = 1_000
 LEDGER_ERROR_RETRY_SECONDS = 60
 # When to try again where replies still running hold what is left.
 HELD_RETRY_SECONDS = 10
+PLAIN_REFUSAL = "You have reached a usage limit."
 # Ordinary replies stay below it, so a higher cap is not worth a line.
 CAP_WORTH_SAYING = 4_000
 
@@ -6315,7 +7813,8 @@ class Filter:
         # of many users interleave: each hook reads them before it first waits.
         self.valves = AdminValves()
         self._bookkeepers: dict[str, Bookkeeper] = {}
-        self._checked_policies: PolicySet | None = None
+        self._memories: dict[str, IdentityMemory] = {}
+        self._watches_calls = False
 
     async def inlet(
         self,
@@ -6338,37 +7837,31 @@ class Filter:
         metadata = {} if __metadata__ is None else __metadata__
         try:
             bookkeeper = self._bookkeeper(valves)
-            await self._log_unknown_groups(valves)
             build = await self._draft(
                 bookkeeper, valves, body, user, metadata, __model__, __request__
             )
-            told = __event_emitter__ is not None and request_source(metadata) != "api"
-            reply, admission = await bookkeeper.admit(build, told and not valves.shadow_mode)
-            metadata[METADATA_KEY] = reply
-            if isinstance(admission, LedgerError):
-                raise admission
-            if not admission.decision.allowed:
-                self._refuse(valves, reply, admission.decision)
-            if __event_emitter__ is not None and told:
-                await self._tell(valves, reply, admission, user, __event_emitter__)
-            if reply.output_cap is not None:
-                cap_output(body, reply.output_cap)
-        except HostError:
-            metadata.pop(METADATA_KEY, None)
-            raise
+            # An API call's warning would be seen by nobody, and not be given again.
+            seen = request_source(metadata) != "api"
+            told = __event_emitter__ is not None and seen and not valves.shadow_mode
+            reply, admission = await bookkeeper.admit(build, told)
         except Exception as error:
+            # Not on record, so it may not pass: whoever could cause this would use models for free.
             log.exception("Usage limits: a request of user %s was not reserved for", user["id"])
-            if valves.on_ledger_error == "block":
-                refused = self._reply_of(metadata)
-                if refused is not None:
-                    refused.keeper.forget(refused)
-                sentence = find_reader(valves, user, metadata).language.ledger_error
-                raise HostError(503, sentence, LEDGER_ERROR_RETRY_SECONDS) from error
-        if valves.request_stream_usage and body.get("stream"):
-            body["stream_options"] = {
-                "include_usage": True,
-                **(body.get("stream_options") or {}),
-            }
+            if valves.shadow_mode:
+                return body
+            raise self._unavailable(valves, user, metadata) from error
+        if isinstance(admission, LedgerError):
+            self._let_through(valves, user, metadata, reply, admission)
+        elif not admission.decision.allowed:
+            self._refuse(valves, reply, admission.decision)
+        metadata[METADATA_KEY] = reply
+        self._adjust(valves, reply, body)
+        try:
+            if isinstance(admission, Admission) and __event_emitter__ is not None and told:
+                await self._tell(valves, reply, admission, user, __event_emitter__)
+        except Exception:
+            # It is on record, and goes on without a word.
+            log.exception("Usage limits: user %s was not told", user["id"])
         return body
 
     async def request(
@@ -6387,12 +7880,21 @@ class Filter:
                 await self._check_next_round(valves, reply)
             before = reply.prompt_tokens
             reply.begin_round(estimate_prompt(body))
+            if not self._watches_calls:
+                reply.called_model = True
             if reply.prompt_tokens - before > GROWTH_WORTH_WRITING:
                 await reply.keeper.renew(reply)
         except HostError:
             raise
-        except Exception:
+        except LedgerError as error:
+            if reply.enforced and valves.on_ledger_error == "block":
+                raise self._unavailable(valves, {}, __metadata__ or {}) from error
+            log.error("Usage limits: %s; reply %s was not checked", error, reply.reservation.id)
+        except Exception as error:
             log.exception("Usage limits: reply %s was not checked again", reply.reservation.id)
+            if reply.enforced:
+                raise self._unavailable(valves, {}, __metadata__ or {}) from error
+        self._adjust(valves, reply, body)
         return body
 
     def stream(
@@ -6425,7 +7927,7 @@ class Filter:
         return body
 
     @staticmethod
-    def _reply_of(metadata: dict[str, Any] | None) -> Reply | None:
+    def _reply_of(metadata: Mapping[str, Any] | None) -> Reply | None:
         reply = metadata.get(METADATA_KEY) if metadata else None
         # Not isinstance: the file may have been pasted anew while the reply was running. What
         # came from a client would be made of JSON's types.
@@ -6435,7 +7937,7 @@ class Filter:
         bookkeeper = self._bookkeepers.get(valves.database_url)
         if bookkeeper is None:
             warn_about_old_host()
-            watch_provider_failures()
+            self._watches_calls = watch_model_calls(self._reply_of)
             engine, schema = host_engine(valves.database_url)
             bookkeeper = Bookkeeper(engine, schema, own_engine=not is_host_engine(engine))
             self._bookkeepers[valves.database_url] = bookkeeper
@@ -6451,37 +7953,83 @@ class Filter:
         metadata: dict[str, Any],
         model: dict[str, Any] | None,
         request: Any,
-    ) -> Callable[[], Reply]:
+    ) -> Callable[[], Reply | tuple[Reply, LedgerError]]:
         """What makes the reply; it reads its user's groups, which blocks."""
-        source, now = request_source(metadata), datetime.now(UTC)
-        # The host calls no outlet for an answer without text, or for none at all by API.
-        streams, tools = bool(body.get("stream")), bool(body.get("tools"))
-        unseen = source == "api" and not streams and (tools or not api_outlets_enabled())
+        own_provider, now = uses_own_provider(request, body), datetime.now(UTC)
         # Where the ledger has a database of its own, Open WebUI has to read its groups itself.
         queries = None if valves.database_url else group_queries()
         listed = await list_groups(user["id"]) if queries is None else ()
 
-        def build() -> Reply:
-            groups = listed
+        memory = self._identity_memory(valves, bookkeeper)
+
+        def build() -> Reply | tuple[Reply, LedgerError]:
+            groups, error = listed, None
             if queries is not None:
-                groups = bookkeeper.read(partial(read_groups, queries=queries, user_id=user["id"]))
+                try:
+                    groups = bookkeeper.read(
+                        partial(read_groups, queries=queries, user_id=user["id"])
+                    )
+                except LedgerError as unread:
+                    error = unread
+            subject = make_subject(user, groups)
+            try:
+                subject = memory.recall(valves.policy_set, subject)
+            except LedgerError as unread:
+                error = unread
             reply = build_reply(
                 bookkeeper,
                 valves,
-                make_subject(user, groups),
+                subject,
                 user,
                 body,
                 metadata,
-                list_model_names(body, model, metadata),
-                source,
+                list_model_names(body, model, metadata, request),
+                request_source(metadata, own_provider),
                 now,
-                may_end_unseen=lambda: unseen and not provider_has_failed(request),
+                ollama=is_ollama_model(model),
+                own_provider=own_provider,
             )
-            # Where no `request` hook tells, every admitted request is taken to reach the model.
-            reply.called_model = not has_request_hook()
-            return reply
+            # Where nobody tells of calls, every admitted request is taken to reach the model.
+            reply.called_model = not (self._watches_calls or has_request_hook())
+            return reply if error is None else (reply, error)
 
         return build
+
+    def _adjust(self, valves: AdminValves, reply: Reply, body: dict[str, Any]) -> None:
+        """Ask the provider for usage, and for no more output than may be used."""
+        if reply.output_cap is not None:
+            produced = reply.meter.total().output_tokens
+            cap_output(body, max(1, reply.output_cap - produced))
+        if valves.request_stream_usage and body.get("stream"):
+            options = body.get("stream_options")
+            asked = options if isinstance(options, dict) else {}
+            body["stream_options"] = {**asked, "include_usage": True}
+
+    def _let_through(
+        self,
+        valves: AdminValves,
+        user: dict[str, Any],
+        metadata: dict[str, Any],
+        reply: Reply,
+        error: LedgerError,
+    ) -> None:
+        """Log that a request passes which could not be reserved for, or refuse it."""
+        log.error("Usage limits: %s; a request of user %s was not reserved for", error, user["id"])
+        if reply.enforced and valves.on_ledger_error == "block":
+            reply.keeper.forget(reply)
+            raise self._unavailable(valves, user, metadata) from error
+
+    @staticmethod
+    def _unavailable(
+        valves: AdminValves, user: dict[str, Any], metadata: dict[str, Any]
+    ) -> HostError:
+        """The refusal of what can't be put on record."""
+        try:
+            sentence = find_reader(valves, user, metadata).language.ledger_error
+        except Exception:
+            log.exception("Usage limits: the language of a user could not be told")
+            sentence = ENGLISH.ledger_error
+        return HostError(503, sentence, LEDGER_ERROR_RETRY_SECONDS)
 
     async def _tell(
         self,
@@ -6515,7 +8063,12 @@ class Filter:
         )
         if reply.enforced:
             now, model = datetime.now(UTC), reply.reservation.model_names[0]
-            sentence = limit_sentence(valves.limit_message, state, now, reply.reader, model)
+            try:
+                sentence = limit_sentence(valves.limit_message, state, now, reply.reader, model)
+            except Exception:
+                # A refusal whose sentence can't be made is still a refusal.
+                log.exception("Usage limits: the sentence of a refusal could not be made")
+                sentence = PLAIN_REFUSAL
             wait = (state.reset_at - now).total_seconds()
             if state.is_only_held:
                 wait = min(wait, HELD_RETRY_SECONDS)
@@ -6577,15 +8130,16 @@ class Filter:
             # A browser that has gone away must not cost the reply.
             log.warning("Usage limits: a message could not be shown", exc_info=True)
 
-    async def _log_unknown_groups(self, valves: AdminValves) -> None:
-        """Name, once per policies text, the groups in it that Open WebUI doesn't have."""
-        policies = valves.policy_set
-        if policies is self._checked_policies:
-            return
-        self._checked_policies = policies
-        if policies.groups or policies.pools:
-            for name in unknown_group_names(policies, await read_group_names()):
-                log.warning(
-                    "Usage limits: policies name the group %r, which doesn't exist",
-                    name,
-                )
+    def _identity_memory(self, valves: AdminValves, bookkeeper: Bookkeeper) -> IdentityMemory:
+        """Whom the policies mean, as this ledger remembers it; what is amiss shows in the form."""
+        memory = self._memories.get(valves.database_url)
+        if memory is None:
+            read = host_reader().read if valves.database_url else bookkeeper.read
+            memory = self._memories[valves.database_url] = bookkeeper.remember_identities(
+                lambda ids, addresses: read(
+                    partial(read_host_names, user_ids=ids, addresses=addresses)
+                ),
+                list_model_ids,
+                lambda notices: self.Valves.note("policies", form_note(notices)),
+            )
+        return memory

@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -14,10 +14,11 @@ from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
 
-from helpers.alerts import alert_payload, post_alert
+from helpers.alerts import AlertSender, alert_payload
 from helpers.charges import Charge, make_charge
 from helpers.decisions import Decision
 from helpers.errors import LedgerError
+from helpers.identities import HostNames, IdentityMemory
 from helpers.ledger import Admission, Ledger, Settlement
 from helpers.logs import log
 from helpers.policy import AppliedLimit
@@ -83,8 +84,7 @@ class Bookkeeper:
         self._engine, self._own_engine = engine, own_engine
         self._ledger = Ledger(engine, schema, clock, True, worker=uuid.uuid4().hex)
         self._threads: ThreadPoolExecutor | None = None
-        # Alerts wait for nobody: they have a thread of their own.
-        self._messenger: ThreadPoolExecutor | None = None
+        self._alerts = AlertSender()
         self.retention_seconds = RETENTION_SECONDS
         self._running: dict[str, Reply] = {}
         self._unwritten: dict[str, WaitingEnd] = {}
@@ -110,6 +110,18 @@ class Bookkeeper:
             LedgerDataError: It refuses the question.
         """
         return self._ledger.read(work, getattr(self._turn, "deadline", None))
+
+    def remember_identities(
+        self,
+        read_host: Callable[[Collection[str], Collection[str]], HostNames],
+        list_models: Callable[[], Collection[str]],
+        publish: Callable[[tuple[str, ...]], None],
+    ) -> IdentityMemory:
+        """A memory, kept in this ledger, of whom the policies mean."""
+        ledger = self._ledger
+        return IdentityMemory(
+            ledger.read_names, ledger.write_names, read_host, list_models, publish
+        )
 
     def close(self) -> None:
         """Wait for what is being written, and give the connections back."""
@@ -151,13 +163,13 @@ class Bookkeeper:
                     return
 
     async def admit(
-        self, build: Callable[[], Reply], announce: bool
+        self, build: Callable[[], Reply | tuple[Reply, LedgerError]], announce: bool
     ) -> tuple[Reply, Admission | LedgerError]:
         """Build a reply and reserve for it, and watch the current task for its end.
 
         Args:
-            build: Finds out what is to be known of the reply. It is called in a thread, and may
-                block.
+            build: Finds out what is to be known of the reply, or why that can't be read. It is
+                called in a thread, and may block.
             announce: Whether the user can be told of soft limits.
 
         Returns:
@@ -168,9 +180,12 @@ class Bookkeeper:
         def reserve() -> tuple[Reply, Admission | LedgerError]:
             self._turn.deadline = deadline
             try:
-                reply = build()
+                built = build()
             finally:
                 self._turn.deadline = None
+            if isinstance(built, tuple):
+                return built
+            reply = built
             if crowded:
                 return reply, LedgerError("the ledger is busy: too many wait for it")
             try:
@@ -198,11 +213,7 @@ class Bookkeeper:
         admission.add_done_callback(self._admitted)
         task = asyncio.current_task()
         if task is not None:
-            task.add_done_callback(
-                lambda ended: admission.add_done_callback(
-                    lambda done: self._task_ended(done, ended.cancelled())
-                )
-            )
+            task.add_done_callback(lambda _: admission.add_done_callback(self._task_ended))
         return await asyncio.shield(admission)
 
     def forget(self, reply: Reply) -> None:
@@ -260,19 +271,14 @@ class Bookkeeper:
         # Also for one that is refused: a worker that is gone may hold what it wanted.
         self._keep_making_rounds()
 
-    def _task_ended(
-        self, admission: asyncio.Future[tuple[Reply, Admission | LedgerError]], stopped: bool
-    ) -> None:
+    def _task_ended(self, admission: asyncio.Future[tuple[Reply, Admission | LedgerError]]) -> None:
         # Stopped, disconnected, broken off, failed: no outlet came. One that did has settled.
         if admission.cancelled() or admission.exception() is not None:
             return
         reply, _ = admission.result()
         if reply.reservation.id not in self._running or reply.ending is not None:
             return
-        charge = reply.final_charge()
-        if charge is None and stopped and reply.called_model:
-            charge = self._charge_so_far(reply)  # a request that reached the provider is one
-        reply.ending = asyncio.create_task(self._settle(reply, charge))
+        reply.ending = asyncio.create_task(self._settle(reply, reply.final_charge()))
 
     @staticmethod
     def _charge_so_far(reply: Reply) -> Charge:
@@ -287,7 +293,7 @@ class Bookkeeper:
         self, reply: Reply, charge: Charge | None, reason: str = ""
     ) -> Decision | None:
         if charge is None:
-            reason = reason or (NO_ANSWER if reply.called_model else NOT_CALLED)
+            reason = reason or (NO_ANSWER if reply.call_refused else NOT_CALLED)
         end, key, deadline = WaitingEnd(reply, charge, reason), reply.reservation.id, new_deadline()
         try:
             if charge is None and not reply.written:
@@ -315,10 +321,8 @@ class Bookkeeper:
 
     def _alert(self, reply: Reply, settlement: Settlement) -> None:
         for state in settlement.crossed:
-            if self._messenger is None:
-                self._messenger = ThreadPoolExecutor(1, thread_name_prefix="usage-limits-alerts")
             payload = alert_payload(reply.reservation, state)
-            self._messenger.submit(post_alert, reply.alert_url, payload)
+            self._alerts.send(reply.alert_url, payload)
 
     def _write_end(
         self, end: WaitingEnd, written: bool, deadline: float | None = None
@@ -378,12 +382,9 @@ class Bookkeeper:
             self._keep_making_rounds()
             return
         threads, self._threads = self._threads, None
-        messenger, self._messenger = self._messenger, None
         if threads is not None:
             threads.submit(self._leave)
             threads.shutdown(wait=False)
-        if messenger is not None:
-            messenger.shutdown(wait=False)
 
     def _leave(self) -> None:
         try:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
+import random
 import re
 from collections.abc import Mapping
+
+from helpers.byte_pairs import least_tokens
 
 # The weights were fitted by least squares to cl100k_base, on half of the samples of
 # `python -m scripts.estimate_accuracy` and on gettext catalogs in 27 languages. Everything is
@@ -71,7 +75,7 @@ MEDIA_TOKENS = {
 # No provider reads more media in one call than this, so more of them can reserve no more.
 MOST_MEDIA_TOKENS = 400_000
 DATA_URL = re.compile(r"data:[\w.+-]+/[\w.+-]+(?:;[\w.+-]+=[\w.+-]+)*;base64,[\w+/=%-]*", re.ASCII)
-BASE64 = re.compile(r"[\w+/=%\s-]*", re.ASCII)
+BASE64 = re.compile(r"[\w+/=%\r\n-]*", re.ASCII)
 LONGEST_LINK = 2_048
 # Where the parts of a message's content have their media, and what is only said about them.
 MEDIA_KEYS = (
@@ -147,8 +151,8 @@ SCRIPT_UNIT_WEIGHTS = {script: weight for script, _, _, weight in SCRIPT_WEIGHTS
 
 # A longer text is sampled, since the hooks must not hold up the event loop.
 LONGEST_READ_WHOLE = 100_000
-SAMPLES = 10
-SAMPLE_LENGTH = 9_000
+SAMPLES = 60
+SAMPLE_LENGTH = 1_500
 
 
 def estimate_tokens(text: str) -> int:
@@ -156,7 +160,9 @@ def estimate_tokens(text: str) -> int:
     if not text:
         return 0
     if len(text) > LONGEST_READ_WHOLE:
-        starts = range(0, len(text), len(text) // SAMPLES)
+        # At places that nobody can foresee, or the dear part of a text would stand between them.
+        chance, apart = random.Random(hash(text)), len(text) // SAMPLES
+        starts = [n * apart + chance.randrange(apart - SAMPLE_LENGTH + 1) for n in range(SAMPLES)]
         sample = "".join(text[start : start + SAMPLE_LENGTH] for start in starts)
         return round(estimate_tokens(sample) * len(text) / len(sample))
     latin = b" " + text.encode("latin-1", "ignore")
@@ -171,7 +177,7 @@ def estimate_tokens(text: str) -> int:
         if abroad := accented + sum(map(COMMON_WORDS_ABROAD.__contains__, words)):
             share = min(0.5, abroad / len(words))
             tokens += 0.51 * share * max(0, kinds.count(b"a") - 3 * len(words))
-    return max(1, round(tokens))
+    return max(1, round(tokens), math.ceil(least_tokens(text, kinds)))
 
 
 def mark_tokens(latin: bytes, kinds: bytes) -> float:
@@ -259,8 +265,9 @@ def read_media(part: Mapping[str, object], price: int, parts: list[tuple[object,
     for key in MEDIA_KEYS:
         holder = part.get(key)
         if isinstance(holder, dict):
+            is_text = holder.get("type") in ("text", "content")  # Anthropic's plain documents
             for name, value in holder.items():
-                if name in ("content", "text"):
+                if name in ("content", "text") or (is_text and name == "data"):
                     parts.append((value, True))
                 elif name not in MEDIA_NOTES:
                     tokens = max(tokens, read_payload(value, price, parts))

@@ -17,6 +17,7 @@ from helpers.charges import Charge
 from helpers.counters import ROLLING_MARK, add_to_counters, rolling_seconds
 from helpers.decisions import NOTHING, Amounts, Decision, LimitState
 from helpers.errors import LedgerError
+from helpers.identities import RememberedName, read_remembered, remember
 from helpers.limit_states import read_limit_states
 from helpers.logs import log
 from helpers.policy import AppliedLimit, Subject
@@ -147,6 +148,15 @@ class Ledger:
     ) -> ReadResult:
         """Read something else from the same database."""
         return self._transactions.read(work, deadline)
+
+    def read_names(self) -> frozenset[RememberedName]:
+        """Whom the names in the policies have meant so far."""
+        self.prepare()
+        return self._transactions.read(read_remembered)
+
+    def write_names(self, names: Collection[RememberedName]) -> None:
+        """Remember whom names in the policies mean."""
+        self._transactions.run(lambda connection: remember(connection, names, self._now()))
 
     def rest(self) -> None:
         """Give the connections back that aren't in use."""
@@ -423,8 +433,10 @@ class Ledger:
         if percent is None:
             return False
         applied, user_id = state.applied, reservation.subject.user_id
+        # Each user is warned, the administrator is told once of a pool.
+        told = audience if audience == "alert" and applied.is_pool else f"{audience} {user_id}"
         notice = self._insert(notices_table).values(
-            id=f"{audience} {user_id} {applied.scope} {applied.limit} at {percent}%",
+            id=f"{told} {applied.scope} {applied.limit} at {percent}%",
             expires_at=int(state.reset_at.timestamp()),
         )
         marked = connection.execute(

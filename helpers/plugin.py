@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -15,22 +15,25 @@ from helpers.estimates import estimate_prompt
 from helpers.host import (
     HostError,
     HostLimitError,
-    api_outlets_enabled,
     finished_message,
     group_queries,
     has_request_hook,
     host_engine,
+    host_reader,
     is_host_engine,
+    is_ollama_model,
     list_groups,
+    list_model_ids,
     list_model_names,
     make_subject,
-    provider_has_failed,
-    read_group_names,
     read_groups,
+    read_host_names,
     request_source,
+    uses_own_provider,
     warn_about_old_host,
-    watch_provider_failures,
 )
+from helpers.identities import IdentityMemory, form_note
+from helpers.languages import ENGLISH
 from helpers.ledger import Admission
 from helpers.logs import log
 from helpers.messages import (
@@ -39,8 +42,7 @@ from helpers.messages import (
     status_line,
     warning_sentence,
 )
-from helpers.policies import PolicySet
-from helpers.policy import unknown_group_names
+from helpers.model_calls import watch_model_calls
 from helpers.replies import Reply, cap_output
 from helpers.valves import AdminValves, PersonalValves
 
@@ -51,6 +53,7 @@ GROWTH_WORTH_WRITING = 1_000
 LEDGER_ERROR_RETRY_SECONDS = 60
 # When to try again where replies still running hold what is left.
 HELD_RETRY_SECONDS = 10
+PLAIN_REFUSAL = "You have reached a usage limit."
 # Ordinary replies stay below it, so a higher cap is not worth a line.
 CAP_WORTH_SAYING = 4_000
 
@@ -69,7 +72,8 @@ class Filter:
         # of many users interleave: each hook reads them before it first waits.
         self.valves = AdminValves()
         self._bookkeepers: dict[str, Bookkeeper] = {}
-        self._checked_policies: PolicySet | None = None
+        self._memories: dict[str, IdentityMemory] = {}
+        self._watches_calls = False
 
     async def inlet(
         self,
@@ -92,37 +96,31 @@ class Filter:
         metadata = {} if __metadata__ is None else __metadata__
         try:
             bookkeeper = self._bookkeeper(valves)
-            await self._log_unknown_groups(valves)
             build = await self._draft(
                 bookkeeper, valves, body, user, metadata, __model__, __request__
             )
-            told = __event_emitter__ is not None and request_source(metadata) != "api"
-            reply, admission = await bookkeeper.admit(build, told and not valves.shadow_mode)
-            metadata[METADATA_KEY] = reply
-            if isinstance(admission, LedgerError):
-                raise admission
-            if not admission.decision.allowed:
-                self._refuse(valves, reply, admission.decision)
-            if __event_emitter__ is not None and told:
-                await self._tell(valves, reply, admission, user, __event_emitter__)
-            if reply.output_cap is not None:
-                cap_output(body, reply.output_cap)
-        except HostError:
-            metadata.pop(METADATA_KEY, None)
-            raise
+            # An API call's warning would be seen by nobody, and not be given again.
+            seen = request_source(metadata) != "api"
+            told = __event_emitter__ is not None and seen and not valves.shadow_mode
+            reply, admission = await bookkeeper.admit(build, told)
         except Exception as error:
+            # Not on record, so it may not pass: whoever could cause this would use models for free.
             log.exception("Usage limits: a request of user %s was not reserved for", user["id"])
-            if valves.on_ledger_error == "block":
-                refused = self._reply_of(metadata)
-                if refused is not None:
-                    refused.keeper.forget(refused)
-                sentence = find_reader(valves, user, metadata).language.ledger_error
-                raise HostError(503, sentence, LEDGER_ERROR_RETRY_SECONDS) from error
-        if valves.request_stream_usage and body.get("stream"):
-            body["stream_options"] = {
-                "include_usage": True,
-                **(body.get("stream_options") or {}),
-            }
+            if valves.shadow_mode:
+                return body
+            raise self._unavailable(valves, user, metadata) from error
+        if isinstance(admission, LedgerError):
+            self._let_through(valves, user, metadata, reply, admission)
+        elif not admission.decision.allowed:
+            self._refuse(valves, reply, admission.decision)
+        metadata[METADATA_KEY] = reply
+        self._adjust(valves, reply, body)
+        try:
+            if isinstance(admission, Admission) and __event_emitter__ is not None and told:
+                await self._tell(valves, reply, admission, user, __event_emitter__)
+        except Exception:
+            # It is on record, and goes on without a word.
+            log.exception("Usage limits: user %s was not told", user["id"])
         return body
 
     async def request(
@@ -141,12 +139,21 @@ class Filter:
                 await self._check_next_round(valves, reply)
             before = reply.prompt_tokens
             reply.begin_round(estimate_prompt(body))
+            if not self._watches_calls:
+                reply.called_model = True
             if reply.prompt_tokens - before > GROWTH_WORTH_WRITING:
                 await reply.keeper.renew(reply)
         except HostError:
             raise
-        except Exception:
+        except LedgerError as error:
+            if reply.enforced and valves.on_ledger_error == "block":
+                raise self._unavailable(valves, {}, __metadata__ or {}) from error
+            log.error("Usage limits: %s; reply %s was not checked", error, reply.reservation.id)
+        except Exception as error:
             log.exception("Usage limits: reply %s was not checked again", reply.reservation.id)
+            if reply.enforced:
+                raise self._unavailable(valves, {}, __metadata__ or {}) from error
+        self._adjust(valves, reply, body)
         return body
 
     def stream(
@@ -179,7 +186,7 @@ class Filter:
         return body
 
     @staticmethod
-    def _reply_of(metadata: dict[str, Any] | None) -> Reply | None:
+    def _reply_of(metadata: Mapping[str, Any] | None) -> Reply | None:
         reply = metadata.get(METADATA_KEY) if metadata else None
         # Not isinstance: the file may have been pasted anew while the reply was running. What
         # came from a client would be made of JSON's types.
@@ -189,7 +196,7 @@ class Filter:
         bookkeeper = self._bookkeepers.get(valves.database_url)
         if bookkeeper is None:
             warn_about_old_host()
-            watch_provider_failures()
+            self._watches_calls = watch_model_calls(self._reply_of)
             engine, schema = host_engine(valves.database_url)
             bookkeeper = Bookkeeper(engine, schema, own_engine=not is_host_engine(engine))
             self._bookkeepers[valves.database_url] = bookkeeper
@@ -205,37 +212,83 @@ class Filter:
         metadata: dict[str, Any],
         model: dict[str, Any] | None,
         request: Any,
-    ) -> Callable[[], Reply]:
+    ) -> Callable[[], Reply | tuple[Reply, LedgerError]]:
         """What makes the reply; it reads its user's groups, which blocks."""
-        source, now = request_source(metadata), datetime.now(UTC)
-        # The host calls no outlet for an answer without text, or for none at all by API.
-        streams, tools = bool(body.get("stream")), bool(body.get("tools"))
-        unseen = source == "api" and not streams and (tools or not api_outlets_enabled())
+        own_provider, now = uses_own_provider(request, body), datetime.now(UTC)
         # Where the ledger has a database of its own, Open WebUI has to read its groups itself.
         queries = None if valves.database_url else group_queries()
         listed = await list_groups(user["id"]) if queries is None else ()
 
-        def build() -> Reply:
-            groups = listed
+        memory = self._identity_memory(valves, bookkeeper)
+
+        def build() -> Reply | tuple[Reply, LedgerError]:
+            groups, error = listed, None
             if queries is not None:
-                groups = bookkeeper.read(partial(read_groups, queries=queries, user_id=user["id"]))
+                try:
+                    groups = bookkeeper.read(
+                        partial(read_groups, queries=queries, user_id=user["id"])
+                    )
+                except LedgerError as unread:
+                    error = unread
+            subject = make_subject(user, groups)
+            try:
+                subject = memory.recall(valves.policy_set, subject)
+            except LedgerError as unread:
+                error = unread
             reply = build_reply(
                 bookkeeper,
                 valves,
-                make_subject(user, groups),
+                subject,
                 user,
                 body,
                 metadata,
-                list_model_names(body, model, metadata),
-                source,
+                list_model_names(body, model, metadata, request),
+                request_source(metadata, own_provider),
                 now,
-                may_end_unseen=lambda: unseen and not provider_has_failed(request),
+                ollama=is_ollama_model(model),
+                own_provider=own_provider,
             )
-            # Where no `request` hook tells, every admitted request is taken to reach the model.
-            reply.called_model = not has_request_hook()
-            return reply
+            # Where nobody tells of calls, every admitted request is taken to reach the model.
+            reply.called_model = not (self._watches_calls or has_request_hook())
+            return reply if error is None else (reply, error)
 
         return build
+
+    def _adjust(self, valves: AdminValves, reply: Reply, body: dict[str, Any]) -> None:
+        """Ask the provider for usage, and for no more output than may be used."""
+        if reply.output_cap is not None:
+            produced = reply.meter.total().output_tokens
+            cap_output(body, max(1, reply.output_cap - produced))
+        if valves.request_stream_usage and body.get("stream"):
+            options = body.get("stream_options")
+            asked = options if isinstance(options, dict) else {}
+            body["stream_options"] = {**asked, "include_usage": True}
+
+    def _let_through(
+        self,
+        valves: AdminValves,
+        user: dict[str, Any],
+        metadata: dict[str, Any],
+        reply: Reply,
+        error: LedgerError,
+    ) -> None:
+        """Log that a request passes which could not be reserved for, or refuse it."""
+        log.error("Usage limits: %s; a request of user %s was not reserved for", error, user["id"])
+        if reply.enforced and valves.on_ledger_error == "block":
+            reply.keeper.forget(reply)
+            raise self._unavailable(valves, user, metadata) from error
+
+    @staticmethod
+    def _unavailable(
+        valves: AdminValves, user: dict[str, Any], metadata: dict[str, Any]
+    ) -> HostError:
+        """The refusal of what can't be put on record."""
+        try:
+            sentence = find_reader(valves, user, metadata).language.ledger_error
+        except Exception:
+            log.exception("Usage limits: the language of a user could not be told")
+            sentence = ENGLISH.ledger_error
+        return HostError(503, sentence, LEDGER_ERROR_RETRY_SECONDS)
 
     async def _tell(
         self,
@@ -269,7 +322,12 @@ class Filter:
         )
         if reply.enforced:
             now, model = datetime.now(UTC), reply.reservation.model_names[0]
-            sentence = limit_sentence(valves.limit_message, state, now, reply.reader, model)
+            try:
+                sentence = limit_sentence(valves.limit_message, state, now, reply.reader, model)
+            except Exception:
+                # A refusal whose sentence can't be made is still a refusal.
+                log.exception("Usage limits: the sentence of a refusal could not be made")
+                sentence = PLAIN_REFUSAL
             wait = (state.reset_at - now).total_seconds()
             if state.is_only_held:
                 wait = min(wait, HELD_RETRY_SECONDS)
@@ -331,15 +389,16 @@ class Filter:
             # A browser that has gone away must not cost the reply.
             log.warning("Usage limits: a message could not be shown", exc_info=True)
 
-    async def _log_unknown_groups(self, valves: AdminValves) -> None:
-        """Name, once per policies text, the groups in it that Open WebUI doesn't have."""
-        policies = valves.policy_set
-        if policies is self._checked_policies:
-            return
-        self._checked_policies = policies
-        if policies.groups or policies.pools:
-            for name in unknown_group_names(policies, await read_group_names()):
-                log.warning(
-                    "Usage limits: policies name the group %r, which doesn't exist",
-                    name,
-                )
+    def _identity_memory(self, valves: AdminValves, bookkeeper: Bookkeeper) -> IdentityMemory:
+        """Whom the policies mean, as this ledger remembers it; what is amiss shows in the form."""
+        memory = self._memories.get(valves.database_url)
+        if memory is None:
+            read = host_reader().read if valves.database_url else bookkeeper.read
+            memory = self._memories[valves.database_url] = bookkeeper.remember_identities(
+                lambda ids, addresses: read(
+                    partial(read_host_names, user_ids=ids, addresses=addresses)
+                ),
+                list_model_ids,
+                lambda notices: self.Valves.note("policies", form_note(notices)),
+            )
+        return memory

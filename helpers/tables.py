@@ -121,6 +121,17 @@ grants_table = Table(
 )
 Index("usage_limits_grants_scope", grants_table.c.scope, grants_table.c.expires_at)
 
+# Whom the names in the policies have meant: a policy still holds after a rename.
+names_table = Table(
+    "usage_limits_names",
+    ledger_metadata,
+    Column("kind", Text, primary_key=True),  # group or user
+    Column("name", Text, primary_key=True),  # as the policies have it, in lower case
+    Column("id", Text, primary_key=True),
+    Column("last_seen", Text, nullable=False),  # the name or address that it had last
+    Column("created_at", BigInteger, nullable=False),
+)
+
 # Workers that hold reservations. They count up as long as they live, so that others see it
 # without comparing clocks.
 workers_table = Table(
@@ -142,6 +153,11 @@ migrations_table = Table(
 def m001_first_tables(connection: Connection) -> None:
     """The first released schema; on a new database also what came later, found there by then."""
     ledger_metadata.create_all(connection)
+
+
+def m002_names(connection: Connection) -> None:
+    """Whom the policies have meant, since 0.2.0; a ledger made anew has the table already."""
+    names_table.create(connection, checkfirst=True)
 
 
 def ledger_schema(connection: Connection) -> str | None:
@@ -171,7 +187,11 @@ def m003_workers(connection: Connection) -> None:
 
 
 # Append only: a released migration is never changed.
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (m001_first_tables, m003_workers)
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
+    m001_first_tables,
+    m002_names,
+    m003_workers,
+)
 
 
 def migrate_ledger(connection: Connection, now: int) -> int:

@@ -1,58 +1,75 @@
-"""Policies that name nobody: groups and users whom Open WebUI doesn't have."""
+"""What the policies mean in a database of Open WebUI's, and which of their tables name nobody."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 from sqlalchemy import Connection, select
 
+from helpers.counters import split_names
+from helpers.identities import HostNames, Identities, RememberedName, identify, read_remembered
 from helpers.policies import PolicySet
-from helpers.policy_tables import table_header
-from scripts.limits_database import Database
+from helpers.policy import Subject
+from helpers.tables import names_table, records_table
+from scripts.limits_database import Database, has_tables
+from scripts.limits_function import read_model_ids
 from scripts.limits_host import groups_table, read_group_names, require_tables, users_table
 
 
-@dataclass(frozen=True, slots=True)
-class KnownNames:
-    """What policies can name."""
-
-    groups: frozenset[str]
-    users: frozenset[str]  # ids, and addresses with their case folded
-
-
-def read_known_names(connection: Connection, database: Database) -> KnownNames:
-    """The groups and users that Open WebUI has now.
+def read_identities(
+    policies: PolicySet, connection: Connection, database: Database, ledger: Database
+) -> Identities:
+    """Whom the policies mean, with what the ledger remembers, as the filter would find out.
 
     Raises:
         ConfigurationError: The database isn't Open WebUI's.
     """
     require_tables(connection, database, users_table, groups_table)
-    users = connection.execute(select(users_table.c.id, users_table.c.email)).all()
-    return KnownNames(
-        frozenset(read_group_names(connection).values()),
-        frozenset(name for row in users for name in (row.id, (row.email or "").casefold())),
+    if ledger == database:
+        return identities_in(policies, connection, connection)
+    with ledger.snapshot() as other:
+        return identities_in(policies, connection, other)
+
+
+def identities_in(policies: PolicySet, host: Connection, ledger: Connection) -> Identities:
+    """The same, from connections to both databases."""
+    users = host.execute(select(users_table.c.id, users_table.c.email))
+    names = HostNames(
+        read_group_names(host),
+        {row.id: row.email or "" for row in users},
+        known_model_ids(host, ledger),
     )
+    return identify(policies, names, remembered_names(ledger))
 
 
-def unknown_names(policies: PolicySet, known: KnownNames) -> Iterator[str]:
-    """A sentence for each table that names nobody, in the order of the text within its kind."""
-    for name in policies.groups:
-        if name not in known.groups:
-            yield f"{table_header('group', name)} {no_group(name, known.groups)}"
-    for key, policy in policies.users.items():
-        if key not in known.users:
-            kind = "address" if "@" in key else "id"
-            header = table_header("user", policy.name)
-            yield f"{header} names nobody: Open WebUI has no user with this {kind}."
-    for pool in policies.pools:
-        if pool.group is not None and pool.group not in known.groups:
-            yield f"{table_header('pool', pool.name)} group {no_group(pool.group, known.groups)}"
+def recall_subjects(
+    subjects: Iterable[Subject],
+    policies: PolicySet,
+    connection: Connection,
+    database: Database,
+    ledger: Database,
+) -> list[Subject]:
+    """Users with the names in the policies that mean them, as the filter would find out."""
+    identities = read_identities(policies, connection, database, ledger)
+    return [identities.recall(subject) for subject in subjects]
 
 
-def no_group(name: str, known: Collection[str]) -> str:
-    """The end of a sentence about a group that isn't there, with the one that was meant."""
-    close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.7)
-    hint = f'; did you mean "{close[0]}"?' if close else "."
-    return f'names nobody: Open WebUI has no group "{name}"{hint}'
+def remembered_names(connection: Connection) -> frozenset[RememberedName]:
+    """Whom names have meant; nothing before the filter has made its tables."""
+    if not has_tables(connection, names_table.name):
+        return frozenset()
+    return read_remembered(connection)
+
+
+def known_model_ids(host: Connection, ledger: Connection) -> frozenset[str]:
+    """The models of the workspace's list, and those on record; empty where no list is kept."""
+    listed = read_model_ids(host)
+    return listed | recorded_models(ledger) if listed else listed
+
+
+def recorded_models(connection: Connection) -> frozenset[str]:
+    """The models that the ledger has records of."""
+    if not has_tables(connection, records_table.name):
+        return frozenset()
+    joined = connection.scalars(select(records_table.c.model_names).distinct())
+    return frozenset(name for names in joined for name in split_names(names))

@@ -14,14 +14,18 @@ from helpers.estimates import (
     IMAGE_TOKENS,
     LONGEST_READ_WHOLE,
     MEDIA_TOKENS,
+    MOST_MEDIA_TOKENS,
     TOKENS_PER_MESSAGE,
     TOKENS_PER_REPLY,
     estimate_prompt,
+    estimate_reply,
     estimate_tokens,
     json_text,
 )
+from scripts.estimate_accuracy import adversarial_samples
 from tests.strategies import arbitrary_json, provider_like_json
 
+ADVERSARIAL_COUNTS = Path(__file__).parent / "data" / "adversarial_counts.json"
 PROSE = Path(__file__).parent.parent / "scripts" / "data"
 PICTURE = "data:image/png;base64," + "iVBORw0KGgoAAAANSUhEUgAA" * 4000
 
@@ -181,20 +185,58 @@ TOOL = {
         {"functions": [TOOL["function"]]},
         {"response_format": {"type": "json_schema", "json_schema": TOOL}},
         {"format": TOOL},
-        {"system": "You are a careful assistant who answers in rhymes."},
-        {"system": [{"type": "text", "text": "You are a careful assistant."}]},
-        {"instructions": "You are a careful assistant who answers in rhymes."},
     ],
 )
-def test_all_of_a_prompt_counts(body: dict[str, Any]) -> None:
-    """Tools, schemas and system prompts are part of what the provider reads."""
+def test_tools_and_schemas_count(body: dict[str, Any]) -> None:
+    """Tools and schemas are part of what the provider reads."""
     message = {"role": "user", "content": "hello"}
     extra = prompt_of(message, **body) - prompt_of(message)
-    (value,) = body.values()
-    assert extra >= 0.7 * estimate_tokens(
-        value if isinstance(value, str) else "You are a careful a"
-    )
+    assert extra >= 0.7 * estimate_tokens("You are a careful a")
     assert extra > 4
+
+
+@pytest.mark.parametrize("key", ["prompt", "input", "system", "instructions", "images", "suffix"])
+def test_only_what_the_provider_gets_counts(key: str) -> None:
+    """What other protocols call a prompt costs nothing beside the messages of a chat."""
+    hello = {"role": "user", "content": "hello"}
+    assert prompt_of(hello, **{key: [{"type": "video"}] * 60_000}) == prompt_of(hello)
+    assert prompt_of(hello, **{key: "and much more " * 1000}) == prompt_of(hello)
+    if key != "images":
+        assert estimate_prompt({key: "and much more " * 1000}) > 2000
+
+
+@pytest.mark.parametrize("kind", sorted(MEDIA_TOKENS))
+def test_a_type_makes_no_picture(kind: str) -> None:
+    """A message's own type says nothing, nor does a part's that holds text or nothing at all."""
+    text = "Tell me all about the river. " * 3_000
+    message = {"role": "user", "content": text}
+    assert prompt_of({**message, "type": kind}) == prompt_of(message)
+    as_part = content_tokens([{"type": kind, "text": text}])
+    assert as_part == content_tokens([{"type": "text", "text": text}])
+    assert content_tokens([{"type": kind, "text": text, "url": PICTURE}]) > as_part
+    for payload in ({}, {kind: ""}, {kind: None}, {kind: {}}, {"source": {"type": "base64"}}):
+        assert content_tokens([{"type": kind, **payload}] * 500) == 0
+    for name in ("image_url", "source", "data", "file"):
+        assert content_tokens([{"type": kind, name: text}]) >= as_part
+        assert content_tokens([{"type": kind, name: {"url": text}}]) >= as_part
+    document = {"type": "document", "source": {"type": "text", "data": text}}
+    assert content_tokens([document]) >= as_part
+
+
+def test_media_cannot_be_made_from_nothing() -> None:
+    """Tiny or endless media reserve no more than their own text or one full context."""
+    tiny = {"type": "video_url", "video_url": {"url": "data:video/mp4;base64,"}}
+    assert content_tokens([tiny] * 1000) <= 1000 * len("data:video/mp4;base64,")
+    link = {"type": "video_url", "video_url": {"url": "https://example.org/v.mp4"}}
+    assert content_tokens([link] * 60_000) == MOST_MEDIA_TOKENS
+    written = "![](data:image/png;base64,)" * 60_000
+    assert content_tokens(written) < len(written)
+
+
+def test_token_numbers_are_tokens() -> None:
+    """A prompt that comes as token numbers costs one for each."""
+    assert estimate_prompt({"prompt": [17, 1284, 99]}) == 3
+    assert estimate_prompt({"input": [[17, 1284], [99]]}) == 3
 
 
 @pytest.mark.parametrize(
@@ -243,6 +285,45 @@ def test_no_body_makes_it_raise(body: Any) -> None:
     body = body if isinstance(body, dict) else {"messages": body, "tools": body, "system": body}
     assert estimate_prompt(body) >= 0
     assert isinstance(json.dumps(estimate_prompt(body)), str)
+
+
+def test_no_adversarial_text_is_below_half() -> None:
+    """Noise, repetitions, markup and rare scripts cost at least half of what cl100k_base counts."""
+    samples, counts = adversarial_samples(), json.loads(ADVERSARIAL_COUNTS.read_text("utf-8"))
+    shares = {
+        text: estimate_tokens(text) / count for text, count in zip(samples, counts, strict=True)
+    }
+    assert min(shares.values()) >= 0.5, min(shares.items(), key=lambda item: item[1])
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [  # as cl100k_base counts them
+        ("!" * 10_000, 1250),
+        ("|---|---|---|\n" * 500, 3000),
+        ("\n" * 10_000, 625),
+        (" " * 10_000, 79),
+    ],
+)
+def test_repeated_marks_are_not_free(text: str, tokens: int) -> None:
+    """What a broken model or a client repeats costs at least half, however long it is."""
+    assert estimate_tokens(text) >= tokens / 2
+
+
+def test_dear_text_cannot_hide_between_the_samples() -> None:
+    """A long text's dear part counts wherever it stands in it."""
+    cheap, dear = "the " * 2_000, "#x!Q" * 7_000
+    for hidden in (cheap + dear, dear + cheap, *(cheap * n + dear + cheap for n in (2, 3, 5))):
+        text = hidden * 8
+        parts = 8 * (estimate_tokens(dear) + estimate_tokens(cheap) * hidden.count(cheap))
+        assert estimate_tokens(text) >= 0.75 * parts
+
+
+def test_a_picture_in_a_reply_is_no_text() -> None:
+    """A data URL that a model answers with costs a picture; a short one what it is long."""
+    assert estimate_reply(f"Here: ![]({PICTURE})") < IMAGE_TOKENS + 10
+    assert estimate_reply("data:image/png;base64,QUJD " * 100) < 100 * 15
+    assert estimate_reply("What does ;base64, mean?") == estimate_tokens("What does ;base64, mean?")
 
 
 def test_long_text_is_sampled_evenly() -> None:
