@@ -11,44 +11,47 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 """
 
 # Contents. In a hurry, read the hooks first: they are the last part, plugin.
-#   154  errors         The exceptions, each carrying its data.
-#   211  logs           The one logger; its name is how Open WebUI's log shows where a line comes …
-#   218  texts          Texts from outside: what a client, a browser or a provider wrote, made …
-#   242  periods        The calendar and rolling periods, the window each gives at an instant, …
-#   545  amounts        1.5M tokens or $0.25 as a limit writes them, to whole numbers and back.
-#   697  globs          Which model ids a pattern of an administrator's fits.
-#   724  quotas         One limit in its notation, such as "50k tokens/day on gpt-4* warn 70% 90%".
-#   973  policy_tables  The policies text as checked tables, and what an error says about them.
-#  1235  policies       What the policies text says about groups, roles, users, pools and models.
-#  1473  policy         Which limits apply to this user, these groups, this role and this model.
-#  1776  decisions      Used and reserved amounts against limits: what is decided, and nothing else.
-#  1915  byte_pairs     A lower bound of a text's tokens from its pairs of bytes, whatever …
-#  2155  estimates      Token estimates for texts and prompts whose provider reports no usage.
-#  2459  usage_shapes   One usage object in any provider's shape, read as token counts.
-#  2788  stream_events  What a stream event or a whole answer holds: produced text, usage, a …
-#  3056  usage          What one reply is charged for, added up from its stream events.
-#  3352  charges        What one reply costs, in tokens, in money and toward limits.
-#  3449  languages      The words and number marks of every sentence; the one place to add another.
-#  3758  messages       Every sentence that a user or an administrator reads, with its numbers.
-#  3965  database       An engine for a database URL as Open WebUI spells it.
-#  4048  statements     The statements that every reply runs, on a short way to the driver.
-#  4178  transactions   One transaction with its locks and its retries, alike on SQLite and …
-#  4420  tables         The ledger's own tables and their numbered migrations.
-#  4614  identities     Whom the names in the policies mean, also after a rename.
-#  5009  counters       Sums of settled records per scope, model glob and window.
-#  5321  snapshots      What one statement sees of the ledger: counters with their grants, and …
-#  5484  limit_states   Where limits stand: what is used, what replies still running hold, and …
-#  5594  records        One row per reply, reserved when it is admitted and closed once.
-#  5759  ledger         Reserve, settle, check, renew and sweep, each one transaction.
-#  6167  alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  6254  valves         What the administrator and each user can set, and how bad input is refused.
-#  6552  host           The only place that knows Open WebUI: its database, groups, models and …
-#  6828  model_calls    The answer or the failure of each call that Open WebUI makes for a reply.
-#  6914  replies        One reply from its admission to its end.
-#  7118  admission      From a request to a reply: whose limits count, and how much is reserved.
-#  7206  stopping       One process, many pastes: who keeps books in it, so that older ones let go …
-#  7274  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
-#  7759  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
+#   160  errors         The exceptions, each carrying its data.
+#   217  logs           The one logger; its name is how Open WebUI's log shows where a line comes …
+#   224  texts          Texts from outside: what a client, a browser or a provider wrote, made …
+#   248  periods        The calendar and rolling periods, the window each gives at an instant, …
+#   551  amounts        1.5M tokens or $0.25 as a limit writes them, to whole numbers and back.
+#   703  globs          Which model ids a pattern of an administrator's fits.
+#   730  quotas         One limit in its notation, such as "50k tokens/day on gpt-4* warn 70% 90%".
+#   979  policy_tables  The policies text as checked tables, and what an error says about them.
+#  1241  policies       What the policies text says about groups, roles, users, pools and models.
+#  1479  policy         Which limits apply to this user, these groups, this role and this model.
+#  1783  decisions      Used and reserved amounts against limits: what is decided, and nothing else.
+#  1922  byte_pairs     A lower bound of a text's tokens from its pairs of bytes, whatever …
+#  2162  estimates      Token estimates for texts and prompts whose provider reports no usage.
+#  2466  usage_shapes   One usage object in any provider's shape, read as token counts.
+#  2795  stream_events  What a stream event or a whole answer holds: produced text, usage, a …
+#  3063  usage          What one reply is charged for, added up from its stream events.
+#  3359  charges        What one reply costs, in tokens, in money and toward limits.
+#  3456  wording        What one language has to say, and the rules that tell its plural forms …
+#  3592  languages_western Western languages: the words of English, German, French, Spanish, …
+#  3916  languages_eastern Other languages: the words of those with other scripts, and of those …
+#  4355  languages      All there are, and which one a reader gets.
+#  4397  messages       Every sentence that a user or an administrator reads, with its numbers.
+#  4874  database       An engine for a database URL as Open WebUI spells it.
+#  4957  statements     The statements that every reply runs, on a short way to the driver.
+#  5087  transactions   One transaction with its locks and its retries, alike on SQLite and …
+#  5329  tables         The ledger's own tables and their numbered migrations.
+#  5523  identities     Whom the names in the policies mean, also after a rename.
+#  5918  counters       Sums of settled records per scope, model glob and window.
+#  6230  snapshots      What one statement sees of the ledger: counters with their grants, and …
+#  6393  limit_states   Where limits stand: what is used, what replies still running hold, and …
+#  6528  records        One row per reply, reserved when it is admitted and closed once.
+#  6693  ledger         Reserve, settle, check, renew and sweep, each one transaction.
+#  7101  alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  7188  valves         What the administrator and each user can set, and how bad input is refused.
+#  7507  host           The only place that knows Open WebUI: its database, groups, models and …
+#  7783  model_calls    The answer or the failure of each call that Open WebUI makes for a reply.
+#  7869  replies        One reply from its admission to its end.
+#  8073  admission      From a request to a reply: whose limits count, and how much is reserved.
+#  8160  stopping       One process, many pastes: who keeps books in it, so that older ones let go …
+#  8228  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
+#  8713  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -67,11 +70,12 @@ import sys
 import threading
 import time
 import tomllib
+import unicodedata
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal, InvalidOperation
 from functools import lru_cache, partial, reduce, wraps
@@ -83,7 +87,7 @@ from string import Formatter
 from threading import Lock, Thread
 from types import FrameType, ModuleType
 from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar
-from weakref import ref
+from weakref import WeakKeyDictionary, ref
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import requests
@@ -95,9 +99,11 @@ from pydantic import (
     Field,
     GetJsonSchemaHandler,
     ModelWrapValidatorHandler,
+    SerializerFunctionWrapHandler,
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_serializer,
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
@@ -1554,7 +1560,8 @@ class AppliedLimit:
     limit: Limit
     scope: str
     window: Window
-    policy: str  # as users know it; "" for the two simple valves
+    policy: str  # as its administrator knows it; "" for the two simple valves
+    policy_kind: str = "group"  # of a user's own limits: whether its name means anything to users
 
     @property
     def is_pool(self) -> bool:
@@ -1681,7 +1688,7 @@ def scoped_limits(
         for scope in pool_scopes(pool, subject.groups):
             scoped += [(scope, pool.name, limit) for limit in pool.limits]
     return tuple(
-        AppliedLimit(limit, scope, limit.period.window(at, rules), name)
+        AppliedLimit(limit, scope, limit.period.window(at, rules), name, policy.kind)
         for scope, name, limit in scoped
     )
 
@@ -3446,312 +3453,944 @@ def most_output_tokens(decision: Decision, prompt_tokens: int, rule: ModelRule) 
 
 
 # ==============================================================================
-# helpers/languages.py
-# Languages: the words and number marks of every sentence; the one place to add another.
+# helpers/wording.py
+# Wording: what one language has to say, and the rules that tell its plural forms apart.
 # ==============================================================================
+
+# The order in which a language lists its words.
+COUNTED_THINGS = ("tokens", "input_tokens", "output_tokens", "requests", "responses")
+PERIOD_NAMES = ("minute", "hour", "day", "week", "month", "quarter", "year")
+ROLLING_UNITS_SAID = ("second", "minute", "hour", "day")
+# Around a name or an amount in a right-to-left sentence (or a right-to-left name in any other),
+# so that neither turns the other around: first strong isolate, pop directional isolate.
+ISOLATED = "\u2068{}\u2069"
 
 
 @dataclass(frozen=True, slots=True)
+class PluralRule:
+    """Unicode's plural categories of a language, and which one a whole number takes."""
+
+    categories: tuple[str, ...]
+    pick: Callable[[int], int]
+
+
+def pick_slavic(count: int) -> int:
+    """Russian and Ukrainian: 1, 21; 2 to 4, 22; the rest."""
+    if count % 10 == 1 and count % 100 != 11:
+        return 0
+    return 1 if 2 <= count % 10 <= 4 and not 12 <= count % 100 <= 14 else 2
+
+
+def pick_polish(count: int) -> int:
+    """Polish: 1 alone; 2 to 4, 22; the rest, 21 too."""
+    return 0 if count == 1 else pick_slavic(count) or 2
+
+
+def pick_arabic(count: int) -> int:
+    """Arabic: 0, 1, 2, then 3 to 10 and 11 to 99 of each hundred, and whole hundreds."""
+    if count < 3:
+        return count
+    return 3 if 3 <= count % 100 <= 10 else 4 if count % 100 >= 11 else 5
+
+
+ALIKE = PluralRule(("other",), lambda count: 0)
+ONE_OR_OTHER = PluralRule(("one", "other"), lambda count: int(count != 1))
+BELOW_TWO_OR_OTHER = PluralRule(("one", "other"), lambda count: int(count > 1))
+HEBREW_PLURAL = PluralRule(("one", "two", "other"), lambda count: {1: 0, 2: 1}.get(count, 2))
+SLAVIC = PluralRule(("one", "few", "many"), pick_slavic)
+POLISH_PLURAL = PluralRule(("one", "few", "many"), pick_polish)
+ARABIC_PLURAL = PluralRule(("zero", "one", "two", "few", "many", "other"), pick_arabic)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Language:
     """How one language says what users read.
 
-    Pairs hold the form for one and the form for any other number. The sentences' fields are
-    ``quantity`` (an amount with its unit), ``period``, ``named`` (the policy in brackets, or
-    nothing), ``policy``, ``percent``, ``left``, ``used``, ``at``, ``within`` and ``reset``.
+    Words are listed with ", " between them and "|" between the plural forms of one, which come
+    in the order of the rule's categories; where the last ones are alike they are said once.
+    A pair "a|b" without a number is for the user's own limit and for one that is shared. A
+    sentence begins with a capital by itself. Fields: ``quantity`` (an amount with its unit),
+    ``what`` (quantity, period and model), ``owner`` (whose limit), ``named`` (the policy or pool
+    in brackets, or nothing), ``at`` (when, with its preposition), ``within``, ``left``, ``n``.
     """
 
-    thousands: str
-    decimal: str
-    money: str  # how an amount of dollars is written
-    units: Mapping[str, tuple[str, str]]
-    on_model: str
-    periods: Mapping[str, str]
-    rolling: Mapping[str, tuple[str, str]]  # of the period's unit: minute, hour, day
-    durations: tuple[str, str, str, str]  # days, hours, minutes, seconds
-    named: str
-    dated: str  # a time and its date
-    used_up: str
-    pool_used_up: tuple[str, str]
-    held: str
-    nothing: str
-    nothing_paid: str
-    resets: tuple[str, str]
-    opens: str
-    warning: str
-    pool_warning: str
-    until: str
-    status: str
+    tag: str
+    name: str  # as its speakers say it
+    plural: PluralRule = ONE_OR_OTHER
+    right_to_left: bool = False
+    # Numbers
+    thousands: str = ","
+    decimal: str = "."
+    grouped_from: int = 1_000  # some languages write 1000, but 10.000
+    money: str = "${amount}"
+    less_than: str
+    percent: str = "{n}%"
+    counted: str = "{amount} {unit}"  # by plural category where the number isn't always said
+    units: str
+    # Periods
+    periods: str
+    rolling: str
+    rolling_units: str
+    # Times
+    durations: str = "d h min s"
+    duration: str = "{n} {unit}"
+    clock: str = "{clock}"
+    date: str = "{day} {month}"
+    first_day: str = "1"
+    months: str = ""  # none where a month is its number
+    moment: str = "{date}, {time}"
+    at: str
+    tomorrow: str
+    on_date: str
+    hour_one: tuple[str, str] = ("", "")  # the preposition that changes before one o'clock
+    # Whose limit, and of what
+    owner: str
+    what: str = "{quantity} {period}{on}"
+    on: str
+    named: str = " ({policy})"
+    # Sentences
     reached: str
+    held: str
+    stopped: str
+    no_model: str
+    no_models: str
+    no_paid: str
+    per_request: str
+    at_once: str
+    resets: str
+    opens: str
+    within: str  # after `at`, where that is today or tomorrow
+    warning: str
+    left: str
+    label: str
+    reached_label: str
+    status: str
+    share: str = " ({percent})"
     status_reset: str
-    cap: tuple[str, str]
+    cap: str
     ledger_error: str
-    weekdays: tuple[str, ...] = ()  # Monday first; none where dates are written in numbers
-    months: tuple[str, ...] = ()
 
+    def form(self, forms: str, count: int) -> str:
+        """The plural form of a word, or of a phrase, that goes with a number."""
+        listed = forms.split("|")
+        return listed[min(self.plural.pick(count), len(listed) - 1)]
+
+    def unit(self, thing: str, count: int) -> str:
+        """The word for what is counted, in the form for this many."""
+        return self.form(self.units.split(", ")[COUNTED_THINGS.index(thing)], count)
+
+    def rolling_unit(self, unit: str, count: int) -> str:
+        """A unit of time in the form for this many, as a rolling period needs it."""
+        return self.form(self.rolling_units.split(", ")[ROLLING_UNITS_SAID.index(unit)], count)
+
+    def period(self, name: str) -> str:
+        """A calendar period: ``per day``."""
+        return self.periods.split(", ")[PERIOD_NAMES.index(name)]
+
+
+# ==============================================================================
+# helpers/languages_western.py
+# Western languages: the words of English, German, French, Spanish, Italian, Portuguese, Dutch.
+# ==============================================================================
 
 ENGLISH = Language(
-    thousands=",",
-    decimal=".",
-    money="${amount}",
-    units={
-        "tokens": ("token", "tokens"),
-        "input_tokens": ("input token", "input tokens"),
-        "output_tokens": ("output token", "output tokens"),
-        "requests": ("request", "requests"),
-    },
-    on_model="{quantity} on {model}",
-    periods={
-        "minute": "this minute's",
-        "hour": "this hour's",
-        "day": "today's",
-        "week": "this week's",
-        "month": "this month's",
-    },
-    rolling={
-        "minute": ("the last minute's", "the last {count} minutes'"),
-        "hour": ("the last hour's", "the last {count} hours'"),
-        "day": ("the last day's", "the last {count} days'"),
-    },
-    durations=("d", "h", "min", "s"),
-    named=" ({policy})",
-    dated="{time} on {weekday}, {day} {month}",
-    used_up="You have used all of {period} {quantity}{named}. {reset}",
-    pool_used_up=(
-        "All of {period} {quantity} shared by {policy} is used. {reset}",
-        "All of {period} {quantity} shared by {policy} are used. {reset}",
-    ),
-    held="The rest of {period} {quantity}{named} is held by replies that are still running. "
+    tag="en",
+    name="English",
+    less_than="less than {amount}",
+    units="token|tokens, input token|input tokens, output token|output tokens, "
+    "request|requests, response|responses",
+    periods="per minute, per hour, per day, per week, per month, per quarter, per year",
+    rolling="per {n} {unit}",
+    rolling_units="second|seconds, minute|minutes, hour|hours, day|days",
+    months="January February March April May June July August September October November December",
+    at="at {time}",
+    tomorrow="tomorrow at {time}",
+    on_date="on {date} at {time}",
+    owner="your limit|the shared limit",
+    on=" on {model}",
+    reached="you've reached {owner} of {what}{named}.",
+    held="running responses hold the rest of {owner} of {what}{named}. "
     "Please try again when they are done.",
-    nothing="No {unit} may be used here{named}.",
-    nothing_paid="No models that cost money may be used here{named}.",
-    resets=("It resets at {at}, in {within}.", "They reset at {at}, in {within}."),
-    opens="You can go on at {at}, in {within}.",
-    warning="{percent} % of {period} {quantity} used; {left} left{until}.",
-    pool_warning="{percent} % of {period} {quantity} shared by {policy} used; {left} left{until}.",
-    until=" until {at}",
-    status="Usage: {used} of {period} {quantity} ({percent} %)",
-    reached="Limit reached: {used} of {period} {quantity}",
-    status_reset=", reset at {at}",
-    cap=(
-        "This reply can have {count} token at most.",
-        "This reply can have {count} tokens at most.",
-    ),
+    stopped="stopped at {owner} of {what}{named}.",
+    no_model="You can't use {model} here{named}.",
+    no_models="You can't use any models here{named}.",
+    no_paid="You can't use models that cost money here{named}.",
+    per_request="This request is too long: at most {quantity} per request{on}{named}.",
+    at_once="You already have {quantity} running. Please try again when one is done.",
+    resets="It resets {at}{within}.",
+    opens="You can continue {at}{within}.",
+    within=", in {within}",
+    warning="{percent} of {owner} of {what}{named} used; {left}{until}.",
+    left="{n} left",
+    label="Usage|Shared usage",
+    reached_label="Limit reached|Shared limit reached",
+    status="{label}: {used} of {what}",
+    status_reset=", resets {at}",
+    cap="This response can have at most {quantity}.",
     ledger_error="Usage can't be recorded at the moment, so no requests are accepted. "
     "Please try again later.",
-    weekdays=("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"),
-    months=(
-        *("January", "February", "March", "April", "May", "June"),
-        *("July", "August", "September", "October", "November", "December"),
-    ),
 )
 
 GERMAN = Language(
+    tag="de",
+    name="Deutsch",
     thousands=".",
     decimal=",",
-    money="{amount} $",
-    units={
-        "tokens": ("Token", "Tokens"),
-        "input_tokens": ("Eingabe-Token", "Eingabe-Tokens"),
-        "output_tokens": ("Ausgabe-Token", "Ausgabe-Tokens"),
-        "requests": ("Anfrage", "Anfragen"),
-    },
-    on_model="{quantity} mit {model}",
-    periods={
-        "minute": "pro Minute",
-        "hour": "pro Stunde",
-        "day": "pro Tag",
-        "week": "pro Woche",
-        "month": "pro Monat",
-    },
-    rolling={
-        "minute": ("in einer Minute", "in {count} Minuten"),
-        "hour": ("in einer Stunde", "in {count} Stunden"),
-        "day": ("in einem Tag", "in {count} Tagen"),
-    },
-    durations=("Tg.", "Std.", "Min.", "Sek."),
-    named=" ({policy})",
-    dated="{time} am {day}.{month}.",
-    used_up="Ihr Limit von {quantity} {period}{named} ist erreicht. {reset}",
-    pool_used_up=("Das gemeinsame Limit von {quantity} {period} ({policy}) ist erreicht. {reset}",)
-    * 2,
-    held="Der Rest Ihres Limits von {quantity} {period}{named} ist für laufende Antworten "
-    "vorgemerkt. Bitte versuchen Sie es nach deren Ende noch einmal.",
-    nothing="Hier sind keine {unit} erlaubt{named}.",
-    nothing_paid="Kostenpflichtige Modelle sind hier nicht erlaubt{named}.",
-    resets=("Wieder verfügbar um {at}, in {within}",) * 2,
-    opens="Wieder verfügbar um {at}, in {within}",
-    warning="{percent} % Ihres Limits von {quantity} {period} verbraucht; noch {left}{until}.",
-    pool_warning="{percent} % des gemeinsamen Limits von {quantity} {period} ({policy}) "
-    "verbraucht; noch {left}{until}.",
-    until=" bis {at}",
-    status="Verbrauch: {used} von {quantity} {period} ({percent} %)",
-    reached="Limit erreicht: {used} von {quantity} {period}",
-    status_reset=", neu ab {at}",
-    cap=(
-        "Diese Antwort kann höchstens {count} Token lang sein.",
-        "Diese Antwort kann höchstens {count} Tokens lang sein.",
-    ),
-    ledger_error="Der Verbrauch kann gerade nicht erfasst werden, deshalb werden keine Anfragen "
-    "angenommen. Bitte versuchen Sie es später noch einmal.",
+    money="{amount}\u00a0$",
+    less_than="weniger als {amount}",
+    percent="{n}\u00a0%",
+    units="Token, Eingabe-Token, Ausgabe-Token, Anfrage|Anfragen, Antwort|Antworten",
+    periods="pro Minute, pro Stunde, pro Tag, pro Woche, pro Monat, pro Quartal, pro Jahr",
+    rolling="innerhalb von {n} {unit}",
+    rolling_units="Sekunde|Sekunden, Minute|Minuten, Stunde|Stunden, Tag|Tagen",
+    durations="Tg. Std. Min. Sek.",
+    clock="{clock} Uhr",
+    date="{day}. {month}",
+    months="Januar Februar März April Mai Juni Juli August September Oktober November Dezember",
+    at="um {time}",
+    tomorrow="morgen um {time}",
+    on_date="am {date} um {time}",
+    owner="Ihr Limit|das gemeinsame Limit",
+    on=" für {model}",
+    reached="{owner} von {what}{named} ist erreicht.",
+    held="{owner} von {what}{named} ist für laufende Antworten vorgemerkt. "
+    "Bitte gleich erneut versuchen.",
+    stopped="beendet, denn {owner} von {what}{named} ist erreicht.",
+    no_model="Sie können {model} hier nicht verwenden{named}.",
+    no_models="Sie können hier keine Modelle verwenden{named}.",
+    no_paid="Sie können hier keine kostenpflichtigen Modelle verwenden{named}.",
+    per_request="Diese Anfrage ist zu lang: höchstens {quantity} pro Anfrage{on}{named}.",
+    at_once="Es läuft bereits {quantity}. Bitte versuchen Sie es nach deren Ende erneut.|"
+    "Es laufen bereits {quantity}. Bitte versuchen Sie es erneut, wenn eine beendet ist.",
+    resets="Wieder verfügbar {at}{within}.",
+    opens="Weiter {at}{within}.",
+    within=", in {within}",
+    warning="{owner} von {what}{named} ist zu {percent} verbraucht; noch {left}{until}.",
+    left="{n}",
+    label="Nutzung|Gemeinsame Nutzung",
+    reached_label="Limit erreicht|Gemeinsames Limit erreicht",
+    status="{label}: {used} von {what}",
+    status_reset=", neu {at}",
+    cap="Diese Antwort kann höchstens {quantity} lang sein.",
+    ledger_error="Die Nutzung kann gerade nicht erfasst werden, deshalb werden keine Anfragen "
+    "angenommen. Bitte versuchen Sie es später erneut.",
 )
 
 FRENCH = Language(
+    tag="fr",
+    name="français",
+    plural=BELOW_TWO_OR_OTHER,
     thousands="\u202f",
     decimal=",",
-    money="{amount} $",
-    units={
-        "tokens": ("jeton", "jetons"),
-        "input_tokens": ("jeton d’entrée", "jetons d’entrée"),
-        "output_tokens": ("jeton de sortie", "jetons de sortie"),
-        "requests": ("requête", "requêtes"),
-    },
-    on_model="{quantity} avec {model}",
-    periods={
-        "minute": "par minute",
-        "hour": "par heure",
-        "day": "par jour",
-        "week": "par semaine",
-        "month": "par mois",
-    },
-    rolling={
-        "minute": ("par minute glissante", "en {count} minutes"),
-        "hour": ("par heure glissante", "en {count} heures"),
-        "day": ("par jour glissant", "en {count} jours"),
-    },
-    durations=("j", "h", "min", "s"),
-    named=" ({policy})",
-    dated="{time} le {day:02}/{month:02}",
-    used_up="Votre limite de {quantity} {period}{named} est atteinte. {reset}",
-    pool_used_up=("La limite commune de {quantity} {period} ({policy}) est atteinte. {reset}",) * 2,
-    held="Le reste de votre limite de {quantity} {period}{named} est réservé à des réponses en "
-    "cours. Réessayez quand elles seront terminées.",
-    nothing="Aucune utilisation de {unit} n’est permise ici{named}.",
-    nothing_paid="Les modèles payants ne sont pas permis ici{named}.",
-    resets=("De nouveau disponible à {at}, dans {within}.",) * 2,
-    opens="De nouveau disponible à {at}, dans {within}.",
-    warning="{percent} % de votre limite de {quantity} {period} utilisés ; reste {left}{until}.",
-    pool_warning="{percent} % de la limite commune de {quantity} {period} ({policy}) utilisés ; "
-    "reste {left}{until}.",
-    until=" jusqu’à {at}",
-    status="Utilisation : {used} sur {quantity} {period} ({percent} %)",
-    reached="Limite atteinte : {used} sur {quantity} {period}",
-    status_reset=", remise à zéro à {at}",
-    cap=(
-        "Cette réponse peut compter au plus {count} jeton.",
-        "Cette réponse peut compter au plus {count} jetons.",
-    ),
-    ledger_error="L’utilisation ne peut pas être enregistrée en ce moment : aucune requête n’est "
-    "acceptée. Réessayez plus tard.",
+    money="{amount}\u00a0$",
+    less_than="moins de {amount}",
+    percent="{n}\u202f%",
+    units="token|tokens, token d’entrée|tokens d’entrée, token de sortie|tokens de sortie, "
+    "requête|requêtes, réponse|réponses",
+    periods="par minute, par heure, par jour, par semaine, par mois, par trimestre, par an",
+    rolling="sur {n} {unit}",
+    rolling_units="seconde glissante|secondes glissantes, minute glissante|minutes glissantes, "
+    "heure glissante|heures glissantes, jour glissant|jours glissants",
+    durations="j h min s",
+    first_day="1er",
+    months="janvier février mars avril mai juin juillet août septembre octobre novembre décembre",
+    at="à {time}",
+    tomorrow="demain à {time}",
+    on_date="le {date} à {time}",
+    owner="votre limite|la limite commune",
+    on=" avec {model}",
+    reached="{owner} de {what}{named} est atteinte.",
+    held="{owner} de {what}{named} est occupée par des réponses en cours. "
+    "Veuillez réessayer ensuite.",
+    stopped="arrêt\u00a0: {owner} de {what}{named} est atteinte.",
+    no_model="Vous ne pouvez pas utiliser {model} ici{named}.",
+    no_models="Vous ne pouvez utiliser aucun modèle ici{named}.",
+    no_paid="Vous ne pouvez pas utiliser de modèles payants ici{named}.",
+    per_request="Cette requête est trop longue\u00a0: au plus {quantity} par requête{on}{named}.",
+    at_once="Vous avez déjà {quantity} en cours. Veuillez réessayer quand l’une sera terminée.",
+    resets="Remise à zéro {at}{within}.",
+    opens="Reprise {at}{within}.",
+    within=", dans {within}",
+    warning="{owner} de {what}{named} est utilisée à {percent}\u202f; {left}{until}.",
+    left="reste {n}",
+    label="Utilisation|Utilisation commune",
+    reached_label="Limite atteinte|Limite commune atteinte",
+    status="{label}\u00a0: {used} sur {what}",
+    status_reset=", remise à zéro {at}",
+    cap="Cette réponse peut compter au plus {quantity}.",
+    ledger_error="L’utilisation ne peut pas être enregistrée pour le moment\u00a0: aucune requête "
+    "n’est acceptée. Veuillez réessayer plus tard.",
+)
+
+CANADIAN_FRENCH = replace(
+    FRENCH,
+    tag="fr-CA",
+    name="français (Canada)",
+    percent="{n}\u00a0%",
+    units="jeton|jetons, jeton d’entrée|jetons d’entrée, jeton de sortie|jetons de sortie, "
+    "requête|requêtes, réponse|réponses",
+    warning="{owner} de {what}{named} est utilisée à {percent}; {left}{until}.",
 )
 
 SPANISH = Language(
+    tag="es",
+    name="español",
+    thousands="\u202f",
+    decimal=",",
+    grouped_from=10_000,
+    money="{amount}\u00a0USD",
+    less_than="menos de {amount}",
+    percent="{n}\u00a0%",
+    units="token|tokens, token de entrada|tokens de entrada, token de salida|tokens de salida, "
+    "solicitud|solicitudes, respuesta|respuestas",
+    periods="por minuto, por hora, por día, por semana, por mes, por trimestre, por año",
+    rolling="por cada {n} {unit}",
+    rolling_units="segundo|segundos, minuto|minutos, hora|horas, día|días",
+    date="{day} de {month}",
+    months="enero febrero marzo abril mayo junio "
+    "julio agosto septiembre octubre noviembre diciembre",
+    at="a las {time}",
+    tomorrow="mañana a las {time}",
+    on_date="el {date} a las {time}",
+    hour_one=("a las ", "a la "),
+    owner="tu límite|el límite compartido",
+    on=" con {model}",
+    reached="has alcanzado {owner} de {what}{named}.",
+    held="las respuestas en curso ocupan el resto; {owner} es de {what}{named}. "
+    "Inténtalo de nuevo después.",
+    stopped="detenida por {owner} de {what}{named}.",
+    no_model="No puedes usar {model} aquí{named}.",
+    no_models="No puedes usar ningún modelo aquí{named}.",
+    no_paid="No puedes usar modelos de pago aquí{named}.",
+    per_request="Esta solicitud es demasiado larga: máximo {quantity} por solicitud{on}{named}.",
+    at_once="Ya tienes {quantity} en curso. Inténtalo de nuevo cuando termine una.",
+    resets="Se restablece {at}{within}.",
+    opens="Podrás seguir {at}{within}.",
+    within=", en {within}",
+    warning="{owner} de {what}{named} está al {percent}; {left}{until}.",
+    left="queda {n}|quedan {n}",
+    label="Uso|Uso compartido",
+    reached_label="Límite alcanzado|Límite compartido alcanzado",
+    status="{label}: {used} de {what}",
+    status_reset=", se restablece {at}",
+    cap="Esta respuesta puede tener como máximo {quantity}.",
+    ledger_error="El uso no se puede registrar en este momento, por lo que no se aceptan "
+    "solicitudes. Inténtalo de nuevo más tarde.",
+)
+
+ITALIAN = Language(
+    tag="it",
+    name="italiano",
     thousands=".",
     decimal=",",
-    money="{amount} $",
-    units={
-        "tokens": ("token", "tokens"),
-        "input_tokens": ("token de entrada", "tokens de entrada"),
-        "output_tokens": ("token de salida", "tokens de salida"),
-        "requests": ("solicitud", "solicitudes"),
-    },
-    on_model="{quantity} con {model}",
-    periods={
-        "minute": "por minuto",
-        "hour": "por hora",
-        "day": "por día",
-        "week": "por semana",
-        "month": "por mes",
-    },
-    rolling={
-        "minute": ("en un minuto", "en {count} minutos"),
-        "hour": ("en una hora", "en {count} horas"),
-        "day": ("en un día", "en {count} días"),
-    },
-    durations=("d", "h", "min", "s"),
-    named=" ({policy})",
-    dated="{time} del {day}/{month}",
-    used_up="Ha alcanzado su límite de {quantity} {period}{named}. {reset}",
-    pool_used_up=("Se ha alcanzado el límite común de {quantity} {period} ({policy}). {reset}",)
-    * 2,
-    held="El resto de su límite de {quantity} {period}{named} está reservado para respuestas en "
-    "curso. Inténtelo de nuevo cuando terminen.",
-    nothing="Aquí no se permiten {unit}{named}.",
-    nothing_paid="Aquí no se permiten modelos de pago{named}.",
-    resets=("Disponible de nuevo a las {at}, dentro de {within}.",) * 2,
-    opens="Disponible de nuevo a las {at}, dentro de {within}.",
-    warning="{percent} % de su límite de {quantity} {period} usado; quedan {left}{until}.",
-    pool_warning="{percent} % del límite común de {quantity} {period} ({policy}) usado; quedan "
-    "{left}{until}.",
-    until=" hasta las {at}",
-    status="Uso: {used} de {quantity} {period} ({percent} %)",
-    reached="Límite alcanzado: {used} de {quantity} {period}",
-    status_reset=", se restablece a las {at}",
-    cap=(
-        "Esta respuesta puede tener como máximo {count} token.",
-        "Esta respuesta puede tener como máximo {count} tokens.",
-    ),
-    ledger_error="El uso no se puede registrar en este momento, por lo que no se aceptan "
-    "solicitudes. Inténtelo más tarde.",
+    money="{amount}\u00a0$",
+    less_than="meno di {amount}",
+    units="token, token di input, token di output, richiesta|richieste, risposta|risposte",
+    periods="al minuto, all’ora, al giorno, a settimana, al mese, a trimestre, all’anno",
+    rolling="ogni {n} {unit}",
+    rolling_units="secondo|secondi, minuto|minuti, ora|ore, giorno|giorni",
+    durations="g h min s",
+    first_day="1º",
+    months="gennaio febbraio marzo aprile maggio giugno "
+    "luglio agosto settembre ottobre novembre dicembre",
+    at="alle {time}",
+    tomorrow="domani alle {time}",
+    on_date="il {date} alle {time}",
+    hour_one=("alle ", "all’"),
+    owner="il tuo limite|il limite condiviso",
+    on=" con {model}",
+    reached="hai raggiunto {owner} di {what}{named}.",
+    held="le risposte in corso occupano il resto; {owner} è di {what}{named}. "
+    "Riprova quando saranno terminate.",
+    stopped="interrotta: raggiunto {owner} di {what}{named}.",
+    no_model="Qui non puoi usare {model}{named}.",
+    no_models="Qui non puoi usare alcun modello{named}.",
+    no_paid="Qui non puoi usare modelli a pagamento{named}.",
+    per_request="Questa richiesta è troppo lunga: al massimo {quantity} per richiesta{on}{named}.",
+    at_once="Hai già {quantity} in corso. Riprova quando una sarà terminata.",
+    resets="Si rinnova {at}{within}.",
+    opens="Puoi continuare {at}{within}.",
+    within=", tra {within}",
+    warning="{owner} di {what}{named} è usato al {percent}; {left}{until}.",
+    left="resta {n}|restano {n}",
+    label="Utilizzo|Utilizzo condiviso",
+    reached_label="Limite raggiunto|Limite condiviso raggiunto",
+    status="{label}: {used} su {what}",
+    status_reset=", si rinnova {at}",
+    cap="Questa risposta può avere al massimo {quantity}.",
+    ledger_error="Al momento l’utilizzo non può essere registrato, quindi non si accettano "
+    "richieste. Riprova più tardi.",
 )
+
+BRAZILIAN_PORTUGUESE = Language(
+    tag="pt-BR",
+    name="português (Brasil)",
+    plural=BELOW_TWO_OR_OTHER,
+    thousands=".",
+    decimal=",",
+    money="US$\u00a0{amount}",
+    less_than="menos de {amount}",
+    units="token|tokens, token de entrada|tokens de entrada, token de saída|tokens de saída, "
+    "solicitação|solicitações, resposta|respostas",
+    periods="por minuto, por hora, por dia, por semana, por mês, por trimestre, por ano",
+    rolling="a cada {n} {unit}",
+    rolling_units="segundo|segundos, minuto|minutos, hora|horas, dia|dias",
+    date="{day} de {month}",
+    first_day="1º",
+    months="janeiro fevereiro março abril maio junho "
+    "julho agosto setembro outubro novembro dezembro",
+    at="às {time}",
+    tomorrow="amanhã às {time}",
+    on_date="em {date} às {time}",
+    hour_one=("às ", "à "),
+    owner="seu limite|o limite compartilhado",
+    on=" com {model}",
+    reached="{owner} de {what}{named} foi atingido.",
+    held="as respostas em andamento ocupam o restante; {owner} é de {what}{named}. "
+    "Tente novamente depois.",
+    stopped="interrompida: {owner} de {what}{named} foi atingido.",
+    no_model="Você não pode usar {model} aqui{named}.",
+    no_models="Você não pode usar nenhum modelo aqui{named}.",
+    no_paid="Você não pode usar modelos pagos aqui{named}.",
+    per_request="Esta solicitação é longa demais: no máximo {quantity} por solicitação{on}{named}.",
+    at_once="Você já tem {quantity} em andamento. Tente novamente quando uma terminar.",
+    resets="Será renovado {at}{within}.",
+    opens="Continue {at}{within}.",
+    within=", em {within}",
+    warning="{owner} de {what}{named} está em {percent}; {left}{until}.",
+    left="resta {n}|restam {n}",
+    label="Uso|Uso compartilhado",
+    reached_label="Limite atingido|Limite compartilhado atingido",
+    status="{label}: {used} de {what}",
+    status_reset=", renovação {at}",
+    cap="Esta resposta pode ter no máximo {quantity}.",
+    ledger_error="O uso não pode ser registrado no momento, por isso nenhuma solicitação é "
+    "aceita. Tente novamente mais tarde.",
+)
+
+DUTCH = Language(
+    tag="nl",
+    name="Nederlands",
+    thousands=".",
+    decimal=",",
+    money="$\u00a0{amount}",
+    less_than="minder dan {amount}",
+    units="token|tokens, invoertoken|invoertokens, uitvoertoken|uitvoertokens, "
+    "verzoek|verzoeken, antwoord|antwoorden",
+    periods="per minuut, per uur, per dag, per week, per maand, per kwartaal, per jaar",
+    rolling="per {n} {unit}",
+    rolling_units="seconde|seconden, minuut|minuten, uur, dag|dagen",
+    durations="d u min s",
+    months="januari februari maart april mei juni "
+    "juli augustus september oktober november december",
+    at="om {time}",
+    tomorrow="morgen om {time}",
+    on_date="op {date} om {time}",
+    owner="je limiet|de gedeelde limiet",
+    on=" met {model}",
+    reached="{owner} van {what}{named} is bereikt.",
+    held="lopende antwoorden bezetten de rest van {owner} van {what}{named}. "
+    "Probeer het straks opnieuw.",
+    stopped="gestopt, want {owner} van {what}{named} is bereikt.",
+    no_model="Je kunt {model} hier niet gebruiken{named}.",
+    no_models="Je kunt hier geen modellen gebruiken{named}.",
+    no_paid="Je kunt hier geen betaalde modellen gebruiken{named}.",
+    per_request="Dit verzoek is te lang: hoogstens {quantity} per verzoek{on}{named}.",
+    at_once="Er loopt al {quantity}. Probeer het opnieuw als het klaar is.|"
+    "Er lopen al {quantity}. Probeer het opnieuw als er een klaar is.",
+    resets="Wordt vernieuwd {at}{within}.",
+    opens="Je kunt verder {at}{within}.",
+    within=", over {within}",
+    warning="{owner} van {what}{named} is voor {percent} verbruikt; nog {left}{until}.",
+    left="{n}",
+    label="Gebruik|Gedeeld gebruik",
+    reached_label="Limiet bereikt|Gedeelde limiet bereikt",
+    status="{label}: {used} van {what}",
+    status_reset=", vernieuwd {at}",
+    cap="Dit antwoord mag hoogstens {quantity} lang zijn.",
+    ledger_error="Het gebruik kan nu niet worden vastgelegd, dus er worden geen verzoeken "
+    "aangenomen. Probeer het later opnieuw.",
+)
+
+# ==============================================================================
+# helpers/languages_eastern.py
+# Other languages: the words of those with other scripts, and of those with more plural forms.
+# ==============================================================================
 
 CHINESE = Language(
-    thousands=",",
-    decimal=".",
-    money="${amount}",
-    units={
-        "tokens": ("个 token",) * 2,
-        "input_tokens": ("个输入 token",) * 2,
-        "output_tokens": ("个输出 token",) * 2,
-        "requests": ("次请求",) * 2,
-    },
-    on_model="{quantity}（{model}）",
-    periods={
-        "minute": "每分钟",
-        "hour": "每小时",
-        "day": "每天",
-        "week": "每周",
-        "month": "每月",
-    },
-    rolling={
-        "minute": ("每 1 分钟", "每 {count} 分钟"),
-        "hour": ("每 1 小时", "每 {count} 小时"),
-        "day": ("每 1 天", "每 {count} 天"),
-    },
-    durations=("天", "小时", "分钟", "秒"),
+    tag="zh-CN",
+    name="简体中文",
+    plural=ALIKE,
+    less_than="不到 {amount}",
+    units="个 Token, 个输入 Token, 个输出 Token, 次请求, 个回答",
+    periods="每分钟, 每小时, 每天, 每周, 每月, 每季度, 每年",
+    rolling="任意 {n} {unit}内",
+    rolling_units="秒, 分钟, 小时, 天",
+    durations="天 小时 分钟 秒",
+    date="{month}月{day}日",
+    moment="{date} {time}",
+    at="{time}",
+    tomorrow="明天 {time}",
+    on_date="{date} {time}",
+    owner="您的限额|共享限额",
+    what="{period} {quantity}{on}",
+    on="（{model}）",
     named="（{policy}）",
-    dated="{month}月{day}日 {time}",
-    used_up="您的限额（{period} {quantity}）{named}已用完。{reset}",
-    pool_used_up=("共享限额（{period} {quantity}，{policy}）已用完。{reset}",) * 2,
-    held="您的限额（{period} {quantity}）{named}的剩余部分已被正在生成的回复占用，请稍后再试。",
-    nothing="此处不允许使用{unit}{named}。",
-    nothing_paid="此处不允许使用付费模型{named}。",
-    resets=("将于 {at} 重置（{within}后）。",) * 2,
-    opens="可于 {at} 继续使用（{within}后）。",
-    warning="限额（{period} {quantity}）已使用 {percent}%，剩余 {left}{until}。",
-    pool_warning="共享限额（{period} {quantity}，{policy}）已使用 {percent}%，剩余 {left}{until}。",
-    until="，{at} 重置",
-    status="用量：{period} {quantity}，已用 {used}（{percent}%）",
-    reached="已达限额：{period} {quantity}，已用 {used}",
+    reached="{owner}{named}已用完：{what}。",
+    held="{owner}{named}的剩余部分已被正在生成的回答占用：{what}。请在其完成后重试。",
+    stopped="回答已停止：{owner}{named}已用完（{what}）。",
+    no_model="此处不能使用 {model}{named}。",
+    no_models="此处不能使用任何模型{named}。",
+    no_paid="此处不能使用付费模型{named}。",
+    per_request="请求过长：每次请求最多 {quantity}{on}{named}。",
+    at_once="您已有 {quantity}正在生成。请在其完成后重试。",
+    resets="将于{at} 重置{within}。",
+    opens="可于{at} 继续{within}。",
+    within="（{within}后）",
+    warning="{owner}{named}已使用 {percent}：{what}，剩余 {left}{until}。",
+    left="{n}",
+    label="用量|共享用量",
+    reached_label="已达限额|已达共享限额",
+    status="{label}：{what}，已用 {used}",
+    share="（{percent}）",
     status_reset="，{at} 重置",
-    cap=("此回复最多 {count} 个 token。",) * 2,
-    ledger_error="目前无法记录用量，因此暂不接受请求。请稍后再试。",
+    cap="此回答最多 {quantity}。",
+    ledger_error="目前无法记录用量，因此暂不接受请求。请稍后重试。",
 )
 
+TAIWANESE_CHINESE = Language(
+    tag="zh-TW",
+    name="繁體中文",
+    plural=ALIKE,
+    less_than="不到 {amount}",
+    units="個 Token, 個輸入 Token, 個輸出 Token, 次請求, 個回應",
+    periods="每分鐘, 每小時, 每天, 每週, 每月, 每季, 每年",
+    rolling="任意 {n} {unit}內",
+    rolling_units="秒, 分鐘, 小時, 天",
+    durations="天 小時 分鐘 秒",
+    date="{month}月{day}日",
+    moment="{date} {time}",
+    at="{time}",
+    tomorrow="明天 {time}",
+    on_date="{date} {time}",
+    owner="您的限額|共用限額",
+    what="{period} {quantity}{on}",
+    on="（{model}）",
+    named="（{policy}）",
+    reached="{owner}{named}已用完：{what}。",
+    held="{owner}{named}的剩餘部分已被正在產生的回應占用：{what}。請在其完成後重試。",
+    stopped="回應已停止：{owner}{named}已用完（{what}）。",
+    no_model="此處無法使用 {model}{named}。",
+    no_models="此處無法使用任何模型{named}。",
+    no_paid="此處無法使用付費模型{named}。",
+    per_request="請求過長：每次請求最多 {quantity}{on}{named}。",
+    at_once="您已有 {quantity}正在產生。請在其完成後重試。",
+    resets="將於{at} 重設{within}。",
+    opens="可於{at} 繼續使用{within}。",
+    within="（{within}後）",
+    warning="{owner}{named}已使用 {percent}：{what}，剩餘 {left}{until}。",
+    left="{n}",
+    label="用量|共用用量",
+    reached_label="已達限額|已達共用限額",
+    status="{label}：{what}，已用 {used}",
+    share="（{percent}）",
+    status_reset="，{at} 重設",
+    cap="此回應最多 {quantity}。",
+    ledger_error="目前無法記錄用量，因此暫不接受請求。請稍後再試。",
+)
+
+JAPANESE = Language(
+    tag="ja",
+    name="日本語",
+    plural=ALIKE,
+    less_than="{amount} 未満",
+    units="トークン, 入力トークン, 出力トークン, リクエスト, 件の応答",
+    periods="1分あたり, 1時間あたり, 1日あたり, 1週間あたり, 1か月あたり, 四半期あたり, 1年あたり",
+    rolling="直近{n}{unit}で",
+    rolling_units="秒間, 分間, 時間, 日間",
+    durations="日 時間 分 秒",
+    duration="{n}{unit}",
+    date="{month}月{day}日",
+    moment="{date} {time}",
+    at="{time}",
+    tomorrow="明日 {time}",
+    on_date="{date} {time}",
+    owner="あなたの上限|共有の上限",
+    what="{period} {quantity}{on}",
+    on="（{model}）",
+    named="（{policy}）",
+    reached="{owner}{named}に達しました：{what}。",
+    held="{owner}{named}の残りは生成中の応答が使用しています：{what}。完了後に再試行してください。",
+    stopped="{owner}{named}に達したため、応答を停止しました：{what}。",
+    no_model="ここでは {model} を使用できません{named}。",
+    no_models="ここではモデルを使用できません{named}。",
+    no_paid="ここでは有料モデルを使用できません{named}。",
+    per_request="リクエストが長すぎます：1件あたり最大 {quantity}{on}{named}。",
+    at_once="すでに {quantity}を生成中です。完了後に再試行してください。",
+    resets="{at} にリセットされます{within}。",
+    opens="{at} から続けられます{within}。",
+    within="（{within}後）",
+    warning="{owner}{named}の {percent} を使用しました：{what}、残り {left}{until}。",
+    left="{n}",
+    label="使用量|共有の使用量",
+    reached_label="上限に達しました|共有の上限に達しました",
+    status="{label}：{used} / {what}",
+    share="（{percent}）",
+    status_reset="、{at} にリセット",
+    cap="この応答は最大 {quantity}です。",
+    ledger_error="現在使用量を記録できないため、リクエストを受け付けていません。"
+    "しばらくしてから再試行してください。",
+)
+
+KOREAN = Language(
+    tag="ko",
+    name="한국어",
+    plural=ALIKE,
+    less_than="{amount} 미만",
+    units="토큰, 입력 토큰, 출력 토큰, 요청, 응답",
+    counted="{unit} {amount}개",
+    periods="분당, 시간당, 하루, 주당, 월간, 분기당, 연간",
+    rolling="최근 {n}{unit}",
+    rolling_units="초, 분, 시간, 일",
+    durations="일 시간 분 초",
+    duration="{n}{unit}",
+    date="{month}월 {day}일",
+    moment="{date} {time}",
+    at="{time}",
+    tomorrow="내일 {time}",
+    on_date="{date} {time}",
+    owner="내 한도|공유 한도",
+    what="{period} {quantity}{on}",
+    on="({model})",
+    named="({policy})",
+    reached="{owner}{named}에 도달했습니다: {what}.",
+    held="{owner}{named}의 나머지는 생성 중인 응답이 사용하고 있습니다: {what}. "
+    "응답이 끝난 후 다시 시도하세요.",
+    stopped="{owner}{named}에 도달하여 응답이 중지되었습니다: {what}.",
+    no_model="여기서는 다음 모델을 사용할 수 없습니다: {model}{named}.",
+    no_models="여기서는 모델을 사용할 수 없습니다{named}.",
+    no_paid="여기서는 유료 모델을 사용할 수 없습니다{named}.",
+    per_request="요청이 너무 깁니다: 요청당 최대 {quantity}{on}{named}.",
+    at_once="이미 {quantity}가 생성 중입니다. 응답이 끝난 후 다시 시도하세요.",
+    resets="{at}에 초기화됩니다{within}.",
+    opens="{at}부터 계속할 수 있습니다{within}.",
+    within="({within} 후)",
+    warning="{owner}{named}의 {percent}를 사용했습니다: {what}, {left}{until}.",
+    left="{n} 남음",
+    label="사용량|공유 사용량",
+    reached_label="한도 도달|공유 한도 도달",
+    status="{label}: {used} / {what}",
+    status_reset=", {at} 초기화",
+    cap="이 응답은 최대 {quantity}입니다.",
+    ledger_error="지금은 사용량을 기록할 수 없어 요청을 받지 않습니다. 나중에 다시 시도하세요.",
+)
+
+POLISH = Language(
+    tag="pl",
+    name="polski",
+    plural=POLISH_PLURAL,
+    thousands="\u00a0",
+    decimal=",",
+    grouped_from=10_000,
+    money="{amount}\u00a0USD",
+    less_than="mniej niż {amount}",
+    units="token|tokeny|tokenów, token wejściowy|tokeny wejściowe|tokenów wejściowych, "
+    "token wyjściowy|tokeny wyjściowe|tokenów wyjściowych, żądanie|żądania|żądań, "
+    "odpowiedź|odpowiedzi",
+    periods="na minutę, na godzinę, dziennie, tygodniowo, miesięcznie, kwartalnie, rocznie",
+    rolling="w ciągu {n} {unit}",
+    rolling_units="sekundy|sekund, minuty|minut, godziny|godzin, dnia|dni",
+    durations="d h min s",
+    months="stycznia lutego marca kwietnia maja czerwca "
+    "lipca sierpnia września października listopada grudnia",
+    at="o {time}",
+    tomorrow="jutro o {time}",
+    on_date="{date} o {time}",
+    owner="Twój limit|wspólny limit",
+    on=" ({model})",
+    reached="{owner}{named} został wyczerpany: {what}.",
+    held="resztę zajmują trwające odpowiedzi; {owner}{named}: {what}. "
+    "Spróbuj ponownie po ich zakończeniu.",
+    stopped="zatrzymano, bo {owner}{named} został wyczerpany: {what}.",
+    no_model="Nie możesz tu używać modelu {model}{named}.",
+    no_models="Nie możesz tu używać żadnych modeli{named}.",
+    no_paid="Nie możesz tu używać płatnych modeli{named}.",
+    per_request="To żądanie jest za długie, limit na żądanie: {quantity}{on}{named}.",
+    at_once="Już trwa {quantity}. Spróbuj ponownie po zakończeniu.|"
+    "Już trwają {quantity}. Spróbuj ponownie po zakończeniu jednej z nich.|"
+    "Już trwa {quantity}. Spróbuj ponownie po zakończeniu jednej z nich.",
+    resets="Odnowienie {at}{within}.",
+    opens="Możesz kontynuować {at}{within}.",
+    within=", za {within}",
+    warning="{owner}{named} jest wykorzystany w {percent}: {what}, {left}{until}.",
+    left="pozostało {n}",
+    label="Użycie|Wspólne użycie",
+    reached_label="Limit wyczerpany|Wspólny limit wyczerpany",
+    status="{label}: {used} / {what}",
+    status_reset=", odnowienie {at}",
+    cap="Limit tej odpowiedzi: {quantity}.",
+    ledger_error="Nie można teraz zapisać użycia, więc żądania nie są przyjmowane. "
+    "Spróbuj ponownie później.",
+)
+
+RUSSIAN = Language(
+    tag="ru",
+    name="русский",
+    plural=SLAVIC,
+    thousands="\u00a0",
+    decimal=",",
+    money="{amount}\u00a0$",
+    less_than="менее {amount}",
+    percent="{n}\u00a0%",
+    units="токен|токена|токенов, входной токен|входных токена|входных токенов, "
+    "выходной токен|выходных токена|выходных токенов, запрос|запроса|запросов, "
+    "ответ|ответа|ответов",
+    periods="в минуту, в час, в день, в неделю, в месяц, в квартал, в год",
+    rolling="за любые {n} {unit}",
+    rolling_units="секунду|секунды|секунд, минуту|минуты|минут, час|часа|часов, день|дня|дней",
+    durations="д ч мин с",
+    months="января февраля марта апреля мая июня июля августа сентября октября ноября декабря",
+    at="в {time}",
+    tomorrow="завтра в {time}",
+    on_date="{date} в {time}",
+    owner="ваш лимит|общий лимит",
+    on=" ({model})",
+    reached="{owner}{named} исчерпан: {what}.",
+    held="остаток занят текущими ответами; {owner}{named}: {what}. Повторите попытку позже.",
+    stopped="остановлено, {owner}{named} исчерпан: {what}.",
+    no_model="Здесь нельзя использовать {model}{named}.",
+    no_models="Здесь нельзя использовать модели{named}.",
+    no_paid="Здесь нельзя использовать платные модели{named}.",
+    per_request="Слишком длинный запрос, лимит на один запрос: {quantity}{on}{named}.",
+    at_once="Уже генерируется {quantity}. Повторите попытку, когда он завершится.|"
+    "Уже генерируются {quantity}. Повторите попытку, когда один из них завершится.|"
+    "Уже генерируется {quantity}. Повторите попытку, когда один из них завершится.",
+    resets="Обновится {at}{within}.",
+    opens="Можно продолжить {at}{within}.",
+    within=", через {within}",
+    warning="{owner}{named} использован на {percent}: {what}, осталось {left}{until}.",
+    left="{n}",
+    label="Использование|Общее использование",
+    reached_label="Лимит исчерпан|Общий лимит исчерпан",
+    status="{label}: {used} / {what}",
+    status_reset=", обновится {at}",
+    cap="Лимит этого ответа: {quantity}.",
+    ledger_error="Сейчас использование не записывается, поэтому запросы не принимаются. "
+    "Повторите попытку позже.",
+)
+
+UKRAINIAN = Language(
+    tag="uk",
+    name="українська",
+    plural=SLAVIC,
+    thousands="\u00a0",
+    decimal=",",
+    money="{amount}\u00a0$",
+    less_than="менше ніж {amount}",
+    units="токен|токени|токенів, вхідний токен|вхідні токени|вхідних токенів, "
+    "вихідний токен|вихідні токени|вихідних токенів, запит|запити|запитів, "
+    "відповідь|відповіді|відповідей",
+    periods="на хвилину, на годину, на день, на тиждень, на місяць, на квартал, на рік",
+    rolling="за будь-які {n} {unit}",
+    rolling_units="секунду|секунди|секунд, хвилину|хвилини|хвилин, годину|години|годин, "
+    "день|дні|днів",
+    durations="д год хв с",
+    months="січня лютого березня квітня травня червня липня серпня вересня жовтня листопада грудня",
+    at="о {time}",
+    tomorrow="завтра о {time}",
+    on_date="{date} о {time}",
+    owner="ваш ліміт|спільний ліміт",
+    on=" ({model})",
+    reached="{owner}{named} вичерпано: {what}.",
+    held="решту зайняли поточні відповіді; {owner}{named}: {what}. Спробуйте ще раз пізніше.",
+    stopped="зупинено, {owner}{named} вичерпано: {what}.",
+    no_model="Тут не можна використовувати {model}{named}.",
+    no_models="Тут не можна використовувати моделі{named}.",
+    no_paid="Тут не можна використовувати платні моделі{named}.",
+    per_request="Запит задовгий, ліміт на один запит: {quantity}{on}{named}.",
+    at_once="Уже генерується {quantity}. Спробуйте ще раз, коли вона завершиться.|"
+    "Уже генеруються {quantity}. Спробуйте ще раз, коли одна з них завершиться.|"
+    "Уже генерується {quantity}. Спробуйте ще раз, коли одна з них завершиться.",
+    resets="Оновиться {at}{within}.",
+    opens="Можна продовжити {at}{within}.",
+    within=", через {within}",
+    warning="{owner}{named} використано на {percent}: {what}, залишилося {left}{until}.",
+    left="{n}",
+    label="Використання|Спільне використання",
+    reached_label="Ліміт вичерпано|Спільний ліміт вичерпано",
+    status="{label}: {used} / {what}",
+    status_reset=", оновиться {at}",
+    cap="Ліміт цієї відповіді: {quantity}.",
+    ledger_error="Зараз використання не записується, тому запити не приймаються. "
+    "Спробуйте ще раз пізніше.",
+)
+
+TURKISH = Language(
+    tag="tr",
+    name="Türkçe",
+    thousands=".",
+    decimal=",",
+    money="{amount}\u00a0$",
+    less_than="{amount} altında",
+    percent="%{n}",
+    units="token, giriş tokeni, çıktı tokeni, istek, yanıt",
+    periods="dakika başına, saat başına, günlük, haftalık, aylık, üç aylık, yıllık",
+    rolling="her {n} {unit} için",
+    rolling_units="saniye, dakika, saat, gün",
+    durations="g sa dk sn",
+    months="Ocak Şubat Mart Nisan Mayıs Haziran Temmuz Ağustos Eylül Ekim Kasım Aralık",
+    at="saat {time}",
+    tomorrow="yarın saat {time}",
+    on_date="{date} saat {time}",
+    owner="sınırınız|ortak sınır",
+    what="{period} {quantity}{on}",
+    on=" ({model})",
+    reached="{owner}{named} doldu: {what}.",
+    held="{owner}{named}, kalanı süren yanıtlara ayrıldı: {what}. Yanıtlar bitince tekrar deneyin.",
+    stopped="durduruldu, {owner}{named} doldu: {what}.",
+    no_model="Bu modeli burada kullanamazsınız: {model}{named}.",
+    no_models="Burada hiçbir modeli kullanamazsınız{named}.",
+    no_paid="Burada ücretli modelleri kullanamazsınız{named}.",
+    per_request="Bu istek çok uzun, istek başına sınır: {quantity}{on}{named}.",
+    at_once="Zaten süren {quantity} var. Biri bitince tekrar deneyin.",
+    resets="Yenilenme: {at}{within}.",
+    opens="Devam: {at}{within}.",
+    within=" ({within} sonra)",
+    warning="{owner}{named}, kullanılan {percent}: {what}, kalan {left}{until}.",
+    left="{n}",
+    label="Kullanım|Ortak kullanım",
+    reached_label="Sınır doldu|Ortak sınır doldu",
+    status="{label}: {used} / {what}",
+    status_reset=", yenilenme {at}",
+    cap="Bu yanıtın sınırı: {quantity}.",
+    ledger_error="Kullanım şu anda kaydedilemediği için istek kabul edilmiyor. "
+    "Lütfen daha sonra tekrar deneyin.",
+)
+
+ARABIC = Language(
+    tag="ar",
+    name="العربية",
+    plural=ARABIC_PLURAL,
+    right_to_left=True,
+    less_than="أقل من {amount}",
+    counted="{amount} {unit}|{unit}|{unit}|{amount} {unit}",
+    units="رمز|رمز واحد|رمزان|رموز|رمزًا|رمز, "
+    "رمز إدخال|رمز إدخال واحد|رمزا إدخال|رموز إدخال|رمز إدخال, "
+    "رمز إخراج|رمز إخراج واحد|رمزا إخراج|رموز إخراج|رمز إخراج, "
+    "طلب|طلب واحد|طلبان|طلبات|طلبًا|طلب, رد|رد واحد|ردان|ردود|ردًا|رد",
+    periods="في الدقيقة, في الساعة, في اليوم, في الأسبوع, في الشهر, في ربع السنة, في السنة",
+    rolling="خلال آخر {n} {unit}",
+    rolling_units="ثانية|ثانية|ثانيتين|ثوانٍ|ثانية, دقيقة|دقيقة|دقيقتين|دقائق|دقيقة, "
+    "ساعة|ساعة|ساعتين|ساعات|ساعة, يوم|يوم|يومين|أيام|يومًا|يوم",
+    durations="ي س د ث",
+    moment="{date}، {time}",
+    months="يناير فبراير مارس أبريل مايو يونيو يوليو أغسطس سبتمبر أكتوبر نوفمبر ديسمبر",
+    at="الساعة {time}",
+    tomorrow="غدًا الساعة {time}",
+    on_date="يوم {date} الساعة {time}",
+    owner="حدّك|الحدّ المشترك",
+    on=" ({model})",
+    reached="تم بلوغ {owner}{named}: {what}.",
+    held="الردود الجارية تشغل ما تبقّى من {owner}{named}: {what}. حاول مرة أخرى بعد انتهائها.",
+    stopped="توقّف الرد لبلوغ {owner}{named}: {what}.",
+    no_model="لا يمكنك استخدام {model} هنا{named}.",
+    no_models="لا يمكنك استخدام أي نموذج هنا{named}.",
+    no_paid="لا يمكنك استخدام النماذج المدفوعة هنا{named}.",
+    per_request="هذا الطلب طويل جدًا، والحدّ لكل طلب: {quantity}{on}{named}.",
+    at_once="لديك ردود جارية بالفعل: {quantity}. حاول مرة أخرى بعد انتهاء أحدها.",
+    resets="يُجدَّد {at}{within}.",
+    opens="يمكنك المتابعة {at}{within}.",
+    within="، بعد {within}",
+    warning="استُخدم {percent} من {owner}{named}: {what}، والمتبقي {left}{until}.",
+    left="{n}",
+    label="الاستخدام|الاستخدام المشترك",
+    reached_label="تم بلوغ الحدّ|تم بلوغ الحدّ المشترك",
+    status="{label}: {used} من {what}",
+    status_reset="، يُجدَّد {at}",
+    cap="الحدّ الأقصى لهذا الرد: {quantity}.",
+    ledger_error="يتعذّر تسجيل الاستخدام حاليًا، لذلك لا تُقبل أي طلبات. حاول مرة أخرى لاحقًا.",
+)
+
+HEBREW = Language(
+    tag="he",
+    name="עברית",
+    plural=HEBREW_PLURAL,
+    right_to_left=True,
+    less_than="פחות מ-{amount}",
+    units="אסימון|אסימונים, אסימון קלט|אסימוני קלט, אסימון פלט|אסימוני פלט, "
+    "בקשה|בקשות, תגובה|תגובות",
+    periods="לדקה, לשעה, ליום, לשבוע, לחודש, לרבעון, לשנה",
+    rolling="בכל {n} {unit}",
+    rolling_units="שנייה|שניות, דקה|דקות, שעה|שעות, יום|ימים",
+    durations="ימ׳ שע׳ דק׳ שנ׳",
+    date="{day} ב{month}",
+    months="ינואר פברואר מרץ אפריל מאי יוני יולי אוגוסט ספטמבר אוקטובר נובמבר דצמבר",
+    at="בשעה {time}",
+    tomorrow="מחר בשעה {time}",
+    on_date="ב-{date} בשעה {time}",
+    owner="המכסה שלך|המכסה המשותפת",
+    on=" ({model})",
+    reached="{owner}{named} נוצלה: {what}.",
+    held="תגובות שעדיין נוצרות תופסות את יתרת {owner}{named}: {what}. נסה שוב לאחר שיסתיימו.",
+    stopped="התגובה נעצרה כי {owner}{named} נוצלה: {what}.",
+    no_model="לא ניתן להשתמש כאן במודל {model}{named}.",
+    no_models="לא ניתן להשתמש כאן במודלים{named}.",
+    no_paid="לא ניתן להשתמש כאן במודלים בתשלום{named}.",
+    per_request="הבקשה ארוכה מדי, המכסה לבקשה: {quantity}{on}{named}.",
+    at_once="כבר נוצרות תגובות: {quantity}. נסה שוב לאחר שאחת מהן תסתיים.",
+    resets="המכסה תתחדש {at}{within}.",
+    opens="אפשר להמשיך {at}{within}.",
+    within=", בעוד {within}",
+    warning="נוצלו {percent} מתוך {owner}{named}: {what}, נותרו {left}{until}.",
+    left="{n}",
+    label="שימוש|שימוש משותף",
+    reached_label="המכסה נוצלה|המכסה המשותפת נוצלה",
+    status="{label}: {used} מתוך {what}",
+    status_reset=", תתחדש {at}",
+    cap="אורך התגובה המרבי: {quantity}.",
+    ledger_error="לא ניתן לרשום את השימוש כעת, ולכן בקשות אינן מתקבלות. נסה שוב מאוחר יותר.",
+)
+
+# ==============================================================================
+# helpers/languages.py
+# Languages: all there are, and which one a reader gets.
+# ==============================================================================
+
 LANGUAGES: Mapping[str, Language] = {
-    "en": ENGLISH,
-    "de": GERMAN,
-    "fr": FRENCH,
-    "es": SPANISH,
-    "zh": CHINESE,
+    language.tag.lower(): language
+    for language in (
+        *(ENGLISH, GERMAN, FRENCH, CANADIAN_FRENCH, SPANISH, ITALIAN, BRAZILIAN_PORTUGUESE, DUTCH),
+        *(POLISH, RUSSIAN, UKRAINIAN, TURKISH, CHINESE, TAIWANESE_CHINESE, JAPANESE, KOREAN),
+        *(ARABIC, HEBREW),
+    )
 }
+# Other tags of the same: a region, a script, an old code, or a language alone.
+LANGUAGE_ALIASES = {
+    "zh": "zh-cn",
+    "zh-hans": "zh-cn",
+    "zh-hant": "zh-tw",
+    "zh-hk": "zh-tw",
+    "zh-mo": "zh-tw",
+    "pt": "pt-br",
+    "iw": "he",
+}
+LONGEST_LANGUAGE_TAG = 35
 
 
 def choose_language(tag: str) -> Language:
-    """The language for a tag such as ``de-AT``; English where there is none."""
-    tag = tag.lower().replace("_", "-")
-    if tag.startswith(("zh-tw", "zh-hk", "zh-hant")):
-        return ENGLISH  # Simplified Chinese is not what they read
-    return LANGUAGES.get(tag.split("-")[0], ENGLISH)
+    """The language for a tag such as ``de-AT``: the longest beginning that is known; or English.
+
+    The tag is what a browser sent: a longer one than any real one is no tag.
+    """
+    if len(tag) > LONGEST_LANGUAGE_TAG:
+        return LANGUAGES["en"]
+    parts = tag.strip().lower().replace("_", "-").split("-")
+    for length in range(len(parts), 0, -1):
+        beginning = "-".join(parts[:length])
+        language = LANGUAGES.get(LANGUAGE_ALIASES.get(beginning, beginning))
+        if language is not None:
+            return language
+    return LANGUAGES["en"]
 
 
 # ==============================================================================
@@ -3772,18 +4411,72 @@ PLACEHOLDERS = (
     "model",
 )
 MICROS = 1_000_000
+# What a client or an administrator chose: a model's id, the name of a group or a pool, a user.
+LONGEST_SHOWN_NAME = 100
+# An administrator's template, and whatever anybody reads in the end.
+LONGEST_TEMPLATE = 1_000
+LONGEST_SENTENCE = 2_000
+# Larger numbers than any that is counted; Python refuses to write out really long ones.
+LARGEST_SHOWN = 10**18
+BIDI_CONTROLS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# Stands for an empty value until the blank before it is taken away as well.
+EMPTY = "\x00"
 
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Who reads: a language, and the time zone of the clock on the wall."""
+    """Who reads: a language, and the time zone of the clock on the wall.
+
+    Args:
+        zone: The zone that times are told in.
+        language: The language.
+        zone_is_own: Whether it is the reader's own zone, which then needs no name.
+    """
 
     zone: tzinfo
     language: Language = ENGLISH
+    zone_is_own: bool = False
 
 
-def check_template(where: str, template: str) -> None:
-    """Raise `ConfigurationError` unless every placeholder of a template is known."""
+def clean_name(name: str) -> str:
+    """A name on one line, without control characters and lone surrogates, cut."""
+    if len(name) <= LONGEST_SHOWN_NAME and name.isascii() and name.isprintable():
+        return name.strip()  # nearly all are, and every sentence has some
+    kept = "".join(
+        " " if unicodedata.category(char) in ("Cc", "Zl", "Zp") else char
+        for char in name[: 4 * LONGEST_SHOWN_NAME]
+        if unicodedata.category(char) != "Cs" and not BIDI_CONTROLS.match(char)
+    )
+    kept = " ".join(kept.split())
+    return kept if len(kept) <= LONGEST_SHOWN_NAME else f"{kept[: LONGEST_SHOWN_NAME - 1]}…"
+
+
+def isolate(text: str, language: Language) -> str:
+    """A name or an amount that the direction of writing around it leaves as it is."""
+    turned = not text.isascii() and any(
+        unicodedata.bidirectional(char) in ("R", "AL") for char in text
+    )
+    return ISOLATED.format(text) if text and (turned or language.right_to_left) else text
+
+
+def finish_sentence(text: str) -> str:
+    """A sentence of ours as it is shown: with a capital, and never longer than stated."""
+    return cut_sentence(text[:1].upper() + text[1:])
+
+
+def cut_sentence(text: str) -> str:
+    """A sentence that is never longer than stated."""
+    return text if len(text) <= LONGEST_SENTENCE else f"{text[: LONGEST_SENTENCE - 1]}…"
+
+
+# Templates
+
+
+def check_placeholders(where: str, template: str) -> None:
+    """Raise `ConfigurationError` unless every placeholder of a template is known.
+
+    This much the valves' first release asked; what it accepted must still load.
+    """
     allowed = " ".join(f"{{{name}}}" for name in PLACEHOLDERS)
     try:
         names = [name for _, name, _, _ in Formatter().parse(template) if name is not None]
@@ -3796,79 +4489,247 @@ def check_template(where: str, template: str) -> None:
             raise ConfigurationError(where, f"the placeholder {{{name}}}", allowed)
 
 
+def check_template(where: str, template: str) -> None:
+    """Raise `ConfigurationError` unless a template can be shown as it is: plain names only."""
+    check_placeholders(where, template)
+    if len(template) > LONGEST_TEMPLATE:
+        given = f"{len(template):,} characters"
+        raise ConfigurationError(where, given, f"{LONGEST_TEMPLATE:,} characters")
+    if template.strip() and template_parts(template) is None:
+        allowed = " ".join(f"{{{name}}}" for name in PLACEHOLDERS)
+        raise ConfigurationError(where, f"{template!r}, which isn't plain names only", allowed)
+
+
+@lru_cache(maxsize=8)
+def template_parts(template: str) -> tuple[tuple[str, str], ...] | None:
+    """A template as texts, each with the placeholder after it; None if it can't be shown.
+
+    A format specification, a conversion, an attribute or an index would fail on some value.
+    """
+    try:
+        parts = list(Formatter().parse(template[:LONGEST_SENTENCE]))
+        template.encode()  # no lone surrogate
+    except ValueError:
+        return None
+    if any(name is not None and name not in PLACEHOLDERS for _, name, _, _ in parts):
+        return None
+    if any(specification or conversion for _, _, specification, conversion in parts):
+        return None
+    return tuple((text, name or "") for text, name, _, _ in parts)
+
+
+@lru_cache(maxsize=8)
+def template_language(template: str) -> Language | None:
+    """The language that a template is written in: whose own sentences share most words with it.
+
+    An English text with German words in its gaps reads badly, so they follow the text and not
+    the reader. None if it has no word that tells.
+    """
+    words = text_words(" ".join(text for text, _ in template_parts(template) or ()))
+    shared = {tag: len(words & language_words(tag)) for tag in LANGUAGES}
+    best = max(shared, key=lambda tag: (shared[tag], tag == "en"))
+    return LANGUAGES[best] if shared[best] else None
+
+
+@lru_cache(maxsize=32)
+def language_words(tag: str) -> frozenset[str]:
+    """The words of a language's own sentences."""
+    language = LANGUAGES[tag]
+    texts = (getattr(language, field.name) for field in fields(language))
+    return text_words(re.sub(r"\{\w+\}", " ", " ".join(x for x in texts if isinstance(x, str))))
+
+
+def text_words(text: str) -> frozenset[str]:
+    """The words of a text; where words aren't set apart, its characters."""
+    pattern = r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\d_\u3040-\u30ff\u3400-\u9fff]{2,}"
+    return frozenset(re.findall(pattern, text.lower()))
+
+
+def fill_template(
+    template: str, state: LimitState, now: datetime, reader: Reader, model: str
+) -> str | None:
+    """An administrator's template with its values; None if there is none that can be shown.
+
+    A value that is empty (money has no unit) takes the blank before it away.
+    """
+    parts = template_parts(template) if template.strip() else None
+    if parts is None:
+        return None
+    language = template_language(template) or reader.language
+    reader = Reader(reader.zone, language, reader.zone_is_own)
+    values = template_values(state, now, reader, model)
+    text = "".join(
+        text + ((str(values[name]) or EMPTY) if name else "")
+        for text, name in ((text.replace(EMPTY, ""), name) for text, name in parts)
+    )
+    return cut_sentence(re.sub(f" ?{EMPTY}", "", text).strip())
+
+
+# Numbers, units, periods, times
+
+
 def format_count(count: int, language: Language) -> str:
     """A whole number with the language's marks: ``50,000``."""
-    return f"{count:,}".replace(",", language.thousands)
+    count = max(-LARGEST_SHOWN, min(count, LARGEST_SHOWN))
+    marks = language.thousands if abs(count) >= language.grouped_from else ""
+    return f"{count:,}".replace(",", marks)
 
 
 def format_amount(limit: Limit, amount: int, language: Language = ENGLISH) -> str:
     """An amount of what a limit measures: ``50,000``, or ``$20.00``.
 
-    Money has cents, or as many digits as the limit itself, rounded down.
+    Money has cents, or as many digits as the limit itself, rounded down, but never to nothing.
     """
     if limit.measure != "cost":
-        return format_count(amount, language)
+        return isolate_amount(format_count(amount, language), language)
     digits = max(2, len(f"{limit.amount % MICROS:06d}".rstrip("0")))
-    cents = f"{amount % MICROS:06d}"[:digits]
-    dollars = f"{format_count(amount // MICROS, language)}{language.decimal}{cents}"
-    return language.money.format(amount=dollars)
+    least: int = 10 ** (6 - digits)
+    shown = max(amount, least) if amount > 0 else amount
+    fraction = f"{shown % MICROS:06d}"[:digits]
+    number = f"{format_count(shown // MICROS, language)}{language.decimal}{fraction}"
+    text = isolate_amount(language.money.format(amount=number), language)
+    return language.less_than.format(amount=text) if 0 < amount < least else text
+
+
+def isolate_amount(text: str, language: Language) -> str:
+    """An amount that stays together in a right-to-left sentence."""
+    return ISOLATED.format(text) if language.right_to_left else text
 
 
 def format_unit(limit: Limit, amount: int, language: Language = ENGLISH) -> str:
-    """The unit of an amount, in the plural where that is due; nothing for money."""
-    return language.units[limit.measure][amount != 1] if limit.measure != "cost" else ""
+    """The unit of an amount, in the plural form that is due; nothing for money."""
+    return language.unit(limit.measure, amount) if limit.measure != "cost" else ""
+
+
+def count_things(thing: str, count: int, language: Language) -> str:
+    """A number of tokens, requests or responses: ``1 token``, ``3 responses``."""
+    amount = isolate_amount(format_count(count, language), language)
+    counted = language.form(language.counted, count)
+    return counted.format(amount=amount, unit=language.unit(thing, count))
 
 
 def format_quantity(limit: Limit, amount: int, language: Language = ENGLISH) -> str:
     """Amount, unit and model: ``1 token``, ``50,000 tokens on gpt-4*``, ``$20.00``."""
-    unit = format_unit(limit, amount, language)
-    return on_model(limit, f"{format_amount(limit, amount, language)} {unit}".strip(), language)
+    return plain_quantity(limit, amount, language) + on_model(limit, language)
 
 
-def on_model(limit: Limit, quantity: str, language: Language) -> str:
-    """A quantity with the models that it is limited to, if it is."""
+def plain_quantity(limit: Limit, amount: int, language: Language) -> str:
+    """Amount and unit, whatever the models."""
+    if limit.measure == "cost":
+        return format_amount(limit, amount, language)
+    return count_things(limit.measure, amount, language)
+
+
+def on_model(limit: Limit, language: Language) -> str:
+    """The models that a limit is limited to, if it is."""
     if limit.model_glob == "*":
-        return quantity
-    return language.on_model.format(quantity=quantity, model=limit.model_glob)
+        return ""
+    return language.on.format(model=isolate(clean_name(limit.model_glob), language))
 
 
 def format_period(limit: Limit, language: Language) -> str:
-    """Which period it is: ``today's``, or ``the last 5 hours'`` for a rolling one."""
+    """Which period it is: ``per day``, or ``per 5 hours`` for a rolling one.
+
+    A rolling one is never said in ones of anything: "per hour" is what the calendar's is called.
+    """
     rolling = limit.period.rolling
     if rolling is None:
-        return language.periods[limit.period.name]
-    count, unit = int(rolling.total_seconds()) // 60, "minute"
-    if count % 1_440 == 0 and count > 1_440:  # "the last day" could be yesterday
-        count, unit = count // 1_440, "day"
-    elif count % 60 == 0:
-        count, unit = count // 60, "hour"
-    return language.rolling[unit][count != 1].format(count=count)
+        return language.period(limit.period.name)
+    count, unit = int(rolling.total_seconds()), "second"
+    for size, larger in ((60, "minute"), (60, "hour"), (24, "day")):
+        if count % size or count <= size:
+            break
+        count, unit = count // size, larger
+    number = isolate_amount(format_count(count, language), language)
+    return language.rolling.format(n=number, unit=language.rolling_unit(unit, count))
 
 
 def format_duration(duration: timedelta, language: Language = ENGLISH) -> str:
     """A duration in two units at most, rounded up: ``5 h 12 min``, ``3 d 4 h``, ``40 s``."""
+    words = language.durations.split()
     seconds = max(1, -int(-duration.total_seconds() // 1))
     if seconds < 60:
-        return f"{seconds} {language.durations[3]}"
+        return language.duration.format(n=seconds, unit=words[3])
     hours, minutes = divmod(-(-seconds // 60), 60)
     days, hours = divmod(hours, 24)
-    parts = tuple(zip((days, hours, minutes), language.durations, strict=False))
+    parts = tuple(zip((days, hours, minutes), words, strict=False))
     first = next(index for index, (count, _) in enumerate(parts) if count)
-    return " ".join(f"{count} {word}" for count, word in parts[first : first + 2] if count)
+    return " ".join(
+        language.duration.format(n=count, unit=word)
+        for count, word in parts[first : first + 2]
+        if count
+    )
+
+
+def format_zone(instant: datetime) -> str:
+    """The zone of a local time as all the world understands it: ``UTC``, ``UTC+5:30``."""
+    minutes = round((instant.utcoffset() or timedelta()).total_seconds() / 60)
+    if not minutes:
+        return "UTC"
+    hours, rest = divmod(abs(minutes), 60)
+    return f"UTC{'+' if minutes > 0 else '−'}{hours}" + (f":{rest:02}" if rest else "")
+
+
+def local_minute(instant: datetime, reader: Reader) -> datetime:
+    """An instant on the reader's clock, rounded up to a minute, as durations are."""
+    instant += timedelta(seconds=-(instant.second + instant.microsecond / MICROS) % 60)
+    return instant.astimezone(reader.zone)
+
+
+def format_time(local: datetime, reader: Reader) -> str:
+    """A time of day: ``00:00``, with its zone where that isn't the reader's own."""
+    text = f"{local:%H:%M}"
+    if reader.zone_is_own:
+        text = reader.language.clock.format(clock=text)
+    else:
+        text += f" {format_zone(local)}"
+    return isolate_amount(text, reader.language)
+
+
+def format_date(local: datetime, language: Language) -> str:
+    """A date without its year: ``1 February``."""
+    months = language.months.split()
+    month = months[local.month - 1] if months else local.month
+    day = local.day if local.day > 1 else language.first_day
+    return language.date.format(day=day, month=month)
 
 
 def format_instant(instant: datetime, now: datetime, reader: Reader) -> str:
-    """An instant on the reader's clock: the time alone within a day, else with its date."""
-    local, language = instant.astimezone(reader.zone), reader.language
-    text = f"{local:%H:%M} {local:%Z}"
-    if local - now.astimezone(reader.zone) <= timedelta(days=1):
-        return text
-    return language.dated.format(
-        time=text,
-        day=local.day,
-        month=language.months[local.month - 1] if language.months else local.month,
-        weekday=language.weekdays[local.weekday()] if language.weekdays else "",
-    )
+    """An instant on the reader's clock, without a preposition; with its date unless it's today."""
+    local, language = local_minute(instant, reader), reader.language
+    time = format_time(local, reader)
+    if local.date() == now.astimezone(reader.zone).date():
+        return time
+    return language.moment.format(date=format_date(local, language), time=time)
+
+
+def format_at(instant: datetime, now: datetime, reader: Reader) -> str:
+    """When, as a sentence says it: ``at 18:00``, ``tomorrow at 00:00``, ``on 1 February at …``."""
+    local, language = local_minute(instant, reader), reader.language
+    days = (local.date() - now.astimezone(reader.zone).date()).days
+    pattern = {0: language.at, 1: language.tomorrow}.get(days, language.on_date)
+    if local.hour == 1 and language.hour_one[0]:
+        pattern = pattern.replace(*language.hour_one)
+    return pattern.format(date=format_date(local, language), time=format_time(local, reader))
+
+
+def format_within(instant: datetime, now: datetime, reader: Reader) -> str:
+    """How long until then, as a clause of a sentence; nothing where that says its date."""
+    local, language = local_minute(instant, reader), reader.language
+    if (local.date() - now.astimezone(reader.zone).date()).days > 1:
+        return ""
+    duration = isolate_amount(format_duration(instant - now, language), language)
+    return language.within.format(within=duration)
+
+
+# Sentences
+
+
+def policy_shown(state: LimitState) -> str:
+    """The name of a group or a pool; a role's or a user's own policy has none for its user."""
+    applied = state.applied
+    named = applied.is_pool or applied.policy_kind == "group"
+    return clean_name(applied.policy) if named else ""
 
 
 def template_values(
@@ -3876,89 +4737,137 @@ def template_values(
 ) -> dict[str, str | int]:
     """The placeholders of the administrator's templates, for one limit."""
     limit, language = state.applied.limit, reader.language
+    unit = f"{format_unit(limit, state.amount, language)}{on_model(limit, language)}"
     return {
         "used": format_amount(limit, state.taken, language),
         "limit": format_amount(limit, state.amount, language),
         "remaining": format_amount(limit, state.remaining, language),
-        "percent": state.percent,
-        "unit": on_model(limit, format_unit(limit, state.amount, language), language).strip(),
+        "percent": format_count(state.percent, language),
+        "unit": unit.strip(),
         "period": format_period(limit, language),
         "reset_at": format_instant(state.reset_at, now, reader),
         "reset_in": format_duration(state.reset_at - now, language),
-        "policy": state.applied.policy or "default",
-        "model": model,
+        "policy": isolate(policy_shown(state), language),
+        "model": isolate(clean_name(model), language),
     }
 
 
-def sentence_values(state: LimitState, now: datetime, reader: Reader) -> dict[str, str | int]:
+def sentence_values(state: LimitState, now: datetime, reader: Reader) -> dict[str, str]:
     """The fields of the language's own sentences, for one limit."""
-    limit, language, policy = state.applied.limit, reader.language, state.applied.policy
-    unit = format_unit(limit, 0, language)
+    limit, language = state.applied.limit, reader.language
+    pooled = state.applied.is_pool
+    policy = isolate(policy_shown(state), language)
+    named = language.named.format(policy=policy) if policy else ""
+    quantity, on = plain_quantity(limit, state.amount, language), on_model(limit, language)
+    period = format_period(limit, language)
+    label = language.reached_label if state.exceeded else language.label
+    remaining = format_amount(limit, state.remaining, language)
+    plural = state.remaining if limit.measure != "cost" else MICROS
+    percent = language.percent.format(n=format_count(state.percent, language))
     return {
-        "quantity": format_quantity(limit, state.amount, language),
-        "unit": on_model(limit, unit, language),
-        "period": format_period(limit, language),
-        "named": language.named.format(policy=policy) if policy else "",
-        "policy": policy,
-        "percent": state.percent,
+        "what": language.what.format(quantity=quantity, period=period, on=on),
+        "owner": language.owner.split("|")[pooled],
+        "named": named,
+        "label": label.split("|")[pooled] + (named if pooled else ""),
+        "model": isolate(clean_name(limit.model_glob), language),
+        "percent": isolate_amount(percent, language),
         "used": format_amount(limit, state.taken, language),
-        "left": format_amount(limit, state.remaining, language),
-        "at": format_instant(state.reset_at, now, reader),
-        "within": format_duration(state.reset_at - now, language),
+        "left": language.form(language.left, plural).format(n=remaining),
+        "at": format_at(state.reset_at, now, reader),
+        "within": format_within(state.reset_at, now, reader),
     }
+
+
+def with_reset(state: LimitState, sentence: str, values: Mapping[str, str], reader: Reader) -> str:
+    """A sentence and the one that says when the limit opens again."""
+    rolling = state.applied.limit.period.rolling is not None
+    reset = reader.language.opens if rolling else reader.language.resets
+    gap = "" if sentence.endswith("。") else " "
+    text = f"{sentence.format_map(values)}{gap}{reset.format_map(values)}"
+    # German abbreviates its minutes with a point, which then ends the sentence as well.
+    return finish_sentence(text.removesuffix(".") if text.endswith("..") else text)
 
 
 def limit_sentence(
     template: str, state: LimitState, now: datetime, reader: Reader, model: str
 ) -> str:
     """The refusal that a user reads at the hard limit; `template` "" for the built-in one."""
-    if template.strip():
-        return template.format_map(template_values(state, now, reader, model))
+    own = fill_template(template, state, now, reader, model)
+    if own is not None:
+        return own
     language, values = reader.language, sentence_values(state, now, reader)
-    money = state.applied.limit.measure == "cost"
+    limit = state.applied.limit
     if state.amount == 0:
-        return (language.nothing_paid if money else language.nothing).format_map(values)
+        every = language.no_paid if limit.measure == "cost" else language.no_models
+        sentence = every if limit.model_glob == "*" else language.no_model
+        return finish_sentence(sentence.format_map(values))
     if state.is_only_held:
-        return language.held.format_map(values)
-    many = not money and state.amount != 1
-    rolling = state.applied.limit.period.rolling is not None
-    reset = (language.opens if rolling else language.resets[many]).format_map(values)
-    used_up = language.pool_used_up[many] if state.applied.is_pool else language.used_up
-    return used_up.format(**values, reset=reset)
+        return finish_sentence(language.held.format_map(values))
+    return with_reset(state, language.reached, values, reader)
+
+
+def stopped_sentence(state: LimitState, now: datetime, reader: Reader) -> str:
+    """What a user reads under a response that was ended at a hard limit."""
+    values = sentence_values(state, now, reader) | {"within": ""}
+    return with_reset(state, reader.language.stopped, values, reader)
+
+
+def per_request_sentence(limit: Limit, reader: Reader, policy: str = "") -> str:
+    """The refusal of one request that is longer than a limit per request allows."""
+    language, name = reader.language, isolate(clean_name(policy), reader.language)
+    return finish_sentence(
+        language.per_request.format(
+            quantity=plain_quantity(limit, limit.amount, language),
+            on=on_model(limit, language),
+            named=language.named.format(policy=name) if name else "",
+        )
+    )
+
+
+def at_once_sentence(running: int, language: Language) -> str:
+    """The refusal of a request beside as many running ones as a limit allows."""
+    quantity = count_things("responses", running, language)
+    return finish_sentence(language.form(language.at_once, running).format(quantity=quantity))
 
 
 def warning_sentence(
     template: str, state: LimitState, now: datetime, reader: Reader, model: str
 ) -> str:
     """The warning that a user reads at a soft limit; `template` "" for the built-in one."""
-    if template.strip():
-        return template.format_map(template_values(state, now, reader, model))
+    own = fill_template(template, state, now, reader, model)
+    if own is not None:
+        return own
     language, values = reader.language, sentence_values(state, now, reader)
     rolling = state.applied.limit.period.rolling is not None
-    until = "" if rolling else language.until.format_map(values)
-    warning = language.pool_warning if state.applied.is_pool else language.warning
-    return warning.format(**values, until=until)
+    until = "" if rolling else language.status_reset.format_map(values)
+    return finish_sentence(language.warning.format(**values, until=until))
 
 
 def status_line(state: LimitState, now: datetime, reader: Reader) -> str:
     """The line over a finished reply: where the fullest limit stands."""
     language, values = reader.language, sentence_values(state, now, reader)
-    rolling = state.applied.limit.period.rolling is not None
-    reset = "" if rolling else language.status_reset.format_map(values)
-    return (language.reached if state.exceeded else language.status).format_map(values) + reset
+    share = "" if state.exceeded else language.share
+    reset = "" if state.applied.limit.period.rolling is not None else language.status_reset
+    return finish_sentence((language.status + share + reset).format_map(values))
 
 
 def cap_sentence(tokens: int, language: Language) -> str:
     """What a user reads where a reply may only be this long."""
-    return language.cap[tokens != 1].format(count=format_count(tokens, language))
+    quantity = count_things("tokens", tokens, language)
+    return finish_sentence(language.cap.format(quantity=quantity))
 
 
 def alert_sentence(state: LimitState, user: str) -> str:
-    """What the administrator's webhook is told."""
-    limit = state.applied.limit
-    crossed = "has reached" if state.exceeded else f"has used {state.percent} % of"
-    named = f" ({state.applied.policy})" if state.applied.policy else ""
-    return f"{user} {crossed} the limit of {limit}{named}."
+    """What the administrator's webhook is told; of a pool, nobody's name."""
+    applied = state.applied
+    name, limit = clean_name(applied.policy), clean_name(str(applied.limit))
+    percent = format_count(state.percent, ENGLISH)
+    if applied.is_pool:
+        used = "been reached" if state.exceeded else f"been used to {percent}%"
+        return f"The shared limit of {limit} ({name}) has {used}."
+    crossed = "has reached" if state.exceeded else f"has used {percent}% of"
+    named = f" ({name})" if name else ""
+    return f"{clean_name(user)} {crossed} the limit of {limit}{named}."
 
 
 # ==============================================================================
@@ -5485,8 +6394,14 @@ def read_snapshot(
 # Where limits stand: what is used, what replies still running hold, and what was granted.
 # ==============================================================================
 
-# How many records a refusal reads to say when the limit admits requests again: everyone waits.
-RECORDS_LOOKED_AT = 500
+# How many records a refusal reads to say when the limit admits requests again: a few mostly do,
+# and as everyone waits there is an end to it.
+RECORDS_LOOKED_AT = (16, 250)
+# The second at which a rolling limit was found to admit requests again, with how much was over it.
+MOST_RESETS = 10_000
+RESETS: WeakKeyDictionary[Engine, dict[tuple[str, str], tuple[int, int | None]]] = (
+    WeakKeyDictionary()
+)
 
 
 def read_limit_states(
@@ -5550,24 +6465,43 @@ def find_rolling_reset(connection: Connection, state: LimitState, at: int) -> in
     excess = state.taken - state.amount + 1
     if excess <= 0 or state.amount == 0:
         return at + period_seconds
-    rows = read_oldest(connection, applied.scope, start)
-    for row in rows:
-        if in_scope(applied.scope, row.user_id, row.group_ids) and glob_matches(
-            applied.limit.model_glob, row.model_names
-        ):
-            counted = Amounts(
-                row.counted,
-                row.weighted_input_tokens,
-                row.weighted_output_tokens,
-                row.cost_micros * row.counted,
-            )
-            excess -= counted.of(applied.limit.measure)
-            if excess <= 0:
+    # Whoever is refused asks again and again: it is read anew only once something has changed.
+    found = RESETS.setdefault(connection.engine, {})
+    key = (counter_id(applied), applied.limit.measure)
+    last_excess, reset_at = found.get(key, (0, None))
+    if last_excess != excess or (reset_at is not None and reset_at <= at):
+        reset_at = read_rolling_reset(connection, applied, excess, start, period_seconds)
+        if len(found) >= MOST_RESETS:
+            found.clear()
+        found[key] = (excess, reset_at)
+    return at + period_seconds if reset_at is None else reset_at
+
+
+def read_rolling_reset(
+    connection: Connection, applied: AppliedLimit, excess: int, start: int, period_seconds: int
+) -> int | None:
+    """When as much as that has left a rolling window; None where too many records decide."""
+    for most in RECORDS_LOOKED_AT:
+        left = excess
+        for row in read_oldest(connection, applied.scope, start, most):
+            left -= counted_by(applied, row)
+            if left <= 0:
                 return int(row.created_at) + period_seconds
-    return at + period_seconds
+    return None
 
 
-def read_oldest(connection: Connection, scope: str, start: int) -> Sequence[Row[Any]]:
+def counted_by(applied: AppliedLimit, row: Row[Any]) -> int:
+    """How much of a limit a record takes."""
+    if not in_scope(applied.scope, row.user_id, row.group_ids):
+        return 0
+    if not glob_matches(applied.limit.model_glob, row.model_names):
+        return 0
+    input_tokens, output_tokens = row.weighted_input_tokens, row.weighted_output_tokens
+    cost = row.cost_micros * row.counted
+    return Amounts(row.counted, input_tokens, output_tokens, cost).of(applied.limit.measure)
+
+
+def read_oldest(connection: Connection, scope: str, start: int, most: int) -> Sequence[Row[Any]]:
     """The first records since `start` that may belong to a scope, and only so many.
 
     Everyone's are read for a pool: looking for its own could take long where others have more.
@@ -5586,7 +6520,7 @@ def read_oldest(connection: Connection, scope: str, start: int) -> Sequence[Row[
         )
         .where(own, records_table.c.created_at >= start)
         .order_by(records_table.c.created_at)
-        .limit(RECORDS_LOOKED_AT)
+        .limit(most)
     ).all()
 
 
@@ -6285,8 +7219,8 @@ limits = ["50k tokens/day", "1M tokens/month"]
 limits = "unlimited"
 ```
 
-A member of several groups is under the one with the lowest `priority = N`. A longer text is \
-easier to write in an editor and paste here."""
+For a member of several groups, the one with the lowest `priority = N` takes precedence. A longer \
+text is easier to write in an editor and paste here."""
 
 
 class RefusalMemory(BaseModel):
@@ -6300,6 +7234,7 @@ class RefusalMemory(BaseModel):
 
     refusals: ClassVar[dict[str, str]] = {}
     notes: ClassVar[dict[str, str]] = {}
+    unsaved: ClassVar[dict[str, str]] = {}  # what was refused when it was to be stored
     accepted: ClassVar[dict[str, Any]] = {}
 
     @model_validator(mode="wrap")
@@ -6345,7 +7280,7 @@ class RefusalMemory(BaseModel):
         cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
         schema = handler.resolve_ref_schema(handler(core_schema))
-        for above in (cls.notes, cls.refusals):
+        for above in (cls.notes, cls.refusals | cls.unsaved):
             for name, text in list(above.items()):
                 described = schema.get("properties", {}).get(name)
                 if described is not None:
@@ -6365,6 +7300,7 @@ class AdminValves(RefusalMemory):
 
     refusals: ClassVar[dict[str, str]] = {}
     notes: ClassVar[dict[str, str]] = {}
+    unsaved: ClassVar[dict[str, str]] = {}
     accepted: ClassVar[dict[str, Any]] = {}
 
     priority: int = Field(
@@ -6374,26 +7310,27 @@ class AdminValves(RefusalMemory):
     daily_token_limit: int = Field(
         default=0,
         ge=0,
-        description="Tokens per user and day for everyone whom no policy below names. "
-        "Default: 0, no limit.",
+        description="Tokens per day for each user without a policy. Default: 0, no limit.",
     )
     monthly_token_limit: int = Field(
         default=0,
         ge=0,
-        description="Tokens per user and calendar month for the same. Default: 0, no limit.",
+        description="Tokens per calendar month for each user without a policy. "
+        "Default: 0, no limit.",
     )
     soft_limit_percent: int = Field(
         default=80,
         ge=1,
         le=100,
-        description="Users are warned, once per period, from this percentage of a limit on. "
-        "Default: 80.",
+        description="Users are warned, once per period, when they have used this percentage "
+        "of a limit. Default: 80.",
     )
     policies: str = Field(default="", description=POLICIES_EXAMPLE)
     multiple_groups: Literal["priority", "most_generous"] = Field(
         default="priority",
-        description="Which group counts for a member of several. `priority`, the default: the one "
-        "with the lowest priority number. `most_generous`: the one that allows most.",
+        description="Which group takes precedence for a member of several. `priority`, the "
+        "default: the one with the lowest priority number. `most_generous`: the one that "
+        "allows most.",
     )
     exempt_admins: bool = Field(
         default=True, description="Administrators are recorded, never refused. Default: on."
@@ -6436,15 +7373,15 @@ class AdminValves(RefusalMemory):
     )
     limit_message: str = Field(
         default="",
-        description="What users read at a hard limit. Default: the built-in sentence. "
-        "Placeholders: "
+        description="What users read at a hard limit, at most 1,000 characters. Default: a "
+        "sentence in each user's language. Placeholders, plain names only: "
         "{used} {limit} {remaining} {percent} {unit} {period} {reset_at} {reset_in} {policy} "
         "{model}",
     )
     warning_message: str = Field(
         default="",
-        description="What users read at a soft limit. Default: the built-in sentence. The same "
-        "placeholders.",
+        description="What users read at a soft limit. Default: a sentence in each user's "
+        "language. The same placeholders.",
     )
     alert_webhook_url: str = Field(
         default="",
@@ -6482,8 +7419,26 @@ class AdminValves(RefusalMemory):
     @classmethod
     def check_message(cls, template: str, info: ValidationInfo) -> str:
         """Refuse unknown placeholders."""
-        check_template(str(info.field_name), template)
+        check_placeholders(str(info.field_name), template)
         return template
+
+    @model_serializer(mode="wrap")
+    def try_messages(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Refuse a template that can't be shown, once the valves are to be stored.
+
+        Not when they are loaded: an older release stored such ones, and users then read the
+        built-in sentence.
+        """
+        self.unsaved.clear()
+        for name in ("limit_message", "warning_message"):
+            try:
+                check_template(name, getattr(self, name))
+            except ConfigurationError as error:
+                log.error("Usage limits: valve %s was refused: %s", name, error)
+                self.unsaved[name] = f"**NOT SAVED at {datetime.now(UTC):%H:%M} UTC:** {error}"
+                raise
+        stored: dict[str, Any] = handler(self)
+        return stored
 
     @field_validator("alert_webhook_url")
     @classmethod
@@ -6544,7 +7499,7 @@ class PersonalValves(BaseModel):
 
     show_usage: Literal["near_limit", "always", "never"] = Field(
         default="near_limit",
-        description="Show your usage over each reply: near a limit, always, or never.",
+        description="Show your usage above each response: near a limit, always, or never.",
     )
 
 
@@ -7119,8 +8074,6 @@ def hold_at_most(estimate: Charge, used: Amounts, remaining: Mapping[Measure, in
 # From a request to a reply: whose limits count, and how much is reserved.
 # ==============================================================================
 
-# As long as BCP 47 tells implementations to expect.
-LONGEST_LANGUAGE_TAG = 35
 LONGEST_TIMEZONE = 100
 UNCOUNTED = ModelRule("*", weight=Decimal(0))
 
@@ -7146,11 +8099,12 @@ def find_reader(
 ) -> Reader:
     """The user's own time zone where Open WebUI knows it, else the valve's; and the language."""
     own_zone = clean_text(user.get("timezone"), LONGEST_TIMEZONE).strip()
-    zone = find_timezone(own_zone) or read_timezone(valves.timezone)
+    zone = find_timezone(own_zone)
     # The chat page sends its own language for use in prompts.
     variables = metadata.get("variables")
     tag = variables.get("{{USER_LANGUAGE}}") if isinstance(variables, Mapping) else None
-    return Reader(zone, choose_language(clean_text(tag, LONGEST_LANGUAGE_TAG)))
+    language = choose_language(clean_text(tag, LONGEST_LANGUAGE_TAG))
+    return Reader(zone or read_timezone(valves.timezone), language, zone_is_own=zone is not None)
 
 
 def build_reply(

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from helpers.estimates import estimate_prompt
-from helpers.languages import choose_language
+from helpers.languages import LONGEST_LANGUAGE_TAG, choose_language
 from helpers.messages import Reader
 from helpers.periods import find_timezone
 from helpers.policies import ModelRule
@@ -25,8 +25,6 @@ from helpers.replies import Reply, ReplyKeeper, count_choices, wanted_output
 from helpers.texts import LONGEST_ID, clean_text
 from helpers.valves import AdminValves, read_timezone
 
-# As long as BCP 47 tells implementations to expect.
-LONGEST_LANGUAGE_TAG = 35
 LONGEST_TIMEZONE = 100
 UNCOUNTED = ModelRule("*", weight=Decimal(0))
 
