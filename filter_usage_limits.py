@@ -2943,7 +2943,7 @@ def read_event(event: Mapping[str, object]) -> EventContent:
                 if delta is not None and message is not None:
                     whole = []
                     collect_text(message, whole)
-            if message is not None or "usage" in choice or (delta and "usage" in delta):
+            if "usage" in choice or (isinstance(delta, dict) and "usage" in delta) or message:
                 has_usage = True
     usage = None
     if has_usage or finished:

@@ -1063,6 +1063,22 @@ class TestAnything:
         ]
         assert metered(*events).total() == metered(*without).total()
 
+    @pytest.mark.parametrize("value", [5, 1.5, True, "usage", ["usage"], [[]], {"usage": "x"}])
+    def test_any_type_in_any_place(self, value: Any) -> None:
+        """A value of another type than a provider's raises nowhere."""
+        events = [
+            {"choices": [{"delta": value, "message": value, "usage": value, "finish_reason": "s"}]},
+            dict.fromkeys(("usage", "timings", "response", "message", "item", "token"), value),
+            {"choices": value, "results": value, "metadata": value, "details": value},
+            {"usage": {"cost": value, "prompt_tokens_details": value, "cost_details": value}},
+            {"type": "response.output_item.done", "item": value},
+            {"type": "response.completed", "response": {"output": value}},
+        ]
+        meter = metered(*events)
+        for event in (*events, value):
+            meter.add_answer(event)
+        assert min(tokens(meter.total(value))) >= 0
+
     def test_deep_nesting_is_no_recursion(self) -> None:
         """An event nested a hundred thousand levels deep is read without an exception."""
         nested: Any = TEXT
