@@ -292,6 +292,7 @@ BAD_VALVES = {
     "timezone": ("Europe/Berlim", "Europe/Berlin"),
     "soft_limit_percent": ("101", "less than or equal to 100"),
     "limit_message": ("You used {tokens}", "{tokens}"),
+    "warning_message": ("{used:,} of {limit:,}", "plain names only"),
     "database_url": ("mysql://joe:secret@localhost/x", "postgresql://"),
 }
 
