@@ -27,31 +27,31 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  2466  usage_shapes   One usage object in any provider's shape, read as token counts.
 #  2795  stream_events  What a stream event or a whole answer holds: produced text, usage, a …
 #  3063  usage          What one reply is charged for, added up from its stream events.
-#  3359  charges        What one reply costs, in tokens, in money and toward limits.
-#  3456  wording        What one language has to say, and the rules that tell its plural forms …
-#  3592  languages_western Western languages: the words of English, German, French, Spanish, …
-#  3916  languages_eastern Other languages: the words of those with other scripts, and of those …
-#  4355  languages      All there are, and which one a reader gets.
-#  4397  messages       Every sentence that a user or an administrator reads, with its numbers.
-#  4874  database       An engine for a database URL as Open WebUI spells it.
-#  4957  statements     The statements that every reply runs, on a short way to the driver.
-#  5087  transactions   One transaction with its locks and its retries, alike on SQLite and …
-#  5329  tables         The ledger's own tables and their numbered migrations.
-#  5523  identities     Whom the names in the policies mean, also after a rename.
-#  5918  counters       Sums of settled records per scope, model glob and window.
-#  6230  snapshots      What one statement sees of the ledger: counters with their grants, and …
-#  6393  limit_states   Where limits stand: what is used, what replies still running hold, and …
-#  6528  records        One row per reply, reserved when it is admitted and closed once.
-#  6693  ledger         Reserve, settle, check, renew and sweep, each one transaction.
-#  7101  alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  7188  valves         What the administrator and each user can set, and how bad input is refused.
-#  7507  host           The only place that knows Open WebUI: its database, groups, models and …
-#  7783  model_calls    The answer or the failure of each call that Open WebUI makes for a reply.
-#  7869  replies        One reply from its admission to its end.
-#  8073  admission      From a request to a reply: whose limits count, and how much is reserved.
-#  8160  stopping       One process, many pastes: who keeps books in it, so that older ones let go …
-#  8228  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
-#  8713  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
+#  3365  charges        What one reply costs, in tokens, in money and toward limits.
+#  3462  wording        What one language has to say, and the rules that tell its plural forms …
+#  3598  languages_western Western languages: the words of English, German, French, Spanish, …
+#  3922  languages_eastern Other languages: the words of those with other scripts, and of those …
+#  4361  languages      All there are, and which one a reader gets.
+#  4403  messages       Every sentence that a user or an administrator reads, with its numbers.
+#  4880  database       An engine for a database URL as Open WebUI spells it.
+#  4963  statements     The statements that every reply runs, on a short way to the driver.
+#  5093  transactions   One transaction with its locks and its retries, alike on SQLite and …
+#  5335  tables         The ledger's own tables and their numbered migrations.
+#  5529  identities     Whom the names in the policies mean, also after a rename.
+#  5924  counters       Sums of settled records per scope, model glob and window.
+#  6236  snapshots      What one statement sees of the ledger: counters with their grants, and …
+#  6399  limit_states   Where limits stand: what is used, what replies still running hold, and …
+#  6534  records        One row per reply, reserved when it is admitted and closed once.
+#  6699  ledger         Reserve, settle, check, renew and sweep, each one transaction.
+#  7107  alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  7194  valves         What the administrator and each user can set, and how bad input is refused.
+#  7513  host           The only place that knows Open WebUI: its database, groups, models and …
+#  7789  model_calls    The answer or the failure of each call that Open WebUI makes for a reply.
+#  7875  replies        One reply from its admission to its end.
+#  8083  admission      From a request to a reply: whose limits count, and how much is reserved.
+#  8170  stopping       One process, many pastes: who keeps books in it, so that older ones let go …
+#  8238  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
+#  8723  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -3317,6 +3317,12 @@ class ReplyMeter:
     def started(self) -> bool:
         """Whether the provider sent anything but an error."""
         return any(each.started for each in self._rounds)
+
+    @property
+    def awaited_prompt_tokens(self) -> int:
+        """The prompt of a later round of which nothing has come yet; 0 if there is none."""
+        last = self._rounds[-1]
+        return 0 if last.started or len(self._rounds) == 1 else last.prompt_tokens
 
     @property
     def produced(self) -> bool:
@@ -8036,7 +8042,11 @@ class Reply:
         if self.answer_watched:
             usage = text = None
         if self.meter.produced or usage or text:
-            return make_charge(self.meter.total(usage, text), self.rule)
+            metered = self.meter.total(usage, text)
+            awaited = self.meter.awaited_prompt_tokens if self.called_model else 0
+            if awaited:  # stopped while a round of tools had gone to the model
+                metered = added_usage(metered, MeteredUsage(awaited, 0, 0, None, estimated=True))
+            return make_charge(metered, self.rule)
         # Stopped before its first byte, or an answer in words that nobody knows.
         return self.estimated_charge() if self.called_model else None
 
@@ -8721,6 +8731,7 @@ GROWTH_WORTH_WRITING = 1_000
 LEDGER_ERROR_RETRY_SECONDS = 60
 # When to try again where replies still running hold what is left.
 HELD_RETRY_SECONDS = 10
+MOST_REMEMBERED_USERS = 10_000
 PLAIN_REFUSAL = "You have reached a usage limit."
 # Ordinary replies stay below it, so a higher cap is not worth a line.
 CAP_WORTH_SAYING = 4_000
@@ -8742,6 +8753,7 @@ class Filter:
         self._bookkeepers: dict[str, Bookkeeper] = {}
         self._memories: dict[str, IdentityMemory] = {}
         self._watches_calls = False
+        self._last_groups: dict[str, tuple[GroupRef, ...]] = {}
 
     async def inlet(
         self,
@@ -8896,8 +8908,10 @@ class Filter:
                     groups = bookkeeper.read(
                         partial(read_groups, queries=queries, user_id=user["id"])
                     )
+                    self._note_groups(user["id"], groups)
                 except LedgerError as unread:
-                    error = unread
+                    # What is written down later counts for the pools that it counted for last.
+                    groups, error = self._last_groups.get(user["id"], ()), unread
             subject = make_subject(user, groups)
             try:
                 subject = memory.recall(valves.policy_set, subject)
@@ -8921,6 +8935,14 @@ class Filter:
             return reply if error is None else (reply, error)
 
         return build
+
+    def _note_groups(self, user_id: str, groups: tuple[GroupRef, ...]) -> None:
+        """Remember a user's groups for the time of an outage, of the latest users only."""
+        self._last_groups.pop(user_id, None)
+        self._last_groups[user_id] = groups
+        while len(self._last_groups) > MOST_REMEMBERED_USERS:
+            with suppress(StopIteration, KeyError, RuntimeError):  # another thread did
+                self._last_groups.pop(next(iter(self._last_groups)))
 
     def _adjust(self, valves: AdminValves, reply: Reply, body: dict[str, Any]) -> None:
         """Ask the provider for usage, and for no more output than may be used."""

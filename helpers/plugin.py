@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -43,6 +44,7 @@ from helpers.messages import (
     warning_sentence,
 )
 from helpers.model_calls import watch_model_calls
+from helpers.policy import GroupRef
 from helpers.replies import Reply, cap_output
 from helpers.valves import AdminValves, PersonalValves
 
@@ -53,6 +55,7 @@ GROWTH_WORTH_WRITING = 1_000
 LEDGER_ERROR_RETRY_SECONDS = 60
 # When to try again where replies still running hold what is left.
 HELD_RETRY_SECONDS = 10
+MOST_REMEMBERED_USERS = 10_000
 PLAIN_REFUSAL = "You have reached a usage limit."
 # Ordinary replies stay below it, so a higher cap is not worth a line.
 CAP_WORTH_SAYING = 4_000
@@ -74,6 +77,7 @@ class Filter:
         self._bookkeepers: dict[str, Bookkeeper] = {}
         self._memories: dict[str, IdentityMemory] = {}
         self._watches_calls = False
+        self._last_groups: dict[str, tuple[GroupRef, ...]] = {}
 
     async def inlet(
         self,
@@ -228,8 +232,10 @@ class Filter:
                     groups = bookkeeper.read(
                         partial(read_groups, queries=queries, user_id=user["id"])
                     )
+                    self._note_groups(user["id"], groups)
                 except LedgerError as unread:
-                    error = unread
+                    # What is written down later counts for the pools that it counted for last.
+                    groups, error = self._last_groups.get(user["id"], ()), unread
             subject = make_subject(user, groups)
             try:
                 subject = memory.recall(valves.policy_set, subject)
@@ -253,6 +259,14 @@ class Filter:
             return reply if error is None else (reply, error)
 
         return build
+
+    def _note_groups(self, user_id: str, groups: tuple[GroupRef, ...]) -> None:
+        """Remember a user's groups for the time of an outage, of the latest users only."""
+        self._last_groups.pop(user_id, None)
+        self._last_groups[user_id] = groups
+        while len(self._last_groups) > MOST_REMEMBERED_USERS:
+            with suppress(StopIteration, KeyError, RuntimeError):  # another thread did
+                self._last_groups.pop(next(iter(self._last_groups)))
 
     def _adjust(self, valves: AdminValves, reply: Reply, body: dict[str, Any]) -> None:
         """Ask the provider for usage, and for no more output than may be used."""
