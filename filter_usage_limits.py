@@ -11,47 +11,48 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 """
 
 # Contents. In a hurry, read the hooks first: they are the last part, plugin.
-#   160  errors         The exceptions, each carrying its data.
-#   217  logs           The one logger; its name is how Open WebUI's log shows where a line comes …
-#   224  texts          Texts from outside: what a client, a browser or a provider wrote, made …
-#   248  periods        The calendar and rolling periods, the window each gives at an instant, …
-#   551  amounts        1.5M tokens or $0.25 as a limit writes them, to whole numbers and back.
-#   703  globs          Which model ids a pattern of an administrator's fits.
-#   730  quotas         One limit in its notation, such as "50k tokens/day on gpt-4* warn 70% 90%".
-#   979  policy_tables  The policies text as checked tables, and what an error says about them.
-#  1241  policies       What the policies text says about groups, roles, users, pools and models.
-#  1479  policy         Which limits apply to this user, these groups, this role and this model.
-#  1783  decisions      Used and reserved amounts against limits: what is decided, and nothing else.
-#  1922  byte_pairs     A lower bound of a text's tokens from its pairs of bytes, whatever …
-#  2162  estimates      Token estimates for texts and prompts whose provider reports no usage.
-#  2466  usage_shapes   One usage object in any provider's shape, read as token counts.
-#  2795  stream_events  What a stream event or a whole answer holds: produced text, usage, a …
-#  3063  usage          What one reply is charged for, added up from its stream events.
-#  3365  charges        What one reply costs, in tokens, in money and toward limits.
-#  3462  wording        What one language has to say, and the rules that tell its plural forms …
-#  3598  languages_western Western languages: the words of English, German, French, Spanish, …
-#  3922  languages_eastern Other languages: the words of those with other scripts, and of those …
-#  4361  languages      All there are, and which one a reader gets.
-#  4403  messages       Every sentence that a user or an administrator reads, with its numbers.
-#  4880  database       An engine for a database URL as Open WebUI spells it.
-#  4963  statements     The statements that every reply runs, on a short way to the driver.
-#  5093  transactions   One transaction with its locks and its retries, alike on SQLite and …
-#  5335  tables         The ledger's own tables and their numbered migrations.
-#  5529  identities     Whom the names in the policies mean, also after a rename.
-#  5924  counters       Sums of settled records per scope, model glob and window.
-#  6236  snapshots      What one statement sees of the ledger: counters with their grants, and …
-#  6399  limit_states   Where limits stand: what is used, what replies still running hold, and …
-#  6534  records        One row per reply, reserved when it is admitted and closed once.
-#  6699  ledger         Reserve, settle, check, renew and sweep, each one transaction.
-#  7107  alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  7194  valves         What the administrator and each user can set, and how bad input is refused.
-#  7513  host           The only place that knows Open WebUI: its database, groups, models and …
-#  7789  model_calls    The answer or the failure of each call that Open WebUI makes for a reply.
-#  7875  replies        One reply from its admission to its end.
-#  8083  admission      From a request to a reply: whose limits count, and how much is reserved.
-#  8170  stopping       One process, many pastes: who keeps books in it, so that older ones let go …
-#  8238  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
-#  8723  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
+#   162  errors         The exceptions, each carrying its data.
+#   219  logs           The one logger; its name is how Open WebUI's log shows where a line comes …
+#   226  texts          Texts from outside: what a client, a browser or a provider wrote, made …
+#   250  periods        The calendar and rolling periods, the window each gives at an instant, …
+#   553  amounts        1.5M tokens or $0.25 as a limit writes them, to whole numbers and back.
+#   705  globs          Which model ids a pattern of an administrator's fits.
+#   732  quotas         One limit in its notation, such as "50k tokens/day on gpt-4* warn 70% 90%".
+#   981  policy_tables  The policies text as checked tables, and what an error says about them.
+#  1243  policies       What the policies text says about groups, roles, users, pools and models.
+#  1481  policy         Which limits apply to this user, these groups, this role and this model.
+#  1785  decisions      Used and reserved amounts against limits: what is decided, and nothing else.
+#  1924  byte_pairs     A lower bound of a text's tokens from its pairs of bytes, whatever …
+#  2164  estimates      Token estimates for texts and prompts whose provider reports no usage.
+#  2468  usage_shapes   One usage object in any provider's shape, read as token counts.
+#  2797  stream_events  What a stream event or a whole answer holds: produced text, usage, a …
+#  3065  usage          What one reply is charged for, added up from its stream events.
+#  3367  charges        What one reply costs, in tokens, in money and toward limits.
+#  3464  wording        What one language has to say, and the rules that tell its plural forms …
+#  3600  languages_western Western languages: the words of English, German, French, Spanish, …
+#  3924  languages_eastern Other languages: the words of those with other scripts, and of those …
+#  4363  languages      All there are, and which one a reader gets.
+#  4405  messages       Every sentence that a user or an administrator reads, with its numbers.
+#  4882  database       An engine for a database URL as Open WebUI spells it.
+#  4965  statements     The statements that every reply runs, on a short way to the driver.
+#  5095  transactions   One transaction with its locks and its retries, alike on SQLite and …
+#  5337  tables         The ledger's own tables and their numbered migrations.
+#  5531  identities     Whom the names in the policies mean, also after a rename.
+#  5926  counters       Sums of settled records per scope, model glob and window.
+#  6238  snapshots      What one statement sees of the ledger: counters with their grants, and …
+#  6401  limit_states   Where limits stand: what is used, what replies still running hold, and …
+#  6536  records        One row per reply, reserved when it is admitted and closed once.
+#  6701  ledger         Reserve, settle, check, renew and sweep, each one transaction.
+#  7109  alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  7196  valves         What the administrator and each user can set, and how bad input is refused.
+#  7515  host           The only place that knows Open WebUI: its database, groups, models and …
+#  7791  stream_usage   Usage in streams: which models' providers refuse to be asked for it.
+#  7929  model_calls    The answer or the failure of each call that Open WebUI makes for a reply.
+#  8030  replies        One reply from its admission to its end.
+#  8248  admission      From a request to a reply: whose limits count, and how much is reserved.
+#  8335  stopping       One process, many pastes: who keeps books in it, so that older ones let go …
+#  8403  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
+#  8888  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -72,6 +73,7 @@ import time
 import tomllib
 import unicodedata
 import uuid
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -7786,6 +7788,144 @@ def warn_about_old_host() -> None:
 
 
 # ==============================================================================
+# helpers/stream_usage.py
+# Usage in streams: which models' providers refuse to be asked for it.
+# ==============================================================================
+
+ASK_FOR_USAGE = {"include_usage": True}
+REFUSING_STATUSES = (400, 422)
+REFUSES_TO_BE_ASKED = re.compile(
+    r"stream_options|include_usage|extra (?:inputs|fields)(?: are)? not permitted", re.IGNORECASE
+)
+# What says it stands at the beginning; the rest may be the request, sent back.
+LONGEST_REFUSAL = 4_000
+# Another field might be what doesn't go with `stream_options` ("only without `n`"): a client
+# could then choose not to be measured. Tools are in every chat of the page, so they are told apart.
+ORDINARY_FIELDS = frozenset(
+    (
+        "model",
+        "messages",
+        "stream",
+        "stream_options",
+        "metadata",
+        "tools",
+        "tool_choice",
+        "max_tokens",
+        "max_completion_tokens",
+        "temperature",
+        "top_p",
+        "stop",
+        "seed",
+        "frequency_penalty",
+        "presence_penalty",
+        "user",
+    )
+)
+# A provider that has learned it, or a memory that is wrong, is asked again after that long.
+MEMORY_SECONDS = 6 * 3600
+MOST_MODELS = 1_000
+
+
+class UnaskedModels:
+    """The models that aren't asked for usage in streams, of one process.
+
+    Every process finds it out for itself, at the cost of one refused call. All its methods are
+    called from the event loop.
+
+    Args:
+        clock: Seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._since: OrderedDict[tuple[str, bool], float] = OrderedDict()
+
+    def call_without(self, model: str, form_data: dict[str, Any]) -> dict[str, Any] | None:
+        """The same call as a copy that doesn't ask, for a provider that refuses this one.
+
+        If its model is known not to be asked, this one is changed instead.
+
+        Args:
+            model: The model that the provider gets; "" if what it says teaches nothing.
+            form_data: The call that Open WebUI is about to make, and which it changes then.
+
+        Returns:
+            None where the call may not be repeated.
+        """
+        if form_data.get("stream_options") != ASK_FOR_USAGE or not model:
+            return None
+        since = self._since.get((model, "tools" in form_data))
+        if since is not None and self._clock() - since < MEMORY_SECONDS:
+            del form_data["stream_options"]
+            return None
+        # `"stream": "false"` isn't a stream to every provider, and then refuses the options.
+        if form_data.get("stream") is not True or not ORDINARY_FIELDS.issuperset(form_data):
+            return None
+        return copied_call(form_data)
+
+    def note(self, model: str, call: Mapping[str, Any], answer: object) -> None:
+        """Remember a model by the answer to a call that was repeated without asking."""
+        if not isinstance(answer, StreamingResponse) or answer.status_code >= 400:
+            return
+        key = (model, "tools" in call)
+        self._since[key] = self._clock()
+        self._since.move_to_end(key)
+        if len(self._since) > MOST_MODELS:
+            self._since.popitem(last=False)
+        log.warning(
+            "Usage limits: the provider of model %r refuses stream_options%s: it isn't asked for "
+            "usage in streams for %d hours, and they are estimated unless it reports by itself",
+            model,
+            " with tools" if key[1] else "",
+            MEMORY_SECONDS // 3600,
+        )
+
+
+def refuses_to_be_asked(answer: object, call: Mapping[str, Any]) -> bool:
+    """Whether an answer is a provider's refusal of `stream_options`, and not an echo of the call.
+
+    Providers send back what they refuse: a client may have written the words itself.
+    """
+    if not isinstance(answer, Response) or answer.status_code not in REFUSING_STATUSES:
+        return False
+    body = getattr(answer, "body", b"")  # a stream has none
+    text = bytes(body[:LONGEST_REFUSAL]).decode("utf-8", "replace")
+    if not REFUSES_TO_BE_ASKED.search(text):
+        return False
+    written = {
+        name: value
+        for name, value in call.items()
+        if name not in ("metadata", "model", "stream_options")
+    }
+    try:
+        return not REFUSES_TO_BE_ASKED.search(str(written))
+    except (RecursionError, ValueError):  # nested too deep, a number of 5,000 digits
+        return False
+
+
+def copied_call(form_data: Mapping[str, Any]) -> dict[str, Any]:
+    """A call without `stream_options`; Open WebUI puts its system prompt into the other's messages.
+
+    It also takes a name out of its metadata.
+    """
+    copy = {name: value for name, value in form_data.items() if name != "stream_options"}
+    copy["metadata"] = dict(copy["metadata"])
+    if isinstance(messages := copy.get("messages"), list):
+        copy["messages"] = [copied_message(message) for message in messages]
+    return copy
+
+
+def copied_message(message: object) -> object:
+    """A message with parts of its own; what is in them is shared."""
+    if not isinstance(message, dict):
+        return message
+    if not isinstance(parts := message.get("content"), list):
+        return dict(message)
+    own = [dict(part) if isinstance(part, dict) else part for part in parts]
+    return {**message, "content": own}
+
+
+# ==============================================================================
 # helpers/model_calls.py
 # Model calls: the answer or the failure of each call that Open WebUI makes for a reply.
 # ==============================================================================
@@ -7800,6 +7940,8 @@ ORIGINAL = "usage_limits_original"
 
 class CalledReply(Protocol):
     """A reply for which a model is called."""
+
+    def provider_model(self, asked: object) -> str: ...
 
     def call_begins(self) -> None: ...
 
@@ -7816,12 +7958,13 @@ def watch_model_calls(
     Returns:
         Whether the calls are seen; if not, this Open WebUI calls its models elsewhere.
     """
-    watched = 0
+    watched, unasked = 0, UnaskedModels()
     for module_name, name in CALLERS:
         module = sys.modules.get(module_name)
         function = getattr(module, name, None)
         if function is not None:
-            setattr(module, name, watched_call(getattr(function, ORIGINAL, function), find_reply))
+            original = getattr(function, ORIGINAL, function)
+            setattr(module, name, watched_call(original, find_reply, unasked))
             watched += 1
     return watched == len(CALLERS)
 
@@ -7829,6 +7972,7 @@ def watch_model_calls(
 def watched_call(
     original: Callable[..., Any],
     find_reply: Callable[[Mapping[str, Any] | None], CalledReply | None],
+    unasked: UnaskedModels,
 ) -> Callable[..., Any]:
     """Open WebUI's function with an eye on what comes back for a reply."""
 
@@ -7838,9 +7982,14 @@ def watched_call(
         reply = find_reply(metadata) if isinstance(metadata, dict) else None
         if reply is None or not hasattr(reply, "call_begins"):  # of a release before 0.2.0
             return await original(request, form_data, *args, **kwargs)
+        model = unasked_name(reply, form_data)
+        again = unasked.call_without(model, form_data)
         reply.call_begins()
         try:
             answer = await original(request, form_data, *args, **kwargs)
+            if again is not None and refuses_to_be_asked(answer, again):
+                answer = await original(request, again, *args, **kwargs)
+                unasked.note(model, again, answer)
         except Exception:  # a refusal, a connection that broke; not that the user stopped it
             reply.call_failed()
             raise
@@ -7852,6 +8001,12 @@ def watched_call(
 
     setattr(call, ORIGINAL, original)
     return call
+
+
+def unasked_name(reply: CalledReply, form_data: Mapping[str, Any]) -> str:
+    """The model whose provider may be found to refuse; "" for the reply of an earlier paste."""
+    find = getattr(reply, "provider_model", None)
+    return "" if find is None else find(form_data.get("model"))
 
 
 def answer_content(answer: object) -> object:
@@ -7988,6 +8143,16 @@ class Reply:
             self.output_tokens = self.output_cap = most
         self.own_remaining = own_remaining(decision)
         return self.reserved_charge()
+
+    def provider_model(self, asked: object) -> str:
+        """The model that a call for `asked` reaches; "" at its user's own provider.
+
+        There both the model's name and the answer are what the user likes.
+        """
+        names = self.reservation.model_names
+        if self.reservation.source == "direct":
+            return ""
+        return called_model(names) if asked == names[0] else clean_text(asked, LONGEST_NAME)
 
     def call_begins(self) -> None:
         """Note that a model is being called, and that its answer will be seen."""
@@ -8952,7 +9117,7 @@ class Filter:
         if valves.request_stream_usage and body.get("stream"):
             options = body.get("stream_options")
             asked = options if isinstance(options, dict) else {}
-            body["stream_options"] = {**asked, "include_usage": True}
+            body["stream_options"] = {**asked, **ASK_FOR_USAGE}
 
     def _let_through(
         self,

@@ -46,6 +46,7 @@ from helpers.messages import (
 from helpers.model_calls import watch_model_calls
 from helpers.policy import GroupRef
 from helpers.replies import Reply, cap_output
+from helpers.stream_usage import ASK_FOR_USAGE
 from helpers.valves import AdminValves, PersonalValves
 
 # Where a reply's state travels in Open WebUI's metadata.
@@ -276,7 +277,7 @@ class Filter:
         if valves.request_stream_usage and body.get("stream"):
             options = body.get("stream_options")
             asked = options if isinstance(options, dict) else {}
-            body["stream_options"] = {**asked, "include_usage": True}
+            body["stream_options"] = {**asked, **ASK_FOR_USAGE}
 
     def _let_through(
         self,

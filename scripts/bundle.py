@@ -58,6 +58,7 @@ PARTS = (
     "alerts",
     "valves",
     "host",
+    "stream_usage",
     "model_calls",
     "replies",
     "admission",
