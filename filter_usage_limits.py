@@ -38,21 +38,21 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  5095  transactions   One transaction with its locks and its retries, alike on SQLite and …
 #  5337  tables         The ledger's own tables and their numbered migrations.
 #  5531  identities     Whom the names in the policies mean, also after a rename.
-#  5926  counters       Sums of settled records per scope, model glob and window.
-#  6238  snapshots      What one statement sees of the ledger: counters with their grants, and …
-#  6401  limit_states   Where limits stand: what is used, what replies still running hold, and …
-#  6536  records        One row per reply, reserved when it is admitted and closed once.
-#  6701  ledger         Reserve, settle, check, renew and sweep, each one transaction.
-#  7109  alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  7196  valves         What the administrator and each user can set, and how bad input is refused.
-#  7515  host           The only place that knows Open WebUI: its database, groups, models and …
-#  7791  stream_usage   Usage in streams: which models' providers refuse to be asked for it.
-#  7929  model_calls    The answer or the failure of each call that Open WebUI makes for a reply.
-#  8030  replies        One reply from its admission to its end.
-#  8248  admission      From a request to a reply: whose limits count, and how much is reserved.
-#  8335  stopping       One process, many pastes: who keeps books in it, so that older ones let go …
-#  8403  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
-#  8888  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
+#  5962  counters       Sums of settled records per scope, model glob and window.
+#  6274  snapshots      What one statement sees of the ledger: counters with their grants, and …
+#  6437  limit_states   Where limits stand: what is used, what replies still running hold, and …
+#  6572  records        One row per reply, reserved when it is admitted and closed once.
+#  6737  ledger         Reserve, settle, check, renew and sweep, each one transaction.
+#  7145  alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  7232  valves         What the administrator and each user can set, and how bad input is refused.
+#  7551  host           The only place that knows Open WebUI: its database, groups, models and …
+#  7827  stream_usage   Usage in streams: which models' providers refuse to be asked for it.
+#  7965  model_calls    The answer or the failure of each call that Open WebUI makes for a reply.
+#  8066  replies        One reply from its admission to its end.
+#  8293  admission      From a request to a reply: whose limits count, and how much is reserved.
+#  8380  stopping       One process, many pastes: who keeps books in it, so that older ones let go …
+#  8448  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
+#  8943  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -5537,6 +5537,7 @@ REFRESH_SECONDS = 5
 # A longer name in the policies is matched but not remembered, nor is one with a NUL.
 LONGEST_REMEMBERED = 255
 MOST_NOTES_IN_FORM = 10
+MOST_UNPRICED = 1_000
 
 Kind = Literal["group", "user"]
 
@@ -5783,6 +5784,22 @@ def unknown_models(policies: PolicySet, known: Collection[str]) -> Iterator[str]
                 yield f'{header} limit "{limit}" fits no model that Open WebUI has.'
 
 
+def unpriced_models(policies: PolicySet, seen: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    """A sentence for each model, by all its names, that limits in money don't count."""
+    tables = [*policies.users.values(), *policies.groups.values(), *policies.roles.values()]
+    limits = [table.limits or () for table in tables] + [pool.limits for pool in policies.pools]
+    globs = {limit.model_glob for each in limits for limit in each if limit.measure == "cost"}
+    for names in seen:
+        fits = any(glob_fits(glob, name) for glob in globs for name in names)
+        rule = find_model_rule(policies, names)
+        if fits and rule.weight and not rule.is_priced:
+            header = table_header("model", called_model(names))
+            yield (
+                f"limits in $ don't count {header}: it has no price here, and an answer of it came"
+                f" without a cost. Give it an input_price and an output_price."
+            )
+
+
 def stored_name(name: str) -> str:
     """A name as a database takes it."""
     return name.replace("\x00", "").encode("utf-8", "replace").decode()[:LONGEST_REMEMBERED]
@@ -5853,6 +5870,25 @@ class IdentityMemory:
         # Replaced as a whole: other threads read it meanwhile.
         self._last_look = Look(PolicySet(), Identities(), float("-inf"))
         self._notices: tuple[str, ...] = ()
+        # By the model called, all the names of one that was seen to have no cost.
+        self._unpriced: dict[str, tuple[str, ...]] = {}
+
+    def knows_unpriced(self, model_names: tuple[str, ...]) -> bool:
+        """Whether nothing is to be said of a model's having no cost, or it has been."""
+        full = len(self._unpriced) >= MOST_UNPRICED
+        return full or called_model(model_names) in self._unpriced
+
+    def note_unpriced(self, model_names: tuple[str, ...]) -> None:
+        """Say of a model that it has no cost, though limits in money should count it."""
+        if self.knows_unpriced(model_names):
+            return
+        # Replaced as a whole: another thread may be looking.
+        self._unpriced = {**self._unpriced, called_model(model_names): model_names}
+        last = self._last_look
+        self._report(self._all_notices(last.policies, last.identities))
+
+    def _all_notices(self, policies: PolicySet, identities: Identities) -> tuple[str, ...]:
+        return (*identities.notices, *unpriced_models(policies, self._unpriced.values()))
 
     def recall(self, policies: PolicySet, subject: Subject) -> Subject:
         """The user with the names in the policies that mean it and its groups.
@@ -5885,7 +5921,7 @@ class IdentityMemory:
             log.warning("Usage limits: %s; groups and users as they were", error)
             identities = last.identities
         self._last_look = Look(policies, identities, now)
-        self._report(identities.notices)
+        self._report(self._all_notices(policies, identities))
         return self._last_look
 
     def _look(self, policies: PolicySet) -> Identities:
@@ -8154,6 +8190,15 @@ class Reply:
             return ""
         return called_model(names) if asked == names[0] else clean_text(asked, LONGEST_NAME)
 
+    def lacks_price(self, charge: Charge) -> bool:
+        """Whether limits in money should count this charge, and nobody knows its cost."""
+        return (
+            not charge.cost_micros
+            and not self.rule.is_priced
+            and any(one.limit.measure == "cost" for one in self.limits)
+            and self.meter.total().cost_micros is None  # a reported 0 is a cost
+        )
+
     def call_begins(self) -> None:
         """Note that a model is being called, and that its answer will be seen."""
         self.called_model = self.answer_watched = True
@@ -8464,6 +8509,7 @@ class Bookkeeper:
         self.retention_seconds = RETENTION_SECONDS
         self._running: dict[str, Reply] = {}
         self._unwritten: dict[str, WaitingEnd] = {}
+        self._memory: IdentityMemory | None = None
         self._queued = 0
         self._turn = threading.local()  # the deadline of the request that a thread works for
         self._rounds: asyncio.Task[None] | None = None
@@ -8495,9 +8541,10 @@ class Bookkeeper:
     ) -> IdentityMemory:
         """A memory, kept in this ledger, of whom the policies mean."""
         ledger = self._ledger
-        return IdentityMemory(
+        self._memory = IdentityMemory(
             ledger.read_names, ledger.write_names, read_host, list_models, publish
         )
+        return self._memory
 
     def close(self) -> None:
         """Wait for what is being written, and give the connections back."""
@@ -8693,7 +8740,15 @@ class Bookkeeper:
         finally:
             self._running.pop(key, None)
         self._alert(reply, settlement)
+        self._note_price(reply, charge)
         return settlement.decision
+
+    def _note_price(self, reply: Reply, charge: Charge | None) -> None:
+        names, memory = reply.reservation.model_names, self._memory
+        if charge is None or memory is None or memory.knows_unpriced(names):
+            return
+        if reply.lacks_price(charge):
+            memory.note_unpriced(names)
 
     def _alert(self, reply: Reply, settlement: Settlement) -> None:
         for state in settlement.crossed:

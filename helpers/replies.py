@@ -140,6 +140,15 @@ class Reply:
             return ""
         return called_model(names) if asked == names[0] else clean_text(asked, LONGEST_NAME)
 
+    def lacks_price(self, charge: Charge) -> bool:
+        """Whether limits in money should count this charge, and nobody knows its cost."""
+        return (
+            not charge.cost_micros
+            and not self.rule.is_priced
+            and any(one.limit.measure == "cost" for one in self.limits)
+            and self.meter.total().cost_micros is None  # a reported 0 is a cost
+        )
+
     def call_begins(self) -> None:
         """Note that a model is being called, and that its answer will be seen."""
         self.called_model = self.answer_watched = True
