@@ -11,38 +11,42 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 """
 
 # Contents. In a hurry, read the hooks first: they are the last part, plugin.
-#   128  errors         The exceptions, each carrying its data.
-#   178  logs           The one logger; its name is how Open WebUI's log shows where a line comes …
-#   185  periods        The calendar and rolling periods, the window each gives at an instant, …
-#   483  amounts        1.5M tokens or $0.25 as a limit writes them, to whole numbers and back.
-#   618  quotas         One limit in its notation, such as "50k tokens/day on gpt-4* warn 70% 90%".
-#   867  policy_tables  The policies text as checked tables, and what an error says about them.
-#  1127  policies       What the policies text says about groups, roles, users, pools and models.
-#  1333  policy         Which limits apply to this user, these groups, this role and this model.
-#  1524  decisions      Used and reserved amounts against limits: what is decided, and nothing else.
-#  1663  estimates      Token estimates for texts and prompts whose provider reports no usage.
-#  1874  usage_shapes   One usage object in any provider's shape, read as token counts.
-#  2105  stream_events  What a stream event or a whole answer holds: produced text, usage, a …
-#  2317  usage          What one reply is charged for, added up from its stream events.
-#  2549  charges        What one reply costs, in tokens, in money and toward limits.
-#  2631  languages      The words and number marks of every sentence; the one place to add another.
-#  2940  messages       Every sentence that a user or an administrator reads, with its numbers.
-#  3147  database       An engine for a database URL as Open WebUI spells it.
-#  3230  statements     The statements that every reply runs, on a short way to the driver.
-#  3360  transactions   One transaction with its locks and its retries, alike on SQLite and …
-#  3538  tables         The ledger's own tables and their numbered migrations.
-#  3672  counters       Sums of settled records per scope, model glob and window.
-#  3864  snapshots      What one statement sees of the ledger: counters with their grants, and …
-#  4025  limit_states   Where limits stand: what is used, what replies still running hold, and …
-#  4130  records        One row per reply, reserved when it is admitted and closed once.
-#  4249  ledger         Reserve, settle, check, renew and sweep, each one transaction.
-#  4543  alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  4590  valves         What the administrator and each user can set, and how bad input is refused.
-#  4878  host           The only place that knows Open WebUI: its database, groups, models and …
-#  5102  replies        One reply from its admission to its end.
-#  5223  admission      From a request to a reply: whose limits count, and how much is reserved.
-#  5302  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
-#  5542  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
+#   145  errors         The exceptions, each carrying its data.
+#   195  logs           The one logger; its name is how Open WebUI's log shows where a line comes …
+#   202  periods        The calendar and rolling periods, the window each gives at an instant, …
+#   500  amounts        1.5M tokens or $0.25 as a limit writes them, to whole numbers and back.
+#   635  quotas         One limit in its notation, such as "50k tokens/day on gpt-4* warn 70% 90%".
+#   884  policy_tables  The policies text as checked tables, and what an error says about them.
+#  1144  policies       What the policies text says about groups, roles, users, pools and models.
+#  1350  policy         Which limits apply to this user, these groups, this role and this model.
+#  1541  decisions      Used and reserved amounts against limits: what is decided, and nothing else.
+#  1680  estimates      Token estimates for texts and prompts whose provider reports no usage.
+#  1891  usage_shapes   One usage object in any provider's shape, read as token counts.
+#  2122  stream_events  What a stream event or a whole answer holds: produced text, usage, a …
+#  2334  usage          What one reply is charged for, added up from its stream events.
+#  2566  charges        What one reply costs, in tokens, in money and toward limits.
+#  2648  languages      The words and number marks of every sentence; the one place to add another.
+#  2957  messages       Every sentence that a user or an administrator reads, with its numbers.
+#  3164  database       An engine for a database URL as Open WebUI spells it.
+#  3247  statements     The statements that every reply runs, on a short way to the driver.
+#  3377  transactions   One transaction with its locks and its retries, alike on SQLite and …
+#  3555  tables         The ledger's own tables and their numbered migrations.
+#  3689  counters       Sums of settled records per scope, model glob and window.
+#  3881  snapshots      What one statement sees of the ledger: counters with their grants, and …
+#  4042  limit_states   Where limits stand: what is used, what replies still running hold, and …
+#  4147  records        One row per reply, reserved when it is admitted and closed once.
+#  4266  ledger         Reserve, settle, check, renew and sweep, each one transaction.
+#  4560  alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  4607  valves         What the administrator and each user can set, and how bad input is refused.
+#  4902  host           The only place that knows Open WebUI: its database, groups, models and …
+#  5126  replies        One reply from its admission to its end.
+#  5247  admission      From a request to a reply: whose limits count, and how much is reserved.
+#  5326  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
+#  5566  doors          The paths by which Open WebUI lets its users reach a model past the hooks.
+#  5701  refusals       Refusals and rate headers as the programs of each protocol read them.
+#  5785  answers        An answer on its way to the client, read for its usage as it passes.
+#  5865  middleware     One ASGI layer around Open WebUI: the doors that its hooks don't guard.
+#  6505  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -53,12 +57,22 @@ import inspect
 import json
 import logging
 import math
+import posixpath
 import re
 import sys
 import time
 import tomllib
 import uuid
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    MutableMapping,
+    Sequence,
+)
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -72,10 +86,11 @@ from io import BytesIO
 from string import Formatter
 from threading import Lock
 from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar
+from urllib.parse import unquote
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import requests
-from fastapi import HTTPException
+from fastapi import Depends, FastAPI, HTTPException
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -123,6 +138,8 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool, QueuePool
+from starlette.requests import Request
+from starlette.responses import Response
 
 # ==============================================================================
 # helpers/errors.py
@@ -4751,6 +4768,13 @@ class AdminValves(RefusalMemory):
         description="Lower a request's max_tokens to what remains, so that a reply can't run over "
         "its limit. Default: off.",
     )
+    passthrough: Literal["count", "block", "allow"] = Field(
+        default="count",
+        description="Calls to Open WebUI's own pass-through paths (`/openai/*`, `/ollama/*`, "
+        "`/api/v1/tasks/*/completions`, embeddings, speech). `count`, the default: they count like "
+        "any other, and what can't be counted is blocked. `block`: all are blocked. `allow`: they "
+        "pass and are recorded.",
+    )
     on_ledger_error: Literal["allow", "block"] = Field(
         default="allow",
         description="What happens to requests while the ledger can't be read or written. `allow`, "
@@ -5539,6 +5563,945 @@ class Bookkeeper:
 
 
 # ==============================================================================
+# helpers/doors.py
+# The paths by which Open WebUI lets its users reach a model past the hooks.
+# ==============================================================================
+
+# What a path's clients read errors in.
+ErrorForm = Literal["openai", "anthropic", "ollama"]
+# chat: the hooks run. rewritten: sent to a path where they do. metered: admitted and metered by
+# the middleware. request: counted as one request. task: admitted where tasks call their model.
+# unknown: whatever the provider offers there.
+DoorKind = Literal["chat", "rewritten", "metered", "embeddings", "request", "task", "unknown"]
+
+CHAT_PATH = "/api/chat/completions"
+# A path whose spelling changes this often under percent-decoding isn't meant well.
+MOST_DECODINGS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """One of these paths.
+
+    Args:
+        path: How Open WebUI spells it.
+        counts_tokens: Whether its answers are made of tokens, so that limits on them apply.
+        asks_usage: Whether a stream of it can be asked for its usage as OpenAI spells that.
+        in_json: Whether a request is JSON that names its model.
+    """
+
+    kind: DoorKind
+    path: str
+    form: ErrorForm = "openai"
+    counts_tokens: bool = True
+    asks_usage: bool = False
+    in_json: bool = True
+
+
+CHAT_DOORS = {
+    CHAT_PATH: Door("chat", CHAT_PATH),
+    "/api/v1/chat/completions": Door("chat", "/api/v1/chat/completions"),
+    "/api/message": Door("chat", "/api/message", "anthropic"),
+    "/api/v1/messages": Door("chat", "/api/v1/messages", "anthropic"),
+    "/api/embeddings": Door("embeddings", "/api/embeddings"),
+    "/api/v1/embeddings": Door("embeddings", "/api/v1/embeddings"),
+    **{
+        path: Door("request", path, counts_tokens=False, in_json=False)
+        for path in (
+            "/api/v1/audio/speech",
+            "/api/v1/audio/transcriptions",
+            "/api/v1/images/generations",
+            "/api/v1/images/edit",
+        )
+    },
+}
+TASK_PATH = re.compile(r"/api/v1/tasks/[a-z_]+/completions")
+
+# Below /openai and /ollama everything is a door but these, which no model answers.
+OPENAI_PAGES = {
+    "GET": re.compile(
+        r"config|models(?:/[^/]+)?|models/[^/]+/(?:catalog|sse|download/status/[^/]+)", re.ASCII
+    ),
+    "POST": re.compile(r"config/update|verify|models/[^/]+/(?:download|load|unload)", re.ASCII),
+    "DELETE": re.compile(r"models/[^/]+", re.ASCII),
+}
+OLLAMA_PAGES = {
+    "GET": re.compile(r"|config|api/(?:tags|ps|version)(?:/\d+)?|v1/models(?:/\d+)?", re.ASCII),
+    "POST": re.compile(
+        r"verify|config/update|api/(?:show|unload|copy)(?:/\d+)?|api/(?:pull|create|push)(?:/\d+)?"
+        r"|urls/update|models/(?:download|upload)(?:/\d+)?",
+        re.ASCII,
+    ),
+    "DELETE": re.compile(r"api/(?:delete|push)(?:/\d+)?", re.ASCII),
+}
+OPENAI_DOOR = re.compile(
+    r"/openai/(?:v1/)*(chat/completions|responses|completions|embeddings|audio/speech)(?:/\d+)?"
+)
+OLLAMA_DOOR = re.compile(
+    r"/ollama/(api/chat|api/generate|api/embed|api/embeddings"
+    r"|v1/chat/completions|v1/completions|v1/messages|v1/responses|v1/embeddings)(?:/\d+)?"
+)
+OPENAI_KINDS = {
+    "chat/completions": Door("rewritten", "/openai/chat/completions", asks_usage=True),
+    "responses": Door("metered", "/openai/responses"),
+    "completions": Door("metered", "/openai/completions", asks_usage=True),
+    "embeddings": Door("embeddings", "/openai/embeddings"),
+    "audio/speech": Door("request", "/openai/audio/speech", counts_tokens=False, in_json=False),
+}
+OLLAMA_KINDS = {
+    "api/chat": Door("metered", "/ollama/api/chat", "ollama"),
+    "api/generate": Door("metered", "/ollama/api/generate", "ollama"),
+    "api/embed": Door("embeddings", "/ollama/api/embed", "ollama"),
+    "api/embeddings": Door("embeddings", "/ollama/api/embeddings", "ollama"),
+    "v1/chat/completions": Door("rewritten", "/ollama/v1/chat/completions", asks_usage=True),
+    "v1/completions": Door("metered", "/ollama/v1/completions", asks_usage=True),
+    "v1/messages": Door("metered", "/ollama/v1/messages", "anthropic"),
+    "v1/responses": Door("metered", "/ollama/v1/responses"),
+    "v1/embeddings": Door("embeddings", "/ollama/v1/embeddings"),
+}
+
+
+def plain_path(path: str) -> str:
+    """A path as the server behind Open WebUI may come to read it, however it is spelled."""
+    for _ in range(MOST_DECODINGS):
+        decoded = unquote(path)
+        if decoded == path:
+            break
+        path = decoded
+    path = path.replace("\\", "/").partition("?")[0].partition("#")[0]
+    return posixpath.normpath("/" + path.lstrip("/")).casefold()
+
+
+def find_door(method: str, path: str) -> Door | None:
+    """The door that a request knocks at; None where it can't reach a model past the hooks.
+
+    Open WebUI answers HEAD and OPTIONS on these paths itself.
+    """
+    first = path[1:7]
+    if first not in ("openai", "ollama"):
+        if method != "POST":
+            return None
+        return CHAT_DOORS.get(path) or (Door("task", path) if TASK_PATH.fullmatch(path) else None)
+    if method in ("HEAD", "OPTIONS") or path[7:8] not in ("", "/"):
+        return None
+    pages = (OPENAI_PAGES if first == "openai" else OLLAMA_PAGES).get(method)
+    below = path[8:]
+    if pages is not None and pages.fullmatch(below) and not {".", ".."} & set(below.split("/")):
+        return None
+    plain = plain_path(path)
+    if method == "POST":
+        if found := OPENAI_DOOR.fullmatch(plain):
+            return OPENAI_KINDS[found[1]]
+        if found := OLLAMA_DOOR.fullmatch(plain):
+            return OLLAMA_KINDS[found[1]]
+    return Door("unknown", path, "ollama" if first == "ollama" else "openai")
+
+
+# ==============================================================================
+# helpers/refusals.py
+# Refusals and rate headers as the programs of each protocol read them.
+# ==============================================================================
+
+# The clients of OpenAI and Anthropic wait this long between their own attempts at most.
+LONGEST_CLIENT_WAIT = 60
+
+OPENAI_ERROR_TYPES = {
+    400: "invalid_request_error",
+    403: "permission_denied",
+    413: "request_too_large",
+    429: "rate_limit_exceeded",
+    503: "service_unavailable",
+}
+ANTHROPIC_ERROR_TYPES = {
+    400: "invalid_request_error",
+    403: "permission_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+}
+# The measures that OpenAI's headers speak of, and how it calls them.
+HEADER_MEASURES = (("requests", "requests"), ("tokens", "tokens"))
+
+RawHeaders = list[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What a program is told instead of an answer."""
+
+    status: int
+    sentence: str
+    retry_after: int | None = None
+
+    def body(self, form: ErrorForm) -> bytes:
+        """The error as clients of this protocol read it, and Open WebUI's own `detail`."""
+        if form == "ollama":
+            error: dict[str, object] = {"error": self.sentence}
+        elif form == "anthropic":
+            kind = ANTHROPIC_ERROR_TYPES.get(self.status, "api_error")
+            error = {"type": "error", "error": {"type": kind, "message": self.sentence}}
+        else:
+            kind = OPENAI_ERROR_TYPES.get(self.status, "server_error")
+            error = {"error": {"message": self.sentence, "type": kind, "param": None, "code": kind}}
+        return json.dumps({**error, "detail": self.sentence}).encode()
+
+    def headers(self) -> RawHeaders:
+        """When to come again, and whether to try before."""
+        if self.retry_after is None:
+            return [(b"x-should-retry", b"false")]
+        headers = [(b"retry-after", str(self.retry_after).encode())]
+        if self.retry_after > LONGEST_CLIENT_WAIT:
+            headers.append((b"x-should-retry", b"false"))
+        return headers
+
+
+def spell_wait(seconds: float) -> str:
+    """A time to wait as OpenAI spells it: 1s, 6m0s, 5h12m0s."""
+    minutes, second = divmod(max(0, round(seconds)), 60)
+    hours, minute = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minute}m{second}s"
+    return f"{minute}m{second}s" if minute else f"{second}s"
+
+
+def rate_headers(states: Iterable[LimitState], now: datetime) -> RawHeaders:
+    """Where the tightest limit on requests and the one on tokens stand."""
+    headers: RawHeaders = []
+    listed = list(states)
+    for measure, name in HEADER_MEASURES:
+        found = [state for state in listed if state.applied.limit.measure == measure]
+        if found:
+            tightest = min(found, key=lambda state: state.remaining)
+            wait = spell_wait((tightest.reset_at - now).total_seconds())
+            headers += [
+                (f"x-ratelimit-limit-{name}".encode(), str(tightest.amount).encode()),
+                (f"x-ratelimit-remaining-{name}".encode(), str(tightest.remaining).encode()),
+                (f"x-ratelimit-reset-{name}".encode(), wait.encode()),
+            ]
+    return headers
+
+
+# ==============================================================================
+# helpers/answers.py
+# An answer on its way to the client, read for its usage as it passes.
+# ==============================================================================
+
+# Of an answer that isn't streamed, or of one line of a stream; a longer one is estimated.
+LARGEST_ANSWER = 16 * 2**20
+LINE_TYPES = (b"event-stream", b"ndjson", b"jsonl", b"json-seq")
+
+
+def read_json(data: bytes | bytearray) -> Any:
+    """The JSON value in some bytes; None where there is none."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+
+
+class AnswerReader:
+    """Hands what passes to a meter: line by line, or whole."""
+
+    __slots__ = ("_buffer", "_by_lines", "_meter", "_overflown", "_readable", "answer", "status")
+
+    def __init__(self, meter: ReplyMeter | None) -> None:
+        self._meter = meter
+        self._buffer = bytearray()
+        self._by_lines = False
+        self._overflown = False
+        self._readable = False
+        self.status: int | None = None
+        self.answer: Any = None
+
+    def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """The answer begins."""
+        self.status = status
+        kind = next((value for name, value in headers if name.lower() == b"content-type"), b"")
+        encoded = any(name.lower() == b"content-encoding" for name, _ in headers)
+        self._by_lines = any(each in kind.lower() for each in LINE_TYPES)
+        self._readable = not encoded
+
+    def feed(self, chunk: bytes) -> None:
+        """A part of it has come."""
+        if not self._readable or not chunk:
+            return
+        self._buffer += chunk
+        if self._by_lines and b"\n" in chunk:
+            *lines, rest = self._buffer.split(b"\n")
+            self._buffer = bytearray(rest)
+            if self._overflown:  # the rest of a line whose beginning is gone
+                self._overflown = False
+                lines = lines[1:]
+            for line in lines:
+                self._read_line(line)
+        if len(self._buffer) > LARGEST_ANSWER:
+            self._buffer.clear()
+            self._overflown = True
+
+    def end(self) -> None:
+        """All of it has come, or nothing more will."""
+        rest, self._buffer = self._buffer, bytearray()
+        if not rest or self._overflown:
+            return
+        if self._by_lines:
+            self._read_line(rest)
+            return
+        self.answer = read_json(rest)
+        if self.answer is None:  # a stream under another name
+            for line in rest.split(b"\n"):
+                self._read_line(line)
+        elif self._meter is not None:
+            self._meter.add_answer(self.answer)
+
+    def _read_line(self, line: bytes | bytearray) -> None:
+        line = line.strip()
+        if line.startswith(b"data:"):
+            line = line[5:]
+        if self._meter is not None and line.lstrip().startswith(b"{"):
+            self._meter.add_event(read_json(line))
+
+
+# ==============================================================================
+# helpers/middleware.py
+# One ASGI layer around Open WebUI: the doors that its hooks don't guard.
+# ==============================================================================
+
+# Requests that are read here are JSON, with pictures in it at most; a longer one is refused.
+LARGEST_REQUEST = 16 * 2**20
+# How long it is taken for granted that the function is on, and how its valves are.
+SWITCH_SECONDS = 1.0
+# What travels in the state of a request, out of its client's reach.
+REFUSAL_STATE = "usage_limits_refusal"
+LIMITS_STATE = "usage_limits_limits"
+REPLY_STATE = "usage_limits_reply"
+FAILED_STATE = "usage_limits_provider_failed"
+USER_STATE = "usage_limits_user"
+# Where a door tells the admission what is special about its replies.
+ADJUST_KEY = "usage_limits_adjust"
+METADATA_REPLY = "usage_limits"
+LAYER_NAME = "UsageLimitsLayer"
+MOST_LAYERS = 50
+BLOCKED_SENTENCE = "This path is closed, because it would go past the usage limits. Use {path}."
+TOO_LARGE_SENTENCE = "The request is longer than {size} MB, too long to be counted."
+UNREADABLE_SENTENCE = "The request is not a JSON object, so it can't be counted."
+BACKGROUND_SENTENCE = "Answers in the background can't be counted: leave `background` out."
+FAULT_SENTENCE = "The usage limits could not be checked. Try again later."
+FAULT_RETRY_SECONDS = 60
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class LimitFilter(Protocol):
+    """What the layer needs of the filter."""
+
+    valves: Any
+    Valves: Any
+
+    async def inlet(
+        self,
+        body: dict[str, Any],
+        __user__: dict[str, Any] | None = None,
+        __metadata__: dict[str, Any] | None = None,
+        __model__: dict[str, Any] | None = None,
+        __event_emitter__: Any = None,
+        __request__: Any = None,
+    ) -> dict[str, Any]: ...
+
+
+class DoorError(Exception):
+    """A request that is refused at its door."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.sentence)
+        self.refusal = refusal
+
+
+def note_refusal(request: Any, error: HostError) -> None:
+    """Keep a refusal for the layer: Open WebUI may flatten it on its way out."""
+    state = getattr(request, "state", None)
+    if state is not None:
+        retry_after = int((error.headers or {}).get("Retry-After", FAULT_RETRY_SECONDS))
+        refusal = Refusal(error.status_code, str(error.detail), retry_after)
+        setattr(state, REFUSAL_STATE, refusal)
+
+
+def note_reply(request: Any, reply: object, limits: object) -> None:
+    """Keep a reply for the layer, which may see an answer that no hook sees."""
+    state = getattr(request, "state", None)
+    if state is not None:
+        setattr(state, REPLY_STATE, reply)
+        setattr(state, LIMITS_STATE, limits)
+
+
+def route_path(scope: Scope) -> str:
+    """A request's path below the prefix that a proxy may have put before Open WebUI."""
+    path, prefix = str(scope.get("path", "")), str(scope.get("root_path", ""))
+    if prefix and path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in ("", "/"):
+        return path[len(prefix) :]
+    return path
+
+
+def set_route_path(scope: Scope, path: str) -> None:
+    """Send a request to another path of Open WebUI."""
+    prefix = str(scope.get("root_path", ""))
+    whole = prefix + path if str(scope.get("path", "")).startswith(prefix) else path
+    scope["path"] = whole
+    scope["raw_path"] = whole.encode()
+
+
+def plain_answers(scope: Scope) -> None:
+    """Ask Open WebUI for an answer that can be read, not a compressed one."""
+    scope["headers"] = [
+        (name, value)
+        for name, value in scope.get("headers", ())
+        if name.lower() != b"accept-encoding"
+    ]
+
+
+async def send_refusal(send: Send, door: Door, refusal: Refusal, more: Any = ()) -> None:
+    """Answer a request in its protocol's own form."""
+    body = refusal.body(door.form)
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        *refusal.headers(),
+        *more,
+    ]
+    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+class ReadRequest:
+    """A JSON request, read here and handed on as it was understood."""
+
+    def __init__(self, value: dict[str, Any], receive: Receive) -> None:
+        self.value = value
+        self._receive: Receive = receive
+        self._handed = False
+
+    @classmethod
+    async def read(cls, receive: Receive) -> ReadRequest:
+        """Read it.
+
+        Raises:
+            DoorError: It is too long, or no JSON object.
+        """
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            message = await receive()
+            if message["type"] != "http.request":
+                raise DoorError(Refusal(400, UNREADABLE_SENTENCE))
+            part = message.get("body", b"")
+            size += len(part)
+            if size > LARGEST_REQUEST:
+                sentence = TOO_LARGE_SENTENCE.format(size=LARGEST_REQUEST // 2**20)
+                raise DoorError(Refusal(413, sentence))
+            parts.append(part)
+            if not message.get("more_body"):
+                break
+        try:
+            value = json.loads(b"".join(parts))
+        except (ValueError, RecursionError):
+            value = None
+        if not isinstance(value, dict):
+            raise DoorError(Refusal(400, UNREADABLE_SENTENCE))
+        return cls(value, receive)
+
+    def hand_on(self, scope: Scope) -> Receive:
+        """What Open WebUI receives; two readings of the same text can't differ this way."""
+        try:
+            body = json.dumps(self.value).encode()
+        except (ValueError, RecursionError) as error:
+            raise DoorError(Refusal(400, UNREADABLE_SENTENCE)) from error
+        replaced = (b"content-length", b"content-type", b"transfer-encoding")
+        scope["headers"] = [
+            *(pair for pair in scope.get("headers", ()) if pair[0].lower() not in replaced),
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+        ]
+
+        async def receive() -> Message:
+            if self._handed:
+                return await self._receive()
+            self._handed = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        return receive
+
+
+@dataclass(slots=True)
+class Switch:
+    """Whether the function is on, as Open WebUI said last."""
+
+    on: bool = True
+    everywhere: bool = True
+    asked_at: float = float("-inf")
+    valves: Any = None
+
+
+class Doorkeeper:
+    """Guards the doors for one filter.
+
+    Args:
+        function_id: The filter's id in Open WebUI.
+        limits: The filter.
+    """
+
+    def __init__(self, function_id: str, limits: LimitFilter) -> None:
+        self.function_id = function_id
+        self.limits = limits
+        self._switch = Switch()
+        self._asking: asyncio.Lock | None = None
+        self._gate: FastAPI | None = None
+
+    async def switch(self) -> Switch:
+        """Whether the function is on now, not longer ago than a second."""
+        if time.monotonic() - self._switch.asked_at < SWITCH_SECONDS:
+            return self._switch
+        if self._asking is None:
+            self._asking = asyncio.Lock()
+        async with self._asking:
+            if time.monotonic() - self._switch.asked_at >= SWITCH_SECONDS:
+                self._switch = await self._ask_switch()
+        return self._switch
+
+    async def _ask_switch(self) -> Switch:
+        functions = import_module("open_webui.models.functions").Functions
+        asked_at = time.monotonic()
+        if hasattr(functions, "get_active_filter_ids"):
+            active = dict(await functions.get_active_filter_ids())
+            on, everywhere = self.function_id in active, bool(active.get(self.function_id))
+        else:
+            function = await functions.get_function_by_id(self.function_id)
+            on = bool(function is not None and function.is_active)
+            everywhere = bool(function is not None and function.is_global)
+        valves = None
+        if on:
+            stored = await functions.get_function_valves_by_id(self.function_id)
+            valves = self.limits.Valves(**(stored or {}))
+        return Switch(on, everywhere, asked_at, valves)
+
+    async def covers(self, model_id: str, app: Any) -> bool:
+        """Whether the filter is on for a model; for one that Open WebUI doesn't list it is."""
+        if (await self.switch()).everywhere:
+            return True
+        model = getattr(app.state, "MODELS", {}).get(model_id)
+        info = model.get("info") if isinstance(model, dict) else None
+        if info is None:
+            return model is None
+        return self.function_id in ((info.get("meta") or {}).get("filterIds") or ())
+
+    async def serve(
+        self, app: AsgiApp, door: Door, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Answer a request at a door."""
+        scope.setdefault("state", {})
+        if door.kind == "chat":
+            await self._serve_chat(app, door, scope, receive, send)
+            return
+        started = False
+
+        async def watched_send(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._serve_door(app, door, scope, receive, watched_send)
+        except DoorError as error:
+            if started:
+                raise
+            await send_refusal(send, door, error.refusal)
+        except HostError as error:
+            if started:
+                raise
+            retry_after = int((error.headers or {}).get("Retry-After", FAULT_RETRY_SECONDS))
+            refusal = Refusal(error.status_code, str(error.detail), retry_after)
+            await send_refusal(send, door, refusal, self._rate_headers(scope))
+
+    async def _serve_chat(
+        self, app: AsgiApp, door: Door, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        plain_answers(scope)
+        await app(scope, receive, ChatAnswer(door, scope["state"], send).send)
+
+    async def _serve_door(
+        self, app: AsgiApp, door: Door, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        try:
+            switch = await self.switch()
+        except Exception as error:
+            log.exception("Usage limits: it can't be seen whether the filter is on")
+            raise DoorError(Refusal(503, FAULT_SENTENCE, FAULT_RETRY_SECONDS)) from error
+        if not switch.on:
+            await app(scope, receive, send)
+            return
+        passthrough = getattr(switch.valves, "passthrough", "count")
+        if door.kind == "rewritten" and passthrough == "count":
+            set_route_path(scope, CHAT_PATH)
+            await self._serve_chat(app, door, scope, receive, send)
+            return
+        user = await self._find_user(scope, send)
+        if user is None:
+            return
+        if user.get("role") != "admin" and (
+            passthrough == "block" or (door.kind == "unknown" and passthrough == "count")
+        ):
+            raise DoorError(Refusal(403, BLOCKED_SENTENCE.format(path=CHAT_PATH)))
+        if door.kind == "task":
+            # Admitted where it calls its model, whose name isn't known before.
+            await self._serve_chat(app, door, scope, receive, send)
+            return
+        if door.kind != "unknown" and route_path(scope) != door.path:
+            # Another spelling, whose meaning only the provider would know.
+            set_route_path(scope, door.path)
+        await self._serve_metered(app, door, scope, receive, send, user)
+
+    async def _serve_metered(
+        self,
+        app: AsgiApp,
+        door: Door,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        user: dict[str, Any],
+    ) -> None:
+        switch = await self.switch()
+        read: ReadRequest | None = None
+        body: dict[str, Any] = {"model": door.path.rpartition("/")[2]}
+        if door.in_json and door.kind != "unknown":
+            read = await ReadRequest.read(receive)
+            if read.value.get("background"):
+                raise DoorError(Refusal(400, BACKGROUND_SENTENCE))
+            body = dict(read.value)
+        model_id = body.get("model")
+        if read is not None and not await self.covers(
+            model_id if isinstance(model_id, str) else "", scope["app"]
+        ):
+            await app(scope, read.hand_on(scope), send)
+            return
+
+        def adjust(reply: Reply) -> None:
+            if not door.counts_tokens:
+                reply.limits = tuple(
+                    each for each in reply.limits if each.limit.measure == "requests"
+                )
+            if switch.valves is not None and switch.valves.passthrough == "allow":
+                reply.enforced = False
+
+        metadata: dict[str, Any] = {ADJUST_KEY: adjust}
+        body = await self.admit(body, user, metadata, Request(scope))
+        reply = metadata.get(METADATA_REPLY)
+        if read is not None:
+            if door.asks_usage and "stream_options" in body:
+                read.value["stream_options"] = body["stream_options"]
+            if reply is not None and reply.output_cap is not None:
+                cap_door(read.value, door, reply.output_cap)
+            receive = read.hand_on(scope)
+        plain_answers(scope)
+        reader = AnswerReader(reply.meter if reply is not None and door.counts_tokens else None)
+        headers = self._rate_headers(scope)
+
+        async def metered_send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                reader.start(message["status"], message.get("headers", []))
+                message = {**message, "headers": [*message.get("headers", []), *headers]}
+            elif message["type"] == "http.response.body":
+                reader.feed(message.get("body", b""))
+            await send(message)
+
+        try:
+            await app(scope, receive, metered_send)
+        finally:
+            reader.end()
+            if reply is not None:
+                await reply.keeper.end(reply, door_charge(reply, door, reader.status))
+
+    async def admit(
+        self,
+        body: dict[str, Any],
+        user: dict[str, Any],
+        metadata: dict[str, Any],
+        request: Request,
+    ) -> dict[str, Any]:
+        """Admit a request as the inlet does.
+
+        Raises:
+            HostError: It is refused, or it can't be checked.
+        """
+        model = await describe_model(body.get("model"), request.app)
+        try:
+            self.limits.valves = (await self.switch()).valves
+            return await self.limits.inlet(
+                body,
+                __user__=user,
+                __metadata__=metadata,
+                __model__=model,
+                __request__=request,
+            )
+        except HostError:
+            raise
+        except Exception as error:
+            log.exception("Usage limits: a request of user %s was not admitted", user.get("id"))
+            raise HostError(503, FAULT_SENTENCE, FAULT_RETRY_SECONDS) from error
+
+    async def _find_user(self, scope: Scope, send: Send) -> dict[str, Any] | None:
+        """Who asks, by Open WebUI's own rules; its refusal is sent on where it's nobody."""
+        state = scope["state"]
+        state.pop(USER_STATE, None)
+        answer: list[Message] = []
+
+        async def nothing() -> Message:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def keep(message: Message) -> None:
+            answer.append(message)
+
+        if self._gate is None:
+            self._gate = make_gate(scope["app"])
+        note_key(scope)
+        # Whoever is refused here gets no further, whatever the reason.
+        try:
+            await self._gate({**scope, "method": "POST"}, nothing, keep)
+        except Exception as error:
+            log.exception("Usage limits: it can't be seen who asks")
+            raise DoorError(Refusal(503, FAULT_SENTENCE, FAULT_RETRY_SECONDS)) from error
+        user = state.pop(USER_STATE, None)
+        if user is None:
+            for message in answer:
+                await send(message)
+            return None
+        return user if isinstance(user, dict) else dict(user.model_dump())
+
+    @staticmethod
+    def _rate_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
+        return rate_headers(scope["state"].get(LIMITS_STATE) or (), datetime.now(UTC))
+
+
+def cap_door(body: dict[str, Any], door: Door, most: int) -> None:
+    """Lower what a request asks for, as its protocol says it."""
+    if door.form == "ollama":
+        options = body.get("options")
+        body["options"] = {**(options if isinstance(options, dict) else {}), "num_predict": most}
+    elif door.path.endswith("/responses"):
+        body["max_output_tokens"] = most
+    else:
+        body["max_tokens"] = most
+
+
+def door_charge(reply: Reply, door: Door, status: int | None) -> Charge | None:
+    """What a reply cost whose answer went through the layer; None where there was none."""
+    if reply.meter.produced:
+        return make_charge(reply.meter.total(), reply.rule)
+    if status is None or status >= 400:
+        return None
+    if not door.counts_tokens:
+        return make_charge(MeteredUsage(0, 0, 0, None, False), reply.rule)
+    if door.kind == "embeddings":
+        return make_charge(MeteredUsage(reply.prompt_tokens, 0, 0, None, True), reply.rule)
+    # Answered, but nobody can say with what.
+    return reply.reserved_charge()
+
+
+def note_key(scope: Scope) -> None:
+    """An API key in a header of its own, where Open WebUI's middleware puts it later."""
+    name = getattr(import_module("open_webui.env"), "CUSTOM_API_KEY_HEADER", "x-api-key")
+    wanted = str(name).lower().encode()
+    for header, value in scope.get("headers", ()):
+        if header.lower() == wanted:
+            credentials = import_module("fastapi.security").HTTPAuthorizationCredentials
+            scope["state"]["token"] = credentials(
+                scheme="Bearer", credentials=value.decode("latin-1")
+            )
+
+
+def make_gate(app: Any) -> FastAPI:
+    """An app of one page, which lets in whom Open WebUI lets in."""
+    auth = import_module("open_webui.utils.auth")
+    gate = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    gate.state = app.state
+
+    who = Depends(auth.get_verified_user)
+
+    async def let_in(request: Request, user: Any = who) -> Response:
+        setattr(request.state, USER_STATE, user)
+        return Response(status_code=204)
+
+    let_in.__annotations__ = {"request": Request, "user": Any, "return": Response}
+    gate.add_api_route("/{path:path}", let_in, methods=["POST"])
+    return gate
+
+
+async def describe_model(model_id: object, app: Any) -> dict[str, Any] | None:
+    """A model as Open WebUI describes it to a filter, whether or not it lists it."""
+    if not isinstance(model_id, str):
+        return None
+    listed = getattr(app.state, "MODELS", {}).get(model_id)
+    if isinstance(listed, dict):
+        return listed
+    try:
+        found = await import_module("open_webui.models.models").Models.get_model_by_id(model_id)
+    except Exception:
+        log.exception("Usage limits: a model could not be looked up")
+        raise HostError(503, FAULT_SENTENCE, FAULT_RETRY_SECONDS) from None
+    return {"id": model_id, "info": found.model_dump()} if found is not None else None
+
+
+class ChatAnswer:
+    """The answer of a path where the hooks run."""
+
+    def __init__(self, door: Door, state: MutableMapping[str, Any], send: Send) -> None:
+        self._door = door
+        self._state = state
+        self._send = send
+        self._reader: AnswerReader | None = None
+        self._refusal: Refusal | None = None
+
+    async def send(self, message: Message) -> None:
+        """Pass a part of it on; a fault here leaves it as it is."""
+        try:
+            passed = self._read(message)
+        except Exception:
+            log.exception("Usage limits: an answer could not be read")
+            passed = message
+        if passed is not None:
+            await self._send(passed)
+        elif self._refusal is not None and not message.get("more_body"):
+            await self._refuse()
+
+    def _read(self, message: Message) -> Message | None:
+        if message["type"] == "http.response.start":
+            return self._start(message)
+        if message["type"] != "http.response.body":
+            return message
+        if self._refusal is not None:
+            return None
+        if self._reader is not None:
+            self._reader.feed(message.get("body", b""))
+            if not message.get("more_body"):
+                self._end(self._reader)
+        return message
+
+    def _start(self, message: Message) -> Message | None:
+        headers = list(message.get("headers", ()))
+        if message["status"] >= 400:
+            self._state[FAILED_STATE] = True
+            refusal = self._state.get(REFUSAL_STATE)
+            if isinstance(refusal, Refusal):
+                self._refusal = refusal
+                own = (b"content-type", b"content-length", b"content-encoding", b"retry-after")
+                self._headers = [pair for pair in headers if pair[0].lower() not in own]
+                return None
+        limits = self._state.get(LIMITS_STATE)
+        if any(b"json" in value for name, value in headers if name.lower() == b"content-type"):
+            self._reader = AnswerReader(None)
+            self._reader.start(message["status"], headers)
+        if limits:
+            more = rate_headers(limits, datetime.now(UTC))
+            return {**message, "headers": [*headers, *more]}
+        return message
+
+    def _end(self, reader: AnswerReader) -> None:
+        """An answer that isn't streamed has passed: a hook may not have seen it."""
+        reader.end()
+        reply, answer = self._state.get(REPLY_STATE), reader.answer
+        if reply is None or not isinstance(answer, dict) or (reader.status or 500) >= 400:
+            return
+        if "task_ids" not in answer and not reply.meter.produced:
+            reply.meter.add_answer(answer)
+
+    async def _refuse(self) -> None:
+        if self._refusal is None:
+            return
+        refusal, self._refusal = self._refusal, None
+        more = rate_headers(self._state.get(LIMITS_STATE) or (), datetime.now(UTC))
+        await send_refusal(self._send, self._door, refusal, [*self._headers, *more])
+
+
+class UsageLimitsLayer:
+    """The layer itself: it looks at a request's path, and mostly lets it pass."""
+
+    def __init__(self, app: AsgiApp, keepers: dict[str, Doorkeeper]) -> None:
+        self.app = app
+        self.keepers = keepers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] == "http":
+            door = find_door(scope.get("method", "GET"), route_path(scope))
+            if door is not None:
+                keeper = await self._find_keeper()
+                if keeper is not None:
+                    await keeper.serve(self.app, door, scope, receive, send)
+                    return
+        await self.app(scope, receive, send)
+
+    async def _find_keeper(self) -> Doorkeeper | None:
+        """The keeper whose function is on; where that can't be seen, the last one."""
+        last = None
+        for keeper in list(self.keepers.values()):
+            try:
+                if (await keeper.switch()).on:
+                    return keeper
+            except Exception:
+                last = keeper
+        return last
+
+
+def function_id_of(module_name: str) -> str | None:
+    """A function's id, in the name that Open WebUI gives its module."""
+    if not module_name.startswith("function_"):
+        return None
+    name = module_name.removeprefix("function_")
+    head, _, tail = name.rpartition("_")
+    # Open WebUI ends the name with 32 hexadecimal digits since 0.12.
+    is_uuid = len(tail) == 32 and all(digit in "0123456789abcdef" for digit in tail)
+    return head if head and is_uuid else name
+
+
+def put_layer(limits: LimitFilter) -> bool:
+    """Put the layer around the running app, in the place of an older one.
+
+    Returns:
+        Whether it is there.
+    """
+    function_id = function_id_of(type(limits).__module__)
+    app = getattr(sys.modules.get("open_webui.main"), "app", None)
+    stack = getattr(app, "middleware_stack", None)
+    if function_id is None or stack is None:
+        return False
+    above, attribute, layer = find_layer(app)
+    if layer is None:
+        above, attribute, below, keepers = app, "middleware_stack", stack, {}
+    else:
+        below, keepers = layer.app, dict(layer.keepers)
+    keeper = keepers.get(function_id)
+    if layer is not None and keeper is not None and keeper.limits is limits:
+        return True
+    keepers[function_id] = Doorkeeper(function_id, limits)
+    setattr(above, attribute, UsageLimitsLayer(below, keepers))
+    return True
+
+
+def find_layer(app: Any) -> tuple[Any, str, Any]:
+    """Our layer, of whatever release, and what holds it under which name."""
+    above, attribute = app, "middleware_stack"
+    for _ in range(MOST_LAYERS):
+        found = getattr(above, attribute, None)
+        if found is None:
+            break
+        if type(found).__name__ == LAYER_NAME:
+            return above, attribute, found
+        above, attribute = found, "app"
+    return None, "", None
+
+
+# ==============================================================================
 # helpers/plugin.py
 # The filter: Open WebUI's hooks, and nothing but hooks.
 # ==============================================================================
@@ -5569,6 +6532,7 @@ class Filter:
         self.valves = AdminValves()
         self._bookkeepers: dict[str, Bookkeeper] = {}
         self._checked_policies: PolicySet | None = None
+        put_layer(self)
 
     async def inlet(
         self,
@@ -5589,6 +6553,7 @@ class Filter:
         if not user.get("id"):
             return body
         metadata = {} if __metadata__ is None else __metadata__
+        put_layer(self)  # where the app wasn't there yet when this was loaded
         try:
             bookkeeper = self._bookkeeper(valves)
             await self._log_unknown_groups(valves)
@@ -5598,6 +6563,8 @@ class Filter:
             told = __event_emitter__ is not None and request_source(metadata) != "api"
             reply, admission = await bookkeeper.admit(build, told and not valves.shadow_mode)
             metadata[METADATA_KEY] = reply
+            states = () if isinstance(admission, LedgerError) else admission.decision.states
+            note_reply(__request__, reply, states)
             if isinstance(admission, LedgerError):
                 raise admission
             if not admission.decision.allowed:
@@ -5606,7 +6573,8 @@ class Filter:
                 await self._tell(valves, reply, admission, user, __event_emitter__)
             if reply.output_cap is not None:
                 cap_output(body, reply.output_cap)
-        except HostError:
+        except HostError as error:
+            note_refusal(__request__, error)
             metadata.pop(METADATA_KEY, None)
             raise
         except Exception as error:
@@ -5616,7 +6584,9 @@ class Filter:
                 if refused is not None:
                     refused.keeper.forget(refused)
                 sentence = find_reader(valves, user, metadata).language.ledger_error
-                raise HostError(503, sentence, LEDGER_ERROR_RETRY_SECONDS) from error
+                unchecked = HostError(503, sentence, LEDGER_ERROR_RETRY_SECONDS)
+                note_refusal(__request__, unchecked)
+                raise unchecked from error
         if valves.request_stream_usage and body.get("stream"):
             body["stream_options"] = {
                 "include_usage": True,
@@ -5731,6 +6701,9 @@ class Filter:
             )
             # Where no `request` hook tells, every admitted request is taken to reach the model.
             reply.called_model = not has_request_hook()
+            adjust = metadata.get(ADJUST_KEY)  # a door's; a client's would be made of JSON
+            if callable(adjust):
+                adjust(reply)
             return reply
 
         return build

@@ -38,6 +38,7 @@ from helpers.messages import (
     status_line,
     warning_sentence,
 )
+from helpers.middleware import ADJUST_KEY, note_refusal, note_reply, put_layer
 from helpers.policies import PolicySet
 from helpers.policy import unknown_group_names
 from helpers.replies import Reply, cap_output
@@ -69,6 +70,7 @@ class Filter:
         self.valves = AdminValves()
         self._bookkeepers: dict[str, Bookkeeper] = {}
         self._checked_policies: PolicySet | None = None
+        put_layer(self)
 
     async def inlet(
         self,
@@ -89,6 +91,7 @@ class Filter:
         if not user.get("id"):
             return body
         metadata = {} if __metadata__ is None else __metadata__
+        put_layer(self)  # where the app wasn't there yet when this was loaded
         try:
             bookkeeper = self._bookkeeper(valves)
             await self._log_unknown_groups(valves)
@@ -98,6 +101,8 @@ class Filter:
             told = __event_emitter__ is not None and request_source(metadata) != "api"
             reply, admission = await bookkeeper.admit(build, told and not valves.shadow_mode)
             metadata[METADATA_KEY] = reply
+            states = () if isinstance(admission, LedgerError) else admission.decision.states
+            note_reply(__request__, reply, states)
             if isinstance(admission, LedgerError):
                 raise admission
             if not admission.decision.allowed:
@@ -106,7 +111,8 @@ class Filter:
                 await self._tell(valves, reply, admission, user, __event_emitter__)
             if reply.output_cap is not None:
                 cap_output(body, reply.output_cap)
-        except HostError:
+        except HostError as error:
+            note_refusal(__request__, error)
             metadata.pop(METADATA_KEY, None)
             raise
         except Exception as error:
@@ -116,7 +122,9 @@ class Filter:
                 if refused is not None:
                     refused.keeper.forget(refused)
                 sentence = find_reader(valves, user, metadata).language.ledger_error
-                raise HostError(503, sentence, LEDGER_ERROR_RETRY_SECONDS) from error
+                unchecked = HostError(503, sentence, LEDGER_ERROR_RETRY_SECONDS)
+                note_refusal(__request__, unchecked)
+                raise unchecked from error
         if valves.request_stream_usage and body.get("stream"):
             body["stream_options"] = {
                 "include_usage": True,
@@ -231,6 +239,9 @@ class Filter:
             )
             # Where no `request` hook tells, every admitted request is taken to reach the model.
             reply.called_model = not has_request_hook()
+            adjust = metadata.get(ADJUST_KEY)  # a door's; a client's would be made of JSON
+            if callable(adjust):
+                adjust(reply)
             return reply
 
         return build

@@ -54,6 +54,10 @@ PARTS = (
     "replies",
     "admission",
     "bookkeeper",
+    "doors",
+    "refusals",
+    "answers",
+    "middleware",
     "plugin",
 )
 # Open WebUI's loader replaces these everywhere in the text, comments and strings included.
