@@ -519,7 +519,7 @@ class ChatAnswer:
         self._state = state
         self._send = send
         self._reader: AnswerReader | None = None
-        self._refusal: Refusal | None = None
+        self._refusing: Refusal | None = None
 
     async def send(self, message: Message) -> None:
         """Pass a part of it on; a fault here leaves it as it is."""
@@ -530,7 +530,7 @@ class ChatAnswer:
             passed = message
         if passed is not None:
             await self._send(passed)
-        elif self._refusal is not None and not message.get("more_body"):
+        elif message["type"] == "http.response.body" and not message.get("more_body"):
             await self._refuse()
 
     def _read(self, message: Message) -> Message | None:
@@ -538,7 +538,7 @@ class ChatAnswer:
             return self._start(message)
         if message["type"] != "http.response.body":
             return message
-        if self._refusal is not None:
+        if self._refusing is not None:
             return None
         if self._reader is not None:
             self._reader.feed(message.get("body", b""))
@@ -552,7 +552,7 @@ class ChatAnswer:
             self._state[FAILED_STATE] = True
             refusal = self._state.get(REFUSAL_STATE)
             if isinstance(refusal, Refusal):
-                self._refusal = refusal
+                self._refusing = refusal
                 own = (b"content-type", b"content-length", b"content-encoding", b"retry-after")
                 self._headers = [pair for pair in headers if pair[0].lower() not in own]
                 return None
@@ -575,9 +575,9 @@ class ChatAnswer:
             reply.meter.add_answer(answer)
 
     async def _refuse(self) -> None:
-        if self._refusal is None:
+        if self._refusing is None:
             return
-        refusal, self._refusal = self._refusal, None
+        refusal = self._refusing
         more = rate_headers(self._state.get(LIMITS_STATE) or (), datetime.now(UTC))
         await send_refusal(self._send, self._door, refusal, [*self._headers, *more])
 
