@@ -11,42 +11,45 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 """
 
 # Contents. In a hurry, read the hooks first: they are the last part, plugin.
-#   145  errors         The exceptions, each carrying its data.
-#   195  logs           The one logger; its name is how Open WebUI's log shows where a line comes …
-#   202  periods        The calendar and rolling periods, the window each gives at an instant, …
-#   500  amounts        1.5M tokens or $0.25 as a limit writes them, to whole numbers and back.
-#   635  quotas         One limit in its notation, such as "50k tokens/day on gpt-4* warn 70% 90%".
-#   884  policy_tables  The policies text as checked tables, and what an error says about them.
-#  1144  policies       What the policies text says about groups, roles, users, pools and models.
-#  1350  policy         Which limits apply to this user, these groups, this role and this model.
-#  1541  decisions      Used and reserved amounts against limits: what is decided, and nothing else.
-#  1680  estimates      Token estimates for texts and prompts whose provider reports no usage.
-#  1891  usage_shapes   One usage object in any provider's shape, read as token counts.
-#  2122  stream_events  What a stream event or a whole answer holds: produced text, usage, a …
-#  2334  usage          What one reply is charged for, added up from its stream events.
-#  2566  charges        What one reply costs, in tokens, in money and toward limits.
-#  2648  languages      The words and number marks of every sentence; the one place to add another.
-#  2957  messages       Every sentence that a user or an administrator reads, with its numbers.
-#  3164  database       An engine for a database URL as Open WebUI spells it.
-#  3247  statements     The statements that every reply runs, on a short way to the driver.
-#  3377  transactions   One transaction with its locks and its retries, alike on SQLite and …
-#  3555  tables         The ledger's own tables and their numbered migrations.
-#  3689  counters       Sums of settled records per scope, model glob and window.
-#  3881  snapshots      What one statement sees of the ledger: counters with their grants, and …
-#  4042  limit_states   Where limits stand: what is used, what replies still running hold, and …
-#  4147  records        One row per reply, reserved when it is admitted and closed once.
-#  4266  ledger         Reserve, settle, check, renew and sweep, each one transaction.
-#  4560  alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  4607  valves         What the administrator and each user can set, and how bad input is refused.
-#  4902  host           The only place that knows Open WebUI: its database, groups, models and …
-#  5126  replies        One reply from its admission to its end.
-#  5247  admission      From a request to a reply: whose limits count, and how much is reserved.
-#  5326  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
-#  5566  doors          The paths by which Open WebUI lets its users reach a model past the hooks.
-#  5701  refusals       Refusals and rate headers as the programs of each protocol read them.
-#  5785  answers        An answer on its way to the client, read for its usage as it passes.
-#  5865  middleware     One ASGI layer around Open WebUI: the doors that its hooks don't guard.
-#  6505  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
+#   150  errors         The exceptions, each carrying its data.
+#   200  logs           The one logger; its name is how Open WebUI's log shows where a line comes …
+#   207  texts          Texts from outside: what a client, a browser or a provider wrote, made …
+#   231  periods        The calendar and rolling periods, the window each gives at an instant, …
+#   534  amounts        1.5M tokens or $0.25 as a limit writes them, to whole numbers and back.
+#   669  quotas         One limit in its notation, such as "50k tokens/day on gpt-4* warn 70% 90%".
+#   918  policy_tables  The policies text as checked tables, and what an error says about them.
+#  1178  policies       What the policies text says about groups, roles, users, pools and models.
+#  1384  policy         Which limits apply to this user, these groups, this role and this model.
+#  1575  decisions      Used and reserved amounts against limits: what is decided, and nothing else.
+#  1714  estimates      Token estimates for texts and prompts whose provider reports no usage.
+#  1925  usage_shapes   One usage object in any provider's shape, read as token counts.
+#  2156  stream_events  What a stream event or a whole answer holds: produced text, usage, a …
+#  2368  usage          What one reply is charged for, added up from its stream events.
+#  2600  charges        What one reply costs, in tokens, in money and toward limits.
+#  2682  languages      The words and number marks of every sentence; the one place to add another.
+#  2991  messages       Every sentence that a user or an administrator reads, with its numbers.
+#  3198  database       An engine for a database URL as Open WebUI spells it.
+#  3281  statements     The statements that every reply runs, on a short way to the driver.
+#  3411  transactions   One transaction with its locks and its retries, alike on SQLite and …
+#  3589  tables         The ledger's own tables and their numbered migrations.
+#  3723  counters       Sums of settled records per scope, model glob and window.
+#  3915  snapshots      What one statement sees of the ledger: counters with their grants, and …
+#  4076  limit_states   Where limits stand: what is used, what replies still running hold, and …
+#  4181  records        One row per reply, reserved when it is admitted and closed once.
+#  4300  ledger         Reserve, settle, check, renew and sweep, each one transaction.
+#  4596  alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  4683  valves         What the administrator and each user can set, and how bad input is refused.
+#  4978  request_state  What is known of the request that is being served, for the layer around …
+#  4998  host           The only place that knows Open WebUI: its database, groups, models and …
+#  5221  model_calls    The answer or the failure of each call that Open WebUI makes for a reply.
+#  5307  replies        One reply from its admission to its end.
+#  5509  admission      From a request to a reply: whose limits count, and how much is reserved.
+#  5597  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
+#  5839  doors          The paths by which Open WebUI lets its users reach a model past the hooks.
+#  5974  refusals       Refusals and rate headers as the programs of each protocol read them.
+#  6058  answers        An answer on its way to the client, read for its usage as it passes.
+#  6138  middleware     One ASGI layer around Open WebUI: the doors that its hooks don't guard.
+#  6724  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -75,16 +78,18 @@ from collections.abc import (
 )
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal, InvalidOperation
 from fnmatch import fnmatchcase
-from functools import lru_cache, partial, reduce
+from functools import lru_cache, partial, reduce, wraps
 from importlib import import_module
 from importlib.util import find_spec
 from io import BytesIO
+from queue import Empty, Full, Queue
 from string import Formatter
-from threading import Lock
+from threading import Lock, Thread
 from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar
 from urllib.parse import unquote
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
@@ -139,7 +144,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool, QueuePool
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 # ==============================================================================
 # helpers/errors.py
@@ -197,6 +202,30 @@ class UsageLimitExceeded(UsageLimitsError):
 # ==============================================================================
 
 log = logging.getLogger("usage_limits")
+
+# ==============================================================================
+# helpers/texts.py
+# Texts from outside: what a client, a browser or a provider wrote, made safe to store.
+# ==============================================================================
+
+# The ledger's ids: Open WebUI's own have 36 characters, some with a short prefix.
+LONGEST_ID = 200
+# Ids of models, e-mail addresses, names of policies.
+LONGEST_NAME = 1_000
+# NUL, which PostgreSQL doesn't store, and lone surrogates, which no database does.
+UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+
+def clean_text(value: object, longest: int) -> str:
+    """A text that every database can store, of at most `longest` characters.
+
+    Anything but a text becomes an empty one: nobody but a liar sends it.
+    """
+    if not isinstance(value, str):
+        return ""
+    # Cut first: the rest may be megabytes.
+    return UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", value[:longest])
+
 
 # ==============================================================================
 # helpers/periods.py
@@ -468,6 +497,17 @@ def is_timezone_choice(name: str) -> bool:
     )
 
 
+def find_timezone(name: str) -> ZoneInfo | None:
+    """The zone of this IANA name; None where there is none. Takes no time to speak of."""
+    if name == "UTC":
+        return utc_zone()
+    try:
+        return ZoneInfo(name) if name and is_timezone_choice(name) else None
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        # ValueError: a path outside the database; OSError: "Europe", which is a folder.
+        return None
+
+
 def load_timezone(name: str, where: str = "timezone") -> ZoneInfo:
     """The zone of this IANA name.
 
@@ -475,14 +515,8 @@ def load_timezone(name: str, where: str = "timezone") -> ZoneInfo:
         ConfigurationError: There is none, with the names that look alike.
     """
     key = name.strip()
-    if key == "UTC":
-        return utc_zone()
-    try:
-        if key and is_timezone_choice(key):
-            return ZoneInfo(key)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        # ValueError: a path outside the database; OSError: "Europe", which is a folder.
-        pass
+    if (zone := find_timezone(key)) is not None:
+        return zone
     known = available_timezones_list()
     by_spelling = {known_name.rpartition("/")[2].lower(): known_name for known_name in known}
     by_spelling |= {known_name.lower(): known_name for known_name in known}
@@ -4542,8 +4576,10 @@ class Ledger:
         if percent is None:
             return False
         applied, user_id = state.applied, reservation.subject.user_id
+        # Each user is warned, the administrator is told once of a pool.
+        told = audience if audience == "alert" and applied.is_pool else f"{audience} {user_id}"
         notice = self._insert(notices_table).values(
-            id=f"{audience} {user_id} {applied.scope} {applied.limit} at {percent}%",
+            id=f"{told} {applied.scope} {applied.limit} at {percent}%",
             expires_at=int(state.reset_at.timestamp()),
         )
         marked = connection.execute(
@@ -4564,16 +4600,20 @@ class Ledger:
 ALERT_ATTEMPTS = 4
 ALERT_TIMEOUT_SECONDS = 10
 ALERT_PAUSE_SECONDS = 2.0
+ALERT_IDLE_SECONDS = 30
+MOST_QUEUED_ALERTS = 100
 
 
 def alert_payload(reservation: Reservation, state: LimitState) -> dict[str, object]:
     """One crossing as JSON; chat systems read ``text``, programs the rest."""
-    applied = state.applied
+    applied, subject = state.applied, reservation.subject
+    # A pool is nobody's in particular: whoever happened to cross it isn't named.
+    user = {} if applied.is_pool else {"user_id": subject.user_id, "user_email": subject.email}
+    who = f"The pool {applied.policy}" if applied.is_pool else subject.email or subject.user_id
     return {
-        "text": alert_sentence(state, reservation.subject.email or reservation.subject.user_id),
+        "text": alert_sentence(state, who),
         "event": "hard_limit" if state.exceeded else "soft_limit",
-        "user_id": reservation.subject.user_id,
-        "user_email": reservation.subject.email,
+        **user,
         "policy": applied.policy,
         "limit": str(applied.limit),
         "used": state.used,
@@ -4601,6 +4641,42 @@ def post_alert(url: str, payload: dict[str, object]) -> bool:
             time.sleep(ALERT_PAUSE_SECONDS * 2 ** (attempt - 1))
     log.error("Usage limits: an alert was not delivered: %s", reason)
     return False
+
+
+class AlertSender:
+    """Posts alerts one after the other, in a thread that nobody waits for.
+
+    The thread starts with the first alert and ends with the process, whatever is still queued.
+    """
+
+    def __init__(self) -> None:
+        self._queue: Queue[tuple[str, dict[str, object]]] = Queue(MOST_QUEUED_ALERTS)
+        self._thread: Thread | None = None
+        self._starting = Lock()
+
+    def send(self, url: str, payload: dict[str, object]) -> None:
+        """Queue an alert; log that it was dropped where too many wait already."""
+        try:
+            self._queue.put_nowait((url, payload))
+        except Full:
+            log.error("Usage limits: an alert was dropped: %d wait already", MOST_QUEUED_ALERTS)
+            return
+        with self._starting:
+            if self._thread is None or not self._thread.is_alive():
+                # A daemon: a webhook that doesn't answer must not hold up the server's exit.
+                self._thread = Thread(target=self._post, name="usage-limits-alerts", daemon=True)
+                self._thread.start()
+
+    def _post(self) -> None:
+        while True:
+            try:
+                url, payload = self._queue.get(timeout=ALERT_IDLE_SECONDS)
+            except Empty:
+                return
+            try:
+                post_alert(url, payload)
+            except Exception:
+                log.exception("Usage limits: an alert was not delivered")
 
 
 # ==============================================================================
@@ -4899,6 +4975,26 @@ class PersonalValves(BaseModel):
 
 
 # ==============================================================================
+# helpers/request_state.py
+# What is known of the request that is being served, for the layer around Open WebUI.
+# ==============================================================================
+
+# The state of the request that this task serves, or that started it: out of its client's reach.
+current_state: ContextVar[MutableMapping[str, Any] | None] = ContextVar(
+    "usage_limits_state", default=None
+)
+REFUSAL_STATE = "usage_limits_refusal"
+LIMITS_STATE = "usage_limits_limits"
+
+
+def note_in_state(name: str, value: object) -> None:
+    """Keep something for the layer; nothing is kept where there is none."""
+    state = current_state.get()
+    if state is not None:
+        state[name] = value
+
+
+# ==============================================================================
 # helpers/host.py
 # The only place that knows Open WebUI: its database, groups, models and errors.
 # ==============================================================================
@@ -4918,6 +5014,8 @@ class HostError(HTTPException, UsageLimitsError):
     def __init__(self, status_code: int, detail: str, retry_after: int) -> None:
         headers = {"Retry-After": str(retry_after)}
         HTTPException.__init__(self, status_code, detail=detail, headers=headers)
+        # Where this is flattened all the same, the layer around the app knows what was meant.
+        note_in_state(REFUSAL_STATE, (status_code, detail, retry_after))
 
     def __str__(self) -> str:
         return str(self.detail)
@@ -5011,9 +5109,9 @@ async def list_groups(user_id: str) -> tuple[GroupRef, ...]:
 def make_subject(user: Mapping[str, Any], groups: tuple[GroupRef, ...]) -> Subject:
     """The user of a request, as Open WebUI hands it to a filter."""
     return Subject(
-        user_id=str(user["id"]),
-        email=str(user.get("email") or ""),
-        role=str(user.get("role") or "user"),
+        user_id=clean_text(str(user["id"]), LONGEST_ID),
+        email=clean_text(user.get("email"), LONGEST_NAME),
+        role=clean_text(user.get("role"), LONGEST_NAME) or "user",
         groups=groups,
     )
 
@@ -5042,12 +5140,18 @@ def list_model_names(
     chosen = metadata.get("model")
     if metadata.get("selected_model_id") and isinstance(chosen, Mapping):
         names.append(str(chosen.get("id") or ""))
-    return tuple(dict.fromkeys(name for name in names if name)) or ("unknown",)
+    cleaned = (clean_text(name, LONGEST_NAME) for name in names)
+    return tuple(dict.fromkeys(name for name in cleaned if name)) or ("unknown",)
 
 
-def request_source(metadata: Mapping[str, Any]) -> str:
-    """Where a request comes from: page, temporary, channel, automation or api."""
-    chat_id = str(metadata.get("chat_id") or "")
+def request_source(metadata: Mapping[str, Any], own_provider: bool = False) -> str:
+    """Where a request comes from: page, temporary, channel, automation, api or direct.
+
+    All but `direct` is what the client says. It labels a record, and decides nothing that counts.
+    """
+    if own_provider:
+        return "direct"
+    chat_id = clean_text(metadata.get("chat_id"), LONGEST_ID)
     if metadata.get("automation_id"):
         return "automation"
     if chat_id.startswith("channel:"):
@@ -5058,7 +5162,10 @@ def request_source(metadata: Mapping[str, Any]) -> str:
 
 
 def finished_message(body: Mapping[str, Any]) -> tuple[object, str | None]:
-    """Usage and text of the message that an outlet is called for, and of no older one."""
+    """Usage and text of the message that an outlet is called for, and of no older one.
+
+    In a saved chat both may be its user's own making.
+    """
     messages = body.get("messages")
     for message in messages if isinstance(messages, list) else ():
         if isinstance(message, Mapping) and message.get("id") == body.get("id"):
@@ -5067,36 +5174,24 @@ def finished_message(body: Mapping[str, Any]) -> tuple[object, str | None]:
     return None, None
 
 
-def api_outlets_enabled() -> bool:
-    """Whether Open WebUI calls outlets for API requests (``ENABLE_API_OUTLET_FILTERS``)."""
-    return bool(getattr(import_module("open_webui.env"), "ENABLE_API_OUTLET_FILTERS", True))
+def uses_own_provider(request: Any, body: Mapping[str, Any]) -> bool:
+    """Whether a request goes over its user's direct connection, through the browser.
 
-
-class ProviderFailureSink:
-    """Notes on a request that the provider has refused it.
-
-    A call that doesn't stream and whose answer has no text (only tool calls, say) gets no
-    outlet, and neither does one that the provider refused; Open WebUI publishes the refusals.
+    Clients claim that; it is true where Open WebUI will act upon it (`generate_chat_completion`).
     """
-
-    async def handle_event(self, app: object, event: Any, request: Any = None) -> None:
-        """One of Open WebUI's own events."""
-        if request is not None and event.event == "model.provider_request.failed":
-            request.state.usage_limits_provider_failed = True
-
-
-def watch_provider_failures() -> None:
-    """Listen to Open WebUI's events; what an earlier paste has put there is replaced."""
-    sinks = getattr(sys.modules.get("open_webui.events"), "EVENT_SINKS", None)
-    if isinstance(sinks, list):
-        own = ProviderFailureSink.__name__
-        sinks[:] = [sink for sink in sinks if type(sink).__name__ != own]
-        sinks.append(ProviderFailureSink())
+    state = getattr(request, "state", None)
+    model = getattr(state, "model", None)
+    return (
+        bool(getattr(state, "direct", False))
+        and isinstance(model, Mapping)
+        and "id" in model
+        and model["id"] == body.get("model")
+    )
 
 
-def provider_has_failed(request: Any) -> bool:
-    """Whether the provider is known to have refused this request's call."""
-    return bool(getattr(getattr(request, "state", None), "usage_limits_provider_failed", False))
+def is_ollama_model(model: object) -> bool:
+    """Whether Open WebUI sends a model's calls to Ollama."""
+    return isinstance(model, Mapping) and model.get("owned_by") == "ollama"
 
 
 def host_version() -> tuple[int, ...]:
@@ -5123,36 +5218,147 @@ def warn_about_old_host() -> None:
 
 
 # ==============================================================================
+# helpers/model_calls.py
+# Model calls: the answer or the failure of each call that Open WebUI makes for a reply.
+# ==============================================================================
+
+# Where Open WebUI calls models for replies, under the name that each module has for it.
+CALLERS = (
+    ("open_webui.main", "chat_completion_handler"),
+    ("open_webui.utils.middleware", "generate_chat_completion"),
+)
+ORIGINAL = "usage_limits_original"
+
+
+class CalledReply(Protocol):
+    """A reply for which a model is called."""
+
+    def call_begins(self) -> None: ...
+
+    def call_failed(self) -> None: ...
+
+    def call_answered(self, answer: object) -> None: ...
+
+
+def watch_model_calls(
+    find_reply: Callable[[Mapping[str, Any] | None], CalledReply | None],
+) -> bool:
+    """See every call for a reply from now on; what an earlier paste has put there is replaced.
+
+    Returns:
+        Whether the calls are seen; if not, this Open WebUI calls its models elsewhere.
+    """
+    watched = 0
+    for module_name, name in CALLERS:
+        module = sys.modules.get(module_name)
+        function = getattr(module, name, None)
+        if function is not None:
+            setattr(module, name, watched_call(getattr(function, ORIGINAL, function), find_reply))
+            watched += 1
+    return watched == len(CALLERS)
+
+
+def watched_call(
+    original: Callable[..., Any],
+    find_reply: Callable[[Mapping[str, Any] | None], CalledReply | None],
+) -> Callable[..., Any]:
+    """Open WebUI's function with an eye on what comes back for a reply."""
+
+    @wraps(original)
+    async def call(request: Any, form_data: Any, *args: Any, **kwargs: Any) -> Any:
+        metadata = form_data.get("metadata") if isinstance(form_data, dict) else None
+        reply = find_reply(metadata) if isinstance(metadata, dict) else None
+        if reply is None or not hasattr(reply, "call_begins"):  # of a release before 0.2.0
+            return await original(request, form_data, *args, **kwargs)
+        reply.call_begins()
+        try:
+            answer = await original(request, form_data, *args, **kwargs)
+        except Exception:  # a refusal, a connection that broke; not that the user stopped it
+            reply.call_failed()
+            raise
+        if is_failure(answer):
+            reply.call_failed()
+        elif not isinstance(answer, StreamingResponse):
+            reply.call_answered(answer_content(answer))
+        return answer
+
+    setattr(call, ORIGINAL, original)
+    return call
+
+
+def answer_content(answer: object) -> object:
+    """The JSON of an answer that came whole; None where there is none."""
+    if not isinstance(answer, Response):
+        return answer
+    try:
+        return json.loads(bytes(answer.body))
+    except (AttributeError, ValueError, RecursionError):
+        return None
+
+
+def is_failure(answer: object) -> bool:
+    """Whether the provider refused instead of answering."""
+    if isinstance(answer, Response):
+        return answer.status_code >= 400
+    return isinstance(answer, dict) and bool(answer.get("error")) and not answer.get("choices")
+
+
+# ==============================================================================
 # helpers/replies.py
 # One reply from its admission to its end.
 # ==============================================================================
 
 # The output that is reserved where a request sets no max_tokens: an ordinary chat reply.
 EXPECTED_OUTPUT_TOKENS = 500
+# Larger than what any limit leaves.
+UNBOUNDED = 2**62
 
 
-def wanted_output(body: Mapping[str, Any]) -> int | None:
-    """The most output tokens that a request asks for, where it says."""
+# As many choices as OpenAI's API gives at most.
+MOST_CHOICES = 128
+OUTPUT_KEYS = ("max_completion_tokens", "max_tokens")
+
+
+def positive_number(value: object) -> int | None:
+    """A whole number above 0, however its JSON says it; None where it isn't one."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = int(float(value[:20]) if isinstance(value, str) else value)
+    except (ValueError, OverflowError):
+        return None
+    return number if number > 0 else None
+
+
+def count_choices(body: Mapping[str, Any]) -> int:
+    """How many answers a request asks for at once."""
+    return min(positive_number(body.get("n")) or 1, MOST_CHOICES)
+
+
+def wanted_output(body: Mapping[str, Any], *, ollama: bool) -> int | None:
+    """The most output tokens that a request can ask its provider for, where it says.
+
+    Args:
+        body: The request.
+        ollama: Whether it goes to Ollama. Nobody else reads `num_predict`.
+    """
     options = body.get("options")
-    places = [body.get("max_completion_tokens"), body.get("max_tokens")]
-    if isinstance(options, Mapping):
-        places.append(options.get("num_predict"))  # Ollama's name for it
-    wanted = [
-        value
-        for value in places
-        if isinstance(value, int) and not isinstance(value, bool) and value > 0
-    ]
-    return min(wanted, default=None)
+    places = [body.get(name) for name in OUTPUT_KEYS]
+    if ollama and isinstance(options, Mapping):
+        places.append(options.get("num_predict"))
+    # Which of them a provider obeys, nobody knows. One that it doesn't understand it may ignore.
+    wanted = [value for value in places if type(value) is int and value > 0]
+    return max(wanted) * count_choices(body) if wanted else None
 
 
 def cap_output(body: dict[str, Any], most: int) -> None:
-    """Lower what a request asks for to `most` output tokens, wherever it says so."""
-    options = body.get("options")
+    """Lower what a request asks for to `most` output tokens in all, wherever it says so."""
+    options, each = body.get("options"), max(1, most // count_choices(body))
     if isinstance(options, dict) and "num_predict" in options:
-        options["num_predict"] = most
-    named = [name for name in ("max_completion_tokens", "max_tokens") if body.get(name)]
+        options["num_predict"] = each
+    named = [name for name in OUTPUT_KEYS if body.get(name)]
     for name in named or ["max_tokens"]:
-        body[name] = most
+        body[name] = each
 
 
 class ReplyKeeper(Protocol):
@@ -5181,8 +5387,6 @@ class Reply:
     rule: ModelRule
     reader: Reader
     enforced: bool  # whether a hard limit refuses its later rounds
-    # Whether it may come whole without any hook that sees it, so that its estimate counts.
-    may_end_unseen: Callable[[], bool]
     prompt_tokens: int
     wanted_output: int | None
     capped: bool  # whether the request is lowered to what its limits leave
@@ -5191,28 +5395,56 @@ class Reply:
     output_tokens: int = 0  # what is reserved
     output_cap: int | None = None  # what the request is lowered to, if it is
     meter: ReplyMeter = field(default_factory=ReplyMeter)
+    choices: int = 1  # how many answers it asks for at once
+    # Whether a model was called whose answer may be on its way, unseen: its estimate counts.
     called_model: bool = False
+    answer_watched: bool = False  # whether whatever comes back from it is seen
+    # What its user's own limits leave, so the most that it holds of what it hasn't produced yet.
+    own_remaining: Mapping[Measure, int] = field(default_factory=dict)
     written: bool = False  # whether its reservation is
     ending: asyncio.Task[Decision | None] | None = None
 
     def begin_round(self, prompt_tokens: int) -> None:
         """Note that the model is about to be called with this many prompt tokens."""
-        self.called_model = True
         self.prompt_tokens = max(self.prompt_tokens, prompt_tokens)
         self.meter.begin_round(prompt_tokens)
 
     def fit_output(self, decision: Decision) -> Charge:
         """Choose how much output to reserve, now that it is known what the limits leave."""
-        wanted = self.wanted_output
-        self.output_tokens = min(wanted or EXPECTED_OUTPUT_TOKENS, EXPECTED_OUTPUT_TOKENS)
+        wanted, expected = self.wanted_output, EXPECTED_OUTPUT_TOKENS * self.choices
+        self.output_tokens = min(wanted or expected, expected)
         most = most_output_tokens(decision, self.prompt_tokens, self.rule) if self.capped else None
         if most is not None and (wanted is None or wanted > most):
             # All of it is held: what a parallel request got as well would run over the limit.
             self.output_tokens = self.output_cap = most
+        self.own_remaining = own_remaining(decision)
         return self.reserved_charge()
 
+    def call_begins(self) -> None:
+        """Note that a model is being called, and that its answer will be seen."""
+        self.called_model = self.answer_watched = True
+
+    def call_failed(self) -> None:
+        """Note that the provider refused the call, or that it broke before it answered."""
+        self.called_model = False
+
+    def call_answered(self, answer: object) -> None:
+        """Note an answer that came whole, any JSON value."""
+        self.meter.add_event(answer)
+
     def reserved_charge(self) -> Charge:
-        """What is to be held for it: the estimate, or what it has used already if more."""
+        """What is to be held for it: the estimate, or what it has used already if more.
+
+        Of an estimate it holds no more than its user's own limits leave, so that a single
+        request can't empty a pool that others need.
+        """
+        estimate = self.estimated_charge()
+        if not estimate.counted.requests:  # a free model's
+            return estimate
+        return hold_at_most(estimate, self.used_charge().counted, self.own_remaining)
+
+    def estimated_charge(self) -> Charge:
+        """What it may cost: the estimate, or what it has used already if more."""
         seen = self.meter.total()
         return make_charge(
             MeteredUsage(
@@ -5230,23 +5462,58 @@ class Reply:
         return make_charge(self.meter.total(), self.rule)
 
     def final_charge(self, usage: object = None, text: str | None = None) -> Charge | None:
-        """What it cost in the end; None if the model produced nothing.
+        """What it cost in the end; None if no model was called, or none that answered.
 
         Args:
-            usage: The usage that Open WebUI gathered for the finished message, if any.
-            text: The finished message, if the outlet saw one.
+            usage: The usage of the finished message, if any. It is read only where the model's
+                answer wasn't seen: the message may have been saved by its user beforehand.
+            text: The finished message, if the outlet saw one; for it the same holds.
         """
+        if self.answer_watched:
+            usage = text = None
         if self.meter.produced or usage or text:
             return make_charge(self.meter.total(usage, text), self.rule)
-        if self.called_model and self.may_end_unseen():
-            return self.reserved_charge()
-        return None
+        # Stopped before its first byte, or an answer in words that nobody knows.
+        return self.estimated_charge() if self.called_model else None
+
+
+def own_remaining(decision: Decision) -> dict[Measure, int]:
+    """What a user's own limits leave, by measure; nothing for a measure without one."""
+    remaining: dict[Measure, int] = {}
+    for state in decision.states:
+        if not state.applied.is_pool:
+            measure = state.applied.limit.measure
+            remaining[measure] = min(state.remaining, remaining.get(measure, state.remaining))
+    return remaining
+
+
+def hold_at_most(estimate: Charge, used: Amounts, remaining: Mapping[Measure, int]) -> Charge:
+    """An estimate that counts no more than what was used already, or than what remains."""
+    counted = estimate.counted
+    tokens = remaining.get("tokens", UNBOUNDED)
+    input_tokens = min(counted.input_tokens, remaining.get("input_tokens", UNBOUNDED), tokens)
+    output_tokens = min(
+        counted.output_tokens, remaining.get("output_tokens", UNBOUNDED), tokens - input_tokens
+    )
+    cost = min(estimate.cost_micros, remaining.get("cost", UNBOUNDED))
+    held = Amounts(
+        counted.requests,
+        max(used.input_tokens, input_tokens),
+        max(used.output_tokens, output_tokens),
+        max(used.cost_micros, cost),
+    )
+    return replace(estimate, cost_micros=held.cost_micros, counted=held)
 
 
 # ==============================================================================
 # helpers/admission.py
 # From a request to a reply: whose limits count, and how much is reserved.
 # ==============================================================================
+
+# As long as BCP 47 tells implementations to expect.
+LONGEST_LANGUAGE_TAG = 35
+LONGEST_TIMEZONE = 100
+UNCOUNTED = ModelRule("*", weight=Decimal(0))
 
 
 def is_exempt(valves: AdminValves, subject: Subject) -> bool:
@@ -5269,14 +5536,12 @@ def find_reader(
     valves: AdminValves, user: Mapping[str, Any], metadata: Mapping[str, Any]
 ) -> Reader:
     """The user's own time zone where Open WebUI knows it, else the valve's; and the language."""
-    try:
-        zone = read_timezone(str(user.get("timezone") or valves.timezone))
-    except ConfigurationError:
-        zone = read_timezone(valves.timezone)
+    own_zone = clean_text(user.get("timezone"), LONGEST_TIMEZONE).strip()
+    zone = find_timezone(own_zone) or read_timezone(valves.timezone)
     # The chat page sends its own language for use in prompts.
     variables = metadata.get("variables")
     tag = variables.get("{{USER_LANGUAGE}}") if isinstance(variables, Mapping) else None
-    return Reader(zone, choose_language(str(tag or "")))
+    return Reader(zone, choose_language(clean_text(tag, LONGEST_LANGUAGE_TAG)))
 
 
 def build_reply(
@@ -5289,9 +5554,15 @@ def build_reply(
     model_names: tuple[str, ...],
     source: str,
     now: datetime,
-    may_end_unseen: Callable[[], bool],
+    *,
+    ollama: bool,
+    own_provider: bool,
 ) -> Reply:
-    """Everything that is known of a reply before it is admitted."""
+    """Everything that is known of a reply before it is admitted.
+
+    A reply over a direct connection uses its user's own provider, and its usage comes from the
+    browser: it is on record, and counts toward nothing.
+    """
     policies = valves.policy_set
     policy = choose_policy(subject, policies, valves.default_policy, valves.multiple_groups)
     prompt_tokens = estimate_prompt(body)
@@ -5302,18 +5573,18 @@ def build_reply(
             subject=subject,
             model_names=model_names,
             source=source,
-            chat_id=str(metadata.get("chat_id") or ""),
-            message_id=str(metadata.get("message_id") or ""),
+            chat_id=clean_text(metadata.get("chat_id"), LONGEST_ID),
+            message_id=clean_text(metadata.get("message_id"), LONGEST_ID),
             policy="exempt" if is_exempt(valves, subject) else policy.name,
             created_at=int(now.timestamp()),
         ),
-        limits=count_limits(valves, subject, model_names, now),
-        rule=find_model_rule(policies, model_names),
+        limits=() if own_provider else count_limits(valves, subject, model_names, now),
+        rule=UNCOUNTED if own_provider else find_model_rule(policies, model_names),
         reader=find_reader(valves, user, metadata),
         enforced=not valves.shadow_mode,
-        may_end_unseen=may_end_unseen,
         prompt_tokens=prompt_tokens,
-        wanted_output=wanted_output(body),
+        wanted_output=wanted_output(body, ollama=ollama),
+        choices=count_choices(body),
         soft_limit_percent=valves.soft_limit_percent,
         alert_url="" if valves.shadow_mode else valves.alert_webhook_url,
         capped=valves.cap_max_tokens and not valves.shadow_mode,
@@ -5355,8 +5626,7 @@ class Bookkeeper:
             SQLITE_THREADS if sqlite else POSTGRESQL_THREADS,
             thread_name_prefix="usage-limits",
         )
-        # Alerts wait for nobody: they have a thread of their own.
-        self._messenger = ThreadPoolExecutor(1, thread_name_prefix="usage-limits-alerts")
+        self._alerts = AlertSender()
         self.retention_seconds = RETENTION_SECONDS
         self._running: dict[str, Reply] = {}
         self._unwritten: dict[str, tuple[Reply, Charge | None]] = {}
@@ -5382,13 +5652,13 @@ class Bookkeeper:
         self._ledger.rest()
 
     async def admit(
-        self, build: Callable[[], Reply], announce: bool
+        self, build: Callable[[], Reply | tuple[Reply, LedgerError]], announce: bool
     ) -> tuple[Reply, Admission | LedgerError]:
         """Build a reply and reserve for it, and watch the current task for its end.
 
         Args:
-            build: Finds out what is to be known of the reply. It is called in a thread, and may
-                block.
+            build: Finds out what is to be known of the reply, or why that can't be read. It is
+                called in a thread, and may block.
             announce: Whether the user can be told of soft limits.
 
         Returns:
@@ -5396,7 +5666,10 @@ class Bookkeeper:
         """
 
         def reserve() -> tuple[Reply, Admission | LedgerError]:
-            reply = build()
+            built = build()
+            if isinstance(built, tuple):
+                return built
+            reply = built
             try:
                 admission = self._ledger.reserve(
                     reply.reservation,
@@ -5498,7 +5771,7 @@ class Bookkeeper:
     def _alert(self, reply: Reply, settlement: Settlement) -> None:
         for state in settlement.crossed:
             payload = alert_payload(reply.reservation, state)
-            self._messenger.submit(post_alert, reply.alert_url, payload)
+            self._alerts.send(reply.alert_url, payload)
 
     def _write_end(self, reply: Reply, charge: Charge | None, written: bool) -> Settlement:
         if not written and charge is not None:
@@ -5871,10 +6144,6 @@ LARGEST_REQUEST = 16 * 2**20
 # How long it is taken for granted that the function is on, and how its valves are.
 SWITCH_SECONDS = 1.0
 # What travels in the state of a request, out of its client's reach.
-REFUSAL_STATE = "usage_limits_refusal"
-LIMITS_STATE = "usage_limits_limits"
-REPLY_STATE = "usage_limits_reply"
-FAILED_STATE = "usage_limits_provider_failed"
 USER_STATE = "usage_limits_user"
 # Where a door tells the admission what is special about its replies.
 ADJUST_KEY = "usage_limits_adjust"
@@ -5918,23 +6187,6 @@ class DoorError(Exception):
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.sentence)
         self.refusal = refusal
-
-
-def note_refusal(request: Any, error: HostError) -> None:
-    """Keep a refusal for the layer: Open WebUI may flatten it on its way out."""
-    state = getattr(request, "state", None)
-    if state is not None:
-        retry_after = int((error.headers or {}).get("Retry-After", FAULT_RETRY_SECONDS))
-        refusal = Refusal(error.status_code, str(error.detail), retry_after)
-        setattr(state, REFUSAL_STATE, refusal)
-
-
-def note_reply(request: Any, reply: object, limits: object) -> None:
-    """Keep a reply for the layer, which may see an answer that no hook sees."""
-    state = getattr(request, "state", None)
-    if state is not None:
-        setattr(state, REPLY_STATE, reply)
-        setattr(state, LIMITS_STATE, limits)
 
 
 def route_path(scope: Scope) -> str:
@@ -6100,7 +6352,7 @@ class Doorkeeper:
         self, app: AsgiApp, door: Door, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Answer a request at a door."""
-        scope.setdefault("state", {})
+        current_state.set(scope.setdefault("state", {}))
         if door.kind == "chat":
             await self._serve_chat(app, door, scope, receive, send)
             return
@@ -6122,12 +6374,11 @@ class Doorkeeper:
                 raise
             retry_after = int((error.headers or {}).get("Retry-After", FAULT_RETRY_SECONDS))
             refusal = Refusal(error.status_code, str(error.detail), retry_after)
-            await send_refusal(send, door, refusal, self._rate_headers(scope))
+            await send_refusal(send, door, refusal, limit_headers(scope["state"]))
 
     async def _serve_chat(
         self, app: AsgiApp, door: Door, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        plain_answers(scope)
         await app(scope, receive, ChatAnswer(door, scope["state"], send).send)
 
     async def _serve_door(
@@ -6205,7 +6456,7 @@ class Doorkeeper:
             receive = read.hand_on(scope)
         plain_answers(scope)
         reader = AnswerReader(reply.meter if reply is not None and door.counts_tokens else None)
-        headers = self._rate_headers(scope)
+        headers = limit_headers(scope["state"])
 
         async def metered_send(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -6278,10 +6529,6 @@ class Doorkeeper:
             return None
         return user if isinstance(user, dict) else dict(user.model_dump())
 
-    @staticmethod
-    def _rate_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
-        return rate_headers(scope["state"].get(LIMITS_STATE) or (), datetime.now(UTC))
-
 
 def cap_door(body: dict[str, Any], door: Door, most: int) -> None:
     """Lower what a request asks for, as its protocol says it."""
@@ -6298,14 +6545,14 @@ def door_charge(reply: Reply, door: Door, status: int | None) -> Charge | None:
     """What a reply cost whose answer went through the layer; None where there was none."""
     if reply.meter.produced:
         return make_charge(reply.meter.total(), reply.rule)
-    if status is None or status >= 400:
+    if status is not None and status >= 400:
         return None
     if not door.counts_tokens:
         return make_charge(MeteredUsage(0, 0, 0, None, False), reply.rule)
     if door.kind == "embeddings":
         return make_charge(MeteredUsage(reply.prompt_tokens, 0, 0, None, True), reply.rule)
-    # Answered, but nobody can say with what.
-    return reply.reserved_charge()
+    # Answered, but nobody can say with what; or given up while the model was at work.
+    return reply.estimated_charge()
 
 
 def note_key(scope: Scope) -> None:
@@ -6359,68 +6606,40 @@ class ChatAnswer:
         self._door = door
         self._state = state
         self._send = send
-        self._reader: AnswerReader | None = None
+        self._headers: RawHeaders = []
         self._refusal: Refusal | None = None
 
     async def send(self, message: Message) -> None:
-        """Pass a part of it on; a fault here leaves it as it is."""
-        try:
-            passed = self._read(message)
-        except Exception:
-            log.exception("Usage limits: an answer could not be read")
-            passed = message
-        if passed is not None:
-            await self._send(passed)
-        elif self._refusal is not None and not message.get("more_body"):
-            await self._refuse()
-
-    def _read(self, message: Message) -> Message | None:
-        if message["type"] == "http.response.start":
-            return self._start(message)
-        if message["type"] != "http.response.body":
-            return message
-        if self._refusal is not None:
-            return None
-        if self._reader is not None:
-            self._reader.feed(message.get("body", b""))
-            if not message.get("more_body"):
-                self._end(self._reader)
-        return message
-
-    def _start(self, message: Message) -> Message | None:
-        headers = list(message.get("headers", ()))
-        if message["status"] >= 400:
-            self._state[FAILED_STATE] = True
-            refusal = self._state.get(REFUSAL_STATE)
-            if isinstance(refusal, Refusal):
-                self._refusal = refusal
-                own = (b"content-type", b"content-length", b"content-encoding", b"retry-after")
-                self._headers = [pair for pair in headers if pair[0].lower() not in own]
-                return None
-        limits = self._state.get(LIMITS_STATE)
-        if any(b"json" in value for name, value in headers if name.lower() == b"content-type"):
-            self._reader = AnswerReader(None)
-            self._reader.start(message["status"], headers)
-        if limits:
-            more = rate_headers(limits, datetime.now(UTC))
-            return {**message, "headers": [*headers, *more]}
-        return message
-
-    def _end(self, reader: AnswerReader) -> None:
-        """An answer that isn't streamed has passed: a hook may not have seen it."""
-        reader.end()
-        reply, answer = self._state.get(REPLY_STATE), reader.answer
-        if reply is None or not isinstance(answer, dict) or (reader.status or 500) >= 400:
-            return
-        if "task_ids" not in answer and not reply.meter.produced:
-            reply.meter.add_answer(answer)
-
-    async def _refuse(self) -> None:
+        """Pass a part of it on; a refusal takes the place of the whole answer."""
+        kind = message["type"]
+        if kind == "http.response.start":
+            self._start(message)
+            if self._refusal is None:
+                headers = [*message.get("headers", ()), *limit_headers(self._state)]
+                message = {**message, "headers": headers}
         if self._refusal is None:
-            return
-        refusal, self._refusal = self._refusal, None
-        more = rate_headers(self._state.get(LIMITS_STATE) or (), datetime.now(UTC))
-        await send_refusal(self._send, self._door, refusal, [*self._headers, *more])
+            await self._send(message)
+        elif kind == "http.response.body" and not message.get("more_body"):
+            more = [*self._headers, *limit_headers(self._state)]
+            await send_refusal(self._send, self._door, self._refusal, more)
+
+    def _start(self, message: Message) -> None:
+        refusal = self._state.get(REFUSAL_STATE)
+        if message["status"] >= 400 and refusal is not None:
+            self._refusal = Refusal(*refusal)
+            own = (b"content-type", b"content-length", b"content-encoding", b"retry-after")
+            self._headers = [
+                pair for pair in message.get("headers", ()) if pair[0].lower() not in own
+            ]
+
+
+def limit_headers(state: MutableMapping[str, Any]) -> RawHeaders:
+    """Where a request's limits stand; a fault here costs no answer."""
+    try:
+        return rate_headers(state.get(LIMITS_STATE) or (), datetime.now(UTC))
+    except Exception:
+        log.exception("Usage limits: the headers of an answer could not be made")
+        return []
 
 
 class UsageLimitsLayer:
@@ -6513,6 +6732,7 @@ GROWTH_WORTH_WRITING = 1_000
 LEDGER_ERROR_RETRY_SECONDS = 60
 # When to try again where replies still running hold what is left.
 HELD_RETRY_SECONDS = 10
+PLAIN_REFUSAL = "You have reached a usage limit."
 # Ordinary replies stay below it, so a higher cap is not worth a line.
 CAP_WORTH_SAYING = 4_000
 
@@ -6532,6 +6752,7 @@ class Filter:
         self.valves = AdminValves()
         self._bookkeepers: dict[str, Bookkeeper] = {}
         self._checked_policies: PolicySet | None = None
+        self._watches_calls = False
         put_layer(self)
 
     async def inlet(
@@ -6556,42 +6777,34 @@ class Filter:
         put_layer(self)  # where the app wasn't there yet when this was loaded
         try:
             bookkeeper = self._bookkeeper(valves)
-            await self._log_unknown_groups(valves)
             build = await self._draft(
                 bookkeeper, valves, body, user, metadata, __model__, __request__
             )
-            told = __event_emitter__ is not None and request_source(metadata) != "api"
-            reply, admission = await bookkeeper.admit(build, told and not valves.shadow_mode)
-            metadata[METADATA_KEY] = reply
-            states = () if isinstance(admission, LedgerError) else admission.decision.states
-            note_reply(__request__, reply, states)
-            if isinstance(admission, LedgerError):
-                raise admission
+            # An API call's warning would be seen by nobody, and not be given again.
+            seen = request_source(metadata) != "api"
+            told = __event_emitter__ is not None and seen and not valves.shadow_mode
+            reply, admission = await bookkeeper.admit(build, told)
+        except Exception as error:
+            # Not on record, so it may not pass: whoever could cause this would use models for free.
+            log.exception("Usage limits: a request of user %s was not reserved for", user["id"])
+            if valves.shadow_mode:
+                return body
+            raise self._unavailable(valves, user, metadata) from error
+        if isinstance(admission, LedgerError):
+            self._let_through(valves, user, metadata, reply, admission)
+        else:
+            note_in_state(LIMITS_STATE, admission.decision.states)
             if not admission.decision.allowed:
                 self._refuse(valves, reply, admission.decision)
-            if __event_emitter__ is not None and told:
+        metadata[METADATA_KEY] = reply
+        self._adjust(valves, reply, body)
+        try:
+            if isinstance(admission, Admission) and __event_emitter__ is not None and told:
                 await self._tell(valves, reply, admission, user, __event_emitter__)
-            if reply.output_cap is not None:
-                cap_output(body, reply.output_cap)
-        except HostError as error:
-            note_refusal(__request__, error)
-            metadata.pop(METADATA_KEY, None)
-            raise
-        except Exception as error:
-            log.exception("Usage limits: a request of user %s was not reserved for", user["id"])
-            if valves.on_ledger_error == "block":
-                refused = self._reply_of(metadata)
-                if refused is not None:
-                    refused.keeper.forget(refused)
-                sentence = find_reader(valves, user, metadata).language.ledger_error
-                unchecked = HostError(503, sentence, LEDGER_ERROR_RETRY_SECONDS)
-                note_refusal(__request__, unchecked)
-                raise unchecked from error
-        if valves.request_stream_usage and body.get("stream"):
-            body["stream_options"] = {
-                "include_usage": True,
-                **(body.get("stream_options") or {}),
-            }
+            await self._log_unknown_groups(valves)
+        except Exception:
+            # It is on record, and goes on without a word.
+            log.exception("Usage limits: user %s was not told", user["id"])
         return body
 
     async def request(
@@ -6610,12 +6823,21 @@ class Filter:
                 await self._check_next_round(valves, reply)
             before = reply.prompt_tokens
             reply.begin_round(estimate_prompt(body))
+            if not self._watches_calls:
+                reply.called_model = True
             if reply.prompt_tokens - before > GROWTH_WORTH_WRITING:
                 await reply.keeper.renew(reply)
         except HostError:
             raise
-        except Exception:
+        except LedgerError as error:
+            if reply.enforced and valves.on_ledger_error == "block":
+                raise self._unavailable(valves, {}, __metadata__ or {}) from error
+            log.error("Usage limits: %s; reply %s was not checked", error, reply.reservation.id)
+        except Exception as error:
             log.exception("Usage limits: reply %s was not checked again", reply.reservation.id)
+            if reply.enforced:
+                raise self._unavailable(valves, {}, __metadata__ or {}) from error
+        self._adjust(valves, reply, body)
         return body
 
     def stream(
@@ -6648,7 +6870,7 @@ class Filter:
         return body
 
     @staticmethod
-    def _reply_of(metadata: dict[str, Any] | None) -> Reply | None:
+    def _reply_of(metadata: Mapping[str, Any] | None) -> Reply | None:
         reply = metadata.get(METADATA_KEY) if metadata else None
         # Not isinstance: the file may have been pasted anew while the reply was running. What
         # came from a client would be made of JSON's types.
@@ -6658,7 +6880,7 @@ class Filter:
         bookkeeper = self._bookkeepers.get(valves.database_url)
         if bookkeeper is None:
             warn_about_old_host()
-            watch_provider_failures()
+            self._watches_calls = watch_model_calls(self._reply_of)
             bookkeeper = Bookkeeper(*host_engine(valves.database_url))
             self._bookkeepers[valves.database_url] = bookkeeper
         bookkeeper.retention_seconds = valves.retention_seconds
@@ -6673,20 +6895,22 @@ class Filter:
         metadata: dict[str, Any],
         model: dict[str, Any] | None,
         request: Any,
-    ) -> Callable[[], Reply]:
+    ) -> Callable[[], Reply | tuple[Reply, LedgerError]]:
         """What makes the reply; it reads its user's groups, which blocks."""
-        source, now = request_source(metadata), datetime.now(UTC)
-        # The host calls no outlet for an answer without text, or for none at all by API.
-        streams, tools = bool(body.get("stream")), bool(body.get("tools"))
-        unseen = source == "api" and not streams and (tools or not api_outlets_enabled())
+        own_provider, now = uses_own_provider(request, body), datetime.now(UTC)
         # Where the ledger has a database of its own, Open WebUI has to read its groups itself.
         queries = None if valves.database_url else group_queries()
         listed = await list_groups(user["id"]) if queries is None else ()
 
-        def build() -> Reply:
-            groups = listed
+        def build() -> Reply | tuple[Reply, LedgerError]:
+            groups, error = listed, None
             if queries is not None:
-                groups = bookkeeper.read(partial(read_groups, queries=queries, user_id=user["id"]))
+                try:
+                    groups = bookkeeper.read(
+                        partial(read_groups, queries=queries, user_id=user["id"])
+                    )
+                except LedgerError as unread:
+                    error = unread
             reply = build_reply(
                 bookkeeper,
                 valves,
@@ -6695,18 +6919,55 @@ class Filter:
                 body,
                 metadata,
                 list_model_names(body, model, metadata),
-                source,
+                request_source(metadata, own_provider),
                 now,
-                may_end_unseen=lambda: unseen and not provider_has_failed(request),
+                ollama=is_ollama_model(model),
+                own_provider=own_provider,
             )
-            # Where no `request` hook tells, every admitted request is taken to reach the model.
-            reply.called_model = not has_request_hook()
+            # Where nobody tells of calls, every admitted request is taken to reach the model.
+            reply.called_model = not (self._watches_calls or has_request_hook())
             adjust = metadata.get(ADJUST_KEY)  # a door's; a client's would be made of JSON
             if callable(adjust):
                 adjust(reply)
-            return reply
+            return reply if error is None else (reply, error)
 
         return build
+
+    def _adjust(self, valves: AdminValves, reply: Reply, body: dict[str, Any]) -> None:
+        """Ask the provider for usage, and for no more output than may be used."""
+        if reply.output_cap is not None:
+            produced = reply.meter.total().output_tokens
+            cap_output(body, max(1, reply.output_cap - produced))
+        if valves.request_stream_usage and body.get("stream"):
+            options = body.get("stream_options")
+            asked = options if isinstance(options, dict) else {}
+            body["stream_options"] = {**asked, "include_usage": True}
+
+    def _let_through(
+        self,
+        valves: AdminValves,
+        user: dict[str, Any],
+        metadata: dict[str, Any],
+        reply: Reply,
+        error: LedgerError,
+    ) -> None:
+        """Log that a request passes which could not be reserved for, or refuse it."""
+        log.error("Usage limits: %s; a request of user %s was not reserved for", error, user["id"])
+        if reply.enforced and valves.on_ledger_error == "block":
+            reply.keeper.forget(reply)
+            raise self._unavailable(valves, user, metadata) from error
+
+    @staticmethod
+    def _unavailable(
+        valves: AdminValves, user: dict[str, Any], metadata: dict[str, Any]
+    ) -> HostError:
+        """The refusal of what can't be put on record."""
+        try:
+            sentence = find_reader(valves, user, metadata).language.ledger_error
+        except Exception:
+            log.exception("Usage limits: the language of a user could not be told")
+            sentence = ENGLISH.ledger_error
+        return HostError(503, sentence, LEDGER_ERROR_RETRY_SECONDS)
 
     async def _tell(
         self,
@@ -6740,7 +7001,12 @@ class Filter:
         )
         if reply.enforced:
             now, model = datetime.now(UTC), reply.reservation.model_names[0]
-            sentence = limit_sentence(valves.limit_message, state, now, reply.reader, model)
+            try:
+                sentence = limit_sentence(valves.limit_message, state, now, reply.reader, model)
+            except Exception:
+                # A refusal whose sentence can't be made is still a refusal.
+                log.exception("Usage limits: the sentence of a refusal could not be made")
+                sentence = PLAIN_REFUSAL
             wait = (state.reset_at - now).total_seconds()
             if state.is_only_held:
                 wait = min(wait, HELD_RETRY_SECONDS)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
-from helpers.errors import ConfigurationError
 from helpers.estimates import estimate_prompt
 from helpers.languages import choose_language
 from helpers.messages import Reader
+from helpers.periods import find_timezone
+from helpers.policies import ModelRule
 from helpers.policy import (
     AppliedLimit,
     Subject,
@@ -19,8 +21,14 @@ from helpers.policy import (
     find_model_rule,
 )
 from helpers.records import Reservation
-from helpers.replies import Reply, ReplyKeeper, wanted_output
+from helpers.replies import Reply, ReplyKeeper, count_choices, wanted_output
+from helpers.texts import LONGEST_ID, clean_text
 from helpers.valves import AdminValves, read_timezone
+
+# As long as BCP 47 tells implementations to expect.
+LONGEST_LANGUAGE_TAG = 35
+LONGEST_TIMEZONE = 100
+UNCOUNTED = ModelRule("*", weight=Decimal(0))
 
 
 def is_exempt(valves: AdminValves, subject: Subject) -> bool:
@@ -43,14 +51,12 @@ def find_reader(
     valves: AdminValves, user: Mapping[str, Any], metadata: Mapping[str, Any]
 ) -> Reader:
     """The user's own time zone where Open WebUI knows it, else the valve's; and the language."""
-    try:
-        zone = read_timezone(str(user.get("timezone") or valves.timezone))
-    except ConfigurationError:
-        zone = read_timezone(valves.timezone)
+    own_zone = clean_text(user.get("timezone"), LONGEST_TIMEZONE).strip()
+    zone = find_timezone(own_zone) or read_timezone(valves.timezone)
     # The chat page sends its own language for use in prompts.
     variables = metadata.get("variables")
     tag = variables.get("{{USER_LANGUAGE}}") if isinstance(variables, Mapping) else None
-    return Reader(zone, choose_language(str(tag or "")))
+    return Reader(zone, choose_language(clean_text(tag, LONGEST_LANGUAGE_TAG)))
 
 
 def build_reply(
@@ -63,9 +69,15 @@ def build_reply(
     model_names: tuple[str, ...],
     source: str,
     now: datetime,
-    may_end_unseen: Callable[[], bool],
+    *,
+    ollama: bool,
+    own_provider: bool,
 ) -> Reply:
-    """Everything that is known of a reply before it is admitted."""
+    """Everything that is known of a reply before it is admitted.
+
+    A reply over a direct connection uses its user's own provider, and its usage comes from the
+    browser: it is on record, and counts toward nothing.
+    """
     policies = valves.policy_set
     policy = choose_policy(subject, policies, valves.default_policy, valves.multiple_groups)
     prompt_tokens = estimate_prompt(body)
@@ -76,18 +88,18 @@ def build_reply(
             subject=subject,
             model_names=model_names,
             source=source,
-            chat_id=str(metadata.get("chat_id") or ""),
-            message_id=str(metadata.get("message_id") or ""),
+            chat_id=clean_text(metadata.get("chat_id"), LONGEST_ID),
+            message_id=clean_text(metadata.get("message_id"), LONGEST_ID),
             policy="exempt" if is_exempt(valves, subject) else policy.name,
             created_at=int(now.timestamp()),
         ),
-        limits=count_limits(valves, subject, model_names, now),
-        rule=find_model_rule(policies, model_names),
+        limits=() if own_provider else count_limits(valves, subject, model_names, now),
+        rule=UNCOUNTED if own_provider else find_model_rule(policies, model_names),
         reader=find_reader(valves, user, metadata),
         enforced=not valves.shadow_mode,
-        may_end_unseen=may_end_unseen,
         prompt_tokens=prompt_tokens,
-        wanted_output=wanted_output(body),
+        wanted_output=wanted_output(body, ollama=ollama),
+        choices=count_choices(body),
         soft_limit_percent=valves.soft_limit_percent,
         alert_url="" if valves.shadow_mode else valves.alert_webhook_url,
         capped=valves.cap_max_tokens and not valves.shadow_mode,

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
 
-from helpers.alerts import alert_payload, post_alert
+from helpers.alerts import AlertSender, alert_payload
 from helpers.charges import Charge
 from helpers.decisions import Decision
 from helpers.errors import LedgerError
@@ -47,8 +47,7 @@ class Bookkeeper:
             SQLITE_THREADS if sqlite else POSTGRESQL_THREADS,
             thread_name_prefix="usage-limits",
         )
-        # Alerts wait for nobody: they have a thread of their own.
-        self._messenger = ThreadPoolExecutor(1, thread_name_prefix="usage-limits-alerts")
+        self._alerts = AlertSender()
         self.retention_seconds = RETENTION_SECONDS
         self._running: dict[str, Reply] = {}
         self._unwritten: dict[str, tuple[Reply, Charge | None]] = {}
@@ -74,13 +73,13 @@ class Bookkeeper:
         self._ledger.rest()
 
     async def admit(
-        self, build: Callable[[], Reply], announce: bool
+        self, build: Callable[[], Reply | tuple[Reply, LedgerError]], announce: bool
     ) -> tuple[Reply, Admission | LedgerError]:
         """Build a reply and reserve for it, and watch the current task for its end.
 
         Args:
-            build: Finds out what is to be known of the reply. It is called in a thread, and may
-                block.
+            build: Finds out what is to be known of the reply, or why that can't be read. It is
+                called in a thread, and may block.
             announce: Whether the user can be told of soft limits.
 
         Returns:
@@ -88,7 +87,10 @@ class Bookkeeper:
         """
 
         def reserve() -> tuple[Reply, Admission | LedgerError]:
-            reply = build()
+            built = build()
+            if isinstance(built, tuple):
+                return built
+            reply = built
             try:
                 admission = self._ledger.reserve(
                     reply.reservation,
@@ -190,7 +192,7 @@ class Bookkeeper:
     def _alert(self, reply: Reply, settlement: Settlement) -> None:
         for state in settlement.crossed:
             payload = alert_payload(reply.reservation, state)
-            self._messenger.submit(post_alert, reply.alert_url, payload)
+            self._alerts.send(reply.alert_url, payload)
 
     def _write_end(self, reply: Reply, charge: Charge | None, written: bool) -> Settlement:
         if not written and charge is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,7 +17,9 @@ from helpers.database import open_database, open_postgresql
 from helpers.errors import UsageLimitExceeded, UsageLimitsError
 from helpers.logs import log
 from helpers.policy import GroupRef, Subject
+from helpers.request_state import REFUSAL_STATE, note_in_state
 from helpers.statements import Statement
+from helpers.texts import LONGEST_ID, LONGEST_NAME, clean_text
 
 OLDEST_HOST_VERSION = (0, 10, 0)
 REQUEST_HOOK_VERSION = (0, 11, 2)
@@ -35,6 +36,8 @@ class HostError(HTTPException, UsageLimitsError):
     def __init__(self, status_code: int, detail: str, retry_after: int) -> None:
         headers = {"Retry-After": str(retry_after)}
         HTTPException.__init__(self, status_code, detail=detail, headers=headers)
+        # Where this is flattened all the same, the layer around the app knows what was meant.
+        note_in_state(REFUSAL_STATE, (status_code, detail, retry_after))
 
     def __str__(self) -> str:
         return str(self.detail)
@@ -128,9 +131,9 @@ async def list_groups(user_id: str) -> tuple[GroupRef, ...]:
 def make_subject(user: Mapping[str, Any], groups: tuple[GroupRef, ...]) -> Subject:
     """The user of a request, as Open WebUI hands it to a filter."""
     return Subject(
-        user_id=str(user["id"]),
-        email=str(user.get("email") or ""),
-        role=str(user.get("role") or "user"),
+        user_id=clean_text(str(user["id"]), LONGEST_ID),
+        email=clean_text(user.get("email"), LONGEST_NAME),
+        role=clean_text(user.get("role"), LONGEST_NAME) or "user",
         groups=groups,
     )
 
@@ -159,12 +162,18 @@ def list_model_names(
     chosen = metadata.get("model")
     if metadata.get("selected_model_id") and isinstance(chosen, Mapping):
         names.append(str(chosen.get("id") or ""))
-    return tuple(dict.fromkeys(name for name in names if name)) or ("unknown",)
+    cleaned = (clean_text(name, LONGEST_NAME) for name in names)
+    return tuple(dict.fromkeys(name for name in cleaned if name)) or ("unknown",)
 
 
-def request_source(metadata: Mapping[str, Any]) -> str:
-    """Where a request comes from: page, temporary, channel, automation or api."""
-    chat_id = str(metadata.get("chat_id") or "")
+def request_source(metadata: Mapping[str, Any], own_provider: bool = False) -> str:
+    """Where a request comes from: page, temporary, channel, automation, api or direct.
+
+    All but `direct` is what the client says. It labels a record, and decides nothing that counts.
+    """
+    if own_provider:
+        return "direct"
+    chat_id = clean_text(metadata.get("chat_id"), LONGEST_ID)
     if metadata.get("automation_id"):
         return "automation"
     if chat_id.startswith("channel:"):
@@ -175,7 +184,10 @@ def request_source(metadata: Mapping[str, Any]) -> str:
 
 
 def finished_message(body: Mapping[str, Any]) -> tuple[object, str | None]:
-    """Usage and text of the message that an outlet is called for, and of no older one."""
+    """Usage and text of the message that an outlet is called for, and of no older one.
+
+    In a saved chat both may be its user's own making.
+    """
     messages = body.get("messages")
     for message in messages if isinstance(messages, list) else ():
         if isinstance(message, Mapping) and message.get("id") == body.get("id"):
@@ -184,36 +196,24 @@ def finished_message(body: Mapping[str, Any]) -> tuple[object, str | None]:
     return None, None
 
 
-def api_outlets_enabled() -> bool:
-    """Whether Open WebUI calls outlets for API requests (``ENABLE_API_OUTLET_FILTERS``)."""
-    return bool(getattr(import_module("open_webui.env"), "ENABLE_API_OUTLET_FILTERS", True))
+def uses_own_provider(request: Any, body: Mapping[str, Any]) -> bool:
+    """Whether a request goes over its user's direct connection, through the browser.
 
-
-class ProviderFailureSink:
-    """Notes on a request that the provider has refused it.
-
-    A call that doesn't stream and whose answer has no text (only tool calls, say) gets no
-    outlet, and neither does one that the provider refused; Open WebUI publishes the refusals.
+    Clients claim that; it is true where Open WebUI will act upon it (`generate_chat_completion`).
     """
-
-    async def handle_event(self, app: object, event: Any, request: Any = None) -> None:
-        """One of Open WebUI's own events."""
-        if request is not None and event.event == "model.provider_request.failed":
-            request.state.usage_limits_provider_failed = True
-
-
-def watch_provider_failures() -> None:
-    """Listen to Open WebUI's events; what an earlier paste has put there is replaced."""
-    sinks = getattr(sys.modules.get("open_webui.events"), "EVENT_SINKS", None)
-    if isinstance(sinks, list):
-        own = ProviderFailureSink.__name__
-        sinks[:] = [sink for sink in sinks if type(sink).__name__ != own]
-        sinks.append(ProviderFailureSink())
+    state = getattr(request, "state", None)
+    model = getattr(state, "model", None)
+    return (
+        bool(getattr(state, "direct", False))
+        and isinstance(model, Mapping)
+        and "id" in model
+        and model["id"] == body.get("model")
+    )
 
 
-def provider_has_failed(request: Any) -> bool:
-    """Whether the provider is known to have refused this request's call."""
-    return bool(getattr(getattr(request, "state", None), "usage_limits_provider_failed", False))
+def is_ollama_model(model: object) -> bool:
+    """Whether Open WebUI sends a model's calls to Ollama."""
+    return isinstance(model, Mapping) and model.get("owned_by") == "ollama"
 
 
 def host_version() -> tuple[int, ...]:

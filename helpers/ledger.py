@@ -315,8 +315,10 @@ class Ledger:
         if percent is None:
             return False
         applied, user_id = state.applied, reservation.subject.user_id
+        # Each user is warned, the administrator is told once of a pool.
+        told = audience if audience == "alert" and applied.is_pool else f"{audience} {user_id}"
         notice = self._insert(notices_table).values(
-            id=f"{audience} {user_id} {applied.scope} {applied.limit} at {percent}%",
+            id=f"{told} {applied.scope} {applied.limit} at {percent}%",
             expires_at=int(state.reset_at.timestamp()),
         )
         marked = connection.execute(

@@ -21,8 +21,9 @@ from helpers.charges import Charge, make_charge
 from helpers.doors import CHAT_PATH, Door, find_door
 from helpers.host import HostError
 from helpers.logs import log
-from helpers.refusals import Refusal, rate_headers
+from helpers.refusals import RawHeaders, Refusal, rate_headers
 from helpers.replies import Reply
+from helpers.request_state import LIMITS_STATE, REFUSAL_STATE, current_state
 from helpers.usage import MeteredUsage
 
 # Requests that are read here are JSON, with pictures in it at most; a longer one is refused.
@@ -30,10 +31,6 @@ LARGEST_REQUEST = 16 * 2**20
 # How long it is taken for granted that the function is on, and how its valves are.
 SWITCH_SECONDS = 1.0
 # What travels in the state of a request, out of its client's reach.
-REFUSAL_STATE = "usage_limits_refusal"
-LIMITS_STATE = "usage_limits_limits"
-REPLY_STATE = "usage_limits_reply"
-FAILED_STATE = "usage_limits_provider_failed"
 USER_STATE = "usage_limits_user"
 # Where a door tells the admission what is special about its replies.
 ADJUST_KEY = "usage_limits_adjust"
@@ -77,23 +74,6 @@ class DoorError(Exception):
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.sentence)
         self.refusal = refusal
-
-
-def note_refusal(request: Any, error: HostError) -> None:
-    """Keep a refusal for the layer: Open WebUI may flatten it on its way out."""
-    state = getattr(request, "state", None)
-    if state is not None:
-        retry_after = int((error.headers or {}).get("Retry-After", FAULT_RETRY_SECONDS))
-        refusal = Refusal(error.status_code, str(error.detail), retry_after)
-        setattr(state, REFUSAL_STATE, refusal)
-
-
-def note_reply(request: Any, reply: object, limits: object) -> None:
-    """Keep a reply for the layer, which may see an answer that no hook sees."""
-    state = getattr(request, "state", None)
-    if state is not None:
-        setattr(state, REPLY_STATE, reply)
-        setattr(state, LIMITS_STATE, limits)
 
 
 def route_path(scope: Scope) -> str:
@@ -259,7 +239,7 @@ class Doorkeeper:
         self, app: AsgiApp, door: Door, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Answer a request at a door."""
-        scope.setdefault("state", {})
+        current_state.set(scope.setdefault("state", {}))
         if door.kind == "chat":
             await self._serve_chat(app, door, scope, receive, send)
             return
@@ -281,12 +261,11 @@ class Doorkeeper:
                 raise
             retry_after = int((error.headers or {}).get("Retry-After", FAULT_RETRY_SECONDS))
             refusal = Refusal(error.status_code, str(error.detail), retry_after)
-            await send_refusal(send, door, refusal, self._rate_headers(scope))
+            await send_refusal(send, door, refusal, limit_headers(scope["state"]))
 
     async def _serve_chat(
         self, app: AsgiApp, door: Door, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        plain_answers(scope)
         await app(scope, receive, ChatAnswer(door, scope["state"], send).send)
 
     async def _serve_door(
@@ -364,7 +343,7 @@ class Doorkeeper:
             receive = read.hand_on(scope)
         plain_answers(scope)
         reader = AnswerReader(reply.meter if reply is not None and door.counts_tokens else None)
-        headers = self._rate_headers(scope)
+        headers = limit_headers(scope["state"])
 
         async def metered_send(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -437,10 +416,6 @@ class Doorkeeper:
             return None
         return user if isinstance(user, dict) else dict(user.model_dump())
 
-    @staticmethod
-    def _rate_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
-        return rate_headers(scope["state"].get(LIMITS_STATE) or (), datetime.now(UTC))
-
 
 def cap_door(body: dict[str, Any], door: Door, most: int) -> None:
     """Lower what a request asks for, as its protocol says it."""
@@ -457,14 +432,14 @@ def door_charge(reply: Reply, door: Door, status: int | None) -> Charge | None:
     """What a reply cost whose answer went through the layer; None where there was none."""
     if reply.meter.produced:
         return make_charge(reply.meter.total(), reply.rule)
-    if status is None or status >= 400:
+    if status is not None and status >= 400:
         return None
     if not door.counts_tokens:
         return make_charge(MeteredUsage(0, 0, 0, None, False), reply.rule)
     if door.kind == "embeddings":
         return make_charge(MeteredUsage(reply.prompt_tokens, 0, 0, None, True), reply.rule)
-    # Answered, but nobody can say with what.
-    return reply.reserved_charge()
+    # Answered, but nobody can say with what; or given up while the model was at work.
+    return reply.estimated_charge()
 
 
 def note_key(scope: Scope) -> None:
@@ -518,68 +493,40 @@ class ChatAnswer:
         self._door = door
         self._state = state
         self._send = send
-        self._reader: AnswerReader | None = None
-        self._refusing: Refusal | None = None
+        self._headers: RawHeaders = []
+        self._refusal: Refusal | None = None
 
     async def send(self, message: Message) -> None:
-        """Pass a part of it on; a fault here leaves it as it is."""
-        try:
-            passed = self._read(message)
-        except Exception:
-            log.exception("Usage limits: an answer could not be read")
-            passed = message
-        if passed is not None:
-            await self._send(passed)
-        elif message["type"] == "http.response.body" and not message.get("more_body"):
-            await self._refuse()
+        """Pass a part of it on; a refusal takes the place of the whole answer."""
+        kind = message["type"]
+        if kind == "http.response.start":
+            self._start(message)
+            if self._refusal is None:
+                headers = [*message.get("headers", ()), *limit_headers(self._state)]
+                message = {**message, "headers": headers}
+        if self._refusal is None:
+            await self._send(message)
+        elif kind == "http.response.body" and not message.get("more_body"):
+            more = [*self._headers, *limit_headers(self._state)]
+            await send_refusal(self._send, self._door, self._refusal, more)
 
-    def _read(self, message: Message) -> Message | None:
-        if message["type"] == "http.response.start":
-            return self._start(message)
-        if message["type"] != "http.response.body":
-            return message
-        if self._refusing is not None:
-            return None
-        if self._reader is not None:
-            self._reader.feed(message.get("body", b""))
-            if not message.get("more_body"):
-                self._end(self._reader)
-        return message
+    def _start(self, message: Message) -> None:
+        refusal = self._state.get(REFUSAL_STATE)
+        if message["status"] >= 400 and refusal is not None:
+            self._refusal = Refusal(*refusal)
+            own = (b"content-type", b"content-length", b"content-encoding", b"retry-after")
+            self._headers = [
+                pair for pair in message.get("headers", ()) if pair[0].lower() not in own
+            ]
 
-    def _start(self, message: Message) -> Message | None:
-        headers = list(message.get("headers", ()))
-        if message["status"] >= 400:
-            self._state[FAILED_STATE] = True
-            refusal = self._state.get(REFUSAL_STATE)
-            if isinstance(refusal, Refusal):
-                self._refusing = refusal
-                own = (b"content-type", b"content-length", b"content-encoding", b"retry-after")
-                self._headers = [pair for pair in headers if pair[0].lower() not in own]
-                return None
-        limits = self._state.get(LIMITS_STATE)
-        if any(b"json" in value for name, value in headers if name.lower() == b"content-type"):
-            self._reader = AnswerReader(None)
-            self._reader.start(message["status"], headers)
-        if limits:
-            more = rate_headers(limits, datetime.now(UTC))
-            return {**message, "headers": [*headers, *more]}
-        return message
 
-    def _end(self, reader: AnswerReader) -> None:
-        """An answer that isn't streamed has passed: a hook may not have seen it."""
-        reader.end()
-        reply, answer = self._state.get(REPLY_STATE), reader.answer
-        if reply is None or not isinstance(answer, dict) or (reader.status or 500) >= 400:
-            return
-        if "task_ids" not in answer and not reply.meter.produced:
-            reply.meter.add_answer(answer)
-
-    async def _refuse(self) -> None:
-        if self._refusing is None:
-            return
-        refusal = self._refusing
-        more = rate_headers(self._state.get(LIMITS_STATE) or (), datetime.now(UTC))
-        await send_refusal(self._send, self._door, refusal, [*self._headers, *more])
+def limit_headers(state: MutableMapping[str, Any]) -> RawHeaders:
+    """Where a request's limits stand; a fault here costs no answer."""
+    try:
+        return rate_headers(state.get(LIMITS_STATE) or (), datetime.now(UTC))
+    except Exception:
+        log.exception("Usage limits: the headers of an answer could not be made")
+        return []
 
 
 class UsageLimitsLayer:

@@ -281,6 +281,17 @@ def is_timezone_choice(name: str) -> bool:
     )
 
 
+def find_timezone(name: str) -> ZoneInfo | None:
+    """The zone of this IANA name; None where there is none. Takes no time to speak of."""
+    if name == "UTC":
+        return utc_zone()
+    try:
+        return ZoneInfo(name) if name and is_timezone_choice(name) else None
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        # ValueError: a path outside the database; OSError: "Europe", which is a folder.
+        return None
+
+
 def load_timezone(name: str, where: str = "timezone") -> ZoneInfo:
     """The zone of this IANA name.
 
@@ -288,14 +299,8 @@ def load_timezone(name: str, where: str = "timezone") -> ZoneInfo:
         ConfigurationError: There is none, with the names that look alike.
     """
     key = name.strip()
-    if key == "UTC":
-        return utc_zone()
-    try:
-        if key and is_timezone_choice(key):
-            return ZoneInfo(key)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        # ValueError: a path outside the database; OSError: "Europe", which is a folder.
-        pass
+    if (zone := find_timezone(key)) is not None:
+        return zone
     known = available_timezones_list()
     by_spelling = {known_name.rpartition("/")[2].lower(): known_name for known_name in known}
     by_spelling |= {known_name.lower(): known_name for known_name in known}

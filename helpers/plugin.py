@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -15,21 +15,21 @@ from helpers.estimates import estimate_prompt
 from helpers.host import (
     HostError,
     HostLimitError,
-    api_outlets_enabled,
     finished_message,
     group_queries,
     has_request_hook,
     host_engine,
+    is_ollama_model,
     list_groups,
     list_model_names,
     make_subject,
-    provider_has_failed,
     read_group_names,
     read_groups,
     request_source,
+    uses_own_provider,
     warn_about_old_host,
-    watch_provider_failures,
 )
+from helpers.languages import ENGLISH
 from helpers.ledger import Admission
 from helpers.logs import log
 from helpers.messages import (
@@ -38,10 +38,12 @@ from helpers.messages import (
     status_line,
     warning_sentence,
 )
-from helpers.middleware import ADJUST_KEY, note_refusal, note_reply, put_layer
+from helpers.middleware import ADJUST_KEY, put_layer
+from helpers.model_calls import watch_model_calls
 from helpers.policies import PolicySet
 from helpers.policy import unknown_group_names
 from helpers.replies import Reply, cap_output
+from helpers.request_state import LIMITS_STATE, note_in_state
 from helpers.valves import AdminValves, PersonalValves
 
 # Where a reply's state travels in Open WebUI's metadata.
@@ -51,6 +53,7 @@ GROWTH_WORTH_WRITING = 1_000
 LEDGER_ERROR_RETRY_SECONDS = 60
 # When to try again where replies still running hold what is left.
 HELD_RETRY_SECONDS = 10
+PLAIN_REFUSAL = "You have reached a usage limit."
 # Ordinary replies stay below it, so a higher cap is not worth a line.
 CAP_WORTH_SAYING = 4_000
 
@@ -70,6 +73,7 @@ class Filter:
         self.valves = AdminValves()
         self._bookkeepers: dict[str, Bookkeeper] = {}
         self._checked_policies: PolicySet | None = None
+        self._watches_calls = False
         put_layer(self)
 
     async def inlet(
@@ -94,42 +98,34 @@ class Filter:
         put_layer(self)  # where the app wasn't there yet when this was loaded
         try:
             bookkeeper = self._bookkeeper(valves)
-            await self._log_unknown_groups(valves)
             build = await self._draft(
                 bookkeeper, valves, body, user, metadata, __model__, __request__
             )
-            told = __event_emitter__ is not None and request_source(metadata) != "api"
-            reply, admission = await bookkeeper.admit(build, told and not valves.shadow_mode)
-            metadata[METADATA_KEY] = reply
-            states = () if isinstance(admission, LedgerError) else admission.decision.states
-            note_reply(__request__, reply, states)
-            if isinstance(admission, LedgerError):
-                raise admission
+            # An API call's warning would be seen by nobody, and not be given again.
+            seen = request_source(metadata) != "api"
+            told = __event_emitter__ is not None and seen and not valves.shadow_mode
+            reply, admission = await bookkeeper.admit(build, told)
+        except Exception as error:
+            # Not on record, so it may not pass: whoever could cause this would use models for free.
+            log.exception("Usage limits: a request of user %s was not reserved for", user["id"])
+            if valves.shadow_mode:
+                return body
+            raise self._unavailable(valves, user, metadata) from error
+        if isinstance(admission, LedgerError):
+            self._let_through(valves, user, metadata, reply, admission)
+        else:
+            note_in_state(LIMITS_STATE, admission.decision.states)
             if not admission.decision.allowed:
                 self._refuse(valves, reply, admission.decision)
-            if __event_emitter__ is not None and told:
+        metadata[METADATA_KEY] = reply
+        self._adjust(valves, reply, body)
+        try:
+            if isinstance(admission, Admission) and __event_emitter__ is not None and told:
                 await self._tell(valves, reply, admission, user, __event_emitter__)
-            if reply.output_cap is not None:
-                cap_output(body, reply.output_cap)
-        except HostError as error:
-            note_refusal(__request__, error)
-            metadata.pop(METADATA_KEY, None)
-            raise
-        except Exception as error:
-            log.exception("Usage limits: a request of user %s was not reserved for", user["id"])
-            if valves.on_ledger_error == "block":
-                refused = self._reply_of(metadata)
-                if refused is not None:
-                    refused.keeper.forget(refused)
-                sentence = find_reader(valves, user, metadata).language.ledger_error
-                unchecked = HostError(503, sentence, LEDGER_ERROR_RETRY_SECONDS)
-                note_refusal(__request__, unchecked)
-                raise unchecked from error
-        if valves.request_stream_usage and body.get("stream"):
-            body["stream_options"] = {
-                "include_usage": True,
-                **(body.get("stream_options") or {}),
-            }
+            await self._log_unknown_groups(valves)
+        except Exception:
+            # It is on record, and goes on without a word.
+            log.exception("Usage limits: user %s was not told", user["id"])
         return body
 
     async def request(
@@ -148,12 +144,21 @@ class Filter:
                 await self._check_next_round(valves, reply)
             before = reply.prompt_tokens
             reply.begin_round(estimate_prompt(body))
+            if not self._watches_calls:
+                reply.called_model = True
             if reply.prompt_tokens - before > GROWTH_WORTH_WRITING:
                 await reply.keeper.renew(reply)
         except HostError:
             raise
-        except Exception:
+        except LedgerError as error:
+            if reply.enforced and valves.on_ledger_error == "block":
+                raise self._unavailable(valves, {}, __metadata__ or {}) from error
+            log.error("Usage limits: %s; reply %s was not checked", error, reply.reservation.id)
+        except Exception as error:
             log.exception("Usage limits: reply %s was not checked again", reply.reservation.id)
+            if reply.enforced:
+                raise self._unavailable(valves, {}, __metadata__ or {}) from error
+        self._adjust(valves, reply, body)
         return body
 
     def stream(
@@ -186,7 +191,7 @@ class Filter:
         return body
 
     @staticmethod
-    def _reply_of(metadata: dict[str, Any] | None) -> Reply | None:
+    def _reply_of(metadata: Mapping[str, Any] | None) -> Reply | None:
         reply = metadata.get(METADATA_KEY) if metadata else None
         # Not isinstance: the file may have been pasted anew while the reply was running. What
         # came from a client would be made of JSON's types.
@@ -196,7 +201,7 @@ class Filter:
         bookkeeper = self._bookkeepers.get(valves.database_url)
         if bookkeeper is None:
             warn_about_old_host()
-            watch_provider_failures()
+            self._watches_calls = watch_model_calls(self._reply_of)
             bookkeeper = Bookkeeper(*host_engine(valves.database_url))
             self._bookkeepers[valves.database_url] = bookkeeper
         bookkeeper.retention_seconds = valves.retention_seconds
@@ -211,20 +216,22 @@ class Filter:
         metadata: dict[str, Any],
         model: dict[str, Any] | None,
         request: Any,
-    ) -> Callable[[], Reply]:
+    ) -> Callable[[], Reply | tuple[Reply, LedgerError]]:
         """What makes the reply; it reads its user's groups, which blocks."""
-        source, now = request_source(metadata), datetime.now(UTC)
-        # The host calls no outlet for an answer without text, or for none at all by API.
-        streams, tools = bool(body.get("stream")), bool(body.get("tools"))
-        unseen = source == "api" and not streams and (tools or not api_outlets_enabled())
+        own_provider, now = uses_own_provider(request, body), datetime.now(UTC)
         # Where the ledger has a database of its own, Open WebUI has to read its groups itself.
         queries = None if valves.database_url else group_queries()
         listed = await list_groups(user["id"]) if queries is None else ()
 
-        def build() -> Reply:
-            groups = listed
+        def build() -> Reply | tuple[Reply, LedgerError]:
+            groups, error = listed, None
             if queries is not None:
-                groups = bookkeeper.read(partial(read_groups, queries=queries, user_id=user["id"]))
+                try:
+                    groups = bookkeeper.read(
+                        partial(read_groups, queries=queries, user_id=user["id"])
+                    )
+                except LedgerError as unread:
+                    error = unread
             reply = build_reply(
                 bookkeeper,
                 valves,
@@ -233,18 +240,55 @@ class Filter:
                 body,
                 metadata,
                 list_model_names(body, model, metadata),
-                source,
+                request_source(metadata, own_provider),
                 now,
-                may_end_unseen=lambda: unseen and not provider_has_failed(request),
+                ollama=is_ollama_model(model),
+                own_provider=own_provider,
             )
-            # Where no `request` hook tells, every admitted request is taken to reach the model.
-            reply.called_model = not has_request_hook()
+            # Where nobody tells of calls, every admitted request is taken to reach the model.
+            reply.called_model = not (self._watches_calls or has_request_hook())
             adjust = metadata.get(ADJUST_KEY)  # a door's; a client's would be made of JSON
             if callable(adjust):
                 adjust(reply)
-            return reply
+            return reply if error is None else (reply, error)
 
         return build
+
+    def _adjust(self, valves: AdminValves, reply: Reply, body: dict[str, Any]) -> None:
+        """Ask the provider for usage, and for no more output than may be used."""
+        if reply.output_cap is not None:
+            produced = reply.meter.total().output_tokens
+            cap_output(body, max(1, reply.output_cap - produced))
+        if valves.request_stream_usage and body.get("stream"):
+            options = body.get("stream_options")
+            asked = options if isinstance(options, dict) else {}
+            body["stream_options"] = {**asked, "include_usage": True}
+
+    def _let_through(
+        self,
+        valves: AdminValves,
+        user: dict[str, Any],
+        metadata: dict[str, Any],
+        reply: Reply,
+        error: LedgerError,
+    ) -> None:
+        """Log that a request passes which could not be reserved for, or refuse it."""
+        log.error("Usage limits: %s; a request of user %s was not reserved for", error, user["id"])
+        if reply.enforced and valves.on_ledger_error == "block":
+            reply.keeper.forget(reply)
+            raise self._unavailable(valves, user, metadata) from error
+
+    @staticmethod
+    def _unavailable(
+        valves: AdminValves, user: dict[str, Any], metadata: dict[str, Any]
+    ) -> HostError:
+        """The refusal of what can't be put on record."""
+        try:
+            sentence = find_reader(valves, user, metadata).language.ledger_error
+        except Exception:
+            log.exception("Usage limits: the language of a user could not be told")
+            sentence = ENGLISH.ledger_error
+        return HostError(503, sentence, LEDGER_ERROR_RETRY_SECONDS)
 
     async def _tell(
         self,
@@ -278,7 +322,12 @@ class Filter:
         )
         if reply.enforced:
             now, model = datetime.now(UTC), reply.reservation.model_names[0]
-            sentence = limit_sentence(valves.limit_message, state, now, reply.reader, model)
+            try:
+                sentence = limit_sentence(valves.limit_message, state, now, reply.reader, model)
+            except Exception:
+                # A refusal whose sentence can't be made is still a refusal.
+                log.exception("Usage limits: the sentence of a refusal could not be made")
+                sentence = PLAIN_REFUSAL
             wait = (state.reset_at - now).total_seconds()
             if state.is_only_held:
                 wait = min(wait, HELD_RETRY_SECONDS)

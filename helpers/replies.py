@@ -3,44 +3,70 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from helpers.charges import Charge, make_charge, most_output_tokens
-from helpers.decisions import Decision
+from helpers.decisions import Amounts, Decision
 from helpers.messages import Reader
 from helpers.policies import ModelRule
 from helpers.policy import AppliedLimit
+from helpers.quotas import Measure
 from helpers.records import Reservation
 from helpers.usage import MeteredUsage, ReplyMeter
 
 # The output that is reserved where a request sets no max_tokens: an ordinary chat reply.
 EXPECTED_OUTPUT_TOKENS = 500
+# Larger than what any limit leaves.
+UNBOUNDED = 2**62
 
 
-def wanted_output(body: Mapping[str, Any]) -> int | None:
-    """The most output tokens that a request asks for, where it says."""
+# As many choices as OpenAI's API gives at most.
+MOST_CHOICES = 128
+OUTPUT_KEYS = ("max_completion_tokens", "max_tokens")
+
+
+def positive_number(value: object) -> int | None:
+    """A whole number above 0, however its JSON says it; None where it isn't one."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = int(float(value[:20]) if isinstance(value, str) else value)
+    except (ValueError, OverflowError):
+        return None
+    return number if number > 0 else None
+
+
+def count_choices(body: Mapping[str, Any]) -> int:
+    """How many answers a request asks for at once."""
+    return min(positive_number(body.get("n")) or 1, MOST_CHOICES)
+
+
+def wanted_output(body: Mapping[str, Any], *, ollama: bool) -> int | None:
+    """The most output tokens that a request can ask its provider for, where it says.
+
+    Args:
+        body: The request.
+        ollama: Whether it goes to Ollama. Nobody else reads `num_predict`.
+    """
     options = body.get("options")
-    places = [body.get("max_completion_tokens"), body.get("max_tokens")]
-    if isinstance(options, Mapping):
-        places.append(options.get("num_predict"))  # Ollama's name for it
-    wanted = [
-        value
-        for value in places
-        if isinstance(value, int) and not isinstance(value, bool) and value > 0
-    ]
-    return min(wanted, default=None)
+    places = [body.get(name) for name in OUTPUT_KEYS]
+    if ollama and isinstance(options, Mapping):
+        places.append(options.get("num_predict"))
+    # Which of them a provider obeys, nobody knows. One that it doesn't understand it may ignore.
+    wanted = [value for value in places if type(value) is int and value > 0]
+    return max(wanted) * count_choices(body) if wanted else None
 
 
 def cap_output(body: dict[str, Any], most: int) -> None:
-    """Lower what a request asks for to `most` output tokens, wherever it says so."""
-    options = body.get("options")
+    """Lower what a request asks for to `most` output tokens in all, wherever it says so."""
+    options, each = body.get("options"), max(1, most // count_choices(body))
     if isinstance(options, dict) and "num_predict" in options:
-        options["num_predict"] = most
-    named = [name for name in ("max_completion_tokens", "max_tokens") if body.get(name)]
+        options["num_predict"] = each
+    named = [name for name in OUTPUT_KEYS if body.get(name)]
     for name in named or ["max_tokens"]:
-        body[name] = most
+        body[name] = each
 
 
 class ReplyKeeper(Protocol):
@@ -69,8 +95,6 @@ class Reply:
     rule: ModelRule
     reader: Reader
     enforced: bool  # whether a hard limit refuses its later rounds
-    # Whether it may come whole without any hook that sees it, so that its estimate counts.
-    may_end_unseen: Callable[[], bool]
     prompt_tokens: int
     wanted_output: int | None
     capped: bool  # whether the request is lowered to what its limits leave
@@ -79,28 +103,56 @@ class Reply:
     output_tokens: int = 0  # what is reserved
     output_cap: int | None = None  # what the request is lowered to, if it is
     meter: ReplyMeter = field(default_factory=ReplyMeter)
+    choices: int = 1  # how many answers it asks for at once
+    # Whether a model was called whose answer may be on its way, unseen: its estimate counts.
     called_model: bool = False
+    answer_watched: bool = False  # whether whatever comes back from it is seen
+    # What its user's own limits leave, so the most that it holds of what it hasn't produced yet.
+    own_remaining: Mapping[Measure, int] = field(default_factory=dict)
     written: bool = False  # whether its reservation is
     ending: asyncio.Task[Decision | None] | None = None
 
     def begin_round(self, prompt_tokens: int) -> None:
         """Note that the model is about to be called with this many prompt tokens."""
-        self.called_model = True
         self.prompt_tokens = max(self.prompt_tokens, prompt_tokens)
         self.meter.begin_round(prompt_tokens)
 
     def fit_output(self, decision: Decision) -> Charge:
         """Choose how much output to reserve, now that it is known what the limits leave."""
-        wanted = self.wanted_output
-        self.output_tokens = min(wanted or EXPECTED_OUTPUT_TOKENS, EXPECTED_OUTPUT_TOKENS)
+        wanted, expected = self.wanted_output, EXPECTED_OUTPUT_TOKENS * self.choices
+        self.output_tokens = min(wanted or expected, expected)
         most = most_output_tokens(decision, self.prompt_tokens, self.rule) if self.capped else None
         if most is not None and (wanted is None or wanted > most):
             # All of it is held: what a parallel request got as well would run over the limit.
             self.output_tokens = self.output_cap = most
+        self.own_remaining = own_remaining(decision)
         return self.reserved_charge()
 
+    def call_begins(self) -> None:
+        """Note that a model is being called, and that its answer will be seen."""
+        self.called_model = self.answer_watched = True
+
+    def call_failed(self) -> None:
+        """Note that the provider refused the call, or that it broke before it answered."""
+        self.called_model = False
+
+    def call_answered(self, answer: object) -> None:
+        """Note an answer that came whole, any JSON value."""
+        self.meter.add_event(answer)
+
     def reserved_charge(self) -> Charge:
-        """What is to be held for it: the estimate, or what it has used already if more."""
+        """What is to be held for it: the estimate, or what it has used already if more.
+
+        Of an estimate it holds no more than its user's own limits leave, so that a single
+        request can't empty a pool that others need.
+        """
+        estimate = self.estimated_charge()
+        if not estimate.counted.requests:  # a free model's
+            return estimate
+        return hold_at_most(estimate, self.used_charge().counted, self.own_remaining)
+
+    def estimated_charge(self) -> Charge:
+        """What it may cost: the estimate, or what it has used already if more."""
         seen = self.meter.total()
         return make_charge(
             MeteredUsage(
@@ -118,14 +170,44 @@ class Reply:
         return make_charge(self.meter.total(), self.rule)
 
     def final_charge(self, usage: object = None, text: str | None = None) -> Charge | None:
-        """What it cost in the end; None if the model produced nothing.
+        """What it cost in the end; None if no model was called, or none that answered.
 
         Args:
-            usage: The usage that Open WebUI gathered for the finished message, if any.
-            text: The finished message, if the outlet saw one.
+            usage: The usage of the finished message, if any. It is read only where the model's
+                answer wasn't seen: the message may have been saved by its user beforehand.
+            text: The finished message, if the outlet saw one; for it the same holds.
         """
+        if self.answer_watched:
+            usage = text = None
         if self.meter.produced or usage or text:
             return make_charge(self.meter.total(usage, text), self.rule)
-        if self.called_model and self.may_end_unseen():
-            return self.reserved_charge()
-        return None
+        # Stopped before its first byte, or an answer in words that nobody knows.
+        return self.estimated_charge() if self.called_model else None
+
+
+def own_remaining(decision: Decision) -> dict[Measure, int]:
+    """What a user's own limits leave, by measure; nothing for a measure without one."""
+    remaining: dict[Measure, int] = {}
+    for state in decision.states:
+        if not state.applied.is_pool:
+            measure = state.applied.limit.measure
+            remaining[measure] = min(state.remaining, remaining.get(measure, state.remaining))
+    return remaining
+
+
+def hold_at_most(estimate: Charge, used: Amounts, remaining: Mapping[Measure, int]) -> Charge:
+    """An estimate that counts no more than what was used already, or than what remains."""
+    counted = estimate.counted
+    tokens = remaining.get("tokens", UNBOUNDED)
+    input_tokens = min(counted.input_tokens, remaining.get("input_tokens", UNBOUNDED), tokens)
+    output_tokens = min(
+        counted.output_tokens, remaining.get("output_tokens", UNBOUNDED), tokens - input_tokens
+    )
+    cost = min(estimate.cost_micros, remaining.get("cost", UNBOUNDED))
+    held = Amounts(
+        counted.requests,
+        max(used.input_tokens, input_tokens),
+        max(used.output_tokens, output_tokens),
+        max(used.cost_micros, cost),
+    )
+    return replace(estimate, cost_micros=held.cost_micros, counted=held)

@@ -85,7 +85,8 @@ def new_metadata() -> dict[str, Any]:
         ("gpt-4o",),
         "page",
         datetime.now(UTC),
-        lambda: False,
+        ollama=False,
+        own_provider=False,
     )
     return {"chat_id": "c", "message_id": "m", "session_id": "s", METADATA_KEY: reply}
 

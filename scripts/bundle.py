@@ -25,6 +25,7 @@ TARGET = ROOT / "filter_usage_limits.py"
 PARTS = (
     "errors",
     "logs",
+    "texts",
     "periods",
     "amounts",
     "quotas",
@@ -50,7 +51,9 @@ PARTS = (
     "ledger",
     "alerts",
     "valves",
+    "request_state",
     "host",
+    "model_calls",
     "replies",
     "admission",
     "bookkeeper",

@@ -79,6 +79,8 @@ class Answer:
             message["tool_calls"] = self.tool_calls()
         if self.directive.reasoning:
             message["reasoning_content"] = "Hm. " * self.directive.reasoning
+        if self.directive.raw_message is not None:
+            message = {"role": "assistant", **self.directive.raw_message}
         choice = {"index": 0, "message": message, "finish_reason": self.finish}
         body = self._envelope("chat.completion", [choice])
         if self.reports:

@@ -36,6 +36,7 @@ class Directive:
     usage: UsageMode = "asked"  # as OpenAI: a stream reports only if `include_usage` was asked
     cached: int = 0  # prompt tokens reported as read from a cache
     raw_usage: Mapping[str, Any] | None = None  # reported word for word in place of the above
+    raw_message: Mapping[str, Any] | None = None  # the message of an answer in one piece
     error: int | None = None  # HTTP status of a refusal in place of an answer
     break_after: int | None = None  # the connection breaks after so many pieces
     tool: str | None = None  # the tool to call before answering
@@ -64,7 +65,7 @@ def _value(name: str, key: str, value: Any) -> Any:
             return int(value)
         if key in {"wait", "delay"}:
             return float(value)
-        if key == "raw_usage":
+        if key in {"raw_usage", "raw_message"}:
             return json.loads(value) if isinstance(value, str) else value
     except ValueError as error:
         raise ValueError(f"directive {name}={value!r}: {error}") from None

@@ -36,15 +36,25 @@ def decision(*limits: tuple[str, int]) -> Decision:
     [
         ({}, None),
         ({"max_tokens": 100}, 100),
-        ({"max_tokens": 100, "max_completion_tokens": 50}, 50),
-        ({"options": {"num_predict": 7}}, 7),
+        ({"max_tokens": 1, "max_completion_tokens": 50}, 50),
+        ({"options": {"num_predict": 7}}, None),
+        ({"options": {"num_predict": 1}, "max_tokens": 100}, 100),
+        ({"max_tokens": 100, "n": 3}, 300),
+        ({"max_tokens": 100, "n": "2"}, 200),
+        ({"max_tokens": 100, "n": 10**400}, 12_800),
+        ({"max_tokens": 100, "n": [3]}, 100),
         ({"options": {"num_predict": -1}, "max_tokens": 0}, None),
         ({"max_tokens": True, "max_completion_tokens": "9", "options": "x"}, None),
     ],
 )
 def test_wanted_output(body: dict[str, Any], wanted: int | None) -> None:
-    """The least of what a request allows counts, whoever's name it goes by."""
-    assert wanted_output(body) == wanted
+    """The most that any provider could take from a request counts, for all of its choices."""
+    assert wanted_output(body, ollama=False) == wanted
+
+
+def test_wanted_output_of_ollama() -> None:
+    """Only Ollama reads num_predict."""
+    assert wanted_output({"options": {"num_predict": 7}}, ollama=True) == 7
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,23 @@
+"""Texts from outside: what a client, a browser or a provider wrote, made safe to store."""
+
+from __future__ import annotations
+
+import re
+
+# The ledger's ids: Open WebUI's own have 36 characters, some with a short prefix.
+LONGEST_ID = 200
+# Ids of models, e-mail addresses, names of policies.
+LONGEST_NAME = 1_000
+# NUL, which PostgreSQL doesn't store, and lone surrogates, which no database does.
+UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+
+def clean_text(value: object, longest: int) -> str:
+    """A text that every database can store, of at most `longest` characters.
+
+    Anything but a text becomes an empty one: nobody but a liar sends it.
+    """
+    if not isinstance(value, str):
+        return ""
+    # Cut first: the rest may be megabytes.
+    return UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", value[:longest])
