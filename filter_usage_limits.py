@@ -11,45 +11,46 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 """
 
 # Contents. In a hurry, read the hooks first: they are the last part, plugin.
-#   150  errors         The exceptions, each carrying its data.
-#   200  logs           The one logger; its name is how Open WebUI's log shows where a line comes …
-#   207  texts          Texts from outside: what a client, a browser or a provider wrote, made …
-#   231  periods        The calendar and rolling periods, the window each gives at an instant, …
-#   534  amounts        1.5M tokens or $0.25 as a limit writes them, to whole numbers and back.
-#   669  quotas         One limit in its notation, such as "50k tokens/day on gpt-4* warn 70% 90%".
-#   918  policy_tables  The policies text as checked tables, and what an error says about them.
-#  1178  policies       What the policies text says about groups, roles, users, pools and models.
-#  1384  policy         Which limits apply to this user, these groups, this role and this model.
-#  1575  decisions      Used and reserved amounts against limits: what is decided, and nothing else.
-#  1714  estimates      Token estimates for texts and prompts whose provider reports no usage.
-#  1925  usage_shapes   One usage object in any provider's shape, read as token counts.
-#  2156  stream_events  What a stream event or a whole answer holds: produced text, usage, a …
-#  2368  usage          What one reply is charged for, added up from its stream events.
-#  2600  charges        What one reply costs, in tokens, in money and toward limits.
-#  2682  languages      The words and number marks of every sentence; the one place to add another.
-#  2991  messages       Every sentence that a user or an administrator reads, with its numbers.
-#  3198  database       An engine for a database URL as Open WebUI spells it.
-#  3281  statements     The statements that every reply runs, on a short way to the driver.
-#  3411  transactions   One transaction with its locks and its retries, alike on SQLite and …
-#  3589  tables         The ledger's own tables and their numbered migrations.
-#  3723  counters       Sums of settled records per scope, model glob and window.
-#  3915  snapshots      What one statement sees of the ledger: counters with their grants, and …
-#  4076  limit_states   Where limits stand: what is used, what replies still running hold, and …
-#  4181  records        One row per reply, reserved when it is admitted and closed once.
-#  4300  ledger         Reserve, settle, check, renew and sweep, each one transaction.
-#  4596  alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  4683  valves         What the administrator and each user can set, and how bad input is refused.
-#  4978  request_state  What is known of the request that is being served, for the layer around …
-#  4998  host           The only place that knows Open WebUI: its database, groups, models and …
-#  5221  model_calls    The answer or the failure of each call that Open WebUI makes for a reply.
-#  5307  replies        One reply from its admission to its end.
-#  5509  admission      From a request to a reply: whose limits count, and how much is reserved.
-#  5597  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
-#  5839  doors          The paths by which Open WebUI lets its users reach a model past the hooks.
-#  5974  refusals       Refusals and rate headers as the programs of each protocol read them.
-#  6058  answers        An answer on its way to the client, read for its usage as it passes.
-#  6138  middleware     One ASGI layer around Open WebUI: the doors that its hooks don't guard.
-#  6724  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
+#   152  errors         The exceptions, each carrying its data.
+#   202  logs           The one logger; its name is how Open WebUI's log shows where a line comes …
+#   209  texts          Texts from outside: what a client, a browser or a provider wrote, made …
+#   233  periods        The calendar and rolling periods, the window each gives at an instant, …
+#   536  amounts        1.5M tokens or $0.25 as a limit writes them, to whole numbers and back.
+#   671  quotas         One limit in its notation, such as "50k tokens/day on gpt-4* warn 70% 90%".
+#   920  policy_tables  The policies text as checked tables, and what an error says about them.
+#  1180  policies       What the policies text says about groups, roles, users, pools and models.
+#  1408  policy         Which limits apply to this user, these groups, this role and this model.
+#  1599  decisions      Used and reserved amounts against limits: what is decided, and nothing else.
+#  1738  estimates      Token estimates for texts and prompts whose provider reports no usage.
+#  1949  usage_shapes   One usage object in any provider's shape, read as token counts.
+#  2180  stream_events  What a stream event or a whole answer holds: produced text, usage, a …
+#  2392  usage          What one reply is charged for, added up from its stream events.
+#  2624  charges        What one reply costs, in tokens, in money and toward limits.
+#  2706  languages      The words and number marks of every sentence; the one place to add another.
+#  3015  messages       Every sentence that a user or an administrator reads, with its numbers.
+#  3222  database       An engine for a database URL as Open WebUI spells it.
+#  3305  statements     The statements that every reply runs, on a short way to the driver.
+#  3435  transactions   One transaction with its locks and its retries, alike on SQLite and …
+#  3613  tables         The ledger's own tables and their numbered migrations.
+#  3747  counters       Sums of settled records per scope, model glob and window.
+#  3939  snapshots      What one statement sees of the ledger: counters with their grants, and …
+#  4100  limit_states   Where limits stand: what is used, what replies still running hold, and …
+#  4205  records        One row per reply, reserved when it is admitted and closed once.
+#  4324  ledger         Reserve, settle, check, renew and sweep, each one transaction.
+#  4620  alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  4707  valves         What the administrator and each user can set, and how bad input is refused.
+#  5002  request_state  What is known of the request that is being served, for the layer around …
+#  5022  host           The only place that knows Open WebUI: its database, groups, models and …
+#  5245  model_calls    The answer or the failure of each call that Open WebUI makes for a reply.
+#  5331  replies        One reply from its admission to its end.
+#  5533  admission      From a request to a reply: whose limits count, and how much is reserved.
+#  5621  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
+#  5863  doors          The paths by which Open WebUI lets its users reach a model past the hooks.
+#  5998  refusals       Refusals and rate headers as the programs of each protocol read them.
+#  6082  answers        An answer on its way to the client, read for its usage as it passes.
+#  6162  middleware     One ASGI layer around Open WebUI: the doors that its hooks don't guard.
+#  6749  task_calls     The titles, tags, queries and the like that Open WebUI asks a model for by …
+#  6952  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -67,6 +68,7 @@ import time
 import tomllib
 import uuid
 from collections.abc import (
+    AsyncIterator,
     Awaitable,
     Callable,
     Collection,
@@ -144,7 +146,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool, QueuePool
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 
 # ==============================================================================
 # helpers/errors.py
@@ -1230,6 +1232,7 @@ class PolicySet:
         users: By user id, or by e-mail address with its case folded.
         pools: In the order of the text.
         models: In the order of the text.
+        tasks_counted: Whether titles, tags and the like count toward limits.
     """
 
     groups: Mapping[str, Policy] = field(default_factory=dict)
@@ -1237,6 +1240,7 @@ class PolicySet:
     users: Mapping[str, Policy] = field(default_factory=dict)
     pools: tuple[Pool, ...] = ()
     models: tuple[ModelRule, ...] = ()
+    tasks_counted: bool = False
 
 
 def parse_policies(text: str) -> PolicySet:
@@ -1250,7 +1254,12 @@ def parse_policies(text: str) -> PolicySet:
     if reader.mistakes:
         raise PoliciesError(*reader.mistakes)
     return PolicySet(
-        reader.groups, reader.roles, reader.users, tuple(reader.pools), tuple(reader.models)
+        reader.groups,
+        reader.roles,
+        reader.users,
+        tuple(reader.pools),
+        tuple(reader.models),
+        reader.tasks_counted,
     )
 
 
@@ -1264,6 +1273,7 @@ class PoliciesReader:
         self.users: dict[str, Policy] = {}
         self.pools: list[Pool] = []
         self.models: list[ModelRule] = []
+        self.tasks_counted = False
 
     def read(self, document: Mapping[str, object]) -> None:
         readers: dict[str, Callable[[str, object], None]] = {
@@ -1275,6 +1285,9 @@ class PoliciesReader:
         }
         for kind, tables in document.items():
             with self.noting_mistakes():
+                if kind == "tasks":
+                    self.read_tasks(tables)
+                    continue
                 for name, values in named_tables(kind, tables).items():
                     with self.noting_mistakes():
                         readers[kind](name, values)
@@ -1327,6 +1340,17 @@ class PoliciesReader:
     def read_model(self, name: str, values: object) -> None:
         table = checked_table(ModelTable, "model", name, values)
         self.models.append(ModelRule(glob=name, **table.model_dump()))
+
+    def read_tasks(self, values: object) -> None:
+        if (
+            not isinstance(values, dict)
+            or values.keys() - {"counted"}
+            or not isinstance(values.get("counted", False), bool)
+        ):
+            raise policies_error(
+                "[tasks]", shown_value(values), "nothing but counted = true or counted = false"
+            )
+        self.tasks_counted = values.get("counted", False)
 
 
 def limits_table(model: type[CheckedTable], kind: str, name: str, values: object) -> CheckedTable:
@@ -6654,13 +6678,13 @@ class UsageLimitsLayer:
         if scope["type"] == "http":
             door = find_door(scope.get("method", "GET"), route_path(scope))
             if door is not None:
-                keeper = await self._find_keeper()
+                keeper = await self.find_keeper()
                 if keeper is not None:
                     await keeper.serve(self.app, door, scope, receive, send)
                     return
         await self.app(scope, receive, send)
 
-    async def _find_keeper(self) -> Doorkeeper | None:
+    async def find_keeper(self) -> Doorkeeper | None:
         """The keeper whose function is on; where that can't be seen, the last one."""
         last = None
         for keeper in list(self.keepers.values()):
@@ -6683,17 +6707,17 @@ def function_id_of(module_name: str) -> str | None:
     return head if head and is_uuid else name
 
 
-def put_layer(limits: LimitFilter) -> bool:
+def put_layer(limits: LimitFilter) -> UsageLimitsLayer | None:
     """Put the layer around the running app, in the place of an older one.
 
     Returns:
-        Whether it is there.
+        The layer; None where it can't be put there, or where it needn't.
     """
     function_id = function_id_of(type(limits).__module__)
     app = getattr(sys.modules.get("open_webui.main"), "app", None)
     stack = getattr(app, "middleware_stack", None)
     if function_id is None or stack is None:
-        return False
+        return None
     above, attribute, layer = find_layer(app)
     if layer is None:
         above, attribute, below, keepers = app, "middleware_stack", stack, {}
@@ -6701,10 +6725,11 @@ def put_layer(limits: LimitFilter) -> bool:
         below, keepers = layer.app, dict(layer.keepers)
     keeper = keepers.get(function_id)
     if layer is not None and keeper is not None and keeper.limits is limits:
-        return True
+        return layer if isinstance(layer, UsageLimitsLayer) else None
     keepers[function_id] = Doorkeeper(function_id, limits)
-    setattr(above, attribute, UsageLimitsLayer(below, keepers))
-    return True
+    placed = UsageLimitsLayer(below, keepers)
+    setattr(above, attribute, placed)
+    return placed
 
 
 def find_layer(app: Any) -> tuple[Any, str, Any]:
@@ -6718,6 +6743,209 @@ def find_layer(app: Any) -> tuple[Any, str, Any]:
             return above, attribute, found
         above, attribute = found, "app"
     return None, "", None
+
+
+# ==============================================================================
+# helpers/task_calls.py
+# Task calls: the titles, tags, queries and the like that Open WebUI asks a model for by itself.
+# ==============================================================================
+
+
+@dataclass(frozen=True, slots=True)
+class TaskCaller:
+    """A name by which a module of Open WebUI calls models past the hooks.
+
+    Args:
+        calls: task: for tasks only. mixed: for tasks and for replies. reply: for a user's own
+            requests, handed on in Anthropic's protocol.
+    """
+
+    module: str
+    name: str
+    calls: Literal["task", "mixed", "reply"]
+
+
+TASK_CALLERS = (
+    TaskCaller("open_webui.routers.tasks", "generate_chat_completion", "task"),
+    TaskCaller("open_webui.utils.chat", "generate_chat_completion", "mixed"),
+    TaskCaller("open_webui.utils.middleware", "generate_chat_completion", "mixed"),
+    TaskCaller("open_webui.main", "passthrough_anthropic_messages", "reply"),
+)
+WRAPPED = "usage_limits_task_inner"
+# These are a part of the reply that its user asked for.
+COUNTED_TASKS = frozenset({"function_calling"})
+# Where users ask for a task itself, with any prompt: `/tasks/*/completions`, `/chats/ID/compact`.
+ASKED_FOR = ("/api/v1/tasks/", "/api/v1/chats/")
+# Open WebUI calls one of these names from another.
+inside_task: ContextVar[bool] = ContextVar("usage_limits_inside_task", default=False)
+
+KeeperFinder = Callable[[], Awaitable[Doorkeeper | None]]
+
+
+def watch_task_calls(find_keeper: KeeperFinder, owner: object) -> None:
+    """See every such call from now on; what an earlier paste has put there is replaced."""
+    for caller in TASK_CALLERS:
+        module = sys.modules.get(caller.module)
+        function = getattr(module, caller.name, None)
+        if function is None:
+            continue
+        wrapped = getattr(function, WRAPPED, None)
+        if wrapped is not None and wrapped[0] is owner:
+            continue
+        inner = function if wrapped is None else wrapped[1]
+        setattr(module, caller.name, watched_task(inner, caller, find_keeper, owner))
+
+
+def watched_task(
+    inner: Callable[..., Any], caller: TaskCaller, find_keeper: KeeperFinder, owner: object
+) -> Callable[..., Any]:
+    """Open WebUI's function, admitted, metered and settled."""
+
+    @wraps(inner)
+    async def call(request: Any, form_data: Any, *args: Any, **kwargs: Any) -> Any:
+        if inside_task.get() or not isinstance(form_data, dict):
+            return await inner(request, form_data, *args, **kwargs)
+        metadata = form_data.get("metadata")
+        task = str(metadata.get("task") or "") if isinstance(metadata, dict) else ""
+        if caller.calls == "mixed" and not task:
+            return await inner(request, form_data, *args, **kwargs)
+        keeper = await find_keeper()
+        user = kwargs.get("user", args[0] if args else None)
+        model_id = str(form_data.get("model") or "")
+        if keeper is None or user is None or not await keeper.covers(model_id, request.app):
+            return await inner(request, form_data, *args, **kwargs)
+        try:
+            reply = await admit_call(keeper, caller, task, request, form_data, user)
+        except HostError as error:
+            if caller.calls == "reply":
+                raise
+            return refused_task(error)
+        token = inside_task.set(True)
+        try:
+            answer = await inner(request, form_data, *args, **kwargs)
+        except Exception:
+            await end_call(reply, None)
+            raise
+        except BaseException:  # given up while the model may be at work
+            await end_call(reply, reply.estimated_charge() if reply is not None else None)
+            raise
+        finally:
+            inside_task.reset(token)
+        return await metered_answer(reply, answer)
+
+    setattr(call, WRAPPED, (owner, inner))
+    # What watches the calls of replies looks for what is innermost.
+    setattr(call, ORIGINAL, getattr(inner, ORIGINAL, inner))
+    return call
+
+
+async def admit_call(
+    keeper: Doorkeeper,
+    caller: TaskCaller,
+    task: str,
+    request: Any,
+    form_data: dict[str, Any],
+    user: Any,
+) -> Reply | None:
+    """Admit a call as the inlet does, if it is a task without counting it.
+
+    Raises:
+        HostError: A hard limit is reached, or the call can't be put on record.
+    """
+    valves = (await keeper.switch()).valves
+    # Whoever calls a task's path asks for what they like; the chats ask for it in passing.
+    asked_for = route_path(request.scope).startswith(ASKED_FOR)
+    in_passing = caller.calls != "reply" and not asked_for and task not in COUNTED_TASKS
+    counted = not in_passing or valves.policy_set.tasks_counted
+    allowed = asked_for and valves.passthrough == "allow"
+
+    def adjust(reply: Reply) -> None:
+        if caller.calls != "reply":
+            reply.reservation = replace(reply.reservation, source="task")
+        if not counted:
+            reply.rule = replace(reply.rule, weight=Decimal(0))
+        if in_passing or allowed:
+            reply.enforced = False  # decided below
+
+    enforced = not valves.shadow_mode and not allowed
+    metadata: dict[str, Any] = {ADJUST_KEY: adjust}
+    body = {key: value for key, value in form_data.items() if key != "metadata"}
+    fields = user if isinstance(user, dict) else user.model_dump()
+    if not in_passing:
+        await keeper.admit(body, fields, metadata, request)
+        return metadata.get(METADATA_REPLY)
+    # Its refusal is nobody's: the request that it belongs to goes on.
+    state: dict[str, Any] = {}
+    token = current_state.set(state)
+    try:
+        await keeper.admit(body, fields, metadata, request)
+    finally:
+        current_state.reset(token)
+    reply: Reply | None = metadata.get(METADATA_REPLY)
+    # Replies that are still running don't cost a chat its title.
+    reached = [each for each in state.get(LIMITS_STATE) or () if each.exceeded]
+    if reply is not None and enforced and any(not each.is_only_held for each in reached):
+        await end_call(reply, None)
+        raise HostError(429, "Over a usage limit no model is called for a task.", 60)
+    return reply
+
+
+def refused_task(error: HostError) -> Response:
+    """What the callers of tasks take for an answer without text."""
+    refusal = Refusal(error.status_code, str(error.detail))
+    headers = dict(error.headers or {})
+    return JSONResponse({"detail": refusal.sentence}, refusal.status, headers=headers)
+
+
+async def end_call(reply: Reply | None, charge: Charge | None) -> None:
+    """Settle a call; a fault here is no reason to lose its answer."""
+    if reply is not None:
+        try:
+            await reply.keeper.end(reply, charge)
+        except Exception:
+            log.exception("Usage limits: a task %s was not settled", reply.reservation.id)
+
+
+async def metered_answer(reply: Reply | None, answer: Any) -> Any:
+    """The answer, read as it passes."""
+    if reply is None:
+        return answer
+    if isinstance(answer, StreamingResponse):
+        answer.body_iterator = metered_stream(reply, answer.body_iterator)
+        return answer
+    if is_failure(answer):
+        await end_call(reply, None)
+        return answer
+    content = answer_content(answer)
+    if isinstance(content, Mapping):
+        reply.meter.add_answer(content)
+    await end_call(reply, used_or_estimated(reply))
+    return answer
+
+
+async def metered_stream(reply: Reply, parts: Any) -> AsyncIterator[Any]:
+    """A stream's parts as they come, and the settling at whichever end."""
+    reader = AnswerReader(reply.meter)
+    reader.start(200, [(b"content-type", b"text/event-stream")])
+    try:
+        async for part in parts:
+            reader.feed(part.encode() if isinstance(part, str) else bytes(part))
+            yield part
+    finally:
+        reader.end()
+        await end_call(reply, used_or_estimated(reply))
+
+
+def used_or_estimated(reply: Reply) -> Charge:
+    """What an answered call cost."""
+    if reply.meter.produced:
+        return make_charge(reply.meter.total(), reply.rule)
+    return reply.estimated_charge()
+
+
+def guard_tasks(layer: UsageLimitsLayer) -> None:
+    """Watch the tasks for the filters of a layer."""
+    watch_task_calls(layer.find_keeper, layer)
 
 
 # ==============================================================================
@@ -6753,7 +6981,7 @@ class Filter:
         self._bookkeepers: dict[str, Bookkeeper] = {}
         self._checked_policies: PolicySet | None = None
         self._watches_calls = False
-        put_layer(self)
+        self._guard_doors()
 
     async def inlet(
         self,
@@ -6774,7 +7002,7 @@ class Filter:
         if not user.get("id"):
             return body
         metadata = {} if __metadata__ is None else __metadata__
-        put_layer(self)  # where the app wasn't there yet when this was loaded
+        self._guard_doors()  # where the app wasn't there yet when this was loaded
         try:
             bookkeeper = self._bookkeeper(valves)
             build = await self._draft(
@@ -6869,6 +7097,15 @@ class Filter:
             log.exception("Usage limits: reply %s was not settled", reply.reservation.id)
         return body
 
+    def _guard_doors(self) -> None:
+        """Put the layer around Open WebUI; without it the hooks work as before."""
+        try:
+            layer = put_layer(self)
+            if layer is not None:
+                guard_tasks(layer)
+        except Exception:
+            log.exception("Usage limits: the doors past the hooks are not guarded")
+
     @staticmethod
     def _reply_of(metadata: Mapping[str, Any] | None) -> Reply | None:
         reply = metadata.get(METADATA_KEY) if metadata else None
@@ -6881,6 +7118,7 @@ class Filter:
         if bookkeeper is None:
             warn_about_old_host()
             self._watches_calls = watch_model_calls(self._reply_of)
+            self._guard_doors()  # where those calls are tasks
             bookkeeper = Bookkeeper(*host_engine(valves.database_url))
             self._bookkeepers[valves.database_url] = bookkeeper
         bookkeeper.retention_seconds = valves.retention_seconds

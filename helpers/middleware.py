@@ -541,13 +541,13 @@ class UsageLimitsLayer:
         if scope["type"] == "http":
             door = find_door(scope.get("method", "GET"), route_path(scope))
             if door is not None:
-                keeper = await self._find_keeper()
+                keeper = await self.find_keeper()
                 if keeper is not None:
                     await keeper.serve(self.app, door, scope, receive, send)
                     return
         await self.app(scope, receive, send)
 
-    async def _find_keeper(self) -> Doorkeeper | None:
+    async def find_keeper(self) -> Doorkeeper | None:
         """The keeper whose function is on; where that can't be seen, the last one."""
         last = None
         for keeper in list(self.keepers.values()):
@@ -570,17 +570,17 @@ def function_id_of(module_name: str) -> str | None:
     return head if head and is_uuid else name
 
 
-def put_layer(limits: LimitFilter) -> bool:
+def put_layer(limits: LimitFilter) -> UsageLimitsLayer | None:
     """Put the layer around the running app, in the place of an older one.
 
     Returns:
-        Whether it is there.
+        The layer; None where it can't be put there, or where it needn't.
     """
     function_id = function_id_of(type(limits).__module__)
     app = getattr(sys.modules.get("open_webui.main"), "app", None)
     stack = getattr(app, "middleware_stack", None)
     if function_id is None or stack is None:
-        return False
+        return None
     above, attribute, layer = find_layer(app)
     if layer is None:
         above, attribute, below, keepers = app, "middleware_stack", stack, {}
@@ -588,10 +588,11 @@ def put_layer(limits: LimitFilter) -> bool:
         below, keepers = layer.app, dict(layer.keepers)
     keeper = keepers.get(function_id)
     if layer is not None and keeper is not None and keeper.limits is limits:
-        return True
+        return layer if isinstance(layer, UsageLimitsLayer) else None
     keepers[function_id] = Doorkeeper(function_id, limits)
-    setattr(above, attribute, UsageLimitsLayer(below, keepers))
-    return True
+    placed = UsageLimitsLayer(below, keepers)
+    setattr(above, attribute, placed)
+    return placed
 
 
 def find_layer(app: Any) -> tuple[Any, str, Any]:

@@ -44,6 +44,7 @@ from helpers.policies import PolicySet
 from helpers.policy import unknown_group_names
 from helpers.replies import Reply, cap_output
 from helpers.request_state import LIMITS_STATE, note_in_state
+from helpers.task_calls import guard_tasks
 from helpers.valves import AdminValves, PersonalValves
 
 # Where a reply's state travels in Open WebUI's metadata.
@@ -74,7 +75,7 @@ class Filter:
         self._bookkeepers: dict[str, Bookkeeper] = {}
         self._checked_policies: PolicySet | None = None
         self._watches_calls = False
-        put_layer(self)
+        self._guard_doors()
 
     async def inlet(
         self,
@@ -95,7 +96,7 @@ class Filter:
         if not user.get("id"):
             return body
         metadata = {} if __metadata__ is None else __metadata__
-        put_layer(self)  # where the app wasn't there yet when this was loaded
+        self._guard_doors()  # where the app wasn't there yet when this was loaded
         try:
             bookkeeper = self._bookkeeper(valves)
             build = await self._draft(
@@ -190,6 +191,15 @@ class Filter:
             log.exception("Usage limits: reply %s was not settled", reply.reservation.id)
         return body
 
+    def _guard_doors(self) -> None:
+        """Put the layer around Open WebUI; without it the hooks work as before."""
+        try:
+            layer = put_layer(self)
+            if layer is not None:
+                guard_tasks(layer)
+        except Exception:
+            log.exception("Usage limits: the doors past the hooks are not guarded")
+
     @staticmethod
     def _reply_of(metadata: Mapping[str, Any] | None) -> Reply | None:
         reply = metadata.get(METADATA_KEY) if metadata else None
@@ -202,6 +212,7 @@ class Filter:
         if bookkeeper is None:
             warn_about_old_host()
             self._watches_calls = watch_model_calls(self._reply_of)
+            self._guard_doors()  # where those calls are tasks
             bookkeeper = Bookkeeper(*host_engine(valves.database_url))
             self._bookkeepers[valves.database_url] = bookkeeper
         bookkeeper.retention_seconds = valves.retention_seconds

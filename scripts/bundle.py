@@ -61,6 +61,7 @@ PARTS = (
     "refusals",
     "answers",
     "middleware",
+    "task_calls",
     "plugin",
 )
 # Open WebUI's loader replaces these everywhere in the text, comments and strings included.

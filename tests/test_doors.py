@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import time
 from typing import Any
 
+import anthropic
 import httpx
+import openai
 import pytest
 
 from helpers.doors import find_door
+from helpers.middleware import LARGEST_REQUEST
 from scripts.open_webui_client import OpenWebUIClient
 from scripts.stand_in_ollama import OLLAMA_MODEL
 from scripts.stand_in_provider import StandInProvider
-from tests.conftest import OwnServer, StartServer
+from tests.conftest import FUNCTION_FILE, FUNCTION_ID, OpenPage, OwnServer, StartServer
 
 COUNTER = itertools.count()
+ALL_TASKS = {"title_generation": True, "tags_generation": True, "follow_up_generation": True}
 
 
 @pytest.mark.parametrize(
@@ -203,3 +208,192 @@ def test_what_nobody_can_count_is_closed(
     answer = resident.http.post(path, json={"model": "stand-in", "input": "x"})
     assert answer.status_code == 403
     assert "past the usage limits" in answer.json()["detail"]
+
+
+TASKS = ("title", "tags", "follow_up", "queries", "image_prompt", "emoji", "moa", "auto")
+TASK_BODY = {"model": "stand-in", "prompt": "x", "responses": ["a"], "type": "web_search"}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_tasks_that_a_user_asks_for(
+    house: OwnServer, resident: OpenWebUIClient, provider: StandInProvider, task: str
+) -> None:
+    """A task's own path counts like any request, and calls no model over a limit."""
+    house.usage_limits.configure(policies='[role.user]\nlimits = ["1 request/day"]')
+    path = f"/api/v1/tasks/{task}/completions"
+    text = f"asked {next(COUNTER)}"
+    body = {**TASK_BODY, "prompt": text, "messages": [{"role": "user", "content": text}]}
+    assert resident.http.post(path, json=body).status_code == 200
+    (row,) = house.usage_limits.settled(1, user_id=resident.id)
+    (call,) = provider.books.calls(contains=text, tasks=True)
+    assert (row["source"], row["counted"], row["estimated"]) == ("task", 1, 0)
+    assert (row["input_tokens"], row["output_tokens"]) == (
+        call.prompt_tokens,
+        call.completion_tokens,
+    )
+    refused = resident.http.post(path, json=body)
+    assert refused.status_code == 429
+    assert refused.json()["error"]["type"] == "rate_limit_exceeded"
+    assert len(provider.books.calls(contains=text, tasks=True)) == 1
+
+
+def test_titles_are_recorded_and_not_counted(
+    house: OwnServer, resident: OpenWebUIClient, provider: StandInProvider, open_page: OpenPage
+) -> None:
+    """Title, tags and follow-ups of a chat are on record as tasks, and count toward nothing."""
+    house.usage_limits.configure(daily_token_limit=100_000)
+    page = open_page(resident)
+    text = f"titled {next(COUNTER)} [[in=50 tokens=5]]"
+    page.send(text, background_tasks=ALL_TASKS)
+    rows = house.usage_limits.settled(4, user_id=resident.id)
+    tasks = [row for row in rows if row["source"] == "task"]
+    calls = [call for call in provider.books.calls(contains=text, tasks=True) if call.task]
+    assert len(tasks) == len(calls) == 3
+    assert sum(row["input_tokens"] for row in tasks) == sum(call.prompt_tokens for call in calls)
+    assert {row["counted"] for row in tasks} == {0}
+    house.usage_limits.configure(daily_token_limit=55)
+    assert resident.chat("Hi").status == 429
+
+
+def test_titles_count_where_the_policies_say_so(
+    house: OwnServer, resident: OpenWebUIClient, open_page: OpenPage
+) -> None:
+    """With `[tasks] counted = true` they count."""
+    house.usage_limits.configure(
+        policies='[tasks]\ncounted = true\n[role.user]\nlimits = ["100k tokens/day"]'
+    )
+    open_page(resident).send(f"counted {next(COUNTER)}", background_tasks=ALL_TASKS)
+    rows = house.usage_limits.settled(4, user_id=resident.id)
+    assert [row["counted"] for row in rows] == [1] * 4
+
+
+def test_over_a_limit_no_title_is_asked_for(
+    house: OwnServer, resident: OpenWebUIClient, provider: StandInProvider, open_page: OpenPage
+) -> None:
+    """A refused message, and one that used up a limit, get no title; the chat shows no error."""
+    house.usage_limits.configure(policies='[role.user]\nlimits = ["1 request/day"]')
+    page = open_page(resident)
+    first, second = f"last {next(COUNTER)}", f"refused {next(COUNTER)}"
+    assert page.send(first, background_tasks=ALL_TASKS).reply.error is None
+    assert "1 request" in (page.send(second, background_tasks=ALL_TASKS).reply.error or "")
+    house.usage_limits.settled(1, user_id=resident.id)
+    assert [call.task for call in provider.books.calls(contains=first, tasks=True)] == [None]
+    assert provider.books.calls(contains=second, tasks=True) == []
+
+
+def test_passthrough_block_and_allow(
+    house: OwnServer, resident: OpenWebUIClient, provider: StandInProvider
+) -> None:
+    """`block` closes what goes past the hooks for all but administrators; `allow` only records."""
+    house.usage_limits.configure(passthrough="block")
+    for path in ("/openai/chat/completions", "/ollama/api/chat", "/api/embeddings"):
+        answer = knock(resident, path, "messages", f"blocked {next(COUNTER)}", False)
+        assert answer.status_code == 403
+    assert resident.chat("Hi [[in=9 tokens=9]]").status == 200
+    house.usage_limits.configure(passthrough="allow", daily_token_limit=1)
+    answer = knock(resident, "/openai/chat/completions", "messages", "[[in=7 tokens=7]]", True)
+    assert answer.status_code == 200
+    rows = house.usage_limits.settled(2, user_id=resident.id)
+    assert (rows[1]["input_tokens"], rows[1]["output_tokens"]) == (7, 7)
+
+
+def test_switched_off_and_deleted(house: OwnServer, resident: OpenWebUIClient) -> None:
+    """A filter that is off guards no door; one that is pasted anew does."""
+    house.usage_limits.configure(daily_token_limit=1)
+    assert resident.chat("one [[in=9 tokens=9]]").status == 200
+    house.usage_limits.settled(1, user_id=resident.id)
+    path = "/ollama/api/chat"
+    assert knock(resident, path, "messages", "x", False).status_code == 429
+    house.usage_limits.switch(active=False)
+    time.sleep(1.1)
+    assert knock(resident, path, "messages", "x", False).status_code == 200
+    house.usage_limits.switch(active=True)
+    time.sleep(1.1)
+    assert knock(resident, path, "messages", "x", False).status_code == 429
+    source = FUNCTION_FILE.read_text(encoding="utf-8")
+    house.admin.install_function(FUNCTION_ID, f"{source}\n# Pasted anew.\n")
+    assert knock(resident, path, "messages", "x", False).status_code == 429
+    house.admin.delete_function(FUNCTION_ID)
+    time.sleep(1.1)
+    assert knock(resident, path, "messages", "x", False).status_code == 200
+    house.admin.install_function(FUNCTION_ID, source)
+    house.usage_limits.switch(active=True, everywhere=True)
+    assert len(house.usage_limits.rows(user_id=resident.id)) == 1
+
+
+def test_requests_without_tokens(
+    house: OwnServer, resident: OpenWebUIClient, provider: StandInProvider
+) -> None:
+    """Speech is one request, refused over a limit on requests and over no other."""
+    house.usage_limits.configure(daily_token_limit=1)
+    assert resident.chat("one [[in=9 tokens=9]]").status == 200
+    body = {"model": "tts-1", "input": f"aloud {next(COUNTER)}", "voice": "alloy"}
+    assert resident.http.post("/openai/audio/speech", json=body).status_code != 429
+    house.usage_limits.configure(policies='[role.user]\nlimits = ["1 request/day"]')
+    refused = resident.http.post("/openai/audio/speech", json=body)
+    assert refused.status_code == 429
+    assert refused.headers["x-should-retry"] == "false"
+
+
+def test_a_body_too_long_to_be_counted(house: OwnServer, resident: OpenWebUIClient) -> None:
+    """Past the stated maximum a request is refused at a door, and so is what is no JSON object."""
+    house.usage_limits.configure()
+    path = "/ollama/api/chat"
+    long = b'{"model": "x", "messages": "' + b"x" * LARGEST_REQUEST + b'"}'
+    assert resident.http.post(path, content=long).status_code == 413
+    for odd in (b"", b"[]", b"{", b"[" * 100_000, b"\xff", b'{"model": 1e999}'):
+        answer = resident.http.post(path, content=odd)
+        assert 400 <= answer.status_code < 500, odd[:20]
+    assert {row["state"] for row in house.usage_limits.rows(user_id=resident.id)} <= {"released"}
+
+
+def test_without_a_login_nothing_is_read(house: OwnServer) -> None:
+    """Nobody's request is refused as Open WebUI refuses it, and leaves no record."""
+    for path in ("/ollama/api/chat", "/openai/responses", "/openai/chat/completions"):
+        assert httpx.post(house.server.url + path, json={}, trust_env=False).status_code == 401
+
+
+def test_an_api_key_in_its_own_header(house: OwnServer, resident: OpenWebUIClient) -> None:
+    """A key in `x-api-key` opens a door as it does everywhere."""
+    house.usage_limits.configure()
+    answer = httpx.post(
+        f"{house.server.url}/ollama/api/chat",
+        json=say("key", model=OLLAMA_MODEL),
+        headers={"x-api-key": resident.api_key()},
+        trust_env=False,
+    )
+    assert answer.status_code == 200
+    assert len(house.usage_limits.settled(1, user_id=resident.id)) == 1
+
+
+def test_clients_raise_and_do_not_hammer(house: OwnServer, resident: OpenWebUIClient) -> None:
+    """The `openai` and `anthropic` clients raise their RateLimitError after a single attempt."""
+    house.usage_limits.configure(policies='[role.user]\nlimits = ["1 request/day"]')
+    assert resident.chat("one").status == 200
+    key, seen = resident.api_key(), []
+    http = httpx.Client(event_hooks={"response": [seen.append]}, trust_env=False)
+    for base in ("/api", "/openai", "/ollama/v1"):
+        client = openai.OpenAI(api_key=key, base_url=house.server.url + base, http_client=http)
+        with pytest.raises(openai.RateLimitError, match="1 request"):
+            client.chat.completions.create(
+                model="stand-in", messages=[{"role": "user", "content": "x"}]
+            )
+    claude = anthropic.Anthropic(api_key=key, base_url=f"{house.server.url}/api", http_client=http)
+    with pytest.raises(anthropic.RateLimitError, match="1 request"):
+        claude.messages.create(
+            model="stand-in", max_tokens=9, messages=[{"role": "user", "content": "x"}]
+        )
+    assert len(seen) == 4
+
+
+def test_headers_say_what_is_left(house: OwnServer, resident: OpenWebUIClient) -> None:
+    """API answers carry OpenAI's headers, of the tightest limit."""
+    house.usage_limits.configure(
+        policies='[role.user]\nlimits = ["9 requests/day", "5k tokens/day", "50k tokens/month"]'
+    )
+    for path, key in (("/api/chat/completions", "messages"), ("/ollama/api/chat", "messages")):
+        headers = knock(resident, path, key, "[[in=10 tokens=10]]", True).headers
+        assert headers["x-ratelimit-limit-requests"] == "9"
+        assert headers["x-ratelimit-limit-tokens"] == "5000"
+        assert int(headers["x-ratelimit-remaining-tokens"]) <= 5000
+        assert headers["x-ratelimit-reset-tokens"].endswith("s")
