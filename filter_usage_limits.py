@@ -49,8 +49,8 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  5998  refusals       Refusals and rate headers as the programs of each protocol read them.
 #  6082  answers        An answer on its way to the client, read for its usage as it passes.
 #  6162  middleware     One ASGI layer around Open WebUI: the doors that its hooks don't guard.
-#  6749  task_calls     The titles, tags, queries and the like that Open WebUI asks a model for by …
-#  6952  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
+#  6752  task_calls     The titles, tags, queries and the like that Open WebUI asks a model for by …
+#  6955  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -6335,14 +6335,16 @@ class Doorkeeper:
         self._asking: asyncio.Lock | None = None
         self._gate: FastAPI | None = None
 
-    async def switch(self) -> Switch:
-        """Whether the function is on now, not longer ago than a second."""
-        if time.monotonic() - self._switch.asked_at < SWITCH_SECONDS:
+    async def switch(self, *, now: bool = False) -> Switch:
+        """Whether the function is on, as of now or of a second ago at most."""
+        asked_from = time.monotonic()
+        oldest = asked_from if now else asked_from - SWITCH_SECONDS
+        if self._switch.asked_at > oldest:
             return self._switch
         if self._asking is None:
             self._asking = asyncio.Lock()
         async with self._asking:
-            if time.monotonic() - self._switch.asked_at >= SWITCH_SECONDS:
+            if self._switch.asked_at <= oldest:
                 self._switch = await self._ask_switch()
         return self._switch
 
@@ -6678,20 +6680,21 @@ class UsageLimitsLayer:
         if scope["type"] == "http":
             door = find_door(scope.get("method", "GET"), route_path(scope))
             if door is not None:
-                keeper = await self.find_keeper()
+                keeper = await self.find_keeper(now=door.kind != "chat")
                 if keeper is not None:
                     await keeper.serve(self.app, door, scope, receive, send)
                     return
         await self.app(scope, receive, send)
 
-    async def find_keeper(self) -> Doorkeeper | None:
+    async def find_keeper(self, *, now: bool = True) -> Doorkeeper | None:
         """The keeper whose function is on; where that can't be seen, the last one."""
         last = None
         for keeper in list(self.keepers.values()):
             try:
-                if (await keeper.switch()).on:
+                if (await keeper.switch(now=now)).on:
                     return keeper
             except Exception:
+                log.exception("Usage limits: it can't be seen whether the filter is on")
                 last = keeper
         return last
 

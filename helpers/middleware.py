@@ -198,14 +198,16 @@ class Doorkeeper:
         self._asking: asyncio.Lock | None = None
         self._gate: FastAPI | None = None
 
-    async def switch(self) -> Switch:
-        """Whether the function is on now, not longer ago than a second."""
-        if time.monotonic() - self._switch.asked_at < SWITCH_SECONDS:
+    async def switch(self, *, now: bool = False) -> Switch:
+        """Whether the function is on, as of now or of a second ago at most."""
+        asked_from = time.monotonic()
+        oldest = asked_from if now else asked_from - SWITCH_SECONDS
+        if self._switch.asked_at > oldest:
             return self._switch
         if self._asking is None:
             self._asking = asyncio.Lock()
         async with self._asking:
-            if time.monotonic() - self._switch.asked_at >= SWITCH_SECONDS:
+            if self._switch.asked_at <= oldest:
                 self._switch = await self._ask_switch()
         return self._switch
 
@@ -541,20 +543,21 @@ class UsageLimitsLayer:
         if scope["type"] == "http":
             door = find_door(scope.get("method", "GET"), route_path(scope))
             if door is not None:
-                keeper = await self.find_keeper()
+                keeper = await self.find_keeper(now=door.kind != "chat")
                 if keeper is not None:
                     await keeper.serve(self.app, door, scope, receive, send)
                     return
         await self.app(scope, receive, send)
 
-    async def find_keeper(self) -> Doorkeeper | None:
+    async def find_keeper(self, *, now: bool = True) -> Doorkeeper | None:
         """The keeper whose function is on; where that can't be seen, the last one."""
         last = None
         for keeper in list(self.keepers.values()):
             try:
-                if (await keeper.switch()).on:
+                if (await keeper.switch(now=now)).on:
                     return keeper
             except Exception:
+                log.exception("Usage limits: it can't be seen whether the filter is on")
                 last = keeper
         return last
 
