@@ -11,46 +11,49 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 """
 
 # Contents. In a hurry, read the hooks first: they are the last part, plugin.
-#   152  errors         The exceptions, each carrying its data.
-#   202  logs           The one logger; its name is how Open WebUI's log shows where a line comes …
-#   209  texts          Texts from outside: what a client, a browser or a provider wrote, made …
-#   233  periods        The calendar and rolling periods, the window each gives at an instant, …
-#   536  amounts        1.5M tokens or $0.25 as a limit writes them, to whole numbers and back.
-#   671  quotas         One limit in its notation, such as "50k tokens/day on gpt-4* warn 70% 90%".
-#   920  policy_tables  The policies text as checked tables, and what an error says about them.
-#  1180  policies       What the policies text says about groups, roles, users, pools and models.
-#  1408  policy         Which limits apply to this user, these groups, this role and this model.
-#  1599  decisions      Used and reserved amounts against limits: what is decided, and nothing else.
-#  1738  estimates      Token estimates for texts and prompts whose provider reports no usage.
-#  1949  usage_shapes   One usage object in any provider's shape, read as token counts.
-#  2180  stream_events  What a stream event or a whole answer holds: produced text, usage, a …
-#  2392  usage          What one reply is charged for, added up from its stream events.
-#  2624  charges        What one reply costs, in tokens, in money and toward limits.
-#  2706  languages      The words and number marks of every sentence; the one place to add another.
-#  3015  messages       Every sentence that a user or an administrator reads, with its numbers.
-#  3222  database       An engine for a database URL as Open WebUI spells it.
-#  3305  statements     The statements that every reply runs, on a short way to the driver.
-#  3435  transactions   One transaction with its locks and its retries, alike on SQLite and …
-#  3613  tables         The ledger's own tables and their numbered migrations.
-#  3747  counters       Sums of settled records per scope, model glob and window.
-#  3939  snapshots      What one statement sees of the ledger: counters with their grants, and …
-#  4100  limit_states   Where limits stand: what is used, what replies still running hold, and …
-#  4205  records        One row per reply, reserved when it is admitted and closed once.
-#  4324  ledger         Reserve, settle, check, renew and sweep, each one transaction.
-#  4620  alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  4707  valves         What the administrator and each user can set, and how bad input is refused.
-#  5002  request_state  What is known of the request that is being served, for the layer around …
-#  5022  host           The only place that knows Open WebUI: its database, groups, models and …
-#  5245  model_calls    The answer or the failure of each call that Open WebUI makes for a reply.
-#  5331  replies        One reply from its admission to its end.
-#  5533  admission      From a request to a reply: whose limits count, and how much is reserved.
-#  5621  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
-#  5863  doors          The paths by which Open WebUI lets its users reach a model past the hooks.
-#  5998  refusals       Refusals and rate headers as the programs of each protocol read them.
-#  6082  answers        An answer on its way to the client, read for its usage as it passes.
-#  6162  middleware     One ASGI layer around Open WebUI: the doors that its hooks don't guard.
-#  6752  task_calls     The titles, tags, queries and the like that Open WebUI asks a model for by …
-#  6955  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
+#   157  errors         The exceptions, each carrying its data.
+#   207  logs           The one logger; its name is how Open WebUI's log shows where a line comes …
+#   214  texts          Texts from outside: what a client, a browser or a provider wrote, made …
+#   238  periods        The calendar and rolling periods, the window each gives at an instant, …
+#   541  amounts        1.5M tokens or $0.25 as a limit writes them, to whole numbers and back.
+#   690  globs          Which model ids a pattern of an administrator's fits.
+#   717  quotas         One limit in its notation, such as "50k tokens/day on gpt-4* warn 70% 90%".
+#   966  policy_tables  The policies text as checked tables, and what an error says about them.
+#  1226  policies       What the policies text says about groups, roles, users, pools and models.
+#  1471  policy         Which limits apply to this user, these groups, this role and this model.
+#  1756  decisions      Used and reserved amounts against limits: what is decided, and nothing else.
+#  1895  byte_pairs     A lower bound of a text's tokens from its pairs of bytes, whatever …
+#  2135  estimates      Token estimates for texts and prompts whose provider reports no usage.
+#  2439  usage_shapes   One usage object in any provider's shape, read as token counts.
+#  2670  stream_events  What a stream event or a whole answer holds: produced text, usage, a …
+#  2882  usage          What one reply is charged for, added up from its stream events.
+#  3114  charges        What one reply costs, in tokens, in money and toward limits.
+#  3196  languages      The words and number marks of every sentence; the one place to add another.
+#  3505  messages       Every sentence that a user or an administrator reads, with its numbers.
+#  3712  database       An engine for a database URL as Open WebUI spells it.
+#  3795  statements     The statements that every reply runs, on a short way to the driver.
+#  3925  transactions   One transaction with its locks and its retries, alike on SQLite and …
+#  4103  tables         The ledger's own tables and their numbered migrations.
+#  4253  identities     Whom the names in the policies mean, also after a rename.
+#  4645  counters       Sums of settled records per scope, model glob and window.
+#  4851  snapshots      What one statement sees of the ledger: counters with their grants, and …
+#  5012  limit_states   Where limits stand: what is used, what replies still running hold, and …
+#  5117  records        One row per reply, reserved when it is admitted and closed once.
+#  5236  ledger         Reserve, settle, check, renew and sweep, each one transaction.
+#  5541  alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  5628  valves         What the administrator and each user can set, and how bad input is refused.
+#  5933  request_state  What is known of the request that is being served, for the layer around …
+#  5953  host           The only place that knows Open WebUI: its database, groups, models and …
+#  6226  model_calls    The answer or the failure of each call that Open WebUI makes for a reply.
+#  6312  replies        One reply from its admission to its end.
+#  6514  admission      From a request to a reply: whose limits count, and how much is reserved.
+#  6602  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
+#  6856  doors          The paths by which Open WebUI lets its users reach a model past the hooks.
+#  6991  refusals       Refusals and rate headers as the programs of each protocol read them.
+#  7075  answers        An answer on its way to the client, read for its usage as it passes.
+#  7155  middleware     One ASGI layer around Open WebUI: the doors that its hooks don't guard.
+#  7745  task_calls     The titles, tags, queries and the like that Open WebUI asks a model for by …
+#  7948  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -62,6 +65,7 @@ import json
 import logging
 import math
 import posixpath
+import random
 import re
 import sys
 import time
@@ -84,7 +88,6 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal, InvalidOperation
-from fnmatch import fnmatchcase
 from functools import lru_cache, partial, reduce, wraps
 from importlib import import_module
 from importlib.util import find_spec
@@ -141,7 +144,9 @@ from sqlalchemy import (
     tuple_,
     union_all,
 )
+from sqlalchemy.dialects.postgresql import insert as insert_on_postgresql
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as insert_on_sqlite
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool, QueuePool
@@ -546,6 +551,8 @@ AMOUNT_TEXT = re.compile(
     """,
     re.VERBOSE,
 )
+# "50.000" is fifty to one half of the world and fifty thousand to the other.
+AMBIGUOUS_AMOUNT = re.compile(r"[1-9][0-9]{0,2}\.[0-9]{3}")
 DECIMALS_OF_SUFFIX = {"": 0, "k": 3, "K": 3, "M": 6}
 DECIMALS_OF_DOLLAR = 6
 LARGEST_AMOUNT = 10**15
@@ -576,9 +583,9 @@ def count_text(amount: int) -> str:
 
 
 def dollars_text(micro_dollars: int) -> str:
-    """Money as one writes it in a limit: $20, $0.50, $0.000125."""
+    """Money as one writes it in a limit: $20, $0.50, $0.000125, $2.1250."""
     text = decimal_text(micro_dollars, DECIMALS_OF_DOLLAR)
-    return f"${text}0" if text[-2:-1] == "." else f"${text}"
+    return f"${text}0" if text[-2:-1] == "." or AMBIGUOUS_AMOUNT.fullmatch(text) else f"${text}"
 
 
 def decimal_text(number: int, decimals: int) -> str:
@@ -634,6 +641,8 @@ def scaled_amount(text: str, sign: str, decimals: int) -> tuple[int, int]:
     match = AMOUNT_TEXT.fullmatch(text)
     if match is None:
         raise amount_mistake(text, sign)
+    if AMBIGUOUS_AMOUNT.fullmatch(text):
+        raise ambiguous_amount(text, sign)
     fraction = match["fraction"] or ""
     digits = match["whole"].replace("_", "").replace(",", "") + fraction
     if len(digits) > LONGEST_AMOUNT_TEXT:
@@ -660,11 +669,48 @@ def amount_mistake(text: str, sign: str) -> NotationMistake:
     return NotationMistake(mistake, allowed)
 
 
+def ambiguous_amount(text: str, sign: str) -> NotationMistake:
+    """What is wrong with a point before three digits, which may be meant as a comma."""
+    whole, _, fraction = text.partition(".")
+    fewer = whole if not fraction.strip("0") else f"{text}0"
+    return NotationMistake(
+        f"has {quoted_text(sign + text)}, which may mean thousands or decimals",
+        f'"{sign}{whole},{fraction}" for thousands, or "{sign}{fewer}"',
+    )
+
+
 def too_large(largest: str) -> NotationMistake:
     return NotationMistake(
         "has an amount too large to count",
         f'at most {largest}; for no limit at all write limits = "unlimited"',
     )
+
+
+# ==============================================================================
+# helpers/globs.py
+# Globs: which model ids a pattern of an administrator's fits.
+# ==============================================================================
+
+
+@lru_cache(maxsize=1024)
+def compiled_glob(glob: str) -> re.Pattern[str]:
+    """A pattern in which only ``*`` and ``?`` are special.
+
+    ``[`` and ``]`` are not: ids such as ``m[1]`` and ``[free] gpt-4o`` are common. The shortest
+    text before each part is never given back, as in Python's own fnmatch: many ``*`` stay fast.
+    """
+    first, *others = [re.escape(part).replace(r"\?", ".") for part in glob.split("*")]
+    if not others:
+        return re.compile(first, re.DOTALL)
+    *middle, last = others
+    return re.compile(
+        first + "".join(f"(?>.*?{part})" for part in middle if part) + f".*{last}", re.DOTALL
+    )
+
+
+def glob_fits(glob: str, name: str) -> bool:
+    """Whether a glob, or the exact id, fits a model's id; case matters, as it does to the host."""
+    return glob in ("*", name) or compiled_glob(glob).fullmatch(name) is not None
 
 
 # ==============================================================================
@@ -732,7 +778,7 @@ class Limit:
 
     def matches_model(self, names: Iterable[str]) -> bool:
         """Whether the glob fits one of the names that a model goes by, its base model's too."""
-        return any(fnmatchcase(name, self.model_glob) for name in names)
+        return any(glob_fits(self.model_glob, name) for name in names)
 
 
 def is_plain_glob(glob: str) -> bool:
@@ -1227,9 +1273,9 @@ class PolicySet:
     """Everything that the policies text says.
 
     Args:
-        groups: By the group's name.
+        groups: By the group's id or name as `fold_name` has it.
         roles: By role.
-        users: By user id, or by e-mail address with its case folded.
+        users: By user id, or by e-mail address as `fold_name` has it.
         pools: In the order of the text.
         models: In the order of the text.
         tasks_counted: Whether titles, tags and the like count toward limits.
@@ -1241,6 +1287,15 @@ class PolicySet:
     pools: tuple[Pool, ...] = ()
     models: tuple[ModelRule, ...] = ()
     tasks_counted: bool = False
+
+
+def fold_name(name: str) -> str:
+    """A group's name or an e-mail address without regard to case and outer blanks.
+
+    Open WebUI stores addresses in lower case. `casefold` would take "ſ" for "s" and so one
+    user for another; so would a normal form, since two accounts may differ by nothing else.
+    """
+    return name.strip().lower()
 
 
 def parse_policies(text: str) -> PolicySet:
@@ -1302,7 +1357,10 @@ class PoliciesReader:
     def read_group(self, name: str, values: object) -> None:
         table = limits_table(GroupTable, "group", name, values)
         limits = table_limits("group", name, table.limits)
-        self.groups[name] = Policy(name, "group", limits, table.priority)
+        key = fold_name(name)
+        if key in self.groups:
+            raise self.same_as("group", name, self.groups[key])
+        self.groups[key] = Policy(name, "group", limits, table.priority)
 
     def read_role(self, name: str, values: object) -> None:
         table = limits_table(SubjectTable, "role", name, values)
@@ -1316,15 +1374,20 @@ class PoliciesReader:
 
     def read_user(self, name: str, values: object) -> None:
         table = limits_table(SubjectTable, "user", name, values)
-        # Open WebUI keeps e-mail addresses in lower case, people don't; ids are kept as they are.
-        key = name.casefold() if "@" in name else name
+        # Ids are kept as they are.
+        key = fold_name(name) if "@" in name else name.strip()
         if key in self.users:
-            raise policies_error(
-                table_header("user", name),
-                f"the same user as {table_header('user', self.users[key].name)}",
-                "one table for each user",
-            )
+            raise self.same_as("user", name, self.users[key])
         self.users[key] = Policy(name, "user", table_limits("user", name, table.limits))
+
+    @staticmethod
+    def same_as(kind: str, name: str, other: Policy) -> PoliciesError:
+        """The error for a second table of the same group or user."""
+        return policies_error(
+            table_header(kind, name),
+            f"the same {kind} as {table_header(kind, other.name)}",
+            f"one table for each {kind}",
+        )
 
     def read_pool(self, name: str, values: object) -> None:
         table = limits_table(PoolTable, "pool", name, values)
@@ -1410,6 +1473,7 @@ def table_limits(kind: str, name: str, value: str | list[str]) -> tuple[Limit, .
 # ==============================================================================
 
 EVERYONE = "everyone"
+NO_RULE = ModelRule("*")
 DAYS_PER_CALENDAR_PERIOD = {
     "minute": Decimal(1) / 1440,
     "hour": Decimal(1) / 24,
@@ -1429,20 +1493,46 @@ GENEROSITY_ORDER: tuple[Measure, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class GroupRef:
-    """One of Open WebUI's groups."""
+    """One of Open WebUI's groups.
+
+    Args:
+        id: Its id.
+        name: Its name now.
+        keys: The names in the policies that mean it; None: those of its id and its name.
+        doubtful: Names in the policies of which it is open whether they mean it.
+    """
 
     id: str
     name: str
+    keys: tuple[str, ...] | None = None
+    doubtful: tuple[str, ...] = ()
+
+    @property
+    def sure_keys(self) -> tuple[str, ...]:
+        """The names in the policies that mean it."""
+        return (fold_name(self.id), fold_name(self.name)) if self.keys is None else self.keys
+
+    @property
+    def all_keys(self) -> tuple[str, ...]:
+        """The same, and those of which it is open."""
+        return self.sure_keys + self.doubtful
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """The user whom a request is made for."""
+    """The user whom a request is made for; `keys` and `doubtful` are as a group's."""
 
     user_id: str
     email: str
     role: str
     groups: tuple[GroupRef, ...] = ()
+    keys: tuple[str, ...] | None = None
+    doubtful: tuple[str, ...] = ()
+
+    @property
+    def sure_keys(self) -> tuple[str, ...]:
+        """The names in the policies that mean this user."""
+        return (self.user_id, fold_name(self.email)) if self.keys is None else self.keys
 
     @property
     def scope(self) -> str:
@@ -1500,12 +1590,31 @@ def period_days(limit: Limit) -> Decimal:
 def choose_policy(
     subject: Subject, policies: PolicySet, default: Policy, multiple_groups: str
 ) -> Policy:
-    """The one policy that counts for `subject`: its own, a group's, its role's, the default."""
-    own = policies.users.get(subject.user_id) or policies.users.get(subject.email.casefold())
-    if own is not None:
-        return own
+    """The one policy that counts for `subject`: its own, a group's, its role's, the default.
+
+    Where it is open whether a name in the policies means the user or a group, both readings apply
+    at once: nobody may use more than either of them allows.
+    """
+    without = read_policy(subject, policies, default, multiple_groups, doubtful=False)
+    if not subject.doubtful and not any(group.doubtful for group in subject.groups):
+        return without
+    return stricter_of(
+        [read_policy(subject, policies, default, multiple_groups, doubtful=True), without]
+    )
+
+
+def read_policy(
+    subject: Subject, policies: PolicySet, default: Policy, multiple_groups: str, doubtful: bool
+) -> Policy:
+    """The policy that counts in one reading: with the names that are open, or without them."""
+    own_keys = subject.sure_keys + (subject.doubtful if doubtful else ())
+    own = policies_of(own_keys, policies.users)
+    if own:
+        return stricter_of(own)
     candidates = [
-        policies.groups[group.name] for group in subject.groups if group.name in policies.groups
+        stricter_of(found)
+        for group in subject.groups
+        if (found := policies_of(group.all_keys if doubtful else group.sure_keys, policies.groups))
     ]
     if candidates:
         candidates.sort(key=lambda policy: (policy.priority, policy.name))
@@ -1513,6 +1622,39 @@ def choose_policy(
             return max(candidates, key=policy_generosity)
         return candidates[0]
     return policies.roles.get(subject.role, default)
+
+
+def policies_of(keys: Iterable[str], policies: Mapping[str, Policy]) -> list[Policy]:
+    """The policies that these names have, each once."""
+    return [policies[key] for key in dict.fromkeys(keys) if key in policies]
+
+
+def stricter_of(found: Sequence[Policy]) -> Policy:
+    """All of these policies at once, under the first one's name: each limit of each.
+
+    Of several that count the same the least amount is left, of priorities the lowest.
+    """
+    if len(found) == 1:
+        return found[0]
+    limits: dict[Limit, Limit] = {}
+    for limit in (limit for policy in found for limit in policy.limits or ()):
+        counts = replace(limit, amount=0, warn_percents=())
+        if counts not in limits or limit.amount < limits[counts].amount:
+            limits[counts] = limit
+    unlimited = all(policy.limits is None for policy in found)
+    return replace(
+        found[0],
+        limits=None if unlimited else tuple(limits.values()),
+        priority=min(policy.priority for policy in found),
+    )
+
+
+def pool_scopes(pool: Pool, groups: Iterable[GroupRef]) -> tuple[str, ...]:
+    """The scopes under which a pool counts: everyone, or those of these groups that share it."""
+    if pool.group is None:
+        return (EVERYONE,)
+    key = fold_name(pool.group)
+    return tuple(f"group:{group.id}" for group in groups if key in group.all_keys)
 
 
 def scoped_limits(
@@ -1534,8 +1676,7 @@ def scoped_limits(
     own_name = "" if policy.kind == "default" else policy.name
     scoped = [(subject.scope, own_name, limit) for limit in policy.limits or ()]
     for pool in policies.pools:
-        scopes = [f"group:{group.id}" for group in subject.groups if group.name == pool.group]
-        for scope in [EVERYONE] if pool.group is None else scopes:
+        for scope in pool_scopes(pool, subject.groups):
             scoped += [(scope, pool.name, limit) for limit in pool.limits]
     return tuple(
         AppliedLimit(limit, scope, limit.period.window(at, rules), name)
@@ -1560,13 +1701,35 @@ def applied_limits(
     )
 
 
+class ModelNames(tuple[str, ...]):
+    """Every name that a request's model goes by, the one that answers first.
+
+    `called` is the one that the provider gets: the base of a custom model.
+    """
+
+    called: str = ""
+
+
+def called_model(model_names: tuple[str, ...]) -> str:
+    """The model that the provider gets; in a plain tuple it stands right after the chosen one."""
+    called = getattr(model_names, "called", "")
+    return called or "".join(model_names[1:2] or model_names[:1])
+
+
 def find_model_rule(policies: PolicySet, model_names: Iterable[str]) -> ModelRule:
-    """The first ``[model.…]`` table, in the order of the text, that matches; else weight 1."""
-    names = tuple(model_names)
-    for rule in policies.models:
-        if any(fnmatchcase(name, rule.glob) for name in names):
-            return rule
-    return ModelRule("*")
+    """The ``[model.…]`` table that counts; weight 1 and no prices without one.
+
+    Prices and weights follow the model that is really called: users give custom models any name.
+    An exact id wins, a custom model's own first; else the first glob in the text's order that fits
+    the model called. Of what merely led to it, an arena or a model that fell back, none counts.
+    """
+    names = model_names if isinstance(model_names, tuple) else tuple(model_names)
+    called = called_model(names)
+    exact = {rule.glob: rule for rule in policies.models}
+    for name in (*names[:1], called):
+        if name in exact:
+            return exact[name]
+    return next((rule for rule in policies.models if glob_fits(rule.glob, called)), NO_RULE)
 
 
 def token_cost(
@@ -1587,12 +1750,6 @@ def token_cost(
         + output_tokens * (rule.output_price or Decimal(0))
     )
     return int(cost.to_integral_value(ROUND_HALF_UP))
-
-
-def unknown_group_names(policies: PolicySet, group_names: Iterable[str]) -> tuple[str, ...]:
-    """Group names in the policies that Open WebUI doesn't know, sorted."""
-    wanted = set(policies.groups) | {pool.group for pool in policies.pools if pool.group}
-    return tuple(sorted(wanted - set(group_names)))
 
 
 # ==============================================================================
@@ -1735,6 +1892,246 @@ class Decision:
 
 
 # ==============================================================================
+# helpers/byte_pairs.py
+# A lower bound of a text's tokens from its pairs of bytes, whatever alphabet or noise it is.
+# ==============================================================================
+
+# What `estimate_tokens` knows nothing of must not be free: line noise, random letters, tables of
+# marks, rare scripts. So each pair of neighbouring bytes costs something, by the classes of the
+# two. The weights were fitted to cl100k_base on texts, code and noise, and on what a search for
+# the cheapest texts found; for ordinary text they stay below the true count.
+BYTE_CLASSES = """
+00-08 0B-0C 0E-1F 7F C0-C1
+61
+62
+63
+64
+65
+66
+67
+68
+69
+6A
+6B
+6C
+6D
+6E
+6F
+70
+71
+72
+73
+74
+75
+76
+77
+78
+79
+7A
+41 45 49 4F
+55 59
+4A 51 58 5A
+4B 56-57
+42 46-48 4D 50
+43-44 4C 4E 52-54
+30-39
+20
+0A
+0D
+09
+22 27 60
+28 3C 5B 7B
+29 3E 5D 7D
+2C 2E 3A-3B
+23 2A 2D 2F 3D 5C 5F
+21 24-26 2B 3F-40 5E 7C 7E
+80-83
+84-87
+88-8B
+8C-8F
+90-93
+94-97
+98-9B
+9C-9F
+A0-A3
+A4-A7
+A8-AB
+AC-AF
+B0-B3
+B4-B7
+B8-BB
+BC-BF
+C2
+C3
+C4-C5
+C6-CD
+CE-CF
+D0
+D1
+D2-D6
+D7-D9
+DA-DF
+E0
+E1
+E2
+E3
+E4
+E5-E6
+E7-E9
+EA-ED
+EE-EF
+F0-FF
+"""
+# In 25ths of a token, as digits and letters: a row per class of the first byte, a column per
+# class of the second.
+PAIR_WEIGHTS = """
+JTJKLNREKDCIKJmSICITYNIIJHJPPPLMtKNJCGIGHFMO999999999999999999GED9ADEGQIDFPKNJDA
+P9128GB5B2AD360D7C2204BCB1BRDUFIKGBYLMQHACLN9999999999999999AEAOF9ED9KQNKRAA9BOC
+G79DF5AGG52F4HL3GFE0D9JDE4CIKLDPOOVyLQNWF2VO9999999999999999979KC99GRAECSEC99AFA
+F799947D09800CH0FC5D0A7NCI7cOMPNJFEoFFSVDGJO9999999999999999B9EDFCBBLRGCON98GLM9
+H04D908980F7A4H3A895K83DD88PG8DDAC0FDH0A26GK999999999999999990BED66AFB4EFDA98JDE
+Q4430957J8FA340C800469950AA6BMCCRP0EOP0F006G99999999999999996D7JF27CEJXJCGC985HF
+f2C7C899H0J7ECJ396ADC5BCDAAKPJIMKE0QIFEHA9IP999999999999999997AAC99ENADLGRDCAAEA
+G47AI1B903DCAG8BB838C4DC94770P479E0HCI818BDK9999999999999999509JB59CC9BA9RB7ABMA
+F07C80EG91E579C0846B4897G69JHHGGQI7ARWPJ0DNL9999999999999999939AB59FDDP8F8G789BC
+J6304655O9A823005FH23HBHDD5aNMH6NSZjMFSB4BRJ999999999999999990AEG99IFGHMLIJ9IMIG
+D3DDA2CN9B95I9G5BA9994R8MBECLL6SDMDDHMNEGADK99999999999999999979B99CE9EGBI99AABB
+E4BG61E7D17986I9FAD5C888E4B3D3037G4DEDI600BF99999999999999999A9DA89AFBBB9GH899E9
+M499411AM4AD99N0B9C458GDC4D8QV9FGG4KB94900JB999999999999999992AAD38A99AKEU968DBB
+M10C80LA908E69D51AEAH8CFS6AHOEiJKK7KCATK28IG999999999999999990AFD79AGCGFCZ9LA9JG
+J0500170A4847J99G6I00B5BBCDIHBMGNF0FCF06032N9999999999999999A07CB899EDGHLPB898KB
+FC743K66HCE660093D036261EDDVGIFMOFAMHCHMCGHV99999999999999999L9BB69LPDTM8G99AECA
+M1D7A0AD93FB0GG4970998C7B5AGLMGCFLE4XFMGB1GQ9999999999999999A78DE88BOEOGBB9PHGJB
+AH8CCLBI9BFG78GTB9BAE0A7FEGDRKJFHPFT9EKKDEFL9999999999999999A9AAA99EHCJCEGB989G9
+Y2E810D7D0D5B0209995783BH09IWH3CMT2HLG3A005N9999999999999999C0BBD99A99EENZCJDCJB
+K7N3E29DB55FBDN168F902A9P67HZEIT7I08H90K017G9999999999999999B079C449CAGGMP87J9RE
+P079D0IE00ACFAH2153897B8F07ATDEADW0NEB05005B9999999999999999C0DEB899AALJRQ45M9IF
+P6684982H6EB060B0D0609NEDE7YOKFHOTDrSPPR9GTP99999999999999999B9EH99HBFJGGGBK9CHB
+A0ACA07AC09BCC8B4J7EBD978AFTRCMMOQFXH8KH38GN999999999999999993FGE9BAB99EBA9LCEJD
+A0BBD48F637C6E87MD66KAF9DBCMZKX9JF6J9HJI6CNI9999999999999999D8AA9C9CC9PD7D9999CD
+LA306C8J17FI50DD28843HD593IEDJE3BG0J99AIC07G99999999999999999BIGAA8A99JA999J98C9
+L8BECCBFIFIGFC284DA3IEN3D96JIJAGDR06IEF7518G9999999999999999B3JA988EEAJ8B99A78DC
+989D80GLN8DA9AC78FBEFCB9A49BCGGFIHCuCHOE8CGL999999999999999998EAA99AFALMBT9IABGA
+PJ80FU6K9FHNC58BDH0B554DCIF5A8A70K5MNNLN54FJ9999999999999999I7ERT78HMHJMJRGJEGR8
+ODJOJILSB4CV379N6DA37CCETJFJCJFI3L0dEEPAG0HO99999999999999999BCDC9CFGERDKH9D9FJD
+H6DKNGKQDMJTGHPPACQCP6OIDLEPDEJ8ET8RHPFKAAFM999999999999999998JABDABWBICFJAGBAEA
+L7tIG6KTB0NQPSIIINRLVGJOLBK6KF9IJOISIGIKCBJP9999999999999999BF9BACBDF9OBAMCAFJNB
+Z0FIJCGNDIEOFNT4PQC9F27ZOFC20I687L6aQJIJCAIT9999999999999999CBBMGEBIMJDIHLFHOKFD
+K36FH6cN07QSFEF0IK9JH0IGFCD76B265Q0LYTHI34FL9999999999999999CDQJGBDDNGGPVSOFMOUL
+OCHGLODNTILUSUPUMLRPRLLOONJMQHJNL48NLG3L36JK99999999999999999FLLDG8GNILLNaC2JNGE
+yB6EPSETKGHLOLOFBGQFMGE8dMNEPLBIHU9QRDOGKSJN99999999999999997DFXSEGi8y0DRULKYGXN
+PgW9BCPVuAAURMLGOEMOKIVIMML0WtlA9D09CEP0JK0G9999999999999999967P98CHD99ADCHH6K9A
+HQLKDPFBQGHNDBKHHGMNDLJA9OCKKLYJWK839MKFCQIQ9999999999999999BAE9B9CDD9FHCL9C9BAA
+IR5LDI68FE8F8EAOHHE8SDEBCECFC9DARK34M9IUaRSY999999999999999999HBA99FGAMLGp9CBEA9
+JMB6WWIP7ARFT4VICEVHSHEFNJMCGKGGGO80TLGJ00HK99999999999999999HFCBA9I0BIKEZAIECLF
+WE00LHFPDKAJJCN3FFJ2Q8G97IKEQFEFGC60BI0C8JBJ999999999999999999ABC99CDHMJMVE99EMN
+OTKMWXPaZVJZkXYNOSXYYTVTNXZUTTNNWP80CEJA90LL99999999999999999NCDBELEQHOQLU9IHCFG
+P7GA8JMIH45MECGHEKGDGJRKEPMTZNOMTO00UBEEPEMO9999999999999999ABEKAkJMKTONLoINJGMH
+P31DBI9HB8LNCESGGIN7J5G9PPIIGJFFH90DKSDH9BEK99999999999999998GFLHDCDNKTLQMKCRGIJ
+OBLADJ9LDKEPNLJF9DBIMHCHIIHJJGGBJC0ALKEFB8BH9999999999999999F9HIBBFFTGKGNOBCSMFJ
+DCJBSOGACEFCPEHM4CFFHGEACJQSELGLRS84DHDLJ6MQ565BBCNLJICHSTNF98DDB50F0FKNU0501DNA
+DLBBFOCMCDKDECU9GBFJYBBAAC5PPZFSUG3GDIHEFDQG8FDH9MGFROEQEBFH9AKGCDJK0D0JAX008F1A
+CC9BCKODBFA9DIKINBIFEBA99JDMUHEENY0MBZANIUMRDJ9FCKGNG45JNC9R99CFB2KE0LDQB020NLA8
+QDF9CIFHONCEKZDCDCPKGBABCKDFJKDHOP8CEALHEIHUB1FFNA98FGDCFc9MA5HFFVIMDD0R30902I88
+FCAJGIB9ACACFFBDCCEGIOBBHDANMGIBQBJ8A9KDCIIKFMNKKJGPMJEGIWGHACCG9MDHMII0AI40MH07
+ICEBEC9BEDDCGYNGBD9IFCF9FMODALFCFIWKKAEFFEFK0H6GENDEGWFB95SFABFEEBCL8B2I00F1DFJ9
+IDBVKEBDABCCD9I9FAIbEAAH6CAMEGF7GJHOCBEMFHEFFHPCCMHHDWLFL8B79DFCF9MEGFJ0DK971EF7
+HDBABIBADGAcAADEAADBD9E8CDPOEEENHEGACBBECBMJ0H2IDIL9BDJ1EJHE95GEDFFL8ICB35A0DF69
+B8ADFI9C9GAAJCB2KAEFAKFCAC9GBDAFJEBGCA3DF7FPAFJ5GQLJFUGFhOMA9A3GF6AF4GK48TC3AE57
+LFAF9SOC8IBGS9ODGAGHIAECFPHCKLHJNG2EHH6KHJJK65EDjFaNTHCFCSOR93BHFABH4FB90430DD57
+KACHA8ED9DBKGL8DAAGEH85CQACGDDCDsF09HADSN8MMZUDJMQCJLIBKQJLF9AMHBDIGVE0HA0000GH2
+BDDJFO9DHGBGCBCHPAE8EBCDEBEDGHAKJ52Q9B9FDJJMJKINMIGEDZGRF79G8BECEBAHBF3DCM200F54
+SG9IGB899GEFF9M9AFF9CCE6GJCHOFDGF90KE9JBFICRBJFMKRL63KCKDOALA9FDDA0E1EEG9JA9BBE4
+BBGBIPB98HC9dAADO9HBJDAAFNFIAODDDGEAACDBEAABGLBIKVHKIGNHJ7QK98FFF0GJ0F6DDOD3d455
+KPDCFGAAHIAEEECAAA8HMCAA9C9HTFCKGJCG9DDOAIIL21A9DJ19565HADC67CEDJ70E9H294X001PH6
+I9AFKKDHBK998GFI9DBCIHD8AH9JHBIHWGNIKENBB9OR0VEFN99JONNKMEVF89FEDAHFMF0CC05L5H8B
+9999999999999999999999999999999999999999999999998999AAGBC9QG99999999999999999999
+999999999999999999999999999999999999999999997OCQEGLM0000075899999999999999999999
+99999999999999999999999999999999999999999999QFMIFUVNNTMKUNOL99999999999999999999
+99999999999999999999999999999999999999999999LSXgSOTWVbZTZOTa99999999999999999999
+99999999999999999999999999999999999999999999KOOJKaNJLPnMOOIO99999999999999999999
+99999999999999999999999999999999999999999999WTDECFLBCENC040099999999999999999999
+9999999999999999999999999999999999999999999906G0MFJMEKEDKOLP99999999999999999999
+99999999999999999999999999999999999999999999STVSPSZcSPgWTVXU99999999999999999999
+99999999999999999999999999999999999999999999E42TYOVKDV4L4VML99999999999999999999
+99999999999999999999999999999999999999999999XUObRrMQOgQYMVZV99999999999999999999
+9999999999999999999999999999999999999999999999999999Z7KQXUTb99999999999999999999
+99999999999999999999999999999999999999999999NZWcZTTJbUMRPZXc99999999999999999999
+99999999999999999999999999999999999999999999IUWeZGKHYSQWbUmc99999999999999999999
+999999999999999999999999999999999999999999992XhdbMLIOTKZOSUf99999999999999999999
+99999999999999999999999999999999999999999999RQSVPddRZaTXQK0099999999999999999999
+99999999999999999999999999999999999999999999R41000I0HLf00M1B99999999999999999999
+999999999999999999999999999999999999999999999IUMeR8Z23AFEDSG99999999999999999999
+99999999999999999999999999999999999999999999RPNZUSXSSSXcHOTQ99999999999999999999
+99999999999999999999999999999999999999999999WaNURXgSMiagUXgB99999999999999999999
+999999999999999999999999999999999999999999999999q99MbiW9999999999999999999999999
+"""
+# The same for a byte that is repeated.
+REPEATED_WEIGHTS = """
+K866892ADC8969E7897ABAE9059777998521J1888434773AEK9DFQ8478JG55555555555555555555
+"""
+UNITS_PER_TOKEN = 25
+# Letters without a blank for this long are hardly words: tokens for each such run.
+LETTER_RUNS = ((b"a" * 12, 0.67), (b"a" * 18, 1.41), (b"a" * 24, 1.39))
+WEIGHT_DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+# A longer text's pairs are counted in pieces, at places that nobody can foresee.
+LONGEST_COUNTED_WHOLE = 4_000
+PIECES = 8
+
+
+def byte_classes() -> list[int]:
+    """The class of each byte."""
+    classes = [0] * 0x100
+    for number, group in enumerate(BYTE_CLASSES.split("\n")[1:-1]):
+        for part in group.split():
+            first, _, last = part.partition("-")
+            for byte in range(int(first, 16), int(last or first, 16) + 1):
+                classes[byte] = number
+    return classes
+
+
+def pair_table() -> list[int]:
+    """The weight of each pair of bytes, at the number that the two make in memory."""
+    classes = byte_classes()
+    rows = [list(map(WEIGHT_DIGITS.index, row)) for row in PAIR_WEIGHTS.split()]
+    wide = [[row[column] for column in classes] for row in rows]
+    repeated = list(map(WEIGHT_DIGITS.index, REPEATED_WEIGHTS.strip()))
+    by_first = [wide[each].copy() for each in classes]
+    for byte, each in enumerate(classes):
+        by_first[byte][byte] = repeated[each]
+    if sys.byteorder == "little":
+        by_first = [list(column) for column in zip(*by_first, strict=True)]
+    return [weight for row in by_first for weight in row]
+
+
+PAIR_TABLE = pair_table()
+
+
+def pair_units(data: bytes) -> int:
+    """The weights of all pairs of neighbouring bytes together."""
+    units = 0
+    for start in (0, 1):
+        pairs = memoryview(data)[start : start + (len(data) - start) // 2 * 2].cast("H")
+        units += sum(map(PAIR_TABLE.__getitem__, pairs.tolist()))
+    return units
+
+
+def least_tokens(text: str, letter_kinds: bytes) -> float:
+    """What a text costs at least; in `letter_kinds` each letter of it is an "a"."""
+    data = b" " + text.encode("utf-8", "surrogatepass")
+    if len(data) <= LONGEST_COUNTED_WHOLE:
+        units: float = pair_units(data)
+    else:
+        chance = random.Random(hash(text))  # differs from process to process
+        share, size = len(data) // PIECES, LONGEST_COUNTED_WHOLE // PIECES
+        starts = [each * share + chance.randrange(share - size + 1) for each in range(PIECES)]
+        counted = sum(pair_units(data[start : start + size]) for start in starts)
+        units = counted * (len(data) / (size * PIECES))
+    runs = sum(tokens * letter_kinds.count(run) for run, tokens in LETTER_RUNS)
+    return units / UNITS_PER_TOKEN + runs
+
+
+# ==============================================================================
 # helpers/estimates.py
 # Token estimates for texts and prompts whose provider reports no usage.
 # ==============================================================================
@@ -1801,21 +2198,54 @@ MEDIA_TOKENS = {
     "file": 1500,
     "input_file": 1500,
 }
+# No provider reads more media in one call than this, so more of them can reserve no more.
+MOST_MEDIA_TOKENS = 400_000
 DATA_URL = re.compile(r"data:[\w.+-]+/[\w.+-]+(?:;[\w.+-]+=[\w.+-]+)*;base64,[\w+/=%-]*", re.ASCII)
-PROMPT_KEYS = ("messages", "prompt", "input", "system", "instructions")
+BASE64 = re.compile(r"[\w+/=%\r\n-]*", re.ASCII)
+LONGEST_LINK = 2_048
+# Where the parts of a message's content have their media, and what is only said about them.
+MEDIA_KEYS = (
+    "image_url",
+    "input_image",
+    "image",
+    "input_audio",
+    "audio_url",
+    "audio",
+    "video_url",
+    "video",
+    "file",
+    "file_url",
+    "file_data",
+    "file_id",
+    "document",
+    "source",
+    "url",
+    "data",
+)
+MEDIA_NOTES = frozenset(("type", "media_type", "mime_type", "format", "detail", "filename"))
+# A chat provider gets `messages`; of the others each request has its own protocol's.
+CHAT_KEYS = ("messages",)
+OTHER_PROMPT_KEYS = ("prompt", "suffix", "input", "system", "instructions")
 PROMPT_JSON_KEYS = ("tools", "functions", "response_format", "format")
 CONTENT_KEYS = (
     "content",
     "text",
     "thinking",
+    "reasoning",
     "reasoning_content",
+    "reasoning_details",
+    "summary",
     "refusal",
     "output",
     "name",
+    "title",
+    "context",
     "tool_calls",
     "function_call",
     "function",
 )
+# In these the items of a list are content parts; only such a part can be a picture or a file.
+PART_KEYS = frozenset(("content", "output"))
 
 
 def kind_table(letters: bytes, digits: bytes = b" ", marks: bytes = b" ") -> bytes:
@@ -1847,8 +2277,8 @@ SCRIPT_UNIT_WEIGHTS = {script: weight for script, _, _, weight in SCRIPT_WEIGHTS
 
 # A longer text is sampled, since the hooks must not hold up the event loop.
 LONGEST_READ_WHOLE = 100_000
-SAMPLES = 10
-SAMPLE_LENGTH = 9_000
+SAMPLES = 60
+SAMPLE_LENGTH = 1_500
 
 
 def estimate_tokens(text: str) -> int:
@@ -1856,7 +2286,9 @@ def estimate_tokens(text: str) -> int:
     if not text:
         return 0
     if len(text) > LONGEST_READ_WHOLE:
-        starts = range(0, len(text), len(text) // SAMPLES)
+        # At places that nobody can foresee, or the dear part of a text would stand between them.
+        chance, apart = random.Random(hash(text)), len(text) // SAMPLES
+        starts = [n * apart + chance.randrange(apart - SAMPLE_LENGTH + 1) for n in range(SAMPLES)]
         sample = "".join(text[start : start + SAMPLE_LENGTH] for start in starts)
         return round(estimate_tokens(sample) * len(text) / len(sample))
     latin = b" " + text.encode("latin-1", "ignore")
@@ -1871,7 +2303,7 @@ def estimate_tokens(text: str) -> int:
         if abroad := accented + sum(map(COMMON_WORDS_ABROAD.__contains__, words)):
             share = min(0.5, abroad / len(words))
             tokens += 0.51 * share * max(0, kinds.count(b"a") - 3 * len(words))
-    return max(1, round(tokens))
+    return max(1, round(tokens), math.ceil(least_tokens(text, kinds)))
 
 
 def mark_tokens(latin: bytes, kinds: bytes) -> float:
@@ -1914,35 +2346,93 @@ def json_text(value: object) -> str:
 
 
 def estimate_prompt(body: Mapping[str, object]) -> int:
-    """About how many tokens a request's prompt has, with its tools, schemas and media."""
+    """About how many tokens a request's prompt has, with its tools, schemas and media.
+
+    Only what the provider gets counts: a chat provider gets no `input` or `prompt` beside the
+    messages, and a part without a picture or file in it is none.
+    """
     texts = [json_text(body[key]) for key in PROMPT_JSON_KEYS if body.get(key)]
-    tokens = 0
+    tokens = media_tokens = 0
     messages = body.get("messages")
     if isinstance(messages, list) and messages:
         tokens += TOKENS_PER_MESSAGE * len(messages) + TOKENS_PER_REPLY
-    parts = [body.get(key) for key in PROMPT_KEYS]  # a stack: nested rubbish must not recurse
+    keys = CHAT_KEYS if messages else OTHER_PROMPT_KEYS
+    # A stack, since nested rubbish must not recurse: what stands there, and whether as a part.
+    parts: list[tuple[object, bool]] = [(body.get(key), False) for key in keys]
     while parts:
-        part = parts.pop()
+        part, is_part = parts.pop()
         if isinstance(part, str):
             texts.append(part)
         elif isinstance(part, list):
-            parts += part
+            parts += [(item, is_part) for item in part]
         elif isinstance(part, dict):
             kind = part.get("type")
-            if isinstance(kind, str) and kind in MEDIA_TOKENS:
-                tokens += MEDIA_TOKENS[kind]
-                continue
-            parts += [part[key] for key in CONTENT_KEYS if part.get(key)]
+            if is_part and isinstance(kind, str) and kind in MEDIA_TOKENS:
+                media_tokens += read_media(part, MEDIA_TOKENS[kind], parts)
+            parts += [(part[key], key in PART_KEYS) for key in CONTENT_KEYS if part.get(key)]
             for key in ("arguments", "input"):
                 if value := part.get(key):
                     texts.append(value if isinstance(value, str) else json_text(value))
             if isinstance(images := part.get("images"), list):  # Ollama
-                tokens += IMAGE_TOKENS * len(images)
-    text = "\n".join(texts)
-    if ";base64," in text:
-        text, pictures = DATA_URL.subn("", text)
-        tokens += IMAGE_TOKENS * pictures
-    return tokens + estimate_tokens(text)
+                for image in images:
+                    media_tokens += read_payload(image, IMAGE_TOKENS, parts)
+        elif not is_part and isinstance(part, int):
+            tokens += 1  # a prompt may come as numbers of tokens
+    if isinstance(images := body.get("images"), list) and not messages:
+        for image in images:
+            media_tokens += read_payload(image, IMAGE_TOKENS, [])
+    text, pictures = without_pictures("\n".join(texts))
+    return tokens + min(media_tokens + pictures, MOST_MEDIA_TOKENS) + estimate_tokens(text)
+
+
+def read_media(part: Mapping[str, object], price: int, parts: list[tuple[object, bool]]) -> int:
+    """The tokens of one content part's picture, sound or file; the text in it goes to `parts`."""
+    tokens = 0
+    for key in MEDIA_KEYS:
+        holder = part.get(key)
+        if isinstance(holder, dict):
+            is_text = holder.get("type") in ("text", "content")  # Anthropic's plain documents
+            for name, value in holder.items():
+                if name in ("content", "text") or (is_text and name == "data"):
+                    parts.append((value, True))
+                elif name not in MEDIA_NOTES:
+                    tokens = max(tokens, read_payload(value, price, parts))
+        else:
+            tokens = max(tokens, read_payload(holder, price, parts))
+    return tokens
+
+
+def read_payload(payload: object, price: int, parts: list[tuple[object, bool]]) -> int:
+    """The tokens of a link or of base64, which cost no more than their own text would."""
+    if not isinstance(payload, str) or not payload:
+        return 0
+    if payload.startswith(("https://", "http://", "gs://", "s3://")):
+        if len(payload) <= LONGEST_LINK:
+            return price
+    elif DATA_URL.fullmatch(payload) or BASE64.fullmatch(payload):
+        return min(price, (len(payload) + 1) // 2)
+    parts.append((payload, False))
+    return 0
+
+
+def without_pictures(text: str) -> tuple[str, int]:
+    """A text without its data URLs, and the tokens of the pictures in them."""
+    if ";base64," not in text:
+        return text, 0
+    tokens = 0
+
+    def count_picture(match: re.Match[str]) -> str:
+        nonlocal tokens
+        tokens += min(IMAGE_TOKENS, (len(match[0]) + 1) // 2)
+        return ""
+
+    return DATA_URL.sub(count_picture, text), tokens
+
+
+def estimate_reply(text: str) -> int:
+    """About how many tokens a reply's text has; a picture that it holds isn't text."""
+    text, pictures = without_pictures(text)
+    return pictures + estimate_tokens(text)
 
 
 # ==============================================================================
@@ -2430,7 +2920,7 @@ def metered_call(
             input_tokens, output_tokens, total_tokens
         )
     if total_tokens is not None:
-        text_tokens = estimate_tokens(text)
+        text_tokens = estimate_reply(text)
         share = text_tokens / (prompt_tokens + text_tokens) if text_tokens else 0
         output_tokens = round(total_tokens * share)
         input_tokens = total_tokens - output_tokens
@@ -2438,10 +2928,10 @@ def metered_call(
     if input_tokens is None:
         input_tokens, estimated = prompt_tokens, True
     if output_tokens is None or (text and not output_tokens and total_tokens is None):
-        output_tokens, estimated = estimate_tokens(text), True
-    elif uncounted_text and (text_tokens := estimate_tokens(text)) > output_tokens:
+        output_tokens, estimated = estimate_reply(text), True
+    elif uncounted_text and (text_tokens := estimate_reply(text)) > output_tokens:
         # A reply stopped after an early running total: Anthropic's message_start says 1.
-        output_tokens = min(text_tokens, output_tokens + estimate_tokens(uncounted_text))
+        output_tokens = min(text_tokens, output_tokens + estimate_reply(uncounted_text))
         estimated = True
     cached = min(usage.cached_input_tokens, input_tokens)
     return MeteredUsage(input_tokens, output_tokens, cached, usage.cost_micros, estimated)
@@ -3710,6 +4200,17 @@ grants_table = Table(
 )
 Index("usage_limits_grants_scope", grants_table.c.scope, grants_table.c.expires_at)
 
+# Whom the names in the policies have meant: a policy still holds after a rename.
+names_table = Table(
+    "usage_limits_names",
+    ledger_metadata,
+    Column("kind", Text, primary_key=True),  # group or user
+    Column("name", Text, primary_key=True),  # as the policies have it, in lower case
+    Column("id", Text, primary_key=True),
+    Column("last_seen", Text, nullable=False),  # the name or address that it had last
+    Column("created_at", BigInteger, nullable=False),
+)
+
 migrations_table = Table(
     "usage_limits_migrations",
     ledger_metadata,
@@ -3723,8 +4224,13 @@ def m001_first_tables(connection: Connection) -> None:
     ledger_metadata.create_all(connection)
 
 
+def m002_names(connection: Connection) -> None:
+    """Whom the policies have meant, since 0.2.0; a ledger made anew has the table already."""
+    names_table.create(connection, checkfirst=True)
+
+
 # Append only: a released migration is never changed.
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (m001_first_tables,)
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (m001_first_tables, m002_names)
 
 
 def migrate_ledger(connection: Connection, now: int) -> int:
@@ -3744,11 +4250,405 @@ def migrate_ledger(connection: Connection, now: int) -> int:
 
 
 # ==============================================================================
+# helpers/identities.py
+# Identities: whom the names in the policies mean, also after a rename.
+# ==============================================================================
+
+# For so long a worker may not know of a rename that it hasn't seen itself.
+REFRESH_SECONDS = 5
+# A longer name in the policies is matched but not remembered, nor is one with a NUL.
+LONGEST_REMEMBERED = 255
+MOST_NOTES_IN_FORM = 10
+
+Kind = Literal["group", "user"]
+
+
+@dataclass(frozen=True, slots=True)
+class RememberedName:
+    """That a name in the policies has meant a group or a user."""
+
+    kind: str
+    name: str
+    id: str
+    last_seen: str  # its name or address at that time
+
+
+@dataclass(frozen=True, slots=True)
+class HostNames:
+    """What Open WebUI has now: names of groups and addresses of users by id, and models."""
+
+    groups: Mapping[str, str]
+    users: Mapping[str, str]
+    models: Collection[str] = ()  # empty: not known
+
+    def of(self, kind: str) -> Mapping[str, str]:
+        """The names of one kind."""
+        return self.groups if kind == "group" else self.users
+
+
+@dataclass(frozen=True, slots=True)
+class NamedTable:
+    """A table, or a pool's key, that names a group or a user.
+
+    Args:
+        kind: What it names.
+        key: The name as `PolicySet` has it.
+        written: The name as the text has it.
+        header: The table's first line.
+        is_policy: Whether it is a group's or a user's own table.
+    """
+
+    kind: Kind
+    key: str
+    written: str
+    header: str
+    is_policy: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Identities:
+    """Whom the names in a policies text mean.
+
+    Args:
+        sure: The names that mean a group or a user, by its kind and id.
+        doubtful: The names of which it is open.
+        bound: The ids that each name is known to mean, by kind and name; it has all names.
+        matched: What the ledger should remember.
+        problems: What an administrator should mend, a sentence each.
+        renames: Which policies mean somebody who has another name now, a sentence each.
+    """
+
+    sure: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+    doubtful: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+    bound: Mapping[tuple[str, str], frozenset[str]] = field(default_factory=dict)
+    matched: frozenset[RememberedName] = frozenset()
+    problems: tuple[str, ...] = ()
+    renames: tuple[str, ...] = ()
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """All that an administrator should know."""
+        return self.problems + self.renames
+
+    def recall(self, subject: Subject) -> Subject:
+        """The user with the names in the policies that mean it and its groups."""
+        groups = []
+        for group in subject.groups:
+            own = (fold_name(group.id), fold_name(group.name))
+            keys, doubtful = self._keys_of("group", group.id, own)
+            groups.append(replace(group, keys=keys, doubtful=doubtful))
+        own = (subject.user_id, fold_name(subject.email))
+        keys, doubtful = self._keys_of("user", subject.user_id, own)
+        return replace(subject, groups=tuple(groups), keys=keys, doubtful=doubtful)
+
+    def _keys_of(
+        self, kind: Kind, key: str, own: Iterable[str]
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        sure = dict.fromkeys(self.sure.get((kind, key), ()))
+        doubtful = dict.fromkeys(self.doubtful.get((kind, key), ()))
+        for name in own:
+            known = self.bound.get((kind, name))
+            if known is None or name in sure or name in doubtful:
+                continue
+            # Not seen at the last look: new, or renamed a moment ago.
+            (doubtful if known else sure)[name] = None
+        return tuple(sure), tuple(doubtful)
+
+
+def named_in(policies: PolicySet) -> Iterator[NamedTable]:
+    """Every group and user that a policies text names, in its order within each kind."""
+    for key, policy in policies.groups.items():
+        yield NamedTable("group", key, policy.name, table_header("group", policy.name))
+    for key, policy in policies.users.items():
+        yield NamedTable("user", key, policy.name, table_header("user", policy.name))
+    for pool in policies.pools:
+        if pool.group is not None:
+            header = f"{table_header('pool', pool.name)} group"
+            yield NamedTable("group", fold_name(pool.group), pool.group, header, is_policy=False)
+
+
+def identify(
+    policies: PolicySet, host: HostNames, remembered: Iterable[RememberedName] = ()
+) -> Identities:
+    """Whom the names in the policies mean, given what there is and what was remembered."""
+    reader = IdentityReader(host, remembered)
+    for table in named_in(policies):
+        reader.read(table)
+    reader.report_conflicts()
+    return Identities(
+        {key: tuple(names) for key, names in reader.sure.items()},
+        {key: tuple(names) for key, names in reader.doubtful.items()},
+        reader.bound,
+        frozenset(reader.matched),
+        tuple(dict.fromkeys((*reader.problems, *unknown_models(policies, host.models)))),
+        tuple(dict.fromkeys(reader.renames)),
+    )
+
+
+class IdentityReader:
+    """Goes through the names in the policies one by one."""
+
+    def __init__(self, host: HostNames, remembered: Iterable[RememberedName]) -> None:
+        self.host = host
+        self.remembered: dict[tuple[str, str], set[str]] = {}
+        for one in remembered:
+            self.remembered.setdefault((one.kind, one.name), set()).add(one.id)
+        self.holders: dict[tuple[str, str], list[str]] = {}
+        for kind in ("group", "user"):
+            for key, name in host.of(kind).items():
+                self.holders.setdefault((kind, fold_name(name)), []).append(key)
+        self.group_ids = {fold_name(key): key for key in host.groups}
+        self.sure: dict[tuple[str, str], dict[str, None]] = {}
+        self.doubtful: dict[tuple[str, str], dict[str, None]] = {}
+        self.bound: dict[tuple[str, str], frozenset[str]] = {}
+        self.matched: set[RememberedName] = set()
+        self.tables: dict[tuple[str, str], list[NamedTable]] = {}
+        self.problems: list[str] = []
+        self.renames: list[str] = []
+
+    def read(self, table: NamedTable) -> None:
+        """Find out whom one table means."""
+        kind, name = table.kind, (table.kind, table.key)
+        known, holders = self.host.of(kind), self.holders.get(name, [])
+        bound, by_id = self.meant_ids(table, holders)
+        alive = {key for key in bound if key in known}
+        self.bound[name] = frozenset(bound)
+        others = [key for key in holders if key not in bound]
+        away = {key for key in alive if not by_id and fold_name(known[key]) != table.key}
+        for key in alive:
+            open_to_doubt = bool(others) and key in away
+            self.note_key(self.doubtful if open_to_doubt else self.sure, kind, key, table.key)
+            self.tables.setdefault((kind, key), []).append(table)
+            if len(table.key) <= LONGEST_REMEMBERED and "\x00" not in table.key:
+                self.matched.add(RememberedName(kind, table.key, key, stored_name(known[key])))
+        for key in others:
+            self.note_key(self.doubtful, kind, key, table.key)
+        self.report(table, alive, away, others)
+
+    def meant_ids(self, table: NamedTable, holders: list[str]) -> tuple[set[str], bool]:
+        """The ids that a name means, and whether the name is itself the id."""
+        kind, known = table.kind, self.host.of(table.kind)
+        by_id = self.group_ids.get(table.key) if kind == "group" else table.key
+        if by_id in known:
+            return {str(by_id)}, True
+        remembered = self.remembered.get((kind, table.key), set())
+        if any(table.key in (key, fold_name(key)) for key in remembered):
+            return remembered, True  # an id that is gone: no name ever stands for it
+        alive = remembered.intersection(known)
+        if alive or not holders:
+            return alive, False
+        exact = {key for key in holders if known[key] == table.written}
+        return exact or set(holders), False
+
+    @staticmethod
+    def note_key(
+        where: dict[tuple[str, str], dict[str, None]], kind: str, key: str, name: str
+    ) -> None:
+        where.setdefault((kind, key), {})[name] = None
+
+    def report(
+        self, table: NamedTable, alive: Collection[str], away: Collection[str], others: list[str]
+    ) -> None:
+        """Note what an administrator should know of one table."""
+        known, kind = self.host.of(table.kind), table.kind
+        if not alive and not others:
+            self.problems.append(nobody_sentence(table, known.values()))
+            return
+        now_called = " and ".join(sorted(quoted_text(known[key]) for key in away))
+        if others:
+            ids = ", ".join(sorted([*alive, *others])[:MOST_NOTES_IN_FORM])
+            first = f"means the {kind} now called {now_called}, and" if away else "fits"
+            self.problems.append(
+                f"{table.header} {first} more than one {kind}: until it says by id which is meant"
+                f" ({ids}), those in doubt get the stricter of both readings."
+            )
+        elif away:
+            self.renames.append(f"{table.header} means the {kind} now called {now_called}.")
+
+    def report_conflicts(self) -> None:
+        """Note the groups and users that several tables mean."""
+        for (kind, key), tables in self.tables.items():
+            headers = sorted({table.header for table in tables if table.is_policy})
+            if len(headers) > 1:
+                self.problems.append(
+                    f"{' and '.join(headers)} mean the same {kind},"
+                    f" {quoted_text(self.host.of(kind)[key])}: what is stricter in each counts."
+                )
+
+
+def nobody_sentence(table: NamedTable, known: Iterable[str]) -> str:
+    """That a table names nobody, with the group that was meant."""
+    if table.kind == "user":
+        kind = "address" if "@" in table.key else "id"
+        return f"{table.header} names nobody: Open WebUI has no user with this {kind}."
+    close = difflib.get_close_matches(table.written, sorted(known)[:1000], n=1, cutoff=0.7)
+    hint = f'; did you mean "{close[0]}"?' if close else "."
+    return f'{table.header} names nobody: Open WebUI has no group "{table.written}"{hint}'
+
+
+def unknown_models(policies: PolicySet, known: Collection[str]) -> Iterator[str]:
+    """A sentence for each model in the policies that no known model fits."""
+    if not known:
+        return
+    for rule in policies.models:
+        if not any(glob_fits(rule.glob, name) for name in known):
+            yield f"{table_header('model', rule.glob)} fits no model that Open WebUI has."
+    tables = [*policies.users.values(), *policies.groups.values(), *policies.roles.values()]
+    headed = [(table_header(policy.kind, policy.name), policy.limits) for policy in tables]
+    headed += [(table_header("pool", pool.name), pool.limits) for pool in policies.pools]
+    for header, limits in headed:
+        for limit in limits or ():
+            if not any(glob_fits(limit.model_glob, name) for name in known):
+                yield f'{header} limit "{limit}" fits no model that Open WebUI has.'
+
+
+def stored_name(name: str) -> str:
+    """A name as a database takes it."""
+    return name.replace("\x00", "").encode("utf-8", "replace").decode()[:LONGEST_REMEMBERED]
+
+
+def read_remembered(connection: Connection) -> frozenset[RememberedName]:
+    """Whom the names in the policies have meant so far."""
+    names = names_table.c
+    rows = connection.execute(select(names.kind, names.name, names.id, names.last_seen))
+    return frozenset(RememberedName(*row) for row in rows)
+
+
+def remember(connection: Connection, names: Iterable[RememberedName], now: int) -> None:
+    """Write down whom names have meant; another worker may just have done so."""
+    sqlite = connection.dialect.name == "sqlite"
+    insert: Any = insert_on_sqlite if sqlite else insert_on_postgresql
+    for one in sorted(names, key=lambda one: (one.kind, one.name, one.id)):
+        row = insert(names_table).values(
+            kind=one.kind, name=one.name, id=one.id, last_seen=one.last_seen, created_at=now
+        )
+        connection.execute(
+            row.on_conflict_do_update(
+                index_elements=[names_table.c.kind, names_table.c.name, names_table.c.id],
+                set_={"last_seen": row.excluded.last_seen},
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was found out about a policies text, and when."""
+
+    policies: PolicySet
+    identities: Identities
+    at: float
+
+
+class IdentityMemory:
+    """What one worker knows of whom the policies mean; looked up again every few seconds.
+
+    All its methods may be called from any thread; they block.
+
+    Args:
+        read_names: Reads what the ledger remembers.
+        write_names: Writes more of it.
+        read_host: Reads what Open WebUI has, of users only those with these ids or addresses.
+        list_models: The ids of all models, where they are known.
+        publish: Is told what an administrator should know, whenever that changes.
+        clock: Seconds.
+    """
+
+    def __init__(
+        self,
+        read_names: Callable[[], frozenset[RememberedName]],
+        write_names: Callable[[Collection[RememberedName]], None],
+        read_host: Callable[[Collection[str], Collection[str]], HostNames],
+        list_models: Callable[[], Collection[str]],
+        publish: Callable[[tuple[str, ...]], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._read_names = read_names
+        self._write_names = write_names
+        self._read_host = read_host
+        self._list_models = list_models
+        self._publish = publish
+        self._clock = clock
+        self._looking = Lock()
+        # Replaced as a whole: other threads read it meanwhile.
+        self._last_look = Look(PolicySet(), Identities(), float("-inf"))
+        self._notices: tuple[str, ...] = ()
+
+    def recall(self, policies: PolicySet, subject: Subject) -> Subject:
+        """The user with the names in the policies that mean it and its groups.
+
+        Raises:
+            LedgerError: Nothing is known of these policies yet, and the database can't be read.
+        """
+        last = self._last_look
+        same = last.policies is policies
+        if same and self._clock() - last.at < REFRESH_SECONDS:
+            return last.identities.recall(subject)
+        # Where somebody else is looking already, what was known a moment ago is new enough.
+        if self._looking.acquire(blocking=not same):
+            try:
+                last = self._looked_anew(policies)
+            finally:
+                self._looking.release()
+        return last.identities.recall(subject)
+
+    def _looked_anew(self, policies: PolicySet) -> Look:
+        last, now = self._last_look, self._clock()
+        if last.policies is policies and now - last.at < REFRESH_SECONDS:
+            return last  # somebody has looked while this thread waited
+        try:
+            identities = self._look(policies)
+        except LedgerError as error:
+            if last.policies is not policies:
+                raise
+            # The reservation will say whether the database is away; what is known still limits.
+            log.warning("Usage limits: %s; groups and users as they were", error)
+            identities = last.identities
+        self._last_look = Look(policies, identities, now)
+        self._report(identities.notices)
+        return self._last_look
+
+    def _look(self, policies: PolicySet) -> Identities:
+        tables, models = list(named_in(policies)), self._list_models()
+        if not tables:
+            return identify(policies, HostNames({}, {}, models))
+        remembered = self._read_names()
+        names = {table.key for table in tables if table.kind == "user"}
+        ids = names | {one.id for one in remembered if one.kind == "user" and one.name in names}
+        host = replace(self._read_host(ids, names), models=models)
+        identities = identify(policies, host, remembered)
+        if new := identities.matched - remembered:
+            self._write_names(new)
+        return identities
+
+    def _report(self, notices: tuple[str, ...]) -> None:
+        if notices == self._notices:
+            return
+        for notice in notices:
+            if notice not in self._notices:
+                log.warning("Usage limits: policies: %s", notice)
+        for notice in self._notices:
+            if notice not in notices:
+                log.info("Usage limits: policies: no longer so: %s", notice)
+        self._notices = notices
+        self._publish(notices)
+
+
+def form_note(notices: tuple[str, ...]) -> str:
+    """The notices as the valves form shows them; they hold names that others chose."""
+    shown = [" ".join(one.replace("<", "&lt;").split()) for one in notices[:MOST_NOTES_IN_FORM]]
+    if len(notices) > len(shown):
+        shown.append(f"and {len(notices) - len(shown)} more, in the server's log")
+    return "\n".join(f"- {one}" for one in shown)
+
+
+# ==============================================================================
 # helpers/counters.py
 # Counters: sums of settled records per scope, model glob and window.
 # ==============================================================================
 
 NO_END = 2**53
+# A control character that no model or group is called by.
+NAME_ESCAPE = "\x1a"
 AMOUNT_COLUMNS = ("requests", "input_tokens", "output_tokens", "cost_micros")
 COUNTED_SUMS = (
     func.sum(records_table.c.counted),
@@ -3776,17 +4676,29 @@ class Counter:
 
 def join_names(names: Iterable[str]) -> str:
     """Names as one text that ``LIKE '%|name|%'`` can search: ``|a|b|``."""
-    return "|" + "".join(f"{name.replace('|', ' ')}|" for name in names)
+    return "|" + "".join(f"{escaped_name(name)}|" for name in names)
 
 
+def escaped_name(name: str) -> str:
+    """A name without "|". Rows of older releases hold no `NAME_ESCAPE`, so they read as before."""
+    if "|" not in name and NAME_ESCAPE not in name:
+        return name
+    return name.replace(NAME_ESCAPE, f"{NAME_ESCAPE}0").replace("|", f"{NAME_ESCAPE}1")
+
+
+@lru_cache(maxsize=1024)
 def split_names(text: str) -> tuple[str, ...]:
     """The names that `join_names` joined."""
-    return tuple(name for name in text.split("|") if name)
+    names = (name for name in text.split("|") if name)
+    return tuple(
+        name.replace(f"{NAME_ESCAPE}1", "|").replace(f"{NAME_ESCAPE}0", NAME_ESCAPE)
+        for name in names
+    )
 
 
 def glob_matches(glob: str, model_names: str) -> bool:
     """Whether a limit's model glob matches one of a record's joined names."""
-    return glob == "*" or any(fnmatchcase(name, glob) for name in split_names(model_names))
+    return glob == "*" or any(glob_fits(glob, name) for name in split_names(model_names))
 
 
 def counted_window(applied: AppliedLimit, at: int) -> tuple[int, int]:
@@ -4407,6 +5319,15 @@ class Ledger:
         """Read something else from the same database."""
         return self._transactions.read(work)
 
+    def read_names(self) -> frozenset[RememberedName]:
+        """Whom the names in the policies have meant so far."""
+        self.prepare()
+        return self._transactions.read(read_remembered)
+
+    def write_names(self, names: Collection[RememberedName]) -> None:
+        """Remember whom names in the policies mean."""
+        self._transactions.run(lambda connection: remember(connection, names, self._now()))
+
     def rest(self) -> None:
         """Give the connections back that aren't in use."""
         self._transactions.rest()
@@ -4752,6 +5673,7 @@ class RefusalMemory(BaseModel):
     model_config = ConfigDict(hide_input_in_errors=True, extra="ignore")
 
     refusals: ClassVar[dict[str, str]] = {}
+    notes: ClassVar[dict[str, str]] = {}
     accepted: ClassVar[dict[str, Any]] = {}
 
     @model_validator(mode="wrap")
@@ -4797,17 +5719,26 @@ class RefusalMemory(BaseModel):
         cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
         schema = handler.resolve_ref_schema(handler(core_schema))
-        for name, refusal in cls.refusals.items():
-            described = schema.get("properties", {}).get(name)
-            if described is not None:
-                described["description"] = f"{refusal}\n\n{described.get('description', '')}"
+        for above in (cls.notes, cls.refusals):
+            for name, text in list(above.items()):
+                described = schema.get("properties", {}).get(name)
+                if described is not None:
+                    described["description"] = f"{text}\n\n{described.get('description', '')}"
         return schema
+
+    @classmethod
+    def note(cls, name: str, text: str) -> None:
+        """Show a text above a field's description when the form opens next; "" for none."""
+        cls.notes[name] = text
+        if not text:
+            del cls.notes[name]
 
 
 class AdminValves(RefusalMemory):
     """What the administrator sets."""
 
     refusals: ClassVar[dict[str, str]] = {}
+    notes: ClassVar[dict[str, str]] = {}
     accepted: ClassVar[dict[str, Any]] = {}
 
     priority: int = Field(
@@ -5025,6 +5956,7 @@ def note_in_state(name: str, value: object) -> None:
 
 OLDEST_HOST_VERSION = (0, 10, 0)
 REQUEST_HOOK_VERSION = (0, 11, 2)
+NAMES_PER_QUERY = 500
 TEMPORARY_CHAT_PREFIXES = ("temporary:", "local:")  # today's and the older one
 
 
@@ -5140,10 +6072,47 @@ def make_subject(user: Mapping[str, Any], groups: tuple[GroupRef, ...]) -> Subje
     )
 
 
-async def read_group_names() -> tuple[str, ...]:
-    """The names of all groups that Open WebUI has."""
-    groups = import_module("open_webui.models.groups").Groups
-    return tuple(str(group.name) for group in await groups.get_all_groups())
+def read_host_names(
+    connection: Connection, user_ids: Collection[str], addresses: Collection[str]
+) -> HostNames:
+    """All groups, and the users with these ids or addresses, from Open WebUI's own database."""
+    group = import_module("open_webui.models.groups").Group
+    user = import_module("open_webui.models.users").User
+    groups = {row.id: row.name or "" for row in connection.execute(select(group.id, group.name))}
+    users: dict[str, str] = {}
+    for column, wanted in ((user.id, user_ids), (func.lower(user.email), addresses)):
+        ordered = sorted(storable(wanted))
+        for start in range(0, len(ordered), NAMES_PER_QUERY):
+            some = column.in_(ordered[start : start + NAMES_PER_QUERY])
+            for row in connection.execute(select(user.id, user.email).where(some)):
+                users[row.id] = row.email or ""
+    return HostNames(groups, users)
+
+
+def storable(texts: Iterable[str]) -> list[str]:
+    """Those texts that a database can have: PostgreSQL takes no NUL."""
+    return [text for text in texts if "\x00" not in text]
+
+
+def host_reader() -> TransactionRunner:
+    """Open WebUI's own database, for where the ledger has another one."""
+    db = import_module("open_webui.internal.db")
+    return TransactionRunner(db.engine, getattr(db, "DATABASE_SCHEMA", None) or None)
+
+
+def host_models() -> Mapping[str, Any]:
+    """Open WebUI's models by id as it last listed them; {} where it hasn't yet."""
+    app = getattr(sys.modules.get("open_webui.main"), "app", None)
+    return getattr(getattr(app, "state", None), "MODELS", None) or {}
+
+
+def list_model_ids() -> tuple[str, ...]:
+    """The ids of all models; () where they can't be told: they are only needed for a report."""
+    try:
+        return tuple(host_models().keys())
+    except Exception:  # Open WebUI may keep them in Redis, whose errors are its own
+        log.warning("Usage limits: Open WebUI's models could not be listed", exc_info=True)
+        return ()
 
 
 def base_model_id(model: object) -> str | None:
@@ -5154,18 +6123,30 @@ def base_model_id(model: object) -> str | None:
 
 
 def list_model_names(
-    body: Mapping[str, Any], model: object, metadata: Mapping[str, Any]
-) -> tuple[str, ...]:
+    body: Mapping[str, Any], model: object, metadata: Mapping[str, Any], request: object = None
+) -> ModelNames:
     """Every name that a model glob may match, the model that answers first.
 
-    Open WebUI has put an arena's real choice into the body by the time a filter runs.
+    Open WebUI has put an arena's real choice, or the model that a custom one without its base
+    falls back to (``ENABLE_CUSTOM_MODEL_FALLBACK``), into the body by the time a filter runs.
     """
-    names = [str(body.get("model") or ""), base_model_id(model)]
-    chosen = metadata.get("model")
-    if metadata.get("selected_model_id") and isinstance(chosen, Mapping):
-        names.append(str(chosen.get("id") or ""))
-    cleaned = (clean_text(name, LONGEST_NAME) for name in names)
-    return tuple(dict.fromkeys(name for name in cleaned if name)) or ("unknown",)
+    answering = clean_text(body.get("model"), LONGEST_NAME) or "unknown"
+    if isinstance(model, Mapping) and "id" in model and model["id"] != body.get("model"):
+        # Another filter has sent the request to another model.
+        model = host_models().get(answering)
+    base = clean_text(base_model_id(model), LONGEST_NAME)
+    names = [answering, base]
+    listed = metadata.get("model")
+    listed_id = clean_text(listed.get("id"), LONGEST_NAME) if isinstance(listed, Mapping) else ""
+    if metadata.get("selected_model_id"):
+        names.append(listed_id)
+    elif listed_id == answering:
+        # In a chat with several models the metadata name the first for all of them.
+        asked = getattr(getattr(request, "state", None), "model_id", None)
+        names.append(clean_text(asked, LONGEST_NAME))
+    found = ModelNames(dict.fromkeys(name for name in names if name))
+    found.called = base or answering
+    return found
 
 
 def request_source(metadata: Mapping[str, Any], own_provider: bool = False) -> str:
@@ -5454,7 +6435,7 @@ class Reply:
 
     def call_answered(self, answer: object) -> None:
         """Note an answer that came whole, any JSON value."""
-        self.meter.add_event(answer)
+        self.meter.add_answer(answer)
 
     def reserved_charge(self) -> Charge:
         """What is to be held for it: the estimate, or what it has used already if more.
@@ -5665,6 +6646,18 @@ class Bookkeeper:
             LedgerError: The database can't be read.
         """
         return self._ledger.read(work)
+
+    def remember_identities(
+        self,
+        read_host: Callable[[Collection[str], Collection[str]], HostNames],
+        list_models: Callable[[], Collection[str]],
+        publish: Callable[[tuple[str, ...]], None],
+    ) -> IdentityMemory:
+        """A memory, kept in this ledger, of whom the policies mean."""
+        ledger = self._ledger
+        return IdentityMemory(
+            ledger.read_names, ledger.write_names, read_host, list_models, publish
+        )
 
     def close(self) -> None:
         """Wait for what is being written, and give the connections back.
@@ -6982,7 +7975,7 @@ class Filter:
         # of many users interleave: each hook reads them before it first waits.
         self.valves = AdminValves()
         self._bookkeepers: dict[str, Bookkeeper] = {}
-        self._checked_policies: PolicySet | None = None
+        self._memories: dict[str, IdentityMemory] = {}
         self._watches_calls = False
         self._guard_doors()
 
@@ -7032,7 +8025,6 @@ class Filter:
         try:
             if isinstance(admission, Admission) and __event_emitter__ is not None and told:
                 await self._tell(valves, reply, admission, user, __event_emitter__)
-            await self._log_unknown_groups(valves)
         except Exception:
             # It is on record, and goes on without a word.
             log.exception("Usage limits: user %s was not told", user["id"])
@@ -7143,6 +8135,8 @@ class Filter:
         queries = None if valves.database_url else group_queries()
         listed = await list_groups(user["id"]) if queries is None else ()
 
+        memory = self._identity_memory(valves, bookkeeper)
+
         def build() -> Reply | tuple[Reply, LedgerError]:
             groups, error = listed, None
             if queries is not None:
@@ -7152,14 +8146,19 @@ class Filter:
                     )
                 except LedgerError as unread:
                     error = unread
+            subject = make_subject(user, groups)
+            try:
+                subject = memory.recall(valves.policy_set, subject)
+            except LedgerError as unread:
+                error = unread
             reply = build_reply(
                 bookkeeper,
                 valves,
-                make_subject(user, groups),
+                subject,
                 user,
                 body,
                 metadata,
-                list_model_names(body, model, metadata),
+                list_model_names(body, model, metadata, request),
                 request_source(metadata, own_provider),
                 now,
                 ollama=is_ollama_model(model),
@@ -7309,15 +8308,16 @@ class Filter:
             # A browser that has gone away must not cost the reply.
             log.warning("Usage limits: a message could not be shown", exc_info=True)
 
-    async def _log_unknown_groups(self, valves: AdminValves) -> None:
-        """Name, once per policies text, the groups in it that Open WebUI doesn't have."""
-        policies = valves.policy_set
-        if policies is self._checked_policies:
-            return
-        self._checked_policies = policies
-        if policies.groups or policies.pools:
-            for name in unknown_group_names(policies, await read_group_names()):
-                log.warning(
-                    "Usage limits: policies name the group %r, which doesn't exist",
-                    name,
-                )
+    def _identity_memory(self, valves: AdminValves, bookkeeper: Bookkeeper) -> IdentityMemory:
+        """Whom the policies mean, as this ledger remembers it; what is amiss shows in the form."""
+        memory = self._memories.get(valves.database_url)
+        if memory is None:
+            read = host_reader().read if valves.database_url else bookkeeper.read
+            memory = self._memories[valves.database_url] = bookkeeper.remember_identities(
+                lambda ids, addresses: read(
+                    partial(read_host_names, user_ids=ids, addresses=addresses)
+                ),
+                list_model_ids,
+                lambda notices: self.Valves.note("policies", form_note(notices)),
+            )
+        return memory

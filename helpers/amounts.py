@@ -15,6 +15,8 @@ AMOUNT_TEXT = re.compile(
     """,
     re.VERBOSE,
 )
+# "50.000" is fifty to one half of the world and fifty thousand to the other.
+AMBIGUOUS_AMOUNT = re.compile(r"[1-9][0-9]{0,2}\.[0-9]{3}")
 DECIMALS_OF_SUFFIX = {"": 0, "k": 3, "K": 3, "M": 6}
 DECIMALS_OF_DOLLAR = 6
 LARGEST_AMOUNT = 10**15
@@ -45,9 +47,9 @@ def count_text(amount: int) -> str:
 
 
 def dollars_text(micro_dollars: int) -> str:
-    """Money as one writes it in a limit: $20, $0.50, $0.000125."""
+    """Money as one writes it in a limit: $20, $0.50, $0.000125, $2.1250."""
     text = decimal_text(micro_dollars, DECIMALS_OF_DOLLAR)
-    return f"${text}0" if text[-2:-1] == "." else f"${text}"
+    return f"${text}0" if text[-2:-1] == "." or AMBIGUOUS_AMOUNT.fullmatch(text) else f"${text}"
 
 
 def decimal_text(number: int, decimals: int) -> str:
@@ -103,6 +105,8 @@ def scaled_amount(text: str, sign: str, decimals: int) -> tuple[int, int]:
     match = AMOUNT_TEXT.fullmatch(text)
     if match is None:
         raise amount_mistake(text, sign)
+    if AMBIGUOUS_AMOUNT.fullmatch(text):
+        raise ambiguous_amount(text, sign)
     fraction = match["fraction"] or ""
     digits = match["whole"].replace("_", "").replace(",", "") + fraction
     if len(digits) > LONGEST_AMOUNT_TEXT:
@@ -127,6 +131,16 @@ def amount_mistake(text: str, sign: str) -> NotationMistake:
     else:
         allowed = 'digits, with k or M for more, as in "2,000 tokens/day" or "1.5M tokens/month"'
     return NotationMistake(mistake, allowed)
+
+
+def ambiguous_amount(text: str, sign: str) -> NotationMistake:
+    """What is wrong with a point before three digits, which may be meant as a comma."""
+    whole, _, fraction = text.partition(".")
+    fewer = whole if not fraction.strip("0") else f"{text}0"
+    return NotationMistake(
+        f"has {quoted_text(sign + text)}, which may mean thousands or decimals",
+        f'"{sign}{whole},{fraction}" for thousands, or "{sign}{fewer}"',
+    )
 
 
 def too_large(largest: str) -> NotationMistake:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -14,6 +14,7 @@ from helpers.alerts import AlertSender, alert_payload
 from helpers.charges import Charge
 from helpers.decisions import Decision
 from helpers.errors import LedgerError
+from helpers.identities import HostNames, IdentityMemory
 from helpers.ledger import Admission, Ledger, Settlement
 from helpers.logs import log
 from helpers.policy import AppliedLimit
@@ -62,6 +63,18 @@ class Bookkeeper:
             LedgerError: The database can't be read.
         """
         return self._ledger.read(work)
+
+    def remember_identities(
+        self,
+        read_host: Callable[[Collection[str], Collection[str]], HostNames],
+        list_models: Callable[[], Collection[str]],
+        publish: Callable[[tuple[str, ...]], None],
+    ) -> IdentityMemory:
+        """A memory, kept in this ledger, of whom the policies mean."""
+        ledger = self._ledger
+        return IdentityMemory(
+            ledger.read_names, ledger.write_names, read_host, list_models, publish
+        )
 
     def close(self) -> None:
         """Wait for what is being written, and give the connections back.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from functools import lru_cache
 
 from sqlalchemy import (
@@ -19,12 +18,15 @@ from sqlalchemy import (
 )
 
 from helpers.decisions import Amounts
+from helpers.globs import glob_fits
 from helpers.policy import EVERYONE, AppliedLimit
 from helpers.statements import Statement
 from helpers.tables import counters_table, records_table
 from helpers.transactions import NEW_POOL_COUNTER_LOCK, take_advisory_locks
 
 NO_END = 2**53
+# A control character that no model or group is called by.
+NAME_ESCAPE = "\x1a"
 AMOUNT_COLUMNS = ("requests", "input_tokens", "output_tokens", "cost_micros")
 COUNTED_SUMS = (
     func.sum(records_table.c.counted),
@@ -52,17 +54,29 @@ class Counter:
 
 def join_names(names: Iterable[str]) -> str:
     """Names as one text that ``LIKE '%|name|%'`` can search: ``|a|b|``."""
-    return "|" + "".join(f"{name.replace('|', ' ')}|" for name in names)
+    return "|" + "".join(f"{escaped_name(name)}|" for name in names)
 
 
+def escaped_name(name: str) -> str:
+    """A name without "|". Rows of older releases hold no `NAME_ESCAPE`, so they read as before."""
+    if "|" not in name and NAME_ESCAPE not in name:
+        return name
+    return name.replace(NAME_ESCAPE, f"{NAME_ESCAPE}0").replace("|", f"{NAME_ESCAPE}1")
+
+
+@lru_cache(maxsize=1024)
 def split_names(text: str) -> tuple[str, ...]:
     """The names that `join_names` joined."""
-    return tuple(name for name in text.split("|") if name)
+    names = (name for name in text.split("|") if name)
+    return tuple(
+        name.replace(f"{NAME_ESCAPE}1", "|").replace(f"{NAME_ESCAPE}0", NAME_ESCAPE)
+        for name in names
+    )
 
 
 def glob_matches(glob: str, model_names: str) -> bool:
     """Whether a limit's model glob matches one of a record's joined names."""
-    return glob == "*" or any(fnmatchcase(name, glob) for name in split_names(model_names))
+    return glob == "*" or any(glob_fits(glob, name) for name in split_names(model_names))
 
 
 def counted_window(applied: AppliedLimit, at: int) -> tuple[int, int]:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
+import random
 import re
 from collections.abc import Mapping
+
+from helpers.byte_pairs import least_tokens
 
 # The weights were fitted by least squares to cl100k_base, on half of the samples of
 # `python -m scripts.estimate_accuracy` and on gettext catalogs in 27 languages. Everything is
@@ -68,21 +72,54 @@ MEDIA_TOKENS = {
     "file": 1500,
     "input_file": 1500,
 }
+# No provider reads more media in one call than this, so more of them can reserve no more.
+MOST_MEDIA_TOKENS = 400_000
 DATA_URL = re.compile(r"data:[\w.+-]+/[\w.+-]+(?:;[\w.+-]+=[\w.+-]+)*;base64,[\w+/=%-]*", re.ASCII)
-PROMPT_KEYS = ("messages", "prompt", "input", "system", "instructions")
+BASE64 = re.compile(r"[\w+/=%\r\n-]*", re.ASCII)
+LONGEST_LINK = 2_048
+# Where the parts of a message's content have their media, and what is only said about them.
+MEDIA_KEYS = (
+    "image_url",
+    "input_image",
+    "image",
+    "input_audio",
+    "audio_url",
+    "audio",
+    "video_url",
+    "video",
+    "file",
+    "file_url",
+    "file_data",
+    "file_id",
+    "document",
+    "source",
+    "url",
+    "data",
+)
+MEDIA_NOTES = frozenset(("type", "media_type", "mime_type", "format", "detail", "filename"))
+# A chat provider gets `messages`; of the others each request has its own protocol's.
+CHAT_KEYS = ("messages",)
+OTHER_PROMPT_KEYS = ("prompt", "suffix", "input", "system", "instructions")
 PROMPT_JSON_KEYS = ("tools", "functions", "response_format", "format")
 CONTENT_KEYS = (
     "content",
     "text",
     "thinking",
+    "reasoning",
     "reasoning_content",
+    "reasoning_details",
+    "summary",
     "refusal",
     "output",
     "name",
+    "title",
+    "context",
     "tool_calls",
     "function_call",
     "function",
 )
+# In these the items of a list are content parts; only such a part can be a picture or a file.
+PART_KEYS = frozenset(("content", "output"))
 
 
 def kind_table(letters: bytes, digits: bytes = b" ", marks: bytes = b" ") -> bytes:
@@ -114,8 +151,8 @@ SCRIPT_UNIT_WEIGHTS = {script: weight for script, _, _, weight in SCRIPT_WEIGHTS
 
 # A longer text is sampled, since the hooks must not hold up the event loop.
 LONGEST_READ_WHOLE = 100_000
-SAMPLES = 10
-SAMPLE_LENGTH = 9_000
+SAMPLES = 60
+SAMPLE_LENGTH = 1_500
 
 
 def estimate_tokens(text: str) -> int:
@@ -123,7 +160,9 @@ def estimate_tokens(text: str) -> int:
     if not text:
         return 0
     if len(text) > LONGEST_READ_WHOLE:
-        starts = range(0, len(text), len(text) // SAMPLES)
+        # At places that nobody can foresee, or the dear part of a text would stand between them.
+        chance, apart = random.Random(hash(text)), len(text) // SAMPLES
+        starts = [n * apart + chance.randrange(apart - SAMPLE_LENGTH + 1) for n in range(SAMPLES)]
         sample = "".join(text[start : start + SAMPLE_LENGTH] for start in starts)
         return round(estimate_tokens(sample) * len(text) / len(sample))
     latin = b" " + text.encode("latin-1", "ignore")
@@ -138,7 +177,7 @@ def estimate_tokens(text: str) -> int:
         if abroad := accented + sum(map(COMMON_WORDS_ABROAD.__contains__, words)):
             share = min(0.5, abroad / len(words))
             tokens += 0.51 * share * max(0, kinds.count(b"a") - 3 * len(words))
-    return max(1, round(tokens))
+    return max(1, round(tokens), math.ceil(least_tokens(text, kinds)))
 
 
 def mark_tokens(latin: bytes, kinds: bytes) -> float:
@@ -181,32 +220,90 @@ def json_text(value: object) -> str:
 
 
 def estimate_prompt(body: Mapping[str, object]) -> int:
-    """About how many tokens a request's prompt has, with its tools, schemas and media."""
+    """About how many tokens a request's prompt has, with its tools, schemas and media.
+
+    Only what the provider gets counts: a chat provider gets no `input` or `prompt` beside the
+    messages, and a part without a picture or file in it is none.
+    """
     texts = [json_text(body[key]) for key in PROMPT_JSON_KEYS if body.get(key)]
-    tokens = 0
+    tokens = media_tokens = 0
     messages = body.get("messages")
     if isinstance(messages, list) and messages:
         tokens += TOKENS_PER_MESSAGE * len(messages) + TOKENS_PER_REPLY
-    parts = [body.get(key) for key in PROMPT_KEYS]  # a stack: nested rubbish must not recurse
+    keys = CHAT_KEYS if messages else OTHER_PROMPT_KEYS
+    # A stack, since nested rubbish must not recurse: what stands there, and whether as a part.
+    parts: list[tuple[object, bool]] = [(body.get(key), False) for key in keys]
     while parts:
-        part = parts.pop()
+        part, is_part = parts.pop()
         if isinstance(part, str):
             texts.append(part)
         elif isinstance(part, list):
-            parts += part
+            parts += [(item, is_part) for item in part]
         elif isinstance(part, dict):
             kind = part.get("type")
-            if isinstance(kind, str) and kind in MEDIA_TOKENS:
-                tokens += MEDIA_TOKENS[kind]
-                continue
-            parts += [part[key] for key in CONTENT_KEYS if part.get(key)]
+            if is_part and isinstance(kind, str) and kind in MEDIA_TOKENS:
+                media_tokens += read_media(part, MEDIA_TOKENS[kind], parts)
+            parts += [(part[key], key in PART_KEYS) for key in CONTENT_KEYS if part.get(key)]
             for key in ("arguments", "input"):
                 if value := part.get(key):
                     texts.append(value if isinstance(value, str) else json_text(value))
             if isinstance(images := part.get("images"), list):  # Ollama
-                tokens += IMAGE_TOKENS * len(images)
-    text = "\n".join(texts)
-    if ";base64," in text:
-        text, pictures = DATA_URL.subn("", text)
-        tokens += IMAGE_TOKENS * pictures
-    return tokens + estimate_tokens(text)
+                for image in images:
+                    media_tokens += read_payload(image, IMAGE_TOKENS, parts)
+        elif not is_part and isinstance(part, int):
+            tokens += 1  # a prompt may come as numbers of tokens
+    if isinstance(images := body.get("images"), list) and not messages:
+        for image in images:
+            media_tokens += read_payload(image, IMAGE_TOKENS, [])
+    text, pictures = without_pictures("\n".join(texts))
+    return tokens + min(media_tokens + pictures, MOST_MEDIA_TOKENS) + estimate_tokens(text)
+
+
+def read_media(part: Mapping[str, object], price: int, parts: list[tuple[object, bool]]) -> int:
+    """The tokens of one content part's picture, sound or file; the text in it goes to `parts`."""
+    tokens = 0
+    for key in MEDIA_KEYS:
+        holder = part.get(key)
+        if isinstance(holder, dict):
+            is_text = holder.get("type") in ("text", "content")  # Anthropic's plain documents
+            for name, value in holder.items():
+                if name in ("content", "text") or (is_text and name == "data"):
+                    parts.append((value, True))
+                elif name not in MEDIA_NOTES:
+                    tokens = max(tokens, read_payload(value, price, parts))
+        else:
+            tokens = max(tokens, read_payload(holder, price, parts))
+    return tokens
+
+
+def read_payload(payload: object, price: int, parts: list[tuple[object, bool]]) -> int:
+    """The tokens of a link or of base64, which cost no more than their own text would."""
+    if not isinstance(payload, str) or not payload:
+        return 0
+    if payload.startswith(("https://", "http://", "gs://", "s3://")):
+        if len(payload) <= LONGEST_LINK:
+            return price
+    elif DATA_URL.fullmatch(payload) or BASE64.fullmatch(payload):
+        return min(price, (len(payload) + 1) // 2)
+    parts.append((payload, False))
+    return 0
+
+
+def without_pictures(text: str) -> tuple[str, int]:
+    """A text without its data URLs, and the tokens of the pictures in them."""
+    if ";base64," not in text:
+        return text, 0
+    tokens = 0
+
+    def count_picture(match: re.Match[str]) -> str:
+        nonlocal tokens
+        tokens += min(IMAGE_TOKENS, (len(match[0]) + 1) // 2)
+        return ""
+
+    return DATA_URL.sub(count_picture, text), tokens
+
+
+def estimate_reply(text: str) -> int:
+    """About how many tokens a reply's text has; a picture that it holds isn't text."""
+    text, pictures = without_pictures(text)
+    return pictures + estimate_tokens(text)

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+import sys
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
 from fastapi import HTTPException
-from sqlalchemy import Connection, Engine, bindparam, null, select
+from sqlalchemy import Connection, Engine, bindparam, func, null, select
 from sqlalchemy.pool import NullPool
 
 from helpers.database import open_database, open_postgresql
 from helpers.errors import UsageLimitExceeded, UsageLimitsError
+from helpers.identities import HostNames
 from helpers.logs import log
-from helpers.policy import GroupRef, Subject
+from helpers.policy import GroupRef, ModelNames, Subject
 from helpers.request_state import REFUSAL_STATE, note_in_state
 from helpers.statements import Statement
 from helpers.texts import LONGEST_ID, LONGEST_NAME, clean_text
+from helpers.transactions import TransactionRunner
 
 OLDEST_HOST_VERSION = (0, 10, 0)
 REQUEST_HOOK_VERSION = (0, 11, 2)
+NAMES_PER_QUERY = 500
 TEMPORARY_CHAT_PREFIXES = ("temporary:", "local:")  # today's and the older one
 
 
@@ -138,10 +142,47 @@ def make_subject(user: Mapping[str, Any], groups: tuple[GroupRef, ...]) -> Subje
     )
 
 
-async def read_group_names() -> tuple[str, ...]:
-    """The names of all groups that Open WebUI has."""
-    groups = import_module("open_webui.models.groups").Groups
-    return tuple(str(group.name) for group in await groups.get_all_groups())
+def read_host_names(
+    connection: Connection, user_ids: Collection[str], addresses: Collection[str]
+) -> HostNames:
+    """All groups, and the users with these ids or addresses, from Open WebUI's own database."""
+    group = import_module("open_webui.models.groups").Group
+    user = import_module("open_webui.models.users").User
+    groups = {row.id: row.name or "" for row in connection.execute(select(group.id, group.name))}
+    users: dict[str, str] = {}
+    for column, wanted in ((user.id, user_ids), (func.lower(user.email), addresses)):
+        ordered = sorted(storable(wanted))
+        for start in range(0, len(ordered), NAMES_PER_QUERY):
+            some = column.in_(ordered[start : start + NAMES_PER_QUERY])
+            for row in connection.execute(select(user.id, user.email).where(some)):
+                users[row.id] = row.email or ""
+    return HostNames(groups, users)
+
+
+def storable(texts: Iterable[str]) -> list[str]:
+    """Those texts that a database can have: PostgreSQL takes no NUL."""
+    return [text for text in texts if "\x00" not in text]
+
+
+def host_reader() -> TransactionRunner:
+    """Open WebUI's own database, for where the ledger has another one."""
+    db = import_module("open_webui.internal.db")
+    return TransactionRunner(db.engine, getattr(db, "DATABASE_SCHEMA", None) or None)
+
+
+def host_models() -> Mapping[str, Any]:
+    """Open WebUI's models by id as it last listed them; {} where it hasn't yet."""
+    app = getattr(sys.modules.get("open_webui.main"), "app", None)
+    return getattr(getattr(app, "state", None), "MODELS", None) or {}
+
+
+def list_model_ids() -> tuple[str, ...]:
+    """The ids of all models; () where they can't be told: they are only needed for a report."""
+    try:
+        return tuple(host_models().keys())
+    except Exception:  # Open WebUI may keep them in Redis, whose errors are its own
+        log.warning("Usage limits: Open WebUI's models could not be listed", exc_info=True)
+        return ()
 
 
 def base_model_id(model: object) -> str | None:
@@ -152,18 +193,30 @@ def base_model_id(model: object) -> str | None:
 
 
 def list_model_names(
-    body: Mapping[str, Any], model: object, metadata: Mapping[str, Any]
-) -> tuple[str, ...]:
+    body: Mapping[str, Any], model: object, metadata: Mapping[str, Any], request: object = None
+) -> ModelNames:
     """Every name that a model glob may match, the model that answers first.
 
-    Open WebUI has put an arena's real choice into the body by the time a filter runs.
+    Open WebUI has put an arena's real choice, or the model that a custom one without its base
+    falls back to (``ENABLE_CUSTOM_MODEL_FALLBACK``), into the body by the time a filter runs.
     """
-    names = [str(body.get("model") or ""), base_model_id(model)]
-    chosen = metadata.get("model")
-    if metadata.get("selected_model_id") and isinstance(chosen, Mapping):
-        names.append(str(chosen.get("id") or ""))
-    cleaned = (clean_text(name, LONGEST_NAME) for name in names)
-    return tuple(dict.fromkeys(name for name in cleaned if name)) or ("unknown",)
+    answering = clean_text(body.get("model"), LONGEST_NAME) or "unknown"
+    if isinstance(model, Mapping) and "id" in model and model["id"] != body.get("model"):
+        # Another filter has sent the request to another model.
+        model = host_models().get(answering)
+    base = clean_text(base_model_id(model), LONGEST_NAME)
+    names = [answering, base]
+    listed = metadata.get("model")
+    listed_id = clean_text(listed.get("id"), LONGEST_NAME) if isinstance(listed, Mapping) else ""
+    if metadata.get("selected_model_id"):
+        names.append(listed_id)
+    elif listed_id == answering:
+        # In a chat with several models the metadata name the first for all of them.
+        asked = getattr(getattr(request, "state", None), "model_id", None)
+        names.append(clean_text(asked, LONGEST_NAME))
+    found = ModelNames(dict.fromkeys(name for name in names if name))
+    found.called = base or answering
+    return found
 
 
 def request_source(metadata: Mapping[str, Any], own_provider: bool = False) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from threading import Lock
@@ -16,6 +16,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from helpers.charges import Charge
 from helpers.counters import add_to_counters
 from helpers.decisions import Decision, LimitState
+from helpers.identities import RememberedName, read_remembered, remember
 from helpers.limit_states import read_limit_states
 from helpers.logs import log
 from helpers.policy import AppliedLimit, Subject
@@ -121,6 +122,15 @@ class Ledger:
     def read(self, work: Callable[[Connection], ReadResult]) -> ReadResult:
         """Read something else from the same database."""
         return self._transactions.read(work)
+
+    def read_names(self) -> frozenset[RememberedName]:
+        """Whom the names in the policies have meant so far."""
+        self.prepare()
+        return self._transactions.read(read_remembered)
+
+    def write_names(self, names: Collection[RememberedName]) -> None:
+        """Remember whom names in the policies mean."""
+        self._transactions.run(lambda connection: remember(connection, names, self._now()))
 
     def rest(self) -> None:
         """Give the connections back that aren't in use."""

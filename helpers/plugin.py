@@ -19,16 +19,19 @@ from helpers.host import (
     group_queries,
     has_request_hook,
     host_engine,
+    host_reader,
     is_ollama_model,
     list_groups,
+    list_model_ids,
     list_model_names,
     make_subject,
-    read_group_names,
     read_groups,
+    read_host_names,
     request_source,
     uses_own_provider,
     warn_about_old_host,
 )
+from helpers.identities import IdentityMemory, form_note
 from helpers.languages import ENGLISH
 from helpers.ledger import Admission
 from helpers.logs import log
@@ -40,8 +43,6 @@ from helpers.messages import (
 )
 from helpers.middleware import ADJUST_KEY, put_layer
 from helpers.model_calls import watch_model_calls
-from helpers.policies import PolicySet
-from helpers.policy import unknown_group_names
 from helpers.replies import Reply, cap_output
 from helpers.request_state import LIMITS_STATE, note_in_state
 from helpers.task_calls import guard_tasks
@@ -73,7 +74,7 @@ class Filter:
         # of many users interleave: each hook reads them before it first waits.
         self.valves = AdminValves()
         self._bookkeepers: dict[str, Bookkeeper] = {}
-        self._checked_policies: PolicySet | None = None
+        self._memories: dict[str, IdentityMemory] = {}
         self._watches_calls = False
         self._guard_doors()
 
@@ -123,7 +124,6 @@ class Filter:
         try:
             if isinstance(admission, Admission) and __event_emitter__ is not None and told:
                 await self._tell(valves, reply, admission, user, __event_emitter__)
-            await self._log_unknown_groups(valves)
         except Exception:
             # It is on record, and goes on without a word.
             log.exception("Usage limits: user %s was not told", user["id"])
@@ -234,6 +234,8 @@ class Filter:
         queries = None if valves.database_url else group_queries()
         listed = await list_groups(user["id"]) if queries is None else ()
 
+        memory = self._identity_memory(valves, bookkeeper)
+
         def build() -> Reply | tuple[Reply, LedgerError]:
             groups, error = listed, None
             if queries is not None:
@@ -243,14 +245,19 @@ class Filter:
                     )
                 except LedgerError as unread:
                     error = unread
+            subject = make_subject(user, groups)
+            try:
+                subject = memory.recall(valves.policy_set, subject)
+            except LedgerError as unread:
+                error = unread
             reply = build_reply(
                 bookkeeper,
                 valves,
-                make_subject(user, groups),
+                subject,
                 user,
                 body,
                 metadata,
-                list_model_names(body, model, metadata),
+                list_model_names(body, model, metadata, request),
                 request_source(metadata, own_provider),
                 now,
                 ollama=is_ollama_model(model),
@@ -400,15 +407,16 @@ class Filter:
             # A browser that has gone away must not cost the reply.
             log.warning("Usage limits: a message could not be shown", exc_info=True)
 
-    async def _log_unknown_groups(self, valves: AdminValves) -> None:
-        """Name, once per policies text, the groups in it that Open WebUI doesn't have."""
-        policies = valves.policy_set
-        if policies is self._checked_policies:
-            return
-        self._checked_policies = policies
-        if policies.groups or policies.pools:
-            for name in unknown_group_names(policies, await read_group_names()):
-                log.warning(
-                    "Usage limits: policies name the group %r, which doesn't exist",
-                    name,
-                )
+    def _identity_memory(self, valves: AdminValves, bookkeeper: Bookkeeper) -> IdentityMemory:
+        """Whom the policies mean, as this ledger remembers it; what is amiss shows in the form."""
+        memory = self._memories.get(valves.database_url)
+        if memory is None:
+            read = host_reader().read if valves.database_url else bookkeeper.read
+            memory = self._memories[valves.database_url] = bookkeeper.remember_identities(
+                lambda ids, addresses: read(
+                    partial(read_host_names, user_ids=ids, addresses=addresses)
+                ),
+                list_model_ids,
+                lambda notices: self.Valves.note("policies", form_note(notices)),
+            )
+        return memory

@@ -74,9 +74,9 @@ class PolicySet:
     """Everything that the policies text says.
 
     Args:
-        groups: By the group's name.
+        groups: By the group's id or name as `fold_name` has it.
         roles: By role.
-        users: By user id, or by e-mail address with its case folded.
+        users: By user id, or by e-mail address as `fold_name` has it.
         pools: In the order of the text.
         models: In the order of the text.
         tasks_counted: Whether titles, tags and the like count toward limits.
@@ -88,6 +88,15 @@ class PolicySet:
     pools: tuple[Pool, ...] = ()
     models: tuple[ModelRule, ...] = ()
     tasks_counted: bool = False
+
+
+def fold_name(name: str) -> str:
+    """A group's name or an e-mail address without regard to case and outer blanks.
+
+    Open WebUI stores addresses in lower case. `casefold` would take "ſ" for "s" and so one
+    user for another; so would a normal form, since two accounts may differ by nothing else.
+    """
+    return name.strip().lower()
 
 
 def parse_policies(text: str) -> PolicySet:
@@ -149,7 +158,10 @@ class PoliciesReader:
     def read_group(self, name: str, values: object) -> None:
         table = limits_table(GroupTable, "group", name, values)
         limits = table_limits("group", name, table.limits)
-        self.groups[name] = Policy(name, "group", limits, table.priority)
+        key = fold_name(name)
+        if key in self.groups:
+            raise self.same_as("group", name, self.groups[key])
+        self.groups[key] = Policy(name, "group", limits, table.priority)
 
     def read_role(self, name: str, values: object) -> None:
         table = limits_table(SubjectTable, "role", name, values)
@@ -163,15 +175,20 @@ class PoliciesReader:
 
     def read_user(self, name: str, values: object) -> None:
         table = limits_table(SubjectTable, "user", name, values)
-        # Open WebUI keeps e-mail addresses in lower case, people don't; ids are kept as they are.
-        key = name.casefold() if "@" in name else name
+        # Ids are kept as they are.
+        key = fold_name(name) if "@" in name else name.strip()
         if key in self.users:
-            raise policies_error(
-                table_header("user", name),
-                f"the same user as {table_header('user', self.users[key].name)}",
-                "one table for each user",
-            )
+            raise self.same_as("user", name, self.users[key])
         self.users[key] = Policy(name, "user", table_limits("user", name, table.limits))
+
+    @staticmethod
+    def same_as(kind: str, name: str, other: Policy) -> PoliciesError:
+        """The error for a second table of the same group or user."""
+        return policies_error(
+            table_header(kind, name),
+            f"the same {kind} as {table_header(kind, other.name)}",
+            f"one table for each {kind}",
+        )
 
     def read_pool(self, name: str, values: object) -> None:
         table = limits_table(PoolTable, "pool", name, values)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
-from fnmatch import fnmatchcase
 
+from helpers.globs import glob_fits
 from helpers.periods import CalendarRules, Window
-from helpers.policies import ModelRule, Policy, PolicySet
+from helpers.policies import ModelRule, Policy, PolicySet, Pool, fold_name
 from helpers.quotas import Limit, Measure
 
 EVERYONE = "everyone"
+NO_RULE = ModelRule("*")
 DAYS_PER_CALENDAR_PERIOD = {
     "minute": Decimal(1) / 1440,
     "hour": Decimal(1) / 24,
@@ -32,20 +33,46 @@ GENEROSITY_ORDER: tuple[Measure, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class GroupRef:
-    """One of Open WebUI's groups."""
+    """One of Open WebUI's groups.
+
+    Args:
+        id: Its id.
+        name: Its name now.
+        keys: The names in the policies that mean it; None: those of its id and its name.
+        doubtful: Names in the policies of which it is open whether they mean it.
+    """
 
     id: str
     name: str
+    keys: tuple[str, ...] | None = None
+    doubtful: tuple[str, ...] = ()
+
+    @property
+    def sure_keys(self) -> tuple[str, ...]:
+        """The names in the policies that mean it."""
+        return (fold_name(self.id), fold_name(self.name)) if self.keys is None else self.keys
+
+    @property
+    def all_keys(self) -> tuple[str, ...]:
+        """The same, and those of which it is open."""
+        return self.sure_keys + self.doubtful
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """The user whom a request is made for."""
+    """The user whom a request is made for; `keys` and `doubtful` are as a group's."""
 
     user_id: str
     email: str
     role: str
     groups: tuple[GroupRef, ...] = ()
+    keys: tuple[str, ...] | None = None
+    doubtful: tuple[str, ...] = ()
+
+    @property
+    def sure_keys(self) -> tuple[str, ...]:
+        """The names in the policies that mean this user."""
+        return (self.user_id, fold_name(self.email)) if self.keys is None else self.keys
 
     @property
     def scope(self) -> str:
@@ -103,12 +130,31 @@ def period_days(limit: Limit) -> Decimal:
 def choose_policy(
     subject: Subject, policies: PolicySet, default: Policy, multiple_groups: str
 ) -> Policy:
-    """The one policy that counts for `subject`: its own, a group's, its role's, the default."""
-    own = policies.users.get(subject.user_id) or policies.users.get(subject.email.casefold())
-    if own is not None:
-        return own
+    """The one policy that counts for `subject`: its own, a group's, its role's, the default.
+
+    Where it is open whether a name in the policies means the user or a group, both readings apply
+    at once: nobody may use more than either of them allows.
+    """
+    without = read_policy(subject, policies, default, multiple_groups, doubtful=False)
+    if not subject.doubtful and not any(group.doubtful for group in subject.groups):
+        return without
+    return stricter_of(
+        [read_policy(subject, policies, default, multiple_groups, doubtful=True), without]
+    )
+
+
+def read_policy(
+    subject: Subject, policies: PolicySet, default: Policy, multiple_groups: str, doubtful: bool
+) -> Policy:
+    """The policy that counts in one reading: with the names that are open, or without them."""
+    own_keys = subject.sure_keys + (subject.doubtful if doubtful else ())
+    own = policies_of(own_keys, policies.users)
+    if own:
+        return stricter_of(own)
     candidates = [
-        policies.groups[group.name] for group in subject.groups if group.name in policies.groups
+        stricter_of(found)
+        for group in subject.groups
+        if (found := policies_of(group.all_keys if doubtful else group.sure_keys, policies.groups))
     ]
     if candidates:
         candidates.sort(key=lambda policy: (policy.priority, policy.name))
@@ -116,6 +162,39 @@ def choose_policy(
             return max(candidates, key=policy_generosity)
         return candidates[0]
     return policies.roles.get(subject.role, default)
+
+
+def policies_of(keys: Iterable[str], policies: Mapping[str, Policy]) -> list[Policy]:
+    """The policies that these names have, each once."""
+    return [policies[key] for key in dict.fromkeys(keys) if key in policies]
+
+
+def stricter_of(found: Sequence[Policy]) -> Policy:
+    """All of these policies at once, under the first one's name: each limit of each.
+
+    Of several that count the same the least amount is left, of priorities the lowest.
+    """
+    if len(found) == 1:
+        return found[0]
+    limits: dict[Limit, Limit] = {}
+    for limit in (limit for policy in found for limit in policy.limits or ()):
+        counts = replace(limit, amount=0, warn_percents=())
+        if counts not in limits or limit.amount < limits[counts].amount:
+            limits[counts] = limit
+    unlimited = all(policy.limits is None for policy in found)
+    return replace(
+        found[0],
+        limits=None if unlimited else tuple(limits.values()),
+        priority=min(policy.priority for policy in found),
+    )
+
+
+def pool_scopes(pool: Pool, groups: Iterable[GroupRef]) -> tuple[str, ...]:
+    """The scopes under which a pool counts: everyone, or those of these groups that share it."""
+    if pool.group is None:
+        return (EVERYONE,)
+    key = fold_name(pool.group)
+    return tuple(f"group:{group.id}" for group in groups if key in group.all_keys)
 
 
 def scoped_limits(
@@ -137,8 +216,7 @@ def scoped_limits(
     own_name = "" if policy.kind == "default" else policy.name
     scoped = [(subject.scope, own_name, limit) for limit in policy.limits or ()]
     for pool in policies.pools:
-        scopes = [f"group:{group.id}" for group in subject.groups if group.name == pool.group]
-        for scope in [EVERYONE] if pool.group is None else scopes:
+        for scope in pool_scopes(pool, subject.groups):
             scoped += [(scope, pool.name, limit) for limit in pool.limits]
     return tuple(
         AppliedLimit(limit, scope, limit.period.window(at, rules), name)
@@ -163,13 +241,35 @@ def applied_limits(
     )
 
 
+class ModelNames(tuple[str, ...]):
+    """Every name that a request's model goes by, the one that answers first.
+
+    `called` is the one that the provider gets: the base of a custom model.
+    """
+
+    called: str = ""
+
+
+def called_model(model_names: tuple[str, ...]) -> str:
+    """The model that the provider gets; in a plain tuple it stands right after the chosen one."""
+    called = getattr(model_names, "called", "")
+    return called or "".join(model_names[1:2] or model_names[:1])
+
+
 def find_model_rule(policies: PolicySet, model_names: Iterable[str]) -> ModelRule:
-    """The first ``[model.…]`` table, in the order of the text, that matches; else weight 1."""
-    names = tuple(model_names)
-    for rule in policies.models:
-        if any(fnmatchcase(name, rule.glob) for name in names):
-            return rule
-    return ModelRule("*")
+    """The ``[model.…]`` table that counts; weight 1 and no prices without one.
+
+    Prices and weights follow the model that is really called: users give custom models any name.
+    An exact id wins, a custom model's own first; else the first glob in the text's order that fits
+    the model called. Of what merely led to it, an arena or a model that fell back, none counts.
+    """
+    names = model_names if isinstance(model_names, tuple) else tuple(model_names)
+    called = called_model(names)
+    exact = {rule.glob: rule for rule in policies.models}
+    for name in (*names[:1], called):
+        if name in exact:
+            return exact[name]
+    return next((rule for rule in policies.models if glob_fits(rule.glob, called)), NO_RULE)
 
 
 def token_cost(
@@ -190,9 +290,3 @@ def token_cost(
         + output_tokens * (rule.output_price or Decimal(0))
     )
     return int(cost.to_integral_value(ROUND_HALF_UP))
-
-
-def unknown_group_names(policies: PolicySet, group_names: Iterable[str]) -> tuple[str, ...]:
-    """Group names in the policies that Open WebUI doesn't know, sorted."""
-    wanted = set(policies.groups) | {pool.group for pool in policies.pools if pool.group}
-    return tuple(sorted(wanted - set(group_names)))

@@ -7,7 +7,9 @@ The notation, with blanks around "/" as one likes and keywords in any case:
     AMOUNT      2000   2_000   2,000   50k   1.5M   $0.25
     UNIT        tokens, input tokens, output tokens, requests; none after a $ amount
     PERIOD      minute hour day week month, or rolling: 90m 5h 7d
-    MODEL-GLOB  * ? [abc] as in file names; "in quotes" if it holds a blank
+    MODEL-GLOB  an id, or * and ? as in file names; "in quotes" if it holds a blank
+
+Three digits after a point without k or M ("50.000") are refused where they may mean thousands.
 """
 
 from __future__ import annotations
@@ -16,7 +18,6 @@ import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Literal
 
 from helpers.amounts import (
@@ -28,6 +29,7 @@ from helpers.amounts import (
     read_dollars,
 )
 from helpers.errors import ConfigurationError
+from helpers.globs import glob_fits
 from helpers.periods import Period, parse_period, quoted_text
 
 Measure = Literal["tokens", "input_tokens", "output_tokens", "requests", "cost"]
@@ -90,7 +92,7 @@ class Limit:
 
     def matches_model(self, names: Iterable[str]) -> bool:
         """Whether the glob fits one of the names that a model goes by, its base model's too."""
-        return any(fnmatchcase(name, self.model_glob) for name in names)
+        return any(glob_fits(self.model_glob, name) for name in names)
 
 
 def is_plain_glob(glob: str) -> bool:

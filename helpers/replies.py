@@ -138,7 +138,7 @@ class Reply:
 
     def call_answered(self, answer: object) -> None:
         """Note an answer that came whole, any JSON value."""
-        self.meter.add_event(answer)
+        self.meter.add_answer(answer)
 
     def reserved_charge(self) -> Charge:
         """What is to be held for it: the estimate, or what it has used already if more.

@@ -115,6 +115,17 @@ grants_table = Table(
 )
 Index("usage_limits_grants_scope", grants_table.c.scope, grants_table.c.expires_at)
 
+# Whom the names in the policies have meant: a policy still holds after a rename.
+names_table = Table(
+    "usage_limits_names",
+    ledger_metadata,
+    Column("kind", Text, primary_key=True),  # group or user
+    Column("name", Text, primary_key=True),  # as the policies have it, in lower case
+    Column("id", Text, primary_key=True),
+    Column("last_seen", Text, nullable=False),  # the name or address that it had last
+    Column("created_at", BigInteger, nullable=False),
+)
+
 migrations_table = Table(
     "usage_limits_migrations",
     ledger_metadata,
@@ -128,8 +139,13 @@ def m001_first_tables(connection: Connection) -> None:
     ledger_metadata.create_all(connection)
 
 
+def m002_names(connection: Connection) -> None:
+    """Whom the policies have meant, since 0.2.0; a ledger made anew has the table already."""
+    names_table.create(connection, checkfirst=True)
+
+
 # Append only: a released migration is never changed.
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (m001_first_tables,)
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (m001_first_tables, m002_names)
 
 
 def migrate_ledger(connection: Connection, now: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from helpers.estimates import estimate_tokens
+from helpers.estimates import estimate_reply
 from helpers.stream_events import is_provider_event, read_answer, read_event
 from helpers.usage_shapes import NO_USAGE, TokenUsage, parse_usage, split_total
 
@@ -46,7 +46,7 @@ def metered_call(
             input_tokens, output_tokens, total_tokens
         )
     if total_tokens is not None:
-        text_tokens = estimate_tokens(text)
+        text_tokens = estimate_reply(text)
         share = text_tokens / (prompt_tokens + text_tokens) if text_tokens else 0
         output_tokens = round(total_tokens * share)
         input_tokens = total_tokens - output_tokens
@@ -54,10 +54,10 @@ def metered_call(
     if input_tokens is None:
         input_tokens, estimated = prompt_tokens, True
     if output_tokens is None or (text and not output_tokens and total_tokens is None):
-        output_tokens, estimated = estimate_tokens(text), True
-    elif uncounted_text and (text_tokens := estimate_tokens(text)) > output_tokens:
+        output_tokens, estimated = estimate_reply(text), True
+    elif uncounted_text and (text_tokens := estimate_reply(text)) > output_tokens:
         # A reply stopped after an early running total: Anthropic's message_start says 1.
-        output_tokens = min(text_tokens, output_tokens + estimate_tokens(uncounted_text))
+        output_tokens = min(text_tokens, output_tokens + estimate_reply(uncounted_text))
         estimated = True
     cached = min(usage.cached_input_tokens, input_tokens)
     return MeteredUsage(input_tokens, output_tokens, cached, usage.cost_micros, estimated)

@@ -77,6 +77,7 @@ class RefusalMemory(BaseModel):
     model_config = ConfigDict(hide_input_in_errors=True, extra="ignore")
 
     refusals: ClassVar[dict[str, str]] = {}
+    notes: ClassVar[dict[str, str]] = {}
     accepted: ClassVar[dict[str, Any]] = {}
 
     @model_validator(mode="wrap")
@@ -122,17 +123,26 @@ class RefusalMemory(BaseModel):
         cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
         schema = handler.resolve_ref_schema(handler(core_schema))
-        for name, refusal in cls.refusals.items():
-            described = schema.get("properties", {}).get(name)
-            if described is not None:
-                described["description"] = f"{refusal}\n\n{described.get('description', '')}"
+        for above in (cls.notes, cls.refusals):
+            for name, text in list(above.items()):
+                described = schema.get("properties", {}).get(name)
+                if described is not None:
+                    described["description"] = f"{text}\n\n{described.get('description', '')}"
         return schema
+
+    @classmethod
+    def note(cls, name: str, text: str) -> None:
+        """Show a text above a field's description when the form opens next; "" for none."""
+        cls.notes[name] = text
+        if not text:
+            del cls.notes[name]
 
 
 class AdminValves(RefusalMemory):
     """What the administrator sets."""
 
     refusals: ClassVar[dict[str, str]] = {}
+    notes: ClassVar[dict[str, str]] = {}
     accepted: ClassVar[dict[str, Any]] = {}
 
     priority: int = Field(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from rich.table import Table
@@ -13,16 +14,16 @@ from helpers.policies import PolicySet, parse_policies
 from helpers.policy_tables import PoliciesError, table_header
 from scripts.limits_console import FAILED, cell, make_table, output_console, print_error
 from scripts.limits_database import find_database
-from scripts.limits_function import read_filter, require_filter
-from scripts.limits_names import read_known_names, unknown_names
+from scripts.limits_function import find_ledger, read_filter, require_filter
+from scripts.limits_names import read_identities
 from scripts.limits_words import count_tables, header, limits_text, number
 
 
 def check(arguments: argparse.Namespace) -> int:
     """Print policies as tables, or all that is wrong with them; and whom they name in vain.
 
-    A file is checked without a database, unless one is given; without a file the policies are
-    those of the valve.
+    Where a table names nobody, or more than one, the status isn't 0. A file is checked without
+    a database, unless one is given; without a file the policies are those of the valve.
     """
     from_file = arguments.file is not None
     text = read_text(arguments.file, "FILE") if from_file else None
@@ -31,27 +32,36 @@ def check(arguments: argparse.Namespace) -> int:
     except PoliciesError as error:
         print_error(str(error))
         return FAILED
-    warnings: list[str] = []
+    identities = None
     if not from_file or arguments.database_url is not None:
         database = find_database(arguments)
         with database.snapshot() as connection:
             if not from_file:
                 installed = read_filter(connection, database, arguments.function)
                 policies = require_filter(installed, database).valves.policy_set
-            warnings += unknown_names(policies, read_known_names(connection, database))
+            ledger = find_ledger(connection, database, arguments.function)
+            identities = read_identities(policies, connection, database, ledger)
     print_policies(policies)
-    for warning in warnings:
-        output_console().print(cell(warning))
+    if identities is not None and identities.problems:
+        print_problems(identities.notices)
+        return FAILED
+    output_console().print(summary(policies), markup=False)
+    print_problems(identities.notices if identities else ())
     return 0
 
 
+def print_problems(sentences: Iterable[str]) -> None:
+    """What the policies don't mean, or no longer by the name that they have it under."""
+    for sentence in sentences:
+        output_console().print(cell(sentence))
+
+
 def print_policies(policies: PolicySet) -> None:
-    """Policies as tables, and how many there are."""
+    """Policies as tables."""
     console = output_console()
     for table in (policy_table(policies), pool_table(policies), model_table(policies)):
         if table.row_count:
             console.print(table)
-    console.print(summary(policies), markup=False)
 
 
 def read_text(name: str, where: str) -> str:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
+from difflib import get_close_matches
 
 from rich.table import Table
 
 from helpers.admission import count_limits, is_exempt
+from helpers.errors import ConfigurationError
 from helpers.messages import Reader, format_duration, format_instant
+from helpers.periods import quoted_text
 from helpers.policies import Policy
-from helpers.policy import AppliedLimit, Subject, choose_policy, find_model_rule
+from helpers.policy import AppliedLimit, Subject, choose_policy, find_model_rule, policies_of
 from helpers.valves import AdminValves, read_timezone
 from scripts.limits_check import read_text
 from scripts.limits_console import cell, make_table, output_console
@@ -19,12 +22,13 @@ from scripts.limits_database import find_database
 from scripts.limits_function import (
     HostModel,
     InstalledFilter,
+    find_ledger,
     read_filter,
     read_model,
     require_filter,
 )
 from scripts.limits_host import Membership, find_user, read_memberships
-from scripts.limits_names import read_known_names, unknown_names
+from scripts.limits_names import known_model_ids, read_identities
 from scripts.limits_words import describe_limit, describe_model, header, limits_text
 
 
@@ -39,19 +43,37 @@ def explain(arguments: argparse.Namespace) -> int:
         )
         memberships = read_memberships(connection, [subject.user_id]).get(subject.user_id, ())
         model = read_model(connection, arguments.model)
-        known = read_known_names(connection, database)
+        ledger = find_ledger(connection, database, arguments.function)
+        require_model(arguments.model, known_model_ids(connection, database, ledger))
+        identities = read_identities(installed.valves.policy_set, connection, database, ledger)
+    subject = identities.recall(subject)
     valves, now = installed.valves, datetime.now(UTC)
     console = output_console()
     for line in introduction(subject, memberships, installed, model):
         console.print(cell(line))
-    console.print(policies_table(subject, memberships, valves))
+    console.print(policies_table(subject, valves))
     limits = count_limits(valves, subject, model.names, now)
     if limits:
         console.print(limits_table(limits, valves, now))
     console.print(cell(conclusion(subject, valves, model, limits)))
-    for warning in unknown_names(valves.policy_set, known):
-        console.print(cell(warning))
+    for sentence in identities.notices:
+        console.print(cell(sentence))
     return 0
+
+
+def require_model(model_id: str, known: Collection[str]) -> None:
+    """See that there is such a model, as far as a database can tell.
+
+    Raises:
+        ConfigurationError: There is none; it names those that are spelled like it.
+    """
+    if known and model_id not in known:
+        close = get_close_matches(model_id, sorted(known), n=3) or sorted(known)[:3]
+        raise ConfigurationError(
+            "--model",
+            f"{quoted_text(model_id)} is no model that Open WebUI has",
+            f"a model's id, such as {', '.join(map(quoted_text, close))}",
+        )
 
 
 def introduction(
@@ -84,9 +106,7 @@ def filter_state(installed: InstalledFilter, model: HostModel) -> str:
     return f"{installed.id} is NOT ON for this model: nothing is limited"
 
 
-def policies_table(
-    subject: Subject, memberships: tuple[Membership, ...], valves: AdminValves
-) -> Table:
+def policies_table(subject: Subject, valves: AdminValves) -> Table:
     """Every policy that could count, in the order in which they are looked at."""
     policies = valves.policy_set
     chosen = choose_policy(subject, policies, valves.default_policy, valves.multiple_groups)
@@ -101,12 +121,12 @@ def policies_table(
             style="bold" if policy == chosen else "",
         )
 
-    own = policies.users.get(subject.user_id) or policies.users.get(subject.email.casefold())
+    own = next(iter(policies_of(subject.sure_keys, policies.users)), None)
     add(own, "of the user", "the user's own: it counts" if own else "there is none")
-    for member in memberships:
-        policy = policies.groups.get(member.group.name)
-        add(policy, f"of the group {member.group.name}", why_group(policy, chosen, valves))
-    if not memberships:
+    for group in subject.groups:
+        policy = next(iter(policies_of(group.all_keys, policies.groups)), None)
+        add(policy, f"of the group {group.name}", why_group(policy, chosen, valves))
+    if not subject.groups:
         add(None, "of a group", "the user is in no group")
     role = policies.roles.get(subject.role)
     add(role, f"of the role {subject.role}", why_later(role, chosen, "the user or a group"))

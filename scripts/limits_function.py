@@ -182,3 +182,15 @@ def read_model(connection: Connection, model_id: str) -> HostModel:
         return HostModel((model_id,), ())
     names = (model_id, row.base_model_id) if row.base_model_id else (model_id,)
     return HostModel(names, filters_of(row.meta))
+
+
+def read_model_ids(connection: Connection) -> frozenset[str]:
+    """The models that are known here: those of the workspace's list, and those behind them.
+
+    Open WebUI asks the providers for theirs; users see none that isn't in the list, unless the
+    access control of models is off. With an empty list nothing is known.
+    """
+    if not has_tables(connection, models_table.name):
+        return frozenset()
+    rows = connection.execute(select(models_table.c.id, models_table.c.base_model_id)).all()
+    return frozenset(str(name) for row in rows for name in row if name)

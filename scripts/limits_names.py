@@ -1,58 +1,60 @@
-"""Policies that name nobody: groups and users whom Open WebUI doesn't have."""
+"""What the policies mean in a database of Open WebUI's, and which of their tables name nobody."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
-
 from sqlalchemy import Connection, select
 
+from helpers.counters import split_names
+from helpers.identities import HostNames, Identities, RememberedName, identify, read_remembered
 from helpers.policies import PolicySet
-from helpers.policy_tables import table_header
-from scripts.limits_database import Database
+from helpers.tables import names_table, records_table
+from scripts.limits_database import Database, has_tables
+from scripts.limits_function import read_model_ids
 from scripts.limits_host import groups_table, read_group_names, require_tables, users_table
 
 
-@dataclass(frozen=True, slots=True)
-class KnownNames:
-    """What policies can name."""
-
-    groups: frozenset[str]
-    users: frozenset[str]  # ids, and addresses with their case folded
-
-
-def read_known_names(connection: Connection, database: Database) -> KnownNames:
-    """The groups and users that Open WebUI has now.
+def read_identities(
+    policies: PolicySet, connection: Connection, database: Database, ledger: Database
+) -> Identities:
+    """Whom the policies mean, with what the ledger remembers, as the filter would find out.
 
     Raises:
         ConfigurationError: The database isn't Open WebUI's.
     """
     require_tables(connection, database, users_table, groups_table)
-    users = connection.execute(select(users_table.c.id, users_table.c.email)).all()
-    return KnownNames(
-        frozenset(read_group_names(connection).values()),
-        frozenset(name for row in users for name in (row.id, (row.email or "").casefold())),
+    users = connection.execute(select(users_table.c.id, users_table.c.email))
+    host = HostNames(
+        read_group_names(connection),
+        {row.id: row.email or "" for row in users},
+        known_model_ids(connection, database, ledger),
     )
+    if ledger == database:
+        return identify(policies, host, remembered_names(connection))
+    with ledger.snapshot() as other:
+        return identify(policies, host, remembered_names(other))
 
 
-def unknown_names(policies: PolicySet, known: KnownNames) -> Iterator[str]:
-    """A sentence for each table that names nobody, in the order of the text within its kind."""
-    for name in policies.groups:
-        if name not in known.groups:
-            yield f"{table_header('group', name)} {no_group(name, known.groups)}"
-    for key, policy in policies.users.items():
-        if key not in known.users:
-            kind = "address" if "@" in key else "id"
-            header = table_header("user", policy.name)
-            yield f"{header} names nobody: Open WebUI has no user with this {kind}."
-    for pool in policies.pools:
-        if pool.group is not None and pool.group not in known.groups:
-            yield f"{table_header('pool', pool.name)} group {no_group(pool.group, known.groups)}"
+def remembered_names(connection: Connection) -> frozenset[RememberedName]:
+    """Whom names have meant; nothing before the filter has made its tables."""
+    if not has_tables(connection, names_table.name):
+        return frozenset()
+    return read_remembered(connection)
 
 
-def no_group(name: str, known: Collection[str]) -> str:
-    """The end of a sentence about a group that isn't there, with the one that was meant."""
-    close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.7)
-    hint = f'; did you mean "{close[0]}"?' if close else "."
-    return f'names nobody: Open WebUI has no group "{name}"{hint}'
+def known_model_ids(connection: Connection, database: Database, ledger: Database) -> frozenset[str]:
+    """The models of the workspace's list, and those on record; empty where no list is kept."""
+    listed = read_model_ids(connection)
+    if not listed:
+        return listed
+    if ledger == database:
+        return listed | recorded_models(connection)
+    with ledger.snapshot() as other:
+        return listed | recorded_models(other)
+
+
+def recorded_models(connection: Connection) -> frozenset[str]:
+    """The models that the ledger has records of."""
+    if not has_tables(connection, records_table.name):
+        return frozenset()
+    joined = connection.scalars(select(records_table.c.model_names).distinct())
+    return frozenset(name for names in joined for name in split_names(names))

@@ -17,7 +17,7 @@ from helpers.counters import (
 )
 from helpers.decisions import Amounts, LimitState
 from helpers.limit_states import find_rolling_reset
-from helpers.policy import EVERYONE, AppliedLimit, Subject, choose_policy
+from helpers.policy import AppliedLimit, Subject, choose_policy, pool_scopes
 from helpers.snapshots import snapshot_of_limits
 from helpers.tables import grants_table
 from helpers.valves import AdminValves
@@ -29,11 +29,7 @@ def subject_limits(subject: Subject, valves: AdminValves, at: datetime) -> tuple
     policy = choose_policy(subject, policies, valves.default_policy, valves.multiple_groups)
     scoped = [(subject.scope, policy.name, limit) for limit in policy.limits or ()]
     for pool in policies.pools:
-        scopes = (
-            [EVERYONE]
-            if pool.group is None
-            else [f"group:{group.id}" for group in subject.groups if group.name == pool.group]
-        )
+        scopes = pool_scopes(pool, subject.groups)
         scoped += [(scope, pool.name, limit) for scope in scopes for limit in pool.limits]
     return tuple(
         AppliedLimit(limit, scope, limit.period.window(at, rules), name)

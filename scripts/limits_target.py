@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from helpers.errors import ConfigurationError
 from helpers.periods import quoted_text
 from helpers.policies import Pool
-from helpers.policy import EVERYONE, AppliedLimit
+from helpers.policy import AppliedLimit, pool_scopes
 from helpers.quotas import Limit, parse_limit
 from helpers.valves import AdminValves
 from scripts.limits_check import read_text
@@ -141,20 +141,18 @@ def pool_limits(
         raise ConfigurationError("USER", f"no pool {name!r}", known or "a user: there are no pools")
     return tuple(
         AppliedLimit(limit, scope, limit.period.window(now, valves.calendar_rules), pool.name)
-        for scope in pool_scopes(connection, pool)
+        for scope in scopes_of_pool(connection, pool)
         for limit in pool.limits
     )
 
 
-def pool_scopes(connection: Connection, pool: Pool) -> list[str]:
+def scopes_of_pool(connection: Connection, pool: Pool) -> tuple[str, ...]:
     """The names under which the ledger counts a pool."""
-    if pool.group is None:
-        return [EVERYONE]
-    groups = [group for group, _ in read_groups(connection).values() if group.name == pool.group]
-    if not groups:
+    scopes = pool_scopes(pool, [group for group, _ in read_groups(connection).values()])
+    if not scopes:
         raise ConfigurationError(
             "USER",
             f"the pool {pool.name!r} is of the group {pool.group!r}, which Open WebUI doesn't have",
             "a pool of everyone or of a group that is there",
         )
-    return [f"group:{group.id}" for group in groups]
+    return scopes

@@ -62,3 +62,16 @@ def refuse(books: Books, capsys: pytest.CaptureFixture[str]) -> Callable[..., st
         return captured.err
 
     return run
+
+
+@pytest.fixture
+def fail(books: Books, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """What a command prints that finds something wrong, ending with 1."""
+
+    def run(command: str, *arguments: str) -> str:
+        assert main([command, *arguments, "--database-url", books.url]) == 1
+        captured = capsys.readouterr()
+        assert captured.err == ""
+        return captured.out
+
+    return run

@@ -367,19 +367,24 @@ def test_clients_raise_and_do_not_hammer(house: OwnServer, resident: OpenWebUICl
     house.usage_limits.configure(policies='[role.user]\nlimits = ["1 request/day"]')
     assert resident.chat("one").status == 200
     key, seen = resident.api_key(), []
-    http = httpx.Client(event_hooks={"response": [seen.append]}, trust_env=False)
+    with httpx.Client(event_hooks={"response": [seen.append]}, trust_env=False) as http:
+        ask_by_every_client(house.server.url, key, http)
+    assert len(seen) == 4
+
+
+def ask_by_every_client(url: str, key: str, http: httpx.Client) -> None:
+    """One request by each client and base address, all refused."""
     for base in ("/api", "/openai", "/ollama/v1"):
-        client = openai.OpenAI(api_key=key, base_url=house.server.url + base, http_client=http)
+        client = openai.OpenAI(api_key=key, base_url=url + base, http_client=http)
         with pytest.raises(openai.RateLimitError, match="1 request"):
             client.chat.completions.create(
                 model="stand-in", messages=[{"role": "user", "content": "x"}]
             )
-    claude = anthropic.Anthropic(api_key=key, base_url=f"{house.server.url}/api", http_client=http)
+    claude = anthropic.Anthropic(api_key=key, base_url=f"{url}/api", http_client=http)
     with pytest.raises(anthropic.RateLimitError, match="1 request"):
         claude.messages.create(
             model="stand-in", max_tokens=9, messages=[{"role": "user", "content": "x"}]
         )
-    assert len(seen) == 4
 
 
 def test_headers_say_what_is_left(house: OwnServer, resident: OpenWebUIClient) -> None:

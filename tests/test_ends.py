@@ -178,15 +178,14 @@ def test_next_round_is_refused_past_the_hard_limit(
 TOOLS = [{"type": "function", "function": {"name": "get_time", "parameters": {}}}]
 
 
-def test_answer_of_tool_calls_alone_is_estimated(
+def test_answer_of_tool_calls_alone_is_charged(
     usage_limits: InstalledFilter, user: OpenWebUIClient
 ) -> None:
-    """A call by API that is answered by tool calls only, of which no hook hears, isn't free."""
-    reply = user.chat("Call it [[tool=get_time]]", tools=TOOLS)
+    """A call by API that is answered by tool calls only, of which no hook hears, is exact."""
+    reply = user.chat("Call it [[tool=get_time in=20 tokens=30]]", tools=TOOLS)
     assert reply.body["choices"][0]["message"]["tool_calls"]
     row = only_row(usage_limits, user)
-    assert (row["state"], row["estimated"]) == ("settled", 1)
-    assert min(row["input_tokens"], row["output_tokens"]) > 0
+    assert (row["input_tokens"], row["output_tokens"], row["estimated"]) == (20, 30, 0)
 
 
 def test_refused_call_with_tools_costs_nothing(
@@ -217,7 +216,7 @@ def server_without_outlets(
 def test_without_api_outlets(
     server_without_outlets: tuple[OpenWebUIServer, OpenWebUIAdmin, InstalledFilter],
 ) -> None:
-    """With ENABLE_API_OUTLET_FILTERS=false a stream is charged exactly, other calls estimated."""
+    """With ENABLE_API_OUTLET_FILTERS=false a stream every call is charged exactly."""
     _, admin, installed = server_without_outlets
     user = admin.add_user("Ann", "ann@example.org")
     assert user.chat("Stream [[in=20 tokens=30]]", stream=True).status == 200
@@ -225,8 +224,6 @@ def test_without_api_outlets(
     assert (row["input_tokens"], row["output_tokens"], row["estimated"]) == (20, 30, 0)
     assert user.chat("Whole [[in=20 tokens=30]]").status == 200
     row = installed.settled(2, user_id=user.id)[1]
-    assert (row["state"], row["estimated"]) == ("settled", 1)
-    assert row["input_tokens"] > 0
-    assert row["output_tokens"] > 0
+    assert (row["input_tokens"], row["output_tokens"], row["estimated"]) == (20, 30, 0)
     assert user.chat("Refused [[error=429]]").status == api_status(429)
     assert installed.settled(3, user_id=user.id)[2]["state"] == "released"

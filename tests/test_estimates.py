@@ -14,6 +14,7 @@ from helpers.estimates import (
     IMAGE_TOKENS,
     LONGEST_READ_WHOLE,
     MEDIA_TOKENS,
+    MOST_MEDIA_TOKENS,
     TOKENS_PER_MESSAGE,
     TOKENS_PER_REPLY,
     estimate_prompt,
@@ -181,20 +182,60 @@ TOOL = {
         {"functions": [TOOL["function"]]},
         {"response_format": {"type": "json_schema", "json_schema": TOOL}},
         {"format": TOOL},
-        {"system": "You are a careful assistant who answers in rhymes."},
-        {"system": [{"type": "text", "text": "You are a careful assistant."}]},
-        {"instructions": "You are a careful assistant who answers in rhymes."},
     ],
 )
-def test_all_of_a_prompt_counts(body: dict[str, Any]) -> None:
-    """Tools, schemas and system prompts are part of what the provider reads."""
+def test_tools_and_schemas_count(body: dict[str, Any]) -> None:
+    """Tools and schemas are part of what the provider reads."""
     message = {"role": "user", "content": "hello"}
     extra = prompt_of(message, **body) - prompt_of(message)
-    (value,) = body.values()
-    assert extra >= 0.7 * estimate_tokens(
-        value if isinstance(value, str) else "You are a careful a"
-    )
+    assert extra >= 0.7 * estimate_tokens("You are a careful a")
     assert extra > 4
+
+
+@pytest.mark.parametrize("key", ["prompt", "input", "system", "instructions", "images", "suffix"])
+def test_only_what_the_provider_gets_counts(key: str) -> None:
+    """What other protocols call a prompt costs nothing beside the messages of a chat."""
+    hello = {"role": "user", "content": "hello"}
+    assert prompt_of(hello, **{key: [{"type": "video", "video": PICTURE}] * 60_000}) == prompt_of(
+        hello
+    )
+    assert prompt_of(hello, **{key: "and much more " * 1000}) == prompt_of(hello)
+    if key != "images":
+        assert estimate_prompt({key: "and much more " * 1000}) > 2000
+
+
+@pytest.mark.parametrize("kind", sorted(MEDIA_TOKENS))
+def test_a_type_makes_no_picture(kind: str) -> None:
+    """A message's own type says nothing, nor does a part's that holds text or nothing at all."""
+    text = "Tell me all about the river. " * 10_000
+    message = {"role": "user", "content": text}
+    assert prompt_of({**message, "type": kind}) == prompt_of(message)
+    as_part = content_tokens([{"type": kind, "text": text}])
+    assert as_part == content_tokens([{"type": "text", "text": text}])
+    assert content_tokens([{"type": kind, "text": text, "url": PICTURE}]) > as_part
+    for payload in ({}, {kind: ""}, {kind: None}, {kind: {}}, {"source": {"type": "base64"}}):
+        assert content_tokens([{"type": kind, **payload}] * 60_000) == 0
+    for name in ("image_url", "source", "data", "file"):
+        assert content_tokens([{"type": kind, name: text}]) >= as_part
+        assert content_tokens([{"type": kind, name: {"url": text}}]) >= as_part
+    document = {"type": "document", "source": {"type": "text", "data": text}}
+    assert content_tokens([document]) >= as_part
+
+
+def test_media_cannot_be_made_from_nothing() -> None:
+    """Tiny or endless media reserve no more than their own text or one full context."""
+    tiny = {"type": "video_url", "video_url": {"url": "data:video/mp4;base64,"}}
+    assert content_tokens([tiny] * 1000) <= 1000 * len("data:video/mp4;base64,")
+    link = {"type": "video_url", "video_url": {"url": "https://example.org/v.mp4"}}
+    assert content_tokens([link] * 60_000) == MOST_MEDIA_TOKENS
+    written = "![](data:image/png;base64,)" * 60_000
+    assert content_tokens(written) < len(written)
+
+
+def test_token_numbers_are_tokens() -> None:
+    """A prompt that comes as token numbers costs one for each."""
+    assert estimate_prompt({"prompt": [17, 1284, 99]}) == 3
+    assert estimate_prompt({"input": [[17, 1284], [99]]}) == 3
 
 
 @pytest.mark.parametrize(

@@ -178,6 +178,7 @@ def test_explain_looks_behind_a_model(books: Books, say: Callable[..., str]) -> 
     """A model made from another is known by both names, as in a request."""
     books.add_user("ann", "g2")
     books.add_model("tutor", "gpt-4o")
+    books.add_model("mistral")
     output = say("explain", "ann", "--model", "tutor")
     assert "Model   tutor, base model gpt-4o: weight 5" in output
     assert "on gpt-4*" in output.partition("Limits that count")[2]
@@ -185,10 +186,22 @@ def test_explain_looks_behind_a_model(books: Books, say: Callable[..., str]) -> 
     assert "on gpt-4*" not in output.partition("Limits that count")[2]
 
 
+def test_explain_refuses_a_model_that_is_not_there(
+    books: Books, refuse: Callable[..., str]
+) -> None:
+    """A model that neither the workspace's list nor the ledger has is named as unknown."""
+    books.add_user("ann")
+    books.add_model("tutor", "gpt-4o")
+    said = refuse("explain", "ann", "--model", "gpt-4")
+    assert '"gpt-4" is no model that Open WebUI has' in " ".join(said.split())
+    assert '"gpt-4o"' in said
+
+
 def test_explain_says_where_the_filter_is_on(books: Books, say: Callable[..., str]) -> None:
     """A filter that is off, or on for other models only, limits nothing."""
     books.add_user("ann")
     books.add_model("limited", None, "usage_limits")
+    books.add_model("other")
     with books.engine.begin() as connection:
         connection.execute(functions_table.update().values(is_global=False))
     assert "usage_limits is on for this model" in say("explain", "ann", "--model", "limited")

@@ -312,7 +312,7 @@ def test_rows_are_written_once_however_often_it_is_tried(books: Books) -> None:
 
 
 def test_check_names_whom_policies_name_in_vain(
-    books: Books, say: Callable[..., str], tmp_path: Path
+    books: Books, fail: Callable[..., str], tmp_path: Path
 ) -> None:
     """With a database, `check` says which groups and users aren't there, and what was meant."""
     books.add_user("bob")
@@ -325,7 +325,9 @@ def test_check_names_whom_policies_name_in_vain(
         "[user.bob]\nlimits = 'unlimited'\n[user.0815]\nlimits = 'unlimited'\n"
         '[pool.lab]\ngroup = "Laboratory of the West"\nlimits = ["1 request/day"]'
     )
-    named = [line for line in say("check", str(file)).splitlines() if "nobody" in line]
+    output = fail("check", str(file))
+    assert "The policies are right" not in output
+    named = [line for line in output.splitlines() if "nobody" in line]
     assert named == [
         '[group.Studens] names nobody: Open WebUI has no group "Studens"; did you mean "Students"?',
         '[user."anna@example.com"] names nobody: Open WebUI has no user with this address.',
@@ -334,12 +336,18 @@ def test_check_names_whom_policies_name_in_vain(
     ]
 
 
-def test_check_of_what_is_saved(books: Books, say: Callable[..., str]) -> None:
-    """Without a file `check` looks at the valve: here Bob of the policies has no account."""
-    output = say("check")
-    assert "The policies are right: 2 groups, 1 role, 1 user, 1 pool, 2 models." in output
+def test_check_of_what_is_saved(
+    books: Books, say: Callable[..., str], fail: Callable[..., str]
+) -> None:
+    """Without a file `check` looks at the valve: Bob of the policies has no account at first."""
+    output = fail("check")
     assert '[user."Bob@Example.org"] names nobody' in output
     assert "group" not in output.split("names nobody")[1]
+    books.add_user("bob")
+    books.add_model("gpt-4o")
+    assert '[model."llama*"] fits no model' in fail("check")
+    books.add_model("tutor", "llama3")
+    assert "The policies are right: 2 groups, 1 role, 1 user, 1 pool, 2 models." in say("check")
 
 
 def test_renamed_group_is_no_longer_named(books: Books, say: Callable[..., str]) -> None:

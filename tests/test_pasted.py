@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -23,6 +24,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, select
 
 import helpers.plugin
+from helpers.estimates import estimate_prompt
 from helpers.tables import records_table
 from tests.strategies import arbitrary_json, stream_events
 
@@ -247,3 +249,114 @@ def test_arbitrary_json_does_no_harm(host: Host, events: Any, outlet: Any, usage
     assert min(numbers) >= 0
     if row.state == "released":
         assert numbers == (0, 0, 0, 0)
+
+
+odd_texts = st.text(st.characters(exclude_categories=()), max_size=30) | arbitrary_json
+messages = st.lists(
+    st.fixed_dictionaries(
+        {"role": st.sampled_from(["user", "assistant", "system"]) | odd_texts},
+        optional={
+            "content": odd_texts
+            | st.lists(
+                st.fixed_dictionaries(
+                    {"type": st.sampled_from(["text", "image_url", "video", "file"]) | odd_texts},
+                    optional={"text": odd_texts, "image_url": odd_texts},
+                )
+            ),
+            "type": st.sampled_from(["image", "video", "text"]) | odd_texts,
+            "tool_calls": odd_texts,
+        },
+    ),
+    max_size=4,
+)
+ODD_KEYS = (
+    *("stream_options", "n", "max_tokens", "max_completion_tokens", "options", "tools"),
+    *("functions", "input", "prompt", "system", "response_format", "metadata"),
+)
+bodies = st.fixed_dictionaries(
+    {"model": st.just("gpt"), "messages": messages | odd_texts, "stream": st.booleans()},
+    optional=dict.fromkeys(ODD_KEYS, arbitrary_json),
+)
+claims = st.dictionaries(
+    st.sampled_from(
+        ["chat_id", "message_id", "session_id", "automation_id", "variables", "selected_model_id"]
+    ),
+    odd_texts,
+)
+LIMITS = st.sampled_from(
+    ["0 tokens/day", "1k tokens/day", "5 requests/hour", "$1/30d", "100 output tokens/5h"]
+)
+accepted_valves = st.fixed_dictionaries(
+    {},
+    optional={
+        "daily_token_limit": st.integers(0, 2_000),
+        "policies": LIMITS.map(
+            lambda limit: (
+                f"[role.user]\nlimits = ['{limit}']\n[pool.everyone]\nlimits = ['{limit}']"
+            )
+        ),
+        "cap_max_tokens": st.booleans(),
+        "request_stream_usage": st.booleans(),
+        "on_ledger_error": st.sampled_from(["allow", "block"]),
+        "limit_message": st.sampled_from(["", "{used} {limit} {reset_in}", "No more."]),
+        "warning_message": st.sampled_from(["", "{percent}"]),
+    },
+)
+ends = st.lists(st.sampled_from(["request", "stream", "outlet"]), max_size=5)
+
+
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(body=bodies, metadata=claims, valves=accepted_valves, hooks=ends, timezone=odd_texts)
+def test_refused_or_on_record(
+    host: Host, body: Any, metadata: Any, valves: Any, hooks: Any, timezone: Any
+) -> None:
+    """Whatever a client sends under whatever valves: refused, or one record of its estimate."""
+    plugin = helpers.plugin.Filter()
+    plugin.valves = helpers.plugin.Filter.Valves(**valves)
+    user = {**USER, "id": uuid4().hex, "timezone": timezone}
+    least = estimate_prompt(body)
+
+    async def emit(event: Any) -> None:
+        json.dumps(event)
+
+    async def reply() -> None:
+        await plugin.inlet(body, user, metadata, {}, emit)
+        for hook in hooks:
+            if hook == "request":
+                await plugin.request(body, metadata)
+            elif hook == "stream":
+                plugin.stream({"choices": [{"delta": {"content": "word " * 9}}]}, metadata)
+            else:
+                await plugin.outlet({}, user, metadata, emit)
+
+    async def conversation() -> BaseException | None:
+        task = asyncio.create_task(reply())
+        await asyncio.wait({task})
+        for _ in range(200):
+            if all(row.state != "reserved" for row in rows()):
+                break
+            await asyncio.sleep(0.01)
+        return task.exception()
+
+    def rows() -> list[Any]:
+        with host.engine.connect() as connection:
+            found = select(records_table).where(records_table.c.user_id == user["id"])
+            return list(connection.execute(found).all())
+
+    refusal = asyncio.run(conversation())
+    records = rows()
+    if refusal is not None:
+        assert getattr(refusal, "status_code", None) in (429, 503)
+    if not records:
+        assert refusal is not None
+        return
+    assert len(records) == 1
+    assert records[0].state != "reserved"
+    before_outlet = hooks[: hooks.index("outlet")] if "outlet" in hooks else hooks
+    if "request" in before_outlet and (refusal is None or "stream" in before_outlet):
+        assert records[0].state == "settled"
+        assert records[0].input_tokens >= least

@@ -62,8 +62,8 @@ def test_the_example_of_the_design_is_read() -> None:
     lab = limits_of("2M tokens/month warn 70% 90%", "$20/month")
     assert parse_policies(DESIGN_EXAMPLE) == PolicySet(
         groups={
-            "Students": Policy("Students", "group", students, 10),
-            "Research Lab": Policy("Research Lab", "group", lab, 5),
+            "students": Policy("Students", "group", students, 10),
+            "research lab": Policy("Research Lab", "group", lab, 5),
         },
         roles={"user": Policy("user", "role", limits_of("20k tokens/day"))},
         users={"ann@example.org": Policy("ann@example.org", "user", None)},
@@ -100,21 +100,42 @@ def test_limits_may_be_one_text_or_a_list() -> None:
 
 def test_groups_without_a_priority_come_after_the_ranked_ones() -> None:
     """The default priority is a high number, and a low number wins."""
-    groups = parse_policies('[group.X]\nlimits = "unlimited"').groups
-    assert groups["X"].priority == DEFAULT_GROUP_PRIORITY == 100
+    groups = parse_policies('[group.x]\nlimits = "unlimited"').groups
+    assert groups["x"].priority == DEFAULT_GROUP_PRIORITY == 100
 
 
 def test_emails_are_found_in_any_case_and_shown_as_written() -> None:
-    """An e-mail address is kept with its case folded; a user id and a group's name as they are."""
+    """An e-mail address and a group's name are kept in lower case; a user id as it is."""
     found = parse_policies(
         '[user."Ann@Example.ORG"]\nlimits = "unlimited"\n[user.4F-a]\nlimits = "unlimited"\n'
-        '[group.ab]\nlimits = "unlimited"\n[group.AB]\nlimits = "unlimited"\n'
+        '[group." Lab B "]\nlimits = "unlimited"\n'
     )
     assert {key: policy.name for key, policy in found.users.items()} == {
         "ann@example.org": "Ann@Example.ORG",
         "4F-a": "4F-a",
     }
-    assert list(found.groups) == ["ab", "AB"]
+    assert list(found.groups) == ["lab b"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "one", "other"),
+    [
+        ("group", "Lab", " LAB"),
+        ("user", "ann@example.org", "Ann@Example.org "),
+        ("user", "7", "7 "),
+    ],
+)
+def test_two_tables_of_the_same_one(kind: str, one: str, other: str) -> None:
+    """Two names that can only mean the same group or user are an error."""
+    tables = "".join(f'[{kind}."{name}"]\nlimits = "unlimited"\n' for name in (one, other))
+    with pytest.raises(PoliciesError, match=f"the same {kind} as"):
+        parse_policies(tables)
+
+
+def test_letters_that_only_fold_alike_differ() -> None:
+    """The long s is no s: two addresses, two tables."""
+    text = '[user."{0}am@example.org"]\nlimits = "unlimited"\n'
+    assert len(parse_policies(text.format("s") + text.format("\u017f")).users) == 2
 
 
 def test_prices_and_weights_are_exact() -> None:

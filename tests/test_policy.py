@@ -17,7 +17,6 @@ from helpers.policy import (
     find_model_rule,
     policy_generosity,
     token_cost,
-    unknown_group_names,
 )
 
 TEXT = """
@@ -148,8 +147,3 @@ def test_cost_by_price() -> None:
     assert token_cost(rule, 1000, 100, 400) == 600 * 2.5 + 400 * 1.25 + 100 * 10
     assert token_cost(rule, 10, 0, 9_999) == 12 or token_cost(rule, 10, 0, 9_999) == 13
     assert token_cost(find_model_rule(POLICIES, ("llama3",)), 1000, 100, 0) is None
-
-
-def test_unknown_groups_are_found() -> None:
-    """Groups of policies and pools that don't exist are named."""
-    assert unknown_group_names(POLICIES, ["Students"]) == ("Lab", "Staff")
