@@ -37,6 +37,8 @@ ADJUST_KEY = "usage_limits_adjust"
 METADATA_REPLY = "usage_limits"
 LAYER_NAME = "UsageLimitsLayer"
 MOST_LAYERS = 50
+# On every answer that this layer has counted or refused, for whoever checks that.
+MARK: RawHeaders = [(b"x-usage-limits", b"checked")]
 BLOCKED_SENTENCE = "This path is closed, because it would go past the usage limits. Use {path}."
 TOO_LARGE_SENTENCE = "The request is longer than {size} MB, too long to be counted."
 UNREADABLE_SENTENCE = "The request is not a JSON object, so it can't be counted."
@@ -108,6 +110,7 @@ async def send_refusal(send: Send, door: Door, refusal: Refusal, more: Any = ())
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
         *refusal.headers(),
+        *MARK,
         *more,
     ]
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
@@ -345,7 +348,7 @@ class Doorkeeper:
             receive = read.hand_on(scope)
         plain_answers(scope)
         reader = AnswerReader(reply.meter if reply is not None and door.counts_tokens else None)
-        headers = limit_headers(scope["state"])
+        headers = [*MARK, *limit_headers(scope["state"])]
 
         async def metered_send(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -504,13 +507,19 @@ class ChatAnswer:
         if kind == "http.response.start":
             self._start(message)
             if self._refusal is None:
-                headers = [*message.get("headers", ()), *limit_headers(self._state)]
+                headers = [*message.get("headers", ()), *self._own_headers()]
                 message = {**message, "headers": headers}
         if self._refusal is None:
             await self._send(message)
         elif kind == "http.response.body" and not message.get("more_body"):
             more = [*self._headers, *limit_headers(self._state)]
             await send_refusal(self._send, self._door, self._refusal, more)
+
+    def _own_headers(self) -> RawHeaders:
+        limits = limit_headers(self._state)
+        # Where the hooks run they may not be on for the model that was asked for.
+        checked = self._door.kind == "task" or LIMITS_STATE in self._state
+        return [*MARK, *limits] if checked else limits
 
     def _start(self, message: Message) -> None:
         refusal = self._state.get(REFUSAL_STATE)
