@@ -11,49 +11,50 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 """
 
 # Contents. In a hurry, read the hooks first: they are the last part, plugin.
-#   157  errors         The exceptions, each carrying its data.
-#   207  logs           The one logger; its name is how Open WebUI's log shows where a line comes …
-#   214  texts          Texts from outside: what a client, a browser or a provider wrote, made …
-#   238  periods        The calendar and rolling periods, the window each gives at an instant, …
-#   541  amounts        1.5M tokens or $0.25 as a limit writes them, to whole numbers and back.
-#   690  globs          Which model ids a pattern of an administrator's fits.
-#   717  quotas         One limit in its notation, such as "50k tokens/day on gpt-4* warn 70% 90%".
-#   966  policy_tables  The policies text as checked tables, and what an error says about them.
-#  1226  policies       What the policies text says about groups, roles, users, pools and models.
-#  1471  policy         Which limits apply to this user, these groups, this role and this model.
-#  1756  decisions      Used and reserved amounts against limits: what is decided, and nothing else.
-#  1895  byte_pairs     A lower bound of a text's tokens from its pairs of bytes, whatever …
-#  2135  estimates      Token estimates for texts and prompts whose provider reports no usage.
-#  2439  usage_shapes   One usage object in any provider's shape, read as token counts.
-#  2670  stream_events  What a stream event or a whole answer holds: produced text, usage, a …
-#  2882  usage          What one reply is charged for, added up from its stream events.
-#  3114  charges        What one reply costs, in tokens, in money and toward limits.
-#  3196  languages      The words and number marks of every sentence; the one place to add another.
-#  3505  messages       Every sentence that a user or an administrator reads, with its numbers.
-#  3712  database       An engine for a database URL as Open WebUI spells it.
-#  3795  statements     The statements that every reply runs, on a short way to the driver.
-#  3925  transactions   One transaction with its locks and its retries, alike on SQLite and …
-#  4103  tables         The ledger's own tables and their numbered migrations.
-#  4253  identities     Whom the names in the policies mean, also after a rename.
-#  4645  counters       Sums of settled records per scope, model glob and window.
-#  4851  snapshots      What one statement sees of the ledger: counters with their grants, and …
-#  5012  limit_states   Where limits stand: what is used, what replies still running hold, and …
-#  5117  records        One row per reply, reserved when it is admitted and closed once.
-#  5236  ledger         Reserve, settle, check, renew and sweep, each one transaction.
-#  5541  alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  5628  valves         What the administrator and each user can set, and how bad input is refused.
-#  5933  request_state  What is known of the request that is being served, for the layer around …
-#  5953  host           The only place that knows Open WebUI: its database, groups, models and …
-#  6226  model_calls    The answer or the failure of each call that Open WebUI makes for a reply.
-#  6312  replies        One reply from its admission to its end.
-#  6514  admission      From a request to a reply: whose limits count, and how much is reserved.
-#  6602  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
-#  6856  doors          The paths by which Open WebUI lets its users reach a model past the hooks.
-#  6991  refusals       Refusals and rate headers as the programs of each protocol read them.
-#  7075  answers        An answer on its way to the client, read for its usage as it passes.
-#  7155  middleware     One ASGI layer around Open WebUI: the doors that its hooks don't guard.
-#  7754  task_calls     The titles, tags, queries and the like that Open WebUI asks a model for by …
-#  7957  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
+#   158  errors         The exceptions, each carrying its data.
+#   208  logs           The one logger; its name is how Open WebUI's log shows where a line comes …
+#   215  texts          Texts from outside: what a client, a browser or a provider wrote, made …
+#   239  periods        The calendar and rolling periods, the window each gives at an instant, …
+#   542  amounts        1.5M tokens or $0.25 as a limit writes them, to whole numbers and back.
+#   691  globs          Which model ids a pattern of an administrator's fits.
+#   718  quotas         One limit in its notation, such as "50k tokens/day on gpt-4* warn 70% 90%".
+#   967  policy_tables  The policies text as checked tables, and what an error says about them.
+#  1227  policies       What the policies text says about groups, roles, users, pools and models.
+#  1472  policy         Which limits apply to this user, these groups, this role and this model.
+#  1757  decisions      Used and reserved amounts against limits: what is decided, and nothing else.
+#  1896  byte_pairs     A lower bound of a text's tokens from its pairs of bytes, whatever …
+#  2136  estimates      Token estimates for texts and prompts whose provider reports no usage.
+#  2440  usage_shapes   One usage object in any provider's shape, read as token counts.
+#  2671  stream_events  What a stream event or a whole answer holds: produced text, usage, a …
+#  2883  usage          What one reply is charged for, added up from its stream events.
+#  3115  charges        What one reply costs, in tokens, in money and toward limits.
+#  3197  languages      The words and number marks of every sentence; the one place to add another.
+#  3506  messages       Every sentence that a user or an administrator reads, with its numbers.
+#  3713  database       An engine for a database URL as Open WebUI spells it.
+#  3796  statements     The statements that every reply runs, on a short way to the driver.
+#  3926  transactions   One transaction with its locks and its retries, alike on SQLite and …
+#  4104  tables         The ledger's own tables and their numbered migrations.
+#  4254  identities     Whom the names in the policies mean, also after a rename.
+#  4646  counters       Sums of settled records per scope, model glob and window.
+#  4852  snapshots      What one statement sees of the ledger: counters with their grants, and …
+#  5013  limit_states   Where limits stand: what is used, what replies still running hold, and …
+#  5118  records        One row per reply, reserved when it is admitted and closed once.
+#  5237  ledger         Reserve, settle, check, renew and sweep, each one transaction.
+#  5542  alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  5629  valves         What the administrator and each user can set, and how bad input is refused.
+#  5934  request_state  What is known of the request that is being served, for the layer around …
+#  5954  host_versions  What is special about Open WebUI's versions, and which of its internals …
+#  6010  host           The only place that knows Open WebUI: its database, groups, models and …
+#  6281  model_calls    The answer or the failure of each call that Open WebUI makes for a reply.
+#  6367  replies        One reply from its admission to its end.
+#  6569  admission      From a request to a reply: whose limits count, and how much is reserved.
+#  6657  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
+#  6911  doors          The paths by which Open WebUI lets its users reach a model past the hooks.
+#  7046  refusals       Refusals and rate headers as the programs of each protocol read them.
+#  7130  answers        An answer on its way to the client, read for its usage as it passes.
+#  7210  middleware     One ASGI layer around Open WebUI: the doors that its hooks don't guard.
+#  7815  task_calls     The titles, tags, queries and the like that Open WebUI asks a model for by …
+#  8018  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -5950,12 +5951,66 @@ def note_in_state(name: str, value: object) -> None:
 
 
 # ==============================================================================
+# helpers/host_versions.py
+# What is special about Open WebUI's versions, and which of its internals are leaned upon.
+# ==============================================================================
+
+HostVersion = tuple[int, int, int]
+
+OLDEST_HOST_VERSION: HostVersion = (0, 10, 0)
+REQUEST_HOOK_VERSION: HostVersion = (0, 11, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class HostInternal:
+    """Something of Open WebUI's own that may be elsewhere in its next version.
+
+    Args:
+        module: Where it is.
+        name: What it is called there, with dots.
+        used_for: What doesn't work without it.
+        since: The first version that has it.
+    """
+
+    module: str
+    name: str
+    used_for: str
+    since: HostVersion = OLDEST_HOST_VERSION
+
+
+HOST_INTERNALS = (
+    HostInternal("open_webui.main", "app.middleware_stack", "the doors, statuses and headers"),
+    HostInternal("open_webui.main", "app.state.MODELS", "the base models of custom ones"),
+    HostInternal("open_webui.main", "chat_completion_handler", "answers that come whole"),
+    HostInternal(
+        "open_webui.main", "passthrough_anthropic_messages", "Anthropic's protocol", (0, 12, 0)
+    ),
+    HostInternal("open_webui.utils.middleware", "generate_chat_completion", "tool rounds"),
+    HostInternal("open_webui.routers.tasks", "generate_chat_completion", "tasks"),
+    HostInternal("open_webui.utils.chat", "generate_chat_completion", "memories, compaction"),
+    HostInternal("open_webui.utils.auth", "get_verified_user", "who asks at a door"),
+    HostInternal("open_webui.models.functions", "Functions.get_function_by_id", "the switch"),
+    HostInternal(
+        "open_webui.models.functions", "Functions.get_active_filter_ids", "the switch", (0, 12, 0)
+    ),
+    HostInternal(
+        "open_webui.models.functions", "Functions.get_function_valves_by_id", "valves at a door"
+    ),
+    HostInternal("open_webui.models.models", "Models.get_model_by_id", "models not listed"),
+    HostInternal("open_webui.models.groups", "Groups.get_groups_by_member_id", "groups"),
+    HostInternal("open_webui.models.groups", "Groups.get_all_groups", "unmatched groups"),
+    HostInternal("open_webui.models.groups", "Group.parent_group_id", "inheritance", (0, 12, 0)),
+    HostInternal("open_webui.internal.db", "engine", "the ledger's database"),
+    HostInternal("open_webui.internal.db", "async_engine", "the ledger on PostgreSQL"),
+    HostInternal("open_webui.env", "VERSION", "this table"),
+    HostInternal("open_webui.env", "CUSTOM_API_KEY_HEADER", "API keys in a header", (0, 12, 0)),
+)
+
+# ==============================================================================
 # helpers/host.py
 # The only place that knows Open WebUI: its database, groups, models and errors.
 # ==============================================================================
 
-OLDEST_HOST_VERSION = (0, 10, 0)
-REQUEST_HOOK_VERSION = (0, 11, 2)
 NAMES_PER_QUERY = 500
 TEMPORARY_CHAT_PREFIXES = ("temporary:", "local:")  # today's and the older one
 
@@ -7737,6 +7792,12 @@ def put_layer(limits: LimitFilter) -> UsageLimitsLayer | None:
     return placed
 
 
+def has_layer() -> bool:
+    """Whether a layer is around the running app, or none is needed, as outside of a server."""
+    host = sys.modules.get("open_webui.main")
+    return host is None or find_layer(getattr(host, "app", None))[2] is not None
+
+
 def find_layer(app: Any) -> tuple[Any, str, Any]:
     """Our layer, of whatever release, and what holds it under which name."""
     above, attribute = app, "middleware_stack"
@@ -7965,6 +8026,10 @@ GROWTH_WORTH_WRITING = 1_000
 LEDGER_ERROR_RETRY_SECONDS = 60
 # When to try again where replies still running hold what is left.
 HELD_RETRY_SECONDS = 10
+UNGUARDED = (
+    "NOT IN FORCE: this Open WebUI can't be wrapped, so calls to its pass-through paths are not "
+    "counted. See docs/reverse-proxy.md."
+)
 PLAIN_REFUSAL = "You have reached a usage limit."
 # Ordinary replies stay below it, so a higher cap is not worth a line.
 CAP_WORTH_SAYING = 4_000
@@ -7986,7 +8051,8 @@ class Filter:
         self._bookkeepers: dict[str, Bookkeeper] = {}
         self._memories: dict[str, IdentityMemory] = {}
         self._watches_calls = False
-        self._guard_doors()
+        self._tells_unguarded = False
+        self._guard_doors(serving=False)
 
     async def inlet(
         self,
@@ -8101,14 +8167,21 @@ class Filter:
             log.exception("Usage limits: reply %s was not settled", reply.reservation.id)
         return body
 
-    def _guard_doors(self) -> None:
+    def _guard_doors(self, *, serving: bool = True) -> None:
         """Put the layer around Open WebUI; without it the hooks work as before."""
         try:
             layer = put_layer(self)
             if layer is not None:
                 guard_tasks(layer)
+            guarded = layer is not None or has_layer()
         except Exception:
-            log.exception("Usage limits: the doors past the hooks are not guarded")
+            log.exception("Usage limits: the layer could not be put around Open WebUI")
+            guarded = False
+        if serving and guarded == self._tells_unguarded:
+            self._tells_unguarded = not guarded
+            AdminValves.note("passthrough", "" if guarded else UNGUARDED)
+            if not guarded:
+                log.error("Usage limits: %s", UNGUARDED)
 
     @staticmethod
     def _reply_of(metadata: Mapping[str, Any] | None) -> Reply | None:

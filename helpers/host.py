@@ -16,6 +16,7 @@ from sqlalchemy.pool import NullPool
 
 from helpers.database import open_database, open_postgresql
 from helpers.errors import UsageLimitExceeded, UsageLimitsError
+from helpers.host_versions import OLDEST_HOST_VERSION, REQUEST_HOOK_VERSION
 from helpers.identities import HostNames
 from helpers.logs import log
 from helpers.policy import GroupRef, ModelNames, Subject
@@ -24,8 +25,6 @@ from helpers.statements import Statement
 from helpers.texts import LONGEST_ID, LONGEST_NAME, clean_text
 from helpers.transactions import TransactionRunner
 
-OLDEST_HOST_VERSION = (0, 10, 0)
-REQUEST_HOOK_VERSION = (0, 11, 2)
 NAMES_PER_QUERY = 500
 TEMPORARY_CHAT_PREFIXES = ("temporary:", "local:")  # today's and the older one
 

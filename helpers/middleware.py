@@ -607,6 +607,12 @@ def put_layer(limits: LimitFilter) -> UsageLimitsLayer | None:
     return placed
 
 
+def has_layer() -> bool:
+    """Whether a layer is around the running app, or none is needed, as outside of a server."""
+    host = sys.modules.get("open_webui.main")
+    return host is None or find_layer(getattr(host, "app", None))[2] is not None
+
+
 def find_layer(app: Any) -> tuple[Any, str, Any]:
     """Our layer, of whatever release, and what holds it under which name."""
     above, attribute = app, "middleware_stack"

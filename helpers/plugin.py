@@ -41,7 +41,7 @@ from helpers.messages import (
     status_line,
     warning_sentence,
 )
-from helpers.middleware import ADJUST_KEY, put_layer
+from helpers.middleware import ADJUST_KEY, has_layer, put_layer
 from helpers.model_calls import watch_model_calls
 from helpers.replies import Reply, cap_output
 from helpers.request_state import LIMITS_STATE, note_in_state
@@ -55,6 +55,10 @@ GROWTH_WORTH_WRITING = 1_000
 LEDGER_ERROR_RETRY_SECONDS = 60
 # When to try again where replies still running hold what is left.
 HELD_RETRY_SECONDS = 10
+UNGUARDED = (
+    "NOT IN FORCE: this Open WebUI can't be wrapped, so calls to its pass-through paths are not "
+    "counted. See docs/reverse-proxy.md."
+)
 PLAIN_REFUSAL = "You have reached a usage limit."
 # Ordinary replies stay below it, so a higher cap is not worth a line.
 CAP_WORTH_SAYING = 4_000
@@ -76,7 +80,8 @@ class Filter:
         self._bookkeepers: dict[str, Bookkeeper] = {}
         self._memories: dict[str, IdentityMemory] = {}
         self._watches_calls = False
-        self._guard_doors()
+        self._tells_unguarded = False
+        self._guard_doors(serving=False)
 
     async def inlet(
         self,
@@ -191,14 +196,21 @@ class Filter:
             log.exception("Usage limits: reply %s was not settled", reply.reservation.id)
         return body
 
-    def _guard_doors(self) -> None:
+    def _guard_doors(self, *, serving: bool = True) -> None:
         """Put the layer around Open WebUI; without it the hooks work as before."""
         try:
             layer = put_layer(self)
             if layer is not None:
                 guard_tasks(layer)
+            guarded = layer is not None or has_layer()
         except Exception:
-            log.exception("Usage limits: the doors past the hooks are not guarded")
+            log.exception("Usage limits: the layer could not be put around Open WebUI")
+            guarded = False
+        if serving and guarded == self._tells_unguarded:
+            self._tells_unguarded = not guarded
+            AdminValves.note("passthrough", "" if guarded else UNGUARDED)
+            if not guarded:
+                log.error("Usage limits: %s", UNGUARDED)
 
     @staticmethod
     def _reply_of(metadata: Mapping[str, Any] | None) -> Reply | None:

@@ -55,6 +55,7 @@ PARTS = (
     "alerts",
     "valves",
     "request_state",
+    "host_versions",
     "host",
     "model_calls",
     "replies",

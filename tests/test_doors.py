@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from contextlib import closing
 from typing import Any
 
 import anthropic
@@ -398,3 +399,68 @@ def test_headers_say_what_is_left(house: OwnServer, resident: OpenWebUIClient) -
         assert headers["x-ratelimit-limit-tokens"] == "5000"
         assert int(headers["x-ratelimit-remaining-tokens"]) <= 5000
         assert headers["x-ratelimit-reset-tokens"].endswith("s")
+
+
+def test_pasted_anew_and_switched_off_in_mid_stream(
+    house: OwnServer, resident: OpenWebUIClient
+) -> None:
+    """A stream through a door that runs meanwhile comes whole, and is on record to the token."""
+    house.usage_limits.configure(daily_token_limit=100_000)
+    source = FUNCTION_FILE.read_text(encoding="utf-8")
+    changes = (
+        lambda: house.admin.install_function(FUNCTION_ID, f"{source}\n# Pasted in mid-stream.\n"),
+        lambda: house.usage_limits.switch(active=False),
+    )
+    text = "[[chunks=12 delay=0.15 in=31 tokens=17]]"
+    body = say(text, stream=True, model=OLLAMA_MODEL)
+    for change in changes:
+        with resident.http.stream("POST", "/ollama/api/chat", json=body) as answer:
+            lines = answer.iter_lines()
+            next(lines)
+            change()
+            assert '"done": true' in list(lines)[-1]
+    house.usage_limits.switch(active=True)
+    rows = house.usage_limits.settled(2, user_id=resident.id)
+    assert [(row["input_tokens"], row["output_tokens"], row["estimated"]) for row in rows] == [
+        (31, 17, 0)
+    ] * 2
+
+
+def test_a_stream_that_is_left_is_charged(house: OwnServer, resident: OpenWebUIClient) -> None:
+    """Who leaves a door's stream pays for what had come."""
+    house.usage_limits.configure(daily_token_limit=100_000)
+    body = say("[[chunks=60 delay=0.1]]", stream=True, model=OLLAMA_MODEL)
+    with resident.http.stream("POST", "/ollama/api/chat", json=body) as answer:
+        lines = answer.iter_lines()
+        for _ in range(10):
+            next(lines)
+    (row,) = house.usage_limits.settled(1, user_id=resident.id)
+    assert (row["state"], row["estimated"]) == ("settled", 1)
+    assert row["output_tokens"] >= 5
+
+
+def test_a_provider_that_fails_costs_nothing(house: OwnServer, resident: OpenWebUIClient) -> None:
+    """What the provider refuses at a door is released."""
+    house.usage_limits.configure(daily_token_limit=100_000)
+    for path in ("/ollama/api/chat", "/openai/responses", "/openai/chat/completions"):
+        key = "input" if path.endswith("responses") else "messages"
+        assert knock(resident, path, key, "[[error=500]]", False).status_code >= 400
+    rows = house.usage_limits.settled(3, user_id=resident.id)
+    assert [(row["state"], row["input_tokens"]) for row in rows] == [("released", 0)] * 3
+
+
+def test_two_workers_started_anew(start_server: StartServer, provider: StandInProvider) -> None:
+    """With the base models cached each worker has the layer from its start on."""
+    own = start_server(UVICORN_WORKERS="2", ENABLE_BASE_MODELS_CACHE="true")
+    user = own.admin.add_user("Two", f"two{next(COUNTER)}@example.org")
+    own.usage_limits.configure(policies='[role.user]\nlimits = ["1 request/day"]')
+    assert user.chat("one").status == 200
+    own.usage_limits.settled(1, user_id=user.id)
+    own.server.restart()
+    text = f"two workers {next(COUNTER)}"
+    for number in range(20):
+        path = ("/openai/responses", "/openai/chat/completions")[number % 2]
+        # A connection of its own, so that either worker may answer.
+        with closing(OpenWebUIClient(own.server.url, user.account)) as client:
+            assert knock(client, path, "messages", text, False).status_code == 429
+    assert provider.books.calls(contains=text, tasks=True) == []
