@@ -54,7 +54,7 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  7130  answers        An answer on its way to the client, read for its usage as it passes.
 #  7210  middleware     One ASGI layer around Open WebUI: the doors that its hooks don't guard.
 #  7815  task_calls     The titles, tags, queries and the like that Open WebUI asks a model for by …
-#  8018  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
+#  8021  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -7934,7 +7934,10 @@ async def admit_call(
             reply.enforced = False  # decided below
 
     enforced = not valves.shadow_mode and not allowed
-    metadata: dict[str, Any] = {ADJUST_KEY: adjust}
+    told = form_data.get("metadata")
+    told = told if isinstance(told, dict) else {}
+    ids = {key: told.get(key) for key in ("chat_id", "message_id")}
+    metadata: dict[str, Any] = {**ids, ADJUST_KEY: adjust}
     body = {key: value for key, value in form_data.items() if key != "metadata"}
     fields = user if isinstance(user, dict) else user.model_dump()
     if not in_passing:

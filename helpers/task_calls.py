@@ -146,7 +146,10 @@ async def admit_call(
             reply.enforced = False  # decided below
 
     enforced = not valves.shadow_mode and not allowed
-    metadata: dict[str, Any] = {ADJUST_KEY: adjust}
+    told = form_data.get("metadata")
+    told = told if isinstance(told, dict) else {}
+    ids = {key: told.get(key) for key in ("chat_id", "message_id")}
+    metadata: dict[str, Any] = {**ids, ADJUST_KEY: adjust}
     body = {key: value for key, value in form_data.items() if key != "metadata"}
     fields = user if isinstance(user, dict) else user.model_dump()
     if not in_passing:
