@@ -11,54 +11,56 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 """
 
 # Contents. In a hurry, read the hooks first: they are the last part, plugin.
-#   158  errors         The exceptions, each carrying its data.
-#   208  logs           The one logger; its name is how Open WebUI's log shows where a line comes …
-#   215  texts          Texts from outside: what a client, a browser or a provider wrote, made …
-#   239  periods        The calendar and rolling periods, the window each gives at an instant, …
-#   542  amounts        1.5M tokens or $0.25 as a limit writes them, to whole numbers and back.
-#   691  globs          Which model ids a pattern of an administrator's fits.
-#   718  quotas         One limit in its notation, such as "50k tokens/day on gpt-4* warn 70% 90%".
-#   967  policy_tables  The policies text as checked tables, and what an error says about them.
-#  1227  policies       What the policies text says about groups, roles, users, pools and models.
-#  1472  policy         Which limits apply to this user, these groups, this role and this model.
-#  1757  decisions      Used and reserved amounts against limits: what is decided, and nothing else.
-#  1896  byte_pairs     A lower bound of a text's tokens from its pairs of bytes, whatever …
-#  2136  estimates      Token estimates for texts and prompts whose provider reports no usage.
-#  2440  usage_shapes   One usage object in any provider's shape, read as token counts.
-#  2671  stream_events  What a stream event or a whole answer holds: produced text, usage, a …
-#  2883  usage          What one reply is charged for, added up from its stream events.
-#  3115  charges        What one reply costs, in tokens, in money and toward limits.
-#  3197  languages      The words and number marks of every sentence; the one place to add another.
-#  3506  messages       Every sentence that a user or an administrator reads, with its numbers.
-#  3713  database       An engine for a database URL as Open WebUI spells it.
-#  3796  statements     The statements that every reply runs, on a short way to the driver.
-#  3926  transactions   One transaction with its locks and its retries, alike on SQLite and …
-#  4104  tables         The ledger's own tables and their numbered migrations.
-#  4254  identities     Whom the names in the policies mean, also after a rename.
-#  4646  counters       Sums of settled records per scope, model glob and window.
-#  4852  snapshots      What one statement sees of the ledger: counters with their grants, and …
-#  5013  limit_states   Where limits stand: what is used, what replies still running hold, and …
-#  5118  records        One row per reply, reserved when it is admitted and closed once.
-#  5237  ledger         Reserve, settle, check, renew and sweep, each one transaction.
-#  5542  alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  5629  valves         What the administrator and each user can set, and how bad input is refused.
-#  5934  request_state  What is known of the request that is being served, for the layer around …
-#  5954  host_versions  What is special about Open WebUI's versions, and which of its internals …
-#  6010  host           The only place that knows Open WebUI: its database, groups, models and …
-#  6281  model_calls    The answer or the failure of each call that Open WebUI makes for a reply.
-#  6367  replies        One reply from its admission to its end.
-#  6569  admission      From a request to a reply: whose limits count, and how much is reserved.
-#  6657  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
-#  6911  doors          The paths by which Open WebUI lets its users reach a model past the hooks.
-#  7046  refusals       Refusals and rate headers as the programs of each protocol read them.
-#  7130  answers        An answer on its way to the client, read for its usage as it passes.
-#  7210  middleware     One ASGI layer around Open WebUI: the doors that its hooks don't guard.
-#  7815  task_calls     The titles, tags, queries and the like that Open WebUI asks a model for by …
-#  8021  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
+#   175  errors         The exceptions, each carrying its data.
+#   232  logs           The one logger; its name is how Open WebUI's log shows where a line comes …
+#   239  texts          Texts from outside: what a client, a browser or a provider wrote, made …
+#   263  periods        The calendar and rolling periods, the window each gives at an instant, …
+#   566  amounts        1.5M tokens or $0.25 as a limit writes them, to whole numbers and back.
+#   715  globs          Which model ids a pattern of an administrator's fits.
+#   742  quotas         One limit in its notation, such as "50k tokens/day on gpt-4* warn 70% 90%".
+#   991  policy_tables  The policies text as checked tables, and what an error says about them.
+#  1251  policies       What the policies text says about groups, roles, users, pools and models.
+#  1496  policy         Which limits apply to this user, these groups, this role and this model.
+#  1781  decisions      Used and reserved amounts against limits: what is decided, and nothing else.
+#  1920  byte_pairs     A lower bound of a text's tokens from its pairs of bytes, whatever …
+#  2160  estimates      Token estimates for texts and prompts whose provider reports no usage.
+#  2464  usage_shapes   One usage object in any provider's shape, read as token counts.
+#  2695  stream_events  What a stream event or a whole answer holds: produced text, usage, a …
+#  2907  usage          What one reply is charged for, added up from its stream events.
+#  3139  charges        What one reply costs, in tokens, in money and toward limits.
+#  3221  languages      The words and number marks of every sentence; the one place to add another.
+#  3530  messages       Every sentence that a user or an administrator reads, with its numbers.
+#  3737  database       An engine for a database URL as Open WebUI spells it.
+#  3820  statements     The statements that every reply runs, on a short way to the driver.
+#  3950  transactions   One transaction with its locks and its retries, alike on SQLite and …
+#  4192  tables         The ledger's own tables and their numbered migrations.
+#  4386  identities     Whom the names in the policies mean, also after a rename.
+#  4778  counters       Sums of settled records per scope, model glob and window.
+#  5090  snapshots      What one statement sees of the ledger: counters with their grants, and …
+#  5253  limit_states   Where limits stand: what is used, what replies still running hold, and …
+#  5363  records        One row per reply, reserved when it is admitted and closed once.
+#  5528  ledger         Reserve, settle, check, renew and sweep, each one transaction.
+#  5936  alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  6023  valves         What the administrator and each user can set, and how bad input is refused.
+#  6328  request_state  What is known of the request that is being served, for the layer around …
+#  6348  host_versions  What is special about Open WebUI's versions, and which of its internals …
+#  6404  host           The only place that knows Open WebUI: its database, groups, models and …
+#  6680  model_calls    The answer or the failure of each call that Open WebUI makes for a reply.
+#  6766  replies        One reply from its admission to its end.
+#  6970  admission      From a request to a reply: whose limits count, and how much is reserved.
+#  7058  stopping       One process, many pastes: who keeps books in it, so that older ones let go …
+#  7126  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
+#  7617  doors          The paths by which Open WebUI lets its users reach a model past the hooks.
+#  7752  refusals       Refusals and rate headers as the programs of each protocol read them.
+#  7836  answers        An answer on its way to the client, read for its usage as it passes.
+#  7916  middleware     One ASGI layer around Open WebUI: the doors that its hooks don't guard.
+#  8521  task_calls     The titles, tags, queries and the like that Open WebUI asks a model for by …
+#  8727  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import difflib
 import hashlib
 import inspect
@@ -68,7 +70,9 @@ import math
 import posixpath
 import random
 import re
+import signal
 import sys
+import threading
 import time
 import tomllib
 import uuid
@@ -96,8 +100,10 @@ from io import BytesIO
 from queue import Empty, Full, Queue
 from string import Formatter
 from threading import Lock, Thread
+from types import FrameType, ModuleType
 from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar
 from urllib.parse import unquote
+from weakref import ref
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import requests
@@ -130,6 +136,7 @@ from sqlalchemy import (
     Integer,
     MetaData,
     Row,
+    Select,
     Table,
     Text,
     and_,
@@ -137,19 +144,29 @@ from sqlalchemy import (
     create_engine,
     event,
     func,
+    literal,
     literal_column,
     make_url,
     null,
+    or_,
     select,
     true,
-    tuple_,
     union_all,
 )
 from sqlalchemy.dialects.postgresql import insert as insert_on_postgresql
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as insert_on_sqlite
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    NotSupportedError,
+    ProgrammingError,
+    SQLAlchemyError,
+    StatementError,
+)
 from sqlalchemy.pool import NullPool, QueuePool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -183,7 +200,14 @@ class ConfigurationError(UsageLimitsError, ValueError):
 
 
 class LedgerError(UsageLimitsError):
-    """The ledger could not be read or written."""
+    """The ledger's database can't be reached, or is too busy to answer in time."""
+
+
+class LedgerDataError(UsageLimitsError):
+    """The ledger's database is there and refuses the statement or a value in it.
+
+    Not a `LedgerError`: what nobody can write down must never pass as an outage does.
+    """
 
 
 class UsageLimitExceeded(UsageLimitsError):
@@ -3930,12 +3954,25 @@ def arrange(statement: CompiledStatement, values: Mapping[str, Any]) -> Any:
 # How long a request may wait for its turn before `on_ledger_error` decides.
 TRANSACTION_PATIENCE_SECONDS = 10.0
 RETRY_PAUSE_SECONDS = 0.05
+# With that much time left a connection to SQLite waits as long as it was told when it was opened.
+UNHURRIED_MS = 6_000
 # Serialization failure, deadlock, lock timeout; and a prepared statement that isn't there or is
 # already, behind a pooler that doesn't look after them. Another try is all it takes.
 RETRIED_SQLSTATES = frozenset({"40001", "40P01", "55P03", "26000", "42P05"})
+# PostgreSQL's classes of errors in a statement or its values, whatever class of Python's the
+# driver gives them: unsupported, cardinality, data, integrity, syntax or access, too large.
+REFUSED_SQLSTATE_CLASSES = frozenset({"0A", "21", "22", "23", "42", "54"})
+# SQLite's. SQLITE_ERROR is what it says of a table or a column that isn't there.
+REFUSED_SQLITE_ERRORS = ("SQLITE_ERROR", "SQLITE_TOOBIG", "SQLITE_MISMATCH", "SQLITE_RANGE")
+REFUSED_ERRORS = (DataError, IntegrityError, NotSupportedError, ProgrammingError)
 NEW_POOL_COUNTER_LOCK = "new pool counter"
 
 WorkResult = TypeVar("WorkResult")
+
+
+def new_deadline() -> float:
+    """When whoever comes now has waited long enough, by `time.monotonic`."""
+    return time.monotonic() + TRANSACTION_PATIENCE_SECONDS
 
 
 def advisory_key(name: str) -> int:
@@ -3966,18 +4003,35 @@ def take_advisory_locks(connection: Connection, exclusive: Iterable[str]) -> Non
         run_on_driver(connection, select_locks(exclusive))
 
 
+def begin_on_sqlite(connection: Connection, milliseconds: int) -> None:
+    """Take the one writer's place, and wait no longer for it than that."""
+    if milliseconds >= UNHURRIED_MS:
+        run_on_driver(connection, "BEGIN IMMEDIATE")
+        return
+    # The connection has a patience of its own, and keeps it.
+    ((own,),) = run_on_driver(connection, "PRAGMA busy_timeout", fetch=True)
+    run_on_driver(connection, f"PRAGMA busy_timeout = {min(own, milliseconds)}")
+    run_on_driver(connection, "BEGIN IMMEDIATE")
+    run_on_driver(connection, f"PRAGMA busy_timeout = {own}")
+
+
 def begin_transaction(
-    connection: Connection, exclusive: Iterable[str], shared: Iterable[str], lasting: bool
+    connection: Connection,
+    exclusive: Iterable[str],
+    shared: Iterable[str],
+    lasting: bool,
+    deadline: float,
 ) -> None:
     """Begin a transaction under these locks, in one round trip."""
+    milliseconds = max(1, int((deadline - time.monotonic()) * 1_000))
     if connection.dialect.name == "sqlite":
         # Takes the one writer's place at once: what is read in it can't be stale later.
-        run_on_driver(connection, "BEGIN IMMEDIATE")
+        begin_on_sqlite(connection, milliseconds)
         return
     locks = select_locks(
         exclusive,
         shared,
-        lock_timeout=f"{int(TRANSACTION_PATIENCE_SECONDS * 1000)}ms",
+        lock_timeout=f"{milliseconds}ms",
         # A bitmap scan would go through every reply that has ended since the last vacuum: it
         # leaves no note, as an index scan does, that they are gone.
         enable_bitmapscan="off",
@@ -3986,11 +4040,28 @@ def begin_transaction(
     run_on_driver(connection, f"BEGIN; {locks}")
 
 
+def sqlstate_of(error: DBAPIError) -> str:
+    """PostgreSQL's code of an error; "" where it has none."""
+    return getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None) or ""
+
+
+def is_refused(error: DBAPIError) -> bool:
+    """Whether the database was reached and refuses the statement or its values."""
+    if error.connection_invalidated or is_worth_retrying(error):
+        return False
+    name = getattr(error.orig, "sqlite_errorname", "")
+    return (
+        isinstance(error, REFUSED_ERRORS)
+        or sqlstate_of(error)[:2] in REFUSED_SQLSTATE_CLASSES
+        or name in REFUSED_SQLITE_ERRORS
+    )
+
+
 def is_worth_retrying(error: DBAPIError) -> bool:
     """Whether the same transaction may succeed a moment later."""
     if error.connection_invalidated:
         return True
-    state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+    state = sqlstate_of(error)
     # SQLITE_BUSY and SQLITE_LOCKED, by their names since Python 3.11.
     name = getattr(error.orig, "sqlite_errorname", "")
     return state in RETRIED_SQLSTATES or name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
@@ -4026,6 +4097,7 @@ class TransactionRunner:
         exclusive: Iterable[str] = (),
         shared: Iterable[str] = (),
         lasting: bool = True,
+        deadline: float | None = None,
     ) -> WorkResult:
         """Run `work` in a transaction under the named locks, and commit.
 
@@ -4035,24 +4107,32 @@ class TransactionRunner:
             shared: Locks that others may share.
             lasting: Whether to wait until PostgreSQL has it on disk. If not, it may be gone when
                 the database server itself crashes within a second.
+            deadline: Until when it may take, by `time.monotonic`; None for
+                `TRANSACTION_PATIENCE_SECONDS` from now.
 
         Raises:
-            LedgerError: The database can't be reached, read or written, or is still busy
-                after `TRANSACTION_PATIENCE_SECONDS`.
+            LedgerError: The database can't be reached, or is still busy at the deadline.
+            LedgerDataError: It refuses a statement or a value.
         """
         exclusive, shared = tuple(exclusive), tuple(shared)
+        until = new_deadline() if deadline is None else deadline
 
         def transaction(connection: Connection) -> WorkResult:
-            begin_transaction(connection, exclusive, shared, lasting)
+            begin_transaction(connection, exclusive, shared, lasting, until)
             result = work(connection)
             run_on_driver(connection, "COMMIT")
             return result
 
-        return self.read(transaction)
+        return self.read(transaction, until)
 
-    def read(self, work: Callable[[Connection], WorkResult]) -> WorkResult:
+    def read(
+        self, work: Callable[[Connection], WorkResult], deadline: float | None = None
+    ) -> WorkResult:
         """Run `work`, every statement for itself; raises as `run` does."""
-        deadline = time.monotonic() + TRANSACTION_PATIENCE_SECONDS
+        if deadline is None:
+            deadline = new_deadline()
+        elif time.monotonic() > deadline:
+            raise LedgerError("the ledger is busy: no turn in time")
         pause = RETRY_PAUSE_SECONDS
         while True:
             try:
@@ -4060,9 +4140,17 @@ class TransactionRunner:
             except DBAPIError as error:
                 if error.connection_invalidated:
                     self.rest()  # the others won't be any better
+                if is_refused(error):
+                    name = type(error.orig).__name__
+                    raise LedgerDataError(f"{name} in the ledger") from error
                 if not is_worth_retrying(error) or time.monotonic() + pause > deadline:
                     # The driver's text may quote parameters; its class says enough.
                     raise LedgerError(f"{type(error.orig).__name__} in the ledger") from error
+            except UsageLimitsError:
+                raise
+            except (ArithmeticError, StatementError, ValueError) as error:
+                # What a driver couldn't even send: a lone surrogate, a NUL, 10**400.
+                raise LedgerDataError(f"{type(error).__name__} in the ledger") from error
             except SQLAlchemyError as error:
                 raise LedgerError(f"{type(error).__name__} in the ledger") from error
             time.sleep(pause)
@@ -4138,6 +4226,10 @@ records_table = Table(
     Column("counted", Integer, nullable=False),
     Column("weighted_input_tokens", BigInteger, nullable=False),
     Column("weighted_output_tokens", BigInteger, nullable=False),
+    # Who holds it: a worker's id, "" for one of the first release.
+    Column("worker", Text, nullable=False, server_default=""),
+    # Why it was released, or settled by an estimate; "" for a reply that was settled as it ended.
+    Column("end_reason", Text, nullable=False, server_default=""),
 )
 # Written out, since SQLite uses a partial index only where the text of its condition stands.
 IS_OPEN = records_table.c.state == literal_column("'reserved'")
@@ -4212,6 +4304,16 @@ names_table = Table(
     Column("created_at", BigInteger, nullable=False),
 )
 
+# Workers that hold reservations. They count up as long as they live, so that others see it
+# without comparing clocks.
+workers_table = Table(
+    "usage_limits_workers",
+    ledger_metadata,
+    Column("id", Text, primary_key=True),
+    Column("beats", BigInteger, nullable=False),
+    Column("seen_at", BigInteger, nullable=False),
+)
+
 migrations_table = Table(
     "usage_limits_migrations",
     ledger_metadata,
@@ -4221,7 +4323,7 @@ migrations_table = Table(
 
 
 def m001_first_tables(connection: Connection) -> None:
-    """The first released schema."""
+    """The first released schema; on a new database also what came later, found there by then."""
     ledger_metadata.create_all(connection)
 
 
@@ -4230,8 +4332,38 @@ def m002_names(connection: Connection) -> None:
     names_table.create(connection, checkfirst=True)
 
 
+def ledger_schema(connection: Connection) -> str | None:
+    """The PostgreSQL schema of the tables; None for the connection's own."""
+    schemas = connection.get_execution_options().get("schema_translate_map") or {}
+    found: str | None = schemas.get(None)
+    return found
+
+
+def add_text_columns(connection: Connection, table: Table, *names: str) -> None:
+    """Add columns of text, "" in all rows, as far as they aren't there."""
+    schema, quote = ledger_schema(connection), connection.dialect.identifier_preparer.quote
+    nothing: Select[Any] = select(literal_column("*")).select_from(table).limit(0)
+    present = set(connection.execute(nothing).keys())
+    place = f"{quote(schema)}.{quote(table.name)}" if schema else quote(table.name)
+    for name in names:
+        if name not in present:
+            connection.exec_driver_sql(
+                f"ALTER TABLE {place} ADD COLUMN {quote(name)} TEXT NOT NULL DEFAULT ''"
+            )
+
+
+def m003_workers(connection: Connection) -> None:
+    """Which worker holds a reservation, and why one was released."""
+    workers_table.create(connection, checkfirst=True)
+    add_text_columns(connection, records_table, "worker", "end_reason")
+
+
 # Append only: a released migration is never changed.
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (m001_first_tables, m002_names)
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
+    m001_first_tables,
+    m002_names,
+    m003_workers,
+)
 
 
 def migrate_ledger(connection: Connection, now: int) -> int:
@@ -4239,7 +4371,7 @@ def migrate_ledger(connection: Connection, now: int) -> int:
 
     The caller holds the lock that keeps other workers out until the commit.
     """
-    schema = (connection.get_execution_options().get("schema_translate_map") or {}).get(None)
+    schema = ledger_schema(connection)
     applied = 0
     if connection.dialect.has_table(connection, migrations_table.name, schema=schema):
         newest = connection.execute(select(func.max(migrations_table.c.number))).scalar()
@@ -4650,6 +4782,11 @@ def form_note(notices: tuple[str, ...]) -> str:
 NO_END = 2**53
 # A control character that no model or group is called by.
 NAME_ESCAPE = "\x1a"
+ROLLING_MARK = " rolling "  # before the seconds, at the end of a rolling counter's id
+# A clock that steps back by less is only being set right.
+STEP_SECONDS = 3_600
+# Records that are further ahead than that were made by a clock that was.
+CLOCK_TOLERANCE_SECONDS = 86_400
 AMOUNT_COLUMNS = ("requests", "input_tokens", "output_tokens", "cost_micros")
 COUNTED_SUMS = (
     func.sum(records_table.c.counted),
@@ -4667,6 +4804,7 @@ class Counter:
     scope: str
     model_glob: str
     window_start: int  # seconds since 1970
+    window_end: int
     used: Amounts
     granted: dict[tuple[str, str], int] = field(default_factory=dict)  # by measure and period
 
@@ -4714,11 +4852,17 @@ def counter_id(applied: AppliedLimit) -> str:
     """The counter that a limit reads; limits that count the same share one."""
     rolling = applied.limit.period.rolling
     window = (
-        f"rolling {int(rolling.total_seconds())}"
+        f"{ROLLING_MARK.strip()} {int(rolling.total_seconds())}"
         if rolling is not None
         else f"{applied.window.start.timestamp():.0f}-{applied.window.end.timestamp():.0f}"
     )
     return f"{applied.scope} {applied.limit.model_glob} {window}"
+
+
+def rolling_seconds(key: str) -> int:
+    """The period of a rolling counter, by its id; 0 for another one."""
+    _, mark, seconds = key.rpartition(ROLLING_MARK)
+    return int(seconds) if mark and seconds.isdecimal() else 0
 
 
 def scope_condition(scope: str) -> ColumnElement[bool]:
@@ -4768,10 +4912,18 @@ def number_values(name: str, values: Collection[str]) -> dict[str, str]:
 
 @lru_cache(maxsize=64)
 def addition_by_id(count: int) -> Statement:
-    """A statement that adds to that many counters."""
+    """A statement that adds to that many counters.
+
+    Not to one that has moved on since it was read: whoever moved it waits for our commit or has
+    left the record behind. (A pool's counter may move without a lock that we hold.)
+    """
     return Statement(
         counters_table.update()
-        .where(counters_table.c.id.in_(numbered("id", count)))
+        .where(
+            counters_table.c.id.in_(numbered("id", count)),
+            counters_table.c.window_start <= bindparam("created_at"),
+            counters_table.c.window_end > bindparam("created_at"),
+        )
         .values(
             {
                 counters_table.c[name]: counters_table.c[name] + bindparam(f"more_{name}")
@@ -4781,23 +4933,79 @@ def addition_by_id(count: int) -> Statement:
     )
 
 
-def make_counter(connection: Connection, key: str, applied: AppliedLimit, at: int) -> None:
-    """Sum the records that a new counter covers, and write it."""
-    if applied.is_pool:
+def make_counters(connection: Connection, missing: Mapping[str, AppliedLimit], at: int) -> None:
+    """Sum the records that new counters cover, and write them.
+
+    What pools of one window have used is read at once, however many there are.
+    """
+    if any(applied.is_pool for applied in missing.values()):
         # Members settle under their own locks; none may do so between sum and insert.
         take_advisory_locks(connection, (NEW_POOL_COUNTER_LOCK,))
-    start, end = counted_window(applied, at)
-    used = sum_settled(connection, applied.scope, applied.limit.model_glob, start, end)
-    connection.execute(
-        counters_table.insert().values(
-            id=key,
-            scope=applied.scope,
-            model_glob=applied.limit.model_glob,
-            window_start=start,
-            window_end=end,
-            **amount_values(used),
+    by_records: dict[tuple[int, int, str], dict[str, AppliedLimit]] = {}
+    for key, applied in missing.items():
+        start, end = counted_window(applied, at)
+        if end == NO_END:
+            end = rolling_end(connection, applied.scope, at)
+        read_from = applied.scope if applied.scope.startswith("user:") else EVERYONE
+        by_records.setdefault((start, end, read_from), {})[key] = applied
+    rows = []
+    for (start, end, read_from), limits in by_records.items():
+        used = sum_for_limits(connection, read_from, limits, start, end)
+        rows += [
+            {
+                "id": key,
+                "scope": applied.scope,
+                "model_glob": applied.limit.model_glob,
+                "window_start": start,
+                "window_end": end,
+                **amount_values(used[key]),
+            }
+            for key, applied in limits.items()
+        ]
+    connection.execute(counters_table.insert(), rows)
+
+
+def sum_for_limits(
+    connection: Connection, read_from: str, limits: Mapping[str, AppliedLimit], start: int, end: int
+) -> dict[str, Amounts]:
+    """What each of these limits counts of the settled records of one scope and window."""
+    used = dict.fromkeys(limits, NOTHING)
+    by_scope: dict[str, list[str]] = {}
+    for key, applied in limits.items():
+        by_scope.setdefault(applied.scope, []).append(key)
+    if set(by_scope) <= {read_from}:
+        groups: ColumnElement[str] = literal("")
+    else:
+        groups = records_table.c.group_ids
+    rows = connection.execute(
+        select(groups, records_table.c.model_names, *COUNTED_SUMS)
+        .where(
+            records_table.c.state == "settled",
+            records_table.c.created_at >= start,
+            records_table.c.created_at < end,
+            scope_condition(read_from),
         )
+        .group_by(records_table.c.model_names, *([] if set(by_scope) <= {read_from} else [groups]))
     )
+    for group_ids, names, *sums in rows:
+        amounts = Amounts(*(int(value) for value in sums))
+        for scope in {read_from, *(f"group:{group}" for group in split_names(group_ids))}:
+            for key in by_scope.get(scope, ()):
+                if glob_matches(limits[key].limit.model_glob, names):
+                    used[key] += amounts
+    return used
+
+
+def rolling_end(connection: Connection, scope: str, at: int) -> int:
+    """Where a rolling counter ends: nowhere, unless a clock has been days ahead.
+
+    What was recorded then would count until that false time. It is left out until it is near.
+    """
+    end = at + CLOCK_TOLERANCE_SECONDS
+    ahead = select(records_table.c.id).where(
+        records_table.c.created_at >= end, scope_condition(scope)
+    )
+    return end if connection.execute(ahead.limit(1)).first() else NO_END
 
 
 def move_rolling_counter(
@@ -4807,22 +5015,47 @@ def move_rolling_counter(
 
     Each record is taken out once, so the cost per request stays flat. After a rest of a whole
     period nothing of the old sum is left, and retention may have dropped what it was made of.
-    After a clock has stepped back by one, nothing that is recorded now would be in it.
+    After a clock has stepped back nothing that is recorded now would be in it, or what left it
+    too early is missing.
+
+    Members of a pool settle without its lock: its row is locked first, by writing where it starts,
+    and what they have added by then stays.
     """
-    moved = start - counter.window_start
-    if -period_seconds < moved <= 0:
+    moved, at = start - counter.window_start, start + period_seconds - 1
+    outlived = counter.window_end < at + CLOCK_TOLERANCE_SECONDS // 2
+    again = abs(moved) >= period_seconds or moved < -STEP_SECONDS or outlived
+    if moved <= 0 and not again:
         return
     scope, glob = counter.scope, counter.model_glob
-    if abs(moved) >= period_seconds:
-        counter.used = sum_settled(connection, scope, glob, start, NO_END)
-    else:
-        counter.used -= sum_settled(connection, scope, glob, counter.window_start, start)
-    counter.window_start = start
-    connection.execute(
-        counters_table.update()
-        .where(counters_table.c.id == counter.id)
-        .values(window_start=start, **amount_values(counter.used))
-    )
+    is_pool = not scope.startswith("user:")
+    values: dict[str, Any] = {"window_start": start}
+    if again:
+        if is_pool:
+            # One may be settling who has read it with the old window.
+            take_advisory_locks(connection, (NEW_POOL_COUNTER_LOCK,))
+        counter.window_end = rolling_end(connection, scope, at)
+        counter.used = sum_settled(connection, scope, glob, start, counter.window_end)
+        values |= {"window_end": counter.window_end, **amount_values(counter.used)}
+    elif is_pool:
+        (row,) = connection.execute(
+            counters_table.update()
+            .where(counters_table.c.id == counter.id)
+            .values(window_start=start)
+            .returning(*(counters_table.c[name] for name in AMOUNT_COLUMNS))
+        )
+        counter.used, values = Amounts(*row), {}
+    counter_start, counter.window_start = counter.window_start, start
+    if not again:
+        gone = sum_settled(connection, scope, glob, counter_start, start)
+        counter.used -= gone
+        if gone != NOTHING or not is_pool:
+            values |= {
+                name: counters_table.c[name] - value for name, value in amount_values(gone).items()
+            }
+    if values:
+        connection.execute(
+            counters_table.update().where(counters_table.c.id == counter.id).values(**values)
+        )
 
 
 def amount_values(amounts: Amounts) -> dict[str, int]:
@@ -4836,14 +5069,19 @@ def amount_values(amounts: Amounts) -> dict[str, int]:
 
 
 def add_to_counters(
-    connection: Connection, counters: dict[str, Counter], model_names: str, amounts: Amounts
+    connection: Connection,
+    counters: dict[str, Counter],
+    model_names: str,
+    created_at: int,
+    amounts: Amounts,
 ) -> None:
     """Add a settled record to those of these counters whose glob matches."""
     ids = [key for key, one in counters.items() if glob_matches(one.model_glob, model_names)]
     if not ids:
         return
     more = {f"more_{name}": value for name, value in amount_values(amounts).items()}
-    addition_by_id(len(ids)).change(connection, {**more, **number_values("id", ids)})
+    values = {**more, **number_values("id", ids), "created_at": created_at}
+    addition_by_id(len(ids)).change(connection, values)
     for key in ids:
         counters[key].used += amounts
 
@@ -4859,6 +5097,7 @@ COUNTERS = select(
     counters_table.c.scope,
     counters_table.c.model_glob,
     counters_table.c.window_start,
+    counters_table.c.window_end,
     counters_table.c.requests,
     counters_table.c.input_tokens,
     counters_table.c.output_tokens,
@@ -4881,6 +5120,7 @@ RUNNING = select(
     records_table.c.group_ids,
     records_table.c.model_names,
     records_table.c.created_at,
+    null(),
     records_table.c.counted,
     records_table.c.weighted_input_tokens,
     records_table.c.weighted_output_tokens,
@@ -4993,7 +5233,7 @@ def read_snapshot(
     statement = snapshot_statement(name, len(keys), of_one_user)
     snapshot = Snapshot({}, [])
     rows = statement.rows(connection, {**values, **number_values(name, keys)})
-    for kind, key, group_ids_or_scope, names_or_glob, instant, *numbers in rows:
+    for kind, key, group_ids_or_scope, names_or_glob, instant, end, *numbers in rows:
         amounts = Amounts(*numbers[:4])
         if kind == "running":
             snapshot.running.append(
@@ -5001,7 +5241,7 @@ def read_snapshot(
             )
             continue
         counter = snapshot.counters.setdefault(
-            key, Counter(key, group_ids_or_scope, names_or_glob, instant, amounts)
+            key, Counter(key, group_ids_or_scope, names_or_glob, instant, end, amounts)
         )
         measure, period, granted = numbers[4:]
         if granted:
@@ -5014,7 +5254,8 @@ def read_snapshot(
 # Where limits stand: what is used, what replies still running hold, and what was granted.
 # ==============================================================================
 
-BATCH = 500
+# How many records a refusal reads to say when the limit admits requests again: everyone waits.
+RECORDS_LOOKED_AT = 500
 
 
 def read_limit_states(
@@ -5044,8 +5285,7 @@ def read_limit_states(
         key: applied for key, applied in zip(keys, limits, strict=True) if key not in counters
     }
     if missing:
-        for key, applied in missing.items():
-            make_counter(connection, key, applied, at)
+        make_counters(connection, missing, at)
         counters |= snapshot_of_limits(connection, keys, limits, at, except_id).counters
     states = []
     for key, applied in zip(keys, limits, strict=True):
@@ -5070,7 +5310,8 @@ def read_limit_states(
 def find_rolling_reset(connection: Connection, state: LimitState, at: int) -> int:
     """The second at which a rolling limit admits requests again; `at` plus the period below it.
 
-    That is when the records that went over have left the window, the oldest first.
+    That is when the records that went over have left the window, the oldest first. Where those
+    are more than are looked at, the window's whole length is an upper bound.
     """
     applied = state.applied
     start, _ = counted_window(applied, at)
@@ -5078,10 +5319,16 @@ def find_rolling_reset(connection: Connection, state: LimitState, at: int) -> in
     excess = state.taken - state.amount + 1
     if excess <= 0 or state.amount == 0:
         return at + period_seconds
-    for row in read_oldest_first(connection, applied.scope, start):
-        if glob_matches(applied.limit.model_glob, row.model_names):
+    rows = read_oldest(connection, applied.scope, start)
+    for row in rows:
+        if in_scope(applied.scope, row.user_id, row.group_ids) and glob_matches(
+            applied.limit.model_glob, row.model_names
+        ):
             counted = Amounts(
-                row.counted, row.weighted_input_tokens, row.weighted_output_tokens, row.cost_micros
+                row.counted,
+                row.weighted_input_tokens,
+                row.weighted_output_tokens,
+                row.cost_micros * row.counted,
             )
             excess -= counted.of(applied.limit.measure)
             if excess <= 0:
@@ -5089,29 +5336,27 @@ def find_rolling_reset(connection: Connection, state: LimitState, at: int) -> in
     return at + period_seconds
 
 
-def read_oldest_first(connection: Connection, scope: str, start: int) -> Iterator[Row[Any]]:
-    """A scope's records since `start` that count, in batches: the first few are mostly enough."""
-    order = tuple_(records_table.c.created_at, records_table.c.id)
-    after: tuple[int, str] = (start, "")
-    while True:
-        rows = connection.execute(
-            select(
-                records_table.c.id,
-                records_table.c.model_names,
-                records_table.c.created_at,
-                records_table.c.counted,
-                records_table.c.weighted_input_tokens,
-                records_table.c.weighted_output_tokens,
-                records_table.c.cost_micros,
-            )
-            .where(records_table.c.counted > 0, scope_condition(scope), order > after)
-            .order_by(records_table.c.created_at, records_table.c.id)
-            .limit(BATCH)
-        ).all()
-        yield from rows
-        if len(rows) < BATCH:
-            return
-        after = (rows[-1].created_at, rows[-1].id)
+def read_oldest(connection: Connection, scope: str, start: int) -> Sequence[Row[Any]]:
+    """The first records since `start` that may belong to a scope, and only so many.
+
+    Everyone's are read for a pool: looking for its own could take long where others have more.
+    """
+    own = scope_condition(scope if scope.startswith("user:") else EVERYONE)
+    return connection.execute(
+        select(
+            records_table.c.user_id,
+            records_table.c.group_ids,
+            records_table.c.model_names,
+            records_table.c.created_at,
+            records_table.c.counted,
+            records_table.c.weighted_input_tokens,
+            records_table.c.weighted_output_tokens,
+            records_table.c.cost_micros,
+        )
+        .where(own, records_table.c.created_at >= start)
+        .order_by(records_table.c.created_at)
+        .limit(RECORDS_LOOKED_AT)
+    ).all()
 
 
 # ==============================================================================
@@ -5127,7 +5372,21 @@ FIND_RECORD = select(records_table.c.id).where(records_table.c.id == bindparam("
 INSERT_RECORD = Statement(records_table.insert())
 FIND_OPEN_RECORD = records_table.update().where(records_table.c.id == bindparam("key"), IS_OPEN)
 RENEW_RECORD = Statement(FIND_OPEN_RECORD, ["lease_until", *Charge().values()])
-CLOSE_RECORD = Statement(FIND_OPEN_RECORD, ["state", "settled_at", *Charge().values()])
+ENDED_COLUMNS = ["state", "settled_at", "end_reason", *Charge().values()]
+CLOSE_RECORD = Statement(FIND_OPEN_RECORD, ENDED_COLUMNS)
+
+# Why a record was released, or settled by what was noted of its reply last.
+NO_ANSWER = "no answer"
+NOT_CALLED = "model not called"
+WORKER_GONE = "worker gone"
+WORKER_STOPPED = "worker stopped"
+# Whoever has seen the reply to its end knows better than these.
+PROVISIONAL_REASONS = (WORKER_GONE, WORKER_STOPPED)
+IS_PROVISIONAL = (
+    (records_table.c.id == bindparam("key"))
+    & (records_table.c.state == "settled")
+    & records_table.c.end_reason.in_(PROVISIONAL_REASONS)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -5189,7 +5448,11 @@ def charge_of_row(row: Row[Any]) -> Charge:
 
 
 def insert_record(
-    connection: Connection, reservation: Reservation, charge: Charge, may_exist: bool
+    connection: Connection,
+    reservation: Reservation,
+    charge: Charge,
+    may_exist: bool,
+    worker: str = "",
 ) -> None:
     """Write a reservation; `may_exist` after a connection that broke during its commit."""
     if may_exist and connection.execute(FIND_RECORD, {"key": reservation.id}).first():
@@ -5211,6 +5474,8 @@ def insert_record(
             "created_at": reservation.created_at,
             "settled_at": None,
             "lease_until": reservation.created_at + LEASE_SECONDS,
+            "worker": worker,
+            "end_reason": "",
             **charge.values(),
         },
     )
@@ -5222,15 +5487,41 @@ def renew_record(connection: Connection, key: str, charge: Charge, now: int) -> 
     RENEW_RECORD.change(connection, values)
 
 
-def close_record(connection: Connection, key: str, charge: Charge | None, now: int) -> bool:
-    """Settle or release a record; False if it was closed before. Counters are left alone."""
-    values = {
-        "key": key,
+def ended_values(charge: Charge | None, now: int, reason: str) -> dict[str, Any]:
+    """The columns of a record that was settled, or released without a charge."""
+    return {
         "state": "released" if charge is None else "settled",
         "settled_at": now,
+        "end_reason": reason or (NO_ANSWER if charge is None else ""),
         **(charge or Charge()).values(),
     }
-    return CLOSE_RECORD.change(connection, values) > 0
+
+
+def close_record(
+    connection: Connection, key: str, charge: Charge | None, now: int, reason: str = ""
+) -> bool:
+    """Settle or release a record; False if it was closed before. Counters are left alone."""
+    return CLOSE_RECORD.change(connection, {"key": key, **ended_values(charge, now, reason)}) > 0
+
+
+def correct_record(
+    connection: Connection, key: str, charge: Charge | None, now: int, reason: str = ""
+) -> Amounts | None:
+    """Replace what the sweep took a reply for by what it has really cost, once.
+
+    Returns:
+        How much more counts now; None if the record wasn't closed by an estimate of that kind.
+    """
+    found = connection.execute(select(records_table).where(IS_PROVISIONAL), {"key": key}).first()
+    if found is None:
+        return None
+    changed = connection.execute(
+        records_table.update().where(IS_PROVISIONAL).values(**ended_values(charge, now, reason)),
+        {"key": key},
+    )
+    if not changed.rowcount:
+        return None
+    return (charge or Charge()).counted - charge_of_row(found).counted
 
 
 # ==============================================================================
@@ -5240,6 +5531,11 @@ def close_record(connection: Connection, key: str, charge: Charge | None, now: i
 
 SWEEP_BATCH = 100
 DROP_BATCH = 1_000
+# A clock is believed once it has been right for a week, or for as long as records are kept, where
+# the month before that has records, too: a gap looks the same as a clock that has jumped ahead.
+DAY_SECONDS = 86_400
+TRUSTED_AFTER_SECONDS = 7 * DAY_SECONDS
+LONGEST_GAP_SECONDS = 30 * DAY_SECONDS
 
 ReadResult = TypeVar("ReadResult")
 
@@ -5274,30 +5570,41 @@ def settle_record(
     charge: Charge | None,
     limits: Sequence[AppliedLimit],
     now: int,
+    reason: str = "",
 ) -> tuple[bool, Snapshot | None]:
     """Settle or release a record, once, and bring the counters up to date.
+
+    What a sweep has closed by an estimate is closed once more, by what it has really cost.
 
     Returns:
         Whether this call closed it, and what it has read for that, if anything, as it is then.
     """
-    closed = close_record(connection, key.id, charge, now)
-    if not closed or charge is None or not charge.counted.requests:
-        return closed, None
+    more: Amounts | None = (charge or Charge()).counted
+    if not close_record(connection, key.id, charge, now, reason):
+        if reason in PROVISIONAL_REASONS:
+            return False, None
+        more = correct_record(connection, key.id, charge, now, reason)
+        if more is None:
+            return False, None
+    if more is None or more == NOTHING:
+        return True, None
     snapshot = snapshot_of_record(connection, key.scopes, key.created_at, limits, now, key.id)
-    add_to_counters(connection, snapshot.counters, key.model_names, charge.counted)
+    add_to_counters(connection, snapshot.counters, key.model_names, key.created_at, more)
     return True, snapshot
 
 
 class Ledger:
     """Every method is one transaction, blocks, and may be called from any thread.
 
-    All of them raise `LedgerError` where the database can't be reached, read or written.
+    All of them raise `LedgerError` where the database can't be reached or is too busy, and
+    `LedgerDataError` where it refuses what is to be written.
 
     Args:
         engine: A synchronous engine on SQLite or PostgreSQL.
         schema: The PostgreSQL schema of the tables; None for the connection's own.
         clock: Seconds since 1970.
         keep_connections: Whether to hold on to connections until `rest` is called.
+        worker: Who holds what is reserved here.
     """
 
     def __init__(
@@ -5306,19 +5613,24 @@ class Ledger:
         schema: str | None = None,
         clock: Callable[[], float] = time.time,
         keep_connections: bool = False,
+        worker: str = "",
     ) -> None:
+        self._worker = worker
         self._clock = clock
         self._transactions = TransactionRunner(engine, schema, keep_connections)
         self._insert: Any = sqlite_insert if engine.dialect.name == "sqlite" else postgresql_insert
         self._prepared = False
+        self._set_aside: list[str] = []  # records that can't be settled
         self._preparing = Lock()
 
     def _now(self) -> int:
         return int(self._clock())
 
-    def read(self, work: Callable[[Connection], ReadResult]) -> ReadResult:
+    def read(
+        self, work: Callable[[Connection], ReadResult], deadline: float | None = None
+    ) -> ReadResult:
         """Read something else from the same database."""
-        return self._transactions.read(work)
+        return self._transactions.read(work, deadline)
 
     def read_names(self) -> frozenset[RememberedName]:
         """Whom the names in the policies have meant so far."""
@@ -5333,13 +5645,16 @@ class Ledger:
         """Give the connections back that aren't in use."""
         self._transactions.rest()
 
-    def prepare(self) -> None:
+    def prepare(self, deadline: float | None = None) -> None:
         """Make or update the tables; costs nothing after the first time."""
+        if self._prepared:
+            return
         with self._preparing:
             if not self._prepared:
                 made = self._transactions.run(
                     lambda connection: migrate_ledger(connection, self._now()),
                     exclusive=("migrations",),
+                    deadline=deadline,
                 )
                 if made:
                     log.info("Usage limits: made or updated the ledger's tables")
@@ -5355,6 +5670,7 @@ class Ledger:
         soft_limit_percent: int = 100,
         announce: bool = False,
         may_exist: bool = False,
+        deadline: float | None = None,
     ) -> Admission:
         """Decide about a request and, if it is admitted, reserve for it.
 
@@ -5366,8 +5682,9 @@ class Ledger:
             soft_limit_percent: From where a limit without thresholds of its own warns.
             announce: Whether the user can be told; else no warning is marked as given.
             may_exist: Whether an earlier try may have been written after all.
+            deadline: Until when it may take, by `time.monotonic`.
         """
-        self.prepare()
+        self.prepare(deadline)
 
         tries = 0
 
@@ -5388,12 +5705,13 @@ class Ledger:
                     connection, reservation, state, soft_limit_percent, "user"
                 )
             )
-            insert_record(connection, reservation, estimate(decision), may_exist or tries > 1)
+            charge = estimate(decision)
+            insert_record(connection, reservation, charge, may_exist or tries > 1, self._worker)
             return Admission(decision, warnings)
 
         scopes = limit_scopes(reservation.subject, limits)
         # Its settlement makes up for a reservation that a crash of PostgreSQL has lost.
-        return self._transactions.run(work, scopes, lasting=False)
+        return self._transactions.run(work, scopes, lasting=False, deadline=deadline)
 
     def settle(
         self,
@@ -5403,10 +5721,13 @@ class Ledger:
         *,
         decide: bool = True,
         alert_percent: int | None = None,
+        reason: str = "",
+        deadline: float | None = None,
     ) -> Settlement:
         """Close a reservation with what it cost, or release it where `charge` is None.
 
-        Idempotent: only the first call changes anything.
+        Idempotent: only the first call changes anything, except that what a sweep has closed by
+        an estimate is put right.
 
         Args:
             reservation: The reply that has ended.
@@ -5415,13 +5736,15 @@ class Ledger:
             decide: Whether anyone wants to know where they stand now.
             alert_percent: From where a limit without thresholds of its own is crossed, if the
                 administrator is to be told; None if not.
+            reason: Why it is released, or settled before its end.
+            deadline: Until when it may take, by `time.monotonic`.
         """
         self.prepare()
 
         def work(connection: Connection) -> Settlement:
             now = self._now()
             asked, key = limits if decide else (), key_of_reservation(reservation)
-            closed, snapshot = settle_record(connection, key, charge, asked, now)
+            closed, snapshot = settle_record(connection, key, charge, asked, now, reason)
             states = read_limit_states(connection, asked, now, reservation.id, snapshot)
             crossed = tuple(
                 state
@@ -5431,83 +5754,154 @@ class Ledger:
             )
             return Settlement(Decision(states), closed, crossed)
 
-        return self._transactions.run(
-            work, limit_scopes(reservation.subject, limits), (NEW_POOL_COUNTER_LOCK,)
-        )
+        scopes = limit_scopes(reservation.subject, limits)
+        return self._transactions.run(work, scopes, (NEW_POOL_COUNTER_LOCK,), deadline=deadline)
 
-    def check(self, reservation: Reservation, limits: Sequence[AppliedLimit]) -> Decision:
+    def check(
+        self,
+        reservation: Reservation,
+        limits: Sequence[AppliedLimit],
+        deadline: float | None = None,
+    ) -> Decision:
         """Where the limits stand without this reservation; nothing is reserved."""
-        self.prepare()
+        self.prepare(deadline)
         return self._transactions.run(
             lambda connection: Decision(
                 read_limit_states(connection, limits, self._now(), reservation.id)
             ),
             limit_scopes(reservation.subject, limits),
+            deadline=deadline,
         )
 
-    def renew(self, charges: Mapping[str, Charge]) -> None:
+    def beat(self) -> None:
+        """Let the others see that this worker lives."""
+        self.prepare()
+        alive = self._insert(workers_table).values(id=self._worker, beats=1, seen_at=self._now())
+        upsert = alive.on_conflict_do_update(
+            index_elements=[workers_table.c.id],
+            set_={"beats": workers_table.c.beats + 1, "seen_at": alive.excluded.seen_at},
+        )
+        self._transactions.run(lambda connection: connection.execute(upsert), lasting=False)
+
+    def leave(self) -> None:
+        """Take back that this worker lives; it holds nothing any more."""
+        if not self._prepared:
+            return
+        gone = workers_table.delete().where(workers_table.c.id == self._worker)
+        self._transactions.run(lambda connection: connection.execute(gone), lasting=False)
+
+    def other_workers(self) -> dict[str, int | None]:
+        """Who else holds reservations, and how often each was seen to live; None for never."""
+        self.prepare()
+        held = (
+            select(records_table.c.worker, workers_table.c.beats)
+            .outerjoin(workers_table, workers_table.c.id == records_table.c.worker)
+            .where(IS_OPEN, records_table.c.worker.not_in(("", self._worker)))
+            .distinct()
+        )
+        return self.read(lambda connection: {row[0]: row[1] for row in connection.execute(held)})
+
+    def renew(self, charges: Mapping[str, Charge], deadline: float | None = None) -> None:
         """Push the leases of running replies ahead and note what they have used so far."""
 
         def work(connection: Connection) -> None:
             for key, charge in sorted(charges.items()):
                 renew_record(connection, key, charge, self._now())
 
-        self._transactions.run(work)
+        self._transactions.run(work, deadline=deadline)
 
-    def sweep(self) -> int:
-        """Settle what crashed servers left, as it was noted last; returns how many."""
+    def sweep(self, gone: Collection[str] | None = None) -> int:
+        """Settle what stopped workers left, as it was noted last.
+
+        Args:
+            gone: The workers that don't live any more. Others than these, ourselves and those of
+                the first release are left alone. None for everyone whose leases have run out.
+
+        Returns:
+            How many were settled. One that can't be is set aside, and blocks nobody.
+        """
         self.prepare()
-
-        def find_orphans(connection: Connection) -> Sequence[Row[Any]]:
-            return connection.execute(
-                select(records_table)
-                .where(IS_OPEN, records_table.c.lease_until < self._now())
-                .limit(SWEEP_BATCH)
-            ).all()
-
+        lapsed: ColumnElement[bool] = records_table.c.lease_until < self._now()
+        if gone is not None:
+            nobody_else = records_table.c.worker.in_(("", self._worker))
+            lapsed = or_(and_(lapsed, nobody_else), records_table.c.worker.in_(list(gone)))
+        orphans = select(records_table).where(
+            IS_OPEN, lapsed, records_table.c.id.not_in(self._set_aside)
+        )
         settled = 0
-        for row in self._transactions.run(find_orphans):
-            key, charge = key_of_row(row), charge_of_row(row)
-            settle_orphan = partial(
-                settle_record, key=key, charge=charge, limits=(), now=self._now()
-            )
-            closed, _ = self._transactions.run(settle_orphan, key.scopes, (NEW_POOL_COUNTER_LOCK,))
-            settled += closed
+        for row in self.read(lambda one: one.execute(orphans.limit(SWEEP_BATCH)).all()):
+            try:
+                settled += self._settle_orphan(row)
+            except LedgerError:
+                raise
+            except Exception:
+                log.exception("Usage limits: record %s of a stopped worker is set aside", row.id)
+                self._set_aside.append(str(row.id))
         if settled:
             log.warning("Usage limits: settled %d replies that a stopped server left", settled)
         return settled
 
+    def _settle_orphan(self, row: Row[Any]) -> bool:
+        key, charge = key_of_row(row), charge_of_row(row)
+        settle_orphan = partial(
+            settle_record, key=key, charge=charge, limits=(), now=self._now(), reason=WORKER_GONE
+        )
+        closed, _ = self._transactions.run(settle_orphan, key.scopes, (NEW_POOL_COUNTER_LOCK,))
+        return closed
+
     def drop_older(self, seconds: int) -> int:
-        """Drop what is older than that and no open window needs; returns how many records.
+        """Drop what is older than that and no open window needs; returns how many records."""
+        oldest = self.find_oldest_kept(seconds)
+        dropped = 0
+        while oldest is not None and (batch := self.drop_some(oldest)):
+            dropped += batch
+        return dropped
+
+    def find_oldest_kept(self, seconds: int) -> int | None:
+        """From when on records are kept; None where the clock can't be believed."""
+        self.prepare()
+        now = self._now()
+        before = now - min(TRUSTED_AFTER_SECONDS, seconds)
+        recent = select(records_table.c.id).where(
+            records_table.c.created_at >= before - LONGEST_GAP_SECONDS,
+            records_table.c.created_at < before,
+        )
+        rolling = select(counters_table.c.id).where(counters_table.c.id.contains(ROLLING_MARK))
+
+        def find(connection: Connection) -> int | None:
+            if connection.execute(recent.limit(1)).first() is None:
+                return None
+            # A rolling sum is made of what leaves it: a window's records stay a window longer.
+            periods = [rolling_seconds(key) for key in connection.scalars(rolling)]
+            return now - max(seconds, 2 * max(periods, default=0))
+
+        return self.read(find)
+
+    def drop_some(self, oldest: int) -> int:
+        """Drop a few of what is older, so that nobody waits; returns how many records.
 
         The counters of open windows keep their sums.
         """
-        self.prepare()
-        oldest = self._now() - seconds
         some = (
             select(records_table.c.id)
             .where(records_table.c.created_at < oldest, ~IS_OPEN)
             .limit(DROP_BATCH)
         )
 
-        def drop_some(connection: Connection) -> int:
+        def drop(connection: Connection) -> int:
             old = records_table.c.id.in_(some.scalar_subquery())
-            return connection.execute(records_table.delete().where(old)).rowcount
+            dropped = connection.execute(records_table.delete().where(old)).rowcount
+            if dropped < DROP_BATCH:
+                for column in (
+                    counters_table.c.window_end,
+                    notices_table.c.expires_at,
+                    grants_table.c.expires_at,
+                    workers_table.c.seen_at,
+                ):
+                    connection.execute(column.table.delete().where(column < oldest))
+            return dropped
 
-        def drop_expired(connection: Connection) -> None:
-            for column in (
-                counters_table.c.window_end,
-                notices_table.c.expires_at,
-                grants_table.c.expires_at,
-            ):
-                connection.execute(column.table.delete().where(column < oldest))
-
-        self._transactions.run(drop_expired)
-        dropped = batch = self._transactions.run(drop_some)
-        while batch == DROP_BATCH:  # in small bites, so that nobody waits
-            batch = self._transactions.run(drop_some)
-            dropped += batch
-        return dropped
+        return self._transactions.run(drop)
 
     def _is_first_crossing(
         self,
@@ -6066,6 +6460,11 @@ def host_engine(database_url: str) -> tuple[Engine, str | None]:
     return engine, schema
 
 
+def is_host_engine(engine: Engine) -> bool:
+    """Whether Open WebUI itself uses this engine."""
+    return getattr(import_module("open_webui.internal.db"), "engine", None) is engine
+
+
 @dataclass(frozen=True, slots=True)
 class GroupQueries:
     """Statements for a user's groups; each row is a group's id, its name and its parent's id."""
@@ -6458,6 +6857,7 @@ class Reply:
     choices: int = 1  # how many answers it asks for at once
     # Whether a model was called whose answer may be on its way, unseen: its estimate counts.
     called_model: bool = False
+    call_refused: bool = False  # whether the last call was refused by its provider, or broke
     answer_watched: bool = False  # whether whatever comes back from it is seen
     # What its user's own limits leave, so the most that it holds of what it hasn't produced yet.
     own_remaining: Mapping[Measure, int] = field(default_factory=dict)
@@ -6483,10 +6883,11 @@ class Reply:
     def call_begins(self) -> None:
         """Note that a model is being called, and that its answer will be seen."""
         self.called_model = self.answer_watched = True
+        self.call_refused = False
 
     def call_failed(self) -> None:
         """Note that the provider refused the call, or that it broke before it answered."""
-        self.called_model = False
+        self.called_model, self.call_refused = False, True
 
     def call_answered(self, answer: object) -> None:
         """Note an answer that came whole, any JSON value."""
@@ -6654,21 +7055,112 @@ def build_reply(
 
 
 # ==============================================================================
+# helpers/stopping.py
+# One process, many pastes: who keeps books in it, so that older ones let go and all stop well.
+# ==============================================================================
+
+# Every paste is a module of its own. They find each other where all modules are.
+KEEPERS_MODULE = "usage_limits_keepers"
+# How long a signal may hold up the server that it ends.
+STOP_WAIT_SECONDS = 2.0
+
+
+class Stoppable(Protocol):
+    """Who holds replies, threads and connections."""
+
+    def retire(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+def replace_keepers(newest: Stoppable) -> None:
+    """Tell all older ones that another has taken over, and see that each of them stops well."""
+    shared: Any = sys.modules.get(KEEPERS_MODULE)
+    if shared is None:
+        shared = sys.modules[KEEPERS_MODULE] = ModuleType(KEEPERS_MODULE)
+        shared.keepers = []
+        atexit.register(stop_keepers)
+    if not getattr(shared, "watches_signal", False):
+        shared.watches_signal = stop_on_signal(stop_keepers)
+    older = [keeper for kept in shared.keepers if (keeper := kept()) is not None]
+    shared.keepers = [ref(keeper) for keeper in [*older, newest]]
+    for keeper in older:
+        with suppress(RuntimeError):  # its event loop has just been closed
+            keeper.retire()
+
+
+def stop_keepers() -> None:
+    """Settle what is running in this process."""
+    shared: Any = sys.modules.get(KEEPERS_MODULE)
+    for kept in getattr(shared, "keepers", ()):
+        keeper = kept()
+        if keeper is not None:
+            keeper.stop()
+
+
+def stop_on_signal(stop: Callable[[], None]) -> bool:
+    """Call `stop` when the server is asked to end: it doesn't come to its end otherwise.
+
+    Uvicorn ends its process by the same signal, so that nothing runs at exit.
+
+    Returns:
+        False where there is nobody to ask: outside the main thread, or without a server.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        return False
+    handle = before
+
+    def stop_and_pass_on(number: int, frame: FrameType | None) -> None:
+        # In a thread: what was interrupted may hold a lock that is needed, and then goes on.
+        thread = threading.Thread(target=stop, name="usage-limits-stop", daemon=True)
+        thread.start()
+        thread.join(STOP_WAIT_SECONDS)
+        handle(number, frame)
+
+    signal.signal(signal.SIGTERM, stop_and_pass_on)
+    return True
+
+
+# ==============================================================================
 # helpers/bookkeeper.py
 # Runs the ledger off the event loop and sees every reply to its end.
 # ==============================================================================
 
-# How often running replies are renewed, and charges that could not be written tried again.
-ROUND_SECONDS = 30
+# How often a worker shows that it lives and writes what could not be written.
+ROUND_SECONDS = 5
 RETRY_SECONDS = 5
+# How often what running replies have used is noted, and their leases are renewed.
+RENEW_SECONDS = 30
+# Who hasn't shown itself for that long, while we could look, doesn't live any more.
+WORKER_SECONDS = 15
 SWEEP_SECONDS = 60
 DROP_SECONDS = 86_400
+# A process looks at its clock for a while before it drops anything by it.
+FIRST_DROP_SECONDS = 600
 RETENTION_SECONDS = 400 * 86_400
 # SQLite has one writer at a time: more threads would only wait for each other.
 SQLITE_THREADS = 1
 POSTGRESQL_THREADS = 4
+# With so many before it a request would hardly get its turn in time.
+QUEUE_LIMIT = 2_000
+# An end that the database refuses that often is set aside.
+MOST_TRIES = 5
+# So many ends that can't be written one after the other: the rest won't be either.
+MOST_FAILURES = 3
+STOP_SECONDS = 3.0
 
 ThreadResult = TypeVar("ThreadResult")
+
+
+@dataclass(slots=True)
+class WaitingEnd:
+    """The end of a reply that could not be written yet."""
+
+    reply: Reply
+    charge: Charge | None
+    reason: str
+    tries: int = 0
 
 
 class Bookkeeper:
@@ -6677,30 +7169,46 @@ class Bookkeeper:
     Args:
         engine: The ledger's synchronous engine.
         schema: The PostgreSQL schema of its tables, if not the connection's own.
+        own_engine: Whether nobody else uses the engine.
+        clock: Seconds since 1970.
     """
 
-    def __init__(self, engine: Engine, schema: str | None) -> None:
-        sqlite = engine.dialect.name == "sqlite"
-        self._ledger = Ledger(engine, schema, keep_connections=True)
-        self._threads = ThreadPoolExecutor(
-            SQLITE_THREADS if sqlite else POSTGRESQL_THREADS,
-            thread_name_prefix="usage-limits",
-        )
+    def __init__(
+        self,
+        engine: Engine,
+        schema: str | None,
+        own_engine: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._engine, self._own_engine = engine, own_engine
+        self._ledger = Ledger(engine, schema, clock, True, worker=uuid.uuid4().hex)
+        self._threads: ThreadPoolExecutor | None = None
         self._alerts = AlertSender()
         self.retention_seconds = RETENTION_SECONDS
         self._running: dict[str, Reply] = {}
-        self._unwritten: dict[str, tuple[Reply, Charge | None]] = {}
+        self._unwritten: dict[str, WaitingEnd] = {}
+        self._queued = 0
+        self._turn = threading.local()  # the deadline of the request that a thread works for
         self._rounds: asyncio.Task[None] | None = None
-        self._swept_at = float("-inf")
-        self._dropped_at = float("-inf")
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._retired = False
+        # Other workers that hold something: how often each was seen to live, and since when
+        # that hasn't changed.
+        self._others: dict[str, tuple[int | None, float]] = {}
+        started = time.monotonic()
+        self._shown_at = self._swept_at = self._watched_at = float("-inf")
+        self._renewed_at = started
+        self._dropped_at = started + FIRST_DROP_SECONDS - DROP_SECONDS
+        replace_keepers(self)
 
     def read(self, work: Callable[[Connection], ThreadResult]) -> ThreadResult:
         """Read something else from the ledger's database; blocks.
 
         Raises:
             LedgerError: The database can't be read.
+            LedgerDataError: It refuses the question.
         """
-        return self._ledger.read(work)
+        return self._ledger.read(work, getattr(self._turn, "deadline", None))
 
     def remember_identities(
         self,
@@ -6715,13 +7223,43 @@ class Bookkeeper:
         )
 
     def close(self) -> None:
-        """Wait for what is being written, and give the connections back.
-
-        Open WebUI doesn't tell a filter when it is replaced; connections go back anyway once no
-        reply is running.
-        """
-        self._threads.shutdown()
+        """Wait for what is being written, and give the connections back."""
+        threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.shutdown()
         self._ledger.rest()
+
+    def retire(self) -> None:
+        """Let go of threads and connections whenever no reply is running: another has taken over.
+
+        What is asked of it all the same it does as before.
+        """
+        self._retired = True
+        loop = self._loop
+        if loop is None or loop.is_closed():
+            self._let_go()
+        else:
+            loop.call_soon_threadsafe(self._let_go)
+
+    def stop(self) -> None:
+        """Settle what is running by what it has used so far; blocks, for seconds at most.
+
+        The process is about to end. A reply that ends properly all the same puts it right.
+        """
+        deadline = time.monotonic() + STOP_SECONDS
+        ends = [
+            WaitingEnd(reply, self._charge_so_far(reply), WORKER_STOPPED)
+            for reply in list(self._running.values())
+        ]
+        for end in [*self._unwritten.values(), *ends]:
+            try:
+                self._write_end(end, end.reply.written, deadline)
+            except Exception:
+                log.exception(
+                    "Usage limits: reply %s is left to the next start", end.reply.reservation.id
+                )
+                if time.monotonic() > deadline:
+                    return
 
     async def admit(
         self, build: Callable[[], Reply | tuple[Reply, LedgerError]], announce: bool
@@ -6736,12 +7274,19 @@ class Bookkeeper:
         Returns:
             The reply, and what was decided about it, or why it could not be reserved for.
         """
+        deadline, crowded = new_deadline(), self._queued >= QUEUE_LIMIT
 
         def reserve() -> tuple[Reply, Admission | LedgerError]:
-            built = build()
+            self._turn.deadline = deadline
+            try:
+                built = build()
+            finally:
+                self._turn.deadline = None
             if isinstance(built, tuple):
                 return built
             reply = built
+            if crowded:
+                return reply, LedgerError("the ledger is busy: too many wait for it")
             try:
                 admission = self._ledger.reserve(
                     reply.reservation,
@@ -6750,6 +7295,7 @@ class Bookkeeper:
                     enforce=reply.enforced,
                     soft_limit_percent=reply.soft_limit_percent,
                     announce=announce,
+                    deadline=deadline,
                 )
             except LedgerError as error:
                 return reply, error
@@ -6758,11 +7304,19 @@ class Bookkeeper:
 
         # Where the caller is cancelled the reservation may still be written, and its end must
         # wait for that.
-        admission = self._in_thread(reserve)
+        self._loop = asyncio.get_running_loop()
+        if crowded:
+            admission = self._loop.run_in_executor(None, reserve)
+        else:
+            admission = self._in_thread(reserve)
         admission.add_done_callback(self._admitted)
         task = asyncio.current_task()
         if task is not None:
-            task.add_done_callback(lambda _: admission.add_done_callback(self._task_ended))
+            task.add_done_callback(
+                lambda ended: admission.add_done_callback(
+                    lambda done: self._task_ended(done, ended.cancelled())
+                )
+            )
         return await asyncio.shield(admission)
 
     def forget(self, reply: Reply) -> None:
@@ -6773,27 +7327,37 @@ class Bookkeeper:
         """Where limits stand without this reply.
 
         Raises:
-            LedgerError: The database can't be read or written.
+            LedgerError: The database can't be reached, or is too busy.
+            LedgerDataError: It refuses the question.
         """
-        return await self._in_thread(lambda: self._ledger.check(reply.reservation, limits))
+        deadline = new_deadline()
+        return await self._in_thread(
+            lambda: self._ledger.check(reply.reservation, limits, deadline)
+        )
 
     async def renew(self, reply: Reply) -> None:
         """Write down at once what a running reply holds now.
 
         Raises:
-            LedgerError: The database can't be written.
+            LedgerError: The database can't be reached, or is too busy.
+            LedgerDataError: It refuses what is to be written.
         """
-        charges = {reply.reservation.id: reply.reserved_charge()}
-        await self._in_thread(lambda: self._ledger.renew(charges))
+        charges, deadline = {reply.reservation.id: reply.reserved_charge()}, new_deadline()
+        await self._in_thread(lambda: self._ledger.renew(charges, deadline))
 
-    async def end(self, reply: Reply, charge: Charge | None) -> Decision | None:
+    async def end(self, reply: Reply, charge: Charge | None, reason: str = "") -> Decision | None:
         """Settle a reply, or release it where `charge` is None; only the first end counts.
+
+        Args:
+            reply: The reply.
+            charge: What it cost.
+            reason: Why it is released.
 
         Returns:
             Where its limits stand then; None where the ledger can't say.
         """
         if reply.ending is None:
-            reply.ending = asyncio.create_task(self._settle(reply, charge))
+            reply.ending = asyncio.create_task(self._settle(reply, charge, reason))
         return await asyncio.shield(reply.ending)
 
     def _keep_making_rounds(self) -> None:
@@ -6807,36 +7371,56 @@ class Bookkeeper:
         reply, admission = done.result()
         if reply.written or isinstance(admission, LedgerError):
             self._running[reply.reservation.id] = reply
-            self._keep_making_rounds()
+        # Also for one that is refused: a worker that is gone may hold what it wanted.
+        self._keep_making_rounds()
 
-    def _task_ended(self, admission: asyncio.Future[tuple[Reply, Admission | LedgerError]]) -> None:
+    def _task_ended(
+        self, admission: asyncio.Future[tuple[Reply, Admission | LedgerError]], stopped: bool
+    ) -> None:
         # Stopped, disconnected, broken off, failed: no outlet came. One that did has settled.
         if admission.cancelled() or admission.exception() is not None:
             return
         reply, _ = admission.result()
-        if reply.reservation.id in self._running and reply.ending is None:
-            reply.ending = asyncio.create_task(self._settle(reply, reply.final_charge()))
+        if reply.reservation.id not in self._running or reply.ending is not None:
+            return
+        reply.ending = asyncio.create_task(self._settle(reply, reply.final_charge()))
 
-    async def _settle(self, reply: Reply, charge: Charge | None) -> Decision | None:
+    @staticmethod
+    def _charge_so_far(reply: Reply) -> Charge:
+        """What a reply has used until now: nothing before its model was called."""
+        if reply.meter.produced:
+            return reply.used_charge()
+        if not reply.called_model:
+            return Charge(estimated=True)
+        return make_charge(MeteredUsage(reply.prompt_tokens, 0, 0, None, True), reply.rule)
+
+    async def _settle(
+        self, reply: Reply, charge: Charge | None, reason: str = ""
+    ) -> Decision | None:
+        if charge is None:
+            reason = reason or (NO_ANSWER if reply.call_refused else NOT_CALLED)
+        end, key, deadline = WaitingEnd(reply, charge, reason), reply.reservation.id, new_deadline()
         try:
             if charge is None and not reply.written:
                 return None
             settlement = await self._in_thread(
-                lambda: self._write_end(reply, charge, reply.written)
+                lambda: self._write_end(end, reply.written, deadline)
             )
-        except LedgerError as error:
+        except BaseException as error:
+            self._unwritten[key] = end
+            if not isinstance(error, Exception):
+                raise
             log.error(
                 "Usage limits: %s; reply %s of user %s will be settled later (%s tokens)",
                 error,
-                reply.reservation.id,
+                key,
                 reply.reservation.subject.user_id,
                 charge.input_tokens + charge.output_tokens if charge else 0,
             )
-            self._unwritten[reply.reservation.id] = (reply, charge)
             self._keep_making_rounds()
             return None
         finally:
-            self._running.pop(reply.reservation.id, None)
+            self._running.pop(key, None)
         self._alert(reply, settlement)
         return settlement.decision
 
@@ -6845,11 +7429,19 @@ class Bookkeeper:
             payload = alert_payload(reply.reservation, state)
             self._alerts.send(reply.alert_url, payload)
 
-    def _write_end(self, reply: Reply, charge: Charge | None, written: bool) -> Settlement:
+    def _write_end(
+        self, end: WaitingEnd, written: bool, deadline: float | None = None
+    ) -> Settlement:
+        reply, charge = end.reply, end.charge
         if not written and charge is not None:
             # Let through while the ledger was away: it is on record all the same.
             self._ledger.reserve(
-                reply.reservation, lambda _: charge, (), enforce=False, may_exist=True
+                reply.reservation,
+                lambda _: charge,
+                (),
+                enforce=False,
+                may_exist=True,
+                deadline=deadline,
             )
         settlement = self._ledger.settle(
             reply.reservation,
@@ -6858,53 +7450,167 @@ class Bookkeeper:
             # Nobody looks at a status line of an API call.
             decide=bool(reply.alert_url) or reply.reservation.source != "api",
             alert_percent=reply.soft_limit_percent if reply.alert_url else None,
+            reason=end.reason,
+            deadline=deadline,
         )
         if written and charge is not None and not settlement.closed:
             # Its reservation may have been lost in a crash of the database server.
-            return self._write_end(reply, charge, written=False)
+            return self._write_end(end, False, deadline)
         return settlement
 
     async def _make_rounds(self) -> None:
-        """Renew leases, sweep orphans and write what could not be written, until all is done."""
-        while self._running or self._unwritten:
+        """Show that we live, write what could not be written, and settle what others left."""
+        while True:
             try:
-                await self._sweep()
-                await asyncio.sleep(RETRY_SECONDS if self._unwritten else ROUND_SECONDS)
                 await self._make_round()
             except LedgerError as error:
+                # The others could not show themselves either.
+                self._others = {
+                    name: (beats, time.monotonic()) for name, (beats, _) in self._others.items()
+                }
                 log.error("Usage limits: %s; trying again", error)
-                await asyncio.sleep(RETRY_SECONDS)
             except Exception:
                 # A fault of ours must not end the rounds: leases would run out.
                 log.exception("Usage limits: a round failed; trying again")
-                await asyncio.sleep(ROUND_SECONDS)
+            if not (self._running or self._unwritten or self._others):
+                break
+            await asyncio.sleep(RETRY_SECONDS if self._unwritten else ROUND_SECONDS)
         # Not awaited: who comes now needs rounds of its own.
-        self._threads.submit(self._ledger.rest)
+        if self._retired:
+            self._let_go()
+        elif self._threads is not None:
+            self._threads.submit(self._ledger.rest)
 
-    async def _sweep(self) -> None:
-        if time.monotonic() - self._swept_at >= SWEEP_SECONDS:
-            self._swept_at = time.monotonic()
-            await self._in_thread(self._ledger.sweep)
-        if time.monotonic() - self._dropped_at >= DROP_SECONDS:
-            self._dropped_at = time.monotonic()
-            await self._in_thread(lambda: self._ledger.drop_older(self.retention_seconds))
+    def _let_go(self) -> None:
+        """Give back threads and connections, if nothing is running."""
+        if self._running or self._unwritten or self._queued:
+            self._keep_making_rounds()
+            return
+        threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.submit(self._leave)
+            threads.shutdown(wait=False)
+
+    def _leave(self) -> None:
+        try:
+            self._ledger.leave()
+        except Exception as error:
+            log.warning("Usage limits: %s; a worker's row stays until it is old", error)
+        self._ledger.rest()
+        if self._own_engine:
+            self._engine.dispose()
 
     async def _make_round(self) -> None:
-        charges = {
-            key: reply.reserved_charge()
-            for key, reply in self._running.items()
-            if reply.ending is None
-        }
-        if charges:
-            await self._in_thread(lambda: self._ledger.renew(charges))
-        for key, (reply, charge) in list(self._unwritten.items()):
-            await self._in_thread(
-                lambda reply=reply, charge=charge: self._write_end(reply, charge, False)  # type: ignore[misc]
+        if self._running or self._unwritten:
+            await self._show_life()
+        await self._write_waiting()
+        await self._watch_others()
+        if time.monotonic() - self._dropped_at >= DROP_SECONDS:
+            self._dropped_at = time.monotonic()
+            oldest = await self._in_thread(
+                lambda: self._ledger.find_oldest_kept(self.retention_seconds)
             )
-            del self._unwritten[key]
+            # Each bite has a turn of its own, with other work between.
+            while oldest is not None:
+                dropped = await self._in_thread(partial(self._ledger.drop_some, oldest))
+                if not dropped:
+                    break
+
+    async def _show_life(self) -> None:
+        now = time.monotonic()
+        if now - self._shown_at >= ROUND_SECONDS:
+            await self._in_thread(self._ledger.beat)
+            self._shown_at = now
+        if now - self._renewed_at < RENEW_SECONDS:
+            return
+        self._renewed_at = now
+        charges = {
+            key: end.charge for key, end in self._unwritten.items() if end.charge is not None
+        }
+        for key, reply in list(self._running.items()):
+            if reply.ending is None:
+                try:
+                    charges[key] = reply.reserved_charge()
+                except Exception:
+                    log.exception("Usage limits: what reply %s holds is not known", key)
+        try:
+            await self._in_thread(lambda: self._ledger.renew(charges))
+        except LedgerError:
+            raise
+        except Exception:
+            # One of them is refused: the others must not suffer from it.
+            for key, charge in charges.items():
+                try:
+                    await self._in_thread(partial(self._ledger.renew, {key: charge}))
+                except LedgerError:
+                    raise
+                except Exception as error:
+                    log.error("Usage limits: %s; reply %s was not renewed", error, key)
+
+    async def _write_waiting(self) -> None:
+        """Write the ends that could not be written, each for itself."""
+        failures: list[LedgerError] = []
+        for key, end in list(self._unwritten.items()):
+            try:
+                await self._in_thread(partial(self._write_end, end, False))
+            except LedgerError as error:
+                # Busy for one user, perhaps; but where nobody answers nobody needs to be asked.
+                failures.append(error)
+                if len(failures) >= MOST_FAILURES:
+                    break
+                continue
+            except Exception as error:
+                end.tries += 1
+                if end.tries < MOST_TRIES:
+                    log.error("Usage limits: %s; reply %s is tried again", error, key)
+                    continue
+                log.exception(
+                    "Usage limits: the end of reply %s of user %s can't be written, and is set "
+                    "aside: %r",
+                    key,
+                    end.reply.reservation.subject.user_id,
+                    end.charge,
+                )
+            self._unwritten.pop(key, None)
+        if failures:
+            raise failures[-1]
+
+    async def _watch_others(self) -> None:
+        """Settle what workers left that don't live any more."""
+        now = time.monotonic()
+        if now - self._watched_at < ROUND_SECONDS:
+            return
+        # Who was away, or asleep, doesn't know how long the others have said nothing.
+        awake = now - self._watched_at < WORKER_SECONDS
+        seen = await self._in_thread(self._ledger.other_workers)
+        self._watched_at = now
+        known = self._others if awake else {}
+        self._others = {
+            name: known[name] if name in known and known[name][0] == beats else (beats, now)
+            for name, beats in seen.items()
+        }
+        gone = [name for name, (_, since) in self._others.items() if now - since >= WORKER_SECONDS]
+        if not gone and now - self._swept_at < SWEEP_SECONDS:
+            return
+        self._swept_at = now
+        while await self._in_thread(partial(self._ledger.sweep, gone)):
+            pass
+        for name in gone:
+            self._others.pop(name, None)
 
     def _in_thread(self, work: Callable[[], ThreadResult]) -> asyncio.Future[ThreadResult]:
-        return asyncio.get_running_loop().run_in_executor(self._threads, work)
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(
+                SQLITE_THREADS if self._engine.dialect.name == "sqlite" else POSTGRESQL_THREADS,
+                thread_name_prefix="usage-limits",
+            )
+        self._queued += 1
+        done = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        done.add_done_callback(self._left_queue)
+        return done
+
+    def _left_queue(self, _: object) -> None:
+        self._queued -= 1
 
 
 # ==============================================================================
@@ -8199,7 +8905,8 @@ class Filter:
             warn_about_old_host()
             self._watches_calls = watch_model_calls(self._reply_of)
             self._guard_doors()  # where those calls are tasks
-            bookkeeper = Bookkeeper(*host_engine(valves.database_url))
+            engine, schema = host_engine(valves.database_url)
+            bookkeeper = Bookkeeper(engine, schema, own_engine=not is_host_engine(engine))
             self._bookkeepers[valves.database_url] = bookkeeper
         bookkeeper.retention_seconds = valves.retention_seconds
         return bookkeeper

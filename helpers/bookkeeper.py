@@ -3,34 +3,65 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
+import uuid
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
 
 from helpers.alerts import AlertSender, alert_payload
-from helpers.charges import Charge
+from helpers.charges import Charge, make_charge
 from helpers.decisions import Decision
 from helpers.errors import LedgerError
 from helpers.identities import HostNames, IdentityMemory
 from helpers.ledger import Admission, Ledger, Settlement
 from helpers.logs import log
 from helpers.policy import AppliedLimit
+from helpers.records import NO_ANSWER, NOT_CALLED, WORKER_STOPPED
 from helpers.replies import Reply
+from helpers.stopping import replace_keepers
+from helpers.transactions import new_deadline
+from helpers.usage import MeteredUsage
 
-# How often running replies are renewed, and charges that could not be written tried again.
-ROUND_SECONDS = 30
+# How often a worker shows that it lives and writes what could not be written.
+ROUND_SECONDS = 5
 RETRY_SECONDS = 5
+# How often what running replies have used is noted, and their leases are renewed.
+RENEW_SECONDS = 30
+# Who hasn't shown itself for that long, while we could look, doesn't live any more.
+WORKER_SECONDS = 15
 SWEEP_SECONDS = 60
 DROP_SECONDS = 86_400
+# A process looks at its clock for a while before it drops anything by it.
+FIRST_DROP_SECONDS = 600
 RETENTION_SECONDS = 400 * 86_400
 # SQLite has one writer at a time: more threads would only wait for each other.
 SQLITE_THREADS = 1
 POSTGRESQL_THREADS = 4
+# With so many before it a request would hardly get its turn in time.
+QUEUE_LIMIT = 2_000
+# An end that the database refuses that often is set aside.
+MOST_TRIES = 5
+# So many ends that can't be written one after the other: the rest won't be either.
+MOST_FAILURES = 3
+STOP_SECONDS = 3.0
 
 ThreadResult = TypeVar("ThreadResult")
+
+
+@dataclass(slots=True)
+class WaitingEnd:
+    """The end of a reply that could not be written yet."""
+
+    reply: Reply
+    charge: Charge | None
+    reason: str
+    tries: int = 0
 
 
 class Bookkeeper:
@@ -39,30 +70,46 @@ class Bookkeeper:
     Args:
         engine: The ledger's synchronous engine.
         schema: The PostgreSQL schema of its tables, if not the connection's own.
+        own_engine: Whether nobody else uses the engine.
+        clock: Seconds since 1970.
     """
 
-    def __init__(self, engine: Engine, schema: str | None) -> None:
-        sqlite = engine.dialect.name == "sqlite"
-        self._ledger = Ledger(engine, schema, keep_connections=True)
-        self._threads = ThreadPoolExecutor(
-            SQLITE_THREADS if sqlite else POSTGRESQL_THREADS,
-            thread_name_prefix="usage-limits",
-        )
+    def __init__(
+        self,
+        engine: Engine,
+        schema: str | None,
+        own_engine: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._engine, self._own_engine = engine, own_engine
+        self._ledger = Ledger(engine, schema, clock, True, worker=uuid.uuid4().hex)
+        self._threads: ThreadPoolExecutor | None = None
         self._alerts = AlertSender()
         self.retention_seconds = RETENTION_SECONDS
         self._running: dict[str, Reply] = {}
-        self._unwritten: dict[str, tuple[Reply, Charge | None]] = {}
+        self._unwritten: dict[str, WaitingEnd] = {}
+        self._queued = 0
+        self._turn = threading.local()  # the deadline of the request that a thread works for
         self._rounds: asyncio.Task[None] | None = None
-        self._swept_at = float("-inf")
-        self._dropped_at = float("-inf")
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._retired = False
+        # Other workers that hold something: how often each was seen to live, and since when
+        # that hasn't changed.
+        self._others: dict[str, tuple[int | None, float]] = {}
+        started = time.monotonic()
+        self._shown_at = self._swept_at = self._watched_at = float("-inf")
+        self._renewed_at = started
+        self._dropped_at = started + FIRST_DROP_SECONDS - DROP_SECONDS
+        replace_keepers(self)
 
     def read(self, work: Callable[[Connection], ThreadResult]) -> ThreadResult:
         """Read something else from the ledger's database; blocks.
 
         Raises:
             LedgerError: The database can't be read.
+            LedgerDataError: It refuses the question.
         """
-        return self._ledger.read(work)
+        return self._ledger.read(work, getattr(self._turn, "deadline", None))
 
     def remember_identities(
         self,
@@ -77,13 +124,43 @@ class Bookkeeper:
         )
 
     def close(self) -> None:
-        """Wait for what is being written, and give the connections back.
-
-        Open WebUI doesn't tell a filter when it is replaced; connections go back anyway once no
-        reply is running.
-        """
-        self._threads.shutdown()
+        """Wait for what is being written, and give the connections back."""
+        threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.shutdown()
         self._ledger.rest()
+
+    def retire(self) -> None:
+        """Let go of threads and connections whenever no reply is running: another has taken over.
+
+        What is asked of it all the same it does as before.
+        """
+        self._retired = True
+        loop = self._loop
+        if loop is None or loop.is_closed():
+            self._let_go()
+        else:
+            loop.call_soon_threadsafe(self._let_go)
+
+    def stop(self) -> None:
+        """Settle what is running by what it has used so far; blocks, for seconds at most.
+
+        The process is about to end. A reply that ends properly all the same puts it right.
+        """
+        deadline = time.monotonic() + STOP_SECONDS
+        ends = [
+            WaitingEnd(reply, self._charge_so_far(reply), WORKER_STOPPED)
+            for reply in list(self._running.values())
+        ]
+        for end in [*self._unwritten.values(), *ends]:
+            try:
+                self._write_end(end, end.reply.written, deadline)
+            except Exception:
+                log.exception(
+                    "Usage limits: reply %s is left to the next start", end.reply.reservation.id
+                )
+                if time.monotonic() > deadline:
+                    return
 
     async def admit(
         self, build: Callable[[], Reply | tuple[Reply, LedgerError]], announce: bool
@@ -98,12 +175,19 @@ class Bookkeeper:
         Returns:
             The reply, and what was decided about it, or why it could not be reserved for.
         """
+        deadline, crowded = new_deadline(), self._queued >= QUEUE_LIMIT
 
         def reserve() -> tuple[Reply, Admission | LedgerError]:
-            built = build()
+            self._turn.deadline = deadline
+            try:
+                built = build()
+            finally:
+                self._turn.deadline = None
             if isinstance(built, tuple):
                 return built
             reply = built
+            if crowded:
+                return reply, LedgerError("the ledger is busy: too many wait for it")
             try:
                 admission = self._ledger.reserve(
                     reply.reservation,
@@ -112,6 +196,7 @@ class Bookkeeper:
                     enforce=reply.enforced,
                     soft_limit_percent=reply.soft_limit_percent,
                     announce=announce,
+                    deadline=deadline,
                 )
             except LedgerError as error:
                 return reply, error
@@ -120,11 +205,19 @@ class Bookkeeper:
 
         # Where the caller is cancelled the reservation may still be written, and its end must
         # wait for that.
-        admission = self._in_thread(reserve)
+        self._loop = asyncio.get_running_loop()
+        if crowded:
+            admission = self._loop.run_in_executor(None, reserve)
+        else:
+            admission = self._in_thread(reserve)
         admission.add_done_callback(self._admitted)
         task = asyncio.current_task()
         if task is not None:
-            task.add_done_callback(lambda _: admission.add_done_callback(self._task_ended))
+            task.add_done_callback(
+                lambda ended: admission.add_done_callback(
+                    lambda done: self._task_ended(done, ended.cancelled())
+                )
+            )
         return await asyncio.shield(admission)
 
     def forget(self, reply: Reply) -> None:
@@ -135,27 +228,37 @@ class Bookkeeper:
         """Where limits stand without this reply.
 
         Raises:
-            LedgerError: The database can't be read or written.
+            LedgerError: The database can't be reached, or is too busy.
+            LedgerDataError: It refuses the question.
         """
-        return await self._in_thread(lambda: self._ledger.check(reply.reservation, limits))
+        deadline = new_deadline()
+        return await self._in_thread(
+            lambda: self._ledger.check(reply.reservation, limits, deadline)
+        )
 
     async def renew(self, reply: Reply) -> None:
         """Write down at once what a running reply holds now.
 
         Raises:
-            LedgerError: The database can't be written.
+            LedgerError: The database can't be reached, or is too busy.
+            LedgerDataError: It refuses what is to be written.
         """
-        charges = {reply.reservation.id: reply.reserved_charge()}
-        await self._in_thread(lambda: self._ledger.renew(charges))
+        charges, deadline = {reply.reservation.id: reply.reserved_charge()}, new_deadline()
+        await self._in_thread(lambda: self._ledger.renew(charges, deadline))
 
-    async def end(self, reply: Reply, charge: Charge | None) -> Decision | None:
+    async def end(self, reply: Reply, charge: Charge | None, reason: str = "") -> Decision | None:
         """Settle a reply, or release it where `charge` is None; only the first end counts.
+
+        Args:
+            reply: The reply.
+            charge: What it cost.
+            reason: Why it is released.
 
         Returns:
             Where its limits stand then; None where the ledger can't say.
         """
         if reply.ending is None:
-            reply.ending = asyncio.create_task(self._settle(reply, charge))
+            reply.ending = asyncio.create_task(self._settle(reply, charge, reason))
         return await asyncio.shield(reply.ending)
 
     def _keep_making_rounds(self) -> None:
@@ -169,36 +272,56 @@ class Bookkeeper:
         reply, admission = done.result()
         if reply.written or isinstance(admission, LedgerError):
             self._running[reply.reservation.id] = reply
-            self._keep_making_rounds()
+        # Also for one that is refused: a worker that is gone may hold what it wanted.
+        self._keep_making_rounds()
 
-    def _task_ended(self, admission: asyncio.Future[tuple[Reply, Admission | LedgerError]]) -> None:
+    def _task_ended(
+        self, admission: asyncio.Future[tuple[Reply, Admission | LedgerError]], stopped: bool
+    ) -> None:
         # Stopped, disconnected, broken off, failed: no outlet came. One that did has settled.
         if admission.cancelled() or admission.exception() is not None:
             return
         reply, _ = admission.result()
-        if reply.reservation.id in self._running and reply.ending is None:
-            reply.ending = asyncio.create_task(self._settle(reply, reply.final_charge()))
+        if reply.reservation.id not in self._running or reply.ending is not None:
+            return
+        reply.ending = asyncio.create_task(self._settle(reply, reply.final_charge()))
 
-    async def _settle(self, reply: Reply, charge: Charge | None) -> Decision | None:
+    @staticmethod
+    def _charge_so_far(reply: Reply) -> Charge:
+        """What a reply has used until now: nothing before its model was called."""
+        if reply.meter.produced:
+            return reply.used_charge()
+        if not reply.called_model:
+            return Charge(estimated=True)
+        return make_charge(MeteredUsage(reply.prompt_tokens, 0, 0, None, True), reply.rule)
+
+    async def _settle(
+        self, reply: Reply, charge: Charge | None, reason: str = ""
+    ) -> Decision | None:
+        if charge is None:
+            reason = reason or (NO_ANSWER if reply.call_refused else NOT_CALLED)
+        end, key, deadline = WaitingEnd(reply, charge, reason), reply.reservation.id, new_deadline()
         try:
             if charge is None and not reply.written:
                 return None
             settlement = await self._in_thread(
-                lambda: self._write_end(reply, charge, reply.written)
+                lambda: self._write_end(end, reply.written, deadline)
             )
-        except LedgerError as error:
+        except BaseException as error:
+            self._unwritten[key] = end
+            if not isinstance(error, Exception):
+                raise
             log.error(
                 "Usage limits: %s; reply %s of user %s will be settled later (%s tokens)",
                 error,
-                reply.reservation.id,
+                key,
                 reply.reservation.subject.user_id,
                 charge.input_tokens + charge.output_tokens if charge else 0,
             )
-            self._unwritten[reply.reservation.id] = (reply, charge)
             self._keep_making_rounds()
             return None
         finally:
-            self._running.pop(reply.reservation.id, None)
+            self._running.pop(key, None)
         self._alert(reply, settlement)
         return settlement.decision
 
@@ -207,11 +330,19 @@ class Bookkeeper:
             payload = alert_payload(reply.reservation, state)
             self._alerts.send(reply.alert_url, payload)
 
-    def _write_end(self, reply: Reply, charge: Charge | None, written: bool) -> Settlement:
+    def _write_end(
+        self, end: WaitingEnd, written: bool, deadline: float | None = None
+    ) -> Settlement:
+        reply, charge = end.reply, end.charge
         if not written and charge is not None:
             # Let through while the ledger was away: it is on record all the same.
             self._ledger.reserve(
-                reply.reservation, lambda _: charge, (), enforce=False, may_exist=True
+                reply.reservation,
+                lambda _: charge,
+                (),
+                enforce=False,
+                may_exist=True,
+                deadline=deadline,
             )
         settlement = self._ledger.settle(
             reply.reservation,
@@ -220,50 +351,164 @@ class Bookkeeper:
             # Nobody looks at a status line of an API call.
             decide=bool(reply.alert_url) or reply.reservation.source != "api",
             alert_percent=reply.soft_limit_percent if reply.alert_url else None,
+            reason=end.reason,
+            deadline=deadline,
         )
         if written and charge is not None and not settlement.closed:
             # Its reservation may have been lost in a crash of the database server.
-            return self._write_end(reply, charge, written=False)
+            return self._write_end(end, False, deadline)
         return settlement
 
     async def _make_rounds(self) -> None:
-        """Renew leases, sweep orphans and write what could not be written, until all is done."""
-        while self._running or self._unwritten:
+        """Show that we live, write what could not be written, and settle what others left."""
+        while True:
             try:
-                await self._sweep()
-                await asyncio.sleep(RETRY_SECONDS if self._unwritten else ROUND_SECONDS)
                 await self._make_round()
             except LedgerError as error:
+                # The others could not show themselves either.
+                self._others = {
+                    name: (beats, time.monotonic()) for name, (beats, _) in self._others.items()
+                }
                 log.error("Usage limits: %s; trying again", error)
-                await asyncio.sleep(RETRY_SECONDS)
             except Exception:
                 # A fault of ours must not end the rounds: leases would run out.
                 log.exception("Usage limits: a round failed; trying again")
-                await asyncio.sleep(ROUND_SECONDS)
+            if not (self._running or self._unwritten or self._others):
+                break
+            await asyncio.sleep(RETRY_SECONDS if self._unwritten else ROUND_SECONDS)
         # Not awaited: who comes now needs rounds of its own.
-        self._threads.submit(self._ledger.rest)
+        if self._retired:
+            self._let_go()
+        elif self._threads is not None:
+            self._threads.submit(self._ledger.rest)
 
-    async def _sweep(self) -> None:
-        if time.monotonic() - self._swept_at >= SWEEP_SECONDS:
-            self._swept_at = time.monotonic()
-            await self._in_thread(self._ledger.sweep)
-        if time.monotonic() - self._dropped_at >= DROP_SECONDS:
-            self._dropped_at = time.monotonic()
-            await self._in_thread(lambda: self._ledger.drop_older(self.retention_seconds))
+    def _let_go(self) -> None:
+        """Give back threads and connections, if nothing is running."""
+        if self._running or self._unwritten or self._queued:
+            self._keep_making_rounds()
+            return
+        threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.submit(self._leave)
+            threads.shutdown(wait=False)
+
+    def _leave(self) -> None:
+        try:
+            self._ledger.leave()
+        except Exception as error:
+            log.warning("Usage limits: %s; a worker's row stays until it is old", error)
+        self._ledger.rest()
+        if self._own_engine:
+            self._engine.dispose()
 
     async def _make_round(self) -> None:
-        charges = {
-            key: reply.reserved_charge()
-            for key, reply in self._running.items()
-            if reply.ending is None
-        }
-        if charges:
-            await self._in_thread(lambda: self._ledger.renew(charges))
-        for key, (reply, charge) in list(self._unwritten.items()):
-            await self._in_thread(
-                lambda reply=reply, charge=charge: self._write_end(reply, charge, False)  # type: ignore[misc]
+        if self._running or self._unwritten:
+            await self._show_life()
+        await self._write_waiting()
+        await self._watch_others()
+        if time.monotonic() - self._dropped_at >= DROP_SECONDS:
+            self._dropped_at = time.monotonic()
+            oldest = await self._in_thread(
+                lambda: self._ledger.find_oldest_kept(self.retention_seconds)
             )
-            del self._unwritten[key]
+            # Each bite has a turn of its own, with other work between.
+            while oldest is not None:
+                dropped = await self._in_thread(partial(self._ledger.drop_some, oldest))
+                if not dropped:
+                    break
+
+    async def _show_life(self) -> None:
+        now = time.monotonic()
+        if now - self._shown_at >= ROUND_SECONDS:
+            await self._in_thread(self._ledger.beat)
+            self._shown_at = now
+        if now - self._renewed_at < RENEW_SECONDS:
+            return
+        self._renewed_at = now
+        charges = {
+            key: end.charge for key, end in self._unwritten.items() if end.charge is not None
+        }
+        for key, reply in list(self._running.items()):
+            if reply.ending is None:
+                try:
+                    charges[key] = reply.reserved_charge()
+                except Exception:
+                    log.exception("Usage limits: what reply %s holds is not known", key)
+        try:
+            await self._in_thread(lambda: self._ledger.renew(charges))
+        except LedgerError:
+            raise
+        except Exception:
+            # One of them is refused: the others must not suffer from it.
+            for key, charge in charges.items():
+                try:
+                    await self._in_thread(partial(self._ledger.renew, {key: charge}))
+                except LedgerError:
+                    raise
+                except Exception as error:
+                    log.error("Usage limits: %s; reply %s was not renewed", error, key)
+
+    async def _write_waiting(self) -> None:
+        """Write the ends that could not be written, each for itself."""
+        failures: list[LedgerError] = []
+        for key, end in list(self._unwritten.items()):
+            try:
+                await self._in_thread(partial(self._write_end, end, False))
+            except LedgerError as error:
+                # Busy for one user, perhaps; but where nobody answers nobody needs to be asked.
+                failures.append(error)
+                if len(failures) >= MOST_FAILURES:
+                    break
+                continue
+            except Exception as error:
+                end.tries += 1
+                if end.tries < MOST_TRIES:
+                    log.error("Usage limits: %s; reply %s is tried again", error, key)
+                    continue
+                log.exception(
+                    "Usage limits: the end of reply %s of user %s can't be written, and is set "
+                    "aside: %r",
+                    key,
+                    end.reply.reservation.subject.user_id,
+                    end.charge,
+                )
+            self._unwritten.pop(key, None)
+        if failures:
+            raise failures[-1]
+
+    async def _watch_others(self) -> None:
+        """Settle what workers left that don't live any more."""
+        now = time.monotonic()
+        if now - self._watched_at < ROUND_SECONDS:
+            return
+        # Who was away, or asleep, doesn't know how long the others have said nothing.
+        awake = now - self._watched_at < WORKER_SECONDS
+        seen = await self._in_thread(self._ledger.other_workers)
+        self._watched_at = now
+        known = self._others if awake else {}
+        self._others = {
+            name: known[name] if name in known and known[name][0] == beats else (beats, now)
+            for name, beats in seen.items()
+        }
+        gone = [name for name, (_, since) in self._others.items() if now - since >= WORKER_SECONDS]
+        if not gone and now - self._swept_at < SWEEP_SECONDS:
+            return
+        self._swept_at = now
+        while await self._in_thread(partial(self._ledger.sweep, gone)):
+            pass
+        for name in gone:
+            self._others.pop(name, None)
 
     def _in_thread(self, work: Callable[[], ThreadResult]) -> asyncio.Future[ThreadResult]:
-        return asyncio.get_running_loop().run_in_executor(self._threads, work)
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(
+                SQLITE_THREADS if self._engine.dialect.name == "sqlite" else POSTGRESQL_THREADS,
+                thread_name_prefix="usage-limits",
+            )
+        self._queued += 1
+        done = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        done.add_done_callback(self._left_queue)
+        return done
+
+    def _left_queue(self, _: object) -> None:
+        self._queued -= 1

@@ -29,7 +29,14 @@ class ConfigurationError(UsageLimitsError, ValueError):
 
 
 class LedgerError(UsageLimitsError):
-    """The ledger could not be read or written."""
+    """The ledger's database can't be reached, or is too busy to answer in time."""
+
+
+class LedgerDataError(UsageLimitsError):
+    """The ledger's database is there and refuses the statement or a value in it.
+
+    Not a `LedgerError`: what nobody can write down must never pass as an outage does.
+    """
 
 
 class UsageLimitExceeded(UsageLimitsError):

@@ -80,6 +80,11 @@ def host_engine(database_url: str) -> tuple[Engine, str | None]:
     return engine, schema
 
 
+def is_host_engine(engine: Engine) -> bool:
+    """Whether Open WebUI itself uses this engine."""
+    return getattr(import_module("open_webui.internal.db"), "engine", None) is engine
+
+
 @dataclass(frozen=True, slots=True)
 class GroupQueries:
     """Statements for a user's groups; each row is a group's id, its name and its parent's id."""

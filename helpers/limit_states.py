@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, tuple_
+from sqlalchemy import Connection, Row, select
 
 from helpers.counters import (
     counted_window,
     counter_id,
     glob_matches,
-    make_counter,
+    in_scope,
+    make_counters,
     move_rolling_counter,
     scope_condition,
 )
 from helpers.decisions import Amounts, LimitState
-from helpers.policy import AppliedLimit
+from helpers.policy import EVERYONE, AppliedLimit
 from helpers.snapshots import Snapshot, snapshot_of_limits
 from helpers.tables import records_table
 
-BATCH = 500
+# How many records a refusal reads to say when the limit admits requests again: everyone waits.
+RECORDS_LOOKED_AT = 500
 
 
 def read_limit_states(
@@ -52,8 +54,7 @@ def read_limit_states(
         key: applied for key, applied in zip(keys, limits, strict=True) if key not in counters
     }
     if missing:
-        for key, applied in missing.items():
-            make_counter(connection, key, applied, at)
+        make_counters(connection, missing, at)
         counters |= snapshot_of_limits(connection, keys, limits, at, except_id).counters
     states = []
     for key, applied in zip(keys, limits, strict=True):
@@ -78,7 +79,8 @@ def read_limit_states(
 def find_rolling_reset(connection: Connection, state: LimitState, at: int) -> int:
     """The second at which a rolling limit admits requests again; `at` plus the period below it.
 
-    That is when the records that went over have left the window, the oldest first.
+    That is when the records that went over have left the window, the oldest first. Where those
+    are more than are looked at, the window's whole length is an upper bound.
     """
     applied = state.applied
     start, _ = counted_window(applied, at)
@@ -86,10 +88,16 @@ def find_rolling_reset(connection: Connection, state: LimitState, at: int) -> in
     excess = state.taken - state.amount + 1
     if excess <= 0 or state.amount == 0:
         return at + period_seconds
-    for row in read_oldest_first(connection, applied.scope, start):
-        if glob_matches(applied.limit.model_glob, row.model_names):
+    rows = read_oldest(connection, applied.scope, start)
+    for row in rows:
+        if in_scope(applied.scope, row.user_id, row.group_ids) and glob_matches(
+            applied.limit.model_glob, row.model_names
+        ):
             counted = Amounts(
-                row.counted, row.weighted_input_tokens, row.weighted_output_tokens, row.cost_micros
+                row.counted,
+                row.weighted_input_tokens,
+                row.weighted_output_tokens,
+                row.cost_micros * row.counted,
             )
             excess -= counted.of(applied.limit.measure)
             if excess <= 0:
@@ -97,26 +105,24 @@ def find_rolling_reset(connection: Connection, state: LimitState, at: int) -> in
     return at + period_seconds
 
 
-def read_oldest_first(connection: Connection, scope: str, start: int) -> Iterator[Row[Any]]:
-    """A scope's records since `start` that count, in batches: the first few are mostly enough."""
-    order = tuple_(records_table.c.created_at, records_table.c.id)
-    after: tuple[int, str] = (start, "")
-    while True:
-        rows = connection.execute(
-            select(
-                records_table.c.id,
-                records_table.c.model_names,
-                records_table.c.created_at,
-                records_table.c.counted,
-                records_table.c.weighted_input_tokens,
-                records_table.c.weighted_output_tokens,
-                records_table.c.cost_micros,
-            )
-            .where(records_table.c.counted > 0, scope_condition(scope), order > after)
-            .order_by(records_table.c.created_at, records_table.c.id)
-            .limit(BATCH)
-        ).all()
-        yield from rows
-        if len(rows) < BATCH:
-            return
-        after = (rows[-1].created_at, rows[-1].id)
+def read_oldest(connection: Connection, scope: str, start: int) -> Sequence[Row[Any]]:
+    """The first records since `start` that may belong to a scope, and only so many.
+
+    Everyone's are read for a pool: looking for its own could take long where others have more.
+    """
+    own = scope_condition(scope if scope.startswith("user:") else EVERYONE)
+    return connection.execute(
+        select(
+            records_table.c.user_id,
+            records_table.c.group_ids,
+            records_table.c.model_names,
+            records_table.c.created_at,
+            records_table.c.counted,
+            records_table.c.weighted_input_tokens,
+            records_table.c.weighted_output_tokens,
+            records_table.c.cost_micros,
+        )
+        .where(own, records_table.c.created_at >= start)
+        .order_by(records_table.c.created_at)
+        .limit(RECORDS_LOOKED_AT)
+    ).all()

@@ -20,6 +20,7 @@ from helpers.host import (
     has_request_hook,
     host_engine,
     host_reader,
+    is_host_engine,
     is_ollama_model,
     list_groups,
     list_model_ids,
@@ -225,7 +226,8 @@ class Filter:
             warn_about_old_host()
             self._watches_calls = watch_model_calls(self._reply_of)
             self._guard_doors()  # where those calls are tasks
-            bookkeeper = Bookkeeper(*host_engine(valves.database_url))
+            engine, schema = host_engine(valves.database_url)
+            bookkeeper = Bookkeeper(engine, schema, own_engine=not is_host_engine(engine))
             self._bookkeepers[valves.database_url] = bookkeeper
         bookkeeper.retention_seconds = valves.retention_seconds
         return bookkeeper

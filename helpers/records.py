@@ -22,7 +22,21 @@ FIND_RECORD = select(records_table.c.id).where(records_table.c.id == bindparam("
 INSERT_RECORD = Statement(records_table.insert())
 FIND_OPEN_RECORD = records_table.update().where(records_table.c.id == bindparam("key"), IS_OPEN)
 RENEW_RECORD = Statement(FIND_OPEN_RECORD, ["lease_until", *Charge().values()])
-CLOSE_RECORD = Statement(FIND_OPEN_RECORD, ["state", "settled_at", *Charge().values()])
+ENDED_COLUMNS = ["state", "settled_at", "end_reason", *Charge().values()]
+CLOSE_RECORD = Statement(FIND_OPEN_RECORD, ENDED_COLUMNS)
+
+# Why a record was released, or settled by what was noted of its reply last.
+NO_ANSWER = "no answer"
+NOT_CALLED = "model not called"
+WORKER_GONE = "worker gone"
+WORKER_STOPPED = "worker stopped"
+# Whoever has seen the reply to its end knows better than these.
+PROVISIONAL_REASONS = (WORKER_GONE, WORKER_STOPPED)
+IS_PROVISIONAL = (
+    (records_table.c.id == bindparam("key"))
+    & (records_table.c.state == "settled")
+    & records_table.c.end_reason.in_(PROVISIONAL_REASONS)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +98,11 @@ def charge_of_row(row: Row[Any]) -> Charge:
 
 
 def insert_record(
-    connection: Connection, reservation: Reservation, charge: Charge, may_exist: bool
+    connection: Connection,
+    reservation: Reservation,
+    charge: Charge,
+    may_exist: bool,
+    worker: str = "",
 ) -> None:
     """Write a reservation; `may_exist` after a connection that broke during its commit."""
     if may_exist and connection.execute(FIND_RECORD, {"key": reservation.id}).first():
@@ -106,6 +124,8 @@ def insert_record(
             "created_at": reservation.created_at,
             "settled_at": None,
             "lease_until": reservation.created_at + LEASE_SECONDS,
+            "worker": worker,
+            "end_reason": "",
             **charge.values(),
         },
     )
@@ -117,12 +137,38 @@ def renew_record(connection: Connection, key: str, charge: Charge, now: int) -> 
     RENEW_RECORD.change(connection, values)
 
 
-def close_record(connection: Connection, key: str, charge: Charge | None, now: int) -> bool:
-    """Settle or release a record; False if it was closed before. Counters are left alone."""
-    values = {
-        "key": key,
+def ended_values(charge: Charge | None, now: int, reason: str) -> dict[str, Any]:
+    """The columns of a record that was settled, or released without a charge."""
+    return {
         "state": "released" if charge is None else "settled",
         "settled_at": now,
+        "end_reason": reason or (NO_ANSWER if charge is None else ""),
         **(charge or Charge()).values(),
     }
-    return CLOSE_RECORD.change(connection, values) > 0
+
+
+def close_record(
+    connection: Connection, key: str, charge: Charge | None, now: int, reason: str = ""
+) -> bool:
+    """Settle or release a record; False if it was closed before. Counters are left alone."""
+    return CLOSE_RECORD.change(connection, {"key": key, **ended_values(charge, now, reason)}) > 0
+
+
+def correct_record(
+    connection: Connection, key: str, charge: Charge | None, now: int, reason: str = ""
+) -> Amounts | None:
+    """Replace what the sweep took a reply for by what it has really cost, once.
+
+    Returns:
+        How much more counts now; None if the record wasn't closed by an estimate of that kind.
+    """
+    found = connection.execute(select(records_table).where(IS_PROVISIONAL), {"key": key}).first()
+    if found is None:
+        return None
+    changed = connection.execute(
+        records_table.update().where(IS_PROVISIONAL).values(**ended_values(charge, now, reason)),
+        {"key": key},
+    )
+    if not changed.rowcount:
+        return None
+    return (charge or Charge()).counted - charge_of_row(found).counted

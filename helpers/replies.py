@@ -106,6 +106,7 @@ class Reply:
     choices: int = 1  # how many answers it asks for at once
     # Whether a model was called whose answer may be on its way, unseen: its estimate counts.
     called_model: bool = False
+    call_refused: bool = False  # whether the last call was refused by its provider, or broke
     answer_watched: bool = False  # whether whatever comes back from it is seen
     # What its user's own limits leave, so the most that it holds of what it hasn't produced yet.
     own_remaining: Mapping[Measure, int] = field(default_factory=dict)
@@ -131,10 +132,11 @@ class Reply:
     def call_begins(self) -> None:
         """Note that a model is being called, and that its answer will be seen."""
         self.called_model = self.answer_watched = True
+        self.call_refused = False
 
     def call_failed(self) -> None:
         """Note that the provider refused the call, or that it broke before it answered."""
-        self.called_model = False
+        self.called_model, self.call_refused = False, True
 
     def call_answered(self, answer: object) -> None:
         """Note an answer that came whole, any JSON value."""

@@ -36,6 +36,7 @@ COUNTERS = select(
     counters_table.c.scope,
     counters_table.c.model_glob,
     counters_table.c.window_start,
+    counters_table.c.window_end,
     counters_table.c.requests,
     counters_table.c.input_tokens,
     counters_table.c.output_tokens,
@@ -58,6 +59,7 @@ RUNNING = select(
     records_table.c.group_ids,
     records_table.c.model_names,
     records_table.c.created_at,
+    null(),
     records_table.c.counted,
     records_table.c.weighted_input_tokens,
     records_table.c.weighted_output_tokens,
@@ -170,7 +172,7 @@ def read_snapshot(
     statement = snapshot_statement(name, len(keys), of_one_user)
     snapshot = Snapshot({}, [])
     rows = statement.rows(connection, {**values, **number_values(name, keys)})
-    for kind, key, group_ids_or_scope, names_or_glob, instant, *numbers in rows:
+    for kind, key, group_ids_or_scope, names_or_glob, instant, end, *numbers in rows:
         amounts = Amounts(*numbers[:4])
         if kind == "running":
             snapshot.running.append(
@@ -178,7 +180,7 @@ def read_snapshot(
             )
             continue
         counter = snapshot.counters.setdefault(
-            key, Counter(key, group_ids_or_scope, names_or_glob, instant, amounts)
+            key, Counter(key, group_ids_or_scope, names_or_glob, instant, end, amounts)
         )
         measure, period, granted = numbers[4:]
         if granted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -12,6 +13,7 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
+    Select,
     Table,
     Text,
     func,
@@ -52,6 +54,10 @@ records_table = Table(
     Column("counted", Integer, nullable=False),
     Column("weighted_input_tokens", BigInteger, nullable=False),
     Column("weighted_output_tokens", BigInteger, nullable=False),
+    # Who holds it: a worker's id, "" for one of the first release.
+    Column("worker", Text, nullable=False, server_default=""),
+    # Why it was released, or settled by an estimate; "" for a reply that was settled as it ended.
+    Column("end_reason", Text, nullable=False, server_default=""),
 )
 # Written out, since SQLite uses a partial index only where the text of its condition stands.
 IS_OPEN = records_table.c.state == literal_column("'reserved'")
@@ -126,6 +132,16 @@ names_table = Table(
     Column("created_at", BigInteger, nullable=False),
 )
 
+# Workers that hold reservations. They count up as long as they live, so that others see it
+# without comparing clocks.
+workers_table = Table(
+    "usage_limits_workers",
+    ledger_metadata,
+    Column("id", Text, primary_key=True),
+    Column("beats", BigInteger, nullable=False),
+    Column("seen_at", BigInteger, nullable=False),
+)
+
 migrations_table = Table(
     "usage_limits_migrations",
     ledger_metadata,
@@ -135,7 +151,7 @@ migrations_table = Table(
 
 
 def m001_first_tables(connection: Connection) -> None:
-    """The first released schema."""
+    """The first released schema; on a new database also what came later, found there by then."""
     ledger_metadata.create_all(connection)
 
 
@@ -144,8 +160,38 @@ def m002_names(connection: Connection) -> None:
     names_table.create(connection, checkfirst=True)
 
 
+def ledger_schema(connection: Connection) -> str | None:
+    """The PostgreSQL schema of the tables; None for the connection's own."""
+    schemas = connection.get_execution_options().get("schema_translate_map") or {}
+    found: str | None = schemas.get(None)
+    return found
+
+
+def add_text_columns(connection: Connection, table: Table, *names: str) -> None:
+    """Add columns of text, "" in all rows, as far as they aren't there."""
+    schema, quote = ledger_schema(connection), connection.dialect.identifier_preparer.quote
+    nothing: Select[Any] = select(literal_column("*")).select_from(table).limit(0)
+    present = set(connection.execute(nothing).keys())
+    place = f"{quote(schema)}.{quote(table.name)}" if schema else quote(table.name)
+    for name in names:
+        if name not in present:
+            connection.exec_driver_sql(
+                f"ALTER TABLE {place} ADD COLUMN {quote(name)} TEXT NOT NULL DEFAULT ''"
+            )
+
+
+def m003_workers(connection: Connection) -> None:
+    """Which worker holds a reservation, and why one was released."""
+    workers_table.create(connection, checkfirst=True)
+    add_text_columns(connection, records_table, "worker", "end_reason")
+
+
 # Append only: a released migration is never changed.
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (m001_first_tables, m002_names)
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
+    m001_first_tables,
+    m002_names,
+    m003_workers,
+)
 
 
 def migrate_ledger(connection: Connection, now: int) -> int:
@@ -153,7 +199,7 @@ def migrate_ledger(connection: Connection, now: int) -> int:
 
     The caller holds the lock that keeps other workers out until the commit.
     """
-    schema = (connection.get_execution_options().get("schema_translate_map") or {}).get(None)
+    schema = ledger_schema(connection)
     applied = 0
     if connection.dialect.has_table(connection, migrations_table.name, schema=schema):
         newest = connection.execute(select(func.max(migrations_table.c.number))).scalar()

@@ -60,6 +60,7 @@ PARTS = (
     "model_calls",
     "replies",
     "admission",
+    "stopping",
     "bookkeeper",
     "doors",
     "refusals",

@@ -357,14 +357,14 @@ def test_clock_stepping_back(desk: Desk) -> None:
     assert not desk.ask("100 tokens/day").allowed
 
 
-def test_clock_stepping_ahead_settles_by_estimate(desk: Desk) -> None:
-    """A clock that jumps past a lease lets the sweep settle a living reply as it was noted."""
+def test_clock_stepping_ahead_costs_no_charge(desk: Desk) -> None:
+    """A clock that jumps past a lease lets a sweep settle a living reply; its end puts it right."""
     assert desk.ask("1k tokens/day").allowed
     desk.clock.now += LEASE_SECONDS + 1
     assert desk.ledger.sweep() == 1
     desk.ledger.settle(desk.made[0], tokens(300, 0), ())
     (row,) = desk.rows()
-    assert (row.state, row.input_tokens, row.estimated) == ("settled", 10, True)
+    assert (row.state, row.input_tokens, row.estimated) == ("settled", 300, False)
 
 
 @pytest.fixture
