@@ -54,8 +54,8 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  7752  refusals       Refusals and rate headers as the programs of each protocol read them.
 #  7836  answers        An answer on its way to the client, read for its usage as it passes.
 #  7916  middleware     One ASGI layer around Open WebUI: the doors that its hooks don't guard.
-#  8521  task_calls     The titles, tags, queries and the like that Open WebUI asks a model for by …
-#  8727  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
+#  8530  task_calls     The titles, tags, queries and the like that Open WebUI asks a model for by …
+#  8736  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -8206,6 +8206,9 @@ class Doorkeeper:
         user: dict[str, Any],
     ) -> None:
         switch = await self.switch()
+        if not switch.everywhere and not door.in_json:
+            await app(scope, receive, send)  # it is on for models that are named only
+            return
         read: ReadRequest | None = None
         body: dict[str, Any] = {"model": door.path.rpartition("/")[2]}
         if door.in_json and door.kind != "unknown":
@@ -8244,7 +8247,7 @@ class Doorkeeper:
         async def metered_send(message: Message) -> None:
             if message["type"] == "http.response.start":
                 reader.start(message["status"], message.get("headers", []))
-                message = {**message, "headers": [*message.get("headers", []), *headers]}
+                message = {**message, "headers": with_headers(message, headers)}
             elif message["type"] == "http.response.body":
                 reader.feed(message.get("body", b""))
             await send(message)
@@ -8398,8 +8401,7 @@ class ChatAnswer:
         if kind == "http.response.start":
             self._start(message)
             if self._refusal is None:
-                headers = [*message.get("headers", ()), *self._own_headers()]
-                message = {**message, "headers": headers}
+                message = {**message, "headers": with_headers(message, self._own_headers())}
         if self._refusal is None:
             await self._send(message)
         elif kind == "http.response.body" and not message.get("more_body"):
@@ -8420,6 +8422,13 @@ class ChatAnswer:
             self._headers = [
                 pair for pair in message.get("headers", ()) if pair[0].lower() not in own
             ]
+
+
+def with_headers(message: Message, own: RawHeaders) -> RawHeaders:
+    """An answer's headers and ours; a provider's own of the same name speak of its key."""
+    names = {name for name, _ in own}
+    theirs = message.get("headers", ())
+    return [*(pair for pair in theirs if pair[0].lower() not in names), *own]
 
 
 def limit_headers(state: MutableMapping[str, Any]) -> RawHeaders:
