@@ -451,7 +451,9 @@ def test_a_provider_that_fails_costs_nothing(house: OwnServer, resident: OpenWeb
 
 def test_two_workers_started_anew(start_server: StartServer, provider: StandInProvider) -> None:
     """With the base models cached each worker has the layer from its start on."""
-    own = start_server(UVICORN_WORKERS="2", ENABLE_BASE_MODELS_CACHE="true")
+    own = start_server(UVICORN_WORKERS="2")
+    connections = own.admin.get("/api/v1/configs/connections")
+    own.admin.post("/api/v1/configs/connections", connections | {"ENABLE_BASE_MODELS_CACHE": True})
     user = own.admin.add_user("Two", f"two{next(COUNTER)}@example.org")
     own.usage_limits.configure(policies='[role.user]\nlimits = ["1 request/day"]')
     assert user.chat("one").status == 200
