@@ -11,51 +11,54 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 """
 
 # Contents. In a hurry, read the hooks first: they are the last part, plugin.
-#   175  errors         The exceptions, each carrying its data.
-#   232  logs           The one logger; its name is how Open WebUI's log shows where a line comes …
-#   239  texts          Texts from outside: what a client, a browser or a provider wrote, made …
-#   263  periods        The calendar and rolling periods, the window each gives at an instant, …
-#   566  amounts        1.5M tokens or $0.25 as a limit writes them, to whole numbers and back.
-#   715  globs          Which model ids a pattern of an administrator's fits.
-#   742  quotas         One limit in its notation, such as "50k tokens/day on gpt-4* warn 70% 90%".
-#   991  policy_tables  The policies text as checked tables, and what an error says about them.
-#  1251  policies       What the policies text says about groups, roles, users, pools and models.
-#  1496  policy         Which limits apply to this user, these groups, this role and this model.
-#  1781  decisions      Used and reserved amounts against limits: what is decided, and nothing else.
-#  1920  byte_pairs     A lower bound of a text's tokens from its pairs of bytes, whatever …
-#  2160  estimates      Token estimates for texts and prompts whose provider reports no usage.
-#  2464  usage_shapes   One usage object in any provider's shape, read as token counts.
-#  2695  stream_events  What a stream event or a whole answer holds: produced text, usage, a …
-#  2907  usage          What one reply is charged for, added up from its stream events.
-#  3139  charges        What one reply costs, in tokens, in money and toward limits.
-#  3221  languages      The words and number marks of every sentence; the one place to add another.
-#  3530  messages       Every sentence that a user or an administrator reads, with its numbers.
-#  3737  database       An engine for a database URL as Open WebUI spells it.
-#  3820  statements     The statements that every reply runs, on a short way to the driver.
-#  3950  transactions   One transaction with its locks and its retries, alike on SQLite and …
-#  4192  tables         The ledger's own tables and their numbered migrations.
-#  4386  identities     Whom the names in the policies mean, also after a rename.
-#  4778  counters       Sums of settled records per scope, model glob and window.
-#  5090  snapshots      What one statement sees of the ledger: counters with their grants, and …
-#  5253  limit_states   Where limits stand: what is used, what replies still running hold, and …
-#  5363  records        One row per reply, reserved when it is admitted and closed once.
-#  5528  ledger         Reserve, settle, check, renew and sweep, each one transaction.
-#  5936  alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  6023  valves         What the administrator and each user can set, and how bad input is refused.
-#  6328  request_state  What is known of the request that is being served, for the layer around …
-#  6348  host_versions  What is special about Open WebUI's versions, and which of its internals …
-#  6404  host           The only place that knows Open WebUI: its database, groups, models and …
-#  6680  model_calls    The answer or the failure of each call that Open WebUI makes for a reply.
-#  6766  replies        One reply from its admission to its end.
-#  6970  admission      From a request to a reply: whose limits count, and how much is reserved.
-#  7058  stopping       One process, many pastes: who keeps books in it, so that older ones let go …
-#  7126  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
-#  7617  doors          The paths by which Open WebUI lets its users reach a model past the hooks.
-#  7752  refusals       Refusals and rate headers as the programs of each protocol read them.
-#  7836  answers        An answer on its way to the client, read for its usage as it passes.
-#  7916  middleware     One ASGI layer around Open WebUI: the doors that its hooks don't guard.
-#  8530  task_calls     The titles, tags, queries and the like that Open WebUI asks a model for by …
-#  8736  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
+#   181  errors         The exceptions, each carrying its data.
+#   238  logs           The one logger; its name is how Open WebUI's log shows where a line comes …
+#   245  texts          Texts from outside: what a client, a browser or a provider wrote, made …
+#   269  periods        The calendar and rolling periods, the window each gives at an instant, …
+#   572  amounts        1.5M tokens or $0.25 as a limit writes them, to whole numbers and back.
+#   724  globs          Which model ids a pattern of an administrator's fits.
+#   751  quotas         One limit in its notation, such as "50k tokens/day on gpt-4* warn 70% 90%".
+#  1000  policy_tables  The policies text as checked tables, and what an error says about them.
+#  1262  policies       What the policies text says about groups, roles, users, pools and models.
+#  1522  policy         Which limits apply to this user, these groups, this role and this model.
+#  1826  decisions      Used and reserved amounts against limits: what is decided, and nothing else.
+#  1965  byte_pairs     A lower bound of a text's tokens from its pairs of bytes, whatever …
+#  2205  estimates      Token estimates for texts and prompts whose provider reports no usage.
+#  2509  usage_shapes   One usage object in any provider's shape, read as token counts.
+#  2838  stream_events  What a stream event or a whole answer holds: produced text, usage, a …
+#  3106  usage          What one reply is charged for, added up from its stream events.
+#  3402  charges        What one reply costs, in tokens, in money and toward limits.
+#  3499  wording        What one language has to say, and the rules that tell its plural forms …
+#  3635  languages_western Western languages: the words of English, German, French, Spanish, …
+#  3959  languages_eastern Other languages: the words of those with other scripts, and of those …
+#  4398  languages      All there are, and which one a reader gets.
+#  4440  messages       Every sentence that a user or an administrator reads, with its numbers.
+#  4917  database       An engine for a database URL as Open WebUI spells it.
+#  5000  statements     The statements that every reply runs, on a short way to the driver.
+#  5130  transactions   One transaction with its locks and its retries, alike on SQLite and …
+#  5372  tables         The ledger's own tables and their numbered migrations.
+#  5566  identities     Whom the names in the policies mean, also after a rename.
+#  5961  counters       Sums of settled records per scope, model glob and window.
+#  6273  snapshots      What one statement sees of the ledger: counters with their grants, and …
+#  6436  limit_states   Where limits stand: what is used, what replies still running hold, and …
+#  6571  records        One row per reply, reserved when it is admitted and closed once.
+#  6736  ledger         Reserve, settle, check, renew and sweep, each one transaction.
+#  7144  alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  7231  valves         What the administrator and each user can set, and how bad input is refused.
+#  7557  request_state  What is known of the request that is being served, for the layer around …
+#  7577  host_versions  What is special about Open WebUI's versions, and which of its internals …
+#  7633  host           The only place that knows Open WebUI: its database, groups, models and …
+#  7909  model_calls    The answer or the failure of each call that Open WebUI makes for a reply.
+#  7995  replies        One reply from its admission to its end.
+#  8199  admission      From a request to a reply: whose limits count, and how much is reserved.
+#  8286  stopping       One process, many pastes: who keeps books in it, so that older ones let go …
+#  8354  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
+#  8839  doors          The paths by which Open WebUI lets its users reach a model past the hooks.
+#  8974  refusals       Refusals and rate headers as the programs of each protocol read them.
+#  9058  answers        An answer on its way to the client, read for its usage as it passes.
+#  9138  middleware     One ASGI layer around Open WebUI: the doors that its hooks don't guard.
+#  9752  task_calls     The titles, tags, queries and the like that Open WebUI asks a model for by …
+#  9958  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -75,6 +78,7 @@ import sys
 import threading
 import time
 import tomllib
+import unicodedata
 import uuid
 from collections.abc import (
     AsyncIterator,
@@ -90,7 +94,7 @@ from collections.abc import (
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal, InvalidOperation
 from functools import lru_cache, partial, reduce, wraps
@@ -103,7 +107,7 @@ from threading import Lock, Thread
 from types import FrameType, ModuleType
 from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar
 from urllib.parse import unquote
-from weakref import ref
+from weakref import WeakKeyDictionary, ref
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import requests
@@ -115,9 +119,11 @@ from pydantic import (
     Field,
     GetJsonSchemaHandler,
     ModelWrapValidatorHandler,
+    SerializerFunctionWrapHandler,
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_serializer,
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
@@ -697,10 +703,13 @@ def amount_mistake(text: str, sign: str) -> NotationMistake:
 def ambiguous_amount(text: str, sign: str) -> NotationMistake:
     """What is wrong with a point before three digits, which may be meant as a comma."""
     whole, _, fraction = text.partition(".")
-    fewer = whole if not fraction.strip("0") else f"{text}0"
+    allowed = f'"{sign}{whole},{fraction}" for thousands'
+    if not fraction.strip("0"):
+        allowed += f', or "{sign}{whole}"'
+    elif sign:
+        allowed += f', or "{sign}{text}0"'
     return NotationMistake(
-        f"has {quoted_text(sign + text)}, which may mean thousands or decimals",
-        f'"{sign}{whole},{fraction}" for thousands, or "{sign}{fewer}"',
+        f"has {quoted_text(sign + text)}, which may mean thousands or decimals", allowed
     )
 
 
@@ -1079,6 +1088,8 @@ class ModelTable(PolicyTable):
     input_price: BoundedNumber | None = Field(default=None, description=PRICE_ALLOWED)
     output_price: BoundedNumber | None = Field(default=None, description=PRICE_ALLOWED)
     cached_input_price: BoundedNumber | None = Field(default=None, description=PRICE_ALLOWED)
+    cache_write_price: BoundedNumber | None = Field(default=None, description=PRICE_ALLOWED)
+    reasoning_price: BoundedNumber | None = Field(default=None, description=PRICE_ALLOWED)
     weight: BoundedNumber = Field(
         default=Decimal(1),
         description="a number from 0 (free) to 1,000,000, such as 0.5 or 5",
@@ -1291,6 +1302,21 @@ class ModelRule:
     output_price: Decimal | None = None
     cached_input_price: Decimal | None = None
     weight: Decimal = Decimal(1)
+    cache_write_price: Decimal | None = None  # as the input, if not said
+    reasoning_price: Decimal | None = None  # as the output, if not said
+
+    @property
+    def is_priced(self) -> bool:
+        return any(
+            price is not None
+            for price in (
+                self.input_price,
+                self.output_price,
+                self.cached_input_price,
+                self.cache_write_price,
+                self.reasoning_price,
+            )
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -1577,7 +1603,8 @@ class AppliedLimit:
     limit: Limit
     scope: str
     window: Window
-    policy: str  # as users know it; "" for the two simple valves
+    policy: str  # as its administrator knows it; "" for the two simple valves
+    policy_kind: str = "group"  # of a user's own limits: whether its name means anything to users
 
     @property
     def is_pool(self) -> bool:
@@ -1704,7 +1731,7 @@ def scoped_limits(
         for scope in pool_scopes(pool, subject.groups):
             scoped += [(scope, pool.name, limit) for limit in pool.limits]
     return tuple(
-        AppliedLimit(limit, scope, limit.period.window(at, rules), name)
+        AppliedLimit(limit, scope, limit.period.window(at, rules), name, policy.kind)
         for scope, name, limit in scoped
     )
 
@@ -1758,23 +1785,41 @@ def find_model_rule(policies: PolicySet, model_names: Iterable[str]) -> ModelRul
 
 
 def token_cost(
-    rule: ModelRule, input_tokens: int, output_tokens: int, cached_input_tokens: int
+    rule: ModelRule,
+    input_tokens: int,
+    output_tokens: int,
+    cached_input_tokens: int,
+    cache_write_tokens: int = 0,
+    reasoning_tokens: int = 0,
 ) -> int | None:
     """The cost in millionths of a dollar by the administrator's prices, or None without prices.
 
-    Prices are dollars per million tokens, so tokens times price is millionths of a dollar.
+    Prices are dollars per million tokens, so tokens times price is millionths of a dollar. What
+    costs anything costs at least one: the sum of many little calls must reach its limit too.
+
+    Args:
+        cached_input_tokens: The part of the input that was read from the provider's cache.
+        cache_write_tokens: The part of the input that was written to it.
+        reasoning_tokens: The part of the output that was thought, not said.
     """
-    if rule.input_price is None and rule.output_price is None:
+    if not rule.is_priced:
         return None
     input_price = rule.input_price or Decimal(0)
+    output_price = rule.output_price or Decimal(0)
     cached_price = input_price if rule.cached_input_price is None else rule.cached_input_price
+    write_price = input_price if rule.cache_write_price is None else rule.cache_write_price
+    reasoning_price = output_price if rule.reasoning_price is None else rule.reasoning_price
     cached = min(cached_input_tokens, input_tokens)
+    written = min(cache_write_tokens, input_tokens - cached)
+    reasoning = min(reasoning_tokens, output_tokens)
     cost = (
-        (input_tokens - cached) * input_price
+        (input_tokens - cached - written) * input_price
         + cached * cached_price
-        + output_tokens * (rule.output_price or Decimal(0))
+        + written * write_price
+        + (output_tokens - reasoning) * output_price
+        + reasoning * reasoning_price
     )
-    return int(cost.to_integral_value(ROUND_HALF_UP))
+    return max(1, int(cost.to_integral_value(ROUND_HALF_UP))) if cost else 0
 
 
 # ==============================================================================
@@ -2007,97 +2052,97 @@ EA-ED
 EE-EF
 F0-FF
 """
-# In 25ths of a token, as digits and letters: a row per class of the first byte, a column per
+# In 26ths of a token, as digits and letters: a row per class of the first byte, a column per
 # class of the second.
 PAIR_WEIGHTS = """
-JTJKLNREKDCIKJmSICITYNIIJHJPPPLMtKNJCGIGHFMO999999999999999999GED9ADEGQIDFPKNJDA
-P9128GB5B2AD360D7C2204BCB1BRDUFIKGBYLMQHACLN9999999999999999AEAOF9ED9KQNKRAA9BOC
-G79DF5AGG52F4HL3GFE0D9JDE4CIKLDPOOVyLQNWF2VO9999999999999999979KC99GRAECSEC99AFA
-F799947D09800CH0FC5D0A7NCI7cOMPNJFEoFFSVDGJO9999999999999999B9EDFCBBLRGCON98GLM9
-H04D908980F7A4H3A895K83DD88PG8DDAC0FDH0A26GK999999999999999990BED66AFB4EFDA98JDE
-Q4430957J8FA340C800469950AA6BMCCRP0EOP0F006G99999999999999996D7JF27CEJXJCGC985HF
-f2C7C899H0J7ECJ396ADC5BCDAAKPJIMKE0QIFEHA9IP999999999999999997AAC99ENADLGRDCAAEA
-G47AI1B903DCAG8BB838C4DC94770P479E0HCI818BDK9999999999999999509JB59CC9BA9RB7ABMA
-F07C80EG91E579C0846B4897G69JHHGGQI7ARWPJ0DNL9999999999999999939AB59FDDP8F8G789BC
-J6304655O9A823005FH23HBHDD5aNMH6NSZjMFSB4BRJ999999999999999990AEG99IFGHMLIJ9IMIG
-D3DDA2CN9B95I9G5BA9994R8MBECLL6SDMDDHMNEGADK99999999999999999979B99CE9EGBI99AABB
-E4BG61E7D17986I9FAD5C888E4B3D3037G4DEDI600BF99999999999999999A9DA89AFBBB9GH899E9
-M499411AM4AD99N0B9C458GDC4D8QV9FGG4KB94900JB999999999999999992AAD38A99AKEU968DBB
-M10C80LA908E69D51AEAH8CFS6AHOEiJKK7KCATK28IG999999999999999990AFD79AGCGFCZ9LA9JG
-J0500170A4847J99G6I00B5BBCDIHBMGNF0FCF06032N9999999999999999A07CB899EDGHLPB898KB
-FC743K66HCE660093D036261EDDVGIFMOFAMHCHMCGHV99999999999999999L9BB69LPDTM8G99AECA
-M1D7A0AD93FB0GG4970998C7B5AGLMGCFLE4XFMGB1GQ9999999999999999A78DE88BOEOGBB9PHGJB
-AH8CCLBI9BFG78GTB9BAE0A7FEGDRKJFHPFT9EKKDEFL9999999999999999A9AAA99EHCJCEGB989G9
-Y2E810D7D0D5B0209995783BH09IWH3CMT2HLG3A005N9999999999999999C0BBD99A99EENZCJDCJB
-K7N3E29DB55FBDN168F902A9P67HZEIT7I08H90K017G9999999999999999B079C449CAGGMP87J9RE
-P079D0IE00ACFAH2153897B8F07ATDEADW0NEB05005B9999999999999999C0DEB899AALJRQ45M9IF
-P6684982H6EB060B0D0609NEDE7YOKFHOTDrSPPR9GTP99999999999999999B9EH99HBFJGGGBK9CHB
-A0ACA07AC09BCC8B4J7EBD978AFTRCMMOQFXH8KH38GN999999999999999993FGE9BAB99EBA9LCEJD
-A0BBD48F637C6E87MD66KAF9DBCMZKX9JF6J9HJI6CNI9999999999999999D8AA9C9CC9PD7D9999CD
-LA306C8J17FI50DD28843HD593IEDJE3BG0J99AIC07G99999999999999999BIGAA8A99JA999J98C9
-L8BECCBFIFIGFC284DA3IEN3D96JIJAGDR06IEF7518G9999999999999999B3JA988EEAJ8B99A78DC
-989D80GLN8DA9AC78FBEFCB9A49BCGGFIHCuCHOE8CGL999999999999999998EAA99AFALMBT9IABGA
-PJ80FU6K9FHNC58BDH0B554DCIF5A8A70K5MNNLN54FJ9999999999999999I7ERT78HMHJMJRGJEGR8
-ODJOJILSB4CV379N6DA37CCETJFJCJFI3L0dEEPAG0HO99999999999999999BCDC9CFGERDKH9D9FJD
-H6DKNGKQDMJTGHPPACQCP6OIDLEPDEJ8ET8RHPFKAAFM999999999999999998JABDABWBICFJAGBAEA
-L7tIG6KTB0NQPSIIINRLVGJOLBK6KF9IJOISIGIKCBJP9999999999999999BF9BACBDF9OBAMCAFJNB
-Z0FIJCGNDIEOFNT4PQC9F27ZOFC20I687L6aQJIJCAIT9999999999999999CBBMGEBIMJDIHLFHOKFD
-K36FH6cN07QSFEF0IK9JH0IGFCD76B265Q0LYTHI34FL9999999999999999CDQJGBDDNGGPVSOFMOUL
-OCHGLODNTILUSUPUMLRPRLLOONJMQHJNL48NLG3L36JK99999999999999999FLLDG8GNILLNaC2JNGE
-yB6EPSETKGHLOLOFBGQFMGE8dMNEPLBIHU9QRDOGKSJN99999999999999997DFXSEGi8y0DRULKYGXN
-PgW9BCPVuAAURMLGOEMOKIVIMML0WtlA9D09CEP0JK0G9999999999999999967P98CHD99ADCHH6K9A
-HQLKDPFBQGHNDBKHHGMNDLJA9OCKKLYJWK839MKFCQIQ9999999999999999BAE9B9CDD9FHCL9C9BAA
-IR5LDI68FE8F8EAOHHE8SDEBCECFC9DARK34M9IUaRSY999999999999999999HBA99FGAMLGp9CBEA9
-JMB6WWIP7ARFT4VICEVHSHEFNJMCGKGGGO80TLGJ00HK99999999999999999HFCBA9I0BIKEZAIECLF
-WE00LHFPDKAJJCN3FFJ2Q8G97IKEQFEFGC60BI0C8JBJ999999999999999999ABC99CDHMJMVE99EMN
-OTKMWXPaZVJZkXYNOSXYYTVTNXZUTTNNWP80CEJA90LL99999999999999999NCDBELEQHOQLU9IHCFG
-P7GA8JMIH45MECGHEKGDGJRKEPMTZNOMTO00UBEEPEMO9999999999999999ABEKAkJMKTONLoINJGMH
-P31DBI9HB8LNCESGGIN7J5G9PPIIGJFFH90DKSDH9BEK99999999999999998GFLHDCDNKTLQMKCRGIJ
-OBLADJ9LDKEPNLJF9DBIMHCHIIHJJGGBJC0ALKEFB8BH9999999999999999F9HIBBFFTGKGNOBCSMFJ
-DCJBSOGACEFCPEHM4CFFHGEACJQSELGLRS84DHDLJ6MQ565BBCNLJICHSTNF98DDB50F0FKNU0501DNA
-DLBBFOCMCDKDECU9GBFJYBBAAC5PPZFSUG3GDIHEFDQG8FDH9MGFROEQEBFH9AKGCDJK0D0JAX008F1A
-CC9BCKODBFA9DIKINBIFEBA99JDMUHEENY0MBZANIUMRDJ9FCKGNG45JNC9R99CFB2KE0LDQB020NLA8
-QDF9CIFHONCEKZDCDCPKGBABCKDFJKDHOP8CEALHEIHUB1FFNA98FGDCFc9MA5HFFVIMDD0R30902I88
-FCAJGIB9ACACFFBDCCEGIOBBHDANMGIBQBJ8A9KDCIIKFMNKKJGPMJEGIWGHACCG9MDHMII0AI40MH07
-ICEBEC9BEDDCGYNGBD9IFCF9FMODALFCFIWKKAEFFEFK0H6GENDEGWFB95SFABFEEBCL8B2I00F1DFJ9
-IDBVKEBDABCCD9I9FAIbEAAH6CAMEGF7GJHOCBEMFHEFFHPCCMHHDWLFL8B79DFCF9MEGFJ0DK971EF7
-HDBABIBADGAcAADEAADBD9E8CDPOEEENHEGACBBECBMJ0H2IDIL9BDJ1EJHE95GEDFFL8ICB35A0DF69
-B8ADFI9C9GAAJCB2KAEFAKFCAC9GBDAFJEBGCA3DF7FPAFJ5GQLJFUGFhOMA9A3GF6AF4GK48TC3AE57
-LFAF9SOC8IBGS9ODGAGHIAECFPHCKLHJNG2EHH6KHJJK65EDjFaNTHCFCSOR93BHFABH4FB90430DD57
-KACHA8ED9DBKGL8DAAGEH85CQACGDDCDsF09HADSN8MMZUDJMQCJLIBKQJLF9AMHBDIGVE0HA0000GH2
-BDDJFO9DHGBGCBCHPAE8EBCDEBEDGHAKJ52Q9B9FDJJMJKINMIGEDZGRF79G8BECEBAHBF3DCM200F54
-SG9IGB899GEFF9M9AFF9CCE6GJCHOFDGF90KE9JBFICRBJFMKRL63KCKDOALA9FDDA0E1EEG9JA9BBE4
-BBGBIPB98HC9dAADO9HBJDAAFNFIAODDDGEAACDBEAABGLBIKVHKIGNHJ7QK98FFF0GJ0F6DDOD3d455
-KPDCFGAAHIAEEECAAA8HMCAA9C9HTFCKGJCG9DDOAIIL21A9DJ19565HADC67CEDJ70E9H294X001PH6
-I9AFKKDHBK998GFI9DBCIHD8AH9JHBIHWGNIKENBB9OR0VEFN99JONNKMEVF89FEDAHFMF0CC05L5H8B
-9999999999999999999999999999999999999999999999998999AAGBC9QG99999999999999999999
-999999999999999999999999999999999999999999997OCQEGLM0000075899999999999999999999
-99999999999999999999999999999999999999999999QFMIFUVNNTMKUNOL99999999999999999999
-99999999999999999999999999999999999999999999LSXgSOTWVbZTZOTa99999999999999999999
-99999999999999999999999999999999999999999999KOOJKaNJLPnMOOIO99999999999999999999
-99999999999999999999999999999999999999999999WTDECFLBCENC040099999999999999999999
-9999999999999999999999999999999999999999999906G0MFJMEKEDKOLP99999999999999999999
-99999999999999999999999999999999999999999999STVSPSZcSPgWTVXU99999999999999999999
-99999999999999999999999999999999999999999999E42TYOVKDV4L4VML99999999999999999999
-99999999999999999999999999999999999999999999XUObRrMQOgQYMVZV99999999999999999999
-9999999999999999999999999999999999999999999999999999Z7KQXUTb99999999999999999999
-99999999999999999999999999999999999999999999NZWcZTTJbUMRPZXc99999999999999999999
-99999999999999999999999999999999999999999999IUWeZGKHYSQWbUmc99999999999999999999
-999999999999999999999999999999999999999999992XhdbMLIOTKZOSUf99999999999999999999
-99999999999999999999999999999999999999999999RQSVPddRZaTXQK0099999999999999999999
-99999999999999999999999999999999999999999999R41000I0HLf00M1B99999999999999999999
-999999999999999999999999999999999999999999999IUMeR8Z23AFEDSG99999999999999999999
-99999999999999999999999999999999999999999999RPNZUSXSSSXcHOTQ99999999999999999999
-99999999999999999999999999999999999999999999WaNURXgSMiagUXgB99999999999999999999
-999999999999999999999999999999999999999999999999q99MbiW9999999999999999999999999
+IRKJJMMFLPJHJLwRHIORVPHKKJIMRPKMyJMODSHFGJLP999999999999999999FED9BCHFUKKXOMLIF9
+O9016GA4G27D140L5B000499G0GRJKMPLFDSJULE0CIS9999999999999999AD9OG9EDGMfMPRAEYBRC
+H79CF38FF50E8GM3DEB0D8KFI2AVFKGQKOPyLQMSB5SN999999999999999996UMC99KfFEEWFBAEAGA
+I689946D19300DH0CB8D08BPDJ6cTKRTPNCjFIVRGEOT9999999999999999B6EFEDBBhXHIOU98GKL9
+F14C907940G8AKD68777J14EC79NP99CJB0FDH0643GD999999999999999999ADD55ANA4EEBAA8HFD
+Q4530949F9HB430C700558980D6DDM0ASH09PQ2C005D99999999999999996B6IF07BSHWJGJBC8KGL
+r2B8AB99L1HAEET2779DA5HDGEBJPHGGYD0LHGCIC8HN999999999999999994BBD99EOACLNWBDACDB
+I55AH0C903CGAA889702B0EEB4850O36FP0FMI7599DL9999999999999999408IA49DK9C98TB7AOU9
+J08D90DG90A889H0794F4698F77DGIGIO76cPaOG3CKM99999999999999999199C4FGRCXDMCG6C9BC
+J7304565J98920004EE22G9GCB3YKLNMTTaiNGPG48MZ99999999999999999ACDF99JGGHKOyN9KMII
+K5EHC0EHDF98CCG8A999B3TAKFD9LN6UER9CHPPEC7BI99999999999999999869B99BF9FHDL9BAABB
+E2BJ51D4A08965I77CB3C885E374N2539E06EGH604AH99999999999999999J9DB89DIBBA8MG899FA
+L64A511CL3AB9AN0A9B257GCB0DLMU6JES1DBB1A00JF9999999999999999909BC18AD9AJDg968DAB
+N20DA0J8A06G49E459EAKAEIM9CIUGoOHJ5RCBUM0DHF999999999999999990BED79AMDFHAW9LA9JF
+J28001B0A766AH99G7H2095BBBCPFEKIJB0ADL06002E9999999999999999907BA8A9KFIGLQC8B9RB
+PC636L78JEB664093F024062FCEUJHIKSH8XIdMQLKNV99999999999999999O9BGN9KWDVM6J9ABGDG
+L3G8C0DEA5GD0HF39719A8EBF58EKNGKMNC1fHMG90JP9999999999999999A59DG78BVENFAK9QHGNB
+AFCDELBJ8CHa88HKB9ABB0A9FHFEMOIHIPFUCHIIACGM9999999999999999A9A9A99EVCIHLGB99HH8
+W2D830EBF0BDA030E995897NG08CiJ9ILR3LKG47006H9999999999999999C0BBD999PBEFLaCIDDJB
+I8G2C18F946FBBM059D913ABN48HULHSfO07HH0NI08I9999999999999999J069C339TAHGNW86I9SF
+O089C0HH019EF8K4072795E9E05CSJBOJb0JEB05007C9999999999999999B0DDB79CIAOJSR66N8HF
+Q94AG953G9KC040B0E0509HEEE9eLPHIGQDuSONN1FTP99999999999999999B9EH99HCGKGFJBL9CIB
+A0AB905AB0BB8D795KAEBE998BGSVFLQRPEWI9JH38KR999999999999999990GLT9BAE9EEBH9PIDJC
+F5B9A36G718D5B66IC34JCD9DDDbZHTAHF4IBGHG5ANL9999999999999999DA9B9D9DC9SD8S9BK9CD
+J9207C6K68HI40E626554HA990DDAHMSDH0CSA6F807K99999999999999999BJFAA8Ac9MBD99I98E9
+KBBDEBBIJFFEF90A4CA4IDK0G97GJHAKFQ07OH94038B9999999999999999C2HA988DGAL8BM9A68CC
+ABBE96GKP9E9A8DB9GDDHBF4979PBHEECGFyCJQF6EFK999999999999999998DAA99AJAMMCX9JACHA
+RH77CNCLMLKIC77J8FAD6338CHF5G7680J8LMPOL02FI9999999999999999HGERT78ISGLLHVIPDHWN
+RBINJIMQI7GY42BM6C0CF9ACWIHADJBF2J0dEIM5E0HK99999999999999998DCCC9CFOIPDII9E9EIC
+GECIMGNIBHKWCGRL9GQ6M1QJOQDNBFIAER6SIQFMB4GM999999999999999997K9BCABVDFEDKAHCDF9
+K5tEHIJSA0LLMPMCKJMIYDJTL9O9MFEEOQJNGIIJM8NR9999999999999999BG9ADCAHQ9IA9OCEGKKB
+f0IBKDaOGADRCNP5EM73887VGBF14H886J3aP7HH68JR9999999999999999CABNGEBKTKDGFmGIOJEC
+K799M5XN20NPFHR2DIA0FBBFCAT67B065P0JXTHF62EK9999999999999999DDVIGCCFSFEPPYNKNMSI
+QECCLQFRXEHUQTQSJKVLMMLRPNJKXFOJK48OKF3N35JJ99999999999999999CLLIG9FIKNKJXA1ILFD
+yECCNQEUKEKJNJKGCDPIIHDEhLNGMMFKLV9OQOMKJPJM999999999999999988DaTAGg0y2NPSIDVCcL
+Rjf6EAOPxDQbTVMHKCHXMZUGNNO0Xuk97A09C9N0GG0N9999999999999999847OE8CGI9LFNFHE4Q8A
+JRKJKPEBOGHMDAJQGGTLFKMATPCMKLhLUJA59MJECVIR9999999999999999DAD9B9CDD9FHBK9CABAA
+VV4P8JF8HI8I9OAMLGDSTCGDEEDMF9ETNJ26K9HRYTPd999999999999999999JBA99EFAIOFq9GBEA9
+IPC3WUKR8ASHV4VHCITFQFFHSPN9IKQGGP80RKGH00IK9999999999999999DGHCCA9J0AKMEYAHGDKE
+TH55PJETFJEHGAO1DGL0OBG8BIJKTCFHIA84EH097JAI999999999999999998NCC99DEGJLLUDBGFOL
+VZNNUWRnWUMdkZZLPUXGamVVPaYYVSHZUQ70DGIA90OK99999999999999999OCDBHNFVHOoKU9KHBEF
+QDD9BINJG58LEBHGELHEEJSLMLKWYURPVO00dCFERJNO9999999999999999ABIPEmSNSTPOOuKRLILF
+R437AI8GEDOOBFRADIM6F4D9OPIJHJCFI90DJQCH6BEK9999999999999999CGGQIDCDWJSLOMJCRIHH
+N6Q6LMBKH8GKJKKDDDJIMF8EFOHKJIHAIB0AKFEFD8BH9999999999999999FIGKBBHEUFIITTBCQLLV
+JCQIYPHAEHFCRHHO6CFJHGEBCIOSIKFNWQ0DDHBJI5MPB06D8CJKIL6CSVOR98C9B30ERCIMN0001DW8
+EOFRNSCXCPJENGUDJBIUhCHADB4ZUYHaaE0FDH9FHFVMCG996PDDPSMQA7CIBAJFBDPL070JIf01AD0E
+CM9GLKMFBGAALIJLYCIIXBB9aIDVVLEZRY0ZBaCVHQaQPG599HFKMU5JPP6U9ACEB2JB0JEOD010JJEA
+WXFBDHDJOPCEJXDCEBVMFAABDJFEJNDIOQ6TE9KGEPGQ90CFJ739FH98Hb6MA9HCFVTK9C2P00300F63
+EG9ILLCBBEAEGFBFCBEFHTBCHEANMHHDSCK7A9KEBFHHHOJHJIITKICEHUENACIFDMGGHHJ06H00NG19
+LCDBD9ABEEFBIVaZCC9IFBHQEORDAKIBDJhNJ9CEEDIL0D6FGO8KGQEEA3UE9CEDFACL241G01F2CEF8
+HDBXKEBCAACCD8H9FLHdDAAGAEALFIF7GHETCAGNGGCSC5NkEKUB8UILDG939CEBG9KDHEK0DF820CH5
+FFAABJBACH9hABCEFAOACBF8BDQOIHFLHDCDCJAD89LH4FDGCGJ8DDEBEIGD95GEDDFHCGD906A0BE77
+C99BFI9B9GB9ICDJJAFGANLCBCMFDCAENECIBAJEI8EMDIGCERUHEVDGbTI68ACFF59E0FI37OB86D76
+LE9G9PRA8HBIR9SEGAGHGEDCHUPIORFMKD0ELGAKGNKJAE6JkLYMSILJASMR829FEABG0BB8A800CB26
+JHGHA7EDDCCLDI8JAAFFJ86CVKCFDFOIyB0IGAASPiKUaVDLMMBKLHHIMMKF9ALG8DMDGD0KDJ000JG0
+ADGMFQ9FJHBIEBOKRABADBCDEBECIH8JUB0N9AOGDNHNMKHRKGGCBVNOG78D6HHBEKDF6C1F9R000E63
+QFCGFGF9AKEGG9MABQEGNCDFHJCHNEyGF30KD9HDEEANBJHUGQKQGJBIILCGA8DCAA0C0AIH8IA67AC6
+JCKBKPB98RCBkBAEO9FBMDABGRLKAQEICFCCPB9CF97BDI8DKZCJHHLHR5SL9CEEE0FH4B2CDOB0dG33
+LOCCWGBAHI9FEFFA9A7ILCABAD9JWGHLCJ3I9DDRAIIM1383CG0998BL3FF56CDDK60D0F572W001OO5
+G88FMMDHBJ999GFKCDCEJGD8AHEMGBGIfFOLLELN9GJY0VHCME5ILMONKEWD9AFCD4HELD0AA01L0F79
+9999999999999999999999999999999999999999999999997999H9ILC8OF99999999999999999999
+999999999999999999999999999999999999999999996MUMFIQM00000L4799999999999999999999
+99999999999999999999999999999999999999999999MROINTTNLSfSRaOI99999999999999999999
+99999999999999999999999999999999999999999999OSUfPNQWTbaRXOXY99999999999999999999
+99999999999999999999999999999999999999999999IMNJTXLSaQiSNPOO99999999999999999999
+99999999999999999999999999999999999999999999XTDEDGK8BDMD23B099999999999999999999
+9999999999999999999999999999999999999999999905G0MGILESDnJUKN99999999999999999999
+99999999999999999999999999999999999999999999VSYUOQXaYTaURXVT99999999999999999999
+999999999999999999999999999999999999999999990E9JXOUHTXFN5R3I99999999999999999999
+99999999999999999999999999999999999999999999ZRJaQuNQPjOUVTVQ99999999999999999999
+9999999999999999999999999999999999999999999999999999X5KPWQTb99999999999999999999
+99999999999999999999999999999999999999999999OYhdYTRQXSLTqXYe99999999999999999999
+99999999999999999999999999999999999999999999JXffQDUIVSRaYUtb99999999999999999999
+999999999999999999999999999999999999999999990YwgZLKgOUJZNPaf99999999999999999999
+99999999999999999999999999999999999999999999SPUUPfUTbfSVRK0099999999999999999999
+99999999999999999999999999999999999999999999Q000A0g0KJj00I8699999999999999999999
+999999999999999999999999999999999999999999990KSRdOAX56EIGJVC99999999999999999999
+99999999999999999999999999999999999999999999iQXXUZYNOPVYSNUO99999999999999999999
+99999999999999999999999999999999999999999999VbPWQVfUUrTgZZeB99999999999999999999
+999999999999999999999999999999999999999999999999t99NciW9999999999999999999999999
 """
 # The same for a byte that is repeated.
 REPEATED_WEIGHTS = """
-K866892ADC8969E7897ABAE9059777998521J1888434773AEK9DFQ8478JG55555555555555555555
+H9659C3FDG8A8AE8AA7ABGE81687A7AA8521J18884455629DIETEH816AGG55555555555555555555
 """
-UNITS_PER_TOKEN = 25
+UNITS_PER_TOKEN = 26
 # Letters without a blank for this long are hardly words: tokens for each such run.
-LETTER_RUNS = ((b"a" * 12, 0.67), (b"a" * 18, 1.41), (b"a" * 24, 1.39))
+LETTER_RUNS = ((b"a" * 12, 0.71), (b"a" * 18, 1.39), (b"a" * 24, 1.20))
 WEIGHT_DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 # A longer text's pairs are counted in pieces, at places that nobody can foresee.
 LONGEST_COUNTED_WHOLE = 4_000
@@ -2467,7 +2512,9 @@ def estimate_reply(text: str) -> int:
 
 # Above any real call, below what a 64-bit column could be made to overflow with by a few sums.
 LARGEST_COUNT = 10**12
-COUNT_TEXT = re.compile(r"\s*(\d{1,13})(?:\.0+)?\s*", re.ASCII)
+COUNT_TEXT = re.compile(r"\s*(\d{1,13}|\d{1,3}(?:,\d{3}){1,4})(\.\d{1,20})?\s*", re.ASCII)
+# More seconds of sound than tokens they are: Voxtral counts 12.5 a second, Gemini 32, OpenAI 10.
+MOST_TOKENS_PER_SECOND = 100
 
 # Kind of count -> spellings, each a sum, because Gemini and llama.cpp report parts without a whole.
 COUNT_SPELLINGS = {
@@ -2479,6 +2526,10 @@ COUNT_SPELLINGS = {
         ("prompt_token_count", "tool_use_prompt_token_count"),
         ("cache_n", "prompt_n"),
         ("prompt_cache_hit_tokens", "prompt_cache_miss_tokens"),
+        ("input_token_count",),  # watsonx
+        ("input_length",),  # TGI
+        ("tokens_input",),  # DeepInfra
+        ("tokens_evaluated",),  # llama.cpp
     ),
     "bare input": (  # Anthropic and Bedrock: without the cache; OpenAI's Responses: with it
         ("input_tokens",),
@@ -2490,6 +2541,23 @@ COUNT_SPELLINGS = {
         ("cacheReadInputTokens", "cacheWriteInputTokens"),
         ("cacheReadInputTokenCount", "cacheWriteInputTokenCount"),
     ),
+    "cache write": (
+        ("cache_creation_input_tokens",),
+        ("cacheWriteInputTokens",),
+        ("cacheWriteInputTokenCount",),
+    ),
+    "thoughts": (
+        ("thoughtsTokenCount",),
+        ("thoughts_token_count",),
+        ("reasoning_tokens",),
+    ),
+    "tool prompt": (
+        ("toolUsePromptTokenCount",),
+        ("tool_use_prompt_token_count",),
+        ("tool_use_prompt_tokens",),
+        ("tool_prompt_tokens",),
+    ),
+    "sound": (("prompt_audio_seconds",), ("audio_seconds",)),
     "cached": (
         ("cache_read_input_tokens",),
         ("cacheReadInputTokens",),
@@ -2510,6 +2578,10 @@ COUNT_SPELLINGS = {
         ("candidatesTokenCount", "thoughtsTokenCount"),
         ("candidates_token_count", "thoughts_token_count"),
         ("predicted_n",),
+        ("generated_token_count",),
+        ("generated_tokens",),
+        ("tokens_generated",),
+        ("tokens_predicted",),
     ),
     "total": (
         ("total_tokens",),
@@ -2545,6 +2617,8 @@ class TokenUsage:
     cached_input_tokens: int = 0
     cost_micros: int | None = None
     total_tokens: int | None = None
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
 
     @property
     def is_charged(self) -> bool:
@@ -2558,6 +2632,20 @@ class TokenUsage:
             max(self.cached_input_tokens, other.cached_input_tokens),
             larger_count(self.cost_micros, other.cost_micros),
             larger_count(self.total_tokens, other.total_tokens),
+            max(self.cache_write_tokens, other.cache_write_tokens),
+            max(self.reasoning_tokens, other.reasoning_tokens),
+        )
+
+    def added(self, other: TokenUsage) -> TokenUsage:
+        """The field-wise sum, of two calls that are reported side by side."""
+        return TokenUsage(
+            added_count(self.input_tokens, other.input_tokens),
+            added_count(self.output_tokens, other.output_tokens),
+            self.cached_input_tokens + other.cached_input_tokens,
+            added_count(self.cost_micros, other.cost_micros),
+            added_count(self.total_tokens, other.total_tokens),
+            self.cache_write_tokens + other.cache_write_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
         )
 
 
@@ -2570,9 +2658,11 @@ def token_count(value: object) -> int | None:
         return value if 0 <= value <= LARGEST_COUNT else None
     if isinstance(value, str):
         match = COUNT_TEXT.fullmatch(value)
-        value = int(match[1]) if match else None
-    elif isinstance(value, float) and value.is_integer():
-        value = int(value)
+        if match is None:
+            return None
+        value = int(match[1].replace(",", "")) + (float(match[2] or 0) > 0)
+    elif isinstance(value, float) and 0 <= value <= LARGEST_COUNT:  # which no NaN is
+        value = math.ceil(value)
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_COUNT:
         return value
     return None
@@ -2582,6 +2672,12 @@ def larger_count(one: int | None, other: int | None) -> int | None:
     if one is None or other is None:
         return other if one is None else one
     return max(one, other)
+
+
+def added_count(one: int | None, other: int | None) -> int | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return one + other
 
 
 def known_counts(fields: Mapping[str, object]) -> dict[str, int]:
@@ -2602,10 +2698,23 @@ def detail_count(fields: Mapping[str, object], group: str, name: str) -> int | N
     return token_count(details.get(name)) if isinstance(details, dict) else None
 
 
+COST_NAMES = ("cost", "total_cost", "estimated_cost", "cost_usd", "total_cost_usd", "response_cost")
+COST_PARTS = (("input_cost", "output_cost"), ("prompt_cost", "completion_cost"))
+TICKS_PER_DOLLAR = 10**10  # xAI's
+MOST_DOLLARS = 1_000_000
+
+
 def cost_in_micros(fields: Mapping[str, object]) -> int | None:
-    cost = dollars(fields.get("cost"))
-    if cost is None:
-        cost = dollars(fields.get("total_cost"))
+    """What a provider says that a call cost; the smallest cost is a millionth, not nothing."""
+    costs = [cost for name in COST_NAMES if (cost := dollars(fields.get(name))) is not None]
+    for names in COST_PARTS:
+        parts = [part for name in names if (part := dollars(fields.get(name))) is not None]
+        if parts:
+            costs.append(sum(parts))
+    ticks = dollars(fields.get("cost_in_usd_ticks"), TICKS_PER_DOLLAR)
+    if ticks is not None:
+        costs.append(ticks)
+    cost = max(costs, default=None)
     details = fields.get("cost_details")
     upstream = (
         dollars(details.get("upstream_inference_cost")) if isinstance(details, dict) else None
@@ -2616,19 +2725,23 @@ def cost_in_micros(fields: Mapping[str, object]) -> int | None:
         byok = fields.get("is_byok")
         if byok is True or (byok is not False and upstream > (cost or 0)):
             cost = (cost or 0) + upstream
-    return None if cost is None else round(cost * 1_000_000)
+    if not cost:
+        return None if cost is None else 0
+    return max(1, round(cost * 1_000_000))
 
 
-def dollars(value: object) -> float | None:
-    if isinstance(value, dict):
-        value = value.get("total_cost")  # Perplexity
+def dollars(value: object, units: int = 1) -> float | None:
+    """An amount of money, given in `units` to the dollar; None if it isn't one."""
+    if isinstance(value, dict):  # Perplexity and others
+        parts = [value.get(name) for name in ("total_cost", "total", "cost")]
+        value = next((part for part in parts if part is not None), None)
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:
-        amount = float(value)
+        amount = float(value) / units
     except (ValueError, OverflowError):
         return None
-    return amount if math.isfinite(amount) and 0 <= amount <= 1_000_000 else None
+    return amount if 0 <= amount <= MOST_DOLLARS else None
 
 
 def parse_usage(raw: object, timings: object = None) -> TokenUsage:
@@ -2648,32 +2761,59 @@ def parse_usage(raw: object, timings: object = None) -> TokenUsage:
         detail_count(fields, "prompt_tokens_details", "cached_tokens") or 0,
         openai_cached,
     )
+    written = max(
+        counts.get("cache write", 0),
+        detail_count(fields, "prompt_tokens_details", "cache_write_tokens") or 0,
+        detail_count(fields, "prompt_tokens_details", "cache_creation_tokens") or 0,
+    )
     if cache := counts.get("cache"):
         # Gateways that write `prompt_tokens` (LiteLLM) and OpenAI's Responses count it inside.
         inside = bool(counts.get("input") or openai_cached) and cache <= input_tokens
         if not inside or total_tokens == input_tokens + (output_tokens or 0) + cache:
             input_tokens += cache
+    elif cached > input_tokens > 0:  # so the prompt came without what was cached
+        input_tokens += cached
     known_input = input_tokens or None  # no prompt is empty: LocalAI and Ollama send 0 for unknown
+    reasoning = reported_reasoning(fields, counts)
     if total_tokens is not None:
+        beside = counts.get("tool prompt", 0)
+        if counts.get("input") and "promptTokenCount" in fields:
+            beside = 0  # it is in the sum already
+        beside += MOST_TOKENS_PER_SECOND * min(counts.get("sound", 0), LARGEST_COUNT // 1000)
         known_input, output_tokens, total_tokens = split_total(
-            known_input, output_tokens, total_tokens, reported_reasoning(fields)
+            known_input, output_tokens, total_tokens, reasoning, beside
         )
     if known_input is not None:
         cached = min(cached, known_input)
-    return TokenUsage(known_input, output_tokens, cached, cost, total_tokens)
+        written = min(written, known_input - cached)
+    return TokenUsage(
+        known_input, output_tokens, cached, cost, total_tokens, written, reasoning or 0
+    )
 
 
-def reported_reasoning(fields: Mapping[str, object]) -> int | None:
+def reported_reasoning(fields: Mapping[str, object], counts: Mapping[str, int]) -> int | None:
     return larger_count(
-        detail_count(fields, "completion_tokens_details", "reasoning_tokens"),
-        detail_count(fields, "output_tokens_details", "reasoning_tokens"),
+        counts.get("thoughts"),
+        larger_count(
+            detail_count(fields, "completion_tokens_details", "reasoning_tokens"),
+            detail_count(fields, "output_tokens_details", "reasoning_tokens"),
+        ),
     )
 
 
 def split_total(
-    input_tokens: int | None, output_tokens: int | None, total: int, reasoning: int | None = None
+    input_tokens: int | None,
+    output_tokens: int | None,
+    total: int,
+    reasoning: int | None = None,
+    input_beside: int = 0,
 ) -> tuple[int | None, int | None, int | None]:
-    """Take from the total what the parts leave out: input, output, and what stays unsplit."""
+    """Take from the total what the parts leave out: input, output, and what stays unsplit.
+
+    Args:
+        reasoning: What may be missing in the output.
+        input_beside: What may at most be missing in the input: sound, prompts of tools.
+    """
     if input_tokens is None:
         if output_tokens:
             return (
@@ -2685,6 +2825,9 @@ def split_total(
     excess = total - input_tokens - (output_tokens or 0)
     if output_tokens is None:
         return input_tokens, (excess if excess >= 0 else None), None
+    if excess > 0 and input_beside and excess != reasoning:
+        taken = min(excess, input_beside)
+        input_tokens, excess = input_tokens + taken, excess - taken
     # xAI and Gemini's OpenAI-compatible API leave reasoning out of completion_tokens.
     if excess > 0 and (reasoning is None or excess <= reasoning):
         return input_tokens, output_tokens + excess, None
@@ -2734,6 +2877,7 @@ NESTING_KEYS = frozenset(
         "output",
         "message",
         "results",
+        "delta",
     }
 )
 # Where thoughts stand; the first that a provider fills is the one that counts.
@@ -2752,6 +2896,36 @@ ANSWER_KEYS = (
     "candidates",
 )
 MOST_ANSWERS = 64
+# What can hold usage. Not its details, which repeat parts of it; and of `metadata`, which with
+# OpenAI is the client's own, only what it holds.
+USAGE_HOLDERS = frozenset(
+    {
+        "usage",
+        "usageMetadata",
+        "usage_metadata",
+        "token_usage",
+        "tokens",
+        "billed_units",
+        "x_groq",
+        "response",
+        "message",
+        "metadata",
+        "meta",
+        "delta",
+        "choices",
+        "details",
+        "results",
+        "inference_status",
+        "response_metadata",
+        "amazon-bedrock-invocationMetrics",
+    }
+)
+DEEPEST_USAGE = 4
+MOST_HOLDERS = 64
+# With no other keys a chunk has no usage but under "usage" or in its choices.
+PLAIN_CHUNK_KEYS = frozenset(
+    ("id", "object", "created", "model", "choices", "system_fingerprint", "service_tier", "usage")
+)
 # Their deltas are base64 sound, not text.
 SOUND_EVENTS = frozenset(("response.audio.delta", "response.output_audio.delta"))
 CLOSING_EVENTS = frozenset(("response.completed", "response.incomplete", "message_stop"))
@@ -2759,9 +2933,10 @@ HOST_KEYS = ("event", "sources", "selected_model_id")
 DEEPEST_TEXT = 8
 
 
-# What an event holds: texts, usage, completion id, whether it ends the completion. A bare tuple,
-# because one is made for every chunk of every reply.
-EventContent = tuple[list[str], TokenUsage | None, object, bool]
+# What an event holds: texts, usage, completion id, whether it ends the completion, and the texts
+# of what is whole now, streamed before or not. A bare tuple, because one is made for every chunk.
+EventContent = tuple[list[str], TokenUsage | None, object, bool, list[str]]
+NO_TEXTS: list[str] = []
 
 
 def collect_text(part: object, texts: list[str], depth: int = 0) -> None:
@@ -2794,19 +2969,29 @@ def read_event(event: Mapping[str, object]) -> EventContent:
     if not isinstance(choices, list):
         return read_native_event(event)
     texts: list[str] = []
+    whole = NO_TEXTS
     finished = False
+    has_usage = bool(event.get("usage")) or not event.keys() <= PLAIN_CHUNK_KEYS
     for choice in choices:
         if isinstance(choice, dict):
             delta = choice.get("delta")
+            message = choice.get("message")
             # Perplexity repeats the whole message beside each delta.
-            collect_text(choice.get("message", choice) if delta is None else delta, texts)
+            if delta is None:
+                collect_text(choice if message is None else message, texts)
+            else:
+                collect_text(delta, texts)
             if choice.get("finish_reason"):
                 finished = True
+                if delta is not None and message is not None:
+                    whole = []
+                    collect_text(message, whole)
+            if "usage" in choice or (isinstance(delta, dict) and "usage" in delta) or message:
+                has_usage = True
     usage = None
-    if event.get("usage") or "timings" in event or "x_groq" in event or finished:
+    if has_usage or finished:
         usage = usage_in_event(event)
-        finished = finished or (usage is not None and not choices)
-    return texts, usage, event.get("id"), finished
+    return texts, usage, event.get("id"), finished, whole
 
 
 def read_native_event(event: Mapping[str, object]) -> EventContent:
@@ -2818,13 +3003,14 @@ def read_native_event(event: Mapping[str, object]) -> EventContent:
     if kind not in SOUND_EVENTS:
         collect_text(delta, texts)  # Responses, Anthropic
     if isinstance(delta, str) and "usage" not in event:
-        return texts, None, None, False  # Responses, in nearly all of its events
+        return texts, None, None, False, NO_TEXTS  # Responses, in nearly all of its events
     for key in ("response", "thinking"):  # Ollama's generate
         if isinstance(text := event.get(key), str) and text:
             texts.append(text)
-    candidates = event.get("candidates")
-    if isinstance(candidates, list):  # Gemini
-        collect_text(candidates, texts)
+    for key in ("candidates", "token", "results", "contentBlockDelta"):  # Gemini, TGI, watsonx
+        if isinstance(held := event.get(key), (dict, list)):
+            collect_text(held, texts)
+    whole: list[str] = []
     completion_id = event.get("id") or event.get("responseId")
     for key in ("message", "content_block", "response", "item"):
         holder = event.get(key)
@@ -2834,11 +3020,15 @@ def read_native_event(event: Mapping[str, object]) -> EventContent:
             collect_text(holder, texts)
         elif key == "item" and kind == "response.output_item.added":
             collect_text(holder.get("name"), texts)
+        elif key == "item" and kind == "response.output_item.done":
+            collect_text(holder, whole)
+        elif key == "response" and kind in CLOSING_EVENTS:
+            collect_text(holder.get("output"), whole)
         if key in ("message", "response"):
             completion_id = completion_id or holder.get("id")
     usage = usage_in_event(event)
     finished = kind in CLOSING_EVENTS or event.get("done") is True
-    return texts, usage, completion_id, finished
+    return texts, usage, completion_id, finished, whole
 
 
 def read_answer(answer: object) -> tuple[list[str], TokenUsage | None, bool]:
@@ -2882,24 +3072,33 @@ def is_provider_event(event: Mapping[str, object]) -> bool:
 
 
 def usage_in_event(event: Mapping[str, object]) -> TokenUsage | None:
-    """The usage in an event, wherever a provider puts it; None if there is none."""
-    holders = [event]
-    for key in ("response", "message", "metadata", "x_groq"):
-        if isinstance(holder := event.get(key), dict):
-            holders.append(holder)
-    choices = event.get("choices")
-    if isinstance(choices, list):  # Moonshot
-        holders += [choice for choice in choices if isinstance(choice, dict)]
-    found = [
-        parse_usage(holder[key])
-        for holder in holders
-        for key in ("usage", "usageMetadata", "usage_metadata")
-        if key in holder
-    ]
-    found += [parse_usage(None, holder["timings"]) for holder in holders if "timings" in holder]
-    if "eval_count" in event or "prompt_eval_count" in event:  # Ollama
-        found.append(parse_usage(event))
-    found = [usage for usage in found if usage is not NO_USAGE]
+    """The usage in an event, wherever a provider puts it; None if there is none.
+
+    A bounded search through what can hold usage: never through what the model wrote or the client
+    said, which could claim any number.
+    """
+    found: list[TokenUsage] = []
+    holders: list[tuple[Mapping[str, object], bool, int]] = [(event, True, 0)]
+    for holder, counts, depth in holders:  # grows while it is read
+        timings = holder.get("timings")
+        if counts or timings:
+            usage = parse_usage(holder if counts else None, timings)
+            if usage is not NO_USAGE:
+                found.append(usage)
+        if depth == DEEPEST_USAGE:
+            continue
+        for key in USAGE_HOLDERS.intersection(holder):
+            value = holder[key]
+            if isinstance(value, list):
+                dicts = [each for each in value[:MOST_HOLDERS] if isinstance(each, dict)]
+                if key == "usage":  # a list of calls
+                    calls = [usage for each in dicts if (usage := parse_usage(each)).is_charged]
+                    found += [reduce(TokenUsage.added, calls)] if calls else []
+                    continue
+            else:
+                dicts = [value] if isinstance(value, dict) else []
+            room = MOST_HOLDERS - len(holders)
+            holders += [(each, key != "metadata", depth + 1) for each in dicts[:room]]
     return reduce(TokenUsage.merged, found) if found else None
 
 
@@ -2918,6 +3117,8 @@ class MeteredUsage:
     cached_input_tokens: int
     cost_micros: int | None
     estimated: bool
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
 
 
 NOTHING_METERED = MeteredUsage(0, 0, 0, None, False)
@@ -2931,6 +3132,8 @@ def added_usage(one: MeteredUsage, other: MeteredUsage) -> MeteredUsage:
         one.cached_input_tokens + other.cached_input_tokens,
         sum(costs) if costs else None,
         one.estimated or other.estimated,
+        one.cache_write_tokens + other.cache_write_tokens,
+        one.reasoning_tokens + other.reasoning_tokens,
     )
 
 
@@ -2959,29 +3162,67 @@ def metered_call(
         output_tokens = min(text_tokens, output_tokens + estimate_reply(uncounted_text))
         estimated = True
     cached = min(usage.cached_input_tokens, input_tokens)
-    return MeteredUsage(input_tokens, output_tokens, cached, usage.cost_micros, estimated)
+    return MeteredUsage(
+        input_tokens,
+        output_tokens,
+        cached,
+        usage.cost_micros,
+        estimated,
+        min(usage.cache_write_tokens, input_tokens - cached),
+        min(usage.reasoning_tokens, output_tokens),
+    )
 
 
 class ModelCall:
     """One completion: its usage so far, and its text in case that usage never comes."""
 
-    __slots__ = ("answered", "completion_id", "counted_texts", "finished", "texts", "usage")
+    __slots__ = (
+        "answered",
+        "completion_id",
+        "counted_texts",
+        "finished",
+        "repeated_id",
+        "texts",
+        "usage",
+        "whole_texts",
+    )
 
     def __init__(self) -> None:
         self.completion_id: str | None = None
         self.usage = NO_USAGE
         self.texts: list[str] = []
+        self.whole_texts: list[str] = []  # what came whole, streamed before or not
         self.counted_texts = 0
         self.finished = False
+        self.repeated_id = False  # whether two events had the same, so that ids mean something
         self.answered = False  # in one piece, so that even an empty answer had its prompt read
 
     @property
     def is_charged(self) -> bool:
-        return self.answered or bool(self.texts) or self.usage.is_charged
+        return self.answered or bool(self.texts or self.whole_texts) or self.usage.is_charged
+
+    @property
+    def text(self) -> str:
+        streamed, whole = "".join(self.texts), "".join(self.whole_texts)
+        return whole if len(whole) > len(streamed) else streamed
 
     def metered(self, prompt_tokens: int) -> MeteredUsage:
-        text, uncounted = "".join(self.texts), "".join(self.texts[self.counted_texts :])
-        return metered_call(self.usage, prompt_tokens, text, uncounted)
+        uncounted = "".join(self.texts[self.counted_texts :])
+        return metered_call(self.usage, prompt_tokens, self.text, uncounted)
+
+    def is_continued_by(self, usage: TokenUsage, other: ModelCall) -> bool:
+        """Whether `usage`, the first of a call with another id, is this call's running total.
+
+        Some gateways give every chunk a fresh id and repeat the prompt's count on each; another
+        call would have another prompt, or ids that stay the same from chunk to chunk.
+        """
+        mine = self.usage
+        return (
+            (not other.texts or not (self.finished or self.repeated_id or other.repeated_id))
+            and (usage.input_tokens is None or mine.input_tokens in (None, usage.input_tokens))
+            and (usage.output_tokens or 0) >= (mine.output_tokens or 0)
+            and (usage.total_tokens or 0) >= (mine.total_tokens or 0)
+        )
 
 
 class MeteredRound:
@@ -3013,11 +3254,22 @@ class MeteredRound:
                 call = ModelCall()
                 self.calls.append(call)
             call.completion_id = completion_id
+            call.repeated_id = False
         self.current = call
         return call
 
     def add_usage(self, usage: TokenUsage) -> None:
         call = self.current
+        if len(self.calls) > 1 and not call.usage.is_charged and usage.is_charged:
+            before = self.calls[-2]
+            if call is self.calls[-1] and before.is_continued_by(usage, call):
+                # Each text moves once at most: the call that takes it has usage, so it stays.
+                before.texts += call.texts
+                before.whole_texts = before.whole_texts or call.whole_texts
+                before.completion_id = call.completion_id
+                before.finished = call.finished
+                self.calls.pop()
+                self.current = call = before
         call.usage = call.usage.merged(usage)
         if usage.output_tokens or usage.total_tokens:
             call.counted_texts = len(call.texts)
@@ -3061,15 +3313,24 @@ class ReplyMeter:
             event = parse_stream_line(event)
         if not isinstance(event, dict):
             return
-        texts, usage, completion_id, finished = read_event(event)
+        texts, usage, completion_id, finished, whole = read_event(event)
         this_round = self._rounds[-1]
         call = this_round.current
-        if texts or usage is not None:
+        if texts or usage is not None or whole:
             if completion_id and completion_id != call.completion_id:
                 call = this_round.turn_to(completion_id, bool(texts))
+            elif completion_id and texts:
+                call.repeated_id = True
             call.texts += texts
+            if whole:
+                # One item after the other, and then perhaps all of them once more.
+                if event.get("type") == "response.output_item.done":
+                    call.whole_texts += whole
+                else:
+                    call.whole_texts = whole
             if usage is not None:
                 this_round.add_usage(usage)
+                call = this_round.current
         elif not is_provider_event(event):
             if isinstance(model_id := event.get("selected_model_id"), str):
                 self._selected_model_id = model_id
@@ -3125,8 +3386,10 @@ class ReplyMeter:
         ]
         if not any(call.usage.is_charged for _, call in charged):
             usage = parse_usage(outlet_usage)
-            text = "".join(text for _, call in charged for text in call.texts) or outlet_text or ""
-            if usage.is_charged or (text and not charged and len(self._rounds) == 1):
+            text = "".join(call.text for _, call in charged) or outlet_text or ""
+            # Usage that can't be read is the sign of a call, not of one that cost nothing.
+            seen = bool(text) or bool(outlet_usage)
+            if usage.is_charged or (seen and not charged and len(self._rounds) == 1):
                 prompt_tokens = sum(tokens for tokens, _ in charged)
                 return metered_call(usage, prompt_tokens or self._rounds[-1].prompt_tokens, text)
         total = NOTHING_METERED
@@ -3139,6 +3402,10 @@ class ReplyMeter:
 # helpers/charges.py
 # What one reply costs, in tokens, in money and toward limits.
 # ==============================================================================
+
+# No reply is charged more than this, in tokens, weighted tokens or millionths of a dollar: four
+# million such replies still fit in a 64-bit sum.
+LARGEST_CHARGE = 10**12
 
 
 @dataclass(frozen=True, slots=True)
@@ -3169,7 +3436,7 @@ class Charge:
 
 def weigh_tokens(tokens: int, weight: Decimal) -> int:
     """Tokens times a model's weight, rounded up so that no use of it is free."""
-    return int((tokens * weight).to_integral_value(ROUND_CEILING))
+    return min(int((tokens * weight).to_integral_value(ROUND_CEILING)), LARGEST_CHARGE)
 
 
 def make_charge(usage: MeteredUsage, rule: ModelRule) -> Charge:
@@ -3177,19 +3444,30 @@ def make_charge(usage: MeteredUsage, rule: ModelRule) -> Charge:
 
     The administrator's prices count; without any, the cost that the provider reported.
     """
-    cost = token_cost(rule, usage.input_tokens, usage.output_tokens, usage.cached_input_tokens)
+    input_tokens = min(usage.input_tokens, LARGEST_CHARGE)
+    output_tokens = min(usage.output_tokens, LARGEST_CHARGE)
+    cached = min(usage.cached_input_tokens, input_tokens)
+    cost = token_cost(
+        rule,
+        input_tokens,
+        output_tokens,
+        cached,
+        usage.cache_write_tokens,
+        usage.reasoning_tokens,
+    )
     if cost is None:
         cost = usage.cost_micros or 0
+    cost = min(cost, LARGEST_CHARGE)
     counted = Amounts(
         1,
-        weigh_tokens(usage.input_tokens, rule.weight),
-        weigh_tokens(usage.output_tokens, rule.weight),
+        weigh_tokens(input_tokens, rule.weight),
+        weigh_tokens(output_tokens, rule.weight),
         cost,
     )
     return Charge(
-        usage.input_tokens,
-        usage.output_tokens,
-        usage.cached_input_tokens,
+        input_tokens,
+        output_tokens,
+        cached,
         cost,
         usage.estimated,
         counted if rule.weight else NOTHING,
@@ -3218,312 +3496,944 @@ def most_output_tokens(decision: Decision, prompt_tokens: int, rule: ModelRule) 
 
 
 # ==============================================================================
-# helpers/languages.py
-# Languages: the words and number marks of every sentence; the one place to add another.
+# helpers/wording.py
+# Wording: what one language has to say, and the rules that tell its plural forms apart.
 # ==============================================================================
+
+# The order in which a language lists its words.
+COUNTED_THINGS = ("tokens", "input_tokens", "output_tokens", "requests", "responses")
+PERIOD_NAMES = ("minute", "hour", "day", "week", "month", "quarter", "year")
+ROLLING_UNITS_SAID = ("second", "minute", "hour", "day")
+# Around a name or an amount in a right-to-left sentence (or a right-to-left name in any other),
+# so that neither turns the other around: first strong isolate, pop directional isolate.
+ISOLATED = "\u2068{}\u2069"
 
 
 @dataclass(frozen=True, slots=True)
+class PluralRule:
+    """Unicode's plural categories of a language, and which one a whole number takes."""
+
+    categories: tuple[str, ...]
+    pick: Callable[[int], int]
+
+
+def pick_slavic(count: int) -> int:
+    """Russian and Ukrainian: 1, 21; 2 to 4, 22; the rest."""
+    if count % 10 == 1 and count % 100 != 11:
+        return 0
+    return 1 if 2 <= count % 10 <= 4 and not 12 <= count % 100 <= 14 else 2
+
+
+def pick_polish(count: int) -> int:
+    """Polish: 1 alone; 2 to 4, 22; the rest, 21 too."""
+    return 0 if count == 1 else pick_slavic(count) or 2
+
+
+def pick_arabic(count: int) -> int:
+    """Arabic: 0, 1, 2, then 3 to 10 and 11 to 99 of each hundred, and whole hundreds."""
+    if count < 3:
+        return count
+    return 3 if 3 <= count % 100 <= 10 else 4 if count % 100 >= 11 else 5
+
+
+ALIKE = PluralRule(("other",), lambda count: 0)
+ONE_OR_OTHER = PluralRule(("one", "other"), lambda count: int(count != 1))
+BELOW_TWO_OR_OTHER = PluralRule(("one", "other"), lambda count: int(count > 1))
+HEBREW_PLURAL = PluralRule(("one", "two", "other"), lambda count: {1: 0, 2: 1}.get(count, 2))
+SLAVIC = PluralRule(("one", "few", "many"), pick_slavic)
+POLISH_PLURAL = PluralRule(("one", "few", "many"), pick_polish)
+ARABIC_PLURAL = PluralRule(("zero", "one", "two", "few", "many", "other"), pick_arabic)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Language:
     """How one language says what users read.
 
-    Pairs hold the form for one and the form for any other number. The sentences' fields are
-    ``quantity`` (an amount with its unit), ``period``, ``named`` (the policy in brackets, or
-    nothing), ``policy``, ``percent``, ``left``, ``used``, ``at``, ``within`` and ``reset``.
+    Words are listed with ", " between them and "|" between the plural forms of one, which come
+    in the order of the rule's categories; where the last ones are alike they are said once.
+    A pair "a|b" without a number is for the user's own limit and for one that is shared. A
+    sentence begins with a capital by itself. Fields: ``quantity`` (an amount with its unit),
+    ``what`` (quantity, period and model), ``owner`` (whose limit), ``named`` (the policy or pool
+    in brackets, or nothing), ``at`` (when, with its preposition), ``within``, ``left``, ``n``.
     """
 
-    thousands: str
-    decimal: str
-    money: str  # how an amount of dollars is written
-    units: Mapping[str, tuple[str, str]]
-    on_model: str
-    periods: Mapping[str, str]
-    rolling: Mapping[str, tuple[str, str]]  # of the period's unit: minute, hour, day
-    durations: tuple[str, str, str, str]  # days, hours, minutes, seconds
-    named: str
-    dated: str  # a time and its date
-    used_up: str
-    pool_used_up: tuple[str, str]
-    held: str
-    nothing: str
-    nothing_paid: str
-    resets: tuple[str, str]
-    opens: str
-    warning: str
-    pool_warning: str
-    until: str
-    status: str
+    tag: str
+    name: str  # as its speakers say it
+    plural: PluralRule = ONE_OR_OTHER
+    right_to_left: bool = False
+    # Numbers
+    thousands: str = ","
+    decimal: str = "."
+    grouped_from: int = 1_000  # some languages write 1000, but 10.000
+    money: str = "${amount}"
+    less_than: str
+    percent: str = "{n}%"
+    counted: str = "{amount} {unit}"  # by plural category where the number isn't always said
+    units: str
+    # Periods
+    periods: str
+    rolling: str
+    rolling_units: str
+    # Times
+    durations: str = "d h min s"
+    duration: str = "{n} {unit}"
+    clock: str = "{clock}"
+    date: str = "{day} {month}"
+    first_day: str = "1"
+    months: str = ""  # none where a month is its number
+    moment: str = "{date}, {time}"
+    at: str
+    tomorrow: str
+    on_date: str
+    hour_one: tuple[str, str] = ("", "")  # the preposition that changes before one o'clock
+    # Whose limit, and of what
+    owner: str
+    what: str = "{quantity} {period}{on}"
+    on: str
+    named: str = " ({policy})"
+    # Sentences
     reached: str
+    held: str
+    stopped: str
+    no_model: str
+    no_models: str
+    no_paid: str
+    per_request: str
+    at_once: str
+    resets: str
+    opens: str
+    within: str  # after `at`, where that is today or tomorrow
+    warning: str
+    left: str
+    label: str
+    reached_label: str
+    status: str
+    share: str = " ({percent})"
     status_reset: str
-    cap: tuple[str, str]
+    cap: str
     ledger_error: str
-    weekdays: tuple[str, ...] = ()  # Monday first; none where dates are written in numbers
-    months: tuple[str, ...] = ()
 
+    def form(self, forms: str, count: int) -> str:
+        """The plural form of a word, or of a phrase, that goes with a number."""
+        listed = forms.split("|")
+        return listed[min(self.plural.pick(count), len(listed) - 1)]
+
+    def unit(self, thing: str, count: int) -> str:
+        """The word for what is counted, in the form for this many."""
+        return self.form(self.units.split(", ")[COUNTED_THINGS.index(thing)], count)
+
+    def rolling_unit(self, unit: str, count: int) -> str:
+        """A unit of time in the form for this many, as a rolling period needs it."""
+        return self.form(self.rolling_units.split(", ")[ROLLING_UNITS_SAID.index(unit)], count)
+
+    def period(self, name: str) -> str:
+        """A calendar period: ``per day``."""
+        return self.periods.split(", ")[PERIOD_NAMES.index(name)]
+
+
+# ==============================================================================
+# helpers/languages_western.py
+# Western languages: the words of English, German, French, Spanish, Italian, Portuguese, Dutch.
+# ==============================================================================
 
 ENGLISH = Language(
-    thousands=",",
-    decimal=".",
-    money="${amount}",
-    units={
-        "tokens": ("token", "tokens"),
-        "input_tokens": ("input token", "input tokens"),
-        "output_tokens": ("output token", "output tokens"),
-        "requests": ("request", "requests"),
-    },
-    on_model="{quantity} on {model}",
-    periods={
-        "minute": "this minute's",
-        "hour": "this hour's",
-        "day": "today's",
-        "week": "this week's",
-        "month": "this month's",
-    },
-    rolling={
-        "minute": ("the last minute's", "the last {count} minutes'"),
-        "hour": ("the last hour's", "the last {count} hours'"),
-        "day": ("the last day's", "the last {count} days'"),
-    },
-    durations=("d", "h", "min", "s"),
-    named=" ({policy})",
-    dated="{time} on {weekday}, {day} {month}",
-    used_up="You have used all of {period} {quantity}{named}. {reset}",
-    pool_used_up=(
-        "All of {period} {quantity} shared by {policy} is used. {reset}",
-        "All of {period} {quantity} shared by {policy} are used. {reset}",
-    ),
-    held="The rest of {period} {quantity}{named} is held by replies that are still running. "
+    tag="en",
+    name="English",
+    less_than="less than {amount}",
+    units="token|tokens, input token|input tokens, output token|output tokens, "
+    "request|requests, response|responses",
+    periods="per minute, per hour, per day, per week, per month, per quarter, per year",
+    rolling="per {n} {unit}",
+    rolling_units="second|seconds, minute|minutes, hour|hours, day|days",
+    months="January February March April May June July August September October November December",
+    at="at {time}",
+    tomorrow="tomorrow at {time}",
+    on_date="on {date} at {time}",
+    owner="your limit|the shared limit",
+    on=" on {model}",
+    reached="you've reached {owner} of {what}{named}.",
+    held="running responses hold the rest of {owner} of {what}{named}. "
     "Please try again when they are done.",
-    nothing="No {unit} may be used here{named}.",
-    nothing_paid="No models that cost money may be used here{named}.",
-    resets=("It resets at {at}, in {within}.", "They reset at {at}, in {within}."),
-    opens="You can go on at {at}, in {within}.",
-    warning="{percent} % of {period} {quantity} used; {left} left{until}.",
-    pool_warning="{percent} % of {period} {quantity} shared by {policy} used; {left} left{until}.",
-    until=" until {at}",
-    status="Usage: {used} of {period} {quantity} ({percent} %)",
-    reached="Limit reached: {used} of {period} {quantity}",
-    status_reset=", reset at {at}",
-    cap=(
-        "This reply can have {count} token at most.",
-        "This reply can have {count} tokens at most.",
-    ),
+    stopped="stopped at {owner} of {what}{named}.",
+    no_model="You can't use {model} here{named}.",
+    no_models="You can't use any models here{named}.",
+    no_paid="You can't use models that cost money here{named}.",
+    per_request="This request is too long: at most {quantity} per request{on}{named}.",
+    at_once="You already have {quantity} running. Please try again when one is done.",
+    resets="It resets {at}{within}.",
+    opens="You can continue {at}{within}.",
+    within=", in {within}",
+    warning="{percent} of {owner} of {what}{named} used; {left}{until}.",
+    left="{n} left",
+    label="Usage|Shared usage",
+    reached_label="Limit reached|Shared limit reached",
+    status="{label}: {used} of {what}",
+    status_reset=", resets {at}",
+    cap="This response can have at most {quantity}.",
     ledger_error="Usage can't be recorded at the moment, so no requests are accepted. "
     "Please try again later.",
-    weekdays=("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"),
-    months=(
-        *("January", "February", "March", "April", "May", "June"),
-        *("July", "August", "September", "October", "November", "December"),
-    ),
 )
 
 GERMAN = Language(
+    tag="de",
+    name="Deutsch",
     thousands=".",
     decimal=",",
-    money="{amount} $",
-    units={
-        "tokens": ("Token", "Tokens"),
-        "input_tokens": ("Eingabe-Token", "Eingabe-Tokens"),
-        "output_tokens": ("Ausgabe-Token", "Ausgabe-Tokens"),
-        "requests": ("Anfrage", "Anfragen"),
-    },
-    on_model="{quantity} mit {model}",
-    periods={
-        "minute": "pro Minute",
-        "hour": "pro Stunde",
-        "day": "pro Tag",
-        "week": "pro Woche",
-        "month": "pro Monat",
-    },
-    rolling={
-        "minute": ("in einer Minute", "in {count} Minuten"),
-        "hour": ("in einer Stunde", "in {count} Stunden"),
-        "day": ("in einem Tag", "in {count} Tagen"),
-    },
-    durations=("Tg.", "Std.", "Min.", "Sek."),
-    named=" ({policy})",
-    dated="{time} am {day}.{month}.",
-    used_up="Ihr Limit von {quantity} {period}{named} ist erreicht. {reset}",
-    pool_used_up=("Das gemeinsame Limit von {quantity} {period} ({policy}) ist erreicht. {reset}",)
-    * 2,
-    held="Der Rest Ihres Limits von {quantity} {period}{named} ist für laufende Antworten "
-    "vorgemerkt. Bitte versuchen Sie es nach deren Ende noch einmal.",
-    nothing="Hier sind keine {unit} erlaubt{named}.",
-    nothing_paid="Kostenpflichtige Modelle sind hier nicht erlaubt{named}.",
-    resets=("Wieder verfügbar um {at}, in {within}",) * 2,
-    opens="Wieder verfügbar um {at}, in {within}",
-    warning="{percent} % Ihres Limits von {quantity} {period} verbraucht; noch {left}{until}.",
-    pool_warning="{percent} % des gemeinsamen Limits von {quantity} {period} ({policy}) "
-    "verbraucht; noch {left}{until}.",
-    until=" bis {at}",
-    status="Verbrauch: {used} von {quantity} {period} ({percent} %)",
-    reached="Limit erreicht: {used} von {quantity} {period}",
-    status_reset=", neu ab {at}",
-    cap=(
-        "Diese Antwort kann höchstens {count} Token lang sein.",
-        "Diese Antwort kann höchstens {count} Tokens lang sein.",
-    ),
-    ledger_error="Der Verbrauch kann gerade nicht erfasst werden, deshalb werden keine Anfragen "
-    "angenommen. Bitte versuchen Sie es später noch einmal.",
+    money="{amount}\u00a0$",
+    less_than="weniger als {amount}",
+    percent="{n}\u00a0%",
+    units="Token, Eingabe-Token, Ausgabe-Token, Anfrage|Anfragen, Antwort|Antworten",
+    periods="pro Minute, pro Stunde, pro Tag, pro Woche, pro Monat, pro Quartal, pro Jahr",
+    rolling="innerhalb von {n} {unit}",
+    rolling_units="Sekunde|Sekunden, Minute|Minuten, Stunde|Stunden, Tag|Tagen",
+    durations="Tg. Std. Min. Sek.",
+    clock="{clock} Uhr",
+    date="{day}. {month}",
+    months="Januar Februar März April Mai Juni Juli August September Oktober November Dezember",
+    at="um {time}",
+    tomorrow="morgen um {time}",
+    on_date="am {date} um {time}",
+    owner="Ihr Limit|das gemeinsame Limit",
+    on=" für {model}",
+    reached="{owner} von {what}{named} ist erreicht.",
+    held="{owner} von {what}{named} ist für laufende Antworten vorgemerkt. "
+    "Bitte gleich erneut versuchen.",
+    stopped="beendet, denn {owner} von {what}{named} ist erreicht.",
+    no_model="Sie können {model} hier nicht verwenden{named}.",
+    no_models="Sie können hier keine Modelle verwenden{named}.",
+    no_paid="Sie können hier keine kostenpflichtigen Modelle verwenden{named}.",
+    per_request="Diese Anfrage ist zu lang: höchstens {quantity} pro Anfrage{on}{named}.",
+    at_once="Es läuft bereits {quantity}. Bitte versuchen Sie es nach deren Ende erneut.|"
+    "Es laufen bereits {quantity}. Bitte versuchen Sie es erneut, wenn eine beendet ist.",
+    resets="Wieder verfügbar {at}{within}.",
+    opens="Weiter {at}{within}.",
+    within=", in {within}",
+    warning="{owner} von {what}{named} ist zu {percent} verbraucht; noch {left}{until}.",
+    left="{n}",
+    label="Nutzung|Gemeinsame Nutzung",
+    reached_label="Limit erreicht|Gemeinsames Limit erreicht",
+    status="{label}: {used} von {what}",
+    status_reset=", neu {at}",
+    cap="Diese Antwort kann höchstens {quantity} lang sein.",
+    ledger_error="Die Nutzung kann gerade nicht erfasst werden, deshalb werden keine Anfragen "
+    "angenommen. Bitte versuchen Sie es später erneut.",
 )
 
 FRENCH = Language(
+    tag="fr",
+    name="français",
+    plural=BELOW_TWO_OR_OTHER,
     thousands="\u202f",
     decimal=",",
-    money="{amount} $",
-    units={
-        "tokens": ("jeton", "jetons"),
-        "input_tokens": ("jeton d’entrée", "jetons d’entrée"),
-        "output_tokens": ("jeton de sortie", "jetons de sortie"),
-        "requests": ("requête", "requêtes"),
-    },
-    on_model="{quantity} avec {model}",
-    periods={
-        "minute": "par minute",
-        "hour": "par heure",
-        "day": "par jour",
-        "week": "par semaine",
-        "month": "par mois",
-    },
-    rolling={
-        "minute": ("par minute glissante", "en {count} minutes"),
-        "hour": ("par heure glissante", "en {count} heures"),
-        "day": ("par jour glissant", "en {count} jours"),
-    },
-    durations=("j", "h", "min", "s"),
-    named=" ({policy})",
-    dated="{time} le {day:02}/{month:02}",
-    used_up="Votre limite de {quantity} {period}{named} est atteinte. {reset}",
-    pool_used_up=("La limite commune de {quantity} {period} ({policy}) est atteinte. {reset}",) * 2,
-    held="Le reste de votre limite de {quantity} {period}{named} est réservé à des réponses en "
-    "cours. Réessayez quand elles seront terminées.",
-    nothing="Aucune utilisation de {unit} n’est permise ici{named}.",
-    nothing_paid="Les modèles payants ne sont pas permis ici{named}.",
-    resets=("De nouveau disponible à {at}, dans {within}.",) * 2,
-    opens="De nouveau disponible à {at}, dans {within}.",
-    warning="{percent} % de votre limite de {quantity} {period} utilisés ; reste {left}{until}.",
-    pool_warning="{percent} % de la limite commune de {quantity} {period} ({policy}) utilisés ; "
-    "reste {left}{until}.",
-    until=" jusqu’à {at}",
-    status="Utilisation : {used} sur {quantity} {period} ({percent} %)",
-    reached="Limite atteinte : {used} sur {quantity} {period}",
-    status_reset=", remise à zéro à {at}",
-    cap=(
-        "Cette réponse peut compter au plus {count} jeton.",
-        "Cette réponse peut compter au plus {count} jetons.",
-    ),
-    ledger_error="L’utilisation ne peut pas être enregistrée en ce moment : aucune requête n’est "
-    "acceptée. Réessayez plus tard.",
+    money="{amount}\u00a0$",
+    less_than="moins de {amount}",
+    percent="{n}\u202f%",
+    units="token|tokens, token d’entrée|tokens d’entrée, token de sortie|tokens de sortie, "
+    "requête|requêtes, réponse|réponses",
+    periods="par minute, par heure, par jour, par semaine, par mois, par trimestre, par an",
+    rolling="sur {n} {unit}",
+    rolling_units="seconde glissante|secondes glissantes, minute glissante|minutes glissantes, "
+    "heure glissante|heures glissantes, jour glissant|jours glissants",
+    durations="j h min s",
+    first_day="1er",
+    months="janvier février mars avril mai juin juillet août septembre octobre novembre décembre",
+    at="à {time}",
+    tomorrow="demain à {time}",
+    on_date="le {date} à {time}",
+    owner="votre limite|la limite commune",
+    on=" avec {model}",
+    reached="{owner} de {what}{named} est atteinte.",
+    held="{owner} de {what}{named} est occupée par des réponses en cours. "
+    "Veuillez réessayer ensuite.",
+    stopped="arrêt\u00a0: {owner} de {what}{named} est atteinte.",
+    no_model="Vous ne pouvez pas utiliser {model} ici{named}.",
+    no_models="Vous ne pouvez utiliser aucun modèle ici{named}.",
+    no_paid="Vous ne pouvez pas utiliser de modèles payants ici{named}.",
+    per_request="Cette requête est trop longue\u00a0: au plus {quantity} par requête{on}{named}.",
+    at_once="Vous avez déjà {quantity} en cours. Veuillez réessayer quand l’une sera terminée.",
+    resets="Remise à zéro {at}{within}.",
+    opens="Reprise {at}{within}.",
+    within=", dans {within}",
+    warning="{owner} de {what}{named} est utilisée à {percent}\u202f; {left}{until}.",
+    left="reste {n}",
+    label="Utilisation|Utilisation commune",
+    reached_label="Limite atteinte|Limite commune atteinte",
+    status="{label}\u00a0: {used} sur {what}",
+    status_reset=", remise à zéro {at}",
+    cap="Cette réponse peut compter au plus {quantity}.",
+    ledger_error="L’utilisation ne peut pas être enregistrée pour le moment\u00a0: aucune requête "
+    "n’est acceptée. Veuillez réessayer plus tard.",
+)
+
+CANADIAN_FRENCH = replace(
+    FRENCH,
+    tag="fr-CA",
+    name="français (Canada)",
+    percent="{n}\u00a0%",
+    units="jeton|jetons, jeton d’entrée|jetons d’entrée, jeton de sortie|jetons de sortie, "
+    "requête|requêtes, réponse|réponses",
+    warning="{owner} de {what}{named} est utilisée à {percent}; {left}{until}.",
 )
 
 SPANISH = Language(
+    tag="es",
+    name="español",
+    thousands="\u202f",
+    decimal=",",
+    grouped_from=10_000,
+    money="{amount}\u00a0USD",
+    less_than="menos de {amount}",
+    percent="{n}\u00a0%",
+    units="token|tokens, token de entrada|tokens de entrada, token de salida|tokens de salida, "
+    "solicitud|solicitudes, respuesta|respuestas",
+    periods="por minuto, por hora, por día, por semana, por mes, por trimestre, por año",
+    rolling="por cada {n} {unit}",
+    rolling_units="segundo|segundos, minuto|minutos, hora|horas, día|días",
+    date="{day} de {month}",
+    months="enero febrero marzo abril mayo junio "
+    "julio agosto septiembre octubre noviembre diciembre",
+    at="a las {time}",
+    tomorrow="mañana a las {time}",
+    on_date="el {date} a las {time}",
+    hour_one=("a las ", "a la "),
+    owner="tu límite|el límite compartido",
+    on=" con {model}",
+    reached="has alcanzado {owner} de {what}{named}.",
+    held="las respuestas en curso ocupan el resto; {owner} es de {what}{named}. "
+    "Inténtalo de nuevo después.",
+    stopped="detenida por {owner} de {what}{named}.",
+    no_model="No puedes usar {model} aquí{named}.",
+    no_models="No puedes usar ningún modelo aquí{named}.",
+    no_paid="No puedes usar modelos de pago aquí{named}.",
+    per_request="Esta solicitud es demasiado larga: máximo {quantity} por solicitud{on}{named}.",
+    at_once="Ya tienes {quantity} en curso. Inténtalo de nuevo cuando termine una.",
+    resets="Se restablece {at}{within}.",
+    opens="Podrás seguir {at}{within}.",
+    within=", en {within}",
+    warning="{owner} de {what}{named} está al {percent}; {left}{until}.",
+    left="queda {n}|quedan {n}",
+    label="Uso|Uso compartido",
+    reached_label="Límite alcanzado|Límite compartido alcanzado",
+    status="{label}: {used} de {what}",
+    status_reset=", se restablece {at}",
+    cap="Esta respuesta puede tener como máximo {quantity}.",
+    ledger_error="El uso no se puede registrar en este momento, por lo que no se aceptan "
+    "solicitudes. Inténtalo de nuevo más tarde.",
+)
+
+ITALIAN = Language(
+    tag="it",
+    name="italiano",
     thousands=".",
     decimal=",",
-    money="{amount} $",
-    units={
-        "tokens": ("token", "tokens"),
-        "input_tokens": ("token de entrada", "tokens de entrada"),
-        "output_tokens": ("token de salida", "tokens de salida"),
-        "requests": ("solicitud", "solicitudes"),
-    },
-    on_model="{quantity} con {model}",
-    periods={
-        "minute": "por minuto",
-        "hour": "por hora",
-        "day": "por día",
-        "week": "por semana",
-        "month": "por mes",
-    },
-    rolling={
-        "minute": ("en un minuto", "en {count} minutos"),
-        "hour": ("en una hora", "en {count} horas"),
-        "day": ("en un día", "en {count} días"),
-    },
-    durations=("d", "h", "min", "s"),
-    named=" ({policy})",
-    dated="{time} del {day}/{month}",
-    used_up="Ha alcanzado su límite de {quantity} {period}{named}. {reset}",
-    pool_used_up=("Se ha alcanzado el límite común de {quantity} {period} ({policy}). {reset}",)
-    * 2,
-    held="El resto de su límite de {quantity} {period}{named} está reservado para respuestas en "
-    "curso. Inténtelo de nuevo cuando terminen.",
-    nothing="Aquí no se permiten {unit}{named}.",
-    nothing_paid="Aquí no se permiten modelos de pago{named}.",
-    resets=("Disponible de nuevo a las {at}, dentro de {within}.",) * 2,
-    opens="Disponible de nuevo a las {at}, dentro de {within}.",
-    warning="{percent} % de su límite de {quantity} {period} usado; quedan {left}{until}.",
-    pool_warning="{percent} % del límite común de {quantity} {period} ({policy}) usado; quedan "
-    "{left}{until}.",
-    until=" hasta las {at}",
-    status="Uso: {used} de {quantity} {period} ({percent} %)",
-    reached="Límite alcanzado: {used} de {quantity} {period}",
-    status_reset=", se restablece a las {at}",
-    cap=(
-        "Esta respuesta puede tener como máximo {count} token.",
-        "Esta respuesta puede tener como máximo {count} tokens.",
-    ),
-    ledger_error="El uso no se puede registrar en este momento, por lo que no se aceptan "
-    "solicitudes. Inténtelo más tarde.",
+    money="{amount}\u00a0$",
+    less_than="meno di {amount}",
+    units="token, token di input, token di output, richiesta|richieste, risposta|risposte",
+    periods="al minuto, all’ora, al giorno, a settimana, al mese, a trimestre, all’anno",
+    rolling="ogni {n} {unit}",
+    rolling_units="secondo|secondi, minuto|minuti, ora|ore, giorno|giorni",
+    durations="g h min s",
+    first_day="1º",
+    months="gennaio febbraio marzo aprile maggio giugno "
+    "luglio agosto settembre ottobre novembre dicembre",
+    at="alle {time}",
+    tomorrow="domani alle {time}",
+    on_date="il {date} alle {time}",
+    hour_one=("alle ", "all’"),
+    owner="il tuo limite|il limite condiviso",
+    on=" con {model}",
+    reached="hai raggiunto {owner} di {what}{named}.",
+    held="le risposte in corso occupano il resto; {owner} è di {what}{named}. "
+    "Riprova quando saranno terminate.",
+    stopped="interrotta: raggiunto {owner} di {what}{named}.",
+    no_model="Qui non puoi usare {model}{named}.",
+    no_models="Qui non puoi usare alcun modello{named}.",
+    no_paid="Qui non puoi usare modelli a pagamento{named}.",
+    per_request="Questa richiesta è troppo lunga: al massimo {quantity} per richiesta{on}{named}.",
+    at_once="Hai già {quantity} in corso. Riprova quando una sarà terminata.",
+    resets="Si rinnova {at}{within}.",
+    opens="Puoi continuare {at}{within}.",
+    within=", tra {within}",
+    warning="{owner} di {what}{named} è usato al {percent}; {left}{until}.",
+    left="resta {n}|restano {n}",
+    label="Utilizzo|Utilizzo condiviso",
+    reached_label="Limite raggiunto|Limite condiviso raggiunto",
+    status="{label}: {used} su {what}",
+    status_reset=", si rinnova {at}",
+    cap="Questa risposta può avere al massimo {quantity}.",
+    ledger_error="Al momento l’utilizzo non può essere registrato, quindi non si accettano "
+    "richieste. Riprova più tardi.",
 )
+
+BRAZILIAN_PORTUGUESE = Language(
+    tag="pt-BR",
+    name="português (Brasil)",
+    plural=BELOW_TWO_OR_OTHER,
+    thousands=".",
+    decimal=",",
+    money="US$\u00a0{amount}",
+    less_than="menos de {amount}",
+    units="token|tokens, token de entrada|tokens de entrada, token de saída|tokens de saída, "
+    "solicitação|solicitações, resposta|respostas",
+    periods="por minuto, por hora, por dia, por semana, por mês, por trimestre, por ano",
+    rolling="a cada {n} {unit}",
+    rolling_units="segundo|segundos, minuto|minutos, hora|horas, dia|dias",
+    date="{day} de {month}",
+    first_day="1º",
+    months="janeiro fevereiro março abril maio junho "
+    "julho agosto setembro outubro novembro dezembro",
+    at="às {time}",
+    tomorrow="amanhã às {time}",
+    on_date="em {date} às {time}",
+    hour_one=("às ", "à "),
+    owner="seu limite|o limite compartilhado",
+    on=" com {model}",
+    reached="{owner} de {what}{named} foi atingido.",
+    held="as respostas em andamento ocupam o restante; {owner} é de {what}{named}. "
+    "Tente novamente depois.",
+    stopped="interrompida: {owner} de {what}{named} foi atingido.",
+    no_model="Você não pode usar {model} aqui{named}.",
+    no_models="Você não pode usar nenhum modelo aqui{named}.",
+    no_paid="Você não pode usar modelos pagos aqui{named}.",
+    per_request="Esta solicitação é longa demais: no máximo {quantity} por solicitação{on}{named}.",
+    at_once="Você já tem {quantity} em andamento. Tente novamente quando uma terminar.",
+    resets="Será renovado {at}{within}.",
+    opens="Continue {at}{within}.",
+    within=", em {within}",
+    warning="{owner} de {what}{named} está em {percent}; {left}{until}.",
+    left="resta {n}|restam {n}",
+    label="Uso|Uso compartilhado",
+    reached_label="Limite atingido|Limite compartilhado atingido",
+    status="{label}: {used} de {what}",
+    status_reset=", renovação {at}",
+    cap="Esta resposta pode ter no máximo {quantity}.",
+    ledger_error="O uso não pode ser registrado no momento, por isso nenhuma solicitação é "
+    "aceita. Tente novamente mais tarde.",
+)
+
+DUTCH = Language(
+    tag="nl",
+    name="Nederlands",
+    thousands=".",
+    decimal=",",
+    money="$\u00a0{amount}",
+    less_than="minder dan {amount}",
+    units="token|tokens, invoertoken|invoertokens, uitvoertoken|uitvoertokens, "
+    "verzoek|verzoeken, antwoord|antwoorden",
+    periods="per minuut, per uur, per dag, per week, per maand, per kwartaal, per jaar",
+    rolling="per {n} {unit}",
+    rolling_units="seconde|seconden, minuut|minuten, uur, dag|dagen",
+    durations="d u min s",
+    months="januari februari maart april mei juni "
+    "juli augustus september oktober november december",
+    at="om {time}",
+    tomorrow="morgen om {time}",
+    on_date="op {date} om {time}",
+    owner="je limiet|de gedeelde limiet",
+    on=" met {model}",
+    reached="{owner} van {what}{named} is bereikt.",
+    held="lopende antwoorden bezetten de rest van {owner} van {what}{named}. "
+    "Probeer het straks opnieuw.",
+    stopped="gestopt, want {owner} van {what}{named} is bereikt.",
+    no_model="Je kunt {model} hier niet gebruiken{named}.",
+    no_models="Je kunt hier geen modellen gebruiken{named}.",
+    no_paid="Je kunt hier geen betaalde modellen gebruiken{named}.",
+    per_request="Dit verzoek is te lang: hoogstens {quantity} per verzoek{on}{named}.",
+    at_once="Er loopt al {quantity}. Probeer het opnieuw als het klaar is.|"
+    "Er lopen al {quantity}. Probeer het opnieuw als er een klaar is.",
+    resets="Wordt vernieuwd {at}{within}.",
+    opens="Je kunt verder {at}{within}.",
+    within=", over {within}",
+    warning="{owner} van {what}{named} is voor {percent} verbruikt; nog {left}{until}.",
+    left="{n}",
+    label="Gebruik|Gedeeld gebruik",
+    reached_label="Limiet bereikt|Gedeelde limiet bereikt",
+    status="{label}: {used} van {what}",
+    status_reset=", vernieuwd {at}",
+    cap="Dit antwoord mag hoogstens {quantity} lang zijn.",
+    ledger_error="Het gebruik kan nu niet worden vastgelegd, dus er worden geen verzoeken "
+    "aangenomen. Probeer het later opnieuw.",
+)
+
+# ==============================================================================
+# helpers/languages_eastern.py
+# Other languages: the words of those with other scripts, and of those with more plural forms.
+# ==============================================================================
 
 CHINESE = Language(
-    thousands=",",
-    decimal=".",
-    money="${amount}",
-    units={
-        "tokens": ("个 token",) * 2,
-        "input_tokens": ("个输入 token",) * 2,
-        "output_tokens": ("个输出 token",) * 2,
-        "requests": ("次请求",) * 2,
-    },
-    on_model="{quantity}（{model}）",
-    periods={
-        "minute": "每分钟",
-        "hour": "每小时",
-        "day": "每天",
-        "week": "每周",
-        "month": "每月",
-    },
-    rolling={
-        "minute": ("每 1 分钟", "每 {count} 分钟"),
-        "hour": ("每 1 小时", "每 {count} 小时"),
-        "day": ("每 1 天", "每 {count} 天"),
-    },
-    durations=("天", "小时", "分钟", "秒"),
+    tag="zh-CN",
+    name="简体中文",
+    plural=ALIKE,
+    less_than="不到 {amount}",
+    units="个 Token, 个输入 Token, 个输出 Token, 次请求, 个回答",
+    periods="每分钟, 每小时, 每天, 每周, 每月, 每季度, 每年",
+    rolling="任意 {n} {unit}内",
+    rolling_units="秒, 分钟, 小时, 天",
+    durations="天 小时 分钟 秒",
+    date="{month}月{day}日",
+    moment="{date} {time}",
+    at="{time}",
+    tomorrow="明天 {time}",
+    on_date="{date} {time}",
+    owner="您的限额|共享限额",
+    what="{period} {quantity}{on}",
+    on="（{model}）",
     named="（{policy}）",
-    dated="{month}月{day}日 {time}",
-    used_up="您的限额（{period} {quantity}）{named}已用完。{reset}",
-    pool_used_up=("共享限额（{period} {quantity}，{policy}）已用完。{reset}",) * 2,
-    held="您的限额（{period} {quantity}）{named}的剩余部分已被正在生成的回复占用，请稍后再试。",
-    nothing="此处不允许使用{unit}{named}。",
-    nothing_paid="此处不允许使用付费模型{named}。",
-    resets=("将于 {at} 重置（{within}后）。",) * 2,
-    opens="可于 {at} 继续使用（{within}后）。",
-    warning="限额（{period} {quantity}）已使用 {percent}%，剩余 {left}{until}。",
-    pool_warning="共享限额（{period} {quantity}，{policy}）已使用 {percent}%，剩余 {left}{until}。",
-    until="，{at} 重置",
-    status="用量：{period} {quantity}，已用 {used}（{percent}%）",
-    reached="已达限额：{period} {quantity}，已用 {used}",
+    reached="{owner}{named}已用完：{what}。",
+    held="{owner}{named}的剩余部分已被正在生成的回答占用：{what}。请在其完成后重试。",
+    stopped="回答已停止：{owner}{named}已用完（{what}）。",
+    no_model="此处不能使用 {model}{named}。",
+    no_models="此处不能使用任何模型{named}。",
+    no_paid="此处不能使用付费模型{named}。",
+    per_request="请求过长：每次请求最多 {quantity}{on}{named}。",
+    at_once="您已有 {quantity}正在生成。请在其完成后重试。",
+    resets="将于{at} 重置{within}。",
+    opens="可于{at} 继续{within}。",
+    within="（{within}后）",
+    warning="{owner}{named}已使用 {percent}：{what}，剩余 {left}{until}。",
+    left="{n}",
+    label="用量|共享用量",
+    reached_label="已达限额|已达共享限额",
+    status="{label}：{what}，已用 {used}",
+    share="（{percent}）",
     status_reset="，{at} 重置",
-    cap=("此回复最多 {count} 个 token。",) * 2,
-    ledger_error="目前无法记录用量，因此暂不接受请求。请稍后再试。",
+    cap="此回答最多 {quantity}。",
+    ledger_error="目前无法记录用量，因此暂不接受请求。请稍后重试。",
 )
 
+TAIWANESE_CHINESE = Language(
+    tag="zh-TW",
+    name="繁體中文",
+    plural=ALIKE,
+    less_than="不到 {amount}",
+    units="個 Token, 個輸入 Token, 個輸出 Token, 次請求, 個回應",
+    periods="每分鐘, 每小時, 每天, 每週, 每月, 每季, 每年",
+    rolling="任意 {n} {unit}內",
+    rolling_units="秒, 分鐘, 小時, 天",
+    durations="天 小時 分鐘 秒",
+    date="{month}月{day}日",
+    moment="{date} {time}",
+    at="{time}",
+    tomorrow="明天 {time}",
+    on_date="{date} {time}",
+    owner="您的限額|共用限額",
+    what="{period} {quantity}{on}",
+    on="（{model}）",
+    named="（{policy}）",
+    reached="{owner}{named}已用完：{what}。",
+    held="{owner}{named}的剩餘部分已被正在產生的回應占用：{what}。請在其完成後重試。",
+    stopped="回應已停止：{owner}{named}已用完（{what}）。",
+    no_model="此處無法使用 {model}{named}。",
+    no_models="此處無法使用任何模型{named}。",
+    no_paid="此處無法使用付費模型{named}。",
+    per_request="請求過長：每次請求最多 {quantity}{on}{named}。",
+    at_once="您已有 {quantity}正在產生。請在其完成後重試。",
+    resets="將於{at} 重設{within}。",
+    opens="可於{at} 繼續使用{within}。",
+    within="（{within}後）",
+    warning="{owner}{named}已使用 {percent}：{what}，剩餘 {left}{until}。",
+    left="{n}",
+    label="用量|共用用量",
+    reached_label="已達限額|已達共用限額",
+    status="{label}：{what}，已用 {used}",
+    share="（{percent}）",
+    status_reset="，{at} 重設",
+    cap="此回應最多 {quantity}。",
+    ledger_error="目前無法記錄用量，因此暫不接受請求。請稍後再試。",
+)
+
+JAPANESE = Language(
+    tag="ja",
+    name="日本語",
+    plural=ALIKE,
+    less_than="{amount} 未満",
+    units="トークン, 入力トークン, 出力トークン, リクエスト, 件の応答",
+    periods="1分あたり, 1時間あたり, 1日あたり, 1週間あたり, 1か月あたり, 四半期あたり, 1年あたり",
+    rolling="直近{n}{unit}で",
+    rolling_units="秒間, 分間, 時間, 日間",
+    durations="日 時間 分 秒",
+    duration="{n}{unit}",
+    date="{month}月{day}日",
+    moment="{date} {time}",
+    at="{time}",
+    tomorrow="明日 {time}",
+    on_date="{date} {time}",
+    owner="あなたの上限|共有の上限",
+    what="{period} {quantity}{on}",
+    on="（{model}）",
+    named="（{policy}）",
+    reached="{owner}{named}に達しました：{what}。",
+    held="{owner}{named}の残りは生成中の応答が使用しています：{what}。完了後に再試行してください。",
+    stopped="{owner}{named}に達したため、応答を停止しました：{what}。",
+    no_model="ここでは {model} を使用できません{named}。",
+    no_models="ここではモデルを使用できません{named}。",
+    no_paid="ここでは有料モデルを使用できません{named}。",
+    per_request="リクエストが長すぎます：1件あたり最大 {quantity}{on}{named}。",
+    at_once="すでに {quantity}を生成中です。完了後に再試行してください。",
+    resets="{at} にリセットされます{within}。",
+    opens="{at} から続けられます{within}。",
+    within="（{within}後）",
+    warning="{owner}{named}の {percent} を使用しました：{what}、残り {left}{until}。",
+    left="{n}",
+    label="使用量|共有の使用量",
+    reached_label="上限に達しました|共有の上限に達しました",
+    status="{label}：{used} / {what}",
+    share="（{percent}）",
+    status_reset="、{at} にリセット",
+    cap="この応答は最大 {quantity}です。",
+    ledger_error="現在使用量を記録できないため、リクエストを受け付けていません。"
+    "しばらくしてから再試行してください。",
+)
+
+KOREAN = Language(
+    tag="ko",
+    name="한국어",
+    plural=ALIKE,
+    less_than="{amount} 미만",
+    units="토큰, 입력 토큰, 출력 토큰, 요청, 응답",
+    counted="{unit} {amount}개",
+    periods="분당, 시간당, 하루, 주당, 월간, 분기당, 연간",
+    rolling="최근 {n}{unit}",
+    rolling_units="초, 분, 시간, 일",
+    durations="일 시간 분 초",
+    duration="{n}{unit}",
+    date="{month}월 {day}일",
+    moment="{date} {time}",
+    at="{time}",
+    tomorrow="내일 {time}",
+    on_date="{date} {time}",
+    owner="내 한도|공유 한도",
+    what="{period} {quantity}{on}",
+    on="({model})",
+    named="({policy})",
+    reached="{owner}{named}에 도달했습니다: {what}.",
+    held="{owner}{named}의 나머지는 생성 중인 응답이 사용하고 있습니다: {what}. "
+    "응답이 끝난 후 다시 시도하세요.",
+    stopped="{owner}{named}에 도달하여 응답이 중지되었습니다: {what}.",
+    no_model="여기서는 다음 모델을 사용할 수 없습니다: {model}{named}.",
+    no_models="여기서는 모델을 사용할 수 없습니다{named}.",
+    no_paid="여기서는 유료 모델을 사용할 수 없습니다{named}.",
+    per_request="요청이 너무 깁니다: 요청당 최대 {quantity}{on}{named}.",
+    at_once="이미 {quantity}가 생성 중입니다. 응답이 끝난 후 다시 시도하세요.",
+    resets="{at}에 초기화됩니다{within}.",
+    opens="{at}부터 계속할 수 있습니다{within}.",
+    within="({within} 후)",
+    warning="{owner}{named}의 {percent}를 사용했습니다: {what}, {left}{until}.",
+    left="{n} 남음",
+    label="사용량|공유 사용량",
+    reached_label="한도 도달|공유 한도 도달",
+    status="{label}: {used} / {what}",
+    status_reset=", {at} 초기화",
+    cap="이 응답은 최대 {quantity}입니다.",
+    ledger_error="지금은 사용량을 기록할 수 없어 요청을 받지 않습니다. 나중에 다시 시도하세요.",
+)
+
+POLISH = Language(
+    tag="pl",
+    name="polski",
+    plural=POLISH_PLURAL,
+    thousands="\u00a0",
+    decimal=",",
+    grouped_from=10_000,
+    money="{amount}\u00a0USD",
+    less_than="mniej niż {amount}",
+    units="token|tokeny|tokenów, token wejściowy|tokeny wejściowe|tokenów wejściowych, "
+    "token wyjściowy|tokeny wyjściowe|tokenów wyjściowych, żądanie|żądania|żądań, "
+    "odpowiedź|odpowiedzi",
+    periods="na minutę, na godzinę, dziennie, tygodniowo, miesięcznie, kwartalnie, rocznie",
+    rolling="w ciągu {n} {unit}",
+    rolling_units="sekundy|sekund, minuty|minut, godziny|godzin, dnia|dni",
+    durations="d h min s",
+    months="stycznia lutego marca kwietnia maja czerwca "
+    "lipca sierpnia września października listopada grudnia",
+    at="o {time}",
+    tomorrow="jutro o {time}",
+    on_date="{date} o {time}",
+    owner="Twój limit|wspólny limit",
+    on=" ({model})",
+    reached="{owner}{named} został wyczerpany: {what}.",
+    held="resztę zajmują trwające odpowiedzi; {owner}{named}: {what}. "
+    "Spróbuj ponownie po ich zakończeniu.",
+    stopped="zatrzymano, bo {owner}{named} został wyczerpany: {what}.",
+    no_model="Nie możesz tu używać modelu {model}{named}.",
+    no_models="Nie możesz tu używać żadnych modeli{named}.",
+    no_paid="Nie możesz tu używać płatnych modeli{named}.",
+    per_request="To żądanie jest za długie, limit na żądanie: {quantity}{on}{named}.",
+    at_once="Już trwa {quantity}. Spróbuj ponownie po zakończeniu.|"
+    "Już trwają {quantity}. Spróbuj ponownie po zakończeniu jednej z nich.|"
+    "Już trwa {quantity}. Spróbuj ponownie po zakończeniu jednej z nich.",
+    resets="Odnowienie {at}{within}.",
+    opens="Możesz kontynuować {at}{within}.",
+    within=", za {within}",
+    warning="{owner}{named} jest wykorzystany w {percent}: {what}, {left}{until}.",
+    left="pozostało {n}",
+    label="Użycie|Wspólne użycie",
+    reached_label="Limit wyczerpany|Wspólny limit wyczerpany",
+    status="{label}: {used} / {what}",
+    status_reset=", odnowienie {at}",
+    cap="Limit tej odpowiedzi: {quantity}.",
+    ledger_error="Nie można teraz zapisać użycia, więc żądania nie są przyjmowane. "
+    "Spróbuj ponownie później.",
+)
+
+RUSSIAN = Language(
+    tag="ru",
+    name="русский",
+    plural=SLAVIC,
+    thousands="\u00a0",
+    decimal=",",
+    money="{amount}\u00a0$",
+    less_than="менее {amount}",
+    percent="{n}\u00a0%",
+    units="токен|токена|токенов, входной токен|входных токена|входных токенов, "
+    "выходной токен|выходных токена|выходных токенов, запрос|запроса|запросов, "
+    "ответ|ответа|ответов",
+    periods="в минуту, в час, в день, в неделю, в месяц, в квартал, в год",
+    rolling="за любые {n} {unit}",
+    rolling_units="секунду|секунды|секунд, минуту|минуты|минут, час|часа|часов, день|дня|дней",
+    durations="д ч мин с",
+    months="января февраля марта апреля мая июня июля августа сентября октября ноября декабря",
+    at="в {time}",
+    tomorrow="завтра в {time}",
+    on_date="{date} в {time}",
+    owner="ваш лимит|общий лимит",
+    on=" ({model})",
+    reached="{owner}{named} исчерпан: {what}.",
+    held="остаток занят текущими ответами; {owner}{named}: {what}. Повторите попытку позже.",
+    stopped="остановлено, {owner}{named} исчерпан: {what}.",
+    no_model="Здесь нельзя использовать {model}{named}.",
+    no_models="Здесь нельзя использовать модели{named}.",
+    no_paid="Здесь нельзя использовать платные модели{named}.",
+    per_request="Слишком длинный запрос, лимит на один запрос: {quantity}{on}{named}.",
+    at_once="Уже генерируется {quantity}. Повторите попытку, когда он завершится.|"
+    "Уже генерируются {quantity}. Повторите попытку, когда один из них завершится.|"
+    "Уже генерируется {quantity}. Повторите попытку, когда один из них завершится.",
+    resets="Обновится {at}{within}.",
+    opens="Можно продолжить {at}{within}.",
+    within=", через {within}",
+    warning="{owner}{named} использован на {percent}: {what}, осталось {left}{until}.",
+    left="{n}",
+    label="Использование|Общее использование",
+    reached_label="Лимит исчерпан|Общий лимит исчерпан",
+    status="{label}: {used} / {what}",
+    status_reset=", обновится {at}",
+    cap="Лимит этого ответа: {quantity}.",
+    ledger_error="Сейчас использование не записывается, поэтому запросы не принимаются. "
+    "Повторите попытку позже.",
+)
+
+UKRAINIAN = Language(
+    tag="uk",
+    name="українська",
+    plural=SLAVIC,
+    thousands="\u00a0",
+    decimal=",",
+    money="{amount}\u00a0$",
+    less_than="менше ніж {amount}",
+    units="токен|токени|токенів, вхідний токен|вхідні токени|вхідних токенів, "
+    "вихідний токен|вихідні токени|вихідних токенів, запит|запити|запитів, "
+    "відповідь|відповіді|відповідей",
+    periods="на хвилину, на годину, на день, на тиждень, на місяць, на квартал, на рік",
+    rolling="за будь-які {n} {unit}",
+    rolling_units="секунду|секунди|секунд, хвилину|хвилини|хвилин, годину|години|годин, "
+    "день|дні|днів",
+    durations="д год хв с",
+    months="січня лютого березня квітня травня червня липня серпня вересня жовтня листопада грудня",
+    at="о {time}",
+    tomorrow="завтра о {time}",
+    on_date="{date} о {time}",
+    owner="ваш ліміт|спільний ліміт",
+    on=" ({model})",
+    reached="{owner}{named} вичерпано: {what}.",
+    held="решту зайняли поточні відповіді; {owner}{named}: {what}. Спробуйте ще раз пізніше.",
+    stopped="зупинено, {owner}{named} вичерпано: {what}.",
+    no_model="Тут не можна використовувати {model}{named}.",
+    no_models="Тут не можна використовувати моделі{named}.",
+    no_paid="Тут не можна використовувати платні моделі{named}.",
+    per_request="Запит задовгий, ліміт на один запит: {quantity}{on}{named}.",
+    at_once="Уже генерується {quantity}. Спробуйте ще раз, коли вона завершиться.|"
+    "Уже генеруються {quantity}. Спробуйте ще раз, коли одна з них завершиться.|"
+    "Уже генерується {quantity}. Спробуйте ще раз, коли одна з них завершиться.",
+    resets="Оновиться {at}{within}.",
+    opens="Можна продовжити {at}{within}.",
+    within=", через {within}",
+    warning="{owner}{named} використано на {percent}: {what}, залишилося {left}{until}.",
+    left="{n}",
+    label="Використання|Спільне використання",
+    reached_label="Ліміт вичерпано|Спільний ліміт вичерпано",
+    status="{label}: {used} / {what}",
+    status_reset=", оновиться {at}",
+    cap="Ліміт цієї відповіді: {quantity}.",
+    ledger_error="Зараз використання не записується, тому запити не приймаються. "
+    "Спробуйте ще раз пізніше.",
+)
+
+TURKISH = Language(
+    tag="tr",
+    name="Türkçe",
+    thousands=".",
+    decimal=",",
+    money="{amount}\u00a0$",
+    less_than="{amount} altında",
+    percent="%{n}",
+    units="token, giriş tokeni, çıktı tokeni, istek, yanıt",
+    periods="dakika başına, saat başına, günlük, haftalık, aylık, üç aylık, yıllık",
+    rolling="her {n} {unit} için",
+    rolling_units="saniye, dakika, saat, gün",
+    durations="g sa dk sn",
+    months="Ocak Şubat Mart Nisan Mayıs Haziran Temmuz Ağustos Eylül Ekim Kasım Aralık",
+    at="saat {time}",
+    tomorrow="yarın saat {time}",
+    on_date="{date} saat {time}",
+    owner="sınırınız|ortak sınır",
+    what="{period} {quantity}{on}",
+    on=" ({model})",
+    reached="{owner}{named} doldu: {what}.",
+    held="{owner}{named}, kalanı süren yanıtlara ayrıldı: {what}. Yanıtlar bitince tekrar deneyin.",
+    stopped="durduruldu, {owner}{named} doldu: {what}.",
+    no_model="Bu modeli burada kullanamazsınız: {model}{named}.",
+    no_models="Burada hiçbir modeli kullanamazsınız{named}.",
+    no_paid="Burada ücretli modelleri kullanamazsınız{named}.",
+    per_request="Bu istek çok uzun, istek başına sınır: {quantity}{on}{named}.",
+    at_once="Zaten süren {quantity} var. Biri bitince tekrar deneyin.",
+    resets="Yenilenme: {at}{within}.",
+    opens="Devam: {at}{within}.",
+    within=" ({within} sonra)",
+    warning="{owner}{named}, kullanılan {percent}: {what}, kalan {left}{until}.",
+    left="{n}",
+    label="Kullanım|Ortak kullanım",
+    reached_label="Sınır doldu|Ortak sınır doldu",
+    status="{label}: {used} / {what}",
+    status_reset=", yenilenme {at}",
+    cap="Bu yanıtın sınırı: {quantity}.",
+    ledger_error="Kullanım şu anda kaydedilemediği için istek kabul edilmiyor. "
+    "Lütfen daha sonra tekrar deneyin.",
+)
+
+ARABIC = Language(
+    tag="ar",
+    name="العربية",
+    plural=ARABIC_PLURAL,
+    right_to_left=True,
+    less_than="أقل من {amount}",
+    counted="{amount} {unit}|{unit}|{unit}|{amount} {unit}",
+    units="رمز|رمز واحد|رمزان|رموز|رمزًا|رمز, "
+    "رمز إدخال|رمز إدخال واحد|رمزا إدخال|رموز إدخال|رمز إدخال, "
+    "رمز إخراج|رمز إخراج واحد|رمزا إخراج|رموز إخراج|رمز إخراج, "
+    "طلب|طلب واحد|طلبان|طلبات|طلبًا|طلب, رد|رد واحد|ردان|ردود|ردًا|رد",
+    periods="في الدقيقة, في الساعة, في اليوم, في الأسبوع, في الشهر, في ربع السنة, في السنة",
+    rolling="خلال آخر {n} {unit}",
+    rolling_units="ثانية|ثانية|ثانيتين|ثوانٍ|ثانية, دقيقة|دقيقة|دقيقتين|دقائق|دقيقة, "
+    "ساعة|ساعة|ساعتين|ساعات|ساعة, يوم|يوم|يومين|أيام|يومًا|يوم",
+    durations="ي س د ث",
+    moment="{date}، {time}",
+    months="يناير فبراير مارس أبريل مايو يونيو يوليو أغسطس سبتمبر أكتوبر نوفمبر ديسمبر",
+    at="الساعة {time}",
+    tomorrow="غدًا الساعة {time}",
+    on_date="يوم {date} الساعة {time}",
+    owner="حدّك|الحدّ المشترك",
+    on=" ({model})",
+    reached="تم بلوغ {owner}{named}: {what}.",
+    held="الردود الجارية تشغل ما تبقّى من {owner}{named}: {what}. حاول مرة أخرى بعد انتهائها.",
+    stopped="توقّف الرد لبلوغ {owner}{named}: {what}.",
+    no_model="لا يمكنك استخدام {model} هنا{named}.",
+    no_models="لا يمكنك استخدام أي نموذج هنا{named}.",
+    no_paid="لا يمكنك استخدام النماذج المدفوعة هنا{named}.",
+    per_request="هذا الطلب طويل جدًا، والحدّ لكل طلب: {quantity}{on}{named}.",
+    at_once="لديك ردود جارية بالفعل: {quantity}. حاول مرة أخرى بعد انتهاء أحدها.",
+    resets="يُجدَّد {at}{within}.",
+    opens="يمكنك المتابعة {at}{within}.",
+    within="، بعد {within}",
+    warning="استُخدم {percent} من {owner}{named}: {what}، والمتبقي {left}{until}.",
+    left="{n}",
+    label="الاستخدام|الاستخدام المشترك",
+    reached_label="تم بلوغ الحدّ|تم بلوغ الحدّ المشترك",
+    status="{label}: {used} من {what}",
+    status_reset="، يُجدَّد {at}",
+    cap="الحدّ الأقصى لهذا الرد: {quantity}.",
+    ledger_error="يتعذّر تسجيل الاستخدام حاليًا، لذلك لا تُقبل أي طلبات. حاول مرة أخرى لاحقًا.",
+)
+
+HEBREW = Language(
+    tag="he",
+    name="עברית",
+    plural=HEBREW_PLURAL,
+    right_to_left=True,
+    less_than="פחות מ-{amount}",
+    units="אסימון|אסימונים, אסימון קלט|אסימוני קלט, אסימון פלט|אסימוני פלט, "
+    "בקשה|בקשות, תגובה|תגובות",
+    periods="לדקה, לשעה, ליום, לשבוע, לחודש, לרבעון, לשנה",
+    rolling="בכל {n} {unit}",
+    rolling_units="שנייה|שניות, דקה|דקות, שעה|שעות, יום|ימים",
+    durations="ימ׳ שע׳ דק׳ שנ׳",
+    date="{day} ב{month}",
+    months="ינואר פברואר מרץ אפריל מאי יוני יולי אוגוסט ספטמבר אוקטובר נובמבר דצמבר",
+    at="בשעה {time}",
+    tomorrow="מחר בשעה {time}",
+    on_date="ב-{date} בשעה {time}",
+    owner="המכסה שלך|המכסה המשותפת",
+    on=" ({model})",
+    reached="{owner}{named} נוצלה: {what}.",
+    held="תגובות שעדיין נוצרות תופסות את יתרת {owner}{named}: {what}. נסה שוב לאחר שיסתיימו.",
+    stopped="התגובה נעצרה כי {owner}{named} נוצלה: {what}.",
+    no_model="לא ניתן להשתמש כאן במודל {model}{named}.",
+    no_models="לא ניתן להשתמש כאן במודלים{named}.",
+    no_paid="לא ניתן להשתמש כאן במודלים בתשלום{named}.",
+    per_request="הבקשה ארוכה מדי, המכסה לבקשה: {quantity}{on}{named}.",
+    at_once="כבר נוצרות תגובות: {quantity}. נסה שוב לאחר שאחת מהן תסתיים.",
+    resets="המכסה תתחדש {at}{within}.",
+    opens="אפשר להמשיך {at}{within}.",
+    within=", בעוד {within}",
+    warning="נוצלו {percent} מתוך {owner}{named}: {what}, נותרו {left}{until}.",
+    left="{n}",
+    label="שימוש|שימוש משותף",
+    reached_label="המכסה נוצלה|המכסה המשותפת נוצלה",
+    status="{label}: {used} מתוך {what}",
+    status_reset=", תתחדש {at}",
+    cap="אורך התגובה המרבי: {quantity}.",
+    ledger_error="לא ניתן לרשום את השימוש כעת, ולכן בקשות אינן מתקבלות. נסה שוב מאוחר יותר.",
+)
+
+# ==============================================================================
+# helpers/languages.py
+# Languages: all there are, and which one a reader gets.
+# ==============================================================================
+
 LANGUAGES: Mapping[str, Language] = {
-    "en": ENGLISH,
-    "de": GERMAN,
-    "fr": FRENCH,
-    "es": SPANISH,
-    "zh": CHINESE,
+    language.tag.lower(): language
+    for language in (
+        *(ENGLISH, GERMAN, FRENCH, CANADIAN_FRENCH, SPANISH, ITALIAN, BRAZILIAN_PORTUGUESE, DUTCH),
+        *(POLISH, RUSSIAN, UKRAINIAN, TURKISH, CHINESE, TAIWANESE_CHINESE, JAPANESE, KOREAN),
+        *(ARABIC, HEBREW),
+    )
 }
+# Other tags of the same: a region, a script, an old code, or a language alone.
+LANGUAGE_ALIASES = {
+    "zh": "zh-cn",
+    "zh-hans": "zh-cn",
+    "zh-hant": "zh-tw",
+    "zh-hk": "zh-tw",
+    "zh-mo": "zh-tw",
+    "pt": "pt-br",
+    "iw": "he",
+}
+LONGEST_LANGUAGE_TAG = 35
 
 
 def choose_language(tag: str) -> Language:
-    """The language for a tag such as ``de-AT``; English where there is none."""
-    tag = tag.lower().replace("_", "-")
-    if tag.startswith(("zh-tw", "zh-hk", "zh-hant")):
-        return ENGLISH  # Simplified Chinese is not what they read
-    return LANGUAGES.get(tag.split("-")[0], ENGLISH)
+    """The language for a tag such as ``de-AT``: the longest beginning that is known; or English.
+
+    The tag is what a browser sent: a longer one than any real one is no tag.
+    """
+    if len(tag) > LONGEST_LANGUAGE_TAG:
+        return LANGUAGES["en"]
+    parts = tag.strip().lower().replace("_", "-").split("-")
+    for length in range(len(parts), 0, -1):
+        beginning = "-".join(parts[:length])
+        language = LANGUAGES.get(LANGUAGE_ALIASES.get(beginning, beginning))
+        if language is not None:
+            return language
+    return LANGUAGES["en"]
 
 
 # ==============================================================================
@@ -3544,18 +4454,72 @@ PLACEHOLDERS = (
     "model",
 )
 MICROS = 1_000_000
+# What a client or an administrator chose: a model's id, the name of a group or a pool, a user.
+LONGEST_SHOWN_NAME = 100
+# An administrator's template, and whatever anybody reads in the end.
+LONGEST_TEMPLATE = 1_000
+LONGEST_SENTENCE = 2_000
+# Larger numbers than any that is counted; Python refuses to write out really long ones.
+LARGEST_SHOWN = 10**18
+BIDI_CONTROLS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# Stands for an empty value until the blank before it is taken away as well.
+EMPTY = "\x00"
 
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Who reads: a language, and the time zone of the clock on the wall."""
+    """Who reads: a language, and the time zone of the clock on the wall.
+
+    Args:
+        zone: The zone that times are told in.
+        language: The language.
+        zone_is_own: Whether it is the reader's own zone, which then needs no name.
+    """
 
     zone: tzinfo
     language: Language = ENGLISH
+    zone_is_own: bool = False
 
 
-def check_template(where: str, template: str) -> None:
-    """Raise `ConfigurationError` unless every placeholder of a template is known."""
+def clean_name(name: str) -> str:
+    """A name on one line, without control characters and lone surrogates, cut."""
+    if len(name) <= LONGEST_SHOWN_NAME and name.isascii() and name.isprintable():
+        return name.strip()  # nearly all are, and every sentence has some
+    kept = "".join(
+        " " if unicodedata.category(char) in ("Cc", "Zl", "Zp") else char
+        for char in name[: 4 * LONGEST_SHOWN_NAME]
+        if unicodedata.category(char) != "Cs" and not BIDI_CONTROLS.match(char)
+    )
+    kept = " ".join(kept.split())
+    return kept if len(kept) <= LONGEST_SHOWN_NAME else f"{kept[: LONGEST_SHOWN_NAME - 1]}…"
+
+
+def isolate(text: str, language: Language) -> str:
+    """A name or an amount that the direction of writing around it leaves as it is."""
+    turned = not text.isascii() and any(
+        unicodedata.bidirectional(char) in ("R", "AL") for char in text
+    )
+    return ISOLATED.format(text) if text and (turned or language.right_to_left) else text
+
+
+def finish_sentence(text: str) -> str:
+    """A sentence of ours as it is shown: with a capital, and never longer than stated."""
+    return cut_sentence(text[:1].upper() + text[1:])
+
+
+def cut_sentence(text: str) -> str:
+    """A sentence that is never longer than stated."""
+    return text if len(text) <= LONGEST_SENTENCE else f"{text[: LONGEST_SENTENCE - 1]}…"
+
+
+# Templates
+
+
+def check_placeholders(where: str, template: str) -> None:
+    """Raise `ConfigurationError` unless every placeholder of a template is known.
+
+    This much the valves' first release asked; what it accepted must still load.
+    """
     allowed = " ".join(f"{{{name}}}" for name in PLACEHOLDERS)
     try:
         names = [name for _, name, _, _ in Formatter().parse(template) if name is not None]
@@ -3568,79 +4532,247 @@ def check_template(where: str, template: str) -> None:
             raise ConfigurationError(where, f"the placeholder {{{name}}}", allowed)
 
 
+def check_template(where: str, template: str) -> None:
+    """Raise `ConfigurationError` unless a template can be shown as it is: plain names only."""
+    check_placeholders(where, template)
+    if len(template) > LONGEST_TEMPLATE:
+        given = f"{len(template):,} characters"
+        raise ConfigurationError(where, given, f"{LONGEST_TEMPLATE:,} characters")
+    if template.strip() and template_parts(template) is None:
+        allowed = " ".join(f"{{{name}}}" for name in PLACEHOLDERS)
+        raise ConfigurationError(where, f"{template!r}, which isn't plain names only", allowed)
+
+
+@lru_cache(maxsize=8)
+def template_parts(template: str) -> tuple[tuple[str, str], ...] | None:
+    """A template as texts, each with the placeholder after it; None if it can't be shown.
+
+    A format specification, a conversion, an attribute or an index would fail on some value.
+    """
+    try:
+        parts = list(Formatter().parse(template[:LONGEST_SENTENCE]))
+        template.encode()  # no lone surrogate
+    except ValueError:
+        return None
+    if any(name is not None and name not in PLACEHOLDERS for _, name, _, _ in parts):
+        return None
+    if any(specification or conversion for _, _, specification, conversion in parts):
+        return None
+    return tuple((text, name or "") for text, name, _, _ in parts)
+
+
+@lru_cache(maxsize=8)
+def template_language(template: str) -> Language | None:
+    """The language that a template is written in: whose own sentences share most words with it.
+
+    An English text with German words in its gaps reads badly, so they follow the text and not
+    the reader. None if it has no word that tells.
+    """
+    words = text_words(" ".join(text for text, _ in template_parts(template) or ()))
+    shared = {tag: len(words & language_words(tag)) for tag in LANGUAGES}
+    best = max(shared, key=lambda tag: (shared[tag], tag == "en"))
+    return LANGUAGES[best] if shared[best] else None
+
+
+@lru_cache(maxsize=32)
+def language_words(tag: str) -> frozenset[str]:
+    """The words of a language's own sentences."""
+    language = LANGUAGES[tag]
+    texts = (getattr(language, field.name) for field in fields(language))
+    return text_words(re.sub(r"\{\w+\}", " ", " ".join(x for x in texts if isinstance(x, str))))
+
+
+def text_words(text: str) -> frozenset[str]:
+    """The words of a text; where words aren't set apart, its characters."""
+    pattern = r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\d_\u3040-\u30ff\u3400-\u9fff]{2,}"
+    return frozenset(re.findall(pattern, text.lower()))
+
+
+def fill_template(
+    template: str, state: LimitState, now: datetime, reader: Reader, model: str
+) -> str | None:
+    """An administrator's template with its values; None if there is none that can be shown.
+
+    A value that is empty (money has no unit) takes the blank before it away.
+    """
+    parts = template_parts(template) if template.strip() else None
+    if parts is None:
+        return None
+    language = template_language(template) or reader.language
+    reader = Reader(reader.zone, language, reader.zone_is_own)
+    values = template_values(state, now, reader, model)
+    text = "".join(
+        text + ((str(values[name]) or EMPTY) if name else "")
+        for text, name in ((text.replace(EMPTY, ""), name) for text, name in parts)
+    )
+    return cut_sentence(re.sub(f" ?{EMPTY}", "", text).strip())
+
+
+# Numbers, units, periods, times
+
+
 def format_count(count: int, language: Language) -> str:
     """A whole number with the language's marks: ``50,000``."""
-    return f"{count:,}".replace(",", language.thousands)
+    count = max(-LARGEST_SHOWN, min(count, LARGEST_SHOWN))
+    marks = language.thousands if abs(count) >= language.grouped_from else ""
+    return f"{count:,}".replace(",", marks)
 
 
 def format_amount(limit: Limit, amount: int, language: Language = ENGLISH) -> str:
     """An amount of what a limit measures: ``50,000``, or ``$20.00``.
 
-    Money has cents, or as many digits as the limit itself, rounded down.
+    Money has cents, or as many digits as the limit itself, rounded down, but never to nothing.
     """
     if limit.measure != "cost":
-        return format_count(amount, language)
+        return isolate_amount(format_count(amount, language), language)
     digits = max(2, len(f"{limit.amount % MICROS:06d}".rstrip("0")))
-    cents = f"{amount % MICROS:06d}"[:digits]
-    dollars = f"{format_count(amount // MICROS, language)}{language.decimal}{cents}"
-    return language.money.format(amount=dollars)
+    least: int = 10 ** (6 - digits)
+    shown = max(amount, least) if amount > 0 else amount
+    fraction = f"{shown % MICROS:06d}"[:digits]
+    number = f"{format_count(shown // MICROS, language)}{language.decimal}{fraction}"
+    text = isolate_amount(language.money.format(amount=number), language)
+    return language.less_than.format(amount=text) if 0 < amount < least else text
+
+
+def isolate_amount(text: str, language: Language) -> str:
+    """An amount that stays together in a right-to-left sentence."""
+    return ISOLATED.format(text) if language.right_to_left else text
 
 
 def format_unit(limit: Limit, amount: int, language: Language = ENGLISH) -> str:
-    """The unit of an amount, in the plural where that is due; nothing for money."""
-    return language.units[limit.measure][amount != 1] if limit.measure != "cost" else ""
+    """The unit of an amount, in the plural form that is due; nothing for money."""
+    return language.unit(limit.measure, amount) if limit.measure != "cost" else ""
+
+
+def count_things(thing: str, count: int, language: Language) -> str:
+    """A number of tokens, requests or responses: ``1 token``, ``3 responses``."""
+    amount = isolate_amount(format_count(count, language), language)
+    counted = language.form(language.counted, count)
+    return counted.format(amount=amount, unit=language.unit(thing, count))
 
 
 def format_quantity(limit: Limit, amount: int, language: Language = ENGLISH) -> str:
     """Amount, unit and model: ``1 token``, ``50,000 tokens on gpt-4*``, ``$20.00``."""
-    unit = format_unit(limit, amount, language)
-    return on_model(limit, f"{format_amount(limit, amount, language)} {unit}".strip(), language)
+    return plain_quantity(limit, amount, language) + on_model(limit, language)
 
 
-def on_model(limit: Limit, quantity: str, language: Language) -> str:
-    """A quantity with the models that it is limited to, if it is."""
+def plain_quantity(limit: Limit, amount: int, language: Language) -> str:
+    """Amount and unit, whatever the models."""
+    if limit.measure == "cost":
+        return format_amount(limit, amount, language)
+    return count_things(limit.measure, amount, language)
+
+
+def on_model(limit: Limit, language: Language) -> str:
+    """The models that a limit is limited to, if it is."""
     if limit.model_glob == "*":
-        return quantity
-    return language.on_model.format(quantity=quantity, model=limit.model_glob)
+        return ""
+    return language.on.format(model=isolate(clean_name(limit.model_glob), language))
 
 
 def format_period(limit: Limit, language: Language) -> str:
-    """Which period it is: ``today's``, or ``the last 5 hours'`` for a rolling one."""
+    """Which period it is: ``per day``, or ``per 5 hours`` for a rolling one.
+
+    A rolling one is never said in ones of anything: "per hour" is what the calendar's is called.
+    """
     rolling = limit.period.rolling
     if rolling is None:
-        return language.periods[limit.period.name]
-    count, unit = int(rolling.total_seconds()) // 60, "minute"
-    if count % 1_440 == 0 and count > 1_440:  # "the last day" could be yesterday
-        count, unit = count // 1_440, "day"
-    elif count % 60 == 0:
-        count, unit = count // 60, "hour"
-    return language.rolling[unit][count != 1].format(count=count)
+        return language.period(limit.period.name)
+    count, unit = int(rolling.total_seconds()), "second"
+    for size, larger in ((60, "minute"), (60, "hour"), (24, "day")):
+        if count % size or count <= size:
+            break
+        count, unit = count // size, larger
+    number = isolate_amount(format_count(count, language), language)
+    return language.rolling.format(n=number, unit=language.rolling_unit(unit, count))
 
 
 def format_duration(duration: timedelta, language: Language = ENGLISH) -> str:
     """A duration in two units at most, rounded up: ``5 h 12 min``, ``3 d 4 h``, ``40 s``."""
+    words = language.durations.split()
     seconds = max(1, -int(-duration.total_seconds() // 1))
     if seconds < 60:
-        return f"{seconds} {language.durations[3]}"
+        return language.duration.format(n=seconds, unit=words[3])
     hours, minutes = divmod(-(-seconds // 60), 60)
     days, hours = divmod(hours, 24)
-    parts = tuple(zip((days, hours, minutes), language.durations, strict=False))
+    parts = tuple(zip((days, hours, minutes), words, strict=False))
     first = next(index for index, (count, _) in enumerate(parts) if count)
-    return " ".join(f"{count} {word}" for count, word in parts[first : first + 2] if count)
+    return " ".join(
+        language.duration.format(n=count, unit=word)
+        for count, word in parts[first : first + 2]
+        if count
+    )
+
+
+def format_zone(instant: datetime) -> str:
+    """The zone of a local time as all the world understands it: ``UTC``, ``UTC+5:30``."""
+    minutes = round((instant.utcoffset() or timedelta()).total_seconds() / 60)
+    if not minutes:
+        return "UTC"
+    hours, rest = divmod(abs(minutes), 60)
+    return f"UTC{'+' if minutes > 0 else '−'}{hours}" + (f":{rest:02}" if rest else "")
+
+
+def local_minute(instant: datetime, reader: Reader) -> datetime:
+    """An instant on the reader's clock, rounded up to a minute, as durations are."""
+    instant += timedelta(seconds=-(instant.second + instant.microsecond / MICROS) % 60)
+    return instant.astimezone(reader.zone)
+
+
+def format_time(local: datetime, reader: Reader) -> str:
+    """A time of day: ``00:00``, with its zone where that isn't the reader's own."""
+    text = f"{local:%H:%M}"
+    if reader.zone_is_own:
+        text = reader.language.clock.format(clock=text)
+    else:
+        text += f" {format_zone(local)}"
+    return isolate_amount(text, reader.language)
+
+
+def format_date(local: datetime, language: Language) -> str:
+    """A date without its year: ``1 February``."""
+    months = language.months.split()
+    month = months[local.month - 1] if months else local.month
+    day = local.day if local.day > 1 else language.first_day
+    return language.date.format(day=day, month=month)
 
 
 def format_instant(instant: datetime, now: datetime, reader: Reader) -> str:
-    """An instant on the reader's clock: the time alone within a day, else with its date."""
-    local, language = instant.astimezone(reader.zone), reader.language
-    text = f"{local:%H:%M} {local:%Z}"
-    if local - now.astimezone(reader.zone) <= timedelta(days=1):
-        return text
-    return language.dated.format(
-        time=text,
-        day=local.day,
-        month=language.months[local.month - 1] if language.months else local.month,
-        weekday=language.weekdays[local.weekday()] if language.weekdays else "",
-    )
+    """An instant on the reader's clock, without a preposition; with its date unless it's today."""
+    local, language = local_minute(instant, reader), reader.language
+    time = format_time(local, reader)
+    if local.date() == now.astimezone(reader.zone).date():
+        return time
+    return language.moment.format(date=format_date(local, language), time=time)
+
+
+def format_at(instant: datetime, now: datetime, reader: Reader) -> str:
+    """When, as a sentence says it: ``at 18:00``, ``tomorrow at 00:00``, ``on 1 February at …``."""
+    local, language = local_minute(instant, reader), reader.language
+    days = (local.date() - now.astimezone(reader.zone).date()).days
+    pattern = {0: language.at, 1: language.tomorrow}.get(days, language.on_date)
+    if local.hour == 1 and language.hour_one[0]:
+        pattern = pattern.replace(*language.hour_one)
+    return pattern.format(date=format_date(local, language), time=format_time(local, reader))
+
+
+def format_within(instant: datetime, now: datetime, reader: Reader) -> str:
+    """How long until then, as a clause of a sentence; nothing where that says its date."""
+    local, language = local_minute(instant, reader), reader.language
+    if (local.date() - now.astimezone(reader.zone).date()).days > 1:
+        return ""
+    duration = isolate_amount(format_duration(instant - now, language), language)
+    return language.within.format(within=duration)
+
+
+# Sentences
+
+
+def policy_shown(state: LimitState) -> str:
+    """The name of a group or a pool; a role's or a user's own policy has none for its user."""
+    applied = state.applied
+    named = applied.is_pool or applied.policy_kind == "group"
+    return clean_name(applied.policy) if named else ""
 
 
 def template_values(
@@ -3648,89 +4780,137 @@ def template_values(
 ) -> dict[str, str | int]:
     """The placeholders of the administrator's templates, for one limit."""
     limit, language = state.applied.limit, reader.language
+    unit = f"{format_unit(limit, state.amount, language)}{on_model(limit, language)}"
     return {
         "used": format_amount(limit, state.taken, language),
         "limit": format_amount(limit, state.amount, language),
         "remaining": format_amount(limit, state.remaining, language),
-        "percent": state.percent,
-        "unit": on_model(limit, format_unit(limit, state.amount, language), language).strip(),
+        "percent": format_count(state.percent, language),
+        "unit": unit.strip(),
         "period": format_period(limit, language),
         "reset_at": format_instant(state.reset_at, now, reader),
         "reset_in": format_duration(state.reset_at - now, language),
-        "policy": state.applied.policy or "default",
-        "model": model,
+        "policy": isolate(policy_shown(state), language),
+        "model": isolate(clean_name(model), language),
     }
 
 
-def sentence_values(state: LimitState, now: datetime, reader: Reader) -> dict[str, str | int]:
+def sentence_values(state: LimitState, now: datetime, reader: Reader) -> dict[str, str]:
     """The fields of the language's own sentences, for one limit."""
-    limit, language, policy = state.applied.limit, reader.language, state.applied.policy
-    unit = format_unit(limit, 0, language)
+    limit, language = state.applied.limit, reader.language
+    pooled = state.applied.is_pool
+    policy = isolate(policy_shown(state), language)
+    named = language.named.format(policy=policy) if policy else ""
+    quantity, on = plain_quantity(limit, state.amount, language), on_model(limit, language)
+    period = format_period(limit, language)
+    label = language.reached_label if state.exceeded else language.label
+    remaining = format_amount(limit, state.remaining, language)
+    plural = state.remaining if limit.measure != "cost" else MICROS
+    percent = language.percent.format(n=format_count(state.percent, language))
     return {
-        "quantity": format_quantity(limit, state.amount, language),
-        "unit": on_model(limit, unit, language),
-        "period": format_period(limit, language),
-        "named": language.named.format(policy=policy) if policy else "",
-        "policy": policy,
-        "percent": state.percent,
+        "what": language.what.format(quantity=quantity, period=period, on=on),
+        "owner": language.owner.split("|")[pooled],
+        "named": named,
+        "label": label.split("|")[pooled] + (named if pooled else ""),
+        "model": isolate(clean_name(limit.model_glob), language),
+        "percent": isolate_amount(percent, language),
         "used": format_amount(limit, state.taken, language),
-        "left": format_amount(limit, state.remaining, language),
-        "at": format_instant(state.reset_at, now, reader),
-        "within": format_duration(state.reset_at - now, language),
+        "left": language.form(language.left, plural).format(n=remaining),
+        "at": format_at(state.reset_at, now, reader),
+        "within": format_within(state.reset_at, now, reader),
     }
+
+
+def with_reset(state: LimitState, sentence: str, values: Mapping[str, str], reader: Reader) -> str:
+    """A sentence and the one that says when the limit opens again."""
+    rolling = state.applied.limit.period.rolling is not None
+    reset = reader.language.opens if rolling else reader.language.resets
+    gap = "" if sentence.endswith("。") else " "
+    text = f"{sentence.format_map(values)}{gap}{reset.format_map(values)}"
+    # German abbreviates its minutes with a point, which then ends the sentence as well.
+    return finish_sentence(text.removesuffix(".") if text.endswith("..") else text)
 
 
 def limit_sentence(
     template: str, state: LimitState, now: datetime, reader: Reader, model: str
 ) -> str:
     """The refusal that a user reads at the hard limit; `template` "" for the built-in one."""
-    if template.strip():
-        return template.format_map(template_values(state, now, reader, model))
+    own = fill_template(template, state, now, reader, model)
+    if own is not None:
+        return own
     language, values = reader.language, sentence_values(state, now, reader)
-    money = state.applied.limit.measure == "cost"
+    limit = state.applied.limit
     if state.amount == 0:
-        return (language.nothing_paid if money else language.nothing).format_map(values)
+        every = language.no_paid if limit.measure == "cost" else language.no_models
+        sentence = every if limit.model_glob == "*" else language.no_model
+        return finish_sentence(sentence.format_map(values))
     if state.is_only_held:
-        return language.held.format_map(values)
-    many = not money and state.amount != 1
-    rolling = state.applied.limit.period.rolling is not None
-    reset = (language.opens if rolling else language.resets[many]).format_map(values)
-    used_up = language.pool_used_up[many] if state.applied.is_pool else language.used_up
-    return used_up.format(**values, reset=reset)
+        return finish_sentence(language.held.format_map(values))
+    return with_reset(state, language.reached, values, reader)
+
+
+def stopped_sentence(state: LimitState, now: datetime, reader: Reader) -> str:
+    """What a user reads under a response that was ended at a hard limit."""
+    values = sentence_values(state, now, reader) | {"within": ""}
+    return with_reset(state, reader.language.stopped, values, reader)
+
+
+def per_request_sentence(limit: Limit, reader: Reader, policy: str = "") -> str:
+    """The refusal of one request that is longer than a limit per request allows."""
+    language, name = reader.language, isolate(clean_name(policy), reader.language)
+    return finish_sentence(
+        language.per_request.format(
+            quantity=plain_quantity(limit, limit.amount, language),
+            on=on_model(limit, language),
+            named=language.named.format(policy=name) if name else "",
+        )
+    )
+
+
+def at_once_sentence(running: int, language: Language) -> str:
+    """The refusal of a request beside as many running ones as a limit allows."""
+    quantity = count_things("responses", running, language)
+    return finish_sentence(language.form(language.at_once, running).format(quantity=quantity))
 
 
 def warning_sentence(
     template: str, state: LimitState, now: datetime, reader: Reader, model: str
 ) -> str:
     """The warning that a user reads at a soft limit; `template` "" for the built-in one."""
-    if template.strip():
-        return template.format_map(template_values(state, now, reader, model))
+    own = fill_template(template, state, now, reader, model)
+    if own is not None:
+        return own
     language, values = reader.language, sentence_values(state, now, reader)
     rolling = state.applied.limit.period.rolling is not None
-    until = "" if rolling else language.until.format_map(values)
-    warning = language.pool_warning if state.applied.is_pool else language.warning
-    return warning.format(**values, until=until)
+    until = "" if rolling else language.status_reset.format_map(values)
+    return finish_sentence(language.warning.format(**values, until=until))
 
 
 def status_line(state: LimitState, now: datetime, reader: Reader) -> str:
     """The line over a finished reply: where the fullest limit stands."""
     language, values = reader.language, sentence_values(state, now, reader)
-    rolling = state.applied.limit.period.rolling is not None
-    reset = "" if rolling else language.status_reset.format_map(values)
-    return (language.reached if state.exceeded else language.status).format_map(values) + reset
+    share = "" if state.exceeded else language.share
+    reset = "" if state.applied.limit.period.rolling is not None else language.status_reset
+    return finish_sentence((language.status + share + reset).format_map(values))
 
 
 def cap_sentence(tokens: int, language: Language) -> str:
     """What a user reads where a reply may only be this long."""
-    return language.cap[tokens != 1].format(count=format_count(tokens, language))
+    quantity = count_things("tokens", tokens, language)
+    return finish_sentence(language.cap.format(quantity=quantity))
 
 
 def alert_sentence(state: LimitState, user: str) -> str:
-    """What the administrator's webhook is told."""
-    limit = state.applied.limit
-    crossed = "has reached" if state.exceeded else f"has used {state.percent} % of"
-    named = f" ({state.applied.policy})" if state.applied.policy else ""
-    return f"{user} {crossed} the limit of {limit}{named}."
+    """What the administrator's webhook is told; of a pool, nobody's name."""
+    applied = state.applied
+    name, limit = clean_name(applied.policy), clean_name(str(applied.limit))
+    percent = format_count(state.percent, ENGLISH)
+    if applied.is_pool:
+        used = "been reached" if state.exceeded else f"been used to {percent}%"
+        return f"The shared limit of {limit} ({name}) has {used}."
+    crossed = "has reached" if state.exceeded else f"has used {percent}% of"
+    named = f" ({name})" if name else ""
+    return f"{clean_name(user)} {crossed} the limit of {limit}{named}."
 
 
 # ==============================================================================
@@ -4449,6 +5629,7 @@ class Identities:
         matched: What the ledger should remember.
         problems: What an administrator should mend, a sentence each.
         renames: Which policies mean somebody who has another name now, a sentence each.
+        models: The models that are known.
     """
 
     sure: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
@@ -4457,6 +5638,7 @@ class Identities:
     matched: frozenset[RememberedName] = frozenset()
     problems: tuple[str, ...] = ()
     renames: tuple[str, ...] = ()
+    models: Collection[str] = ()
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -4515,6 +5697,7 @@ def identify(
         frozenset(reader.matched),
         tuple(dict.fromkeys((*reader.problems, *unknown_models(policies, host.models)))),
         tuple(dict.fromkeys(reader.renames)),
+        host.models,
     )
 
 
@@ -5254,8 +6437,14 @@ def read_snapshot(
 # Where limits stand: what is used, what replies still running hold, and what was granted.
 # ==============================================================================
 
-# How many records a refusal reads to say when the limit admits requests again: everyone waits.
-RECORDS_LOOKED_AT = 500
+# How many records a refusal reads to say when the limit admits requests again: a few mostly do,
+# and as everyone waits there is an end to it.
+RECORDS_LOOKED_AT = (16, 250)
+# The second at which a rolling limit was found to admit requests again, with how much was over it.
+MOST_RESETS = 10_000
+RESETS: WeakKeyDictionary[Engine, dict[tuple[str, str], tuple[int, int | None]]] = (
+    WeakKeyDictionary()
+)
 
 
 def read_limit_states(
@@ -5319,24 +6508,43 @@ def find_rolling_reset(connection: Connection, state: LimitState, at: int) -> in
     excess = state.taken - state.amount + 1
     if excess <= 0 or state.amount == 0:
         return at + period_seconds
-    rows = read_oldest(connection, applied.scope, start)
-    for row in rows:
-        if in_scope(applied.scope, row.user_id, row.group_ids) and glob_matches(
-            applied.limit.model_glob, row.model_names
-        ):
-            counted = Amounts(
-                row.counted,
-                row.weighted_input_tokens,
-                row.weighted_output_tokens,
-                row.cost_micros * row.counted,
-            )
-            excess -= counted.of(applied.limit.measure)
-            if excess <= 0:
+    # Whoever is refused asks again and again: it is read anew only once something has changed.
+    found = RESETS.setdefault(connection.engine, {})
+    key = (counter_id(applied), applied.limit.measure)
+    last_excess, reset_at = found.get(key, (0, None))
+    if last_excess != excess or (reset_at is not None and reset_at <= at):
+        reset_at = read_rolling_reset(connection, applied, excess, start, period_seconds)
+        if len(found) >= MOST_RESETS:
+            found.clear()
+        found[key] = (excess, reset_at)
+    return at + period_seconds if reset_at is None else reset_at
+
+
+def read_rolling_reset(
+    connection: Connection, applied: AppliedLimit, excess: int, start: int, period_seconds: int
+) -> int | None:
+    """When as much as that has left a rolling window; None where too many records decide."""
+    for most in RECORDS_LOOKED_AT:
+        left = excess
+        for row in read_oldest(connection, applied.scope, start, most):
+            left -= counted_by(applied, row)
+            if left <= 0:
                 return int(row.created_at) + period_seconds
-    return at + period_seconds
+    return None
 
 
-def read_oldest(connection: Connection, scope: str, start: int) -> Sequence[Row[Any]]:
+def counted_by(applied: AppliedLimit, row: Row[Any]) -> int:
+    """How much of a limit a record takes."""
+    if not in_scope(applied.scope, row.user_id, row.group_ids):
+        return 0
+    if not glob_matches(applied.limit.model_glob, row.model_names):
+        return 0
+    input_tokens, output_tokens = row.weighted_input_tokens, row.weighted_output_tokens
+    cost = row.cost_micros * row.counted
+    return Amounts(row.counted, input_tokens, output_tokens, cost).of(applied.limit.measure)
+
+
+def read_oldest(connection: Connection, scope: str, start: int, most: int) -> Sequence[Row[Any]]:
     """The first records since `start` that may belong to a scope, and only so many.
 
     Everyone's are read for a pool: looking for its own could take long where others have more.
@@ -5355,7 +6563,7 @@ def read_oldest(connection: Connection, scope: str, start: int) -> Sequence[Row[
         )
         .where(own, records_table.c.created_at >= start)
         .order_by(records_table.c.created_at)
-        .limit(RECORDS_LOOKED_AT)
+        .limit(most)
     ).all()
 
 
@@ -6054,8 +7262,8 @@ limits = ["50k tokens/day", "1M tokens/month"]
 limits = "unlimited"
 ```
 
-A member of several groups is under the one with the lowest `priority = N`. A longer text is \
-easier to write in an editor and paste here."""
+For a member of several groups, the one with the lowest `priority = N` takes precedence. A longer \
+text is easier to write in an editor and paste here."""
 
 
 class RefusalMemory(BaseModel):
@@ -6069,6 +7277,7 @@ class RefusalMemory(BaseModel):
 
     refusals: ClassVar[dict[str, str]] = {}
     notes: ClassVar[dict[str, str]] = {}
+    unsaved: ClassVar[dict[str, str]] = {}  # what was refused when it was to be stored
     accepted: ClassVar[dict[str, Any]] = {}
 
     @model_validator(mode="wrap")
@@ -6114,7 +7323,7 @@ class RefusalMemory(BaseModel):
         cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
         schema = handler.resolve_ref_schema(handler(core_schema))
-        for above in (cls.notes, cls.refusals):
+        for above in (cls.notes, cls.refusals | cls.unsaved):
             for name, text in list(above.items()):
                 described = schema.get("properties", {}).get(name)
                 if described is not None:
@@ -6134,6 +7343,7 @@ class AdminValves(RefusalMemory):
 
     refusals: ClassVar[dict[str, str]] = {}
     notes: ClassVar[dict[str, str]] = {}
+    unsaved: ClassVar[dict[str, str]] = {}
     accepted: ClassVar[dict[str, Any]] = {}
 
     priority: int = Field(
@@ -6143,26 +7353,27 @@ class AdminValves(RefusalMemory):
     daily_token_limit: int = Field(
         default=0,
         ge=0,
-        description="Tokens per user and day for everyone whom no policy below names. "
-        "Default: 0, no limit.",
+        description="Tokens per day for each user without a policy. Default: 0, no limit.",
     )
     monthly_token_limit: int = Field(
         default=0,
         ge=0,
-        description="Tokens per user and calendar month for the same. Default: 0, no limit.",
+        description="Tokens per calendar month for each user without a policy. "
+        "Default: 0, no limit.",
     )
     soft_limit_percent: int = Field(
         default=80,
         ge=1,
         le=100,
-        description="Users are warned, once per period, from this percentage of a limit on. "
-        "Default: 80.",
+        description="Users are warned, once per period, when they have used this percentage "
+        "of a limit. Default: 80.",
     )
     policies: str = Field(default="", description=POLICIES_EXAMPLE)
     multiple_groups: Literal["priority", "most_generous"] = Field(
         default="priority",
-        description="Which group counts for a member of several. `priority`, the default: the one "
-        "with the lowest priority number. `most_generous`: the one that allows most.",
+        description="Which group takes precedence for a member of several. `priority`, the "
+        "default: the one with the lowest priority number. `most_generous`: the one that "
+        "allows most.",
     )
     exempt_admins: bool = Field(
         default=True, description="Administrators are recorded, never refused. Default: on."
@@ -6212,15 +7423,15 @@ class AdminValves(RefusalMemory):
     )
     limit_message: str = Field(
         default="",
-        description="What users read at a hard limit. Default: the built-in sentence. "
-        "Placeholders: "
+        description="What users read at a hard limit, at most 1,000 characters. Default: a "
+        "sentence in each user's language. Placeholders, plain names only: "
         "{used} {limit} {remaining} {percent} {unit} {period} {reset_at} {reset_in} {policy} "
         "{model}",
     )
     warning_message: str = Field(
         default="",
-        description="What users read at a soft limit. Default: the built-in sentence. The same "
-        "placeholders.",
+        description="What users read at a soft limit. Default: a sentence in each user's "
+        "language. The same placeholders.",
     )
     alert_webhook_url: str = Field(
         default="",
@@ -6258,8 +7469,26 @@ class AdminValves(RefusalMemory):
     @classmethod
     def check_message(cls, template: str, info: ValidationInfo) -> str:
         """Refuse unknown placeholders."""
-        check_template(str(info.field_name), template)
+        check_placeholders(str(info.field_name), template)
         return template
+
+    @model_serializer(mode="wrap")
+    def try_messages(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Refuse a template that can't be shown, once the valves are to be stored.
+
+        Not when they are loaded: an older release stored such ones, and users then read the
+        built-in sentence.
+        """
+        self.unsaved.clear()
+        for name in ("limit_message", "warning_message"):
+            try:
+                check_template(name, getattr(self, name))
+            except ConfigurationError as error:
+                log.error("Usage limits: valve %s was refused: %s", name, error)
+                self.unsaved[name] = f"**NOT SAVED at {datetime.now(UTC):%H:%M} UTC:** {error}"
+                raise
+        stored: dict[str, Any] = handler(self)
+        return stored
 
     @field_validator("alert_webhook_url")
     @classmethod
@@ -6320,7 +7549,7 @@ class PersonalValves(BaseModel):
 
     show_usage: Literal["near_limit", "always", "never"] = Field(
         default="near_limit",
-        description="Show your usage over each reply: near a limit, always, or never.",
+        description="Show your usage above each response: near a limit, always, or never.",
     )
 
 
@@ -6971,8 +8200,6 @@ def hold_at_most(estimate: Charge, used: Amounts, remaining: Mapping[Measure, in
 # From a request to a reply: whose limits count, and how much is reserved.
 # ==============================================================================
 
-# As long as BCP 47 tells implementations to expect.
-LONGEST_LANGUAGE_TAG = 35
 LONGEST_TIMEZONE = 100
 UNCOUNTED = ModelRule("*", weight=Decimal(0))
 
@@ -6998,11 +8225,12 @@ def find_reader(
 ) -> Reader:
     """The user's own time zone where Open WebUI knows it, else the valve's; and the language."""
     own_zone = clean_text(user.get("timezone"), LONGEST_TIMEZONE).strip()
-    zone = find_timezone(own_zone) or read_timezone(valves.timezone)
+    zone = find_timezone(own_zone)
     # The chat page sends its own language for use in prompts.
     variables = metadata.get("variables")
     tag = variables.get("{{USER_LANGUAGE}}") if isinstance(variables, Mapping) else None
-    return Reader(zone, choose_language(clean_text(tag, LONGEST_LANGUAGE_TAG)))
+    language = choose_language(clean_text(tag, LONGEST_LANGUAGE_TAG))
+    return Reader(zone or read_timezone(valves.timezone), language, zone_is_own=zone is not None)
 
 
 def build_reply(
@@ -7312,11 +8540,7 @@ class Bookkeeper:
         admission.add_done_callback(self._admitted)
         task = asyncio.current_task()
         if task is not None:
-            task.add_done_callback(
-                lambda ended: admission.add_done_callback(
-                    lambda done: self._task_ended(done, ended.cancelled())
-                )
-            )
+            task.add_done_callback(lambda _: admission.add_done_callback(self._task_ended))
         return await asyncio.shield(admission)
 
     def forget(self, reply: Reply) -> None:
@@ -7374,9 +8598,7 @@ class Bookkeeper:
         # Also for one that is refused: a worker that is gone may hold what it wanted.
         self._keep_making_rounds()
 
-    def _task_ended(
-        self, admission: asyncio.Future[tuple[Reply, Admission | LedgerError]], stopped: bool
-    ) -> None:
+    def _task_ended(self, admission: asyncio.Future[tuple[Reply, Admission | LedgerError]]) -> None:
         # Stopped, disconnected, broken off, failed: no outlet came. One that did has settled.
         if admission.cancelled() or admission.exception() is not None:
             return

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from helpers.estimates import estimate_prompt
-from helpers.languages import choose_language
+from helpers.languages import LONGEST_LANGUAGE_TAG, choose_language
 from helpers.messages import Reader
 from helpers.periods import find_timezone
 from helpers.policies import ModelRule
@@ -25,8 +25,6 @@ from helpers.replies import Reply, ReplyKeeper, count_choices, wanted_output
 from helpers.texts import LONGEST_ID, clean_text
 from helpers.valves import AdminValves, read_timezone
 
-# As long as BCP 47 tells implementations to expect.
-LONGEST_LANGUAGE_TAG = 35
 LONGEST_TIMEZONE = 100
 UNCOUNTED = ModelRule("*", weight=Decimal(0))
 
@@ -52,11 +50,12 @@ def find_reader(
 ) -> Reader:
     """The user's own time zone where Open WebUI knows it, else the valve's; and the language."""
     own_zone = clean_text(user.get("timezone"), LONGEST_TIMEZONE).strip()
-    zone = find_timezone(own_zone) or read_timezone(valves.timezone)
+    zone = find_timezone(own_zone)
     # The chat page sends its own language for use in prompts.
     variables = metadata.get("variables")
     tag = variables.get("{{USER_LANGUAGE}}") if isinstance(variables, Mapping) else None
-    return Reader(zone, choose_language(clean_text(tag, LONGEST_LANGUAGE_TAG)))
+    language = choose_language(clean_text(tag, LONGEST_LANGUAGE_TAG))
+    return Reader(zone or read_timezone(valves.timezone), language, zone_is_own=zone is not None)
 
 
 def build_reply(

@@ -136,10 +136,13 @@ def amount_mistake(text: str, sign: str) -> NotationMistake:
 def ambiguous_amount(text: str, sign: str) -> NotationMistake:
     """What is wrong with a point before three digits, which may be meant as a comma."""
     whole, _, fraction = text.partition(".")
-    fewer = whole if not fraction.strip("0") else f"{text}0"
+    allowed = f'"{sign}{whole},{fraction}" for thousands'
+    if not fraction.strip("0"):
+        allowed += f', or "{sign}{whole}"'
+    elif sign:
+        allowed += f', or "{sign}{text}0"'
     return NotationMistake(
-        f"has {quoted_text(sign + text)}, which may mean thousands or decimals",
-        f'"{sign}{whole},{fraction}" for thousands, or "{sign}{fewer}"',
+        f"has {quoted_text(sign + text)}, which may mean thousands or decimals", allowed
     )
 
 

@@ -213,11 +213,7 @@ class Bookkeeper:
         admission.add_done_callback(self._admitted)
         task = asyncio.current_task()
         if task is not None:
-            task.add_done_callback(
-                lambda ended: admission.add_done_callback(
-                    lambda done: self._task_ended(done, ended.cancelled())
-                )
-            )
+            task.add_done_callback(lambda _: admission.add_done_callback(self._task_ended))
         return await asyncio.shield(admission)
 
     def forget(self, reply: Reply) -> None:
@@ -275,9 +271,7 @@ class Bookkeeper:
         # Also for one that is refused: a worker that is gone may hold what it wanted.
         self._keep_making_rounds()
 
-    def _task_ended(
-        self, admission: asyncio.Future[tuple[Reply, Admission | LedgerError]], stopped: bool
-    ) -> None:
+    def _task_ended(self, admission: asyncio.Future[tuple[Reply, Admission | LedgerError]]) -> None:
         # Stopped, disconnected, broken off, failed: no outlet came. One that did has settled.
         if admission.cancelled() or admission.exception() is not None:
             return

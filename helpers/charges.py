@@ -11,6 +11,10 @@ from helpers.policies import ModelRule
 from helpers.policy import token_cost
 from helpers.usage import MeteredUsage
 
+# No reply is charged more than this, in tokens, weighted tokens or millionths of a dollar: four
+# million such replies still fit in a 64-bit sum.
+LARGEST_CHARGE = 10**12
+
 
 @dataclass(frozen=True, slots=True)
 class Charge:
@@ -40,7 +44,7 @@ class Charge:
 
 def weigh_tokens(tokens: int, weight: Decimal) -> int:
     """Tokens times a model's weight, rounded up so that no use of it is free."""
-    return int((tokens * weight).to_integral_value(ROUND_CEILING))
+    return min(int((tokens * weight).to_integral_value(ROUND_CEILING)), LARGEST_CHARGE)
 
 
 def make_charge(usage: MeteredUsage, rule: ModelRule) -> Charge:
@@ -48,19 +52,30 @@ def make_charge(usage: MeteredUsage, rule: ModelRule) -> Charge:
 
     The administrator's prices count; without any, the cost that the provider reported.
     """
-    cost = token_cost(rule, usage.input_tokens, usage.output_tokens, usage.cached_input_tokens)
+    input_tokens = min(usage.input_tokens, LARGEST_CHARGE)
+    output_tokens = min(usage.output_tokens, LARGEST_CHARGE)
+    cached = min(usage.cached_input_tokens, input_tokens)
+    cost = token_cost(
+        rule,
+        input_tokens,
+        output_tokens,
+        cached,
+        usage.cache_write_tokens,
+        usage.reasoning_tokens,
+    )
     if cost is None:
         cost = usage.cost_micros or 0
+    cost = min(cost, LARGEST_CHARGE)
     counted = Amounts(
         1,
-        weigh_tokens(usage.input_tokens, rule.weight),
-        weigh_tokens(usage.output_tokens, rule.weight),
+        weigh_tokens(input_tokens, rule.weight),
+        weigh_tokens(output_tokens, rule.weight),
         cost,
     )
     return Charge(
-        usage.input_tokens,
-        usage.output_tokens,
-        usage.cached_input_tokens,
+        input_tokens,
+        output_tokens,
+        cached,
         cost,
         usage.estimated,
         counted if rule.weight else NOTHING,

@@ -92,6 +92,7 @@ class Identities:
         matched: What the ledger should remember.
         problems: What an administrator should mend, a sentence each.
         renames: Which policies mean somebody who has another name now, a sentence each.
+        models: The models that are known.
     """
 
     sure: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
@@ -100,6 +101,7 @@ class Identities:
     matched: frozenset[RememberedName] = frozenset()
     problems: tuple[str, ...] = ()
     renames: tuple[str, ...] = ()
+    models: Collection[str] = ()
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -158,6 +160,7 @@ def identify(
         frozenset(reader.matched),
         tuple(dict.fromkeys((*reader.problems, *unknown_models(policies, host.models)))),
         tuple(dict.fromkeys(reader.renames)),
+        host.models,
     )
 
 

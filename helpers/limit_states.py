@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Engine, Row, select
 
 from helpers.counters import (
     counted_window,
@@ -23,8 +24,14 @@ from helpers.policy import EVERYONE, AppliedLimit
 from helpers.snapshots import Snapshot, snapshot_of_limits
 from helpers.tables import records_table
 
-# How many records a refusal reads to say when the limit admits requests again: everyone waits.
-RECORDS_LOOKED_AT = 500
+# How many records a refusal reads to say when the limit admits requests again: a few mostly do,
+# and as everyone waits there is an end to it.
+RECORDS_LOOKED_AT = (16, 250)
+# The second at which a rolling limit was found to admit requests again, with how much was over it.
+MOST_RESETS = 10_000
+RESETS: WeakKeyDictionary[Engine, dict[tuple[str, str], tuple[int, int | None]]] = (
+    WeakKeyDictionary()
+)
 
 
 def read_limit_states(
@@ -88,24 +95,43 @@ def find_rolling_reset(connection: Connection, state: LimitState, at: int) -> in
     excess = state.taken - state.amount + 1
     if excess <= 0 or state.amount == 0:
         return at + period_seconds
-    rows = read_oldest(connection, applied.scope, start)
-    for row in rows:
-        if in_scope(applied.scope, row.user_id, row.group_ids) and glob_matches(
-            applied.limit.model_glob, row.model_names
-        ):
-            counted = Amounts(
-                row.counted,
-                row.weighted_input_tokens,
-                row.weighted_output_tokens,
-                row.cost_micros * row.counted,
-            )
-            excess -= counted.of(applied.limit.measure)
-            if excess <= 0:
+    # Whoever is refused asks again and again: it is read anew only once something has changed.
+    found = RESETS.setdefault(connection.engine, {})
+    key = (counter_id(applied), applied.limit.measure)
+    last_excess, reset_at = found.get(key, (0, None))
+    if last_excess != excess or (reset_at is not None and reset_at <= at):
+        reset_at = read_rolling_reset(connection, applied, excess, start, period_seconds)
+        if len(found) >= MOST_RESETS:
+            found.clear()
+        found[key] = (excess, reset_at)
+    return at + period_seconds if reset_at is None else reset_at
+
+
+def read_rolling_reset(
+    connection: Connection, applied: AppliedLimit, excess: int, start: int, period_seconds: int
+) -> int | None:
+    """When as much as that has left a rolling window; None where too many records decide."""
+    for most in RECORDS_LOOKED_AT:
+        left = excess
+        for row in read_oldest(connection, applied.scope, start, most):
+            left -= counted_by(applied, row)
+            if left <= 0:
                 return int(row.created_at) + period_seconds
-    return at + period_seconds
+    return None
 
 
-def read_oldest(connection: Connection, scope: str, start: int) -> Sequence[Row[Any]]:
+def counted_by(applied: AppliedLimit, row: Row[Any]) -> int:
+    """How much of a limit a record takes."""
+    if not in_scope(applied.scope, row.user_id, row.group_ids):
+        return 0
+    if not glob_matches(applied.limit.model_glob, row.model_names):
+        return 0
+    input_tokens, output_tokens = row.weighted_input_tokens, row.weighted_output_tokens
+    cost = row.cost_micros * row.counted
+    return Amounts(row.counted, input_tokens, output_tokens, cost).of(applied.limit.measure)
+
+
+def read_oldest(connection: Connection, scope: str, start: int, most: int) -> Sequence[Row[Any]]:
     """The first records since `start` that may belong to a scope, and only so many.
 
     Everyone's are read for a pool: looking for its own could take long where others have more.
@@ -124,5 +150,5 @@ def read_oldest(connection: Connection, scope: str, start: int) -> Sequence[Row[
         )
         .where(own, records_table.c.created_at >= start)
         .order_by(records_table.c.created_at)
-        .limit(RECORDS_LOOKED_AT)
+        .limit(most)
     ).all()

@@ -33,7 +33,7 @@ from helpers.host import (
     warn_about_old_host,
 )
 from helpers.identities import IdentityMemory, form_note
-from helpers.languages import ENGLISH
+from helpers.languages_western import ENGLISH
 from helpers.ledger import Admission
 from helpers.logs import log
 from helpers.messages import (

@@ -67,6 +67,21 @@ class ModelRule:
     output_price: Decimal | None = None
     cached_input_price: Decimal | None = None
     weight: Decimal = Decimal(1)
+    cache_write_price: Decimal | None = None  # as the input, if not said
+    reasoning_price: Decimal | None = None  # as the output, if not said
+
+    @property
+    def is_priced(self) -> bool:
+        return any(
+            price is not None
+            for price in (
+                self.input_price,
+                self.output_price,
+                self.cached_input_price,
+                self.cache_write_price,
+                self.reasoning_price,
+            )
+        )
 
 
 @dataclass(frozen=True, slots=True)

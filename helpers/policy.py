@@ -92,7 +92,8 @@ class AppliedLimit:
     limit: Limit
     scope: str
     window: Window
-    policy: str  # as users know it; "" for the two simple valves
+    policy: str  # as its administrator knows it; "" for the two simple valves
+    policy_kind: str = "group"  # of a user's own limits: whether its name means anything to users
 
     @property
     def is_pool(self) -> bool:
@@ -219,7 +220,7 @@ def scoped_limits(
         for scope in pool_scopes(pool, subject.groups):
             scoped += [(scope, pool.name, limit) for limit in pool.limits]
     return tuple(
-        AppliedLimit(limit, scope, limit.period.window(at, rules), name)
+        AppliedLimit(limit, scope, limit.period.window(at, rules), name, policy.kind)
         for scope, name, limit in scoped
     )
 
@@ -273,20 +274,38 @@ def find_model_rule(policies: PolicySet, model_names: Iterable[str]) -> ModelRul
 
 
 def token_cost(
-    rule: ModelRule, input_tokens: int, output_tokens: int, cached_input_tokens: int
+    rule: ModelRule,
+    input_tokens: int,
+    output_tokens: int,
+    cached_input_tokens: int,
+    cache_write_tokens: int = 0,
+    reasoning_tokens: int = 0,
 ) -> int | None:
     """The cost in millionths of a dollar by the administrator's prices, or None without prices.
 
-    Prices are dollars per million tokens, so tokens times price is millionths of a dollar.
+    Prices are dollars per million tokens, so tokens times price is millionths of a dollar. What
+    costs anything costs at least one: the sum of many little calls must reach its limit too.
+
+    Args:
+        cached_input_tokens: The part of the input that was read from the provider's cache.
+        cache_write_tokens: The part of the input that was written to it.
+        reasoning_tokens: The part of the output that was thought, not said.
     """
-    if rule.input_price is None and rule.output_price is None:
+    if not rule.is_priced:
         return None
     input_price = rule.input_price or Decimal(0)
+    output_price = rule.output_price or Decimal(0)
     cached_price = input_price if rule.cached_input_price is None else rule.cached_input_price
+    write_price = input_price if rule.cache_write_price is None else rule.cache_write_price
+    reasoning_price = output_price if rule.reasoning_price is None else rule.reasoning_price
     cached = min(cached_input_tokens, input_tokens)
+    written = min(cache_write_tokens, input_tokens - cached)
+    reasoning = min(reasoning_tokens, output_tokens)
     cost = (
-        (input_tokens - cached) * input_price
+        (input_tokens - cached - written) * input_price
         + cached * cached_price
-        + output_tokens * (rule.output_price or Decimal(0))
+        + written * write_price
+        + (output_tokens - reasoning) * output_price
+        + reasoning * reasoning_price
     )
-    return int(cost.to_integral_value(ROUND_HALF_UP))
+    return max(1, int(cost.to_integral_value(ROUND_HALF_UP))) if cost else 0

@@ -102,6 +102,8 @@ class ModelTable(PolicyTable):
     input_price: BoundedNumber | None = Field(default=None, description=PRICE_ALLOWED)
     output_price: BoundedNumber | None = Field(default=None, description=PRICE_ALLOWED)
     cached_input_price: BoundedNumber | None = Field(default=None, description=PRICE_ALLOWED)
+    cache_write_price: BoundedNumber | None = Field(default=None, description=PRICE_ALLOWED)
+    reasoning_price: BoundedNumber | None = Field(default=None, description=PRICE_ALLOWED)
     weight: BoundedNumber = Field(
         default=Decimal(1),
         description="a number from 0 (free) to 1,000,000, such as 0.5 or 5",

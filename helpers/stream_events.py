@@ -46,6 +46,7 @@ NESTING_KEYS = frozenset(
         "output",
         "message",
         "results",
+        "delta",
     }
 )
 # Where thoughts stand; the first that a provider fills is the one that counts.
@@ -64,6 +65,36 @@ ANSWER_KEYS = (
     "candidates",
 )
 MOST_ANSWERS = 64
+# What can hold usage. Not its details, which repeat parts of it; and of `metadata`, which with
+# OpenAI is the client's own, only what it holds.
+USAGE_HOLDERS = frozenset(
+    {
+        "usage",
+        "usageMetadata",
+        "usage_metadata",
+        "token_usage",
+        "tokens",
+        "billed_units",
+        "x_groq",
+        "response",
+        "message",
+        "metadata",
+        "meta",
+        "delta",
+        "choices",
+        "details",
+        "results",
+        "inference_status",
+        "response_metadata",
+        "amazon-bedrock-invocationMetrics",
+    }
+)
+DEEPEST_USAGE = 4
+MOST_HOLDERS = 64
+# With no other keys a chunk has no usage but under "usage" or in its choices.
+PLAIN_CHUNK_KEYS = frozenset(
+    ("id", "object", "created", "model", "choices", "system_fingerprint", "service_tier", "usage")
+)
 # Their deltas are base64 sound, not text.
 SOUND_EVENTS = frozenset(("response.audio.delta", "response.output_audio.delta"))
 CLOSING_EVENTS = frozenset(("response.completed", "response.incomplete", "message_stop"))
@@ -71,9 +102,10 @@ HOST_KEYS = ("event", "sources", "selected_model_id")
 DEEPEST_TEXT = 8
 
 
-# What an event holds: texts, usage, completion id, whether it ends the completion. A bare tuple,
-# because one is made for every chunk of every reply.
-EventContent = tuple[list[str], TokenUsage | None, object, bool]
+# What an event holds: texts, usage, completion id, whether it ends the completion, and the texts
+# of what is whole now, streamed before or not. A bare tuple, because one is made for every chunk.
+EventContent = tuple[list[str], TokenUsage | None, object, bool, list[str]]
+NO_TEXTS: list[str] = []
 
 
 def collect_text(part: object, texts: list[str], depth: int = 0) -> None:
@@ -106,19 +138,29 @@ def read_event(event: Mapping[str, object]) -> EventContent:
     if not isinstance(choices, list):
         return read_native_event(event)
     texts: list[str] = []
+    whole = NO_TEXTS
     finished = False
+    has_usage = bool(event.get("usage")) or not event.keys() <= PLAIN_CHUNK_KEYS
     for choice in choices:
         if isinstance(choice, dict):
             delta = choice.get("delta")
+            message = choice.get("message")
             # Perplexity repeats the whole message beside each delta.
-            collect_text(choice.get("message", choice) if delta is None else delta, texts)
+            if delta is None:
+                collect_text(choice if message is None else message, texts)
+            else:
+                collect_text(delta, texts)
             if choice.get("finish_reason"):
                 finished = True
+                if delta is not None and message is not None:
+                    whole = []
+                    collect_text(message, whole)
+            if "usage" in choice or (isinstance(delta, dict) and "usage" in delta) or message:
+                has_usage = True
     usage = None
-    if event.get("usage") or "timings" in event or "x_groq" in event or finished:
+    if has_usage or finished:
         usage = usage_in_event(event)
-        finished = finished or (usage is not None and not choices)
-    return texts, usage, event.get("id"), finished
+    return texts, usage, event.get("id"), finished, whole
 
 
 def read_native_event(event: Mapping[str, object]) -> EventContent:
@@ -130,13 +172,14 @@ def read_native_event(event: Mapping[str, object]) -> EventContent:
     if kind not in SOUND_EVENTS:
         collect_text(delta, texts)  # Responses, Anthropic
     if isinstance(delta, str) and "usage" not in event:
-        return texts, None, None, False  # Responses, in nearly all of its events
+        return texts, None, None, False, NO_TEXTS  # Responses, in nearly all of its events
     for key in ("response", "thinking"):  # Ollama's generate
         if isinstance(text := event.get(key), str) and text:
             texts.append(text)
-    candidates = event.get("candidates")
-    if isinstance(candidates, list):  # Gemini
-        collect_text(candidates, texts)
+    for key in ("candidates", "token", "results", "contentBlockDelta"):  # Gemini, TGI, watsonx
+        if isinstance(held := event.get(key), (dict, list)):
+            collect_text(held, texts)
+    whole: list[str] = []
     completion_id = event.get("id") or event.get("responseId")
     for key in ("message", "content_block", "response", "item"):
         holder = event.get(key)
@@ -146,11 +189,15 @@ def read_native_event(event: Mapping[str, object]) -> EventContent:
             collect_text(holder, texts)
         elif key == "item" and kind == "response.output_item.added":
             collect_text(holder.get("name"), texts)
+        elif key == "item" and kind == "response.output_item.done":
+            collect_text(holder, whole)
+        elif key == "response" and kind in CLOSING_EVENTS:
+            collect_text(holder.get("output"), whole)
         if key in ("message", "response"):
             completion_id = completion_id or holder.get("id")
     usage = usage_in_event(event)
     finished = kind in CLOSING_EVENTS or event.get("done") is True
-    return texts, usage, completion_id, finished
+    return texts, usage, completion_id, finished, whole
 
 
 def read_answer(answer: object) -> tuple[list[str], TokenUsage | None, bool]:
@@ -194,22 +241,31 @@ def is_provider_event(event: Mapping[str, object]) -> bool:
 
 
 def usage_in_event(event: Mapping[str, object]) -> TokenUsage | None:
-    """The usage in an event, wherever a provider puts it; None if there is none."""
-    holders = [event]
-    for key in ("response", "message", "metadata", "x_groq"):
-        if isinstance(holder := event.get(key), dict):
-            holders.append(holder)
-    choices = event.get("choices")
-    if isinstance(choices, list):  # Moonshot
-        holders += [choice for choice in choices if isinstance(choice, dict)]
-    found = [
-        parse_usage(holder[key])
-        for holder in holders
-        for key in ("usage", "usageMetadata", "usage_metadata")
-        if key in holder
-    ]
-    found += [parse_usage(None, holder["timings"]) for holder in holders if "timings" in holder]
-    if "eval_count" in event or "prompt_eval_count" in event:  # Ollama
-        found.append(parse_usage(event))
-    found = [usage for usage in found if usage is not NO_USAGE]
+    """The usage in an event, wherever a provider puts it; None if there is none.
+
+    A bounded search through what can hold usage: never through what the model wrote or the client
+    said, which could claim any number.
+    """
+    found: list[TokenUsage] = []
+    holders: list[tuple[Mapping[str, object], bool, int]] = [(event, True, 0)]
+    for holder, counts, depth in holders:  # grows while it is read
+        timings = holder.get("timings")
+        if counts or timings:
+            usage = parse_usage(holder if counts else None, timings)
+            if usage is not NO_USAGE:
+                found.append(usage)
+        if depth == DEEPEST_USAGE:
+            continue
+        for key in USAGE_HOLDERS.intersection(holder):
+            value = holder[key]
+            if isinstance(value, list):
+                dicts = [each for each in value[:MOST_HOLDERS] if isinstance(each, dict)]
+                if key == "usage":  # a list of calls
+                    calls = [usage for each in dicts if (usage := parse_usage(each)).is_charged]
+                    found += [reduce(TokenUsage.added, calls)] if calls else []
+                    continue
+            else:
+                dicts = [value] if isinstance(value, dict) else []
+            room = MOST_HOLDERS - len(holders)
+            holders += [(each, key != "metadata", depth + 1) for each in dicts[:room]]
     return reduce(TokenUsage.merged, found) if found else None

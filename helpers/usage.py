@@ -19,6 +19,8 @@ class MeteredUsage:
     cached_input_tokens: int
     cost_micros: int | None
     estimated: bool
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
 
 
 NOTHING_METERED = MeteredUsage(0, 0, 0, None, False)
@@ -32,6 +34,8 @@ def added_usage(one: MeteredUsage, other: MeteredUsage) -> MeteredUsage:
         one.cached_input_tokens + other.cached_input_tokens,
         sum(costs) if costs else None,
         one.estimated or other.estimated,
+        one.cache_write_tokens + other.cache_write_tokens,
+        one.reasoning_tokens + other.reasoning_tokens,
     )
 
 
@@ -60,29 +64,67 @@ def metered_call(
         output_tokens = min(text_tokens, output_tokens + estimate_reply(uncounted_text))
         estimated = True
     cached = min(usage.cached_input_tokens, input_tokens)
-    return MeteredUsage(input_tokens, output_tokens, cached, usage.cost_micros, estimated)
+    return MeteredUsage(
+        input_tokens,
+        output_tokens,
+        cached,
+        usage.cost_micros,
+        estimated,
+        min(usage.cache_write_tokens, input_tokens - cached),
+        min(usage.reasoning_tokens, output_tokens),
+    )
 
 
 class ModelCall:
     """One completion: its usage so far, and its text in case that usage never comes."""
 
-    __slots__ = ("answered", "completion_id", "counted_texts", "finished", "texts", "usage")
+    __slots__ = (
+        "answered",
+        "completion_id",
+        "counted_texts",
+        "finished",
+        "repeated_id",
+        "texts",
+        "usage",
+        "whole_texts",
+    )
 
     def __init__(self) -> None:
         self.completion_id: str | None = None
         self.usage = NO_USAGE
         self.texts: list[str] = []
+        self.whole_texts: list[str] = []  # what came whole, streamed before or not
         self.counted_texts = 0
         self.finished = False
+        self.repeated_id = False  # whether two events had the same, so that ids mean something
         self.answered = False  # in one piece, so that even an empty answer had its prompt read
 
     @property
     def is_charged(self) -> bool:
-        return self.answered or bool(self.texts) or self.usage.is_charged
+        return self.answered or bool(self.texts or self.whole_texts) or self.usage.is_charged
+
+    @property
+    def text(self) -> str:
+        streamed, whole = "".join(self.texts), "".join(self.whole_texts)
+        return whole if len(whole) > len(streamed) else streamed
 
     def metered(self, prompt_tokens: int) -> MeteredUsage:
-        text, uncounted = "".join(self.texts), "".join(self.texts[self.counted_texts :])
-        return metered_call(self.usage, prompt_tokens, text, uncounted)
+        uncounted = "".join(self.texts[self.counted_texts :])
+        return metered_call(self.usage, prompt_tokens, self.text, uncounted)
+
+    def is_continued_by(self, usage: TokenUsage, other: ModelCall) -> bool:
+        """Whether `usage`, the first of a call with another id, is this call's running total.
+
+        Some gateways give every chunk a fresh id and repeat the prompt's count on each; another
+        call would have another prompt, or ids that stay the same from chunk to chunk.
+        """
+        mine = self.usage
+        return (
+            (not other.texts or not (self.finished or self.repeated_id or other.repeated_id))
+            and (usage.input_tokens is None or mine.input_tokens in (None, usage.input_tokens))
+            and (usage.output_tokens or 0) >= (mine.output_tokens or 0)
+            and (usage.total_tokens or 0) >= (mine.total_tokens or 0)
+        )
 
 
 class MeteredRound:
@@ -114,11 +156,22 @@ class MeteredRound:
                 call = ModelCall()
                 self.calls.append(call)
             call.completion_id = completion_id
+            call.repeated_id = False
         self.current = call
         return call
 
     def add_usage(self, usage: TokenUsage) -> None:
         call = self.current
+        if len(self.calls) > 1 and not call.usage.is_charged and usage.is_charged:
+            before = self.calls[-2]
+            if call is self.calls[-1] and before.is_continued_by(usage, call):
+                # Each text moves once at most: the call that takes it has usage, so it stays.
+                before.texts += call.texts
+                before.whole_texts = before.whole_texts or call.whole_texts
+                before.completion_id = call.completion_id
+                before.finished = call.finished
+                self.calls.pop()
+                self.current = call = before
         call.usage = call.usage.merged(usage)
         if usage.output_tokens or usage.total_tokens:
             call.counted_texts = len(call.texts)
@@ -162,15 +215,24 @@ class ReplyMeter:
             event = parse_stream_line(event)
         if not isinstance(event, dict):
             return
-        texts, usage, completion_id, finished = read_event(event)
+        texts, usage, completion_id, finished, whole = read_event(event)
         this_round = self._rounds[-1]
         call = this_round.current
-        if texts or usage is not None:
+        if texts or usage is not None or whole:
             if completion_id and completion_id != call.completion_id:
                 call = this_round.turn_to(completion_id, bool(texts))
+            elif completion_id and texts:
+                call.repeated_id = True
             call.texts += texts
+            if whole:
+                # One item after the other, and then perhaps all of them once more.
+                if event.get("type") == "response.output_item.done":
+                    call.whole_texts += whole
+                else:
+                    call.whole_texts = whole
             if usage is not None:
                 this_round.add_usage(usage)
+                call = this_round.current
         elif not is_provider_event(event):
             if isinstance(model_id := event.get("selected_model_id"), str):
                 self._selected_model_id = model_id
@@ -226,8 +288,10 @@ class ReplyMeter:
         ]
         if not any(call.usage.is_charged for _, call in charged):
             usage = parse_usage(outlet_usage)
-            text = "".join(text for _, call in charged for text in call.texts) or outlet_text or ""
-            if usage.is_charged or (text and not charged and len(self._rounds) == 1):
+            text = "".join(call.text for _, call in charged) or outlet_text or ""
+            # Usage that can't be read is the sign of a call, not of one that cost nothing.
+            seen = bool(text) or bool(outlet_usage)
+            if usage.is_charged or (seen and not charged and len(self._rounds) == 1):
                 prompt_tokens = sum(tokens for tokens, _ in charged)
                 return metered_call(usage, prompt_tokens or self._rounds[-1].prompt_tokens, text)
         total = NOTHING_METERED

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 # Above any real call, below what a 64-bit column could be made to overflow with by a few sums.
 LARGEST_COUNT = 10**12
-COUNT_TEXT = re.compile(r"\s*(\d{1,13})(?:\.0+)?\s*", re.ASCII)
+COUNT_TEXT = re.compile(r"\s*(\d{1,13}|\d{1,3}(?:,\d{3}){1,4})(\.\d{1,20})?\s*", re.ASCII)
+# More seconds of sound than tokens they are: Voxtral counts 12.5 a second, Gemini 32, OpenAI 10.
+MOST_TOKENS_PER_SECOND = 100
 
 # Kind of count -> spellings, each a sum, because Gemini and llama.cpp report parts without a whole.
 COUNT_SPELLINGS = {
@@ -21,6 +23,10 @@ COUNT_SPELLINGS = {
         ("prompt_token_count", "tool_use_prompt_token_count"),
         ("cache_n", "prompt_n"),
         ("prompt_cache_hit_tokens", "prompt_cache_miss_tokens"),
+        ("input_token_count",),  # watsonx
+        ("input_length",),  # TGI
+        ("tokens_input",),  # DeepInfra
+        ("tokens_evaluated",),  # llama.cpp
     ),
     "bare input": (  # Anthropic and Bedrock: without the cache; OpenAI's Responses: with it
         ("input_tokens",),
@@ -32,6 +38,23 @@ COUNT_SPELLINGS = {
         ("cacheReadInputTokens", "cacheWriteInputTokens"),
         ("cacheReadInputTokenCount", "cacheWriteInputTokenCount"),
     ),
+    "cache write": (
+        ("cache_creation_input_tokens",),
+        ("cacheWriteInputTokens",),
+        ("cacheWriteInputTokenCount",),
+    ),
+    "thoughts": (
+        ("thoughtsTokenCount",),
+        ("thoughts_token_count",),
+        ("reasoning_tokens",),
+    ),
+    "tool prompt": (
+        ("toolUsePromptTokenCount",),
+        ("tool_use_prompt_token_count",),
+        ("tool_use_prompt_tokens",),
+        ("tool_prompt_tokens",),
+    ),
+    "sound": (("prompt_audio_seconds",), ("audio_seconds",)),
     "cached": (
         ("cache_read_input_tokens",),
         ("cacheReadInputTokens",),
@@ -52,6 +75,10 @@ COUNT_SPELLINGS = {
         ("candidatesTokenCount", "thoughtsTokenCount"),
         ("candidates_token_count", "thoughts_token_count"),
         ("predicted_n",),
+        ("generated_token_count",),
+        ("generated_tokens",),
+        ("tokens_generated",),
+        ("tokens_predicted",),
     ),
     "total": (
         ("total_tokens",),
@@ -87,6 +114,8 @@ class TokenUsage:
     cached_input_tokens: int = 0
     cost_micros: int | None = None
     total_tokens: int | None = None
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
 
     @property
     def is_charged(self) -> bool:
@@ -100,6 +129,20 @@ class TokenUsage:
             max(self.cached_input_tokens, other.cached_input_tokens),
             larger_count(self.cost_micros, other.cost_micros),
             larger_count(self.total_tokens, other.total_tokens),
+            max(self.cache_write_tokens, other.cache_write_tokens),
+            max(self.reasoning_tokens, other.reasoning_tokens),
+        )
+
+    def added(self, other: TokenUsage) -> TokenUsage:
+        """The field-wise sum, of two calls that are reported side by side."""
+        return TokenUsage(
+            added_count(self.input_tokens, other.input_tokens),
+            added_count(self.output_tokens, other.output_tokens),
+            self.cached_input_tokens + other.cached_input_tokens,
+            added_count(self.cost_micros, other.cost_micros),
+            added_count(self.total_tokens, other.total_tokens),
+            self.cache_write_tokens + other.cache_write_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
         )
 
 
@@ -112,9 +155,11 @@ def token_count(value: object) -> int | None:
         return value if 0 <= value <= LARGEST_COUNT else None
     if isinstance(value, str):
         match = COUNT_TEXT.fullmatch(value)
-        value = int(match[1]) if match else None
-    elif isinstance(value, float) and value.is_integer():
-        value = int(value)
+        if match is None:
+            return None
+        value = int(match[1].replace(",", "")) + (float(match[2] or 0) > 0)
+    elif isinstance(value, float) and 0 <= value <= LARGEST_COUNT:  # which no NaN is
+        value = math.ceil(value)
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_COUNT:
         return value
     return None
@@ -124,6 +169,12 @@ def larger_count(one: int | None, other: int | None) -> int | None:
     if one is None or other is None:
         return other if one is None else one
     return max(one, other)
+
+
+def added_count(one: int | None, other: int | None) -> int | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return one + other
 
 
 def known_counts(fields: Mapping[str, object]) -> dict[str, int]:
@@ -144,10 +195,23 @@ def detail_count(fields: Mapping[str, object], group: str, name: str) -> int | N
     return token_count(details.get(name)) if isinstance(details, dict) else None
 
 
+COST_NAMES = ("cost", "total_cost", "estimated_cost", "cost_usd", "total_cost_usd", "response_cost")
+COST_PARTS = (("input_cost", "output_cost"), ("prompt_cost", "completion_cost"))
+TICKS_PER_DOLLAR = 10**10  # xAI's
+MOST_DOLLARS = 1_000_000
+
+
 def cost_in_micros(fields: Mapping[str, object]) -> int | None:
-    cost = dollars(fields.get("cost"))
-    if cost is None:
-        cost = dollars(fields.get("total_cost"))
+    """What a provider says that a call cost; the smallest cost is a millionth, not nothing."""
+    costs = [cost for name in COST_NAMES if (cost := dollars(fields.get(name))) is not None]
+    for names in COST_PARTS:
+        parts = [part for name in names if (part := dollars(fields.get(name))) is not None]
+        if parts:
+            costs.append(sum(parts))
+    ticks = dollars(fields.get("cost_in_usd_ticks"), TICKS_PER_DOLLAR)
+    if ticks is not None:
+        costs.append(ticks)
+    cost = max(costs, default=None)
     details = fields.get("cost_details")
     upstream = (
         dollars(details.get("upstream_inference_cost")) if isinstance(details, dict) else None
@@ -158,19 +222,23 @@ def cost_in_micros(fields: Mapping[str, object]) -> int | None:
         byok = fields.get("is_byok")
         if byok is True or (byok is not False and upstream > (cost or 0)):
             cost = (cost or 0) + upstream
-    return None if cost is None else round(cost * 1_000_000)
+    if not cost:
+        return None if cost is None else 0
+    return max(1, round(cost * 1_000_000))
 
 
-def dollars(value: object) -> float | None:
-    if isinstance(value, dict):
-        value = value.get("total_cost")  # Perplexity
+def dollars(value: object, units: int = 1) -> float | None:
+    """An amount of money, given in `units` to the dollar; None if it isn't one."""
+    if isinstance(value, dict):  # Perplexity and others
+        parts = [value.get(name) for name in ("total_cost", "total", "cost")]
+        value = next((part for part in parts if part is not None), None)
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:
-        amount = float(value)
+        amount = float(value) / units
     except (ValueError, OverflowError):
         return None
-    return amount if math.isfinite(amount) and 0 <= amount <= 1_000_000 else None
+    return amount if 0 <= amount <= MOST_DOLLARS else None
 
 
 def parse_usage(raw: object, timings: object = None) -> TokenUsage:
@@ -190,32 +258,59 @@ def parse_usage(raw: object, timings: object = None) -> TokenUsage:
         detail_count(fields, "prompt_tokens_details", "cached_tokens") or 0,
         openai_cached,
     )
+    written = max(
+        counts.get("cache write", 0),
+        detail_count(fields, "prompt_tokens_details", "cache_write_tokens") or 0,
+        detail_count(fields, "prompt_tokens_details", "cache_creation_tokens") or 0,
+    )
     if cache := counts.get("cache"):
         # Gateways that write `prompt_tokens` (LiteLLM) and OpenAI's Responses count it inside.
         inside = bool(counts.get("input") or openai_cached) and cache <= input_tokens
         if not inside or total_tokens == input_tokens + (output_tokens or 0) + cache:
             input_tokens += cache
+    elif cached > input_tokens > 0:  # so the prompt came without what was cached
+        input_tokens += cached
     known_input = input_tokens or None  # no prompt is empty: LocalAI and Ollama send 0 for unknown
+    reasoning = reported_reasoning(fields, counts)
     if total_tokens is not None:
+        beside = counts.get("tool prompt", 0)
+        if counts.get("input") and "promptTokenCount" in fields:
+            beside = 0  # it is in the sum already
+        beside += MOST_TOKENS_PER_SECOND * min(counts.get("sound", 0), LARGEST_COUNT // 1000)
         known_input, output_tokens, total_tokens = split_total(
-            known_input, output_tokens, total_tokens, reported_reasoning(fields)
+            known_input, output_tokens, total_tokens, reasoning, beside
         )
     if known_input is not None:
         cached = min(cached, known_input)
-    return TokenUsage(known_input, output_tokens, cached, cost, total_tokens)
+        written = min(written, known_input - cached)
+    return TokenUsage(
+        known_input, output_tokens, cached, cost, total_tokens, written, reasoning or 0
+    )
 
 
-def reported_reasoning(fields: Mapping[str, object]) -> int | None:
+def reported_reasoning(fields: Mapping[str, object], counts: Mapping[str, int]) -> int | None:
     return larger_count(
-        detail_count(fields, "completion_tokens_details", "reasoning_tokens"),
-        detail_count(fields, "output_tokens_details", "reasoning_tokens"),
+        counts.get("thoughts"),
+        larger_count(
+            detail_count(fields, "completion_tokens_details", "reasoning_tokens"),
+            detail_count(fields, "output_tokens_details", "reasoning_tokens"),
+        ),
     )
 
 
 def split_total(
-    input_tokens: int | None, output_tokens: int | None, total: int, reasoning: int | None = None
+    input_tokens: int | None,
+    output_tokens: int | None,
+    total: int,
+    reasoning: int | None = None,
+    input_beside: int = 0,
 ) -> tuple[int | None, int | None, int | None]:
-    """Take from the total what the parts leave out: input, output, and what stays unsplit."""
+    """Take from the total what the parts leave out: input, output, and what stays unsplit.
+
+    Args:
+        reasoning: What may be missing in the output.
+        input_beside: What may at most be missing in the input: sound, prompts of tools.
+    """
     if input_tokens is None:
         if output_tokens:
             return (
@@ -227,6 +322,9 @@ def split_total(
     excess = total - input_tokens - (output_tokens or 0)
     if output_tokens is None:
         return input_tokens, (excess if excess >= 0 else None), None
+    if excess > 0 and input_beside and excess != reasoning:
+        taken = min(excess, input_beside)
+        input_tokens, excess = input_tokens + taken, excess - taken
     # xAI and Gemini's OpenAI-compatible API leave reasoning out of completion_tokens.
     if excess > 0 and (reasoning is None or excess <= reasoning):
         return input_tokens, output_tokens + excess, None

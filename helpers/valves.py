@@ -12,9 +12,11 @@ from pydantic import (
     Field,
     GetJsonSchemaHandler,
     ModelWrapValidatorHandler,
+    SerializerFunctionWrapHandler,
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_serializer,
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
@@ -23,7 +25,7 @@ from pydantic_core import CoreSchema
 from helpers.database import parse_database_url
 from helpers.errors import ConfigurationError
 from helpers.logs import log
-from helpers.messages import check_template
+from helpers.messages import check_placeholders, check_template
 from helpers.periods import (
     CalendarRules,
     available_timezones_list,
@@ -63,8 +65,8 @@ limits = ["50k tokens/day", "1M tokens/month"]
 limits = "unlimited"
 ```
 
-A member of several groups is under the one with the lowest `priority = N`. A longer text is \
-easier to write in an editor and paste here."""
+For a member of several groups, the one with the lowest `priority = N` takes precedence. A longer \
+text is easier to write in an editor and paste here."""
 
 
 class RefusalMemory(BaseModel):
@@ -78,6 +80,7 @@ class RefusalMemory(BaseModel):
 
     refusals: ClassVar[dict[str, str]] = {}
     notes: ClassVar[dict[str, str]] = {}
+    unsaved: ClassVar[dict[str, str]] = {}  # what was refused when it was to be stored
     accepted: ClassVar[dict[str, Any]] = {}
 
     @model_validator(mode="wrap")
@@ -123,7 +126,7 @@ class RefusalMemory(BaseModel):
         cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
         schema = handler.resolve_ref_schema(handler(core_schema))
-        for above in (cls.notes, cls.refusals):
+        for above in (cls.notes, cls.refusals | cls.unsaved):
             for name, text in list(above.items()):
                 described = schema.get("properties", {}).get(name)
                 if described is not None:
@@ -143,6 +146,7 @@ class AdminValves(RefusalMemory):
 
     refusals: ClassVar[dict[str, str]] = {}
     notes: ClassVar[dict[str, str]] = {}
+    unsaved: ClassVar[dict[str, str]] = {}
     accepted: ClassVar[dict[str, Any]] = {}
 
     priority: int = Field(
@@ -152,26 +156,27 @@ class AdminValves(RefusalMemory):
     daily_token_limit: int = Field(
         default=0,
         ge=0,
-        description="Tokens per user and day for everyone whom no policy below names. "
-        "Default: 0, no limit.",
+        description="Tokens per day for each user without a policy. Default: 0, no limit.",
     )
     monthly_token_limit: int = Field(
         default=0,
         ge=0,
-        description="Tokens per user and calendar month for the same. Default: 0, no limit.",
+        description="Tokens per calendar month for each user without a policy. "
+        "Default: 0, no limit.",
     )
     soft_limit_percent: int = Field(
         default=80,
         ge=1,
         le=100,
-        description="Users are warned, once per period, from this percentage of a limit on. "
-        "Default: 80.",
+        description="Users are warned, once per period, when they have used this percentage "
+        "of a limit. Default: 80.",
     )
     policies: str = Field(default="", description=POLICIES_EXAMPLE)
     multiple_groups: Literal["priority", "most_generous"] = Field(
         default="priority",
-        description="Which group counts for a member of several. `priority`, the default: the one "
-        "with the lowest priority number. `most_generous`: the one that allows most.",
+        description="Which group takes precedence for a member of several. `priority`, the "
+        "default: the one with the lowest priority number. `most_generous`: the one that "
+        "allows most.",
     )
     exempt_admins: bool = Field(
         default=True, description="Administrators are recorded, never refused. Default: on."
@@ -221,15 +226,15 @@ class AdminValves(RefusalMemory):
     )
     limit_message: str = Field(
         default="",
-        description="What users read at a hard limit. Default: the built-in sentence. "
-        "Placeholders: "
+        description="What users read at a hard limit, at most 1,000 characters. Default: a "
+        "sentence in each user's language. Placeholders, plain names only: "
         "{used} {limit} {remaining} {percent} {unit} {period} {reset_at} {reset_in} {policy} "
         "{model}",
     )
     warning_message: str = Field(
         default="",
-        description="What users read at a soft limit. Default: the built-in sentence. The same "
-        "placeholders.",
+        description="What users read at a soft limit. Default: a sentence in each user's "
+        "language. The same placeholders.",
     )
     alert_webhook_url: str = Field(
         default="",
@@ -267,8 +272,26 @@ class AdminValves(RefusalMemory):
     @classmethod
     def check_message(cls, template: str, info: ValidationInfo) -> str:
         """Refuse unknown placeholders."""
-        check_template(str(info.field_name), template)
+        check_placeholders(str(info.field_name), template)
         return template
+
+    @model_serializer(mode="wrap")
+    def try_messages(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Refuse a template that can't be shown, once the valves are to be stored.
+
+        Not when they are loaded: an older release stored such ones, and users then read the
+        built-in sentence.
+        """
+        self.unsaved.clear()
+        for name in ("limit_message", "warning_message"):
+            try:
+                check_template(name, getattr(self, name))
+            except ConfigurationError as error:
+                log.error("Usage limits: valve %s was refused: %s", name, error)
+                self.unsaved[name] = f"**NOT SAVED at {datetime.now(UTC):%H:%M} UTC:** {error}"
+                raise
+        stored: dict[str, Any] = handler(self)
+        return stored
 
     @field_validator("alert_webhook_url")
     @classmethod
@@ -329,5 +352,5 @@ class PersonalValves(BaseModel):
 
     show_usage: Literal["near_limit", "always", "never"] = Field(
         default="near_limit",
-        description="Show your usage over each reply: near a limit, always, or never.",
+        description="Show your usage above each response: near a limit, always, or never.",
     )

@@ -22,15 +22,15 @@ from rich.console import Console
 
 from scripts.bench_hooks import measure_hooks, measure_memory
 from scripts.bench_layer import measure_layer
-from scripts.bench_ledger import measure_ledger
+from scripts.bench_ledger import measure_ledger, measure_refusals
 from scripts.bench_rivals import measure_rivals
 from scripts.bench_server import measure_server
 from scripts.bench_stream import measure_stream
 from scripts.bench_tables import Section, as_json, as_markdown, print_section
 from scripts.postgresql import postgresql_server
 
-NAMES = ("stream", "layer", "hooks", "memory", "ledger", "rivals", "server")
-ON_POSTGRESQL = {"hooks", "ledger", "server"}
+NAMES = ("stream", "layer", "hooks", "memory", "ledger", "refusals", "rivals", "server")
+ON_POSTGRESQL = {"hooks", "ledger", "refusals", "server"}
 
 
 def read_arguments() -> argparse.Namespace:
@@ -74,6 +74,7 @@ def main() -> int:
             "hooks": lambda: measure_hooks(quick, server_url),
             "memory": lambda: measure_memory(quick),
             "ledger": lambda: measure_ledger(quick, server_url),
+            "refusals": lambda: measure_refusals(quick, server_url),
             "rivals": lambda: measure_rivals(quick),
             "server": lambda: measure_server(quick, server_url),
         }

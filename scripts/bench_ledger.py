@@ -90,6 +90,74 @@ def admit_and_settle(
     return reply
 
 
+REFUSING = {
+    "calendar": "[role.user]\nlimits = ['1 token/month']\n",
+    "rolling": "[role.user]\nlimits = ['1 token/5h on gpt*']\n",
+    "pool": "[pool.everyone]\nlimits = ['1 token/5h on gpt*']\n[role.user]\nlimits = 'unlimited'\n",
+}
+
+
+def refuse(ledger: Ledger, text: str) -> Callable[[], None]:
+    """A request that a limit refuses: what inlet does in the database."""
+    policies = parse_policies(text)
+
+    def ask() -> None:
+        reservation = new_reservation()
+        applied = applied_limits(
+            reservation.subject,
+            policies.roles["user"],
+            policies,
+            reservation.model_names,
+            datetime.now(UTC),
+            CalendarRules(),
+        )
+        if ledger.reserve(reservation, estimate, applied).decision.allowed:
+            raise RuntimeError("the limits of the benchmark are too high")
+
+    return ask
+
+
+def measure_refusals(quick: bool, server_url: str) -> Section:
+    """Milliseconds per refusal at several sizes of the ledger, and their ratio to the smallest."""
+    section = Section("refusals", "Refusals: ms per refused request by the ledger's size")
+    sizes = (1_000, 100_000) if quick else (1_000, 100_000, 1_000_000, 5_000_000)
+    rounds = 10 if quick else 30
+    for kind in ("SQLite", "PostgreSQL"):
+        with ExitStack() as stack:
+            asked: dict[tuple[str, int], Callable[[], None]] = {}
+            for size in sizes:
+                engine = open_database(stack.enter_context(new_database(kind, server_url)))
+                stack.callback(engine.dispose)
+                fill_ledger(engine, size)
+                ledger = Ledger(engine, keep_connections=True)
+                stack.callback(ledger.rest)
+                used = new_reservation()
+                ledger.reserve(used, estimate, (), enforce=False)
+                ledger.settle(used, COST, ())
+                for name, text in REFUSING.items():
+                    asked[name, size] = refuse(ledger, text)
+            take_turns(asked, 3, 10)  # caches, and counters that are summed once
+            wall = take_turns(asked, rounds, 10)
+            for name in REFUSING:
+                smallest = median_ms(wall[name, sizes[0]])
+                for size in sizes:
+                    median = median_ms(wall[name, size])
+                    section.rows.append(
+                        {
+                            "database": kind,
+                            "limit": name,
+                            "records": size,
+                            "ms": median,
+                            "ratio": median / smallest,
+                        }
+                    )
+                largest = median_ms(wall[name, sizes[-1]])
+                what = f"{kind}, {name}, at {sizes[-1]:,} records"
+                section.judge(what, largest / smallest, GOAL_RATIO, "times")
+    section.notes.append(f"Wall time; medians of {rounds * 10} refusals, the sizes in turn.")
+    return section
+
+
 def measure_ledger(quick: bool, server_url: str) -> Section:
     """Milliseconds per reply at several sizes of the ledger, and their ratio to the smallest."""
     section = Section("ledger", "Ledger: ms per reply (admit + settle, five limits) by its size")

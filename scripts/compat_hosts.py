@@ -152,7 +152,7 @@ FEATURES = (
         (
             "test_reply_without_usage_is_estimated",
             "test_running_totals_are_not_summed",
-            "test_answer_of_tool_calls_alone_is_estimated",
+            "test_answer_of_tool_calls_alone_is_charged",
             "test_without_api_outlets",
         ),
     ),

@@ -53,7 +53,7 @@ class Demo:
             self._expect(not first.reply.statuses, "a status line came far from the limit")
 
             second = self._chat(page, SECOND, "Near the limit a status line comes", first)
-            share = f"{FIRST.tokens + SECOND.tokens:,} of today's {STUDENT_TOKENS:,} tokens"
+            share = f"{FIRST.tokens + SECOND.tokens:,} of {STUDENT_TOKENS:,} tokens per day"
             shown = any(share in line for line in second.reply.statuses)
             self._expect(shown, f"no status line says “{share}”")
 

@@ -28,7 +28,7 @@ from scripts.limits_function import (
     require_filter,
 )
 from scripts.limits_host import Membership, find_user, read_memberships
-from scripts.limits_names import known_model_ids, read_identities
+from scripts.limits_names import read_identities
 from scripts.limits_words import describe_limit, describe_model, header, limits_text
 
 
@@ -44,8 +44,8 @@ def explain(arguments: argparse.Namespace) -> int:
         memberships = read_memberships(connection, [subject.user_id]).get(subject.user_id, ())
         model = read_model(connection, arguments.model)
         ledger = find_ledger(connection, database, arguments.function)
-        require_model(arguments.model, known_model_ids(connection, database, ledger))
         identities = read_identities(installed.valves.policy_set, connection, database, ledger)
+    require_model(arguments.model, identities.models)
     subject = identities.recall(subject)
     valves, now = installed.valves, datetime.now(UTC)
     console = output_console()

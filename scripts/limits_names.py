@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from sqlalchemy import Connection, select
 
 from helpers.counters import split_names
 from helpers.identities import HostNames, Identities, RememberedName, identify, read_remembered
 from helpers.policies import PolicySet
+from helpers.policy import Subject
 from helpers.tables import names_table, records_table
 from scripts.limits_database import Database, has_tables
 from scripts.limits_function import read_model_ids
@@ -22,16 +25,33 @@ def read_identities(
         ConfigurationError: The database isn't Open WebUI's.
     """
     require_tables(connection, database, users_table, groups_table)
-    users = connection.execute(select(users_table.c.id, users_table.c.email))
-    host = HostNames(
-        read_group_names(connection),
-        {row.id: row.email or "" for row in users},
-        known_model_ids(connection, database, ledger),
-    )
     if ledger == database:
-        return identify(policies, host, remembered_names(connection))
+        return identities_in(policies, connection, connection)
     with ledger.snapshot() as other:
-        return identify(policies, host, remembered_names(other))
+        return identities_in(policies, connection, other)
+
+
+def identities_in(policies: PolicySet, host: Connection, ledger: Connection) -> Identities:
+    """The same, from connections to both databases."""
+    users = host.execute(select(users_table.c.id, users_table.c.email))
+    names = HostNames(
+        read_group_names(host),
+        {row.id: row.email or "" for row in users},
+        known_model_ids(host, ledger),
+    )
+    return identify(policies, names, remembered_names(ledger))
+
+
+def recall_subjects(
+    subjects: Iterable[Subject],
+    policies: PolicySet,
+    connection: Connection,
+    database: Database,
+    ledger: Database,
+) -> list[Subject]:
+    """Users with the names in the policies that mean them, as the filter would find out."""
+    identities = read_identities(policies, connection, database, ledger)
+    return [identities.recall(subject) for subject in subjects]
 
 
 def remembered_names(connection: Connection) -> frozenset[RememberedName]:
@@ -41,15 +61,10 @@ def remembered_names(connection: Connection) -> frozenset[RememberedName]:
     return read_remembered(connection)
 
 
-def known_model_ids(connection: Connection, database: Database, ledger: Database) -> frozenset[str]:
+def known_model_ids(host: Connection, ledger: Connection) -> frozenset[str]:
     """The models of the workspace's list, and those on record; empty where no list is kept."""
-    listed = read_model_ids(connection)
-    if not listed:
-        return listed
-    if ledger == database:
-        return listed | recorded_models(connection)
-    with ledger.snapshot() as other:
-        return listed | recorded_models(other)
+    listed = read_model_ids(host)
+    return listed | recorded_models(ledger) if listed else listed
 
 
 def recorded_models(connection: Connection) -> frozenset[str]:

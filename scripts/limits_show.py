@@ -22,6 +22,7 @@ from scripts.limits_console import cell, make_table, output_console
 from scripts.limits_database import find_database, require_ledger
 from scripts.limits_function import find_ledger, read_filter, require_filter
 from scripts.limits_host import find_user
+from scripts.limits_names import recall_subjects
 from scripts.limits_state import grant_key, read_states, subject_limits
 from scripts.limits_words import describe_limit
 
@@ -36,6 +37,7 @@ def show(arguments: argparse.Namespace) -> int:
             read_filter(connection, database, arguments.function, policies), database
         ).valves
         ledger = find_ledger(connection, database, arguments.function)
+        (subject,) = recall_subjects([subject], valves.policy_set, connection, database, ledger)
     now = datetime.now(UTC)
     with ledger.snapshot() as connection:
         require_ledger(connection, ledger)

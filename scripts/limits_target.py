@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-
-from sqlalchemy import Connection
 
 from helpers.errors import ConfigurationError
 from helpers.periods import quoted_text
 from helpers.policies import Pool
-from helpers.policy import AppliedLimit, pool_scopes
+from helpers.policy import AppliedLimit, GroupRef, Subject, pool_scopes
 from helpers.quotas import Limit, parse_limit
 from helpers.valves import AdminValves
 from scripts.limits_check import read_text
 from scripts.limits_database import Database, find_database, require_ledger
 from scripts.limits_function import find_ledger, read_filter, require_filter
 from scripts.limits_host import find_user, groups_table, read_groups, require_tables
+from scripts.limits_names import recall_subjects
 from scripts.limits_state import subject_limits
 
 POOL_PREFIX = "pool:"
@@ -109,9 +108,16 @@ def find_target(arguments: argparse.Namespace, now: datetime) -> Target:
         ledger = find_ledger(connection, database, arguments.function)
         if subject is None:
             require_tables(connection, database, groups_table)
-            name, limits = key, pool_limits(connection, key.removeprefix(POOL_PREFIX), valves, now)
+            groups = tuple(group for group, _ in read_groups(connection).values())
+            # Nobody's: it only carries the groups.
+            (bearer,) = recall_subjects(
+                [Subject("", "", "", groups)], valves.policy_set, connection, database, ledger
+            )
+            name = key
+            limits = pool_limits(bearer.groups, key.removeprefix(POOL_PREFIX), valves, now)
             pools: tuple[AppliedLimit, ...] = ()
         else:
+            (subject,) = recall_subjects([subject], valves.policy_set, connection, database, ledger)
             found = subject_limits(subject, valves, now)
             name = subject.email or subject.user_id
             limits = tuple(item for item in found if not item.is_pool)
@@ -127,7 +133,7 @@ def is_pool(key: str) -> bool:
 
 
 def pool_limits(
-    connection: Connection, name: str, valves: AdminValves, now: datetime
+    groups: Sequence[GroupRef], name: str, valves: AdminValves, now: datetime
 ) -> tuple[AppliedLimit, ...]:
     """The limits of a pool with the windows they have now.
 
@@ -141,14 +147,14 @@ def pool_limits(
         raise ConfigurationError("USER", f"no pool {name!r}", known or "a user: there are no pools")
     return tuple(
         AppliedLimit(limit, scope, limit.period.window(now, valves.calendar_rules), pool.name)
-        for scope in scopes_of_pool(connection, pool)
+        for scope in scopes_of_pool(groups, pool)
         for limit in pool.limits
     )
 
 
-def scopes_of_pool(connection: Connection, pool: Pool) -> tuple[str, ...]:
+def scopes_of_pool(groups: Sequence[GroupRef], pool: Pool) -> tuple[str, ...]:
     """The names under which the ledger counts a pool."""
-    scopes = pool_scopes(pool, [group for group, _ in read_groups(connection).values()])
+    scopes = pool_scopes(pool, groups)
     if not scopes:
         raise ConfigurationError(
             "USER",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import unicodedata
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from io import StringIO
@@ -25,6 +26,27 @@ SUM_COLUMNS = (
     "estimated_requests",
 )
 SUM_HEADINGS = ("Requests", "Input tokens", "Output tokens", "Total tokens", "Cost", "Estimated")
+
+
+# What a spreadsheet takes for the beginning of a formula.
+FORMULA_SIGNS = ("=", "+", "-", "@")
+
+
+def printable(text: str) -> str:
+    """A text without control characters: models' ids come from outside.
+
+    A terminal or a spreadsheet might obey them, and XML has no place for them.
+    """
+    return "".join(
+        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(letter) in ("Cc", "Cs") else letter
+        for letter in text
+    )
+
+
+def csv_cell(text: str | None) -> str:
+    """A text that a spreadsheet shows and doesn't compute."""
+    shown = printable(text or "")
+    return f"'{shown}" if shown.lstrip().startswith(FORMULA_SIGNS) else shown
 
 
 def key_columns(dimensions: Sequence[str]) -> list[str]:
@@ -63,7 +85,7 @@ def as_csv(rows: Iterable[UsageRow], dimensions: Sequence[str]) -> str:
         values = [
             f"{value:f}" if isinstance(value, Decimal) else value for value in sum_values(row.sums)
         ]
-        writer.writerow([*("" if key is None else key for key in row.keys.values()), *values])
+        writer.writerow([*map(csv_cell, row.keys.values()), *values])
     return output.getvalue()
 
 
@@ -92,7 +114,7 @@ def key_cells(row: UsageRow) -> list[str]:
     for name, (key, *names) in DIMENSIONS.items():
         if key in row.keys:
             given = [row.keys[column] for column in (*names, key)]
-            cells.append(next((text for text in given if text), f"(no {name})"))
+            cells.append(printable(next((text for text in given if text), f"(no {name})")))
     return cells
 
 

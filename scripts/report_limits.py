@@ -14,6 +14,7 @@ from helpers.policy import AppliedLimit
 from helpers.tables import records_table
 from helpers.valves import AdminValves
 from scripts.limits_host import read_subjects
+from scripts.limits_names import identities_in
 from scripts.limits_state import read_states, subject_limits
 
 # No calendar period is longer.
@@ -40,7 +41,9 @@ def find_near_limits(
     )
     found: list[NearLimit] = []
     pools: dict[AppliedLimit, None] = {}
-    for subject in read_subjects(host, active):
+    identities = identities_in(valves.policy_set, host, ledger)
+    for named in read_subjects(host, active):
+        subject = identities.recall(named)
         limits = subject_limits(subject, valves, at)
         pools |= dict.fromkeys(limit for limit in limits if limit.is_pool)
         if not is_exempt(valves, subject):

@@ -34,7 +34,8 @@ def make_reply(keeper: Bookkeeper, valves: AdminValves, user: str, now: datetime
         ("gpt-4o",),
         "api",
         now,
-        lambda: False,
+        ollama=False,
+        own_provider=False,
     )
     reply.prompt_tokens = 10
     return reply

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from helpers.tables import MIGRATIONS
 from scripts.open_webui_admin import OpenWebUIAdmin
 from scripts.open_webui_server import OpenWebUIServer
 from scripts.page_client import Page
@@ -18,7 +19,8 @@ from tests.conftest import FUNCTION_FILE, FUNCTION_ID, InstalledFilter
 
 def with_short_leases(source: str) -> str:
     """The pasted file with its leases and rounds of minutes cut to seconds."""
-    for name, seconds in (("LEASE_SECONDS", 4), ("ROUND_SECONDS", 1), ("SWEEP_SECONDS", 1)):
+    shorter = {"LEASE_SECONDS": 4, "ROUND_SECONDS": 1, "RENEW_SECONDS": 1, "WORKER_SECONDS": 4}
+    for name, seconds in shorter.items():
         source, count = re.subn(rf"^{name} = \d+$", f"{name} = {seconds}", source, flags=re.M)
         assert count == 1
     return source
@@ -55,7 +57,7 @@ def test_first_calls_ever(host: Host) -> None:
     with ThreadPoolExecutor(30) as threads:
         statuses = list(threads.map(lambda _: user.chat("Hello").status, range(30)))
     assert sorted(statuses) == [200] * 10 + [429] * 20
-    assert len(host.usage_limits.rows("usage_limits_migrations")) == 1
+    assert len(host.usage_limits.rows("usage_limits_migrations")) == len(MIGRATIONS)
     assert len(host.usage_limits.settled(10, user_id=user.id)) == 10
 
 
@@ -98,3 +100,17 @@ def test_killed_in_mid_stream(host: Host) -> None:
     counters = host.usage_limits.rows("usage_limits_counters", scope=f"user:{user.id}")
     assert [row["output_tokens"] for row in counters] == [after[0]["output_tokens"]]
     assert "settled 1 replies" in host.server.log()
+
+
+def test_stopped_in_mid_stream(host: Host) -> None:
+    """A server that is asked to end settles what it has: nobody is held up after the restart."""
+    host.usage_limits.configure(policies='[role.user]\nlimits = ["500 tokens/day"]')
+    user = host.admin.add_user("Stopped", "stopped@example.org")
+    with Page(user) as page:
+        turn = page.send("Stop [[chunks=200 delay=0.1 usage=none]]", wait=False)
+        page.wait_for(lambda: len(turn.reply.streamed.split()) > 10)
+        host.server.restart(grace=20)
+    (row,) = host.usage_limits.rows(user_id=user.id)
+    assert (row["state"], row["estimated"], row["counted"]) == ("settled", 1, 1)
+    assert 10 < row["output_tokens"] < 400
+    assert user.chat("Not held up [[in=1 tokens=1]]").status == 200

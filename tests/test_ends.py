@@ -168,7 +168,7 @@ def test_next_round_is_refused_past_the_hard_limit(
         assert page.send("Once more").reply.error
         return
     assert len(provider.books.calls(contains=f"Rounds of {user.id}")) == 2
-    assert "You have used all of today's 30 tokens" in (turn.reply.error or "")
+    assert "You've reached your limit of 30 tokens per day" in (turn.reply.error or "")
     row = only_row(usage_limits, user)
     assert (row["input_tokens"], row["output_tokens"]) == (22, 10)
     saved = user.saved_message(turn.chat_id, turn.reply.message_id)

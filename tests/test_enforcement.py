@@ -39,13 +39,15 @@ def test_page_warns_then_refuses(
     first = page.send(f"one of {user.id} {FIFTY}").reply
     assert (first.notifications, first.error) == ([], None)
     second = page.send(f"two of {user.id} {FIFTY}").reply
-    warning = "50 % of today's 100 tokens used; 50 left until 00:00 UTC."
+    warning = "50% of your limit of 100 tokens per day used; 50 left, resets tomorrow at 00:00 UTC."
     assert second.notifications == [("warning", warning)]
     assert second.statuses[0] == warning
     assert second.text
     third = page.send(f"three of {user.id} {FIFTY}").reply
     assert third.error is not None
-    assert third.error.startswith("You have used all of today's 100 tokens. They reset at")
+    assert third.error.startswith(
+        "You've reached your limit of 100 tokens per day. It resets tomorrow at"
+    )
     assert "00:00 UTC, in " in third.error
     assert third.notifications == []
     assert calls_with(provider, f"three of {user.id}") == 0
@@ -83,7 +85,7 @@ def test_api_is_refused_with_429(
     assert refused.status == api_status(429)
     if host_can(ERROR_STATUS):
         assert 0 < int(refused.headers["retry-after"]) <= 86_400
-    assert "today's 40 tokens" in str(refused.body)
+    assert "40 tokens per day" in str(refused.body)
     assert calls_with(provider, text) == 0
 
 
@@ -98,7 +100,7 @@ def test_official_clients_raise_their_rate_limit_error(
     for stream in (False, True):
         with (
             openai.OpenAI(api_key=token, base_url=url, max_retries=0) as client,
-            pytest.raises(getattr(openai, error), match="No tokens may be used"),
+            pytest.raises(getattr(openai, error), match="You can't use any models here"),
         ):
             client.chat.completions.create(model="stand-in", messages=messages, stream=stream)
         with (
@@ -146,7 +148,7 @@ def test_inherited_group_counts(
         policies = f'[group."{name}"]\nlimits = ["0 requests/day"]'
         usage_limits.configure(policies=policies, database_url=url)
         refused = member.chat("Hello")
-        assert (refused.status, refused.error) == (429, f"No requests may be used here ({name}).")
+        assert (refused.status, refused.error) == (429, f"You can't use any models here ({name}).")
 
 
 def test_administrator_is_recorded_and_not_refused(
@@ -251,7 +253,7 @@ def test_status_line_is_shown_as_the_user_wishes(
     usage_limits.configure(daily_token_limit=1000)
     user.set_user_valves(usage_limits.id, {"show_usage": wish})
     reply = page.send(FIFTY).reply
-    line = "Usage: 50 of today's 1,000 tokens (5 %), reset at 00:00 UTC"
+    line = "Usage: 50 of 1,000 tokens per day (5%), resets tomorrow at 00:00 UTC"
     assert reply.statuses == ([line] if shown else [])
 
 
@@ -301,6 +303,7 @@ BAD_VALVES = {
     "timezone": ("Europe/Berlim", "Europe/Berlin"),
     "soft_limit_percent": ("101", "less than or equal to 100"),
     "limit_message": ("You used {tokens}", "{tokens}"),
+    "warning_message": ("{used:,} of {limit:,}", "plain names only"),
     "database_url": ("mysql://joe:secret@localhost/x", "postgresql://"),
 }
 
@@ -378,11 +381,11 @@ def test_message_templates(usage_limits: InstalledFilter, page: Page) -> None:
     )
     page.send(FIFTY)
     assert page.send(FIFTY).reply.notifications == [("warning", "50 of 100")]
-    assert page.send(FIFTY).reply.error == "100/100 tokens today's 100 0 default stand-in"
+    assert page.send(FIFTY).reply.error == "100/100 tokens per day 100 0 stand-in"
 
 
 def test_refusal_in_the_users_language(usage_limits: InstalledFilter, page: Page) -> None:
     """The chat page tells its language, and the sentence comes in it."""
     usage_limits.configure(policies='[role.user]\nlimits = ["0 requests/day"]')
     reply = page.send("Hallo", variables={"{{USER_LANGUAGE}}": "de-DE"}).reply
-    assert reply.error == "Hier sind keine Anfragen erlaubt (user)."
+    assert reply.error == "Sie können hier keine Modelle verwenden."

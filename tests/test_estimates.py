@@ -18,11 +18,14 @@ from helpers.estimates import (
     TOKENS_PER_MESSAGE,
     TOKENS_PER_REPLY,
     estimate_prompt,
+    estimate_reply,
     estimate_tokens,
     json_text,
 )
+from scripts.estimate_accuracy import adversarial_samples
 from tests.strategies import arbitrary_json, provider_like_json
 
+ADVERSARIAL_COUNTS = Path(__file__).parent / "data" / "adversarial_counts.json"
 PROSE = Path(__file__).parent.parent / "scripts" / "data"
 PICTURE = "data:image/png;base64," + "iVBORw0KGgoAAAANSUhEUgAA" * 4000
 
@@ -196,9 +199,7 @@ def test_tools_and_schemas_count(body: dict[str, Any]) -> None:
 def test_only_what_the_provider_gets_counts(key: str) -> None:
     """What other protocols call a prompt costs nothing beside the messages of a chat."""
     hello = {"role": "user", "content": "hello"}
-    assert prompt_of(hello, **{key: [{"type": "video", "video": PICTURE}] * 60_000}) == prompt_of(
-        hello
-    )
+    assert prompt_of(hello, **{key: [{"type": "video"}] * 60_000}) == prompt_of(hello)
     assert prompt_of(hello, **{key: "and much more " * 1000}) == prompt_of(hello)
     if key != "images":
         assert estimate_prompt({key: "and much more " * 1000}) > 2000
@@ -207,14 +208,14 @@ def test_only_what_the_provider_gets_counts(key: str) -> None:
 @pytest.mark.parametrize("kind", sorted(MEDIA_TOKENS))
 def test_a_type_makes_no_picture(kind: str) -> None:
     """A message's own type says nothing, nor does a part's that holds text or nothing at all."""
-    text = "Tell me all about the river. " * 10_000
+    text = "Tell me all about the river. " * 3_000
     message = {"role": "user", "content": text}
     assert prompt_of({**message, "type": kind}) == prompt_of(message)
     as_part = content_tokens([{"type": kind, "text": text}])
     assert as_part == content_tokens([{"type": "text", "text": text}])
     assert content_tokens([{"type": kind, "text": text, "url": PICTURE}]) > as_part
     for payload in ({}, {kind: ""}, {kind: None}, {kind: {}}, {"source": {"type": "base64"}}):
-        assert content_tokens([{"type": kind, **payload}] * 60_000) == 0
+        assert content_tokens([{"type": kind, **payload}] * 500) == 0
     for name in ("image_url", "source", "data", "file"):
         assert content_tokens([{"type": kind, name: text}]) >= as_part
         assert content_tokens([{"type": kind, name: {"url": text}}]) >= as_part
@@ -284,6 +285,45 @@ def test_no_body_makes_it_raise(body: Any) -> None:
     body = body if isinstance(body, dict) else {"messages": body, "tools": body, "system": body}
     assert estimate_prompt(body) >= 0
     assert isinstance(json.dumps(estimate_prompt(body)), str)
+
+
+def test_no_adversarial_text_is_below_half() -> None:
+    """Noise, repetitions, markup and rare scripts cost at least half of what cl100k_base counts."""
+    samples, counts = adversarial_samples(), json.loads(ADVERSARIAL_COUNTS.read_text("utf-8"))
+    shares = {
+        text: estimate_tokens(text) / count for text, count in zip(samples, counts, strict=True)
+    }
+    assert min(shares.values()) >= 0.5, min(shares.items(), key=lambda item: item[1])
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [  # as cl100k_base counts them
+        ("!" * 10_000, 1250),
+        ("|---|---|---|\n" * 500, 3000),
+        ("\n" * 10_000, 625),
+        (" " * 10_000, 79),
+    ],
+)
+def test_repeated_marks_are_not_free(text: str, tokens: int) -> None:
+    """What a broken model or a client repeats costs at least half, however long it is."""
+    assert estimate_tokens(text) >= tokens / 2
+
+
+def test_dear_text_cannot_hide_between_the_samples() -> None:
+    """A long text's dear part counts wherever it stands in it."""
+    cheap, dear = "the " * 2_000, "#x!Q" * 7_000
+    for hidden in (cheap + dear, dear + cheap, *(cheap * n + dear + cheap for n in (2, 3, 5))):
+        text = hidden * 8
+        parts = 8 * (estimate_tokens(dear) + estimate_tokens(cheap) * hidden.count(cheap))
+        assert estimate_tokens(text) >= 0.75 * parts
+
+
+def test_a_picture_in_a_reply_is_no_text() -> None:
+    """A data URL that a model answers with costs a picture; a short one what it is long."""
+    assert estimate_reply(f"Here: ![]({PICTURE})") < IMAGE_TOKENS + 10
+    assert estimate_reply("data:image/png;base64,QUJD " * 100) < 100 * 15
+    assert estimate_reply("What does ;base64, mean?") == estimate_tokens("What does ;base64, mean?")
 
 
 def test_long_text_is_sampled_evenly() -> None:

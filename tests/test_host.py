@@ -54,6 +54,21 @@ def test_model_names() -> None:
     assert list_model_names({}, None, {}) == ("unknown",)
 
 
+def test_model_that_is_called() -> None:
+    """Behind a custom model its base is called; behind an arena or a fallback the one chosen."""
+    custom = {"id": "custom", "info": {"base_model_id": "gpt-4o"}}
+    assert list_model_names({"model": "custom"}, custom, {}).called == "gpt-4o"
+    arena = {"selected_model_id": "gpt-4o", "model": {"id": "arena"}}
+    chosen = list_model_names({"model": "gpt-4o"}, {"id": "gpt-4o"}, arena)
+    assert (chosen, chosen.called) == (("gpt-4o", "arena"), "gpt-4o")
+    asked = SimpleNamespace(state=SimpleNamespace(model_id="custom"))
+    fallen_back = {"model": {"id": "gpt-5"}}
+    found = list_model_names({"model": "gpt-5"}, {"id": "gpt-5"}, fallen_back, asked)
+    assert (found, found.called) == (("gpt-5", "custom"), "gpt-5")
+    # Another filter has sent the request elsewhere: the base isn't that model's.
+    assert list_model_names({"model": "gpt-5"}, custom, {}).called == "gpt-5"
+
+
 @pytest.mark.parametrize("messages", [None, "x", [None], [{"id": "old", "usage": {"a": 1}}]])
 def test_only_the_finished_message_counts(messages: Any) -> None:
     """Usage of any other message than the one the outlet is called for isn't read."""

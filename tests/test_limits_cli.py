@@ -369,7 +369,7 @@ def test_show_in_the_valve_s_time_zone(books: Books, say: Callable[..., str]) ->
     """Windows and reset times are those of the valves."""
     set_valves(books, daily_token_limit=100, timezone="Asia/Kathmandu", reset_hour=4)
     books.add_user("ann")
-    assert "04:00 +0545, in " in say("show", "ann")
+    assert "04:00 UTC+5:45, in " in say("show", "ann")
     (row,) = shown(say, "ann").values()
     assert row["reset_at"].endswith("T22:15:00+00:00")
 

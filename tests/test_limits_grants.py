@@ -18,7 +18,7 @@ import time_machine
 from sqlalchemy import select, update
 
 from helpers.ledger import Ledger
-from helpers.tables import grants_table
+from helpers.tables import grants_table, names_table
 from scripts.limits_grant import NewGrant, write_grants
 from scripts.limits_host import groups_table
 from scripts.limits_target import find_target
@@ -58,7 +58,7 @@ def test_grant_adds_until_the_window_ends(books: Books, say: Callable[..., str])
         "20,000",
         "20,000 → 25,000",
         "0 → 5,000",
-        "00:00 UTC, in 11 h 30 min",
+        "11 March, 00:00 UTC, in 11 h 30 min",
     ]
     (row,) = grants(books)
     assert dict(row._mapping) | {"id": ""} == {
@@ -367,6 +367,28 @@ def test_renamed_group_is_no_longer_named(books: Books, say: Callable[..., str])
     # What was granted to her stays hers, for the limit that she is under now.
     say("grant", "ann", "1k tokens/day")
     assert shown(say, "ann")["20k tokens/day"]["granted"] == 1_000
+
+
+def test_renamed_group_that_is_remembered(
+    books: Books, say: Callable[..., str], fail: Callable[..., str]
+) -> None:
+    """After a rename that the filter has seen, all commands know whom the policies mean."""
+    books.add_user("ann", "g1")
+    books.add_user("bob")
+    remembered = {"kind": "group", "name": "students", "id": "g1", "last_seen": "", "created_at": 1}
+    books.insert(names_table, **remembered)
+    with books.engine.begin() as connection:
+        students = groups_table.c.id == "g1"
+        connection.execute(update(groups_table).where(students).values(name="Alumni"))
+    output = say("explain", "ann", "--model", "m")
+    assert line_of(output, "→")[1] == "[group.Students]"
+    said = '[group.Students] means the group now called "Alumni".'
+    assert said in output
+    assert said in say("check")
+    say("grant", "ann", "1k tokens/day")
+    assert shown(say, "ann")["50k tokens/day warn 70% 90%"]["granted"] == 1_000
+    books.add_group("g3", "Students")
+    assert "more than one group" in fail("check")
 
 
 def test_user_is_found_by_id_and_by_address_in_any_case(

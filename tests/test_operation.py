@@ -32,7 +32,7 @@ def test_reply_is_capped_to_what_remains(
     (call,) = provider.books.calls(contains=f"first of {user.id}")
     assert call.max_tokens is not None
     assert 100 < call.max_tokens < 200
-    assert reply.statuses[0] == f"This reply can have {call.max_tokens} tokens at most."
+    assert reply.statuses[0] == f"This response can have at most {call.max_tokens} tokens."
     user.chat(f"second of {user.id} {FIFTY}", max_tokens=40)
     (call,) = provider.books.calls(contains=f"second of {user.id}")
     assert call.max_tokens == 40
@@ -51,7 +51,7 @@ def test_what_a_running_reply_holds_is_said_so(
     page.wait_for(lambda: bool(turn.reply.streamed))
     refused = user.chat("Hello")
     assert refused.status == 429
-    assert "held by replies that are still running" in refused.error
+    assert "Running responses hold the rest" in refused.error
     assert int(refused.headers["retry-after"]) <= 10
     page.wait(turn)
 
@@ -84,7 +84,7 @@ def test_money_is_counted_by_price(usage_limits: InstalledFilter, user: OpenWebU
     assert user.chat(directive).status == 200
     assert [row["cost_micros"] for row in usage_limits.settled(2, user_id=user.id)] == [350, 700]
     refused = user.chat(FIFTY)
-    assert refused.error.startswith("You have used all of today's $0.001 (user).")
+    assert refused.error.startswith("You've reached your limit of $0.001 per day.")
 
 
 def test_pool_is_shared(usage_limits: InstalledFilter, make_user: MakeUser) -> None:
@@ -93,7 +93,7 @@ def test_pool_is_shared(usage_limits: InstalledFilter, make_user: MakeUser) -> N
     usage_limits.configure(policies='[pool.lab]\ngroup = "Lab"\nlimits = ["60 tokens/day"]')
     assert [user.chat(FIFTY).status for user in (ann, bob)] == [200, 200]
     refused = bob.chat(FIFTY)
-    assert refused.error.startswith("All of today's 60 tokens shared by lab are used.")
+    assert refused.error.startswith("You've reached the shared limit of 60 tokens per day (lab).")
     assert eve.chat(FIFTY).status == 200
 
 
@@ -143,7 +143,7 @@ def test_administrator_is_alerted(
         ("soft_limit", email, 45),
         ("hard_limit", email, 136),
     ]
-    assert told[0]["text"] == f"{email} has used 45 % of the limit of 110 tokens/day."
+    assert told[0]["text"] == f"{email} has used 45% of the limit of 110 tokens/day."
     assert "hook-secret" not in server.log()
 
 

@@ -303,7 +303,7 @@ def test_rolling_refusal_reads_a_bounded_number_of_records(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The reset is exact where few records decide, else an upper bound."""
-    monkeypatch.setattr("helpers.limit_states.RECORDS_LOOKED_AT", 5)
+    monkeypatch.setattr("helpers.limit_states.RECORDS_LOOKED_AT", (2, 5))
     for _ in range(8):
         desk.clock.now += 60
         desk.use(used=tokens(10, 0), model_names=("other",))

@@ -138,6 +138,6 @@ def test_records_are_kept(
     admin.remove_from_group(admin.groups()["Keepers"], [user.id])
     usage_limits.configure(daily_token_limit=5, timezone="Pacific/Auckland", reset_hour=5)
     refused = user.chat("Hello")
-    assert "today's 5 tokens" in refused.error
+    assert "5 tokens per day" in refused.error
     admin.delete_user(user.id)
     assert usage_limits.rows(user_id=user.id) == before

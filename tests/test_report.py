@@ -356,6 +356,21 @@ def test_csv_has_the_same_columns(books: Books, capsys: pytest.CaptureFixture[st
     assert (row["group_name"], row["cost_usd"], row["requests"]) == ("", "0.000001", "1")
 
 
+def test_spreadsheet_computes_nothing(books: Books, capsys: pytest.CaptureFixture[str]) -> None:
+    """A model's id that looks like a formula stays text, and controls nothing."""
+    for model in ("=HYPERLINK(1)", " @SUM(1)", "a\x1b[31m\rb"):
+        books.record(model_id=model)
+    assert main(["--database-url", books.url, "--by", "model", "--format", "csv"]) == 0
+    found = {row["model_id"] for row in csv.DictReader(StringIO(capsys.readouterr().out))}
+    assert found == {"'=HYPERLINK(1)", "' @SUM(1)", "a\ufffd[31m\ufffdb"}
+
+
+def test_control_characters_in_a_page(books: Books, tmp_path: Path) -> None:
+    """A model's id that XML has no place for is shown without it."""
+    books.record(model_id="gpt\x0b\x1b4")
+    assert "gpt\ufffd\ufffd4" in html_page(books, tmp_path).text
+
+
 def test_table_is_for_people(books: Books, capsys: pytest.CaptureFixture[str]) -> None:
     """A table has names for ids, its totals count each record once, and markup stays text."""
     books.make_host()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.charges import LARGEST_CHARGE, make_charge
 from helpers.estimates import estimate_tokens
+from helpers.policies import ModelRule
 from helpers.usage import MeteredUsage, ReplyMeter
 from helpers.usage_shapes import LARGEST_COUNT, TokenUsage, parse_usage
 from tests.strategies import (
@@ -82,6 +85,11 @@ def outlet_text_of(case: dict[str, Any]) -> str:
 
 
 def assert_expected(total: MeteredUsage, expected: dict[str, Any]) -> None:
+    least, most = expected.get("output_tokens_least", 1), expected.get("output_tokens_most")
+    assert total.output_tokens >= least or expected["output_tokens"] == 0
+    assert most is None or total.output_tokens <= most
+    if "cost_micros" in expected:
+        assert total.cost_micros == expected["cost_micros"]
     for name in ("input_tokens", "output_tokens"):
         if expected[name] is None:
             assert getattr(total, name) > 0
@@ -270,6 +278,31 @@ class TestShapes:
             (openai_usage(100, 10) | {"total_tokens": 50}, (100, 10, 0)),
             ({"prompt_tokens": 10, "total_tokens": 30}, (10, 20, 0)),
             ({"completion_tokens": 10, "total_tokens": 30}, (20, 10, 0)),
+            (
+                openai_usage(500, 435) | {"prompt_tokens_details": {"cached_tokens": 6952}},
+                (7452, 435, 6952),
+            ),
+            (
+                openai_usage(500, 435)
+                | {"total_tokens": 7887, "prompt_tokens_details": {"cached_tokens": 6952}},
+                (7452, 435, 6952),
+            ),
+            (  # Voxtral: the sound is only in the total
+                openai_usage(4, 635) | {"prompt_audio_seconds": 203, "total_tokens": 3264},
+                (2629, 635, 0),
+            ),
+            (
+                openai_usage(20, 8) | {"tool_use_prompt_tokens": 30, "total_tokens": 58},
+                (50, 8, 0),
+            ),
+            (  # the prompts of tools and the thinking are both only in the total
+                openai_usage(20, 8)
+                | {"tool_use_prompt_tokens": 30, "total_tokens": 158}
+                | {"completion_tokens_details": {"reasoning_tokens": 100}},
+                (50, 108, 0),
+            ),
+            (openai_usage("1,234", "12,345.5"), (1234, 12346, 0)),
+            (openai_usage(12.7, 0.2), (13, 1, 0)),
             (openai_usage("10", 4.0), (10, 4, 0)),
             (openai_usage(" 10 ", "4.0"), (10, 4, 0)),
             (openai_usage(0, 0), (None, 0, 0)),
@@ -351,6 +384,15 @@ class TestCost:
             ({"cost_details": {"upstream_inference_cost": 0.5}}, 500_000),
             ({"cost": {"input_tokens_cost": 0.1, "total_cost": 0.3}}, 300_000),  # Perplexity
             ({"total_cost": 0.3}, 300_000),
+            ({"cost_in_usd_ticks": 232_856_000}, 23_286),  # xAI
+            ({"estimated_cost": 0.00042}, 420),  # DeepInfra
+            ({"input_cost": 0.1, "output_cost": 0.2}, 300_000),
+            ({"cost": {"input": 0.1, "output": 0.2, "total": 0.3}}, 300_000),
+            ({"cost": 0, "estimated_cost": 0.5}, 500_000),
+            ({"cost": 0.0000001}, 1),  # the sum of a million such must not be nothing
+            ({"cost_in_usd_ticks": 1}, 1),
+            ({"cost": "9" * 5000}, None),
+            ({"cost_in_usd_ticks": 10**400}, None),
             ({"cost": -1}, None),
             ({"cost": float("nan")}, None),
             ({"cost": float("inf")}, None),
@@ -416,6 +458,29 @@ class TestWhereUsageStands:
             {"usage_metadata": {"prompt_token_count": 9, "candidates_token_count": 3}},
             {"metadata": {"usage": {"inputTokens": 9, "outputTokens": 3, "totalTokens": 12}}},
             chunk(timings={"cache_n": 4, "prompt_n": 5, "predicted_n": 3}),
+            {"id": "c1", "choices": [{"delta": {"content": "", "usage": openai_usage(9, 3)}}]},
+            {"choices": [{"delta": {}, "message": {"usage": openai_usage(9, 3)}}]},
+            usage_chunk([openai_usage(4, 1), openai_usage(5, 2), "none"]),
+            {
+                "token": {"text": ""},
+                "details": {"generated_tokens": 3, "input_length": 9, "finish_reason": "length"},
+            },
+            {"results": [{"generated_token_count": 3, "input_token_count": 9}]},
+            {
+                "type": "message-end",
+                "delta": {
+                    "usage": {
+                        "billed_units": {"input_tokens": 2, "output_tokens": 3},
+                        "tokens": {"input_tokens": 9, "output_tokens": 3},
+                    }
+                },
+            },
+            {
+                "type": "message_stop",
+                "amazon-bedrock-invocationMetrics": {"inputTokenCount": 9, "outputTokenCount": 3},
+            },
+            {"meta": {"billed_units": {"input_tokens": 9, "output_tokens": 3}}},
+            usage_chunk(openai_usage("9.0", 2.7)),
         ],
     )
     def test_place(self, event: dict[str, Any]) -> None:
@@ -423,6 +488,21 @@ class TestWhereUsageStands:
         total = metered(event).total()
         assert tokens(total) == (9, 3)
         assert not total.estimated
+
+    @pytest.mark.parametrize(
+        "event",
+        [
+            {"type": "response.completed", "response": {"metadata": openai_usage(10**9, 10**9)}},
+            chunk(TEXT, metadata=openai_usage(10**9, 10**9)),
+            {"message": {"tool_calls": [{"function": {"arguments": openai_usage(10**9, 9)}}]}},
+            {"candidates": [{"content": {"parts": [{"functionCall": {"args": {"usage": {}}}}]}}]},
+            {"response": {"tools": [{"examples": [{"usage": openai_usage(10**9, 9)}]}]}},
+        ],
+    )
+    def test_what_a_client_or_model_wrote_is_no_usage(self, event: dict[str, Any]) -> None:
+        """Numbers in a request's metadata, its tools or a call's arguments are no usage."""
+        total = metered(event).total()
+        assert max(tokens(total)) < 100
 
     def test_anthropic_native_running_totals(self) -> None:
         """Input comes with message_start, output as a running total with message_delta."""
@@ -523,6 +603,48 @@ class TestGrouping:
         counted = metered(*events, usage_chunk(openai_usage(10, 5), "pipe-end")).total()
         assert counted == MeteredUsage(10, 5, 0, None, False)
 
+    def test_a_fresh_id_and_a_running_total_on_every_chunk_is_one_call(self) -> None:
+        """The prompt isn't multiplied by the number of chunks, wherever the totals stand."""
+        words = TEXT.split()
+        beside = [
+            chunk(word, openai_usage(1000, count), f"id-{count}")
+            for count, word in enumerate(words, 1)
+        ]
+        end = [
+            chunk(None, None, "id-end", "stop"),
+            usage_chunk(openai_usage(1000, len(words)), "id-usage"),
+        ]
+        expected = MeteredUsage(1000, len(words), 0, None, False)
+        assert metered(*beside, *end).total() == expected
+        between = [
+            event
+            for count, word in enumerate(words, 1)
+            for event in (
+                chunk(word, None, f"text-{count}"),
+                usage_chunk(openai_usage(1000, count), f"usage-{count}"),
+            )
+        ]
+        assert metered(*between, *end).total() == expected
+        without_prompt = [chunk(words[0], openai_usage(1000, 1), "id-0")] + [
+            chunk(word, {"completion_tokens": count}, f"id-{count}")
+            for count, word in enumerate(words[1:], 2)
+        ]
+        assert metered(*without_prompt).total() == expected
+
+    def test_calls_with_stable_ids_add_up(self) -> None:
+        """Two calls with the same prompt are two where their ids are the same on every chunk."""
+        events = [
+            chunk(word, usage, completion_id)
+            for completion_id in ("a", "b")
+            for word, usage in (("one ", None), ("two", openai_usage(10, 2)))
+        ]
+        assert metered(*events).total() == MeteredUsage(20, 4, 0, None, False)
+        finished = [
+            chunk("one", openai_usage(10, 2), "a", finish="stop"),
+            chunk("two", openai_usage(10, 2), "b", finish="stop"),
+        ]
+        assert metered(*finished).total() == MeteredUsage(20, 4, 0, None, False)
+
     def test_a_fresh_id_and_zero_usage_on_every_chunk_is_one_call(self) -> None:
         """Zeros on every chunk are no usage, so they don't make calls out of chunks."""
         events = [chunk(word, openai_usage(0, 0), f"id-{word}") for word in ("one ", "two ", "3")]
@@ -617,6 +739,22 @@ class TestEstimatedText:
             {"choices": [{"delta": {"content": TEXT}, "message": {"content": TEXT}}]},
             {"choices": [{"message": {"role": "assistant", "content": TEXT}}]},
             {"choices": [{"text": TEXT, "index": 0}]},
+            {"choices": [{"delta": {"reasoning_details": [{"type": "t", "text": TEXT}]}}]},
+            {
+                "choices": [
+                    {"delta": {}, "message": {"content": TEXT}, "finish_reason": "stop"},
+                ]
+            },
+            {"type": "response.output_item.done", "item": {"type": "function_call", "name": TEXT}},
+            {
+                "type": "response.output_item.done",
+                "item": {"type": "reasoning", "summary": [{"type": "summary_text", "text": TEXT}]},
+            },
+            {"type": "response.completed", "response": {"output": [{"content": TEXT}]}},
+            {"type": "content-delta", "delta": {"message": {"content": {"text": TEXT}}}},
+            {"token": {"id": 5, "text": TEXT}, "generated_text": None},
+            {"results": [{"generated_text": TEXT}]},
+            {"contentBlockDelta": {"delta": {"text": TEXT}, "contentBlockIndex": 0}},
             {"type": "response.output_text.delta", "delta": TEXT},
             {"type": "response.reasoning_summary_text.delta", "delta": TEXT},
             {"type": "response.function_call_arguments.delta", "delta": TEXT},
@@ -647,8 +785,7 @@ class TestEstimatedText:
         [
             {"type": "response.audio.delta", "delta": "UklGRg" * 99},
             {"type": "response.output_text.done", "text": TEXT},
-            {"type": "response.output_item.done", "item": {"name": TEXT, "arguments": TEXT}},
-            {"type": "response.completed", "response": {"output": [{"content": TEXT}]}},
+            {"type": "response.completed", "response": {"output": []}},
             {"type": "error", "message": TEXT},
             {"error": {"message": TEXT}},
             {"detail": TEXT},
@@ -735,6 +872,15 @@ class TestOutlet:
             PROMPT_TOKENS, TEXT_TOKENS, 0, None, True
         )
 
+    @pytest.mark.parametrize(
+        "usage",
+        [openai_usage(bad, bad) for bad in (float("nan"), float("inf"), [1], -3, 10**5000, None)],
+    )
+    def test_usage_that_cannot_be_read_is_an_estimate(self, usage: dict[str, Any]) -> None:
+        """A call whose usage nobody can read had a prompt at least."""
+        for text in ("", None):
+            assert metered().total(usage, text) == MeteredUsage(PROMPT_TOKENS, 0, 0, None, True)
+
     def test_nothing_at_all(self) -> None:
         """No usage and no text cost nothing."""
         for text in (None, ""):
@@ -745,6 +891,85 @@ class TestOutlet:
         """An outlet's numbers that aren't counts are as good as none."""
         total = metered().total({"prompt_tokens": one, "output_tokens": other}, TEXT)
         assert total == MeteredUsage(PROMPT_TOKENS, TEXT_TOKENS, 0, None, True)
+
+
+class TestAnswers:
+    """Answers that come in one piece, as the middleware sees them."""
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            {"choices": [{"message": {"content": TEXT}, "finish_reason": "stop"}]},
+            {"choices": [{"text": TEXT}]},
+            {"choices": [{"message": {"content": None, "reasoning_content": TEXT}}]},
+            {"choices": [{"message": {"content": "", "reasoning_details": [{"text": TEXT}]}}]},
+            {"choices": [{"message": {"tool_calls": [{"function": {"arguments": TEXT}}]}}]},
+            {"choices": [{"message": {"function_call": {"name": TEXT, "arguments": ""}}}]},
+            {"type": "message", "content": [{"type": "text", "text": TEXT}]},
+            {"type": "message", "content": [{"type": "thinking", "thinking": TEXT}]},
+            {
+                "object": "response",
+                "output": [{"content": [{"type": "output_text", "text": TEXT}]}],
+            },
+            {"object": "response", "output": [{"type": "reasoning", "summary": [{"text": TEXT}]}]},
+            {"object": "response", "output": [{"type": "function_call", "arguments": TEXT}]},
+            {"message": {"role": "assistant", "content": TEXT}, "done": True},
+            {"response": TEXT, "done": True},
+            {"candidates": [{"content": {"parts": [{"text": TEXT}]}}]},
+            [{"generated_text": TEXT}],
+        ],
+    )
+    @pytest.mark.parametrize("usage", [None, openai_usage(9, 3), openai_usage(float("nan"), [])])
+    def test_an_answer_is_metered(self, answer: Any, usage: Any) -> None:
+        """Every shape's text is found; its usage counts, else an estimate."""
+        whole = {**answer, "usage": usage} if isinstance(answer, dict) else answer
+        meter = metered()
+        meter.add_answer(whole)
+        assert meter.produced
+        if isinstance(answer, dict) and usage == openai_usage(9, 3):
+            assert meter.total() == MeteredUsage(9, 3, 0, None, False)
+        else:
+            assert meter.total() == MeteredUsage(PROMPT_TOKENS, TEXT_TOKENS, 0, None, True)
+
+    @pytest.mark.parametrize(
+        "answer",
+        [{"choices": [], "usage": {"prompt_tokens": float("nan")}}, {"choices": []}],
+    )
+    def test_an_empty_answer_had_a_prompt(self, answer: Any) -> None:
+        """A model that answered nothing has read the prompt all the same."""
+        meter = metered()
+        meter.add_answer(answer)
+        assert meter.total() == MeteredUsage(PROMPT_TOKENS, 0, 0, None, True)
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            {"error": {"message": TEXT}},
+            {"detail": TEXT},
+            {"message": TEXT},
+            {"type": "error"},
+            *(None, 5, TEXT, True, [], {}, [TEXT]),
+        ],
+    )
+    def test_an_error_is_no_answer(self, answer: Any) -> None:
+        """What no model wrote costs nothing."""
+        meter = metered()
+        meter.add_answer(answer)
+        assert not meter.produced
+        assert not meter.started
+
+    def test_an_answer_after_its_stream_is_the_same_call(self) -> None:
+        """An answer that was seen twice, streamed and whole, counts once."""
+        meter = metered(chunk(TEXT))
+        meter.add_answer({"choices": [{"message": {"content": TEXT}}], "usage": openai_usage(9, 3)})
+        assert meter.total() == MeteredUsage(9, 3, 0, None, False)
+
+    @given(arbitrary_json | provider_like_json)
+    def test_no_answer_makes_it_raise(self, answer: Any) -> None:
+        """Any JSON value is an answer with a total that isn't negative."""
+        meter = metered()
+        meter.add_answer(answer)
+        assert min(tokens(meter.total())) >= 0
 
 
 class TestSigns:
@@ -838,6 +1063,22 @@ class TestAnything:
         ]
         assert metered(*events).total() == metered(*without).total()
 
+    @pytest.mark.parametrize("value", [5, 1.5, True, "usage", ["usage"], [[]], {"usage": "x"}])
+    def test_any_type_in_any_place(self, value: Any) -> None:
+        """A value of another type than a provider's raises nowhere."""
+        events = [
+            {"choices": [{"delta": value, "message": value, "usage": value, "finish_reason": "s"}]},
+            dict.fromkeys(("usage", "timings", "response", "message", "item", "token"), value),
+            {"choices": value, "results": value, "metadata": value, "details": value},
+            {"usage": {"cost": value, "prompt_tokens_details": value, "cost_details": value}},
+            {"type": "response.output_item.done", "item": value},
+            {"type": "response.completed", "response": {"output": value}},
+        ]
+        meter = metered(*events)
+        for event in (*events, value):
+            meter.add_answer(event)
+        assert min(tokens(meter.total(value))) >= 0
+
     def test_deep_nesting_is_no_recursion(self) -> None:
         """An event nested a hundred thousand levels deep is read without an exception."""
         nested: Any = TEXT
@@ -867,3 +1108,17 @@ def test_lines_of_older_hosts_are_read(line: bytes | str) -> None:
         meter.add_event(rubbish)
     total = meter.total()
     assert (total.input_tokens, total.output_tokens, total.estimated) == (12, 7, False)
+
+
+def test_no_charge_overflows_a_sum() -> None:
+    """However large counts, weights and costs are, millions of charges fit in 64 bits."""
+    usage = MeteredUsage(8 * 10**12, 10**13, 10**13, 10**30, False, 10**13, 10**13)
+    for rule in (
+        ModelRule("m", weight=Decimal(1_000_000)),
+        ModelRule("m", input_price=Decimal(1_000_000), output_price=Decimal(1_000_000)),
+    ):
+        charge = make_charge(usage, rule)
+        columns = [value for value in charge.values().values() if not isinstance(value, bool)]
+        assert max(columns) == LARGEST_CHARGE
+        assert 4_000_000 * LARGEST_CHARGE < 2**62
+        assert charge.cached_input_tokens <= charge.input_tokens

@@ -79,7 +79,10 @@ def test_warning_then_refusal(
     write(tab, THIRD)
     used = FIRST.tokens + SECOND.tokens
     percent, left = used * 100 // STUDENT_TOKENS, STUDENT_TOKENS - used
-    warning = f"{percent} % of today's {STUDENT_TOKENS:,} tokens used; {left:,} left until 00:00"
+    warning = (
+        f"{percent}% of your limit of {STUDENT_TOKENS:,} tokens per day (Students) used; "
+        f"{left:,} left, resets tomorrow at 00:00"
+    )
     toast = tab.locator(TOAST)
     expect(toast).to_have_attribute("data-type", "warning")
     expect(toast).to_contain_text(warning)
@@ -87,13 +90,14 @@ def test_warning_then_refusal(
     expect(tab.get_by_text(THIRD.answer[:60])).to_be_visible()
     take_picture(tab, "warning")
     used += THIRD.tokens
-    line = f"Limit reached: {used:,} of today's {STUDENT_TOKENS:,} tokens"
+    line = f"Limit reached: {used:,} of {STUDENT_TOKENS:,} tokens per day"
     expect(status_lines(tab).filter(has_text=line)).to_be_visible()
 
     expect(toast).to_have_count(0)
     write(tab, FOURTH)
     refusal = (
-        f"You have used all of today's {STUDENT_TOKENS:,} tokens (Students). They reset at 00:00"
+        f"You've reached your limit of {STUDENT_TOKENS:,} tokens per day (Students). "
+        "It resets tomorrow at 00:00"
     )
     expect(toast).to_have_attribute("data-type", "error")
     expect(toast).to_contain_text(refusal)
@@ -125,5 +129,5 @@ def test_user_may_always_see_the_usage(
     student.set_user_valves(usage_limits.id, {"show_usage": "always"})
     tab = open_tab(student, "/?model=stand-in")
     write(tab, FIRST)
-    line = f"Usage: {FIRST.tokens:,} of today's {STUDENT_TOKENS:,} tokens"
+    line = f"Usage: {FIRST.tokens:,} of {STUDENT_TOKENS:,} tokens per day"
     expect(status_lines(tab).filter(has_text=line)).to_be_visible()
