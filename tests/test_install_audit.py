@@ -130,8 +130,8 @@ def test_audit_says_what_the_filter_closes(
     before = len(provider.books.calls(tasks=True))
     status, states = audit(server.url, user, monkeypatch, capsys)
     assert len(provider.books.calls(tasks=True)) == before
-    assert states["/openai/chat/completions"].startswith("closed: No tokens are allowed here")
-    assert states["/api/v1/messages"].startswith("closed: No tokens are allowed here")
+    assert states["/openai/chat/completions"].startswith("closed: You can't use any models")
+    assert states["/api/v1/messages"].startswith("closed: You can't use any models")
     assert [path for path, state in states.items() if state.startswith("OPEN")] == []
     assert status == 0
     usage_limits.configure()
