@@ -149,13 +149,14 @@ def find_ways(host: OpenWebUI, function_id: str) -> Iterator[Finding]:
     yield find_unlimited_models(functions.get(function_id), function_id, models)
     for way in WAYS:
         yield try_way(host, way, models)
-    guarded = True
+    findings = []
     for task in TASKS:
         path = f"/api/v1/tasks/{task}/completions"
         way = Way(path, f"any prompt, as the task {task!r}", TASK_BODY, open_status=404)
-        finding = try_way(host, way, [])
-        guarded = guarded and finding.why == COUNTED
-        yield finding
+        findings.append(try_way(host, way, []))
+    yield from findings
+    guarded = any(finding.why == COUNTED for finding in findings)
+    guarded = guarded and not any(finding.state == "open" for finding in findings)
     yield find_automatic_tasks(host, guarded)
     yield try_messages(host, models)
     yield from find_media(host, permissions if isinstance(permissions, dict) else {})

@@ -192,7 +192,7 @@ def test_over_a_limit_no_path_reaches_a_model(
         text = f"refused {next(COUNTER)}"
         answer = knock(resident, path, key, text, stream)
         assert answer.status_code == 429, (path, answer.text)
-        assert "today's 1 token." in answer.json()["detail"], path
+        assert "limit of 1 token per day" in answer.json()["detail"], path
         assert int(answer.headers["retry-after"]) > 0
         assert "error" in answer.json()
         assert provider.books.calls(contains=text, tasks=True) == []
