@@ -39,13 +39,14 @@ class CalledReply(Protocol):
 
 def watch_model_calls(
     find_reply: Callable[[Mapping[str, Any] | None], CalledReply | None],
+    unasked: UnaskedModels,
 ) -> bool:
     """See every call for a reply from now on; what an earlier paste has put there is replaced.
 
     Returns:
         Whether the calls are seen; if not, this Open WebUI calls its models elsewhere.
     """
-    watched, unasked = 0, UnaskedModels()
+    watched = 0
     for module_name, name in CALLERS:
         module = sys.modules.get(module_name)
         function = getattr(module, name, None)

@@ -25,7 +25,8 @@ REFUSES_TO_BE_ASKED = re.compile(
 # What says it stands at the beginning; the rest may be the request, sent back.
 LONGEST_REFUSAL = 4_000
 # Another field might be what doesn't go with `stream_options` ("only without `n`"): a client
-# could then choose not to be measured. Tools are in every chat of the page, so they are told apart.
+# could then choose not to be measured. These are what models' settings in Open WebUI bring. Tools
+# are in every chat of the page, so they are told apart.
 ORDINARY_FIELDS = frozenset(
     (
         "model",
@@ -33,17 +34,22 @@ ORDINARY_FIELDS = frozenset(
         "stream",
         "stream_options",
         "metadata",
+        "user",
         "tools",
         "tool_choice",
         "max_tokens",
         "max_completion_tokens",
         "temperature",
         "top_p",
+        "top_k",
+        "min_p",
         "stop",
         "seed",
+        "repeat_penalty",
         "frequency_penalty",
         "presence_penalty",
-        "user",
+        "logit_bias",
+        "reasoning_effort",
     )
 )
 # A provider that has learned it, or a memory that is wrong, is asked again after that long.
@@ -65,6 +71,11 @@ class UnaskedModels:
         self._clock = clock
         self._since: OrderedDict[tuple[str, bool], float] = OrderedDict()
 
+    def has(self, model: str, call: Mapping[str, Any]) -> bool:
+        """Whether a model's provider refused a moment ago to be asked in such a call."""
+        since = self._since.get((model, "tools" in call))
+        return since is not None and self._clock() - since < MEMORY_SECONDS
+
     def call_without(self, model: str, form_data: dict[str, Any]) -> dict[str, Any] | None:
         """The same call as a copy that doesn't ask, for a provider that refuses this one.
 
@@ -79,8 +90,7 @@ class UnaskedModels:
         """
         if form_data.get("stream_options") != ASK_FOR_USAGE or not model:
             return None
-        since = self._since.get((model, "tools" in form_data))
-        if since is not None and self._clock() - since < MEMORY_SECONDS:
+        if self.has(model, form_data):
             del form_data["stream_options"]
             return None
         # `"stream": "false"` isn't a stream to every provider, and then refuses the options.

@@ -57,6 +57,8 @@ PARTS = (
     "ledger",
     "alerts",
     "valves",
+    "request_state",
+    "host_versions",
     "host",
     "stream_usage",
     "model_calls",
@@ -64,6 +66,11 @@ PARTS = (
     "admission",
     "stopping",
     "bookkeeper",
+    "doors",
+    "refusals",
+    "answers",
+    "middleware",
+    "task_calls",
     "plugin",
 )
 # Open WebUI's loader replaces these everywhere in the text, comments and strings included.
