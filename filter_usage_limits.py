@@ -10455,8 +10455,7 @@ class Filter:
         if reply.output_cap is not None:
             produced = reply.meter.total().output_tokens
             cap_output(body, max(1, reply.output_cap - produced))
-        model = reply.provider_model(body.get("model"))
-        if self._unasked.has(model, body):
+        if self._unasked.has(unasked_name(reply, body), body):
             return
         if valves.request_stream_usage and body.get("stream"):
             options = body.get("stream_options")
