@@ -51,15 +51,15 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  7953  stream_usage   Usage in streams: which models' providers refuse to be asked for it.
 #  8101  model_calls    The answer or the failure of each call that Open WebUI makes for a reply.
 #  8203  replies        One reply from its admission to its end.
-#  8430  admission      From a request to a reply: whose limits count, and how much is reserved.
-#  8517  stopping       One process, many pastes: who keeps books in it, so that older ones let go …
-#  8585  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
-#  9080  doors          The paths by which Open WebUI lets its users reach a model past the hooks.
-#  9215  refusals       Refusals and rate headers as the programs of each protocol read them.
-#  9299  answers        An answer on its way to the client, read for its usage as it passes.
-#  9379  middleware     One ASGI layer around Open WebUI: the doors that its hooks don't guard.
-#  9993  task_calls     The titles, tags, queries and the like that Open WebUI asks a model for by …
-# 10199  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
+#  8429  admission      From a request to a reply: whose limits count, and how much is reserved.
+#  8516  stopping       One process, many pastes: who keeps books in it, so that older ones let go …
+#  8584  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
+#  9079  doors          The paths by which Open WebUI lets its users reach a model past the hooks.
+#  9214  refusals       Refusals and rate headers as the programs of each protocol read them.
+#  9298  answers        An answer on its way to the client, read for its usage as it passes.
+#  9378  middleware     One ASGI layer around Open WebUI: the doors that its hooks don't guard.
+#  9992  task_calls     The titles, tags, queries and the like that Open WebUI asks a model for by …
+# 10198  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -8019,7 +8019,7 @@ class UnaskedModels:
         If its model is known not to be asked, this one is changed instead.
 
         Args:
-            model: The model that the provider gets; "" if what it says teaches nothing.
+            model: The model that is called; "" if what its provider says teaches nothing.
             form_data: The call that Open WebUI is about to make, and which it changes then.
 
         Returns:
@@ -8113,7 +8113,7 @@ ORIGINAL = "usage_limits_original"
 class CalledReply(Protocol):
     """A reply for which a model is called."""
 
-    def provider_model(self, asked: object) -> str: ...
+    def trusted_model(self, asked: object) -> str: ...
 
     def call_begins(self) -> None: ...
 
@@ -8178,7 +8178,7 @@ def watched_call(
 
 def unasked_name(reply: CalledReply, form_data: Mapping[str, Any]) -> str:
     """The model whose provider may be found to refuse; "" for the reply of an earlier paste."""
-    find = getattr(reply, "provider_model", None)
+    find = getattr(reply, "trusted_model", None)
     return "" if find is None else find(form_data.get("model"))
 
 
@@ -8317,15 +8317,14 @@ class Reply:
         self.own_remaining = own_remaining(decision)
         return self.reserved_charge()
 
-    def provider_model(self, asked: object) -> str:
-        """The model that a call for `asked` reaches; "" at its user's own provider.
+    def trusted_model(self, asked: object) -> str:
+        """The model that a call is for; "" at its user's own provider.
 
-        There both the model's name and the answer are what the user likes.
+        There both the model's name and the answer are what the user likes. A custom model isn't
+        taken for its base: it may bring parameters that the base's provider would not refuse.
         """
-        names = self.reservation.model_names
-        if self.reservation.source == "direct":
-            return ""
-        return called_model(names) if asked == names[0] else clean_text(asked, LONGEST_NAME)
+        own = self.reservation.source == "direct"
+        return "" if own else clean_text(asked, LONGEST_NAME)
 
     def lacks_price(self, charge: Charge) -> bool:
         """Whether limits in money should count this charge, and nobody knows its cost."""

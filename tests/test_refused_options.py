@@ -48,7 +48,7 @@ class CalledModel:
         self.own_provider = own_provider
         self.told: list[str] = []
 
-    def provider_model(self, asked: object) -> str:
+    def trusted_model(self, asked: object) -> str:
         return "" if self.own_provider else str(asked)
 
     def call_begins(self) -> None:
