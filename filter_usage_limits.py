@@ -11,47 +11,54 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 """
 
 # Contents. In a hurry, read the hooks first: they are the last part, plugin.
-#   160  errors         The exceptions, each carrying its data.
-#   217  logs           The one logger; its name is how Open WebUI's log shows where a line comes …
-#   224  texts          Texts from outside: what a client, a browser or a provider wrote, made …
-#   248  periods        The calendar and rolling periods, the window each gives at an instant, …
-#   551  amounts        1.5M tokens or $0.25 as a limit writes them, to whole numbers and back.
-#   703  globs          Which model ids a pattern of an administrator's fits.
-#   730  quotas         One limit in its notation, such as "50k tokens/day on gpt-4* warn 70% 90%".
-#   979  policy_tables  The policies text as checked tables, and what an error says about them.
-#  1241  policies       What the policies text says about groups, roles, users, pools and models.
-#  1479  policy         Which limits apply to this user, these groups, this role and this model.
-#  1783  decisions      Used and reserved amounts against limits: what is decided, and nothing else.
-#  1922  byte_pairs     A lower bound of a text's tokens from its pairs of bytes, whatever …
-#  2162  estimates      Token estimates for texts and prompts whose provider reports no usage.
-#  2466  usage_shapes   One usage object in any provider's shape, read as token counts.
-#  2795  stream_events  What a stream event or a whole answer holds: produced text, usage, a …
-#  3063  usage          What one reply is charged for, added up from its stream events.
-#  3359  charges        What one reply costs, in tokens, in money and toward limits.
-#  3456  wording        What one language has to say, and the rules that tell its plural forms …
-#  3592  languages_western Western languages: the words of English, German, French, Spanish, …
-#  3916  languages_eastern Other languages: the words of those with other scripts, and of those …
-#  4355  languages      All there are, and which one a reader gets.
-#  4397  messages       Every sentence that a user or an administrator reads, with its numbers.
-#  4874  database       An engine for a database URL as Open WebUI spells it.
-#  4957  statements     The statements that every reply runs, on a short way to the driver.
-#  5087  transactions   One transaction with its locks and its retries, alike on SQLite and …
-#  5329  tables         The ledger's own tables and their numbered migrations.
-#  5523  identities     Whom the names in the policies mean, also after a rename.
-#  5918  counters       Sums of settled records per scope, model glob and window.
-#  6230  snapshots      What one statement sees of the ledger: counters with their grants, and …
-#  6393  limit_states   Where limits stand: what is used, what replies still running hold, and …
-#  6528  records        One row per reply, reserved when it is admitted and closed once.
-#  6693  ledger         Reserve, settle, check, renew and sweep, each one transaction.
-#  7101  alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  7188  valves         What the administrator and each user can set, and how bad input is refused.
-#  7507  host           The only place that knows Open WebUI: its database, groups, models and …
-#  7783  model_calls    The answer or the failure of each call that Open WebUI makes for a reply.
-#  7869  replies        One reply from its admission to its end.
-#  8073  admission      From a request to a reply: whose limits count, and how much is reserved.
-#  8160  stopping       One process, many pastes: who keeps books in it, so that older ones let go …
-#  8228  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
-#  8713  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
+#   181  errors         The exceptions, each carrying its data.
+#   238  logs           The one logger; its name is how Open WebUI's log shows where a line comes …
+#   245  texts          Texts from outside: what a client, a browser or a provider wrote, made …
+#   269  periods        The calendar and rolling periods, the window each gives at an instant, …
+#   572  amounts        1.5M tokens or $0.25 as a limit writes them, to whole numbers and back.
+#   724  globs          Which model ids a pattern of an administrator's fits.
+#   751  quotas         One limit in its notation, such as "50k tokens/day on gpt-4* warn 70% 90%".
+#  1000  policy_tables  The policies text as checked tables, and what an error says about them.
+#  1262  policies       What the policies text says about groups, roles, users, pools and models.
+#  1522  policy         Which limits apply to this user, these groups, this role and this model.
+#  1826  decisions      Used and reserved amounts against limits: what is decided, and nothing else.
+#  1965  byte_pairs     A lower bound of a text's tokens from its pairs of bytes, whatever …
+#  2205  estimates      Token estimates for texts and prompts whose provider reports no usage.
+#  2509  usage_shapes   One usage object in any provider's shape, read as token counts.
+#  2838  stream_events  What a stream event or a whole answer holds: produced text, usage, a …
+#  3106  usage          What one reply is charged for, added up from its stream events.
+#  3408  charges        What one reply costs, in tokens, in money and toward limits.
+#  3505  wording        What one language has to say, and the rules that tell its plural forms …
+#  3641  languages_western Western languages: the words of English, German, French, Spanish, …
+#  3965  languages_eastern Other languages: the words of those with other scripts, and of those …
+#  4404  languages      All there are, and which one a reader gets.
+#  4446  messages       Every sentence that a user or an administrator reads, with its numbers.
+#  4923  database       An engine for a database URL as Open WebUI spells it.
+#  5006  statements     The statements that every reply runs, on a short way to the driver.
+#  5136  transactions   One transaction with its locks and its retries, alike on SQLite and …
+#  5378  tables         The ledger's own tables and their numbered migrations.
+#  5572  identities     Whom the names in the policies mean, also after a rename.
+#  5967  counters       Sums of settled records per scope, model glob and window.
+#  6279  snapshots      What one statement sees of the ledger: counters with their grants, and …
+#  6442  limit_states   Where limits stand: what is used, what replies still running hold, and …
+#  6577  records        One row per reply, reserved when it is admitted and closed once.
+#  6742  ledger         Reserve, settle, check, renew and sweep, each one transaction.
+#  7150  alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  7237  valves         What the administrator and each user can set, and how bad input is refused.
+#  7563  request_state  What is known of the request that is being served, for the layer around …
+#  7583  host_versions  What is special about Open WebUI's versions, and which of its internals …
+#  7639  host           The only place that knows Open WebUI: its database, groups, models and …
+#  7915  model_calls    The answer or the failure of each call that Open WebUI makes for a reply.
+#  8001  replies        One reply from its admission to its end.
+#  8209  admission      From a request to a reply: whose limits count, and how much is reserved.
+#  8296  stopping       One process, many pastes: who keeps books in it, so that older ones let go …
+#  8364  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
+#  8849  doors          The paths by which Open WebUI lets its users reach a model past the hooks.
+#  8984  refusals       Refusals and rate headers as the programs of each protocol read them.
+#  9068  answers        An answer on its way to the client, read for its usage as it passes.
+#  9148  middleware     One ASGI layer around Open WebUI: the doors that its hooks don't guard.
+#  9762  task_calls     The titles, tags, queries and the like that Open WebUI asks a model for by …
+#  9968  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -63,6 +70,7 @@ import inspect
 import json
 import logging
 import math
+import posixpath
 import random
 import re
 import signal
@@ -72,9 +80,20 @@ import time
 import tomllib
 import unicodedata
 import uuid
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    MutableMapping,
+    Sequence,
+)
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal, InvalidOperation
@@ -87,11 +106,12 @@ from string import Formatter
 from threading import Lock, Thread
 from types import FrameType, ModuleType
 from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar
+from urllib.parse import unquote
 from weakref import WeakKeyDictionary, ref
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import requests
-from fastapi import HTTPException
+from fastapi import Depends, FastAPI, HTTPException
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -154,7 +174,8 @@ from sqlalchemy.exc import (
     StatementError,
 )
 from sqlalchemy.pool import NullPool, QueuePool
-from starlette.responses import Response, StreamingResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
 
 # ==============================================================================
 # helpers/errors.py
@@ -1308,6 +1329,7 @@ class PolicySet:
         users: By user id, or by e-mail address as `fold_name` has it.
         pools: In the order of the text.
         models: In the order of the text.
+        tasks_counted: Whether titles, tags and the like count toward limits.
     """
 
     groups: Mapping[str, Policy] = field(default_factory=dict)
@@ -1315,6 +1337,7 @@ class PolicySet:
     users: Mapping[str, Policy] = field(default_factory=dict)
     pools: tuple[Pool, ...] = ()
     models: tuple[ModelRule, ...] = ()
+    tasks_counted: bool = False
 
 
 def fold_name(name: str) -> str:
@@ -1337,7 +1360,12 @@ def parse_policies(text: str) -> PolicySet:
     if reader.mistakes:
         raise PoliciesError(*reader.mistakes)
     return PolicySet(
-        reader.groups, reader.roles, reader.users, tuple(reader.pools), tuple(reader.models)
+        reader.groups,
+        reader.roles,
+        reader.users,
+        tuple(reader.pools),
+        tuple(reader.models),
+        reader.tasks_counted,
     )
 
 
@@ -1351,6 +1379,7 @@ class PoliciesReader:
         self.users: dict[str, Policy] = {}
         self.pools: list[Pool] = []
         self.models: list[ModelRule] = []
+        self.tasks_counted = False
 
     def read(self, document: Mapping[str, object]) -> None:
         readers: dict[str, Callable[[str, object], None]] = {
@@ -1362,6 +1391,9 @@ class PoliciesReader:
         }
         for kind, tables in document.items():
             with self.noting_mistakes():
+                if kind == "tasks":
+                    self.read_tasks(tables)
+                    continue
                 for name, values in named_tables(kind, tables).items():
                     with self.noting_mistakes():
                         readers[kind](name, values)
@@ -1422,6 +1454,17 @@ class PoliciesReader:
     def read_model(self, name: str, values: object) -> None:
         table = checked_table(ModelTable, "model", name, values)
         self.models.append(ModelRule(glob=name, **table.model_dump()))
+
+    def read_tasks(self, values: object) -> None:
+        if (
+            not isinstance(values, dict)
+            or values.keys() - {"counted"}
+            or not isinstance(values.get("counted", False), bool)
+        ):
+            raise policies_error(
+                "[tasks]", shown_value(values), "nothing but counted = true or counted = false"
+            )
+        self.tasks_counted = values.get("counted", False)
 
 
 def limits_table(model: type[CheckedTable], kind: str, name: str, values: object) -> CheckedTable:
@@ -3317,6 +3360,12 @@ class ReplyMeter:
     def started(self) -> bool:
         """Whether the provider sent anything but an error."""
         return any(each.started for each in self._rounds)
+
+    @property
+    def awaited_prompt_tokens(self) -> int:
+        """The prompt of a later round of which nothing has come yet; 0 if there is none."""
+        last = self._rounds[-1]
+        return 0 if last.started or len(self._rounds) == 1 else last.prompt_tokens
 
     @property
     def produced(self) -> bool:
@@ -7362,6 +7411,13 @@ class AdminValves(RefusalMemory):
         description="Lower a request's max_tokens to what remains, so that a reply can't run over "
         "its limit. Default: off.",
     )
+    passthrough: Literal["count", "block", "allow"] = Field(
+        default="count",
+        description="Calls to Open WebUI's own pass-through paths (`/openai/*`, `/ollama/*`, "
+        "`/api/v1/tasks/*/completions`, embeddings, speech). `count`, the default: they count like "
+        "any other, and what can't be counted is blocked. `block`: all are blocked. `allow`: they "
+        "pass and are recorded.",
+    )
     on_ledger_error: Literal["allow", "block"] = Field(
         default="allow",
         description="What happens to requests while the ledger can't be read or written. `allow`, "
@@ -7504,12 +7560,86 @@ class PersonalValves(BaseModel):
 
 
 # ==============================================================================
+# helpers/request_state.py
+# What is known of the request that is being served, for the layer around Open WebUI.
+# ==============================================================================
+
+# The state of the request that this task serves, or that started it: out of its client's reach.
+current_state: ContextVar[MutableMapping[str, Any] | None] = ContextVar(
+    "usage_limits_state", default=None
+)
+REFUSAL_STATE = "usage_limits_refusal"
+LIMITS_STATE = "usage_limits_limits"
+
+
+def note_in_state(name: str, value: object) -> None:
+    """Keep something for the layer; nothing is kept where there is none."""
+    state = current_state.get()
+    if state is not None:
+        state[name] = value
+
+
+# ==============================================================================
+# helpers/host_versions.py
+# What is special about Open WebUI's versions, and which of its internals are leaned upon.
+# ==============================================================================
+
+HostVersion = tuple[int, int, int]
+
+OLDEST_HOST_VERSION: HostVersion = (0, 10, 0)
+REQUEST_HOOK_VERSION: HostVersion = (0, 11, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class HostInternal:
+    """Something of Open WebUI's own that may be elsewhere in its next version.
+
+    Args:
+        module: Where it is.
+        name: What it is called there, with dots.
+        used_for: What doesn't work without it.
+        since: The first version that has it.
+    """
+
+    module: str
+    name: str
+    used_for: str
+    since: HostVersion = OLDEST_HOST_VERSION
+
+
+HOST_INTERNALS = (
+    HostInternal("open_webui.main", "app.middleware_stack", "the doors, statuses and headers"),
+    HostInternal("open_webui.main", "app.state.MODELS", "the base models of custom ones"),
+    HostInternal("open_webui.main", "chat_completion_handler", "answers that come whole"),
+    HostInternal(
+        "open_webui.main", "passthrough_anthropic_messages", "Anthropic's protocol", (0, 12, 0)
+    ),
+    HostInternal("open_webui.utils.middleware", "generate_chat_completion", "tool rounds"),
+    HostInternal("open_webui.routers.tasks", "generate_chat_completion", "tasks"),
+    HostInternal("open_webui.utils.chat", "generate_chat_completion", "memories, compaction"),
+    HostInternal("open_webui.utils.auth", "get_verified_user", "who asks at a door"),
+    HostInternal("open_webui.models.functions", "Functions.get_function_by_id", "the switch"),
+    HostInternal(
+        "open_webui.models.functions", "Functions.get_active_filter_ids", "the switch", (0, 12, 0)
+    ),
+    HostInternal(
+        "open_webui.models.functions", "Functions.get_function_valves_by_id", "valves at a door"
+    ),
+    HostInternal("open_webui.models.models", "Models.get_model_by_id", "models not listed"),
+    HostInternal("open_webui.models.groups", "Groups.get_groups_by_member_id", "groups"),
+    HostInternal("open_webui.models.groups", "Groups.get_all_groups", "unmatched groups"),
+    HostInternal("open_webui.models.groups", "Group.parent_group_id", "inheritance", (0, 12, 0)),
+    HostInternal("open_webui.internal.db", "engine", "the ledger's database"),
+    HostInternal("open_webui.internal.db", "async_engine", "the ledger on PostgreSQL"),
+    HostInternal("open_webui.env", "VERSION", "this table"),
+    HostInternal("open_webui.env", "CUSTOM_API_KEY_HEADER", "API keys in a header", (0, 12, 0)),
+)
+
+# ==============================================================================
 # helpers/host.py
 # The only place that knows Open WebUI: its database, groups, models and errors.
 # ==============================================================================
 
-OLDEST_HOST_VERSION = (0, 10, 0)
-REQUEST_HOOK_VERSION = (0, 11, 2)
 NAMES_PER_QUERY = 500
 TEMPORARY_CHAT_PREFIXES = ("temporary:", "local:")  # today's and the older one
 
@@ -7524,6 +7654,8 @@ class HostError(HTTPException, UsageLimitsError):
     def __init__(self, status_code: int, detail: str, retry_after: int) -> None:
         headers = {"Retry-After": str(retry_after)}
         HTTPException.__init__(self, status_code, detail=detail, headers=headers)
+        # Where this is flattened all the same, the layer around the app knows what was meant.
+        note_in_state(REFUSAL_STATE, (status_code, detail, retry_after))
 
     def __str__(self) -> str:
         return str(self.detail)
@@ -8036,7 +8168,11 @@ class Reply:
         if self.answer_watched:
             usage = text = None
         if self.meter.produced or usage or text:
-            return make_charge(self.meter.total(usage, text), self.rule)
+            metered = self.meter.total(usage, text)
+            awaited = self.meter.awaited_prompt_tokens if self.called_model else 0
+            if awaited:  # stopped while a round of tools had gone to the model
+                metered = added_usage(metered, MeteredUsage(awaited, 0, 0, None, estimated=True))
+            return make_charge(metered, self.rule)
         # Stopped before its first byte, or an answer in words that nobody knows.
         return self.estimated_charge() if self.called_model else None
 
@@ -8710,6 +8846,1125 @@ class Bookkeeper:
 
 
 # ==============================================================================
+# helpers/doors.py
+# The paths by which Open WebUI lets its users reach a model past the hooks.
+# ==============================================================================
+
+# What a path's clients read errors in.
+ErrorForm = Literal["openai", "anthropic", "ollama"]
+# chat: the hooks run. rewritten: sent to a path where they do. metered: admitted and metered by
+# the middleware. request: counted as one request. task: admitted where tasks call their model.
+# unknown: whatever the provider offers there.
+DoorKind = Literal["chat", "rewritten", "metered", "embeddings", "request", "task", "unknown"]
+
+CHAT_PATH = "/api/chat/completions"
+# A path whose spelling changes this often under percent-decoding isn't meant well.
+MOST_DECODINGS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """One of these paths.
+
+    Args:
+        path: How Open WebUI spells it.
+        counts_tokens: Whether its answers are made of tokens, so that limits on them apply.
+        asks_usage: Whether a stream of it can be asked for its usage as OpenAI spells that.
+        in_json: Whether a request is JSON that names its model.
+    """
+
+    kind: DoorKind
+    path: str
+    form: ErrorForm = "openai"
+    counts_tokens: bool = True
+    asks_usage: bool = False
+    in_json: bool = True
+
+
+CHAT_DOORS = {
+    CHAT_PATH: Door("chat", CHAT_PATH),
+    "/api/v1/chat/completions": Door("chat", "/api/v1/chat/completions"),
+    "/api/message": Door("chat", "/api/message", "anthropic"),
+    "/api/v1/messages": Door("chat", "/api/v1/messages", "anthropic"),
+    "/api/embeddings": Door("embeddings", "/api/embeddings"),
+    "/api/v1/embeddings": Door("embeddings", "/api/v1/embeddings"),
+    **{
+        path: Door("request", path, counts_tokens=False, in_json=False)
+        for path in (
+            "/api/v1/audio/speech",
+            "/api/v1/audio/transcriptions",
+            "/api/v1/images/generations",
+            "/api/v1/images/edit",
+        )
+    },
+}
+TASK_PATH = re.compile(r"/api/v1/tasks/[a-z_]+/completions")
+
+# Below /openai and /ollama everything is a door but these, which no model answers.
+OPENAI_PAGES = {
+    "GET": re.compile(
+        r"config|models(?:/[^/]+)?|models/[^/]+/(?:catalog|sse|download/status/[^/]+)", re.ASCII
+    ),
+    "POST": re.compile(r"config/update|verify|models/[^/]+/(?:download|load|unload)", re.ASCII),
+    "DELETE": re.compile(r"models/[^/]+", re.ASCII),
+}
+OLLAMA_PAGES = {
+    "GET": re.compile(r"|config|api/(?:tags|ps|version)(?:/\d+)?|v1/models(?:/\d+)?", re.ASCII),
+    "POST": re.compile(
+        r"verify|config/update|api/(?:show|unload|copy)(?:/\d+)?|api/(?:pull|create|push)(?:/\d+)?"
+        r"|urls/update|models/(?:download|upload)(?:/\d+)?",
+        re.ASCII,
+    ),
+    "DELETE": re.compile(r"api/(?:delete|push)(?:/\d+)?", re.ASCII),
+}
+OPENAI_DOOR = re.compile(
+    r"/openai/(?:v1/)*(chat/completions|responses|completions|embeddings|audio/speech)(?:/\d+)?"
+)
+OLLAMA_DOOR = re.compile(
+    r"/ollama/(api/chat|api/generate|api/embed|api/embeddings"
+    r"|v1/chat/completions|v1/completions|v1/messages|v1/responses|v1/embeddings)(?:/\d+)?"
+)
+OPENAI_KINDS = {
+    "chat/completions": Door("rewritten", "/openai/chat/completions", asks_usage=True),
+    "responses": Door("metered", "/openai/responses"),
+    "completions": Door("metered", "/openai/completions", asks_usage=True),
+    "embeddings": Door("embeddings", "/openai/embeddings"),
+    "audio/speech": Door("request", "/openai/audio/speech", counts_tokens=False, in_json=False),
+}
+OLLAMA_KINDS = {
+    "api/chat": Door("metered", "/ollama/api/chat", "ollama"),
+    "api/generate": Door("metered", "/ollama/api/generate", "ollama"),
+    "api/embed": Door("embeddings", "/ollama/api/embed", "ollama"),
+    "api/embeddings": Door("embeddings", "/ollama/api/embeddings", "ollama"),
+    "v1/chat/completions": Door("rewritten", "/ollama/v1/chat/completions", asks_usage=True),
+    "v1/completions": Door("metered", "/ollama/v1/completions", asks_usage=True),
+    "v1/messages": Door("metered", "/ollama/v1/messages", "anthropic"),
+    "v1/responses": Door("metered", "/ollama/v1/responses"),
+    "v1/embeddings": Door("embeddings", "/ollama/v1/embeddings"),
+}
+
+
+def plain_path(path: str) -> str:
+    """A path as the server behind Open WebUI may come to read it, however it is spelled."""
+    for _ in range(MOST_DECODINGS):
+        decoded = unquote(path)
+        if decoded == path:
+            break
+        path = decoded
+    path = path.replace("\\", "/").partition("?")[0].partition("#")[0]
+    return posixpath.normpath("/" + path.lstrip("/")).casefold()
+
+
+def find_door(method: str, path: str) -> Door | None:
+    """The door that a request knocks at; None where it can't reach a model past the hooks.
+
+    Open WebUI answers HEAD and OPTIONS on these paths itself.
+    """
+    first = path[1:7]
+    if first not in ("openai", "ollama"):
+        if method != "POST":
+            return None
+        return CHAT_DOORS.get(path) or (Door("task", path) if TASK_PATH.fullmatch(path) else None)
+    if method in ("HEAD", "OPTIONS") or path[7:8] not in ("", "/"):
+        return None
+    pages = (OPENAI_PAGES if first == "openai" else OLLAMA_PAGES).get(method)
+    below = path[8:]
+    if pages is not None and pages.fullmatch(below) and not {".", ".."} & set(below.split("/")):
+        return None
+    plain = plain_path(path)
+    if method == "POST":
+        if found := OPENAI_DOOR.fullmatch(plain):
+            return OPENAI_KINDS[found[1]]
+        if found := OLLAMA_DOOR.fullmatch(plain):
+            return OLLAMA_KINDS[found[1]]
+    return Door("unknown", path, "ollama" if first == "ollama" else "openai")
+
+
+# ==============================================================================
+# helpers/refusals.py
+# Refusals and rate headers as the programs of each protocol read them.
+# ==============================================================================
+
+# The clients of OpenAI and Anthropic wait this long between their own attempts at most.
+LONGEST_CLIENT_WAIT = 60
+
+OPENAI_ERROR_TYPES = {
+    400: "invalid_request_error",
+    403: "permission_denied",
+    413: "request_too_large",
+    429: "rate_limit_exceeded",
+    503: "service_unavailable",
+}
+ANTHROPIC_ERROR_TYPES = {
+    400: "invalid_request_error",
+    403: "permission_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+}
+# The measures that OpenAI's headers speak of, and how it calls them.
+HEADER_MEASURES = (("requests", "requests"), ("tokens", "tokens"))
+
+RawHeaders = list[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What a program is told instead of an answer."""
+
+    status: int
+    sentence: str
+    retry_after: int | None = None
+
+    def body(self, form: ErrorForm) -> bytes:
+        """The error as clients of this protocol read it, and Open WebUI's own `detail`."""
+        if form == "ollama":
+            error: dict[str, object] = {"error": self.sentence}
+        elif form == "anthropic":
+            kind = ANTHROPIC_ERROR_TYPES.get(self.status, "api_error")
+            error = {"type": "error", "error": {"type": kind, "message": self.sentence}}
+        else:
+            kind = OPENAI_ERROR_TYPES.get(self.status, "server_error")
+            error = {"error": {"message": self.sentence, "type": kind, "param": None, "code": kind}}
+        return json.dumps({**error, "detail": self.sentence}).encode()
+
+    def headers(self) -> RawHeaders:
+        """When to come again, and whether to try before."""
+        if self.retry_after is None:
+            return [(b"x-should-retry", b"false")]
+        headers = [(b"retry-after", str(self.retry_after).encode())]
+        if self.retry_after > LONGEST_CLIENT_WAIT:
+            headers.append((b"x-should-retry", b"false"))
+        return headers
+
+
+def spell_wait(seconds: float) -> str:
+    """A time to wait as OpenAI spells it: 1s, 6m0s, 5h12m0s."""
+    minutes, second = divmod(max(0, round(seconds)), 60)
+    hours, minute = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minute}m{second}s"
+    return f"{minute}m{second}s" if minute else f"{second}s"
+
+
+def rate_headers(states: Iterable[LimitState], now: datetime) -> RawHeaders:
+    """Where the tightest limit on requests and the one on tokens stand."""
+    headers: RawHeaders = []
+    listed = list(states)
+    for measure, name in HEADER_MEASURES:
+        found = [state for state in listed if state.applied.limit.measure == measure]
+        if found:
+            tightest = min(found, key=lambda state: state.remaining)
+            wait = spell_wait((tightest.reset_at - now).total_seconds())
+            headers += [
+                (f"x-ratelimit-limit-{name}".encode(), str(tightest.amount).encode()),
+                (f"x-ratelimit-remaining-{name}".encode(), str(tightest.remaining).encode()),
+                (f"x-ratelimit-reset-{name}".encode(), wait.encode()),
+            ]
+    return headers
+
+
+# ==============================================================================
+# helpers/answers.py
+# An answer on its way to the client, read for its usage as it passes.
+# ==============================================================================
+
+# Of an answer that isn't streamed, or of one line of a stream; a longer one is estimated.
+LARGEST_ANSWER = 16 * 2**20
+LINE_TYPES = (b"event-stream", b"ndjson", b"jsonl", b"json-seq")
+
+
+def read_json(data: bytes | bytearray) -> Any:
+    """The JSON value in some bytes; None where there is none."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+
+
+class AnswerReader:
+    """Hands what passes to a meter: line by line, or whole."""
+
+    __slots__ = ("_buffer", "_by_lines", "_meter", "_overflown", "_readable", "answer", "status")
+
+    def __init__(self, meter: ReplyMeter | None) -> None:
+        self._meter = meter
+        self._buffer = bytearray()
+        self._by_lines = False
+        self._overflown = False
+        self._readable = False
+        self.status: int | None = None
+        self.answer: Any = None
+
+    def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """The answer begins."""
+        self.status = status
+        kind = next((value for name, value in headers if name.lower() == b"content-type"), b"")
+        encoded = any(name.lower() == b"content-encoding" for name, _ in headers)
+        self._by_lines = any(each in kind.lower() for each in LINE_TYPES)
+        self._readable = not encoded
+
+    def feed(self, chunk: bytes) -> None:
+        """A part of it has come."""
+        if not self._readable or not chunk:
+            return
+        self._buffer += chunk
+        if self._by_lines and b"\n" in chunk:
+            *lines, rest = self._buffer.split(b"\n")
+            self._buffer = bytearray(rest)
+            if self._overflown:  # the rest of a line whose beginning is gone
+                self._overflown = False
+                lines = lines[1:]
+            for line in lines:
+                self._read_line(line)
+        if len(self._buffer) > LARGEST_ANSWER:
+            self._buffer.clear()
+            self._overflown = True
+
+    def end(self) -> None:
+        """All of it has come, or nothing more will."""
+        rest, self._buffer = self._buffer, bytearray()
+        if not rest or self._overflown:
+            return
+        if self._by_lines:
+            self._read_line(rest)
+            return
+        self.answer = read_json(rest)
+        if self.answer is None:  # a stream under another name
+            for line in rest.split(b"\n"):
+                self._read_line(line)
+        elif self._meter is not None:
+            self._meter.add_answer(self.answer)
+
+    def _read_line(self, line: bytes | bytearray) -> None:
+        line = line.strip()
+        if line.startswith(b"data:"):
+            line = line[5:]
+        if self._meter is not None and line.lstrip().startswith(b"{"):
+            self._meter.add_event(read_json(line))
+
+
+# ==============================================================================
+# helpers/middleware.py
+# One ASGI layer around Open WebUI: the doors that its hooks don't guard.
+# ==============================================================================
+
+# Requests that are read here are JSON, with pictures in it at most; a longer one is refused.
+LARGEST_REQUEST = 16 * 2**20
+# How long it is taken for granted that the function is on, and how its valves are.
+SWITCH_SECONDS = 1.0
+# What travels in the state of a request, out of its client's reach.
+USER_STATE = "usage_limits_user"
+# Where a door tells the admission what is special about its replies.
+ADJUST_KEY = "usage_limits_adjust"
+METADATA_REPLY = "usage_limits"
+LAYER_NAME = "UsageLimitsLayer"
+MOST_LAYERS = 50
+# On every answer that this layer has counted or refused, for whoever checks that.
+MARK: RawHeaders = [(b"x-usage-limits", b"checked")]
+BLOCKED_SENTENCE = "This path is closed, because it would go past the usage limits. Use {path}."
+TOO_LARGE_SENTENCE = "The request is longer than {size} MB, too long to be counted."
+UNREADABLE_SENTENCE = "The request is not a JSON object, so it can't be counted."
+BACKGROUND_SENTENCE = "Answers in the background can't be counted: leave `background` out."
+FAULT_SENTENCE = "The usage limits could not be checked. Try again later."
+FAULT_RETRY_SECONDS = 60
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class LimitFilter(Protocol):
+    """What the layer needs of the filter."""
+
+    valves: Any
+    Valves: Any
+
+    async def inlet(
+        self,
+        body: dict[str, Any],
+        __user__: dict[str, Any] | None = None,
+        __metadata__: dict[str, Any] | None = None,
+        __model__: dict[str, Any] | None = None,
+        __event_emitter__: Any = None,
+        __request__: Any = None,
+    ) -> dict[str, Any]: ...
+
+
+class DoorError(Exception):
+    """A request that is refused at its door."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.sentence)
+        self.refusal = refusal
+
+
+def route_path(scope: Scope) -> str:
+    """A request's path below the prefix that a proxy may have put before Open WebUI."""
+    path, prefix = str(scope.get("path", "")), str(scope.get("root_path", ""))
+    if prefix and path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in ("", "/"):
+        return path[len(prefix) :]
+    return path
+
+
+def set_route_path(scope: Scope, path: str) -> None:
+    """Send a request to another path of Open WebUI."""
+    prefix = str(scope.get("root_path", ""))
+    whole = prefix + path if str(scope.get("path", "")).startswith(prefix) else path
+    scope["path"] = whole
+    scope["raw_path"] = whole.encode()
+
+
+def plain_answers(scope: Scope) -> None:
+    """Ask Open WebUI for an answer that can be read, not a compressed one."""
+    scope["headers"] = [
+        (name, value)
+        for name, value in scope.get("headers", ())
+        if name.lower() != b"accept-encoding"
+    ]
+
+
+async def send_refusal(send: Send, door: Door, refusal: Refusal, more: Any = ()) -> None:
+    """Answer a request in its protocol's own form."""
+    body = refusal.body(door.form)
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        *refusal.headers(),
+        *MARK,
+        *more,
+    ]
+    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+class ReadRequest:
+    """A JSON request, read here and handed on as it was understood."""
+
+    def __init__(self, value: dict[str, Any], receive: Receive) -> None:
+        self.value = value
+        self._receive: Receive = receive
+        self._handed = False
+
+    @classmethod
+    async def read(cls, receive: Receive) -> ReadRequest:
+        """Read it.
+
+        Raises:
+            DoorError: It is too long, or no JSON object.
+        """
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            message = await receive()
+            if message["type"] != "http.request":
+                raise DoorError(Refusal(400, UNREADABLE_SENTENCE))
+            part = message.get("body", b"")
+            size += len(part)
+            if size > LARGEST_REQUEST:
+                sentence = TOO_LARGE_SENTENCE.format(size=LARGEST_REQUEST // 2**20)
+                raise DoorError(Refusal(413, sentence))
+            parts.append(part)
+            if not message.get("more_body"):
+                break
+        try:
+            value = json.loads(b"".join(parts))
+        except (ValueError, RecursionError):
+            value = None
+        if not isinstance(value, dict):
+            raise DoorError(Refusal(400, UNREADABLE_SENTENCE))
+        return cls(value, receive)
+
+    def hand_on(self, scope: Scope) -> Receive:
+        """What Open WebUI receives; two readings of the same text can't differ this way."""
+        try:
+            body = json.dumps(self.value).encode()
+        except (ValueError, RecursionError) as error:
+            raise DoorError(Refusal(400, UNREADABLE_SENTENCE)) from error
+        replaced = (b"content-length", b"content-type", b"transfer-encoding")
+        scope["headers"] = [
+            *(pair for pair in scope.get("headers", ()) if pair[0].lower() not in replaced),
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+        ]
+
+        async def receive() -> Message:
+            if self._handed:
+                return await self._receive()
+            self._handed = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        return receive
+
+
+@dataclass(slots=True)
+class Switch:
+    """Whether the function is on, as Open WebUI said last."""
+
+    on: bool = True
+    everywhere: bool = True
+    asked_at: float = float("-inf")
+    valves: Any = None
+
+
+class Doorkeeper:
+    """Guards the doors for one filter.
+
+    Args:
+        function_id: The filter's id in Open WebUI.
+        limits: The filter.
+    """
+
+    def __init__(self, function_id: str, limits: LimitFilter) -> None:
+        self.function_id = function_id
+        self.limits = limits
+        self._switch = Switch()
+        self._asking: asyncio.Lock | None = None
+        self._gate: FastAPI | None = None
+
+    async def switch(self, *, now: bool = False) -> Switch:
+        """Whether the function is on, as of now or of a second ago at most."""
+        asked_from = time.monotonic()
+        oldest = asked_from if now else asked_from - SWITCH_SECONDS
+        if self._switch.asked_at > oldest:
+            return self._switch
+        if self._asking is None:
+            self._asking = asyncio.Lock()
+        async with self._asking:
+            if self._switch.asked_at <= oldest:
+                self._switch = await self._ask_switch()
+        return self._switch
+
+    async def _ask_switch(self) -> Switch:
+        functions = import_module("open_webui.models.functions").Functions
+        asked_at = time.monotonic()
+        if hasattr(functions, "get_active_filter_ids"):
+            active = dict(await functions.get_active_filter_ids())
+            on, everywhere = self.function_id in active, bool(active.get(self.function_id))
+        else:
+            function = await functions.get_function_by_id(self.function_id)
+            on = bool(function is not None and function.is_active)
+            everywhere = bool(function is not None and function.is_global)
+        valves = None
+        if on:
+            stored = await functions.get_function_valves_by_id(self.function_id)
+            valves = self.limits.Valves(**(stored or {}))
+        return Switch(on, everywhere, asked_at, valves)
+
+    async def covers(self, model_id: str, app: Any) -> bool:
+        """Whether the filter is on for a model; for one that Open WebUI doesn't list it is."""
+        if (await self.switch()).everywhere:
+            return True
+        model = getattr(app.state, "MODELS", {}).get(model_id)
+        info = model.get("info") if isinstance(model, dict) else None
+        if info is None:
+            return model is None
+        return self.function_id in ((info.get("meta") or {}).get("filterIds") or ())
+
+    async def serve(
+        self, app: AsgiApp, door: Door, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Answer a request at a door."""
+        current_state.set(scope.setdefault("state", {}))
+        if door.kind == "chat":
+            await self._serve_chat(app, door, scope, receive, send)
+            return
+        started = False
+
+        async def watched_send(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._serve_door(app, door, scope, receive, watched_send)
+        except DoorError as error:
+            if started:
+                raise
+            await send_refusal(send, door, error.refusal)
+        except HostError as error:
+            if started:
+                raise
+            retry_after = int((error.headers or {}).get("Retry-After", FAULT_RETRY_SECONDS))
+            refusal = Refusal(error.status_code, str(error.detail), retry_after)
+            await send_refusal(send, door, refusal, limit_headers(scope["state"]))
+
+    async def _serve_chat(
+        self, app: AsgiApp, door: Door, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        await app(scope, receive, ChatAnswer(door, scope["state"], send).send)
+
+    async def _serve_door(
+        self, app: AsgiApp, door: Door, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        try:
+            switch = await self.switch()
+        except Exception as error:
+            log.exception("Usage limits: it can't be seen whether the filter is on")
+            raise DoorError(Refusal(503, FAULT_SENTENCE, FAULT_RETRY_SECONDS)) from error
+        if not switch.on:
+            await app(scope, receive, send)
+            return
+        passthrough = getattr(switch.valves, "passthrough", "count")
+        if door.kind == "rewritten" and passthrough == "count":
+            set_route_path(scope, CHAT_PATH)
+            await self._serve_chat(app, door, scope, receive, send)
+            return
+        user = await self._find_user(scope, send)
+        if user is None:
+            return
+        if user.get("role") != "admin" and (
+            passthrough == "block" or (door.kind == "unknown" and passthrough == "count")
+        ):
+            raise DoorError(Refusal(403, BLOCKED_SENTENCE.format(path=CHAT_PATH)))
+        if door.kind == "task":
+            # Admitted where it calls its model, whose name isn't known before.
+            await self._serve_chat(app, door, scope, receive, send)
+            return
+        if door.kind != "unknown" and route_path(scope) != door.path:
+            # Another spelling, whose meaning only the provider would know.
+            set_route_path(scope, door.path)
+        await self._serve_metered(app, door, scope, receive, send, user)
+
+    async def _serve_metered(
+        self,
+        app: AsgiApp,
+        door: Door,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        user: dict[str, Any],
+    ) -> None:
+        switch = await self.switch()
+        if not switch.everywhere and not door.in_json:
+            await app(scope, receive, send)  # it is on for models that are named only
+            return
+        read: ReadRequest | None = None
+        body: dict[str, Any] = {"model": door.path.rpartition("/")[2]}
+        if door.in_json and door.kind != "unknown":
+            read = await ReadRequest.read(receive)
+            if read.value.get("background"):
+                raise DoorError(Refusal(400, BACKGROUND_SENTENCE))
+            body = dict(read.value)
+        model_id = body.get("model")
+        if read is not None and not await self.covers(
+            model_id if isinstance(model_id, str) else "", scope["app"]
+        ):
+            await app(scope, read.hand_on(scope), send)
+            return
+
+        def adjust(reply: Reply) -> None:
+            if not door.counts_tokens:
+                reply.limits = tuple(
+                    each for each in reply.limits if each.limit.measure == "requests"
+                )
+            if switch.valves is not None and switch.valves.passthrough == "allow":
+                reply.enforced = False
+
+        metadata: dict[str, Any] = {ADJUST_KEY: adjust}
+        body = await self.admit(body, user, metadata, Request(scope))
+        reply = metadata.get(METADATA_REPLY)
+        if read is not None:
+            if door.asks_usage and "stream_options" in body:
+                read.value["stream_options"] = body["stream_options"]
+            if reply is not None and reply.output_cap is not None:
+                cap_door(read.value, door, reply.output_cap)
+            receive = read.hand_on(scope)
+        plain_answers(scope)
+        reader = AnswerReader(reply.meter if reply is not None and door.counts_tokens else None)
+        headers = [*MARK, *limit_headers(scope["state"])]
+
+        async def metered_send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                reader.start(message["status"], message.get("headers", []))
+                message = {**message, "headers": with_headers(message, headers)}
+            elif message["type"] == "http.response.body":
+                reader.feed(message.get("body", b""))
+            await send(message)
+
+        try:
+            await app(scope, receive, metered_send)
+        finally:
+            reader.end()
+            if reply is not None:
+                await reply.keeper.end(reply, door_charge(reply, door, reader.status))
+
+    async def admit(
+        self,
+        body: dict[str, Any],
+        user: dict[str, Any],
+        metadata: dict[str, Any],
+        request: Request,
+    ) -> dict[str, Any]:
+        """Admit a request as the inlet does.
+
+        Raises:
+            HostError: It is refused, or it can't be checked.
+        """
+        model = await describe_model(body.get("model"), request.app)
+        try:
+            self.limits.valves = (await self.switch()).valves
+            return await self.limits.inlet(
+                body,
+                __user__=user,
+                __metadata__=metadata,
+                __model__=model,
+                __request__=request,
+            )
+        except HostError:
+            raise
+        except Exception as error:
+            log.exception("Usage limits: a request of user %s was not admitted", user.get("id"))
+            raise HostError(503, FAULT_SENTENCE, FAULT_RETRY_SECONDS) from error
+
+    async def _find_user(self, scope: Scope, send: Send) -> dict[str, Any] | None:
+        """Who asks, by Open WebUI's own rules; its refusal is sent on where it's nobody."""
+        state = scope["state"]
+        state.pop(USER_STATE, None)
+        answer: list[Message] = []
+
+        async def nothing() -> Message:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def keep(message: Message) -> None:
+            answer.append(message)
+
+        if self._gate is None:
+            self._gate = make_gate(scope["app"])
+        note_key(scope)
+        # Whoever is refused here gets no further, whatever the reason.
+        try:
+            await self._gate({**scope, "method": "POST"}, nothing, keep)
+        except Exception as error:
+            log.exception("Usage limits: it can't be seen who asks")
+            raise DoorError(Refusal(503, FAULT_SENTENCE, FAULT_RETRY_SECONDS)) from error
+        user = state.pop(USER_STATE, None)
+        if user is None:
+            for message in answer:
+                await send(message)
+            return None
+        return user if isinstance(user, dict) else dict(user.model_dump())
+
+
+def cap_door(body: dict[str, Any], door: Door, most: int) -> None:
+    """Lower what a request asks for, as its protocol says it."""
+    if door.form == "ollama":
+        options = body.get("options")
+        body["options"] = {**(options if isinstance(options, dict) else {}), "num_predict": most}
+    elif door.path.endswith("/responses"):
+        body["max_output_tokens"] = most
+    else:
+        body["max_tokens"] = most
+
+
+def door_charge(reply: Reply, door: Door, status: int | None) -> Charge | None:
+    """What a reply cost whose answer went through the layer; None where there was none."""
+    if reply.meter.produced:
+        return make_charge(reply.meter.total(), reply.rule)
+    if status is not None and status >= 400:
+        return None
+    if not door.counts_tokens:
+        return make_charge(MeteredUsage(0, 0, 0, None, False), reply.rule)
+    if door.kind == "embeddings":
+        return make_charge(MeteredUsage(reply.prompt_tokens, 0, 0, None, True), reply.rule)
+    # Answered, but nobody can say with what; or given up while the model was at work.
+    return reply.estimated_charge()
+
+
+def note_key(scope: Scope) -> None:
+    """An API key in a header of its own, where Open WebUI's middleware puts it later."""
+    name = getattr(import_module("open_webui.env"), "CUSTOM_API_KEY_HEADER", "x-api-key")
+    wanted = str(name).lower().encode()
+    for header, value in scope.get("headers", ()):
+        if header.lower() == wanted:
+            credentials = import_module("fastapi.security").HTTPAuthorizationCredentials
+            scope["state"]["token"] = credentials(
+                scheme="Bearer", credentials=value.decode("latin-1")
+            )
+
+
+def make_gate(app: Any) -> FastAPI:
+    """An app of one page, which lets in whom Open WebUI lets in."""
+    auth = import_module("open_webui.utils.auth")
+    gate = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    gate.state = app.state
+
+    who = Depends(auth.get_verified_user)
+
+    async def let_in(request: Request, user: Any = who) -> Response:
+        setattr(request.state, USER_STATE, user)
+        return Response(status_code=204)
+
+    let_in.__annotations__ = {"request": Request, "user": Any, "return": Response}
+    gate.add_api_route("/{path:path}", let_in, methods=["POST"])
+    return gate
+
+
+async def describe_model(model_id: object, app: Any) -> dict[str, Any] | None:
+    """A model as Open WebUI describes it to a filter, whether or not it lists it."""
+    if not isinstance(model_id, str):
+        return None
+    listed = getattr(app.state, "MODELS", {}).get(model_id)
+    if isinstance(listed, dict):
+        return listed
+    try:
+        found = await import_module("open_webui.models.models").Models.get_model_by_id(model_id)
+    except Exception:
+        log.exception("Usage limits: a model could not be looked up")
+        raise HostError(503, FAULT_SENTENCE, FAULT_RETRY_SECONDS) from None
+    return {"id": model_id, "info": found.model_dump()} if found is not None else None
+
+
+class ChatAnswer:
+    """The answer of a path where the hooks run."""
+
+    def __init__(self, door: Door, state: MutableMapping[str, Any], send: Send) -> None:
+        self._door = door
+        self._state = state
+        self._send = send
+        self._headers: RawHeaders = []
+        self._refusal: Refusal | None = None
+
+    async def send(self, message: Message) -> None:
+        """Pass a part of it on; a refusal takes the place of the whole answer."""
+        kind = message["type"]
+        if kind == "http.response.start":
+            self._start(message)
+            if self._refusal is None:
+                message = {**message, "headers": with_headers(message, self._own_headers())}
+        if self._refusal is None:
+            await self._send(message)
+        elif kind == "http.response.body" and not message.get("more_body"):
+            more = [*self._headers, *limit_headers(self._state)]
+            await send_refusal(self._send, self._door, self._refusal, more)
+
+    def _own_headers(self) -> RawHeaders:
+        limits = limit_headers(self._state)
+        # Where the hooks run they may not be on for the model that was asked for.
+        checked = self._door.kind == "task" or LIMITS_STATE in self._state
+        return [*MARK, *limits] if checked else limits
+
+    def _start(self, message: Message) -> None:
+        refusal = self._state.get(REFUSAL_STATE)
+        if message["status"] >= 400 and refusal is not None:
+            self._refusal = Refusal(*refusal)
+            own = (b"content-type", b"content-length", b"content-encoding", b"retry-after")
+            self._headers = [
+                pair for pair in message.get("headers", ()) if pair[0].lower() not in own
+            ]
+
+
+def with_headers(message: Message, own: RawHeaders) -> RawHeaders:
+    """An answer's headers and ours; a provider's own of the same name speak of its key."""
+    names = {name for name, _ in own}
+    theirs = message.get("headers", ())
+    return [*(pair for pair in theirs if pair[0].lower() not in names), *own]
+
+
+def limit_headers(state: MutableMapping[str, Any]) -> RawHeaders:
+    """Where a request's limits stand; a fault here costs no answer."""
+    try:
+        return rate_headers(state.get(LIMITS_STATE) or (), datetime.now(UTC))
+    except Exception:
+        log.exception("Usage limits: the headers of an answer could not be made")
+        return []
+
+
+class UsageLimitsLayer:
+    """The layer itself: it looks at a request's path, and mostly lets it pass."""
+
+    def __init__(self, app: AsgiApp, keepers: dict[str, Doorkeeper]) -> None:
+        self.app = app
+        self.keepers = keepers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] == "http":
+            door = find_door(scope.get("method", "GET"), route_path(scope))
+            if door is not None:
+                keeper = await self.find_keeper(now=door.kind != "chat")
+                if keeper is not None:
+                    await keeper.serve(self.app, door, scope, receive, send)
+                    return
+        await self.app(scope, receive, send)
+
+    async def find_keeper(self, *, now: bool = True) -> Doorkeeper | None:
+        """The keeper whose function is on; where that can't be seen, the last one."""
+        last = None
+        for keeper in list(self.keepers.values()):
+            try:
+                if (await keeper.switch(now=now)).on:
+                    return keeper
+            except Exception:
+                log.exception("Usage limits: it can't be seen whether the filter is on")
+                last = keeper
+        return last
+
+
+def function_id_of(module_name: str) -> str | None:
+    """A function's id, in the name that Open WebUI gives its module."""
+    if not module_name.startswith("function_"):
+        return None
+    name = module_name.removeprefix("function_")
+    head, _, tail = name.rpartition("_")
+    # Open WebUI ends the name with 32 hexadecimal digits since 0.12.
+    is_uuid = len(tail) == 32 and all(digit in "0123456789abcdef" for digit in tail)
+    return head if head and is_uuid else name
+
+
+def put_layer(limits: LimitFilter) -> UsageLimitsLayer | None:
+    """Put the layer around the running app, in the place of an older one.
+
+    Returns:
+        The layer; None where it can't be put there, or where it needn't.
+    """
+    function_id = function_id_of(type(limits).__module__)
+    app = getattr(sys.modules.get("open_webui.main"), "app", None)
+    stack = getattr(app, "middleware_stack", None)
+    if function_id is None or stack is None:
+        return None
+    above, attribute, layer = find_layer(app)
+    if layer is None:
+        above, attribute, below, keepers = app, "middleware_stack", stack, {}
+    else:
+        below, keepers = layer.app, dict(layer.keepers)
+    keeper = keepers.get(function_id)
+    if layer is not None and keeper is not None and keeper.limits is limits:
+        return layer if isinstance(layer, UsageLimitsLayer) else None
+    keepers[function_id] = Doorkeeper(function_id, limits)
+    placed = UsageLimitsLayer(below, keepers)
+    setattr(above, attribute, placed)
+    return placed
+
+
+def has_layer() -> bool:
+    """Whether a layer is around the running app, or none is needed, as outside of a server."""
+    host = sys.modules.get("open_webui.main")
+    return host is None or find_layer(getattr(host, "app", None))[2] is not None
+
+
+def find_layer(app: Any) -> tuple[Any, str, Any]:
+    """Our layer, of whatever release, and what holds it under which name."""
+    above, attribute = app, "middleware_stack"
+    for _ in range(MOST_LAYERS):
+        found = getattr(above, attribute, None)
+        if found is None:
+            break
+        if type(found).__name__ == LAYER_NAME:
+            return above, attribute, found
+        above, attribute = found, "app"
+    return None, "", None
+
+
+# ==============================================================================
+# helpers/task_calls.py
+# Task calls: the titles, tags, queries and the like that Open WebUI asks a model for by itself.
+# ==============================================================================
+
+
+@dataclass(frozen=True, slots=True)
+class TaskCaller:
+    """A name by which a module of Open WebUI calls models past the hooks.
+
+    Args:
+        calls: task: for tasks only. mixed: for tasks and for replies. reply: for a user's own
+            requests, handed on in Anthropic's protocol.
+    """
+
+    module: str
+    name: str
+    calls: Literal["task", "mixed", "reply"]
+
+
+TASK_CALLERS = (
+    TaskCaller("open_webui.routers.tasks", "generate_chat_completion", "task"),
+    TaskCaller("open_webui.utils.chat", "generate_chat_completion", "mixed"),
+    TaskCaller("open_webui.utils.middleware", "generate_chat_completion", "mixed"),
+    TaskCaller("open_webui.main", "passthrough_anthropic_messages", "reply"),
+)
+WRAPPED = "usage_limits_task_inner"
+# These are a part of the reply that its user asked for.
+COUNTED_TASKS = frozenset({"function_calling"})
+# Where users ask for a task itself, with any prompt: `/tasks/*/completions`, `/chats/ID/compact`.
+ASKED_FOR = ("/api/v1/tasks/", "/api/v1/chats/")
+# Open WebUI calls one of these names from another.
+inside_task: ContextVar[bool] = ContextVar("usage_limits_inside_task", default=False)
+
+KeeperFinder = Callable[[], Awaitable[Doorkeeper | None]]
+
+
+def watch_task_calls(find_keeper: KeeperFinder, owner: object) -> None:
+    """See every such call from now on; what an earlier paste has put there is replaced."""
+    for caller in TASK_CALLERS:
+        module = sys.modules.get(caller.module)
+        function = getattr(module, caller.name, None)
+        if function is None:
+            continue
+        wrapped = getattr(function, WRAPPED, None)
+        if wrapped is not None and wrapped[0] is owner:
+            continue
+        inner = function if wrapped is None else wrapped[1]
+        setattr(module, caller.name, watched_task(inner, caller, find_keeper, owner))
+
+
+def watched_task(
+    inner: Callable[..., Any], caller: TaskCaller, find_keeper: KeeperFinder, owner: object
+) -> Callable[..., Any]:
+    """Open WebUI's function, admitted, metered and settled."""
+
+    @wraps(inner)
+    async def call(request: Any, form_data: Any, *args: Any, **kwargs: Any) -> Any:
+        if inside_task.get() or not isinstance(form_data, dict):
+            return await inner(request, form_data, *args, **kwargs)
+        metadata = form_data.get("metadata")
+        task = str(metadata.get("task") or "") if isinstance(metadata, dict) else ""
+        if caller.calls == "mixed" and not task:
+            return await inner(request, form_data, *args, **kwargs)
+        keeper = await find_keeper()
+        user = kwargs.get("user", args[0] if args else None)
+        model_id = str(form_data.get("model") or "")
+        if keeper is None or user is None or not await keeper.covers(model_id, request.app):
+            return await inner(request, form_data, *args, **kwargs)
+        try:
+            reply = await admit_call(keeper, caller, task, request, form_data, user)
+        except HostError as error:
+            if caller.calls == "reply":
+                raise
+            return refused_task(error)
+        token = inside_task.set(True)
+        try:
+            answer = await inner(request, form_data, *args, **kwargs)
+        except Exception:
+            await end_call(reply, None)
+            raise
+        except BaseException:  # given up while the model may be at work
+            await end_call(reply, reply.estimated_charge() if reply is not None else None)
+            raise
+        finally:
+            inside_task.reset(token)
+        return await metered_answer(reply, answer)
+
+    setattr(call, WRAPPED, (owner, inner))
+    # What watches the calls of replies looks for what is innermost.
+    setattr(call, ORIGINAL, getattr(inner, ORIGINAL, inner))
+    return call
+
+
+async def admit_call(
+    keeper: Doorkeeper,
+    caller: TaskCaller,
+    task: str,
+    request: Any,
+    form_data: dict[str, Any],
+    user: Any,
+) -> Reply | None:
+    """Admit a call as the inlet does, if it is a task without counting it.
+
+    Raises:
+        HostError: A hard limit is reached, or the call can't be put on record.
+    """
+    valves = (await keeper.switch()).valves
+    # Whoever calls a task's path asks for what they like; the chats ask for it in passing.
+    asked_for = route_path(request.scope).startswith(ASKED_FOR)
+    in_passing = caller.calls != "reply" and not asked_for and task not in COUNTED_TASKS
+    counted = not in_passing or valves.policy_set.tasks_counted
+    allowed = asked_for and valves.passthrough == "allow"
+
+    def adjust(reply: Reply) -> None:
+        if caller.calls != "reply":
+            reply.reservation = replace(reply.reservation, source="task")
+        if not counted:
+            reply.rule = replace(reply.rule, weight=Decimal(0))
+        if in_passing or allowed:
+            reply.enforced = False  # decided below
+
+    enforced = not valves.shadow_mode and not allowed
+    told = form_data.get("metadata")
+    told = told if isinstance(told, dict) else {}
+    ids = {key: told.get(key) for key in ("chat_id", "message_id")}
+    metadata: dict[str, Any] = {**ids, ADJUST_KEY: adjust}
+    body = {key: value for key, value in form_data.items() if key != "metadata"}
+    fields = user if isinstance(user, dict) else user.model_dump()
+    if not in_passing:
+        await keeper.admit(body, fields, metadata, request)
+        return metadata.get(METADATA_REPLY)
+    # Its refusal is nobody's: the request that it belongs to goes on.
+    state: dict[str, Any] = {}
+    token = current_state.set(state)
+    try:
+        await keeper.admit(body, fields, metadata, request)
+    finally:
+        current_state.reset(token)
+    reply: Reply | None = metadata.get(METADATA_REPLY)
+    # Replies that are still running don't cost a chat its title.
+    reached = [each for each in state.get(LIMITS_STATE) or () if each.exceeded]
+    if reply is not None and enforced and any(not each.is_only_held for each in reached):
+        await end_call(reply, None)
+        raise HostError(429, "Over a usage limit no model is called for a task.", 60)
+    return reply
+
+
+def refused_task(error: HostError) -> Response:
+    """What the callers of tasks take for an answer without text."""
+    refusal = Refusal(error.status_code, str(error.detail))
+    headers = dict(error.headers or {})
+    return JSONResponse({"detail": refusal.sentence}, refusal.status, headers=headers)
+
+
+async def end_call(reply: Reply | None, charge: Charge | None) -> None:
+    """Settle a call; a fault here is no reason to lose its answer."""
+    if reply is not None:
+        try:
+            await reply.keeper.end(reply, charge)
+        except Exception:
+            log.exception("Usage limits: a task %s was not settled", reply.reservation.id)
+
+
+async def metered_answer(reply: Reply | None, answer: Any) -> Any:
+    """The answer, read as it passes."""
+    if reply is None:
+        return answer
+    if isinstance(answer, StreamingResponse):
+        answer.body_iterator = metered_stream(reply, answer.body_iterator)
+        return answer
+    if is_failure(answer):
+        await end_call(reply, None)
+        return answer
+    content = answer_content(answer)
+    if isinstance(content, Mapping):
+        reply.meter.add_answer(content)
+    await end_call(reply, used_or_estimated(reply))
+    return answer
+
+
+async def metered_stream(reply: Reply, parts: Any) -> AsyncIterator[Any]:
+    """A stream's parts as they come, and the settling at whichever end."""
+    reader = AnswerReader(reply.meter)
+    reader.start(200, [(b"content-type", b"text/event-stream")])
+    try:
+        async for part in parts:
+            reader.feed(part.encode() if isinstance(part, str) else bytes(part))
+            yield part
+    finally:
+        reader.end()
+        await end_call(reply, used_or_estimated(reply))
+
+
+def used_or_estimated(reply: Reply) -> Charge:
+    """What an answered call cost."""
+    if reply.meter.produced:
+        return make_charge(reply.meter.total(), reply.rule)
+    return reply.estimated_charge()
+
+
+def guard_tasks(layer: UsageLimitsLayer) -> None:
+    """Watch the tasks for the filters of a layer."""
+    watch_task_calls(layer.find_keeper, layer)
+
+
+# ==============================================================================
 # helpers/plugin.py
 # The filter: Open WebUI's hooks, and nothing but hooks.
 # ==============================================================================
@@ -8721,6 +9976,11 @@ GROWTH_WORTH_WRITING = 1_000
 LEDGER_ERROR_RETRY_SECONDS = 60
 # When to try again where replies still running hold what is left.
 HELD_RETRY_SECONDS = 10
+MOST_REMEMBERED_USERS = 10_000
+UNGUARDED = (
+    "NOT IN FORCE: this Open WebUI can't be wrapped, so calls to its pass-through paths are not "
+    "counted. See docs/reverse-proxy.md."
+)
 PLAIN_REFUSAL = "You have reached a usage limit."
 # Ordinary replies stay below it, so a higher cap is not worth a line.
 CAP_WORTH_SAYING = 4_000
@@ -8742,6 +10002,9 @@ class Filter:
         self._bookkeepers: dict[str, Bookkeeper] = {}
         self._memories: dict[str, IdentityMemory] = {}
         self._watches_calls = False
+        self._last_groups: dict[str, tuple[GroupRef, ...]] = {}
+        self._tells_unguarded = False
+        self._guard_doors(serving=False)
 
     async def inlet(
         self,
@@ -8762,6 +10025,7 @@ class Filter:
         if not user.get("id"):
             return body
         metadata = {} if __metadata__ is None else __metadata__
+        self._guard_doors()  # where the app wasn't there yet when this was loaded
         try:
             bookkeeper = self._bookkeeper(valves)
             build = await self._draft(
@@ -8779,8 +10043,10 @@ class Filter:
             raise self._unavailable(valves, user, metadata) from error
         if isinstance(admission, LedgerError):
             self._let_through(valves, user, metadata, reply, admission)
-        elif not admission.decision.allowed:
-            self._refuse(valves, reply, admission.decision)
+        else:
+            note_in_state(LIMITS_STATE, admission.decision.states)
+            if not admission.decision.allowed:
+                self._refuse(valves, reply, admission.decision)
         metadata[METADATA_KEY] = reply
         self._adjust(valves, reply, body)
         try:
@@ -8853,6 +10119,22 @@ class Filter:
             log.exception("Usage limits: reply %s was not settled", reply.reservation.id)
         return body
 
+    def _guard_doors(self, *, serving: bool = True) -> None:
+        """Put the layer around Open WebUI; without it the hooks work as before."""
+        try:
+            layer = put_layer(self)
+            if layer is not None:
+                guard_tasks(layer)
+            guarded = layer is not None or has_layer()
+        except Exception:
+            log.exception("Usage limits: the layer could not be put around Open WebUI")
+            guarded = False
+        if serving and guarded == self._tells_unguarded:
+            self._tells_unguarded = not guarded
+            AdminValves.note("passthrough", "" if guarded else UNGUARDED)
+            if not guarded:
+                log.error("Usage limits: %s", UNGUARDED)
+
     @staticmethod
     def _reply_of(metadata: Mapping[str, Any] | None) -> Reply | None:
         reply = metadata.get(METADATA_KEY) if metadata else None
@@ -8865,6 +10147,7 @@ class Filter:
         if bookkeeper is None:
             warn_about_old_host()
             self._watches_calls = watch_model_calls(self._reply_of)
+            self._guard_doors()  # where those calls are tasks
             engine, schema = host_engine(valves.database_url)
             bookkeeper = Bookkeeper(engine, schema, own_engine=not is_host_engine(engine))
             self._bookkeepers[valves.database_url] = bookkeeper
@@ -8896,8 +10179,10 @@ class Filter:
                     groups = bookkeeper.read(
                         partial(read_groups, queries=queries, user_id=user["id"])
                     )
+                    self._note_groups(user["id"], groups)
                 except LedgerError as unread:
-                    error = unread
+                    # What is written down later counts for the pools that it counted for last.
+                    groups, error = self._last_groups.get(user["id"], ()), unread
             subject = make_subject(user, groups)
             try:
                 subject = memory.recall(valves.policy_set, subject)
@@ -8918,9 +10203,20 @@ class Filter:
             )
             # Where nobody tells of calls, every admitted request is taken to reach the model.
             reply.called_model = not (self._watches_calls or has_request_hook())
+            adjust = metadata.get(ADJUST_KEY)  # a door's; a client's would be made of JSON
+            if callable(adjust):
+                adjust(reply)
             return reply if error is None else (reply, error)
 
         return build
+
+    def _note_groups(self, user_id: str, groups: tuple[GroupRef, ...]) -> None:
+        """Remember a user's groups for the time of an outage, of the latest users only."""
+        self._last_groups.pop(user_id, None)
+        self._last_groups[user_id] = groups
+        while len(self._last_groups) > MOST_REMEMBERED_USERS:
+            with suppress(StopIteration, KeyError, RuntimeError):  # another thread did
+                self._last_groups.pop(next(iter(self._last_groups)))
 
     def _adjust(self, valves: AdminValves, reply: Reply, body: dict[str, Any]) -> None:
         """Ask the provider for usage, and for no more output than may be used."""

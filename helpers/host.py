@@ -16,15 +16,15 @@ from sqlalchemy.pool import NullPool
 
 from helpers.database import open_database, open_postgresql
 from helpers.errors import UsageLimitExceeded, UsageLimitsError
+from helpers.host_versions import OLDEST_HOST_VERSION, REQUEST_HOOK_VERSION
 from helpers.identities import HostNames
 from helpers.logs import log
 from helpers.policy import GroupRef, ModelNames, Subject
+from helpers.request_state import REFUSAL_STATE, note_in_state
 from helpers.statements import Statement
 from helpers.texts import LONGEST_ID, LONGEST_NAME, clean_text
 from helpers.transactions import TransactionRunner
 
-OLDEST_HOST_VERSION = (0, 10, 0)
-REQUEST_HOOK_VERSION = (0, 11, 2)
 NAMES_PER_QUERY = 500
 TEMPORARY_CHAT_PREFIXES = ("temporary:", "local:")  # today's and the older one
 
@@ -39,6 +39,8 @@ class HostError(HTTPException, UsageLimitsError):
     def __init__(self, status_code: int, detail: str, retry_after: int) -> None:
         headers = {"Retry-After": str(retry_after)}
         HTTPException.__init__(self, status_code, detail=detail, headers=headers)
+        # Where this is flattened all the same, the layer around the app knows what was meant.
+        note_in_state(REFUSAL_STATE, (status_code, detail, retry_after))
 
     def __str__(self) -> str:
         return str(self.detail)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -42,8 +43,12 @@ from helpers.messages import (
     status_line,
     warning_sentence,
 )
+from helpers.middleware import ADJUST_KEY, has_layer, put_layer
 from helpers.model_calls import watch_model_calls
+from helpers.policy import GroupRef
 from helpers.replies import Reply, cap_output
+from helpers.request_state import LIMITS_STATE, note_in_state
+from helpers.task_calls import guard_tasks
 from helpers.valves import AdminValves, PersonalValves
 
 # Where a reply's state travels in Open WebUI's metadata.
@@ -53,6 +58,11 @@ GROWTH_WORTH_WRITING = 1_000
 LEDGER_ERROR_RETRY_SECONDS = 60
 # When to try again where replies still running hold what is left.
 HELD_RETRY_SECONDS = 10
+MOST_REMEMBERED_USERS = 10_000
+UNGUARDED = (
+    "NOT IN FORCE: this Open WebUI can't be wrapped, so calls to its pass-through paths are not "
+    "counted. See docs/reverse-proxy.md."
+)
 PLAIN_REFUSAL = "You have reached a usage limit."
 # Ordinary replies stay below it, so a higher cap is not worth a line.
 CAP_WORTH_SAYING = 4_000
@@ -74,6 +84,9 @@ class Filter:
         self._bookkeepers: dict[str, Bookkeeper] = {}
         self._memories: dict[str, IdentityMemory] = {}
         self._watches_calls = False
+        self._last_groups: dict[str, tuple[GroupRef, ...]] = {}
+        self._tells_unguarded = False
+        self._guard_doors(serving=False)
 
     async def inlet(
         self,
@@ -94,6 +107,7 @@ class Filter:
         if not user.get("id"):
             return body
         metadata = {} if __metadata__ is None else __metadata__
+        self._guard_doors()  # where the app wasn't there yet when this was loaded
         try:
             bookkeeper = self._bookkeeper(valves)
             build = await self._draft(
@@ -111,8 +125,10 @@ class Filter:
             raise self._unavailable(valves, user, metadata) from error
         if isinstance(admission, LedgerError):
             self._let_through(valves, user, metadata, reply, admission)
-        elif not admission.decision.allowed:
-            self._refuse(valves, reply, admission.decision)
+        else:
+            note_in_state(LIMITS_STATE, admission.decision.states)
+            if not admission.decision.allowed:
+                self._refuse(valves, reply, admission.decision)
         metadata[METADATA_KEY] = reply
         self._adjust(valves, reply, body)
         try:
@@ -185,6 +201,22 @@ class Filter:
             log.exception("Usage limits: reply %s was not settled", reply.reservation.id)
         return body
 
+    def _guard_doors(self, *, serving: bool = True) -> None:
+        """Put the layer around Open WebUI; without it the hooks work as before."""
+        try:
+            layer = put_layer(self)
+            if layer is not None:
+                guard_tasks(layer)
+            guarded = layer is not None or has_layer()
+        except Exception:
+            log.exception("Usage limits: the layer could not be put around Open WebUI")
+            guarded = False
+        if serving and guarded == self._tells_unguarded:
+            self._tells_unguarded = not guarded
+            AdminValves.note("passthrough", "" if guarded else UNGUARDED)
+            if not guarded:
+                log.error("Usage limits: %s", UNGUARDED)
+
     @staticmethod
     def _reply_of(metadata: Mapping[str, Any] | None) -> Reply | None:
         reply = metadata.get(METADATA_KEY) if metadata else None
@@ -197,6 +229,7 @@ class Filter:
         if bookkeeper is None:
             warn_about_old_host()
             self._watches_calls = watch_model_calls(self._reply_of)
+            self._guard_doors()  # where those calls are tasks
             engine, schema = host_engine(valves.database_url)
             bookkeeper = Bookkeeper(engine, schema, own_engine=not is_host_engine(engine))
             self._bookkeepers[valves.database_url] = bookkeeper
@@ -228,8 +261,10 @@ class Filter:
                     groups = bookkeeper.read(
                         partial(read_groups, queries=queries, user_id=user["id"])
                     )
+                    self._note_groups(user["id"], groups)
                 except LedgerError as unread:
-                    error = unread
+                    # What is written down later counts for the pools that it counted for last.
+                    groups, error = self._last_groups.get(user["id"], ()), unread
             subject = make_subject(user, groups)
             try:
                 subject = memory.recall(valves.policy_set, subject)
@@ -250,9 +285,20 @@ class Filter:
             )
             # Where nobody tells of calls, every admitted request is taken to reach the model.
             reply.called_model = not (self._watches_calls or has_request_hook())
+            adjust = metadata.get(ADJUST_KEY)  # a door's; a client's would be made of JSON
+            if callable(adjust):
+                adjust(reply)
             return reply if error is None else (reply, error)
 
         return build
+
+    def _note_groups(self, user_id: str, groups: tuple[GroupRef, ...]) -> None:
+        """Remember a user's groups for the time of an outage, of the latest users only."""
+        self._last_groups.pop(user_id, None)
+        self._last_groups[user_id] = groups
+        while len(self._last_groups) > MOST_REMEMBERED_USERS:
+            with suppress(StopIteration, KeyError, RuntimeError):  # another thread did
+                self._last_groups.pop(next(iter(self._last_groups)))
 
     def _adjust(self, valves: AdminValves, reply: Reply, body: dict[str, Any]) -> None:
         """Ask the provider for usage, and for no more output than may be used."""

@@ -23,6 +23,7 @@ from helpers.policy_tables import (
     load_toml,
     named_tables,
     policies_error,
+    shown_value,
     table_header,
 )
 from helpers.quotas import Limit, parse_limit
@@ -93,6 +94,7 @@ class PolicySet:
         users: By user id, or by e-mail address as `fold_name` has it.
         pools: In the order of the text.
         models: In the order of the text.
+        tasks_counted: Whether titles, tags and the like count toward limits.
     """
 
     groups: Mapping[str, Policy] = field(default_factory=dict)
@@ -100,6 +102,7 @@ class PolicySet:
     users: Mapping[str, Policy] = field(default_factory=dict)
     pools: tuple[Pool, ...] = ()
     models: tuple[ModelRule, ...] = ()
+    tasks_counted: bool = False
 
 
 def fold_name(name: str) -> str:
@@ -122,7 +125,12 @@ def parse_policies(text: str) -> PolicySet:
     if reader.mistakes:
         raise PoliciesError(*reader.mistakes)
     return PolicySet(
-        reader.groups, reader.roles, reader.users, tuple(reader.pools), tuple(reader.models)
+        reader.groups,
+        reader.roles,
+        reader.users,
+        tuple(reader.pools),
+        tuple(reader.models),
+        reader.tasks_counted,
     )
 
 
@@ -136,6 +144,7 @@ class PoliciesReader:
         self.users: dict[str, Policy] = {}
         self.pools: list[Pool] = []
         self.models: list[ModelRule] = []
+        self.tasks_counted = False
 
     def read(self, document: Mapping[str, object]) -> None:
         readers: dict[str, Callable[[str, object], None]] = {
@@ -147,6 +156,9 @@ class PoliciesReader:
         }
         for kind, tables in document.items():
             with self.noting_mistakes():
+                if kind == "tasks":
+                    self.read_tasks(tables)
+                    continue
                 for name, values in named_tables(kind, tables).items():
                     with self.noting_mistakes():
                         readers[kind](name, values)
@@ -207,6 +219,17 @@ class PoliciesReader:
     def read_model(self, name: str, values: object) -> None:
         table = checked_table(ModelTable, "model", name, values)
         self.models.append(ModelRule(glob=name, **table.model_dump()))
+
+    def read_tasks(self, values: object) -> None:
+        if (
+            not isinstance(values, dict)
+            or values.keys() - {"counted"}
+            or not isinstance(values.get("counted", False), bool)
+        ):
+            raise policies_error(
+                "[tasks]", shown_value(values), "nothing but counted = true or counted = false"
+            )
+        self.tasks_counted = values.get("counted", False)
 
 
 def limits_table(model: type[CheckedTable], kind: str, name: str, values: object) -> CheckedTable:

@@ -14,7 +14,7 @@ from helpers.policies import ModelRule
 from helpers.policy import AppliedLimit
 from helpers.quotas import Measure
 from helpers.records import Reservation
-from helpers.usage import MeteredUsage, ReplyMeter
+from helpers.usage import MeteredUsage, ReplyMeter, added_usage
 
 # The output that is reserved where a request sets no max_tokens: an ordinary chat reply.
 EXPECTED_OUTPUT_TOKENS = 500
@@ -182,7 +182,11 @@ class Reply:
         if self.answer_watched:
             usage = text = None
         if self.meter.produced or usage or text:
-            return make_charge(self.meter.total(usage, text), self.rule)
+            metered = self.meter.total(usage, text)
+            awaited = self.meter.awaited_prompt_tokens if self.called_model else 0
+            if awaited:  # stopped while a round of tools had gone to the model
+                metered = added_usage(metered, MeteredUsage(awaited, 0, 0, None, estimated=True))
+            return make_charge(metered, self.rule)
         # Stopped before its first byte, or an answer in words that nobody knows.
         return self.estimated_charge() if self.called_model else None
 

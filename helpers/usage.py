@@ -264,6 +264,12 @@ class ReplyMeter:
         return any(each.started for each in self._rounds)
 
     @property
+    def awaited_prompt_tokens(self) -> int:
+        """The prompt of a later round of which nothing has come yet; 0 if there is none."""
+        last = self._rounds[-1]
+        return 0 if last.started or len(self._rounds) == 1 else last.prompt_tokens
+
+    @property
     def produced(self) -> bool:
         """Whether anything passed that the provider charges for."""
         return any(call.is_charged for each in self._rounds for call in each.calls)

@@ -208,6 +208,13 @@ class AdminValves(RefusalMemory):
         description="Lower a request's max_tokens to what remains, so that a reply can't run over "
         "its limit. Default: off.",
     )
+    passthrough: Literal["count", "block", "allow"] = Field(
+        default="count",
+        description="Calls to Open WebUI's own pass-through paths (`/openai/*`, `/ollama/*`, "
+        "`/api/v1/tasks/*/completions`, embeddings, speech). `count`, the default: they count like "
+        "any other, and what can't be counted is blocked. `block`: all are blocked. `allow`: they "
+        "pass and are recorded.",
+    )
     on_ledger_error: Literal["allow", "block"] = Field(
         default="allow",
         description="What happens to requests while the ledger can't be read or written. `allow`, "

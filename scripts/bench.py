@@ -1,6 +1,6 @@
 """Benchmarks: prints tables, and writes them as JSON if asked.
 
-    python -m scripts.bench [--quick] [--only stream,hooks,ledger,rivals,server] [--json FILE]
+    python -m scripts.bench [--quick] [--only stream,layer,hooks,ledger,rivals,server] [--json FILE]
 
 The variants of a section take turns in one run, and medians are compared: a busy machine slows all
 of them down alike. Whether the results are right is tested elsewhere (`make test`).
@@ -21,6 +21,7 @@ from pathlib import Path
 from rich.console import Console
 
 from scripts.bench_hooks import measure_hooks, measure_memory
+from scripts.bench_layer import measure_layer
 from scripts.bench_ledger import measure_ledger, measure_refusals
 from scripts.bench_rivals import measure_rivals
 from scripts.bench_server import measure_server
@@ -28,7 +29,7 @@ from scripts.bench_stream import measure_stream
 from scripts.bench_tables import Section, as_json, as_markdown, print_section
 from scripts.postgresql import postgresql_server
 
-NAMES = ("stream", "hooks", "memory", "ledger", "refusals", "rivals", "server")
+NAMES = ("stream", "layer", "hooks", "memory", "ledger", "refusals", "rivals", "server")
 ON_POSTGRESQL = {"hooks", "ledger", "refusals", "server"}
 
 
@@ -69,6 +70,7 @@ def main() -> int:
         server_url = stack.enter_context(postgresql_server()) if needed else ""
         measures: dict[str, Callable[[], Section]] = {
             "stream": lambda: measure_stream(quick),
+            "layer": lambda: measure_layer(quick),
             "hooks": lambda: measure_hooks(quick, server_url),
             "memory": lambda: measure_memory(quick),
             "ledger": lambda: measure_ledger(quick, server_url),

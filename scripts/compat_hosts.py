@@ -120,7 +120,7 @@ FEATURES = (
         "Deleted and temporary chats, background tasks",
         (
             "test_deleted_and_temporary_chats_keep_counting",
-            "test_background_tasks_are_neither_counted_nor_refused",
+            "test_background_tasks_are_recorded_and_not_counted",
         ),
     ),
     Feature(

@@ -20,6 +20,7 @@ NO_MODEL = "usage-limits-audit"  # asked for where the user has no model of that
 MESSAGES = [{"role": "user", "content": "Hi"}]
 PROXY = "docs/reverse-proxy.md"
 PERMISSION = "the permission of the user's group or of all users"
+COUNTED = "the filter counts it"
 PASSTHROUGH = "ENABLE_OPENAI_API_PASSTHROUGH=false"
 
 
@@ -148,12 +149,16 @@ def find_ways(host: OpenWebUI, function_id: str) -> Iterator[Finding]:
     yield find_unlimited_models(functions.get(function_id), function_id, models)
     for way in WAYS:
         yield try_way(host, way, models)
+    findings = []
     for task in TASKS:
         path = f"/api/v1/tasks/{task}/completions"
         way = Way(path, f"any prompt, as the task {task!r}", TASK_BODY, open_status=404)
-        yield try_way(host, way, [])
-    yield find_automatic_tasks(host)
-    yield try_messages(host)
+        findings.append(try_way(host, way, []))
+    yield from findings
+    guarded = any(finding.why == COUNTED for finding in findings)
+    guarded = guarded and not any(finding.state == "open" for finding in findings)
+    yield find_automatic_tasks(host, guarded)
+    yield try_messages(host, models)
     yield from find_media(host, permissions if isinstance(permissions, dict) else {})
 
 
@@ -202,6 +207,8 @@ def judge(answer: Answer, open_status: int = 0) -> tuple[State, str]:
         open_status: The status by which Open WebUI's own refusal shows that the path is open.
     """
     said = answer.detail[:100]
+    if answer.by_filter:
+        return "closed", said or "the filter counts it"
     if answer.ok:
         # Some switched-off tasks answer 200 with nothing but the reason.
         only_detail = bool(said) and len(answer.body) == 1
@@ -219,25 +226,31 @@ def judge(answer: Answer, open_status: int = 0) -> tuple[State, str]:
     return "unknown", f"status {answer.status}{': ' if said else ''}{said}"
 
 
-def find_automatic_tasks(host: OpenWebUI) -> Finding:
-    """Which tasks Open WebUI does for every chat, unasked."""
+def find_automatic_tasks(host: OpenWebUI, guarded: bool) -> Finding:
+    """Which tasks Open WebUI does for every chat, unasked, unless the filter guards them."""
     config = host.ask("GET", "/api/v1/tasks/config").body
     values = config if isinstance(config, dict) else {}
     running = [name for switch, name in AUTOMATIC_TASKS.items() if values.get(switch)]
     state: State = "open" if running else "closed" if values else "unknown"
+    why = "switched on" if running else "switched off" if values else "can't be seen"
+    if running and guarded:
+        state, why = "closed", "the filter records them, and asks for none over a limit"
     return Finding(
         "none: with every chat",
         ", ".join(running) or "titles, tags and the like",
         state,
-        "switched on" if running else "switched off" if values else "can't be seen",
+        why,
         "a cheap task model, or Admin Panel > Settings > Interface",
     )
 
 
-def try_messages(host: OpenWebUI) -> Finding:
-    """Whether Anthropic's protocol gets in; whether it is then passed on natively can't be seen."""
+def try_messages(host: OpenWebUI, models: Sequence[Mapping[str, Any]]) -> Finding:
+    """Whether Anthropic's protocol gets in uncounted; past no filter that can't be seen."""
     path = "/api/v1/messages"
-    answer = host.ask("POST", path, {"model": NO_MODEL, "messages": MESSAGES, "max_tokens": 1})
+    model = str(models[0]["id"]) if models else NO_MODEL
+    answer = host.ask("POST", path, {"model": model, "messages": MESSAGES, "max_tokens": 1})
+    if answer.by_filter:
+        return Finding(path, "chats", *judge(answer), PROXY)
     blocked = answer.status in REFUSED and not answer.from_open_webui
     return Finding(
         path,

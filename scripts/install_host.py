@@ -21,6 +21,7 @@ SWITCHES = "ENABLE_FUNCTIONS or ENABLE_PLUGINS is false in its environment"
 TIMEOUT_SECONDS = 60
 # Open WebUI adds it to every answer, to a provider's that it passes on too.
 TRACE_HEADER = "X-Process-Time"
+FILTER_HEADER = "X-Usage-Limits"
 
 
 class InstallError(Exception):
@@ -45,6 +46,7 @@ class Answer:
     status: int
     body: Any
     from_open_webui: bool  # not from a proxy before it
+    by_filter: bool = False  # counted, or refused, by the filter itself
 
     @property
     def ok(self) -> bool:
@@ -130,8 +132,9 @@ class OpenWebUI:
         if response.is_redirect:
             target = response.headers["location"].partition("?")[0].removesuffix(path)
             raise InstallError(f"{self.url} redirects to {target}: give --url the final address")
-        passed = TRACE_HEADER in response.headers
-        return Answer(response.status_code, parse_json(response), passed)
+        checked = FILTER_HEADER in response.headers
+        passed = checked or TRACE_HEADER in response.headers
+        return Answer(response.status_code, parse_json(response), passed, checked)
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """A request that must work: its JSON.

@@ -36,6 +36,10 @@ messages_table = Table(
 NO_USAGE = "without usage"
 COPIED = "copied or imported from another chat"
 OTHERS_CHAT = "in somebody else's chat"
+INVENTED = "with more tokens than a model takes"
+# Users can save any usage into their chats. No reply, all its rounds of tools together, has had
+# more than this: twice the largest context there is.
+MOST_TOKENS = 4_000_000
 # Where clocks differ, a message may seem a little older than the chat it began.
 CLOCK_SKEW_SECONDS = 3_600
 # Older versions of Open WebUI wrote milliseconds into some rows.
@@ -88,6 +92,8 @@ def read_past_replies(
             left_out[COPIED] += 1
         elif row.user_id != row.owner_id:
             left_out[OTHERS_CHAT] += 1
+        elif reply.usage.input_tokens + reply.usage.output_tokens > MOST_TOKENS:
+            left_out[INVENTED] += 1
         elif reply.message_id in seen:
             left_out[COPIED] += 1
         else:

@@ -6,6 +6,8 @@ Run alone with ``python -m scripts.stand_in_provider --port 9099``, or from a te
     GET  /v1/models             the models
     POST /v1/chat/completions   an answer, streaming or not
     GET  /responses/v1/models, POST /responses/v1/responses: the same by OpenAI's Responses API
+    POST /v1/completions, /v1/embeddings, /v1/responses, /v1/audio/speech: the rest of OpenAI's
+    GET  /ollama/api/tags, POST /ollama/api/chat, …/generate, …/embed, /ollama/v1/*: an Ollama
     GET  /books                 what every call cost and how it ended
     POST /script                {"rules": [{"model": GLOB, "contains": TEXT, "times": N,
                                             "directive": {…}}]}
@@ -18,7 +20,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -36,6 +38,15 @@ from scripts.stand_in_directives import (
     background_task,
     parse_directive,
     task_directive,
+)
+from scripts.stand_in_ollama import (
+    CompletionAnswer,
+    EmbeddingAnswer,
+    GenerateAnswer,
+    MessagesAnswer,
+    OllamaAnswer,
+    prompt_messages,
+    tags,
 )
 from scripts.stand_in_responses import ResponsesAnswer, as_messages
 
@@ -91,6 +102,7 @@ class StandInProvider:
                 Route("/v1/chat/completions", self._chat, methods=["POST"]),
                 Route("/responses/v1/models", self._responses_models),
                 Route("/responses/v1/responses", self._responses, methods=["POST"]),
+                *self._more_routes(),
                 Route("/books", self._books),
                 Route("/script", self._script, methods=["POST"]),
                 Route("/reset", self._reset, methods=["POST"]),
@@ -157,6 +169,58 @@ class StandInProvider:
 
     async def _responses_models(self, _: Request) -> Response:
         return JSONResponse(model_list([RESPONSES_MODEL]))
+
+    def _more_routes(self) -> list[Route]:
+        """What is asked for past the chats: each path, and the shape of its answer."""
+        shapes: dict[str, type[Answer]] = {
+            "/v1/completions": CompletionAnswer,
+            "/v1/embeddings": EmbeddingAnswer,
+            "/v1/responses": ResponsesAnswer,
+            "/ollama/api/chat": OllamaAnswer,
+            "/ollama/api/generate": GenerateAnswer,
+            "/ollama/api/embed": EmbeddingAnswer,
+            "/ollama/api/embeddings": EmbeddingAnswer,
+            "/ollama/v1/chat/completions": Answer,
+            "/ollama/v1/completions": CompletionAnswer,
+            "/ollama/v1/messages": MessagesAnswer,
+            "/ollama/v1/responses": ResponsesAnswer,
+            "/ollama/v1/embeddings": EmbeddingAnswer,
+        }
+
+        def answer_in(shape: type[Answer]) -> Callable[[Request], Awaitable[Response]]:
+            async def answer(request: Request) -> Response:
+                body = await request.json()
+                if shape in (OllamaAnswer, GenerateAnswer):
+                    body.setdefault("stream", True)
+                if shape is EmbeddingAnswer:
+                    body.pop("stream", None)
+                messages = body.get("messages")
+                if messages is None:
+                    responses = shape is ResponsesAnswer
+                    messages = as_messages(body) if responses else prompt_messages(body)
+                return self._answer(request, body, messages, shape)
+
+            return answer
+
+        async def list_tags(_: Request) -> Response:
+            return JSONResponse(tags())
+
+        async def version(_: Request) -> Response:
+            return JSONResponse({"version": "0.9.0", "models": []})
+
+        return [
+            Route("/v1/audio/speech", self._speech, methods=["POST"]),
+            Route("/ollama/api/tags", list_tags),
+            Route("/ollama/api/version", version),
+            Route("/ollama/api/ps", version),
+            *(Route(path, answer_in(shape), methods=["POST"]) for path, shape in shapes.items()),
+        ]
+
+    async def _speech(self, request: Request) -> Response:
+        text = str((await request.json()).get("input"))
+        call = Call("speech", "speech", request.url.path, False, text, 0, 0, 0, finished=True)
+        self.books.close(self.books.enter(call))
+        return Response(b"sound", media_type="audio/mpeg")
 
     async def _books(self, _: Request) -> Response:
         return JSONResponse({"calls": self.books.as_json()})

@@ -20,7 +20,7 @@ from scripts.demo_scene import (
 
 def test_story_crosses_the_soft_limit_and_then_the_hard_one() -> None:
     """The second reply ends past 80 %, the third one past 100 %, and none before."""
-    limit = (parse_policies(POLICIES).groups["Students"].limits or ())[0]
+    limit = (parse_policies(POLICIES).groups["students"].limits or ())[0]
     assert (limit.amount, limit.period.name) == (STUDENT_TOKENS, "day")
     assert FIRST.tokens < 0.8 * STUDENT_TOKENS
     assert 0.8 * STUDENT_TOKENS <= FIRST.tokens + SECOND.tokens < STUDENT_TOKENS

@@ -219,17 +219,28 @@ def own_model(admin: OpenWebUIAdmin) -> Iterator[Callable[..., str]]:
         admin.delete_model(model)
 
 
-def test_background_tasks_are_neither_counted_nor_refused(
+def test_background_tasks_are_recorded_and_not_counted(
     usage_limits: InstalledFilter, user: OpenWebUIClient, page: Page, provider: StandInProvider
 ) -> None:
-    """Titles, tags and follow-ups are made, even past the limit, and are not on record."""
-    usage_limits.configure(daily_token_limit=40)
+    """Titles, tags and follow-ups are on record to the token, and count toward no limit."""
+    usage_limits.configure(daily_token_limit=100_000)
     turn = page.send(f"task of {user.id} {FIFTY}", background_tasks=True)
     calls = provider.books.calls(contains=f"task of {user.id}", tasks=True)
     tasks = [call for call in calls if call.task]
-    assert tasks
-    rows = usage_limits.settled(1, user_id=user.id)
-    assert [(row["chat_id"], row["input_tokens"]) for row in rows] == [(turn.chat_id, 20)]
+    assert len(tasks) == 3
+    rows = usage_limits.settled(4, user_id=user.id)
+    assert {row["chat_id"] for row in rows} == {turn.chat_id}
+    assert sorted(
+        (row["input_tokens"], row["output_tokens"], row["source"], row["counted"]) for row in rows
+    ) == sorted(
+        (
+            call.prompt_tokens,
+            call.completion_tokens,
+            "task" if call.task else "page",
+            0 if call.task else 1,
+        )
+        for call in calls
+    )
 
 
 @pytest.mark.parametrize(

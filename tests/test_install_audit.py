@@ -117,6 +117,30 @@ def audit(
     return status, {row[1].strip(): row[3].strip() for row in rows if row[1].strip()}
 
 
+def test_audit_says_what_the_filter_closes(
+    usage_limits: InstalledFilter,
+    server: OpenWebUIServer,
+    user: OpenWebUIClient,
+    provider: StandInProvider,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Over a limit of nothing no way reaches the provider, and below one the filter counts them."""
+    usage_limits.configure(policies='[role.user]\nlimits = ["0 tokens/day"]')
+    before = len(provider.books.calls(tasks=True))
+    status, states = audit(server.url, user, monkeypatch, capsys)
+    assert len(provider.books.calls(tasks=True)) == before
+    assert states["/openai/chat/completions"].startswith("closed: You can't use any models")
+    assert states["/api/v1/messages"].startswith("closed: You can't use any models")
+    assert [path for path, state in states.items() if state.startswith("OPEN")] == []
+    assert status == 0
+    usage_limits.configure()
+    states = audit(server.url, user, monkeypatch, capsys)[1]
+    assert states["/openai/chat/completions"] == "closed: the filter counts it"
+    assert states["/api/v1/tasks/moa/completions"] == "closed: the filter counts it"
+    assert [path for path, state in states.items() if state.startswith("OPEN")] == []
+
+
 def test_audit_says_what_is_open(
     usage_limits: InstalledFilter,
     server: OpenWebUIServer,
@@ -125,12 +149,11 @@ def test_audit_says_what_is_open(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Without a proxy, direct calls get through past a limit of nothing, and are named as open."""
-    usage_limits.configure(policies='[role.user]\nlimits = ["0 tokens/day"]')
+    """Without the filter and a proxy, direct calls get through, and are named as open."""
+    usage_limits.switch(active=False)
     before = len(provider.books.calls(contains="Hi"))
     status, states = audit(server.url, user, monkeypatch, capsys)
     assert status == 1
-    assert states["/api/chat/completions"] == "closed"
     assert states["/openai/chat/completions"] == "OPEN: it answered"
     assert len(provider.books.calls(contains="Hi")) > before
     assert states["/openai/responses"].startswith("OPEN")

@@ -103,6 +103,8 @@ def test_saved_replies_become_settled_records(books: Books, say: Callable[..., s
         "counted": 1,
         "weighted_input_tokens": 20,
         "weighted_output_tokens": 30,
+        "worker": "",
+        "end_reason": "",
     }
     rows = shown(say, "ann")
     used = [row["used"] for row in rows.values()]
@@ -248,6 +250,15 @@ def test_messages_without_usage_are_counted_as_such(
     output = say("backfill")
     assert "Recorded 0 replies" in output
     assert "Left out: 1 without usage." in output
+
+
+def test_invented_usage_is_left_out(books: Books, say: Callable[..., str]) -> None:
+    """Users can save any usage into their chats: what no model takes isn't counted."""
+    books.add_user("ann")
+    save(books, "m1", usage={"prompt_tokens": 10**9, "completion_tokens": 1})
+    output = say("backfill")
+    assert "Left out: 1 with more tokens than a model takes." in output
+    assert records(books) == []
 
 
 def test_copies_count_once(books: Books, say: Callable[..., str]) -> None:

@@ -19,6 +19,7 @@ from tests.test_bench import CLOCK
 
 USERS = 4
 CHATS_PER_USER = 50
+TOOLS = [{"type": "function", "function": {"name": "get_time", "parameters": {}}}]
 
 
 def day_of_chats(user: OpenWebUIClient, page: Page, seed: int) -> Counter[str]:
@@ -50,6 +51,11 @@ def day_of_chats(user: OpenWebUIClient, page: Page, seed: int) -> Counter[str]:
         "API messages stream": lambda: user.chat(
             text(), path="/api/v1/messages", max_tokens=99, stream=True
         ),
+        "API tool calls": lambda: user.chat(text().replace("]]", " tool=get_time]]"), tools=TOOLS),
+        "door": lambda: user.chat(text(), path="/openai/chat/completions"),
+        "door stream": lambda: user.chat(text(), path="/openai/chat/completions", stream=True),
+        "door of responses": lambda: user.chat(text(), path="/openai/responses", input=text()),
+        "title, tags, follow-ups": lambda: page.send(text(), background_tasks=True),
     }
     while kinds.total() < CHATS_PER_USER:
         kind = dice.choice(list(actions))
@@ -76,7 +82,7 @@ def test_ledger_equals_the_providers_books(
     differences = []
     for user in users:
         rows = usage_limits.settled(CHATS_PER_USER, user_id=user.id)
-        calls = provider.books.calls(contains=f"of {user.id}")
+        calls = provider.books.calls(contains=f"of {user.id}", tasks=True)
         theirs = (
             sum(call.prompt_tokens for call in calls),
             sum(call.completion_tokens for call in calls),

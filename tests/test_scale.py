@@ -119,7 +119,9 @@ def watch_statements(engine: Engine) -> Iterator[Watch]:
     def note(connection: Connection, statement: str, values: Any) -> None:
         if "usage_limits_" in statement:
             with closing(connection.connection.cursor()) as cursor:
-                watch.plans.append(explain(cursor, statement, values))
+                # Several rows at once are planned alike.
+                one = values[0] if values and isinstance(values[0], (tuple, dict)) else values
+                watch.plans.append(explain(cursor, statement, one))
 
     with before_statements(note):
         yield watch
