@@ -8,21 +8,23 @@ from pathlib import Path
 
 import pytest
 
+from helpers.languages import LANGUAGES
 from helpers.periods import CALENDAR_PERIODS
 from helpers.policies import parse_policies
 from helpers.quotas import MEASURE_OF_UNIT, Limit, parse_limit
+from helpers.tables import ledger_metadata
 from scripts.readme_tables import DOCS, README, ROOT, TABLES, with_tables
 
 PAGES = sorted(DOCS.glob("*.md"))
 DOCUMENTS = (README, ROOT / "CHANGELOG.md", *PAGES)
 LARGEST_PICTURE = 150_000
-README_LINES = 130  # a screen or two
+README_LINES = 110  # a screen or two
 README_TEXT = README.read_text("utf-8")
 POLICIES_TEXT = (DOCS / "policies.md").read_text("utf-8")
-POLICIES_EXAMPLES, RECIPES = (
-    re.findall(r"```toml\n(.*?)```", part, re.DOTALL)
-    for part in (POLICIES_TEXT.partition("## Recipes\n")[0], POLICIES_TEXT.partition("## Recipes\n")[2])
-)
+EXAMPLES_PART, _, RECIPES_PART = POLICIES_TEXT.partition("## Recipes\n")
+POLICIES_EXAMPLES = re.findall(r"```toml\n(.*?)```", EXAMPLES_PART, re.DOTALL)
+README_EXAMPLES = re.findall(r"```toml\n(.*?)```", README_TEXT, re.DOTALL)
+RECIPES = re.findall(r"```toml\n(.*?)```", RECIPES_PART, re.DOTALL)
 LIMITS_TABLE = POLICIES_TEXT.partition("## Limits\n")[2].partition("\n\n`minute`")[0]
 LIMIT_EXAMPLES = re.findall(r"^\| [^|]+ \| `([^`]+)` \|", LIMITS_TABLE, re.MULTILINE)
 
@@ -74,12 +76,27 @@ def test_policies_example_grows() -> None:
     assert whole.users
     assert whole.pools
     assert whole.models
+    assert whole.tasks_counted
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", [*README_EXAMPLES, *RECIPES])
 def test_recipes_are_right(recipe: str) -> None:
-    """Each recipe can be pasted as it is."""
+    """README's example and each recipe can be pasted as they are."""
     parse_policies(recipe)
+
+
+def test_tables_of_the_ledger_are_named() -> None:
+    """The pages on privacy and on uninstalling name every table that the filter makes."""
+    for page in ("privacy.md", "uninstall.md"):
+        named = set(re.findall(r"usage_limits_[a-z]+", (DOCS / page).read_text("utf-8")))
+        assert named >= set(ledger_metadata.tables), page
+
+
+def test_languages_are_named() -> None:
+    """README names as many languages as there are, each with its variants once."""
+    named = README_TEXT.partition("Users read their own language: ")[2].partition(".")[0]
+    names = {name.strip() for name in re.split(r",| or ", named)}
+    assert len(names) == len({tag.partition("-")[0] for tag in LANGUAGES})
 
 
 def test_every_kind_of_limit_has_an_example() -> None:
@@ -110,7 +127,9 @@ def test_links_lead_somewhere(document: Path) -> None:
         path = document.parent / target if target else document
         assert path.exists(), target
         assert not anchor or anchor in anchors(path), f"{target}#{anchor}"
-        assert path.suffix != ".png" or path.stat().st_size < LARGEST_PICTURE, target
+    text = document.read_text("utf-8")
+    for picture in re.findall(r"\]\(([^)]+\.png)\)|<img src=\"([^\"]+)\"", text):
+        assert (document.parent / "".join(picture)).stat().st_size < LARGEST_PICTURE, picture
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
