@@ -13,54 +13,55 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # Contents. In a hurry, read the hooks first: they are the last part, plugin.
-#   183  errors         The exceptions, each carrying its data.
-#   240  logs           The one logger; its name is how Open WebUI's log shows where a line comes …
-#   247  texts          Texts from outside: what a client, a browser or a provider wrote, made …
-#   271  periods        The calendar and rolling periods, the window each gives at an instant, …
-#   574  amounts        1.5M tokens or $0.25 as a limit writes them, to whole numbers and back.
-#   726  globs          Which model ids a pattern of an administrator's fits.
-#   753  quotas         One limit in its notation, such as "50k tokens/day on gpt-4* warn 70% 90%".
-#  1002  policy_tables  The policies text as checked tables, and what an error says about them.
-#  1264  policies       What the policies text says about groups, roles, users, pools and models.
-#  1524  policy         Which limits apply to this user, these groups, this role and this model.
-#  1828  decisions      Used and reserved amounts against limits: what is decided, and nothing else.
-#  1967  byte_pairs     A lower bound of a text's tokens from its pairs of bytes, whatever …
-#  2207  estimates      Token estimates for texts and prompts whose provider reports no usage.
-#  2511  usage_shapes   One usage object in any provider's shape, read as token counts.
-#  2840  stream_events  What a stream event or a whole answer holds: produced text, usage, a …
-#  3108  usage          What one reply is charged for, added up from its stream events.
-#  3410  charges        What one reply costs, in tokens, in money and toward limits.
-#  3507  wording        What one language has to say, and the rules that tell its plural forms …
-#  3643  languages_western Western languages: the words of English, German, French, Spanish, …
-#  3967  languages_eastern Other languages: the words of those with other scripts, and of those …
-#  4406  languages      All there are, and which one a reader gets.
-#  4448  messages       Every sentence that a user or an administrator reads, with its numbers.
-#  4925  database       An engine for a database URL as Open WebUI spells it.
-#  5008  statements     The statements that every reply runs, on a short way to the driver.
-#  5138  transactions   One transaction with its locks and its retries, alike on SQLite and …
-#  5380  tables         The ledger's own tables and their numbered migrations.
-#  5574  identities     Whom the names in the policies mean, also after a rename.
-#  5969  counters       Sums of settled records per scope, model glob and window.
-#  6281  snapshots      What one statement sees of the ledger: counters with their grants, and …
-#  6444  limit_states   Where limits stand: what is used, what replies still running hold, and …
-#  6579  records        One row per reply, reserved when it is admitted and closed once.
-#  6744  ledger         Reserve, settle, check, renew and sweep, each one transaction.
-#  7152  alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  7239  valves         What the administrator and each user can set, and how bad input is refused.
-#  7565  request_state  What is known of the request that is being served, for the layer around …
-#  7585  host_versions  What is special about Open WebUI's versions, and which of its internals …
-#  7641  host           The only place that knows Open WebUI: its database, groups, models and …
-#  7917  model_calls    The answer or the failure of each call that Open WebUI makes for a reply.
-#  8003  replies        One reply from its admission to its end.
-#  8211  admission      From a request to a reply: whose limits count, and how much is reserved.
-#  8298  stopping       One process, many pastes: who keeps books in it, so that older ones let go …
-#  8366  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
-#  8851  doors          The paths by which Open WebUI lets its users reach a model past the hooks.
-#  8986  refusals       Refusals and rate headers as the programs of each protocol read them.
-#  9070  answers        An answer on its way to the client, read for its usage as it passes.
-#  9150  middleware     One ASGI layer around Open WebUI: the doors that its hooks don't guard.
-#  9764  task_calls     The titles, tags, queries and the like that Open WebUI asks a model for by …
-#  9970  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
+#   185  errors         The exceptions, each carrying its data.
+#   242  logs           The one logger; its name is how Open WebUI's log shows where a line comes …
+#   249  texts          Texts from outside: what a client, a browser or a provider wrote, made …
+#   273  periods        The calendar and rolling periods, the window each gives at an instant, …
+#   576  amounts        1.5M tokens or $0.25 as a limit writes them, to whole numbers and back.
+#   728  globs          Which model ids a pattern of an administrator's fits.
+#   755  quotas         One limit in its notation, such as "50k tokens/day on gpt-4* warn 70% 90%".
+#  1004  policy_tables  The policies text as checked tables, and what an error says about them.
+#  1266  policies       What the policies text says about groups, roles, users, pools and models.
+#  1526  policy         Which limits apply to this user, these groups, this role and this model.
+#  1830  decisions      Used and reserved amounts against limits: what is decided, and nothing else.
+#  1969  byte_pairs     A lower bound of a text's tokens from its pairs of bytes, whatever …
+#  2209  estimates      Token estimates for texts and prompts whose provider reports no usage.
+#  2513  usage_shapes   One usage object in any provider's shape, read as token counts.
+#  2842  stream_events  What a stream event or a whole answer holds: produced text, usage, a …
+#  3110  usage          What one reply is charged for, added up from its stream events.
+#  3412  charges        What one reply costs, in tokens, in money and toward limits.
+#  3509  wording        What one language has to say, and the rules that tell its plural forms …
+#  3645  languages_western Western languages: the words of English, German, French, Spanish, …
+#  3969  languages_eastern Other languages: the words of those with other scripts, and of those …
+#  4408  languages      All there are, and which one a reader gets.
+#  4450  messages       Every sentence that a user or an administrator reads, with its numbers.
+#  4927  database       An engine for a database URL as Open WebUI spells it.
+#  5010  statements     The statements that every reply runs, on a short way to the driver.
+#  5140  transactions   One transaction with its locks and its retries, alike on SQLite and …
+#  5382  tables         The ledger's own tables and their numbered migrations.
+#  5576  identities     Whom the names in the policies mean, also after a rename.
+#  6007  counters       Sums of settled records per scope, model glob and window.
+#  6319  snapshots      What one statement sees of the ledger: counters with their grants, and …
+#  6482  limit_states   Where limits stand: what is used, what replies still running hold, and …
+#  6617  records        One row per reply, reserved when it is admitted and closed once.
+#  6782  ledger         Reserve, settle, check, renew and sweep, each one transaction.
+#  7190  alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  7277  valves         What the administrator and each user can set, and how bad input is refused.
+#  7603  request_state  What is known of the request that is being served, for the layer around …
+#  7623  host_versions  What is special about Open WebUI's versions, and which of its internals …
+#  7679  host           The only place that knows Open WebUI: its database, groups, models and …
+#  7955  stream_usage   Usage in streams: which models' providers refuse to be asked for it.
+#  8103  model_calls    The answer or the failure of each call that Open WebUI makes for a reply.
+#  8205  replies        One reply from its admission to its end.
+#  8432  admission      From a request to a reply: whose limits count, and how much is reserved.
+#  8519  stopping       One process, many pastes: who keeps books in it, so that older ones let go …
+#  8587  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
+#  9082  doors          The paths by which Open WebUI lets its users reach a model past the hooks.
+#  9217  refusals       Refusals and rate headers as the programs of each protocol read them.
+#  9301  answers        An answer on its way to the client, read for its usage as it passes.
+#  9381  middleware     One ASGI layer around Open WebUI: the doors that its hooks don't guard.
+#  9995  task_calls     The titles, tags, queries and the like that Open WebUI asks a model for by …
+# 10201  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -82,6 +83,7 @@ import time
 import tomllib
 import unicodedata
 import uuid
+from collections import OrderedDict
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -5580,6 +5582,7 @@ REFRESH_SECONDS = 5
 # A longer name in the policies is matched but not remembered, nor is one with a NUL.
 LONGEST_REMEMBERED = 255
 MOST_NOTES_IN_FORM = 10
+MOST_UNPRICED = 1_000
 
 Kind = Literal["group", "user"]
 
@@ -5826,6 +5829,22 @@ def unknown_models(policies: PolicySet, known: Collection[str]) -> Iterator[str]
                 yield f'{header} limit "{limit}" fits no model that Open WebUI has.'
 
 
+def unpriced_models(policies: PolicySet, seen: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    """A sentence for each model, by all its names, that limits in money don't count."""
+    tables = [*policies.users.values(), *policies.groups.values(), *policies.roles.values()]
+    limits = [table.limits or () for table in tables] + [pool.limits for pool in policies.pools]
+    globs = {limit.model_glob for each in limits for limit in each if limit.measure == "cost"}
+    for names in seen:
+        fits = any(glob_fits(glob, name) for glob in globs for name in names)
+        rule = find_model_rule(policies, names)
+        if fits and rule.weight and not rule.is_priced:
+            header = table_header("model", called_model(names))
+            yield (
+                f"limits in $ don't count {header}: it has no price here, and an answer of it came"
+                f" without a cost. Give it an input_price and an output_price."
+            )
+
+
 def stored_name(name: str) -> str:
     """A name as a database takes it."""
     return name.replace("\x00", "").encode("utf-8", "replace").decode()[:LONGEST_REMEMBERED]
@@ -5896,6 +5915,25 @@ class IdentityMemory:
         # Replaced as a whole: other threads read it meanwhile.
         self._last_look = Look(PolicySet(), Identities(), float("-inf"))
         self._notices: tuple[str, ...] = ()
+        # By the model called, all the names of one that was seen to have no cost.
+        self._unpriced: dict[str, tuple[str, ...]] = {}
+
+    def knows_unpriced(self, model_names: tuple[str, ...]) -> bool:
+        """Whether nothing is to be said of a model's having no cost, or it has been."""
+        full = len(self._unpriced) >= MOST_UNPRICED
+        return full or called_model(model_names) in self._unpriced
+
+    def note_unpriced(self, model_names: tuple[str, ...]) -> None:
+        """Say of a model that it has no cost, though limits in money should count it."""
+        if self.knows_unpriced(model_names):
+            return
+        # Replaced as a whole: another thread may be looking.
+        self._unpriced = {**self._unpriced, called_model(model_names): model_names}
+        last = self._last_look
+        self._report(self._all_notices(last.policies, last.identities))
+
+    def _all_notices(self, policies: PolicySet, identities: Identities) -> tuple[str, ...]:
+        return (*identities.notices, *unpriced_models(policies, self._unpriced.values()))
 
     def recall(self, policies: PolicySet, subject: Subject) -> Subject:
         """The user with the names in the policies that mean it and its groups.
@@ -5928,7 +5966,7 @@ class IdentityMemory:
             log.warning("Usage limits: %s; groups and users as they were", error)
             identities = last.identities
         self._last_look = Look(policies, identities, now)
-        self._report(identities.notices)
+        self._report(self._all_notices(policies, identities))
         return self._last_look
 
     def _look(self, policies: PolicySet) -> Identities:
@@ -7914,6 +7952,154 @@ def warn_about_old_host() -> None:
 
 
 # ==============================================================================
+# helpers/stream_usage.py
+# Usage in streams: which models' providers refuse to be asked for it.
+# ==============================================================================
+
+ASK_FOR_USAGE = {"include_usage": True}
+REFUSING_STATUSES = (400, 422)
+REFUSES_TO_BE_ASKED = re.compile(
+    r"stream_options|include_usage|extra (?:inputs|fields)(?: are)? not permitted", re.IGNORECASE
+)
+# What says it stands at the beginning; the rest may be the request, sent back.
+LONGEST_REFUSAL = 4_000
+# Another field might be what doesn't go with `stream_options` ("only without `n`"): a client
+# could then choose not to be measured. These are what models' settings in Open WebUI bring. Tools
+# are in every chat of the page, so they are told apart.
+ORDINARY_FIELDS = frozenset(
+    (
+        "model",
+        "messages",
+        "stream",
+        "stream_options",
+        "metadata",
+        "user",
+        "tools",
+        "tool_choice",
+        "max_tokens",
+        "max_completion_tokens",
+        "temperature",
+        "top_p",
+        "top_k",
+        "min_p",
+        "stop",
+        "seed",
+        "repeat_penalty",
+        "frequency_penalty",
+        "presence_penalty",
+        "logit_bias",
+        "reasoning_effort",
+    )
+)
+# A provider that has learned it, or a memory that is wrong, is asked again after that long.
+MEMORY_SECONDS = 6 * 3600
+MOST_MODELS = 1_000
+
+
+class UnaskedModels:
+    """The models that aren't asked for usage in streams, of one process.
+
+    Every process finds it out for itself, at the cost of one refused call. All its methods are
+    called from the event loop.
+
+    Args:
+        clock: Seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._since: OrderedDict[tuple[str, bool], float] = OrderedDict()
+
+    def has(self, model: str, call: Mapping[str, Any]) -> bool:
+        """Whether a model's provider refused a moment ago to be asked in such a call."""
+        since = self._since.get((model, "tools" in call))
+        return since is not None and self._clock() - since < MEMORY_SECONDS
+
+    def call_without(self, model: str, form_data: dict[str, Any]) -> dict[str, Any] | None:
+        """The same call as a copy that doesn't ask, for a provider that refuses this one.
+
+        If its model is known not to be asked, this one is changed instead.
+
+        Args:
+            model: The model that the provider gets; "" if what it says teaches nothing.
+            form_data: The call that Open WebUI is about to make, and which it changes then.
+
+        Returns:
+            None where the call may not be repeated.
+        """
+        if form_data.get("stream_options") != ASK_FOR_USAGE or not model:
+            return None
+        if self.has(model, form_data):
+            del form_data["stream_options"]
+            return None
+        # `"stream": "false"` isn't a stream to every provider, and then refuses the options.
+        if form_data.get("stream") is not True or not ORDINARY_FIELDS.issuperset(form_data):
+            return None
+        return copied_call(form_data)
+
+    def note(self, model: str, call: Mapping[str, Any], answer: object) -> None:
+        """Remember a model by the answer to a call that was repeated without asking."""
+        if not isinstance(answer, StreamingResponse) or answer.status_code >= 400:
+            return
+        key = (model, "tools" in call)
+        self._since[key] = self._clock()
+        self._since.move_to_end(key)
+        if len(self._since) > MOST_MODELS:
+            self._since.popitem(last=False)
+        log.warning(
+            "Usage limits: the provider of model %r refuses stream_options%s: it isn't asked for "
+            "usage in streams for %d hours, and they are estimated unless it reports by itself",
+            model,
+            " with tools" if key[1] else "",
+            MEMORY_SECONDS // 3600,
+        )
+
+
+def refuses_to_be_asked(answer: object, call: Mapping[str, Any]) -> bool:
+    """Whether an answer is a provider's refusal of `stream_options`, and not an echo of the call.
+
+    Providers send back what they refuse: a client may have written the words itself.
+    """
+    if not isinstance(answer, Response) or answer.status_code not in REFUSING_STATUSES:
+        return False
+    body = getattr(answer, "body", b"")  # a stream has none
+    text = bytes(body[:LONGEST_REFUSAL]).decode("utf-8", "replace")
+    if not REFUSES_TO_BE_ASKED.search(text):
+        return False
+    written = {
+        name: value
+        for name, value in call.items()
+        if name not in ("metadata", "model", "stream_options")
+    }
+    try:
+        return not REFUSES_TO_BE_ASKED.search(str(written))
+    except (RecursionError, ValueError):  # nested too deep, a number of 5,000 digits
+        return False
+
+
+def copied_call(form_data: Mapping[str, Any]) -> dict[str, Any]:
+    """A call without `stream_options`; Open WebUI puts its system prompt into the other's messages.
+
+    It also takes a name out of its metadata.
+    """
+    copy = {name: value for name, value in form_data.items() if name != "stream_options"}
+    copy["metadata"] = dict(copy["metadata"])
+    if isinstance(messages := copy.get("messages"), list):
+        copy["messages"] = [copied_message(message) for message in messages]
+    return copy
+
+
+def copied_message(message: object) -> object:
+    """A message with parts of its own; what is in them is shared."""
+    if not isinstance(message, dict):
+        return message
+    if not isinstance(parts := message.get("content"), list):
+        return dict(message)
+    own = [dict(part) if isinstance(part, dict) else part for part in parts]
+    return {**message, "content": own}
+
+
+# ==============================================================================
 # helpers/model_calls.py
 # Model calls: the answer or the failure of each call that Open WebUI makes for a reply.
 # ==============================================================================
@@ -7929,6 +8115,8 @@ ORIGINAL = "usage_limits_original"
 class CalledReply(Protocol):
     """A reply for which a model is called."""
 
+    def provider_model(self, asked: object) -> str: ...
+
     def call_begins(self) -> None: ...
 
     def call_failed(self) -> None: ...
@@ -7938,6 +8126,7 @@ class CalledReply(Protocol):
 
 def watch_model_calls(
     find_reply: Callable[[Mapping[str, Any] | None], CalledReply | None],
+    unasked: UnaskedModels,
 ) -> bool:
     """See every call for a reply from now on; what an earlier paste has put there is replaced.
 
@@ -7949,7 +8138,8 @@ def watch_model_calls(
         module = sys.modules.get(module_name)
         function = getattr(module, name, None)
         if function is not None:
-            setattr(module, name, watched_call(getattr(function, ORIGINAL, function), find_reply))
+            original = getattr(function, ORIGINAL, function)
+            setattr(module, name, watched_call(original, find_reply, unasked))
             watched += 1
     return watched == len(CALLERS)
 
@@ -7957,6 +8147,7 @@ def watch_model_calls(
 def watched_call(
     original: Callable[..., Any],
     find_reply: Callable[[Mapping[str, Any] | None], CalledReply | None],
+    unasked: UnaskedModels,
 ) -> Callable[..., Any]:
     """Open WebUI's function with an eye on what comes back for a reply."""
 
@@ -7966,9 +8157,14 @@ def watched_call(
         reply = find_reply(metadata) if isinstance(metadata, dict) else None
         if reply is None or not hasattr(reply, "call_begins"):  # of a release before 0.2.0
             return await original(request, form_data, *args, **kwargs)
+        model = unasked_name(reply, form_data)
+        again = unasked.call_without(model, form_data)
         reply.call_begins()
         try:
             answer = await original(request, form_data, *args, **kwargs)
+            if again is not None and refuses_to_be_asked(answer, again):
+                answer = await original(request, again, *args, **kwargs)
+                unasked.note(model, again, answer)
         except Exception:  # a refusal, a connection that broke; not that the user stopped it
             reply.call_failed()
             raise
@@ -7980,6 +8176,12 @@ def watched_call(
 
     setattr(call, ORIGINAL, original)
     return call
+
+
+def unasked_name(reply: CalledReply, form_data: Mapping[str, Any]) -> str:
+    """The model whose provider may be found to refuse; "" for the reply of an earlier paste."""
+    find = getattr(reply, "provider_model", None)
+    return "" if find is None else find(form_data.get("model"))
 
 
 def answer_content(answer: object) -> object:
@@ -8116,6 +8318,25 @@ class Reply:
             self.output_tokens = self.output_cap = most
         self.own_remaining = own_remaining(decision)
         return self.reserved_charge()
+
+    def provider_model(self, asked: object) -> str:
+        """The model that a call for `asked` reaches; "" at its user's own provider.
+
+        There both the model's name and the answer are what the user likes.
+        """
+        names = self.reservation.model_names
+        if self.reservation.source == "direct":
+            return ""
+        return called_model(names) if asked == names[0] else clean_text(asked, LONGEST_NAME)
+
+    def lacks_price(self, charge: Charge) -> bool:
+        """Whether limits in money should count this charge, and nobody knows its cost."""
+        return (
+            not charge.cost_micros
+            and not self.rule.is_priced
+            and any(one.limit.measure == "cost" for one in self.limits)
+            and self.meter.total().cost_micros is None  # a reported 0 is a cost
+        )
 
     def call_begins(self) -> None:
         """Note that a model is being called, and that its answer will be seen."""
@@ -8427,6 +8648,7 @@ class Bookkeeper:
         self.retention_seconds = RETENTION_SECONDS
         self._running: dict[str, Reply] = {}
         self._unwritten: dict[str, WaitingEnd] = {}
+        self._memory: IdentityMemory | None = None
         self._queued = 0
         self._turn = threading.local()  # the deadline of the request that a thread works for
         self._rounds: asyncio.Task[None] | None = None
@@ -8458,9 +8680,10 @@ class Bookkeeper:
     ) -> IdentityMemory:
         """A memory, kept in this ledger, of whom the policies mean."""
         ledger = self._ledger
-        return IdentityMemory(
+        self._memory = IdentityMemory(
             ledger.read_names, ledger.write_names, read_host, list_models, publish
         )
+        return self._memory
 
     def close(self) -> None:
         """Wait for what is being written, and give the connections back."""
@@ -8656,7 +8879,15 @@ class Bookkeeper:
         finally:
             self._running.pop(key, None)
         self._alert(reply, settlement)
+        self._note_price(reply, charge)
         return settlement.decision
+
+    def _note_price(self, reply: Reply, charge: Charge | None) -> None:
+        names, memory = reply.reservation.model_names, self._memory
+        if charge is None or memory is None or memory.knows_unpriced(names):
+            return
+        if reply.lacks_price(charge):
+            memory.note_unpriced(names)
 
     def _alert(self, reply: Reply, settlement: Settlement) -> None:
         for state in settlement.crossed:
@@ -10003,6 +10234,7 @@ class Filter:
         self.valves = AdminValves()
         self._bookkeepers: dict[str, Bookkeeper] = {}
         self._memories: dict[str, IdentityMemory] = {}
+        self._unasked = UnaskedModels()
         self._watches_calls = False
         self._last_groups: dict[str, tuple[GroupRef, ...]] = {}
         self._tells_unguarded = False
@@ -10148,7 +10380,7 @@ class Filter:
         bookkeeper = self._bookkeepers.get(valves.database_url)
         if bookkeeper is None:
             warn_about_old_host()
-            self._watches_calls = watch_model_calls(self._reply_of)
+            self._watches_calls = watch_model_calls(self._reply_of, self._unasked)
             self._guard_doors()  # where those calls are tasks
             engine, schema = host_engine(valves.database_url)
             bookkeeper = Bookkeeper(engine, schema, own_engine=not is_host_engine(engine))
@@ -10225,10 +10457,13 @@ class Filter:
         if reply.output_cap is not None:
             produced = reply.meter.total().output_tokens
             cap_output(body, max(1, reply.output_cap - produced))
+        model = reply.provider_model(body.get("model"))
+        if self._unasked.has(model, body):
+            return
         if valves.request_stream_usage and body.get("stream"):
             options = body.get("stream_options")
             asked = options if isinstance(options, dict) else {}
-            body["stream_options"] = {**asked, "include_usage": True}
+            body["stream_options"] = {**asked, **ASK_FOR_USAGE}
 
     def _let_through(
         self,

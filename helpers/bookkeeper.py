@@ -88,6 +88,7 @@ class Bookkeeper:
         self.retention_seconds = RETENTION_SECONDS
         self._running: dict[str, Reply] = {}
         self._unwritten: dict[str, WaitingEnd] = {}
+        self._memory: IdentityMemory | None = None
         self._queued = 0
         self._turn = threading.local()  # the deadline of the request that a thread works for
         self._rounds: asyncio.Task[None] | None = None
@@ -119,9 +120,10 @@ class Bookkeeper:
     ) -> IdentityMemory:
         """A memory, kept in this ledger, of whom the policies mean."""
         ledger = self._ledger
-        return IdentityMemory(
+        self._memory = IdentityMemory(
             ledger.read_names, ledger.write_names, read_host, list_models, publish
         )
+        return self._memory
 
     def close(self) -> None:
         """Wait for what is being written, and give the connections back."""
@@ -317,7 +319,15 @@ class Bookkeeper:
         finally:
             self._running.pop(key, None)
         self._alert(reply, settlement)
+        self._note_price(reply, charge)
         return settlement.decision
+
+    def _note_price(self, reply: Reply, charge: Charge | None) -> None:
+        names, memory = reply.reservation.model_names, self._memory
+        if charge is None or memory is None or memory.knows_unpriced(names):
+            return
+        if reply.lacks_price(charge):
+            memory.note_unpriced(names)
 
     def _alert(self, reply: Reply, settlement: Settlement) -> None:
         for state in settlement.crossed:

@@ -26,7 +26,7 @@ from helpers.globs import glob_fits
 from helpers.logs import log
 from helpers.periods import quoted_text
 from helpers.policies import PolicySet, fold_name
-from helpers.policy import Subject
+from helpers.policy import Subject, called_model, find_model_rule
 from helpers.policy_tables import table_header
 from helpers.tables import names_table
 
@@ -35,6 +35,7 @@ REFRESH_SECONDS = 5
 # A longer name in the policies is matched but not remembered, nor is one with a NUL.
 LONGEST_REMEMBERED = 255
 MOST_NOTES_IN_FORM = 10
+MOST_UNPRICED = 1_000
 
 Kind = Literal["group", "user"]
 
@@ -281,6 +282,22 @@ def unknown_models(policies: PolicySet, known: Collection[str]) -> Iterator[str]
                 yield f'{header} limit "{limit}" fits no model that Open WebUI has.'
 
 
+def unpriced_models(policies: PolicySet, seen: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    """A sentence for each model, by all its names, that limits in money don't count."""
+    tables = [*policies.users.values(), *policies.groups.values(), *policies.roles.values()]
+    limits = [table.limits or () for table in tables] + [pool.limits for pool in policies.pools]
+    globs = {limit.model_glob for each in limits for limit in each if limit.measure == "cost"}
+    for names in seen:
+        fits = any(glob_fits(glob, name) for glob in globs for name in names)
+        rule = find_model_rule(policies, names)
+        if fits and rule.weight and not rule.is_priced:
+            header = table_header("model", called_model(names))
+            yield (
+                f"limits in $ don't count {header}: it has no price here, and an answer of it came"
+                f" without a cost. Give it an input_price and an output_price."
+            )
+
+
 def stored_name(name: str) -> str:
     """A name as a database takes it."""
     return name.replace("\x00", "").encode("utf-8", "replace").decode()[:LONGEST_REMEMBERED]
@@ -351,6 +368,25 @@ class IdentityMemory:
         # Replaced as a whole: other threads read it meanwhile.
         self._last_look = Look(PolicySet(), Identities(), float("-inf"))
         self._notices: tuple[str, ...] = ()
+        # By the model called, all the names of one that was seen to have no cost.
+        self._unpriced: dict[str, tuple[str, ...]] = {}
+
+    def knows_unpriced(self, model_names: tuple[str, ...]) -> bool:
+        """Whether nothing is to be said of a model's having no cost, or it has been."""
+        full = len(self._unpriced) >= MOST_UNPRICED
+        return full or called_model(model_names) in self._unpriced
+
+    def note_unpriced(self, model_names: tuple[str, ...]) -> None:
+        """Say of a model that it has no cost, though limits in money should count it."""
+        if self.knows_unpriced(model_names):
+            return
+        # Replaced as a whole: another thread may be looking.
+        self._unpriced = {**self._unpriced, called_model(model_names): model_names}
+        last = self._last_look
+        self._report(self._all_notices(last.policies, last.identities))
+
+    def _all_notices(self, policies: PolicySet, identities: Identities) -> tuple[str, ...]:
+        return (*identities.notices, *unpriced_models(policies, self._unpriced.values()))
 
     def recall(self, policies: PolicySet, subject: Subject) -> Subject:
         """The user with the names in the policies that mean it and its groups.
@@ -383,7 +419,7 @@ class IdentityMemory:
             log.warning("Usage limits: %s; groups and users as they were", error)
             identities = last.identities
         self._last_look = Look(policies, identities, now)
-        self._report(identities.notices)
+        self._report(self._all_notices(policies, identities))
         return self._last_look
 
     def _look(self, policies: PolicySet) -> Identities:

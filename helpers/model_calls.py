@@ -15,6 +15,8 @@ from typing import Any, Protocol
 
 from starlette.responses import Response, StreamingResponse
 
+from helpers.stream_usage import UnaskedModels, refuses_to_be_asked
+
 # Where Open WebUI calls models for replies, under the name that each module has for it.
 CALLERS = (
     ("open_webui.main", "chat_completion_handler"),
@@ -26,6 +28,8 @@ ORIGINAL = "usage_limits_original"
 class CalledReply(Protocol):
     """A reply for which a model is called."""
 
+    def provider_model(self, asked: object) -> str: ...
+
     def call_begins(self) -> None: ...
 
     def call_failed(self) -> None: ...
@@ -35,6 +39,7 @@ class CalledReply(Protocol):
 
 def watch_model_calls(
     find_reply: Callable[[Mapping[str, Any] | None], CalledReply | None],
+    unasked: UnaskedModels,
 ) -> bool:
     """See every call for a reply from now on; what an earlier paste has put there is replaced.
 
@@ -46,7 +51,8 @@ def watch_model_calls(
         module = sys.modules.get(module_name)
         function = getattr(module, name, None)
         if function is not None:
-            setattr(module, name, watched_call(getattr(function, ORIGINAL, function), find_reply))
+            original = getattr(function, ORIGINAL, function)
+            setattr(module, name, watched_call(original, find_reply, unasked))
             watched += 1
     return watched == len(CALLERS)
 
@@ -54,6 +60,7 @@ def watch_model_calls(
 def watched_call(
     original: Callable[..., Any],
     find_reply: Callable[[Mapping[str, Any] | None], CalledReply | None],
+    unasked: UnaskedModels,
 ) -> Callable[..., Any]:
     """Open WebUI's function with an eye on what comes back for a reply."""
 
@@ -63,9 +70,14 @@ def watched_call(
         reply = find_reply(metadata) if isinstance(metadata, dict) else None
         if reply is None or not hasattr(reply, "call_begins"):  # of a release before 0.2.0
             return await original(request, form_data, *args, **kwargs)
+        model = unasked_name(reply, form_data)
+        again = unasked.call_without(model, form_data)
         reply.call_begins()
         try:
             answer = await original(request, form_data, *args, **kwargs)
+            if again is not None and refuses_to_be_asked(answer, again):
+                answer = await original(request, again, *args, **kwargs)
+                unasked.note(model, again, answer)
         except Exception:  # a refusal, a connection that broke; not that the user stopped it
             reply.call_failed()
             raise
@@ -77,6 +89,12 @@ def watched_call(
 
     setattr(call, ORIGINAL, original)
     return call
+
+
+def unasked_name(reply: CalledReply, form_data: Mapping[str, Any]) -> str:
+    """The model whose provider may be found to refuse; "" for the reply of an earlier paste."""
+    find = getattr(reply, "provider_model", None)
+    return "" if find is None else find(form_data.get("model"))
 
 
 def answer_content(answer: object) -> object:

@@ -48,6 +48,7 @@ from helpers.model_calls import watch_model_calls
 from helpers.policy import GroupRef
 from helpers.replies import Reply, cap_output
 from helpers.request_state import LIMITS_STATE, note_in_state
+from helpers.stream_usage import ASK_FOR_USAGE, UnaskedModels
 from helpers.task_calls import guard_tasks
 from helpers.valves import AdminValves, PersonalValves
 
@@ -83,6 +84,7 @@ class Filter:
         self.valves = AdminValves()
         self._bookkeepers: dict[str, Bookkeeper] = {}
         self._memories: dict[str, IdentityMemory] = {}
+        self._unasked = UnaskedModels()
         self._watches_calls = False
         self._last_groups: dict[str, tuple[GroupRef, ...]] = {}
         self._tells_unguarded = False
@@ -228,7 +230,7 @@ class Filter:
         bookkeeper = self._bookkeepers.get(valves.database_url)
         if bookkeeper is None:
             warn_about_old_host()
-            self._watches_calls = watch_model_calls(self._reply_of)
+            self._watches_calls = watch_model_calls(self._reply_of, self._unasked)
             self._guard_doors()  # where those calls are tasks
             engine, schema = host_engine(valves.database_url)
             bookkeeper = Bookkeeper(engine, schema, own_engine=not is_host_engine(engine))
@@ -305,10 +307,13 @@ class Filter:
         if reply.output_cap is not None:
             produced = reply.meter.total().output_tokens
             cap_output(body, max(1, reply.output_cap - produced))
+        model = reply.provider_model(body.get("model"))
+        if self._unasked.has(model, body):
+            return
         if valves.request_stream_usage and body.get("stream"):
             options = body.get("stream_options")
             asked = options if isinstance(options, dict) else {}
-            body["stream_options"] = {**asked, "include_usage": True}
+            body["stream_options"] = {**asked, **ASK_FOR_USAGE}
 
     def _let_through(
         self,

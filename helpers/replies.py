@@ -11,9 +11,10 @@ from helpers.charges import Charge, make_charge, most_output_tokens
 from helpers.decisions import Amounts, Decision
 from helpers.messages import Reader
 from helpers.policies import ModelRule
-from helpers.policy import AppliedLimit
+from helpers.policy import AppliedLimit, called_model
 from helpers.quotas import Measure
 from helpers.records import Reservation
+from helpers.texts import LONGEST_NAME, clean_text
 from helpers.usage import MeteredUsage, ReplyMeter, added_usage
 
 # The output that is reserved where a request sets no max_tokens: an ordinary chat reply.
@@ -128,6 +129,25 @@ class Reply:
             self.output_tokens = self.output_cap = most
         self.own_remaining = own_remaining(decision)
         return self.reserved_charge()
+
+    def provider_model(self, asked: object) -> str:
+        """The model that a call for `asked` reaches; "" at its user's own provider.
+
+        There both the model's name and the answer are what the user likes.
+        """
+        names = self.reservation.model_names
+        if self.reservation.source == "direct":
+            return ""
+        return called_model(names) if asked == names[0] else clean_text(asked, LONGEST_NAME)
+
+    def lacks_price(self, charge: Charge) -> bool:
+        """Whether limits in money should count this charge, and nobody knows its cost."""
+        return (
+            not charge.cost_micros
+            and not self.rule.is_priced
+            and any(one.limit.measure == "cost" for one in self.limits)
+            and self.meter.total().cost_micros is None  # a reported 0 is a cost
+        )
 
     def call_begins(self) -> None:
         """Note that a model is being called, and that its answer will be seen."""

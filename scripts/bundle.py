@@ -60,6 +60,7 @@ PARTS = (
     "request_state",
     "host_versions",
     "host",
+    "stream_usage",
     "model_calls",
     "replies",
     "admission",

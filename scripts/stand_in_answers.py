@@ -110,7 +110,11 @@ class Answer:
 
     def error(self) -> JSONResponse:
         """The refusal that the directive asks for."""
-        status = self.directive.error or 500
+        status, refused = self.directive.error or 500, self.directive.refuse
+        if refused is not None and status == 422:
+            detail = {"type": "extra_forbidden", "loc": ["body", refused]}
+            detail |= {"msg": "Extra inputs are not permitted"}
+            return JSONResponse({"detail": [detail]}, status_code=status)
         kind = {400: "invalid_request_error", 429: "rate_limit_error"}.get(status, "server_error")
         message = f"The stand-in provider was told to fail with {status}."
         headers = {"Retry-After": "7"} if status == 429 else {}

@@ -38,6 +38,7 @@ class Directive:
     raw_usage: Mapping[str, Any] | None = None  # reported word for word in place of the above
     raw_message: Mapping[str, Any] | None = None  # the message of an answer in one piece
     error: int | None = None  # HTTP status of a refusal in place of an answer
+    refuse: str | None = None  # a field of the request that is refused with 422, as Mistral does
     break_after: int | None = None  # the connection breaks after so many pieces
     tool: str | None = None  # the tool to call before answering
     args: str = "{}"  # the tool's arguments, as JSON text

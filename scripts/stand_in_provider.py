@@ -21,6 +21,7 @@ import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -282,6 +283,8 @@ class StandInProvider:
         if call.max_tokens is not None:
             call.completion_tokens = min(call.completion_tokens, call.max_tokens)
             call.chunks_planned = min(call.chunks_planned, call.max_tokens)
+        if told.refuse is not None and told.refuse in body:
+            told = replace(told, error=422)
         self.books.enter(call)
         return BookedResponse(self.books, shape(call, told), request)
 
