@@ -10,56 +10,58 @@ GENERATED from helpers/ by scripts/bundle.py: change it there, not here.
 Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 """
 
+# fmt: off
+
 # Contents. In a hurry, read the hooks first: they are the last part, plugin.
-#   183  errors         The exceptions, each carrying its data.
-#   240  logs           The one logger; its name is how Open WebUI's log shows where a line comes …
-#   247  texts          Texts from outside: what a client, a browser or a provider wrote, made …
-#   271  periods        The calendar and rolling periods, the window each gives at an instant, …
-#   574  amounts        1.5M tokens or $0.25 as a limit writes them, to whole numbers and back.
-#   726  globs          Which model ids a pattern of an administrator's fits.
-#   753  quotas         One limit in its notation, such as "50k tokens/day on gpt-4* warn 70% 90%".
-#  1002  policy_tables  The policies text as checked tables, and what an error says about them.
-#  1264  policies       What the policies text says about groups, roles, users, pools and models.
-#  1524  policy         Which limits apply to this user, these groups, this role and this model.
-#  1828  decisions      Used and reserved amounts against limits: what is decided, and nothing else.
-#  1967  byte_pairs     A lower bound of a text's tokens from its pairs of bytes, whatever …
-#  2207  estimates      Token estimates for texts and prompts whose provider reports no usage.
-#  2511  usage_shapes   One usage object in any provider's shape, read as token counts.
-#  2840  stream_events  What a stream event or a whole answer holds: produced text, usage, a …
-#  3108  usage          What one reply is charged for, added up from its stream events.
-#  3410  charges        What one reply costs, in tokens, in money and toward limits.
-#  3507  wording        What one language has to say, and the rules that tell its plural forms …
-#  3643  languages_western Western languages: the words of English, German, French, Spanish, …
-#  3967  languages_eastern Other languages: the words of those with other scripts, and of those …
-#  4406  languages      All there are, and which one a reader gets.
-#  4448  messages       Every sentence that a user or an administrator reads, with its numbers.
-#  4925  database       An engine for a database URL as Open WebUI spells it.
-#  5008  statements     The statements that every reply runs, on a short way to the driver.
-#  5138  transactions   One transaction with its locks and its retries, alike on SQLite and …
-#  5380  tables         The ledger's own tables and their numbered migrations.
-#  5574  identities     Whom the names in the policies mean, also after a rename.
-#  6005  counters       Sums of settled records per scope, model glob and window.
-#  6317  snapshots      What one statement sees of the ledger: counters with their grants, and …
-#  6480  limit_states   Where limits stand: what is used, what replies still running hold, and …
-#  6615  records        One row per reply, reserved when it is admitted and closed once.
-#  6780  ledger         Reserve, settle, check, renew and sweep, each one transaction.
-#  7188  alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  7275  valves         What the administrator and each user can set, and how bad input is refused.
-#  7601  request_state  What is known of the request that is being served, for the layer around …
-#  7621  host_versions  What is special about Open WebUI's versions, and which of its internals …
-#  7677  host           The only place that knows Open WebUI: its database, groups, models and …
-#  7953  stream_usage   Usage in streams: which models' providers refuse to be asked for it.
-#  8101  model_calls    The answer or the failure of each call that Open WebUI makes for a reply.
-#  8203  replies        One reply from its admission to its end.
-#  8429  admission      From a request to a reply: whose limits count, and how much is reserved.
-#  8516  stopping       One process, many pastes: who keeps books in it, so that older ones let go …
-#  8584  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
-#  9079  doors          The paths by which Open WebUI lets its users reach a model past the hooks.
-#  9214  refusals       Refusals and rate headers as the programs of each protocol read them.
-#  9298  answers        An answer on its way to the client, read for its usage as it passes.
-#  9378  middleware     One ASGI layer around Open WebUI: the doors that its hooks don't guard.
-#  9992  task_calls     The titles, tags, queries and the like that Open WebUI asks a model for by …
-# 10198  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
+#   185  errors         The exceptions, each carrying its data.
+#   242  logs           The one logger; its name is how Open WebUI's log shows where a line comes …
+#   249  texts          Texts from outside: what a client, a browser or a provider wrote, made …
+#   273  periods        The calendar and rolling periods, the window each gives at an instant, …
+#   576  amounts        1.5M tokens or $0.25 as a limit writes them, to whole numbers and back.
+#   728  globs          Which model ids a pattern of an administrator's fits.
+#   755  quotas         One limit in its notation, such as "50k tokens/day on gpt-4* warn 70% 90%".
+#  1004  policy_tables  The policies text as checked tables, and what an error says about them.
+#  1266  policies       What the policies text says about groups, roles, users, pools and models.
+#  1526  policy         Which limits apply to this user, these groups, this role and this model.
+#  1830  decisions      Used and reserved amounts against limits: what is decided, and nothing else.
+#  1969  byte_pairs     A lower bound of a text's tokens from its pairs of bytes, whatever …
+#  2209  estimates      Token estimates for texts and prompts whose provider reports no usage.
+#  2513  usage_shapes   One usage object in any provider's shape, read as token counts.
+#  2842  stream_events  What a stream event or a whole answer holds: produced text, usage, a …
+#  3110  usage          What one reply is charged for, added up from its stream events.
+#  3412  charges        What one reply costs, in tokens, in money and toward limits.
+#  3509  wording        What one language has to say, and the rules that tell its plural forms …
+#  3645  languages_western Western languages: the words of English, German, French, Spanish, …
+#  3969  languages_eastern Other languages: the words of those with other scripts, and of those …
+#  4408  languages      All there are, and which one a reader gets.
+#  4450  messages       Every sentence that a user or an administrator reads, with its numbers.
+#  4927  database       An engine for a database URL as Open WebUI spells it.
+#  5010  statements     The statements that every reply runs, on a short way to the driver.
+#  5140  transactions   One transaction with its locks and its retries, alike on SQLite and …
+#  5382  tables         The ledger's own tables and their numbered migrations.
+#  5576  identities     Whom the names in the policies mean, also after a rename.
+#  6007  counters       Sums of settled records per scope, model glob and window.
+#  6319  snapshots      What one statement sees of the ledger: counters with their grants, and …
+#  6482  limit_states   Where limits stand: what is used, what replies still running hold, and …
+#  6617  records        One row per reply, reserved when it is admitted and closed once.
+#  6782  ledger         Reserve, settle, check, renew and sweep, each one transaction.
+#  7190  alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  7277  valves         What the administrator and each user can set, and how bad input is refused.
+#  7603  request_state  What is known of the request that is being served, for the layer around …
+#  7623  host_versions  What is special about Open WebUI's versions, and which of its internals …
+#  7679  host           The only place that knows Open WebUI: its database, groups, models and …
+#  7955  stream_usage   Usage in streams: which models' providers refuse to be asked for it.
+#  8103  model_calls    The answer or the failure of each call that Open WebUI makes for a reply.
+#  8205  replies        One reply from its admission to its end.
+#  8431  admission      From a request to a reply: whose limits count, and how much is reserved.
+#  8518  stopping       One process, many pastes: who keeps books in it, so that older ones let go …
+#  8586  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
+#  9081  doors          The paths by which Open WebUI lets its users reach a model past the hooks.
+#  9216  refusals       Refusals and rate headers as the programs of each protocol read them.
+#  9300  answers        An answer on its way to the client, read for its usage as it passes.
+#  9380  middleware     One ASGI layer around Open WebUI: the doors that its hooks don't guard.
+#  9994  task_calls     The titles, tags, queries and the like that Open WebUI asks a model for by …
+# 10200  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 

@@ -205,6 +205,9 @@ def with_contents(text: str, titles: Mapping[str, str]) -> str:
     intro = "# Contents. In a hurry, read the hooks first: they are the last part, plugin."
     first = "from __future__ import annotations\n"
     above, _, below = text.partition(first)
+    # Open WebUI's editor runs black on what is saved: so it takes less than half the time, and
+    # what is stored is what was pasted.
+    above = f"{above.rstrip(chr(10))}\n\n# fmt: off\n\n"
     height = above.count("\n") + len(titles) + 2  # what stands above the imports then
     found = {
         line: number

@@ -33,6 +33,7 @@ class Finding:
     state: State
     why: str
     closed_by: str
+    by_filter: bool = False  # whether it was the filter that answered
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +156,7 @@ def find_ways(host: OpenWebUI, function_id: str) -> Iterator[Finding]:
         way = Way(path, f"any prompt, as the task {task!r}", TASK_BODY, open_status=404)
         findings.append(try_way(host, way, []))
     yield from findings
-    guarded = any(finding.why == COUNTED for finding in findings)
+    guarded = any(finding.by_filter for finding in findings)
     guarded = guarded and not any(finding.state == "open" for finding in findings)
     yield find_automatic_tasks(host, guarded)
     yield try_messages(host, models)
@@ -196,7 +197,7 @@ def try_way(host: OpenWebUI, way: Way, models: Sequence[Mapping[str, Any]]) -> F
     if refused and not fitting and not way.open_status:
         kind = {"openai": "OpenAI-compatible ", "ollama": "Ollama "}.get(way.owner, "")
         state, why = "unknown", f"this user has no {kind}model to try it with"
-    return Finding(way.path, way.lets_through, state, why, way.closed_by)
+    return Finding(way.path, way.lets_through, state, why, way.closed_by, answer.by_filter)
 
 
 def judge(answer: Answer, open_status: int = 0) -> tuple[State, str]:

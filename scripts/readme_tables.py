@@ -1,4 +1,4 @@
-"""Writes the tables in README.md that the code knows better: the valves, and the map of helpers/.
+"""Writes the tables in docs/ that the code knows better: the valves, and the map of helpers/.
 
 python -m scripts.readme_tables            write them
 python -m scripts.readme_tables --check    fail if one isn't current
@@ -10,7 +10,7 @@ import argparse
 import ast
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -22,6 +22,9 @@ from scripts.bundle import PARTS
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
+DOCS = ROOT / "docs"
+VALVES_PAGE = DOCS / "valves.md"
+ARCHITECTURE_PAGE = DOCS / "architecture.md"
 
 
 def table(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -46,8 +49,8 @@ def valves_table(valves: type[BaseModel]) -> str:
     """Every valve with its default and what it is for, in the words of the form."""
 
     def meaning(field: FieldInfo) -> str:
-        # The form's example of policies has a chapter of its own in the README.
-        text = (field.description or "").split("\n")[0].removesuffix(" Example:")
+        # The form's example of policies has a page of its own.
+        text = (field.description or "").split("\n")[0].removesuffix(", for example:")
         return re.sub(r"(\{\w+\})", r"`\1`", text)
 
     fields = valves.model_fields.items()
@@ -67,21 +70,24 @@ def helpers_table() -> str:
     return table(("Module", "What it is for"), rows)
 
 
-TABLES: dict[str, Callable[[], str]] = {
-    "valves": lambda: valves_table(AdminValves),
-    "user valves": lambda: valves_table(PersonalValves),
-    "helpers": helpers_table,
+# The page that each table stands on.
+TABLES: Mapping[Path, Mapping[str, Callable[[], str]]] = {
+    VALVES_PAGE: {
+        "valves": lambda: valves_table(AdminValves),
+        "user valves": lambda: valves_table(PersonalValves),
+    },
+    ARCHITECTURE_PAGE: {"helpers": helpers_table},
 }
 
 
-def with_tables(text: str) -> str:
-    """README's text with current tables between their markers."""
-    for name, make in TABLES.items():
+def with_tables(page: Path, text: str) -> str:
+    """A page's text with current tables between their markers."""
+    for name, make in TABLES[page].items():
         begin, end = f"<!-- {name}: written by scripts/readme_tables.py -->", f"<!-- end {name} -->"
         before, found, rest = text.partition(begin)
         _, ended, after = rest.partition(end)
         if not (found and ended):
-            raise ValueError(f"README.md has no place for {name}: {begin} … {end}")
+            raise ValueError(f"{page.name} has no place for {name}: {begin} … {end}")
         text = f"{before}{begin}\n\n{make()}\n\n{end}{after}"
     return text
 
@@ -90,13 +96,19 @@ def main() -> int:
     """Run the command; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--check", action="store_true", help="change nothing")
-    text = README.read_text("utf-8")
-    current = with_tables(text)
-    if parser.parse_args().check and current != text:
-        print("README.md's tables are not current: run python -m scripts.readme_tables")
-        return 1
-    README.write_text(current, "utf-8")
-    return 0
+    check = parser.parse_args().check
+    outdated = 0
+    for page in TABLES:
+        text = page.read_text("utf-8")
+        current = with_tables(page, text)
+        if current == text:
+            continue
+        outdated += 1
+        if check:
+            print(f"{page.name}'s tables are not current: run python -m scripts.readme_tables")
+        else:
+            page.write_text(current, "utf-8")
+    return 1 if check and outdated else 0
 
 
 if __name__ == "__main__":

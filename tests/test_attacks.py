@@ -163,7 +163,8 @@ def test_answers_without_text_are_charged(
     first = usage_limits.settled(1, user_id=user.id)[0]
     assert (first["state"], first["estimated"]) == ("settled", 1)
     assert first["input_tokens"] >= estimate_prompt({"messages": [{"role": "u", "content": text}]})
-    assert first["output_tokens"] > 0
+    # Of an empty answer nobody knows more than the prompt.
+    assert first["output_tokens"] > 0 or kind == "nothing"
 
 
 def test_chat_deleted_while_the_model_works(

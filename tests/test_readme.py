@@ -1,4 +1,4 @@
-"""README.md says what the code does: its tables, examples, commands and links are checked here."""
+"""The documents say what the code does: tables, examples, commands and links are checked here."""
 
 from __future__ import annotations
 
@@ -8,39 +8,61 @@ from pathlib import Path
 
 import pytest
 
+from helpers.languages import LANGUAGES
 from helpers.periods import CALENDAR_PERIODS
 from helpers.policies import parse_policies
 from helpers.quotas import MEASURE_OF_UNIT, Limit, parse_limit
-from scripts.readme_tables import README, ROOT, with_tables
+from helpers.tables import ledger_metadata
+from scripts.readme_tables import DOCS, README, ROOT, TABLES, with_tables
 
-DOCUMENTS = (README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md")))
+PAGES = sorted(DOCS.glob("*.md"))
+DOCUMENTS = (README, ROOT / "CHANGELOG.md", *PAGES)
 LARGEST_PICTURE = 150_000
-TEXT = README.read_text("utf-8")
-POLICIES_EXAMPLES = re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL)
-LIMITS_TABLE = TEXT.partition("### Limits\n")[2].partition("\n\n`minute`")[0]
+README_LINES = 110  # a screen or two
+README_TEXT = README.read_text("utf-8")
+POLICIES_TEXT = (DOCS / "policies.md").read_text("utf-8")
+EXAMPLES_PART, _, RECIPES_PART = POLICIES_TEXT.partition("## Recipes\n")
+POLICIES_EXAMPLES = re.findall(r"```toml\n(.*?)```", EXAMPLES_PART, re.DOTALL)
+README_EXAMPLES = re.findall(r"```toml\n(.*?)```", README_TEXT, re.DOTALL)
+RECIPES = re.findall(r"```toml\n(.*?)```", RECIPES_PART, re.DOTALL)
+LIMITS_TABLE = POLICIES_TEXT.partition("## Limits\n")[2].partition("\n\n`minute`")[0]
 LIMIT_EXAMPLES = re.findall(r"^\| [^|]+ \| `([^`]+)` \|", LIMITS_TABLE, re.MULTILINE)
 
 
-def test_tables_are_current() -> None:
+@pytest.mark.parametrize("page", TABLES, ids=lambda path: path.name)
+def test_tables_are_current(page: Path) -> None:
     """The tables of valves and modules are what the code says."""
-    assert with_tables(TEXT) == TEXT, "run python -m scripts.readme_tables"
+    text = page.read_text("utf-8")
+    assert with_tables(page, text) == text, "run python -m scripts.readme_tables"
 
 
 def test_chapters_come_in_their_order() -> None:
-    """A reader finds first what is needed first."""
-    chapters = re.findall(r"^## (.+)$", TEXT, re.MULTILINE)
-    assert [chapter for chapter in chapters if chapter != "Benchmarks"] == [
-        "Two commands",
-        "Paste and go",
-        "Policies",
-        "Valves",
-        "Reports",
-        "Accuracy",
+    """A reader finds first what is needed first, and developers their two commands."""
+    assert re.findall(r"^## (.+)$", README_TEXT, re.MULTILINE) == [
+        "Install",
+        "The first limit",
+        "What users see",
         "What it can't see",
         "Security",
-        "Compatibility",
-        "Developing",
+        "More for administrators",
+        "For developers",
     ]
+    developers = README_TEXT.partition("## For developers\n")[2].lstrip()
+    assert developers.startswith("```sh\nmake demo ")
+    assert developers.splitlines()[2].startswith("make test ")
+
+
+def test_readme_is_short() -> None:
+    """README fits on a screen or two."""
+    assert len(README_TEXT.splitlines()) <= README_LINES
+
+
+def test_index_has_every_page() -> None:
+    """Every page in docs/ is found from the index, and the index from README."""
+    index = (DOCS / "README.md").read_text("utf-8")
+    linked = set(re.findall(r"\]\(([\w-]+\.md)\)", index))
+    assert linked == {page.name for page in PAGES} - {"README.md"}
+    assert "](docs/README.md)" in README_TEXT
 
 
 def test_policies_example_grows() -> None:
@@ -54,6 +76,27 @@ def test_policies_example_grows() -> None:
     assert whole.users
     assert whole.pools
     assert whole.models
+    assert whole.tasks_counted
+
+
+@pytest.mark.parametrize("recipe", [*README_EXAMPLES, *RECIPES])
+def test_recipes_are_right(recipe: str) -> None:
+    """README's example and each recipe can be pasted as they are."""
+    parse_policies(recipe)
+
+
+def test_tables_of_the_ledger_are_named() -> None:
+    """The pages on privacy and on uninstalling name every table that the filter makes."""
+    for page in ("privacy.md", "uninstall.md"):
+        named = set(re.findall(r"usage_limits_[a-z]+", (DOCS / page).read_text("utf-8")))
+        assert named >= set(ledger_metadata.tables), page
+
+
+def test_languages_are_named() -> None:
+    """README names as many languages as there are, each with its variants once."""
+    named = README_TEXT.partition("Users read their own language: ")[2].partition(".")[0]
+    names = {name.strip() for name in re.split(r",| or ", named)}
+    assert len(names) == len({tag.partition("-")[0] for tag in LANGUAGES})
 
 
 def test_every_kind_of_limit_has_an_example() -> None:
@@ -69,16 +112,27 @@ def test_every_kind_of_limit_has_an_example() -> None:
     assert any(limit.amount == 0 for limit in limits)
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def anchors(document: Path) -> set[str]:
+    """What a page's headings are called in links."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(document: Path) -> None:
     """Every relative link and picture is there; pictures are small."""
-    for target in re.findall(r"\]\((?!https?:)([^)#\s]*)", document.read_text("utf-8")):
-        path = document.parent / target
+    for target, anchor in re.findall(
+        r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?", document.read_text("utf-8")
+    ):
+        path = document.parent / target if target else document
         assert path.exists(), target
-        assert path.suffix != ".png" or path.stat().st_size < LARGEST_PICTURE, target
+        assert not anchor or anchor in anchors(path), f"{target}#{anchor}"
+    text = document.read_text("utf-8")
+    for picture in re.findall(r"\]\(([^)]+\.png)\)|<img src=\"([^\"]+)\"", text):
+        assert (document.parent / "".join(picture)).stat().st_size < LARGEST_PICTURE, picture
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_commands_exist(document: Path) -> None:
     """Every command that a document names is there."""
     text = document.read_text("utf-8")
