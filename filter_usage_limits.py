@@ -53,15 +53,15 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  7955  stream_usage   Usage in streams: which models' providers refuse to be asked for it.
 #  8103  model_calls    The answer or the failure of each call that Open WebUI makes for a reply.
 #  8205  replies        One reply from its admission to its end.
-#  8432  admission      From a request to a reply: whose limits count, and how much is reserved.
-#  8519  stopping       One process, many pastes: who keeps books in it, so that older ones let go …
-#  8587  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
-#  9082  doors          The paths by which Open WebUI lets its users reach a model past the hooks.
-#  9217  refusals       Refusals and rate headers as the programs of each protocol read them.
-#  9301  answers        An answer on its way to the client, read for its usage as it passes.
-#  9381  middleware     One ASGI layer around Open WebUI: the doors that its hooks don't guard.
-#  9995  task_calls     The titles, tags, queries and the like that Open WebUI asks a model for by …
-# 10201  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
+#  8431  admission      From a request to a reply: whose limits count, and how much is reserved.
+#  8518  stopping       One process, many pastes: who keeps books in it, so that older ones let go …
+#  8586  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
+#  9081  doors          The paths by which Open WebUI lets its users reach a model past the hooks.
+#  9216  refusals       Refusals and rate headers as the programs of each protocol read them.
+#  9300  answers        An answer on its way to the client, read for its usage as it passes.
+#  9380  middleware     One ASGI layer around Open WebUI: the doors that its hooks don't guard.
+#  9994  task_calls     The titles, tags, queries and the like that Open WebUI asks a model for by …
+# 10200  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -8021,7 +8021,7 @@ class UnaskedModels:
         If its model is known not to be asked, this one is changed instead.
 
         Args:
-            model: The model that the provider gets; "" if what it says teaches nothing.
+            model: The model that is called; "" if what its provider says teaches nothing.
             form_data: The call that Open WebUI is about to make, and which it changes then.
 
         Returns:
@@ -8115,7 +8115,7 @@ ORIGINAL = "usage_limits_original"
 class CalledReply(Protocol):
     """A reply for which a model is called."""
 
-    def provider_model(self, asked: object) -> str: ...
+    def trusted_model(self, asked: object) -> str: ...
 
     def call_begins(self) -> None: ...
 
@@ -8180,7 +8180,7 @@ def watched_call(
 
 def unasked_name(reply: CalledReply, form_data: Mapping[str, Any]) -> str:
     """The model whose provider may be found to refuse; "" for the reply of an earlier paste."""
-    find = getattr(reply, "provider_model", None)
+    find = getattr(reply, "trusted_model", None)
     return "" if find is None else find(form_data.get("model"))
 
 
@@ -8319,15 +8319,14 @@ class Reply:
         self.own_remaining = own_remaining(decision)
         return self.reserved_charge()
 
-    def provider_model(self, asked: object) -> str:
-        """The model that a call for `asked` reaches; "" at its user's own provider.
+    def trusted_model(self, asked: object) -> str:
+        """The model that a call is for; "" at its user's own provider.
 
-        There both the model's name and the answer are what the user likes.
+        There both the model's name and the answer are what the user likes. A custom model isn't
+        taken for its base: it may bring parameters that the base's provider would not refuse.
         """
-        names = self.reservation.model_names
-        if self.reservation.source == "direct":
-            return ""
-        return called_model(names) if asked == names[0] else clean_text(asked, LONGEST_NAME)
+        own = self.reservation.source == "direct"
+        return "" if own else clean_text(asked, LONGEST_NAME)
 
     def lacks_price(self, charge: Charge) -> bool:
         """Whether limits in money should count this charge, and nobody knows its cost."""
@@ -10457,8 +10456,7 @@ class Filter:
         if reply.output_cap is not None:
             produced = reply.meter.total().output_tokens
             cap_output(body, max(1, reply.output_cap - produced))
-        model = reply.provider_model(body.get("model"))
-        if self._unasked.has(model, body):
+        if self._unasked.has(unasked_name(reply, body), body):
             return
         if valves.request_stream_usage and body.get("stream"):
             options = body.get("stream_options")

@@ -28,7 +28,7 @@ ORIGINAL = "usage_limits_original"
 class CalledReply(Protocol):
     """A reply for which a model is called."""
 
-    def provider_model(self, asked: object) -> str: ...
+    def trusted_model(self, asked: object) -> str: ...
 
     def call_begins(self) -> None: ...
 
@@ -93,7 +93,7 @@ def watched_call(
 
 def unasked_name(reply: CalledReply, form_data: Mapping[str, Any]) -> str:
     """The model whose provider may be found to refuse; "" for the reply of an earlier paste."""
-    find = getattr(reply, "provider_model", None)
+    find = getattr(reply, "trusted_model", None)
     return "" if find is None else find(form_data.get("model"))
 
 

@@ -44,7 +44,7 @@ from helpers.messages import (
     warning_sentence,
 )
 from helpers.middleware import ADJUST_KEY, has_layer, put_layer
-from helpers.model_calls import watch_model_calls
+from helpers.model_calls import unasked_name, watch_model_calls
 from helpers.policy import GroupRef
 from helpers.replies import Reply, cap_output
 from helpers.request_state import LIMITS_STATE, note_in_state
@@ -307,8 +307,7 @@ class Filter:
         if reply.output_cap is not None:
             produced = reply.meter.total().output_tokens
             cap_output(body, max(1, reply.output_cap - produced))
-        model = reply.provider_model(body.get("model"))
-        if self._unasked.has(model, body):
+        if self._unasked.has(unasked_name(reply, body), body):
             return
         if valves.request_stream_usage and body.get("stream"):
             options = body.get("stream_options")

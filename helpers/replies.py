@@ -11,7 +11,7 @@ from helpers.charges import Charge, make_charge, most_output_tokens
 from helpers.decisions import Amounts, Decision
 from helpers.messages import Reader
 from helpers.policies import ModelRule
-from helpers.policy import AppliedLimit, called_model
+from helpers.policy import AppliedLimit
 from helpers.quotas import Measure
 from helpers.records import Reservation
 from helpers.texts import LONGEST_NAME, clean_text
@@ -130,15 +130,14 @@ class Reply:
         self.own_remaining = own_remaining(decision)
         return self.reserved_charge()
 
-    def provider_model(self, asked: object) -> str:
-        """The model that a call for `asked` reaches; "" at its user's own provider.
+    def trusted_model(self, asked: object) -> str:
+        """The model that a call is for; "" at its user's own provider.
 
-        There both the model's name and the answer are what the user likes.
+        There both the model's name and the answer are what the user likes. A custom model isn't
+        taken for its base: it may bring parameters that the base's provider would not refuse.
         """
-        names = self.reservation.model_names
-        if self.reservation.source == "direct":
-            return ""
-        return called_model(names) if asked == names[0] else clean_text(asked, LONGEST_NAME)
+        own = self.reservation.source == "direct"
+        return "" if own else clean_text(asked, LONGEST_NAME)
 
     def lacks_price(self, charge: Charge) -> bool:
         """Whether limits in money should count this charge, and nobody knows its cost."""

@@ -82,7 +82,7 @@ class UnaskedModels:
         If its model is known not to be asked, this one is changed instead.
 
         Args:
-            model: The model that the provider gets; "" if what it says teaches nothing.
+            model: The model that is called; "" if what its provider says teaches nothing.
             form_data: The call that Open WebUI is about to make, and which it changes then.
 
         Returns:

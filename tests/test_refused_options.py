@@ -48,7 +48,7 @@ class CalledModel:
         self.own_provider = own_provider
         self.told: list[str] = []
 
-    def provider_model(self, asked: object) -> str:
+    def trusted_model(self, asked: object) -> str:
         return "" if self.own_provider else str(asked)
 
     def call_begins(self) -> None:
@@ -271,7 +271,7 @@ def uma(own: OwnServer) -> Iterator[OpenWebUIClient]:
 def test_first_chat_works(
     own: OwnServer, uma: OpenWebUIClient, provider: StandInProvider, door: str, model: str
 ) -> None:
-    """With a provider that refuses, even the first chat works, by page and by API."""
+    """With a provider that refuses even the first chat works; what a client made up doesn't."""
     rule = provider.script(model=model, refuse="stream_options")
 
     def chat(text: str) -> list[bool]:
@@ -292,16 +292,21 @@ def test_first_chat_works(
         assert odd.status == 422
         assert chat(f"first of {uma.id}") == [True, False]
         assert chat(f"second of {uma.id}") == [False]
+        passed = uma.chat(
+            f"door of {uma.id}", model=model, stream=True, path="/openai/chat/completions"
+        )
+        assert (passed.status, passed.error) == (200, "")
     finally:
         provider.rules.remove(rule)
     other = uma.chat(f"other of {uma.id}", model="stand-in-free", stream=True)
     assert other.status == 200
     (call,) = provider.books.calls(contains=f"other of {uma.id}")
     assert call.asked_usage
-    rows = own.usage_limits.settled(3, user_id=uma.id)
+    rows = own.usage_limits.settled(4, user_id=uma.id)
     states = [(row["state"], row["estimated"]) for row in rows]
-    assert sorted(states, key=json.dumps)[-3:] == [
+    assert sorted(states, key=json.dumps)[-4:] == [
         ("settled", 0),
+        ("settled", 1),
         ("settled", 1),
         ("settled", 1),
     ]
