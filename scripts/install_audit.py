@@ -21,6 +21,7 @@ MESSAGES = [{"role": "user", "content": "Hi"}]
 PROXY = "docs/reverse-proxy.md"
 PERMISSION = "the permission of the user's group or of all users"
 COUNTED = "the filter counts it"
+FILTER_REFUSALS = (403, 413, 429, 503)
 PASSTHROUGH = "ENABLE_OPENAI_API_PASSTHROUGH=false"
 
 
@@ -209,7 +210,8 @@ def judge(answer: Answer, open_status: int = 0) -> tuple[State, str]:
     """
     said = answer.detail[:100]
     if answer.by_filter:
-        return "closed", said or "the filter counts it"
+        # Only what the filter says itself: else Open WebUI or a provider speaks, counted.
+        return "closed", said if said and answer.status in FILTER_REFUSALS else COUNTED
     if answer.ok:
         # Some switched-off tasks answer 200 with nothing but the reason.
         only_detail = bool(said) and len(answer.body) == 1
