@@ -10534,6 +10534,8 @@ class Filter:
 
     async def _check_next_round(self, valves: AdminValves, reply: Reply) -> None:
         """Refuse another round if the limits are reached with what this reply has used."""
+        if not reply.rule.weight:  # a free model's, or over its user's own provider
+            return
         subject, names = reply.reservation.subject, reply.reservation.model_names
         limits = count_limits(valves, subject, names, datetime.now(UTC))
         if limits:
