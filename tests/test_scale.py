@@ -120,7 +120,8 @@ def watch_statements(engine: Engine) -> Iterator[Watch]:
         if "usage_limits_" in statement:
             with closing(connection.connection.cursor()) as cursor:
                 # Several rows at once are planned alike.
-                one = values[0] if values and isinstance(values[0], (tuple, dict)) else values
+                several = isinstance(values, list) and values and isinstance(values[0], tuple)
+                one = values[0] if several else values
                 watch.plans.append(explain(cursor, statement, one))
 
     with before_statements(note):
