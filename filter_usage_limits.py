@@ -53,15 +53,15 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  7955  stream_usage   Usage in streams: which models' providers refuse to be asked for it.
 #  8103  model_calls    The answer or the failure of each call that Open WebUI makes for a reply.
 #  8205  replies        One reply from its admission to its end.
-#  8431  admission      From a request to a reply: whose limits count, and how much is reserved.
-#  8518  stopping       One process, many pastes: who keeps books in it, so that older ones let go …
-#  8586  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
-#  9081  doors          The paths by which Open WebUI lets its users reach a model past the hooks.
-#  9216  refusals       Refusals and rate headers as the programs of each protocol read them.
-#  9300  answers        An answer on its way to the client, read for its usage as it passes.
-#  9380  middleware     One ASGI layer around Open WebUI: the doors that its hooks don't guard.
-#  9994  task_calls     The titles, tags, queries and the like that Open WebUI asks a model for by …
-# 10200  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
+#  8442  admission      From a request to a reply: whose limits count, and how much is reserved.
+#  8530  stopping       One process, many pastes: who keeps books in it, so that older ones let go …
+#  8598  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
+#  9093  doors          The paths by which Open WebUI lets its users reach a model past the hooks.
+#  9228  refusals       Refusals and rate headers as the programs of each protocol read them.
+#  9312  answers        An answer on its way to the client, read for its usage as it passes.
+#  9392  middleware     One ASGI layer around Open WebUI: the doors that its hooks don't guard.
+# 10022  task_calls     The titles, tags, queries and the like that Open WebUI asks a model for by …
+# 10228  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -8215,6 +8215,7 @@ UNBOUNDED = 2**62
 # As many choices as OpenAI's API gives at most.
 MOST_CHOICES = 128
 OUTPUT_KEYS = ("max_completion_tokens", "max_tokens")
+OPTION_KEYS = ("num_predict", "max_tokens")
 
 
 def positive_number(value: object) -> int | None:
@@ -8230,32 +8231,41 @@ def positive_number(value: object) -> int | None:
 
 def count_choices(body: Mapping[str, Any]) -> int:
     """How many answers a request asks for at once."""
-    return min(positive_number(body.get("n")) or 1, MOST_CHOICES)
+    asked = (positive_number(body.get(name)) or 1 for name in ("n", "best_of"))
+    return min(max(asked), MOST_CHOICES)
 
 
 def wanted_output(body: Mapping[str, Any], *, ollama: bool) -> int | None:
     """The most output tokens that a request can ask its provider for, where it says.
 
+    A field that doesn't reach the provider, or that it doesn't know, says nothing.
+
     Args:
         body: The request.
-        ollama: Whether it goes to Ollama. Nobody else reads `num_predict`.
+        ollama: Whether Open WebUI sends it to Ollama. It hands on `max_tokens` then, or what the
+            options say; nobody else reads those.
     """
     options = body.get("options")
-    places = [body.get(name) for name in OUTPUT_KEYS]
-    if ollama and isinstance(options, Mapping):
-        places.append(options.get("num_predict"))
-    # Which of them a provider obeys, nobody knows. One that it doesn't understand it may ignore.
+    if not ollama:
+        places = [body.get(name) for name in OUTPUT_KEYS]
+    elif isinstance(options, Mapping):
+        places = [body.get("max_tokens"), *(options.get(name) for name in OPTION_KEYS)]
+    else:
+        places = [body.get("max_tokens")]
+    # Of several nobody knows which one is obeyed.
     wanted = [value for value in places if type(value) is int and value > 0]
     return max(wanted) * count_choices(body) if wanted else None
 
 
-def cap_output(body: dict[str, Any], most: int) -> None:
+def cap_output(body: dict[str, Any], most: int, *, ollama: bool = False) -> None:
     """Lower what a request asks for to `most` output tokens in all, wherever it says so."""
     options, each = body.get("options"), max(1, most // count_choices(body))
-    if isinstance(options, dict) and "num_predict" in options:
-        options["num_predict"] = each
+    if isinstance(options, dict):
+        options.update({name: each for name in OPTION_KEYS if name in options})
     named = [name for name in OUTPUT_KEYS if body.get(name)]
-    for name in named or ["max_tokens"]:
+    if ollama or not named:  # to Ollama no other is handed on
+        named.append("max_tokens")
+    for name in named:
         body[name] = each
 
 
@@ -8293,6 +8303,7 @@ class Reply:
     output_tokens: int = 0  # what is reserved
     output_cap: int | None = None  # what the request is lowered to, if it is
     meter: ReplyMeter = field(default_factory=ReplyMeter)
+    ollama: bool = False  # whether Open WebUI sends it to Ollama
     choices: int = 1  # how many answers it asks for at once
     # Whether a model was called whose answer may be on its way, unseen: its estimate counts.
     called_model: bool = False
@@ -8505,6 +8516,7 @@ def build_reply(
         enforced=not valves.shadow_mode,
         prompt_tokens=prompt_tokens,
         wanted_output=wanted_output(body, ollama=ollama),
+        ollama=ollama,
         choices=count_choices(body),
         soft_limit_percent=valves.soft_limit_percent,
         alert_url="" if valves.shadow_mode else valves.alert_webhook_url,
@@ -9688,6 +9700,8 @@ class Doorkeeper:
             return
 
         def adjust(reply: Reply) -> None:
+            # Another protocol's fields mean nothing at this door.
+            reply.wanted_output = door_output(body, door)
             if not door.counts_tokens:
                 reply.limits = tuple(
                     each for each in reply.limits if each.limit.measure == "requests"
@@ -9780,15 +9794,29 @@ class Doorkeeper:
         return user if isinstance(user, dict) else dict(user.model_dump())
 
 
-def cap_door(body: dict[str, Any], door: Door, most: int) -> None:
-    """Lower what a request asks for, as its protocol says it."""
+def door_output(body: dict[str, Any], door: Door) -> int | None:
+    """The most output tokens that a request asks for in the words of its protocol, if it does."""
     if door.form == "ollama":
         options = body.get("options")
-        body["options"] = {**(options if isinstance(options, dict) else {}), "num_predict": most}
-    elif door.path.endswith("/responses"):
-        body["max_output_tokens"] = most
+        wanted = options.get("num_predict") if isinstance(options, dict) else None
     else:
-        body["max_tokens"] = most
+        wanted = body.get(output_field(door))
+    return wanted * count_choices(body) if type(wanted) is int and wanted > 0 else None
+
+
+def cap_door(body: dict[str, Any], door: Door, most: int) -> None:
+    """Lower what a request asks for in all, as its protocol says it."""
+    each = max(1, most // count_choices(body))
+    if door.form == "ollama":
+        options = body.get("options")
+        body["options"] = {**(options if isinstance(options, dict) else {}), "num_predict": each}
+    else:
+        body[output_field(door)] = each
+
+
+def output_field(door: Door) -> str:
+    """Where a protocol other than Ollama's own says how long an answer may be."""
+    return "max_output_tokens" if door.path.endswith("/responses") else "max_tokens"
 
 
 def door_charge(reply: Reply, door: Door, status: int | None) -> Charge | None:
@@ -10455,7 +10483,7 @@ class Filter:
         """Ask the provider for usage, and for no more output than may be used."""
         if reply.output_cap is not None:
             produced = reply.meter.total().output_tokens
-            cap_output(body, max(1, reply.output_cap - produced))
+            cap_output(body, max(1, reply.output_cap - produced), ollama=reply.ollama)
         if self._unasked.has(unasked_name(reply, body), body):
             return
         if valves.request_stream_usage and body.get("stream"):

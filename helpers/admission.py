@@ -98,6 +98,7 @@ def build_reply(
         enforced=not valves.shadow_mode,
         prompt_tokens=prompt_tokens,
         wanted_output=wanted_output(body, ollama=ollama),
+        ollama=ollama,
         choices=count_choices(body),
         soft_limit_percent=valves.soft_limit_percent,
         alert_url="" if valves.shadow_mode else valves.alert_webhook_url,

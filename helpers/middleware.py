@@ -22,7 +22,7 @@ from helpers.doors import CHAT_PATH, Door, find_door
 from helpers.host import HostError
 from helpers.logs import log
 from helpers.refusals import RawHeaders, Refusal, rate_headers
-from helpers.replies import Reply
+from helpers.replies import Reply, count_choices
 from helpers.request_state import LIMITS_STATE, REFUSAL_STATE, current_state
 from helpers.usage import MeteredUsage
 
@@ -333,6 +333,8 @@ class Doorkeeper:
             return
 
         def adjust(reply: Reply) -> None:
+            # Another protocol's fields mean nothing at this door.
+            reply.wanted_output = door_output(body, door)
             if not door.counts_tokens:
                 reply.limits = tuple(
                     each for each in reply.limits if each.limit.measure == "requests"
@@ -425,15 +427,29 @@ class Doorkeeper:
         return user if isinstance(user, dict) else dict(user.model_dump())
 
 
-def cap_door(body: dict[str, Any], door: Door, most: int) -> None:
-    """Lower what a request asks for, as its protocol says it."""
+def door_output(body: dict[str, Any], door: Door) -> int | None:
+    """The most output tokens that a request asks for in the words of its protocol, if it does."""
     if door.form == "ollama":
         options = body.get("options")
-        body["options"] = {**(options if isinstance(options, dict) else {}), "num_predict": most}
-    elif door.path.endswith("/responses"):
-        body["max_output_tokens"] = most
+        wanted = options.get("num_predict") if isinstance(options, dict) else None
     else:
-        body["max_tokens"] = most
+        wanted = body.get(output_field(door))
+    return wanted * count_choices(body) if type(wanted) is int and wanted > 0 else None
+
+
+def cap_door(body: dict[str, Any], door: Door, most: int) -> None:
+    """Lower what a request asks for in all, as its protocol says it."""
+    each = max(1, most // count_choices(body))
+    if door.form == "ollama":
+        options = body.get("options")
+        body["options"] = {**(options if isinstance(options, dict) else {}), "num_predict": each}
+    else:
+        body[output_field(door)] = each
+
+
+def output_field(door: Door) -> str:
+    """Where a protocol other than Ollama's own says how long an answer may be."""
+    return "max_output_tokens" if door.path.endswith("/responses") else "max_tokens"
 
 
 def door_charge(reply: Reply, door: Door, status: int | None) -> Charge | None:

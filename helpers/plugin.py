@@ -306,7 +306,7 @@ class Filter:
         """Ask the provider for usage, and for no more output than may be used."""
         if reply.output_cap is not None:
             produced = reply.meter.total().output_tokens
-            cap_output(body, max(1, reply.output_cap - produced))
+            cap_output(body, max(1, reply.output_cap - produced), ollama=reply.ollama)
         if self._unasked.has(unasked_name(reply, body), body):
             return
         if valves.request_stream_usage and body.get("stream"):

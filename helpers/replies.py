@@ -26,6 +26,7 @@ UNBOUNDED = 2**62
 # As many choices as OpenAI's API gives at most.
 MOST_CHOICES = 128
 OUTPUT_KEYS = ("max_completion_tokens", "max_tokens")
+OPTION_KEYS = ("num_predict", "max_tokens")
 
 
 def positive_number(value: object) -> int | None:
@@ -41,32 +42,41 @@ def positive_number(value: object) -> int | None:
 
 def count_choices(body: Mapping[str, Any]) -> int:
     """How many answers a request asks for at once."""
-    return min(positive_number(body.get("n")) or 1, MOST_CHOICES)
+    asked = (positive_number(body.get(name)) or 1 for name in ("n", "best_of"))
+    return min(max(asked), MOST_CHOICES)
 
 
 def wanted_output(body: Mapping[str, Any], *, ollama: bool) -> int | None:
     """The most output tokens that a request can ask its provider for, where it says.
 
+    A field that doesn't reach the provider, or that it doesn't know, says nothing.
+
     Args:
         body: The request.
-        ollama: Whether it goes to Ollama. Nobody else reads `num_predict`.
+        ollama: Whether Open WebUI sends it to Ollama. It hands on `max_tokens` then, or what the
+            options say; nobody else reads those.
     """
     options = body.get("options")
-    places = [body.get(name) for name in OUTPUT_KEYS]
-    if ollama and isinstance(options, Mapping):
-        places.append(options.get("num_predict"))
-    # Which of them a provider obeys, nobody knows. One that it doesn't understand it may ignore.
+    if not ollama:
+        places = [body.get(name) for name in OUTPUT_KEYS]
+    elif isinstance(options, Mapping):
+        places = [body.get("max_tokens"), *(options.get(name) for name in OPTION_KEYS)]
+    else:
+        places = [body.get("max_tokens")]
+    # Of several nobody knows which one is obeyed.
     wanted = [value for value in places if type(value) is int and value > 0]
     return max(wanted) * count_choices(body) if wanted else None
 
 
-def cap_output(body: dict[str, Any], most: int) -> None:
+def cap_output(body: dict[str, Any], most: int, *, ollama: bool = False) -> None:
     """Lower what a request asks for to `most` output tokens in all, wherever it says so."""
     options, each = body.get("options"), max(1, most // count_choices(body))
-    if isinstance(options, dict) and "num_predict" in options:
-        options["num_predict"] = each
+    if isinstance(options, dict):
+        options.update({name: each for name in OPTION_KEYS if name in options})
     named = [name for name in OUTPUT_KEYS if body.get(name)]
-    for name in named or ["max_tokens"]:
+    if ollama or not named:  # to Ollama no other is handed on
+        named.append("max_tokens")
+    for name in named:
         body[name] = each
 
 
@@ -104,6 +114,7 @@ class Reply:
     output_tokens: int = 0  # what is reserved
     output_cap: int | None = None  # what the request is lowered to, if it is
     meter: ReplyMeter = field(default_factory=ReplyMeter)
+    ollama: bool = False  # whether Open WebUI sends it to Ollama
     choices: int = 1  # how many answers it asks for at once
     # Whether a model was called whose answer may be on its way, unseen: its estimate counts.
     called_model: bool = False

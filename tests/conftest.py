@@ -105,7 +105,8 @@ def new_server(
 ) -> OpenWebUIServer:
     """Start an Open WebUI with empty tables."""
     server = OpenWebUIServer(provider.url, data_dir=data_dir, env={**provider.settings, **env})
-    if "DATABASE_URL" in env:
+    # Open WebUI keeps such settings in its database: a copy would bring the first server's.
+    if "DATABASE_URL" in env or "ENABLE_OLLAMA_API" in env:
         return server.start()
     if empty_database.exists():
         shutil.copy(empty_database, server.database_path)

@@ -55,6 +55,27 @@ def test_wanted_output(body: dict[str, Any], wanted: int | None) -> None:
 def test_wanted_output_of_ollama() -> None:
     """Only Ollama reads num_predict."""
     assert wanted_output({"options": {"num_predict": 7}}, ollama=True) == 7
+    assert wanted_output({"options": {"num_predict": 1, "max_tokens": 90}}, ollama=True) == 90
+    # What Open WebUI doesn't hand on to Ollama says nothing.
+    assert wanted_output({"max_completion_tokens": 1}, ollama=True) is None
+
+
+def test_cap_of_ollama() -> None:
+    """To Ollama only max_tokens is handed on, or the options."""
+    body = {"max_completion_tokens": 9_000, "options": {"max_tokens": 5_000}}
+    cap_output(body, 7, ollama=True)
+    assert body == {
+        "max_completion_tokens": 7,
+        "max_tokens": 7,
+        "options": {"max_tokens": 7},
+    }
+
+
+def test_cap_is_for_all_choices_together() -> None:
+    """Five answers share what remains, however many are asked for by either name."""
+    body = {"n": 5, "max_tokens": 9_000}
+    cap_output(body, 100)
+    assert body["max_tokens"] == 20
 
 
 @pytest.mark.parametrize(

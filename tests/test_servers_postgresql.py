@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from helpers.tables import MIGRATIONS
 from scripts.open_webui_admin import OpenWebUIAdmin
 from scripts.open_webui_client import OpenWebUIClient
 from scripts.open_webui_server import OpenWebUIServer
@@ -100,7 +101,7 @@ def test_first_calls_on_both_make_the_tables_once(replicas: Replicas) -> None:
     """Both servers' first calls at once make the tables once, and nobody sees an error."""
     with replicas.new_user("First") as user:
         assert replicas.ask_both(user, 8) == [200] * 16
-    assert len(replicas.usage_limits.rows("usage_limits_migrations")) == 1
+    assert len(replicas.usage_limits.rows("usage_limits_migrations")) == len(MIGRATIONS)
     assert len(replicas.usage_limits.settled(16, user_id=user[0].id)) == 16
 
 
@@ -174,7 +175,7 @@ def test_limit_holds_across_workers(
         installed.configure(policies='[role.user]\nlimits = ["13 requests/day"]')
         user = admin.add_user("Worker", "worker@example.org")
         assert ask_at_once(server.url, user, 40) == [200] * 13 + [api_status(429)] * 27
-        assert len(installed.rows("usage_limits_migrations")) == 1
+        assert len(installed.rows("usage_limits_migrations")) == len(MIGRATIONS)
         assert len(installed.settled(13, user_id=user.id)) == 13
         # On a busy machine one worker may have taken them all; the other knows the limit as well.
         for _ in range(20):
