@@ -287,3 +287,27 @@ def test_own_time_zone_of_any_text(
     assert user.chat(HUNGRY).status == 200
     usage_limits.settled(1, user_id=user.id)
     assert user.chat(HUNGRY).status == api_status(429)
+
+
+def test_a_type_hides_no_text_and_makes_no_media(
+    usage_limits: InstalledFilter, user: OpenWebUIClient
+) -> None:
+    """A message that calls itself a picture costs its text; media beside messages cost nothing."""
+    text = f"{'word ' * 20_000} [[usage=none]]"
+    assert user.chat([{"role": "user", "type": "image", "content": text}]).status == 200
+    assert user.chat("Hello [[usage=none]]", input=[{"type": "video"}] * 60_000).status == 200
+    hidden, invented = usage_limits.settled(2, user_id=user.id)
+    assert hidden["input_tokens"] >= 15_000
+    assert invented["input_tokens"] < 100
+
+
+@pytest.mark.parametrize("choice", ["allow", "block"])
+def test_fault_in_the_data_is_no_outage(
+    usage_limits: InstalledFilter, user: OpenWebUIClient, choice: str
+) -> None:
+    """Whatever on_ledger_error says, a request too odd to be stored is cleaned, and counts."""
+    usage_limits.configure(daily_token_limit=LIMIT, on_ledger_error=choice)
+    for _ in range(2):
+        post_raw(user, HUNGRY, {"chat_id": "local:\ud800\0"})
+    [row] = usage_limits.settled(1, user_id=user.id)
+    assert row["input_tokens"] + row["output_tokens"] == LIMIT
