@@ -35,33 +35,33 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  3969  languages_eastern Other languages: the words of those with other scripts, and of those …
 #  4408  languages      All there are, and which one a reader gets.
 #  4450  messages       Every sentence that a user or an administrator reads, with its numbers.
-#  4927  database       An engine for a database URL as Open WebUI spells it.
-#  5010  statements     The statements that every reply runs, on a short way to the driver.
-#  5140  transactions   One transaction with its locks and its retries, alike on SQLite and …
-#  5382  tables         The ledger's own tables and their numbered migrations.
-#  5576  identities     Whom the names in the policies mean, also after a rename.
-#  6007  counters       Sums of settled records per scope, model glob and window.
-#  6319  snapshots      What one statement sees of the ledger: counters with their grants, and …
-#  6482  limit_states   Where limits stand: what is used, what replies still running hold, and …
-#  6617  records        One row per reply, reserved when it is admitted and closed once.
-#  6782  ledger         Reserve, settle, check, renew and sweep, each one transaction.
-#  7190  alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  7277  valves         What the administrator and each user can set, and how bad input is refused.
-#  7603  request_state  What is known of the request that is being served, for the layer around …
-#  7623  host_versions  What is special about Open WebUI's versions, and which of its internals …
-#  7679  host           The only place that knows Open WebUI: its database, groups, models and …
-#  7955  stream_usage   Usage in streams: which models' providers refuse to be asked for it.
-#  8103  model_calls    The answer or the failure of each call that Open WebUI makes for a reply.
-#  8205  replies        One reply from its admission to its end.
-#  8442  admission      From a request to a reply: whose limits count, and how much is reserved.
-#  8530  stopping       One process, many pastes: who keeps books in it, so that older ones let go …
-#  8598  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
-#  9093  doors          The paths by which Open WebUI lets its users reach a model past the hooks.
-#  9228  refusals       Refusals and rate headers as the programs of each protocol read them.
-#  9312  answers        An answer on its way to the client, read for its usage as it passes.
-#  9392  middleware     One ASGI layer around Open WebUI: the doors that its hooks don't guard.
-# 10022  task_calls     The titles, tags, queries and the like that Open WebUI asks a model for by …
-# 10228  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
+#  4929  database       An engine for a database URL as Open WebUI spells it.
+#  5012  statements     The statements that every reply runs, on a short way to the driver.
+#  5142  transactions   One transaction with its locks and its retries, alike on SQLite and …
+#  5384  tables         The ledger's own tables and their numbered migrations.
+#  5578  identities     Whom the names in the policies mean, also after a rename.
+#  6009  counters       Sums of settled records per scope, model glob and window.
+#  6321  snapshots      What one statement sees of the ledger: counters with their grants, and …
+#  6484  limit_states   Where limits stand: what is used, what replies still running hold, and …
+#  6619  records        One row per reply, reserved when it is admitted and closed once.
+#  6784  ledger         Reserve, settle, check, renew and sweep, each one transaction.
+#  7192  alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  7279  valves         What the administrator and each user can set, and how bad input is refused.
+#  7605  request_state  What is known of the request that is being served, for the layer around …
+#  7625  host_versions  What is special about Open WebUI's versions, and which of its internals …
+#  7681  host           The only place that knows Open WebUI: its database, groups, models and …
+#  7957  stream_usage   Usage in streams: which models' providers refuse to be asked for it.
+#  8105  model_calls    The answer or the failure of each call that Open WebUI makes for a reply.
+#  8207  replies        One reply from its admission to its end.
+#  8444  admission      From a request to a reply: whose limits count, and how much is reserved.
+#  8532  stopping       One process, many pastes: who keeps books in it, so that older ones let go …
+#  8600  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
+#  9095  doors          The paths by which Open WebUI lets its users reach a model past the hooks.
+#  9230  refusals       Refusals and rate headers as the programs of each protocol read them.
+#  9314  answers        An answer on its way to the client, read for its usage as it passes.
+#  9394  middleware     One ASGI layer around Open WebUI: the doors that its hooks don't guard.
+# 10024  task_calls     The titles, tags, queries and the like that Open WebUI asks a model for by …
+# 10230  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -4466,6 +4466,8 @@ PLACEHOLDERS = (
 MICROS = 1_000_000
 # What a client or an administrator chose: a model's id, the name of a group or a pool, a user.
 LONGEST_SHOWN_NAME = 100
+# What a refusal says whose own sentence can't be made.
+PLAIN_REFUSAL = "You have reached a usage limit."
 # An administrator's template, and whatever anybody reads in the end.
 LONGEST_TEMPLATE = 1_000
 LONGEST_SENTENCE = 2_000
@@ -10241,7 +10243,6 @@ UNGUARDED = (
     "NOT IN FORCE: this Open WebUI can't be wrapped, so calls to its pass-through paths are not "
     "counted. See docs/reverse-proxy.md."
 )
-PLAIN_REFUSAL = "You have reached a usage limit."
 # Ordinary replies stay below it, so a higher cap is not worth a line.
 CAP_WORTH_SAYING = 4_000
 

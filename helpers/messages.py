@@ -32,6 +32,8 @@ PLACEHOLDERS = (
 MICROS = 1_000_000
 # What a client or an administrator chose: a model's id, the name of a group or a pool, a user.
 LONGEST_SHOWN_NAME = 100
+# What a refusal says whose own sentence can't be made.
+PLAIN_REFUSAL = "You have reached a usage limit."
 # An administrator's template, and whatever anybody reads in the end.
 LONGEST_TEMPLATE = 1_000
 LONGEST_SENTENCE = 2_000

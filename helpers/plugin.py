@@ -38,6 +38,7 @@ from helpers.languages_western import ENGLISH
 from helpers.ledger import Admission
 from helpers.logs import log
 from helpers.messages import (
+    PLAIN_REFUSAL,
     cap_sentence,
     limit_sentence,
     status_line,
@@ -64,7 +65,6 @@ UNGUARDED = (
     "NOT IN FORCE: this Open WebUI can't be wrapped, so calls to its pass-through paths are not "
     "counted. See docs/reverse-proxy.md."
 )
-PLAIN_REFUSAL = "You have reached a usage limit."
 # Ordinary replies stay below it, so a higher cap is not worth a line.
 CAP_WORTH_SAYING = 4_000
 
