@@ -12,56 +12,56 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 
 # fmt: off
 
-# Contents. In a hurry, read the hooks first: they are the last part, plugin.
-#   185  errors         The exceptions, each carrying its data.
-#   242  logs           The one logger; its name is how Open WebUI's log shows where a line comes …
-#   249  texts          Texts from outside: what a client, a browser or a provider wrote, made …
-#   273  periods        The calendar and rolling periods, the window each gives at an instant, …
-#   576  amounts        1.5M tokens or $0.25 as a limit writes them, to whole numbers and back.
-#   728  globs          Which model ids a pattern of an administrator's fits.
-#   755  quotas         One limit in its notation, such as "50k tokens/day on gpt-4* warn 70% 90%".
-#  1004  policy_tables  The policies text as checked tables, and what an error says about them.
-#  1266  policies       What the policies text says about groups, roles, users, pools and models.
-#  1526  policy         Which limits apply to this user, these groups, this role and this model.
-#  1830  decisions      Used and reserved amounts against limits: what is decided, and nothing else.
-#  1969  byte_pairs     A lower bound of a text's tokens from its pairs of bytes, whatever …
-#  2209  estimates      Token estimates for texts and prompts whose provider reports no usage.
-#  2513  usage_shapes   One usage object in any provider's shape, read as token counts.
-#  2842  stream_events  What a stream event or a whole answer holds: produced text, usage, a …
-#  3110  usage          What one reply is charged for, added up from its stream events.
-#  3412  charges        What one reply costs, in tokens, in money and toward limits.
-#  3509  wording        What one language has to say, and the rules that tell its plural forms …
-#  3645  languages_western Western languages: the words of English, German, French, Spanish, …
-#  3969  languages_eastern Other languages: the words of those with other scripts, and of those …
-#  4408  languages      All there are, and which one a reader gets.
-#  4450  messages       Every sentence that a user or an administrator reads, with its numbers.
-#  4929  database       An engine for a database URL as Open WebUI spells it.
-#  5012  statements     The statements that every reply runs, on a short way to the driver.
-#  5142  transactions   One transaction with its locks and its retries, alike on SQLite and …
-#  5384  tables         The ledger's own tables and their numbered migrations.
-#  5578  identities     Whom the names in the policies mean, also after a rename.
-#  6009  counters       Sums of settled records per scope, model glob and window.
-#  6321  snapshots      What one statement sees of the ledger: counters with their grants, and …
-#  6484  limit_states   Where limits stand: what is used, what replies still running hold, and …
-#  6619  records        One row per reply, reserved when it is admitted and closed once.
-#  6784  ledger         Reserve, settle, check, renew and sweep, each one transaction.
-#  7192  alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  7279  valves         What the administrator and each user can set, and how bad input is refused.
-#  7605  request_state  What is known of the request that is being served, for the layer around …
-#  7625  host_versions  What is special about Open WebUI's versions, and which of its internals …
-#  7681  host           The only place that knows Open WebUI: its database, groups, models and …
-#  7957  stream_usage   Usage in streams: which models' providers refuse to be asked for it.
-#  8105  model_calls    The answer or the failure of each call that Open WebUI makes for a reply.
-#  8207  replies        One reply from its admission to its end.
-#  8444  admission      From a request to a reply: whose limits count, and how much is reserved.
-#  8532  stopping       One process, many pastes: who keeps books in it, so that older ones let go …
-#  8600  bookkeeper     Runs the ledger off the event loop and sees every reply to its end.
-#  9095  doors          The paths by which Open WebUI lets its users reach a model past the hooks.
-#  9230  refusals       Refusals and rate headers as the programs of each protocol read them.
-#  9314  answers        An answer on its way to the client, read for its usage as it passes.
-#  9394  middleware     One ASGI layer around Open WebUI: the doors that its hooks don't guard.
-# 10024  task_calls     The titles, tags, queries and the like that Open WebUI asks a model for by …
-# 10230  plugin         The filter: Open WebUI's hooks, and nothing but hooks.
+# Contents. In a hurry, read the hooks first: they are the last part, filter.
+#   185  errors                   The exceptions, each carrying its data.
+#   242  logs                     The one logger; its name is how Open WebUI's log shows where a …
+#   249  texts                    Texts from outside: what a client, a browser or a provider …
+#   273  limits.periods           The calendar and rolling periods, the window each gives at an …
+#   576  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
+#   728  limits.globs             Which model ids a pattern of an administrator's fits.
+#   755  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
+#  1004  limits.policy_tables     The policies text as checked tables, and what an error says …
+#  1266  limits.policies          What the policies text says about groups, roles, users, pools …
+#  1526  limits.policy            Which limits apply to this user, these groups, this role and …
+#  1830  limits.decisions         Used and reserved amounts against limits: what is decided, and …
+#  1969  metering.byte_pairs      A lower bound of a text's tokens from its pairs of bytes, …
+#  2209  metering.estimates       Token estimates for texts and prompts whose provider reports no …
+#  2513  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
+#  2842  metering.stream_events   What a stream event or a whole answer holds: produced text, …
+#  3110  metering.usage           What one reply is charged for, added up from its stream events.
+#  3412  metering.charges         What one reply costs, in tokens, in money and toward limits.
+#  3509  ledger.database          An engine for a database URL as Open WebUI spells it.
+#  3592  ledger.statements        The statements that every reply runs, on a short way to the …
+#  3722  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
+#  3964  ledger.tables            The ledger's own tables and their numbered migrations.
+#  4158  ledger.identities        Whom the names in the policies mean, also after a rename.
+#  4589  ledger.counters          Sums of settled records per scope, model glob and window.
+#  4901  ledger.snapshots         What one statement sees of the ledger: counters with their …
+#  5064  ledger.limit_states      Where limits stand: what is used, what replies still running …
+#  5199  ledger.records           One row per reply, reserved when it is admitted and closed once.
+#  5364  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  5772  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  5908  openwebui.languages_western Western languages: the words of English, German, French, …
+#  6232  openwebui.languages_eastern Other languages: the words of those with other scripts, and …
+#  6671  openwebui.languages      All there are, and which one a reader gets.
+#  6713  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  7192  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  7279  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  7605  openwebui.request_state  What is known of the request that is being served, for the layer …
+#  7625  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+#  7685  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+#  7961  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+#  8109  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+#  8211  openwebui.replies        One reply from its admission to its end.
+#  8448  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+#  8536  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+#  8604  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+#  9099  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+#  9240  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  9324  openwebui.answers        An answer on its way to the client, read for its usage as it …
+#  9404  openwebui.middleware     One ASGI layer around Open WebUI: the pass-through paths that …
+# 10040  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 10246  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -270,7 +270,7 @@ def clean_text(value: object, longest: int) -> str:
 
 
 # ==============================================================================
-# helpers/periods.py
+# helpers/limits/periods.py
 # Periods: the calendar and rolling periods, the window each gives at an instant, time zones.
 # ==============================================================================
 
@@ -573,7 +573,7 @@ def load_timezone(name: str, where: str = "timezone") -> ZoneInfo:
 
 
 # ==============================================================================
-# helpers/amounts.py
+# helpers/limits/amounts.py
 # Amounts: 1.5M tokens or $0.25 as a limit writes them, to whole numbers and back.
 # ==============================================================================
 
@@ -725,7 +725,7 @@ def too_large(largest: str) -> NotationMistake:
 
 
 # ==============================================================================
-# helpers/globs.py
+# helpers/limits/globs.py
 # Globs: which model ids a pattern of an administrator's fits.
 # ==============================================================================
 
@@ -752,8 +752,8 @@ def glob_fits(glob: str, name: str) -> bool:
 
 
 # ==============================================================================
-# helpers/quotas.py
-# Quotas: one limit in its notation, such as "50k tokens/day on gpt-4* warn 70% 90%".
+# helpers/limits/limit.py
+# One limit in its notation, such as "50k tokens/day on gpt-4* warn 70% 90%".
 # ==============================================================================
 
 Measure = Literal["tokens", "input_tokens", "output_tokens", "requests", "cost"]
@@ -1001,7 +1001,7 @@ def read_percent(word: str) -> int:
 
 
 # ==============================================================================
-# helpers/policy_tables.py
+# helpers/limits/policy_tables.py
 # Policy tables: the policies text as checked tables, and what an error says about them.
 # ==============================================================================
 
@@ -1263,7 +1263,7 @@ def shown_value(value: object, longest: int = 60) -> str:
 
 
 # ==============================================================================
-# helpers/policies.py
+# helpers/limits/policies.py
 # Policies: what the policies text says about groups, roles, users, pools and models.
 # ==============================================================================
 
@@ -1523,7 +1523,7 @@ def table_limits(kind: str, name: str, value: str | list[str]) -> tuple[Limit, .
 
 
 # ==============================================================================
-# helpers/policy.py
+# helpers/limits/policy.py
 # Which limits apply to this user, these groups, this role and this model.
 # ==============================================================================
 
@@ -1827,7 +1827,7 @@ def token_cost(
 
 
 # ==============================================================================
-# helpers/decisions.py
+# helpers/limits/decisions.py
 # Used and reserved amounts against limits: what is decided, and nothing else.
 # ==============================================================================
 
@@ -1966,7 +1966,7 @@ class Decision:
 
 
 # ==============================================================================
-# helpers/byte_pairs.py
+# helpers/metering/byte_pairs.py
 # A lower bound of a text's tokens from its pairs of bytes, whatever alphabet or noise it is.
 # ==============================================================================
 
@@ -2206,12 +2206,12 @@ def least_tokens(text: str, letter_kinds: bytes) -> float:
 
 
 # ==============================================================================
-# helpers/estimates.py
+# helpers/metering/estimates.py
 # Token estimates for texts and prompts whose provider reports no usage.
 # ==============================================================================
 
 # The weights were fitted by least squares to cl100k_base, on half of the samples of
-# `python -m scripts.estimate_accuracy` and on gettext catalogs in 27 languages. Everything is
+# `python -m scripts.bench.estimate_accuracy` and on gettext catalogs in 27 languages. Everything is
 # counted in bytes, by translate, split and count: ten times faster than regular expressions.
 LETTERS = bytes((*range(0x41, 0x5B), *range(0x61, 0x7B), *range(0xC0, 0x100)))
 ACCENTED_LETTERS = LETTERS[52:]
@@ -2510,7 +2510,7 @@ def estimate_reply(text: str) -> int:
 
 
 # ==============================================================================
-# helpers/usage_shapes.py
+# helpers/metering/usage_shapes.py
 # One usage object in any provider's shape, read as token counts.
 # ==============================================================================
 
@@ -2839,7 +2839,7 @@ def split_total(
 
 
 # ==============================================================================
-# helpers/stream_events.py
+# helpers/metering/stream_events.py
 # What a stream event or a whole answer holds: produced text, usage, a completion's id, its end.
 # ==============================================================================
 
@@ -3107,7 +3107,7 @@ def usage_in_event(event: Mapping[str, object]) -> TokenUsage | None:
 
 
 # ==============================================================================
-# helpers/usage.py
+# helpers/metering/usage.py
 # What one reply is charged for, added up from its stream events.
 # ==============================================================================
 
@@ -3409,7 +3409,7 @@ class ReplyMeter:
 
 
 # ==============================================================================
-# helpers/charges.py
+# helpers/metering/charges.py
 # What one reply costs, in tokens, in money and toward limits.
 # ==============================================================================
 
@@ -3506,7 +3506,2270 @@ def most_output_tokens(decision: Decision, prompt_tokens: int, rule: ModelRule) 
 
 
 # ==============================================================================
-# helpers/wording.py
+# helpers/ledger/database.py
+# An engine for a database URL as Open WebUI spells it.
+# ==============================================================================
+
+SQLITE_BUSY_TIMEOUT_MS = 5_000
+
+
+def parse_database_url(text: str, where: str) -> URL:
+    """Read a URL of SQLite or PostgreSQL, whatever driver it names.
+
+    Raises:
+        ConfigurationError: It isn't one. The error doesn't repeat it: it may hold a password.
+    """
+    allowed = "sqlite:////path/to/webui.db or postgresql://user:password@host:5432/database"
+    try:
+        url = make_url(text.strip())
+    except (ArgumentError, ValueError):
+        raise ConfigurationError(where, "not a database URL", allowed) from None
+    if "@" in (url.host or ""):
+        # The driver would take the end of the password for the host, and print it in its errors.
+        raise ConfigurationError(where, 'an "@" in the password', 'it written as "%40"')
+    backend = url.get_backend_name()
+    if backend == "sqlite":
+        return url.set(drivername="sqlite")
+    if backend in ("postgres", "postgresql"):
+        driver = "psycopg" if find_spec("psycopg") else "psycopg2"
+        return url.set(drivername=f"postgresql+{driver}")
+    raise ConfigurationError(where, f"a database of type {backend!r}", allowed)
+
+
+def set_sqlite_pragmas(connection: Any, _record: object) -> None:
+    """What Open WebUI sets on its own connections, so that both can write to one file."""
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.execute(f"PRAGMA busy_timeout={SQLITE_BUSY_TIMEOUT_MS}")
+    cursor.close()
+
+
+def open_database(text: str, where: str = "database URL", pooled: bool = True) -> Engine:
+    """An engine of its own for a database URL; nothing is connected yet.
+
+    Args:
+        text: As Open WebUI spells it.
+        where: What an error calls it.
+        pooled: As for `open_postgresql`.
+
+    Raises:
+        ConfigurationError: It isn't a URL of SQLite or PostgreSQL.
+    """
+    url = parse_database_url(text, where)
+    if url.get_backend_name() == "sqlite":
+        engine = create_engine(url, connect_args={"check_same_thread": False})
+        event.listen(engine, "connect", set_sqlite_pragmas)
+        return engine
+    return open_postgresql(url, pooled)
+
+
+def open_postgresql(url: URL, pooled: bool = True) -> Engine:
+    """An engine of its own for PostgreSQL; nothing is connected yet.
+
+    Args:
+        url: With its driver.
+        pooled: Whether connections may be kept. Those who turn that off have a pooler which gives
+            every transaction another connection to the server: what one has prepared, as psycopg 3
+            does with a statement's sixth execution, the next one doesn't know.
+    """
+    pool: dict[str, Any] = {"pool_pre_ping": True} if pooled else {"poolclass": NullPool}
+    if url.get_driver_name() != "psycopg":
+        return create_engine(url, **pool)
+    unprepared = {} if pooled else {"prepare_threshold": None}
+    engine = create_engine(url, connect_args=unprepared, **pool)
+    event.listen(engine, "connect", send_wide_integers)
+    return engine
+
+
+def send_wide_integers(connection: Any, _record: object) -> None:
+    """Let psycopg 3 send all integers alike: it would prepare a statement anew for each size."""
+    dumper = import_module("psycopg.types.numeric").Int8Dumper
+    connection.adapters.register_dumper(int, dumper)
+
+
+# ==============================================================================
+# helpers/ledger/statements.py
+# The statements that every reply runs, on a short way to the driver.
+# ==============================================================================
+
+# Where a connection's cursor is kept, so that none is made for each statement.
+KEPT_CURSOR = "usage_limits_cursor"
+
+
+def run_on_driver(
+    connection: Connection, text: str, values: Any = None, *, fetch: bool = False
+) -> Any:
+    """Hand a statement to the driver.
+
+    Args:
+        connection: Its transaction, if there is one, was begun in the same way.
+        text: As the driver takes it.
+        values: Its parameters, as the driver takes them.
+        fetch: Whether it gives rows.
+
+    Returns:
+        Its rows, or how many it has changed.
+
+    Raises:
+        DBAPIError: The driver's error, wrapped as SQLAlchemy would.
+    """
+    pooled, dialect = connection.connection, connection.dialect
+    cursor: Any = pooled.info.get(KEPT_CURSOR)
+    try:
+        if cursor is None:
+            cursor = pooled.info[KEPT_CURSOR] = pooled.cursor()
+        if values is not None:
+            cursor.execute(text, values)
+        elif dialect.driver == "psycopg":
+            # A COMMIT by a name that stands for something else in a pooler's session would be lost.
+            cursor.execute(text, prepare=False)
+        else:
+            cursor.execute(text)
+        return cursor.fetchall() if fetch else cursor.rowcount
+    except BaseException as error:
+        if cursor is not None:
+            pooled.info.pop(KEPT_CURSOR, None)
+            # As long as SQLite has it open, a broken transaction keeps its locks.
+            with suppress(dialect.loaded_dbapi.Error):
+                cursor.close()
+        if not isinstance(error, dialect.loaded_dbapi.Error):
+            raise
+        lost = dialect.is_disconnect(error, pooled.dbapi_connection, cursor)
+        raise DBAPIError.instance(
+            text,
+            None,  # no values in an error: they may be anyone's
+            error,
+            dialect.loaded_dbapi.Error,
+            connection_invalidated=lost,
+            dialect=dialect,
+        ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledStatement:
+    """What a driver takes."""
+
+    text: str
+    order: Sequence[str] | None  # of the parameters, where they are taken by position
+    own_values: dict[str, Any]  # those that were written into the statement
+
+
+class Statement:
+    """A statement that is compiled once for each driver and schema.
+
+    Args:
+        clause: Its types are those that the drivers take and give as they are.
+        columns: The columns that an INSERT or UPDATE without values of its own sets.
+
+    Raises:
+        TypeError: It has parameters that are only put into its text when it is run.
+    """
+
+    def __init__(self, clause: ClauseElement, columns: Sequence[str] | None = None) -> None:
+        self._clause = clause
+        self._columns = columns
+        self._compiled: dict[tuple[str, str | None], CompiledStatement] = {}
+        compiled: Any = clause.compile(column_keys=columns)
+        if compiled.post_compile_params or compiled.literal_execute_params:
+            raise TypeError("a statement with parameters that expand")
+
+    def change(self, connection: Connection, values: Mapping[str, Any]) -> int:
+        """Run it, and return how many rows it has changed; arguments and errors as for `rows`."""
+        statement = self._compiled_for(connection)
+        return int(run_on_driver(connection, statement.text, arrange(statement, values)))
+
+    def rows(self, connection: Connection, values: Mapping[str, Any]) -> list[Any]:
+        """Run it, and return its rows.
+
+        Args:
+            connection: As for `run_on_driver`.
+            values: By the names of its parameters; what has no place in it is left out.
+
+        Raises:
+            DBAPIError: The driver's error, wrapped as SQLAlchemy would.
+        """
+        statement = self._compiled_for(connection)
+        given = arrange(statement, values)
+        return list(run_on_driver(connection, statement.text, given, fetch=True))
+
+    def _compiled_for(self, connection: Connection) -> CompiledStatement:
+        schemas = connection.get_execution_options().get("schema_translate_map") or {}
+        key = (connection.dialect.driver, schemas.get(None))
+        if key not in self._compiled:
+            compiled: Any = self._clause.compile(
+                dialect=connection.dialect,
+                column_keys=self._columns,
+                schema_translate_map=schemas or None,
+                render_schema_translate=bool(schemas),
+            )
+            self._compiled[key] = CompiledStatement(
+                compiled.string,
+                compiled.positiontup if compiled.positional else None,
+                {name: value for name, value in compiled.params.items() if value is not None},
+            )
+        return self._compiled[key]
+
+
+def arrange(statement: CompiledStatement, values: Mapping[str, Any]) -> Any:
+    """The values as the driver takes them."""
+    if statement.own_values:
+        values = {**statement.own_values, **values}
+    return values if statement.order is None else [values[name] for name in statement.order]
+
+
+# ==============================================================================
+# helpers/ledger/transactions.py
+# One transaction with its locks and its retries, alike on SQLite and PostgreSQL.
+# ==============================================================================
+
+# How long a request may wait for its turn before `on_ledger_error` decides.
+TRANSACTION_PATIENCE_SECONDS = 10.0
+RETRY_PAUSE_SECONDS = 0.05
+# With that much time left a connection to SQLite waits as long as it was told when it was opened.
+UNHURRIED_MS = 6_000
+# Serialization failure, deadlock, lock timeout; and a prepared statement that isn't there or is
+# already, behind a pooler that doesn't look after them. Another try is all it takes.
+RETRIED_SQLSTATES = frozenset({"40001", "40P01", "55P03", "26000", "42P05"})
+# PostgreSQL's classes of errors in a statement or its values, whatever class of Python's the
+# driver gives them: unsupported, cardinality, data, integrity, syntax or access, too large.
+REFUSED_SQLSTATE_CLASSES = frozenset({"0A", "21", "22", "23", "42", "54"})
+# SQLite's. SQLITE_ERROR is what it says of a table or a column that isn't there.
+REFUSED_SQLITE_ERRORS = ("SQLITE_ERROR", "SQLITE_TOOBIG", "SQLITE_MISMATCH", "SQLITE_RANGE")
+REFUSED_ERRORS = (DataError, IntegrityError, NotSupportedError, ProgrammingError)
+NEW_POOL_COUNTER_LOCK = "new pool counter"
+
+WorkResult = TypeVar("WorkResult")
+
+
+def new_deadline() -> float:
+    """When whoever comes now has waited long enough, by `time.monotonic`."""
+    return time.monotonic() + TRANSACTION_PATIENCE_SECONDS
+
+
+def advisory_key(name: str) -> int:
+    """A PostgreSQL advisory lock's 64-bit key for one of our names."""
+    digest = hashlib.blake2b(f"usage_limits {name}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+def select_locks(exclusive: Iterable[str], shared: Iterable[str] = (), **settings: str) -> str:
+    """A PostgreSQL statement that waits for locks until the transaction's end.
+
+    Exclusive names are taken in sorted order, so that two transactions never wait for each other.
+
+    Args:
+        exclusive: Locks that nobody else may hold.
+        shared: Locks that others may share.
+        settings: What is set for the transaction before that.
+    """
+    calls = [f"set_config('{name}', '{value}', true)" for name, value in settings.items()]
+    calls += [f"pg_advisory_xact_lock({advisory_key(name)})" for name in sorted(set(exclusive))]
+    calls += [f"pg_advisory_xact_lock_shared({advisory_key(name)})" for name in shared]
+    return f"SELECT {', '.join(calls)}"
+
+
+def take_advisory_locks(connection: Connection, exclusive: Iterable[str]) -> None:
+    """Wait for more locks in a transaction; SQLite needs none."""
+    if connection.dialect.name != "sqlite":
+        run_on_driver(connection, select_locks(exclusive))
+
+
+def begin_on_sqlite(connection: Connection, milliseconds: int) -> None:
+    """Take the one writer's place, and wait no longer for it than that."""
+    if milliseconds >= UNHURRIED_MS:
+        run_on_driver(connection, "BEGIN IMMEDIATE")
+        return
+    # The connection has a patience of its own, and keeps it.
+    ((own,),) = run_on_driver(connection, "PRAGMA busy_timeout", fetch=True)
+    run_on_driver(connection, f"PRAGMA busy_timeout = {min(own, milliseconds)}")
+    run_on_driver(connection, "BEGIN IMMEDIATE")
+    run_on_driver(connection, f"PRAGMA busy_timeout = {own}")
+
+
+def begin_transaction(
+    connection: Connection,
+    exclusive: Iterable[str],
+    shared: Iterable[str],
+    lasting: bool,
+    deadline: float,
+) -> None:
+    """Begin a transaction under these locks, in one round trip."""
+    milliseconds = max(1, int((deadline - time.monotonic()) * 1_000))
+    if connection.dialect.name == "sqlite":
+        # Takes the one writer's place at once: what is read in it can't be stale later.
+        begin_on_sqlite(connection, milliseconds)
+        return
+    locks = select_locks(
+        exclusive,
+        shared,
+        lock_timeout=f"{milliseconds}ms",
+        # A bitmap scan would go through every reply that has ended since the last vacuum: it
+        # leaves no note, as an index scan does, that they are gone.
+        enable_bitmapscan="off",
+        **({} if lasting else {"synchronous_commit": "off"}),
+    )
+    run_on_driver(connection, f"BEGIN; {locks}")
+
+
+def sqlstate_of(error: DBAPIError) -> str:
+    """PostgreSQL's code of an error; "" where it has none."""
+    return getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None) or ""
+
+
+def is_refused(error: DBAPIError) -> bool:
+    """Whether the database was reached and refuses the statement or its values."""
+    if error.connection_invalidated or is_worth_retrying(error):
+        return False
+    name = getattr(error.orig, "sqlite_errorname", "")
+    return (
+        isinstance(error, REFUSED_ERRORS)
+        or sqlstate_of(error)[:2] in REFUSED_SQLSTATE_CLASSES
+        or name in REFUSED_SQLITE_ERRORS
+    )
+
+
+def is_worth_retrying(error: DBAPIError) -> bool:
+    """Whether the same transaction may succeed a moment later."""
+    if error.connection_invalidated:
+        return True
+    state = sqlstate_of(error)
+    # SQLITE_BUSY and SQLITE_LOCKED, by their names since Python 3.11.
+    name = getattr(error.orig, "sqlite_errorname", "")
+    return state in RETRIED_SQLSTATES or name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+
+
+class TransactionRunner:
+    """Runs functions in transactions of one engine.
+
+    A function may be run again after a conflict or a broken connection, so it must change
+    nothing but the database, and find its own earlier commit harmless.
+
+    Args:
+        engine: On SQLite or PostgreSQL.
+        schema: The PostgreSQL schema of the tables; None for the connection's own.
+        keep_connections: Whether to hold on to connections until `rest` is called. Pools often
+            ask the server first whether a connection lives, or open a new one each time.
+    """
+
+    def __init__(
+        self, engine: Engine, schema: str | None = None, keep_connections: bool = False
+    ) -> None:
+        # Transactions say BEGIN themselves: the driver would spend a round trip on it.
+        self._options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT"}
+        if schema:  # translating takes a sixth of a reply's time
+            self._options["schema_translate_map"] = {None: schema}
+        self._engine = engine
+        self._keeps = keep_connections
+        self._idle: list[Connection] = []
+
+    def run(
+        self,
+        work: Callable[[Connection], WorkResult],
+        exclusive: Iterable[str] = (),
+        shared: Iterable[str] = (),
+        lasting: bool = True,
+        deadline: float | None = None,
+    ) -> WorkResult:
+        """Run `work` in a transaction under the named locks, and commit.
+
+        Args:
+            work: What to do.
+            exclusive: Locks that nobody else may hold.
+            shared: Locks that others may share.
+            lasting: Whether to wait until PostgreSQL has it on disk. If not, it may be gone when
+                the database server itself crashes within a second.
+            deadline: Until when it may take, by `time.monotonic`; None for
+                `TRANSACTION_PATIENCE_SECONDS` from now.
+
+        Raises:
+            LedgerError: The database can't be reached, or is still busy at the deadline.
+            LedgerDataError: It refuses a statement or a value.
+        """
+        exclusive, shared = tuple(exclusive), tuple(shared)
+        until = new_deadline() if deadline is None else deadline
+
+        def transaction(connection: Connection) -> WorkResult:
+            begin_transaction(connection, exclusive, shared, lasting, until)
+            result = work(connection)
+            run_on_driver(connection, "COMMIT")
+            return result
+
+        return self.read(transaction, until)
+
+    def read(
+        self, work: Callable[[Connection], WorkResult], deadline: float | None = None
+    ) -> WorkResult:
+        """Run `work`, every statement for itself; raises as `run` does."""
+        if deadline is None:
+            deadline = new_deadline()
+        elif time.monotonic() > deadline:
+            raise LedgerError("the ledger is busy: no turn in time")
+        pause = RETRY_PAUSE_SECONDS
+        while True:
+            try:
+                return self._run_once(work)
+            except DBAPIError as error:
+                if error.connection_invalidated:
+                    self.rest()  # the others won't be any better
+                if is_refused(error):
+                    name = type(error.orig).__name__
+                    raise LedgerDataError(f"{name} in the ledger") from error
+                if not is_worth_retrying(error) or time.monotonic() + pause > deadline:
+                    # The driver's text may quote parameters; its class says enough.
+                    raise LedgerError(f"{type(error.orig).__name__} in the ledger") from error
+            except UsageLimitsError:
+                raise
+            except (ArithmeticError, StatementError, ValueError) as error:
+                # What a driver couldn't even send: a lone surrogate, a NUL, 10**400.
+                raise LedgerDataError(f"{type(error).__name__} in the ledger") from error
+            except SQLAlchemyError as error:
+                raise LedgerError(f"{type(error).__name__} in the ledger") from error
+            time.sleep(pause)
+            pause *= 2
+
+    def rest(self) -> None:
+        """Give all connections back that aren't in use."""
+        while (connection := self._take_idle()) is not None:
+            connection.close()
+
+    def _take_idle(self) -> Connection | None:
+        try:
+            return self._idle.pop()
+        except IndexError:  # asking first would leave room for another thread in between
+            return None
+
+    def _run_once(self, work: Callable[[Connection], WorkResult]) -> WorkResult:
+        # Options of the engine would be looked at with every statement.
+        connection = self._take_idle() or self._engine.connect().execution_options(**self._options)
+        try:
+            result = work(connection)
+        except BaseException:
+            connection.invalidate()  # and with it the transaction
+            connection.close()
+            raise
+        if self._keeps and self._may_keep_one():
+            self._idle.append(connection)
+        else:
+            connection.close()
+        return result
+
+    def _may_keep_one(self) -> bool:
+        """Whether others who use the pool find a connection all the same."""
+        pool = self._engine.pool
+        return not isinstance(pool, QueuePool) or pool.checkedout() < pool.size()
+
+
+# ==============================================================================
+# helpers/ledger/tables.py
+# The ledger's own tables and their numbered migrations.
+# ==============================================================================
+
+# Own MetaData: Open WebUI's migrations never see these tables, and ours never see its own.
+ledger_metadata = MetaData()
+
+# Instants are UTC, in whole seconds since 1970, as in Open WebUI's own tables.
+records_table = Table(
+    "usage_limits_records",
+    ledger_metadata,
+    Column("id", Text, primary_key=True),
+    Column("user_id", Text, nullable=False),
+    Column("user_email", Text, nullable=False),
+    # "|id|id|": the groups at that time, since leaving one must not change what was recorded.
+    Column("group_ids", Text, nullable=False),
+    Column("model_id", Text, nullable=False),
+    # "|chosen|base|": every name that a limit's model glob may match.
+    Column("model_names", Text, nullable=False),
+    Column("source", Text, nullable=False),  # page, temporary, channel, automation, api, backfill
+    Column("chat_id", Text, nullable=False),
+    Column("message_id", Text, nullable=False),
+    Column("policy", Text, nullable=False),
+    Column("state", Text, nullable=False),  # reserved, then settled or released
+    Column("created_at", BigInteger, nullable=False),
+    Column("settled_at", BigInteger),
+    # While its server lives it pushes this ahead; past it the reservation is an orphan.
+    Column("lease_until", BigInteger, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("cached_input_tokens", BigInteger, nullable=False),
+    Column("cost_micros", BigInteger, nullable=False),
+    Column("estimated", Boolean, nullable=False),
+    # What counts toward limits: 0 for a model of weight 0, else 1 and the weighted tokens.
+    Column("counted", Integer, nullable=False),
+    Column("weighted_input_tokens", BigInteger, nullable=False),
+    Column("weighted_output_tokens", BigInteger, nullable=False),
+    # Who holds it: a worker's id, "" for one of the first release.
+    Column("worker", Text, nullable=False, server_default=""),
+    # Why it was released, or settled by an estimate; "" for a reply that was settled as it ended.
+    Column("end_reason", Text, nullable=False, server_default=""),
+)
+# Written out, since SQLite uses a partial index only where the text of its condition stands.
+IS_OPEN = records_table.c.state == literal_column("'reserved'")
+Index("usage_limits_records_user", records_table.c.user_id, records_table.c.created_at)
+Index("usage_limits_records_created", records_table.c.created_at)
+Index(
+    "usage_limits_records_open",
+    records_table.c.user_id,
+    # Always the same here, but SQLite takes the index of which it can use more columns. Else it
+    # might take the one above and go through all that the user has ever used.
+    records_table.c.state,
+    sqlite_where=IS_OPEN,
+    postgresql_where=IS_OPEN,
+    # PostgreSQL can mark each entry of a reply that has ended, and not only hundreds at once.
+    postgresql_with={"deduplicate_items": "off"},
+)
+
+# Sums of settled records, so that a check reads a few rows however large the ledger is.
+# They can be rebuilt from the records at any time.
+counters_table = Table(
+    "usage_limits_counters",
+    ledger_metadata,
+    Column("id", Text, primary_key=True),
+    Column("scope", Text, nullable=False),  # user:ID, group:ID, everyone
+    Column("model_glob", Text, nullable=False),
+    # Records with window_start <= created_at < window_end are summed. Rolling windows
+    # move their start along and have no end.
+    Column("window_start", BigInteger, nullable=False),
+    Column("window_end", BigInteger, nullable=False),
+    Column("requests", BigInteger, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("cost_micros", BigInteger, nullable=False),
+)
+Index("usage_limits_counters_scope", counters_table.c.scope, counters_table.c.window_end)
+
+# Which warnings and alerts were given, so that each is given once per window.
+notices_table = Table(
+    "usage_limits_notices",
+    ledger_metadata,
+    Column("id", Text, primary_key=True),
+    Column("expires_at", BigInteger, nullable=False),
+)
+
+# What an administrator adds to a user's or a pool's limit until its window ends: rows with who,
+# when and why, never edits of what was used. A reset is a grant of what had been used.
+grants_table = Table(
+    "usage_limits_grants",
+    ledger_metadata,
+    Column("id", Text, primary_key=True),
+    Column("scope", Text, nullable=False),
+    Column("measure", Text, nullable=False),
+    Column("model_glob", Text, nullable=False),
+    Column("period", Text, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("kind", Text, nullable=False),  # grant or reset
+    Column("granted_by", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+)
+Index("usage_limits_grants_scope", grants_table.c.scope, grants_table.c.expires_at)
+
+# Whom the names in the policies have meant: a policy still holds after a rename.
+names_table = Table(
+    "usage_limits_names",
+    ledger_metadata,
+    Column("kind", Text, primary_key=True),  # group or user
+    Column("name", Text, primary_key=True),  # as the policies have it, in lower case
+    Column("id", Text, primary_key=True),
+    Column("last_seen", Text, nullable=False),  # the name or address that it had last
+    Column("created_at", BigInteger, nullable=False),
+)
+
+# Workers that hold reservations. They count up as long as they live, so that others see it
+# without comparing clocks.
+workers_table = Table(
+    "usage_limits_workers",
+    ledger_metadata,
+    Column("id", Text, primary_key=True),
+    Column("beats", BigInteger, nullable=False),
+    Column("seen_at", BigInteger, nullable=False),
+)
+
+migrations_table = Table(
+    "usage_limits_migrations",
+    ledger_metadata,
+    Column("number", Integer, primary_key=True),
+    Column("applied_at", BigInteger, nullable=False),
+)
+
+
+def m001_first_tables(connection: Connection) -> None:
+    """The first released schema; on a new database also what came later, found there by then."""
+    ledger_metadata.create_all(connection)
+
+
+def m002_names(connection: Connection) -> None:
+    """Whom the policies have meant, since 0.2.0; a ledger made anew has the table already."""
+    names_table.create(connection, checkfirst=True)
+
+
+def ledger_schema(connection: Connection) -> str | None:
+    """The PostgreSQL schema of the tables; None for the connection's own."""
+    schemas = connection.get_execution_options().get("schema_translate_map") or {}
+    found: str | None = schemas.get(None)
+    return found
+
+
+def add_text_columns(connection: Connection, table: Table, *names: str) -> None:
+    """Add columns of text, "" in all rows, as far as they aren't there."""
+    schema, quote = ledger_schema(connection), connection.dialect.identifier_preparer.quote
+    nothing: Select[Any] = select(literal_column("*")).select_from(table).limit(0)
+    present = set(connection.execute(nothing).keys())
+    place = f"{quote(schema)}.{quote(table.name)}" if schema else quote(table.name)
+    for name in names:
+        if name not in present:
+            connection.exec_driver_sql(
+                f"ALTER TABLE {place} ADD COLUMN {quote(name)} TEXT NOT NULL DEFAULT ''"
+            )
+
+
+def m003_workers(connection: Connection) -> None:
+    """Which worker holds a reservation, and why one was released."""
+    workers_table.create(connection, checkfirst=True)
+    add_text_columns(connection, records_table, "worker", "end_reason")
+
+
+# Append only: a released migration is never changed.
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
+    m001_first_tables,
+    m002_names,
+    m003_workers,
+)
+
+
+def migrate_ledger(connection: Connection, now: int) -> int:
+    """Bring the tables up to date and return how many migrations that took.
+
+    The caller holds the lock that keeps other workers out until the commit.
+    """
+    schema = ledger_schema(connection)
+    applied = 0
+    if connection.dialect.has_table(connection, migrations_table.name, schema=schema):
+        newest = connection.execute(select(func.max(migrations_table.c.number))).scalar()
+        applied = newest or 0
+    for number, migration in enumerate(MIGRATIONS[applied:], start=applied + 1):
+        migration(connection)
+        connection.execute(migrations_table.insert().values(number=number, applied_at=now))
+    return len(MIGRATIONS) - applied
+
+
+# ==============================================================================
+# helpers/ledger/identities.py
+# Identities: whom the names in the policies mean, also after a rename.
+# ==============================================================================
+
+# For so long a worker may not know of a rename that it hasn't seen itself.
+REFRESH_SECONDS = 5
+# A longer name in the policies is matched but not remembered, nor is one with a NUL.
+LONGEST_REMEMBERED = 255
+MOST_NOTES_IN_FORM = 10
+MOST_UNPRICED = 1_000
+
+Kind = Literal["group", "user"]
+
+
+@dataclass(frozen=True, slots=True)
+class RememberedName:
+    """That a name in the policies has meant a group or a user."""
+
+    kind: str
+    name: str
+    id: str
+    last_seen: str  # its name or address at that time
+
+
+@dataclass(frozen=True, slots=True)
+class HostNames:
+    """What Open WebUI has now: names of groups and addresses of users by id, and models."""
+
+    groups: Mapping[str, str]
+    users: Mapping[str, str]
+    models: Collection[str] = ()  # empty: not known
+
+    def of(self, kind: str) -> Mapping[str, str]:
+        """The names of one kind."""
+        return self.groups if kind == "group" else self.users
+
+
+@dataclass(frozen=True, slots=True)
+class NamedTable:
+    """A table, or a pool's key, that names a group or a user.
+
+    Args:
+        kind: What it names.
+        key: The name as `PolicySet` has it.
+        written: The name as the text has it.
+        header: The table's first line.
+        is_policy: Whether it is a group's or a user's own table.
+    """
+
+    kind: Kind
+    key: str
+    written: str
+    header: str
+    is_policy: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Identities:
+    """Whom the names in a policies text mean.
+
+    Args:
+        sure: The names that mean a group or a user, by its kind and id.
+        doubtful: The names of which it is open.
+        bound: The ids that each name is known to mean, by kind and name; it has all names.
+        matched: What the ledger should remember.
+        problems: What an administrator should mend, a sentence each.
+        renames: Which policies mean somebody who has another name now, a sentence each.
+        models: The models that are known.
+    """
+
+    sure: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+    doubtful: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+    bound: Mapping[tuple[str, str], frozenset[str]] = field(default_factory=dict)
+    matched: frozenset[RememberedName] = frozenset()
+    problems: tuple[str, ...] = ()
+    renames: tuple[str, ...] = ()
+    models: Collection[str] = ()
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """All that an administrator should know."""
+        return self.problems + self.renames
+
+    def recall(self, subject: Subject) -> Subject:
+        """The user with the names in the policies that mean it and its groups."""
+        groups = []
+        for group in subject.groups:
+            own = (fold_name(group.id), fold_name(group.name))
+            keys, doubtful = self._keys_of("group", group.id, own)
+            groups.append(replace(group, keys=keys, doubtful=doubtful))
+        own = (subject.user_id, fold_name(subject.email))
+        keys, doubtful = self._keys_of("user", subject.user_id, own)
+        return replace(subject, groups=tuple(groups), keys=keys, doubtful=doubtful)
+
+    def _keys_of(
+        self, kind: Kind, key: str, own: Iterable[str]
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        sure = dict.fromkeys(self.sure.get((kind, key), ()))
+        doubtful = dict.fromkeys(self.doubtful.get((kind, key), ()))
+        for name in own:
+            known = self.bound.get((kind, name))
+            if known is None or name in sure or name in doubtful:
+                continue
+            # Not seen at the last look: new, or renamed a moment ago.
+            (doubtful if known else sure)[name] = None
+        return tuple(sure), tuple(doubtful)
+
+
+def named_in(policies: PolicySet) -> Iterator[NamedTable]:
+    """Every group and user that a policies text names, in its order within each kind."""
+    for key, policy in policies.groups.items():
+        yield NamedTable("group", key, policy.name, table_header("group", policy.name))
+    for key, policy in policies.users.items():
+        yield NamedTable("user", key, policy.name, table_header("user", policy.name))
+    for pool in policies.pools:
+        if pool.group is not None:
+            header = f"{table_header('pool', pool.name)} group"
+            yield NamedTable("group", fold_name(pool.group), pool.group, header, is_policy=False)
+
+
+def identify(
+    policies: PolicySet, host: HostNames, remembered: Iterable[RememberedName] = ()
+) -> Identities:
+    """Whom the names in the policies mean, given what there is and what was remembered."""
+    reader = IdentityReader(host, remembered)
+    for table in named_in(policies):
+        reader.read(table)
+    reader.report_conflicts()
+    return Identities(
+        {key: tuple(names) for key, names in reader.sure.items()},
+        {key: tuple(names) for key, names in reader.doubtful.items()},
+        reader.bound,
+        frozenset(reader.matched),
+        tuple(dict.fromkeys((*reader.problems, *unknown_models(policies, host.models)))),
+        tuple(dict.fromkeys(reader.renames)),
+        host.models,
+    )
+
+
+class IdentityReader:
+    """Goes through the names in the policies one by one."""
+
+    def __init__(self, host: HostNames, remembered: Iterable[RememberedName]) -> None:
+        self.host = host
+        self.remembered: dict[tuple[str, str], set[str]] = {}
+        for one in remembered:
+            self.remembered.setdefault((one.kind, one.name), set()).add(one.id)
+        self.holders: dict[tuple[str, str], list[str]] = {}
+        for kind in ("group", "user"):
+            for key, name in host.of(kind).items():
+                self.holders.setdefault((kind, fold_name(name)), []).append(key)
+        self.group_ids = {fold_name(key): key for key in host.groups}
+        self.sure: dict[tuple[str, str], dict[str, None]] = {}
+        self.doubtful: dict[tuple[str, str], dict[str, None]] = {}
+        self.bound: dict[tuple[str, str], frozenset[str]] = {}
+        self.matched: set[RememberedName] = set()
+        self.tables: dict[tuple[str, str], list[NamedTable]] = {}
+        self.problems: list[str] = []
+        self.renames: list[str] = []
+
+    def read(self, table: NamedTable) -> None:
+        """Find out whom one table means."""
+        kind, name = table.kind, (table.kind, table.key)
+        known, holders = self.host.of(kind), self.holders.get(name, [])
+        bound, by_id = self.meant_ids(table, holders)
+        alive = {key for key in bound if key in known}
+        self.bound[name] = frozenset(bound)
+        others = [key for key in holders if key not in bound]
+        away = {key for key in alive if not by_id and fold_name(known[key]) != table.key}
+        for key in alive:
+            open_to_doubt = bool(others) and key in away
+            self.note_key(self.doubtful if open_to_doubt else self.sure, kind, key, table.key)
+            self.tables.setdefault((kind, key), []).append(table)
+            if len(table.key) <= LONGEST_REMEMBERED and "\x00" not in table.key:
+                self.matched.add(RememberedName(kind, table.key, key, stored_name(known[key])))
+        for key in others:
+            self.note_key(self.doubtful, kind, key, table.key)
+        self.report(table, alive, away, others)
+
+    def meant_ids(self, table: NamedTable, holders: list[str]) -> tuple[set[str], bool]:
+        """The ids that a name means, and whether the name is itself the id."""
+        kind, known = table.kind, self.host.of(table.kind)
+        by_id = self.group_ids.get(table.key) if kind == "group" else table.key
+        if by_id in known:
+            return {str(by_id)}, True
+        remembered = self.remembered.get((kind, table.key), set())
+        if any(table.key in (key, fold_name(key)) for key in remembered):
+            return remembered, True  # an id that is gone: no name ever stands for it
+        alive = remembered.intersection(known)
+        if alive or not holders:
+            return alive, False
+        exact = {key for key in holders if known[key] == table.written}
+        return exact or set(holders), False
+
+    @staticmethod
+    def note_key(
+        where: dict[tuple[str, str], dict[str, None]], kind: str, key: str, name: str
+    ) -> None:
+        where.setdefault((kind, key), {})[name] = None
+
+    def report(
+        self, table: NamedTable, alive: Collection[str], away: Collection[str], others: list[str]
+    ) -> None:
+        """Note what an administrator should know of one table."""
+        known, kind = self.host.of(table.kind), table.kind
+        if not alive and not others:
+            self.problems.append(nobody_sentence(table, known.values()))
+            return
+        now_called = " and ".join(sorted(quoted_text(known[key]) for key in away))
+        if others:
+            ids = ", ".join(sorted([*alive, *others])[:MOST_NOTES_IN_FORM])
+            first = f"means the {kind} now called {now_called}, and" if away else "fits"
+            self.problems.append(
+                f"{table.header} {first} more than one {kind}: until it says by id which is meant"
+                f" ({ids}), those in doubt get the stricter of both readings."
+            )
+        elif away:
+            self.renames.append(f"{table.header} means the {kind} now called {now_called}.")
+
+    def report_conflicts(self) -> None:
+        """Note the groups and users that several tables mean."""
+        for (kind, key), tables in self.tables.items():
+            headers = sorted({table.header for table in tables if table.is_policy})
+            if len(headers) > 1:
+                self.problems.append(
+                    f"{' and '.join(headers)} mean the same {kind},"
+                    f" {quoted_text(self.host.of(kind)[key])}: what is stricter in each counts."
+                )
+
+
+def nobody_sentence(table: NamedTable, known: Iterable[str]) -> str:
+    """That a table names nobody, with the group that was meant."""
+    if table.kind == "user":
+        kind = "address" if "@" in table.key else "id"
+        return f"{table.header} names nobody: Open WebUI has no user with this {kind}."
+    close = difflib.get_close_matches(table.written, sorted(known)[:1000], n=1, cutoff=0.7)
+    hint = f'; did you mean "{close[0]}"?' if close else "."
+    return f'{table.header} names nobody: Open WebUI has no group "{table.written}"{hint}'
+
+
+def unknown_models(policies: PolicySet, known: Collection[str]) -> Iterator[str]:
+    """A sentence for each model in the policies that no known model fits."""
+    if not known:
+        return
+    for rule in policies.models:
+        if not any(glob_fits(rule.glob, name) for name in known):
+            yield f"{table_header('model', rule.glob)} fits no model that Open WebUI has."
+    tables = [*policies.users.values(), *policies.groups.values(), *policies.roles.values()]
+    headed = [(table_header(policy.kind, policy.name), policy.limits) for policy in tables]
+    headed += [(table_header("pool", pool.name), pool.limits) for pool in policies.pools]
+    for header, limits in headed:
+        for limit in limits or ():
+            if not any(glob_fits(limit.model_glob, name) for name in known):
+                yield f'{header} limit "{limit}" fits no model that Open WebUI has.'
+
+
+def unpriced_models(policies: PolicySet, seen: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    """A sentence for each model, by all its names, that limits in money don't count."""
+    tables = [*policies.users.values(), *policies.groups.values(), *policies.roles.values()]
+    limits = [table.limits or () for table in tables] + [pool.limits for pool in policies.pools]
+    globs = {limit.model_glob for each in limits for limit in each if limit.measure == "cost"}
+    for names in seen:
+        fits = any(glob_fits(glob, name) for glob in globs for name in names)
+        rule = find_model_rule(policies, names)
+        if fits and rule.weight and not rule.is_priced:
+            header = table_header("model", called_model(names))
+            yield (
+                f"limits in $ don't count {header}: it has no price here, and an answer of it came"
+                f" without a cost. Give it an input_price and an output_price."
+            )
+
+
+def stored_name(name: str) -> str:
+    """A name as a database takes it."""
+    return name.replace("\x00", "").encode("utf-8", "replace").decode()[:LONGEST_REMEMBERED]
+
+
+def read_remembered(connection: Connection) -> frozenset[RememberedName]:
+    """Whom the names in the policies have meant so far."""
+    names = names_table.c
+    rows = connection.execute(select(names.kind, names.name, names.id, names.last_seen))
+    return frozenset(RememberedName(*row) for row in rows)
+
+
+def remember(connection: Connection, names: Iterable[RememberedName], now: int) -> None:
+    """Write down whom names have meant; another worker may just have done so."""
+    sqlite = connection.dialect.name == "sqlite"
+    insert: Any = insert_on_sqlite if sqlite else insert_on_postgresql
+    for one in sorted(names, key=lambda one: (one.kind, one.name, one.id)):
+        row = insert(names_table).values(
+            kind=one.kind, name=one.name, id=one.id, last_seen=one.last_seen, created_at=now
+        )
+        connection.execute(
+            row.on_conflict_do_update(
+                index_elements=[names_table.c.kind, names_table.c.name, names_table.c.id],
+                set_={"last_seen": row.excluded.last_seen},
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was found out about a policies text, and when."""
+
+    policies: PolicySet
+    identities: Identities
+    at: float
+
+
+class IdentityMemory:
+    """What one worker knows of whom the policies mean; looked up again every few seconds.
+
+    All its methods may be called from any thread; they block.
+
+    Args:
+        read_names: Reads what the ledger remembers.
+        write_names: Writes more of it.
+        read_host: Reads what Open WebUI has, of users only those with these ids or addresses.
+        list_models: The ids of all models, where they are known.
+        publish: Is told what an administrator should know, whenever that changes.
+        clock: Seconds.
+    """
+
+    def __init__(
+        self,
+        read_names: Callable[[], frozenset[RememberedName]],
+        write_names: Callable[[Collection[RememberedName]], None],
+        read_host: Callable[[Collection[str], Collection[str]], HostNames],
+        list_models: Callable[[], Collection[str]],
+        publish: Callable[[tuple[str, ...]], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._read_names = read_names
+        self._write_names = write_names
+        self._read_host = read_host
+        self._list_models = list_models
+        self._publish = publish
+        self._clock = clock
+        self._looking = Lock()
+        # Replaced as a whole: other threads read it meanwhile.
+        self._last_look = Look(PolicySet(), Identities(), float("-inf"))
+        self._notices: tuple[str, ...] = ()
+        # By the model called, all the names of one that was seen to have no cost.
+        self._unpriced: dict[str, tuple[str, ...]] = {}
+
+    def knows_unpriced(self, model_names: tuple[str, ...]) -> bool:
+        """Whether nothing is to be said of a model's having no cost, or it has been."""
+        full = len(self._unpriced) >= MOST_UNPRICED
+        return full or called_model(model_names) in self._unpriced
+
+    def note_unpriced(self, model_names: tuple[str, ...]) -> None:
+        """Say of a model that it has no cost, though limits in money should count it."""
+        if self.knows_unpriced(model_names):
+            return
+        # Replaced as a whole: another thread may be looking.
+        self._unpriced = {**self._unpriced, called_model(model_names): model_names}
+        last = self._last_look
+        self._report(self._all_notices(last.policies, last.identities))
+
+    def _all_notices(self, policies: PolicySet, identities: Identities) -> tuple[str, ...]:
+        return (*identities.notices, *unpriced_models(policies, self._unpriced.values()))
+
+    def recall(self, policies: PolicySet, subject: Subject) -> Subject:
+        """The user with the names in the policies that mean it and its groups.
+
+        Raises:
+            LedgerError: Nothing is known of these policies yet, and the database can't be read.
+        """
+        last = self._last_look
+        same = last.policies is policies
+        if same and self._clock() - last.at < REFRESH_SECONDS:
+            return last.identities.recall(subject)
+        # Where somebody else is looking already, what was known a moment ago is new enough.
+        if self._looking.acquire(blocking=not same):
+            try:
+                last = self._looked_anew(policies)
+            finally:
+                self._looking.release()
+        return last.identities.recall(subject)
+
+    def _looked_anew(self, policies: PolicySet) -> Look:
+        last, now = self._last_look, self._clock()
+        if last.policies is policies and now - last.at < REFRESH_SECONDS:
+            return last  # somebody has looked while this thread waited
+        try:
+            identities = self._look(policies)
+        except LedgerError as error:
+            if last.policies is not policies:
+                raise
+            # The reservation will say whether the database is away; what is known still limits.
+            log.warning("Usage limits: %s; groups and users as they were", error)
+            identities = last.identities
+        self._last_look = Look(policies, identities, now)
+        self._report(self._all_notices(policies, identities))
+        return self._last_look
+
+    def _look(self, policies: PolicySet) -> Identities:
+        tables, models = list(named_in(policies)), self._list_models()
+        if not tables:
+            return identify(policies, HostNames({}, {}, models))
+        remembered = self._read_names()
+        names = {table.key for table in tables if table.kind == "user"}
+        ids = names | {one.id for one in remembered if one.kind == "user" and one.name in names}
+        host = replace(self._read_host(ids, names), models=models)
+        identities = identify(policies, host, remembered)
+        if new := identities.matched - remembered:
+            self._write_names(new)
+        return identities
+
+    def _report(self, notices: tuple[str, ...]) -> None:
+        if notices == self._notices:
+            return
+        for notice in notices:
+            if notice not in self._notices:
+                log.warning("Usage limits: policies: %s", notice)
+        for notice in self._notices:
+            if notice not in notices:
+                log.info("Usage limits: policies: no longer so: %s", notice)
+        self._notices = notices
+        self._publish(notices)
+
+
+def form_note(notices: tuple[str, ...]) -> str:
+    """The notices as the valves form shows them; they hold names that others chose."""
+    shown = [" ".join(one.replace("<", "&lt;").split()) for one in notices[:MOST_NOTES_IN_FORM]]
+    if len(notices) > len(shown):
+        shown.append(f"and {len(notices) - len(shown)} more, in the server's log")
+    return "\n".join(f"- {one}" for one in shown)
+
+
+# ==============================================================================
+# helpers/ledger/counters.py
+# Counters: sums of settled records per scope, model glob and window.
+# ==============================================================================
+
+NO_END = 2**53
+# A control character that no model or group is called by.
+NAME_ESCAPE = "\x1a"
+ROLLING_MARK = " rolling "  # before the seconds, at the end of a rolling counter's id
+# A clock that steps back by less is only being set right.
+STEP_SECONDS = 3_600
+# Records that are further ahead than that were made by a clock that was.
+CLOCK_TOLERANCE_SECONDS = 86_400
+AMOUNT_COLUMNS = ("requests", "input_tokens", "output_tokens", "cost_micros")
+COUNTED_SUMS = (
+    func.sum(records_table.c.counted),
+    func.sum(records_table.c.weighted_input_tokens),
+    func.sum(records_table.c.weighted_output_tokens),
+    func.sum(records_table.c.cost_micros * records_table.c.counted),
+)
+
+
+@dataclass(slots=True)
+class Counter:
+    """A counter's row, with what administrators have added to limits that it is read for."""
+
+    id: str
+    scope: str
+    model_glob: str
+    window_start: int  # seconds since 1970
+    window_end: int
+    used: Amounts
+    granted: dict[tuple[str, str], int] = field(default_factory=dict)  # by measure and period
+
+    def granted_to(self, applied: AppliedLimit) -> int:
+        """What was added to one limit."""
+        return self.granted.get((applied.limit.measure, applied.limit.period.name), 0)
+
+
+def join_names(names: Iterable[str]) -> str:
+    """Names as one text that ``LIKE '%|name|%'`` can search: ``|a|b|``."""
+    return "|" + "".join(f"{escaped_name(name)}|" for name in names)
+
+
+def escaped_name(name: str) -> str:
+    """A name without "|". Rows of older releases hold no `NAME_ESCAPE`, so they read as before."""
+    if "|" not in name and NAME_ESCAPE not in name:
+        return name
+    return name.replace(NAME_ESCAPE, f"{NAME_ESCAPE}0").replace("|", f"{NAME_ESCAPE}1")
+
+
+@lru_cache(maxsize=1024)
+def split_names(text: str) -> tuple[str, ...]:
+    """The names that `join_names` joined."""
+    names = (name for name in text.split("|") if name)
+    return tuple(
+        name.replace(f"{NAME_ESCAPE}1", "|").replace(f"{NAME_ESCAPE}0", NAME_ESCAPE)
+        for name in names
+    )
+
+
+def glob_matches(glob: str, model_names: str) -> bool:
+    """Whether a limit's model glob matches one of a record's joined names."""
+    return glob == "*" or any(glob_fits(glob, name) for name in split_names(model_names))
+
+
+def counted_window(applied: AppliedLimit, at: int) -> tuple[int, int]:
+    """The seconds ``[start, end)`` whose records a limit counts at the second `at`."""
+    rolling = applied.limit.period.rolling
+    if rolling is not None:
+        return at - int(rolling.total_seconds()) + 1, NO_END
+    return int(applied.window.start.timestamp()), int(applied.window.end.timestamp())
+
+
+def counter_id(applied: AppliedLimit) -> str:
+    """The counter that a limit reads; limits that count the same share one."""
+    rolling = applied.limit.period.rolling
+    window = (
+        f"{ROLLING_MARK.strip()} {int(rolling.total_seconds())}"
+        if rolling is not None
+        else f"{applied.window.start.timestamp():.0f}-{applied.window.end.timestamp():.0f}"
+    )
+    return f"{applied.scope} {applied.limit.model_glob} {window}"
+
+
+def rolling_seconds(key: str) -> int:
+    """The period of a rolling counter, by its id; 0 for another one."""
+    _, mark, seconds = key.rpartition(ROLLING_MARK)
+    return int(seconds) if mark and seconds.isdecimal() else 0
+
+
+def scope_condition(scope: str) -> ColumnElement[bool]:
+    """The records that belong to a scope."""
+    if scope == EVERYONE:
+        return true()
+    kind, _, key = scope.partition(":")
+    if kind == "user":
+        return records_table.c.user_id == key
+    return records_table.c.group_ids.contains(f"|{key}|", autoescape=True)
+
+
+def in_scope(scope: str, user_id: str, group_ids: str) -> bool:
+    """The same for one record already read."""
+    kind, _, key = scope.partition(":")
+    return scope == EVERYONE or (user_id == key if kind == "user" else f"|{key}|" in group_ids)
+
+
+def sum_settled(connection: Connection, scope: str, glob: str, start: int, end: int) -> Amounts:
+    """Sum the settled records of a scope with ``start <= created_at < end``."""
+    rows = connection.execute(
+        select(records_table.c.model_names, *COUNTED_SUMS)
+        .where(
+            records_table.c.state == "settled",
+            records_table.c.created_at >= start,
+            records_table.c.created_at < end,
+            scope_condition(scope),
+        )
+        .group_by(records_table.c.model_names)
+    )
+    total = Amounts()
+    for names, *sums in rows:
+        if glob_matches(glob, names):
+            total += Amounts(*(int(value) for value in sums))
+    return total
+
+
+def numbered(name: str, count: int) -> list[BindParameter[str]]:
+    """Parameters for an IN: SQLAlchemy's own take as long as running the statement."""
+    return [bindparam(f"{name}{number}", type_=Text) for number in range(count)]
+
+
+def number_values(name: str, values: Collection[str]) -> dict[str, str]:
+    """Values for the parameters of `numbered`."""
+    return {f"{name}{number}": value for number, value in enumerate(values)}
+
+
+@lru_cache(maxsize=64)
+def addition_by_id(count: int) -> Statement:
+    """A statement that adds to that many counters.
+
+    Not to one that has moved on since it was read: whoever moved it waits for our commit or has
+    left the record behind. (A pool's counter may move without a lock that we hold.)
+    """
+    return Statement(
+        counters_table.update()
+        .where(
+            counters_table.c.id.in_(numbered("id", count)),
+            counters_table.c.window_start <= bindparam("created_at"),
+            counters_table.c.window_end > bindparam("created_at"),
+        )
+        .values(
+            {
+                counters_table.c[name]: counters_table.c[name] + bindparam(f"more_{name}")
+                for name in AMOUNT_COLUMNS
+            }
+        )
+    )
+
+
+def make_counters(connection: Connection, missing: Mapping[str, AppliedLimit], at: int) -> None:
+    """Sum the records that new counters cover, and write them.
+
+    What pools of one window have used is read at once, however many there are.
+    """
+    if any(applied.is_pool for applied in missing.values()):
+        # Members settle under their own locks; none may do so between sum and insert.
+        take_advisory_locks(connection, (NEW_POOL_COUNTER_LOCK,))
+    by_records: dict[tuple[int, int, str], dict[str, AppliedLimit]] = {}
+    for key, applied in missing.items():
+        start, end = counted_window(applied, at)
+        if end == NO_END:
+            end = rolling_end(connection, applied.scope, at)
+        read_from = applied.scope if applied.scope.startswith("user:") else EVERYONE
+        by_records.setdefault((start, end, read_from), {})[key] = applied
+    rows = []
+    for (start, end, read_from), limits in by_records.items():
+        used = sum_for_limits(connection, read_from, limits, start, end)
+        rows += [
+            {
+                "id": key,
+                "scope": applied.scope,
+                "model_glob": applied.limit.model_glob,
+                "window_start": start,
+                "window_end": end,
+                **amount_values(used[key]),
+            }
+            for key, applied in limits.items()
+        ]
+    connection.execute(counters_table.insert(), rows)
+
+
+def sum_for_limits(
+    connection: Connection, read_from: str, limits: Mapping[str, AppliedLimit], start: int, end: int
+) -> dict[str, Amounts]:
+    """What each of these limits counts of the settled records of one scope and window."""
+    used = dict.fromkeys(limits, NOTHING)
+    by_scope: dict[str, list[str]] = {}
+    for key, applied in limits.items():
+        by_scope.setdefault(applied.scope, []).append(key)
+    if set(by_scope) <= {read_from}:
+        groups: ColumnElement[str] = literal("")
+    else:
+        groups = records_table.c.group_ids
+    rows = connection.execute(
+        select(groups, records_table.c.model_names, *COUNTED_SUMS)
+        .where(
+            records_table.c.state == "settled",
+            records_table.c.created_at >= start,
+            records_table.c.created_at < end,
+            scope_condition(read_from),
+        )
+        .group_by(records_table.c.model_names, *([] if set(by_scope) <= {read_from} else [groups]))
+    )
+    for group_ids, names, *sums in rows:
+        amounts = Amounts(*(int(value) for value in sums))
+        for scope in {read_from, *(f"group:{group}" for group in split_names(group_ids))}:
+            for key in by_scope.get(scope, ()):
+                if glob_matches(limits[key].limit.model_glob, names):
+                    used[key] += amounts
+    return used
+
+
+def rolling_end(connection: Connection, scope: str, at: int) -> int:
+    """Where a rolling counter ends: nowhere, unless a clock has been days ahead.
+
+    What was recorded then would count until that false time. It is left out until it is near.
+    """
+    end = at + CLOCK_TOLERANCE_SECONDS
+    ahead = select(records_table.c.id).where(
+        records_table.c.created_at >= end, scope_condition(scope)
+    )
+    return end if connection.execute(ahead.limit(1)).first() else NO_END
+
+
+def move_rolling_counter(
+    connection: Connection, counter: Counter, start: int, period_seconds: int
+) -> None:
+    """Take out what has left a rolling window since it was last looked at.
+
+    Each record is taken out once, so the cost per request stays flat. After a rest of a whole
+    period nothing of the old sum is left, and retention may have dropped what it was made of.
+    After a clock has stepped back nothing that is recorded now would be in it, or what left it
+    too early is missing.
+
+    Members of a pool settle without its lock: its row is locked first, by writing where it starts,
+    and what they have added by then stays.
+    """
+    moved, at = start - counter.window_start, start + period_seconds - 1
+    outlived = counter.window_end < at + CLOCK_TOLERANCE_SECONDS // 2
+    again = abs(moved) >= period_seconds or moved < -STEP_SECONDS or outlived
+    if moved <= 0 and not again:
+        return
+    scope, glob = counter.scope, counter.model_glob
+    is_pool = not scope.startswith("user:")
+    values: dict[str, Any] = {"window_start": start}
+    if again:
+        if is_pool:
+            # One may be settling who has read it with the old window.
+            take_advisory_locks(connection, (NEW_POOL_COUNTER_LOCK,))
+        counter.window_end = rolling_end(connection, scope, at)
+        counter.used = sum_settled(connection, scope, glob, start, counter.window_end)
+        values |= {"window_end": counter.window_end, **amount_values(counter.used)}
+    elif is_pool:
+        (row,) = connection.execute(
+            counters_table.update()
+            .where(counters_table.c.id == counter.id)
+            .values(window_start=start)
+            .returning(*(counters_table.c[name] for name in AMOUNT_COLUMNS))
+        )
+        counter.used, values = Amounts(*row), {}
+    counter_start, counter.window_start = counter.window_start, start
+    if not again:
+        gone = sum_settled(connection, scope, glob, counter_start, start)
+        counter.used -= gone
+        if gone != NOTHING or not is_pool:
+            values |= {
+                name: counters_table.c[name] - value for name, value in amount_values(gone).items()
+            }
+    if values:
+        connection.execute(
+            counters_table.update().where(counters_table.c.id == counter.id).values(**values)
+        )
+
+
+def amount_values(amounts: Amounts) -> dict[str, int]:
+    """The counter columns that hold `amounts`."""
+    return {
+        "requests": amounts.requests,
+        "input_tokens": amounts.input_tokens,
+        "output_tokens": amounts.output_tokens,
+        "cost_micros": amounts.cost_micros,
+    }
+
+
+def add_to_counters(
+    connection: Connection,
+    counters: dict[str, Counter],
+    model_names: str,
+    created_at: int,
+    amounts: Amounts,
+) -> None:
+    """Add a settled record to those of these counters whose glob matches."""
+    ids = [key for key, one in counters.items() if glob_matches(one.model_glob, model_names)]
+    if not ids:
+        return
+    more = {f"more_{name}": value for name, value in amount_values(amounts).items()}
+    values = {**more, **number_values("id", ids), "created_at": created_at}
+    addition_by_id(len(ids)).change(connection, values)
+    for key in ids:
+        counters[key].used += amounts
+
+
+# ==============================================================================
+# helpers/ledger/snapshots.py
+# What one statement sees of the ledger: counters with their grants, and running replies.
+# ==============================================================================
+
+COUNTERS = select(
+    literal_column("'counter'"),
+    counters_table.c.id,
+    counters_table.c.scope,
+    counters_table.c.model_glob,
+    counters_table.c.window_start,
+    counters_table.c.window_end,
+    counters_table.c.requests,
+    counters_table.c.input_tokens,
+    counters_table.c.output_tokens,
+    counters_table.c.cost_micros,
+    grants_table.c.measure,
+    grants_table.c.period,
+    grants_table.c.amount,
+).outerjoin_from(
+    counters_table,
+    grants_table,
+    and_(
+        grants_table.c.scope == counters_table.c.scope,
+        grants_table.c.model_glob == counters_table.c.model_glob,
+        grants_table.c.expires_at > bindparam("at"),
+    ),
+)
+RUNNING = select(
+    literal_column("'running'"),
+    records_table.c.user_id,
+    records_table.c.group_ids,
+    records_table.c.model_names,
+    records_table.c.created_at,
+    null(),
+    records_table.c.counted,
+    records_table.c.weighted_input_tokens,
+    records_table.c.weighted_output_tokens,
+    records_table.c.cost_micros * records_table.c.counted,
+    null(),
+    null(),
+    null(),
+).where(IS_OPEN, records_table.c.id != bindparam("except_id"))
+
+
+@dataclass(frozen=True, slots=True)
+class RunningReply:
+    """What a reply that is still running holds."""
+
+    user_id: str
+    group_ids: str
+    model_names: str
+    created_at: int
+    reserved: Amounts
+
+    def counts_for(self, applied: AppliedLimit, at: int) -> bool:
+        """Whether a limit counts it at the second `at`."""
+        start, end = counted_window(applied, at)
+        return (
+            start <= self.created_at < end
+            and in_scope(applied.scope, self.user_id, self.group_ids)
+            and glob_matches(applied.limit.model_glob, self.model_names)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Counters by id, and all running replies that share a limit with them."""
+
+    counters: dict[str, Counter]
+    running: list[RunningReply]
+
+    def reserved_of(self, applied: AppliedLimit, at: int) -> Amounts:
+        """What running replies hold of a limit."""
+        held = [one.reserved for one in self.running if one.counts_for(applied, at)]
+        return sum(held, NOTHING)
+
+
+@lru_cache(maxsize=256)
+def snapshot_statement(name: str, count: int, of_one_user: bool) -> Statement:
+    """Built once for each form: putting a statement together costs more than running it.
+
+    Args:
+        name: "id" to find counters by their ids, "scope" for those that cover a record.
+        count: How many ids or scopes.
+        of_one_user: Whether only one user's running replies matter.
+    """
+    conditions: list[ColumnElement[bool]] = [counters_table.c[name].in_(numbered(name, count))]
+    if name == "scope":
+        conditions += [
+            counters_table.c.window_start <= bindparam("created_at"),
+            counters_table.c.window_end > bindparam("created_at"),
+        ]
+    running = RUNNING
+    if of_one_user:  # what all users together have running is little, too
+        running = running.where(records_table.c.user_id == bindparam("user_id"))
+    return Statement(union_all(COUNTERS.where(*conditions), running))
+
+
+def snapshot_of_limits(
+    connection: Connection,
+    ids: Collection[str],
+    limits: Sequence[AppliedLimit],
+    at: int,
+    except_id: str,
+) -> Snapshot:
+    """Those counters of the limits that there are, and what runs under them.
+
+    Args:
+        connection: Under the locks of all scopes concerned, if it is to be acted upon.
+        ids: Their counters.
+        limits: The limits to look at.
+        at: Now, in seconds since 1970.
+        except_id: A reservation to leave out: the caller's own.
+    """
+    keys = sorted(set(ids))
+    return read_snapshot(connection, "id", keys, limits, at=at, except_id=except_id)
+
+
+def snapshot_of_record(
+    connection: Connection,
+    scopes: Collection[str],
+    created_at: int,
+    limits: Sequence[AppliedLimit],
+    at: int,
+    except_id: str,
+) -> Snapshot:
+    """Every counter that a record made at `created_at` belongs to, and what runs under `limits`."""
+    return read_snapshot(
+        connection, "scope", scopes, limits, at=at, except_id=except_id, created_at=created_at
+    )
+
+
+def read_snapshot(
+    connection: Connection,
+    name: str,
+    keys: Collection[str],
+    limits: Sequence[AppliedLimit],
+    **values: object,
+) -> Snapshot:
+    users = {applied.scope.removeprefix("user:") for applied in limits}
+    of_one_user = len(users) < 2 and not any(applied.is_pool for applied in limits)
+    if of_one_user:
+        values["user_id"] = next(iter(users), "")
+    statement = snapshot_statement(name, len(keys), of_one_user)
+    snapshot = Snapshot({}, [])
+    rows = statement.rows(connection, {**values, **number_values(name, keys)})
+    for kind, key, group_ids_or_scope, names_or_glob, instant, end, *numbers in rows:
+        amounts = Amounts(*numbers[:4])
+        if kind == "running":
+            snapshot.running.append(
+                RunningReply(key, group_ids_or_scope, names_or_glob, instant, amounts)
+            )
+            continue
+        counter = snapshot.counters.setdefault(
+            key, Counter(key, group_ids_or_scope, names_or_glob, instant, end, amounts)
+        )
+        measure, period, granted = numbers[4:]
+        if granted:
+            counter.granted[measure, period] = counter.granted.get((measure, period), 0) + granted
+    return snapshot
+
+
+# ==============================================================================
+# helpers/ledger/limit_states.py
+# Where limits stand: what is used, what replies still running hold, and what was granted.
+# ==============================================================================
+
+# How many records a refusal reads to say when the limit admits requests again: a few mostly do,
+# and as everyone waits there is an end to it.
+RECORDS_LOOKED_AT = (16, 250)
+# The second at which a rolling limit was found to admit requests again, with how much was over it.
+MOST_RESETS = 10_000
+RESETS: WeakKeyDictionary[Engine, dict[tuple[str, str], tuple[int, int | None]]] = (
+    WeakKeyDictionary()
+)
+
+
+def read_limit_states(
+    connection: Connection,
+    limits: Sequence[AppliedLimit],
+    at: int,
+    except_id: str,
+    snapshot: Snapshot | None = None,
+) -> tuple[LimitState, ...]:
+    """Where each limit stands.
+
+    Args:
+        connection: Under the locks of all scopes concerned, so that no record is settled in
+            between.
+        limits: The limits to look at.
+        at: Now, in seconds since 1970.
+        except_id: A reservation to leave out: the caller's own.
+        snapshot: What the same transaction has read already.
+    """
+    if not limits:
+        return ()
+    keys = [counter_id(applied) for applied in limits]
+    if snapshot is None:
+        snapshot = snapshot_of_limits(connection, keys, limits, at, except_id)
+    counters = snapshot.counters
+    missing = {
+        key: applied for key, applied in zip(keys, limits, strict=True) if key not in counters
+    }
+    if missing:
+        make_counters(connection, missing, at)
+        counters |= snapshot_of_limits(connection, keys, limits, at, except_id).counters
+    states = []
+    for key, applied in zip(keys, limits, strict=True):
+        rolling, measure = applied.limit.period.rolling, applied.limit.measure
+        if rolling is not None:
+            start, _ = counted_window(applied, at)
+            move_rolling_counter(connection, counters[key], start, int(rolling.total_seconds()))
+        state = LimitState(
+            applied,
+            used=counters[key].used.of(measure),
+            reserved=snapshot.reserved_of(applied, at).of(measure),
+            reset_at=applied.window.end,
+            granted=counters[key].granted_to(applied),
+        )
+        if rolling is not None:
+            reset_at = find_rolling_reset(connection, state, at)
+            state = replace(state, reset_at=datetime.fromtimestamp(reset_at, UTC))
+        states.append(state)
+    return tuple(states)
+
+
+def find_rolling_reset(connection: Connection, state: LimitState, at: int) -> int:
+    """The second at which a rolling limit admits requests again; `at` plus the period below it.
+
+    That is when the records that went over have left the window, the oldest first. Where those
+    are more than are looked at, the window's whole length is an upper bound.
+    """
+    applied = state.applied
+    start, _ = counted_window(applied, at)
+    period_seconds = at - start + 1
+    excess = state.taken - state.amount + 1
+    if excess <= 0 or state.amount == 0:
+        return at + period_seconds
+    # Whoever is refused asks again and again: it is read anew only once something has changed.
+    found = RESETS.setdefault(connection.engine, {})
+    key = (counter_id(applied), applied.limit.measure)
+    last_excess, reset_at = found.get(key, (0, None))
+    if last_excess != excess or (reset_at is not None and reset_at <= at):
+        reset_at = read_rolling_reset(connection, applied, excess, start, period_seconds)
+        if len(found) >= MOST_RESETS:
+            found.clear()
+        found[key] = (excess, reset_at)
+    return at + period_seconds if reset_at is None else reset_at
+
+
+def read_rolling_reset(
+    connection: Connection, applied: AppliedLimit, excess: int, start: int, period_seconds: int
+) -> int | None:
+    """When as much as that has left a rolling window; None where too many records decide."""
+    for most in RECORDS_LOOKED_AT:
+        left = excess
+        for row in read_oldest(connection, applied.scope, start, most):
+            left -= counted_by(applied, row)
+            if left <= 0:
+                return int(row.created_at) + period_seconds
+    return None
+
+
+def counted_by(applied: AppliedLimit, row: Row[Any]) -> int:
+    """How much of a limit a record takes."""
+    if not in_scope(applied.scope, row.user_id, row.group_ids):
+        return 0
+    if not glob_matches(applied.limit.model_glob, row.model_names):
+        return 0
+    input_tokens, output_tokens = row.weighted_input_tokens, row.weighted_output_tokens
+    cost = row.cost_micros * row.counted
+    return Amounts(row.counted, input_tokens, output_tokens, cost).of(applied.limit.measure)
+
+
+def read_oldest(connection: Connection, scope: str, start: int, most: int) -> Sequence[Row[Any]]:
+    """The first records since `start` that may belong to a scope, and only so many.
+
+    Everyone's are read for a pool: looking for its own could take long where others have more.
+    """
+    own = scope_condition(scope if scope.startswith("user:") else EVERYONE)
+    return connection.execute(
+        select(
+            records_table.c.user_id,
+            records_table.c.group_ids,
+            records_table.c.model_names,
+            records_table.c.created_at,
+            records_table.c.counted,
+            records_table.c.weighted_input_tokens,
+            records_table.c.weighted_output_tokens,
+            records_table.c.cost_micros,
+        )
+        .where(own, records_table.c.created_at >= start)
+        .order_by(records_table.c.created_at)
+        .limit(most)
+    ).all()
+
+
+# ==============================================================================
+# helpers/ledger/records.py
+# Records: one row per reply, reserved when it is admitted and closed once.
+# ==============================================================================
+
+# A reservation whose server has not renewed it for this long is an orphan of a crash.
+LEASE_SECONDS = 300
+
+# Built once: putting a statement together costs more than running it.
+FIND_RECORD = select(records_table.c.id).where(records_table.c.id == bindparam("key"))
+INSERT_RECORD = Statement(records_table.insert())
+FIND_OPEN_RECORD = records_table.update().where(records_table.c.id == bindparam("key"), IS_OPEN)
+RENEW_RECORD = Statement(FIND_OPEN_RECORD, ["lease_until", *Charge().values()])
+ENDED_COLUMNS = ["state", "settled_at", "end_reason", *Charge().values()]
+CLOSE_RECORD = Statement(FIND_OPEN_RECORD, ENDED_COLUMNS)
+
+# Why a record was released, or settled by what was noted of its reply last.
+NO_ANSWER = "no answer"
+NOT_CALLED = "model not called"
+WORKER_GONE = "worker gone"
+WORKER_STOPPED = "worker stopped"
+# Whoever has seen the reply to its end knows better than these.
+PROVISIONAL_REASONS = (WORKER_GONE, WORKER_STOPPED)
+IS_PROVISIONAL = (
+    (records_table.c.id == bindparam("key"))
+    & (records_table.c.state == "settled")
+    & records_table.c.end_reason.in_(PROVISIONAL_REASONS)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """What is known of a reply when it is admitted."""
+
+    id: str
+    subject: Subject
+    model_names: tuple[str, ...]  # the model that answers first
+    source: str
+    chat_id: str
+    message_id: str
+    policy: str
+    created_at: int  # seconds since 1970, UTC
+
+
+@dataclass(frozen=True, slots=True)
+class RecordKey:
+    """What the counters need to know of a record."""
+
+    id: str
+    scopes: tuple[str, ...]
+    model_names: str
+    created_at: int
+
+
+def key_of_reservation(reservation: Reservation) -> RecordKey:
+    """The key of a reply's own record."""
+    return RecordKey(
+        reservation.id,
+        reservation.subject.scopes,
+        join_names(reservation.model_names),
+        reservation.created_at,
+    )
+
+
+def key_of_row(row: Row[Any]) -> RecordKey:
+    """The key of a record that was read."""
+    groups = (f"group:{group}" for group in split_names(row.group_ids))
+    scopes = (f"user:{row.user_id}", *groups, EVERYONE)
+    return RecordKey(row.id, scopes, row.model_names, row.created_at)
+
+
+def charge_of_row(row: Row[Any]) -> Charge:
+    """What a record that was read holds; an estimate, since its reply was never settled."""
+    return Charge(
+        row.input_tokens,
+        row.output_tokens,
+        row.cached_input_tokens,
+        row.cost_micros,
+        True,
+        Amounts(
+            row.counted,
+            row.weighted_input_tokens,
+            row.weighted_output_tokens,
+            row.cost_micros * row.counted,
+        ),
+    )
+
+
+def insert_record(
+    connection: Connection,
+    reservation: Reservation,
+    charge: Charge,
+    may_exist: bool,
+    worker: str = "",
+) -> None:
+    """Write a reservation; `may_exist` after a connection that broke during its commit."""
+    if may_exist and connection.execute(FIND_RECORD, {"key": reservation.id}).first():
+        return
+    INSERT_RECORD.change(
+        connection,
+        {
+            "id": reservation.id,
+            "user_id": reservation.subject.user_id,
+            "user_email": reservation.subject.email,
+            "group_ids": join_names(group.id for group in reservation.subject.groups),
+            "model_id": reservation.model_names[0],
+            "model_names": join_names(reservation.model_names),
+            "source": reservation.source,
+            "chat_id": reservation.chat_id,
+            "message_id": reservation.message_id,
+            "policy": reservation.policy,
+            "state": "reserved",
+            "created_at": reservation.created_at,
+            "settled_at": None,
+            "lease_until": reservation.created_at + LEASE_SECONDS,
+            "worker": worker,
+            "end_reason": "",
+            **charge.values(),
+        },
+    )
+
+
+def renew_record(connection: Connection, key: str, charge: Charge, now: int) -> None:
+    """Push an open record's lease ahead and note what its reply has used so far."""
+    values = {"key": key, "lease_until": now + LEASE_SECONDS, **charge.values()}
+    RENEW_RECORD.change(connection, values)
+
+
+def ended_values(charge: Charge | None, now: int, reason: str) -> dict[str, Any]:
+    """The columns of a record that was settled, or released without a charge."""
+    return {
+        "state": "released" if charge is None else "settled",
+        "settled_at": now,
+        "end_reason": reason or (NO_ANSWER if charge is None else ""),
+        **(charge or Charge()).values(),
+    }
+
+
+def close_record(
+    connection: Connection, key: str, charge: Charge | None, now: int, reason: str = ""
+) -> bool:
+    """Settle or release a record; False if it was closed before. Counters are left alone."""
+    return CLOSE_RECORD.change(connection, {"key": key, **ended_values(charge, now, reason)}) > 0
+
+
+def correct_record(
+    connection: Connection, key: str, charge: Charge | None, now: int, reason: str = ""
+) -> Amounts | None:
+    """Replace what the sweep took a reply for by what it has really cost, once.
+
+    Returns:
+        How much more counts now; None if the record wasn't closed by an estimate of that kind.
+    """
+    found = connection.execute(select(records_table).where(IS_PROVISIONAL), {"key": key}).first()
+    if found is None:
+        return None
+    changed = connection.execute(
+        records_table.update().where(IS_PROVISIONAL).values(**ended_values(charge, now, reason)),
+        {"key": key},
+    )
+    if not changed.rowcount:
+        return None
+    return (charge or Charge()).counted - charge_of_row(found).counted
+
+
+# ==============================================================================
+# helpers/ledger/ledger.py
+# The ledger: reserve, settle, check, renew and sweep, each one transaction.
+# ==============================================================================
+
+SWEEP_BATCH = 100
+DROP_BATCH = 1_000
+# A clock is believed once it has been right for a week, or for as long as records are kept, where
+# the month before that has records, too: a gap looks the same as a clock that has jumped ahead.
+DAY_SECONDS = 86_400
+TRUSTED_AFTER_SECONDS = 7 * DAY_SECONDS
+LONGEST_GAP_SECONDS = 30 * DAY_SECONDS
+
+ReadResult = TypeVar("ReadResult")
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """Where the limits stand after a reply has ended."""
+
+    decision: Decision
+    closed: bool  # False if it was closed before, or isn't there
+    # The soft and hard limits that it has crossed, for the administrator's alerts.
+    crossed: tuple[LimitState, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What `Ledger.reserve` decided, and what the user is to be told of it."""
+
+    decision: Decision
+    # The soft limits that are crossed for the first time in their window.
+    warnings: tuple[LimitState, ...] = ()
+
+
+def limit_scopes(subject: Subject, limits: Sequence[AppliedLimit]) -> set[str]:
+    """The scopes whose locks a transaction about these limits needs."""
+    return {subject.scope, *(applied.scope for applied in limits)}
+
+
+def settle_record(
+    connection: Connection,
+    key: RecordKey,
+    charge: Charge | None,
+    limits: Sequence[AppliedLimit],
+    now: int,
+    reason: str = "",
+) -> tuple[bool, Snapshot | None]:
+    """Settle or release a record, once, and bring the counters up to date.
+
+    What a sweep has closed by an estimate is closed once more, by what it has really cost.
+
+    Returns:
+        Whether this call closed it, and what it has read for that, if anything, as it is then.
+    """
+    more: Amounts | None = (charge or Charge()).counted
+    if not close_record(connection, key.id, charge, now, reason):
+        if reason in PROVISIONAL_REASONS:
+            return False, None
+        more = correct_record(connection, key.id, charge, now, reason)
+        if more is None:
+            return False, None
+    if more is None or more == NOTHING:
+        return True, None
+    snapshot = snapshot_of_record(connection, key.scopes, key.created_at, limits, now, key.id)
+    add_to_counters(connection, snapshot.counters, key.model_names, key.created_at, more)
+    return True, snapshot
+
+
+class Ledger:
+    """Every method is one transaction, blocks, and may be called from any thread.
+
+    All of them raise `LedgerError` where the database can't be reached or is too busy, and
+    `LedgerDataError` where it refuses what is to be written.
+
+    Args:
+        engine: A synchronous engine on SQLite or PostgreSQL.
+        schema: The PostgreSQL schema of the tables; None for the connection's own.
+        clock: Seconds since 1970.
+        keep_connections: Whether to hold on to connections until `rest` is called.
+        worker: Who holds what is reserved here.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        schema: str | None = None,
+        clock: Callable[[], float] = time.time,
+        keep_connections: bool = False,
+        worker: str = "",
+    ) -> None:
+        self._worker = worker
+        self._clock = clock
+        self._transactions = TransactionRunner(engine, schema, keep_connections)
+        self._insert: Any = sqlite_insert if engine.dialect.name == "sqlite" else postgresql_insert
+        self._prepared = False
+        self._set_aside: list[str] = []  # records that can't be settled
+        self._preparing = Lock()
+
+    def _now(self) -> int:
+        return int(self._clock())
+
+    def read(
+        self, work: Callable[[Connection], ReadResult], deadline: float | None = None
+    ) -> ReadResult:
+        """Read something else from the same database."""
+        return self._transactions.read(work, deadline)
+
+    def read_names(self) -> frozenset[RememberedName]:
+        """Whom the names in the policies have meant so far."""
+        self.prepare()
+        return self._transactions.read(read_remembered)
+
+    def write_names(self, names: Collection[RememberedName]) -> None:
+        """Remember whom names in the policies mean."""
+        self._transactions.run(lambda connection: remember(connection, names, self._now()))
+
+    def rest(self) -> None:
+        """Give the connections back that aren't in use."""
+        self._transactions.rest()
+
+    def prepare(self, deadline: float | None = None) -> None:
+        """Make or update the tables; costs nothing after the first time."""
+        if self._prepared:
+            return
+        with self._preparing:
+            if not self._prepared:
+                made = self._transactions.run(
+                    lambda connection: migrate_ledger(connection, self._now()),
+                    exclusive=("migrations",),
+                    deadline=deadline,
+                )
+                if made:
+                    log.info("Usage limits: made or updated the ledger's tables")
+                self._prepared = True
+
+    def reserve(
+        self,
+        reservation: Reservation,
+        estimate: Callable[[Decision], Charge],
+        limits: Sequence[AppliedLimit],
+        *,
+        enforce: bool = True,
+        soft_limit_percent: int = 100,
+        announce: bool = False,
+        may_exist: bool = False,
+        deadline: float | None = None,
+    ) -> Admission:
+        """Decide about a request and, if it is admitted, reserve for it.
+
+        Args:
+            reservation: The reply to admit.
+            estimate: What to hold for it, given where its limits stand.
+            limits: The limits that count for it; none for a free model.
+            enforce: Whether a hard limit refuses; if not, the reservation is always made.
+            soft_limit_percent: From where a limit without thresholds of its own warns.
+            announce: Whether the user can be told; else no warning is marked as given.
+            may_exist: Whether an earlier try may have been written after all.
+            deadline: Until when it may take, by `time.monotonic`.
+        """
+        self.prepare(deadline)
+
+        tries = 0
+
+        def work(connection: Connection) -> Admission:
+            nonlocal tries
+            tries += 1
+            decision = Decision(
+                read_limit_states(connection, limits, reservation.created_at, reservation.id)
+            )
+            if enforce and not decision.allowed:
+                return Admission(decision)
+            warnings = tuple(
+                state
+                for state in decision.states
+                if announce
+                and not state.exceeded
+                and self._is_first_crossing(
+                    connection, reservation, state, soft_limit_percent, "user"
+                )
+            )
+            charge = estimate(decision)
+            insert_record(connection, reservation, charge, may_exist or tries > 1, self._worker)
+            return Admission(decision, warnings)
+
+        scopes = limit_scopes(reservation.subject, limits)
+        # Its settlement makes up for a reservation that a crash of PostgreSQL has lost.
+        return self._transactions.run(work, scopes, lasting=False, deadline=deadline)
+
+    def settle(
+        self,
+        reservation: Reservation,
+        charge: Charge | None,
+        limits: Sequence[AppliedLimit],
+        *,
+        decide: bool = True,
+        alert_percent: int | None = None,
+        reason: str = "",
+        deadline: float | None = None,
+    ) -> Settlement:
+        """Close a reservation with what it cost, or release it where `charge` is None.
+
+        Idempotent: only the first call changes anything, except that what a sweep has closed by
+        an estimate is put right.
+
+        Args:
+            reservation: The reply that has ended.
+            charge: Its cost.
+            limits: The limits that count for it.
+            decide: Whether anyone wants to know where they stand now.
+            alert_percent: From where a limit without thresholds of its own is crossed, if the
+                administrator is to be told; None if not.
+            reason: Why it is released, or settled before its end.
+            deadline: Until when it may take, by `time.monotonic`.
+        """
+        self.prepare()
+
+        def work(connection: Connection) -> Settlement:
+            now = self._now()
+            asked, key = limits if decide else (), key_of_reservation(reservation)
+            closed, snapshot = settle_record(connection, key, charge, asked, now, reason)
+            states = read_limit_states(connection, asked, now, reservation.id, snapshot)
+            crossed = tuple(
+                state
+                for state in states
+                if alert_percent is not None
+                and self._is_first_crossing(connection, reservation, state, alert_percent, "alert")
+            )
+            return Settlement(Decision(states), closed, crossed)
+
+        scopes = limit_scopes(reservation.subject, limits)
+        return self._transactions.run(work, scopes, (NEW_POOL_COUNTER_LOCK,), deadline=deadline)
+
+    def check(
+        self,
+        reservation: Reservation,
+        limits: Sequence[AppliedLimit],
+        deadline: float | None = None,
+    ) -> Decision:
+        """Where the limits stand without this reservation; nothing is reserved."""
+        self.prepare(deadline)
+        return self._transactions.run(
+            lambda connection: Decision(
+                read_limit_states(connection, limits, self._now(), reservation.id)
+            ),
+            limit_scopes(reservation.subject, limits),
+            deadline=deadline,
+        )
+
+    def beat(self) -> None:
+        """Let the others see that this worker lives."""
+        self.prepare()
+        alive = self._insert(workers_table).values(id=self._worker, beats=1, seen_at=self._now())
+        upsert = alive.on_conflict_do_update(
+            index_elements=[workers_table.c.id],
+            set_={"beats": workers_table.c.beats + 1, "seen_at": alive.excluded.seen_at},
+        )
+        self._transactions.run(lambda connection: connection.execute(upsert), lasting=False)
+
+    def leave(self) -> None:
+        """Take back that this worker lives; it holds nothing any more."""
+        if not self._prepared:
+            return
+        gone = workers_table.delete().where(workers_table.c.id == self._worker)
+        self._transactions.run(lambda connection: connection.execute(gone), lasting=False)
+
+    def other_workers(self) -> dict[str, int | None]:
+        """Who else holds reservations, and how often each was seen to live; None for never."""
+        self.prepare()
+        held = (
+            select(records_table.c.worker, workers_table.c.beats)
+            .outerjoin(workers_table, workers_table.c.id == records_table.c.worker)
+            .where(IS_OPEN, records_table.c.worker.not_in(("", self._worker)))
+            .distinct()
+        )
+        return self.read(lambda connection: {row[0]: row[1] for row in connection.execute(held)})
+
+    def renew(self, charges: Mapping[str, Charge], deadline: float | None = None) -> None:
+        """Push the leases of running replies ahead and note what they have used so far."""
+
+        def work(connection: Connection) -> None:
+            for key, charge in sorted(charges.items()):
+                renew_record(connection, key, charge, self._now())
+
+        self._transactions.run(work, deadline=deadline)
+
+    def sweep(self, gone: Collection[str] | None = None) -> int:
+        """Settle what stopped workers left, as it was noted last.
+
+        Args:
+            gone: The workers that don't live any more. Others than these, ourselves and those of
+                the first release are left alone. None for everyone whose leases have run out.
+
+        Returns:
+            How many were settled. One that can't be is set aside, and blocks nobody.
+        """
+        self.prepare()
+        lapsed: ColumnElement[bool] = records_table.c.lease_until < self._now()
+        if gone is not None:
+            nobody_else = records_table.c.worker.in_(("", self._worker))
+            lapsed = or_(and_(lapsed, nobody_else), records_table.c.worker.in_(list(gone)))
+        orphans = select(records_table).where(
+            IS_OPEN, lapsed, records_table.c.id.not_in(self._set_aside)
+        )
+        settled = 0
+        for row in self.read(lambda one: one.execute(orphans.limit(SWEEP_BATCH)).all()):
+            try:
+                settled += self._settle_orphan(row)
+            except LedgerError:
+                raise
+            except Exception:
+                log.exception("Usage limits: record %s of a stopped worker is set aside", row.id)
+                self._set_aside.append(str(row.id))
+        if settled:
+            log.warning("Usage limits: settled %d replies that a stopped server left", settled)
+        return settled
+
+    def _settle_orphan(self, row: Row[Any]) -> bool:
+        key, charge = key_of_row(row), charge_of_row(row)
+        settle_orphan = partial(
+            settle_record, key=key, charge=charge, limits=(), now=self._now(), reason=WORKER_GONE
+        )
+        closed, _ = self._transactions.run(settle_orphan, key.scopes, (NEW_POOL_COUNTER_LOCK,))
+        return closed
+
+    def drop_older(self, seconds: int) -> int:
+        """Drop what is older than that and no open window needs; returns how many records."""
+        oldest = self.find_oldest_kept(seconds)
+        dropped = 0
+        while oldest is not None and (batch := self.drop_some(oldest)):
+            dropped += batch
+        return dropped
+
+    def find_oldest_kept(self, seconds: int) -> int | None:
+        """From when on records are kept; None where the clock can't be believed."""
+        self.prepare()
+        now = self._now()
+        before = now - min(TRUSTED_AFTER_SECONDS, seconds)
+        recent = select(records_table.c.id).where(
+            records_table.c.created_at >= before - LONGEST_GAP_SECONDS,
+            records_table.c.created_at < before,
+        )
+        rolling = select(counters_table.c.id).where(counters_table.c.id.contains(ROLLING_MARK))
+
+        def find(connection: Connection) -> int | None:
+            if connection.execute(recent.limit(1)).first() is None:
+                return None
+            # A rolling sum is made of what leaves it: a window's records stay a window longer.
+            periods = [rolling_seconds(key) for key in connection.scalars(rolling)]
+            return now - max(seconds, 2 * max(periods, default=0))
+
+        return self.read(find)
+
+    def drop_some(self, oldest: int) -> int:
+        """Drop a few of what is older, so that nobody waits; returns how many records.
+
+        The counters of open windows keep their sums.
+        """
+        some = (
+            select(records_table.c.id)
+            .where(records_table.c.created_at < oldest, ~IS_OPEN)
+            .limit(DROP_BATCH)
+        )
+
+        def drop(connection: Connection) -> int:
+            old = records_table.c.id.in_(some.scalar_subquery())
+            dropped = connection.execute(records_table.delete().where(old)).rowcount
+            if dropped < DROP_BATCH:
+                for column in (
+                    counters_table.c.window_end,
+                    notices_table.c.expires_at,
+                    grants_table.c.expires_at,
+                    workers_table.c.seen_at,
+                ):
+                    connection.execute(column.table.delete().where(column < oldest))
+            return dropped
+
+        return self._transactions.run(drop)
+
+    def _is_first_crossing(
+        self,
+        connection: Connection,
+        reservation: Reservation,
+        state: LimitState,
+        soft_limit_percent: int,
+        audience: str,
+    ) -> bool:
+        """Whether a limit is crossed of which `audience` was not yet told in this window."""
+        percent = 100 if state.exceeded else state.crossed_threshold(soft_limit_percent)
+        if percent is None:
+            return False
+        applied, user_id = state.applied, reservation.subject.user_id
+        # Each user is warned, the administrator is told once of a pool.
+        told = audience if audience == "alert" and applied.is_pool else f"{audience} {user_id}"
+        notice = self._insert(notices_table).values(
+            id=f"{told} {applied.scope} {applied.limit} at {percent}%",
+            expires_at=int(state.reset_at.timestamp()),
+        )
+        marked = connection.execute(
+            notice.on_conflict_do_update(
+                index_elements=[notices_table.c.id],
+                set_={"expires_at": notice.excluded.expires_at},
+                where=notices_table.c.expires_at <= reservation.created_at,
+            ).returning(notices_table.c.id)
+        )
+        return marked.first() is not None
+
+
+# ==============================================================================
+# helpers/openwebui/wording.py
 # Wording: what one language has to say, and the rules that tell its plural forms apart.
 # ==============================================================================
 
@@ -3642,7 +5905,7 @@ class Language:
 
 
 # ==============================================================================
-# helpers/languages_western.py
+# helpers/openwebui/languages_western.py
 # Western languages: the words of English, German, French, Spanish, Italian, Portuguese, Dutch.
 # ==============================================================================
 
@@ -3966,7 +6229,7 @@ DUTCH = Language(
 )
 
 # ==============================================================================
-# helpers/languages_eastern.py
+# helpers/openwebui/languages_eastern.py
 # Other languages: the words of those with other scripts, and of those with more plural forms.
 # ==============================================================================
 
@@ -4405,7 +6668,7 @@ HEBREW = Language(
 )
 
 # ==============================================================================
-# helpers/languages.py
+# helpers/openwebui/languages.py
 # Languages: all there are, and which one a reader gets.
 # ==============================================================================
 
@@ -4447,7 +6710,7 @@ def choose_language(tag: str) -> Language:
 
 
 # ==============================================================================
-# helpers/messages.py
+# helpers/openwebui/messages.py
 # Every sentence that a user or an administrator reads, with its numbers.
 # ==============================================================================
 
@@ -4926,2270 +7189,7 @@ def alert_sentence(state: LimitState, user: str) -> str:
 
 
 # ==============================================================================
-# helpers/database.py
-# An engine for a database URL as Open WebUI spells it.
-# ==============================================================================
-
-SQLITE_BUSY_TIMEOUT_MS = 5_000
-
-
-def parse_database_url(text: str, where: str) -> URL:
-    """Read a URL of SQLite or PostgreSQL, whatever driver it names.
-
-    Raises:
-        ConfigurationError: It isn't one. The error doesn't repeat it: it may hold a password.
-    """
-    allowed = "sqlite:////path/to/webui.db or postgresql://user:password@host:5432/database"
-    try:
-        url = make_url(text.strip())
-    except (ArgumentError, ValueError):
-        raise ConfigurationError(where, "not a database URL", allowed) from None
-    if "@" in (url.host or ""):
-        # The driver would take the end of the password for the host, and print it in its errors.
-        raise ConfigurationError(where, 'an "@" in the password', 'it written as "%40"')
-    backend = url.get_backend_name()
-    if backend == "sqlite":
-        return url.set(drivername="sqlite")
-    if backend in ("postgres", "postgresql"):
-        driver = "psycopg" if find_spec("psycopg") else "psycopg2"
-        return url.set(drivername=f"postgresql+{driver}")
-    raise ConfigurationError(where, f"a database of type {backend!r}", allowed)
-
-
-def set_sqlite_pragmas(connection: Any, _record: object) -> None:
-    """What Open WebUI sets on its own connections, so that both can write to one file."""
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=NORMAL")
-    cursor.execute(f"PRAGMA busy_timeout={SQLITE_BUSY_TIMEOUT_MS}")
-    cursor.close()
-
-
-def open_database(text: str, where: str = "database URL", pooled: bool = True) -> Engine:
-    """An engine of its own for a database URL; nothing is connected yet.
-
-    Args:
-        text: As Open WebUI spells it.
-        where: What an error calls it.
-        pooled: As for `open_postgresql`.
-
-    Raises:
-        ConfigurationError: It isn't a URL of SQLite or PostgreSQL.
-    """
-    url = parse_database_url(text, where)
-    if url.get_backend_name() == "sqlite":
-        engine = create_engine(url, connect_args={"check_same_thread": False})
-        event.listen(engine, "connect", set_sqlite_pragmas)
-        return engine
-    return open_postgresql(url, pooled)
-
-
-def open_postgresql(url: URL, pooled: bool = True) -> Engine:
-    """An engine of its own for PostgreSQL; nothing is connected yet.
-
-    Args:
-        url: With its driver.
-        pooled: Whether connections may be kept. Those who turn that off have a pooler which gives
-            every transaction another connection to the server: what one has prepared, as psycopg 3
-            does with a statement's sixth execution, the next one doesn't know.
-    """
-    pool: dict[str, Any] = {"pool_pre_ping": True} if pooled else {"poolclass": NullPool}
-    if url.get_driver_name() != "psycopg":
-        return create_engine(url, **pool)
-    unprepared = {} if pooled else {"prepare_threshold": None}
-    engine = create_engine(url, connect_args=unprepared, **pool)
-    event.listen(engine, "connect", send_wide_integers)
-    return engine
-
-
-def send_wide_integers(connection: Any, _record: object) -> None:
-    """Let psycopg 3 send all integers alike: it would prepare a statement anew for each size."""
-    dumper = import_module("psycopg.types.numeric").Int8Dumper
-    connection.adapters.register_dumper(int, dumper)
-
-
-# ==============================================================================
-# helpers/statements.py
-# The statements that every reply runs, on a short way to the driver.
-# ==============================================================================
-
-# Where a connection's cursor is kept, so that none is made for each statement.
-KEPT_CURSOR = "usage_limits_cursor"
-
-
-def run_on_driver(
-    connection: Connection, text: str, values: Any = None, *, fetch: bool = False
-) -> Any:
-    """Hand a statement to the driver.
-
-    Args:
-        connection: Its transaction, if there is one, was begun in the same way.
-        text: As the driver takes it.
-        values: Its parameters, as the driver takes them.
-        fetch: Whether it gives rows.
-
-    Returns:
-        Its rows, or how many it has changed.
-
-    Raises:
-        DBAPIError: The driver's error, wrapped as SQLAlchemy would.
-    """
-    pooled, dialect = connection.connection, connection.dialect
-    cursor: Any = pooled.info.get(KEPT_CURSOR)
-    try:
-        if cursor is None:
-            cursor = pooled.info[KEPT_CURSOR] = pooled.cursor()
-        if values is not None:
-            cursor.execute(text, values)
-        elif dialect.driver == "psycopg":
-            # A COMMIT by a name that stands for something else in a pooler's session would be lost.
-            cursor.execute(text, prepare=False)
-        else:
-            cursor.execute(text)
-        return cursor.fetchall() if fetch else cursor.rowcount
-    except BaseException as error:
-        if cursor is not None:
-            pooled.info.pop(KEPT_CURSOR, None)
-            # As long as SQLite has it open, a broken transaction keeps its locks.
-            with suppress(dialect.loaded_dbapi.Error):
-                cursor.close()
-        if not isinstance(error, dialect.loaded_dbapi.Error):
-            raise
-        lost = dialect.is_disconnect(error, pooled.dbapi_connection, cursor)
-        raise DBAPIError.instance(
-            text,
-            None,  # no values in an error: they may be anyone's
-            error,
-            dialect.loaded_dbapi.Error,
-            connection_invalidated=lost,
-            dialect=dialect,
-        ) from error
-
-
-@dataclass(frozen=True, slots=True)
-class CompiledStatement:
-    """What a driver takes."""
-
-    text: str
-    order: Sequence[str] | None  # of the parameters, where they are taken by position
-    own_values: dict[str, Any]  # those that were written into the statement
-
-
-class Statement:
-    """A statement that is compiled once for each driver and schema.
-
-    Args:
-        clause: Its types are those that the drivers take and give as they are.
-        columns: The columns that an INSERT or UPDATE without values of its own sets.
-
-    Raises:
-        TypeError: It has parameters that are only put into its text when it is run.
-    """
-
-    def __init__(self, clause: ClauseElement, columns: Sequence[str] | None = None) -> None:
-        self._clause = clause
-        self._columns = columns
-        self._compiled: dict[tuple[str, str | None], CompiledStatement] = {}
-        compiled: Any = clause.compile(column_keys=columns)
-        if compiled.post_compile_params or compiled.literal_execute_params:
-            raise TypeError("a statement with parameters that expand")
-
-    def change(self, connection: Connection, values: Mapping[str, Any]) -> int:
-        """Run it, and return how many rows it has changed; arguments and errors as for `rows`."""
-        statement = self._compiled_for(connection)
-        return int(run_on_driver(connection, statement.text, arrange(statement, values)))
-
-    def rows(self, connection: Connection, values: Mapping[str, Any]) -> list[Any]:
-        """Run it, and return its rows.
-
-        Args:
-            connection: As for `run_on_driver`.
-            values: By the names of its parameters; what has no place in it is left out.
-
-        Raises:
-            DBAPIError: The driver's error, wrapped as SQLAlchemy would.
-        """
-        statement = self._compiled_for(connection)
-        given = arrange(statement, values)
-        return list(run_on_driver(connection, statement.text, given, fetch=True))
-
-    def _compiled_for(self, connection: Connection) -> CompiledStatement:
-        schemas = connection.get_execution_options().get("schema_translate_map") or {}
-        key = (connection.dialect.driver, schemas.get(None))
-        if key not in self._compiled:
-            compiled: Any = self._clause.compile(
-                dialect=connection.dialect,
-                column_keys=self._columns,
-                schema_translate_map=schemas or None,
-                render_schema_translate=bool(schemas),
-            )
-            self._compiled[key] = CompiledStatement(
-                compiled.string,
-                compiled.positiontup if compiled.positional else None,
-                {name: value for name, value in compiled.params.items() if value is not None},
-            )
-        return self._compiled[key]
-
-
-def arrange(statement: CompiledStatement, values: Mapping[str, Any]) -> Any:
-    """The values as the driver takes them."""
-    if statement.own_values:
-        values = {**statement.own_values, **values}
-    return values if statement.order is None else [values[name] for name in statement.order]
-
-
-# ==============================================================================
-# helpers/transactions.py
-# One transaction with its locks and its retries, alike on SQLite and PostgreSQL.
-# ==============================================================================
-
-# How long a request may wait for its turn before `on_ledger_error` decides.
-TRANSACTION_PATIENCE_SECONDS = 10.0
-RETRY_PAUSE_SECONDS = 0.05
-# With that much time left a connection to SQLite waits as long as it was told when it was opened.
-UNHURRIED_MS = 6_000
-# Serialization failure, deadlock, lock timeout; and a prepared statement that isn't there or is
-# already, behind a pooler that doesn't look after them. Another try is all it takes.
-RETRIED_SQLSTATES = frozenset({"40001", "40P01", "55P03", "26000", "42P05"})
-# PostgreSQL's classes of errors in a statement or its values, whatever class of Python's the
-# driver gives them: unsupported, cardinality, data, integrity, syntax or access, too large.
-REFUSED_SQLSTATE_CLASSES = frozenset({"0A", "21", "22", "23", "42", "54"})
-# SQLite's. SQLITE_ERROR is what it says of a table or a column that isn't there.
-REFUSED_SQLITE_ERRORS = ("SQLITE_ERROR", "SQLITE_TOOBIG", "SQLITE_MISMATCH", "SQLITE_RANGE")
-REFUSED_ERRORS = (DataError, IntegrityError, NotSupportedError, ProgrammingError)
-NEW_POOL_COUNTER_LOCK = "new pool counter"
-
-WorkResult = TypeVar("WorkResult")
-
-
-def new_deadline() -> float:
-    """When whoever comes now has waited long enough, by `time.monotonic`."""
-    return time.monotonic() + TRANSACTION_PATIENCE_SECONDS
-
-
-def advisory_key(name: str) -> int:
-    """A PostgreSQL advisory lock's 64-bit key for one of our names."""
-    digest = hashlib.blake2b(f"usage_limits {name}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big", signed=True)
-
-
-def select_locks(exclusive: Iterable[str], shared: Iterable[str] = (), **settings: str) -> str:
-    """A PostgreSQL statement that waits for locks until the transaction's end.
-
-    Exclusive names are taken in sorted order, so that two transactions never wait for each other.
-
-    Args:
-        exclusive: Locks that nobody else may hold.
-        shared: Locks that others may share.
-        settings: What is set for the transaction before that.
-    """
-    calls = [f"set_config('{name}', '{value}', true)" for name, value in settings.items()]
-    calls += [f"pg_advisory_xact_lock({advisory_key(name)})" for name in sorted(set(exclusive))]
-    calls += [f"pg_advisory_xact_lock_shared({advisory_key(name)})" for name in shared]
-    return f"SELECT {', '.join(calls)}"
-
-
-def take_advisory_locks(connection: Connection, exclusive: Iterable[str]) -> None:
-    """Wait for more locks in a transaction; SQLite needs none."""
-    if connection.dialect.name != "sqlite":
-        run_on_driver(connection, select_locks(exclusive))
-
-
-def begin_on_sqlite(connection: Connection, milliseconds: int) -> None:
-    """Take the one writer's place, and wait no longer for it than that."""
-    if milliseconds >= UNHURRIED_MS:
-        run_on_driver(connection, "BEGIN IMMEDIATE")
-        return
-    # The connection has a patience of its own, and keeps it.
-    ((own,),) = run_on_driver(connection, "PRAGMA busy_timeout", fetch=True)
-    run_on_driver(connection, f"PRAGMA busy_timeout = {min(own, milliseconds)}")
-    run_on_driver(connection, "BEGIN IMMEDIATE")
-    run_on_driver(connection, f"PRAGMA busy_timeout = {own}")
-
-
-def begin_transaction(
-    connection: Connection,
-    exclusive: Iterable[str],
-    shared: Iterable[str],
-    lasting: bool,
-    deadline: float,
-) -> None:
-    """Begin a transaction under these locks, in one round trip."""
-    milliseconds = max(1, int((deadline - time.monotonic()) * 1_000))
-    if connection.dialect.name == "sqlite":
-        # Takes the one writer's place at once: what is read in it can't be stale later.
-        begin_on_sqlite(connection, milliseconds)
-        return
-    locks = select_locks(
-        exclusive,
-        shared,
-        lock_timeout=f"{milliseconds}ms",
-        # A bitmap scan would go through every reply that has ended since the last vacuum: it
-        # leaves no note, as an index scan does, that they are gone.
-        enable_bitmapscan="off",
-        **({} if lasting else {"synchronous_commit": "off"}),
-    )
-    run_on_driver(connection, f"BEGIN; {locks}")
-
-
-def sqlstate_of(error: DBAPIError) -> str:
-    """PostgreSQL's code of an error; "" where it has none."""
-    return getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None) or ""
-
-
-def is_refused(error: DBAPIError) -> bool:
-    """Whether the database was reached and refuses the statement or its values."""
-    if error.connection_invalidated or is_worth_retrying(error):
-        return False
-    name = getattr(error.orig, "sqlite_errorname", "")
-    return (
-        isinstance(error, REFUSED_ERRORS)
-        or sqlstate_of(error)[:2] in REFUSED_SQLSTATE_CLASSES
-        or name in REFUSED_SQLITE_ERRORS
-    )
-
-
-def is_worth_retrying(error: DBAPIError) -> bool:
-    """Whether the same transaction may succeed a moment later."""
-    if error.connection_invalidated:
-        return True
-    state = sqlstate_of(error)
-    # SQLITE_BUSY and SQLITE_LOCKED, by their names since Python 3.11.
-    name = getattr(error.orig, "sqlite_errorname", "")
-    return state in RETRIED_SQLSTATES or name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
-
-
-class TransactionRunner:
-    """Runs functions in transactions of one engine.
-
-    A function may be run again after a conflict or a broken connection, so it must change
-    nothing but the database, and find its own earlier commit harmless.
-
-    Args:
-        engine: On SQLite or PostgreSQL.
-        schema: The PostgreSQL schema of the tables; None for the connection's own.
-        keep_connections: Whether to hold on to connections until `rest` is called. Pools often
-            ask the server first whether a connection lives, or open a new one each time.
-    """
-
-    def __init__(
-        self, engine: Engine, schema: str | None = None, keep_connections: bool = False
-    ) -> None:
-        # Transactions say BEGIN themselves: the driver would spend a round trip on it.
-        self._options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT"}
-        if schema:  # translating takes a sixth of a reply's time
-            self._options["schema_translate_map"] = {None: schema}
-        self._engine = engine
-        self._keeps = keep_connections
-        self._idle: list[Connection] = []
-
-    def run(
-        self,
-        work: Callable[[Connection], WorkResult],
-        exclusive: Iterable[str] = (),
-        shared: Iterable[str] = (),
-        lasting: bool = True,
-        deadline: float | None = None,
-    ) -> WorkResult:
-        """Run `work` in a transaction under the named locks, and commit.
-
-        Args:
-            work: What to do.
-            exclusive: Locks that nobody else may hold.
-            shared: Locks that others may share.
-            lasting: Whether to wait until PostgreSQL has it on disk. If not, it may be gone when
-                the database server itself crashes within a second.
-            deadline: Until when it may take, by `time.monotonic`; None for
-                `TRANSACTION_PATIENCE_SECONDS` from now.
-
-        Raises:
-            LedgerError: The database can't be reached, or is still busy at the deadline.
-            LedgerDataError: It refuses a statement or a value.
-        """
-        exclusive, shared = tuple(exclusive), tuple(shared)
-        until = new_deadline() if deadline is None else deadline
-
-        def transaction(connection: Connection) -> WorkResult:
-            begin_transaction(connection, exclusive, shared, lasting, until)
-            result = work(connection)
-            run_on_driver(connection, "COMMIT")
-            return result
-
-        return self.read(transaction, until)
-
-    def read(
-        self, work: Callable[[Connection], WorkResult], deadline: float | None = None
-    ) -> WorkResult:
-        """Run `work`, every statement for itself; raises as `run` does."""
-        if deadline is None:
-            deadline = new_deadline()
-        elif time.monotonic() > deadline:
-            raise LedgerError("the ledger is busy: no turn in time")
-        pause = RETRY_PAUSE_SECONDS
-        while True:
-            try:
-                return self._run_once(work)
-            except DBAPIError as error:
-                if error.connection_invalidated:
-                    self.rest()  # the others won't be any better
-                if is_refused(error):
-                    name = type(error.orig).__name__
-                    raise LedgerDataError(f"{name} in the ledger") from error
-                if not is_worth_retrying(error) or time.monotonic() + pause > deadline:
-                    # The driver's text may quote parameters; its class says enough.
-                    raise LedgerError(f"{type(error.orig).__name__} in the ledger") from error
-            except UsageLimitsError:
-                raise
-            except (ArithmeticError, StatementError, ValueError) as error:
-                # What a driver couldn't even send: a lone surrogate, a NUL, 10**400.
-                raise LedgerDataError(f"{type(error).__name__} in the ledger") from error
-            except SQLAlchemyError as error:
-                raise LedgerError(f"{type(error).__name__} in the ledger") from error
-            time.sleep(pause)
-            pause *= 2
-
-    def rest(self) -> None:
-        """Give all connections back that aren't in use."""
-        while (connection := self._take_idle()) is not None:
-            connection.close()
-
-    def _take_idle(self) -> Connection | None:
-        try:
-            return self._idle.pop()
-        except IndexError:  # asking first would leave room for another thread in between
-            return None
-
-    def _run_once(self, work: Callable[[Connection], WorkResult]) -> WorkResult:
-        # Options of the engine would be looked at with every statement.
-        connection = self._take_idle() or self._engine.connect().execution_options(**self._options)
-        try:
-            result = work(connection)
-        except BaseException:
-            connection.invalidate()  # and with it the transaction
-            connection.close()
-            raise
-        if self._keeps and self._may_keep_one():
-            self._idle.append(connection)
-        else:
-            connection.close()
-        return result
-
-    def _may_keep_one(self) -> bool:
-        """Whether others who use the pool find a connection all the same."""
-        pool = self._engine.pool
-        return not isinstance(pool, QueuePool) or pool.checkedout() < pool.size()
-
-
-# ==============================================================================
-# helpers/tables.py
-# The ledger's own tables and their numbered migrations.
-# ==============================================================================
-
-# Own MetaData: Open WebUI's migrations never see these tables, and ours never see its own.
-ledger_metadata = MetaData()
-
-# Instants are UTC, in whole seconds since 1970, as in Open WebUI's own tables.
-records_table = Table(
-    "usage_limits_records",
-    ledger_metadata,
-    Column("id", Text, primary_key=True),
-    Column("user_id", Text, nullable=False),
-    Column("user_email", Text, nullable=False),
-    # "|id|id|": the groups at that time, since leaving one must not change what was recorded.
-    Column("group_ids", Text, nullable=False),
-    Column("model_id", Text, nullable=False),
-    # "|chosen|base|": every name that a limit's model glob may match.
-    Column("model_names", Text, nullable=False),
-    Column("source", Text, nullable=False),  # page, temporary, channel, automation, api, backfill
-    Column("chat_id", Text, nullable=False),
-    Column("message_id", Text, nullable=False),
-    Column("policy", Text, nullable=False),
-    Column("state", Text, nullable=False),  # reserved, then settled or released
-    Column("created_at", BigInteger, nullable=False),
-    Column("settled_at", BigInteger),
-    # While its server lives it pushes this ahead; past it the reservation is an orphan.
-    Column("lease_until", BigInteger, nullable=False),
-    Column("input_tokens", BigInteger, nullable=False),
-    Column("output_tokens", BigInteger, nullable=False),
-    Column("cached_input_tokens", BigInteger, nullable=False),
-    Column("cost_micros", BigInteger, nullable=False),
-    Column("estimated", Boolean, nullable=False),
-    # What counts toward limits: 0 for a model of weight 0, else 1 and the weighted tokens.
-    Column("counted", Integer, nullable=False),
-    Column("weighted_input_tokens", BigInteger, nullable=False),
-    Column("weighted_output_tokens", BigInteger, nullable=False),
-    # Who holds it: a worker's id, "" for one of the first release.
-    Column("worker", Text, nullable=False, server_default=""),
-    # Why it was released, or settled by an estimate; "" for a reply that was settled as it ended.
-    Column("end_reason", Text, nullable=False, server_default=""),
-)
-# Written out, since SQLite uses a partial index only where the text of its condition stands.
-IS_OPEN = records_table.c.state == literal_column("'reserved'")
-Index("usage_limits_records_user", records_table.c.user_id, records_table.c.created_at)
-Index("usage_limits_records_created", records_table.c.created_at)
-Index(
-    "usage_limits_records_open",
-    records_table.c.user_id,
-    # Always the same here, but SQLite takes the index of which it can use more columns. Else it
-    # might take the one above and go through all that the user has ever used.
-    records_table.c.state,
-    sqlite_where=IS_OPEN,
-    postgresql_where=IS_OPEN,
-    # PostgreSQL can mark each entry of a reply that has ended, and not only hundreds at once.
-    postgresql_with={"deduplicate_items": "off"},
-)
-
-# Sums of settled records, so that a check reads a few rows however large the ledger is.
-# They can be rebuilt from the records at any time.
-counters_table = Table(
-    "usage_limits_counters",
-    ledger_metadata,
-    Column("id", Text, primary_key=True),
-    Column("scope", Text, nullable=False),  # user:ID, group:ID, everyone
-    Column("model_glob", Text, nullable=False),
-    # Records with window_start <= created_at < window_end are summed. Rolling windows
-    # move their start along and have no end.
-    Column("window_start", BigInteger, nullable=False),
-    Column("window_end", BigInteger, nullable=False),
-    Column("requests", BigInteger, nullable=False),
-    Column("input_tokens", BigInteger, nullable=False),
-    Column("output_tokens", BigInteger, nullable=False),
-    Column("cost_micros", BigInteger, nullable=False),
-)
-Index("usage_limits_counters_scope", counters_table.c.scope, counters_table.c.window_end)
-
-# Which warnings and alerts were given, so that each is given once per window.
-notices_table = Table(
-    "usage_limits_notices",
-    ledger_metadata,
-    Column("id", Text, primary_key=True),
-    Column("expires_at", BigInteger, nullable=False),
-)
-
-# What an administrator adds to a user's or a pool's limit until its window ends: rows with who,
-# when and why, never edits of what was used. A reset is a grant of what had been used.
-grants_table = Table(
-    "usage_limits_grants",
-    ledger_metadata,
-    Column("id", Text, primary_key=True),
-    Column("scope", Text, nullable=False),
-    Column("measure", Text, nullable=False),
-    Column("model_glob", Text, nullable=False),
-    Column("period", Text, nullable=False),
-    Column("amount", BigInteger, nullable=False),
-    Column("kind", Text, nullable=False),  # grant or reset
-    Column("granted_by", Text, nullable=False),
-    Column("reason", Text, nullable=False),
-    Column("created_at", BigInteger, nullable=False),
-    Column("expires_at", BigInteger, nullable=False),
-)
-Index("usage_limits_grants_scope", grants_table.c.scope, grants_table.c.expires_at)
-
-# Whom the names in the policies have meant: a policy still holds after a rename.
-names_table = Table(
-    "usage_limits_names",
-    ledger_metadata,
-    Column("kind", Text, primary_key=True),  # group or user
-    Column("name", Text, primary_key=True),  # as the policies have it, in lower case
-    Column("id", Text, primary_key=True),
-    Column("last_seen", Text, nullable=False),  # the name or address that it had last
-    Column("created_at", BigInteger, nullable=False),
-)
-
-# Workers that hold reservations. They count up as long as they live, so that others see it
-# without comparing clocks.
-workers_table = Table(
-    "usage_limits_workers",
-    ledger_metadata,
-    Column("id", Text, primary_key=True),
-    Column("beats", BigInteger, nullable=False),
-    Column("seen_at", BigInteger, nullable=False),
-)
-
-migrations_table = Table(
-    "usage_limits_migrations",
-    ledger_metadata,
-    Column("number", Integer, primary_key=True),
-    Column("applied_at", BigInteger, nullable=False),
-)
-
-
-def m001_first_tables(connection: Connection) -> None:
-    """The first released schema; on a new database also what came later, found there by then."""
-    ledger_metadata.create_all(connection)
-
-
-def m002_names(connection: Connection) -> None:
-    """Whom the policies have meant, since 0.2.0; a ledger made anew has the table already."""
-    names_table.create(connection, checkfirst=True)
-
-
-def ledger_schema(connection: Connection) -> str | None:
-    """The PostgreSQL schema of the tables; None for the connection's own."""
-    schemas = connection.get_execution_options().get("schema_translate_map") or {}
-    found: str | None = schemas.get(None)
-    return found
-
-
-def add_text_columns(connection: Connection, table: Table, *names: str) -> None:
-    """Add columns of text, "" in all rows, as far as they aren't there."""
-    schema, quote = ledger_schema(connection), connection.dialect.identifier_preparer.quote
-    nothing: Select[Any] = select(literal_column("*")).select_from(table).limit(0)
-    present = set(connection.execute(nothing).keys())
-    place = f"{quote(schema)}.{quote(table.name)}" if schema else quote(table.name)
-    for name in names:
-        if name not in present:
-            connection.exec_driver_sql(
-                f"ALTER TABLE {place} ADD COLUMN {quote(name)} TEXT NOT NULL DEFAULT ''"
-            )
-
-
-def m003_workers(connection: Connection) -> None:
-    """Which worker holds a reservation, and why one was released."""
-    workers_table.create(connection, checkfirst=True)
-    add_text_columns(connection, records_table, "worker", "end_reason")
-
-
-# Append only: a released migration is never changed.
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
-    m001_first_tables,
-    m002_names,
-    m003_workers,
-)
-
-
-def migrate_ledger(connection: Connection, now: int) -> int:
-    """Bring the tables up to date and return how many migrations that took.
-
-    The caller holds the lock that keeps other workers out until the commit.
-    """
-    schema = ledger_schema(connection)
-    applied = 0
-    if connection.dialect.has_table(connection, migrations_table.name, schema=schema):
-        newest = connection.execute(select(func.max(migrations_table.c.number))).scalar()
-        applied = newest or 0
-    for number, migration in enumerate(MIGRATIONS[applied:], start=applied + 1):
-        migration(connection)
-        connection.execute(migrations_table.insert().values(number=number, applied_at=now))
-    return len(MIGRATIONS) - applied
-
-
-# ==============================================================================
-# helpers/identities.py
-# Identities: whom the names in the policies mean, also after a rename.
-# ==============================================================================
-
-# For so long a worker may not know of a rename that it hasn't seen itself.
-REFRESH_SECONDS = 5
-# A longer name in the policies is matched but not remembered, nor is one with a NUL.
-LONGEST_REMEMBERED = 255
-MOST_NOTES_IN_FORM = 10
-MOST_UNPRICED = 1_000
-
-Kind = Literal["group", "user"]
-
-
-@dataclass(frozen=True, slots=True)
-class RememberedName:
-    """That a name in the policies has meant a group or a user."""
-
-    kind: str
-    name: str
-    id: str
-    last_seen: str  # its name or address at that time
-
-
-@dataclass(frozen=True, slots=True)
-class HostNames:
-    """What Open WebUI has now: names of groups and addresses of users by id, and models."""
-
-    groups: Mapping[str, str]
-    users: Mapping[str, str]
-    models: Collection[str] = ()  # empty: not known
-
-    def of(self, kind: str) -> Mapping[str, str]:
-        """The names of one kind."""
-        return self.groups if kind == "group" else self.users
-
-
-@dataclass(frozen=True, slots=True)
-class NamedTable:
-    """A table, or a pool's key, that names a group or a user.
-
-    Args:
-        kind: What it names.
-        key: The name as `PolicySet` has it.
-        written: The name as the text has it.
-        header: The table's first line.
-        is_policy: Whether it is a group's or a user's own table.
-    """
-
-    kind: Kind
-    key: str
-    written: str
-    header: str
-    is_policy: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Identities:
-    """Whom the names in a policies text mean.
-
-    Args:
-        sure: The names that mean a group or a user, by its kind and id.
-        doubtful: The names of which it is open.
-        bound: The ids that each name is known to mean, by kind and name; it has all names.
-        matched: What the ledger should remember.
-        problems: What an administrator should mend, a sentence each.
-        renames: Which policies mean somebody who has another name now, a sentence each.
-        models: The models that are known.
-    """
-
-    sure: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
-    doubtful: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
-    bound: Mapping[tuple[str, str], frozenset[str]] = field(default_factory=dict)
-    matched: frozenset[RememberedName] = frozenset()
-    problems: tuple[str, ...] = ()
-    renames: tuple[str, ...] = ()
-    models: Collection[str] = ()
-
-    @property
-    def notices(self) -> tuple[str, ...]:
-        """All that an administrator should know."""
-        return self.problems + self.renames
-
-    def recall(self, subject: Subject) -> Subject:
-        """The user with the names in the policies that mean it and its groups."""
-        groups = []
-        for group in subject.groups:
-            own = (fold_name(group.id), fold_name(group.name))
-            keys, doubtful = self._keys_of("group", group.id, own)
-            groups.append(replace(group, keys=keys, doubtful=doubtful))
-        own = (subject.user_id, fold_name(subject.email))
-        keys, doubtful = self._keys_of("user", subject.user_id, own)
-        return replace(subject, groups=tuple(groups), keys=keys, doubtful=doubtful)
-
-    def _keys_of(
-        self, kind: Kind, key: str, own: Iterable[str]
-    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        sure = dict.fromkeys(self.sure.get((kind, key), ()))
-        doubtful = dict.fromkeys(self.doubtful.get((kind, key), ()))
-        for name in own:
-            known = self.bound.get((kind, name))
-            if known is None or name in sure or name in doubtful:
-                continue
-            # Not seen at the last look: new, or renamed a moment ago.
-            (doubtful if known else sure)[name] = None
-        return tuple(sure), tuple(doubtful)
-
-
-def named_in(policies: PolicySet) -> Iterator[NamedTable]:
-    """Every group and user that a policies text names, in its order within each kind."""
-    for key, policy in policies.groups.items():
-        yield NamedTable("group", key, policy.name, table_header("group", policy.name))
-    for key, policy in policies.users.items():
-        yield NamedTable("user", key, policy.name, table_header("user", policy.name))
-    for pool in policies.pools:
-        if pool.group is not None:
-            header = f"{table_header('pool', pool.name)} group"
-            yield NamedTable("group", fold_name(pool.group), pool.group, header, is_policy=False)
-
-
-def identify(
-    policies: PolicySet, host: HostNames, remembered: Iterable[RememberedName] = ()
-) -> Identities:
-    """Whom the names in the policies mean, given what there is and what was remembered."""
-    reader = IdentityReader(host, remembered)
-    for table in named_in(policies):
-        reader.read(table)
-    reader.report_conflicts()
-    return Identities(
-        {key: tuple(names) for key, names in reader.sure.items()},
-        {key: tuple(names) for key, names in reader.doubtful.items()},
-        reader.bound,
-        frozenset(reader.matched),
-        tuple(dict.fromkeys((*reader.problems, *unknown_models(policies, host.models)))),
-        tuple(dict.fromkeys(reader.renames)),
-        host.models,
-    )
-
-
-class IdentityReader:
-    """Goes through the names in the policies one by one."""
-
-    def __init__(self, host: HostNames, remembered: Iterable[RememberedName]) -> None:
-        self.host = host
-        self.remembered: dict[tuple[str, str], set[str]] = {}
-        for one in remembered:
-            self.remembered.setdefault((one.kind, one.name), set()).add(one.id)
-        self.holders: dict[tuple[str, str], list[str]] = {}
-        for kind in ("group", "user"):
-            for key, name in host.of(kind).items():
-                self.holders.setdefault((kind, fold_name(name)), []).append(key)
-        self.group_ids = {fold_name(key): key for key in host.groups}
-        self.sure: dict[tuple[str, str], dict[str, None]] = {}
-        self.doubtful: dict[tuple[str, str], dict[str, None]] = {}
-        self.bound: dict[tuple[str, str], frozenset[str]] = {}
-        self.matched: set[RememberedName] = set()
-        self.tables: dict[tuple[str, str], list[NamedTable]] = {}
-        self.problems: list[str] = []
-        self.renames: list[str] = []
-
-    def read(self, table: NamedTable) -> None:
-        """Find out whom one table means."""
-        kind, name = table.kind, (table.kind, table.key)
-        known, holders = self.host.of(kind), self.holders.get(name, [])
-        bound, by_id = self.meant_ids(table, holders)
-        alive = {key for key in bound if key in known}
-        self.bound[name] = frozenset(bound)
-        others = [key for key in holders if key not in bound]
-        away = {key for key in alive if not by_id and fold_name(known[key]) != table.key}
-        for key in alive:
-            open_to_doubt = bool(others) and key in away
-            self.note_key(self.doubtful if open_to_doubt else self.sure, kind, key, table.key)
-            self.tables.setdefault((kind, key), []).append(table)
-            if len(table.key) <= LONGEST_REMEMBERED and "\x00" not in table.key:
-                self.matched.add(RememberedName(kind, table.key, key, stored_name(known[key])))
-        for key in others:
-            self.note_key(self.doubtful, kind, key, table.key)
-        self.report(table, alive, away, others)
-
-    def meant_ids(self, table: NamedTable, holders: list[str]) -> tuple[set[str], bool]:
-        """The ids that a name means, and whether the name is itself the id."""
-        kind, known = table.kind, self.host.of(table.kind)
-        by_id = self.group_ids.get(table.key) if kind == "group" else table.key
-        if by_id in known:
-            return {str(by_id)}, True
-        remembered = self.remembered.get((kind, table.key), set())
-        if any(table.key in (key, fold_name(key)) for key in remembered):
-            return remembered, True  # an id that is gone: no name ever stands for it
-        alive = remembered.intersection(known)
-        if alive or not holders:
-            return alive, False
-        exact = {key for key in holders if known[key] == table.written}
-        return exact or set(holders), False
-
-    @staticmethod
-    def note_key(
-        where: dict[tuple[str, str], dict[str, None]], kind: str, key: str, name: str
-    ) -> None:
-        where.setdefault((kind, key), {})[name] = None
-
-    def report(
-        self, table: NamedTable, alive: Collection[str], away: Collection[str], others: list[str]
-    ) -> None:
-        """Note what an administrator should know of one table."""
-        known, kind = self.host.of(table.kind), table.kind
-        if not alive and not others:
-            self.problems.append(nobody_sentence(table, known.values()))
-            return
-        now_called = " and ".join(sorted(quoted_text(known[key]) for key in away))
-        if others:
-            ids = ", ".join(sorted([*alive, *others])[:MOST_NOTES_IN_FORM])
-            first = f"means the {kind} now called {now_called}, and" if away else "fits"
-            self.problems.append(
-                f"{table.header} {first} more than one {kind}: until it says by id which is meant"
-                f" ({ids}), those in doubt get the stricter of both readings."
-            )
-        elif away:
-            self.renames.append(f"{table.header} means the {kind} now called {now_called}.")
-
-    def report_conflicts(self) -> None:
-        """Note the groups and users that several tables mean."""
-        for (kind, key), tables in self.tables.items():
-            headers = sorted({table.header for table in tables if table.is_policy})
-            if len(headers) > 1:
-                self.problems.append(
-                    f"{' and '.join(headers)} mean the same {kind},"
-                    f" {quoted_text(self.host.of(kind)[key])}: what is stricter in each counts."
-                )
-
-
-def nobody_sentence(table: NamedTable, known: Iterable[str]) -> str:
-    """That a table names nobody, with the group that was meant."""
-    if table.kind == "user":
-        kind = "address" if "@" in table.key else "id"
-        return f"{table.header} names nobody: Open WebUI has no user with this {kind}."
-    close = difflib.get_close_matches(table.written, sorted(known)[:1000], n=1, cutoff=0.7)
-    hint = f'; did you mean "{close[0]}"?' if close else "."
-    return f'{table.header} names nobody: Open WebUI has no group "{table.written}"{hint}'
-
-
-def unknown_models(policies: PolicySet, known: Collection[str]) -> Iterator[str]:
-    """A sentence for each model in the policies that no known model fits."""
-    if not known:
-        return
-    for rule in policies.models:
-        if not any(glob_fits(rule.glob, name) for name in known):
-            yield f"{table_header('model', rule.glob)} fits no model that Open WebUI has."
-    tables = [*policies.users.values(), *policies.groups.values(), *policies.roles.values()]
-    headed = [(table_header(policy.kind, policy.name), policy.limits) for policy in tables]
-    headed += [(table_header("pool", pool.name), pool.limits) for pool in policies.pools]
-    for header, limits in headed:
-        for limit in limits or ():
-            if not any(glob_fits(limit.model_glob, name) for name in known):
-                yield f'{header} limit "{limit}" fits no model that Open WebUI has.'
-
-
-def unpriced_models(policies: PolicySet, seen: Iterable[tuple[str, ...]]) -> Iterator[str]:
-    """A sentence for each model, by all its names, that limits in money don't count."""
-    tables = [*policies.users.values(), *policies.groups.values(), *policies.roles.values()]
-    limits = [table.limits or () for table in tables] + [pool.limits for pool in policies.pools]
-    globs = {limit.model_glob for each in limits for limit in each if limit.measure == "cost"}
-    for names in seen:
-        fits = any(glob_fits(glob, name) for glob in globs for name in names)
-        rule = find_model_rule(policies, names)
-        if fits and rule.weight and not rule.is_priced:
-            header = table_header("model", called_model(names))
-            yield (
-                f"limits in $ don't count {header}: it has no price here, and an answer of it came"
-                f" without a cost. Give it an input_price and an output_price."
-            )
-
-
-def stored_name(name: str) -> str:
-    """A name as a database takes it."""
-    return name.replace("\x00", "").encode("utf-8", "replace").decode()[:LONGEST_REMEMBERED]
-
-
-def read_remembered(connection: Connection) -> frozenset[RememberedName]:
-    """Whom the names in the policies have meant so far."""
-    names = names_table.c
-    rows = connection.execute(select(names.kind, names.name, names.id, names.last_seen))
-    return frozenset(RememberedName(*row) for row in rows)
-
-
-def remember(connection: Connection, names: Iterable[RememberedName], now: int) -> None:
-    """Write down whom names have meant; another worker may just have done so."""
-    sqlite = connection.dialect.name == "sqlite"
-    insert: Any = insert_on_sqlite if sqlite else insert_on_postgresql
-    for one in sorted(names, key=lambda one: (one.kind, one.name, one.id)):
-        row = insert(names_table).values(
-            kind=one.kind, name=one.name, id=one.id, last_seen=one.last_seen, created_at=now
-        )
-        connection.execute(
-            row.on_conflict_do_update(
-                index_elements=[names_table.c.kind, names_table.c.name, names_table.c.id],
-                set_={"last_seen": row.excluded.last_seen},
-            )
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """What was found out about a policies text, and when."""
-
-    policies: PolicySet
-    identities: Identities
-    at: float
-
-
-class IdentityMemory:
-    """What one worker knows of whom the policies mean; looked up again every few seconds.
-
-    All its methods may be called from any thread; they block.
-
-    Args:
-        read_names: Reads what the ledger remembers.
-        write_names: Writes more of it.
-        read_host: Reads what Open WebUI has, of users only those with these ids or addresses.
-        list_models: The ids of all models, where they are known.
-        publish: Is told what an administrator should know, whenever that changes.
-        clock: Seconds.
-    """
-
-    def __init__(
-        self,
-        read_names: Callable[[], frozenset[RememberedName]],
-        write_names: Callable[[Collection[RememberedName]], None],
-        read_host: Callable[[Collection[str], Collection[str]], HostNames],
-        list_models: Callable[[], Collection[str]],
-        publish: Callable[[tuple[str, ...]], None],
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._read_names = read_names
-        self._write_names = write_names
-        self._read_host = read_host
-        self._list_models = list_models
-        self._publish = publish
-        self._clock = clock
-        self._looking = Lock()
-        # Replaced as a whole: other threads read it meanwhile.
-        self._last_look = Look(PolicySet(), Identities(), float("-inf"))
-        self._notices: tuple[str, ...] = ()
-        # By the model called, all the names of one that was seen to have no cost.
-        self._unpriced: dict[str, tuple[str, ...]] = {}
-
-    def knows_unpriced(self, model_names: tuple[str, ...]) -> bool:
-        """Whether nothing is to be said of a model's having no cost, or it has been."""
-        full = len(self._unpriced) >= MOST_UNPRICED
-        return full or called_model(model_names) in self._unpriced
-
-    def note_unpriced(self, model_names: tuple[str, ...]) -> None:
-        """Say of a model that it has no cost, though limits in money should count it."""
-        if self.knows_unpriced(model_names):
-            return
-        # Replaced as a whole: another thread may be looking.
-        self._unpriced = {**self._unpriced, called_model(model_names): model_names}
-        last = self._last_look
-        self._report(self._all_notices(last.policies, last.identities))
-
-    def _all_notices(self, policies: PolicySet, identities: Identities) -> tuple[str, ...]:
-        return (*identities.notices, *unpriced_models(policies, self._unpriced.values()))
-
-    def recall(self, policies: PolicySet, subject: Subject) -> Subject:
-        """The user with the names in the policies that mean it and its groups.
-
-        Raises:
-            LedgerError: Nothing is known of these policies yet, and the database can't be read.
-        """
-        last = self._last_look
-        same = last.policies is policies
-        if same and self._clock() - last.at < REFRESH_SECONDS:
-            return last.identities.recall(subject)
-        # Where somebody else is looking already, what was known a moment ago is new enough.
-        if self._looking.acquire(blocking=not same):
-            try:
-                last = self._looked_anew(policies)
-            finally:
-                self._looking.release()
-        return last.identities.recall(subject)
-
-    def _looked_anew(self, policies: PolicySet) -> Look:
-        last, now = self._last_look, self._clock()
-        if last.policies is policies and now - last.at < REFRESH_SECONDS:
-            return last  # somebody has looked while this thread waited
-        try:
-            identities = self._look(policies)
-        except LedgerError as error:
-            if last.policies is not policies:
-                raise
-            # The reservation will say whether the database is away; what is known still limits.
-            log.warning("Usage limits: %s; groups and users as they were", error)
-            identities = last.identities
-        self._last_look = Look(policies, identities, now)
-        self._report(self._all_notices(policies, identities))
-        return self._last_look
-
-    def _look(self, policies: PolicySet) -> Identities:
-        tables, models = list(named_in(policies)), self._list_models()
-        if not tables:
-            return identify(policies, HostNames({}, {}, models))
-        remembered = self._read_names()
-        names = {table.key for table in tables if table.kind == "user"}
-        ids = names | {one.id for one in remembered if one.kind == "user" and one.name in names}
-        host = replace(self._read_host(ids, names), models=models)
-        identities = identify(policies, host, remembered)
-        if new := identities.matched - remembered:
-            self._write_names(new)
-        return identities
-
-    def _report(self, notices: tuple[str, ...]) -> None:
-        if notices == self._notices:
-            return
-        for notice in notices:
-            if notice not in self._notices:
-                log.warning("Usage limits: policies: %s", notice)
-        for notice in self._notices:
-            if notice not in notices:
-                log.info("Usage limits: policies: no longer so: %s", notice)
-        self._notices = notices
-        self._publish(notices)
-
-
-def form_note(notices: tuple[str, ...]) -> str:
-    """The notices as the valves form shows them; they hold names that others chose."""
-    shown = [" ".join(one.replace("<", "&lt;").split()) for one in notices[:MOST_NOTES_IN_FORM]]
-    if len(notices) > len(shown):
-        shown.append(f"and {len(notices) - len(shown)} more, in the server's log")
-    return "\n".join(f"- {one}" for one in shown)
-
-
-# ==============================================================================
-# helpers/counters.py
-# Counters: sums of settled records per scope, model glob and window.
-# ==============================================================================
-
-NO_END = 2**53
-# A control character that no model or group is called by.
-NAME_ESCAPE = "\x1a"
-ROLLING_MARK = " rolling "  # before the seconds, at the end of a rolling counter's id
-# A clock that steps back by less is only being set right.
-STEP_SECONDS = 3_600
-# Records that are further ahead than that were made by a clock that was.
-CLOCK_TOLERANCE_SECONDS = 86_400
-AMOUNT_COLUMNS = ("requests", "input_tokens", "output_tokens", "cost_micros")
-COUNTED_SUMS = (
-    func.sum(records_table.c.counted),
-    func.sum(records_table.c.weighted_input_tokens),
-    func.sum(records_table.c.weighted_output_tokens),
-    func.sum(records_table.c.cost_micros * records_table.c.counted),
-)
-
-
-@dataclass(slots=True)
-class Counter:
-    """A counter's row, with what administrators have added to limits that it is read for."""
-
-    id: str
-    scope: str
-    model_glob: str
-    window_start: int  # seconds since 1970
-    window_end: int
-    used: Amounts
-    granted: dict[tuple[str, str], int] = field(default_factory=dict)  # by measure and period
-
-    def granted_to(self, applied: AppliedLimit) -> int:
-        """What was added to one limit."""
-        return self.granted.get((applied.limit.measure, applied.limit.period.name), 0)
-
-
-def join_names(names: Iterable[str]) -> str:
-    """Names as one text that ``LIKE '%|name|%'`` can search: ``|a|b|``."""
-    return "|" + "".join(f"{escaped_name(name)}|" for name in names)
-
-
-def escaped_name(name: str) -> str:
-    """A name without "|". Rows of older releases hold no `NAME_ESCAPE`, so they read as before."""
-    if "|" not in name and NAME_ESCAPE not in name:
-        return name
-    return name.replace(NAME_ESCAPE, f"{NAME_ESCAPE}0").replace("|", f"{NAME_ESCAPE}1")
-
-
-@lru_cache(maxsize=1024)
-def split_names(text: str) -> tuple[str, ...]:
-    """The names that `join_names` joined."""
-    names = (name for name in text.split("|") if name)
-    return tuple(
-        name.replace(f"{NAME_ESCAPE}1", "|").replace(f"{NAME_ESCAPE}0", NAME_ESCAPE)
-        for name in names
-    )
-
-
-def glob_matches(glob: str, model_names: str) -> bool:
-    """Whether a limit's model glob matches one of a record's joined names."""
-    return glob == "*" or any(glob_fits(glob, name) for name in split_names(model_names))
-
-
-def counted_window(applied: AppliedLimit, at: int) -> tuple[int, int]:
-    """The seconds ``[start, end)`` whose records a limit counts at the second `at`."""
-    rolling = applied.limit.period.rolling
-    if rolling is not None:
-        return at - int(rolling.total_seconds()) + 1, NO_END
-    return int(applied.window.start.timestamp()), int(applied.window.end.timestamp())
-
-
-def counter_id(applied: AppliedLimit) -> str:
-    """The counter that a limit reads; limits that count the same share one."""
-    rolling = applied.limit.period.rolling
-    window = (
-        f"{ROLLING_MARK.strip()} {int(rolling.total_seconds())}"
-        if rolling is not None
-        else f"{applied.window.start.timestamp():.0f}-{applied.window.end.timestamp():.0f}"
-    )
-    return f"{applied.scope} {applied.limit.model_glob} {window}"
-
-
-def rolling_seconds(key: str) -> int:
-    """The period of a rolling counter, by its id; 0 for another one."""
-    _, mark, seconds = key.rpartition(ROLLING_MARK)
-    return int(seconds) if mark and seconds.isdecimal() else 0
-
-
-def scope_condition(scope: str) -> ColumnElement[bool]:
-    """The records that belong to a scope."""
-    if scope == EVERYONE:
-        return true()
-    kind, _, key = scope.partition(":")
-    if kind == "user":
-        return records_table.c.user_id == key
-    return records_table.c.group_ids.contains(f"|{key}|", autoescape=True)
-
-
-def in_scope(scope: str, user_id: str, group_ids: str) -> bool:
-    """The same for one record already read."""
-    kind, _, key = scope.partition(":")
-    return scope == EVERYONE or (user_id == key if kind == "user" else f"|{key}|" in group_ids)
-
-
-def sum_settled(connection: Connection, scope: str, glob: str, start: int, end: int) -> Amounts:
-    """Sum the settled records of a scope with ``start <= created_at < end``."""
-    rows = connection.execute(
-        select(records_table.c.model_names, *COUNTED_SUMS)
-        .where(
-            records_table.c.state == "settled",
-            records_table.c.created_at >= start,
-            records_table.c.created_at < end,
-            scope_condition(scope),
-        )
-        .group_by(records_table.c.model_names)
-    )
-    total = Amounts()
-    for names, *sums in rows:
-        if glob_matches(glob, names):
-            total += Amounts(*(int(value) for value in sums))
-    return total
-
-
-def numbered(name: str, count: int) -> list[BindParameter[str]]:
-    """Parameters for an IN: SQLAlchemy's own take as long as running the statement."""
-    return [bindparam(f"{name}{number}", type_=Text) for number in range(count)]
-
-
-def number_values(name: str, values: Collection[str]) -> dict[str, str]:
-    """Values for the parameters of `numbered`."""
-    return {f"{name}{number}": value for number, value in enumerate(values)}
-
-
-@lru_cache(maxsize=64)
-def addition_by_id(count: int) -> Statement:
-    """A statement that adds to that many counters.
-
-    Not to one that has moved on since it was read: whoever moved it waits for our commit or has
-    left the record behind. (A pool's counter may move without a lock that we hold.)
-    """
-    return Statement(
-        counters_table.update()
-        .where(
-            counters_table.c.id.in_(numbered("id", count)),
-            counters_table.c.window_start <= bindparam("created_at"),
-            counters_table.c.window_end > bindparam("created_at"),
-        )
-        .values(
-            {
-                counters_table.c[name]: counters_table.c[name] + bindparam(f"more_{name}")
-                for name in AMOUNT_COLUMNS
-            }
-        )
-    )
-
-
-def make_counters(connection: Connection, missing: Mapping[str, AppliedLimit], at: int) -> None:
-    """Sum the records that new counters cover, and write them.
-
-    What pools of one window have used is read at once, however many there are.
-    """
-    if any(applied.is_pool for applied in missing.values()):
-        # Members settle under their own locks; none may do so between sum and insert.
-        take_advisory_locks(connection, (NEW_POOL_COUNTER_LOCK,))
-    by_records: dict[tuple[int, int, str], dict[str, AppliedLimit]] = {}
-    for key, applied in missing.items():
-        start, end = counted_window(applied, at)
-        if end == NO_END:
-            end = rolling_end(connection, applied.scope, at)
-        read_from = applied.scope if applied.scope.startswith("user:") else EVERYONE
-        by_records.setdefault((start, end, read_from), {})[key] = applied
-    rows = []
-    for (start, end, read_from), limits in by_records.items():
-        used = sum_for_limits(connection, read_from, limits, start, end)
-        rows += [
-            {
-                "id": key,
-                "scope": applied.scope,
-                "model_glob": applied.limit.model_glob,
-                "window_start": start,
-                "window_end": end,
-                **amount_values(used[key]),
-            }
-            for key, applied in limits.items()
-        ]
-    connection.execute(counters_table.insert(), rows)
-
-
-def sum_for_limits(
-    connection: Connection, read_from: str, limits: Mapping[str, AppliedLimit], start: int, end: int
-) -> dict[str, Amounts]:
-    """What each of these limits counts of the settled records of one scope and window."""
-    used = dict.fromkeys(limits, NOTHING)
-    by_scope: dict[str, list[str]] = {}
-    for key, applied in limits.items():
-        by_scope.setdefault(applied.scope, []).append(key)
-    if set(by_scope) <= {read_from}:
-        groups: ColumnElement[str] = literal("")
-    else:
-        groups = records_table.c.group_ids
-    rows = connection.execute(
-        select(groups, records_table.c.model_names, *COUNTED_SUMS)
-        .where(
-            records_table.c.state == "settled",
-            records_table.c.created_at >= start,
-            records_table.c.created_at < end,
-            scope_condition(read_from),
-        )
-        .group_by(records_table.c.model_names, *([] if set(by_scope) <= {read_from} else [groups]))
-    )
-    for group_ids, names, *sums in rows:
-        amounts = Amounts(*(int(value) for value in sums))
-        for scope in {read_from, *(f"group:{group}" for group in split_names(group_ids))}:
-            for key in by_scope.get(scope, ()):
-                if glob_matches(limits[key].limit.model_glob, names):
-                    used[key] += amounts
-    return used
-
-
-def rolling_end(connection: Connection, scope: str, at: int) -> int:
-    """Where a rolling counter ends: nowhere, unless a clock has been days ahead.
-
-    What was recorded then would count until that false time. It is left out until it is near.
-    """
-    end = at + CLOCK_TOLERANCE_SECONDS
-    ahead = select(records_table.c.id).where(
-        records_table.c.created_at >= end, scope_condition(scope)
-    )
-    return end if connection.execute(ahead.limit(1)).first() else NO_END
-
-
-def move_rolling_counter(
-    connection: Connection, counter: Counter, start: int, period_seconds: int
-) -> None:
-    """Take out what has left a rolling window since it was last looked at.
-
-    Each record is taken out once, so the cost per request stays flat. After a rest of a whole
-    period nothing of the old sum is left, and retention may have dropped what it was made of.
-    After a clock has stepped back nothing that is recorded now would be in it, or what left it
-    too early is missing.
-
-    Members of a pool settle without its lock: its row is locked first, by writing where it starts,
-    and what they have added by then stays.
-    """
-    moved, at = start - counter.window_start, start + period_seconds - 1
-    outlived = counter.window_end < at + CLOCK_TOLERANCE_SECONDS // 2
-    again = abs(moved) >= period_seconds or moved < -STEP_SECONDS or outlived
-    if moved <= 0 and not again:
-        return
-    scope, glob = counter.scope, counter.model_glob
-    is_pool = not scope.startswith("user:")
-    values: dict[str, Any] = {"window_start": start}
-    if again:
-        if is_pool:
-            # One may be settling who has read it with the old window.
-            take_advisory_locks(connection, (NEW_POOL_COUNTER_LOCK,))
-        counter.window_end = rolling_end(connection, scope, at)
-        counter.used = sum_settled(connection, scope, glob, start, counter.window_end)
-        values |= {"window_end": counter.window_end, **amount_values(counter.used)}
-    elif is_pool:
-        (row,) = connection.execute(
-            counters_table.update()
-            .where(counters_table.c.id == counter.id)
-            .values(window_start=start)
-            .returning(*(counters_table.c[name] for name in AMOUNT_COLUMNS))
-        )
-        counter.used, values = Amounts(*row), {}
-    counter_start, counter.window_start = counter.window_start, start
-    if not again:
-        gone = sum_settled(connection, scope, glob, counter_start, start)
-        counter.used -= gone
-        if gone != NOTHING or not is_pool:
-            values |= {
-                name: counters_table.c[name] - value for name, value in amount_values(gone).items()
-            }
-    if values:
-        connection.execute(
-            counters_table.update().where(counters_table.c.id == counter.id).values(**values)
-        )
-
-
-def amount_values(amounts: Amounts) -> dict[str, int]:
-    """The counter columns that hold `amounts`."""
-    return {
-        "requests": amounts.requests,
-        "input_tokens": amounts.input_tokens,
-        "output_tokens": amounts.output_tokens,
-        "cost_micros": amounts.cost_micros,
-    }
-
-
-def add_to_counters(
-    connection: Connection,
-    counters: dict[str, Counter],
-    model_names: str,
-    created_at: int,
-    amounts: Amounts,
-) -> None:
-    """Add a settled record to those of these counters whose glob matches."""
-    ids = [key for key, one in counters.items() if glob_matches(one.model_glob, model_names)]
-    if not ids:
-        return
-    more = {f"more_{name}": value for name, value in amount_values(amounts).items()}
-    values = {**more, **number_values("id", ids), "created_at": created_at}
-    addition_by_id(len(ids)).change(connection, values)
-    for key in ids:
-        counters[key].used += amounts
-
-
-# ==============================================================================
-# helpers/snapshots.py
-# What one statement sees of the ledger: counters with their grants, and running replies.
-# ==============================================================================
-
-COUNTERS = select(
-    literal_column("'counter'"),
-    counters_table.c.id,
-    counters_table.c.scope,
-    counters_table.c.model_glob,
-    counters_table.c.window_start,
-    counters_table.c.window_end,
-    counters_table.c.requests,
-    counters_table.c.input_tokens,
-    counters_table.c.output_tokens,
-    counters_table.c.cost_micros,
-    grants_table.c.measure,
-    grants_table.c.period,
-    grants_table.c.amount,
-).outerjoin_from(
-    counters_table,
-    grants_table,
-    and_(
-        grants_table.c.scope == counters_table.c.scope,
-        grants_table.c.model_glob == counters_table.c.model_glob,
-        grants_table.c.expires_at > bindparam("at"),
-    ),
-)
-RUNNING = select(
-    literal_column("'running'"),
-    records_table.c.user_id,
-    records_table.c.group_ids,
-    records_table.c.model_names,
-    records_table.c.created_at,
-    null(),
-    records_table.c.counted,
-    records_table.c.weighted_input_tokens,
-    records_table.c.weighted_output_tokens,
-    records_table.c.cost_micros * records_table.c.counted,
-    null(),
-    null(),
-    null(),
-).where(IS_OPEN, records_table.c.id != bindparam("except_id"))
-
-
-@dataclass(frozen=True, slots=True)
-class RunningReply:
-    """What a reply that is still running holds."""
-
-    user_id: str
-    group_ids: str
-    model_names: str
-    created_at: int
-    reserved: Amounts
-
-    def counts_for(self, applied: AppliedLimit, at: int) -> bool:
-        """Whether a limit counts it at the second `at`."""
-        start, end = counted_window(applied, at)
-        return (
-            start <= self.created_at < end
-            and in_scope(applied.scope, self.user_id, self.group_ids)
-            and glob_matches(applied.limit.model_glob, self.model_names)
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """Counters by id, and all running replies that share a limit with them."""
-
-    counters: dict[str, Counter]
-    running: list[RunningReply]
-
-    def reserved_of(self, applied: AppliedLimit, at: int) -> Amounts:
-        """What running replies hold of a limit."""
-        held = [one.reserved for one in self.running if one.counts_for(applied, at)]
-        return sum(held, NOTHING)
-
-
-@lru_cache(maxsize=256)
-def snapshot_statement(name: str, count: int, of_one_user: bool) -> Statement:
-    """Built once for each form: putting a statement together costs more than running it.
-
-    Args:
-        name: "id" to find counters by their ids, "scope" for those that cover a record.
-        count: How many ids or scopes.
-        of_one_user: Whether only one user's running replies matter.
-    """
-    conditions: list[ColumnElement[bool]] = [counters_table.c[name].in_(numbered(name, count))]
-    if name == "scope":
-        conditions += [
-            counters_table.c.window_start <= bindparam("created_at"),
-            counters_table.c.window_end > bindparam("created_at"),
-        ]
-    running = RUNNING
-    if of_one_user:  # what all users together have running is little, too
-        running = running.where(records_table.c.user_id == bindparam("user_id"))
-    return Statement(union_all(COUNTERS.where(*conditions), running))
-
-
-def snapshot_of_limits(
-    connection: Connection,
-    ids: Collection[str],
-    limits: Sequence[AppliedLimit],
-    at: int,
-    except_id: str,
-) -> Snapshot:
-    """Those counters of the limits that there are, and what runs under them.
-
-    Args:
-        connection: Under the locks of all scopes concerned, if it is to be acted upon.
-        ids: Their counters.
-        limits: The limits to look at.
-        at: Now, in seconds since 1970.
-        except_id: A reservation to leave out: the caller's own.
-    """
-    keys = sorted(set(ids))
-    return read_snapshot(connection, "id", keys, limits, at=at, except_id=except_id)
-
-
-def snapshot_of_record(
-    connection: Connection,
-    scopes: Collection[str],
-    created_at: int,
-    limits: Sequence[AppliedLimit],
-    at: int,
-    except_id: str,
-) -> Snapshot:
-    """Every counter that a record made at `created_at` belongs to, and what runs under `limits`."""
-    return read_snapshot(
-        connection, "scope", scopes, limits, at=at, except_id=except_id, created_at=created_at
-    )
-
-
-def read_snapshot(
-    connection: Connection,
-    name: str,
-    keys: Collection[str],
-    limits: Sequence[AppliedLimit],
-    **values: object,
-) -> Snapshot:
-    users = {applied.scope.removeprefix("user:") for applied in limits}
-    of_one_user = len(users) < 2 and not any(applied.is_pool for applied in limits)
-    if of_one_user:
-        values["user_id"] = next(iter(users), "")
-    statement = snapshot_statement(name, len(keys), of_one_user)
-    snapshot = Snapshot({}, [])
-    rows = statement.rows(connection, {**values, **number_values(name, keys)})
-    for kind, key, group_ids_or_scope, names_or_glob, instant, end, *numbers in rows:
-        amounts = Amounts(*numbers[:4])
-        if kind == "running":
-            snapshot.running.append(
-                RunningReply(key, group_ids_or_scope, names_or_glob, instant, amounts)
-            )
-            continue
-        counter = snapshot.counters.setdefault(
-            key, Counter(key, group_ids_or_scope, names_or_glob, instant, end, amounts)
-        )
-        measure, period, granted = numbers[4:]
-        if granted:
-            counter.granted[measure, period] = counter.granted.get((measure, period), 0) + granted
-    return snapshot
-
-
-# ==============================================================================
-# helpers/limit_states.py
-# Where limits stand: what is used, what replies still running hold, and what was granted.
-# ==============================================================================
-
-# How many records a refusal reads to say when the limit admits requests again: a few mostly do,
-# and as everyone waits there is an end to it.
-RECORDS_LOOKED_AT = (16, 250)
-# The second at which a rolling limit was found to admit requests again, with how much was over it.
-MOST_RESETS = 10_000
-RESETS: WeakKeyDictionary[Engine, dict[tuple[str, str], tuple[int, int | None]]] = (
-    WeakKeyDictionary()
-)
-
-
-def read_limit_states(
-    connection: Connection,
-    limits: Sequence[AppliedLimit],
-    at: int,
-    except_id: str,
-    snapshot: Snapshot | None = None,
-) -> tuple[LimitState, ...]:
-    """Where each limit stands.
-
-    Args:
-        connection: Under the locks of all scopes concerned, so that no record is settled in
-            between.
-        limits: The limits to look at.
-        at: Now, in seconds since 1970.
-        except_id: A reservation to leave out: the caller's own.
-        snapshot: What the same transaction has read already.
-    """
-    if not limits:
-        return ()
-    keys = [counter_id(applied) for applied in limits]
-    if snapshot is None:
-        snapshot = snapshot_of_limits(connection, keys, limits, at, except_id)
-    counters = snapshot.counters
-    missing = {
-        key: applied for key, applied in zip(keys, limits, strict=True) if key not in counters
-    }
-    if missing:
-        make_counters(connection, missing, at)
-        counters |= snapshot_of_limits(connection, keys, limits, at, except_id).counters
-    states = []
-    for key, applied in zip(keys, limits, strict=True):
-        rolling, measure = applied.limit.period.rolling, applied.limit.measure
-        if rolling is not None:
-            start, _ = counted_window(applied, at)
-            move_rolling_counter(connection, counters[key], start, int(rolling.total_seconds()))
-        state = LimitState(
-            applied,
-            used=counters[key].used.of(measure),
-            reserved=snapshot.reserved_of(applied, at).of(measure),
-            reset_at=applied.window.end,
-            granted=counters[key].granted_to(applied),
-        )
-        if rolling is not None:
-            reset_at = find_rolling_reset(connection, state, at)
-            state = replace(state, reset_at=datetime.fromtimestamp(reset_at, UTC))
-        states.append(state)
-    return tuple(states)
-
-
-def find_rolling_reset(connection: Connection, state: LimitState, at: int) -> int:
-    """The second at which a rolling limit admits requests again; `at` plus the period below it.
-
-    That is when the records that went over have left the window, the oldest first. Where those
-    are more than are looked at, the window's whole length is an upper bound.
-    """
-    applied = state.applied
-    start, _ = counted_window(applied, at)
-    period_seconds = at - start + 1
-    excess = state.taken - state.amount + 1
-    if excess <= 0 or state.amount == 0:
-        return at + period_seconds
-    # Whoever is refused asks again and again: it is read anew only once something has changed.
-    found = RESETS.setdefault(connection.engine, {})
-    key = (counter_id(applied), applied.limit.measure)
-    last_excess, reset_at = found.get(key, (0, None))
-    if last_excess != excess or (reset_at is not None and reset_at <= at):
-        reset_at = read_rolling_reset(connection, applied, excess, start, period_seconds)
-        if len(found) >= MOST_RESETS:
-            found.clear()
-        found[key] = (excess, reset_at)
-    return at + period_seconds if reset_at is None else reset_at
-
-
-def read_rolling_reset(
-    connection: Connection, applied: AppliedLimit, excess: int, start: int, period_seconds: int
-) -> int | None:
-    """When as much as that has left a rolling window; None where too many records decide."""
-    for most in RECORDS_LOOKED_AT:
-        left = excess
-        for row in read_oldest(connection, applied.scope, start, most):
-            left -= counted_by(applied, row)
-            if left <= 0:
-                return int(row.created_at) + period_seconds
-    return None
-
-
-def counted_by(applied: AppliedLimit, row: Row[Any]) -> int:
-    """How much of a limit a record takes."""
-    if not in_scope(applied.scope, row.user_id, row.group_ids):
-        return 0
-    if not glob_matches(applied.limit.model_glob, row.model_names):
-        return 0
-    input_tokens, output_tokens = row.weighted_input_tokens, row.weighted_output_tokens
-    cost = row.cost_micros * row.counted
-    return Amounts(row.counted, input_tokens, output_tokens, cost).of(applied.limit.measure)
-
-
-def read_oldest(connection: Connection, scope: str, start: int, most: int) -> Sequence[Row[Any]]:
-    """The first records since `start` that may belong to a scope, and only so many.
-
-    Everyone's are read for a pool: looking for its own could take long where others have more.
-    """
-    own = scope_condition(scope if scope.startswith("user:") else EVERYONE)
-    return connection.execute(
-        select(
-            records_table.c.user_id,
-            records_table.c.group_ids,
-            records_table.c.model_names,
-            records_table.c.created_at,
-            records_table.c.counted,
-            records_table.c.weighted_input_tokens,
-            records_table.c.weighted_output_tokens,
-            records_table.c.cost_micros,
-        )
-        .where(own, records_table.c.created_at >= start)
-        .order_by(records_table.c.created_at)
-        .limit(most)
-    ).all()
-
-
-# ==============================================================================
-# helpers/records.py
-# Records: one row per reply, reserved when it is admitted and closed once.
-# ==============================================================================
-
-# A reservation whose server has not renewed it for this long is an orphan of a crash.
-LEASE_SECONDS = 300
-
-# Built once: putting a statement together costs more than running it.
-FIND_RECORD = select(records_table.c.id).where(records_table.c.id == bindparam("key"))
-INSERT_RECORD = Statement(records_table.insert())
-FIND_OPEN_RECORD = records_table.update().where(records_table.c.id == bindparam("key"), IS_OPEN)
-RENEW_RECORD = Statement(FIND_OPEN_RECORD, ["lease_until", *Charge().values()])
-ENDED_COLUMNS = ["state", "settled_at", "end_reason", *Charge().values()]
-CLOSE_RECORD = Statement(FIND_OPEN_RECORD, ENDED_COLUMNS)
-
-# Why a record was released, or settled by what was noted of its reply last.
-NO_ANSWER = "no answer"
-NOT_CALLED = "model not called"
-WORKER_GONE = "worker gone"
-WORKER_STOPPED = "worker stopped"
-# Whoever has seen the reply to its end knows better than these.
-PROVISIONAL_REASONS = (WORKER_GONE, WORKER_STOPPED)
-IS_PROVISIONAL = (
-    (records_table.c.id == bindparam("key"))
-    & (records_table.c.state == "settled")
-    & records_table.c.end_reason.in_(PROVISIONAL_REASONS)
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Reservation:
-    """What is known of a reply when it is admitted."""
-
-    id: str
-    subject: Subject
-    model_names: tuple[str, ...]  # the model that answers first
-    source: str
-    chat_id: str
-    message_id: str
-    policy: str
-    created_at: int  # seconds since 1970, UTC
-
-
-@dataclass(frozen=True, slots=True)
-class RecordKey:
-    """What the counters need to know of a record."""
-
-    id: str
-    scopes: tuple[str, ...]
-    model_names: str
-    created_at: int
-
-
-def key_of_reservation(reservation: Reservation) -> RecordKey:
-    """The key of a reply's own record."""
-    return RecordKey(
-        reservation.id,
-        reservation.subject.scopes,
-        join_names(reservation.model_names),
-        reservation.created_at,
-    )
-
-
-def key_of_row(row: Row[Any]) -> RecordKey:
-    """The key of a record that was read."""
-    groups = (f"group:{group}" for group in split_names(row.group_ids))
-    scopes = (f"user:{row.user_id}", *groups, EVERYONE)
-    return RecordKey(row.id, scopes, row.model_names, row.created_at)
-
-
-def charge_of_row(row: Row[Any]) -> Charge:
-    """What a record that was read holds; an estimate, since its reply was never settled."""
-    return Charge(
-        row.input_tokens,
-        row.output_tokens,
-        row.cached_input_tokens,
-        row.cost_micros,
-        True,
-        Amounts(
-            row.counted,
-            row.weighted_input_tokens,
-            row.weighted_output_tokens,
-            row.cost_micros * row.counted,
-        ),
-    )
-
-
-def insert_record(
-    connection: Connection,
-    reservation: Reservation,
-    charge: Charge,
-    may_exist: bool,
-    worker: str = "",
-) -> None:
-    """Write a reservation; `may_exist` after a connection that broke during its commit."""
-    if may_exist and connection.execute(FIND_RECORD, {"key": reservation.id}).first():
-        return
-    INSERT_RECORD.change(
-        connection,
-        {
-            "id": reservation.id,
-            "user_id": reservation.subject.user_id,
-            "user_email": reservation.subject.email,
-            "group_ids": join_names(group.id for group in reservation.subject.groups),
-            "model_id": reservation.model_names[0],
-            "model_names": join_names(reservation.model_names),
-            "source": reservation.source,
-            "chat_id": reservation.chat_id,
-            "message_id": reservation.message_id,
-            "policy": reservation.policy,
-            "state": "reserved",
-            "created_at": reservation.created_at,
-            "settled_at": None,
-            "lease_until": reservation.created_at + LEASE_SECONDS,
-            "worker": worker,
-            "end_reason": "",
-            **charge.values(),
-        },
-    )
-
-
-def renew_record(connection: Connection, key: str, charge: Charge, now: int) -> None:
-    """Push an open record's lease ahead and note what its reply has used so far."""
-    values = {"key": key, "lease_until": now + LEASE_SECONDS, **charge.values()}
-    RENEW_RECORD.change(connection, values)
-
-
-def ended_values(charge: Charge | None, now: int, reason: str) -> dict[str, Any]:
-    """The columns of a record that was settled, or released without a charge."""
-    return {
-        "state": "released" if charge is None else "settled",
-        "settled_at": now,
-        "end_reason": reason or (NO_ANSWER if charge is None else ""),
-        **(charge or Charge()).values(),
-    }
-
-
-def close_record(
-    connection: Connection, key: str, charge: Charge | None, now: int, reason: str = ""
-) -> bool:
-    """Settle or release a record; False if it was closed before. Counters are left alone."""
-    return CLOSE_RECORD.change(connection, {"key": key, **ended_values(charge, now, reason)}) > 0
-
-
-def correct_record(
-    connection: Connection, key: str, charge: Charge | None, now: int, reason: str = ""
-) -> Amounts | None:
-    """Replace what the sweep took a reply for by what it has really cost, once.
-
-    Returns:
-        How much more counts now; None if the record wasn't closed by an estimate of that kind.
-    """
-    found = connection.execute(select(records_table).where(IS_PROVISIONAL), {"key": key}).first()
-    if found is None:
-        return None
-    changed = connection.execute(
-        records_table.update().where(IS_PROVISIONAL).values(**ended_values(charge, now, reason)),
-        {"key": key},
-    )
-    if not changed.rowcount:
-        return None
-    return (charge or Charge()).counted - charge_of_row(found).counted
-
-
-# ==============================================================================
-# helpers/ledger.py
-# The ledger: reserve, settle, check, renew and sweep, each one transaction.
-# ==============================================================================
-
-SWEEP_BATCH = 100
-DROP_BATCH = 1_000
-# A clock is believed once it has been right for a week, or for as long as records are kept, where
-# the month before that has records, too: a gap looks the same as a clock that has jumped ahead.
-DAY_SECONDS = 86_400
-TRUSTED_AFTER_SECONDS = 7 * DAY_SECONDS
-LONGEST_GAP_SECONDS = 30 * DAY_SECONDS
-
-ReadResult = TypeVar("ReadResult")
-
-
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    """Where the limits stand after a reply has ended."""
-
-    decision: Decision
-    closed: bool  # False if it was closed before, or isn't there
-    # The soft and hard limits that it has crossed, for the administrator's alerts.
-    crossed: tuple[LimitState, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Admission:
-    """What `Ledger.reserve` decided, and what the user is to be told of it."""
-
-    decision: Decision
-    # The soft limits that are crossed for the first time in their window.
-    warnings: tuple[LimitState, ...] = ()
-
-
-def limit_scopes(subject: Subject, limits: Sequence[AppliedLimit]) -> set[str]:
-    """The scopes whose locks a transaction about these limits needs."""
-    return {subject.scope, *(applied.scope for applied in limits)}
-
-
-def settle_record(
-    connection: Connection,
-    key: RecordKey,
-    charge: Charge | None,
-    limits: Sequence[AppliedLimit],
-    now: int,
-    reason: str = "",
-) -> tuple[bool, Snapshot | None]:
-    """Settle or release a record, once, and bring the counters up to date.
-
-    What a sweep has closed by an estimate is closed once more, by what it has really cost.
-
-    Returns:
-        Whether this call closed it, and what it has read for that, if anything, as it is then.
-    """
-    more: Amounts | None = (charge or Charge()).counted
-    if not close_record(connection, key.id, charge, now, reason):
-        if reason in PROVISIONAL_REASONS:
-            return False, None
-        more = correct_record(connection, key.id, charge, now, reason)
-        if more is None:
-            return False, None
-    if more is None or more == NOTHING:
-        return True, None
-    snapshot = snapshot_of_record(connection, key.scopes, key.created_at, limits, now, key.id)
-    add_to_counters(connection, snapshot.counters, key.model_names, key.created_at, more)
-    return True, snapshot
-
-
-class Ledger:
-    """Every method is one transaction, blocks, and may be called from any thread.
-
-    All of them raise `LedgerError` where the database can't be reached or is too busy, and
-    `LedgerDataError` where it refuses what is to be written.
-
-    Args:
-        engine: A synchronous engine on SQLite or PostgreSQL.
-        schema: The PostgreSQL schema of the tables; None for the connection's own.
-        clock: Seconds since 1970.
-        keep_connections: Whether to hold on to connections until `rest` is called.
-        worker: Who holds what is reserved here.
-    """
-
-    def __init__(
-        self,
-        engine: Engine,
-        schema: str | None = None,
-        clock: Callable[[], float] = time.time,
-        keep_connections: bool = False,
-        worker: str = "",
-    ) -> None:
-        self._worker = worker
-        self._clock = clock
-        self._transactions = TransactionRunner(engine, schema, keep_connections)
-        self._insert: Any = sqlite_insert if engine.dialect.name == "sqlite" else postgresql_insert
-        self._prepared = False
-        self._set_aside: list[str] = []  # records that can't be settled
-        self._preparing = Lock()
-
-    def _now(self) -> int:
-        return int(self._clock())
-
-    def read(
-        self, work: Callable[[Connection], ReadResult], deadline: float | None = None
-    ) -> ReadResult:
-        """Read something else from the same database."""
-        return self._transactions.read(work, deadline)
-
-    def read_names(self) -> frozenset[RememberedName]:
-        """Whom the names in the policies have meant so far."""
-        self.prepare()
-        return self._transactions.read(read_remembered)
-
-    def write_names(self, names: Collection[RememberedName]) -> None:
-        """Remember whom names in the policies mean."""
-        self._transactions.run(lambda connection: remember(connection, names, self._now()))
-
-    def rest(self) -> None:
-        """Give the connections back that aren't in use."""
-        self._transactions.rest()
-
-    def prepare(self, deadline: float | None = None) -> None:
-        """Make or update the tables; costs nothing after the first time."""
-        if self._prepared:
-            return
-        with self._preparing:
-            if not self._prepared:
-                made = self._transactions.run(
-                    lambda connection: migrate_ledger(connection, self._now()),
-                    exclusive=("migrations",),
-                    deadline=deadline,
-                )
-                if made:
-                    log.info("Usage limits: made or updated the ledger's tables")
-                self._prepared = True
-
-    def reserve(
-        self,
-        reservation: Reservation,
-        estimate: Callable[[Decision], Charge],
-        limits: Sequence[AppliedLimit],
-        *,
-        enforce: bool = True,
-        soft_limit_percent: int = 100,
-        announce: bool = False,
-        may_exist: bool = False,
-        deadline: float | None = None,
-    ) -> Admission:
-        """Decide about a request and, if it is admitted, reserve for it.
-
-        Args:
-            reservation: The reply to admit.
-            estimate: What to hold for it, given where its limits stand.
-            limits: The limits that count for it; none for a free model.
-            enforce: Whether a hard limit refuses; if not, the reservation is always made.
-            soft_limit_percent: From where a limit without thresholds of its own warns.
-            announce: Whether the user can be told; else no warning is marked as given.
-            may_exist: Whether an earlier try may have been written after all.
-            deadline: Until when it may take, by `time.monotonic`.
-        """
-        self.prepare(deadline)
-
-        tries = 0
-
-        def work(connection: Connection) -> Admission:
-            nonlocal tries
-            tries += 1
-            decision = Decision(
-                read_limit_states(connection, limits, reservation.created_at, reservation.id)
-            )
-            if enforce and not decision.allowed:
-                return Admission(decision)
-            warnings = tuple(
-                state
-                for state in decision.states
-                if announce
-                and not state.exceeded
-                and self._is_first_crossing(
-                    connection, reservation, state, soft_limit_percent, "user"
-                )
-            )
-            charge = estimate(decision)
-            insert_record(connection, reservation, charge, may_exist or tries > 1, self._worker)
-            return Admission(decision, warnings)
-
-        scopes = limit_scopes(reservation.subject, limits)
-        # Its settlement makes up for a reservation that a crash of PostgreSQL has lost.
-        return self._transactions.run(work, scopes, lasting=False, deadline=deadline)
-
-    def settle(
-        self,
-        reservation: Reservation,
-        charge: Charge | None,
-        limits: Sequence[AppliedLimit],
-        *,
-        decide: bool = True,
-        alert_percent: int | None = None,
-        reason: str = "",
-        deadline: float | None = None,
-    ) -> Settlement:
-        """Close a reservation with what it cost, or release it where `charge` is None.
-
-        Idempotent: only the first call changes anything, except that what a sweep has closed by
-        an estimate is put right.
-
-        Args:
-            reservation: The reply that has ended.
-            charge: Its cost.
-            limits: The limits that count for it.
-            decide: Whether anyone wants to know where they stand now.
-            alert_percent: From where a limit without thresholds of its own is crossed, if the
-                administrator is to be told; None if not.
-            reason: Why it is released, or settled before its end.
-            deadline: Until when it may take, by `time.monotonic`.
-        """
-        self.prepare()
-
-        def work(connection: Connection) -> Settlement:
-            now = self._now()
-            asked, key = limits if decide else (), key_of_reservation(reservation)
-            closed, snapshot = settle_record(connection, key, charge, asked, now, reason)
-            states = read_limit_states(connection, asked, now, reservation.id, snapshot)
-            crossed = tuple(
-                state
-                for state in states
-                if alert_percent is not None
-                and self._is_first_crossing(connection, reservation, state, alert_percent, "alert")
-            )
-            return Settlement(Decision(states), closed, crossed)
-
-        scopes = limit_scopes(reservation.subject, limits)
-        return self._transactions.run(work, scopes, (NEW_POOL_COUNTER_LOCK,), deadline=deadline)
-
-    def check(
-        self,
-        reservation: Reservation,
-        limits: Sequence[AppliedLimit],
-        deadline: float | None = None,
-    ) -> Decision:
-        """Where the limits stand without this reservation; nothing is reserved."""
-        self.prepare(deadline)
-        return self._transactions.run(
-            lambda connection: Decision(
-                read_limit_states(connection, limits, self._now(), reservation.id)
-            ),
-            limit_scopes(reservation.subject, limits),
-            deadline=deadline,
-        )
-
-    def beat(self) -> None:
-        """Let the others see that this worker lives."""
-        self.prepare()
-        alive = self._insert(workers_table).values(id=self._worker, beats=1, seen_at=self._now())
-        upsert = alive.on_conflict_do_update(
-            index_elements=[workers_table.c.id],
-            set_={"beats": workers_table.c.beats + 1, "seen_at": alive.excluded.seen_at},
-        )
-        self._transactions.run(lambda connection: connection.execute(upsert), lasting=False)
-
-    def leave(self) -> None:
-        """Take back that this worker lives; it holds nothing any more."""
-        if not self._prepared:
-            return
-        gone = workers_table.delete().where(workers_table.c.id == self._worker)
-        self._transactions.run(lambda connection: connection.execute(gone), lasting=False)
-
-    def other_workers(self) -> dict[str, int | None]:
-        """Who else holds reservations, and how often each was seen to live; None for never."""
-        self.prepare()
-        held = (
-            select(records_table.c.worker, workers_table.c.beats)
-            .outerjoin(workers_table, workers_table.c.id == records_table.c.worker)
-            .where(IS_OPEN, records_table.c.worker.not_in(("", self._worker)))
-            .distinct()
-        )
-        return self.read(lambda connection: {row[0]: row[1] for row in connection.execute(held)})
-
-    def renew(self, charges: Mapping[str, Charge], deadline: float | None = None) -> None:
-        """Push the leases of running replies ahead and note what they have used so far."""
-
-        def work(connection: Connection) -> None:
-            for key, charge in sorted(charges.items()):
-                renew_record(connection, key, charge, self._now())
-
-        self._transactions.run(work, deadline=deadline)
-
-    def sweep(self, gone: Collection[str] | None = None) -> int:
-        """Settle what stopped workers left, as it was noted last.
-
-        Args:
-            gone: The workers that don't live any more. Others than these, ourselves and those of
-                the first release are left alone. None for everyone whose leases have run out.
-
-        Returns:
-            How many were settled. One that can't be is set aside, and blocks nobody.
-        """
-        self.prepare()
-        lapsed: ColumnElement[bool] = records_table.c.lease_until < self._now()
-        if gone is not None:
-            nobody_else = records_table.c.worker.in_(("", self._worker))
-            lapsed = or_(and_(lapsed, nobody_else), records_table.c.worker.in_(list(gone)))
-        orphans = select(records_table).where(
-            IS_OPEN, lapsed, records_table.c.id.not_in(self._set_aside)
-        )
-        settled = 0
-        for row in self.read(lambda one: one.execute(orphans.limit(SWEEP_BATCH)).all()):
-            try:
-                settled += self._settle_orphan(row)
-            except LedgerError:
-                raise
-            except Exception:
-                log.exception("Usage limits: record %s of a stopped worker is set aside", row.id)
-                self._set_aside.append(str(row.id))
-        if settled:
-            log.warning("Usage limits: settled %d replies that a stopped server left", settled)
-        return settled
-
-    def _settle_orphan(self, row: Row[Any]) -> bool:
-        key, charge = key_of_row(row), charge_of_row(row)
-        settle_orphan = partial(
-            settle_record, key=key, charge=charge, limits=(), now=self._now(), reason=WORKER_GONE
-        )
-        closed, _ = self._transactions.run(settle_orphan, key.scopes, (NEW_POOL_COUNTER_LOCK,))
-        return closed
-
-    def drop_older(self, seconds: int) -> int:
-        """Drop what is older than that and no open window needs; returns how many records."""
-        oldest = self.find_oldest_kept(seconds)
-        dropped = 0
-        while oldest is not None and (batch := self.drop_some(oldest)):
-            dropped += batch
-        return dropped
-
-    def find_oldest_kept(self, seconds: int) -> int | None:
-        """From when on records are kept; None where the clock can't be believed."""
-        self.prepare()
-        now = self._now()
-        before = now - min(TRUSTED_AFTER_SECONDS, seconds)
-        recent = select(records_table.c.id).where(
-            records_table.c.created_at >= before - LONGEST_GAP_SECONDS,
-            records_table.c.created_at < before,
-        )
-        rolling = select(counters_table.c.id).where(counters_table.c.id.contains(ROLLING_MARK))
-
-        def find(connection: Connection) -> int | None:
-            if connection.execute(recent.limit(1)).first() is None:
-                return None
-            # A rolling sum is made of what leaves it: a window's records stay a window longer.
-            periods = [rolling_seconds(key) for key in connection.scalars(rolling)]
-            return now - max(seconds, 2 * max(periods, default=0))
-
-        return self.read(find)
-
-    def drop_some(self, oldest: int) -> int:
-        """Drop a few of what is older, so that nobody waits; returns how many records.
-
-        The counters of open windows keep their sums.
-        """
-        some = (
-            select(records_table.c.id)
-            .where(records_table.c.created_at < oldest, ~IS_OPEN)
-            .limit(DROP_BATCH)
-        )
-
-        def drop(connection: Connection) -> int:
-            old = records_table.c.id.in_(some.scalar_subquery())
-            dropped = connection.execute(records_table.delete().where(old)).rowcount
-            if dropped < DROP_BATCH:
-                for column in (
-                    counters_table.c.window_end,
-                    notices_table.c.expires_at,
-                    grants_table.c.expires_at,
-                    workers_table.c.seen_at,
-                ):
-                    connection.execute(column.table.delete().where(column < oldest))
-            return dropped
-
-        return self._transactions.run(drop)
-
-    def _is_first_crossing(
-        self,
-        connection: Connection,
-        reservation: Reservation,
-        state: LimitState,
-        soft_limit_percent: int,
-        audience: str,
-    ) -> bool:
-        """Whether a limit is crossed of which `audience` was not yet told in this window."""
-        percent = 100 if state.exceeded else state.crossed_threshold(soft_limit_percent)
-        if percent is None:
-            return False
-        applied, user_id = state.applied, reservation.subject.user_id
-        # Each user is warned, the administrator is told once of a pool.
-        told = audience if audience == "alert" and applied.is_pool else f"{audience} {user_id}"
-        notice = self._insert(notices_table).values(
-            id=f"{told} {applied.scope} {applied.limit} at {percent}%",
-            expires_at=int(state.reset_at.timestamp()),
-        )
-        marked = connection.execute(
-            notice.on_conflict_do_update(
-                index_elements=[notices_table.c.id],
-                set_={"expires_at": notice.excluded.expires_at},
-                where=notices_table.c.expires_at <= reservation.created_at,
-            ).returning(notices_table.c.id)
-        )
-        return marked.first() is not None
-
-
-# ==============================================================================
-# helpers/alerts.py
+# helpers/openwebui/alerts.py
 # Alerts: tells the administrator's webhook that a user has crossed a limit.
 # ==============================================================================
 
@@ -7276,7 +7276,7 @@ class AlertSender:
 
 
 # ==============================================================================
-# helpers/valves.py
+# helpers/openwebui/valves.py
 # The valves: what the administrator and each user can set, and how bad input is refused.
 # ==============================================================================
 
@@ -7602,7 +7602,7 @@ class PersonalValves(BaseModel):
 
 
 # ==============================================================================
-# helpers/request_state.py
+# helpers/openwebui/request_state.py
 # What is known of the request that is being served, for the layer around Open WebUI.
 # ==============================================================================
 
@@ -7622,7 +7622,7 @@ def note_in_state(name: str, value: object) -> None:
 
 
 # ==============================================================================
-# helpers/host_versions.py
+# helpers/openwebui/host_versions.py
 # What is special about Open WebUI's versions, and which of its internals are leaned upon.
 # ==============================================================================
 
@@ -7650,7 +7650,9 @@ class HostInternal:
 
 
 HOST_INTERNALS = (
-    HostInternal("open_webui.main", "app.middleware_stack", "the doors, statuses and headers"),
+    HostInternal(
+        "open_webui.main", "app.middleware_stack", "the pass-through paths, statuses and headers"
+    ),
     HostInternal("open_webui.main", "app.state.MODELS", "the base models of custom ones"),
     HostInternal("open_webui.main", "chat_completion_handler", "answers that come whole"),
     HostInternal(
@@ -7659,13 +7661,15 @@ HOST_INTERNALS = (
     HostInternal("open_webui.utils.middleware", "generate_chat_completion", "tool rounds"),
     HostInternal("open_webui.routers.tasks", "generate_chat_completion", "tasks"),
     HostInternal("open_webui.utils.chat", "generate_chat_completion", "memories, compaction"),
-    HostInternal("open_webui.utils.auth", "get_verified_user", "who asks at a door"),
+    HostInternal("open_webui.utils.auth", "get_verified_user", "who asks at a pass-through path"),
     HostInternal("open_webui.models.functions", "Functions.get_function_by_id", "the switch"),
     HostInternal(
         "open_webui.models.functions", "Functions.get_active_filter_ids", "the switch", (0, 12, 0)
     ),
     HostInternal(
-        "open_webui.models.functions", "Functions.get_function_valves_by_id", "valves at a door"
+        "open_webui.models.functions",
+        "Functions.get_function_valves_by_id",
+        "valves at a pass-through path",
     ),
     HostInternal("open_webui.models.models", "Models.get_model_by_id", "models not listed"),
     HostInternal("open_webui.models.groups", "Groups.get_groups_by_member_id", "groups"),
@@ -7678,7 +7682,7 @@ HOST_INTERNALS = (
 )
 
 # ==============================================================================
-# helpers/host.py
+# helpers/openwebui/host.py
 # The only place that knows Open WebUI: its database, groups, models and errors.
 # ==============================================================================
 
@@ -7954,7 +7958,7 @@ def warn_about_old_host() -> None:
 
 
 # ==============================================================================
-# helpers/stream_usage.py
+# helpers/openwebui/stream_usage.py
 # Usage in streams: which models' providers refuse to be asked for it.
 # ==============================================================================
 
@@ -8102,7 +8106,7 @@ def copied_message(message: object) -> object:
 
 
 # ==============================================================================
-# helpers/model_calls.py
+# helpers/openwebui/model_calls.py
 # Model calls: the answer or the failure of each call that Open WebUI makes for a reply.
 # ==============================================================================
 
@@ -8204,7 +8208,7 @@ def is_failure(answer: object) -> bool:
 
 
 # ==============================================================================
-# helpers/replies.py
+# helpers/openwebui/replies.py
 # One reply from its admission to its end.
 # ==============================================================================
 
@@ -8441,7 +8445,7 @@ def hold_at_most(estimate: Charge, used: Amounts, remaining: Mapping[Measure, in
 
 
 # ==============================================================================
-# helpers/admission.py
+# helpers/openwebui/admission.py
 # From a request to a reply: whose limits count, and how much is reserved.
 # ==============================================================================
 
@@ -8529,7 +8533,7 @@ def build_reply(
 
 
 # ==============================================================================
-# helpers/stopping.py
+# helpers/openwebui/stopping.py
 # One process, many pastes: who keeps books in it, so that older ones let go and all stop well.
 # ==============================================================================
 
@@ -8597,7 +8601,7 @@ def stop_on_signal(stop: Callable[[], None]) -> bool:
 
 
 # ==============================================================================
-# helpers/bookkeeper.py
+# helpers/openwebui/accounting.py
 # Runs the ledger off the event loop and sees every reply to its end.
 # ==============================================================================
 
@@ -8637,7 +8641,7 @@ class WaitingEnd:
     tries: int = 0
 
 
-class Bookkeeper:
+class Accounting:
     """One per ledger and process.
 
     Args:
@@ -9092,7 +9096,7 @@ class Bookkeeper:
 
 
 # ==============================================================================
-# helpers/doors.py
+# helpers/openwebui/passthrough.py
 # The paths by which Open WebUI lets its users reach a model past the hooks.
 # ==============================================================================
 
@@ -9101,7 +9105,9 @@ ErrorForm = Literal["openai", "anthropic", "ollama"]
 # chat: the hooks run. rewritten: sent to a path where they do. metered: admitted and metered by
 # the middleware. request: counted as one request. task: admitted where tasks call their model.
 # unknown: whatever the provider offers there.
-DoorKind = Literal["chat", "rewritten", "metered", "embeddings", "request", "task", "unknown"]
+PassthroughKind = Literal[
+    "chat", "rewritten", "metered", "embeddings", "request", "task", "unknown"
+]
 
 CHAT_PATH = "/api/chat/completions"
 # A path whose spelling changes this often under percent-decoding isn't meant well.
@@ -9109,7 +9115,7 @@ MOST_DECODINGS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class Passthrough:
     """One of these paths.
 
     Args:
@@ -9119,7 +9125,7 @@ class Door:
         in_json: Whether a request is JSON that names its model.
     """
 
-    kind: DoorKind
+    kind: PassthroughKind
     path: str
     form: ErrorForm = "openai"
     counts_tokens: bool = True
@@ -9127,15 +9133,15 @@ class Door:
     in_json: bool = True
 
 
-CHAT_DOORS = {
-    CHAT_PATH: Door("chat", CHAT_PATH),
-    "/api/v1/chat/completions": Door("chat", "/api/v1/chat/completions"),
-    "/api/message": Door("chat", "/api/message", "anthropic"),
-    "/api/v1/messages": Door("chat", "/api/v1/messages", "anthropic"),
-    "/api/embeddings": Door("embeddings", "/api/embeddings"),
-    "/api/v1/embeddings": Door("embeddings", "/api/v1/embeddings"),
+CHAT_PASSTHROUGHS = {
+    CHAT_PATH: Passthrough("chat", CHAT_PATH),
+    "/api/v1/chat/completions": Passthrough("chat", "/api/v1/chat/completions"),
+    "/api/message": Passthrough("chat", "/api/message", "anthropic"),
+    "/api/v1/messages": Passthrough("chat", "/api/v1/messages", "anthropic"),
+    "/api/embeddings": Passthrough("embeddings", "/api/embeddings"),
+    "/api/v1/embeddings": Passthrough("embeddings", "/api/v1/embeddings"),
     **{
-        path: Door("request", path, counts_tokens=False, in_json=False)
+        path: Passthrough("request", path, counts_tokens=False, in_json=False)
         for path in (
             "/api/v1/audio/speech",
             "/api/v1/audio/transcriptions",
@@ -9146,7 +9152,7 @@ CHAT_DOORS = {
 }
 TASK_PATH = re.compile(r"/api/v1/tasks/[a-z_]+/completions")
 
-# Below /openai and /ollama everything is a door but these, which no model answers.
+# Below /openai and /ollama everything is a pass-through path but these, which no model answers.
 OPENAI_PAGES = {
     "GET": re.compile(
         r"config|models(?:/[^/]+)?|models/[^/]+/(?:catalog|sse|download/status/[^/]+)", re.ASCII
@@ -9163,30 +9169,32 @@ OLLAMA_PAGES = {
     ),
     "DELETE": re.compile(r"api/(?:delete|push)(?:/\d+)?", re.ASCII),
 }
-OPENAI_DOOR = re.compile(
+OPENAI_PASSTHROUGH = re.compile(
     r"/openai/(?:v1/)*(chat/completions|responses|completions|embeddings|audio/speech)(?:/\d+)?"
 )
-OLLAMA_DOOR = re.compile(
+OLLAMA_PASSTHROUGH = re.compile(
     r"/ollama/(api/chat|api/generate|api/embed|api/embeddings"
     r"|v1/chat/completions|v1/completions|v1/messages|v1/responses|v1/embeddings)(?:/\d+)?"
 )
 OPENAI_KINDS = {
-    "chat/completions": Door("rewritten", "/openai/chat/completions", asks_usage=True),
-    "responses": Door("metered", "/openai/responses"),
-    "completions": Door("metered", "/openai/completions", asks_usage=True),
-    "embeddings": Door("embeddings", "/openai/embeddings"),
-    "audio/speech": Door("request", "/openai/audio/speech", counts_tokens=False, in_json=False),
+    "chat/completions": Passthrough("rewritten", "/openai/chat/completions", asks_usage=True),
+    "responses": Passthrough("metered", "/openai/responses"),
+    "completions": Passthrough("metered", "/openai/completions", asks_usage=True),
+    "embeddings": Passthrough("embeddings", "/openai/embeddings"),
+    "audio/speech": Passthrough(
+        "request", "/openai/audio/speech", counts_tokens=False, in_json=False
+    ),
 }
 OLLAMA_KINDS = {
-    "api/chat": Door("metered", "/ollama/api/chat", "ollama"),
-    "api/generate": Door("metered", "/ollama/api/generate", "ollama"),
-    "api/embed": Door("embeddings", "/ollama/api/embed", "ollama"),
-    "api/embeddings": Door("embeddings", "/ollama/api/embeddings", "ollama"),
-    "v1/chat/completions": Door("rewritten", "/ollama/v1/chat/completions", asks_usage=True),
-    "v1/completions": Door("metered", "/ollama/v1/completions", asks_usage=True),
-    "v1/messages": Door("metered", "/ollama/v1/messages", "anthropic"),
-    "v1/responses": Door("metered", "/ollama/v1/responses"),
-    "v1/embeddings": Door("embeddings", "/ollama/v1/embeddings"),
+    "api/chat": Passthrough("metered", "/ollama/api/chat", "ollama"),
+    "api/generate": Passthrough("metered", "/ollama/api/generate", "ollama"),
+    "api/embed": Passthrough("embeddings", "/ollama/api/embed", "ollama"),
+    "api/embeddings": Passthrough("embeddings", "/ollama/api/embeddings", "ollama"),
+    "v1/chat/completions": Passthrough("rewritten", "/ollama/v1/chat/completions", asks_usage=True),
+    "v1/completions": Passthrough("metered", "/ollama/v1/completions", asks_usage=True),
+    "v1/messages": Passthrough("metered", "/ollama/v1/messages", "anthropic"),
+    "v1/responses": Passthrough("metered", "/ollama/v1/responses"),
+    "v1/embeddings": Passthrough("embeddings", "/ollama/v1/embeddings"),
 }
 
 
@@ -9201,8 +9209,8 @@ def plain_path(path: str) -> str:
     return posixpath.normpath("/" + path.lstrip("/")).casefold()
 
 
-def find_door(method: str, path: str) -> Door | None:
-    """The door that a request knocks at; None where it can't reach a model past the hooks.
+def find_passthrough(method: str, path: str) -> Passthrough | None:
+    """The pass-through path that is asked; None where it reaches no model past the hooks.
 
     Open WebUI answers HEAD and OPTIONS on these paths itself.
     """
@@ -9210,7 +9218,9 @@ def find_door(method: str, path: str) -> Door | None:
     if first not in ("openai", "ollama"):
         if method != "POST":
             return None
-        return CHAT_DOORS.get(path) or (Door("task", path) if TASK_PATH.fullmatch(path) else None)
+        return CHAT_PASSTHROUGHS.get(path) or (
+            Passthrough("task", path) if TASK_PATH.fullmatch(path) else None
+        )
     if method in ("HEAD", "OPTIONS") or path[7:8] not in ("", "/"):
         return None
     pages = (OPENAI_PAGES if first == "openai" else OLLAMA_PAGES).get(method)
@@ -9219,15 +9229,15 @@ def find_door(method: str, path: str) -> Door | None:
         return None
     plain = plain_path(path)
     if method == "POST":
-        if found := OPENAI_DOOR.fullmatch(plain):
+        if found := OPENAI_PASSTHROUGH.fullmatch(plain):
             return OPENAI_KINDS[found[1]]
-        if found := OLLAMA_DOOR.fullmatch(plain):
+        if found := OLLAMA_PASSTHROUGH.fullmatch(plain):
             return OLLAMA_KINDS[found[1]]
-    return Door("unknown", path, "ollama" if first == "ollama" else "openai")
+    return Passthrough("unknown", path, "ollama" if first == "ollama" else "openai")
 
 
 # ==============================================================================
-# helpers/refusals.py
+# helpers/openwebui/refusals.py
 # Refusals and rate headers as the programs of each protocol read them.
 # ==============================================================================
 
@@ -9311,7 +9321,7 @@ def rate_headers(states: Iterable[LimitState], now: datetime) -> RawHeaders:
 
 
 # ==============================================================================
-# helpers/answers.py
+# helpers/openwebui/answers.py
 # An answer on its way to the client, read for its usage as it passes.
 # ==============================================================================
 
@@ -9391,8 +9401,8 @@ class AnswerReader:
 
 
 # ==============================================================================
-# helpers/middleware.py
-# One ASGI layer around Open WebUI: the doors that its hooks don't guard.
+# helpers/openwebui/middleware.py
+# One ASGI layer around Open WebUI: the pass-through paths that its hooks don't guard.
 # ==============================================================================
 
 # Requests that are read here are JSON, with pictures in it at most; a longer one is refused.
@@ -9401,7 +9411,7 @@ LARGEST_REQUEST = 16 * 2**20
 SWITCH_SECONDS = 1.0
 # What travels in the state of a request, out of its client's reach.
 USER_STATE = "usage_limits_user"
-# Where a door tells the admission what is special about its replies.
+# Where a pass-through path tells the admission what is special about its replies.
 ADJUST_KEY = "usage_limits_adjust"
 METADATA_REPLY = "usage_limits"
 LAYER_NAME = "UsageLimitsLayer"
@@ -9439,8 +9449,8 @@ class LimitFilter(Protocol):
     ) -> dict[str, Any]: ...
 
 
-class DoorError(Exception):
-    """A request that is refused at its door."""
+class PassthroughError(Exception):
+    """A request that is refused at its pass-through path."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.sentence)
@@ -9472,9 +9482,11 @@ def plain_answers(scope: Scope) -> None:
     ]
 
 
-async def send_refusal(send: Send, door: Door, refusal: Refusal, more: Any = ()) -> None:
+async def send_refusal(
+    send: Send, passthrough: Passthrough, refusal: Refusal, more: Any = ()
+) -> None:
     """Answer a request in its protocol's own form."""
-    body = refusal.body(door.form)
+    body = refusal.body(passthrough.form)
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
@@ -9506,12 +9518,12 @@ class ReadRequest:
         while True:
             message = await receive()
             if message["type"] != "http.request":
-                raise DoorError(Refusal(400, UNREADABLE_SENTENCE))
+                raise PassthroughError(Refusal(400, UNREADABLE_SENTENCE))
             part = message.get("body", b"")
             size += len(part)
             if size > LARGEST_REQUEST:
                 sentence = TOO_LARGE_SENTENCE.format(size=LARGEST_REQUEST // 2**20)
-                raise DoorError(Refusal(413, sentence))
+                raise PassthroughError(Refusal(413, sentence))
             parts.append(part)
             if not message.get("more_body"):
                 break
@@ -9520,7 +9532,7 @@ class ReadRequest:
         except (ValueError, RecursionError):
             value = None
         if not isinstance(value, dict):
-            raise DoorError(Refusal(400, UNREADABLE_SENTENCE))
+            raise PassthroughError(Refusal(400, UNREADABLE_SENTENCE))
         return cls(value, receive)
 
     def hand_on(self, scope: Scope) -> Receive:
@@ -9528,7 +9540,7 @@ class ReadRequest:
         try:
             body = json.dumps(self.value).encode()
         except (ValueError, RecursionError) as error:
-            raise DoorError(Refusal(400, UNREADABLE_SENTENCE)) from error
+            raise PassthroughError(Refusal(400, UNREADABLE_SENTENCE)) from error
         replaced = (b"content-length", b"content-type", b"transfer-encoding")
         scope["headers"] = [
             *(pair for pair in scope.get("headers", ()) if pair[0].lower() not in replaced),
@@ -9555,8 +9567,8 @@ class Switch:
     valves: Any = None
 
 
-class Doorkeeper:
-    """Guards the doors for one filter.
+class PassthroughGuard:
+    """Guards the pass-through paths for one filter.
 
     Args:
         function_id: The filter's id in Open WebUI.
@@ -9610,12 +9622,12 @@ class Doorkeeper:
         return self.function_id in ((info.get("meta") or {}).get("filterIds") or ())
 
     async def serve(
-        self, app: AsgiApp, door: Door, scope: Scope, receive: Receive, send: Send
+        self, app: AsgiApp, passthrough: Passthrough, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """Answer a request at a door."""
+        """Answer a request at a pass-through path."""
         current_state.set(scope.setdefault("state", {}))
-        if door.kind == "chat":
-            await self._serve_chat(app, door, scope, receive, send)
+        if passthrough.kind == "chat":
+            await self._serve_chat(app, passthrough, scope, receive, send)
             return
         started = False
 
@@ -9625,74 +9637,74 @@ class Doorkeeper:
             await send(message)
 
         try:
-            await self._serve_door(app, door, scope, receive, watched_send)
-        except DoorError as error:
+            await self._serve_passthrough(app, passthrough, scope, receive, watched_send)
+        except PassthroughError as error:
             if started:
                 raise
-            await send_refusal(send, door, error.refusal)
+            await send_refusal(send, passthrough, error.refusal)
         except HostError as error:
             if started:
                 raise
             retry_after = int((error.headers or {}).get("Retry-After", FAULT_RETRY_SECONDS))
             refusal = Refusal(error.status_code, str(error.detail), retry_after)
-            await send_refusal(send, door, refusal, limit_headers(scope["state"]))
+            await send_refusal(send, passthrough, refusal, limit_headers(scope["state"]))
 
     async def _serve_chat(
-        self, app: AsgiApp, door: Door, scope: Scope, receive: Receive, send: Send
+        self, app: AsgiApp, passthrough: Passthrough, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        await app(scope, receive, ChatAnswer(door, scope["state"], send).send)
+        await app(scope, receive, ChatAnswer(passthrough, scope["state"], send).send)
 
-    async def _serve_door(
-        self, app: AsgiApp, door: Door, scope: Scope, receive: Receive, send: Send
+    async def _serve_passthrough(
+        self, app: AsgiApp, passthrough: Passthrough, scope: Scope, receive: Receive, send: Send
     ) -> None:
         try:
             switch = await self.switch()
         except Exception as error:
             log.exception("Usage limits: it can't be seen whether the filter is on")
-            raise DoorError(Refusal(503, FAULT_SENTENCE, FAULT_RETRY_SECONDS)) from error
+            raise PassthroughError(Refusal(503, FAULT_SENTENCE, FAULT_RETRY_SECONDS)) from error
         if not switch.on:
             await app(scope, receive, send)
             return
-        passthrough = getattr(switch.valves, "passthrough", "count")
-        if door.kind == "rewritten" and passthrough == "count":
+        setting = getattr(switch.valves, "passthrough", "count")
+        if passthrough.kind == "rewritten" and setting == "count":
             set_route_path(scope, CHAT_PATH)
-            await self._serve_chat(app, door, scope, receive, send)
+            await self._serve_chat(app, passthrough, scope, receive, send)
             return
         user = await self._find_user(scope, send)
         if user is None:
             return
         if user.get("role") != "admin" and (
-            passthrough == "block" or (door.kind == "unknown" and passthrough == "count")
+            setting == "block" or (passthrough.kind == "unknown" and setting == "count")
         ):
-            raise DoorError(Refusal(403, BLOCKED_SENTENCE.format(path=CHAT_PATH)))
-        if door.kind == "task":
+            raise PassthroughError(Refusal(403, BLOCKED_SENTENCE.format(path=CHAT_PATH)))
+        if passthrough.kind == "task":
             # Admitted where it calls its model, whose name isn't known before.
-            await self._serve_chat(app, door, scope, receive, send)
+            await self._serve_chat(app, passthrough, scope, receive, send)
             return
-        if door.kind != "unknown" and route_path(scope) != door.path:
+        if passthrough.kind != "unknown" and route_path(scope) != passthrough.path:
             # Another spelling, whose meaning only the provider would know.
-            set_route_path(scope, door.path)
-        await self._serve_metered(app, door, scope, receive, send, user)
+            set_route_path(scope, passthrough.path)
+        await self._serve_metered(app, passthrough, scope, receive, send, user)
 
     async def _serve_metered(
         self,
         app: AsgiApp,
-        door: Door,
+        passthrough: Passthrough,
         scope: Scope,
         receive: Receive,
         send: Send,
         user: dict[str, Any],
     ) -> None:
         switch = await self.switch()
-        if not switch.everywhere and not door.in_json:
+        if not switch.everywhere and not passthrough.in_json:
             await app(scope, receive, send)  # it is on for models that are named only
             return
         read: ReadRequest | None = None
-        body: dict[str, Any] = {"model": door.path.rpartition("/")[2]}
-        if door.in_json and door.kind != "unknown":
+        body: dict[str, Any] = {"model": passthrough.path.rpartition("/")[2]}
+        if passthrough.in_json and passthrough.kind != "unknown":
             read = await ReadRequest.read(receive)
             if read.value.get("background"):
-                raise DoorError(Refusal(400, BACKGROUND_SENTENCE))
+                raise PassthroughError(Refusal(400, BACKGROUND_SENTENCE))
             body = dict(read.value)
         model_id = body.get("model")
         if read is not None and not await self.covers(
@@ -9702,9 +9714,9 @@ class Doorkeeper:
             return
 
         def adjust(reply: Reply) -> None:
-            # Another protocol's fields mean nothing at this door.
-            reply.wanted_output = door_output(body, door)
-            if not door.counts_tokens:
+            # Another protocol's fields mean nothing at this pass-through path.
+            reply.wanted_output = passthrough_output(body, passthrough)
+            if not passthrough.counts_tokens:
                 reply.limits = tuple(
                     each for each in reply.limits if each.limit.measure == "requests"
                 )
@@ -9715,13 +9727,15 @@ class Doorkeeper:
         body = await self.admit(body, user, metadata, Request(scope))
         reply = metadata.get(METADATA_REPLY)
         if read is not None:
-            if door.asks_usage and "stream_options" in body:
+            if passthrough.asks_usage and "stream_options" in body:
                 read.value["stream_options"] = body["stream_options"]
             if reply is not None and reply.output_cap is not None:
-                cap_door(read.value, door, reply.output_cap)
+                cap_passthrough(read.value, passthrough, reply.output_cap)
             receive = read.hand_on(scope)
         plain_answers(scope)
-        reader = AnswerReader(reply.meter if reply is not None and door.counts_tokens else None)
+        reader = AnswerReader(
+            reply.meter if reply is not None and passthrough.counts_tokens else None
+        )
         headers = [*MARK, *limit_headers(scope["state"])]
 
         async def metered_send(message: Message) -> None:
@@ -9737,7 +9751,7 @@ class Doorkeeper:
         finally:
             reader.end()
             if reply is not None:
-                await reply.keeper.end(reply, door_charge(reply, door, reader.status))
+                await reply.keeper.end(reply, passthrough_charge(reply, passthrough, reader.status))
 
     async def admit(
         self,
@@ -9787,7 +9801,7 @@ class Doorkeeper:
             await self._gate({**scope, "method": "POST"}, nothing, keep)
         except Exception as error:
             log.exception("Usage limits: it can't be seen who asks")
-            raise DoorError(Refusal(503, FAULT_SENTENCE, FAULT_RETRY_SECONDS)) from error
+            raise PassthroughError(Refusal(503, FAULT_SENTENCE, FAULT_RETRY_SECONDS)) from error
         user = state.pop(USER_STATE, None)
         if user is None:
             for message in answer:
@@ -9796,40 +9810,40 @@ class Doorkeeper:
         return user if isinstance(user, dict) else dict(user.model_dump())
 
 
-def door_output(body: dict[str, Any], door: Door) -> int | None:
+def passthrough_output(body: dict[str, Any], passthrough: Passthrough) -> int | None:
     """The most output tokens that a request asks for in the words of its protocol, if it does."""
-    if door.form == "ollama":
+    if passthrough.form == "ollama":
         options = body.get("options")
         wanted = options.get("num_predict") if isinstance(options, dict) else None
     else:
-        wanted = body.get(output_field(door))
+        wanted = body.get(output_field(passthrough))
     return wanted * count_choices(body) if type(wanted) is int and wanted > 0 else None
 
 
-def cap_door(body: dict[str, Any], door: Door, most: int) -> None:
+def cap_passthrough(body: dict[str, Any], passthrough: Passthrough, most: int) -> None:
     """Lower what a request asks for in all, as its protocol says it."""
     each = max(1, most // count_choices(body))
-    if door.form == "ollama":
+    if passthrough.form == "ollama":
         options = body.get("options")
         body["options"] = {**(options if isinstance(options, dict) else {}), "num_predict": each}
     else:
-        body[output_field(door)] = each
+        body[output_field(passthrough)] = each
 
 
-def output_field(door: Door) -> str:
+def output_field(passthrough: Passthrough) -> str:
     """Where a protocol other than Ollama's own says how long an answer may be."""
-    return "max_output_tokens" if door.path.endswith("/responses") else "max_tokens"
+    return "max_output_tokens" if passthrough.path.endswith("/responses") else "max_tokens"
 
 
-def door_charge(reply: Reply, door: Door, status: int | None) -> Charge | None:
+def passthrough_charge(reply: Reply, passthrough: Passthrough, status: int | None) -> Charge | None:
     """What a reply cost whose answer went through the layer; None where there was none."""
     if reply.meter.produced:
         return make_charge(reply.meter.total(), reply.rule)
     if status is not None and status >= 400:
         return None
-    if not door.counts_tokens:
+    if not passthrough.counts_tokens:
         return make_charge(MeteredUsage(0, 0, 0, None, False), reply.rule)
-    if door.kind == "embeddings":
+    if passthrough.kind == "embeddings":
         return make_charge(MeteredUsage(reply.prompt_tokens, 0, 0, None, True), reply.rule)
     # Answered, but nobody can say with what; or given up while the model was at work.
     return reply.estimated_charge()
@@ -9882,8 +9896,10 @@ async def describe_model(model_id: object, app: Any) -> dict[str, Any] | None:
 class ChatAnswer:
     """The answer of a path where the hooks run."""
 
-    def __init__(self, door: Door, state: MutableMapping[str, Any], send: Send) -> None:
-        self._door = door
+    def __init__(
+        self, passthrough: Passthrough, state: MutableMapping[str, Any], send: Send
+    ) -> None:
+        self._passthrough = passthrough
         self._state = state
         self._send = send
         self._headers: RawHeaders = []
@@ -9900,12 +9916,12 @@ class ChatAnswer:
             await self._send(message)
         elif kind == "http.response.body" and not message.get("more_body"):
             more = [*self._headers, *limit_headers(self._state)]
-            await send_refusal(self._send, self._door, self._refusal, more)
+            await send_refusal(self._send, self._passthrough, self._refusal, more)
 
     def _own_headers(self) -> RawHeaders:
         limits = limit_headers(self._state)
         # Where the hooks run they may not be on for the model that was asked for.
-        checked = self._door.kind == "task" or LIMITS_STATE in self._state
+        checked = self._passthrough.kind == "task" or LIMITS_STATE in self._state
         return [*MARK, *limits] if checked else limits
 
     def _start(self, message: Message) -> None:
@@ -9937,22 +9953,22 @@ def limit_headers(state: MutableMapping[str, Any]) -> RawHeaders:
 class UsageLimitsLayer:
     """The layer itself: it looks at a request's path, and mostly lets it pass."""
 
-    def __init__(self, app: AsgiApp, keepers: dict[str, Doorkeeper]) -> None:
+    def __init__(self, app: AsgiApp, keepers: dict[str, PassthroughGuard]) -> None:
         self.app = app
         self.keepers = keepers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] == "http":
-            door = find_door(scope.get("method", "GET"), route_path(scope))
-            if door is not None:
-                keeper = await self.find_keeper(now=door.kind != "chat")
+            passthrough = find_passthrough(scope.get("method", "GET"), route_path(scope))
+            if passthrough is not None:
+                keeper = await self.find_keeper(now=passthrough.kind != "chat")
                 if keeper is not None:
-                    await keeper.serve(self.app, door, scope, receive, send)
+                    await keeper.serve(self.app, passthrough, scope, receive, send)
                     return
         await self.app(scope, receive, send)
 
-    async def find_keeper(self, *, now: bool = True) -> Doorkeeper | None:
+    async def find_keeper(self, *, now: bool = True) -> PassthroughGuard | None:
         """The keeper whose function is on; where that can't be seen, the last one."""
         last = None
         for keeper in list(self.keepers.values()):
@@ -9995,7 +10011,7 @@ def put_layer(limits: LimitFilter) -> UsageLimitsLayer | None:
     keeper = keepers.get(function_id)
     if layer is not None and keeper is not None and keeper.limits is limits:
         return layer if isinstance(layer, UsageLimitsLayer) else None
-    keepers[function_id] = Doorkeeper(function_id, limits)
+    keepers[function_id] = PassthroughGuard(function_id, limits)
     placed = UsageLimitsLayer(below, keepers)
     setattr(above, attribute, placed)
     return placed
@@ -10021,7 +10037,7 @@ def find_layer(app: Any) -> tuple[Any, str, Any]:
 
 
 # ==============================================================================
-# helpers/task_calls.py
+# helpers/openwebui/task_calls.py
 # Task calls: the titles, tags, queries and the like that Open WebUI asks a model for by itself.
 # ==============================================================================
 
@@ -10054,7 +10070,7 @@ ASKED_FOR = ("/api/v1/tasks/", "/api/v1/chats/")
 # Open WebUI calls one of these names from another.
 inside_task: ContextVar[bool] = ContextVar("usage_limits_inside_task", default=False)
 
-KeeperFinder = Callable[[], Awaitable[Doorkeeper | None]]
+KeeperFinder = Callable[[], Awaitable[PassthroughGuard | None]]
 
 
 def watch_task_calls(find_keeper: KeeperFinder, owner: object) -> None:
@@ -10115,7 +10131,7 @@ def watched_task(
 
 
 async def admit_call(
-    keeper: Doorkeeper,
+    keeper: PassthroughGuard,
     caller: TaskCaller,
     task: str,
     request: Any,
@@ -10227,7 +10243,7 @@ def guard_tasks(layer: UsageLimitsLayer) -> None:
 
 
 # ==============================================================================
-# helpers/plugin.py
+# helpers/filter.py
 # The filter: Open WebUI's hooks, and nothing but hooks.
 # ==============================================================================
 
@@ -10260,13 +10276,13 @@ class Filter:
         # Open WebUI replaces the valves of this one instance before every hook, and the hooks
         # of many users interleave: each hook reads them before it first waits.
         self.valves = AdminValves()
-        self._bookkeepers: dict[str, Bookkeeper] = {}
+        self._accountings: dict[str, Accounting] = {}
         self._memories: dict[str, IdentityMemory] = {}
         self._unasked = UnaskedModels()
         self._watches_calls = False
         self._last_groups: dict[str, tuple[GroupRef, ...]] = {}
         self._tells_unguarded = False
-        self._guard_doors(serving=False)
+        self._guard_passthrough(serving=False)
 
     async def inlet(
         self,
@@ -10287,16 +10303,16 @@ class Filter:
         if not user.get("id"):
             return body
         metadata = {} if __metadata__ is None else __metadata__
-        self._guard_doors()  # where the app wasn't there yet when this was loaded
+        self._guard_passthrough()  # where the app wasn't there yet when this was loaded
         try:
-            bookkeeper = self._bookkeeper(valves)
+            accounting = self._accounting(valves)
             build = await self._draft(
-                bookkeeper, valves, body, user, metadata, __model__, __request__
+                accounting, valves, body, user, metadata, __model__, __request__
             )
             # An API call's warning would be seen by nobody, and not be given again.
             seen = request_source(metadata) != "api"
             told = __event_emitter__ is not None and seen and not valves.shadow_mode
-            reply, admission = await bookkeeper.admit(build, told)
+            reply, admission = await accounting.admit(build, told)
         except Exception as error:
             # Not on record, so it may not pass: whoever could cause this would use models for free.
             log.exception("Usage limits: a request of user %s was not reserved for", user["id"])
@@ -10381,7 +10397,7 @@ class Filter:
             log.exception("Usage limits: reply %s was not settled", reply.reservation.id)
         return body
 
-    def _guard_doors(self, *, serving: bool = True) -> None:
+    def _guard_passthrough(self, *, serving: bool = True) -> None:
         """Put the layer around Open WebUI; without it the hooks work as before."""
         try:
             layer = put_layer(self)
@@ -10404,21 +10420,21 @@ class Filter:
         # came from a client would be made of JSON's types.
         return None if isinstance(reply, (dict, list, str, int, float)) else reply
 
-    def _bookkeeper(self, valves: AdminValves) -> Bookkeeper:
-        bookkeeper = self._bookkeepers.get(valves.database_url)
-        if bookkeeper is None:
+    def _accounting(self, valves: AdminValves) -> Accounting:
+        accounting = self._accountings.get(valves.database_url)
+        if accounting is None:
             warn_about_old_host()
             self._watches_calls = watch_model_calls(self._reply_of, self._unasked)
-            self._guard_doors()  # where those calls are tasks
+            self._guard_passthrough()  # where those calls are tasks
             engine, schema = host_engine(valves.database_url)
-            bookkeeper = Bookkeeper(engine, schema, own_engine=not is_host_engine(engine))
-            self._bookkeepers[valves.database_url] = bookkeeper
-        bookkeeper.retention_seconds = valves.retention_seconds
-        return bookkeeper
+            accounting = Accounting(engine, schema, own_engine=not is_host_engine(engine))
+            self._accountings[valves.database_url] = accounting
+        accounting.retention_seconds = valves.retention_seconds
+        return accounting
 
     async def _draft(
         self,
-        bookkeeper: Bookkeeper,
+        accounting: Accounting,
         valves: AdminValves,
         body: dict[str, Any],
         user: dict[str, Any],
@@ -10432,13 +10448,13 @@ class Filter:
         queries = None if valves.database_url else group_queries()
         listed = await list_groups(user["id"]) if queries is None else ()
 
-        memory = self._identity_memory(valves, bookkeeper)
+        memory = self._identity_memory(valves, accounting)
 
         def build() -> Reply | tuple[Reply, LedgerError]:
             groups, error = listed, None
             if queries is not None:
                 try:
-                    groups = bookkeeper.read(
+                    groups = accounting.read(
                         partial(read_groups, queries=queries, user_id=user["id"])
                     )
                     self._note_groups(user["id"], groups)
@@ -10451,7 +10467,7 @@ class Filter:
             except LedgerError as unread:
                 error = unread
             reply = build_reply(
-                bookkeeper,
+                accounting,
                 valves,
                 subject,
                 user,
@@ -10465,7 +10481,9 @@ class Filter:
             )
             # Where nobody tells of calls, every admitted request is taken to reach the model.
             reply.called_model = not (self._watches_calls or has_request_hook())
-            adjust = metadata.get(ADJUST_KEY)  # a door's; a client's would be made of JSON
+            adjust = metadata.get(
+                ADJUST_KEY
+            )  # a pass-through path's; a client's would be made of JSON
             if callable(adjust):
                 adjust(reply)
             return reply if error is None else (reply, error)
@@ -10619,12 +10637,12 @@ class Filter:
             # A browser that has gone away must not cost the reply.
             log.warning("Usage limits: a message could not be shown", exc_info=True)
 
-    def _identity_memory(self, valves: AdminValves, bookkeeper: Bookkeeper) -> IdentityMemory:
+    def _identity_memory(self, valves: AdminValves, accounting: Accounting) -> IdentityMemory:
         """Whom the policies mean, as this ledger remembers it; what is amiss shows in the form."""
         memory = self._memories.get(valves.database_url)
         if memory is None:
-            read = host_reader().read if valves.database_url else bookkeeper.read
-            memory = self._memories[valves.database_url] = bookkeeper.remember_identities(
+            read = host_reader().read if valves.database_url else accounting.read
+            memory = self._memories[valves.database_url] = accounting.remember_identities(
                 lambda ids, addresses: read(
                     partial(read_host_names, user_ids=ids, addresses=addresses)
                 ),

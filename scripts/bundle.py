@@ -21,57 +21,58 @@ ROOT = Path(__file__).resolve().parent.parent
 HELPERS = ROOT / "helpers"
 TARGET = ROOT / "filter_usage_limits.py"
 
-# In the order of the file: each may import only those before it.
+# In the order of the file: each may import only those before it, so that a wing imports only the
+# wings above it.
 PARTS = (
     "errors",
     "logs",
     "texts",
-    "periods",
-    "amounts",
-    "globs",
-    "quotas",
-    "policy_tables",
-    "policies",
-    "policy",
-    "decisions",
-    "byte_pairs",
-    "estimates",
-    "usage_shapes",
-    "stream_events",
-    "usage",
-    "charges",
-    "wording",
-    "languages_western",
-    "languages_eastern",
-    "languages",
-    "messages",
-    "database",
-    "statements",
-    "transactions",
-    "tables",
-    "identities",
-    "counters",
-    "snapshots",
-    "limit_states",
-    "records",
-    "ledger",
-    "alerts",
-    "valves",
-    "request_state",
-    "host_versions",
-    "host",
-    "stream_usage",
-    "model_calls",
-    "replies",
-    "admission",
-    "stopping",
-    "bookkeeper",
-    "doors",
-    "refusals",
-    "answers",
-    "middleware",
-    "task_calls",
-    "plugin",
+    "limits.periods",
+    "limits.amounts",
+    "limits.globs",
+    "limits.limit",
+    "limits.policy_tables",
+    "limits.policies",
+    "limits.policy",
+    "limits.decisions",
+    "metering.byte_pairs",
+    "metering.estimates",
+    "metering.usage_shapes",
+    "metering.stream_events",
+    "metering.usage",
+    "metering.charges",
+    "ledger.database",
+    "ledger.statements",
+    "ledger.transactions",
+    "ledger.tables",
+    "ledger.identities",
+    "ledger.counters",
+    "ledger.snapshots",
+    "ledger.limit_states",
+    "ledger.records",
+    "ledger.ledger",
+    "openwebui.wording",
+    "openwebui.languages_western",
+    "openwebui.languages_eastern",
+    "openwebui.languages",
+    "openwebui.messages",
+    "openwebui.alerts",
+    "openwebui.valves",
+    "openwebui.request_state",
+    "openwebui.host_versions",
+    "openwebui.host",
+    "openwebui.stream_usage",
+    "openwebui.model_calls",
+    "openwebui.replies",
+    "openwebui.admission",
+    "openwebui.stopping",
+    "openwebui.accounting",
+    "openwebui.passthrough",
+    "openwebui.refusals",
+    "openwebui.answers",
+    "openwebui.middleware",
+    "openwebui.task_calls",
+    "filter",
 )
 # Open WebUI's loader replaces these everywhere in the text, comments and strings included.
 FORBIDDEN_PHRASES = tuple(f"from {name}" for name in ("utils", "apps", "main", "config"))
@@ -124,9 +125,14 @@ def top_level_names(tree: ast.Module) -> list[str]:
     return names
 
 
+def place_of(part: str) -> str:
+    """The path of a module, as the repository has it."""
+    return f"helpers/{part.replace('.', '/')}.py"
+
+
 def check_internal_import(part: str, node: ast.ImportFrom, before: tuple[str, ...]) -> None:
     """Raise unless an import of helpers can be dropped in the one file."""
-    where = f"helpers/{part}.py:{node.lineno}"
+    where = f"{place_of(part)}:{node.lineno}"
     module = (node.module or "").removeprefix("helpers.")
     if module not in before:
         kind = "a later module" if module in PARTS else "a module that PARTS doesn't list"
@@ -145,12 +151,12 @@ def split_module(part: str, before: tuple[str, ...]) -> tuple[str, list[str], st
     Raises:
         BundleError: It can't be put into the one file.
     """
-    path = HELPERS / f"{part}.py"
+    path = HELPERS / f"{part.replace('.', '/')}.py"
     text = path.read_text(encoding="utf-8")
     tree = ast.parse(text, str(path))
     docstring = ast.get_docstring(tree)
     if not docstring:
-        raise BundleError(f"helpers/{part}.py: has no docstring")
+        raise BundleError(f"{place_of(part)}: has no docstring")
     lines = text.splitlines()
     dropped = set(range(1, (tree.body[0].end_lineno or 1) + 1))
     imports: list[str] = []
@@ -168,7 +174,7 @@ def split_module(part: str, before: tuple[str, ...]) -> tuple[str, list[str], st
             imports += [f"import {ast.unparse(alias)}" for alias in node.names]
     for nested in ast.walk(tree):
         if isinstance(nested, (ast.Import, ast.ImportFrom)) and nested.col_offset:
-            raise BundleError(f"helpers/{part}.py:{nested.lineno}: an import inside a function")
+            raise BundleError(f"{place_of(part)}:{nested.lineno}: an import inside a function")
     body = "\n".join(line for number, line in enumerate(lines, 1) if number not in dropped)
     return docstring.splitlines()[0], imports, body.strip("\n"), top_level_names(tree)
 
@@ -202,7 +208,7 @@ def claim(owner: dict[str, str], name: str, place: str) -> None:
 
 def with_contents(text: str, titles: Mapping[str, str]) -> str:
     """Put a list of the modules and their lines before the imports."""
-    intro = "# Contents. In a hurry, read the hooks first: they are the last part, plugin."
+    intro = "# Contents. In a hurry, read the hooks first: they are the last part, filter."
     first = "from __future__ import annotations\n"
     above, _, below = text.partition(first)
     # Open WebUI's editor runs black on what is saved: so it takes less than half the time, and
@@ -216,7 +222,7 @@ def with_contents(text: str, titles: Mapping[str, str]) -> str:
     }
     contents = []
     for part, title in titles.items():
-        line = f"# {found[f'# helpers/{part}.py']:5}  {part:<14} "
+        line = f"# {found[f'# {place_of(part)}']:5}  {part:<24} "
         contents.append(line + textwrap.shorten(title, 100 - len(line), placeholder=" …"))
     return "\n".join([above.rstrip("\n"), "", intro, *contents, "", first + below])
 
@@ -227,7 +233,9 @@ def bundle() -> str:
     Raises:
         BundleError: With the place and the reason.
     """
-    unlisted = {path.stem for path in HELPERS.glob("*.py")} - set(PARTS) - {"__init__"}
+    found = (path for path in HELPERS.rglob("*.py") if path.name != "__init__.py")
+    unlisted = {".".join(path.relative_to(HELPERS).with_suffix("").parts) for path in found}
+    unlisted -= set(PARTS)
     if unlisted:
         raise BundleError(f"helpers/: PARTS doesn't list {', '.join(sorted(unlisted))}")
     imports: dict[str, None] = {}
@@ -237,12 +245,14 @@ def bundle() -> str:
     for index, part in enumerate(PARTS):
         title, external, body, names = split_module(part, PARTS[:index])
         imports.update(dict.fromkeys(external))
-        own_name = rf"^(The )?{part.replace('_', ' ')}: "  # it stands before it already
+        own_name = (
+            rf"^(The )?{part.rpartition('.')[2].replace('_', ' ')}: "  # it stands before it already
+        )
         short = re.sub(own_name, "", title, flags=re.IGNORECASE)
         titles[part] = short[:1].upper() + short[1:]
         for name in names:
-            claim(owner, name, f"helpers/{part}.py")
-        sections.append(f"# {'=' * 78}\n# helpers/{part}.py\n# {title}\n# {'=' * 78}\n\n{body}\n")
+            claim(owner, name, place_of(part))
+        sections.append(f"# {'=' * 78}\n# {place_of(part)}\n# {title}\n# {'=' * 78}\n\n{body}\n")
     for line in imports:
         claim(owner, bound_name(line), f'"{line}"')
     text = format_source(

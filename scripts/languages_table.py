@@ -14,9 +14,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from helpers.decisions import LimitState
-from helpers.languages import LANGUAGES
-from helpers.messages import (
+from helpers.limits.decisions import LimitState
+from helpers.limits.limit import Limit, parse_limit
+from helpers.limits.periods import Period, Window
+from helpers.limits.policy import AppliedLimit
+from helpers.openwebui.languages import LANGUAGES
+from helpers.openwebui.messages import (
     Reader,
     at_once_sentence,
     cap_sentence,
@@ -27,16 +30,15 @@ from helpers.messages import (
     stopped_sentence,
     warning_sentence,
 )
-from helpers.periods import Period, Window
-from helpers.policy import AppliedLimit
-from helpers.quotas import Limit, parse_limit
-from helpers.wording import PERIOD_NAMES, Language
+from helpers.openwebui.wording import PERIOD_NAMES, Language
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "languages.md"
 NOW = datetime(2026, 1, 15, 17, 48, tzinfo=UTC)
 BERLIN = ZoneInfo("Europe/Berlin")
 COUNTS = (0, 1, 2, 5, 21, 50_000)
-PLACES_IN_THE_REPOSITORY = "`helpers/languages_western.py` and `helpers/languages_eastern.py`"
+PLACES_IN_THE_REPOSITORY = (
+    "`helpers/openwebui/languages_western.py` and `helpers/openwebui/languages_eastern.py`"
+)
 
 
 def example(

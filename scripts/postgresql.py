@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import text
 
-from helpers.database import open_database
+from helpers.ledger.database import open_database
 
 
 @contextmanager

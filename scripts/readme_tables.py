@@ -17,8 +17,8 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from helpers.valves import AdminValves, PersonalValves
-from scripts.bundle import PARTS
+from helpers.openwebui.valves import AdminValves, PersonalValves
+from scripts.bundle import PARTS, place_of
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -62,11 +62,11 @@ def helpers_table() -> str:
     """Every module with the first line of its docstring, in the order of the pasted file."""
 
     def purpose(module: str) -> str:
-        source = (ROOT / "helpers" / f"{module}.py").read_text("utf-8")
+        source = (ROOT / place_of(module)).read_text("utf-8")
         first = (ast.get_docstring(ast.parse(source)) or "").split("\n")[0]
         return first.replace("|", r"\|")
 
-    rows = ((f"`helpers/{module}.py`", purpose(module)) for module in PARTS)
+    rows = ((f"`{place_of(module)}`", purpose(module)) for module in PARTS)
     return table(("Module", "What it is for"), rows)
 
 

@@ -20,12 +20,12 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import create_engine, text
 
-from scripts.compat_hosts import ERROR_STATUS, Ability, left_out
-from scripts.open_webui_admin import OpenWebUIAdmin
-from scripts.open_webui_client import OpenWebUIClient
-from scripts.open_webui_server import OpenWebUIServer, open_webui_version
-from scripts.page_client import Page
-from scripts.stand_in_provider import StandInProvider
+from scripts.compat.hosts import ERROR_STATUS, Ability, left_out
+from scripts.openwebui.admin import OpenWebUIAdmin
+from scripts.openwebui.client import OpenWebUIClient
+from scripts.openwebui.page import Page
+from scripts.openwebui.server import OpenWebUIServer, open_webui_version
+from scripts.provider.server import StandInProvider
 
 ROOT = Path(__file__).parent.parent
 FUNCTION_ID = "usage_limits"
@@ -74,7 +74,7 @@ def api_status(status: int) -> int:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark every test that uses the real server, and run those last.
 
-    Those that make no sense on an older Open WebUI (scripts/compat_hosts.py) aren't run on it.
+    Those that make no sense on an older Open WebUI (scripts/compat/hosts.py) aren't run on it.
     """
     if "OPEN_WEBUI_COMMAND" in os.environ:
         senseless = left_out(host_version())

@@ -23,7 +23,7 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
-from scripts.open_webui_client import OpenWebUIClient
+from scripts.openwebui.client import OpenWebUIClient
 
 CHROMIUM_ARGUMENTS = (
     "--no-sandbox",

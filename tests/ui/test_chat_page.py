@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Locator, expect
 from playwright.sync_api import Page as Tab
 
-from scripts.demo_scene import (
+from scripts.demo.scene import (
     FIRST,
     FOURTH,
     SECOND,
@@ -17,9 +17,9 @@ from scripts.demo_scene import (
     Exchange,
     calm_timezone,
 )
-from scripts.open_webui_client import OpenWebUIClient
-from scripts.page_client import Page
-from scripts.stand_in_provider import StandInProvider
+from scripts.openwebui.client import OpenWebUIClient
+from scripts.openwebui.page import Page
+from scripts.provider.server import StandInProvider
 from tests.conftest import InstalledFilter, MakeUser, OpenPage
 from tests.ui.conftest import OpenTab, TakePicture
 

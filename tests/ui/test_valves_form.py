@@ -9,9 +9,9 @@ from zoneinfo import available_timezones
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from helpers.valves import AdminValves
-from scripts.demo_scene import FUNCTION_FILE, MANIFEST
-from scripts.open_webui_admin import OpenWebUIAdmin
+from helpers.openwebui.valves import AdminValves
+from scripts.demo.scene import FUNCTION_FILE, MANIFEST
+from scripts.openwebui.admin import OpenWebUIAdmin
 from tests.conftest import InstalledFilter
 from tests.ui.conftest import OpenTab, TakePicture
 

@@ -1,0 +1,1 @@
+"""What is on record: tables, transactions, counters, reservations. The only SQL."""

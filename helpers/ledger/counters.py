@@ -1,0 +1,333 @@
+"""Counters: sums of settled records per scope, model glob and window."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Text,
+    bindparam,
+    func,
+    literal,
+    select,
+    true,
+)
+
+from helpers.ledger.statements import Statement
+from helpers.ledger.tables import counters_table, records_table
+from helpers.ledger.transactions import NEW_POOL_COUNTER_LOCK, take_advisory_locks
+from helpers.limits.decisions import NOTHING, Amounts
+from helpers.limits.globs import glob_fits
+from helpers.limits.policy import EVERYONE, AppliedLimit
+
+NO_END = 2**53
+# A control character that no model or group is called by.
+NAME_ESCAPE = "\x1a"
+ROLLING_MARK = " rolling "  # before the seconds, at the end of a rolling counter's id
+# A clock that steps back by less is only being set right.
+STEP_SECONDS = 3_600
+# Records that are further ahead than that were made by a clock that was.
+CLOCK_TOLERANCE_SECONDS = 86_400
+AMOUNT_COLUMNS = ("requests", "input_tokens", "output_tokens", "cost_micros")
+COUNTED_SUMS = (
+    func.sum(records_table.c.counted),
+    func.sum(records_table.c.weighted_input_tokens),
+    func.sum(records_table.c.weighted_output_tokens),
+    func.sum(records_table.c.cost_micros * records_table.c.counted),
+)
+
+
+@dataclass(slots=True)
+class Counter:
+    """A counter's row, with what administrators have added to limits that it is read for."""
+
+    id: str
+    scope: str
+    model_glob: str
+    window_start: int  # seconds since 1970
+    window_end: int
+    used: Amounts
+    granted: dict[tuple[str, str], int] = field(default_factory=dict)  # by measure and period
+
+    def granted_to(self, applied: AppliedLimit) -> int:
+        """What was added to one limit."""
+        return self.granted.get((applied.limit.measure, applied.limit.period.name), 0)
+
+
+def join_names(names: Iterable[str]) -> str:
+    """Names as one text that ``LIKE '%|name|%'`` can search: ``|a|b|``."""
+    return "|" + "".join(f"{escaped_name(name)}|" for name in names)
+
+
+def escaped_name(name: str) -> str:
+    """A name without "|". Rows of older releases hold no `NAME_ESCAPE`, so they read as before."""
+    if "|" not in name and NAME_ESCAPE not in name:
+        return name
+    return name.replace(NAME_ESCAPE, f"{NAME_ESCAPE}0").replace("|", f"{NAME_ESCAPE}1")
+
+
+@lru_cache(maxsize=1024)
+def split_names(text: str) -> tuple[str, ...]:
+    """The names that `join_names` joined."""
+    names = (name for name in text.split("|") if name)
+    return tuple(
+        name.replace(f"{NAME_ESCAPE}1", "|").replace(f"{NAME_ESCAPE}0", NAME_ESCAPE)
+        for name in names
+    )
+
+
+def glob_matches(glob: str, model_names: str) -> bool:
+    """Whether a limit's model glob matches one of a record's joined names."""
+    return glob == "*" or any(glob_fits(glob, name) for name in split_names(model_names))
+
+
+def counted_window(applied: AppliedLimit, at: int) -> tuple[int, int]:
+    """The seconds ``[start, end)`` whose records a limit counts at the second `at`."""
+    rolling = applied.limit.period.rolling
+    if rolling is not None:
+        return at - int(rolling.total_seconds()) + 1, NO_END
+    return int(applied.window.start.timestamp()), int(applied.window.end.timestamp())
+
+
+def counter_id(applied: AppliedLimit) -> str:
+    """The counter that a limit reads; limits that count the same share one."""
+    rolling = applied.limit.period.rolling
+    window = (
+        f"{ROLLING_MARK.strip()} {int(rolling.total_seconds())}"
+        if rolling is not None
+        else f"{applied.window.start.timestamp():.0f}-{applied.window.end.timestamp():.0f}"
+    )
+    return f"{applied.scope} {applied.limit.model_glob} {window}"
+
+
+def rolling_seconds(key: str) -> int:
+    """The period of a rolling counter, by its id; 0 for another one."""
+    _, mark, seconds = key.rpartition(ROLLING_MARK)
+    return int(seconds) if mark and seconds.isdecimal() else 0
+
+
+def scope_condition(scope: str) -> ColumnElement[bool]:
+    """The records that belong to a scope."""
+    if scope == EVERYONE:
+        return true()
+    kind, _, key = scope.partition(":")
+    if kind == "user":
+        return records_table.c.user_id == key
+    return records_table.c.group_ids.contains(f"|{key}|", autoescape=True)
+
+
+def in_scope(scope: str, user_id: str, group_ids: str) -> bool:
+    """The same for one record already read."""
+    kind, _, key = scope.partition(":")
+    return scope == EVERYONE or (user_id == key if kind == "user" else f"|{key}|" in group_ids)
+
+
+def sum_settled(connection: Connection, scope: str, glob: str, start: int, end: int) -> Amounts:
+    """Sum the settled records of a scope with ``start <= created_at < end``."""
+    rows = connection.execute(
+        select(records_table.c.model_names, *COUNTED_SUMS)
+        .where(
+            records_table.c.state == "settled",
+            records_table.c.created_at >= start,
+            records_table.c.created_at < end,
+            scope_condition(scope),
+        )
+        .group_by(records_table.c.model_names)
+    )
+    total = Amounts()
+    for names, *sums in rows:
+        if glob_matches(glob, names):
+            total += Amounts(*(int(value) for value in sums))
+    return total
+
+
+def numbered(name: str, count: int) -> list[BindParameter[str]]:
+    """Parameters for an IN: SQLAlchemy's own take as long as running the statement."""
+    return [bindparam(f"{name}{number}", type_=Text) for number in range(count)]
+
+
+def number_values(name: str, values: Collection[str]) -> dict[str, str]:
+    """Values for the parameters of `numbered`."""
+    return {f"{name}{number}": value for number, value in enumerate(values)}
+
+
+@lru_cache(maxsize=64)
+def addition_by_id(count: int) -> Statement:
+    """A statement that adds to that many counters.
+
+    Not to one that has moved on since it was read: whoever moved it waits for our commit or has
+    left the record behind. (A pool's counter may move without a lock that we hold.)
+    """
+    return Statement(
+        counters_table.update()
+        .where(
+            counters_table.c.id.in_(numbered("id", count)),
+            counters_table.c.window_start <= bindparam("created_at"),
+            counters_table.c.window_end > bindparam("created_at"),
+        )
+        .values(
+            {
+                counters_table.c[name]: counters_table.c[name] + bindparam(f"more_{name}")
+                for name in AMOUNT_COLUMNS
+            }
+        )
+    )
+
+
+def make_counters(connection: Connection, missing: Mapping[str, AppliedLimit], at: int) -> None:
+    """Sum the records that new counters cover, and write them.
+
+    What pools of one window have used is read at once, however many there are.
+    """
+    if any(applied.is_pool for applied in missing.values()):
+        # Members settle under their own locks; none may do so between sum and insert.
+        take_advisory_locks(connection, (NEW_POOL_COUNTER_LOCK,))
+    by_records: dict[tuple[int, int, str], dict[str, AppliedLimit]] = {}
+    for key, applied in missing.items():
+        start, end = counted_window(applied, at)
+        if end == NO_END:
+            end = rolling_end(connection, applied.scope, at)
+        read_from = applied.scope if applied.scope.startswith("user:") else EVERYONE
+        by_records.setdefault((start, end, read_from), {})[key] = applied
+    rows = []
+    for (start, end, read_from), limits in by_records.items():
+        used = sum_for_limits(connection, read_from, limits, start, end)
+        rows += [
+            {
+                "id": key,
+                "scope": applied.scope,
+                "model_glob": applied.limit.model_glob,
+                "window_start": start,
+                "window_end": end,
+                **amount_values(used[key]),
+            }
+            for key, applied in limits.items()
+        ]
+    connection.execute(counters_table.insert(), rows)
+
+
+def sum_for_limits(
+    connection: Connection, read_from: str, limits: Mapping[str, AppliedLimit], start: int, end: int
+) -> dict[str, Amounts]:
+    """What each of these limits counts of the settled records of one scope and window."""
+    used = dict.fromkeys(limits, NOTHING)
+    by_scope: dict[str, list[str]] = {}
+    for key, applied in limits.items():
+        by_scope.setdefault(applied.scope, []).append(key)
+    if set(by_scope) <= {read_from}:
+        groups: ColumnElement[str] = literal("")
+    else:
+        groups = records_table.c.group_ids
+    rows = connection.execute(
+        select(groups, records_table.c.model_names, *COUNTED_SUMS)
+        .where(
+            records_table.c.state == "settled",
+            records_table.c.created_at >= start,
+            records_table.c.created_at < end,
+            scope_condition(read_from),
+        )
+        .group_by(records_table.c.model_names, *([] if set(by_scope) <= {read_from} else [groups]))
+    )
+    for group_ids, names, *sums in rows:
+        amounts = Amounts(*(int(value) for value in sums))
+        for scope in {read_from, *(f"group:{group}" for group in split_names(group_ids))}:
+            for key in by_scope.get(scope, ()):
+                if glob_matches(limits[key].limit.model_glob, names):
+                    used[key] += amounts
+    return used
+
+
+def rolling_end(connection: Connection, scope: str, at: int) -> int:
+    """Where a rolling counter ends: nowhere, unless a clock has been days ahead.
+
+    What was recorded then would count until that false time. It is left out until it is near.
+    """
+    end = at + CLOCK_TOLERANCE_SECONDS
+    ahead = select(records_table.c.id).where(
+        records_table.c.created_at >= end, scope_condition(scope)
+    )
+    return end if connection.execute(ahead.limit(1)).first() else NO_END
+
+
+def move_rolling_counter(
+    connection: Connection, counter: Counter, start: int, period_seconds: int
+) -> None:
+    """Take out what has left a rolling window since it was last looked at.
+
+    Each record is taken out once, so the cost per request stays flat. After a rest of a whole
+    period nothing of the old sum is left, and retention may have dropped what it was made of.
+    After a clock has stepped back nothing that is recorded now would be in it, or what left it
+    too early is missing.
+
+    Members of a pool settle without its lock: its row is locked first, by writing where it starts,
+    and what they have added by then stays.
+    """
+    moved, at = start - counter.window_start, start + period_seconds - 1
+    outlived = counter.window_end < at + CLOCK_TOLERANCE_SECONDS // 2
+    again = abs(moved) >= period_seconds or moved < -STEP_SECONDS or outlived
+    if moved <= 0 and not again:
+        return
+    scope, glob = counter.scope, counter.model_glob
+    is_pool = not scope.startswith("user:")
+    values: dict[str, Any] = {"window_start": start}
+    if again:
+        if is_pool:
+            # One may be settling who has read it with the old window.
+            take_advisory_locks(connection, (NEW_POOL_COUNTER_LOCK,))
+        counter.window_end = rolling_end(connection, scope, at)
+        counter.used = sum_settled(connection, scope, glob, start, counter.window_end)
+        values |= {"window_end": counter.window_end, **amount_values(counter.used)}
+    elif is_pool:
+        (row,) = connection.execute(
+            counters_table.update()
+            .where(counters_table.c.id == counter.id)
+            .values(window_start=start)
+            .returning(*(counters_table.c[name] for name in AMOUNT_COLUMNS))
+        )
+        counter.used, values = Amounts(*row), {}
+    counter_start, counter.window_start = counter.window_start, start
+    if not again:
+        gone = sum_settled(connection, scope, glob, counter_start, start)
+        counter.used -= gone
+        if gone != NOTHING or not is_pool:
+            values |= {
+                name: counters_table.c[name] - value for name, value in amount_values(gone).items()
+            }
+    if values:
+        connection.execute(
+            counters_table.update().where(counters_table.c.id == counter.id).values(**values)
+        )
+
+
+def amount_values(amounts: Amounts) -> dict[str, int]:
+    """The counter columns that hold `amounts`."""
+    return {
+        "requests": amounts.requests,
+        "input_tokens": amounts.input_tokens,
+        "output_tokens": amounts.output_tokens,
+        "cost_micros": amounts.cost_micros,
+    }
+
+
+def add_to_counters(
+    connection: Connection,
+    counters: dict[str, Counter],
+    model_names: str,
+    created_at: int,
+    amounts: Amounts,
+) -> None:
+    """Add a settled record to those of these counters whose glob matches."""
+    ids = [key for key, one in counters.items() if glob_matches(one.model_glob, model_names)]
+    if not ids:
+        return
+    more = {f"more_{name}": value for name, value in amount_values(amounts).items()}
+    values = {**more, **number_values("id", ids), "created_at": created_at}
+    addition_by_id(len(ids)).change(connection, values)
+    for key in ids:
+        counters[key].used += amounts

@@ -1,0 +1,1 @@
+"""What the administrator wrote: periods, amounts, limits, policies. Pure."""

@@ -1,0 +1,518 @@
+"""Runs the ledger off the event loop and sees every reply to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+import uuid
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from sqlalchemy import Connection, Engine
+
+from helpers.errors import LedgerError
+from helpers.ledger.identities import HostNames, IdentityMemory
+from helpers.ledger.ledger import Admission, Ledger, Settlement
+from helpers.ledger.records import NO_ANSWER, NOT_CALLED, WORKER_STOPPED
+from helpers.ledger.transactions import new_deadline
+from helpers.limits.decisions import Decision
+from helpers.limits.policy import AppliedLimit
+from helpers.logs import log
+from helpers.metering.charges import Charge, make_charge
+from helpers.metering.usage import MeteredUsage
+from helpers.openwebui.alerts import AlertSender, alert_payload
+from helpers.openwebui.replies import Reply
+from helpers.openwebui.stopping import replace_keepers
+
+# How often a worker shows that it lives and writes what could not be written.
+ROUND_SECONDS = 5
+RETRY_SECONDS = 5
+# How often what running replies have used is noted, and their leases are renewed.
+RENEW_SECONDS = 30
+# Who hasn't shown itself for that long, while we could look, doesn't live any more.
+WORKER_SECONDS = 15
+SWEEP_SECONDS = 60
+DROP_SECONDS = 86_400
+# A process looks at its clock for a while before it drops anything by it.
+FIRST_DROP_SECONDS = 600
+RETENTION_SECONDS = 400 * 86_400
+# SQLite has one writer at a time: more threads would only wait for each other.
+SQLITE_THREADS = 1
+POSTGRESQL_THREADS = 4
+# With so many before it a request would hardly get its turn in time.
+QUEUE_LIMIT = 2_000
+# An end that the database refuses that often is set aside.
+MOST_TRIES = 5
+# So many ends that can't be written one after the other: the rest won't be either.
+MOST_FAILURES = 3
+STOP_SECONDS = 3.0
+
+ThreadResult = TypeVar("ThreadResult")
+
+
+@dataclass(slots=True)
+class WaitingEnd:
+    """The end of a reply that could not be written yet."""
+
+    reply: Reply
+    charge: Charge | None
+    reason: str
+    tries: int = 0
+
+
+class Accounting:
+    """One per ledger and process.
+
+    Args:
+        engine: The ledger's synchronous engine.
+        schema: The PostgreSQL schema of its tables, if not the connection's own.
+        own_engine: Whether nobody else uses the engine.
+        clock: Seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        schema: str | None,
+        own_engine: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._engine, self._own_engine = engine, own_engine
+        self._ledger = Ledger(engine, schema, clock, True, worker=uuid.uuid4().hex)
+        self._threads: ThreadPoolExecutor | None = None
+        self._alerts = AlertSender()
+        self.retention_seconds = RETENTION_SECONDS
+        self._running: dict[str, Reply] = {}
+        self._unwritten: dict[str, WaitingEnd] = {}
+        self._memory: IdentityMemory | None = None
+        self._queued = 0
+        self._turn = threading.local()  # the deadline of the request that a thread works for
+        self._rounds: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._retired = False
+        # Other workers that hold something: how often each was seen to live, and since when
+        # that hasn't changed.
+        self._others: dict[str, tuple[int | None, float]] = {}
+        started = time.monotonic()
+        self._shown_at = self._swept_at = self._watched_at = float("-inf")
+        self._renewed_at = started
+        self._dropped_at = started + FIRST_DROP_SECONDS - DROP_SECONDS
+        replace_keepers(self)
+
+    def read(self, work: Callable[[Connection], ThreadResult]) -> ThreadResult:
+        """Read something else from the ledger's database; blocks.
+
+        Raises:
+            LedgerError: The database can't be read.
+            LedgerDataError: It refuses the question.
+        """
+        return self._ledger.read(work, getattr(self._turn, "deadline", None))
+
+    def remember_identities(
+        self,
+        read_host: Callable[[Collection[str], Collection[str]], HostNames],
+        list_models: Callable[[], Collection[str]],
+        publish: Callable[[tuple[str, ...]], None],
+    ) -> IdentityMemory:
+        """A memory, kept in this ledger, of whom the policies mean."""
+        ledger = self._ledger
+        self._memory = IdentityMemory(
+            ledger.read_names, ledger.write_names, read_host, list_models, publish
+        )
+        return self._memory
+
+    def close(self) -> None:
+        """Wait for what is being written, and give the connections back."""
+        threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.shutdown()
+        self._ledger.rest()
+
+    def retire(self) -> None:
+        """Let go of threads and connections whenever no reply is running: another has taken over.
+
+        What is asked of it all the same it does as before.
+        """
+        self._retired = True
+        loop = self._loop
+        if loop is None or loop.is_closed():
+            self._let_go()
+        else:
+            loop.call_soon_threadsafe(self._let_go)
+
+    def stop(self) -> None:
+        """Settle what is running by what it has used so far; blocks, for seconds at most.
+
+        The process is about to end. A reply that ends properly all the same puts it right.
+        """
+        deadline = time.monotonic() + STOP_SECONDS
+        ends = [
+            WaitingEnd(reply, self._charge_so_far(reply), WORKER_STOPPED)
+            for reply in list(self._running.values())
+        ]
+        for end in [*self._unwritten.values(), *ends]:
+            try:
+                self._write_end(end, end.reply.written, deadline)
+            except Exception:
+                log.exception(
+                    "Usage limits: reply %s is left to the next start", end.reply.reservation.id
+                )
+                if time.monotonic() > deadline:
+                    return
+
+    async def admit(
+        self, build: Callable[[], Reply | tuple[Reply, LedgerError]], announce: bool
+    ) -> tuple[Reply, Admission | LedgerError]:
+        """Build a reply and reserve for it, and watch the current task for its end.
+
+        Args:
+            build: Finds out what is to be known of the reply, or why that can't be read. It is
+                called in a thread, and may block.
+            announce: Whether the user can be told of soft limits.
+
+        Returns:
+            The reply, and what was decided about it, or why it could not be reserved for.
+        """
+        deadline, crowded = new_deadline(), self._queued >= QUEUE_LIMIT
+
+        def reserve() -> tuple[Reply, Admission | LedgerError]:
+            self._turn.deadline = deadline
+            try:
+                built = build()
+            finally:
+                self._turn.deadline = None
+            if isinstance(built, tuple):
+                return built
+            reply = built
+            if crowded:
+                return reply, LedgerError("the ledger is busy: too many wait for it")
+            try:
+                admission = self._ledger.reserve(
+                    reply.reservation,
+                    reply.fit_output,
+                    reply.limits,
+                    enforce=reply.enforced,
+                    soft_limit_percent=reply.soft_limit_percent,
+                    announce=announce,
+                    deadline=deadline,
+                )
+            except LedgerError as error:
+                return reply, error
+            reply.written = admission.decision.allowed or not reply.enforced
+            return reply, admission
+
+        # Where the caller is cancelled the reservation may still be written, and its end must
+        # wait for that.
+        self._loop = asyncio.get_running_loop()
+        if crowded:
+            admission = self._loop.run_in_executor(None, reserve)
+        else:
+            admission = self._in_thread(reserve)
+        admission.add_done_callback(self._admitted)
+        task = asyncio.current_task()
+        if task is not None:
+            task.add_done_callback(lambda _: admission.add_done_callback(self._task_ended))
+        return await asyncio.shield(admission)
+
+    def forget(self, reply: Reply) -> None:
+        """Leave a reply alone that is not going to run."""
+        self._running.pop(reply.reservation.id, None)
+
+    async def check(self, reply: Reply, limits: Sequence[AppliedLimit]) -> Decision:
+        """Where limits stand without this reply.
+
+        Raises:
+            LedgerError: The database can't be reached, or is too busy.
+            LedgerDataError: It refuses the question.
+        """
+        deadline = new_deadline()
+        return await self._in_thread(
+            lambda: self._ledger.check(reply.reservation, limits, deadline)
+        )
+
+    async def renew(self, reply: Reply) -> None:
+        """Write down at once what a running reply holds now.
+
+        Raises:
+            LedgerError: The database can't be reached, or is too busy.
+            LedgerDataError: It refuses what is to be written.
+        """
+        charges, deadline = {reply.reservation.id: reply.reserved_charge()}, new_deadline()
+        await self._in_thread(lambda: self._ledger.renew(charges, deadline))
+
+    async def end(self, reply: Reply, charge: Charge | None, reason: str = "") -> Decision | None:
+        """Settle a reply, or release it where `charge` is None; only the first end counts.
+
+        Args:
+            reply: The reply.
+            charge: What it cost.
+            reason: Why it is released.
+
+        Returns:
+            Where its limits stand then; None where the ledger can't say.
+        """
+        if reply.ending is None:
+            reply.ending = asyncio.create_task(self._settle(reply, charge, reason))
+        return await asyncio.shield(reply.ending)
+
+    def _keep_making_rounds(self) -> None:
+        # Also after a reply that could not be written: the rounds may have ended before it failed.
+        if self._rounds is None or self._rounds.done():
+            self._rounds = asyncio.create_task(self._make_rounds())
+
+    def _admitted(self, done: asyncio.Future[tuple[Reply, Admission | LedgerError]]) -> None:
+        if done.cancelled() or done.exception() is not None:
+            return
+        reply, admission = done.result()
+        if reply.written or isinstance(admission, LedgerError):
+            self._running[reply.reservation.id] = reply
+        # Also for one that is refused: a worker that is gone may hold what it wanted.
+        self._keep_making_rounds()
+
+    def _task_ended(self, admission: asyncio.Future[tuple[Reply, Admission | LedgerError]]) -> None:
+        # Stopped, disconnected, broken off, failed: no outlet came. One that did has settled.
+        if admission.cancelled() or admission.exception() is not None:
+            return
+        reply, _ = admission.result()
+        if reply.reservation.id not in self._running or reply.ending is not None:
+            return
+        reply.ending = asyncio.create_task(self._settle(reply, reply.final_charge()))
+
+    @staticmethod
+    def _charge_so_far(reply: Reply) -> Charge:
+        """What a reply has used until now: nothing before its model was called."""
+        if reply.meter.produced:
+            return reply.used_charge()
+        if not reply.called_model:
+            return Charge(estimated=True)
+        return make_charge(MeteredUsage(reply.prompt_tokens, 0, 0, None, True), reply.rule)
+
+    async def _settle(
+        self, reply: Reply, charge: Charge | None, reason: str = ""
+    ) -> Decision | None:
+        if charge is None:
+            reason = reason or (NO_ANSWER if reply.call_refused else NOT_CALLED)
+        end, key, deadline = WaitingEnd(reply, charge, reason), reply.reservation.id, new_deadline()
+        try:
+            if charge is None and not reply.written:
+                return None
+            settlement = await self._in_thread(
+                lambda: self._write_end(end, reply.written, deadline)
+            )
+        except BaseException as error:
+            self._unwritten[key] = end
+            if not isinstance(error, Exception):
+                raise
+            log.error(
+                "Usage limits: %s; reply %s of user %s will be settled later (%s tokens)",
+                error,
+                key,
+                reply.reservation.subject.user_id,
+                charge.input_tokens + charge.output_tokens if charge else 0,
+            )
+            self._keep_making_rounds()
+            return None
+        finally:
+            self._running.pop(key, None)
+        self._alert(reply, settlement)
+        self._note_price(reply, charge)
+        return settlement.decision
+
+    def _note_price(self, reply: Reply, charge: Charge | None) -> None:
+        names, memory = reply.reservation.model_names, self._memory
+        if charge is None or memory is None or memory.knows_unpriced(names):
+            return
+        if reply.lacks_price(charge):
+            memory.note_unpriced(names)
+
+    def _alert(self, reply: Reply, settlement: Settlement) -> None:
+        for state in settlement.crossed:
+            payload = alert_payload(reply.reservation, state)
+            self._alerts.send(reply.alert_url, payload)
+
+    def _write_end(
+        self, end: WaitingEnd, written: bool, deadline: float | None = None
+    ) -> Settlement:
+        reply, charge = end.reply, end.charge
+        if not written and charge is not None:
+            # Let through while the ledger was away: it is on record all the same.
+            self._ledger.reserve(
+                reply.reservation,
+                lambda _: charge,
+                (),
+                enforce=False,
+                may_exist=True,
+                deadline=deadline,
+            )
+        settlement = self._ledger.settle(
+            reply.reservation,
+            charge,
+            reply.limits,
+            # Nobody looks at a status line of an API call.
+            decide=bool(reply.alert_url) or reply.reservation.source != "api",
+            alert_percent=reply.soft_limit_percent if reply.alert_url else None,
+            reason=end.reason,
+            deadline=deadline,
+        )
+        if written and charge is not None and not settlement.closed:
+            # Its reservation may have been lost in a crash of the database server.
+            return self._write_end(end, False, deadline)
+        return settlement
+
+    async def _make_rounds(self) -> None:
+        """Show that we live, write what could not be written, and settle what others left."""
+        while True:
+            try:
+                await self._make_round()
+            except LedgerError as error:
+                # The others could not show themselves either.
+                self._others = {
+                    name: (beats, time.monotonic()) for name, (beats, _) in self._others.items()
+                }
+                log.error("Usage limits: %s; trying again", error)
+            except Exception:
+                # A fault of ours must not end the rounds: leases would run out.
+                log.exception("Usage limits: a round failed; trying again")
+            if not (self._running or self._unwritten or self._others):
+                break
+            await asyncio.sleep(RETRY_SECONDS if self._unwritten else ROUND_SECONDS)
+        # Not awaited: who comes now needs rounds of its own.
+        if self._retired:
+            self._let_go()
+        elif self._threads is not None:
+            self._threads.submit(self._ledger.rest)
+
+    def _let_go(self) -> None:
+        """Give back threads and connections, if nothing is running."""
+        if self._running or self._unwritten or self._queued:
+            self._keep_making_rounds()
+            return
+        threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.submit(self._leave)
+            threads.shutdown(wait=False)
+
+    def _leave(self) -> None:
+        try:
+            self._ledger.leave()
+        except Exception as error:
+            log.warning("Usage limits: %s; a worker's row stays until it is old", error)
+        self._ledger.rest()
+        if self._own_engine:
+            self._engine.dispose()
+
+    async def _make_round(self) -> None:
+        if self._running or self._unwritten:
+            await self._show_life()
+        await self._write_waiting()
+        await self._watch_others()
+        if time.monotonic() - self._dropped_at >= DROP_SECONDS:
+            self._dropped_at = time.monotonic()
+            oldest = await self._in_thread(
+                lambda: self._ledger.find_oldest_kept(self.retention_seconds)
+            )
+            # Each bite has a turn of its own, with other work between.
+            while oldest is not None:
+                dropped = await self._in_thread(partial(self._ledger.drop_some, oldest))
+                if not dropped:
+                    break
+
+    async def _show_life(self) -> None:
+        now = time.monotonic()
+        if now - self._shown_at >= ROUND_SECONDS:
+            await self._in_thread(self._ledger.beat)
+            self._shown_at = now
+        if now - self._renewed_at < RENEW_SECONDS:
+            return
+        self._renewed_at = now
+        charges = {
+            key: end.charge for key, end in self._unwritten.items() if end.charge is not None
+        }
+        for key, reply in list(self._running.items()):
+            if reply.ending is None:
+                try:
+                    charges[key] = reply.reserved_charge()
+                except Exception:
+                    log.exception("Usage limits: what reply %s holds is not known", key)
+        try:
+            await self._in_thread(lambda: self._ledger.renew(charges))
+        except LedgerError:
+            raise
+        except Exception:
+            # One of them is refused: the others must not suffer from it.
+            for key, charge in charges.items():
+                try:
+                    await self._in_thread(partial(self._ledger.renew, {key: charge}))
+                except LedgerError:
+                    raise
+                except Exception as error:
+                    log.error("Usage limits: %s; reply %s was not renewed", error, key)
+
+    async def _write_waiting(self) -> None:
+        """Write the ends that could not be written, each for itself."""
+        failures: list[LedgerError] = []
+        for key, end in list(self._unwritten.items()):
+            try:
+                await self._in_thread(partial(self._write_end, end, False))
+            except LedgerError as error:
+                # Busy for one user, perhaps; but where nobody answers nobody needs to be asked.
+                failures.append(error)
+                if len(failures) >= MOST_FAILURES:
+                    break
+                continue
+            except Exception as error:
+                end.tries += 1
+                if end.tries < MOST_TRIES:
+                    log.error("Usage limits: %s; reply %s is tried again", error, key)
+                    continue
+                log.exception(
+                    "Usage limits: the end of reply %s of user %s can't be written, and is set "
+                    "aside: %r",
+                    key,
+                    end.reply.reservation.subject.user_id,
+                    end.charge,
+                )
+            self._unwritten.pop(key, None)
+        if failures:
+            raise failures[-1]
+
+    async def _watch_others(self) -> None:
+        """Settle what workers left that don't live any more."""
+        now = time.monotonic()
+        if now - self._watched_at < ROUND_SECONDS:
+            return
+        # Who was away, or asleep, doesn't know how long the others have said nothing.
+        awake = now - self._watched_at < WORKER_SECONDS
+        seen = await self._in_thread(self._ledger.other_workers)
+        self._watched_at = now
+        known = self._others if awake else {}
+        self._others = {
+            name: known[name] if name in known and known[name][0] == beats else (beats, now)
+            for name, beats in seen.items()
+        }
+        gone = [name for name, (_, since) in self._others.items() if now - since >= WORKER_SECONDS]
+        if not gone and now - self._swept_at < SWEEP_SECONDS:
+            return
+        self._swept_at = now
+        while await self._in_thread(partial(self._ledger.sweep, gone)):
+            pass
+        for name in gone:
+            self._others.pop(name, None)
+
+    def _in_thread(self, work: Callable[[], ThreadResult]) -> asyncio.Future[ThreadResult]:
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(
+                SQLITE_THREADS if self._engine.dialect.name == "sqlite" else POSTGRESQL_THREADS,
+                thread_name_prefix="usage-limits",
+            )
+        self._queued += 1
+        done = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        done.add_done_callback(self._left_queue)
+        return done
+
+    def _left_queue(self, _: object) -> None:
+        self._queued -= 1

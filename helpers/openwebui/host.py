@@ -1,0 +1,296 @@
+"""The only place that knows Open WebUI: its database, groups, models and errors."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import import_module
+from typing import Any
+
+from fastapi import HTTPException
+from sqlalchemy import Connection, Engine, bindparam, func, null, select
+from sqlalchemy.pool import NullPool
+
+from helpers.errors import UsageLimitExceeded, UsageLimitsError
+from helpers.ledger.database import open_database, open_postgresql
+from helpers.ledger.identities import HostNames
+from helpers.ledger.statements import Statement
+from helpers.ledger.transactions import TransactionRunner
+from helpers.limits.policy import GroupRef, ModelNames, Subject
+from helpers.logs import log
+from helpers.openwebui.host_versions import OLDEST_HOST_VERSION, REQUEST_HOOK_VERSION
+from helpers.openwebui.request_state import REFUSAL_STATE, note_in_state
+from helpers.texts import LONGEST_ID, LONGEST_NAME, clean_text
+
+NAMES_PER_QUERY = 500
+TEMPORARY_CHAT_PREFIXES = ("temporary:", "local:")  # today's and the older one
+
+
+class HostError(HTTPException, UsageLimitsError):
+    """An error that reaches the client with its own status, headers and sentence.
+
+    Open WebUI turns what a filter raises into ``Exception(f"{error}")``, which API clients get
+    as status 400. As it raises itself while it is being formatted, this one comes through whole.
+    """
+
+    def __init__(self, status_code: int, detail: str, retry_after: int) -> None:
+        headers = {"Retry-After": str(retry_after)}
+        HTTPException.__init__(self, status_code, detail=detail, headers=headers)
+        # Where this is flattened all the same, the layer around the app knows what was meant.
+        note_in_state(REFUSAL_STATE, (status_code, detail, retry_after))
+
+    def __str__(self) -> str:
+        return str(self.detail)
+
+    def __format__(self, format_spec: str) -> str:
+        raise self
+
+
+class HostLimitError(HostError, UsageLimitExceeded):
+    """`UsageLimitExceeded` as Open WebUI's clients see it: status 429 with ``Retry-After``."""
+
+    def __init__(self, exceeded: UsageLimitExceeded) -> None:
+        HostError.__init__(self, exceeded.status_code, exceeded.message, exceeded.retry_after)
+        self.message = exceeded.message
+        self.reset_at = exceeded.reset_at
+        self.retry_after = exceeded.retry_after
+
+
+def host_engine(database_url: str) -> tuple[Engine, str | None]:
+    """The ledger's engine and schema: Open WebUI's database, unless another URL is given.
+
+    On PostgreSQL Open WebUI's requests go through psycopg 3, and so does the ledger. The engine
+    that Open WebUI has for threads goes through psycopg 2, which doesn't prepare statements.
+    """
+    db = import_module("open_webui.internal.db")
+    running = getattr(db, "async_engine", None)
+    pooled = running is None or not isinstance(running.pool, NullPool)
+    if database_url:
+        return open_database(database_url, "database_url", pooled), None
+    schema = getattr(db, "DATABASE_SCHEMA", None) or None
+    if running is None or running.url.drivername != "postgresql+psycopg":
+        return db.engine, schema
+    engine = open_postgresql(running.url, pooled)
+    use_aws_tokens = getattr(db, "enable_iam_token_auth", None)
+    if use_aws_tokens is not None:
+        use_aws_tokens(engine)
+    return engine, schema
+
+
+def is_host_engine(engine: Engine) -> bool:
+    """Whether Open WebUI itself uses this engine."""
+    return getattr(import_module("open_webui.internal.db"), "engine", None) is engine
+
+
+@dataclass(frozen=True, slots=True)
+class GroupQueries:
+    """Statements for a user's groups; each row is a group's id, its name and its parent's id."""
+
+    direct: Statement
+    inherited: Statement | None  # None where groups can't be nested
+
+
+@lru_cache(maxsize=1)
+def group_queries() -> GroupQueries | None:
+    """Open WebUI's query for a user's groups, built once; None where its models differ.
+
+    It puts that query together for every call, which takes longer than all that is done here.
+    """
+    try:
+        models = import_module("open_webui.models.groups")
+        group, member = models.Group, models.GroupMember
+        nested = hasattr(group, "parent_group_id")  # since 0.12
+        columns = select(group.id, group.name, group.parent_group_id if nested else null())
+        direct = columns.join(member, member.group_id == group.id).where(
+            member.user_id == bindparam("user_id")
+        )
+        inherited = None
+        if nested:
+            found = models.user_group_memberships([bindparam("user_id")], include_inherited=True)
+            inherited = Statement(columns.join(found, found.c.group_id == group.id))
+    except (AttributeError, TypeError):  # another name, other arguments
+        return None
+    return GroupQueries(Statement(direct), inherited)
+
+
+def read_groups(
+    connection: Connection, queries: GroupQueries, user_id: str
+) -> tuple[GroupRef, ...]:
+    """A user's groups, inherited ones included, from Open WebUI's own database; blocks."""
+    rows = queries.direct.rows(connection, {"user_id": user_id})
+    if queries.inherited is not None and any(parent for _, _, parent in rows):
+        rows = queries.inherited.rows(connection, {"user_id": user_id})
+    return tuple(GroupRef(str(group_id), str(name)) for group_id, name, _ in rows)
+
+
+async def list_groups(user_id: str) -> tuple[GroupRef, ...]:
+    """A user's groups, inherited ones included, as Open WebUI lists them itself."""
+    groups = import_module("open_webui.models.groups").Groups
+    # Groups can be nested since 0.12; before that the argument isn't known.
+    nested = "include_inherited" in inspect.signature(groups.get_groups_by_member_id).parameters
+    inherited = {"include_inherited": True} if nested else {}
+    listed = await groups.get_groups_by_member_id(user_id, **inherited)
+    return tuple(GroupRef(str(group.id), str(group.name)) for group in listed)
+
+
+def make_subject(user: Mapping[str, Any], groups: tuple[GroupRef, ...]) -> Subject:
+    """The user of a request, as Open WebUI hands it to a filter."""
+    return Subject(
+        user_id=clean_text(str(user["id"]), LONGEST_ID),
+        email=clean_text(user.get("email"), LONGEST_NAME),
+        role=clean_text(user.get("role"), LONGEST_NAME) or "user",
+        groups=groups,
+    )
+
+
+def read_host_names(
+    connection: Connection, user_ids: Collection[str], addresses: Collection[str]
+) -> HostNames:
+    """All groups, and the users with these ids or addresses, from Open WebUI's own database."""
+    group = import_module("open_webui.models.groups").Group
+    user = import_module("open_webui.models.users").User
+    groups = {row.id: row.name or "" for row in connection.execute(select(group.id, group.name))}
+    users: dict[str, str] = {}
+    for column, wanted in ((user.id, user_ids), (func.lower(user.email), addresses)):
+        ordered = sorted(storable(wanted))
+        for start in range(0, len(ordered), NAMES_PER_QUERY):
+            some = column.in_(ordered[start : start + NAMES_PER_QUERY])
+            for row in connection.execute(select(user.id, user.email).where(some)):
+                users[row.id] = row.email or ""
+    return HostNames(groups, users)
+
+
+def storable(texts: Iterable[str]) -> list[str]:
+    """Those texts that a database can have: PostgreSQL takes no NUL."""
+    return [text for text in texts if "\x00" not in text]
+
+
+def host_reader() -> TransactionRunner:
+    """Open WebUI's own database, for where the ledger has another one."""
+    db = import_module("open_webui.internal.db")
+    return TransactionRunner(db.engine, getattr(db, "DATABASE_SCHEMA", None) or None)
+
+
+def host_models() -> Mapping[str, Any]:
+    """Open WebUI's models by id as it last listed them; {} where it hasn't yet."""
+    app = getattr(sys.modules.get("open_webui.main"), "app", None)
+    return getattr(getattr(app, "state", None), "MODELS", None) or {}
+
+
+def list_model_ids() -> tuple[str, ...]:
+    """The ids of all models; () where they can't be told: they are only needed for a report."""
+    try:
+        return tuple(host_models().keys())
+    except Exception:  # Open WebUI may keep them in Redis, whose errors are its own
+        log.warning("Usage limits: Open WebUI's models could not be listed", exc_info=True)
+        return ()
+
+
+def base_model_id(model: object) -> str | None:
+    """The base model of a custom model, as the host describes it."""
+    info = model.get("info") if isinstance(model, Mapping) else None
+    base = info.get("base_model_id") if isinstance(info, Mapping) else None
+    return str(base) if base else None
+
+
+def list_model_names(
+    body: Mapping[str, Any], model: object, metadata: Mapping[str, Any], request: object = None
+) -> ModelNames:
+    """Every name that a model glob may match, the model that answers first.
+
+    Open WebUI has put an arena's real choice, or the model that a custom one without its base
+    falls back to (``ENABLE_CUSTOM_MODEL_FALLBACK``), into the body by the time a filter runs.
+    """
+    answering = clean_text(body.get("model"), LONGEST_NAME) or "unknown"
+    if isinstance(model, Mapping) and "id" in model and model["id"] != body.get("model"):
+        # Another filter has sent the request to another model.
+        model = host_models().get(answering)
+    base = clean_text(base_model_id(model), LONGEST_NAME)
+    names = [answering, base]
+    listed = metadata.get("model")
+    listed_id = clean_text(listed.get("id"), LONGEST_NAME) if isinstance(listed, Mapping) else ""
+    if metadata.get("selected_model_id"):
+        names.append(listed_id)
+    elif listed_id == answering:
+        # In a chat with several models the metadata name the first for all of them.
+        asked = getattr(getattr(request, "state", None), "model_id", None)
+        names.append(clean_text(asked, LONGEST_NAME))
+    found = ModelNames(dict.fromkeys(name for name in names if name))
+    found.called = base or answering
+    return found
+
+
+def request_source(metadata: Mapping[str, Any], own_provider: bool = False) -> str:
+    """Where a request comes from: page, temporary, channel, automation, api or direct.
+
+    All but `direct` is what the client says. It labels a record, and decides nothing that counts.
+    """
+    if own_provider:
+        return "direct"
+    chat_id = clean_text(metadata.get("chat_id"), LONGEST_ID)
+    if metadata.get("automation_id"):
+        return "automation"
+    if chat_id.startswith("channel:"):
+        return "channel"
+    if not metadata.get("session_id") or not chat_id:
+        return "api"
+    return "temporary" if chat_id.startswith(TEMPORARY_CHAT_PREFIXES) else "page"
+
+
+def finished_message(body: Mapping[str, Any]) -> tuple[object, str | None]:
+    """Usage and text of the message that an outlet is called for, and of no older one.
+
+    In a saved chat both may be its user's own making.
+    """
+    messages = body.get("messages")
+    for message in messages if isinstance(messages, list) else ():
+        if isinstance(message, Mapping) and message.get("id") == body.get("id"):
+            content = message.get("content")
+            return message.get("usage"), content if isinstance(content, str) else None
+    return None, None
+
+
+def uses_own_provider(request: Any, body: Mapping[str, Any]) -> bool:
+    """Whether a request goes over its user's direct connection, through the browser.
+
+    Clients claim that; it is true where Open WebUI will act upon it (`generate_chat_completion`).
+    """
+    state = getattr(request, "state", None)
+    model = getattr(state, "model", None)
+    return (
+        bool(getattr(state, "direct", False))
+        and isinstance(model, Mapping)
+        and "id" in model
+        and model["id"] == body.get("model")
+    )
+
+
+def is_ollama_model(model: object) -> bool:
+    """Whether Open WebUI sends a model's calls to Ollama."""
+    return isinstance(model, Mapping) and model.get("owned_by") == "ollama"
+
+
+def host_version() -> tuple[int, ...]:
+    """Open WebUI's version; (0, 0, 0) where it doesn't know itself."""
+    version = str(getattr(import_module("open_webui.env"), "VERSION", ""))
+    return tuple(int(part) for part in version.split(".")[:3] if part.isdigit())
+
+
+def has_request_hook() -> bool:
+    """Whether this Open WebUI calls `request` hooks."""
+    version = host_version()
+    return version < (0, 0, 1) or version >= REQUEST_HOOK_VERSION
+
+
+def warn_about_old_host() -> None:
+    """Log once that this version of Open WebUI is too old to see every reply."""
+    version = host_version()
+    if (0, 0, 0) < version < OLDEST_HOST_VERSION:
+        log.warning(
+            "Usage limits: Open WebUI %s is older than %s; not supported",
+            ".".join(map(str, version)),
+            ".".join(map(str, OLDEST_HOST_VERSION)),
+        )

@@ -1,0 +1,114 @@
+"""Model calls: the answer or the failure of each call that Open WebUI makes for a reply.
+
+Streams pass the filter's own hook. An answer that comes whole passes none before Open WebUI has
+stored it, where its user could have written the usage beforehand; and a provider that refuses a
+call passes none at all. Both are seen here, between Open WebUI and the provider.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any, Protocol
+
+from starlette.responses import Response, StreamingResponse
+
+from helpers.openwebui.stream_usage import UnaskedModels, refuses_to_be_asked
+
+# Where Open WebUI calls models for replies, under the name that each module has for it.
+CALLERS = (
+    ("open_webui.main", "chat_completion_handler"),
+    ("open_webui.utils.middleware", "generate_chat_completion"),
+)
+ORIGINAL = "usage_limits_original"
+
+
+class CalledReply(Protocol):
+    """A reply for which a model is called."""
+
+    def trusted_model(self, asked: object) -> str: ...
+
+    def call_begins(self) -> None: ...
+
+    def call_failed(self) -> None: ...
+
+    def call_answered(self, answer: object) -> None: ...
+
+
+def watch_model_calls(
+    find_reply: Callable[[Mapping[str, Any] | None], CalledReply | None],
+    unasked: UnaskedModels,
+) -> bool:
+    """See every call for a reply from now on; what an earlier paste has put there is replaced.
+
+    Returns:
+        Whether the calls are seen; if not, this Open WebUI calls its models elsewhere.
+    """
+    watched = 0
+    for module_name, name in CALLERS:
+        module = sys.modules.get(module_name)
+        function = getattr(module, name, None)
+        if function is not None:
+            original = getattr(function, ORIGINAL, function)
+            setattr(module, name, watched_call(original, find_reply, unasked))
+            watched += 1
+    return watched == len(CALLERS)
+
+
+def watched_call(
+    original: Callable[..., Any],
+    find_reply: Callable[[Mapping[str, Any] | None], CalledReply | None],
+    unasked: UnaskedModels,
+) -> Callable[..., Any]:
+    """Open WebUI's function with an eye on what comes back for a reply."""
+
+    @wraps(original)
+    async def call(request: Any, form_data: Any, *args: Any, **kwargs: Any) -> Any:
+        metadata = form_data.get("metadata") if isinstance(form_data, dict) else None
+        reply = find_reply(metadata) if isinstance(metadata, dict) else None
+        if reply is None or not hasattr(reply, "call_begins"):  # of a release before 0.2.0
+            return await original(request, form_data, *args, **kwargs)
+        model = unasked_name(reply, form_data)
+        again = unasked.call_without(model, form_data)
+        reply.call_begins()
+        try:
+            answer = await original(request, form_data, *args, **kwargs)
+            if again is not None and refuses_to_be_asked(answer, again):
+                answer = await original(request, again, *args, **kwargs)
+                unasked.note(model, again, answer)
+        except Exception:  # a refusal, a connection that broke; not that the user stopped it
+            reply.call_failed()
+            raise
+        if is_failure(answer):
+            reply.call_failed()
+        elif not isinstance(answer, StreamingResponse):
+            reply.call_answered(answer_content(answer))
+        return answer
+
+    setattr(call, ORIGINAL, original)
+    return call
+
+
+def unasked_name(reply: CalledReply, form_data: Mapping[str, Any]) -> str:
+    """The model whose provider may be found to refuse; "" for the reply of an earlier paste."""
+    find = getattr(reply, "trusted_model", None)
+    return "" if find is None else find(form_data.get("model"))
+
+
+def answer_content(answer: object) -> object:
+    """The JSON of an answer that came whole; None where there is none."""
+    if not isinstance(answer, Response):
+        return answer
+    try:
+        return json.loads(bytes(answer.body))
+    except (AttributeError, ValueError, RecursionError):
+        return None
+
+
+def is_failure(answer: object) -> bool:
+    """Whether the provider refused instead of answering."""
+    if isinstance(answer, Response):
+        return answer.status_code >= 400
+    return isinstance(answer, dict) and bool(answer.get("error")) and not answer.get("choices")

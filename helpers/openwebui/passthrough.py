@@ -1,0 +1,144 @@
+"""The paths by which Open WebUI lets its users reach a model past the hooks."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import unquote
+
+# What a path's clients read errors in.
+ErrorForm = Literal["openai", "anthropic", "ollama"]
+# chat: the hooks run. rewritten: sent to a path where they do. metered: admitted and metered by
+# the middleware. request: counted as one request. task: admitted where tasks call their model.
+# unknown: whatever the provider offers there.
+PassthroughKind = Literal[
+    "chat", "rewritten", "metered", "embeddings", "request", "task", "unknown"
+]
+
+CHAT_PATH = "/api/chat/completions"
+# A path whose spelling changes this often under percent-decoding isn't meant well.
+MOST_DECODINGS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Passthrough:
+    """One of these paths.
+
+    Args:
+        path: How Open WebUI spells it.
+        counts_tokens: Whether its answers are made of tokens, so that limits on them apply.
+        asks_usage: Whether a stream of it can be asked for its usage as OpenAI spells that.
+        in_json: Whether a request is JSON that names its model.
+    """
+
+    kind: PassthroughKind
+    path: str
+    form: ErrorForm = "openai"
+    counts_tokens: bool = True
+    asks_usage: bool = False
+    in_json: bool = True
+
+
+CHAT_PASSTHROUGHS = {
+    CHAT_PATH: Passthrough("chat", CHAT_PATH),
+    "/api/v1/chat/completions": Passthrough("chat", "/api/v1/chat/completions"),
+    "/api/message": Passthrough("chat", "/api/message", "anthropic"),
+    "/api/v1/messages": Passthrough("chat", "/api/v1/messages", "anthropic"),
+    "/api/embeddings": Passthrough("embeddings", "/api/embeddings"),
+    "/api/v1/embeddings": Passthrough("embeddings", "/api/v1/embeddings"),
+    **{
+        path: Passthrough("request", path, counts_tokens=False, in_json=False)
+        for path in (
+            "/api/v1/audio/speech",
+            "/api/v1/audio/transcriptions",
+            "/api/v1/images/generations",
+            "/api/v1/images/edit",
+        )
+    },
+}
+TASK_PATH = re.compile(r"/api/v1/tasks/[a-z_]+/completions")
+
+# Below /openai and /ollama everything is a pass-through path but these, which no model answers.
+OPENAI_PAGES = {
+    "GET": re.compile(
+        r"config|models(?:/[^/]+)?|models/[^/]+/(?:catalog|sse|download/status/[^/]+)", re.ASCII
+    ),
+    "POST": re.compile(r"config/update|verify|models/[^/]+/(?:download|load|unload)", re.ASCII),
+    "DELETE": re.compile(r"models/[^/]+", re.ASCII),
+}
+OLLAMA_PAGES = {
+    "GET": re.compile(r"|config|api/(?:tags|ps|version)(?:/\d+)?|v1/models(?:/\d+)?", re.ASCII),
+    "POST": re.compile(
+        r"verify|config/update|api/(?:show|unload|copy)(?:/\d+)?|api/(?:pull|create|push)(?:/\d+)?"
+        r"|urls/update|models/(?:download|upload)(?:/\d+)?",
+        re.ASCII,
+    ),
+    "DELETE": re.compile(r"api/(?:delete|push)(?:/\d+)?", re.ASCII),
+}
+OPENAI_PASSTHROUGH = re.compile(
+    r"/openai/(?:v1/)*(chat/completions|responses|completions|embeddings|audio/speech)(?:/\d+)?"
+)
+OLLAMA_PASSTHROUGH = re.compile(
+    r"/ollama/(api/chat|api/generate|api/embed|api/embeddings"
+    r"|v1/chat/completions|v1/completions|v1/messages|v1/responses|v1/embeddings)(?:/\d+)?"
+)
+OPENAI_KINDS = {
+    "chat/completions": Passthrough("rewritten", "/openai/chat/completions", asks_usage=True),
+    "responses": Passthrough("metered", "/openai/responses"),
+    "completions": Passthrough("metered", "/openai/completions", asks_usage=True),
+    "embeddings": Passthrough("embeddings", "/openai/embeddings"),
+    "audio/speech": Passthrough(
+        "request", "/openai/audio/speech", counts_tokens=False, in_json=False
+    ),
+}
+OLLAMA_KINDS = {
+    "api/chat": Passthrough("metered", "/ollama/api/chat", "ollama"),
+    "api/generate": Passthrough("metered", "/ollama/api/generate", "ollama"),
+    "api/embed": Passthrough("embeddings", "/ollama/api/embed", "ollama"),
+    "api/embeddings": Passthrough("embeddings", "/ollama/api/embeddings", "ollama"),
+    "v1/chat/completions": Passthrough("rewritten", "/ollama/v1/chat/completions", asks_usage=True),
+    "v1/completions": Passthrough("metered", "/ollama/v1/completions", asks_usage=True),
+    "v1/messages": Passthrough("metered", "/ollama/v1/messages", "anthropic"),
+    "v1/responses": Passthrough("metered", "/ollama/v1/responses"),
+    "v1/embeddings": Passthrough("embeddings", "/ollama/v1/embeddings"),
+}
+
+
+def plain_path(path: str) -> str:
+    """A path as the server behind Open WebUI may come to read it, however it is spelled."""
+    for _ in range(MOST_DECODINGS):
+        decoded = unquote(path)
+        if decoded == path:
+            break
+        path = decoded
+    path = path.replace("\\", "/").partition("?")[0].partition("#")[0]
+    return posixpath.normpath("/" + path.lstrip("/")).casefold()
+
+
+def find_passthrough(method: str, path: str) -> Passthrough | None:
+    """The pass-through path that is asked; None where it reaches no model past the hooks.
+
+    Open WebUI answers HEAD and OPTIONS on these paths itself.
+    """
+    first = path[1:7]
+    if first not in ("openai", "ollama"):
+        if method != "POST":
+            return None
+        return CHAT_PASSTHROUGHS.get(path) or (
+            Passthrough("task", path) if TASK_PATH.fullmatch(path) else None
+        )
+    if method in ("HEAD", "OPTIONS") or path[7:8] not in ("", "/"):
+        return None
+    pages = (OPENAI_PAGES if first == "openai" else OLLAMA_PAGES).get(method)
+    below = path[8:]
+    if pages is not None and pages.fullmatch(below) and not {".", ".."} & set(below.split("/")):
+        return None
+    plain = plain_path(path)
+    if method == "POST":
+        if found := OPENAI_PASSTHROUGH.fullmatch(plain):
+            return OPENAI_KINDS[found[1]]
+        if found := OLLAMA_PASSTHROUGH.fullmatch(plain):
+            return OLLAMA_KINDS[found[1]]
+    return Passthrough("unknown", path, "ollama" if first == "ollama" else "openai")

@@ -1,0 +1,229 @@
+"""Task calls: the titles, tags, queries and the like that Open WebUI asks a model for by itself."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from functools import wraps
+from typing import Any, Literal
+
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from helpers.logs import log
+from helpers.metering.charges import Charge, make_charge
+from helpers.openwebui.answers import AnswerReader
+from helpers.openwebui.host import HostError
+from helpers.openwebui.middleware import (
+    ADJUST_KEY,
+    METADATA_REPLY,
+    PassthroughGuard,
+    UsageLimitsLayer,
+    route_path,
+)
+from helpers.openwebui.model_calls import ORIGINAL, answer_content, is_failure
+from helpers.openwebui.refusals import Refusal
+from helpers.openwebui.replies import Reply
+from helpers.openwebui.request_state import LIMITS_STATE, current_state
+
+
+@dataclass(frozen=True, slots=True)
+class TaskCaller:
+    """A name by which a module of Open WebUI calls models past the hooks.
+
+    Args:
+        calls: task: for tasks only. mixed: for tasks and for replies. reply: for a user's own
+            requests, handed on in Anthropic's protocol.
+    """
+
+    module: str
+    name: str
+    calls: Literal["task", "mixed", "reply"]
+
+
+TASK_CALLERS = (
+    TaskCaller("open_webui.routers.tasks", "generate_chat_completion", "task"),
+    TaskCaller("open_webui.utils.chat", "generate_chat_completion", "mixed"),
+    TaskCaller("open_webui.utils.middleware", "generate_chat_completion", "mixed"),
+    TaskCaller("open_webui.main", "passthrough_anthropic_messages", "reply"),
+)
+WRAPPED = "usage_limits_task_inner"
+# These are a part of the reply that its user asked for.
+COUNTED_TASKS = frozenset({"function_calling"})
+# Where users ask for a task itself, with any prompt: `/tasks/*/completions`, `/chats/ID/compact`.
+ASKED_FOR = ("/api/v1/tasks/", "/api/v1/chats/")
+# Open WebUI calls one of these names from another.
+inside_task: ContextVar[bool] = ContextVar("usage_limits_inside_task", default=False)
+
+KeeperFinder = Callable[[], Awaitable[PassthroughGuard | None]]
+
+
+def watch_task_calls(find_keeper: KeeperFinder, owner: object) -> None:
+    """See every such call from now on; what an earlier paste has put there is replaced."""
+    for caller in TASK_CALLERS:
+        module = sys.modules.get(caller.module)
+        function = getattr(module, caller.name, None)
+        if function is None:
+            continue
+        wrapped = getattr(function, WRAPPED, None)
+        if wrapped is not None and wrapped[0] is owner:
+            continue
+        inner = function if wrapped is None else wrapped[1]
+        setattr(module, caller.name, watched_task(inner, caller, find_keeper, owner))
+
+
+def watched_task(
+    inner: Callable[..., Any], caller: TaskCaller, find_keeper: KeeperFinder, owner: object
+) -> Callable[..., Any]:
+    """Open WebUI's function, admitted, metered and settled."""
+
+    @wraps(inner)
+    async def call(request: Any, form_data: Any, *args: Any, **kwargs: Any) -> Any:
+        if inside_task.get() or not isinstance(form_data, dict):
+            return await inner(request, form_data, *args, **kwargs)
+        metadata = form_data.get("metadata")
+        task = str(metadata.get("task") or "") if isinstance(metadata, dict) else ""
+        if caller.calls == "mixed" and not task:
+            return await inner(request, form_data, *args, **kwargs)
+        keeper = await find_keeper()
+        user = kwargs.get("user", args[0] if args else None)
+        model_id = str(form_data.get("model") or "")
+        if keeper is None or user is None or not await keeper.covers(model_id, request.app):
+            return await inner(request, form_data, *args, **kwargs)
+        try:
+            reply = await admit_call(keeper, caller, task, request, form_data, user)
+        except HostError as error:
+            if caller.calls == "reply":
+                raise
+            return refused_task(error)
+        token = inside_task.set(True)
+        try:
+            answer = await inner(request, form_data, *args, **kwargs)
+        except Exception:
+            await end_call(reply, None)
+            raise
+        except BaseException:  # given up while the model may be at work
+            await end_call(reply, reply.estimated_charge() if reply is not None else None)
+            raise
+        finally:
+            inside_task.reset(token)
+        return await metered_answer(reply, answer)
+
+    setattr(call, WRAPPED, (owner, inner))
+    # What watches the calls of replies looks for what is innermost.
+    setattr(call, ORIGINAL, getattr(inner, ORIGINAL, inner))
+    return call
+
+
+async def admit_call(
+    keeper: PassthroughGuard,
+    caller: TaskCaller,
+    task: str,
+    request: Any,
+    form_data: dict[str, Any],
+    user: Any,
+) -> Reply | None:
+    """Admit a call as the inlet does, if it is a task without counting it.
+
+    Raises:
+        HostError: A hard limit is reached, or the call can't be put on record.
+    """
+    valves = (await keeper.switch()).valves
+    # Whoever calls a task's path asks for what they like; the chats ask for it in passing.
+    asked_for = route_path(request.scope).startswith(ASKED_FOR)
+    in_passing = caller.calls != "reply" and not asked_for and task not in COUNTED_TASKS
+    counted = not in_passing or valves.policy_set.tasks_counted
+    allowed = asked_for and valves.passthrough == "allow"
+
+    def adjust(reply: Reply) -> None:
+        if caller.calls != "reply":
+            reply.reservation = replace(reply.reservation, source="task")
+        if not counted:
+            reply.rule = replace(reply.rule, weight=Decimal(0))
+        if in_passing or allowed:
+            reply.enforced = False  # decided below
+
+    enforced = not valves.shadow_mode and not allowed
+    told = form_data.get("metadata")
+    told = told if isinstance(told, dict) else {}
+    ids = {key: told.get(key) for key in ("chat_id", "message_id")}
+    metadata: dict[str, Any] = {**ids, ADJUST_KEY: adjust}
+    body = {key: value for key, value in form_data.items() if key != "metadata"}
+    fields = user if isinstance(user, dict) else user.model_dump()
+    if not in_passing:
+        await keeper.admit(body, fields, metadata, request)
+        return metadata.get(METADATA_REPLY)
+    # Its refusal is nobody's: the request that it belongs to goes on.
+    state: dict[str, Any] = {}
+    token = current_state.set(state)
+    try:
+        await keeper.admit(body, fields, metadata, request)
+    finally:
+        current_state.reset(token)
+    reply: Reply | None = metadata.get(METADATA_REPLY)
+    # Replies that are still running don't cost a chat its title.
+    reached = [each for each in state.get(LIMITS_STATE) or () if each.exceeded]
+    if reply is not None and enforced and any(not each.is_only_held for each in reached):
+        await end_call(reply, None)
+        raise HostError(429, "Over a usage limit no model is called for a task.", 60)
+    return reply
+
+
+def refused_task(error: HostError) -> Response:
+    """What the callers of tasks take for an answer without text."""
+    refusal = Refusal(error.status_code, str(error.detail))
+    headers = dict(error.headers or {})
+    return JSONResponse({"detail": refusal.sentence}, refusal.status, headers=headers)
+
+
+async def end_call(reply: Reply | None, charge: Charge | None) -> None:
+    """Settle a call; a fault here is no reason to lose its answer."""
+    if reply is not None:
+        try:
+            await reply.keeper.end(reply, charge)
+        except Exception:
+            log.exception("Usage limits: a task %s was not settled", reply.reservation.id)
+
+
+async def metered_answer(reply: Reply | None, answer: Any) -> Any:
+    """The answer, read as it passes."""
+    if reply is None:
+        return answer
+    if isinstance(answer, StreamingResponse):
+        answer.body_iterator = metered_stream(reply, answer.body_iterator)
+        return answer
+    if is_failure(answer):
+        await end_call(reply, None)
+        return answer
+    content = answer_content(answer)
+    if isinstance(content, Mapping):
+        reply.meter.add_answer(content)
+    await end_call(reply, used_or_estimated(reply))
+    return answer
+
+
+async def metered_stream(reply: Reply, parts: Any) -> AsyncIterator[Any]:
+    """A stream's parts as they come, and the settling at whichever end."""
+    reader = AnswerReader(reply.meter)
+    reader.start(200, [(b"content-type", b"text/event-stream")])
+    try:
+        async for part in parts:
+            reader.feed(part.encode() if isinstance(part, str) else bytes(part))
+            yield part
+    finally:
+        reader.end()
+        await end_call(reply, used_or_estimated(reply))
+
+
+def used_or_estimated(reply: Reply) -> Charge:
+    """What an answered call cost."""
+    if reply.meter.produced:
+        return make_charge(reply.meter.total(), reply.rule)
+    return reply.estimated_charge()
+
+
+def guard_tasks(layer: UsageLimitsLayer) -> None:
+    """Watch the tasks for the filters of a layer."""
+    watch_task_calls(layer.find_keeper, layer)

@@ -1,0 +1,356 @@
+"""The valves: what the administrator and each user can set, and how bad input is refused."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any, ClassVar, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    ModelWrapValidatorHandler,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from helpers.errors import ConfigurationError
+from helpers.ledger.database import parse_database_url
+from helpers.limits.limit import Limit
+from helpers.limits.periods import (
+    CalendarRules,
+    available_timezones_list,
+    load_timezone,
+    parse_period,
+)
+from helpers.limits.policies import Policy, PolicySet, Pool, parse_policies
+from helpers.logs import log
+from helpers.openwebui.messages import check_placeholders, check_template
+
+# Open WebUI builds the valves anew for every request; the texts rarely change.
+read_policies = lru_cache(maxsize=8)(parse_policies)
+read_timezone = lru_cache(maxsize=64)(load_timezone)
+
+
+@lru_cache(maxsize=8)
+def longest_rolling_period(policies_text: str) -> timedelta:
+    """The longest rolling period in a policies text; 0 without any."""
+    policies = read_policies(policies_text)
+    tables: list[Policy | Pool] = list(policies.pools)
+    for named in (policies.users, policies.groups, policies.roles):
+        tables.extend(named.values())
+    periods = [limit.period for table in tables for limit in table.limits or ()]
+    return max((period.rolling or timedelta() for period in periods), default=timedelta())
+
+
+# Two of the longest calendar period, since a rolling one looks back on one of its length.
+SHORTEST_RETENTION_DAYS = 62
+
+POLICIES_EXAMPLE = """\
+Limits for groups, roles and users, as TOML, for example:
+
+```toml
+[group.Students]
+limits = ["50k tokens/day", "1M tokens/month"]
+
+[user."ann@example.org"]
+limits = "unlimited"
+```
+
+For a member of several groups, the one with the lowest `priority = N` takes precedence. A longer \
+text is easier to write in an editor and paste here."""
+
+
+class RefusalMemory(BaseModel):
+    """Valves that remember why they were refused, since Open WebUI's own toast hides it.
+
+    The reason goes to the server log, and into the field's description when the form opens
+    next. It is forgotten once other valves have been accepted.
+    """
+
+    model_config = ConfigDict(hide_input_in_errors=True, extra="ignore")
+
+    refusals: ClassVar[dict[str, str]] = {}
+    notes: ClassVar[dict[str, str]] = {}
+    unsaved: ClassVar[dict[str, str]] = {}  # what was refused when it was to be stored
+    accepted: ClassVar[dict[str, Any]] = {}
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def remember_refusal(cls, data: Any, handler: ModelWrapValidatorHandler[Any]) -> Any:
+        """Note a refusal by field; drop the note when the valves change for good."""
+        if isinstance(data, dict):
+            # The form posts an emptied number field as "": that means its default.
+            data = {
+                name: value
+                for name, value in data.items()
+                if value != "" or cls.is_text_field(name)
+            }
+        try:
+            valves = handler(data)
+        except ValidationError as error:
+            cls.note_refusal(error)
+            raise
+        if cls.refusals and data != cls.accepted:
+            cls.refusals.clear()
+        if not cls.refusals:
+            cls.accepted.clear()
+            cls.accepted.update(data if isinstance(data, dict) else {})
+        return valves
+
+    @classmethod
+    def is_text_field(cls, name: str) -> bool:
+        """Whether a field is free text, for which "" is a value of its own."""
+        return name in cls.model_fields and cls.model_fields[name].annotation is str
+
+    @classmethod
+    def note_refusal(cls, error: ValidationError) -> None:
+        """Log each reason once and keep it for the form."""
+        for problem in error.errors(include_url=False, include_context=False, include_input=False):
+            field = str(problem["loc"][0]) if problem["loc"] else "valves"
+            reason = problem["msg"].removeprefix("Value error, ")
+            if not cls.refusals.get(field, "").endswith(reason):
+                log.error("Usage limits: valve %s was refused: %s", field, reason)
+            cls.refusals[field] = f"**NOT SAVED at {datetime.now(UTC):%H:%M} UTC:** {reason}"
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        schema = handler.resolve_ref_schema(handler(core_schema))
+        for above in (cls.notes, cls.refusals | cls.unsaved):
+            for name, text in list(above.items()):
+                described = schema.get("properties", {}).get(name)
+                if described is not None:
+                    described["description"] = f"{text}\n\n{described.get('description', '')}"
+        return schema
+
+    @classmethod
+    def note(cls, name: str, text: str) -> None:
+        """Show a text above a field's description when the form opens next; "" for none."""
+        cls.notes[name] = text
+        if not text:
+            del cls.notes[name]
+
+
+class AdminValves(RefusalMemory):
+    """What the administrator sets."""
+
+    refusals: ClassVar[dict[str, str]] = {}
+    notes: ClassVar[dict[str, str]] = {}
+    unsaved: ClassVar[dict[str, str]] = {}
+    accepted: ClassVar[dict[str, Any]] = {}
+
+    priority: int = Field(
+        default=0,
+        description="Order among filters: those with a lower number run first. Default: 0.",
+    )
+    daily_token_limit: int = Field(
+        default=0,
+        ge=0,
+        description="Tokens per day for each user without a policy. Default: 0, no limit.",
+    )
+    monthly_token_limit: int = Field(
+        default=0,
+        ge=0,
+        description="Tokens per calendar month for each user without a policy. "
+        "Default: 0, no limit.",
+    )
+    soft_limit_percent: int = Field(
+        default=80,
+        ge=1,
+        le=100,
+        description="Users are warned, once per period, when they have used this percentage "
+        "of a limit. Default: 80.",
+    )
+    policies: str = Field(default="", description=POLICIES_EXAMPLE)
+    multiple_groups: Literal["priority", "most_generous"] = Field(
+        default="priority",
+        description="Which group takes precedence for a member of several. `priority`, the "
+        "default: the one with the lowest priority number. `most_generous`: the one that "
+        "allows most.",
+    )
+    exempt_admins: bool = Field(
+        default=True, description="Administrators are recorded, never refused. Default: on."
+    )
+    timezone: str = Field(
+        default="UTC",
+        description="Where days, weeks and months begin. Default: UTC.",
+        json_schema_extra={"input": {"type": "select", "options": "list_timezones"}},
+    )
+    reset_hour: int = Field(
+        default=0,
+        ge=0,
+        le=23,
+        description="The local hour at which a day begins, 0 to 23. Default: 0.",
+    )
+    week_starts_on: Literal["monday", "sunday"] = Field(
+        default="monday", description="The first day of a week. Default: monday."
+    )
+    month_starts_on: int = Field(
+        default=1, ge=1, le=28, description="The day on which a month begins, 1 to 28. Default: 1."
+    )
+    request_stream_usage: bool = Field(
+        default=True,
+        description="Ask providers to report usage in streams (stream_options.include_usage). "
+        "Without it, streamed replies are estimated. Default: on.",
+    )
+    cap_max_tokens: bool = Field(
+        default=False,
+        description="Lower a request's max_tokens to what remains, so that a reply can't run over "
+        "its limit. Default: off.",
+    )
+    passthrough: Literal["count", "block", "allow"] = Field(
+        default="count",
+        description="Calls to Open WebUI's own pass-through paths (`/openai/*`, `/ollama/*`, "
+        "`/api/v1/tasks/*/completions`, embeddings, speech). `count`, the default: they count like "
+        "any other, and what can't be counted is blocked. `block`: all are blocked. `allow`: they "
+        "pass and are recorded.",
+    )
+    on_ledger_error: Literal["allow", "block"] = Field(
+        default="allow",
+        description="What happens to requests while the ledger can't be read or written. `allow`, "
+        "the default: they go on and are recorded later. `block`: they are refused.",
+    )
+    shadow_mode: bool = Field(
+        default=False,
+        description="Try out limits: record, and log what would be refused. Default: off.",
+    )
+    limit_message: str = Field(
+        default="",
+        description="What users read at a hard limit, at most 1,000 characters. Default: a "
+        "sentence in each user's language. Placeholders, plain names only: "
+        "{used} {limit} {remaining} {percent} {unit} {period} {reset_at} {reset_in} {policy} "
+        "{model}",
+    )
+    warning_message: str = Field(
+        default="",
+        description="What users read at a soft limit. Default: a sentence in each user's "
+        "language. The same placeholders.",
+    )
+    alert_webhook_url: str = Field(
+        default="",
+        description="Web address that is told when a user crosses a limit, once per period: JSON "
+        "that Slack, Mattermost and Teams can read.",
+        json_schema_extra={"input": {"type": "password"}},
+    )
+    retention_days: int = Field(
+        default=400,
+        ge=SHORTEST_RETENTION_DAYS,
+        description="Records older than this are dropped; what open periods have used stays. "
+        "Default: 400.",
+    )
+    database_url: str = Field(
+        default="",
+        description="Database for the ledger. Default: Open WebUI's own.",
+        json_schema_extra={"input": {"type": "password"}},
+    )
+
+    @field_validator("policies")
+    @classmethod
+    def check_policies(cls, text: str) -> str:
+        """Refuse a policies text that doesn't parse."""
+        read_policies(text)
+        return text
+
+    @field_validator("timezone")
+    @classmethod
+    def check_timezone(cls, name: str) -> str:
+        """Refuse an unknown time zone."""
+        read_timezone(name)
+        return name
+
+    @field_validator("limit_message", "warning_message")
+    @classmethod
+    def check_message(cls, template: str, info: ValidationInfo) -> str:
+        """Refuse unknown placeholders."""
+        check_placeholders(str(info.field_name), template)
+        return template
+
+    @model_serializer(mode="wrap")
+    def try_messages(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Refuse a template that can't be shown, once the valves are to be stored.
+
+        Not when they are loaded: an older release stored such ones, and users then read the
+        built-in sentence.
+        """
+        self.unsaved.clear()
+        for name in ("limit_message", "warning_message"):
+            try:
+                check_template(name, getattr(self, name))
+            except ConfigurationError as error:
+                log.error("Usage limits: valve %s was refused: %s", name, error)
+                self.unsaved[name] = f"**NOT SAVED at {datetime.now(UTC):%H:%M} UTC:** {error}"
+                raise
+        stored: dict[str, Any] = handler(self)
+        return stored
+
+    @field_validator("alert_webhook_url")
+    @classmethod
+    def check_alert_webhook_url(cls, url: str) -> str:
+        """Refuse what isn't a web address."""
+        if url.strip() and not url.strip().startswith(("https://", "http://")):
+            raise ConfigurationError(
+                "alert_webhook_url", "not a web address", "https://… or http://…"
+            )
+        return url.strip()
+
+    @field_validator("database_url")
+    @classmethod
+    def check_database_url(cls, url: str) -> str:
+        """Refuse what isn't a URL of SQLite or PostgreSQL."""
+        if url.strip():
+            parse_database_url(url, "database_url")
+        return url.strip()
+
+    @classmethod
+    def list_timezones(cls) -> list[str]:
+        """The options of the time zone field."""
+        return available_timezones_list()
+
+    @property
+    def policy_set(self) -> PolicySet:
+        """The policies text, read."""
+        return read_policies(self.policies)
+
+    @property
+    def retention_seconds(self) -> int:
+        """How long records are kept: never less than twice the longest rolling period."""
+        longest = longest_rolling_period(self.policies)
+        return int(max(timedelta(days=self.retention_days), 2 * longest).total_seconds())
+
+    @property
+    def calendar_rules(self) -> CalendarRules:
+        """Where periods begin."""
+        return CalendarRules(
+            read_timezone(self.timezone),
+            self.reset_hour,
+            self.week_starts_on,
+            self.month_starts_on,
+        )
+
+    @property
+    def default_policy(self) -> Policy:
+        """The two simple valves as the policy of whoever no other names."""
+        amounts = ((self.daily_token_limit, "day"), (self.monthly_token_limit, "month"))
+        limits = tuple(
+            Limit(amount, "tokens", parse_period(period)) for amount, period in amounts if amount
+        )
+        return Policy("default", "default", limits or None)
+
+
+class PersonalValves(BaseModel):
+    """What each user sets."""
+
+    show_usage: Literal["near_limit", "always", "never"] = Field(
+        default="near_limit",
+        description="Show your usage above each response: near a limit, always, or never.",
+    )

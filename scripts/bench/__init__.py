@@ -1,0 +1,1 @@
+"""`bench`: how fast a check is, how good an estimate."""

@@ -1,0 +1,1 @@
+"""`compat`: what works on which version of Open WebUI."""

@@ -1,0 +1,1 @@
+"""`demo`: the filter in a real Open WebUI."""

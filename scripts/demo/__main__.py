@@ -1,0 +1,7 @@
+"""python -m scripts.demo"""
+
+import sys
+
+from scripts.demo.command import main
+
+sys.exit(main())

@@ -1,0 +1,1 @@
+"""`install`: puts the filter into an Open WebUI, and audits one."""

@@ -1,0 +1,7 @@
+"""python -m scripts.install"""
+
+import sys
+
+from scripts.install.command import main
+
+sys.exit(main())

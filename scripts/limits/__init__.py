@@ -1,0 +1,1 @@
+"""`limits`: what stands where, and what is granted, reset or repaired."""

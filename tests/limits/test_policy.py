@@ -1,0 +1,167 @@
+"""Which limits apply: one policy for each user, every pool on top."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+
+from helpers.limits.periods import CalendarRules
+from helpers.limits.policies import ModelRule, Policy, parse_policies
+from helpers.limits.policy import (
+    GroupRef,
+    Subject,
+    applied_limits,
+    choose_policy,
+    find_model_rule,
+    policy_generosity,
+    token_cost,
+)
+
+TEXT = """
+[group.Students]
+priority = 10
+limits = ["50k tokens/day", "1M tokens/month"]
+
+[group.Lab]
+priority = 5
+limits = ["20k tokens/day"]
+
+[group.Staff]
+priority = 20
+limits = "unlimited"
+
+[role.user]
+limits = ["1k tokens/day"]
+
+[user."Ann@example.org"]
+limits = ["7 requests/hour on gpt-4*"]
+
+[user.u-bob]
+limits = "unlimited"
+
+[pool.everyone]
+limits = ["100M tokens/month"]
+
+[pool.lab]
+group = "Lab"
+limits = ["10M tokens/week"]
+
+[model."gpt-4*"]
+input_price = 2.5
+cached_input_price = 1.25
+output_price = 10
+weight = 5
+
+[model."*"]
+weight = 0.5
+"""
+POLICIES = parse_policies(TEXT)
+DEFAULT = Policy("default", "default", None)
+
+
+def subject(*groups: str, email: str = "joe@example.org", user_id: str = "u", role: str = "user"):
+    refs = tuple(GroupRef(f"id-{name}", name) for name in groups)
+    return Subject(user_id, email, role, refs)
+
+
+@pytest.mark.parametrize(
+    ("who", "name"),
+    [
+        (subject("Students", email="ANN@example.org"), "Ann@example.org"),
+        (subject("Students", user_id="u-bob"), "u-bob"),
+        (subject("Students", "Lab"), "Lab"),
+        (subject("Students", "Staff"), "Students"),
+        (subject("Unknown"), "user"),
+        (subject(), "user"),
+        (subject(role="pending"), "default"),
+    ],
+)
+def test_one_policy_is_chosen(who: Subject, name: str) -> None:
+    """The user's own counts before the first group's by priority, and that before the role's."""
+    assert choose_policy(who, POLICIES, DEFAULT, "priority").name.casefold() == name.casefold()
+
+
+@pytest.mark.parametrize(
+    ("groups", "name"),
+    [(("Students", "Lab"), "Students"), (("Students", "Lab", "Staff"), "Staff")],
+)
+def test_most_generous_group(groups: tuple[str, ...], name: str) -> None:
+    """With `most_generous` the group that allows most per day counts."""
+    assert choose_policy(subject(*groups), POLICIES, DEFAULT, "most_generous").name == name
+
+
+def test_generosity_compares_rates() -> None:
+    """A month's limit is less than thirty-one times a day's, and a rolling one counts by length."""
+    rate = {
+        text: policy_generosity(parse_policies(f'[role.user]\nlimits = ["{text}"]').roles["user"])
+        for text in ("10k tokens/day", "200k tokens/month", "6k tokens/12h", "9k tokens/day on x")
+    }
+    assert rate["200k tokens/month"] < rate["10k tokens/day"] < rate["6k tokens/12h"]
+    assert rate["9k tokens/day on x"] > rate["6k tokens/12h"]
+
+
+def test_pools_apply_on_top() -> None:
+    """A member of a group is under the policy, the group's pool and the instance's."""
+    who = subject("Lab")
+    limits = applied_limits(
+        who,
+        choose_policy(who, POLICIES, DEFAULT, "priority"),
+        POLICIES,
+        ("llama3",),
+        datetime(2026, 3, 10, tzinfo=UTC),
+        CalendarRules(),
+    )
+    assert [(limit.scope, limit.policy, limit.is_pool) for limit in limits] == [
+        ("user:u", "Lab", False),
+        ("everyone", "everyone", True),
+        ("group:id-Lab", "lab", True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "applies"),
+    [(("gpt-4o",), True), (("my-model", "gpt-4o"), True), (("gpt-3",), False), ((), False)],
+)
+def test_limit_on_a_model(names: tuple[str, ...], applies: bool) -> None:
+    """A limit on a glob applies where the chosen model or one behind it matches."""
+    who = subject(email="ann@example.org")
+    policy = choose_policy(who, POLICIES, DEFAULT, "priority")
+    at = datetime(2026, 3, 10, tzinfo=UTC)
+    limits = applied_limits(who, policy, POLICIES, names, at, CalendarRules())
+    assert any(limit.limit.measure == "requests" for limit in limits) == applies
+
+
+def test_first_model_table_that_matches_counts() -> None:
+    """Model tables are tried in the order of the text, on every name of the model."""
+    assert find_model_rule(POLICIES, ("custom", "gpt-4o")).weight == 5
+    assert find_model_rule(POLICIES, ("llama3",)).weight == Decimal("0.5")
+    assert find_model_rule(parse_policies(""), ("llama3",)).weight == 1
+
+
+def test_cost_by_price() -> None:
+    """Cached input has its own price; tokens times $ per million are millionths of a dollar."""
+    rule = find_model_rule(POLICIES, ("gpt-4o",))
+    assert token_cost(rule, 1000, 100, 0) == 3500
+    assert token_cost(rule, 1000, 100, 400) == 600 * 2.5 + 400 * 1.25 + 100 * 10
+    assert token_cost(rule, 10, 0, 9_999) == 12 or token_cost(rule, 10, 0, 9_999) == 13
+    assert token_cost(find_model_rule(POLICIES, ("llama3",)), 1000, 100, 0) is None
+
+
+def test_cache_writes_and_reasoning_have_prices_of_their_own() -> None:
+    """What a provider prices apart costs its own price, and without one the whole's."""
+    plain = ModelRule("m", input_price=Decimal(2), output_price=Decimal(10))
+    assert token_cost(plain, 1000, 100, 400, 300, 60) == 1000 * 2 + 100 * 10
+    apart = replace(plain, cache_write_price=Decimal(3), reasoning_price=Decimal(20))
+    assert token_cost(apart, 1000, 100, 400, 300, 60) == 700 * 2 + 300 * 3 + 40 * 10 + 60 * 20
+    only_thoughts = ModelRule("m", reasoning_price=Decimal(5))
+    assert token_cost(only_thoughts, 1000, 100, 0, 0, 60) == 300
+    assert token_cost(only_thoughts, 1000, 100, 0, 10**9, 10**9) == 500
+
+
+def test_the_least_cost_is_a_millionth() -> None:
+    """Calls too small for a millionth of a dollar still add up; a price of nothing is nothing."""
+    assert token_cost(ModelRule("m", input_price=Decimal("0.01")), 1, 0, 0) == 1
+    assert token_cost(ModelRule("m", input_price=Decimal(0)), 1000, 1000, 0) == 0

@@ -1,0 +1,470 @@
+"""Every way to a model: none goes past a limit, and all are on record to the token."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from contextlib import closing
+from typing import Any
+
+import anthropic
+import httpx
+import openai
+import pytest
+
+from helpers.openwebui.middleware import LARGEST_REQUEST
+from helpers.openwebui.passthrough import find_passthrough
+from scripts.openwebui.client import OpenWebUIClient
+from scripts.provider.ollama import OLLAMA_MODEL
+from scripts.provider.server import StandInProvider
+from tests.conftest import FUNCTION_FILE, FUNCTION_ID, OpenPage, OwnServer, StartServer
+
+COUNTER = itertools.count()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "kind"),
+    [
+        ("POST", "/api/chat/completions", "chat"),
+        ("POST", "/api/v1/messages", "chat"),
+        ("POST", "/openai/chat/completions", "rewritten"),
+        ("POST", "/openai/chat/completions/", "rewritten"),
+        ("POST", "/openai//chat//completions", "rewritten"),
+        ("POST", "/openai/v1/chat/completions", "rewritten"),
+        ("POST", "/openai/%63hat/completions", "rewritten"),
+        ("POST", "/openai/chat%2Fcompletions", "rewritten"),
+        ("POST", "/openai/%2563hat/completions", "rewritten"),
+        ("POST", "/openai/models/../chat/completions", "rewritten"),
+        ("POST", "/openai/Chat/Completions", "rewritten"),
+        ("POST", "/openai/chat/completions/0", "rewritten"),
+        ("POST", "/openai/chat\\completions", "rewritten"),
+        ("POST", "/openai/responses", "metered"),
+        ("POST", "/openai/completions", "metered"),
+        ("POST", "/openai/embeddings", "embeddings"),
+        ("POST", "/openai/audio/speech", "request"),
+        ("POST", "/openai/files", "unknown"),
+        ("GET", "/openai/chat/completions", "unknown"),
+        ("PUT", "/openai/models/0", "unknown"),
+        ("GET", "/openai/models/../chat/completions", "unknown"),
+        ("POST", "/openai/deployments/x/chat/completions", "unknown"),
+        ("POST", "/ollama/api/chat", "metered"),
+        ("POST", "/ollama/api/chat/0", "metered"),
+        ("POST", "/ollama/api/generate/12", "metered"),
+        ("POST", "/ollama/v1/chat/completions/0", "rewritten"),
+        ("POST", "/ollama/v1/messages", "metered"),
+        ("POST", "/ollama/api/embed", "embeddings"),
+        ("POST", "/ollama/api/whatever", "unknown"),
+        ("POST", "/api/v1/tasks/moa/completions", "task"),
+        ("POST", "/api/embeddings", "embeddings"),
+        ("POST", "/api/v1/audio/speech", "request"),
+        ("GET", "/openai/models", None),
+        ("GET", "/openai/models/0", None),
+        ("GET", "/openai/config", None),
+        ("POST", "/openai/config/update", None),
+        ("POST", "/openai/verify", None),
+        ("GET", "/ollama/api/tags", None),
+        ("GET", "/ollama", None),
+        ("GET", "/ollama/", None),
+        ("POST", "/ollama/api/show", None),
+        ("POST", "/ollama/api/pull/0", None),
+        ("DELETE", "/ollama/api/delete/0", None),
+        ("HEAD", "/openai/chat/completions", None),
+        ("OPTIONS", "/openai/chat/completions", None),
+        ("GET", "/api/chat/completions", None),
+        ("POST", "/openaix/chat/completions", None),
+        ("POST", "/api/v1/chats/new", None),
+        ("GET", "/", None),
+        ("GET", "", None),
+    ],
+)
+def test_which_paths_are_doors(method: str, path: str, kind: str | None) -> None:
+    """However a path to a model is spelled it is known; an administrator's pages stay open."""
+    passthrough = find_passthrough(method, path)
+    assert (passthrough.kind if passthrough else None) == kind
+
+
+@pytest.fixture(scope="module")
+def house(start_server: StartServer, provider: StandInProvider) -> OwnServer:
+    """An Open WebUI with every pass-through path on, Ollama's and the deprecated ones too."""
+    own = start_server(
+        ENABLE_OLLAMA_API="true",
+        OLLAMA_BASE_URL=f"http://127.0.0.1:{provider.port}/ollama",
+        ENABLE_OPENAI_API_PASSTHROUGH="true",
+    )
+    own.admin.publish_models()
+    return own
+
+
+@pytest.fixture
+def resident(house: OwnServer) -> OpenWebUIClient:
+    """A user of that server."""
+    return house.admin.add_user("Rea", f"rea{next(COUNTER)}@example.org")
+
+
+def say(text: str, stream: bool = False, **more: Any) -> dict[str, Any]:
+    """A chat's body."""
+    return {"messages": [{"role": "user", "content": text}], "stream": stream, **more}
+
+
+OPENAI_SPELLINGS = (
+    "/openai/chat/completions",
+    "/openai/%63hat/completions",
+    "/openai/chat%2Fcompletions",
+    "/openai/%2563hat/completions",
+    "/openai//chat/completions",
+    "/openai/chat/completions/",
+    "/openai/chat/completions/0",
+    "/openai/v1/chat/completions",
+    "/openai/Chat/Completions",
+    "/openai/models/..%2fchat/completions",
+)
+MODELS = {"/openai": "stand-in", "/ollama": OLLAMA_MODEL, "/api": "stand-in"}
+PATHS = (
+    *((path, "messages") for path in OPENAI_SPELLINGS),
+    ("/api/chat/completions", "messages"),
+    ("/api/v1/chat/completions", "messages"),
+    ("/api/v1/messages", "messages"),
+    ("/api/message", "messages"),
+    ("/openai/responses", "input"),
+    ("/openai/v1/responses", "input"),
+    ("/openai/completions", "prompt"),
+    ("/ollama/api/chat", "messages"),
+    ("/ollama/api/chat/0", "messages"),
+    ("/ollama/api/generate", "prompt"),
+    ("/ollama/api/generate/0", "prompt"),
+    ("/ollama/v1/chat/completions", "messages"),
+    ("/ollama/v1/chat/completions/0", "messages"),
+    ("/ollama/v1/completions", "prompt"),
+    ("/ollama/v1/messages", "messages"),
+    ("/ollama/v1/responses", "input"),
+    ("/api/embeddings", "input"),
+    ("/openai/embeddings", "input"),
+    ("/ollama/api/embed", "input"),
+    ("/ollama/api/embeddings", "prompt"),
+    ("/ollama/v1/embeddings", "input"),
+)
+
+
+def knock(user: OpenWebUIClient, path: str, key: str, text: str, stream: bool) -> httpx.Response:
+    """Ask for something at a path, in its form, spelled as it is written."""
+    model = MODELS["/" + path.split("/")[1]]
+    body = {"model": model, "stream": stream, "max_tokens": 99}
+    body[key] = [{"role": "user", "content": text}] if key == "messages" else text
+    request = user.http.build_request("POST", "/", json=body)
+    request.url = request.url.copy_with(raw_path=path.encode())
+    return user.http.send(request)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("path", "key"), PATHS)
+def test_below_a_limit_everything_is_on_record(
+    house: OwnServer,
+    resident: OpenWebUIClient,
+    provider: StandInProvider,
+    path: str,
+    key: str,
+    stream: bool,
+) -> None:
+    """Each path works below a limit, and the ledger has what the provider has."""
+    house.usage_limits.configure(daily_token_limit=100_000)
+    text = f"knock {next(COUNTER)} [[in=21 tokens=13]]"
+    answer = knock(resident, path, key, text, stream)
+    assert answer.status_code == 200, answer.text
+    (call,) = provider.books.calls(contains=text)
+    (row,) = house.usage_limits.settled(1, user_id=resident.id)
+    assert (row["input_tokens"], row["output_tokens"], row["estimated"]) == (
+        call.prompt_tokens,
+        call.completion_tokens,
+        0,
+    )
+    assert row["counted"] == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_over_a_limit_no_path_reaches_a_model(
+    house: OwnServer, resident: OpenWebUIClient, provider: StandInProvider, stream: bool
+) -> None:
+    """Whoever is over the limit gets 429 and a sentence everywhere; the provider sees no call."""
+    house.usage_limits.configure(daily_token_limit=1)
+    assert resident.chat("one [[in=9 tokens=9]]").status == 200
+    house.usage_limits.settled(1, user_id=resident.id)
+    for path, key in PATHS:
+        text = f"refused {next(COUNTER)}"
+        answer = knock(resident, path, key, text, stream)
+        assert answer.status_code == 429, (path, answer.text)
+        assert "limit of 1 token per day" in answer.json()["detail"], path
+        assert int(answer.headers["retry-after"]) > 0
+        assert "error" in answer.json()
+        assert provider.books.calls(contains=text, tasks=True) == []
+    assert len(house.usage_limits.rows(user_id=resident.id)) == 1
+
+
+@pytest.mark.parametrize("path", ["/openai/files", "/openai/batches", "/ollama/api/whatever"])
+def test_what_nobody_can_count_is_closed(
+    house: OwnServer, resident: OpenWebUIClient, path: str
+) -> None:
+    """An unknown pass-through path is refused with a sentence."""
+    house.usage_limits.configure()
+    answer = resident.http.post(path, json={"model": "stand-in", "input": "x"})
+    assert answer.status_code == 403
+    assert "past the usage limits" in answer.json()["detail"]
+
+
+TASKS = ("title", "tags", "follow_up", "queries", "image_prompt", "emoji", "moa")
+TASK_BODY = {"model": "stand-in", "prompt": "x", "responses": ["a"], "type": "web_search"}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_tasks_that_a_user_asks_for(
+    house: OwnServer, resident: OpenWebUIClient, provider: StandInProvider, task: str
+) -> None:
+    """A task's own path counts like any request, and calls no model over a limit."""
+    house.usage_limits.configure(policies='[role.user]\nlimits = ["1 request/day"]')
+    path = f"/api/v1/tasks/{task}/completions"
+    text = f"asked {next(COUNTER)}"
+    body = {**TASK_BODY, "prompt": text, "messages": [{"role": "user", "content": text}]}
+    assert resident.http.post(path, json=body).status_code == 200
+    (row,) = house.usage_limits.settled(1, user_id=resident.id)
+    (call,) = provider.books.calls(contains=text, tasks=True)
+    assert (row["source"], row["counted"], row["estimated"]) == ("task", 1, 0)
+    assert (row["input_tokens"], row["output_tokens"]) == (
+        call.prompt_tokens,
+        call.completion_tokens,
+    )
+    refused = resident.http.post(path, json=body)
+    assert refused.status_code == 429
+    assert refused.json()["error"]["type"] == "rate_limit_exceeded"
+    assert len(provider.books.calls(contains=text, tasks=True)) == 1
+
+
+def test_titles_are_recorded_and_not_counted(
+    house: OwnServer, resident: OpenWebUIClient, provider: StandInProvider, open_page: OpenPage
+) -> None:
+    """Title, tags and follow-ups of a chat are on record as tasks, and count toward nothing."""
+    house.usage_limits.configure(daily_token_limit=100_000)
+    page = open_page(resident)
+    text = f"titled {next(COUNTER)} [[in=50 tokens=5]]"
+    page.send(text, background_tasks=True)
+    rows = house.usage_limits.settled(4, user_id=resident.id)
+    tasks = [row for row in rows if row["source"] == "task"]
+    calls = [call for call in provider.books.calls(contains=text, tasks=True) if call.task]
+    assert len(tasks) == len(calls) == 3
+    assert sum(row["input_tokens"] for row in tasks) == sum(call.prompt_tokens for call in calls)
+    assert {row["counted"] for row in tasks} == {0}
+    house.usage_limits.configure(daily_token_limit=55)
+    assert resident.chat("Hi").status == 429
+
+
+def test_titles_count_where_the_policies_say_so(
+    house: OwnServer, resident: OpenWebUIClient, open_page: OpenPage
+) -> None:
+    """With `[tasks] counted = true` they count."""
+    house.usage_limits.configure(
+        policies='[tasks]\ncounted = true\n[role.user]\nlimits = ["100k tokens/day"]'
+    )
+    open_page(resident).send(f"counted {next(COUNTER)}", background_tasks=True)
+    rows = house.usage_limits.settled(4, user_id=resident.id)
+    assert [row["counted"] for row in rows] == [1] * 4
+
+
+def test_over_a_limit_no_title_is_asked_for(
+    house: OwnServer, resident: OpenWebUIClient, provider: StandInProvider, open_page: OpenPage
+) -> None:
+    """A refused message gets no title; the chat says why it was refused, and nothing else."""
+    house.usage_limits.configure(policies='[role.user]\nlimits = ["1 request/day"]')
+    page = open_page(resident)
+    first, second = f"last {next(COUNTER)}", f"refused {next(COUNTER)}"
+    assert page.send(first).reply.error is None
+    house.usage_limits.settled(1, user_id=resident.id)
+    assert "1 request" in (page.send(second, background_tasks=True).reply.error or "")
+    time.sleep(1)  # a title would be asked for beside the reply
+    assert provider.books.calls(contains=second, tasks=True) == []
+
+
+def test_passthrough_block_and_allow(
+    house: OwnServer, resident: OpenWebUIClient, provider: StandInProvider
+) -> None:
+    """`block` closes what goes past the hooks for all but administrators; `allow` only records."""
+    house.usage_limits.configure(passthrough="block")
+    for path in ("/openai/chat/completions", "/ollama/api/chat", "/api/embeddings"):
+        answer = knock(resident, path, "messages", f"blocked {next(COUNTER)}", False)
+        assert answer.status_code == 403
+    assert resident.chat("Hi [[in=9 tokens=9]]").status == 200
+    house.usage_limits.configure(passthrough="allow", daily_token_limit=1)
+    answer = knock(resident, "/openai/chat/completions", "messages", "[[in=7 tokens=7]]", True)
+    assert answer.status_code == 200
+    rows = house.usage_limits.settled(2, user_id=resident.id)
+    assert (rows[1]["input_tokens"], rows[1]["output_tokens"]) == (7, 7)
+
+
+def test_switched_off_and_deleted(house: OwnServer, resident: OpenWebUIClient) -> None:
+    """A filter that is off guards no pass-through path; one that is pasted anew does."""
+    house.usage_limits.configure(daily_token_limit=1)
+    assert resident.chat("one [[in=9 tokens=9]]").status == 200
+    house.usage_limits.settled(1, user_id=resident.id)
+    path = "/ollama/api/chat"
+    assert knock(resident, path, "messages", "x", False).status_code == 429
+    house.usage_limits.switch(active=False)
+    assert knock(resident, path, "messages", "x", False).status_code == 200
+    house.usage_limits.switch(active=True)
+    assert knock(resident, path, "messages", "x", False).status_code == 429
+    source = FUNCTION_FILE.read_text(encoding="utf-8")
+    house.admin.install_function(FUNCTION_ID, f"{source}\n# Pasted anew.\n")
+    assert knock(resident, path, "messages", "x", False).status_code == 429
+    house.admin.delete_function(FUNCTION_ID)
+    assert knock(resident, path, "messages", "x", False).status_code == 200
+    house.admin.install_function(FUNCTION_ID, source)
+    house.usage_limits.switch(active=True, everywhere=True)
+    assert len(house.usage_limits.rows(user_id=resident.id)) == 1
+
+
+def test_requests_without_tokens(
+    house: OwnServer, resident: OpenWebUIClient, provider: StandInProvider
+) -> None:
+    """Speech is one request, refused over a limit on requests and over no other."""
+    house.usage_limits.configure(daily_token_limit=1)
+    assert resident.chat("one [[in=9 tokens=9]]").status == 200
+    body = {"model": "tts-1", "input": f"aloud {next(COUNTER)}", "voice": "alloy"}
+    assert resident.http.post("/openai/audio/speech", json=body).status_code != 429
+    house.usage_limits.configure(policies='[role.user]\nlimits = ["1 request/day"]')
+    refused = resident.http.post("/openai/audio/speech", json=body)
+    assert refused.status_code == 429
+    assert refused.headers["x-should-retry"] == "false"
+
+
+def test_a_body_too_long_to_be_counted(house: OwnServer, resident: OpenWebUIClient) -> None:
+    """Past the stated maximum a request is refused there, and so is what is no JSON object."""
+    house.usage_limits.configure()
+    path = "/ollama/api/chat"
+    long = b'{"model": "x", "messages": "' + b"x" * LARGEST_REQUEST + b'"}'
+    assert resident.http.post(path, content=long).status_code == 413
+    for odd in (b"", b"[]", b"{", b"[" * 100_000, b"\xff", b'{"model": 1e999}'):
+        answer = resident.http.post(path, content=odd)
+        assert 400 <= answer.status_code < 500, odd[:20]
+    assert {row["state"] for row in house.usage_limits.settled(0, user_id=resident.id)} <= {
+        "released"
+    }
+
+
+def test_without_a_login_nothing_is_read(house: OwnServer) -> None:
+    """Nobody's request is refused as Open WebUI refuses it, and leaves no record."""
+    for path in ("/ollama/api/chat", "/openai/responses", "/openai/chat/completions"):
+        assert httpx.post(house.server.url + path, json={}, trust_env=False).status_code == 401
+
+
+def test_an_api_key_in_its_own_header(house: OwnServer, resident: OpenWebUIClient) -> None:
+    """A key in `x-api-key` opens a pass-through path as it does everywhere."""
+    house.usage_limits.configure()
+    answer = httpx.post(
+        f"{house.server.url}/ollama/api/chat",
+        json=say("key", model=OLLAMA_MODEL),
+        headers={"x-api-key": resident.api_key()},
+        trust_env=False,
+    )
+    assert answer.status_code == 200
+    assert len(house.usage_limits.settled(1, user_id=resident.id)) == 1
+
+
+def test_clients_raise_and_do_not_hammer(house: OwnServer, resident: OpenWebUIClient) -> None:
+    """The `openai` and `anthropic` clients raise their RateLimitError after a single attempt."""
+    house.usage_limits.configure(policies='[role.user]\nlimits = ["1 request/day"]')
+    assert resident.chat("one").status == 200
+    key, seen = resident.api_key(), []
+    with httpx.Client(event_hooks={"response": [seen.append]}, trust_env=False) as http:
+        ask_by_every_client(house.server.url, key, http)
+    assert len(seen) == 4
+
+
+def ask_by_every_client(url: str, key: str, http: httpx.Client) -> None:
+    """One request by each client and base address, all refused."""
+    for base in ("/api", "/openai", "/ollama/v1"):
+        client = openai.OpenAI(api_key=key, base_url=url + base, http_client=http)
+        with pytest.raises(openai.RateLimitError, match="1 request"):
+            client.chat.completions.create(
+                model="stand-in", messages=[{"role": "user", "content": "x"}]
+            )
+    claude = anthropic.Anthropic(api_key=key, base_url=f"{url}/api", http_client=http)
+    with pytest.raises(anthropic.RateLimitError, match="1 request"):
+        claude.messages.create(
+            model="stand-in", max_tokens=9, messages=[{"role": "user", "content": "x"}]
+        )
+
+
+def test_headers_say_what_is_left(house: OwnServer, resident: OpenWebUIClient) -> None:
+    """API answers carry OpenAI's headers, of the tightest limit."""
+    house.usage_limits.configure(
+        policies='[role.user]\nlimits = ["9 requests/day", "5k tokens/day", "50k tokens/month"]'
+    )
+    for path, key in (("/api/chat/completions", "messages"), ("/ollama/api/chat", "messages")):
+        headers = knock(resident, path, key, "[[in=10 tokens=10]]", True).headers
+        assert headers["x-ratelimit-limit-requests"] == "9"
+        assert headers["x-ratelimit-limit-tokens"] == "5000"
+        assert int(headers["x-ratelimit-remaining-tokens"]) <= 5000
+        assert headers["x-ratelimit-reset-tokens"].endswith("s")
+
+
+def test_pasted_anew_and_switched_off_in_mid_stream(
+    house: OwnServer, resident: OpenWebUIClient
+) -> None:
+    """A stream that runs meanwhile comes whole, and is on record to the token."""
+    house.usage_limits.configure(daily_token_limit=100_000)
+    source = FUNCTION_FILE.read_text(encoding="utf-8")
+    changes = (
+        lambda: house.admin.install_function(FUNCTION_ID, f"{source}\n# Pasted in mid-stream.\n"),
+        lambda: house.usage_limits.switch(active=False),
+    )
+    text = "[[chunks=12 delay=0.15 in=31 tokens=17]]"
+    body = say(text, stream=True, model=OLLAMA_MODEL)
+    for change in changes:
+        with resident.http.stream("POST", "/ollama/api/chat", json=body) as answer:
+            lines = answer.iter_lines()
+            next(lines)
+            change()
+            assert '"done": true' in list(lines)[-1]
+    house.usage_limits.switch(active=True)
+    rows = house.usage_limits.settled(2, user_id=resident.id)
+    assert [(row["input_tokens"], row["output_tokens"], row["estimated"]) for row in rows] == [
+        (31, 17, 0)
+    ] * 2
+
+
+def test_a_stream_that_is_left_is_charged(house: OwnServer, resident: OpenWebUIClient) -> None:
+    """Who leaves a pass-through path's stream pays for what had come."""
+    house.usage_limits.configure(daily_token_limit=100_000)
+    body = say("[[chunks=60 delay=0.1]]", stream=True, model=OLLAMA_MODEL)
+    with resident.http.stream("POST", "/ollama/api/chat", json=body) as answer:
+        lines = answer.iter_lines()
+        for _ in range(10):
+            next(lines)
+    (row,) = house.usage_limits.settled(1, user_id=resident.id)
+    assert (row["state"], row["estimated"]) == ("settled", 1)
+    assert row["output_tokens"] >= 5
+
+
+def test_a_provider_that_fails_costs_nothing(house: OwnServer, resident: OpenWebUIClient) -> None:
+    """What the provider refuses at a pass-through path is released."""
+    house.usage_limits.configure(daily_token_limit=100_000)
+    for path in ("/ollama/api/chat", "/openai/responses", "/openai/chat/completions"):
+        key = "input" if path.endswith("responses") else "messages"
+        assert knock(resident, path, key, "[[error=500]]", False).status_code >= 400
+    rows = house.usage_limits.settled(3, user_id=resident.id)
+    assert [(row["state"], row["input_tokens"]) for row in rows] == [("released", 0)] * 3
+
+
+def test_two_workers_started_anew(start_server: StartServer, provider: StandInProvider) -> None:
+    """With the base models cached each worker has the layer from its start on."""
+    own = start_server(UVICORN_WORKERS="2")
+    connections = own.admin.get("/api/v1/configs/connections")
+    own.admin.post("/api/v1/configs/connections", connections | {"ENABLE_BASE_MODELS_CACHE": True})
+    user = own.admin.add_user("Two", f"two{next(COUNTER)}@example.org")
+    own.usage_limits.configure(policies='[role.user]\nlimits = ["1 request/day"]')
+    assert user.chat("one").status == 200
+    own.usage_limits.settled(1, user_id=user.id)
+    own.server.restart()
+    text = f"two workers {next(COUNTER)}"
+    for number in range(20):
+        path = ("/openai/responses", "/openai/chat/completions")[number % 2]
+        # A connection of its own, so that either worker may answer.
+        with closing(OpenWebUIClient(own.server.url, user.account)) as client:
+            assert knock(client, path, "messages", text, False).status_code == 429
+    assert provider.books.calls(contains=text, tasks=True) == []
