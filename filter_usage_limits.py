@@ -10481,9 +10481,8 @@ class Filter:
             )
             # Where nobody tells of calls, every admitted request is taken to reach the model.
             reply.called_model = not (self._watches_calls or has_request_hook())
-            adjust = metadata.get(
-                ADJUST_KEY
-            )  # a pass-through path's; a client's would be made of JSON
+            # A pass-through path's; what a client sends is made of JSON.
+            adjust = metadata.get(ADJUST_KEY)
             if callable(adjust):
                 adjust(reply)
             return reply if error is None else (reply, error)

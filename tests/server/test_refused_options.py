@@ -268,7 +268,7 @@ def uma(own: OwnServer) -> Iterator[OpenWebUIClient]:
 
 
 @pytest.mark.parametrize(
-    ("pass-through path", "model"), [("page", "stand-in"), ("api", "stand-in-large")]
+    ("passthrough", "model"), [("page", "stand-in"), ("api", "stand-in-large")]
 )
 def test_first_chat_works(
     own: OwnServer, uma: OpenWebUIClient, provider: StandInProvider, passthrough: str, model: str
