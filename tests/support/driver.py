@@ -24,7 +24,7 @@ def before_statements(note: Callable[[Connection, str, Any], None]) -> Iterator[
         note(connection, text, values)
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("statements", "transactions"):
+        for module in ("ledger.statements", "ledger.transactions"):
             patch.setattr(f"helpers.{module}.run_on_driver", run_noted)
         event.listen(Engine, "before_cursor_execute", note_other)
         try:
