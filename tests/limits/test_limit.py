@@ -69,8 +69,11 @@ def test_any_text_is_a_limit_or_a_configuration_error(text: str) -> None:
 @given(
     st.lists(
         st.sampled_from(
-            [*'$-.,_"%/€ ', "5k", "tokens", "day", "on", "warn", "gpt-4", "7"]
-            + ["requests", "request", "at once", "at", "once", "via", "api", "year"]
+            [
+                *'$-.,_"%/€ ',
+                *("5k", "tokens", "day", "on", "warn", "gpt-4", "7"),
+                *("requests", "request", "at once", "at", "once", "via", "api", "year"),
+            ]
         )
     )
 )
