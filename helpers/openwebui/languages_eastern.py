@@ -17,7 +17,7 @@ CHINESE = Language(
     plural=ALIKE,
     less_than="不到 {amount}",
     units="个 Token, 个输入 Token, 个输出 Token, 次请求, 个回答",
-    periods="每分钟, 每小时, 每天, 每周, 每月, 每季度, 每年",
+    periods="每分钟, 每小时, 每天, 每周, 每月, 每季度, 每年, 每次请求, 同时",
     rolling="任意 {n} {unit}内",
     rolling_units="秒, 分钟, 小时, 天",
     durations="天 小时 分钟 秒",
@@ -29,6 +29,8 @@ CHINESE = Language(
     owner="您的限额|共享限额",
     what="{period} {quantity}{on}",
     on="（{model}）",
+    sources="已保存的对话, 临时对话, 频道, 自动化, 通过 API, 后台任务",
+    via="（{source}）",
     named="（{policy}）",
     reached="{owner}{named}已用完：{what}。",
     held="{owner}{named}的剩余部分已被正在生成的回答占用：{what}。请在其完成后重试。",
@@ -58,7 +60,7 @@ TAIWANESE_CHINESE = Language(
     plural=ALIKE,
     less_than="不到 {amount}",
     units="個 Token, 個輸入 Token, 個輸出 Token, 次請求, 個回應",
-    periods="每分鐘, 每小時, 每天, 每週, 每月, 每季, 每年",
+    periods="每分鐘, 每小時, 每天, 每週, 每月, 每季, 每年, 每次請求, 同時",
     rolling="任意 {n} {unit}內",
     rolling_units="秒, 分鐘, 小時, 天",
     durations="天 小時 分鐘 秒",
@@ -70,6 +72,8 @@ TAIWANESE_CHINESE = Language(
     owner="您的限額|共用限額",
     what="{period} {quantity}{on}",
     on="（{model}）",
+    sources="已儲存的對話, 臨時對話, 頻道, 自動化, 透過 API, 背景任務",
+    via="（{source}）",
     named="（{policy}）",
     reached="{owner}{named}已用完：{what}。",
     held="{owner}{named}的剩餘部分已被正在產生的回應占用：{what}。請在其完成後重試。",
@@ -99,7 +103,8 @@ JAPANESE = Language(
     plural=ALIKE,
     less_than="{amount} 未満",
     units="トークン, 入力トークン, 出力トークン, リクエスト, 件の応答",
-    periods="1分あたり, 1時間あたり, 1日あたり, 1週間あたり, 1か月あたり, 四半期あたり, 1年あたり",
+    periods="1分あたり, 1時間あたり, 1日あたり, 1週間あたり, 1か月あたり, 四半期あたり, 1年あたり, "
+    "1リクエストあたり, 同時に",
     rolling="直近{n}{unit}で",
     rolling_units="秒間, 分間, 時間, 日間",
     durations="日 時間 分 秒",
@@ -112,6 +117,8 @@ JAPANESE = Language(
     owner="あなたの上限|共有の上限",
     what="{period} {quantity}{on}",
     on="（{model}）",
+    sources="保存されたチャット, 一時チャット, チャンネル, オートメーション, API 経由, タスク",
+    via="（{source}）",
     named="（{policy}）",
     reached="{owner}{named}に達しました：{what}。",
     held="{owner}{named}の残りは生成中の応答が使用しています：{what}。完了後に再試行してください。",
@@ -143,7 +150,7 @@ KOREAN = Language(
     less_than="{amount} 미만",
     units="토큰, 입력 토큰, 출력 토큰, 요청, 응답",
     counted="{unit} {amount}개",
-    periods="분당, 시간당, 하루, 주당, 월간, 분기당, 연간",
+    periods="분당, 시간당, 하루, 주당, 월간, 분기당, 연간, 요청당, 동시",
     rolling="최근 {n}{unit}",
     rolling_units="초, 분, 시간, 일",
     durations="일 시간 분 초",
@@ -156,6 +163,8 @@ KOREAN = Language(
     owner="내 한도|공유 한도",
     what="{period} {quantity}{on}",
     on="({model})",
+    sources="저장된 채팅, 임시 채팅, 채널, 자동화, API 사용, 작업",
+    via="({source})",
     named="({policy})",
     reached="{owner}{named}에 도달했습니다: {what}.",
     held="{owner}{named}의 나머지는 생성 중인 응답이 사용하고 있습니다: {what}. "
@@ -191,7 +200,8 @@ POLISH = Language(
     units="token|tokeny|tokenów, token wejściowy|tokeny wejściowe|tokenów wejściowych, "
     "token wyjściowy|tokeny wyjściowe|tokenów wyjściowych, żądanie|żądania|żądań, "
     "odpowiedź|odpowiedzi",
-    periods="na minutę, na godzinę, dziennie, tygodniowo, miesięcznie, kwartalnie, rocznie",
+    periods="na minutę, na godzinę, dziennie, tygodniowo, miesięcznie, kwartalnie, rocznie, "
+    "na żądanie, jednocześnie",
     rolling="w ciągu {n} {unit}",
     rolling_units="sekundy|sekund, minuty|minut, godziny|godzin, dnia|dni",
     durations="d h min s",
@@ -202,6 +212,9 @@ POLISH = Language(
     on_date="{date} o {time}",
     owner="Twój limit|wspólny limit",
     on=" ({model})",
+    sources="w zapisanych czatach, w czatach tymczasowych, na kanałach, "
+    "w automatyzacjach, przez API, dla zadań",
+    via=" ({source})",
     reached="{owner}{named} został wyczerpany: {what}.",
     held="resztę zajmują trwające odpowiedzi; {owner}{named}: {what}. "
     "Spróbuj ponownie po ich zakończeniu.",
@@ -239,7 +252,7 @@ RUSSIAN = Language(
     units="токен|токена|токенов, входной токен|входных токена|входных токенов, "
     "выходной токен|выходных токена|выходных токенов, запрос|запроса|запросов, "
     "ответ|ответа|ответов",
-    periods="в минуту, в час, в день, в неделю, в месяц, в квартал, в год",
+    periods="в минуту, в час, в день, в неделю, в месяц, в квартал, в год, на запрос, одновременно",
     rolling="за любые {n} {unit}",
     rolling_units="секунду|секунды|секунд, минуту|минуты|минут, час|часа|часов, день|дня|дней",
     durations="д ч мин с",
@@ -249,6 +262,9 @@ RUSSIAN = Language(
     on_date="{date} в {time}",
     owner="ваш лимит|общий лимит",
     on=" ({model})",
+    sources="в сохранённых чатах, во временных чатах, в каналах, "
+    "в автоматизациях, через API, для задач",
+    via=" ({source})",
     reached="{owner}{named} исчерпан: {what}.",
     held="остаток занят текущими ответами; {owner}{named}: {what}. Повторите попытку позже.",
     stopped="остановлено, {owner}{named} исчерпан: {what}.",
@@ -284,7 +300,8 @@ UKRAINIAN = Language(
     units="токен|токени|токенів, вхідний токен|вхідні токени|вхідних токенів, "
     "вихідний токен|вихідні токени|вихідних токенів, запит|запити|запитів, "
     "відповідь|відповіді|відповідей",
-    periods="на хвилину, на годину, на день, на тиждень, на місяць, на квартал, на рік",
+    periods="на хвилину, на годину, на день, на тиждень, на місяць, на квартал, на рік, "
+    "на запит, одночасно",
     rolling="за будь-які {n} {unit}",
     rolling_units="секунду|секунди|секунд, хвилину|хвилини|хвилин, годину|години|годин, "
     "день|дні|днів",
@@ -295,6 +312,9 @@ UKRAINIAN = Language(
     on_date="{date} о {time}",
     owner="ваш ліміт|спільний ліміт",
     on=" ({model})",
+    sources="у збережених чатах, у тимчасових чатах, у каналах, "
+    "в автоматизаціях, через API, для завдань",
+    via=" ({source})",
     reached="{owner}{named} вичерпано: {what}.",
     held="решту зайняли поточні відповіді; {owner}{named}: {what}. Спробуйте ще раз пізніше.",
     stopped="зупинено, {owner}{named} вичерпано: {what}.",
@@ -328,7 +348,8 @@ TURKISH = Language(
     less_than="{amount} altında",
     percent="%{n}",
     units="token, giriş tokeni, çıktı tokeni, istek, yanıt",
-    periods="dakika başına, saat başına, günlük, haftalık, aylık, üç aylık, yıllık",
+    periods="dakika başına, saat başına, günlük, haftalık, aylık, üç aylık, yıllık, "
+    "istek başına, aynı anda",
     rolling="her {n} {unit} için",
     rolling_units="saniye, dakika, saat, gün",
     durations="g sa dk sn",
@@ -339,6 +360,9 @@ TURKISH = Language(
     owner="sınırınız|ortak sınır",
     what="{period} {quantity}{on}",
     on=" ({model})",
+    sources="kayıtlı sohbetlerde, geçici sohbetlerde, kanallarda, "
+    "otomasyonlarda, API üzerinden, görevlerde",
+    via=" ({source})",
     reached="{owner}{named} doldu: {what}.",
     held="{owner}{named}, kalanı süren yanıtlara ayrıldı: {what}. Yanıtlar bitince tekrar deneyin.",
     stopped="durduruldu, {owner}{named} doldu: {what}.",
@@ -372,7 +396,8 @@ ARABIC = Language(
     "رمز إدخال|رمز إدخال واحد|رمزا إدخال|رموز إدخال|رمز إدخال, "
     "رمز إخراج|رمز إخراج واحد|رمزا إخراج|رموز إخراج|رمز إخراج, "
     "طلب|طلب واحد|طلبان|طلبات|طلبًا|طلب, رد|رد واحد|ردان|ردود|ردًا|رد",
-    periods="في الدقيقة, في الساعة, في اليوم, في الأسبوع, في الشهر, في ربع السنة, في السنة",
+    periods="في الدقيقة, في الساعة, في اليوم, في الأسبوع, في الشهر, في ربع السنة, في السنة, "
+    "لكل طلب, في آن واحد",
     rolling="خلال آخر {n} {unit}",
     rolling_units="ثانية|ثانية|ثانيتين|ثوانٍ|ثانية, دقيقة|دقيقة|دقيقتين|دقائق|دقيقة, "
     "ساعة|ساعة|ساعتين|ساعات|ساعة, يوم|يوم|يومين|أيام|يومًا|يوم",
@@ -384,6 +409,8 @@ ARABIC = Language(
     on_date="يوم {date} الساعة {time}",
     owner="حدّك|الحدّ المشترك",
     on=" ({model})",
+    sources="في المحادثات المحفوظة, في المحادثات المؤقتة, في القنوات, في الأتمتة, عبر API, للمهام",
+    via=" ({source})",
     reached="تم بلوغ {owner}{named}: {what}.",
     held="الردود الجارية تشغل ما تبقّى من {owner}{named}: {what}. حاول مرة أخرى بعد انتهائها.",
     stopped="توقّف الرد لبلوغ {owner}{named}: {what}.",
@@ -413,7 +440,7 @@ HEBREW = Language(
     less_than="פחות מ-{amount}",
     units="אסימון|אסימונים, אסימון קלט|אסימוני קלט, אסימון פלט|אסימוני פלט, "
     "בקשה|בקשות, תגובה|תגובות",
-    periods="לדקה, לשעה, ליום, לשבוע, לחודש, לרבעון, לשנה",
+    periods="לדקה, לשעה, ליום, לשבוע, לחודש, לרבעון, לשנה, לבקשה, בו-זמנית",
     rolling="בכל {n} {unit}",
     rolling_units="שנייה|שניות, דקה|דקות, שעה|שעות, יום|ימים",
     durations="ימ׳ שע׳ דק׳ שנ׳",
@@ -424,6 +451,8 @@ HEBREW = Language(
     on_date="ב-{date} בשעה {time}",
     owner="המכסה שלך|המכסה המשותפת",
     on=" ({model})",
+    sources="בשיחות שמורות, בשיחות זמניות, בערוצים, באוטומציות, דרך ה-API, למשימות",
+    via=" ({source})",
     reached="{owner}{named} נוצלה: {what}.",
     held="תגובות שעדיין נוצרות תופסות את יתרת {owner}{named}: {what}. נסה שוב לאחר שיסתיימו.",
     stopped="התגובה נעצרה כי {owner}{named} נוצלה: {what}.",

@@ -12,7 +12,8 @@ ENGLISH = Language(
     less_than="less than {amount}",
     units="token|tokens, input token|input tokens, output token|output tokens, "
     "request|requests, response|responses",
-    periods="per minute, per hour, per day, per week, per month, per quarter, per year",
+    periods="per minute, per hour, per day, per week, per month, per quarter, per year, "
+    "per request, at once",
     rolling="per {n} {unit}",
     rolling_units="second|seconds, minute|minutes, hour|hours, day|days",
     months="January February March April May June July August September October November December",
@@ -21,6 +22,8 @@ ENGLISH = Language(
     on_date="on {date} at {time}",
     owner="your limit|the shared limit",
     on=" on {model}",
+    sources="in saved chats, in temporary chats, in channels, "
+    "in automations, via the API, for tasks",
     reached="you've reached {owner} of {what}{named}.",
     held="running responses hold the rest of {owner} of {what}{named}. "
     "Please try again when they are done.",
@@ -53,7 +56,8 @@ GERMAN = Language(
     less_than="weniger als {amount}",
     percent="{n}\u00a0%",
     units="Token, Eingabe-Token, Ausgabe-Token, Anfrage|Anfragen, Antwort|Antworten",
-    periods="pro Minute, pro Stunde, pro Tag, pro Woche, pro Monat, pro Quartal, pro Jahr",
+    periods="pro Minute, pro Stunde, pro Tag, pro Woche, pro Monat, pro Quartal, pro Jahr, "
+    "pro Anfrage, gleichzeitig",
     rolling="innerhalb von {n} {unit}",
     rolling_units="Sekunde|Sekunden, Minute|Minuten, Stunde|Stunden, Tag|Tagen",
     durations="Tg. Std. Min. Sek.",
@@ -65,6 +69,8 @@ GERMAN = Language(
     on_date="am {date} um {time}",
     owner="Ihr Limit|das gemeinsame Limit",
     on=" für {model}",
+    sources="in gespeicherten Chats, in temporären Chats, in Kanälen, "
+    "in Automatisierungen, über die API, für Aufgaben",
     reached="{owner} von {what}{named} ist erreicht.",
     held="{owner} von {what}{named} ist für laufende Antworten vorgemerkt. "
     "Bitte gleich erneut versuchen.",
@@ -100,7 +106,8 @@ FRENCH = Language(
     percent="{n}\u202f%",
     units="token|tokens, token d’entrée|tokens d’entrée, token de sortie|tokens de sortie, "
     "requête|requêtes, réponse|réponses",
-    periods="par minute, par heure, par jour, par semaine, par mois, par trimestre, par an",
+    periods="par minute, par heure, par jour, par semaine, par mois, par trimestre, par an, "
+    "par requête, à la fois",
     rolling="sur {n} {unit}",
     rolling_units="seconde glissante|secondes glissantes, minute glissante|minutes glissantes, "
     "heure glissante|heures glissantes, jour glissant|jours glissants",
@@ -112,6 +119,8 @@ FRENCH = Language(
     on_date="le {date} à {time}",
     owner="votre limite|la limite commune",
     on=" avec {model}",
+    sources="dans les discussions enregistrées, dans les discussions temporaires, dans les canaux, "
+    "dans les automatisations, via l’API, pour les tâches",
     reached="{owner} de {what}{named} est atteinte.",
     held="{owner} de {what}{named} est occupée par des réponses en cours. "
     "Veuillez réessayer ensuite.",
@@ -156,7 +165,8 @@ SPANISH = Language(
     percent="{n}\u00a0%",
     units="token|tokens, token de entrada|tokens de entrada, token de salida|tokens de salida, "
     "solicitud|solicitudes, respuesta|respuestas",
-    periods="por minuto, por hora, por día, por semana, por mes, por trimestre, por año",
+    periods="por minuto, por hora, por día, por semana, por mes, por trimestre, por año, "
+    "por solicitud, a la vez",
     rolling="por cada {n} {unit}",
     rolling_units="segundo|segundos, minuto|minutos, hora|horas, día|días",
     date="{day} de {month}",
@@ -168,6 +178,8 @@ SPANISH = Language(
     hour_one=("a las ", "a la "),
     owner="tu límite|el límite compartido",
     on=" con {model}",
+    sources="en chats guardados, en chats temporales, en canales, "
+    "en automatizaciones, por la API, para tareas",
     reached="has alcanzado {owner} de {what}{named}.",
     held="las respuestas en curso ocupan el resto; {owner} es de {what}{named}. "
     "Inténtalo de nuevo después.",
@@ -199,7 +211,8 @@ ITALIAN = Language(
     money="{amount}\u00a0$",
     less_than="meno di {amount}",
     units="token, token di input, token di output, richiesta|richieste, risposta|risposte",
-    periods="al minuto, all’ora, al giorno, a settimana, al mese, a trimestre, all’anno",
+    periods="al minuto, all’ora, al giorno, a settimana, al mese, a trimestre, all’anno, "
+    "per richiesta, alla volta",
     rolling="ogni {n} {unit}",
     rolling_units="secondo|secondi, minuto|minuti, ora|ore, giorno|giorni",
     durations="g h min s",
@@ -212,6 +225,8 @@ ITALIAN = Language(
     hour_one=("alle ", "all’"),
     owner="il tuo limite|il limite condiviso",
     on=" con {model}",
+    sources="nelle chat salvate, nelle chat temporanee, nei canali, "
+    "nelle automazioni, tramite l’API, per le attività",
     reached="hai raggiunto {owner} di {what}{named}.",
     held="le risposte in corso occupano il resto; {owner} è di {what}{named}. "
     "Riprova quando saranno terminate.",
@@ -245,7 +260,8 @@ BRAZILIAN_PORTUGUESE = Language(
     less_than="menos de {amount}",
     units="token|tokens, token de entrada|tokens de entrada, token de saída|tokens de saída, "
     "solicitação|solicitações, resposta|respostas",
-    periods="por minuto, por hora, por dia, por semana, por mês, por trimestre, por ano",
+    periods="por minuto, por hora, por dia, por semana, por mês, por trimestre, por ano, "
+    "por solicitação, ao mesmo tempo",
     rolling="a cada {n} {unit}",
     rolling_units="segundo|segundos, minuto|minutos, hora|horas, dia|dias",
     date="{day} de {month}",
@@ -258,6 +274,8 @@ BRAZILIAN_PORTUGUESE = Language(
     hour_one=("às ", "à "),
     owner="seu limite|o limite compartilhado",
     on=" com {model}",
+    sources="em chats salvos, em chats temporários, em canais, "
+    "em automações, pela API, para tarefas",
     reached="{owner} de {what}{named} foi atingido.",
     held="as respostas em andamento ocupam o restante; {owner} é de {what}{named}. "
     "Tente novamente depois.",
@@ -290,7 +308,8 @@ DUTCH = Language(
     less_than="minder dan {amount}",
     units="token|tokens, invoertoken|invoertokens, uitvoertoken|uitvoertokens, "
     "verzoek|verzoeken, antwoord|antwoorden",
-    periods="per minuut, per uur, per dag, per week, per maand, per kwartaal, per jaar",
+    periods="per minuut, per uur, per dag, per week, per maand, per kwartaal, per jaar, "
+    "per verzoek, tegelijk",
     rolling="per {n} {unit}",
     rolling_units="seconde|seconden, minuut|minuten, uur, dag|dagen",
     durations="d u min s",
@@ -301,6 +320,8 @@ DUTCH = Language(
     on_date="op {date} om {time}",
     owner="je limiet|de gedeelde limiet",
     on=" met {model}",
+    sources="in bewaarde chats, in tijdelijke chats, in kanalen, "
+    "in automatiseringen, via de API, voor taken",
     reached="{owner} van {what}{named} is bereikt.",
     held="lopende antwoorden bezetten de rest van {owner} van {what}{named}. "
     "Probeer het straks opnieuw.",
