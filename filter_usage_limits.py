@@ -17,51 +17,51 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #   242  logs                     The one logger; its name is how Open WebUI's log shows where a …
 #   249  texts                    Texts from outside: what a client, a browser or a provider …
 #   273  limits.periods           The calendar and rolling periods, the window each gives at an …
-#   576  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
-#   728  limits.globs             Which model ids a pattern of an administrator's fits.
-#   755  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
-#  1004  limits.policy_tables     The policies text as checked tables, and what an error says …
-#  1266  limits.policies          What the policies text says about groups, roles, users, pools …
-#  1526  limits.policy            Which limits apply to this user, these groups, this role and …
-#  1830  limits.decisions         Used and reserved amounts against limits: what is decided, and …
-#  1969  metering.byte_pairs      A lower bound of a text's tokens from its pairs of bytes, …
-#  2209  metering.estimates       Token estimates for texts and prompts whose provider reports no …
-#  2513  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
-#  2842  metering.stream_events   What a stream event or a whole answer holds: produced text, …
-#  3110  metering.usage           What one reply is charged for, added up from its stream events.
-#  3412  metering.charges         What one reply costs, in tokens, in money and toward limits.
-#  3509  ledger.database          An engine for a database URL as Open WebUI spells it.
-#  3592  ledger.statements        The statements that every reply runs, on a short way to the …
-#  3722  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
-#  3964  ledger.tables            The ledger's own tables and their numbered migrations.
-#  4158  ledger.identities        Whom the names in the policies mean, also after a rename.
-#  4589  ledger.counters          Sums of settled records per scope, model glob and window.
-#  4901  ledger.snapshots         What one statement sees of the ledger: counters with their …
-#  5064  ledger.limit_states      Where limits stand: what is used, what replies still running …
-#  5199  ledger.records           One row per reply, reserved when it is admitted and closed once.
-#  5364  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  5772  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  5908  openwebui.languages_western Western languages: the words of English, German, French, …
-#  6232  openwebui.languages_eastern Other languages: the words of those with other scripts, and …
-#  6671  openwebui.languages      All there are, and which one a reader gets.
-#  6713  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  7192  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  7279  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  7605  openwebui.request_state  What is known of the request that is being served, for the layer …
-#  7625  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  7685  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-#  7961  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-#  8109  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-#  8211  openwebui.replies        One reply from its admission to its end.
-#  8448  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-#  8536  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-#  8604  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-#  9099  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-#  9240  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  9324  openwebui.answers        An answer on its way to the client, read for its usage as it …
-#  9404  openwebui.middleware     One ASGI layer around Open WebUI: the pass-through paths that …
-# 10040  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 10246  filter                   Open WebUI's hooks, and nothing but hooks.
+#   585  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
+#   737  limits.globs             Which model ids a pattern of an administrator's fits.
+#   764  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
+#  1112  limits.policy_tables     The policies text as checked tables, and what an error says …
+#  1374  limits.policies          What the policies text says about groups, roles, users, pools …
+#  1634  limits.policy            Which limits apply to this user, these groups, this role and …
+#  1946  limits.decisions         Used and reserved amounts against limits: what is decided, and …
+#  2112  metering.byte_pairs      A lower bound of a text's tokens from its pairs of bytes, …
+#  2352  metering.estimates       Token estimates for texts and prompts whose provider reports no …
+#  2656  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
+#  2985  metering.stream_events   What a stream event or a whole answer holds: produced text, …
+#  3253  metering.usage           What one reply is charged for, added up from its stream events.
+#  3555  metering.charges         What one reply costs, in tokens, in money and toward limits.
+#  3652  ledger.database          An engine for a database URL as Open WebUI spells it.
+#  3735  ledger.statements        The statements that every reply runs, on a short way to the …
+#  3865  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
+#  4107  ledger.tables            The ledger's own tables and their numbered migrations.
+#  4311  ledger.identities        Whom the names in the policies mean, also after a rename.
+#  4742  ledger.counters          Sums of settled records per scope, model glob and window.
+#  5079  ledger.snapshots         What one statement sees of the ledger: counters with their …
+#  5247  ledger.limit_states      Where limits stand: what is used, what replies still running …
+#  5396  ledger.records           One row per reply, reserved when it is admitted and closed once.
+#  5563  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  5975  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  6121  openwebui.languages_western Western languages: the words of English, German, French, …
+#  6466  openwebui.languages_eastern Other languages: the words of those with other scripts, and …
+#  6939  openwebui.languages      All there are, and which one a reader gets.
+#  6981  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  7472  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  7559  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  7892  openwebui.request_state  What is known of the request that is being served, for the layer …
+#  7912  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+#  7972  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+#  8113  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+#  8431  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+#  8579  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+#  8681  openwebui.replies        One reply from its admission to its end.
+#  8955  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+#  9044  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+#  9112  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+#  9612  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  9700  openwebui.answers        An answer on its way to the client, read for its usage as it …
+#  9780  openwebui.middleware     One ASGI layer around Open WebUI: the pass-through paths that …
+# 10418  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 10632  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -277,7 +277,8 @@ def clean_text(value: object, longest: int) -> str:
 CLOCK_PERIODS = {"minute": timedelta(minutes=1), "hour": timedelta(hours=1)}
 # The longest that each can be, in days: that far on from where one begins, the next has begun
 # and the one after it has not, for months as well (31 < 28 + 28).
-DATE_PERIODS = {"day": 1, "week": 7, "month": 31}
+DATE_PERIODS = {"day": 1, "week": 7, "month": 31, "quarter": 92, "year": 366}
+MONTHS_PER_PERIOD = {"month": 1, "quarter": 3, "year": 12}
 CALENDAR_PERIODS = (*CLOCK_PERIODS, *DATE_PERIODS)
 
 ROLLING_UNITS = {
@@ -288,12 +289,15 @@ ROLLING_UNITS = {
 ROLLING_TEXT = re.compile(r"0*(?P<count>[1-9][0-9]{0,6})(?P<unit>[mhd])")
 LONGEST_ROLLING = timedelta(days=366)
 PERIODS_ALLOWED = (
-    "minute, hour, day, week, month, or a rolling period in minutes, hours or days"
+    "minute, hour, day, week, month, quarter, year, or a rolling period in minutes, hours or days"
     ' such as "90m", "5h", "7d"'
 )
 
 ONE_MICROSECOND = timedelta(microseconds=1)
 ONE_DAY = timedelta(days=1)
+# Limits about one moment have no window. One that is too long will be so an hour later, too;
+# running replies are over any second.
+MOMENTS = {"request": timedelta(hours=1), "at once": timedelta(seconds=10)}
 MIDNIGHT_UTC = datetime(1970, 1, 1, tzinfo=UTC)
 
 # What a zone file for UTC says: version 1, one offset (0 s, no summer time), one name.
@@ -316,9 +320,9 @@ class CalendarRules:
 
     Args:
         timezone: The zone whose clock and calendar count.
-        reset_hour: The local hour, 0 to 23, at which days, weeks and months begin.
+        reset_hour: The local hour, 0 to 23, at which days and longer periods begin.
         week_starts_on: The day on which weeks begin.
-        month_starts_on: The day of the month, 1 to 28, on which months begin.
+        month_starts_on: The day of the month, 1 to 28, on which months, quarters and years begin.
     """
 
     timezone: ZoneInfo = field(default_factory=utc_zone)
@@ -343,8 +347,9 @@ class Period:
     """The recurring rule that a limit counts by.
 
     Args:
-        name: ``minute``, ``hour``, ``day``, ``week`` or ``month`` (calendar), or the text of a
-            rolling period as its author wrote it: ``90m``, ``24h``, ``7d``.
+        name: ``minute``, ``hour``, ``day``, ``week``, ``month``, ``quarter`` or ``year``
+            (calendar), the text of a rolling period as its author wrote it (``90m``, ``24h``,
+            ``7d``), or one of `MOMENTS`.
         rolling: The length of a rolling period; None for a calendar period.
     """
 
@@ -360,6 +365,8 @@ class Period:
         written with the same half-open bounds as every other window, so it starts and ends a
         microsecond later than a reader may expect: what was used at `at` itself counts, what
         was used exactly one `rolling` earlier has just dropped out.
+
+        What is about one moment has none: its end only says when to ask again.
         """
         if at.tzinfo is None:
             raise ValueError("an instant needs a time zone")
@@ -367,6 +374,8 @@ class Period:
         if self.rolling is not None:
             end = instant + ONE_MICROSECOND
             return Window(end - self.rolling, end)
+        if self.name in MOMENTS:
+            return Window(instant, instant + MOMENTS[self.name])
         latest = LATEST_WINDOWS.get((self.name, rules))
         if latest is None or not latest.contains(instant):
             if self.name in CLOCK_PERIODS:
@@ -399,7 +408,7 @@ def clock_window(instant: datetime, length: timedelta, zone: ZoneInfo) -> Window
 
 
 def date_window(instant: datetime, name: str, rules: CalendarRules) -> Window:
-    """The day, week or month around `instant`."""
+    """The day, week, month, quarter or year around `instant`."""
     since_reset = instant.astimezone(rules.timezone) - timedelta(hours=rules.reset_hour)
     first = first_date(name, since_reset.date(), rules)
     longest = timedelta(days=DATE_PERIODS[name])
@@ -416,12 +425,12 @@ def date_window(instant: datetime, name: str, rules: CalendarRules) -> Window:
 
 
 def first_date(name: str, day: date, rules: CalendarRules) -> date:
-    """The local date on which the day, week or month that contains `day` begins."""
-    if name == "month":
+    """The local date on which the day, week, month, quarter or year that contains `day` begins."""
+    if name in MONTHS_PER_PERIOD:
         first = day.replace(day=rules.month_starts_on)
         if first > day:
             first = (day.replace(day=1) - ONE_DAY).replace(day=rules.month_starts_on)
-        return first
+        return first.replace(month=first.month - (first.month - 1) % MONTHS_PER_PERIOD[name])
     if name == "week":
         days_in = day.weekday() if rules.week_starts_on == "monday" else day.isoweekday() % 7
         return day - timedelta(days=days_in)
@@ -499,8 +508,8 @@ def parse_period(text: str, where: str = "period") -> Period:
 
 def suggested_period(word: str) -> str | None:
     """What someone who wrote `word` for a period probably meant, in our notation."""
-    if word.startswith(("year", "annual")):
-        return "365d"
+    if word.startswith("annual"):
+        return "year"
     match = re.fullmatch(r"([1-9][0-9]{0,3})\s*([a-z]+)", word)
     if match is None:
         close = difflib.get_close_matches(word, CALENDAR_PERIODS, n=1)
@@ -774,7 +783,14 @@ MONEY_TEXT = re.compile(
 )
 # What people write for the "/".
 PER_WORDS = ("per", "a", "an", "each", "every")
-OPTION_EXAMPLES = {"on": "on gpt-4*", "warn": "warn 70% 90%"}
+OPTION_EXAMPLES = {"on": "on gpt-4*", "via": "via api", "warn": "warn 70% 90%"}
+# Where requests come from, as far as that counts toward limits: the chat page, its temporary
+# chats, channels, automations, programs, and what Open WebUI asks a model for by itself.
+SOURCES = ("page", "temporary", "channel", "automation", "api", "task")
+PER_REQUEST, AT_ONCE = MOMENTS
+AT_ONCE_WORDS = re.compile(r"\bat\s+once(?=[\s/]|$)", re.IGNORECASE)
+# What people write for it.
+PARALLEL_WORDS = re.compile(r"\b(?:concurrent|parallel|simultaneous)", re.IGNORECASE)
 # One word after the "/": a quoted model glob, or anything up to the next blank.
 OPTION_WORD = re.compile(r'"[^"]*"|\S+')
 UNITS_ALLOWED = "tokens, input tokens, output tokens or requests"
@@ -791,6 +807,7 @@ class Limit:
         period: The rule by which the count starts anew.
         model_glob: The models that count, as a pattern over their ids.
         warn_percents: Where to warn, sorted; empty: where the ``soft_limit_percent`` valve says.
+        source: The one of `SOURCES` that counts; "" for all.
     """
 
     amount: int
@@ -798,6 +815,33 @@ class Limit:
     period: Period
     model_glob: str = "*"
     warn_percents: tuple[int, ...] = ()
+    source: str = ""
+
+    @property
+    def is_per_request(self) -> bool:
+        """Whether it is about what one request takes."""
+        return self.period.name == PER_REQUEST
+
+    @property
+    def is_at_once(self) -> bool:
+        """Whether it is about how many requests are running."""
+        return self.period.name == AT_ONCE
+
+    @property
+    def is_moment(self) -> bool:
+        """Whether it is about one moment, so that nothing adds up."""
+        return self.period.name in MOMENTS
+
+    @property
+    def is_general(self) -> bool:
+        """Whether it counts all that is used, of whatever model and source."""
+        return self.model_glob == "*" and not self.source and not self.is_moment
+
+    @property
+    def counts(self) -> tuple[object, ...]:
+        """What it counts, whatever its amount; "24h" and "1d" are the same."""
+        period = self.period.rolling or self.period.name
+        return self.measure, period, self.model_glob, self.source
 
     def __str__(self) -> str:
         """The notation that `parse_limit` reads back as an equal limit."""
@@ -806,10 +850,12 @@ class Limit:
         else:
             unit = self.measure.replace("_", " ")
             text = f"{count_text(self.amount)} {unit[:-1] if self.amount == 1 else unit}"
-        text += f"/{self.period.name}"
+        text += " at once" if self.is_at_once else f"/{self.period.name}"
         if self.model_glob != "*":
             plain = is_plain_glob(self.model_glob)
             text += f" on {self.model_glob}" if plain else f' on "{self.model_glob}"'
+        if self.source:
+            text += f" via {self.source}"
         if self.warn_percents:
             text += " warn " + " ".join(f"{percent}%" for percent in self.warn_percents)
         return text
@@ -833,16 +879,26 @@ def parse_limit(text: str, where: str = "limit") -> Limit:
     try:
         quantity, options = split_at_period(text)
         amount, measure = read_quantity(quantity)
-        period = read_limit_period(options[0])
-        model_glob, warn_percents = read_options(options[1:])
+        period = read_limit_period(options[0], measure)
+        values = read_options(options[1:])
+        if period.name in MOMENTS and "warn" in values:
+            raise NotationMistake(
+                'has "warn", though nothing adds up in it', f'no "warn" after "{period.name}"'
+            )
+        model_glob = read_model_glob(values["on"]) if "on" in values else "*"
+        source = read_source(values["via"]) if "via" in values else ""
+        warn_percents = tuple(sorted({read_percent(word) for word in values.get("warn", ())}))
     except NotationMistake as error:
         given = f"{quoted_text(text)} {error.mistake}" if text.strip() else error.mistake
         raise ConfigurationError(where, given, error.allowed) from None
-    return Limit(amount, measure, period, model_glob, warn_percents)
+    return Limit(amount, measure, period, model_glob, warn_percents, source)
 
 
 def split_at_period(text: str) -> tuple[list[str], list[str]]:
-    """The words before the "/" and those after it, of which the first is the period."""
+    """The words before the "/" and those after it, of which the first is the period.
+
+    "at once" is a period without a "/".
+    """
     if not text.strip():
         raise NotationMistake("an empty text is no limit", LIMIT_EXAMPLES)
     if text.strip().lower() == "unlimited":
@@ -852,7 +908,20 @@ def split_at_period(text: str) -> tuple[list[str], list[str]]:
         )
     # The first "/" is the period's: one in a model's id ("openai/gpt-4o") comes after it.
     before, _, after = text.partition("/")
+    moment = AT_ONCE_WORDS.search(text)
+    if moment is not None and moment.start() < len(before):
+        before, after = text[: moment.start()], text[moment.end() :]
+    else:
+        moment = None
     quantity, options = before.split(), OPTION_WORD.findall(after)
+    if moment is not None:
+        if after.strip().startswith("/"):
+            raise NotationMistake(
+                'has a period after "at once"', 'either "3 requests at once" or "30 requests/hour"'
+            )
+        if len(quantity) == 1:
+            raise NotationMistake("has no unit", 'requests, as in "3 requests at once"')
+        options.insert(0, AT_ONCE)
     for at, word in enumerate(quantity):
         if word.lower() in PER_WORDS:
             example = quantity_example(quantity[:at])
@@ -866,10 +935,13 @@ def split_at_period(text: str) -> tuple[list[str], list[str]]:
                 f'the period first, as in "{example}/day {option}"',
             )
     if not options:
+        if PARALLEL_WORDS.search(before):
+            raise NotationMistake("has no period", 'running requests as in "3 requests at once"')
         example = quantity_example(quantity)
         raise NotationMistake("has no period", f'"/" and a period, as in "{example}/day"')
     if not quantity:
-        raise NotationMistake('has nothing before the "/"', LIMIT_EXAMPLES)
+        place = AT_ONCE if moment else "/"
+        raise NotationMistake(f'has nothing before the "{place}"', LIMIT_EXAMPLES)
     return quantity, options
 
 
@@ -884,6 +956,8 @@ def quantity_example(words: list[str]) -> str:
 
 def period_example(words: list[str]) -> str:
     """The word itself if it is a period."""
+    if words == [PER_REQUEST]:
+        return PER_REQUEST
     try:
         return parse_period("".join(words)).name
     except ConfigurationError:
@@ -930,15 +1004,36 @@ def unit_mistake(amount: str, unit: str) -> NotationMistake:
     return NotationMistake(f"has the unknown unit {quoted_text(unit)}", UNITS_ALLOWED + hint)
 
 
-def read_limit_period(word: str) -> Period:
+def read_limit_period(word: str, measure: Measure) -> Period:
+    """What stands after the "/", or "at once"."""
+    name, counts_tokens = word.lower(), measure.endswith("tokens")
+    if name == AT_ONCE and measure != "requests":
+        raise NotationMistake(
+            f'has no requests before "{AT_ONCE}"', 'requests, as in "3 requests at once"'
+        )
+    if name == PER_REQUEST and not counts_tokens:
+        what = "money" if measure == "cost" else "requests"
+        raise NotationMistake(
+            f"has {what} per request",
+            'tokens, input tokens or output tokens there, as in "4k tokens/request"',
+        )
+    if name in MOMENTS:
+        return Period(name)
+    if name == "at":
+        raise NotationMistake('has "at" after the "/"', 'no "/" there: "3 requests at once"')
     try:
         return parse_period(word)
     except ConfigurationError as error:
-        raise NotationMistake(f"has a wrong period: {error.given}", error.allowed) from None
+        allowed = error.allowed
+        if counts_tokens:
+            allowed = allowed.replace(PERIODS_ALLOWED, f'{PERIODS_ALLOWED}, or "{PER_REQUEST}"')
+            if difflib.get_close_matches(name, [PER_REQUEST], n=1):
+                allowed += f'; did you mean "{PER_REQUEST}"?'
+        raise NotationMistake(f"has a wrong period: {error.given}", allowed) from None
 
 
-def read_options(words: list[str]) -> tuple[str, tuple[int, ...]]:
-    """The model glob and the warning percentages; "on" and "warn" in either order."""
+def read_options(words: list[str]) -> dict[str, list[str]]:
+    """The words after "on", "via" and "warn", which stand in any order."""
     values: dict[str, list[str]] = {}
     current: list[str] | None = None
     for word in words:
@@ -952,8 +1047,8 @@ def read_options(words: list[str]) -> tuple[str, tuple[int, ...]]:
         elif current is None:
             raise NotationMistake(
                 f"has {quoted_text(word)} after the period",
-                'nothing more there, or "on" and a model, or "warn" and percentages, as in'
-                ' "50k tokens/day on gpt-4* warn 80%"',
+                'nothing more there, or "on" and a model, "via" and a source, or "warn" and'
+                ' percentages, as in "50k tokens/day on gpt-4* warn 80%"',
             )
         else:
             current.append(word)
@@ -963,8 +1058,21 @@ def read_options(words: list[str]) -> tuple[str, tuple[int, ...]]:
                 f'has nothing after "{keyword}"',
                 f'a value, as in "{OPTION_EXAMPLES[keyword]}"',
             )
-    model_glob = read_model_glob(values["on"]) if "on" in values else "*"
-    return model_glob, tuple(sorted({read_percent(word) for word in values.get("warn", ())}))
+    return values
+
+
+def read_source(words: list[str]) -> str:
+    """What stands after "via"."""
+    source, allowed = words[0].lower(), "one of " + ", ".join(SOURCES)
+    if len(words) > 1:
+        raise NotationMistake(
+            'has more than one word after "via"', f"{allowed}; a second one needs a second limit"
+        )
+    if source not in SOURCES:
+        close = difflib.get_close_matches(source, SOURCES, n=1)
+        hint = f'; did you mean "via {close[0]}"?' if close else ""
+        raise NotationMistake(f"has the unknown source {quoted_text(words[0])}", allowed + hint)
+    return source
 
 
 def read_model_glob(words: list[str]) -> str:
@@ -1512,7 +1620,7 @@ def table_limits(kind: str, name: str, value: str | list[str]) -> tuple[Limit, .
             mistakes.append(error)
             continue
         # Of two that count the same, the larger would never matter. "24h" and "1d" are the same.
-        counts = (limit.measure, limit.period.rolling or limit.period.name, limit.model_glob)
+        counts = limit.counts
         if counts in limits:
             given = f"{quoted_text(text)} counts the same as {quoted_text(str(limits[counts]))}"
             mistakes.append(ConfigurationError(where, given, "one of the two"))
@@ -1535,6 +1643,8 @@ DAYS_PER_CALENDAR_PERIOD = {
     "day": Decimal(1),
     "week": Decimal(7),
     "month": Decimal("30.44"),
+    "quarter": Decimal("91.31"),
+    "year": Decimal("365.25"),
 }
 # What "the policy that allows most" looks at first.
 GENEROSITY_ORDER: tuple[Measure, ...] = (
@@ -1619,7 +1729,8 @@ class AppliedLimit:
 def policy_generosity(policy: Policy) -> tuple[Decimal, ...]:
     """How much `policy` allows per day, by measure; larger allows more.
 
-    Limits on single models are left out: they narrow a policy, they don't grant more.
+    Limits on single models or sources and about one moment are left out: they narrow a policy,
+    they don't grant more.
     """
     if policy.limits is None:
         return tuple(Decimal("Infinity") for _ in GENEROSITY_ORDER)
@@ -1628,7 +1739,7 @@ def policy_generosity(policy: Policy) -> tuple[Decimal, ...]:
             (
                 limit.amount / period_days(limit)
                 for limit in policy.limits
-                if limit.measure == measure and limit.model_glob == "*"
+                if limit.measure == measure and limit.is_general
             ),
             default=Decimal("Infinity"),
         )
@@ -1637,7 +1748,7 @@ def policy_generosity(policy: Policy) -> tuple[Decimal, ...]:
 
 
 def period_days(limit: Limit) -> Decimal:
-    """The length of a limit's period in days; an average for months."""
+    """The length of a limit's period in days; an average for months and longer ones."""
     if limit.period.rolling is not None:
         return Decimal(limit.period.rolling // timedelta(minutes=1)) / 1440
     return DAYS_PER_CALENDAR_PERIOD[limit.period.name]
@@ -1755,6 +1866,11 @@ def applied_limits(
         for applied in scoped_limits(subject, policy, policies, at, rules)
         if applied.limit.matches_model(names)
     )
+
+
+def limits_via(limits: Iterable[AppliedLimit], source: str) -> tuple[AppliedLimit, ...]:
+    """Those of the limits that count what comes from this source."""
+    return tuple(applied for applied in limits if applied.limit.source in ("", source))
 
 
 class ModelNames(tuple[str, ...]):
@@ -1884,9 +2000,11 @@ class LimitState:
 
     Args:
         applied: The limit and its window.
-        used: What settled records have used in the window.
-        reserved: What replies still running hold.
-        reset_at: When the window ends; of a rolling one, when enough of it will have passed.
+        used: What settled records have used in the window; of a limit per request, what this one
+            takes.
+        reserved: What replies still running hold; of a limit on how many run at once, how many do.
+        reset_at: When the window ends; of a rolling one, when enough of it will have passed. Of
+            one about a moment, when to ask again.
         granted: What an administrator has added to the limit in this window.
     """
 
@@ -1913,7 +2031,10 @@ class LimitState:
 
     @property
     def exceeded(self) -> bool:
-        """Whether the hard limit is reached."""
+        """Whether the hard limit is reached: a request may have all the input that it says."""
+        limit = self.applied.limit
+        if limit.is_per_request and limit.measure == "input_tokens" and self.amount:
+            return self.taken > self.amount
         return self.taken >= self.amount
 
     @property
@@ -1927,7 +2048,12 @@ class LimitState:
         return self.exceeded and self.used < self.amount
 
     def crossed_threshold(self, soft_limit_percent: int) -> int | None:
-        """The highest soft limit, in percent, that is crossed; None below all of them."""
+        """The highest soft limit, in percent, that is crossed; None below all of them.
+
+        Of what is about one moment nothing is used up, so there is nothing to warn of.
+        """
+        if self.applied.limit.is_moment:
+            return None
         thresholds = self.applied.limit.warn_percents or (soft_limit_percent,)
         return max((percent for percent in thresholds if percent <= self.percent), default=None)
 
@@ -1959,10 +2085,27 @@ class Decision:
             )
         )
 
+    def with_request(self, amounts: Amounts) -> Decision:
+        """The same where limits on single requests stand with what this one takes."""
+        return Decision(
+            tuple(
+                replace(state, used=amounts.of(state.applied.limit.measure))
+                if state.applied.limit.is_per_request
+                else state
+                for state in self.states
+            )
+        )
+
+    def with_states(self, states: Iterable[LimitState]) -> Decision:
+        """The same with these states in the place of those of the same limits."""
+        newer = {state.applied: state for state in states}
+        return Decision(tuple(newer.get(state.applied, state) for state in self.states))
+
     @property
     def fullest(self) -> LimitState | None:
-        """The limit of which the largest part is taken."""
-        return max(self.states, key=lambda state: state.percent) if self.states else None
+        """The limit of which the largest part is taken, if any adds up."""
+        adding = (state for state in self.states if not state.applied.limit.is_moment)
+        return max(adding, key=lambda state: state.percent, default=None)
 
 
 # ==============================================================================
@@ -3980,7 +4123,8 @@ records_table = Table(
     Column("model_id", Text, nullable=False),
     # "|chosen|base|": every name that a limit's model glob may match.
     Column("model_names", Text, nullable=False),
-    Column("source", Text, nullable=False),  # page, temporary, channel, automation, api, backfill
+    # page, temporary, channel, automation, api, task, direct, backfill
+    Column("source", Text, nullable=False),
     Column("chat_id", Text, nullable=False),
     Column("message_id", Text, nullable=False),
     Column("policy", Text, nullable=False),
@@ -4035,6 +4179,7 @@ counters_table = Table(
     Column("input_tokens", BigInteger, nullable=False),
     Column("output_tokens", BigInteger, nullable=False),
     Column("cost_micros", BigInteger, nullable=False),
+    Column("source", Text, nullable=False, server_default=""),  # "" for all
 )
 Index("usage_limits_counters_scope", counters_table.c.scope, counters_table.c.window_end)
 
@@ -4062,6 +4207,7 @@ grants_table = Table(
     Column("reason", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
+    Column("source", Text, nullable=False, server_default=""),  # as the counter's
 )
 Index("usage_limits_grants_scope", grants_table.c.scope, grants_table.c.expires_at)
 
@@ -4130,11 +4276,18 @@ def m003_workers(connection: Connection) -> None:
     add_text_columns(connection, records_table, "worker", "end_reason")
 
 
+def m004_sources(connection: Connection) -> None:
+    """Counters and grants of limits on one source of requests."""
+    add_text_columns(connection, counters_table, "source")
+    add_text_columns(connection, grants_table, "source")
+
+
 # Append only: a released migration is never changed.
 MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     m001_first_tables,
     m002_names,
     m003_workers,
+    m004_sources,
 )
 
 
@@ -4617,6 +4770,7 @@ class Counter:
     window_start: int  # seconds since 1970
     window_end: int
     used: Amounts
+    source: str = ""
     granted: dict[tuple[str, str], int] = field(default_factory=dict)  # by measure and period
 
     def granted_to(self, applied: AppliedLimit) -> int:
@@ -4652,7 +4806,12 @@ def glob_matches(glob: str, model_names: str) -> bool:
 
 
 def counted_window(applied: AppliedLimit, at: int) -> tuple[int, int]:
-    """The seconds ``[start, end)`` whose records a limit counts at the second `at`."""
+    """The seconds ``[start, end)`` whose records a limit counts at the second `at`.
+
+    What is running counts toward a limit on that whenever it began.
+    """
+    if applied.limit.is_moment:
+        return 0, NO_END
     rolling = applied.limit.period.rolling
     if rolling is not None:
         return at - int(rolling.total_seconds()) + 1, NO_END
@@ -4660,14 +4819,18 @@ def counted_window(applied: AppliedLimit, at: int) -> tuple[int, int]:
 
 
 def counter_id(applied: AppliedLimit) -> str:
-    """The counter that a limit reads; limits that count the same share one."""
+    """The counter that a limit reads; limits that count the same share one.
+
+    No scope begins with "via ", and a model's id may hold anything.
+    """
     rolling = applied.limit.period.rolling
     window = (
         f"{ROLLING_MARK.strip()} {int(rolling.total_seconds())}"
         if rolling is not None
         else f"{applied.window.start.timestamp():.0f}-{applied.window.end.timestamp():.0f}"
     )
-    return f"{applied.scope} {applied.limit.model_glob} {window}"
+    via = f"via {applied.limit.source} " if applied.limit.source else ""
+    return f"{via}{applied.scope} {applied.limit.model_glob} {window}"
 
 
 def rolling_seconds(key: str) -> int:
@@ -4676,8 +4839,10 @@ def rolling_seconds(key: str) -> int:
     return int(seconds) if mark and seconds.isdecimal() else 0
 
 
-def scope_condition(scope: str) -> ColumnElement[bool]:
-    """The records that belong to a scope."""
+def scope_condition(scope: str, source: str = "") -> ColumnElement[bool]:
+    """The records that belong to a scope, or those of them that came from one source."""
+    if source:
+        return scope_condition(scope) & (records_table.c.source == source)
     if scope == EVERYONE:
         return true()
     kind, _, key = scope.partition(":")
@@ -4692,15 +4857,17 @@ def in_scope(scope: str, user_id: str, group_ids: str) -> bool:
     return scope == EVERYONE or (user_id == key if kind == "user" else f"|{key}|" in group_ids)
 
 
-def sum_settled(connection: Connection, scope: str, glob: str, start: int, end: int) -> Amounts:
-    """Sum the settled records of a scope with ``start <= created_at < end``."""
+def sum_settled(
+    connection: Connection, scope: str, glob: str, start: int, end: int, source: str = ""
+) -> Amounts:
+    """Sum the settled records of a scope and source with ``start <= created_at < end``."""
     rows = connection.execute(
         select(records_table.c.model_names, *COUNTED_SUMS)
         .where(
             records_table.c.state == "settled",
             records_table.c.created_at >= start,
             records_table.c.created_at < end,
-            scope_condition(scope),
+            scope_condition(scope, source),
         )
         .group_by(records_table.c.model_names)
     )
@@ -4769,6 +4936,7 @@ def make_counters(connection: Connection, missing: Mapping[str, AppliedLimit], a
                 "model_glob": applied.limit.model_glob,
                 "window_start": start,
                 "window_end": end,
+                "source": applied.limit.source,
                 **amount_values(used[key]),
             }
             for key, applied in limits.items()
@@ -4789,20 +4957,25 @@ def sum_for_limits(
     else:
         groups = records_table.c.group_ids
     rows = connection.execute(
-        select(groups, records_table.c.model_names, *COUNTED_SUMS)
+        select(groups, records_table.c.model_names, records_table.c.source, *COUNTED_SUMS)
         .where(
             records_table.c.state == "settled",
             records_table.c.created_at >= start,
             records_table.c.created_at < end,
             scope_condition(read_from),
         )
-        .group_by(records_table.c.model_names, *([] if set(by_scope) <= {read_from} else [groups]))
+        .group_by(
+            records_table.c.model_names,
+            records_table.c.source,
+            *([] if set(by_scope) <= {read_from} else [groups]),
+        )
     )
-    for group_ids, names, *sums in rows:
+    for group_ids, names, source, *sums in rows:
         amounts = Amounts(*(int(value) for value in sums))
         for scope in {read_from, *(f"group:{group}" for group in split_names(group_ids))}:
             for key in by_scope.get(scope, ()):
-                if glob_matches(limits[key].limit.model_glob, names):
+                limit = limits[key].limit
+                if limit.source in ("", source) and glob_matches(limit.model_glob, names):
                     used[key] += amounts
     return used
 
@@ -4837,7 +5010,7 @@ def move_rolling_counter(
     again = abs(moved) >= period_seconds or moved < -STEP_SECONDS or outlived
     if moved <= 0 and not again:
         return
-    scope, glob = counter.scope, counter.model_glob
+    scope, glob, source = counter.scope, counter.model_glob, counter.source
     is_pool = not scope.startswith("user:")
     values: dict[str, Any] = {"window_start": start}
     if again:
@@ -4845,7 +5018,7 @@ def move_rolling_counter(
             # One may be settling who has read it with the old window.
             take_advisory_locks(connection, (NEW_POOL_COUNTER_LOCK,))
         counter.window_end = rolling_end(connection, scope, at)
-        counter.used = sum_settled(connection, scope, glob, start, counter.window_end)
+        counter.used = sum_settled(connection, scope, glob, start, counter.window_end, source)
         values |= {"window_end": counter.window_end, **amount_values(counter.used)}
     elif is_pool:
         (row,) = connection.execute(
@@ -4857,7 +5030,7 @@ def move_rolling_counter(
         counter.used, values = Amounts(*row), {}
     counter_start, counter.window_start = counter.window_start, start
     if not again:
-        gone = sum_settled(connection, scope, glob, counter_start, start)
+        gone = sum_settled(connection, scope, glob, counter_start, start, source)
         counter.used -= gone
         if gone != NOTHING or not is_pool:
             values |= {
@@ -4883,11 +5056,16 @@ def add_to_counters(
     connection: Connection,
     counters: dict[str, Counter],
     model_names: str,
+    source: str,
     created_at: int,
     amounts: Amounts,
 ) -> None:
-    """Add a settled record to those of these counters whose glob matches."""
-    ids = [key for key, one in counters.items() if glob_matches(one.model_glob, model_names)]
+    """Add a settled record to those of these counters whose source and glob match."""
+    ids = [
+        key
+        for key, one in counters.items()
+        if one.source in ("", source) and glob_matches(one.model_glob, model_names)
+    ]
     if not ids:
         return
     more = {f"more_{name}": value for name, value in amount_values(amounts).items()}
@@ -4913,6 +5091,7 @@ COUNTERS = select(
     counters_table.c.input_tokens,
     counters_table.c.output_tokens,
     counters_table.c.cost_micros,
+    counters_table.c.source,
     grants_table.c.measure,
     grants_table.c.period,
     grants_table.c.amount,
@@ -4922,6 +5101,7 @@ COUNTERS = select(
     and_(
         grants_table.c.scope == counters_table.c.scope,
         grants_table.c.model_glob == counters_table.c.model_glob,
+        grants_table.c.source == counters_table.c.source,
         grants_table.c.expires_at > bindparam("at"),
     ),
 )
@@ -4936,6 +5116,7 @@ RUNNING = select(
     records_table.c.weighted_input_tokens,
     records_table.c.weighted_output_tokens,
     records_table.c.cost_micros * records_table.c.counted,
+    records_table.c.source,
     null(),
     null(),
     null(),
@@ -4949,6 +5130,7 @@ class RunningReply:
     user_id: str
     group_ids: str
     model_names: str
+    source: str
     created_at: int
     reserved: Amounts
 
@@ -4957,6 +5139,7 @@ class RunningReply:
         start, end = counted_window(applied, at)
         return (
             start <= self.created_at < end
+            and applied.limit.source in ("", self.source)
             and in_scope(applied.scope, self.user_id, self.group_ids)
             and glob_matches(applied.limit.model_glob, self.model_names)
         )
@@ -5045,16 +5228,16 @@ def read_snapshot(
     snapshot = Snapshot({}, [])
     rows = statement.rows(connection, {**values, **number_values(name, keys)})
     for kind, key, group_ids_or_scope, names_or_glob, instant, end, *numbers in rows:
-        amounts = Amounts(*numbers[:4])
+        amounts, source = Amounts(*numbers[:4]), numbers[4]
         if kind == "running":
             snapshot.running.append(
-                RunningReply(key, group_ids_or_scope, names_or_glob, instant, amounts)
+                RunningReply(key, group_ids_or_scope, names_or_glob, source, instant, amounts)
             )
             continue
         counter = snapshot.counters.setdefault(
-            key, Counter(key, group_ids_or_scope, names_or_glob, instant, end, amounts)
+            key, Counter(key, group_ids_or_scope, names_or_glob, instant, end, amounts, source)
         )
-        measure, period, granted = numbers[4:]
+        measure, period, granted = numbers[5:]
         if granted:
             counter.granted[measure, period] = counter.granted.get((measure, period), 0) + granted
     return snapshot
@@ -5099,7 +5282,9 @@ def read_limit_states(
         snapshot = snapshot_of_limits(connection, keys, limits, at, except_id)
     counters = snapshot.counters
     missing = {
-        key: applied for key, applied in zip(keys, limits, strict=True) if key not in counters
+        key: applied
+        for key, applied in zip(keys, limits, strict=True)
+        if key not in counters and not applied.limit.is_moment
     }
     if missing:
         make_counters(connection, missing, at)
@@ -5107,6 +5292,9 @@ def read_limit_states(
     states = []
     for key, applied in zip(keys, limits, strict=True):
         rolling, measure = applied.limit.period.rolling, applied.limit.measure
+        if applied.limit.is_moment:
+            states.append(moment_state(applied, snapshot, at))
+            continue
         if rolling is not None:
             start, _ = counted_window(applied, at)
             move_rolling_counter(connection, counters[key], start, int(rolling.total_seconds()))
@@ -5122,6 +5310,12 @@ def read_limit_states(
             state = replace(state, reset_at=datetime.fromtimestamp(reset_at, UTC))
         states.append(state)
     return tuple(states)
+
+
+def moment_state(applied: AppliedLimit, snapshot: Snapshot, at: int) -> LimitState:
+    """Where a limit about one moment stands: what is running; of single requests, nothing yet."""
+    running = snapshot.reserved_of(applied, at).requests if applied.limit.is_at_once else 0
+    return LimitState(applied, used=0, reserved=running, reset_at=applied.window.end)
 
 
 def find_rolling_reset(connection: Connection, state: LimitState, at: int) -> int:
@@ -5167,6 +5361,8 @@ def counted_by(applied: AppliedLimit, row: Row[Any]) -> int:
         return 0
     if not glob_matches(applied.limit.model_glob, row.model_names):
         return 0
+    if applied.limit.source not in ("", row.source):
+        return 0
     input_tokens, output_tokens = row.weighted_input_tokens, row.weighted_output_tokens
     cost = row.cost_micros * row.counted
     return Amounts(row.counted, input_tokens, output_tokens, cost).of(applied.limit.measure)
@@ -5183,6 +5379,7 @@ def read_oldest(connection: Connection, scope: str, start: int, most: int) -> Se
             records_table.c.user_id,
             records_table.c.group_ids,
             records_table.c.model_names,
+            records_table.c.source,
             records_table.c.created_at,
             records_table.c.counted,
             records_table.c.weighted_input_tokens,
@@ -5246,6 +5443,7 @@ class RecordKey:
     id: str
     scopes: tuple[str, ...]
     model_names: str
+    source: str
     created_at: int
 
 
@@ -5255,6 +5453,7 @@ def key_of_reservation(reservation: Reservation) -> RecordKey:
         reservation.id,
         reservation.subject.scopes,
         join_names(reservation.model_names),
+        reservation.source,
         reservation.created_at,
     )
 
@@ -5263,7 +5462,7 @@ def key_of_row(row: Row[Any]) -> RecordKey:
     """The key of a record that was read."""
     groups = (f"group:{group}" for group in split_names(row.group_ids))
     scopes = (f"user:{row.user_id}", *groups, EVERYONE)
-    return RecordKey(row.id, scopes, row.model_names, row.created_at)
+    return RecordKey(row.id, scopes, row.model_names, row.source, row.created_at)
 
 
 def charge_of_row(row: Row[Any]) -> Charge:
@@ -5425,7 +5624,9 @@ def settle_record(
     if more is None or more == NOTHING:
         return True, None
     snapshot = snapshot_of_record(connection, key.scopes, key.created_at, limits, now, key.id)
-    add_to_counters(connection, snapshot.counters, key.model_names, key.created_at, more)
+    add_to_counters(
+        connection, snapshot.counters, key.model_names, key.source, key.created_at, more
+    )
     return True, snapshot
 
 
@@ -5748,6 +5949,8 @@ class Ledger:
         audience: str,
     ) -> bool:
         """Whether a limit is crossed of which `audience` was not yet told in this window."""
+        if state.applied.limit.is_moment:
+            return False  # nobody is short of anything
         percent = 100 if state.exceeded else state.crossed_threshold(soft_limit_percent)
         if percent is None:
             return False
@@ -5775,7 +5978,8 @@ class Ledger:
 
 # The order in which a language lists its words.
 COUNTED_THINGS = ("tokens", "input_tokens", "output_tokens", "requests", "responses")
-PERIOD_NAMES = ("minute", "hour", "day", "week", "month", "quarter", "year")
+PERIOD_NAMES = CALENDAR_PERIODS
+MOMENT_NAMES = tuple(MOMENTS)
 ROLLING_UNITS_SAID = ("second", "minute", "hour", "day")
 # Around a name or an amount in a right-to-left sentence (or a right-to-left name in any other),
 # so that neither turns the other around: first strong isolate, pop directional isolate.
@@ -5845,6 +6049,7 @@ class Language:
     units: str
     # Periods
     periods: str
+    moments: str
     rolling: str
     rolling_units: str
     # Times
@@ -5863,6 +6068,8 @@ class Language:
     owner: str
     what: str = "{quantity} {period}{on}"
     on: str
+    sources: str
+    via: str = " {source}"
     named: str = " ({policy})"
     # Sentences
     reached: str
@@ -5900,8 +6107,14 @@ class Language:
         return self.form(self.rolling_units.split(", ")[ROLLING_UNITS_SAID.index(unit)], count)
 
     def period(self, name: str) -> str:
-        """A calendar period: ``per day``."""
+        """A calendar period or a moment: ``per day``, ``per request``, ``at once``."""
+        if name in MOMENT_NAMES:
+            return self.moments.split(", ")[MOMENT_NAMES.index(name)]
         return self.periods.split(", ")[PERIOD_NAMES.index(name)]
+
+    def source(self, name: str) -> str:
+        """Where requests come from: ``via the API``."""
+        return self.sources.split(", ")[SOURCES.index(name)]
 
 
 # ==============================================================================
@@ -5916,6 +6129,7 @@ ENGLISH = Language(
     units="token|tokens, input token|input tokens, output token|output tokens, "
     "request|requests, response|responses",
     periods="per minute, per hour, per day, per week, per month, per quarter, per year",
+    moments="per request, at once",
     rolling="per {n} {unit}",
     rolling_units="second|seconds, minute|minutes, hour|hours, day|days",
     months="January February March April May June July August September October November December",
@@ -5924,6 +6138,8 @@ ENGLISH = Language(
     on_date="on {date} at {time}",
     owner="your limit|the shared limit",
     on=" on {model}",
+    sources="in saved chats, in temporary chats, in channels, "
+    "in automations, via the API, for tasks",
     reached="you've reached {owner} of {what}{named}.",
     held="running responses hold the rest of {owner} of {what}{named}. "
     "Please try again when they are done.",
@@ -5957,6 +6173,7 @@ GERMAN = Language(
     percent="{n}\u00a0%",
     units="Token, Eingabe-Token, Ausgabe-Token, Anfrage|Anfragen, Antwort|Antworten",
     periods="pro Minute, pro Stunde, pro Tag, pro Woche, pro Monat, pro Quartal, pro Jahr",
+    moments="pro Anfrage, gleichzeitig",
     rolling="innerhalb von {n} {unit}",
     rolling_units="Sekunde|Sekunden, Minute|Minuten, Stunde|Stunden, Tag|Tagen",
     durations="Tg. Std. Min. Sek.",
@@ -5968,6 +6185,8 @@ GERMAN = Language(
     on_date="am {date} um {time}",
     owner="Ihr Limit|das gemeinsame Limit",
     on=" für {model}",
+    sources="in gespeicherten Chats, in temporären Chats, in Kanälen, "
+    "in Automatisierungen, über die API, für Aufgaben",
     reached="{owner} von {what}{named} ist erreicht.",
     held="{owner} von {what}{named} ist für laufende Antworten vorgemerkt. "
     "Bitte gleich erneut versuchen.",
@@ -6004,6 +6223,7 @@ FRENCH = Language(
     units="token|tokens, token d’entrée|tokens d’entrée, token de sortie|tokens de sortie, "
     "requête|requêtes, réponse|réponses",
     periods="par minute, par heure, par jour, par semaine, par mois, par trimestre, par an",
+    moments="par requête, à la fois",
     rolling="sur {n} {unit}",
     rolling_units="seconde glissante|secondes glissantes, minute glissante|minutes glissantes, "
     "heure glissante|heures glissantes, jour glissant|jours glissants",
@@ -6015,6 +6235,8 @@ FRENCH = Language(
     on_date="le {date} à {time}",
     owner="votre limite|la limite commune",
     on=" avec {model}",
+    sources="dans les discussions enregistrées, dans les discussions temporaires, dans les canaux, "
+    "dans les automatisations, via l’API, pour les tâches",
     reached="{owner} de {what}{named} est atteinte.",
     held="{owner} de {what}{named} est occupée par des réponses en cours. "
     "Veuillez réessayer ensuite.",
@@ -6060,6 +6282,7 @@ SPANISH = Language(
     units="token|tokens, token de entrada|tokens de entrada, token de salida|tokens de salida, "
     "solicitud|solicitudes, respuesta|respuestas",
     periods="por minuto, por hora, por día, por semana, por mes, por trimestre, por año",
+    moments="por solicitud, a la vez",
     rolling="por cada {n} {unit}",
     rolling_units="segundo|segundos, minuto|minutos, hora|horas, día|días",
     date="{day} de {month}",
@@ -6071,6 +6294,8 @@ SPANISH = Language(
     hour_one=("a las ", "a la "),
     owner="tu límite|el límite compartido",
     on=" con {model}",
+    sources="en chats guardados, en chats temporales, en canales, "
+    "en automatizaciones, por la API, para tareas",
     reached="has alcanzado {owner} de {what}{named}.",
     held="las respuestas en curso ocupan el resto; {owner} es de {what}{named}. "
     "Inténtalo de nuevo después.",
@@ -6103,6 +6328,7 @@ ITALIAN = Language(
     less_than="meno di {amount}",
     units="token, token di input, token di output, richiesta|richieste, risposta|risposte",
     periods="al minuto, all’ora, al giorno, a settimana, al mese, a trimestre, all’anno",
+    moments="per richiesta, alla volta",
     rolling="ogni {n} {unit}",
     rolling_units="secondo|secondi, minuto|minuti, ora|ore, giorno|giorni",
     durations="g h min s",
@@ -6115,6 +6341,8 @@ ITALIAN = Language(
     hour_one=("alle ", "all’"),
     owner="il tuo limite|il limite condiviso",
     on=" con {model}",
+    sources="nelle chat salvate, nelle chat temporanee, nei canali, "
+    "nelle automazioni, tramite l’API, per le attività",
     reached="hai raggiunto {owner} di {what}{named}.",
     held="le risposte in corso occupano il resto; {owner} è di {what}{named}. "
     "Riprova quando saranno terminate.",
@@ -6149,6 +6377,7 @@ BRAZILIAN_PORTUGUESE = Language(
     units="token|tokens, token de entrada|tokens de entrada, token de saída|tokens de saída, "
     "solicitação|solicitações, resposta|respostas",
     periods="por minuto, por hora, por dia, por semana, por mês, por trimestre, por ano",
+    moments="por solicitação, ao mesmo tempo",
     rolling="a cada {n} {unit}",
     rolling_units="segundo|segundos, minuto|minutos, hora|horas, dia|dias",
     date="{day} de {month}",
@@ -6161,6 +6390,8 @@ BRAZILIAN_PORTUGUESE = Language(
     hour_one=("às ", "à "),
     owner="seu limite|o limite compartilhado",
     on=" com {model}",
+    sources="em chats salvos, em chats temporários, em canais, "
+    "em automações, pela API, para tarefas",
     reached="{owner} de {what}{named} foi atingido.",
     held="as respostas em andamento ocupam o restante; {owner} é de {what}{named}. "
     "Tente novamente depois.",
@@ -6194,6 +6425,7 @@ DUTCH = Language(
     units="token|tokens, invoertoken|invoertokens, uitvoertoken|uitvoertokens, "
     "verzoek|verzoeken, antwoord|antwoorden",
     periods="per minuut, per uur, per dag, per week, per maand, per kwartaal, per jaar",
+    moments="per verzoek, tegelijk",
     rolling="per {n} {unit}",
     rolling_units="seconde|seconden, minuut|minuten, uur, dag|dagen",
     durations="d u min s",
@@ -6204,6 +6436,8 @@ DUTCH = Language(
     on_date="op {date} om {time}",
     owner="je limiet|de gedeelde limiet",
     on=" met {model}",
+    sources="in bewaarde chats, in tijdelijke chats, in kanalen, "
+    "in automatiseringen, via de API, voor taken",
     reached="{owner} van {what}{named} is bereikt.",
     held="lopende antwoorden bezetten de rest van {owner} van {what}{named}. "
     "Probeer het straks opnieuw.",
@@ -6240,6 +6474,7 @@ CHINESE = Language(
     less_than="不到 {amount}",
     units="个 Token, 个输入 Token, 个输出 Token, 次请求, 个回答",
     periods="每分钟, 每小时, 每天, 每周, 每月, 每季度, 每年",
+    moments="每次请求, 同时",
     rolling="任意 {n} {unit}内",
     rolling_units="秒, 分钟, 小时, 天",
     durations="天 小时 分钟 秒",
@@ -6251,6 +6486,8 @@ CHINESE = Language(
     owner="您的限额|共享限额",
     what="{period} {quantity}{on}",
     on="（{model}）",
+    sources="已保存的对话, 临时对话, 频道, 自动化, 通过 API, 后台任务",
+    via="（{source}）",
     named="（{policy}）",
     reached="{owner}{named}已用完：{what}。",
     held="{owner}{named}的剩余部分已被正在生成的回答占用：{what}。请在其完成后重试。",
@@ -6281,6 +6518,7 @@ TAIWANESE_CHINESE = Language(
     less_than="不到 {amount}",
     units="個 Token, 個輸入 Token, 個輸出 Token, 次請求, 個回應",
     periods="每分鐘, 每小時, 每天, 每週, 每月, 每季, 每年",
+    moments="每次請求, 同時",
     rolling="任意 {n} {unit}內",
     rolling_units="秒, 分鐘, 小時, 天",
     durations="天 小時 分鐘 秒",
@@ -6292,6 +6530,8 @@ TAIWANESE_CHINESE = Language(
     owner="您的限額|共用限額",
     what="{period} {quantity}{on}",
     on="（{model}）",
+    sources="已儲存的對話, 臨時對話, 頻道, 自動化, 透過 API, 背景任務",
+    via="（{source}）",
     named="（{policy}）",
     reached="{owner}{named}已用完：{what}。",
     held="{owner}{named}的剩餘部分已被正在產生的回應占用：{what}。請在其完成後重試。",
@@ -6322,6 +6562,7 @@ JAPANESE = Language(
     less_than="{amount} 未満",
     units="トークン, 入力トークン, 出力トークン, リクエスト, 件の応答",
     periods="1分あたり, 1時間あたり, 1日あたり, 1週間あたり, 1か月あたり, 四半期あたり, 1年あたり",
+    moments="1リクエストあたり, 同時に",
     rolling="直近{n}{unit}で",
     rolling_units="秒間, 分間, 時間, 日間",
     durations="日 時間 分 秒",
@@ -6334,6 +6575,8 @@ JAPANESE = Language(
     owner="あなたの上限|共有の上限",
     what="{period} {quantity}{on}",
     on="（{model}）",
+    sources="保存されたチャット, 一時チャット, チャンネル, オートメーション, API 経由, タスク",
+    via="（{source}）",
     named="（{policy}）",
     reached="{owner}{named}に達しました：{what}。",
     held="{owner}{named}の残りは生成中の応答が使用しています：{what}。完了後に再試行してください。",
@@ -6366,6 +6609,7 @@ KOREAN = Language(
     units="토큰, 입력 토큰, 출력 토큰, 요청, 응답",
     counted="{unit} {amount}개",
     periods="분당, 시간당, 하루, 주당, 월간, 분기당, 연간",
+    moments="요청당, 동시",
     rolling="최근 {n}{unit}",
     rolling_units="초, 분, 시간, 일",
     durations="일 시간 분 초",
@@ -6378,6 +6622,8 @@ KOREAN = Language(
     owner="내 한도|공유 한도",
     what="{period} {quantity}{on}",
     on="({model})",
+    sources="저장된 채팅, 임시 채팅, 채널, 자동화, API 사용, 작업",
+    via="({source})",
     named="({policy})",
     reached="{owner}{named}에 도달했습니다: {what}.",
     held="{owner}{named}의 나머지는 생성 중인 응답이 사용하고 있습니다: {what}. "
@@ -6414,6 +6660,7 @@ POLISH = Language(
     "token wyjściowy|tokeny wyjściowe|tokenów wyjściowych, żądanie|żądania|żądań, "
     "odpowiedź|odpowiedzi",
     periods="na minutę, na godzinę, dziennie, tygodniowo, miesięcznie, kwartalnie, rocznie",
+    moments="na żądanie, jednocześnie",
     rolling="w ciągu {n} {unit}",
     rolling_units="sekundy|sekund, minuty|minut, godziny|godzin, dnia|dni",
     durations="d h min s",
@@ -6424,6 +6671,9 @@ POLISH = Language(
     on_date="{date} o {time}",
     owner="Twój limit|wspólny limit",
     on=" ({model})",
+    sources="w zapisanych czatach, w czatach tymczasowych, na kanałach, "
+    "w automatyzacjach, przez API, dla zadań",
+    via=" ({source})",
     reached="{owner}{named} został wyczerpany: {what}.",
     held="resztę zajmują trwające odpowiedzi; {owner}{named}: {what}. "
     "Spróbuj ponownie po ich zakończeniu.",
@@ -6462,6 +6712,7 @@ RUSSIAN = Language(
     "выходной токен|выходных токена|выходных токенов, запрос|запроса|запросов, "
     "ответ|ответа|ответов",
     periods="в минуту, в час, в день, в неделю, в месяц, в квартал, в год",
+    moments="на запрос, одновременно",
     rolling="за любые {n} {unit}",
     rolling_units="секунду|секунды|секунд, минуту|минуты|минут, час|часа|часов, день|дня|дней",
     durations="д ч мин с",
@@ -6471,6 +6722,9 @@ RUSSIAN = Language(
     on_date="{date} в {time}",
     owner="ваш лимит|общий лимит",
     on=" ({model})",
+    sources="в сохранённых чатах, во временных чатах, в каналах, "
+    "в автоматизациях, через API, для задач",
+    via=" ({source})",
     reached="{owner}{named} исчерпан: {what}.",
     held="остаток занят текущими ответами; {owner}{named}: {what}. Повторите попытку позже.",
     stopped="остановлено, {owner}{named} исчерпан: {what}.",
@@ -6507,6 +6761,7 @@ UKRAINIAN = Language(
     "вихідний токен|вихідні токени|вихідних токенів, запит|запити|запитів, "
     "відповідь|відповіді|відповідей",
     periods="на хвилину, на годину, на день, на тиждень, на місяць, на квартал, на рік",
+    moments="на запит, одночасно",
     rolling="за будь-які {n} {unit}",
     rolling_units="секунду|секунди|секунд, хвилину|хвилини|хвилин, годину|години|годин, "
     "день|дні|днів",
@@ -6517,6 +6772,9 @@ UKRAINIAN = Language(
     on_date="{date} о {time}",
     owner="ваш ліміт|спільний ліміт",
     on=" ({model})",
+    sources="у збережених чатах, у тимчасових чатах, у каналах, "
+    "в автоматизаціях, через API, для завдань",
+    via=" ({source})",
     reached="{owner}{named} вичерпано: {what}.",
     held="решту зайняли поточні відповіді; {owner}{named}: {what}. Спробуйте ще раз пізніше.",
     stopped="зупинено, {owner}{named} вичерпано: {what}.",
@@ -6551,6 +6809,7 @@ TURKISH = Language(
     percent="%{n}",
     units="token, giriş tokeni, çıktı tokeni, istek, yanıt",
     periods="dakika başına, saat başına, günlük, haftalık, aylık, üç aylık, yıllık",
+    moments="istek başına, aynı anda",
     rolling="her {n} {unit} için",
     rolling_units="saniye, dakika, saat, gün",
     durations="g sa dk sn",
@@ -6561,6 +6820,9 @@ TURKISH = Language(
     owner="sınırınız|ortak sınır",
     what="{period} {quantity}{on}",
     on=" ({model})",
+    sources="kayıtlı sohbetlerde, geçici sohbetlerde, kanallarda, "
+    "otomasyonlarda, API üzerinden, görevlerde",
+    via=" ({source})",
     reached="{owner}{named} doldu: {what}.",
     held="{owner}{named}, kalanı süren yanıtlara ayrıldı: {what}. Yanıtlar bitince tekrar deneyin.",
     stopped="durduruldu, {owner}{named} doldu: {what}.",
@@ -6595,6 +6857,7 @@ ARABIC = Language(
     "رمز إخراج|رمز إخراج واحد|رمزا إخراج|رموز إخراج|رمز إخراج, "
     "طلب|طلب واحد|طلبان|طلبات|طلبًا|طلب, رد|رد واحد|ردان|ردود|ردًا|رد",
     periods="في الدقيقة, في الساعة, في اليوم, في الأسبوع, في الشهر, في ربع السنة, في السنة",
+    moments="لكل طلب, في آن واحد",
     rolling="خلال آخر {n} {unit}",
     rolling_units="ثانية|ثانية|ثانيتين|ثوانٍ|ثانية, دقيقة|دقيقة|دقيقتين|دقائق|دقيقة, "
     "ساعة|ساعة|ساعتين|ساعات|ساعة, يوم|يوم|يومين|أيام|يومًا|يوم",
@@ -6606,6 +6869,8 @@ ARABIC = Language(
     on_date="يوم {date} الساعة {time}",
     owner="حدّك|الحدّ المشترك",
     on=" ({model})",
+    sources="في المحادثات المحفوظة, في المحادثات المؤقتة, في القنوات, في الأتمتة, عبر API, للمهام",
+    via=" ({source})",
     reached="تم بلوغ {owner}{named}: {what}.",
     held="الردود الجارية تشغل ما تبقّى من {owner}{named}: {what}. حاول مرة أخرى بعد انتهائها.",
     stopped="توقّف الرد لبلوغ {owner}{named}: {what}.",
@@ -6636,6 +6901,7 @@ HEBREW = Language(
     units="אסימון|אסימונים, אסימון קלט|אסימוני קלט, אסימון פלט|אסימוני פלט, "
     "בקשה|בקשות, תגובה|תגובות",
     periods="לדקה, לשעה, ליום, לשבוע, לחודש, לרבעון, לשנה",
+    moments="לבקשה, בו-זמנית",
     rolling="בכל {n} {unit}",
     rolling_units="שנייה|שניות, דקה|דקות, שעה|שעות, יום|ימים",
     durations="ימ׳ שע׳ דק׳ שנ׳",
@@ -6646,6 +6912,8 @@ HEBREW = Language(
     on_date="ב-{date} בשעה {time}",
     owner="המכסה שלך|המכסה המשותפת",
     on=" ({model})",
+    sources="בשיחות שמורות, בשיחות זמניות, בערוצים, באוטומציות, דרך ה-API, למשימות",
+    via=" ({source})",
     reached="{owner}{named} נוצלה: {what}.",
     held="תגובות שעדיין נוצרות תופסות את יתרת {owner}{named}: {what}. נסה שוב לאחר שיסתיימו.",
     stopped="התגובה נעצרה כי {owner}{named} נוצלה: {what}.",
@@ -6927,7 +7195,7 @@ def count_things(thing: str, count: int, language: Language) -> str:
 
 
 def format_quantity(limit: Limit, amount: int, language: Language = ENGLISH) -> str:
-    """Amount, unit and model: ``1 token``, ``50,000 tokens on gpt-4*``, ``$20.00``."""
+    """Amount, unit, model and source: ``50,000 tokens on gpt-4* via the API``, ``$20.00``."""
     return plain_quantity(limit, amount, language) + on_model(limit, language)
 
 
@@ -6939,14 +7207,15 @@ def plain_quantity(limit: Limit, amount: int, language: Language) -> str:
 
 
 def on_model(limit: Limit, language: Language) -> str:
-    """The models that a limit is limited to, if it is."""
+    """The models and the source that a limit is limited to, if it is."""
+    text = language.via.format(source=language.source(limit.source)) if limit.source else ""
     if limit.model_glob == "*":
-        return ""
-    return language.on.format(model=isolate(clean_name(limit.model_glob), language))
+        return text
+    return language.on.format(model=isolate(clean_name(limit.model_glob), language)) + text
 
 
 def format_period(limit: Limit, language: Language) -> str:
-    """Which period it is: ``per day``, or ``per 5 hours`` for a rolling one.
+    """Which period it is: ``per day``, ``at once``, or ``per 5 hours`` for a rolling one.
 
     A rolling one is never said in ones of anything: "per hour" is what the calendar's is called.
     """
@@ -7109,16 +7378,27 @@ def with_reset(state: LimitState, sentence: str, values: Mapping[str, str], read
 def limit_sentence(
     template: str, state: LimitState, now: datetime, reader: Reader, model: str
 ) -> str:
-    """The refusal that a user reads at the hard limit; `template` "" for the built-in one."""
-    own = fill_template(template, state, now, reader, model)
+    """The refusal that a user reads at the hard limit; `template` "" for the built-in one.
+
+    A limit about one moment isn't used up and doesn't reset, so no template speaks of it.
+    """
+    limit = state.applied.limit
+    own = None if limit.is_moment else fill_template(template, state, now, reader, model)
     if own is not None:
         return own
     language, values = reader.language, sentence_values(state, now, reader)
-    limit = state.applied.limit
     if state.amount == 0:
+        if limit.source:
+            source = language.named.format(policy=language.source(limit.source))
+            values["named"] = source + values["named"]
         every = language.no_paid if limit.measure == "cost" else language.no_models
         sentence = every if limit.model_glob == "*" else language.no_model
         return finish_sentence(sentence.format_map(values))
+    if limit.is_per_request:
+        return per_request_sentence(limit, reader, policy_shown(state))
+    counts_all = limit.model_glob == "*" and not limit.source and not state.applied.is_pool
+    if limit.is_at_once and counts_all:
+        return at_once_sentence(state.taken, language)
     if state.is_only_held:
         return finish_sentence(language.held.format_map(values))
     return with_reset(state, language.reached, values, reader)
@@ -7286,17 +7566,24 @@ read_timezone = lru_cache(maxsize=64)(load_timezone)
 
 
 @lru_cache(maxsize=8)
-def longest_rolling_period(policies_text: str) -> timedelta:
-    """The longest rolling period in a policies text; 0 without any."""
+def needed_retention(policies_text: str) -> timedelta:
+    """For how long the limits in a policies text need records; 0 without any limit.
+
+    A calendar period's for itself; a rolling one's twice, since it looks back on one.
+    """
     policies = read_policies(policies_text)
     tables: list[Policy | Pool] = list(policies.pools)
     for named in (policies.users, policies.groups, policies.roles):
         tables.extend(named.values())
     periods = [limit.period for table in tables for limit in table.limits or ()]
-    return max((period.rolling or timedelta() for period in periods), default=timedelta())
+    needed = (
+        timedelta(days=DATE_PERIODS.get(one.name, 0)) if one.rolling is None else 2 * one.rolling
+        for one in periods
+    )
+    return max(needed, default=timedelta())
 
 
-# Two of the longest calendar period, since a rolling one looks back on one of its length.
+# Two months, of which a rolling one looks back on the first.
 SHORTEST_RETENTION_DAYS = 62
 
 POLICIES_EXAMPLE = """\
@@ -7568,9 +7855,9 @@ class AdminValves(RefusalMemory):
 
     @property
     def retention_seconds(self) -> int:
-        """How long records are kept: never less than twice the longest rolling period."""
-        longest = longest_rolling_period(self.policies)
-        return int(max(timedelta(days=self.retention_days), 2 * longest).total_seconds())
+        """How long records are kept: never less than the limits need."""
+        needed = needed_retention(self.policies)
+        return int(max(timedelta(days=self.retention_days), needed).total_seconds())
 
     @property
     def calendar_rules(self) -> CalendarRules:
@@ -7682,12 +7969,155 @@ HOST_INTERNALS = (
 )
 
 # ==============================================================================
+# helpers/openwebui/passthrough.py
+# The paths by which Open WebUI lets its users reach a model past the hooks.
+# ==============================================================================
+
+# What a path's clients read errors in.
+ErrorForm = Literal["openai", "anthropic", "ollama"]
+# chat: the hooks run. rewritten: sent to a path where they do. metered: admitted and metered by
+# the middleware. request: counted as one request. task: admitted where tasks call their model.
+# unknown: whatever the provider offers there.
+PassthroughKind = Literal[
+    "chat", "rewritten", "metered", "embeddings", "request", "task", "unknown"
+]
+
+CHAT_PATH = "/api/chat/completions"
+# A path whose spelling changes this often under percent-decoding isn't meant well.
+MOST_DECODINGS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Passthrough:
+    """One of these paths.
+
+    Args:
+        path: How Open WebUI spells it.
+        counts_tokens: Whether its answers are made of tokens, so that limits on them apply.
+        asks_usage: Whether a stream of it can be asked for its usage as OpenAI spells that.
+        in_json: Whether a request is JSON that names its model.
+    """
+
+    kind: PassthroughKind
+    path: str
+    form: ErrorForm = "openai"
+    counts_tokens: bool = True
+    asks_usage: bool = False
+    in_json: bool = True
+
+
+CHAT_PASSTHROUGHS = {
+    CHAT_PATH: Passthrough("chat", CHAT_PATH),
+    "/api/v1/chat/completions": Passthrough("chat", "/api/v1/chat/completions"),
+    "/api/message": Passthrough("chat", "/api/message", "anthropic"),
+    "/api/v1/messages": Passthrough("chat", "/api/v1/messages", "anthropic"),
+    "/api/embeddings": Passthrough("embeddings", "/api/embeddings"),
+    "/api/v1/embeddings": Passthrough("embeddings", "/api/v1/embeddings"),
+    **{
+        path: Passthrough("request", path, counts_tokens=False, in_json=False)
+        for path in (
+            "/api/v1/audio/speech",
+            "/api/v1/audio/transcriptions",
+            "/api/v1/images/generations",
+            "/api/v1/images/edit",
+        )
+    },
+}
+TASK_PATH = re.compile(r"/api/v1/tasks/[a-z_]+/completions")
+
+# Below /openai and /ollama everything is a pass-through path but these, which no model answers.
+OPENAI_PAGES = {
+    "GET": re.compile(
+        r"config|models(?:/[^/]+)?|models/[^/]+/(?:catalog|sse|download/status/[^/]+)", re.ASCII
+    ),
+    "POST": re.compile(r"config/update|verify|models/[^/]+/(?:download|load|unload)", re.ASCII),
+    "DELETE": re.compile(r"models/[^/]+", re.ASCII),
+}
+OLLAMA_PAGES = {
+    "GET": re.compile(r"|config|api/(?:tags|ps|version)(?:/\d+)?|v1/models(?:/\d+)?", re.ASCII),
+    "POST": re.compile(
+        r"verify|config/update|api/(?:show|unload|copy)(?:/\d+)?|api/(?:pull|create|push)(?:/\d+)?"
+        r"|urls/update|models/(?:download|upload)(?:/\d+)?",
+        re.ASCII,
+    ),
+    "DELETE": re.compile(r"api/(?:delete|push)(?:/\d+)?", re.ASCII),
+}
+OPENAI_PASSTHROUGH = re.compile(
+    r"/openai/(?:v1/)*(chat/completions|responses|completions|embeddings|audio/speech)(?:/\d+)?"
+)
+OLLAMA_PASSTHROUGH = re.compile(
+    r"/ollama/(api/chat|api/generate|api/embed|api/embeddings"
+    r"|v1/chat/completions|v1/completions|v1/messages|v1/responses|v1/embeddings)(?:/\d+)?"
+)
+OPENAI_KINDS = {
+    "chat/completions": Passthrough("rewritten", "/openai/chat/completions", asks_usage=True),
+    "responses": Passthrough("metered", "/openai/responses"),
+    "completions": Passthrough("metered", "/openai/completions", asks_usage=True),
+    "embeddings": Passthrough("embeddings", "/openai/embeddings"),
+    "audio/speech": Passthrough(
+        "request", "/openai/audio/speech", counts_tokens=False, in_json=False
+    ),
+}
+OLLAMA_KINDS = {
+    "api/chat": Passthrough("metered", "/ollama/api/chat", "ollama"),
+    "api/generate": Passthrough("metered", "/ollama/api/generate", "ollama"),
+    "api/embed": Passthrough("embeddings", "/ollama/api/embed", "ollama"),
+    "api/embeddings": Passthrough("embeddings", "/ollama/api/embeddings", "ollama"),
+    "v1/chat/completions": Passthrough("rewritten", "/ollama/v1/chat/completions", asks_usage=True),
+    "v1/completions": Passthrough("metered", "/ollama/v1/completions", asks_usage=True),
+    "v1/messages": Passthrough("metered", "/ollama/v1/messages", "anthropic"),
+    "v1/responses": Passthrough("metered", "/ollama/v1/responses"),
+    "v1/embeddings": Passthrough("embeddings", "/ollama/v1/embeddings"),
+}
+
+
+def plain_path(path: str) -> str:
+    """A path as the server behind Open WebUI may come to read it, however it is spelled."""
+    for _ in range(MOST_DECODINGS):
+        decoded = unquote(path)
+        if decoded == path:
+            break
+        path = decoded
+    path = path.replace("\\", "/").partition("?")[0].partition("#")[0]
+    return posixpath.normpath("/" + path.lstrip("/")).casefold()
+
+
+def find_passthrough(method: str, path: str) -> Passthrough | None:
+    """The pass-through path that is asked; None where it reaches no model past the hooks.
+
+    Open WebUI answers HEAD and OPTIONS on these paths itself.
+    """
+    first = path[1:7]
+    if first not in ("openai", "ollama"):
+        if method != "POST":
+            return None
+        return CHAT_PASSTHROUGHS.get(path) or (
+            Passthrough("task", path) if TASK_PATH.fullmatch(path) else None
+        )
+    if method in ("HEAD", "OPTIONS") or path[7:8] not in ("", "/"):
+        return None
+    pages = (OPENAI_PAGES if first == "openai" else OLLAMA_PAGES).get(method)
+    below = path[8:]
+    if pages is not None and pages.fullmatch(below) and not {".", ".."} & set(below.split("/")):
+        return None
+    plain = plain_path(path)
+    if method == "POST":
+        if found := OPENAI_PASSTHROUGH.fullmatch(plain):
+            return OPENAI_KINDS[found[1]]
+        if found := OLLAMA_PASSTHROUGH.fullmatch(plain):
+            return OLLAMA_KINDS[found[1]]
+    return Passthrough("unknown", path, "ollama" if first == "ollama" else "openai")
+
+
+# ==============================================================================
 # helpers/openwebui/host.py
 # The only place that knows Open WebUI: its database, groups, models and errors.
 # ==============================================================================
 
 NAMES_PER_QUERY = 500
 TEMPORARY_CHAT_PREFIXES = ("temporary:", "local:")  # today's and the older one
+# By which clients ask for replies; channels and automations have others.
+CLIENT_PATHS = tuple(path for path, one in CHAT_PASSTHROUGHS.items() if one.kind == "chat")
 
 
 class HostError(HTTPException, UsageLimitsError):
@@ -7884,21 +8314,61 @@ def list_model_names(
     return found
 
 
-def request_source(metadata: Mapping[str, Any], own_provider: bool = False) -> str:
-    """Where a request comes from: page, temporary, channel, automation, api or direct.
+def request_source(
+    metadata: Mapping[str, Any],
+    own_provider: bool = False,
+    request: Any = None,
+    user_id: str = "",
+) -> str:
+    """Where a request comes from: page, temporary, channel, automation, api or direct; may block.
 
-    All but `direct` is what the client says. It labels a record, and decides nothing that counts.
+    The metadata repeat what a client says. Its own call of a chat path is never a channel's or an
+    automation's, for which Open WebUI calls itself; and only the chat page has a socket open.
     """
     if own_provider:
         return "direct"
-    chat_id = clean_text(metadata.get("chat_id"), LONGEST_ID)
-    if metadata.get("automation_id"):
+    chat_id, session_id = (
+        clean_text(metadata.get(name), LONGEST_ID) for name in ("chat_id", "session_id")
+    )
+    scope = getattr(request, "scope", None)
+    path = scope.get("path") if isinstance(scope, Mapping) else None
+    asked_by_client = isinstance(path, str) and path.endswith(CLIENT_PATHS)
+    if not asked_by_client and metadata.get("automation_id"):
         return "automation"
-    if chat_id.startswith("channel:"):
+    if not asked_by_client and chat_id.startswith("channel:"):
         return "channel"
-    if not metadata.get("session_id") or not chat_id:
+    if not session_id or not chat_id:
+        return "api"
+    if asked_by_client and not is_page(request, session_id, user_id):
         return "api"
     return "temporary" if chat_id.startswith(TEMPORARY_CHAT_PREFIXES) else "page"
+
+
+def is_page(request: Any, session_id: str, user_id: str) -> bool:
+    """Whether a client is the chat page: signed in without an API key, its socket open."""
+    if has_api_key(request):
+        return False
+    sessions = getattr(sys.modules.get("open_webui.socket.main"), "SESSION_POOL", None)
+    if sessions is None:
+        return True  # an Open WebUI that keeps them elsewhere
+    try:
+        session = sessions.get(session_id)
+    except Exception:  # in Redis, whose errors are its own; without it the page doesn't work either
+        log.warning("Usage limits: it can't be seen whose page is open", exc_info=True)
+        return False
+    return isinstance(session, Mapping) and session.get("id") == user_id
+
+
+def has_api_key(request: Any) -> bool:
+    """Whether a client has signed in with an API key."""
+    kind = getattr(request.state, "auth_type", None)
+    if kind is not None:
+        return bool(kind == "api_key")
+    # Before 0.12 Open WebUI doesn't say; it looks in these places, in this order.
+    scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+    stated = getattr(getattr(request.state, "token", None), "credentials", "")
+    token = (scheme.lower() == "bearer" and bearer) or request.cookies.get("token") or stated
+    return str(token).strip().startswith("sk-")
 
 
 def finished_message(body: Mapping[str, Any]) -> tuple[object, str | None]:
@@ -8301,13 +8771,14 @@ class Reply:
     rule: ModelRule
     reader: Reader
     enforced: bool  # whether a hard limit refuses its later rounds
-    prompt_tokens: int
+    prompt_tokens: int  # the longest of its calls
     wanted_output: int | None
     capped: bool  # whether the request is lowered to what its limits leave
     soft_limit_percent: int
     alert_url: str  # "" for no alerts
     output_tokens: int = 0  # what is reserved
     output_cap: int | None = None  # what the request is lowered to, if it is
+    next_prompt_tokens: int = 0  # of the call that comes next
     meter: ReplyMeter = field(default_factory=ReplyMeter)
     ollama: bool = False  # whether Open WebUI sends it to Ollama
     choices: int = 1  # how many answers it asks for at once
@@ -8328,6 +8799,9 @@ class Reply:
     def fit_output(self, decision: Decision) -> Charge:
         """Choose how much output to reserve, now that it is known what the limits leave."""
         wanted, expected = self.wanted_output, EXPECTED_OUTPUT_TOKENS * self.choices
+        fitting = self.most_output()
+        if fitting is not None:
+            wanted = min(wanted or fitting, fitting)
         self.output_tokens = min(wanted or expected, expected)
         most = most_output_tokens(decision, self.prompt_tokens, self.rule) if self.capped else None
         if most is not None and (wanted is None or wanted > most):
@@ -8335,6 +8809,39 @@ class Reply:
             self.output_tokens = self.output_cap = most
         self.own_remaining = own_remaining(decision)
         return self.reserved_charge()
+
+    def request_decision(self) -> Decision:
+        """Where the limits on single requests stand: with all rounds, and the prompt of the next.
+
+        No ledger is needed for them.
+        """
+        own = [one for one in self.limits if one.limit.is_per_request]
+        if not own:
+            return Decision()
+        states = tuple(LimitState(one, 0, 0, one.window.end) for one in own)
+        # Of a task that isn't counted a hard limit holds all the same.
+        prompt = weigh_tokens(self.next_prompt_tokens, self.rule.weight or Decimal(1))
+        return Decision(states).with_request(self.used_charge().counted + Amounts(0, prompt))
+
+    def most_output(self) -> int | None:
+        """The most output tokens that the next call may give, at least 1; None for any number."""
+        most = []
+        if self.output_cap is not None:
+            most.append(self.output_cap - self.meter.total().output_tokens)
+        if self.enforced:
+            weight = self.rule.weight or Decimal(1)
+            most += [
+                int(state.remaining / weight)
+                for state in self.request_decision().states
+                if state.applied.limit.measure != "input_tokens"
+            ]
+        return max(1, min(most)) if most else None
+
+    def lower_output(self, body: dict[str, Any]) -> None:
+        """Lower what a call asks for to what may be used."""
+        most, wanted = self.most_output(), wanted_output(body, ollama=self.ollama)
+        if most is not None and (wanted is None or wanted > most):
+            cap_output(body, most, ollama=self.ollama)
 
     def trusted_model(self, asked: object) -> str:
         """The model that a call is for; "" at its user's own provider.
@@ -8521,6 +9028,7 @@ def build_reply(
         reader=find_reader(valves, user, metadata),
         enforced=not valves.shadow_mode,
         prompt_tokens=prompt_tokens,
+        next_prompt_tokens=prompt_tokens,
         wanted_output=wanted_output(body, ollama=ollama),
         ollama=ollama,
         choices=count_choices(body),
@@ -8762,9 +9270,12 @@ class Accounting:
                 built = build()
             finally:
                 self._turn.deadline = None
+            reply = built[0] if isinstance(built, tuple) else built
+            request = reply.request_decision()
+            if reply.enforced and not request.allowed:  # whatever the ledger would say
+                return reply, Admission(request)
             if isinstance(built, tuple):
                 return built
-            reply = built
             if crowded:
                 return reply, LedgerError("the ledger is busy: too many wait for it")
             try:
@@ -8774,13 +9285,15 @@ class Accounting:
                     reply.limits,
                     enforce=reply.enforced,
                     soft_limit_percent=reply.soft_limit_percent,
-                    announce=announce,
+                    # An API call's warning would be seen by nobody, and not be given again.
+                    announce=announce and reply.reservation.source != "api",
                     deadline=deadline,
                 )
             except LedgerError as error:
                 return reply, error
             reply.written = admission.decision.allowed or not reply.enforced
-            return reply, admission
+            decision = admission.decision.with_states(request.states)
+            return reply, replace(admission, decision=decision)
 
         # Where the caller is cancelled the reservation may still be written, and its end must
         # wait for that.
@@ -9096,147 +9609,6 @@ class Accounting:
 
 
 # ==============================================================================
-# helpers/openwebui/passthrough.py
-# The paths by which Open WebUI lets its users reach a model past the hooks.
-# ==============================================================================
-
-# What a path's clients read errors in.
-ErrorForm = Literal["openai", "anthropic", "ollama"]
-# chat: the hooks run. rewritten: sent to a path where they do. metered: admitted and metered by
-# the middleware. request: counted as one request. task: admitted where tasks call their model.
-# unknown: whatever the provider offers there.
-PassthroughKind = Literal[
-    "chat", "rewritten", "metered", "embeddings", "request", "task", "unknown"
-]
-
-CHAT_PATH = "/api/chat/completions"
-# A path whose spelling changes this often under percent-decoding isn't meant well.
-MOST_DECODINGS = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Passthrough:
-    """One of these paths.
-
-    Args:
-        path: How Open WebUI spells it.
-        counts_tokens: Whether its answers are made of tokens, so that limits on them apply.
-        asks_usage: Whether a stream of it can be asked for its usage as OpenAI spells that.
-        in_json: Whether a request is JSON that names its model.
-    """
-
-    kind: PassthroughKind
-    path: str
-    form: ErrorForm = "openai"
-    counts_tokens: bool = True
-    asks_usage: bool = False
-    in_json: bool = True
-
-
-CHAT_PASSTHROUGHS = {
-    CHAT_PATH: Passthrough("chat", CHAT_PATH),
-    "/api/v1/chat/completions": Passthrough("chat", "/api/v1/chat/completions"),
-    "/api/message": Passthrough("chat", "/api/message", "anthropic"),
-    "/api/v1/messages": Passthrough("chat", "/api/v1/messages", "anthropic"),
-    "/api/embeddings": Passthrough("embeddings", "/api/embeddings"),
-    "/api/v1/embeddings": Passthrough("embeddings", "/api/v1/embeddings"),
-    **{
-        path: Passthrough("request", path, counts_tokens=False, in_json=False)
-        for path in (
-            "/api/v1/audio/speech",
-            "/api/v1/audio/transcriptions",
-            "/api/v1/images/generations",
-            "/api/v1/images/edit",
-        )
-    },
-}
-TASK_PATH = re.compile(r"/api/v1/tasks/[a-z_]+/completions")
-
-# Below /openai and /ollama everything is a pass-through path but these, which no model answers.
-OPENAI_PAGES = {
-    "GET": re.compile(
-        r"config|models(?:/[^/]+)?|models/[^/]+/(?:catalog|sse|download/status/[^/]+)", re.ASCII
-    ),
-    "POST": re.compile(r"config/update|verify|models/[^/]+/(?:download|load|unload)", re.ASCII),
-    "DELETE": re.compile(r"models/[^/]+", re.ASCII),
-}
-OLLAMA_PAGES = {
-    "GET": re.compile(r"|config|api/(?:tags|ps|version)(?:/\d+)?|v1/models(?:/\d+)?", re.ASCII),
-    "POST": re.compile(
-        r"verify|config/update|api/(?:show|unload|copy)(?:/\d+)?|api/(?:pull|create|push)(?:/\d+)?"
-        r"|urls/update|models/(?:download|upload)(?:/\d+)?",
-        re.ASCII,
-    ),
-    "DELETE": re.compile(r"api/(?:delete|push)(?:/\d+)?", re.ASCII),
-}
-OPENAI_PASSTHROUGH = re.compile(
-    r"/openai/(?:v1/)*(chat/completions|responses|completions|embeddings|audio/speech)(?:/\d+)?"
-)
-OLLAMA_PASSTHROUGH = re.compile(
-    r"/ollama/(api/chat|api/generate|api/embed|api/embeddings"
-    r"|v1/chat/completions|v1/completions|v1/messages|v1/responses|v1/embeddings)(?:/\d+)?"
-)
-OPENAI_KINDS = {
-    "chat/completions": Passthrough("rewritten", "/openai/chat/completions", asks_usage=True),
-    "responses": Passthrough("metered", "/openai/responses"),
-    "completions": Passthrough("metered", "/openai/completions", asks_usage=True),
-    "embeddings": Passthrough("embeddings", "/openai/embeddings"),
-    "audio/speech": Passthrough(
-        "request", "/openai/audio/speech", counts_tokens=False, in_json=False
-    ),
-}
-OLLAMA_KINDS = {
-    "api/chat": Passthrough("metered", "/ollama/api/chat", "ollama"),
-    "api/generate": Passthrough("metered", "/ollama/api/generate", "ollama"),
-    "api/embed": Passthrough("embeddings", "/ollama/api/embed", "ollama"),
-    "api/embeddings": Passthrough("embeddings", "/ollama/api/embeddings", "ollama"),
-    "v1/chat/completions": Passthrough("rewritten", "/ollama/v1/chat/completions", asks_usage=True),
-    "v1/completions": Passthrough("metered", "/ollama/v1/completions", asks_usage=True),
-    "v1/messages": Passthrough("metered", "/ollama/v1/messages", "anthropic"),
-    "v1/responses": Passthrough("metered", "/ollama/v1/responses"),
-    "v1/embeddings": Passthrough("embeddings", "/ollama/v1/embeddings"),
-}
-
-
-def plain_path(path: str) -> str:
-    """A path as the server behind Open WebUI may come to read it, however it is spelled."""
-    for _ in range(MOST_DECODINGS):
-        decoded = unquote(path)
-        if decoded == path:
-            break
-        path = decoded
-    path = path.replace("\\", "/").partition("?")[0].partition("#")[0]
-    return posixpath.normpath("/" + path.lstrip("/")).casefold()
-
-
-def find_passthrough(method: str, path: str) -> Passthrough | None:
-    """The pass-through path that is asked; None where it reaches no model past the hooks.
-
-    Open WebUI answers HEAD and OPTIONS on these paths itself.
-    """
-    first = path[1:7]
-    if first not in ("openai", "ollama"):
-        if method != "POST":
-            return None
-        return CHAT_PASSTHROUGHS.get(path) or (
-            Passthrough("task", path) if TASK_PATH.fullmatch(path) else None
-        )
-    if method in ("HEAD", "OPTIONS") or path[7:8] not in ("", "/"):
-        return None
-    pages = (OPENAI_PAGES if first == "openai" else OLLAMA_PAGES).get(method)
-    below = path[8:]
-    if pages is not None and pages.fullmatch(below) and not {".", ".."} & set(below.split("/")):
-        return None
-    plain = plain_path(path)
-    if method == "POST":
-        if found := OPENAI_PASSTHROUGH.fullmatch(plain):
-            return OPENAI_KINDS[found[1]]
-        if found := OLLAMA_PASSTHROUGH.fullmatch(plain):
-            return OLLAMA_KINDS[found[1]]
-    return Passthrough("unknown", path, "ollama" if first == "ollama" else "openai")
-
-
-# ==============================================================================
 # helpers/openwebui/refusals.py
 # Refusals and rate headers as the programs of each protocol read them.
 # ==============================================================================
@@ -9308,7 +9680,11 @@ def rate_headers(states: Iterable[LimitState], now: datetime) -> RawHeaders:
     headers: RawHeaders = []
     listed = list(states)
     for measure, name in HEADER_MEASURES:
-        found = [state for state in listed if state.applied.limit.measure == measure]
+        found = [
+            state
+            for state in listed
+            if state.applied.limit.measure == measure and not state.applied.limit.is_moment
+        ]
         if found:
             tightest = min(found, key=lambda state: state.remaining)
             wait = spell_wait((tightest.reset_at - now).total_seconds())
@@ -9729,8 +10105,10 @@ class PassthroughGuard:
         if read is not None:
             if passthrough.asks_usage and "stream_options" in body:
                 read.value["stream_options"] = body["stream_options"]
-            if reply is not None and reply.output_cap is not None:
-                cap_passthrough(read.value, passthrough, reply.output_cap)
+            if reply is not None and passthrough.kind != "embeddings":
+                most, wanted = reply.most_output(), passthrough_output(read.value, passthrough)
+                if most is not None and (wanted is None or wanted > most):
+                    cap_passthrough(read.value, passthrough, most)
             receive = read.hand_on(scope)
         plain_answers(scope)
         reader = AnswerReader(
@@ -10167,7 +10545,7 @@ async def admit_call(
     fields = user if isinstance(user, dict) else user.model_dump()
     if not in_passing:
         await keeper.admit(body, fields, metadata, request)
-        return metadata.get(METADATA_REPLY)
+        return lowered_call(metadata.get(METADATA_REPLY), form_data, enforced)
     # Its refusal is nobody's: the request that it belongs to goes on.
     state: dict[str, Any] = {}
     token = current_state.set(state)
@@ -10181,6 +10559,14 @@ async def admit_call(
     if reply is not None and enforced and any(not each.is_only_held for each in reached):
         await end_call(reply, None)
         raise HostError(429, "Over a usage limit no model is called for a task.", 60)
+    return lowered_call(reply, form_data, enforced)
+
+
+def lowered_call(reply: Reply | None, form_data: dict[str, Any], enforced: bool) -> Reply | None:
+    """The reply, when its call asks for no more output than may be used."""
+    if reply is not None:
+        reply.enforced = enforced
+        reply.lower_output(form_data)
     return reply
 
 
@@ -10265,6 +10651,11 @@ CAP_WORTH_SAYING = 4_000
 Emitter = Callable[[dict[str, Any]], Awaitable[None]]
 
 
+def is_older(reply: object) -> bool:
+    """Whether a reply was admitted by an earlier paste, which knew no limits on single requests."""
+    return not hasattr(reply, "request_decision")
+
+
 class Filter:
     """Usage limits for Open WebUI."""
 
@@ -10309,9 +10700,7 @@ class Filter:
             build = await self._draft(
                 accounting, valves, body, user, metadata, __model__, __request__
             )
-            # An API call's warning would be seen by nobody, and not be given again.
-            seen = request_source(metadata) != "api"
-            told = __event_emitter__ is not None and seen and not valves.shadow_mode
+            told = __event_emitter__ is not None and not valves.shadow_mode
             reply, admission = await accounting.admit(build, told)
         except Exception as error:
             # Not on record, so it may not pass: whoever could cause this would use models for free.
@@ -10347,10 +10736,14 @@ class Filter:
         if reply is None:
             return body
         try:
+            before, prompt_tokens = reply.prompt_tokens, estimate_prompt(body)
+            if not is_older(reply):
+                reply.next_prompt_tokens = prompt_tokens
+                if reply.enforced:
+                    self._refuse(valves, reply, reply.request_decision())
             if reply.meter.produced:
                 await self._check_next_round(valves, reply)
-            before = reply.prompt_tokens
-            reply.begin_round(estimate_prompt(body))
+            reply.begin_round(prompt_tokens)
             if not self._watches_calls:
                 reply.called_model = True
             if reply.prompt_tokens - before > GROWTH_WORTH_WRITING:
@@ -10474,7 +10867,7 @@ class Filter:
                 body,
                 metadata,
                 list_model_names(body, model, metadata, request),
-                request_source(metadata, own_provider),
+                request_source(metadata, own_provider, request, user["id"]),
                 now,
                 ollama=is_ollama_model(model),
                 own_provider=own_provider,
@@ -10485,6 +10878,7 @@ class Filter:
             adjust = metadata.get(ADJUST_KEY)
             if callable(adjust):
                 adjust(reply)
+            reply.limits = limits_via(reply.limits, reply.reservation.source)
             return reply if error is None else (reply, error)
 
         return build
@@ -10499,9 +10893,8 @@ class Filter:
 
     def _adjust(self, valves: AdminValves, reply: Reply, body: dict[str, Any]) -> None:
         """Ask the provider for usage, and for no more output than may be used."""
-        if reply.output_cap is not None:
-            produced = reply.meter.total().output_tokens
-            cap_output(body, max(1, reply.output_cap - produced), ollama=reply.ollama)
+        if not is_older(reply):
+            reply.lower_output(body)
         if self._unasked.has(unasked_name(reply, body), body):
             return
         if valves.request_stream_usage and body.get("stream"):
@@ -10546,10 +10939,10 @@ class Filter:
         """Show what was decided about an admitted reply, as far as it is worth a line."""
         for state in admission.warnings:
             await self._warn(valves, reply, state, user, emitter)
-        if (reply.output_cap or CAP_WORTH_SAYING) < CAP_WORTH_SAYING:
-            await self._emit_status(
-                emitter, cap_sentence(reply.output_cap or 0, reply.reader.language)
-            )
+        most = reply.most_output()
+        worth = EXPECTED_OUTPUT_TOKENS if reply.output_cap is None else CAP_WORTH_SAYING
+        if most is not None and most < worth:
+            await self._emit_status(emitter, cap_sentence(most, reply.reader.language))
 
     def _refuse(self, valves: AdminValves, reply: Reply, decision: Decision) -> None:
         """Raise for the limit that refuses; in shadow mode only log it."""
@@ -10583,9 +10976,12 @@ class Filter:
         if not reply.rule.weight:  # a free model's, or over its user's own provider
             return
         subject, names = reply.reservation.subject, reply.reservation.model_names
-        limits = count_limits(valves, subject, names, datetime.now(UTC))
-        if limits:
-            decision = await reply.keeper.check(reply, limits)
+        limits = limits_via(
+            count_limits(valves, subject, names, datetime.now(UTC)), reply.reservation.source
+        )
+        adding = [one for one in limits if not one.limit.is_moment]
+        if adding:
+            decision = await reply.keeper.check(reply, adding)
             self._refuse(valves, reply, decision.with_running(reply.used_charge().counted))
 
     async def _warn(

@@ -17,7 +17,8 @@ CHINESE = Language(
     plural=ALIKE,
     less_than="不到 {amount}",
     units="个 Token, 个输入 Token, 个输出 Token, 次请求, 个回答",
-    periods="每分钟, 每小时, 每天, 每周, 每月, 每季度, 每年, 每次请求, 同时",
+    periods="每分钟, 每小时, 每天, 每周, 每月, 每季度, 每年",
+    moments="每次请求, 同时",
     rolling="任意 {n} {unit}内",
     rolling_units="秒, 分钟, 小时, 天",
     durations="天 小时 分钟 秒",
@@ -60,7 +61,8 @@ TAIWANESE_CHINESE = Language(
     plural=ALIKE,
     less_than="不到 {amount}",
     units="個 Token, 個輸入 Token, 個輸出 Token, 次請求, 個回應",
-    periods="每分鐘, 每小時, 每天, 每週, 每月, 每季, 每年, 每次請求, 同時",
+    periods="每分鐘, 每小時, 每天, 每週, 每月, 每季, 每年",
+    moments="每次請求, 同時",
     rolling="任意 {n} {unit}內",
     rolling_units="秒, 分鐘, 小時, 天",
     durations="天 小時 分鐘 秒",
@@ -103,8 +105,8 @@ JAPANESE = Language(
     plural=ALIKE,
     less_than="{amount} 未満",
     units="トークン, 入力トークン, 出力トークン, リクエスト, 件の応答",
-    periods="1分あたり, 1時間あたり, 1日あたり, 1週間あたり, 1か月あたり, 四半期あたり, 1年あたり, "
-    "1リクエストあたり, 同時に",
+    periods="1分あたり, 1時間あたり, 1日あたり, 1週間あたり, 1か月あたり, 四半期あたり, 1年あたり",
+    moments="1リクエストあたり, 同時に",
     rolling="直近{n}{unit}で",
     rolling_units="秒間, 分間, 時間, 日間",
     durations="日 時間 分 秒",
@@ -150,7 +152,8 @@ KOREAN = Language(
     less_than="{amount} 미만",
     units="토큰, 입력 토큰, 출력 토큰, 요청, 응답",
     counted="{unit} {amount}개",
-    periods="분당, 시간당, 하루, 주당, 월간, 분기당, 연간, 요청당, 동시",
+    periods="분당, 시간당, 하루, 주당, 월간, 분기당, 연간",
+    moments="요청당, 동시",
     rolling="최근 {n}{unit}",
     rolling_units="초, 분, 시간, 일",
     durations="일 시간 분 초",
@@ -200,8 +203,8 @@ POLISH = Language(
     units="token|tokeny|tokenów, token wejściowy|tokeny wejściowe|tokenów wejściowych, "
     "token wyjściowy|tokeny wyjściowe|tokenów wyjściowych, żądanie|żądania|żądań, "
     "odpowiedź|odpowiedzi",
-    periods="na minutę, na godzinę, dziennie, tygodniowo, miesięcznie, kwartalnie, rocznie, "
-    "na żądanie, jednocześnie",
+    periods="na minutę, na godzinę, dziennie, tygodniowo, miesięcznie, kwartalnie, rocznie",
+    moments="na żądanie, jednocześnie",
     rolling="w ciągu {n} {unit}",
     rolling_units="sekundy|sekund, minuty|minut, godziny|godzin, dnia|dni",
     durations="d h min s",
@@ -252,7 +255,8 @@ RUSSIAN = Language(
     units="токен|токена|токенов, входной токен|входных токена|входных токенов, "
     "выходной токен|выходных токена|выходных токенов, запрос|запроса|запросов, "
     "ответ|ответа|ответов",
-    periods="в минуту, в час, в день, в неделю, в месяц, в квартал, в год, на запрос, одновременно",
+    periods="в минуту, в час, в день, в неделю, в месяц, в квартал, в год",
+    moments="на запрос, одновременно",
     rolling="за любые {n} {unit}",
     rolling_units="секунду|секунды|секунд, минуту|минуты|минут, час|часа|часов, день|дня|дней",
     durations="д ч мин с",
@@ -300,8 +304,8 @@ UKRAINIAN = Language(
     units="токен|токени|токенів, вхідний токен|вхідні токени|вхідних токенів, "
     "вихідний токен|вихідні токени|вихідних токенів, запит|запити|запитів, "
     "відповідь|відповіді|відповідей",
-    periods="на хвилину, на годину, на день, на тиждень, на місяць, на квартал, на рік, "
-    "на запит, одночасно",
+    periods="на хвилину, на годину, на день, на тиждень, на місяць, на квартал, на рік",
+    moments="на запит, одночасно",
     rolling="за будь-які {n} {unit}",
     rolling_units="секунду|секунди|секунд, хвилину|хвилини|хвилин, годину|години|годин, "
     "день|дні|днів",
@@ -348,8 +352,8 @@ TURKISH = Language(
     less_than="{amount} altında",
     percent="%{n}",
     units="token, giriş tokeni, çıktı tokeni, istek, yanıt",
-    periods="dakika başına, saat başına, günlük, haftalık, aylık, üç aylık, yıllık, "
-    "istek başına, aynı anda",
+    periods="dakika başına, saat başına, günlük, haftalık, aylık, üç aylık, yıllık",
+    moments="istek başına, aynı anda",
     rolling="her {n} {unit} için",
     rolling_units="saniye, dakika, saat, gün",
     durations="g sa dk sn",
@@ -396,8 +400,8 @@ ARABIC = Language(
     "رمز إدخال|رمز إدخال واحد|رمزا إدخال|رموز إدخال|رمز إدخال, "
     "رمز إخراج|رمز إخراج واحد|رمزا إخراج|رموز إخراج|رمز إخراج, "
     "طلب|طلب واحد|طلبان|طلبات|طلبًا|طلب, رد|رد واحد|ردان|ردود|ردًا|رد",
-    periods="في الدقيقة, في الساعة, في اليوم, في الأسبوع, في الشهر, في ربع السنة, في السنة, "
-    "لكل طلب, في آن واحد",
+    periods="في الدقيقة, في الساعة, في اليوم, في الأسبوع, في الشهر, في ربع السنة, في السنة",
+    moments="لكل طلب, في آن واحد",
     rolling="خلال آخر {n} {unit}",
     rolling_units="ثانية|ثانية|ثانيتين|ثوانٍ|ثانية, دقيقة|دقيقة|دقيقتين|دقائق|دقيقة, "
     "ساعة|ساعة|ساعتين|ساعات|ساعة, يوم|يوم|يومين|أيام|يومًا|يوم",
@@ -440,7 +444,8 @@ HEBREW = Language(
     less_than="פחות מ-{amount}",
     units="אסימון|אסימונים, אסימון קלט|אסימוני קלט, אסימון פלט|אסימוני פלט, "
     "בקשה|בקשות, תגובה|תגובות",
-    periods="לדקה, לשעה, ליום, לשבוע, לחודש, לרבעון, לשנה, לבקשה, בו-זמנית",
+    periods="לדקה, לשעה, ליום, לשבוע, לחודש, לרבעון, לשנה",
+    moments="לבקשה, בו-זמנית",
     rolling="בכל {n} {unit}",
     rolling_units="שנייה|שניות, דקה|דקות, שעה|שעות, יום|ימים",
     durations="ימ׳ שע׳ דק׳ שנ׳",

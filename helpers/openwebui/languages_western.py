@@ -12,8 +12,8 @@ ENGLISH = Language(
     less_than="less than {amount}",
     units="token|tokens, input token|input tokens, output token|output tokens, "
     "request|requests, response|responses",
-    periods="per minute, per hour, per day, per week, per month, per quarter, per year, "
-    "per request, at once",
+    periods="per minute, per hour, per day, per week, per month, per quarter, per year",
+    moments="per request, at once",
     rolling="per {n} {unit}",
     rolling_units="second|seconds, minute|minutes, hour|hours, day|days",
     months="January February March April May June July August September October November December",
@@ -56,8 +56,8 @@ GERMAN = Language(
     less_than="weniger als {amount}",
     percent="{n}\u00a0%",
     units="Token, Eingabe-Token, Ausgabe-Token, Anfrage|Anfragen, Antwort|Antworten",
-    periods="pro Minute, pro Stunde, pro Tag, pro Woche, pro Monat, pro Quartal, pro Jahr, "
-    "pro Anfrage, gleichzeitig",
+    periods="pro Minute, pro Stunde, pro Tag, pro Woche, pro Monat, pro Quartal, pro Jahr",
+    moments="pro Anfrage, gleichzeitig",
     rolling="innerhalb von {n} {unit}",
     rolling_units="Sekunde|Sekunden, Minute|Minuten, Stunde|Stunden, Tag|Tagen",
     durations="Tg. Std. Min. Sek.",
@@ -106,8 +106,8 @@ FRENCH = Language(
     percent="{n}\u202f%",
     units="token|tokens, token d’entrée|tokens d’entrée, token de sortie|tokens de sortie, "
     "requête|requêtes, réponse|réponses",
-    periods="par minute, par heure, par jour, par semaine, par mois, par trimestre, par an, "
-    "par requête, à la fois",
+    periods="par minute, par heure, par jour, par semaine, par mois, par trimestre, par an",
+    moments="par requête, à la fois",
     rolling="sur {n} {unit}",
     rolling_units="seconde glissante|secondes glissantes, minute glissante|minutes glissantes, "
     "heure glissante|heures glissantes, jour glissant|jours glissants",
@@ -165,8 +165,8 @@ SPANISH = Language(
     percent="{n}\u00a0%",
     units="token|tokens, token de entrada|tokens de entrada, token de salida|tokens de salida, "
     "solicitud|solicitudes, respuesta|respuestas",
-    periods="por minuto, por hora, por día, por semana, por mes, por trimestre, por año, "
-    "por solicitud, a la vez",
+    periods="por minuto, por hora, por día, por semana, por mes, por trimestre, por año",
+    moments="por solicitud, a la vez",
     rolling="por cada {n} {unit}",
     rolling_units="segundo|segundos, minuto|minutos, hora|horas, día|días",
     date="{day} de {month}",
@@ -211,8 +211,8 @@ ITALIAN = Language(
     money="{amount}\u00a0$",
     less_than="meno di {amount}",
     units="token, token di input, token di output, richiesta|richieste, risposta|risposte",
-    periods="al minuto, all’ora, al giorno, a settimana, al mese, a trimestre, all’anno, "
-    "per richiesta, alla volta",
+    periods="al minuto, all’ora, al giorno, a settimana, al mese, a trimestre, all’anno",
+    moments="per richiesta, alla volta",
     rolling="ogni {n} {unit}",
     rolling_units="secondo|secondi, minuto|minuti, ora|ore, giorno|giorni",
     durations="g h min s",
@@ -260,8 +260,8 @@ BRAZILIAN_PORTUGUESE = Language(
     less_than="menos de {amount}",
     units="token|tokens, token de entrada|tokens de entrada, token de saída|tokens de saída, "
     "solicitação|solicitações, resposta|respostas",
-    periods="por minuto, por hora, por dia, por semana, por mês, por trimestre, por ano, "
-    "por solicitação, ao mesmo tempo",
+    periods="por minuto, por hora, por dia, por semana, por mês, por trimestre, por ano",
+    moments="por solicitação, ao mesmo tempo",
     rolling="a cada {n} {unit}",
     rolling_units="segundo|segundos, minuto|minutos, hora|horas, dia|dias",
     date="{day} de {month}",
@@ -308,8 +308,8 @@ DUTCH = Language(
     less_than="minder dan {amount}",
     units="token|tokens, invoertoken|invoertokens, uitvoertoken|uitvoertokens, "
     "verzoek|verzoeken, antwoord|antwoorden",
-    periods="per minuut, per uur, per dag, per week, per maand, per kwartaal, per jaar, "
-    "per verzoek, tegelijk",
+    periods="per minuut, per uur, per dag, per week, per maand, per kwartaal, per jaar",
+    moments="per verzoek, tegelijk",
     rolling="per {n} {unit}",
     rolling_units="seconde|seconden, minuut|minuten, uur, dag|dagen",
     durations="d u min s",

@@ -10,7 +10,8 @@ from helpers.limits.periods import CALENDAR_PERIODS, MOMENTS
 
 # The order in which a language lists its words.
 COUNTED_THINGS = ("tokens", "input_tokens", "output_tokens", "requests", "responses")
-PERIOD_NAMES = (*CALENDAR_PERIODS, *MOMENTS)
+PERIOD_NAMES = CALENDAR_PERIODS
+MOMENT_NAMES = tuple(MOMENTS)
 ROLLING_UNITS_SAID = ("second", "minute", "hour", "day")
 # Around a name or an amount in a right-to-left sentence (or a right-to-left name in any other),
 # so that neither turns the other around: first strong isolate, pop directional isolate.
@@ -80,6 +81,7 @@ class Language:
     units: str
     # Periods
     periods: str
+    moments: str
     rolling: str
     rolling_units: str
     # Times
@@ -138,6 +140,8 @@ class Language:
 
     def period(self, name: str) -> str:
         """A calendar period or a moment: ``per day``, ``per request``, ``at once``."""
+        if name in MOMENT_NAMES:
+            return self.moments.split(", ")[MOMENT_NAMES.index(name)]
         return self.periods.split(", ")[PERIOD_NAMES.index(name)]
 
     def source(self, name: str) -> str:
