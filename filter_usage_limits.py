@@ -42,26 +42,26 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  5563  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
 #  5975  openwebui.wording        What one language has to say, and the rules that tell its plural …
 #  6121  openwebui.languages_western Western languages: the words of English, German, French, …
-#  6466  openwebui.languages_eastern Other languages: the words of those with other scripts, and …
-#  6939  openwebui.languages      All there are, and which one a reader gets.
-#  6981  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  7472  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  7559  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  7892  openwebui.request_state  What is known of the request that is being served, for the layer …
-#  7912  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  7972  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-#  8113  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-#  8431  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-#  8579  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-#  8681  openwebui.replies        One reply from its admission to its end.
-#  8955  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-#  9044  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-#  9112  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-#  9612  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  9700  openwebui.answers        An answer on its way to the client, read for its usage as it …
-#  9780  openwebui.middleware     One ASGI layer around Open WebUI: the pass-through paths that …
-# 10418  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 10632  filter                   Open WebUI's hooks, and nothing but hooks.
+#  6464  openwebui.languages_eastern Other languages: the words of those with other scripts, and …
+#  6935  openwebui.languages      All there are, and which one a reader gets.
+#  6977  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  7468  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  7555  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  7888  openwebui.request_state  What is known of the request that is being served, for the layer …
+#  7908  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+#  7968  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+#  8109  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+#  8427  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+#  8575  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+#  8677  openwebui.replies        One reply from its admission to its end.
+#  8951  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+#  9040  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+#  9108  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+#  9608  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  9696  openwebui.answers        An answer on its way to the client, read for its usage as it …
+#  9776  openwebui.middleware     One ASGI layer around Open WebUI: the pass-through paths that …
+# 10414  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 10628  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -6138,8 +6138,7 @@ ENGLISH = Language(
     on_date="on {date} at {time}",
     owner="your limit|the shared limit",
     on=" on {model}",
-    sources="in saved chats, in temporary chats, in channels, "
-    "in automations, via the API, for tasks",
+    sources="in chats, in temporary chats, in channels, in automations, via the API, for tasks",
     reached="you've reached {owner} of {what}{named}.",
     held="running responses hold the rest of {owner} of {what}{named}. "
     "Please try again when they are done.",
@@ -6185,8 +6184,8 @@ GERMAN = Language(
     on_date="am {date} um {time}",
     owner="Ihr Limit|das gemeinsame Limit",
     on=" für {model}",
-    sources="in gespeicherten Chats, in temporären Chats, in Kanälen, "
-    "in Automatisierungen, über die API, für Aufgaben",
+    sources="in Chats, in temporären Chats, in Kanälen, "
+    "in Automationen, über die API, für Aufgaben",
     reached="{owner} von {what}{named} ist erreicht.",
     held="{owner} von {what}{named} ist für laufende Antworten vorgemerkt. "
     "Bitte gleich erneut versuchen.",
@@ -6235,7 +6234,7 @@ FRENCH = Language(
     on_date="le {date} à {time}",
     owner="votre limite|la limite commune",
     on=" avec {model}",
-    sources="dans les discussions enregistrées, dans les discussions temporaires, dans les canaux, "
+    sources="dans les chats, dans les chats temporaires, dans les canaux, "
     "dans les automatisations, via l’API, pour les tâches",
     reached="{owner} de {what}{named} est atteinte.",
     held="{owner} de {what}{named} est occupée par des réponses en cours. "
@@ -6294,7 +6293,7 @@ SPANISH = Language(
     hour_one=("a las ", "a la "),
     owner="tu límite|el límite compartido",
     on=" con {model}",
-    sources="en chats guardados, en chats temporales, en canales, "
+    sources="en chats, en chats temporales, en canales, "
     "en automatizaciones, por la API, para tareas",
     reached="has alcanzado {owner} de {what}{named}.",
     held="las respuestas en curso ocupan el resto; {owner} es de {what}{named}. "
@@ -6341,7 +6340,7 @@ ITALIAN = Language(
     hour_one=("alle ", "all’"),
     owner="il tuo limite|il limite condiviso",
     on=" con {model}",
-    sources="nelle chat salvate, nelle chat temporanee, nei canali, "
+    sources="nelle chat, nelle chat temporanee, nei canali, "
     "nelle automazioni, tramite l’API, per le attività",
     reached="hai raggiunto {owner} di {what}{named}.",
     held="le risposte in corso occupano il resto; {owner} è di {what}{named}. "
@@ -6390,8 +6389,7 @@ BRAZILIAN_PORTUGUESE = Language(
     hour_one=("às ", "à "),
     owner="seu limite|o limite compartilhado",
     on=" com {model}",
-    sources="em chats salvos, em chats temporários, em canais, "
-    "em automações, pela API, para tarefas",
+    sources="em chats, em chats temporários, em canais, em automações, pela API, para tarefas",
     reached="{owner} de {what}{named} foi atingido.",
     held="as respostas em andamento ocupam o restante; {owner} é de {what}{named}. "
     "Tente novamente depois.",
@@ -6436,7 +6434,7 @@ DUTCH = Language(
     on_date="op {date} om {time}",
     owner="je limiet|de gedeelde limiet",
     on=" met {model}",
-    sources="in bewaarde chats, in tijdelijke chats, in kanalen, "
+    sources="in chats, in tijdelijke chats, in kanalen, "
     "in automatiseringen, via de API, voor taken",
     reached="{owner} van {what}{named} is bereikt.",
     held="lopende antwoorden bezetten de rest van {owner} van {what}{named}. "
@@ -6486,7 +6484,7 @@ CHINESE = Language(
     owner="您的限额|共享限额",
     what="{period} {quantity}{on}",
     on="（{model}）",
-    sources="已保存的对话, 临时对话, 频道, 自动化, 通过 API, 后台任务",
+    sources="对话, 临时对话, 频道, 自动化, 通过 API, 后台任务",
     via="（{source}）",
     named="（{policy}）",
     reached="{owner}{named}已用完：{what}。",
@@ -6530,7 +6528,7 @@ TAIWANESE_CHINESE = Language(
     owner="您的限額|共用限額",
     what="{period} {quantity}{on}",
     on="（{model}）",
-    sources="已儲存的對話, 臨時對話, 頻道, 自動化, 透過 API, 背景任務",
+    sources="對話, 臨時對話, 頻道, 自動化, 透過 API, 背景任務",
     via="（{source}）",
     named="（{policy}）",
     reached="{owner}{named}已用完：{what}。",
@@ -6575,7 +6573,7 @@ JAPANESE = Language(
     owner="あなたの上限|共有の上限",
     what="{period} {quantity}{on}",
     on="（{model}）",
-    sources="保存されたチャット, 一時チャット, チャンネル, オートメーション, API 経由, タスク",
+    sources="チャット, 一時チャット, チャンネル, オートメーション, API 経由, タスク",
     via="（{source}）",
     named="（{policy}）",
     reached="{owner}{named}に達しました：{what}。",
@@ -6622,7 +6620,7 @@ KOREAN = Language(
     owner="내 한도|공유 한도",
     what="{period} {quantity}{on}",
     on="({model})",
-    sources="저장된 채팅, 임시 채팅, 채널, 자동화, API 사용, 작업",
+    sources="채팅, 임시 채팅, 채널, 자동화, API 사용, 작업",
     via="({source})",
     named="({policy})",
     reached="{owner}{named}에 도달했습니다: {what}.",
@@ -6671,7 +6669,7 @@ POLISH = Language(
     on_date="{date} o {time}",
     owner="Twój limit|wspólny limit",
     on=" ({model})",
-    sources="w zapisanych czatach, w czatach tymczasowych, na kanałach, "
+    sources="w czatach, w czatach tymczasowych, na kanałach, "
     "w automatyzacjach, przez API, dla zadań",
     via=" ({source})",
     reached="{owner}{named} został wyczerpany: {what}.",
@@ -6722,8 +6720,7 @@ RUSSIAN = Language(
     on_date="{date} в {time}",
     owner="ваш лимит|общий лимит",
     on=" ({model})",
-    sources="в сохранённых чатах, во временных чатах, в каналах, "
-    "в автоматизациях, через API, для задач",
+    sources="в чатах, во временных чатах, в каналах, в автоматизациях, через API, для задач",
     via=" ({source})",
     reached="{owner}{named} исчерпан: {what}.",
     held="остаток занят текущими ответами; {owner}{named}: {what}. Повторите попытку позже.",
@@ -6772,8 +6769,7 @@ UKRAINIAN = Language(
     on_date="{date} о {time}",
     owner="ваш ліміт|спільний ліміт",
     on=" ({model})",
-    sources="у збережених чатах, у тимчасових чатах, у каналах, "
-    "в автоматизаціях, через API, для завдань",
+    sources="у чатах, у тимчасових чатах, у каналах, в автоматизаціях, через API, для завдань",
     via=" ({source})",
     reached="{owner}{named} вичерпано: {what}.",
     held="решту зайняли поточні відповіді; {owner}{named}: {what}. Спробуйте ще раз пізніше.",
@@ -6820,7 +6816,7 @@ TURKISH = Language(
     owner="sınırınız|ortak sınır",
     what="{period} {quantity}{on}",
     on=" ({model})",
-    sources="kayıtlı sohbetlerde, geçici sohbetlerde, kanallarda, "
+    sources="sohbetlerde, geçici sohbetlerde, kanallarda, "
     "otomasyonlarda, API üzerinden, görevlerde",
     via=" ({source})",
     reached="{owner}{named} doldu: {what}.",
@@ -6869,7 +6865,7 @@ ARABIC = Language(
     on_date="يوم {date} الساعة {time}",
     owner="حدّك|الحدّ المشترك",
     on=" ({model})",
-    sources="في المحادثات المحفوظة, في المحادثات المؤقتة, في القنوات, في الأتمتة, عبر API, للمهام",
+    sources="في المحادثات, في المحادثات المؤقتة, في القنوات, في الأتمتة, عبر API, للمهام",
     via=" ({source})",
     reached="تم بلوغ {owner}{named}: {what}.",
     held="الردود الجارية تشغل ما تبقّى من {owner}{named}: {what}. حاول مرة أخرى بعد انتهائها.",
@@ -6912,7 +6908,7 @@ HEBREW = Language(
     on_date="ב-{date} בשעה {time}",
     owner="המכסה שלך|המכסה המשותפת",
     on=" ({model})",
-    sources="בשיחות שמורות, בשיחות זמניות, בערוצים, באוטומציות, דרך ה-API, למשימות",
+    sources="בשיחות, בשיחות זמניות, בערוצים, באוטומציות, דרך ה-API, למשימות",
     via=" ({source})",
     reached="{owner}{named} נוצלה: {what}.",
     held="תגובות שעדיין נוצרות תופסות את יתרת {owner}{named}: {what}. נסה שוב לאחר שיסתיימו.",

@@ -22,8 +22,7 @@ ENGLISH = Language(
     on_date="on {date} at {time}",
     owner="your limit|the shared limit",
     on=" on {model}",
-    sources="in saved chats, in temporary chats, in channels, "
-    "in automations, via the API, for tasks",
+    sources="in chats, in temporary chats, in channels, in automations, via the API, for tasks",
     reached="you've reached {owner} of {what}{named}.",
     held="running responses hold the rest of {owner} of {what}{named}. "
     "Please try again when they are done.",
@@ -69,8 +68,8 @@ GERMAN = Language(
     on_date="am {date} um {time}",
     owner="Ihr Limit|das gemeinsame Limit",
     on=" für {model}",
-    sources="in gespeicherten Chats, in temporären Chats, in Kanälen, "
-    "in Automatisierungen, über die API, für Aufgaben",
+    sources="in Chats, in temporären Chats, in Kanälen, "
+    "in Automationen, über die API, für Aufgaben",
     reached="{owner} von {what}{named} ist erreicht.",
     held="{owner} von {what}{named} ist für laufende Antworten vorgemerkt. "
     "Bitte gleich erneut versuchen.",
@@ -119,7 +118,7 @@ FRENCH = Language(
     on_date="le {date} à {time}",
     owner="votre limite|la limite commune",
     on=" avec {model}",
-    sources="dans les discussions enregistrées, dans les discussions temporaires, dans les canaux, "
+    sources="dans les chats, dans les chats temporaires, dans les canaux, "
     "dans les automatisations, via l’API, pour les tâches",
     reached="{owner} de {what}{named} est atteinte.",
     held="{owner} de {what}{named} est occupée par des réponses en cours. "
@@ -178,7 +177,7 @@ SPANISH = Language(
     hour_one=("a las ", "a la "),
     owner="tu límite|el límite compartido",
     on=" con {model}",
-    sources="en chats guardados, en chats temporales, en canales, "
+    sources="en chats, en chats temporales, en canales, "
     "en automatizaciones, por la API, para tareas",
     reached="has alcanzado {owner} de {what}{named}.",
     held="las respuestas en curso ocupan el resto; {owner} es de {what}{named}. "
@@ -225,7 +224,7 @@ ITALIAN = Language(
     hour_one=("alle ", "all’"),
     owner="il tuo limite|il limite condiviso",
     on=" con {model}",
-    sources="nelle chat salvate, nelle chat temporanee, nei canali, "
+    sources="nelle chat, nelle chat temporanee, nei canali, "
     "nelle automazioni, tramite l’API, per le attività",
     reached="hai raggiunto {owner} di {what}{named}.",
     held="le risposte in corso occupano il resto; {owner} è di {what}{named}. "
@@ -274,8 +273,7 @@ BRAZILIAN_PORTUGUESE = Language(
     hour_one=("às ", "à "),
     owner="seu limite|o limite compartilhado",
     on=" com {model}",
-    sources="em chats salvos, em chats temporários, em canais, "
-    "em automações, pela API, para tarefas",
+    sources="em chats, em chats temporários, em canais, em automações, pela API, para tarefas",
     reached="{owner} de {what}{named} foi atingido.",
     held="as respostas em andamento ocupam o restante; {owner} é de {what}{named}. "
     "Tente novamente depois.",
@@ -320,7 +318,7 @@ DUTCH = Language(
     on_date="op {date} om {time}",
     owner="je limiet|de gedeelde limiet",
     on=" met {model}",
-    sources="in bewaarde chats, in tijdelijke chats, in kanalen, "
+    sources="in chats, in tijdelijke chats, in kanalen, "
     "in automatiseringen, via de API, voor taken",
     reached="{owner} van {what}{named} is bereikt.",
     held="lopende antwoorden bezetten de rest van {owner} van {what}{named}. "

@@ -110,7 +110,7 @@ def state(
         ),
         (
             state("9 tokens/quarter on gpt-4* via page", 9),
-            "You've reached your limit of 9 tokens per quarter on gpt-4* in saved chats "
+            "You've reached your limit of 9 tokens per quarter on gpt-4* in chats "
             "(Students). It resets on 1 April at 00:00 UTC+2.",
         ),
         (
@@ -637,7 +637,11 @@ def every_state() -> Iterator[LimitState]:
                         yield replace(half, used=counted)
                         if amount == 5:
                             yield replace(half, used=0, reserved=counted)
-                        if amount in (0, MANY):
+                        common = (scope, model) == ("user:u", "*") and measure in (
+                            "tokens",
+                            "requests",
+                        )
+                        if amount in (0, MANY) and common:
                             for source in SOURCES:
                                 via = replace(applied, limit=replace(limit, source=source))
                                 yield replace(half, applied=via, used=counted)
