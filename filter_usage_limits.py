@@ -13,55 +13,57 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # Contents. In a hurry, read the hooks first: they are the last part, filter.
-#   185  errors                   The exceptions, each carrying its data.
-#   242  logs                     The one logger; its name is how Open WebUI's log shows where a …
-#   249  texts                    Texts from outside: what a client, a browser or a provider …
-#   273  limits.periods           The calendar and rolling periods, the window each gives at an …
-#   576  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
-#   728  limits.globs             Which model ids a pattern of an administrator's fits.
-#   755  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
-#  1004  limits.policy_tables     The policies text as checked tables, and what an error says …
-#  1266  limits.policies          What the policies text says about groups, roles, users, pools …
-#  1526  limits.policy            Which limits apply to this user, these groups, this role and …
-#  1830  limits.decisions         Used and reserved amounts against limits: what is decided, and …
-#  1969  metering.byte_pairs      A lower bound of a text's tokens from its pairs of bytes, …
-#  2209  metering.estimates       Token estimates for texts and prompts whose provider reports no …
-#  2513  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
-#  2842  metering.stream_events   What a stream event or a whole answer holds: produced text, …
-#  3110  metering.usage           What one reply is charged for, added up from its stream events.
-#  3412  metering.charges         What one reply costs, in tokens, in money and toward limits.
-#  3509  ledger.database          An engine for a database URL as Open WebUI spells it.
-#  3592  ledger.statements        The statements that every reply runs, on a short way to the …
-#  3722  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
-#  3964  ledger.tables            The ledger's own tables and their numbered migrations.
-#  4158  ledger.identities        Whom the names in the policies mean, also after a rename.
-#  4589  ledger.counters          Sums of settled records per scope, model glob and window.
-#  4901  ledger.snapshots         What one statement sees of the ledger: counters with their …
-#  5064  ledger.limit_states      Where limits stand: what is used, what replies still running …
-#  5199  ledger.records           One row per reply, reserved when it is admitted and closed once.
-#  5364  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  5772  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  5908  openwebui.languages_western Western languages: the words of English, German, French, …
-#  6232  openwebui.languages_eastern Other languages: the words of those with other scripts, and …
-#  6671  openwebui.languages      All there are, and which one a reader gets.
-#  6713  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  7192  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  7279  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  7605  openwebui.request_state  What is known of the request that is being served, for the layer …
-#  7625  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  7685  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-#  7961  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-#  8109  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-#  8211  openwebui.replies        One reply from its admission to its end.
-#  8448  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-#  8536  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-#  8604  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-#  9099  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-#  9240  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  9324  openwebui.answers        An answer on its way to the client, read for its usage as it …
-#  9404  openwebui.middleware     One ASGI layer around Open WebUI: the pass-through paths that …
-# 10040  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 10246  filter                   Open WebUI's hooks, and nothing but hooks.
+#   187  errors                   The exceptions, each carrying its data.
+#   244  logs                     The one logger; its name is how Open WebUI's log shows where a …
+#   251  texts                    Texts from outside: what a client, a browser or a provider …
+#   275  limits.periods           The calendar and rolling periods, the window each gives at an …
+#   578  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
+#   730  limits.globs             Which model ids a pattern of an administrator's fits.
+#   757  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
+#  1006  limits.policy_tables     The policies text as checked tables, and what an error says …
+#  1268  limits.policies          What the policies text says about groups, roles, users, pools …
+#  1528  limits.policy            Which limits apply to this user, these groups, this role and …
+#  1832  limits.decisions         Used and reserved amounts against limits: what is decided, and …
+#  1971  metering.byte_pairs      A lower bound of a text's tokens from its pairs of bytes, …
+#  2211  metering.estimates       Token estimates for texts and prompts whose provider reports no …
+#  2515  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
+#  2844  metering.stream_events   What a stream event or a whole answer holds: produced text, …
+#  3112  metering.usage           What one reply is charged for, added up from its stream events.
+#  3414  metering.charges         What one reply costs, in tokens, in money and toward limits.
+#  3511  ledger.database          An engine for a database URL as Open WebUI spells it.
+#  3594  ledger.statements        The statements that every reply runs, on a short way to the …
+#  3724  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
+#  3966  ledger.tables            The ledger's own tables and their numbered migrations.
+#  4160  ledger.identities        Whom the names in the policies mean, also after a rename.
+#  4591  ledger.counters          Sums of settled records per scope, model glob and window.
+#  4903  ledger.snapshots         What one statement sees of the ledger: counters with their …
+#  5066  ledger.limit_states      Where limits stand: what is used, what replies still running …
+#  5201  ledger.records           One row per reply, reserved when it is admitted and closed once.
+#  5366  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  5774  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  5910  openwebui.languages_western Western languages: the words of English, German, French, …
+#  6234  openwebui.languages_eastern Other languages: the words of those with other scripts, and …
+#  6673  openwebui.languages      All there are, and which one a reader gets.
+#  6715  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  7205  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  7292  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  7618  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  7714  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  7827  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+#  7887  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+#  8163  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+#  8311  openwebui.replies        One reply from its admission to its end.
+#  8550  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+#  8640  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+#  8728  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+#  8796  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+#  9291  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+#  9469  openwebui.answers        Answers on their way to the client: read for their usage, or …
+#  9624  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+#  9697  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+#  9948  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 10047  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 10253  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -6731,6 +6733,17 @@ MICROS = 1_000_000
 LONGEST_SHOWN_NAME = 100
 # What a refusal says whose own sentence can't be made.
 PLAIN_REFUSAL = "You have reached a usage limit."
+# For programs, and in the log and the form: in English for all.
+BLOCKED_SENTENCE = "This path is closed, because it would go past the usage limits. Use {path}."
+TOO_LARGE_SENTENCE = "The request is longer than {size} MB, too long to be counted."
+UNREADABLE_SENTENCE = "The request is not a JSON object, so it can't be counted."
+BACKGROUND_SENTENCE = "Answers in the background can't be counted: leave `background` out."
+FAULT_SENTENCE = "The usage limits could not be checked. Try again later."
+TASK_REFUSED_SENTENCE = "Over a usage limit no model is called for a task."
+UNGUARDED = (
+    "NOT IN FORCE: this Open WebUI can't be wrapped, so calls to its pass-through paths are not "
+    "counted. See docs/reverse-proxy.md."
+)
 # An administrator's template, and whatever anybody reads in the end.
 LONGEST_TEMPLATE = 1_000
 LONGEST_SENTENCE = 2_000
@@ -7602,9 +7615,114 @@ class PersonalValves(BaseModel):
 
 
 # ==============================================================================
-# helpers/openwebui/request_state.py
-# What is known of the request that is being served, for the layer around Open WebUI.
+# helpers/openwebui/refusals.py
+# Refusals and rate headers as the programs of each protocol read them.
 # ==============================================================================
+
+# The clients of OpenAI and Anthropic wait this long between their own attempts at most.
+LONGEST_CLIENT_WAIT = 60
+# When to come again after a fault of ours.
+FAULT_RETRY_SECONDS = 60
+
+OPENAI_ERROR_TYPES = {
+    400: "invalid_request_error",
+    403: "permission_denied",
+    413: "request_too_large",
+    429: "rate_limit_exceeded",
+    503: "service_unavailable",
+}
+ANTHROPIC_ERROR_TYPES = {
+    400: "invalid_request_error",
+    403: "permission_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+}
+# The measures that OpenAI's headers speak of, and how it calls them.
+HEADER_MEASURES = (("requests", "requests"), ("tokens", "tokens"))
+
+# What the clients of a path read errors in.
+ErrorForm = Literal["openai", "anthropic", "ollama"]
+RawHeaders = list[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What a program is told instead of an answer."""
+
+    status: int
+    sentence: str
+    retry_after: int | None = None
+
+    def body(self, form: ErrorForm) -> bytes:
+        """The error as clients of this protocol read it, and Open WebUI's own `detail`."""
+        if form == "ollama":
+            error: dict[str, object] = {"error": self.sentence}
+        elif form == "anthropic":
+            kind = ANTHROPIC_ERROR_TYPES.get(self.status, "api_error")
+            error = {"type": "error", "error": {"type": kind, "message": self.sentence}}
+        else:
+            kind = OPENAI_ERROR_TYPES.get(self.status, "server_error")
+            error = {"error": {"message": self.sentence, "type": kind, "param": None, "code": kind}}
+        return json.dumps({**error, "detail": self.sentence}).encode()
+
+    def headers(self) -> RawHeaders:
+        """When to come again, and whether to try before."""
+        if self.retry_after is None:
+            return [(b"x-should-retry", b"false")]
+        headers = [(b"retry-after", str(self.retry_after).encode())]
+        if self.retry_after > LONGEST_CLIENT_WAIT:
+            headers.append((b"x-should-retry", b"false"))
+        return headers
+
+
+class PassthroughError(Exception):
+    """A request that is refused at its pass-through path."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.sentence)
+        self.refusal = refusal
+
+
+def spell_wait(seconds: float) -> str:
+    """A time to wait as OpenAI spells it: 1s, 6m0s, 5h12m0s."""
+    minutes, second = divmod(max(0, round(seconds)), 60)
+    hours, minute = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minute}m{second}s"
+    return f"{minute}m{second}s" if minute else f"{second}s"
+
+
+def rate_headers(states: Iterable[LimitState], now: datetime) -> RawHeaders:
+    """Where the tightest limit on requests and the one on tokens stand."""
+    headers: RawHeaders = []
+    listed = list(states)
+    for measure, name in HEADER_MEASURES:
+        found = [state for state in listed if state.applied.limit.measure == measure]
+        if found:
+            tightest = min(found, key=lambda state: state.remaining)
+            wait = spell_wait((tightest.reset_at - now).total_seconds())
+            headers += [
+                (f"x-ratelimit-limit-{name}".encode(), str(tightest.amount).encode()),
+                (f"x-ratelimit-remaining-{name}".encode(), str(tightest.remaining).encode()),
+                (f"x-ratelimit-reset-{name}".encode(), wait.encode()),
+            ]
+    return headers
+
+
+# ==============================================================================
+# helpers/openwebui/http_requests.py
+# The HTTP requests that the layer serves: their state, path and body.
+# ==============================================================================
+
+# Requests that are read here are JSON, with pictures in it at most; a longer one is refused.
+LARGEST_REQUEST = 16 * 2**20
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 # The state of the request that this task serves, or that started it: out of its client's reach.
 current_state: ContextVar[MutableMapping[str, Any] | None] = ContextVar(
@@ -7619,6 +7737,90 @@ def note_in_state(name: str, value: object) -> None:
     state = current_state.get()
     if state is not None:
         state[name] = value
+
+
+def route_path(scope: Scope) -> str:
+    """A request's path below the prefix that a proxy may have put before Open WebUI."""
+    path, prefix = str(scope.get("path", "")), str(scope.get("root_path", ""))
+    if prefix and path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in ("", "/"):
+        return path[len(prefix) :]
+    return path
+
+
+def set_route_path(scope: Scope, path: str) -> None:
+    """Send a request to another path of Open WebUI."""
+    prefix = str(scope.get("root_path", ""))
+    whole = prefix + path if str(scope.get("path", "")).startswith(prefix) else path
+    scope["path"] = whole
+    scope["raw_path"] = whole.encode()
+
+
+def plain_answers(scope: Scope) -> None:
+    """Ask Open WebUI for an answer that can be read, not a compressed one."""
+    scope["headers"] = [
+        (name, value)
+        for name, value in scope.get("headers", ())
+        if name.lower() != b"accept-encoding"
+    ]
+
+
+class ReadRequest:
+    """A JSON request, read here and handed on as it was understood."""
+
+    def __init__(self, value: dict[str, Any], receive: Receive) -> None:
+        self.value = value
+        self._receive: Receive = receive
+        self._handed = False
+
+    @classmethod
+    async def read(cls, receive: Receive) -> ReadRequest:
+        """Read it.
+
+        Raises:
+            PassthroughError: It is too long, or no JSON object.
+        """
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            message = await receive()
+            if message["type"] != "http.request":
+                raise PassthroughError(Refusal(400, UNREADABLE_SENTENCE))
+            part = message.get("body", b"")
+            size += len(part)
+            if size > LARGEST_REQUEST:
+                sentence = TOO_LARGE_SENTENCE.format(size=LARGEST_REQUEST // 2**20)
+                raise PassthroughError(Refusal(413, sentence))
+            parts.append(part)
+            if not message.get("more_body"):
+                break
+        try:
+            value = json.loads(b"".join(parts))
+        except (ValueError, RecursionError):
+            value = None
+        if not isinstance(value, dict):
+            raise PassthroughError(Refusal(400, UNREADABLE_SENTENCE))
+        return cls(value, receive)
+
+    def hand_on(self, scope: Scope) -> Receive:
+        """What Open WebUI receives; two readings of the same text can't differ this way."""
+        try:
+            body = json.dumps(self.value).encode()
+        except (ValueError, RecursionError) as error:
+            raise PassthroughError(Refusal(400, UNREADABLE_SENTENCE)) from error
+        replaced = (b"content-length", b"content-type", b"transfer-encoding")
+        scope["headers"] = [
+            *(pair for pair in scope.get("headers", ()) if pair[0].lower() not in replaced),
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+        ]
+
+        async def receive() -> Message:
+            if self._handed:
+                return await self._receive()
+            self._handed = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        return receive
 
 
 # ==============================================================================
@@ -8106,112 +8308,12 @@ def copied_message(message: object) -> object:
 
 
 # ==============================================================================
-# helpers/openwebui/model_calls.py
-# Model calls: the answer or the failure of each call that Open WebUI makes for a reply.
-# ==============================================================================
-
-# Where Open WebUI calls models for replies, under the name that each module has for it.
-CALLERS = (
-    ("open_webui.main", "chat_completion_handler"),
-    ("open_webui.utils.middleware", "generate_chat_completion"),
-)
-ORIGINAL = "usage_limits_original"
-
-
-class CalledReply(Protocol):
-    """A reply for which a model is called."""
-
-    def trusted_model(self, asked: object) -> str: ...
-
-    def call_begins(self) -> None: ...
-
-    def call_failed(self) -> None: ...
-
-    def call_answered(self, answer: object) -> None: ...
-
-
-def watch_model_calls(
-    find_reply: Callable[[Mapping[str, Any] | None], CalledReply | None],
-    unasked: UnaskedModels,
-) -> bool:
-    """See every call for a reply from now on; what an earlier paste has put there is replaced.
-
-    Returns:
-        Whether the calls are seen; if not, this Open WebUI calls its models elsewhere.
-    """
-    watched = 0
-    for module_name, name in CALLERS:
-        module = sys.modules.get(module_name)
-        function = getattr(module, name, None)
-        if function is not None:
-            original = getattr(function, ORIGINAL, function)
-            setattr(module, name, watched_call(original, find_reply, unasked))
-            watched += 1
-    return watched == len(CALLERS)
-
-
-def watched_call(
-    original: Callable[..., Any],
-    find_reply: Callable[[Mapping[str, Any] | None], CalledReply | None],
-    unasked: UnaskedModels,
-) -> Callable[..., Any]:
-    """Open WebUI's function with an eye on what comes back for a reply."""
-
-    @wraps(original)
-    async def call(request: Any, form_data: Any, *args: Any, **kwargs: Any) -> Any:
-        metadata = form_data.get("metadata") if isinstance(form_data, dict) else None
-        reply = find_reply(metadata) if isinstance(metadata, dict) else None
-        if reply is None or not hasattr(reply, "call_begins"):  # of a release before 0.2.0
-            return await original(request, form_data, *args, **kwargs)
-        model = unasked_name(reply, form_data)
-        again = unasked.call_without(model, form_data)
-        reply.call_begins()
-        try:
-            answer = await original(request, form_data, *args, **kwargs)
-            if again is not None and refuses_to_be_asked(answer, again):
-                answer = await original(request, again, *args, **kwargs)
-                unasked.note(model, again, answer)
-        except Exception:  # a refusal, a connection that broke; not that the user stopped it
-            reply.call_failed()
-            raise
-        if is_failure(answer):
-            reply.call_failed()
-        elif not isinstance(answer, StreamingResponse):
-            reply.call_answered(answer_content(answer))
-        return answer
-
-    setattr(call, ORIGINAL, original)
-    return call
-
-
-def unasked_name(reply: CalledReply, form_data: Mapping[str, Any]) -> str:
-    """The model whose provider may be found to refuse; "" for the reply of an earlier paste."""
-    find = getattr(reply, "trusted_model", None)
-    return "" if find is None else find(form_data.get("model"))
-
-
-def answer_content(answer: object) -> object:
-    """The JSON of an answer that came whole; None where there is none."""
-    if not isinstance(answer, Response):
-        return answer
-    try:
-        return json.loads(bytes(answer.body))
-    except (AttributeError, ValueError, RecursionError):
-        return None
-
-
-def is_failure(answer: object) -> bool:
-    """Whether the provider refused instead of answering."""
-    if isinstance(answer, Response):
-        return answer.status_code >= 400
-    return isinstance(answer, dict) and bool(answer.get("error")) and not answer.get("choices")
-
-
-# ==============================================================================
 # helpers/openwebui/replies.py
 # One reply from its admission to its end.
 # ==============================================================================
 
+# Where a reply travels in Open WebUI's metadata.
+METADATA_KEY = "usage_limits"
 # The output that is reserved where a request sets no max_tokens: an ordinary chat reply.
 EXPECTED_OUTPUT_TOKENS = 500
 # Larger than what any limit leaves.
@@ -8442,6 +8544,96 @@ def hold_at_most(estimate: Charge, used: Amounts, remaining: Mapping[Measure, in
         max(used.cost_micros, cost),
     )
     return replace(estimate, cost_micros=held.cost_micros, counted=held)
+
+
+# ==============================================================================
+# helpers/openwebui/model_calls.py
+# Model calls: the answer or the failure of each call that Open WebUI makes for a reply.
+# ==============================================================================
+
+# Where Open WebUI calls models for replies, under the name that each module has for it.
+CALLERS = (
+    ("open_webui.main", "chat_completion_handler"),
+    ("open_webui.utils.middleware", "generate_chat_completion"),
+)
+ORIGINAL = "usage_limits_original"
+
+
+def watch_model_calls(
+    find_reply: Callable[[Mapping[str, Any] | None], Reply | None],
+    unasked: UnaskedModels,
+) -> bool:
+    """See every call for a reply from now on; what an earlier paste has put there is replaced.
+
+    Returns:
+        Whether the calls are seen; if not, this Open WebUI calls its models elsewhere.
+    """
+    watched = 0
+    for module_name, name in CALLERS:
+        module = sys.modules.get(module_name)
+        function = getattr(module, name, None)
+        if function is not None:
+            original = getattr(function, ORIGINAL, function)
+            setattr(module, name, watched_call(original, find_reply, unasked))
+            watched += 1
+    return watched == len(CALLERS)
+
+
+def watched_call(
+    original: Callable[..., Any],
+    find_reply: Callable[[Mapping[str, Any] | None], Reply | None],
+    unasked: UnaskedModels,
+) -> Callable[..., Any]:
+    """Open WebUI's function with an eye on what comes back for a reply."""
+
+    @wraps(original)
+    async def call(request: Any, form_data: Any, *args: Any, **kwargs: Any) -> Any:
+        metadata = form_data.get("metadata") if isinstance(form_data, dict) else None
+        reply = find_reply(metadata) if isinstance(metadata, dict) else None
+        if reply is None or not hasattr(reply, "call_begins"):  # of a release before 0.2.0
+            return await original(request, form_data, *args, **kwargs)
+        model = unasked_name(reply, form_data)
+        again = unasked.call_without(model, form_data)
+        reply.call_begins()
+        try:
+            answer = await original(request, form_data, *args, **kwargs)
+            if again is not None and refuses_to_be_asked(answer, again):
+                answer = await original(request, again, *args, **kwargs)
+                unasked.note(model, again, answer)
+        except Exception:  # a refusal, a connection that broke; not that the user stopped it
+            reply.call_failed()
+            raise
+        if is_failure(answer):
+            reply.call_failed()
+        elif not isinstance(answer, StreamingResponse):
+            reply.call_answered(answer_content(answer))
+        return answer
+
+    setattr(call, ORIGINAL, original)
+    return call
+
+
+def unasked_name(reply: Reply, form_data: Mapping[str, Any]) -> str:
+    """The model whose provider may be found to refuse; "" for the reply of an earlier paste."""
+    find = getattr(reply, "trusted_model", None)
+    return "" if find is None else find(form_data.get("model"))
+
+
+def answer_content(answer: object) -> object:
+    """The JSON of an answer that came whole; None where there is none."""
+    if not isinstance(answer, Response):
+        return answer
+    try:
+        return json.loads(bytes(answer.body))
+    except (AttributeError, ValueError, RecursionError):
+        return None
+
+
+def is_failure(answer: object) -> bool:
+    """Whether the provider refused instead of answering."""
+    if isinstance(answer, Response):
+        return answer.status_code >= 400
+    return isinstance(answer, dict) and bool(answer.get("error")) and not answer.get("choices")
 
 
 # ==============================================================================
@@ -9100,8 +9292,6 @@ class Accounting:
 # The paths by which Open WebUI lets its users reach a model past the hooks.
 # ==============================================================================
 
-# What a path's clients read errors in.
-ErrorForm = Literal["openai", "anthropic", "ollama"]
 # chat: the hooks run. rewritten: sent to a path where they do. metered: admitted and metered by
 # the middleware. request: counted as one request. task: admitted where tasks call their model.
 # unknown: whatever the provider offers there.
@@ -9236,97 +9426,54 @@ def find_passthrough(method: str, path: str) -> Passthrough | None:
     return Passthrough("unknown", path, "ollama" if first == "ollama" else "openai")
 
 
-# ==============================================================================
-# helpers/openwebui/refusals.py
-# Refusals and rate headers as the programs of each protocol read them.
-# ==============================================================================
-
-# The clients of OpenAI and Anthropic wait this long between their own attempts at most.
-LONGEST_CLIENT_WAIT = 60
-
-OPENAI_ERROR_TYPES = {
-    400: "invalid_request_error",
-    403: "permission_denied",
-    413: "request_too_large",
-    429: "rate_limit_exceeded",
-    503: "service_unavailable",
-}
-ANTHROPIC_ERROR_TYPES = {
-    400: "invalid_request_error",
-    403: "permission_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    503: "overloaded_error",
-}
-# The measures that OpenAI's headers speak of, and how it calls them.
-HEADER_MEASURES = (("requests", "requests"), ("tokens", "tokens"))
-
-RawHeaders = list[tuple[bytes, bytes]]
+def passthrough_output(body: dict[str, Any], passthrough: Passthrough) -> int | None:
+    """The most output tokens that a request asks for in the words of its protocol, if it does."""
+    if passthrough.form == "ollama":
+        options = body.get("options")
+        wanted = options.get("num_predict") if isinstance(options, dict) else None
+    else:
+        wanted = body.get(output_field(passthrough))
+    return wanted * count_choices(body) if type(wanted) is int and wanted > 0 else None
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """What a program is told instead of an answer."""
-
-    status: int
-    sentence: str
-    retry_after: int | None = None
-
-    def body(self, form: ErrorForm) -> bytes:
-        """The error as clients of this protocol read it, and Open WebUI's own `detail`."""
-        if form == "ollama":
-            error: dict[str, object] = {"error": self.sentence}
-        elif form == "anthropic":
-            kind = ANTHROPIC_ERROR_TYPES.get(self.status, "api_error")
-            error = {"type": "error", "error": {"type": kind, "message": self.sentence}}
-        else:
-            kind = OPENAI_ERROR_TYPES.get(self.status, "server_error")
-            error = {"error": {"message": self.sentence, "type": kind, "param": None, "code": kind}}
-        return json.dumps({**error, "detail": self.sentence}).encode()
-
-    def headers(self) -> RawHeaders:
-        """When to come again, and whether to try before."""
-        if self.retry_after is None:
-            return [(b"x-should-retry", b"false")]
-        headers = [(b"retry-after", str(self.retry_after).encode())]
-        if self.retry_after > LONGEST_CLIENT_WAIT:
-            headers.append((b"x-should-retry", b"false"))
-        return headers
+def cap_passthrough(body: dict[str, Any], passthrough: Passthrough, most: int) -> None:
+    """Lower what a request asks for in all, as its protocol says it."""
+    each = max(1, most // count_choices(body))
+    if passthrough.form == "ollama":
+        options = body.get("options")
+        body["options"] = {**(options if isinstance(options, dict) else {}), "num_predict": each}
+    else:
+        body[output_field(passthrough)] = each
 
 
-def spell_wait(seconds: float) -> str:
-    """A time to wait as OpenAI spells it: 1s, 6m0s, 5h12m0s."""
-    minutes, second = divmod(max(0, round(seconds)), 60)
-    hours, minute = divmod(minutes, 60)
-    if hours:
-        return f"{hours}h{minute}m{second}s"
-    return f"{minute}m{second}s" if minute else f"{second}s"
+def output_field(passthrough: Passthrough) -> str:
+    """Where a protocol other than Ollama's own says how long an answer may be."""
+    return "max_output_tokens" if passthrough.path.endswith("/responses") else "max_tokens"
 
 
-def rate_headers(states: Iterable[LimitState], now: datetime) -> RawHeaders:
-    """Where the tightest limit on requests and the one on tokens stand."""
-    headers: RawHeaders = []
-    listed = list(states)
-    for measure, name in HEADER_MEASURES:
-        found = [state for state in listed if state.applied.limit.measure == measure]
-        if found:
-            tightest = min(found, key=lambda state: state.remaining)
-            wait = spell_wait((tightest.reset_at - now).total_seconds())
-            headers += [
-                (f"x-ratelimit-limit-{name}".encode(), str(tightest.amount).encode()),
-                (f"x-ratelimit-remaining-{name}".encode(), str(tightest.remaining).encode()),
-                (f"x-ratelimit-reset-{name}".encode(), wait.encode()),
-            ]
-    return headers
+def passthrough_charge(reply: Reply, passthrough: Passthrough, status: int | None) -> Charge | None:
+    """What a reply cost whose answer went through the layer; None where there was none."""
+    if reply.meter.produced:
+        return make_charge(reply.meter.total(), reply.rule)
+    if status is not None and status >= 400:
+        return None
+    if not passthrough.counts_tokens:
+        return make_charge(MeteredUsage(0, 0, 0, None, False), reply.rule)
+    if passthrough.kind == "embeddings":
+        return make_charge(MeteredUsage(reply.prompt_tokens, 0, 0, None, True), reply.rule)
+    # Answered, but nobody can say with what; or given up while the model was at work.
+    return reply.estimated_charge()
 
 
 # ==============================================================================
 # helpers/openwebui/answers.py
-# An answer on its way to the client, read for its usage as it passes.
+# Answers on their way to the client: read for their usage, or replaced by a refusal.
 # ==============================================================================
 
 # Of an answer that isn't streamed, or of one line of a stream; a longer one is estimated.
 LARGEST_ANSWER = 16 * 2**20
+# On every answer that was counted or refused, for whoever checks that.
+MARK: RawHeaders = [(b"x-usage-limits", b"checked")]
 LINE_TYPES = (b"event-stream", b"ndjson", b"jsonl", b"json-seq")
 
 
@@ -9400,88 +9547,6 @@ class AnswerReader:
             self._meter.add_event(read_json(line))
 
 
-# ==============================================================================
-# helpers/openwebui/middleware.py
-# One ASGI layer around Open WebUI: the pass-through paths that its hooks don't guard.
-# ==============================================================================
-
-# Requests that are read here are JSON, with pictures in it at most; a longer one is refused.
-LARGEST_REQUEST = 16 * 2**20
-# How long it is taken for granted that the function is on, and how its valves are.
-SWITCH_SECONDS = 1.0
-# What travels in the state of a request, out of its client's reach.
-USER_STATE = "usage_limits_user"
-# Where a pass-through path tells the admission what is special about its replies.
-ADJUST_KEY = "usage_limits_adjust"
-METADATA_REPLY = "usage_limits"
-LAYER_NAME = "UsageLimitsLayer"
-MOST_LAYERS = 50
-# On every answer that this layer has counted or refused, for whoever checks that.
-MARK: RawHeaders = [(b"x-usage-limits", b"checked")]
-BLOCKED_SENTENCE = "This path is closed, because it would go past the usage limits. Use {path}."
-TOO_LARGE_SENTENCE = "The request is longer than {size} MB, too long to be counted."
-UNREADABLE_SENTENCE = "The request is not a JSON object, so it can't be counted."
-BACKGROUND_SENTENCE = "Answers in the background can't be counted: leave `background` out."
-FAULT_SENTENCE = "The usage limits could not be checked. Try again later."
-FAULT_RETRY_SECONDS = 60
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-
-class LimitFilter(Protocol):
-    """What the layer needs of the filter."""
-
-    valves: Any
-    Valves: Any
-
-    async def inlet(
-        self,
-        body: dict[str, Any],
-        __user__: dict[str, Any] | None = None,
-        __metadata__: dict[str, Any] | None = None,
-        __model__: dict[str, Any] | None = None,
-        __event_emitter__: Any = None,
-        __request__: Any = None,
-    ) -> dict[str, Any]: ...
-
-
-class PassthroughError(Exception):
-    """A request that is refused at its pass-through path."""
-
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__(refusal.sentence)
-        self.refusal = refusal
-
-
-def route_path(scope: Scope) -> str:
-    """A request's path below the prefix that a proxy may have put before Open WebUI."""
-    path, prefix = str(scope.get("path", "")), str(scope.get("root_path", ""))
-    if prefix and path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in ("", "/"):
-        return path[len(prefix) :]
-    return path
-
-
-def set_route_path(scope: Scope, path: str) -> None:
-    """Send a request to another path of Open WebUI."""
-    prefix = str(scope.get("root_path", ""))
-    whole = prefix + path if str(scope.get("path", "")).startswith(prefix) else path
-    scope["path"] = whole
-    scope["raw_path"] = whole.encode()
-
-
-def plain_answers(scope: Scope) -> None:
-    """Ask Open WebUI for an answer that can be read, not a compressed one."""
-    scope["headers"] = [
-        (name, value)
-        for name, value in scope.get("headers", ())
-        if name.lower() != b"accept-encoding"
-    ]
-
-
 async def send_refusal(
     send: Send, passthrough: Passthrough, refusal: Refusal, more: Any = ()
 ) -> None:
@@ -9498,63 +9563,151 @@ async def send_refusal(
     await send({"type": "http.response.body", "body": body})
 
 
-class ReadRequest:
-    """A JSON request, read here and handed on as it was understood."""
+class ChatAnswer:
+    """The answer of a path where the hooks run."""
 
-    def __init__(self, value: dict[str, Any], receive: Receive) -> None:
-        self.value = value
-        self._receive: Receive = receive
-        self._handed = False
+    def __init__(
+        self, passthrough: Passthrough, state: MutableMapping[str, Any], send: Send
+    ) -> None:
+        self._passthrough = passthrough
+        self._state = state
+        self._send = send
+        self._headers: RawHeaders = []
+        self._refusal: Refusal | None = None
 
-    @classmethod
-    async def read(cls, receive: Receive) -> ReadRequest:
-        """Read it.
+    async def send(self, message: Message) -> None:
+        """Pass a part of it on; a refusal takes the place of the whole answer."""
+        kind = message["type"]
+        if kind == "http.response.start":
+            self._start(message)
+            if self._refusal is None:
+                message = {**message, "headers": with_headers(message, self._own_headers())}
+        if self._refusal is None:
+            await self._send(message)
+        elif kind == "http.response.body" and not message.get("more_body"):
+            more = [*self._headers, *limit_headers(self._state)]
+            await send_refusal(self._send, self._passthrough, self._refusal, more)
 
-        Raises:
-            DoorError: It is too long, or no JSON object.
-        """
-        parts: list[bytes] = []
-        size = 0
-        while True:
-            message = await receive()
-            if message["type"] != "http.request":
-                raise PassthroughError(Refusal(400, UNREADABLE_SENTENCE))
-            part = message.get("body", b"")
-            size += len(part)
-            if size > LARGEST_REQUEST:
-                sentence = TOO_LARGE_SENTENCE.format(size=LARGEST_REQUEST // 2**20)
-                raise PassthroughError(Refusal(413, sentence))
-            parts.append(part)
-            if not message.get("more_body"):
-                break
+    def _own_headers(self) -> RawHeaders:
+        limits = limit_headers(self._state)
+        # Where the hooks run they may not be on for the model that was asked for.
+        checked = self._passthrough.kind == "task" or LIMITS_STATE in self._state
+        return [*MARK, *limits] if checked else limits
+
+    def _start(self, message: Message) -> None:
+        refusal = self._state.get(REFUSAL_STATE)
+        if message["status"] >= 400 and refusal is not None:
+            self._refusal = Refusal(*refusal)
+            own = (b"content-type", b"content-length", b"content-encoding", b"retry-after")
+            self._headers = [
+                pair for pair in message.get("headers", ()) if pair[0].lower() not in own
+            ]
+
+
+def with_headers(message: Message, own: RawHeaders) -> RawHeaders:
+    """An answer's headers and ours; a provider's own of the same name speak of its key."""
+    names = {name for name, _ in own}
+    theirs = message.get("headers", ())
+    return [*(pair for pair in theirs if pair[0].lower() not in names), *own]
+
+
+def limit_headers(state: MutableMapping[str, Any]) -> RawHeaders:
+    """Where a request's limits stand; a fault here costs no answer."""
+    try:
+        return rate_headers(state.get(LIMITS_STATE) or (), datetime.now(UTC))
+    except Exception:
+        log.exception("Usage limits: the headers of an answer could not be made")
+        return []
+
+
+# ==============================================================================
+# helpers/openwebui/callers.py
+# Who asks at a pass-through path, by Open WebUI's own rules.
+# ==============================================================================
+
+# Where the user travels in the state of a request, out of its client's reach.
+USER_STATE = "usage_limits_user"
+
+
+class CallerGate:
+    """Lets in whom Open WebUI lets in."""
+
+    def __init__(self) -> None:
+        self._gate: FastAPI | None = None
+
+    async def find_user(self, scope: Scope, send: Send) -> dict[str, Any] | None:
+        """Who asks, by Open WebUI's own rules; its refusal is sent on where it's nobody."""
+        state = scope["state"]
+        state.pop(USER_STATE, None)
+        answer: list[Message] = []
+
+        async def nothing() -> Message:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def keep(message: Message) -> None:
+            answer.append(message)
+
+        if self._gate is None:
+            self._gate = make_gate(scope["app"])
+        note_key(scope)
+        # Whoever is refused here gets no further, whatever the reason.
         try:
-            value = json.loads(b"".join(parts))
-        except (ValueError, RecursionError):
-            value = None
-        if not isinstance(value, dict):
-            raise PassthroughError(Refusal(400, UNREADABLE_SENTENCE))
-        return cls(value, receive)
+            await self._gate({**scope, "method": "POST"}, nothing, keep)
+        except Exception as error:
+            log.exception("Usage limits: it can't be seen who asks")
+            raise PassthroughError(Refusal(503, FAULT_SENTENCE, FAULT_RETRY_SECONDS)) from error
+        user = state.pop(USER_STATE, None)
+        if user is None:
+            for message in answer:
+                await send(message)
+            return None
+        return user if isinstance(user, dict) else dict(user.model_dump())
 
-    def hand_on(self, scope: Scope) -> Receive:
-        """What Open WebUI receives; two readings of the same text can't differ this way."""
-        try:
-            body = json.dumps(self.value).encode()
-        except (ValueError, RecursionError) as error:
-            raise PassthroughError(Refusal(400, UNREADABLE_SENTENCE)) from error
-        replaced = (b"content-length", b"content-type", b"transfer-encoding")
-        scope["headers"] = [
-            *(pair for pair in scope.get("headers", ()) if pair[0].lower() not in replaced),
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-        ]
 
-        async def receive() -> Message:
-            if self._handed:
-                return await self._receive()
-            self._handed = True
-            return {"type": "http.request", "body": body, "more_body": False}
+def note_key(scope: Scope) -> None:
+    """An API key in a header of its own, where Open WebUI's middleware puts it later."""
+    name = getattr(import_module("open_webui.env"), "CUSTOM_API_KEY_HEADER", "x-api-key")
+    wanted = str(name).lower().encode()
+    for header, value in scope.get("headers", ()):
+        if header.lower() == wanted:
+            credentials = import_module("fastapi.security").HTTPAuthorizationCredentials
+            scope["state"]["token"] = credentials(
+                scheme="Bearer", credentials=value.decode("latin-1")
+            )
 
-        return receive
+
+def make_gate(app: Any) -> FastAPI:
+    """An app of one page, which lets in whom Open WebUI lets in."""
+    auth = import_module("open_webui.utils.auth")
+    gate = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    gate.state = app.state
+
+    who = Depends(auth.get_verified_user)
+
+    async def let_in(request: Request, user: Any = who) -> Response:
+        setattr(request.state, USER_STATE, user)
+        return Response(status_code=204)
+
+    let_in.__annotations__ = {"request": Request, "user": Any, "return": Response}
+    gate.add_api_route("/{path:path}", let_in, methods=["POST"])
+    return gate
+
+
+# ==============================================================================
+# helpers/openwebui/passthrough_guard.py
+# The guard of pass-through calls: admits, meters and settles them for one filter.
+# ==============================================================================
+
+# How long it is taken for granted that the function is on, and how its valves are.
+SWITCH_SECONDS = 1.0
+# Where a pass-through path tells the admission what is special about its replies.
+ADJUST_KEY = "usage_limits_adjust"
+
+# With the valves, a request's body, user, metadata and model, and the request itself.
+Admit = Callable[
+    [AdminValves, dict[str, Any], dict[str, Any], dict[str, Any], dict[str, Any] | None, Request],
+    Awaitable[dict[str, Any]],
+]
 
 
 @dataclass(slots=True)
@@ -9564,7 +9717,7 @@ class Switch:
     on: bool = True
     everywhere: bool = True
     asked_at: float = float("-inf")
-    valves: Any = None
+    valves: AdminValves | None = None
 
 
 class PassthroughGuard:
@@ -9572,15 +9725,15 @@ class PassthroughGuard:
 
     Args:
         function_id: The filter's id in Open WebUI.
-        limits: The filter.
+        admit: What admits a request as the filter's inlet does.
     """
 
-    def __init__(self, function_id: str, limits: LimitFilter) -> None:
+    def __init__(self, function_id: str, admit: Admit) -> None:
         self.function_id = function_id
-        self.limits = limits
+        self.admit_request = admit
         self._switch = Switch()
         self._asking: asyncio.Lock | None = None
-        self._gate: FastAPI | None = None
+        self._gate = CallerGate()
 
     async def switch(self, *, now: bool = False) -> Switch:
         """Whether the function is on, as of now or of a second ago at most."""
@@ -9608,7 +9761,7 @@ class PassthroughGuard:
         valves = None
         if on:
             stored = await functions.get_function_valves_by_id(self.function_id)
-            valves = self.limits.Valves(**(stored or {}))
+            valves = AdminValves(**(stored or {}))
         return Switch(on, everywhere, asked_at, valves)
 
     async def covers(self, model_id: str, app: Any) -> bool:
@@ -9670,7 +9823,7 @@ class PassthroughGuard:
             set_route_path(scope, CHAT_PATH)
             await self._serve_chat(app, passthrough, scope, receive, send)
             return
-        user = await self._find_user(scope, send)
+        user = await self._gate.find_user(scope, send)
         if user is None:
             return
         if user.get("role") != "admin" and (
@@ -9725,7 +9878,7 @@ class PassthroughGuard:
 
         metadata: dict[str, Any] = {ADJUST_KEY: adjust}
         body = await self.admit(body, user, metadata, Request(scope))
-        reply = metadata.get(METADATA_REPLY)
+        reply = metadata.get(METADATA_KEY)
         if read is not None:
             if passthrough.asks_usage and "stream_options" in body:
                 read.value["stream_options"] = body["stream_options"]
@@ -9767,115 +9920,13 @@ class PassthroughGuard:
         """
         model = await describe_model(body.get("model"), request.app)
         try:
-            self.limits.valves = (await self.switch()).valves
-            return await self.limits.inlet(
-                body,
-                __user__=user,
-                __metadata__=metadata,
-                __model__=model,
-                __request__=request,
-            )
+            valves = (await self.switch()).valves or AdminValves()
+            return await self.admit_request(valves, body, user, metadata, model, request)
         except HostError:
             raise
         except Exception as error:
             log.exception("Usage limits: a request of user %s was not admitted", user.get("id"))
             raise HostError(503, FAULT_SENTENCE, FAULT_RETRY_SECONDS) from error
-
-    async def _find_user(self, scope: Scope, send: Send) -> dict[str, Any] | None:
-        """Who asks, by Open WebUI's own rules; its refusal is sent on where it's nobody."""
-        state = scope["state"]
-        state.pop(USER_STATE, None)
-        answer: list[Message] = []
-
-        async def nothing() -> Message:
-            return {"type": "http.request", "body": b"", "more_body": False}
-
-        async def keep(message: Message) -> None:
-            answer.append(message)
-
-        if self._gate is None:
-            self._gate = make_gate(scope["app"])
-        note_key(scope)
-        # Whoever is refused here gets no further, whatever the reason.
-        try:
-            await self._gate({**scope, "method": "POST"}, nothing, keep)
-        except Exception as error:
-            log.exception("Usage limits: it can't be seen who asks")
-            raise PassthroughError(Refusal(503, FAULT_SENTENCE, FAULT_RETRY_SECONDS)) from error
-        user = state.pop(USER_STATE, None)
-        if user is None:
-            for message in answer:
-                await send(message)
-            return None
-        return user if isinstance(user, dict) else dict(user.model_dump())
-
-
-def passthrough_output(body: dict[str, Any], passthrough: Passthrough) -> int | None:
-    """The most output tokens that a request asks for in the words of its protocol, if it does."""
-    if passthrough.form == "ollama":
-        options = body.get("options")
-        wanted = options.get("num_predict") if isinstance(options, dict) else None
-    else:
-        wanted = body.get(output_field(passthrough))
-    return wanted * count_choices(body) if type(wanted) is int and wanted > 0 else None
-
-
-def cap_passthrough(body: dict[str, Any], passthrough: Passthrough, most: int) -> None:
-    """Lower what a request asks for in all, as its protocol says it."""
-    each = max(1, most // count_choices(body))
-    if passthrough.form == "ollama":
-        options = body.get("options")
-        body["options"] = {**(options if isinstance(options, dict) else {}), "num_predict": each}
-    else:
-        body[output_field(passthrough)] = each
-
-
-def output_field(passthrough: Passthrough) -> str:
-    """Where a protocol other than Ollama's own says how long an answer may be."""
-    return "max_output_tokens" if passthrough.path.endswith("/responses") else "max_tokens"
-
-
-def passthrough_charge(reply: Reply, passthrough: Passthrough, status: int | None) -> Charge | None:
-    """What a reply cost whose answer went through the layer; None where there was none."""
-    if reply.meter.produced:
-        return make_charge(reply.meter.total(), reply.rule)
-    if status is not None and status >= 400:
-        return None
-    if not passthrough.counts_tokens:
-        return make_charge(MeteredUsage(0, 0, 0, None, False), reply.rule)
-    if passthrough.kind == "embeddings":
-        return make_charge(MeteredUsage(reply.prompt_tokens, 0, 0, None, True), reply.rule)
-    # Answered, but nobody can say with what; or given up while the model was at work.
-    return reply.estimated_charge()
-
-
-def note_key(scope: Scope) -> None:
-    """An API key in a header of its own, where Open WebUI's middleware puts it later."""
-    name = getattr(import_module("open_webui.env"), "CUSTOM_API_KEY_HEADER", "x-api-key")
-    wanted = str(name).lower().encode()
-    for header, value in scope.get("headers", ()):
-        if header.lower() == wanted:
-            credentials = import_module("fastapi.security").HTTPAuthorizationCredentials
-            scope["state"]["token"] = credentials(
-                scheme="Bearer", credentials=value.decode("latin-1")
-            )
-
-
-def make_gate(app: Any) -> FastAPI:
-    """An app of one page, which lets in whom Open WebUI lets in."""
-    auth = import_module("open_webui.utils.auth")
-    gate = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-    gate.state = app.state
-
-    who = Depends(auth.get_verified_user)
-
-    async def let_in(request: Request, user: Any = who) -> Response:
-        setattr(request.state, USER_STATE, user)
-        return Response(status_code=204)
-
-    let_in.__annotations__ = {"request": Request, "user": Any, "return": Response}
-    gate.add_api_route("/{path:path}", let_in, methods=["POST"])
-    return gate
 
 
 async def describe_model(model_id: object, app: Any) -> dict[str, Any] | None:
@@ -9893,91 +9944,43 @@ async def describe_model(model_id: object, app: Any) -> dict[str, Any] | None:
     return {"id": model_id, "info": found.model_dump()} if found is not None else None
 
 
-class ChatAnswer:
-    """The answer of a path where the hooks run."""
+# ==============================================================================
+# helpers/openwebui/middleware.py
+# One ASGI layer around Open WebUI, for the paths that its hooks don't guard.
+# ==============================================================================
 
-    def __init__(
-        self, passthrough: Passthrough, state: MutableMapping[str, Any], send: Send
-    ) -> None:
-        self._passthrough = passthrough
-        self._state = state
-        self._send = send
-        self._headers: RawHeaders = []
-        self._refusal: Refusal | None = None
-
-    async def send(self, message: Message) -> None:
-        """Pass a part of it on; a refusal takes the place of the whole answer."""
-        kind = message["type"]
-        if kind == "http.response.start":
-            self._start(message)
-            if self._refusal is None:
-                message = {**message, "headers": with_headers(message, self._own_headers())}
-        if self._refusal is None:
-            await self._send(message)
-        elif kind == "http.response.body" and not message.get("more_body"):
-            more = [*self._headers, *limit_headers(self._state)]
-            await send_refusal(self._send, self._passthrough, self._refusal, more)
-
-    def _own_headers(self) -> RawHeaders:
-        limits = limit_headers(self._state)
-        # Where the hooks run they may not be on for the model that was asked for.
-        checked = self._passthrough.kind == "task" or LIMITS_STATE in self._state
-        return [*MARK, *limits] if checked else limits
-
-    def _start(self, message: Message) -> None:
-        refusal = self._state.get(REFUSAL_STATE)
-        if message["status"] >= 400 and refusal is not None:
-            self._refusal = Refusal(*refusal)
-            own = (b"content-type", b"content-length", b"content-encoding", b"retry-after")
-            self._headers = [
-                pair for pair in message.get("headers", ()) if pair[0].lower() not in own
-            ]
-
-
-def with_headers(message: Message, own: RawHeaders) -> RawHeaders:
-    """An answer's headers and ours; a provider's own of the same name speak of its key."""
-    names = {name for name, _ in own}
-    theirs = message.get("headers", ())
-    return [*(pair for pair in theirs if pair[0].lower() not in names), *own]
-
-
-def limit_headers(state: MutableMapping[str, Any]) -> RawHeaders:
-    """Where a request's limits stand; a fault here costs no answer."""
-    try:
-        return rate_headers(state.get(LIMITS_STATE) or (), datetime.now(UTC))
-    except Exception:
-        log.exception("Usage limits: the headers of an answer could not be made")
-        return []
+LAYER_NAME = "UsageLimitsLayer"
+MOST_LAYERS = 50
 
 
 class UsageLimitsLayer:
     """The layer itself: it looks at a request's path, and mostly lets it pass."""
 
-    def __init__(self, app: AsgiApp, keepers: dict[str, PassthroughGuard]) -> None:
+    def __init__(self, app: AsgiApp, guards: dict[str, PassthroughGuard]) -> None:
         self.app = app
-        self.keepers = keepers
+        self.guards = guards
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] == "http":
             passthrough = find_passthrough(scope.get("method", "GET"), route_path(scope))
             if passthrough is not None:
-                keeper = await self.find_keeper(now=passthrough.kind != "chat")
-                if keeper is not None:
-                    await keeper.serve(self.app, passthrough, scope, receive, send)
+                guard = await self.find_guard(now=passthrough.kind != "chat")
+                if guard is not None:
+                    await guard.serve(self.app, passthrough, scope, receive, send)
                     return
         await self.app(scope, receive, send)
 
-    async def find_keeper(self, *, now: bool = True) -> PassthroughGuard | None:
-        """The keeper whose function is on; where that can't be seen, the last one."""
+    async def find_guard(self, *, now: bool = True) -> PassthroughGuard | None:
+        """The guard whose function is on; where that can't be seen, the last one."""
         last = None
-        for keeper in list(self.keepers.values()):
+        for guard in list(self.guards.values()):
             try:
-                if (await keeper.switch(now=now)).on:
-                    return keeper
+                if (await guard.switch(now=now)).on:
+                    return guard
             except Exception:
                 log.exception("Usage limits: it can't be seen whether the filter is on")
-                last = keeper
+                last = guard
         return last
 
 
@@ -9992,27 +9995,31 @@ def function_id_of(module_name: str) -> str | None:
     return head if head and is_uuid else name
 
 
-def put_layer(limits: LimitFilter) -> UsageLimitsLayer | None:
+def put_layer(module_name: str, admit: Admit) -> UsageLimitsLayer | None:
     """Put the layer around the running app, in the place of an older one.
+
+    Args:
+        module_name: The filter's module, named by Open WebUI.
+        admit: What admits a request as the filter's inlet does.
 
     Returns:
         The layer; None where it can't be put there, or where it needn't.
     """
-    function_id = function_id_of(type(limits).__module__)
+    function_id = function_id_of(module_name)
     app = getattr(sys.modules.get("open_webui.main"), "app", None)
     stack = getattr(app, "middleware_stack", None)
     if function_id is None or stack is None:
         return None
     above, attribute, layer = find_layer(app)
     if layer is None:
-        above, attribute, below, keepers = app, "middleware_stack", stack, {}
+        above, attribute, below, guards = app, "middleware_stack", stack, {}
     else:
-        below, keepers = layer.app, dict(layer.keepers)
-    keeper = keepers.get(function_id)
-    if layer is not None and keeper is not None and keeper.limits is limits:
+        below, guards = layer.app, dict(layer.guards)
+    guard = guards.get(function_id)
+    if layer is not None and getattr(guard, "admit_request", None) == admit:
         return layer if isinstance(layer, UsageLimitsLayer) else None
-    keepers[function_id] = PassthroughGuard(function_id, limits)
-    placed = UsageLimitsLayer(below, keepers)
+    guards[function_id] = PassthroughGuard(function_id, admit)
+    placed = UsageLimitsLayer(below, guards)
     setattr(above, attribute, placed)
     return placed
 
@@ -10070,10 +10077,10 @@ ASKED_FOR = ("/api/v1/tasks/", "/api/v1/chats/")
 # Open WebUI calls one of these names from another.
 inside_task: ContextVar[bool] = ContextVar("usage_limits_inside_task", default=False)
 
-KeeperFinder = Callable[[], Awaitable[PassthroughGuard | None]]
+GuardFinder = Callable[[], Awaitable[PassthroughGuard | None]]
 
 
-def watch_task_calls(find_keeper: KeeperFinder, owner: object) -> None:
+def watch_task_calls(find_guard: GuardFinder, owner: object) -> None:
     """See every such call from now on; what an earlier paste has put there is replaced."""
     for caller in TASK_CALLERS:
         module = sys.modules.get(caller.module)
@@ -10084,11 +10091,11 @@ def watch_task_calls(find_keeper: KeeperFinder, owner: object) -> None:
         if wrapped is not None and wrapped[0] is owner:
             continue
         inner = function if wrapped is None else wrapped[1]
-        setattr(module, caller.name, watched_task(inner, caller, find_keeper, owner))
+        setattr(module, caller.name, watched_task(inner, caller, find_guard, owner))
 
 
 def watched_task(
-    inner: Callable[..., Any], caller: TaskCaller, find_keeper: KeeperFinder, owner: object
+    inner: Callable[..., Any], caller: TaskCaller, find_guard: GuardFinder, owner: object
 ) -> Callable[..., Any]:
     """Open WebUI's function, admitted, metered and settled."""
 
@@ -10100,13 +10107,13 @@ def watched_task(
         task = str(metadata.get("task") or "") if isinstance(metadata, dict) else ""
         if caller.calls == "mixed" and not task:
             return await inner(request, form_data, *args, **kwargs)
-        keeper = await find_keeper()
+        guard = await find_guard()
         user = kwargs.get("user", args[0] if args else None)
         model_id = str(form_data.get("model") or "")
-        if keeper is None or user is None or not await keeper.covers(model_id, request.app):
+        if guard is None or user is None or not await guard.covers(model_id, request.app):
             return await inner(request, form_data, *args, **kwargs)
         try:
-            reply = await admit_call(keeper, caller, task, request, form_data, user)
+            reply = await admit_call(guard, caller, task, request, form_data, user)
         except HostError as error:
             if caller.calls == "reply":
                 raise
@@ -10131,7 +10138,7 @@ def watched_task(
 
 
 async def admit_call(
-    keeper: PassthroughGuard,
+    guard: PassthroughGuard,
     caller: TaskCaller,
     task: str,
     request: Any,
@@ -10143,7 +10150,7 @@ async def admit_call(
     Raises:
         HostError: A hard limit is reached, or the call can't be put on record.
     """
-    valves = (await keeper.switch()).valves
+    valves = (await guard.switch()).valves or AdminValves()
     # Whoever calls a task's path asks for what they like; the chats ask for it in passing.
     asked_for = route_path(request.scope).startswith(ASKED_FOR)
     in_passing = caller.calls != "reply" and not asked_for and task not in COUNTED_TASKS
@@ -10166,21 +10173,21 @@ async def admit_call(
     body = {key: value for key, value in form_data.items() if key != "metadata"}
     fields = user if isinstance(user, dict) else user.model_dump()
     if not in_passing:
-        await keeper.admit(body, fields, metadata, request)
-        return metadata.get(METADATA_REPLY)
+        await guard.admit(body, fields, metadata, request)
+        return metadata.get(METADATA_KEY)
     # Its refusal is nobody's: the request that it belongs to goes on.
     state: dict[str, Any] = {}
     token = current_state.set(state)
     try:
-        await keeper.admit(body, fields, metadata, request)
+        await guard.admit(body, fields, metadata, request)
     finally:
         current_state.reset(token)
-    reply: Reply | None = metadata.get(METADATA_REPLY)
+    reply: Reply | None = metadata.get(METADATA_KEY)
     # Replies that are still running don't cost a chat its title.
     reached = [each for each in state.get(LIMITS_STATE) or () if each.exceeded]
     if reply is not None and enforced and any(not each.is_only_held for each in reached):
         await end_call(reply, None)
-        raise HostError(429, "Over a usage limit no model is called for a task.", 60)
+        raise HostError(429, TASK_REFUSED_SENTENCE, 60)
     return reply
 
 
@@ -10239,7 +10246,7 @@ def used_or_estimated(reply: Reply) -> Charge:
 
 def guard_tasks(layer: UsageLimitsLayer) -> None:
     """Watch the tasks for the filters of a layer."""
-    watch_task_calls(layer.find_keeper, layer)
+    watch_task_calls(layer.find_guard, layer)
 
 
 # ==============================================================================
@@ -10247,18 +10254,12 @@ def guard_tasks(layer: UsageLimitsLayer) -> None:
 # The filter: Open WebUI's hooks, and nothing but hooks.
 # ==============================================================================
 
-# Where a reply's state travels in Open WebUI's metadata.
-METADATA_KEY = "usage_limits"
 # A prompt that retrieval made longer than this is written down before the model is called.
 GROWTH_WORTH_WRITING = 1_000
 LEDGER_ERROR_RETRY_SECONDS = 60
 # When to try again where replies still running hold what is left.
 HELD_RETRY_SECONDS = 10
 MOST_REMEMBERED_USERS = 10_000
-UNGUARDED = (
-    "NOT IN FORCE: this Open WebUI can't be wrapped, so calls to its pass-through paths are not "
-    "counted. See docs/reverse-proxy.md."
-)
 # Ordinary replies stay below it, so a higher cap is not worth a line.
 CAP_WORTH_SAYING = 4_000
 
@@ -10397,10 +10398,23 @@ class Filter:
             log.exception("Usage limits: reply %s was not settled", reply.reservation.id)
         return body
 
+    async def admit_call(
+        self,
+        valves: AdminValves,
+        body: dict[str, Any],
+        user: dict[str, Any],
+        metadata: dict[str, Any],
+        model: dict[str, Any] | None,
+        request: Any,
+    ) -> dict[str, Any]:
+        """Admit a pass-through call as the inlet does."""
+        self.valves = valves
+        return await self.inlet(body, user, metadata, model, __request__=request)
+
     def _guard_passthrough(self, *, serving: bool = True) -> None:
         """Put the layer around Open WebUI; without it the hooks work as before."""
         try:
-            layer = put_layer(self)
+            layer = put_layer(type(self).__module__, self.admit_call)
             if layer is not None:
                 guard_tasks(layer)
             guarded = layer is not None or has_layer()

@@ -37,34 +37,30 @@ from helpers.openwebui.host import (
     uses_own_provider,
     warn_about_old_host,
 )
+from helpers.openwebui.http_requests import LIMITS_STATE, note_in_state
 from helpers.openwebui.languages_western import ENGLISH
 from helpers.openwebui.messages import (
     PLAIN_REFUSAL,
+    UNGUARDED,
     cap_sentence,
     limit_sentence,
     status_line,
     warning_sentence,
 )
-from helpers.openwebui.middleware import ADJUST_KEY, has_layer, put_layer
+from helpers.openwebui.middleware import has_layer, put_layer
 from helpers.openwebui.model_calls import unasked_name, watch_model_calls
-from helpers.openwebui.replies import Reply, cap_output
-from helpers.openwebui.request_state import LIMITS_STATE, note_in_state
+from helpers.openwebui.passthrough_guard import ADJUST_KEY
+from helpers.openwebui.replies import METADATA_KEY, Reply, cap_output
 from helpers.openwebui.stream_usage import ASK_FOR_USAGE, UnaskedModels
 from helpers.openwebui.task_calls import guard_tasks
 from helpers.openwebui.valves import AdminValves, PersonalValves
 
-# Where a reply's state travels in Open WebUI's metadata.
-METADATA_KEY = "usage_limits"
 # A prompt that retrieval made longer than this is written down before the model is called.
 GROWTH_WORTH_WRITING = 1_000
 LEDGER_ERROR_RETRY_SECONDS = 60
 # When to try again where replies still running hold what is left.
 HELD_RETRY_SECONDS = 10
 MOST_REMEMBERED_USERS = 10_000
-UNGUARDED = (
-    "NOT IN FORCE: this Open WebUI can't be wrapped, so calls to its pass-through paths are not "
-    "counted. See docs/reverse-proxy.md."
-)
 # Ordinary replies stay below it, so a higher cap is not worth a line.
 CAP_WORTH_SAYING = 4_000
 
@@ -203,10 +199,23 @@ class Filter:
             log.exception("Usage limits: reply %s was not settled", reply.reservation.id)
         return body
 
+    async def admit_call(
+        self,
+        valves: AdminValves,
+        body: dict[str, Any],
+        user: dict[str, Any],
+        metadata: dict[str, Any],
+        model: dict[str, Any] | None,
+        request: Any,
+    ) -> dict[str, Any]:
+        """Admit a pass-through call as the inlet does."""
+        self.valves = valves
+        return await self.inlet(body, user, metadata, model, __request__=request)
+
     def _guard_passthrough(self, *, serving: bool = True) -> None:
         """Put the layer around Open WebUI; without it the hooks work as before."""
         try:
-            layer = put_layer(self)
+            layer = put_layer(type(self).__module__, self.admit_call)
             if layer is not None:
                 guard_tasks(layer)
             guarded = layer is not None or has_layer()

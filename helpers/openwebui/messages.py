@@ -34,6 +34,17 @@ MICROS = 1_000_000
 LONGEST_SHOWN_NAME = 100
 # What a refusal says whose own sentence can't be made.
 PLAIN_REFUSAL = "You have reached a usage limit."
+# For programs, and in the log and the form: in English for all.
+BLOCKED_SENTENCE = "This path is closed, because it would go past the usage limits. Use {path}."
+TOO_LARGE_SENTENCE = "The request is longer than {size} MB, too long to be counted."
+UNREADABLE_SENTENCE = "The request is not a JSON object, so it can't be counted."
+BACKGROUND_SENTENCE = "Answers in the background can't be counted: leave `background` out."
+FAULT_SENTENCE = "The usage limits could not be checked. Try again later."
+TASK_REFUSED_SENTENCE = "Over a usage limit no model is called for a task."
+UNGUARDED = (
+    "NOT IN FORCE: this Open WebUI can't be wrapped, so calls to its pass-through paths are not "
+    "counted. See docs/reverse-proxy.md."
+)
 # An administrator's template, and whatever anybody reads in the end.
 LONGEST_TEMPLATE = 1_000
 LONGEST_SENTENCE = 2_000

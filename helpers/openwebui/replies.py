@@ -17,6 +17,8 @@ from helpers.metering.usage import MeteredUsage, ReplyMeter, added_usage
 from helpers.openwebui.messages import Reader
 from helpers.texts import LONGEST_NAME, clean_text
 
+# Where a reply travels in Open WebUI's metadata.
+METADATA_KEY = "usage_limits"
 # The output that is reserved where a request sets no max_tokens: an ordinary chat reply.
 EXPECTED_OUTPUT_TOKENS = 500
 # Larger than what any limit leaves.
