@@ -37,7 +37,7 @@ from helpers.openwebui.host import (
     uses_own_provider,
     warn_about_old_host,
 )
-from helpers.openwebui.languages_western import ENGLISH
+from helpers.openwebui.languages.en import ENGLISH
 from helpers.openwebui.messages import (
     PLAIN_REFUSAL,
     cap_sentence,

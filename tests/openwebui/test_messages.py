@@ -17,8 +17,8 @@ from helpers.limits.limit import Limit, parse_limit
 from helpers.limits.periods import CalendarRules, Period, Window
 from helpers.limits.policies import Policy, parse_policies
 from helpers.limits.policy import AppliedLimit, GroupRef, Subject, choose_policy, scoped_limits
-from helpers.openwebui.languages import LANGUAGES, choose_language
-from helpers.openwebui.languages_western import ENGLISH
+from helpers.openwebui.languages.catalog import LANGUAGES, choose_language
+from helpers.openwebui.languages.en import ENGLISH
 from helpers.openwebui.messages import (
     LONGEST_SENTENCE,
     LONGEST_SHOWN_NAME,

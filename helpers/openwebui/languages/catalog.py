@@ -4,28 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from helpers.openwebui.languages_eastern import (
-    ARABIC,
-    CHINESE,
-    HEBREW,
-    JAPANESE,
-    KOREAN,
-    POLISH,
-    RUSSIAN,
-    TAIWANESE_CHINESE,
-    TURKISH,
-    UKRAINIAN,
-)
-from helpers.openwebui.languages_western import (
-    BRAZILIAN_PORTUGUESE,
-    CANADIAN_FRENCH,
-    DUTCH,
-    ENGLISH,
-    FRENCH,
-    GERMAN,
-    ITALIAN,
-    SPANISH,
-)
+from helpers.openwebui.languages.ar import ARABIC
+from helpers.openwebui.languages.de import GERMAN
+from helpers.openwebui.languages.en import ENGLISH
+from helpers.openwebui.languages.es import SPANISH
+from helpers.openwebui.languages.fr import FRENCH
+from helpers.openwebui.languages.fr_ca import CANADIAN_FRENCH
+from helpers.openwebui.languages.he import HEBREW
+from helpers.openwebui.languages.it import ITALIAN
+from helpers.openwebui.languages.ja import JAPANESE
+from helpers.openwebui.languages.ko import KOREAN
+from helpers.openwebui.languages.nl import DUTCH
+from helpers.openwebui.languages.pl import POLISH
+from helpers.openwebui.languages.pt_br import BRAZILIAN_PORTUGUESE
+from helpers.openwebui.languages.ru import RUSSIAN
+from helpers.openwebui.languages.tr import TURKISH
+from helpers.openwebui.languages.uk import UKRAINIAN
+from helpers.openwebui.languages.zh_cn import CHINESE
+from helpers.openwebui.languages.zh_tw import TAIWANESE_CHINESE
 from helpers.openwebui.wording import Language
 
 LANGUAGES: Mapping[str, Language] = {
