@@ -41,43 +41,43 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  5202  ledger.records           One row per reply, reserved when it is admitted and closed once.
 #  5367  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
 #  5775  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  5942  openwebui.languages.en   English.
-#  5968  openwebui.languages.de   German.
-#  5998  openwebui.languages.fr   French.
-#  6028  openwebui.languages.fr_ca French as written in Canada.
-#  6039  openwebui.languages.es   Spanish.
-#  6067  openwebui.languages.it   Italian.
-#  6094  openwebui.languages.pt_br Portuguese as written in Brazil.
-#  6123  openwebui.languages.nl   Dutch.
-#  6153  openwebui.languages.pl   Polish.
-#  6183  openwebui.languages.ru   Russian.
-#  6213  openwebui.languages.uk   Ukrainian.
-#  6244  openwebui.languages.tr   Turkish.
-#  6269  openwebui.languages.zh_cn Chinese in simplified script.
-#  6290  openwebui.languages.zh_tw Chinese in traditional script.
-#  6311  openwebui.languages.ja   Japanese.
-#  6338  openwebui.languages.ko   Korean.
-#  6362  openwebui.languages.ar   Arabic.
-#  6391  openwebui.languages.he   Hebrew.
-#  6415  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
-#  6454  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  6934  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  7021  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  7346  openwebui.request_state  What is known of the request that is being served, for the layer …
-#  7363  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  7423  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-#  7699  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-#  7847  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-#  7949  openwebui.replies        One reply from its admission to its end.
-#  8186  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-#  8274  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-#  8342  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-#  8837  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-#  8978  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  9062  openwebui.answers        An answer on its way to the client, read for its usage as it …
-#  9142  openwebui.middleware     One ASGI layer around Open WebUI: the pass-through paths that …
-#  9778  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-#  9984  filter                   Open WebUI's hooks, and nothing but hooks.
+#  5944  openwebui.languages.en   English.
+#  5971  openwebui.languages.de   German.
+#  6002  openwebui.languages.fr   French.
+#  6034  openwebui.languages.fr_ca French as written in Canada.
+#  6045  openwebui.languages.es   Spanish.
+#  6074  openwebui.languages.it   Italian.
+#  6102  openwebui.languages.pt_br Portuguese as written in Brazil.
+#  6132  openwebui.languages.nl   Dutch.
+#  6163  openwebui.languages.pl   Polish.
+#  6194  openwebui.languages.ru   Russian.
+#  6226  openwebui.languages.uk   Ukrainian.
+#  6259  openwebui.languages.tr   Turkish.
+#  6286  openwebui.languages.zh_cn Chinese in simplified script.
+#  6308  openwebui.languages.zh_tw Chinese in traditional script.
+#  6330  openwebui.languages.ja   Japanese.
+#  6358  openwebui.languages.ko   Korean.
+#  6383  openwebui.languages.ar   Arabic.
+#  6413  openwebui.languages.he   Hebrew.
+#  6439  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
+#  6489  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  6969  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  7055  openwebui.request_state  What is known of the request that is being served, for the layer …
+#  7074  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  7417  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+#  7477  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+#  7753  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+#  7901  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+#  8003  openwebui.replies        One reply from its admission to its end.
+#  8240  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+#  8328  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+#  8396  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+#  8891  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+#  9032  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  9116  openwebui.answers        An answer on its way to the client, read for its usage as it …
+#  9196  openwebui.middleware     One ASGI layer around Open WebUI: the pass-through paths that …
+#  9837  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 10043  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -5893,6 +5893,8 @@ class Language:
     status_reset: str
     cap: str
     ledger_error: str
+    # Each user's own setting: its title, what it is for, and its options
+    show_usage: str
 
     def form(self, forms: str, count: int) -> str:
         """The plural form of a word, or of a phrase, that goes with a number."""
@@ -5963,6 +5965,7 @@ status: {label}: {used} of {what} · status_reset: , resets {at}
 cap: This response can have at most {quantity}.
 ledger_error: Usage can't be recorded at the moment, so no requests are accepted. Please try again
   later.
+show_usage: Show usage|Your usage above each response.|near a limit|always|never
 """)
 
 # helpers/openwebui/languages/de.py
@@ -5993,6 +5996,7 @@ status: {label}: {used} von {what} · status_reset: , neu {at}
 cap: Diese Antwort kann höchstens {quantity} lang sein.
 ledger_error: Die Nutzung kann gerade nicht erfasst werden, deshalb werden keine Anfragen
   angenommen. Bitte versuchen Sie es später erneut.
+show_usage: Nutzung anzeigen|Ihre Nutzung über jeder Antwort.|kurz vor einem Limit|immer|nie
 """)
 
 # helpers/openwebui/languages/fr.py
@@ -6023,6 +6027,8 @@ status: {label}\u00a0: {used} sur {what} · status_reset: , remise à zéro {at}
 cap: Cette réponse peut compter au plus {quantity}.
 ledger_error: L’utilisation ne peut pas être enregistrée pour le moment\u00a0: aucune requête n’est
   acceptée. Veuillez réessayer plus tard.
+show_usage: Afficher l’utilisation|Votre utilisation au-dessus de chaque réponse.|
+  à l’approche d’une limite|toujours|jamais
 """)
 
 # helpers/openwebui/languages/fr_ca.py
@@ -6062,6 +6068,7 @@ status: {label}: {used} de {what} · status_reset: , se restablece {at}
 cap: Esta respuesta puede tener como máximo {quantity}.
 ledger_error: El uso no se puede registrar en este momento, por lo que no se aceptan solicitudes.
   Inténtalo de nuevo más tarde.
+show_usage: Mostrar uso|Tu uso encima de cada respuesta.|cerca de un límite|siempre|nunca
 """)
 
 # helpers/openwebui/languages/it.py
@@ -6089,6 +6096,7 @@ status: {label}: {used} su {what} · status_reset: , si rinnova {at}
 cap: Questa risposta può avere al massimo {quantity}.
 ledger_error: Al momento l’utilizzo non può essere registrato, quindi non si accettano richieste.
   Riprova più tardi.
+show_usage: Mostra utilizzo|Il tuo utilizzo sopra ogni risposta.|vicino a un limite|sempre|mai
 """)
 
 # helpers/openwebui/languages/pt_br.py
@@ -6118,6 +6126,7 @@ status: {label}: {used} de {what} · status_reset: , renovação {at}
 cap: Esta resposta pode ter no máximo {quantity}.
 ledger_error: O uso não pode ser registrado no momento, por isso nenhuma solicitação é aceita. Tente
   novamente mais tarde.
+show_usage: Mostrar uso|Seu uso acima de cada resposta.|perto de um limite|sempre|nunca
 """)
 
 # helpers/openwebui/languages/nl.py
@@ -6148,6 +6157,7 @@ status: {label}: {used} van {what} · status_reset: , vernieuwd {at}
 cap: Dit antwoord mag hoogstens {quantity} lang zijn.
 ledger_error: Het gebruik kan nu niet worden vastgelegd, dus er worden geen verzoeken aangenomen.
   Probeer het later opnieuw.
+show_usage: Gebruik tonen|Je gebruik boven elk antwoord.|dicht bij een limiet|altijd|nooit
 """)
 
 # helpers/openwebui/languages/pl.py
@@ -6178,6 +6188,7 @@ status: {label}: {used} / {what} · status_reset: , odnowienie {at}
 cap: Limit tej odpowiedzi: {quantity}.
 ledger_error: Nie można teraz zapisać użycia, więc żądania nie są przyjmowane. Spróbuj ponownie
   później.
+show_usage: Pokaż użycie|Twoje użycie nad każdą odpowiedzią.|blisko limitu|zawsze|nigdy
 """)
 
 # helpers/openwebui/languages/ru.py
@@ -6208,6 +6219,8 @@ status: {label}: {used} / {what} · status_reset: , обновится {at}
 cap: Лимит этого ответа: {quantity}.
 ledger_error: Сейчас использование не записывается, поэтому запросы не принимаются. Повторите
   попытку позже.
+show_usage: Показывать использование|Ваше использование над каждым ответом.|вблизи
+  лимита|всегда|никогда
 """)
 
 # helpers/openwebui/languages/uk.py
@@ -6239,6 +6252,8 @@ status: {label}: {used} / {what} · status_reset: , оновиться {at}
 cap: Ліміт цієї відповіді: {quantity}.
 ledger_error: Зараз використання не записується, тому запити не приймаються. Спробуйте ще раз
   пізніше.
+show_usage: Показувати використання|Ваше використання над кожною відповіддю.|поблизу
+  ліміту|завжди|ніколи
 """)
 
 # helpers/openwebui/languages/tr.py
@@ -6264,6 +6279,8 @@ status: {label}: {used} / {what} · status_reset: , yenilenme {at}
 cap: Bu yanıtın sınırı: {quantity}.
 ledger_error: Kullanım şu anda kaydedilemediği için istek kabul edilmiyor. Lütfen daha sonra tekrar
   deneyin.
+show_usage: Kullanımı göster|Her yanıtın üstünde kullanımınız.|sınıra yaklaşınca|her
+  zaman|hiçbir zaman
 """)
 
 # helpers/openwebui/languages/zh_cn.py
@@ -6285,6 +6302,7 @@ warning: {owner}{named}已使用 {percent}：{what}，剩余 {left}{until}。
 label: 用量|共享用量 · reached_label: 已达限额|已达共享限额 · status: {label}：{what}，已用 {used}
 share: （{percent}） · status_reset: ，{at} 重置 · cap: 此回答最多 {quantity}。
 ledger_error: 目前无法记录用量，因此暂不接受请求。请稍后重试。
+show_usage: 显示用量|在每个回答上方显示您的用量。|接近限额时|始终|从不
 """)
 
 # helpers/openwebui/languages/zh_tw.py
@@ -6306,6 +6324,7 @@ warning: {owner}{named}已使用 {percent}：{what}，剩餘 {left}{until}。
 label: 用量|共用用量 · reached_label: 已達限額|已達共用限額 · status: {label}：{what}，已用 {used}
 share: （{percent}） · status_reset: ，{at} 重設 · cap: 此回應最多 {quantity}。
 ledger_error: 目前無法記錄用量，因此暫不接受請求。請稍後再試。
+show_usage: 顯示用量|在每個回應上方顯示您的用量。|接近限額時|一律|永不
 """)
 
 # helpers/openwebui/languages/ja.py
@@ -6333,6 +6352,7 @@ status: {label}：{used} / {what} · share: （{percent}） · status_reset: 、
 cap: この応答は最大 {quantity}です。
 ledger_error:
   現在使用量を記録できないため、リクエストを受け付けていません。しばらくしてから再試行してください。
+show_usage: 使用量を表示|各応答の上に使用量を表示します。|上限に近いとき|常に|表示しない
 """)
 
 # helpers/openwebui/languages/ko.py
@@ -6357,6 +6377,7 @@ left: {n} 남음 · label: 사용량|공유 사용량 · reached_label: 한도 �
 status: {label}: {used} / {what} · status_reset: , {at} 초기화
 cap: 이 응답은 최대 {quantity}입니다.
 ledger_error: 지금은 사용량을 기록할 수 없어 요청을 받지 않습니다. 나중에 다시 시도하세요.
+show_usage: 사용량 표시|각 응답 위에 사용량을 표시합니다.|한도에 가까울 때|항상|표시 안 함
 """)
 
 # helpers/openwebui/languages/ar.py
@@ -6386,6 +6407,7 @@ label: الاستخدام|الاستخدام المشترك · reached_label: ت
 status: {label}: {used} من {what} · status_reset: ، يُجدَّد {at}
 cap: الحدّ الأقصى لهذا الرد: {quantity}.
 ledger_error: يتعذّر تسجيل الاستخدام حاليًا، لذلك لا تُقبل أي طلبات. حاول مرة أخرى لاحقًا.
+show_usage: عرض الاستخدام|استخدامك فوق كل رد.|عند الاقتراب من الحدّ|دائمًا|أبدًا
 """)
 
 # helpers/openwebui/languages/he.py
@@ -6410,9 +6432,14 @@ label: שימוש|שימוש משותף · reached_label: המכסה נוצלה|
 status: {label}: {used} מתוך {what} · status_reset: , תתחדש {at}
 cap: אורך התגובה המרבי: {quantity}.
 ledger_error: לא ניתן לרשום את השימוש כעת, ולכן בקשות אינן מתקבלות. נסה שוב מאוחר יותר.
+show_usage: הצגת השימוש|השימוש שלך מעל כל תגובה.|קרוב למכסה|תמיד|אף פעם
 """)
 
+# ==============================================================================
 # helpers/openwebui/languages/catalog.py
+# Languages: all there are, and which one a reader gets.
+# ==============================================================================
+
 LANGUAGES: Mapping[str, Language] = {
     language.tag.lower(): language
     for language in (
@@ -6432,22 +6459,30 @@ LANGUAGE_ALIASES = {
     "iw": "he",
 }
 LONGEST_LANGUAGE_TAG = 35
+LONGEST_ACCEPT_LANGUAGE = 500
 
 
-def choose_language(tag: str) -> Language:
-    """The language for a tag such as ``de-AT``: the longest beginning that is known; or English.
+def find_language(tag: str) -> Language | None:
+    """The language for a tag such as ``de-AT``: the longest beginning that is known, if any is.
 
     The tag is what a browser sent: a longer one than any real one is no tag.
     """
     if len(tag) > LONGEST_LANGUAGE_TAG:
-        return LANGUAGES["en"]
+        return None
     parts = tag.strip().lower().replace("_", "-").split("-")
     for length in range(len(parts), 0, -1):
         beginning = "-".join(parts[:length])
-        language = LANGUAGES.get(LANGUAGE_ALIASES.get(beginning, beginning))
-        if language is not None:
+        if language := LANGUAGES.get(LANGUAGE_ALIASES.get(beginning, beginning)):
             return language
-    return LANGUAGES["en"]
+    return None
+
+
+def choose_language(tags: str) -> Language:
+    """The first known language of a tag, or of an ``Accept-Language`` header; or English."""
+    for tag in tags[:LONGEST_ACCEPT_LANGUAGE].split(","):
+        if language := find_language(tag.partition(";")[0]):
+            return language
+    return ENGLISH
 
 
 # ==============================================================================
@@ -7017,6 +7052,24 @@ class AlertSender:
                 log.exception("Usage limits: an alert was not delivered")
 
 
+# helpers/openwebui/request_state.py
+# The state of the request that this task serves, or that started it: out of its client's reach.
+current_state: ContextVar[MutableMapping[str, Any] | None] = ContextVar(
+    "usage_limits_state", default=None
+)
+# What the browser that asks for a valves form accepts: the header, as it came.
+accepted_languages: ContextVar[str] = ContextVar("usage_limits_languages", default="")
+REFUSAL_STATE = "usage_limits_refusal"
+LIMITS_STATE = "usage_limits_limits"
+
+
+def note_in_state(name: str, value: object) -> None:
+    """Keep something for the layer; nothing is kept where there is none."""
+    state = current_state.get()
+    if state is not None:
+        state[name] = value
+
+
 # ==============================================================================
 # helpers/openwebui/valves.py
 # The valves: what the administrator and each user can set, and how bad input is refused.
@@ -7335,28 +7388,29 @@ class AdminValves(RefusalMemory):
 
 
 class PersonalValves(BaseModel):
-    """What each user sets."""
+    """What each user sets, in a form in the user's own language."""
 
     show_usage: Literal["near_limit", "always", "never"] = Field(
         default="near_limit",
-        description="Show your usage above each response: near a limit, always, or never.",
+        description="Your usage above each response: near a limit, always, or never. "
+        "The form is in the user's language.",
     )
 
-
-# helpers/openwebui/request_state.py
-# The state of the request that this task serves, or that started it: out of its client's reach.
-current_state: ContextVar[MutableMapping[str, Any] | None] = ContextVar(
-    "usage_limits_state", default=None
-)
-REFUSAL_STATE = "usage_limits_refusal"
-LIMITS_STATE = "usage_limits_limits"
-
-
-def note_in_state(name: str, value: object) -> None:
-    """Keep something for the layer; nothing is kept where there is none."""
-    state = current_state.get()
-    if state is not None:
-        state[name] = value
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        schema = handler.resolve_ref_schema(handler(core_schema))
+        field = schema["properties"]["show_usage"]
+        title, description, *labels = choose_language(accepted_languages.get()).show_usage.split(
+            "|"
+        )
+        # Open WebUI shows a list of bare values as it is, and would prefer it.
+        options = zip(field.pop("enum"), labels, strict=True)
+        labelled = [{"value": value, "label": label} for value, label in options]
+        field["title"], field["description"] = title, description
+        field["input"] = {"type": "select", "options": labelled}
+        return schema
 
 
 # ==============================================================================
@@ -9152,6 +9206,8 @@ USER_STATE = "usage_limits_user"
 # Where a pass-through path tells the admission what is special about its replies.
 ADJUST_KEY = "usage_limits_adjust"
 METADATA_REPLY = "usage_limits"
+# The form of the users' own valves, which is in the language of whoever opens it.
+USER_VALVES_FORM = "/valves/user/spec"
 LAYER_NAME = "UsageLimitsLayer"
 MOST_LAYERS = 50
 # On every answer that this layer has counted or refused, for whoever checks that.
@@ -9698,6 +9754,9 @@ class UsageLimitsLayer:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] == "http":
+            if route_path(scope).endswith(USER_VALVES_FORM):
+                headers = dict(scope.get("headers", ()))
+                accepted_languages.set(headers.get(b"accept-language", b"").decode("latin-1"))
             passthrough = find_passthrough(scope.get("method", "GET"), route_path(scope))
             if passthrough is not None:
                 keeper = await self.find_keeper(now=passthrough.kind != "chat")

@@ -93,6 +93,7 @@ def sentences(language: Language) -> Mapping[str, str]:
         "One response is running": at_once_sentence(1, language),
         "Three are running": at_once_sentence(3, language),
         "The ledger is out of reach": language.ledger_error,
+        "The user's own setting": " · ".join(language.show_usage.split("|")),
     }
 
 

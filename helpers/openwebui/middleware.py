@@ -24,7 +24,12 @@ from helpers.openwebui.host import HostError
 from helpers.openwebui.passthrough import CHAT_PATH, Passthrough, find_passthrough
 from helpers.openwebui.refusals import RawHeaders, Refusal, rate_headers
 from helpers.openwebui.replies import Reply, count_choices
-from helpers.openwebui.request_state import LIMITS_STATE, REFUSAL_STATE, current_state
+from helpers.openwebui.request_state import (
+    LIMITS_STATE,
+    REFUSAL_STATE,
+    accepted_languages,
+    current_state,
+)
 
 # Requests that are read here are JSON, with pictures in it at most; a longer one is refused.
 LARGEST_REQUEST = 16 * 2**20
@@ -35,6 +40,8 @@ USER_STATE = "usage_limits_user"
 # Where a pass-through path tells the admission what is special about its replies.
 ADJUST_KEY = "usage_limits_adjust"
 METADATA_REPLY = "usage_limits"
+# The form of the users' own valves, which is in the language of whoever opens it.
+USER_VALVES_FORM = "/valves/user/spec"
 LAYER_NAME = "UsageLimitsLayer"
 MOST_LAYERS = 50
 # On every answer that this layer has counted or refused, for whoever checks that.
@@ -581,6 +588,9 @@ class UsageLimitsLayer:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] == "http":
+            if route_path(scope).endswith(USER_VALVES_FORM):
+                headers = dict(scope.get("headers", ()))
+                accepted_languages.set(headers.get(b"accept-language", b"").decode("latin-1"))
             passthrough = find_passthrough(scope.get("method", "GET"), route_path(scope))
             if passthrough is not None:
                 keeper = await self.find_keeper(now=passthrough.kind != "chat")

@@ -124,6 +124,8 @@ class Language:
     status_reset: str
     cap: str
     ledger_error: str
+    # Each user's own setting: its title, what it is for, and its options
+    show_usage: str
 
     def form(self, forms: str, count: int) -> str:
         """The plural form of a word, or of a phrase, that goes with a number."""

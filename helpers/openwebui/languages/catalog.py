@@ -43,19 +43,27 @@ LANGUAGE_ALIASES = {
     "iw": "he",
 }
 LONGEST_LANGUAGE_TAG = 35
+LONGEST_ACCEPT_LANGUAGE = 500
 
 
-def choose_language(tag: str) -> Language:
-    """The language for a tag such as ``de-AT``: the longest beginning that is known; or English.
+def find_language(tag: str) -> Language | None:
+    """The language for a tag such as ``de-AT``: the longest beginning that is known, if any is.
 
     The tag is what a browser sent: a longer one than any real one is no tag.
     """
     if len(tag) > LONGEST_LANGUAGE_TAG:
-        return LANGUAGES["en"]
+        return None
     parts = tag.strip().lower().replace("_", "-").split("-")
     for length in range(len(parts), 0, -1):
         beginning = "-".join(parts[:length])
-        language = LANGUAGES.get(LANGUAGE_ALIASES.get(beginning, beginning))
-        if language is not None:
+        if language := LANGUAGES.get(LANGUAGE_ALIASES.get(beginning, beginning)):
             return language
-    return LANGUAGES["en"]
+    return None
+
+
+def choose_language(tags: str) -> Language:
+    """The first known language of a tag, or of an ``Accept-Language`` header; or English."""
+    for tag in tags[:LONGEST_ACCEPT_LANGUAGE].split(","):
+        if language := find_language(tag.partition(";")[0]):
+            return language
+    return ENGLISH

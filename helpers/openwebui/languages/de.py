@@ -31,4 +31,5 @@ status: {label}: {used} von {what} · status_reset: , neu {at}
 cap: Diese Antwort kann höchstens {quantity} lang sein.
 ledger_error: Die Nutzung kann gerade nicht erfasst werden, deshalb werden keine Anfragen
   angenommen. Bitte versuchen Sie es später erneut.
+show_usage: Nutzung anzeigen|Ihre Nutzung über jeder Antwort.|kurz vor einem Limit|immer|nie
 """)

@@ -27,4 +27,5 @@ status: {label}: {used} of {what} · status_reset: , resets {at}
 cap: This response can have at most {quantity}.
 ledger_error: Usage can't be recorded at the moment, so no requests are accepted. Please try again
   later.
+show_usage: Show usage|Your usage above each response.|near a limit|always|never
 """)

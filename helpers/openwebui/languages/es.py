@@ -29,4 +29,5 @@ status: {label}: {used} de {what} · status_reset: , se restablece {at}
 cap: Esta respuesta puede tener como máximo {quantity}.
 ledger_error: El uso no se puede registrar en este momento, por lo que no se aceptan solicitudes.
   Inténtalo de nuevo más tarde.
+show_usage: Mostrar uso|Tu uso encima de cada respuesta.|cerca de un límite|siempre|nunca
 """)

@@ -31,4 +31,6 @@ status: {label}\u00a0: {used} sur {what} · status_reset: , remise à zéro {at}
 cap: Cette réponse peut compter au plus {quantity}.
 ledger_error: L’utilisation ne peut pas être enregistrée pour le moment\u00a0: aucune requête n’est
   acceptée. Veuillez réessayer plus tard.
+show_usage: Afficher l’utilisation|Votre utilisation au-dessus de chaque réponse.|
+  à l’approche d’une limite|toujours|jamais
 """)

@@ -28,4 +28,5 @@ status: {label}: {used} su {what} · status_reset: , si rinnova {at}
 cap: Questa risposta può avere al massimo {quantity}.
 ledger_error: Al momento l’utilizzo non può essere registrato, quindi non si accettano richieste.
   Riprova più tardi.
+show_usage: Mostra utilizzo|Il tuo utilizzo sopra ogni risposta.|vicino a un limite|sempre|mai
 """)

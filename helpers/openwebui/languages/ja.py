@@ -28,4 +28,5 @@ status: {label}：{used} / {what} · share: （{percent}） · status_reset: 、
 cap: この応答は最大 {quantity}です。
 ledger_error:
   現在使用量を記録できないため、リクエストを受け付けていません。しばらくしてから再試行してください。
+show_usage: 使用量を表示|各応答の上に使用量を表示します。|上限に近いとき|常に|表示しない
 """)

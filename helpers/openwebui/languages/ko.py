@@ -25,4 +25,5 @@ left: {n} 남음 · label: 사용량|공유 사용량 · reached_label: 한도 �
 status: {label}: {used} / {what} · status_reset: , {at} 초기화
 cap: 이 응답은 최대 {quantity}입니다.
 ledger_error: 지금은 사용량을 기록할 수 없어 요청을 받지 않습니다. 나중에 다시 시도하세요.
+show_usage: 사용량 표시|각 응답 위에 사용량을 표시합니다.|한도에 가까울 때|항상|표시 안 함
 """)

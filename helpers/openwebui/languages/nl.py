@@ -31,4 +31,5 @@ status: {label}: {used} van {what} · status_reset: , vernieuwd {at}
 cap: Dit antwoord mag hoogstens {quantity} lang zijn.
 ledger_error: Het gebruik kan nu niet worden vastgelegd, dus er worden geen verzoeken aangenomen.
   Probeer het later opnieuw.
+show_usage: Gebruik tonen|Je gebruik boven elk antwoord.|dicht bij een limiet|altijd|nooit
 """)

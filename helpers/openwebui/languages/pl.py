@@ -31,4 +31,5 @@ status: {label}: {used} / {what} · status_reset: , odnowienie {at}
 cap: Limit tej odpowiedzi: {quantity}.
 ledger_error: Nie można teraz zapisać użycia, więc żądania nie są przyjmowane. Spróbuj ponownie
   później.
+show_usage: Pokaż użycie|Twoje użycie nad każdą odpowiedzią.|blisko limitu|zawsze|nigdy
 """)

@@ -30,4 +30,5 @@ status: {label}: {used} de {what} · status_reset: , renovação {at}
 cap: Esta resposta pode ter no máximo {quantity}.
 ledger_error: O uso não pode ser registrado no momento, por isso nenhuma solicitação é aceita. Tente
   novamente mais tarde.
+show_usage: Mostrar uso|Seu uso acima de cada resposta.|perto de um limite|sempre|nunca
 """)

@@ -26,4 +26,6 @@ status: {label}: {used} / {what} · status_reset: , yenilenme {at}
 cap: Bu yanıtın sınırı: {quantity}.
 ledger_error: Kullanım şu anda kaydedilemediği için istek kabul edilmiyor. Lütfen daha sonra tekrar
   deneyin.
+show_usage: Kullanımı göster|Her yanıtın üstünde kullanımınız.|sınıra yaklaşınca|her
+  zaman|hiçbir zaman
 """)

@@ -22,4 +22,5 @@ warning: {owner}{named}已使用 {percent}：{what}，剩余 {left}{until}。
 label: 用量|共享用量 · reached_label: 已达限额|已达共享限额 · status: {label}：{what}，已用 {used}
 share: （{percent}） · status_reset: ，{at} 重置 · cap: 此回答最多 {quantity}。
 ledger_error: 目前无法记录用量，因此暂不接受请求。请稍后重试。
+show_usage: 显示用量|在每个回答上方显示您的用量。|接近限额时|始终|从不
 """)

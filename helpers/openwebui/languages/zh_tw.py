@@ -22,4 +22,5 @@ warning: {owner}{named}已使用 {percent}：{what}，剩餘 {left}{until}。
 label: 用量|共用用量 · reached_label: 已達限額|已達共用限額 · status: {label}：{what}，已用 {used}
 share: （{percent}） · status_reset: ，{at} 重設 · cap: 此回應最多 {quantity}。
 ledger_error: 目前無法記錄用量，因此暫不接受請求。請稍後再試。
+show_usage: 顯示用量|在每個回應上方顯示您的用量。|接近限額時|一律|永不
 """)
