@@ -13,57 +13,73 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # Contents. In a hurry, read the hooks first: they are the last part, filter.
-#   187  errors                   The exceptions, each carrying its data.
-#   244  logs                     The one logger; its name is how Open WebUI's log shows where a …
-#   251  texts                    Texts from outside: what a client, a browser or a provider …
-#   275  limits.periods           The calendar and rolling periods, the window each gives at an …
-#   578  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
-#   730  limits.globs             Which model ids a pattern of an administrator's fits.
-#   757  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
-#  1006  limits.policy_tables     The policies text as checked tables, and what an error says …
-#  1268  limits.policies          What the policies text says about groups, roles, users, pools …
-#  1528  limits.policy            Which limits apply to this user, these groups, this role and …
-#  1832  limits.decisions         Used and reserved amounts against limits: what is decided, and …
-#  1971  metering.byte_pairs      A lower bound of a text's tokens from its pairs of bytes, …
-#  2211  metering.estimates       Token estimates for texts and prompts whose provider reports no …
-#  2515  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
-#  2844  metering.stream_events   What a stream event or a whole answer holds: produced text, …
-#  3112  metering.usage           What one reply is charged for, added up from its stream events.
-#  3414  metering.charges         What one reply costs, in tokens, in money and toward limits.
-#  3511  ledger.database          An engine for a database URL as Open WebUI spells it.
-#  3594  ledger.statements        The statements that every reply runs, on a short way to the …
-#  3724  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
-#  3966  ledger.tables            The ledger's own tables and their numbered migrations.
-#  4160  ledger.identities        Whom the names in the policies mean, also after a rename.
-#  4591  ledger.counters          Sums of settled records per scope, model glob and window.
-#  4903  ledger.snapshots         What one statement sees of the ledger: counters with their …
-#  5066  ledger.limit_states      Where limits stand: what is used, what replies still running …
-#  5201  ledger.records           One row per reply, reserved when it is admitted and closed once.
-#  5366  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  5774  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  5910  openwebui.languages_western Western languages: the words of English, German, French, …
-#  6234  openwebui.languages_eastern Other languages: the words of those with other scripts, and …
-#  6673  openwebui.languages      All there are, and which one a reader gets.
-#  6715  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  7205  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  7292  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  7618  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  7714  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  7827  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  7887  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-#  8163  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-#  8311  openwebui.replies        One reply from its admission to its end.
-#  8550  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-#  8640  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-#  8728  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-#  8796  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-#  9291  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-#  9469  openwebui.answers        Answers on their way to the client: read for their usage, or …
-#  9624  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-#  9697  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-#  9948  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 10047  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 10253  filter                   Open WebUI's hooks, and nothing but hooks.
+#   203  errors                   The exceptions, each carrying its data.
+#   259  logs                     The one logger; its name is how Open WebUI's log shows where a …
+#   262  texts                    Texts from outside: what a client, a browser or a provider …
+#   283  limits.periods           The calendar and rolling periods, the window each gives at an …
+#   586  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
+#   737  limits.globs             Which model ids a pattern of an administrator's fits.
+#   760  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
+#  1009  limits.policy_tables     The policies text as checked tables, and what an error says …
+#  1271  limits.policies          What the policies text says about groups, roles, users, pools …
+#  1531  limits.policy            Which limits apply to this user, these groups, this role and …
+#  1835  limits.decisions         Used and reserved amounts against limits: what is decided, and …
+#  1974  metering.byte_pairs      A lower bound of a text's tokens from its pairs of bytes, …
+#  2214  metering.estimates       Token estimates for texts and prompts whose provider reports no …
+#  2518  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
+#  2847  metering.stream_events   What a stream event or a whole answer holds: produced text, …
+#  3115  metering.usage           What one reply is charged for, added up from its stream events.
+#  3417  metering.charges         What one reply costs, in tokens, in money and toward limits.
+#  3514  ledger.database          An engine for a database URL as Open WebUI spells it.
+#  3597  ledger.statements        The statements that every reply runs, on a short way to the …
+#  3727  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
+#  3969  ledger.tables            The ledger's own tables and their numbered migrations.
+#  4163  ledger.identities        Whom the names in the policies mean, also after a rename.
+#  4594  ledger.counters          Sums of settled records per scope, model glob and window.
+#  4906  ledger.snapshots         What one statement sees of the ledger: counters with their …
+#  5069  ledger.limit_states      Where limits stand: what is used, what replies still running …
+#  5204  ledger.records           One row per reply, reserved when it is admitted and closed once.
+#  5369  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  5777  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  5946  openwebui.languages.en   English.
+#  5973  openwebui.languages.de   German.
+#  6004  openwebui.languages.fr   French.
+#  6036  openwebui.languages.fr_ca French as written in Canada.
+#  6047  openwebui.languages.es   Spanish.
+#  6076  openwebui.languages.it   Italian.
+#  6104  openwebui.languages.pt_br Portuguese as written in Brazil.
+#  6134  openwebui.languages.nl   Dutch.
+#  6165  openwebui.languages.pl   Polish.
+#  6196  openwebui.languages.ru   Russian.
+#  6228  openwebui.languages.uk   Ukrainian.
+#  6261  openwebui.languages.tr   Turkish.
+#  6288  openwebui.languages.zh_cn Chinese in simplified script.
+#  6310  openwebui.languages.zh_tw Chinese in traditional script.
+#  6332  openwebui.languages.ja   Japanese.
+#  6360  openwebui.languages.ko   Korean.
+#  6385  openwebui.languages.ar   Arabic.
+#  6415  openwebui.languages.he   Hebrew.
+#  6441  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
+#  6491  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  6982  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  7069  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  7165  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  7280  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  7623  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+#  7683  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+#  7959  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+#  8107  openwebui.replies        One reply from its admission to its end.
+#  8346  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+#  8436  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+#  8524  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+#  8592  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+#  9087  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+#  9265  openwebui.answers        Answers on their way to the client: read for their usage, or …
+#  9420  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+#  9493  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+#  9744  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+#  9848  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 10054  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -240,18 +256,10 @@ class UsageLimitExceeded(UsageLimitsError):
         self.retry_after = max(1, math.ceil(retry_after))
 
 
-# ==============================================================================
 # helpers/logs.py
-# The one logger; its name is how Open WebUI's log shows where a line comes from.
-# ==============================================================================
-
 log = logging.getLogger("usage_limits")
 
-# ==============================================================================
 # helpers/texts.py
-# Texts from outside: what a client, a browser or a provider wrote, made safe to store.
-# ==============================================================================
-
 # The ledger's ids: Open WebUI's own have 36 characters, some with a short prefix.
 LONGEST_ID = 200
 # Ids of models, e-mail addresses, names of policies.
@@ -726,12 +734,7 @@ def too_large(largest: str) -> NotationMistake:
     )
 
 
-# ==============================================================================
 # helpers/limits/globs.py
-# Globs: which model ids a pattern of an administrator's fits.
-# ==============================================================================
-
-
 @lru_cache(maxsize=1024)
 def compiled_glob(glob: str) -> re.Pattern[str]:
     """A pattern in which only ``*`` and ``?`` are special.
@@ -5811,21 +5814,26 @@ def pick_arabic(count: int) -> int:
     return 3 if 3 <= count % 100 <= 10 else 4 if count % 100 >= 11 else 5
 
 
-ALIKE = PluralRule(("other",), lambda count: 0)
-ONE_OR_OTHER = PluralRule(("one", "other"), lambda count: int(count != 1))
-BELOW_TWO_OR_OTHER = PluralRule(("one", "other"), lambda count: int(count > 1))
-HEBREW_PLURAL = PluralRule(("one", "two", "other"), lambda count: {1: 0, 2: 1}.get(count, 2))
-SLAVIC = PluralRule(("one", "few", "many"), pick_slavic)
-POLISH_PLURAL = PluralRule(("one", "few", "many"), pick_polish)
-ARABIC_PLURAL = PluralRule(("zero", "one", "two", "few", "many", "other"), pick_arabic)
+# By the name that a language's file gives them.
+PLURAL_RULES: Mapping[str, PluralRule] = {
+    "alike": PluralRule(("other",), lambda count: 0),
+    "one or other": PluralRule(("one", "other"), lambda count: int(count != 1)),
+    "below two or other": PluralRule(("one", "other"), lambda count: int(count > 1)),
+    "Hebrew": PluralRule(("one", "two", "other"), lambda count: {1: 0, 2: 1}.get(count, 2)),
+    "Slavic": PluralRule(("one", "few", "many"), pick_slavic),
+    "Polish": PluralRule(("one", "few", "many"), pick_polish),
+    "Arabic": PluralRule(("zero", "one", "two", "few", "many", "other"), pick_arabic),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Language:
     """How one language says what users read.
 
-    Words are listed with ", " between them and "|" between the plural forms of one, which come
-    in the order of the rule's categories; where the last ones are alike they are said once.
+    A language's file states these fields as `read_language` reads them, and only those that
+    differ from what stands here. Words are listed with ", " between them and "|" between the
+    plural forms of one, which come in the order of the rule's categories; where the last ones are
+    alike they are said once.
     A pair "a|b" without a number is for the user's own limit and for one that is shared. A
     sentence begins with a capital by itself. Fields: ``quantity`` (an amount with its unit),
     ``what`` (quantity, period and model), ``owner`` (whose limit), ``named`` (the policy or pool
@@ -5834,7 +5842,7 @@ class Language:
 
     tag: str
     name: str  # as its speakers say it
-    plural: PluralRule = ONE_OR_OTHER
+    plural: PluralRule = PLURAL_RULES["one or other"]
     right_to_left: bool = False
     # Numbers
     thousands: str = ","
@@ -5860,7 +5868,7 @@ class Language:
     at: str
     tomorrow: str
     on_date: str
-    hour_one: tuple[str, str] = ("", "")  # the preposition that changes before one o'clock
+    hour_one: str = ""  # a preposition, and what it becomes before one o'clock
     # Whose limit, and of what
     owner: str
     what: str = "{quantity} {period}{on}"
@@ -5879,7 +5887,7 @@ class Language:
     opens: str
     within: str  # after `at`, where that is today or tomorrow
     warning: str
-    left: str
+    left: str = "{n}"
     label: str
     reached_label: str
     status: str
@@ -5887,6 +5895,8 @@ class Language:
     status_reset: str
     cap: str
     ledger_error: str
+    # Each user's own setting: its title, what it is for, and its options
+    show_usage: str
 
     def form(self, forms: str, count: int) -> str:
         """The plural form of a word, or of a phrase, that goes with a number."""
@@ -5906,771 +5916,529 @@ class Language:
         return self.periods.split(", ")[PERIOD_NAMES.index(name)]
 
 
-# ==============================================================================
-# helpers/openwebui/languages_western.py
-# Western languages: the words of English, German, French, Spanish, Italian, Portuguese, Dutch.
-# ==============================================================================
+FIELDS_OTHER_THAN_TEXT: Mapping[str, Callable[[str], object]] = {
+    "plural": PLURAL_RULES.__getitem__,
+    "grouped_from": int,
+    "right_to_left": bool,
+}
 
-ENGLISH = Language(
-    tag="en",
-    name="English",
-    less_than="less than {amount}",
-    units="token|tokens, input token|input tokens, output token|output tokens, "
-    "request|requests, response|responses",
-    periods="per minute, per hour, per day, per week, per month, per quarter, per year",
-    rolling="per {n} {unit}",
-    rolling_units="second|seconds, minute|minutes, hour|hours, day|days",
-    months="January February March April May June July August September October November December",
-    at="at {time}",
-    tomorrow="tomorrow at {time}",
-    on_date="on {date} at {time}",
-    owner="your limit|the shared limit",
-    on=" on {model}",
-    reached="you've reached {owner} of {what}{named}.",
-    held="running responses hold the rest of {owner} of {what}{named}. "
-    "Please try again when they are done.",
-    stopped="stopped at {owner} of {what}{named}.",
-    no_model="You can't use {model} here{named}.",
-    no_models="You can't use any models here{named}.",
-    no_paid="You can't use models that cost money here{named}.",
-    per_request="This request is too long: at most {quantity} per request{on}{named}.",
-    at_once="You already have {quantity} running. Please try again when one is done.",
-    resets="It resets {at}{within}.",
-    opens="You can continue {at}{within}.",
-    within=", in {within}",
-    warning="{percent} of {owner} of {what}{named} used; {left}{until}.",
-    left="{n} left",
-    label="Usage|Shared usage",
-    reached_label="Limit reached|Shared limit reached",
-    status="{label}: {used} of {what}",
-    status_reset=", resets {at}",
-    cap="This response can have at most {quantity}.",
-    ledger_error="Usage can't be recorded at the moment, so no requests are accepted. "
-    "Please try again later.",
-)
 
-GERMAN = Language(
-    tag="de",
-    name="Deutsch",
-    thousands=".",
-    decimal=",",
-    money="{amount}\u00a0$",
-    less_than="weniger als {amount}",
-    percent="{n}\u00a0%",
-    units="Token, Eingabe-Token, Ausgabe-Token, Anfrage|Anfragen, Antwort|Antworten",
-    periods="pro Minute, pro Stunde, pro Tag, pro Woche, pro Monat, pro Quartal, pro Jahr",
-    rolling="innerhalb von {n} {unit}",
-    rolling_units="Sekunde|Sekunden, Minute|Minuten, Stunde|Stunden, Tag|Tagen",
-    durations="Tg. Std. Min. Sek.",
-    clock="{clock} Uhr",
-    date="{day}. {month}",
-    months="Januar Februar März April Mai Juni Juli August September Oktober November Dezember",
-    at="um {time}",
-    tomorrow="morgen um {time}",
-    on_date="am {date} um {time}",
-    owner="Ihr Limit|das gemeinsame Limit",
-    on=" für {model}",
-    reached="{owner} von {what}{named} ist erreicht.",
-    held="{owner} von {what}{named} ist für laufende Antworten vorgemerkt. "
-    "Bitte gleich erneut versuchen.",
-    stopped="beendet, denn {owner} von {what}{named} ist erreicht.",
-    no_model="Sie können {model} hier nicht verwenden{named}.",
-    no_models="Sie können hier keine Modelle verwenden{named}.",
-    no_paid="Sie können hier keine kostenpflichtigen Modelle verwenden{named}.",
-    per_request="Diese Anfrage ist zu lang: höchstens {quantity} pro Anfrage{on}{named}.",
-    at_once="Es läuft bereits {quantity}. Bitte versuchen Sie es nach deren Ende erneut.|"
-    "Es laufen bereits {quantity}. Bitte versuchen Sie es erneut, wenn eine beendet ist.",
-    resets="Wieder verfügbar {at}{within}.",
-    opens="Weiter {at}{within}.",
-    within=", in {within}",
-    warning="{owner} von {what}{named} ist zu {percent} verbraucht; noch {left}{until}.",
-    left="{n}",
-    label="Nutzung|Gemeinsame Nutzung",
-    reached_label="Limit erreicht|Gemeinsames Limit erreicht",
-    status="{label}: {used} von {what}",
-    status_reset=", neu {at}",
-    cap="Diese Antwort kann höchstens {quantity} lang sein.",
-    ledger_error="Die Nutzung kann gerade nicht erfasst werden, deshalb werden keine Anfragen "
-    "angenommen. Bitte versuchen Sie es später erneut.",
-)
+def read_language(text: str, base: Language | None = None) -> Language:
+    """A language from its file: ``field: value``, on lines of their own or with " · " between.
 
-FRENCH = Language(
-    tag="fr",
-    name="français",
-    plural=BELOW_TWO_OR_OTHER,
-    thousands="\u202f",
-    decimal=",",
-    money="{amount}\u00a0$",
-    less_than="moins de {amount}",
-    percent="{n}\u202f%",
-    units="token|tokens, token d’entrée|tokens d’entrée, token de sortie|tokens de sortie, "
-    "requête|requêtes, réponse|réponses",
-    periods="par minute, par heure, par jour, par semaine, par mois, par trimestre, par an",
-    rolling="sur {n} {unit}",
-    rolling_units="seconde glissante|secondes glissantes, minute glissante|minutes glissantes, "
-    "heure glissante|heures glissantes, jour glissant|jours glissants",
-    durations="j h min s",
-    first_day="1er",
-    months="janvier février mars avril mai juin juillet août septembre octobre novembre décembre",
-    at="à {time}",
-    tomorrow="demain à {time}",
-    on_date="le {date} à {time}",
-    owner="votre limite|la limite commune",
-    on=" avec {model}",
-    reached="{owner} de {what}{named} est atteinte.",
-    held="{owner} de {what}{named} est occupée par des réponses en cours. "
-    "Veuillez réessayer ensuite.",
-    stopped="arrêt\u00a0: {owner} de {what}{named} est atteinte.",
-    no_model="Vous ne pouvez pas utiliser {model} ici{named}.",
-    no_models="Vous ne pouvez utiliser aucun modèle ici{named}.",
-    no_paid="Vous ne pouvez pas utiliser de modèles payants ici{named}.",
-    per_request="Cette requête est trop longue\u00a0: au plus {quantity} par requête{on}{named}.",
-    at_once="Vous avez déjà {quantity} en cours. Veuillez réessayer quand l’une sera terminée.",
-    resets="Remise à zéro {at}{within}.",
-    opens="Reprise {at}{within}.",
-    within=", dans {within}",
-    warning="{owner} de {what}{named} est utilisée à {percent}\u202f; {left}{until}.",
-    left="reste {n}",
-    label="Utilisation|Utilisation commune",
-    reached_label="Limite atteinte|Limite commune atteinte",
-    status="{label}\u00a0: {used} sur {what}",
-    status_reset=", remise à zéro {at}",
-    cap="Cette réponse peut compter au plus {quantity}.",
-    ledger_error="L’utilisation ne peut pas être enregistrée pour le moment\u00a0: aucune requête "
-    "n’est acceptée. Veuillez réessayer plus tard.",
-)
+    A longer value goes on in the next line. "_" is a blank, where a value begins or ends with
+    one. What isn't stated is as in `base`, or as `Language` has it.
 
-CANADIAN_FRENCH = replace(
+    Raises:
+        TypeError: A field is unknown, or one is missing that each language has to state.
+        KeyError: There is no such plural rule.
+    """
+    stated: dict[str, Any] = {}
+    for entry in re.split(r" · |\n(?=\w+:)", text.strip()):
+        field, _, value = entry.partition(":")
+        stated[field] = " ".join(value.split("\n  ")).strip(" ").replace("_", " ")
+    for field, read in FIELDS_OTHER_THAN_TEXT.items():
+        if field in stated:
+            stated[field] = read(stated[field])
+    return replace(base, **stated) if base else Language(**stated)
+
+
+# helpers/openwebui/languages/en.py
+ENGLISH = read_language("""
+tag: en · name: English · less_than: less than {amount}
+units: token|tokens, input token|input tokens, output token|output tokens, request|requests,
+  response|responses
+periods: per minute, per hour, per day, per week, per month, per quarter, per year
+rolling: per {n} {unit} · rolling_units: second|seconds, minute|minutes, hour|hours, day|days
+months: January February March April May June July August September October November December
+at: at {time} · tomorrow: tomorrow at {time} · on_date: on {date} at {time}
+owner: your limit|the shared limit · on: _on {model}
+reached: you've reached {owner} of {what}{named}.
+held: running responses hold the rest of {owner} of {what}{named}. Please try again when they are
+  done. · stopped: stopped at {owner} of {what}{named}.
+no_model: You can't use {model} here{named}. · no_models: You can't use any models here{named}.
+no_paid: You can't use models that cost money here{named}.
+per_request: This request is too long: at most {quantity} per request{on}{named}.
+at_once: You already have {quantity} running. Please try again when one is done.
+resets: It resets {at}{within}. · opens: You can continue {at}{within}. · within: , in {within}
+warning: {percent} of {owner} of {what}{named} used; {left}{until}. · left: {n} left
+label: Usage|Shared usage · reached_label: Limit reached|Shared limit reached
+status: {label}: {used} of {what} · status_reset: , resets {at}
+cap: This response can have at most {quantity}.
+ledger_error: Usage can't be recorded at the moment, so no requests are accepted. Please try again
+  later.
+show_usage: Show usage|Your usage above each response.|near a limit|always|never
+""")
+
+# helpers/openwebui/languages/de.py
+GERMAN = read_language("""
+tag: de · name: Deutsch · thousands: . · decimal: , · money: {amount}\u00a0$
+less_than: weniger als {amount} · percent: {n}\u00a0%
+units: Token, Eingabe-Token, Ausgabe-Token, Anfrage|Anfragen, Antwort|Antworten
+periods: pro Minute, pro Stunde, pro Tag, pro Woche, pro Monat, pro Quartal, pro Jahr
+rolling: innerhalb von {n} {unit}
+rolling_units: Sekunde|Sekunden, Minute|Minuten, Stunde|Stunden, Tag|Tagen
+durations: Tg. Std. Min. Sek. · clock: {clock} Uhr · date: {day}. {month}
+months: Januar Februar März April Mai Juni Juli August September Oktober November Dezember
+at: um {time} · tomorrow: morgen um {time} · on_date: am {date} um {time}
+owner: Ihr Limit|das gemeinsame Limit · on: _für {model}
+reached: {owner} von {what}{named} ist erreicht.
+held: {owner} von {what}{named} ist für laufende Antworten vorgemerkt. Bitte gleich erneut
+  versuchen. · stopped: beendet, denn {owner} von {what}{named} ist erreicht.
+no_model: Sie können {model} hier nicht verwenden{named}.
+no_models: Sie können hier keine Modelle verwenden{named}.
+no_paid: Sie können hier keine kostenpflichtigen Modelle verwenden{named}.
+per_request: Diese Anfrage ist zu lang: höchstens {quantity} pro Anfrage{on}{named}.
+at_once: Es läuft bereits {quantity}. Bitte versuchen Sie es nach deren Ende erneut.|Es laufen
+  bereits {quantity}. Bitte versuchen Sie es erneut, wenn eine beendet ist.
+resets: Wieder verfügbar {at}{within}. · opens: Weiter {at}{within}. · within: , in {within}
+warning: {owner} von {what}{named} ist zu {percent} verbraucht; noch {left}{until}.
+label: Nutzung|Gemeinsame Nutzung · reached_label: Limit erreicht|Gemeinsames Limit erreicht
+status: {label}: {used} von {what} · status_reset: , neu {at}
+cap: Diese Antwort kann höchstens {quantity} lang sein.
+ledger_error: Die Nutzung kann gerade nicht erfasst werden, deshalb werden keine Anfragen
+  angenommen. Bitte versuchen Sie es später erneut.
+show_usage: Nutzung anzeigen|Ihre Nutzung über jeder Antwort.|kurz vor einem Limit|immer|nie
+""")
+
+# helpers/openwebui/languages/fr.py
+FRENCH = read_language("""
+tag: fr · name: français · plural: below two or other · thousands: \u202f · decimal: ,
+money: {amount}\u00a0$ · less_than: moins de {amount} · percent: {n}\u202f%
+units: token|tokens, token d’entrée|tokens d’entrée, token de sortie|tokens de sortie,
+  requête|requêtes, réponse|réponses
+periods: par minute, par heure, par jour, par semaine, par mois, par trimestre, par an
+rolling: sur {n} {unit}
+rolling_units: seconde glissante|secondes glissantes, minute glissante|minutes glissantes, heure
+  glissante|heures glissantes, jour glissant|jours glissants · durations: j h min s · first_day: 1er
+months: janvier février mars avril mai juin juillet août septembre octobre novembre décembre
+at: à {time} · tomorrow: demain à {time} · on_date: le {date} à {time}
+owner: votre limite|la limite commune · on: _avec {model}
+reached: {owner} de {what}{named} est atteinte.
+held: {owner} de {what}{named} est occupée par des réponses en cours. Veuillez réessayer ensuite.
+stopped: arrêt\u00a0: {owner} de {what}{named} est atteinte.
+no_model: Vous ne pouvez pas utiliser {model} ici{named}.
+no_models: Vous ne pouvez utiliser aucun modèle ici{named}.
+no_paid: Vous ne pouvez pas utiliser de modèles payants ici{named}.
+per_request: Cette requête est trop longue\u00a0: au plus {quantity} par requête{on}{named}.
+at_once: Vous avez déjà {quantity} en cours. Veuillez réessayer quand l’une sera terminée.
+resets: Remise à zéro {at}{within}. · opens: Reprise {at}{within}. · within: , dans {within}
+warning: {owner} de {what}{named} est utilisée à {percent}\u202f; {left}{until}. · left: reste {n}
+label: Utilisation|Utilisation commune · reached_label: Limite atteinte|Limite commune atteinte
+status: {label}\u00a0: {used} sur {what} · status_reset: , remise à zéro {at}
+cap: Cette réponse peut compter au plus {quantity}.
+ledger_error: L’utilisation ne peut pas être enregistrée pour le moment\u00a0: aucune requête n’est
+  acceptée. Veuillez réessayer plus tard.
+show_usage: Afficher l’utilisation|Votre utilisation au-dessus de chaque réponse.|
+  à l’approche d’une limite|toujours|jamais
+""")
+
+# helpers/openwebui/languages/fr_ca.py
+CANADIAN_FRENCH = read_language(
+    """
+tag: fr-CA · name: français (Canada) · percent: {n}\u00a0%
+units: jeton|jetons, jeton d’entrée|jetons d’entrée, jeton de sortie|jetons de sortie,
+  requête|requêtes, réponse|réponses
+warning: {owner} de {what}{named} est utilisée à {percent}; {left}{until}.
+""",
     FRENCH,
-    tag="fr-CA",
-    name="français (Canada)",
-    percent="{n}\u00a0%",
-    units="jeton|jetons, jeton d’entrée|jetons d’entrée, jeton de sortie|jetons de sortie, "
-    "requête|requêtes, réponse|réponses",
-    warning="{owner} de {what}{named} est utilisée à {percent}; {left}{until}.",
 )
 
-SPANISH = Language(
-    tag="es",
-    name="español",
-    thousands="\u202f",
-    decimal=",",
-    grouped_from=10_000,
-    money="{amount}\u00a0USD",
-    less_than="menos de {amount}",
-    percent="{n}\u00a0%",
-    units="token|tokens, token de entrada|tokens de entrada, token de salida|tokens de salida, "
-    "solicitud|solicitudes, respuesta|respuestas",
-    periods="por minuto, por hora, por día, por semana, por mes, por trimestre, por año",
-    rolling="por cada {n} {unit}",
-    rolling_units="segundo|segundos, minuto|minutos, hora|horas, día|días",
-    date="{day} de {month}",
-    months="enero febrero marzo abril mayo junio "
-    "julio agosto septiembre octubre noviembre diciembre",
-    at="a las {time}",
-    tomorrow="mañana a las {time}",
-    on_date="el {date} a las {time}",
-    hour_one=("a las ", "a la "),
-    owner="tu límite|el límite compartido",
-    on=" con {model}",
-    reached="has alcanzado {owner} de {what}{named}.",
-    held="las respuestas en curso ocupan el resto; {owner} es de {what}{named}. "
-    "Inténtalo de nuevo después.",
-    stopped="detenida por {owner} de {what}{named}.",
-    no_model="No puedes usar {model} aquí{named}.",
-    no_models="No puedes usar ningún modelo aquí{named}.",
-    no_paid="No puedes usar modelos de pago aquí{named}.",
-    per_request="Esta solicitud es demasiado larga: máximo {quantity} por solicitud{on}{named}.",
-    at_once="Ya tienes {quantity} en curso. Inténtalo de nuevo cuando termine una.",
-    resets="Se restablece {at}{within}.",
-    opens="Podrás seguir {at}{within}.",
-    within=", en {within}",
-    warning="{owner} de {what}{named} está al {percent}; {left}{until}.",
-    left="queda {n}|quedan {n}",
-    label="Uso|Uso compartido",
-    reached_label="Límite alcanzado|Límite compartido alcanzado",
-    status="{label}: {used} de {what}",
-    status_reset=", se restablece {at}",
-    cap="Esta respuesta puede tener como máximo {quantity}.",
-    ledger_error="El uso no se puede registrar en este momento, por lo que no se aceptan "
-    "solicitudes. Inténtalo de nuevo más tarde.",
-)
+# helpers/openwebui/languages/es.py
+SPANISH = read_language("""
+tag: es · name: español · thousands: \u202f · decimal: , · grouped_from: 10000
+money: {amount}\u00a0USD · less_than: menos de {amount} · percent: {n}\u00a0%
+units: token|tokens, token de entrada|tokens de entrada, token de salida|tokens de salida,
+  solicitud|solicitudes, respuesta|respuestas
+periods: por minuto, por hora, por día, por semana, por mes, por trimestre, por año
+rolling: por cada {n} {unit} · rolling_units: segundo|segundos, minuto|minutos, hora|horas, día|días
+date: {day} de {month}
+months: enero febrero marzo abril mayo junio julio agosto septiembre octubre noviembre diciembre
+at: a las {time} · tomorrow: mañana a las {time} · on_date: el {date} a las {time}
+hour_one: a las_|a la_ · owner: tu límite|el límite compartido · on: _con {model}
+reached: has alcanzado {owner} de {what}{named}.
+held: las respuestas en curso ocupan el resto; {owner} es de {what}{named}. Inténtalo de nuevo
+  después. · stopped: detenida por {owner} de {what}{named}.
+no_model: No puedes usar {model} aquí{named}. · no_models: No puedes usar ningún modelo aquí{named}.
+no_paid: No puedes usar modelos de pago aquí{named}.
+per_request: Esta solicitud es demasiado larga: máximo {quantity} por solicitud{on}{named}.
+at_once: Ya tienes {quantity} en curso. Inténtalo de nuevo cuando termine una.
+resets: Se restablece {at}{within}. · opens: Podrás seguir {at}{within}. · within: , en {within}
+warning: {owner} de {what}{named} está al {percent}; {left}{until}. · left: queda {n}|quedan {n}
+label: Uso|Uso compartido · reached_label: Límite alcanzado|Límite compartido alcanzado
+status: {label}: {used} de {what} · status_reset: , se restablece {at}
+cap: Esta respuesta puede tener como máximo {quantity}.
+ledger_error: El uso no se puede registrar en este momento, por lo que no se aceptan solicitudes.
+  Inténtalo de nuevo más tarde.
+show_usage: Mostrar uso|Tu uso encima de cada respuesta.|cerca de un límite|siempre|nunca
+""")
 
-ITALIAN = Language(
-    tag="it",
-    name="italiano",
-    thousands=".",
-    decimal=",",
-    money="{amount}\u00a0$",
-    less_than="meno di {amount}",
-    units="token, token di input, token di output, richiesta|richieste, risposta|risposte",
-    periods="al minuto, all’ora, al giorno, a settimana, al mese, a trimestre, all’anno",
-    rolling="ogni {n} {unit}",
-    rolling_units="secondo|secondi, minuto|minuti, ora|ore, giorno|giorni",
-    durations="g h min s",
-    first_day="1º",
-    months="gennaio febbraio marzo aprile maggio giugno "
-    "luglio agosto settembre ottobre novembre dicembre",
-    at="alle {time}",
-    tomorrow="domani alle {time}",
-    on_date="il {date} alle {time}",
-    hour_one=("alle ", "all’"),
-    owner="il tuo limite|il limite condiviso",
-    on=" con {model}",
-    reached="hai raggiunto {owner} di {what}{named}.",
-    held="le risposte in corso occupano il resto; {owner} è di {what}{named}. "
-    "Riprova quando saranno terminate.",
-    stopped="interrotta: raggiunto {owner} di {what}{named}.",
-    no_model="Qui non puoi usare {model}{named}.",
-    no_models="Qui non puoi usare alcun modello{named}.",
-    no_paid="Qui non puoi usare modelli a pagamento{named}.",
-    per_request="Questa richiesta è troppo lunga: al massimo {quantity} per richiesta{on}{named}.",
-    at_once="Hai già {quantity} in corso. Riprova quando una sarà terminata.",
-    resets="Si rinnova {at}{within}.",
-    opens="Puoi continuare {at}{within}.",
-    within=", tra {within}",
-    warning="{owner} di {what}{named} è usato al {percent}; {left}{until}.",
-    left="resta {n}|restano {n}",
-    label="Utilizzo|Utilizzo condiviso",
-    reached_label="Limite raggiunto|Limite condiviso raggiunto",
-    status="{label}: {used} su {what}",
-    status_reset=", si rinnova {at}",
-    cap="Questa risposta può avere al massimo {quantity}.",
-    ledger_error="Al momento l’utilizzo non può essere registrato, quindi non si accettano "
-    "richieste. Riprova più tardi.",
-)
+# helpers/openwebui/languages/it.py
+ITALIAN = read_language("""
+tag: it · name: italiano · thousands: . · decimal: , · money: {amount}\u00a0$
+less_than: meno di {amount}
+units: token, token di input, token di output, richiesta|richieste, risposta|risposte
+periods: al minuto, all’ora, al giorno, a settimana, al mese, a trimestre, all’anno
+rolling: ogni {n} {unit} · rolling_units: secondo|secondi, minuto|minuti, ora|ore, giorno|giorni
+durations: g h min s · first_day: 1º
+months: gennaio febbraio marzo aprile maggio giugno luglio agosto settembre ottobre novembre
+  dicembre · at: alle {time} · tomorrow: domani alle {time} · on_date: il {date} alle {time}
+hour_one: alle_|all’ · owner: il tuo limite|il limite condiviso · on: _con {model}
+reached: hai raggiunto {owner} di {what}{named}.
+held: le risposte in corso occupano il resto; {owner} è di {what}{named}. Riprova quando saranno
+  terminate. · stopped: interrotta: raggiunto {owner} di {what}{named}.
+no_model: Qui non puoi usare {model}{named}. · no_models: Qui non puoi usare alcun modello{named}.
+no_paid: Qui non puoi usare modelli a pagamento{named}.
+per_request: Questa richiesta è troppo lunga: al massimo {quantity} per richiesta{on}{named}.
+at_once: Hai già {quantity} in corso. Riprova quando una sarà terminata.
+resets: Si rinnova {at}{within}. · opens: Puoi continuare {at}{within}. · within: , tra {within}
+warning: {owner} di {what}{named} è usato al {percent}; {left}{until}. · left: resta {n}|restano {n}
+label: Utilizzo|Utilizzo condiviso · reached_label: Limite raggiunto|Limite condiviso raggiunto
+status: {label}: {used} su {what} · status_reset: , si rinnova {at}
+cap: Questa risposta può avere al massimo {quantity}.
+ledger_error: Al momento l’utilizzo non può essere registrato, quindi non si accettano richieste.
+  Riprova più tardi.
+show_usage: Mostra utilizzo|Il tuo utilizzo sopra ogni risposta.|vicino a un limite|sempre|mai
+""")
 
-BRAZILIAN_PORTUGUESE = Language(
-    tag="pt-BR",
-    name="português (Brasil)",
-    plural=BELOW_TWO_OR_OTHER,
-    thousands=".",
-    decimal=",",
-    money="US$\u00a0{amount}",
-    less_than="menos de {amount}",
-    units="token|tokens, token de entrada|tokens de entrada, token de saída|tokens de saída, "
-    "solicitação|solicitações, resposta|respostas",
-    periods="por minuto, por hora, por dia, por semana, por mês, por trimestre, por ano",
-    rolling="a cada {n} {unit}",
-    rolling_units="segundo|segundos, minuto|minutos, hora|horas, dia|dias",
-    date="{day} de {month}",
-    first_day="1º",
-    months="janeiro fevereiro março abril maio junho "
-    "julho agosto setembro outubro novembro dezembro",
-    at="às {time}",
-    tomorrow="amanhã às {time}",
-    on_date="em {date} às {time}",
-    hour_one=("às ", "à "),
-    owner="seu limite|o limite compartilhado",
-    on=" com {model}",
-    reached="{owner} de {what}{named} foi atingido.",
-    held="as respostas em andamento ocupam o restante; {owner} é de {what}{named}. "
-    "Tente novamente depois.",
-    stopped="interrompida: {owner} de {what}{named} foi atingido.",
-    no_model="Você não pode usar {model} aqui{named}.",
-    no_models="Você não pode usar nenhum modelo aqui{named}.",
-    no_paid="Você não pode usar modelos pagos aqui{named}.",
-    per_request="Esta solicitação é longa demais: no máximo {quantity} por solicitação{on}{named}.",
-    at_once="Você já tem {quantity} em andamento. Tente novamente quando uma terminar.",
-    resets="Será renovado {at}{within}.",
-    opens="Continue {at}{within}.",
-    within=", em {within}",
-    warning="{owner} de {what}{named} está em {percent}; {left}{until}.",
-    left="resta {n}|restam {n}",
-    label="Uso|Uso compartilhado",
-    reached_label="Limite atingido|Limite compartilhado atingido",
-    status="{label}: {used} de {what}",
-    status_reset=", renovação {at}",
-    cap="Esta resposta pode ter no máximo {quantity}.",
-    ledger_error="O uso não pode ser registrado no momento, por isso nenhuma solicitação é "
-    "aceita. Tente novamente mais tarde.",
-)
+# helpers/openwebui/languages/pt_br.py
+BRAZILIAN_PORTUGUESE = read_language("""
+tag: pt-BR · name: português (Brasil) · plural: below two or other · thousands: . · decimal: ,
+money: US$\u00a0{amount} · less_than: menos de {amount}
+units: token|tokens, token de entrada|tokens de entrada, token de saída|tokens de saída,
+  solicitação|solicitações, resposta|respostas
+periods: por minuto, por hora, por dia, por semana, por mês, por trimestre, por ano
+rolling: a cada {n} {unit} · rolling_units: segundo|segundos, minuto|minutos, hora|horas, dia|dias
+date: {day} de {month} · first_day: 1º
+months: janeiro fevereiro março abril maio junho julho agosto setembro outubro novembro dezembro
+at: às {time} · tomorrow: amanhã às {time} · on_date: em {date} às {time} · hour_one: às_|à_
+owner: seu limite|o limite compartilhado · on: _com {model}
+reached: {owner} de {what}{named} foi atingido.
+held: as respostas em andamento ocupam o restante; {owner} é de {what}{named}. Tente novamente
+  depois. · stopped: interrompida: {owner} de {what}{named} foi atingido.
+no_model: Você não pode usar {model} aqui{named}.
+no_models: Você não pode usar nenhum modelo aqui{named}.
+no_paid: Você não pode usar modelos pagos aqui{named}.
+per_request: Esta solicitação é longa demais: no máximo {quantity} por solicitação{on}{named}.
+at_once: Você já tem {quantity} em andamento. Tente novamente quando uma terminar.
+resets: Será renovado {at}{within}. · opens: Continue {at}{within}. · within: , em {within}
+warning: {owner} de {what}{named} está em {percent}; {left}{until}. · left: resta {n}|restam {n}
+label: Uso|Uso compartilhado · reached_label: Limite atingido|Limite compartilhado atingido
+status: {label}: {used} de {what} · status_reset: , renovação {at}
+cap: Esta resposta pode ter no máximo {quantity}.
+ledger_error: O uso não pode ser registrado no momento, por isso nenhuma solicitação é aceita. Tente
+  novamente mais tarde.
+show_usage: Mostrar uso|Seu uso acima de cada resposta.|perto de um limite|sempre|nunca
+""")
 
-DUTCH = Language(
-    tag="nl",
-    name="Nederlands",
-    thousands=".",
-    decimal=",",
-    money="$\u00a0{amount}",
-    less_than="minder dan {amount}",
-    units="token|tokens, invoertoken|invoertokens, uitvoertoken|uitvoertokens, "
-    "verzoek|verzoeken, antwoord|antwoorden",
-    periods="per minuut, per uur, per dag, per week, per maand, per kwartaal, per jaar",
-    rolling="per {n} {unit}",
-    rolling_units="seconde|seconden, minuut|minuten, uur, dag|dagen",
-    durations="d u min s",
-    months="januari februari maart april mei juni "
-    "juli augustus september oktober november december",
-    at="om {time}",
-    tomorrow="morgen om {time}",
-    on_date="op {date} om {time}",
-    owner="je limiet|de gedeelde limiet",
-    on=" met {model}",
-    reached="{owner} van {what}{named} is bereikt.",
-    held="lopende antwoorden bezetten de rest van {owner} van {what}{named}. "
-    "Probeer het straks opnieuw.",
-    stopped="gestopt, want {owner} van {what}{named} is bereikt.",
-    no_model="Je kunt {model} hier niet gebruiken{named}.",
-    no_models="Je kunt hier geen modellen gebruiken{named}.",
-    no_paid="Je kunt hier geen betaalde modellen gebruiken{named}.",
-    per_request="Dit verzoek is te lang: hoogstens {quantity} per verzoek{on}{named}.",
-    at_once="Er loopt al {quantity}. Probeer het opnieuw als het klaar is.|"
-    "Er lopen al {quantity}. Probeer het opnieuw als er een klaar is.",
-    resets="Wordt vernieuwd {at}{within}.",
-    opens="Je kunt verder {at}{within}.",
-    within=", over {within}",
-    warning="{owner} van {what}{named} is voor {percent} verbruikt; nog {left}{until}.",
-    left="{n}",
-    label="Gebruik|Gedeeld gebruik",
-    reached_label="Limiet bereikt|Gedeelde limiet bereikt",
-    status="{label}: {used} van {what}",
-    status_reset=", vernieuwd {at}",
-    cap="Dit antwoord mag hoogstens {quantity} lang zijn.",
-    ledger_error="Het gebruik kan nu niet worden vastgelegd, dus er worden geen verzoeken "
-    "aangenomen. Probeer het later opnieuw.",
-)
+# helpers/openwebui/languages/nl.py
+DUTCH = read_language("""
+tag: nl · name: Nederlands · thousands: . · decimal: , · money: $\u00a0{amount}
+less_than: minder dan {amount}
+units: token|tokens, invoertoken|invoertokens, uitvoertoken|uitvoertokens, verzoek|verzoeken,
+  antwoord|antwoorden
+periods: per minuut, per uur, per dag, per week, per maand, per kwartaal, per jaar
+rolling: per {n} {unit} · rolling_units: seconde|seconden, minuut|minuten, uur, dag|dagen
+durations: d u min s
+months: januari februari maart april mei juni juli augustus september oktober november december
+at: om {time} · tomorrow: morgen om {time} · on_date: op {date} om {time}
+owner: je limiet|de gedeelde limiet · on: _met {model}
+reached: {owner} van {what}{named} is bereikt.
+held: lopende antwoorden bezetten de rest van {owner} van {what}{named}. Probeer het straks opnieuw.
+stopped: gestopt, want {owner} van {what}{named} is bereikt.
+no_model: Je kunt {model} hier niet gebruiken{named}.
+no_models: Je kunt hier geen modellen gebruiken{named}.
+no_paid: Je kunt hier geen betaalde modellen gebruiken{named}.
+per_request: Dit verzoek is te lang: hoogstens {quantity} per verzoek{on}{named}.
+at_once: Er loopt al {quantity}. Probeer het opnieuw als het klaar is.|Er lopen al {quantity}.
+  Probeer het opnieuw als er een klaar is. · resets: Wordt vernieuwd {at}{within}.
+opens: Je kunt verder {at}{within}. · within: , over {within}
+warning: {owner} van {what}{named} is voor {percent} verbruikt; nog {left}{until}.
+label: Gebruik|Gedeeld gebruik · reached_label: Limiet bereikt|Gedeelde limiet bereikt
+status: {label}: {used} van {what} · status_reset: , vernieuwd {at}
+cap: Dit antwoord mag hoogstens {quantity} lang zijn.
+ledger_error: Het gebruik kan nu niet worden vastgelegd, dus er worden geen verzoeken aangenomen.
+  Probeer het later opnieuw.
+show_usage: Gebruik tonen|Je gebruik boven elk antwoord.|dicht bij een limiet|altijd|nooit
+""")
+
+# helpers/openwebui/languages/pl.py
+POLISH = read_language("""
+tag: pl · name: polski · plural: Polish · thousands: \u00a0 · decimal: , · grouped_from: 10000
+money: {amount}\u00a0USD · less_than: mniej niż {amount}
+units: token|tokeny|tokenów, token wejściowy|tokeny wejściowe|tokenów wejściowych, token
+  wyjściowy|tokeny wyjściowe|tokenów wyjściowych, żądanie|żądania|żądań, odpowiedź|odpowiedzi
+periods: na minutę, na godzinę, dziennie, tygodniowo, miesięcznie, kwartalnie, rocznie
+rolling: w ciągu {n} {unit} · rolling_units: sekundy|sekund, minuty|minut, godziny|godzin, dnia|dni
+months: stycznia lutego marca kwietnia maja czerwca lipca sierpnia września października listopada
+  grudnia · at: o {time} · tomorrow: jutro o {time} · on_date: {date} o {time}
+owner: Twój limit|wspólny limit · on: _({model})
+reached: {owner}{named} został wyczerpany: {what}.
+held: resztę zajmują trwające odpowiedzi; {owner}{named}: {what}. Spróbuj ponownie po ich
+  zakończeniu. · stopped: zatrzymano, bo {owner}{named} został wyczerpany: {what}.
+no_model: Nie możesz tu używać modelu {model}{named}.
+no_models: Nie możesz tu używać żadnych modeli{named}.
+no_paid: Nie możesz tu używać płatnych modeli{named}.
+per_request: To żądanie jest za długie, limit na żądanie: {quantity}{on}{named}.
+at_once: Już trwa {quantity}. Spróbuj ponownie po zakończeniu.|Już trwają {quantity}. Spróbuj
+  ponownie po zakończeniu jednej z nich.|Już trwa {quantity}. Spróbuj ponownie po zakończeniu jednej
+  z nich. · resets: Odnowienie {at}{within}. · opens: Możesz kontynuować {at}{within}.
+within: , za {within}
+warning: {owner}{named} jest wykorzystany w {percent}: {what}, {left}{until}. · left: pozostało {n}
+label: Użycie|Wspólne użycie · reached_label: Limit wyczerpany|Wspólny limit wyczerpany
+status: {label}: {used} / {what} · status_reset: , odnowienie {at}
+cap: Limit tej odpowiedzi: {quantity}.
+ledger_error: Nie można teraz zapisać użycia, więc żądania nie są przyjmowane. Spróbuj ponownie
+  później.
+show_usage: Pokaż użycie|Twoje użycie nad każdą odpowiedzią.|blisko limitu|zawsze|nigdy
+""")
+
+# helpers/openwebui/languages/ru.py
+RUSSIAN = read_language("""
+tag: ru · name: русский · plural: Slavic · thousands: \u00a0 · decimal: , · money: {amount}\u00a0$
+less_than: менее {amount} · percent: {n}\u00a0%
+units: токен|токена|токенов, входной токен|входных токена|входных токенов, выходной токен|выходных
+  токена|выходных токенов, запрос|запроса|запросов, ответ|ответа|ответов
+periods: в минуту, в час, в день, в неделю, в месяц, в квартал, в год · rolling: за любые {n} {unit}
+rolling_units: секунду|секунды|секунд, минуту|минуты|минут, час|часа|часов, день|дня|дней
+durations: д ч мин с
+months: января февраля марта апреля мая июня июля августа сентября октября ноября декабря
+at: в {time} · tomorrow: завтра в {time} · on_date: {date} в {time} · owner: ваш лимит|общий лимит
+on: _({model}) · reached: {owner}{named} исчерпан: {what}.
+held: остаток занят текущими ответами; {owner}{named}: {what}. Повторите попытку позже.
+stopped: остановлено, {owner}{named} исчерпан: {what}.
+no_model: Здесь нельзя использовать {model}{named}.
+no_models: Здесь нельзя использовать модели{named}.
+no_paid: Здесь нельзя использовать платные модели{named}.
+per_request: Слишком длинный запрос, лимит на один запрос: {quantity}{on}{named}.
+at_once: Уже генерируется {quantity}. Повторите попытку, когда он завершится.|Уже генерируются
+  {quantity}. Повторите попытку, когда один из них завершится.|Уже генерируется {quantity}.
+  Повторите попытку, когда один из них завершится. · resets: Обновится {at}{within}.
+opens: Можно продолжить {at}{within}. · within: , через {within}
+warning: {owner}{named} использован на {percent}: {what}, осталось {left}{until}.
+label: Использование|Общее использование · reached_label: Лимит исчерпан|Общий лимит исчерпан
+status: {label}: {used} / {what} · status_reset: , обновится {at}
+cap: Лимит этого ответа: {quantity}.
+ledger_error: Сейчас использование не записывается, поэтому запросы не принимаются. Повторите
+  попытку позже.
+show_usage: Показывать использование|Ваше использование над каждым ответом.|вблизи
+  лимита|всегда|никогда
+""")
+
+# helpers/openwebui/languages/uk.py
+UKRAINIAN = read_language("""
+tag: uk · name: українська · plural: Slavic · thousands: \u00a0 · decimal: ,
+money: {amount}\u00a0$ · less_than: менше ніж {amount}
+units: токен|токени|токенів, вхідний токен|вхідні токени|вхідних токенів, вихідний токен|вихідні
+  токени|вихідних токенів, запит|запити|запитів, відповідь|відповіді|відповідей
+periods: на хвилину, на годину, на день, на тиждень, на місяць, на квартал, на рік
+rolling: за будь-які {n} {unit}
+rolling_units: секунду|секунди|секунд, хвилину|хвилини|хвилин, годину|години|годин, день|дні|днів
+durations: д год хв с
+months: січня лютого березня квітня травня червня липня серпня вересня жовтня листопада грудня
+at: о {time} · tomorrow: завтра о {time} · on_date: {date} о {time}
+owner: ваш ліміт|спільний ліміт · on: _({model}) · reached: {owner}{named} вичерпано: {what}.
+held: решту зайняли поточні відповіді; {owner}{named}: {what}. Спробуйте ще раз пізніше.
+stopped: зупинено, {owner}{named} вичерпано: {what}.
+no_model: Тут не можна використовувати {model}{named}.
+no_models: Тут не можна використовувати моделі{named}.
+no_paid: Тут не можна використовувати платні моделі{named}.
+per_request: Запит задовгий, ліміт на один запит: {quantity}{on}{named}.
+at_once: Уже генерується {quantity}. Спробуйте ще раз, коли вона завершиться.|Уже генеруються
+  {quantity}. Спробуйте ще раз, коли одна з них завершиться.|Уже генерується {quantity}. Спробуйте
+  ще раз, коли одна з них завершиться. · resets: Оновиться {at}{within}.
+opens: Можна продовжити {at}{within}. · within: , через {within}
+warning: {owner}{named} використано на {percent}: {what}, залишилося {left}{until}.
+label: Використання|Спільне використання · reached_label: Ліміт вичерпано|Спільний ліміт вичерпано
+status: {label}: {used} / {what} · status_reset: , оновиться {at}
+cap: Ліміт цієї відповіді: {quantity}.
+ledger_error: Зараз використання не записується, тому запити не приймаються. Спробуйте ще раз
+  пізніше.
+show_usage: Показувати використання|Ваше використання над кожною відповіддю.|поблизу
+  ліміту|завжди|ніколи
+""")
+
+# helpers/openwebui/languages/tr.py
+TURKISH = read_language("""
+tag: tr · name: Türkçe · thousands: . · decimal: , · money: {amount}\u00a0$
+less_than: {amount} altında · percent: %{n} · units: token, giriş tokeni, çıktı tokeni, istek, yanıt
+periods: dakika başına, saat başına, günlük, haftalık, aylık, üç aylık, yıllık
+rolling: her {n} {unit} için · rolling_units: saniye, dakika, saat, gün · durations: g sa dk sn
+months: Ocak Şubat Mart Nisan Mayıs Haziran Temmuz Ağustos Eylül Ekim Kasım Aralık · at: saat {time}
+tomorrow: yarın saat {time} · on_date: {date} saat {time} · owner: sınırınız|ortak sınır
+what: {period} {quantity}{on} · on: _({model}) · reached: {owner}{named} doldu: {what}.
+held: {owner}{named}, kalanı süren yanıtlara ayrıldı: {what}. Yanıtlar bitince tekrar deneyin.
+stopped: durduruldu, {owner}{named} doldu: {what}.
+no_model: Bu modeli burada kullanamazsınız: {model}{named}.
+no_models: Burada hiçbir modeli kullanamazsınız{named}.
+no_paid: Burada ücretli modelleri kullanamazsınız{named}.
+per_request: Bu istek çok uzun, istek başına sınır: {quantity}{on}{named}.
+at_once: Zaten süren {quantity} var. Biri bitince tekrar deneyin. · resets: Yenilenme: {at}{within}.
+opens: Devam: {at}{within}. · within: _({within} sonra)
+warning: {owner}{named}, kullanılan {percent}: {what}, kalan {left}{until}.
+label: Kullanım|Ortak kullanım · reached_label: Sınır doldu|Ortak sınır doldu
+status: {label}: {used} / {what} · status_reset: , yenilenme {at}
+cap: Bu yanıtın sınırı: {quantity}.
+ledger_error: Kullanım şu anda kaydedilemediği için istek kabul edilmiyor. Lütfen daha sonra tekrar
+  deneyin.
+show_usage: Kullanımı göster|Her yanıtın üstünde kullanımınız.|sınıra yaklaşınca|her
+  zaman|hiçbir zaman
+""")
+
+# helpers/openwebui/languages/zh_cn.py
+CHINESE = read_language("""
+tag: zh-CN · name: 简体中文 · plural: alike · less_than: 不到 {amount}
+units: 个 Token, 个输入 Token, 个输出 Token, 次请求, 个回答
+periods: 每分钟, 每小时, 每天, 每周, 每月, 每季度, 每年 · rolling: 任意 {n} {unit}内
+rolling_units: 秒, 分钟, 小时, 天 · durations: 天 小时 分钟 秒 · date: {month}月{day}日
+moment: {date} {time} · at: {time} · tomorrow: 明天 {time} · on_date: {date} {time}
+owner: 您的限额|共享限额 · what: {period} {quantity}{on} · on: （{model}） · named: （{policy}）
+reached: {owner}{named}已用完：{what}。
+held: {owner}{named}的剩余部分已被正在生成的回答占用：{what}。请在其完成后重试。
+stopped: 回答已停止：{owner}{named}已用完（{what}）。 · no_model: 此处不能使用 {model}{named}。
+no_models: 此处不能使用任何模型{named}。 · no_paid: 此处不能使用付费模型{named}。
+per_request: 请求过长：每次请求最多 {quantity}{on}{named}。
+at_once: 您已有 {quantity}正在生成。请在其完成后重试。 · resets: 将于{at} 重置{within}。
+opens: 可于{at} 继续{within}。 · within: （{within}后）
+warning: {owner}{named}已使用 {percent}：{what}，剩余 {left}{until}。
+label: 用量|共享用量 · reached_label: 已达限额|已达共享限额 · status: {label}：{what}，已用 {used}
+share: （{percent}） · status_reset: ，{at} 重置 · cap: 此回答最多 {quantity}。
+ledger_error: 目前无法记录用量，因此暂不接受请求。请稍后重试。
+show_usage: 显示用量|在每个回答上方显示您的用量。|接近限额时|始终|从不
+""")
+
+# helpers/openwebui/languages/zh_tw.py
+TAIWANESE_CHINESE = read_language("""
+tag: zh-TW · name: 繁體中文 · plural: alike · less_than: 不到 {amount}
+units: 個 Token, 個輸入 Token, 個輸出 Token, 次請求, 個回應
+periods: 每分鐘, 每小時, 每天, 每週, 每月, 每季, 每年 · rolling: 任意 {n} {unit}內
+rolling_units: 秒, 分鐘, 小時, 天 · durations: 天 小時 分鐘 秒 · date: {month}月{day}日
+moment: {date} {time} · at: {time} · tomorrow: 明天 {time} · on_date: {date} {time}
+owner: 您的限額|共用限額 · what: {period} {quantity}{on} · on: （{model}） · named: （{policy}）
+reached: {owner}{named}已用完：{what}。
+held: {owner}{named}的剩餘部分已被正在產生的回應占用：{what}。請在其完成後重試。
+stopped: 回應已停止：{owner}{named}已用完（{what}）。 · no_model: 此處無法使用 {model}{named}。
+no_models: 此處無法使用任何模型{named}。 · no_paid: 此處無法使用付費模型{named}。
+per_request: 請求過長：每次請求最多 {quantity}{on}{named}。
+at_once: 您已有 {quantity}正在產生。請在其完成後重試。 · resets: 將於{at} 重設{within}。
+opens: 可於{at} 繼續使用{within}。 · within: （{within}後）
+warning: {owner}{named}已使用 {percent}：{what}，剩餘 {left}{until}。
+label: 用量|共用用量 · reached_label: 已達限額|已達共用限額 · status: {label}：{what}，已用 {used}
+share: （{percent}） · status_reset: ，{at} 重設 · cap: 此回應最多 {quantity}。
+ledger_error: 目前無法記錄用量，因此暫不接受請求。請稍後再試。
+show_usage: 顯示用量|在每個回應上方顯示您的用量。|接近限額時|一律|永不
+""")
+
+# helpers/openwebui/languages/ja.py
+JAPANESE = read_language("""
+tag: ja · name: 日本語 · plural: alike · less_than: {amount} 未満
+units: トークン, 入力トークン, 出力トークン, リクエスト, 件の応答
+periods: 1分あたり, 1時間あたり, 1日あたり, 1週間あたり, 1か月あたり, 四半期あたり, 1年あたり
+rolling: 直近{n}{unit}で · rolling_units: 秒間, 分間, 時間, 日間 · durations: 日 時間 分 秒
+duration: {n}{unit} · date: {month}月{day}日 · moment: {date} {time} · at: {time}
+tomorrow: 明日 {time} · on_date: {date} {time} · owner: あなたの上限|共有の上限
+what: {period} {quantity}{on} · on: （{model}） · named: （{policy}）
+reached: {owner}{named}に達しました：{what}。
+held: {owner}{named}の残りは生成中の応答が使用しています：{what}。完了後に再試行してください。
+stopped: {owner}{named}に達したため、応答を停止しました：{what}。
+no_model: ここでは {model} を使用できません{named}。
+no_models: ここではモデルを使用できません{named}。
+no_paid: ここでは有料モデルを使用できません{named}。
+per_request: リクエストが長すぎます：1件あたり最大 {quantity}{on}{named}。
+at_once: すでに {quantity}を生成中です。完了後に再試行してください。
+resets: {at} にリセットされます{within}。 · opens: {at} から続けられます{within}。
+within: （{within}後）
+warning: {owner}{named}の {percent} を使用しました：{what}、残り {left}{until}。
+label: 使用量|共有の使用量 · reached_label: 上限に達しました|共有の上限に達しました
+status: {label}：{used} / {what} · share: （{percent}） · status_reset: 、{at} にリセット
+cap: この応答は最大 {quantity}です。
+ledger_error:
+  現在使用量を記録できないため、リクエストを受け付けていません。しばらくしてから再試行してください。
+show_usage: 使用量を表示|各応答の上に使用量を表示します。|上限に近いとき|常に|表示しない
+""")
+
+# helpers/openwebui/languages/ko.py
+KOREAN = read_language("""
+tag: ko · name: 한국어 · plural: alike · less_than: {amount} 미만 · counted: {unit} {amount}개
+units: 토큰, 입력 토큰, 출력 토큰, 요청, 응답
+periods: 분당, 시간당, 하루, 주당, 월간, 분기당, 연간 · rolling: 최근 {n}{unit}
+rolling_units: 초, 분, 시간, 일 · durations: 일 시간 분 초 · duration: {n}{unit}
+date: {month}월 {day}일 · moment: {date} {time} · at: {time} · tomorrow: 내일 {time}
+on_date: {date} {time} · owner: 내 한도|공유 한도 · what: {period} {quantity}{on} · on: ({model})
+named: ({policy}) · reached: {owner}{named}에 도달했습니다: {what}.
+held: {owner}{named}의 나머지는 생성 중인 응답이 사용하고 있습니다: {what}. 응답이 끝난 후 다시
+  시도하세요. · stopped: {owner}{named}에 도달하여 응답이 중지되었습니다: {what}.
+no_model: 여기서는 다음 모델을 사용할 수 없습니다: {model}{named}.
+no_models: 여기서는 모델을 사용할 수 없습니다{named}.
+no_paid: 여기서는 유료 모델을 사용할 수 없습니다{named}.
+per_request: 요청이 너무 깁니다: 요청당 최대 {quantity}{on}{named}.
+at_once: 이미 {quantity}가 생성 중입니다. 응답이 끝난 후 다시 시도하세요.
+resets: {at}에 초기화됩니다{within}. · opens: {at}부터 계속할 수 있습니다{within}.
+within: ({within} 후) · warning: {owner}{named}의 {percent}를 사용했습니다: {what}, {left}{until}.
+left: {n} 남음 · label: 사용량|공유 사용량 · reached_label: 한도 도달|공유 한도 도달
+status: {label}: {used} / {what} · status_reset: , {at} 초기화
+cap: 이 응답은 최대 {quantity}입니다.
+ledger_error: 지금은 사용량을 기록할 수 없어 요청을 받지 않습니다. 나중에 다시 시도하세요.
+show_usage: 사용량 표시|각 응답 위에 사용량을 표시합니다.|한도에 가까울 때|항상|표시 안 함
+""")
+
+# helpers/openwebui/languages/ar.py
+ARABIC = read_language("""
+tag: ar · name: العربية · plural: Arabic · right_to_left: yes · less_than: أقل من {amount}
+counted: {amount} {unit}|{unit}|{unit}|{amount} {unit}
+units: رمز|رمز واحد|رمزان|رموز|رمزًا|رمز, رمز إدخال|رمز إدخال واحد|رمزا إدخال|رموز إدخال|رمز إدخال,
+  رمز إخراج|رمز إخراج واحد|رمزا إخراج|رموز إخراج|رمز إخراج, طلب|طلب واحد|طلبان|طلبات|طلبًا|طلب, رد|رد
+  واحد|ردان|ردود|ردًا|رد
+periods: في الدقيقة, في الساعة, في اليوم, في الأسبوع, في الشهر, في ربع السنة, في السنة
+rolling: خلال آخر {n} {unit}
+rolling_units: ثانية|ثانية|ثانيتين|ثوانٍ|ثانية, دقيقة|دقيقة|دقيقتين|دقائق|دقيقة,
+  ساعة|ساعة|ساعتين|ساعات|ساعة, يوم|يوم|يومين|أيام|يومًا|يوم · durations: ي س د ث
+months: يناير فبراير مارس أبريل مايو يونيو يوليو أغسطس سبتمبر أكتوبر نوفمبر ديسمبر
+moment: {date}، {time} · at: الساعة {time} · tomorrow: غدًا الساعة {time}
+on_date: يوم {date} الساعة {time} · owner: حدّك|الحدّ المشترك · on: _({model})
+reached: تم بلوغ {owner}{named}: {what}.
+held: الردود الجارية تشغل ما تبقّى من {owner}{named}: {what}. حاول مرة أخرى بعد انتهائها.
+stopped: توقّف الرد لبلوغ {owner}{named}: {what}. · no_model: لا يمكنك استخدام {model} هنا{named}.
+no_models: لا يمكنك استخدام أي نموذج هنا{named}.
+no_paid: لا يمكنك استخدام النماذج المدفوعة هنا{named}.
+per_request: هذا الطلب طويل جدًا، والحدّ لكل طلب: {quantity}{on}{named}.
+at_once: لديك ردود جارية بالفعل: {quantity}. حاول مرة أخرى بعد انتهاء أحدها.
+resets: يُجدَّد {at}{within}. · opens: يمكنك المتابعة {at}{within}. · within: ، بعد {within}
+warning: استُخدم {percent} من {owner}{named}: {what}، والمتبقي {left}{until}.
+label: الاستخدام|الاستخدام المشترك · reached_label: تم بلوغ الحدّ|تم بلوغ الحدّ المشترك
+status: {label}: {used} من {what} · status_reset: ، يُجدَّد {at}
+cap: الحدّ الأقصى لهذا الرد: {quantity}.
+ledger_error: يتعذّر تسجيل الاستخدام حاليًا، لذلك لا تُقبل أي طلبات. حاول مرة أخرى لاحقًا.
+show_usage: عرض الاستخدام|استخدامك فوق كل رد.|عند الاقتراب من الحدّ|دائمًا|أبدًا
+""")
+
+# helpers/openwebui/languages/he.py
+HEBREW = read_language("""
+tag: he · name: עברית · plural: Hebrew · right_to_left: yes · less_than: פחות מ-{amount}
+units: אסימון|אסימונים, אסימון קלט|אסימוני קלט, אסימון פלט|אסימוני פלט, בקשה|בקשות, תגובה|תגובות
+periods: לדקה, לשעה, ליום, לשבוע, לחודש, לרבעון, לשנה · rolling: בכל {n} {unit}
+rolling_units: שנייה|שניות, דקה|דקות, שעה|שעות, יום|ימים · durations: ימ׳ שע׳ דק׳ שנ׳
+date: {day} ב{month}
+months: ינואר פברואר מרץ אפריל מאי יוני יולי אוגוסט ספטמבר אוקטובר נובמבר דצמבר · at: בשעה {time}
+tomorrow: מחר בשעה {time} · on_date: ב-{date} בשעה {time} · owner: המכסה שלך|המכסה המשותפת
+on: _({model}) · reached: {owner}{named} נוצלה: {what}.
+held: תגובות שעדיין נוצרות תופסות את יתרת {owner}{named}: {what}. נסה שוב לאחר שיסתיימו.
+stopped: התגובה נעצרה כי {owner}{named} נוצלה: {what}.
+no_model: לא ניתן להשתמש כאן במודל {model}{named}. · no_models: לא ניתן להשתמש כאן במודלים{named}.
+no_paid: לא ניתן להשתמש כאן במודלים בתשלום{named}.
+per_request: הבקשה ארוכה מדי, המכסה לבקשה: {quantity}{on}{named}.
+at_once: כבר נוצרות תגובות: {quantity}. נסה שוב לאחר שאחת מהן תסתיים.
+resets: המכסה תתחדש {at}{within}. · opens: אפשר להמשיך {at}{within}. · within: , בעוד {within}
+warning: נוצלו {percent} מתוך {owner}{named}: {what}, נותרו {left}{until}.
+label: שימוש|שימוש משותף · reached_label: המכסה נוצלה|המכסה המשותפת נוצלה
+status: {label}: {used} מתוך {what} · status_reset: , תתחדש {at}
+cap: אורך התגובה המרבי: {quantity}.
+ledger_error: לא ניתן לרשום את השימוש כעת, ולכן בקשות אינן מתקבלות. נסה שוב מאוחר יותר.
+show_usage: הצגת השימוש|השימוש שלך מעל כל תגובה.|קרוב למכסה|תמיד|אף פעם
+""")
 
 # ==============================================================================
-# helpers/openwebui/languages_eastern.py
-# Other languages: the words of those with other scripts, and of those with more plural forms.
-# ==============================================================================
-
-CHINESE = Language(
-    tag="zh-CN",
-    name="简体中文",
-    plural=ALIKE,
-    less_than="不到 {amount}",
-    units="个 Token, 个输入 Token, 个输出 Token, 次请求, 个回答",
-    periods="每分钟, 每小时, 每天, 每周, 每月, 每季度, 每年",
-    rolling="任意 {n} {unit}内",
-    rolling_units="秒, 分钟, 小时, 天",
-    durations="天 小时 分钟 秒",
-    date="{month}月{day}日",
-    moment="{date} {time}",
-    at="{time}",
-    tomorrow="明天 {time}",
-    on_date="{date} {time}",
-    owner="您的限额|共享限额",
-    what="{period} {quantity}{on}",
-    on="（{model}）",
-    named="（{policy}）",
-    reached="{owner}{named}已用完：{what}。",
-    held="{owner}{named}的剩余部分已被正在生成的回答占用：{what}。请在其完成后重试。",
-    stopped="回答已停止：{owner}{named}已用完（{what}）。",
-    no_model="此处不能使用 {model}{named}。",
-    no_models="此处不能使用任何模型{named}。",
-    no_paid="此处不能使用付费模型{named}。",
-    per_request="请求过长：每次请求最多 {quantity}{on}{named}。",
-    at_once="您已有 {quantity}正在生成。请在其完成后重试。",
-    resets="将于{at} 重置{within}。",
-    opens="可于{at} 继续{within}。",
-    within="（{within}后）",
-    warning="{owner}{named}已使用 {percent}：{what}，剩余 {left}{until}。",
-    left="{n}",
-    label="用量|共享用量",
-    reached_label="已达限额|已达共享限额",
-    status="{label}：{what}，已用 {used}",
-    share="（{percent}）",
-    status_reset="，{at} 重置",
-    cap="此回答最多 {quantity}。",
-    ledger_error="目前无法记录用量，因此暂不接受请求。请稍后重试。",
-)
-
-TAIWANESE_CHINESE = Language(
-    tag="zh-TW",
-    name="繁體中文",
-    plural=ALIKE,
-    less_than="不到 {amount}",
-    units="個 Token, 個輸入 Token, 個輸出 Token, 次請求, 個回應",
-    periods="每分鐘, 每小時, 每天, 每週, 每月, 每季, 每年",
-    rolling="任意 {n} {unit}內",
-    rolling_units="秒, 分鐘, 小時, 天",
-    durations="天 小時 分鐘 秒",
-    date="{month}月{day}日",
-    moment="{date} {time}",
-    at="{time}",
-    tomorrow="明天 {time}",
-    on_date="{date} {time}",
-    owner="您的限額|共用限額",
-    what="{period} {quantity}{on}",
-    on="（{model}）",
-    named="（{policy}）",
-    reached="{owner}{named}已用完：{what}。",
-    held="{owner}{named}的剩餘部分已被正在產生的回應占用：{what}。請在其完成後重試。",
-    stopped="回應已停止：{owner}{named}已用完（{what}）。",
-    no_model="此處無法使用 {model}{named}。",
-    no_models="此處無法使用任何模型{named}。",
-    no_paid="此處無法使用付費模型{named}。",
-    per_request="請求過長：每次請求最多 {quantity}{on}{named}。",
-    at_once="您已有 {quantity}正在產生。請在其完成後重試。",
-    resets="將於{at} 重設{within}。",
-    opens="可於{at} 繼續使用{within}。",
-    within="（{within}後）",
-    warning="{owner}{named}已使用 {percent}：{what}，剩餘 {left}{until}。",
-    left="{n}",
-    label="用量|共用用量",
-    reached_label="已達限額|已達共用限額",
-    status="{label}：{what}，已用 {used}",
-    share="（{percent}）",
-    status_reset="，{at} 重設",
-    cap="此回應最多 {quantity}。",
-    ledger_error="目前無法記錄用量，因此暫不接受請求。請稍後再試。",
-)
-
-JAPANESE = Language(
-    tag="ja",
-    name="日本語",
-    plural=ALIKE,
-    less_than="{amount} 未満",
-    units="トークン, 入力トークン, 出力トークン, リクエスト, 件の応答",
-    periods="1分あたり, 1時間あたり, 1日あたり, 1週間あたり, 1か月あたり, 四半期あたり, 1年あたり",
-    rolling="直近{n}{unit}で",
-    rolling_units="秒間, 分間, 時間, 日間",
-    durations="日 時間 分 秒",
-    duration="{n}{unit}",
-    date="{month}月{day}日",
-    moment="{date} {time}",
-    at="{time}",
-    tomorrow="明日 {time}",
-    on_date="{date} {time}",
-    owner="あなたの上限|共有の上限",
-    what="{period} {quantity}{on}",
-    on="（{model}）",
-    named="（{policy}）",
-    reached="{owner}{named}に達しました：{what}。",
-    held="{owner}{named}の残りは生成中の応答が使用しています：{what}。完了後に再試行してください。",
-    stopped="{owner}{named}に達したため、応答を停止しました：{what}。",
-    no_model="ここでは {model} を使用できません{named}。",
-    no_models="ここではモデルを使用できません{named}。",
-    no_paid="ここでは有料モデルを使用できません{named}。",
-    per_request="リクエストが長すぎます：1件あたり最大 {quantity}{on}{named}。",
-    at_once="すでに {quantity}を生成中です。完了後に再試行してください。",
-    resets="{at} にリセットされます{within}。",
-    opens="{at} から続けられます{within}。",
-    within="（{within}後）",
-    warning="{owner}{named}の {percent} を使用しました：{what}、残り {left}{until}。",
-    left="{n}",
-    label="使用量|共有の使用量",
-    reached_label="上限に達しました|共有の上限に達しました",
-    status="{label}：{used} / {what}",
-    share="（{percent}）",
-    status_reset="、{at} にリセット",
-    cap="この応答は最大 {quantity}です。",
-    ledger_error="現在使用量を記録できないため、リクエストを受け付けていません。"
-    "しばらくしてから再試行してください。",
-)
-
-KOREAN = Language(
-    tag="ko",
-    name="한국어",
-    plural=ALIKE,
-    less_than="{amount} 미만",
-    units="토큰, 입력 토큰, 출력 토큰, 요청, 응답",
-    counted="{unit} {amount}개",
-    periods="분당, 시간당, 하루, 주당, 월간, 분기당, 연간",
-    rolling="최근 {n}{unit}",
-    rolling_units="초, 분, 시간, 일",
-    durations="일 시간 분 초",
-    duration="{n}{unit}",
-    date="{month}월 {day}일",
-    moment="{date} {time}",
-    at="{time}",
-    tomorrow="내일 {time}",
-    on_date="{date} {time}",
-    owner="내 한도|공유 한도",
-    what="{period} {quantity}{on}",
-    on="({model})",
-    named="({policy})",
-    reached="{owner}{named}에 도달했습니다: {what}.",
-    held="{owner}{named}의 나머지는 생성 중인 응답이 사용하고 있습니다: {what}. "
-    "응답이 끝난 후 다시 시도하세요.",
-    stopped="{owner}{named}에 도달하여 응답이 중지되었습니다: {what}.",
-    no_model="여기서는 다음 모델을 사용할 수 없습니다: {model}{named}.",
-    no_models="여기서는 모델을 사용할 수 없습니다{named}.",
-    no_paid="여기서는 유료 모델을 사용할 수 없습니다{named}.",
-    per_request="요청이 너무 깁니다: 요청당 최대 {quantity}{on}{named}.",
-    at_once="이미 {quantity}가 생성 중입니다. 응답이 끝난 후 다시 시도하세요.",
-    resets="{at}에 초기화됩니다{within}.",
-    opens="{at}부터 계속할 수 있습니다{within}.",
-    within="({within} 후)",
-    warning="{owner}{named}의 {percent}를 사용했습니다: {what}, {left}{until}.",
-    left="{n} 남음",
-    label="사용량|공유 사용량",
-    reached_label="한도 도달|공유 한도 도달",
-    status="{label}: {used} / {what}",
-    status_reset=", {at} 초기화",
-    cap="이 응답은 최대 {quantity}입니다.",
-    ledger_error="지금은 사용량을 기록할 수 없어 요청을 받지 않습니다. 나중에 다시 시도하세요.",
-)
-
-POLISH = Language(
-    tag="pl",
-    name="polski",
-    plural=POLISH_PLURAL,
-    thousands="\u00a0",
-    decimal=",",
-    grouped_from=10_000,
-    money="{amount}\u00a0USD",
-    less_than="mniej niż {amount}",
-    units="token|tokeny|tokenów, token wejściowy|tokeny wejściowe|tokenów wejściowych, "
-    "token wyjściowy|tokeny wyjściowe|tokenów wyjściowych, żądanie|żądania|żądań, "
-    "odpowiedź|odpowiedzi",
-    periods="na minutę, na godzinę, dziennie, tygodniowo, miesięcznie, kwartalnie, rocznie",
-    rolling="w ciągu {n} {unit}",
-    rolling_units="sekundy|sekund, minuty|minut, godziny|godzin, dnia|dni",
-    durations="d h min s",
-    months="stycznia lutego marca kwietnia maja czerwca "
-    "lipca sierpnia września października listopada grudnia",
-    at="o {time}",
-    tomorrow="jutro o {time}",
-    on_date="{date} o {time}",
-    owner="Twój limit|wspólny limit",
-    on=" ({model})",
-    reached="{owner}{named} został wyczerpany: {what}.",
-    held="resztę zajmują trwające odpowiedzi; {owner}{named}: {what}. "
-    "Spróbuj ponownie po ich zakończeniu.",
-    stopped="zatrzymano, bo {owner}{named} został wyczerpany: {what}.",
-    no_model="Nie możesz tu używać modelu {model}{named}.",
-    no_models="Nie możesz tu używać żadnych modeli{named}.",
-    no_paid="Nie możesz tu używać płatnych modeli{named}.",
-    per_request="To żądanie jest za długie, limit na żądanie: {quantity}{on}{named}.",
-    at_once="Już trwa {quantity}. Spróbuj ponownie po zakończeniu.|"
-    "Już trwają {quantity}. Spróbuj ponownie po zakończeniu jednej z nich.|"
-    "Już trwa {quantity}. Spróbuj ponownie po zakończeniu jednej z nich.",
-    resets="Odnowienie {at}{within}.",
-    opens="Możesz kontynuować {at}{within}.",
-    within=", za {within}",
-    warning="{owner}{named} jest wykorzystany w {percent}: {what}, {left}{until}.",
-    left="pozostało {n}",
-    label="Użycie|Wspólne użycie",
-    reached_label="Limit wyczerpany|Wspólny limit wyczerpany",
-    status="{label}: {used} / {what}",
-    status_reset=", odnowienie {at}",
-    cap="Limit tej odpowiedzi: {quantity}.",
-    ledger_error="Nie można teraz zapisać użycia, więc żądania nie są przyjmowane. "
-    "Spróbuj ponownie później.",
-)
-
-RUSSIAN = Language(
-    tag="ru",
-    name="русский",
-    plural=SLAVIC,
-    thousands="\u00a0",
-    decimal=",",
-    money="{amount}\u00a0$",
-    less_than="менее {amount}",
-    percent="{n}\u00a0%",
-    units="токен|токена|токенов, входной токен|входных токена|входных токенов, "
-    "выходной токен|выходных токена|выходных токенов, запрос|запроса|запросов, "
-    "ответ|ответа|ответов",
-    periods="в минуту, в час, в день, в неделю, в месяц, в квартал, в год",
-    rolling="за любые {n} {unit}",
-    rolling_units="секунду|секунды|секунд, минуту|минуты|минут, час|часа|часов, день|дня|дней",
-    durations="д ч мин с",
-    months="января февраля марта апреля мая июня июля августа сентября октября ноября декабря",
-    at="в {time}",
-    tomorrow="завтра в {time}",
-    on_date="{date} в {time}",
-    owner="ваш лимит|общий лимит",
-    on=" ({model})",
-    reached="{owner}{named} исчерпан: {what}.",
-    held="остаток занят текущими ответами; {owner}{named}: {what}. Повторите попытку позже.",
-    stopped="остановлено, {owner}{named} исчерпан: {what}.",
-    no_model="Здесь нельзя использовать {model}{named}.",
-    no_models="Здесь нельзя использовать модели{named}.",
-    no_paid="Здесь нельзя использовать платные модели{named}.",
-    per_request="Слишком длинный запрос, лимит на один запрос: {quantity}{on}{named}.",
-    at_once="Уже генерируется {quantity}. Повторите попытку, когда он завершится.|"
-    "Уже генерируются {quantity}. Повторите попытку, когда один из них завершится.|"
-    "Уже генерируется {quantity}. Повторите попытку, когда один из них завершится.",
-    resets="Обновится {at}{within}.",
-    opens="Можно продолжить {at}{within}.",
-    within=", через {within}",
-    warning="{owner}{named} использован на {percent}: {what}, осталось {left}{until}.",
-    left="{n}",
-    label="Использование|Общее использование",
-    reached_label="Лимит исчерпан|Общий лимит исчерпан",
-    status="{label}: {used} / {what}",
-    status_reset=", обновится {at}",
-    cap="Лимит этого ответа: {quantity}.",
-    ledger_error="Сейчас использование не записывается, поэтому запросы не принимаются. "
-    "Повторите попытку позже.",
-)
-
-UKRAINIAN = Language(
-    tag="uk",
-    name="українська",
-    plural=SLAVIC,
-    thousands="\u00a0",
-    decimal=",",
-    money="{amount}\u00a0$",
-    less_than="менше ніж {amount}",
-    units="токен|токени|токенів, вхідний токен|вхідні токени|вхідних токенів, "
-    "вихідний токен|вихідні токени|вихідних токенів, запит|запити|запитів, "
-    "відповідь|відповіді|відповідей",
-    periods="на хвилину, на годину, на день, на тиждень, на місяць, на квартал, на рік",
-    rolling="за будь-які {n} {unit}",
-    rolling_units="секунду|секунди|секунд, хвилину|хвилини|хвилин, годину|години|годин, "
-    "день|дні|днів",
-    durations="д год хв с",
-    months="січня лютого березня квітня травня червня липня серпня вересня жовтня листопада грудня",
-    at="о {time}",
-    tomorrow="завтра о {time}",
-    on_date="{date} о {time}",
-    owner="ваш ліміт|спільний ліміт",
-    on=" ({model})",
-    reached="{owner}{named} вичерпано: {what}.",
-    held="решту зайняли поточні відповіді; {owner}{named}: {what}. Спробуйте ще раз пізніше.",
-    stopped="зупинено, {owner}{named} вичерпано: {what}.",
-    no_model="Тут не можна використовувати {model}{named}.",
-    no_models="Тут не можна використовувати моделі{named}.",
-    no_paid="Тут не можна використовувати платні моделі{named}.",
-    per_request="Запит задовгий, ліміт на один запит: {quantity}{on}{named}.",
-    at_once="Уже генерується {quantity}. Спробуйте ще раз, коли вона завершиться.|"
-    "Уже генеруються {quantity}. Спробуйте ще раз, коли одна з них завершиться.|"
-    "Уже генерується {quantity}. Спробуйте ще раз, коли одна з них завершиться.",
-    resets="Оновиться {at}{within}.",
-    opens="Можна продовжити {at}{within}.",
-    within=", через {within}",
-    warning="{owner}{named} використано на {percent}: {what}, залишилося {left}{until}.",
-    left="{n}",
-    label="Використання|Спільне використання",
-    reached_label="Ліміт вичерпано|Спільний ліміт вичерпано",
-    status="{label}: {used} / {what}",
-    status_reset=", оновиться {at}",
-    cap="Ліміт цієї відповіді: {quantity}.",
-    ledger_error="Зараз використання не записується, тому запити не приймаються. "
-    "Спробуйте ще раз пізніше.",
-)
-
-TURKISH = Language(
-    tag="tr",
-    name="Türkçe",
-    thousands=".",
-    decimal=",",
-    money="{amount}\u00a0$",
-    less_than="{amount} altında",
-    percent="%{n}",
-    units="token, giriş tokeni, çıktı tokeni, istek, yanıt",
-    periods="dakika başına, saat başına, günlük, haftalık, aylık, üç aylık, yıllık",
-    rolling="her {n} {unit} için",
-    rolling_units="saniye, dakika, saat, gün",
-    durations="g sa dk sn",
-    months="Ocak Şubat Mart Nisan Mayıs Haziran Temmuz Ağustos Eylül Ekim Kasım Aralık",
-    at="saat {time}",
-    tomorrow="yarın saat {time}",
-    on_date="{date} saat {time}",
-    owner="sınırınız|ortak sınır",
-    what="{period} {quantity}{on}",
-    on=" ({model})",
-    reached="{owner}{named} doldu: {what}.",
-    held="{owner}{named}, kalanı süren yanıtlara ayrıldı: {what}. Yanıtlar bitince tekrar deneyin.",
-    stopped="durduruldu, {owner}{named} doldu: {what}.",
-    no_model="Bu modeli burada kullanamazsınız: {model}{named}.",
-    no_models="Burada hiçbir modeli kullanamazsınız{named}.",
-    no_paid="Burada ücretli modelleri kullanamazsınız{named}.",
-    per_request="Bu istek çok uzun, istek başına sınır: {quantity}{on}{named}.",
-    at_once="Zaten süren {quantity} var. Biri bitince tekrar deneyin.",
-    resets="Yenilenme: {at}{within}.",
-    opens="Devam: {at}{within}.",
-    within=" ({within} sonra)",
-    warning="{owner}{named}, kullanılan {percent}: {what}, kalan {left}{until}.",
-    left="{n}",
-    label="Kullanım|Ortak kullanım",
-    reached_label="Sınır doldu|Ortak sınır doldu",
-    status="{label}: {used} / {what}",
-    status_reset=", yenilenme {at}",
-    cap="Bu yanıtın sınırı: {quantity}.",
-    ledger_error="Kullanım şu anda kaydedilemediği için istek kabul edilmiyor. "
-    "Lütfen daha sonra tekrar deneyin.",
-)
-
-ARABIC = Language(
-    tag="ar",
-    name="العربية",
-    plural=ARABIC_PLURAL,
-    right_to_left=True,
-    less_than="أقل من {amount}",
-    counted="{amount} {unit}|{unit}|{unit}|{amount} {unit}",
-    units="رمز|رمز واحد|رمزان|رموز|رمزًا|رمز, "
-    "رمز إدخال|رمز إدخال واحد|رمزا إدخال|رموز إدخال|رمز إدخال, "
-    "رمز إخراج|رمز إخراج واحد|رمزا إخراج|رموز إخراج|رمز إخراج, "
-    "طلب|طلب واحد|طلبان|طلبات|طلبًا|طلب, رد|رد واحد|ردان|ردود|ردًا|رد",
-    periods="في الدقيقة, في الساعة, في اليوم, في الأسبوع, في الشهر, في ربع السنة, في السنة",
-    rolling="خلال آخر {n} {unit}",
-    rolling_units="ثانية|ثانية|ثانيتين|ثوانٍ|ثانية, دقيقة|دقيقة|دقيقتين|دقائق|دقيقة, "
-    "ساعة|ساعة|ساعتين|ساعات|ساعة, يوم|يوم|يومين|أيام|يومًا|يوم",
-    durations="ي س د ث",
-    moment="{date}، {time}",
-    months="يناير فبراير مارس أبريل مايو يونيو يوليو أغسطس سبتمبر أكتوبر نوفمبر ديسمبر",
-    at="الساعة {time}",
-    tomorrow="غدًا الساعة {time}",
-    on_date="يوم {date} الساعة {time}",
-    owner="حدّك|الحدّ المشترك",
-    on=" ({model})",
-    reached="تم بلوغ {owner}{named}: {what}.",
-    held="الردود الجارية تشغل ما تبقّى من {owner}{named}: {what}. حاول مرة أخرى بعد انتهائها.",
-    stopped="توقّف الرد لبلوغ {owner}{named}: {what}.",
-    no_model="لا يمكنك استخدام {model} هنا{named}.",
-    no_models="لا يمكنك استخدام أي نموذج هنا{named}.",
-    no_paid="لا يمكنك استخدام النماذج المدفوعة هنا{named}.",
-    per_request="هذا الطلب طويل جدًا، والحدّ لكل طلب: {quantity}{on}{named}.",
-    at_once="لديك ردود جارية بالفعل: {quantity}. حاول مرة أخرى بعد انتهاء أحدها.",
-    resets="يُجدَّد {at}{within}.",
-    opens="يمكنك المتابعة {at}{within}.",
-    within="، بعد {within}",
-    warning="استُخدم {percent} من {owner}{named}: {what}، والمتبقي {left}{until}.",
-    left="{n}",
-    label="الاستخدام|الاستخدام المشترك",
-    reached_label="تم بلوغ الحدّ|تم بلوغ الحدّ المشترك",
-    status="{label}: {used} من {what}",
-    status_reset="، يُجدَّد {at}",
-    cap="الحدّ الأقصى لهذا الرد: {quantity}.",
-    ledger_error="يتعذّر تسجيل الاستخدام حاليًا، لذلك لا تُقبل أي طلبات. حاول مرة أخرى لاحقًا.",
-)
-
-HEBREW = Language(
-    tag="he",
-    name="עברית",
-    plural=HEBREW_PLURAL,
-    right_to_left=True,
-    less_than="פחות מ-{amount}",
-    units="אסימון|אסימונים, אסימון קלט|אסימוני קלט, אסימון פלט|אסימוני פלט, "
-    "בקשה|בקשות, תגובה|תגובות",
-    periods="לדקה, לשעה, ליום, לשבוע, לחודש, לרבעון, לשנה",
-    rolling="בכל {n} {unit}",
-    rolling_units="שנייה|שניות, דקה|דקות, שעה|שעות, יום|ימים",
-    durations="ימ׳ שע׳ דק׳ שנ׳",
-    date="{day} ב{month}",
-    months="ינואר פברואר מרץ אפריל מאי יוני יולי אוגוסט ספטמבר אוקטובר נובמבר דצמבר",
-    at="בשעה {time}",
-    tomorrow="מחר בשעה {time}",
-    on_date="ב-{date} בשעה {time}",
-    owner="המכסה שלך|המכסה המשותפת",
-    on=" ({model})",
-    reached="{owner}{named} נוצלה: {what}.",
-    held="תגובות שעדיין נוצרות תופסות את יתרת {owner}{named}: {what}. נסה שוב לאחר שיסתיימו.",
-    stopped="התגובה נעצרה כי {owner}{named} נוצלה: {what}.",
-    no_model="לא ניתן להשתמש כאן במודל {model}{named}.",
-    no_models="לא ניתן להשתמש כאן במודלים{named}.",
-    no_paid="לא ניתן להשתמש כאן במודלים בתשלום{named}.",
-    per_request="הבקשה ארוכה מדי, המכסה לבקשה: {quantity}{on}{named}.",
-    at_once="כבר נוצרות תגובות: {quantity}. נסה שוב לאחר שאחת מהן תסתיים.",
-    resets="המכסה תתחדש {at}{within}.",
-    opens="אפשר להמשיך {at}{within}.",
-    within=", בעוד {within}",
-    warning="נוצלו {percent} מתוך {owner}{named}: {what}, נותרו {left}{until}.",
-    left="{n}",
-    label="שימוש|שימוש משותף",
-    reached_label="המכסה נוצלה|המכסה המשותפת נוצלה",
-    status="{label}: {used} מתוך {what}",
-    status_reset=", תתחדש {at}",
-    cap="אורך התגובה המרבי: {quantity}.",
-    ledger_error="לא ניתן לרשום את השימוש כעת, ולכן בקשות אינן מתקבלות. נסה שוב מאוחר יותר.",
-)
-
-# ==============================================================================
-# helpers/openwebui/languages.py
+# helpers/openwebui/languages/catalog.py
 # Languages: all there are, and which one a reader gets.
 # ==============================================================================
 
@@ -6693,22 +6461,30 @@ LANGUAGE_ALIASES = {
     "iw": "he",
 }
 LONGEST_LANGUAGE_TAG = 35
+LONGEST_ACCEPT_LANGUAGE = 500
 
 
-def choose_language(tag: str) -> Language:
-    """The language for a tag such as ``de-AT``: the longest beginning that is known; or English.
+def find_language(tag: str) -> Language | None:
+    """The language for a tag such as ``de-AT``: the longest beginning that is known, if any is.
 
     The tag is what a browser sent: a longer one than any real one is no tag.
     """
     if len(tag) > LONGEST_LANGUAGE_TAG:
-        return LANGUAGES["en"]
+        return None
     parts = tag.strip().lower().replace("_", "-").split("-")
     for length in range(len(parts), 0, -1):
         beginning = "-".join(parts[:length])
-        language = LANGUAGES.get(LANGUAGE_ALIASES.get(beginning, beginning))
-        if language is not None:
+        if language := LANGUAGES.get(LANGUAGE_ALIASES.get(beginning, beginning)):
             return language
-    return LANGUAGES["en"]
+    return None
+
+
+def choose_language(tags: str) -> Language:
+    """The first known language of a tag, or of an ``Accept-Language`` header; or English."""
+    for tag in tags[:LONGEST_ACCEPT_LANGUAGE].split(","):
+        if language := find_language(tag.partition(";")[0]):
+            return language
+    return ENGLISH
 
 
 # ==============================================================================
@@ -7039,8 +6815,9 @@ def format_at(instant: datetime, now: datetime, reader: Reader) -> str:
     local, language = local_minute(instant, reader), reader.language
     days = (local.date() - now.astimezone(reader.zone).date()).days
     pattern = {0: language.at, 1: language.tomorrow}.get(days, language.on_date)
-    if local.hour == 1 and language.hour_one[0]:
-        pattern = pattern.replace(*language.hour_one)
+    if local.hour == 1 and language.hour_one:
+        usual, _, before_one = language.hour_one.partition("|")
+        pattern = pattern.replace(usual, before_one)
     return pattern.format(date=format_date(local, language), time=format_time(local, reader))
 
 
@@ -7286,6 +7063,217 @@ class AlertSender:
                 post_alert(url, payload)
             except Exception:
                 log.exception("Usage limits: an alert was not delivered")
+
+
+# ==============================================================================
+# helpers/openwebui/refusals.py
+# Refusals and rate headers as the programs of each protocol read them.
+# ==============================================================================
+
+# The clients of OpenAI and Anthropic wait this long between their own attempts at most.
+LONGEST_CLIENT_WAIT = 60
+# When to come again after a fault of ours.
+FAULT_RETRY_SECONDS = 60
+
+OPENAI_ERROR_TYPES = {
+    400: "invalid_request_error",
+    403: "permission_denied",
+    413: "request_too_large",
+    429: "rate_limit_exceeded",
+    503: "service_unavailable",
+}
+ANTHROPIC_ERROR_TYPES = {
+    400: "invalid_request_error",
+    403: "permission_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+}
+# The measures that OpenAI's headers speak of, and how it calls them.
+HEADER_MEASURES = (("requests", "requests"), ("tokens", "tokens"))
+
+# What the clients of a path read errors in.
+ErrorForm = Literal["openai", "anthropic", "ollama"]
+RawHeaders = list[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What a program is told instead of an answer."""
+
+    status: int
+    sentence: str
+    retry_after: int | None = None
+
+    def body(self, form: ErrorForm) -> bytes:
+        """The error as clients of this protocol read it, and Open WebUI's own `detail`."""
+        if form == "ollama":
+            error: dict[str, object] = {"error": self.sentence}
+        elif form == "anthropic":
+            kind = ANTHROPIC_ERROR_TYPES.get(self.status, "api_error")
+            error = {"type": "error", "error": {"type": kind, "message": self.sentence}}
+        else:
+            kind = OPENAI_ERROR_TYPES.get(self.status, "server_error")
+            error = {"error": {"message": self.sentence, "type": kind, "param": None, "code": kind}}
+        return json.dumps({**error, "detail": self.sentence}).encode()
+
+    def headers(self) -> RawHeaders:
+        """When to come again, and whether to try before."""
+        if self.retry_after is None:
+            return [(b"x-should-retry", b"false")]
+        headers = [(b"retry-after", str(self.retry_after).encode())]
+        if self.retry_after > LONGEST_CLIENT_WAIT:
+            headers.append((b"x-should-retry", b"false"))
+        return headers
+
+
+class PassthroughError(Exception):
+    """A request that is refused at its pass-through path."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.sentence)
+        self.refusal = refusal
+
+
+def spell_wait(seconds: float) -> str:
+    """A time to wait as OpenAI spells it: 1s, 6m0s, 5h12m0s."""
+    minutes, second = divmod(max(0, round(seconds)), 60)
+    hours, minute = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minute}m{second}s"
+    return f"{minute}m{second}s" if minute else f"{second}s"
+
+
+def rate_headers(states: Iterable[LimitState], now: datetime) -> RawHeaders:
+    """Where the tightest limit on requests and the one on tokens stand."""
+    headers: RawHeaders = []
+    listed = list(states)
+    for measure, name in HEADER_MEASURES:
+        found = [state for state in listed if state.applied.limit.measure == measure]
+        if found:
+            tightest = min(found, key=lambda state: state.remaining)
+            wait = spell_wait((tightest.reset_at - now).total_seconds())
+            headers += [
+                (f"x-ratelimit-limit-{name}".encode(), str(tightest.amount).encode()),
+                (f"x-ratelimit-remaining-{name}".encode(), str(tightest.remaining).encode()),
+                (f"x-ratelimit-reset-{name}".encode(), wait.encode()),
+            ]
+    return headers
+
+
+# ==============================================================================
+# helpers/openwebui/http_requests.py
+# The HTTP requests that the layer serves: their state, path and body.
+# ==============================================================================
+
+# Requests that are read here are JSON, with pictures in it at most; a longer one is refused.
+LARGEST_REQUEST = 16 * 2**20
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+# The state of the request that this task serves, or that started it: out of its client's reach.
+current_state: ContextVar[MutableMapping[str, Any] | None] = ContextVar(
+    "usage_limits_state", default=None
+)
+# What the browser that asks for a valves form accepts: the header, as it came.
+accepted_languages: ContextVar[str] = ContextVar("usage_limits_languages", default="")
+REFUSAL_STATE = "usage_limits_refusal"
+LIMITS_STATE = "usage_limits_limits"
+
+
+def note_in_state(name: str, value: object) -> None:
+    """Keep something for the layer; nothing is kept where there is none."""
+    state = current_state.get()
+    if state is not None:
+        state[name] = value
+
+
+def route_path(scope: Scope) -> str:
+    """A request's path below the prefix that a proxy may have put before Open WebUI."""
+    path, prefix = str(scope.get("path", "")), str(scope.get("root_path", ""))
+    if prefix and path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in ("", "/"):
+        return path[len(prefix) :]
+    return path
+
+
+def set_route_path(scope: Scope, path: str) -> None:
+    """Send a request to another path of Open WebUI."""
+    prefix = str(scope.get("root_path", ""))
+    whole = prefix + path if str(scope.get("path", "")).startswith(prefix) else path
+    scope["path"] = whole
+    scope["raw_path"] = whole.encode()
+
+
+def plain_answers(scope: Scope) -> None:
+    """Ask Open WebUI for an answer that can be read, not a compressed one."""
+    scope["headers"] = [
+        (name, value)
+        for name, value in scope.get("headers", ())
+        if name.lower() != b"accept-encoding"
+    ]
+
+
+class ReadRequest:
+    """A JSON request, read here and handed on as it was understood."""
+
+    def __init__(self, value: dict[str, Any], receive: Receive) -> None:
+        self.value = value
+        self._receive: Receive = receive
+        self._handed = False
+
+    @classmethod
+    async def read(cls, receive: Receive) -> ReadRequest:
+        """Read it.
+
+        Raises:
+            PassthroughError: It is too long, or no JSON object.
+        """
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            message = await receive()
+            if message["type"] != "http.request":
+                raise PassthroughError(Refusal(400, UNREADABLE_SENTENCE))
+            part = message.get("body", b"")
+            size += len(part)
+            if size > LARGEST_REQUEST:
+                sentence = TOO_LARGE_SENTENCE.format(size=LARGEST_REQUEST // 2**20)
+                raise PassthroughError(Refusal(413, sentence))
+            parts.append(part)
+            if not message.get("more_body"):
+                break
+        try:
+            value = json.loads(b"".join(parts))
+        except (ValueError, RecursionError):
+            value = None
+        if not isinstance(value, dict):
+            raise PassthroughError(Refusal(400, UNREADABLE_SENTENCE))
+        return cls(value, receive)
+
+    def hand_on(self, scope: Scope) -> Receive:
+        """What Open WebUI receives; two readings of the same text can't differ this way."""
+        try:
+            body = json.dumps(self.value).encode()
+        except (ValueError, RecursionError) as error:
+            raise PassthroughError(Refusal(400, UNREADABLE_SENTENCE)) from error
+        replaced = (b"content-length", b"content-type", b"transfer-encoding")
+        scope["headers"] = [
+            *(pair for pair in scope.get("headers", ()) if pair[0].lower() not in replaced),
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+        ]
+
+        async def receive() -> Message:
+            if self._handed:
+                return await self._receive()
+            self._handed = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        return receive
 
 
 # ==============================================================================
@@ -7606,221 +7594,29 @@ class AdminValves(RefusalMemory):
 
 
 class PersonalValves(BaseModel):
-    """What each user sets."""
+    """What each user sets, in a form in the user's own language."""
 
     show_usage: Literal["near_limit", "always", "never"] = Field(
         default="near_limit",
-        description="Show your usage above each response: near a limit, always, or never.",
+        description="Your usage above each response: near a limit, always, or never. "
+        "The form is in the user's language.",
     )
 
-
-# ==============================================================================
-# helpers/openwebui/refusals.py
-# Refusals and rate headers as the programs of each protocol read them.
-# ==============================================================================
-
-# The clients of OpenAI and Anthropic wait this long between their own attempts at most.
-LONGEST_CLIENT_WAIT = 60
-# When to come again after a fault of ours.
-FAULT_RETRY_SECONDS = 60
-
-OPENAI_ERROR_TYPES = {
-    400: "invalid_request_error",
-    403: "permission_denied",
-    413: "request_too_large",
-    429: "rate_limit_exceeded",
-    503: "service_unavailable",
-}
-ANTHROPIC_ERROR_TYPES = {
-    400: "invalid_request_error",
-    403: "permission_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    503: "overloaded_error",
-}
-# The measures that OpenAI's headers speak of, and how it calls them.
-HEADER_MEASURES = (("requests", "requests"), ("tokens", "tokens"))
-
-# What the clients of a path read errors in.
-ErrorForm = Literal["openai", "anthropic", "ollama"]
-RawHeaders = list[tuple[bytes, bytes]]
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """What a program is told instead of an answer."""
-
-    status: int
-    sentence: str
-    retry_after: int | None = None
-
-    def body(self, form: ErrorForm) -> bytes:
-        """The error as clients of this protocol read it, and Open WebUI's own `detail`."""
-        if form == "ollama":
-            error: dict[str, object] = {"error": self.sentence}
-        elif form == "anthropic":
-            kind = ANTHROPIC_ERROR_TYPES.get(self.status, "api_error")
-            error = {"type": "error", "error": {"type": kind, "message": self.sentence}}
-        else:
-            kind = OPENAI_ERROR_TYPES.get(self.status, "server_error")
-            error = {"error": {"message": self.sentence, "type": kind, "param": None, "code": kind}}
-        return json.dumps({**error, "detail": self.sentence}).encode()
-
-    def headers(self) -> RawHeaders:
-        """When to come again, and whether to try before."""
-        if self.retry_after is None:
-            return [(b"x-should-retry", b"false")]
-        headers = [(b"retry-after", str(self.retry_after).encode())]
-        if self.retry_after > LONGEST_CLIENT_WAIT:
-            headers.append((b"x-should-retry", b"false"))
-        return headers
-
-
-class PassthroughError(Exception):
-    """A request that is refused at its pass-through path."""
-
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__(refusal.sentence)
-        self.refusal = refusal
-
-
-def spell_wait(seconds: float) -> str:
-    """A time to wait as OpenAI spells it: 1s, 6m0s, 5h12m0s."""
-    minutes, second = divmod(max(0, round(seconds)), 60)
-    hours, minute = divmod(minutes, 60)
-    if hours:
-        return f"{hours}h{minute}m{second}s"
-    return f"{minute}m{second}s" if minute else f"{second}s"
-
-
-def rate_headers(states: Iterable[LimitState], now: datetime) -> RawHeaders:
-    """Where the tightest limit on requests and the one on tokens stand."""
-    headers: RawHeaders = []
-    listed = list(states)
-    for measure, name in HEADER_MEASURES:
-        found = [state for state in listed if state.applied.limit.measure == measure]
-        if found:
-            tightest = min(found, key=lambda state: state.remaining)
-            wait = spell_wait((tightest.reset_at - now).total_seconds())
-            headers += [
-                (f"x-ratelimit-limit-{name}".encode(), str(tightest.amount).encode()),
-                (f"x-ratelimit-remaining-{name}".encode(), str(tightest.remaining).encode()),
-                (f"x-ratelimit-reset-{name}".encode(), wait.encode()),
-            ]
-    return headers
-
-
-# ==============================================================================
-# helpers/openwebui/http_requests.py
-# The HTTP requests that the layer serves: their state, path and body.
-# ==============================================================================
-
-# Requests that are read here are JSON, with pictures in it at most; a longer one is refused.
-LARGEST_REQUEST = 16 * 2**20
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-# The state of the request that this task serves, or that started it: out of its client's reach.
-current_state: ContextVar[MutableMapping[str, Any] | None] = ContextVar(
-    "usage_limits_state", default=None
-)
-REFUSAL_STATE = "usage_limits_refusal"
-LIMITS_STATE = "usage_limits_limits"
-
-
-def note_in_state(name: str, value: object) -> None:
-    """Keep something for the layer; nothing is kept where there is none."""
-    state = current_state.get()
-    if state is not None:
-        state[name] = value
-
-
-def route_path(scope: Scope) -> str:
-    """A request's path below the prefix that a proxy may have put before Open WebUI."""
-    path, prefix = str(scope.get("path", "")), str(scope.get("root_path", ""))
-    if prefix and path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in ("", "/"):
-        return path[len(prefix) :]
-    return path
-
-
-def set_route_path(scope: Scope, path: str) -> None:
-    """Send a request to another path of Open WebUI."""
-    prefix = str(scope.get("root_path", ""))
-    whole = prefix + path if str(scope.get("path", "")).startswith(prefix) else path
-    scope["path"] = whole
-    scope["raw_path"] = whole.encode()
-
-
-def plain_answers(scope: Scope) -> None:
-    """Ask Open WebUI for an answer that can be read, not a compressed one."""
-    scope["headers"] = [
-        (name, value)
-        for name, value in scope.get("headers", ())
-        if name.lower() != b"accept-encoding"
-    ]
-
-
-class ReadRequest:
-    """A JSON request, read here and handed on as it was understood."""
-
-    def __init__(self, value: dict[str, Any], receive: Receive) -> None:
-        self.value = value
-        self._receive: Receive = receive
-        self._handed = False
-
     @classmethod
-    async def read(cls, receive: Receive) -> ReadRequest:
-        """Read it.
-
-        Raises:
-            PassthroughError: It is too long, or no JSON object.
-        """
-        parts: list[bytes] = []
-        size = 0
-        while True:
-            message = await receive()
-            if message["type"] != "http.request":
-                raise PassthroughError(Refusal(400, UNREADABLE_SENTENCE))
-            part = message.get("body", b"")
-            size += len(part)
-            if size > LARGEST_REQUEST:
-                sentence = TOO_LARGE_SENTENCE.format(size=LARGEST_REQUEST // 2**20)
-                raise PassthroughError(Refusal(413, sentence))
-            parts.append(part)
-            if not message.get("more_body"):
-                break
-        try:
-            value = json.loads(b"".join(parts))
-        except (ValueError, RecursionError):
-            value = None
-        if not isinstance(value, dict):
-            raise PassthroughError(Refusal(400, UNREADABLE_SENTENCE))
-        return cls(value, receive)
-
-    def hand_on(self, scope: Scope) -> Receive:
-        """What Open WebUI receives; two readings of the same text can't differ this way."""
-        try:
-            body = json.dumps(self.value).encode()
-        except (ValueError, RecursionError) as error:
-            raise PassthroughError(Refusal(400, UNREADABLE_SENTENCE)) from error
-        replaced = (b"content-length", b"content-type", b"transfer-encoding")
-        scope["headers"] = [
-            *(pair for pair in scope.get("headers", ()) if pair[0].lower() not in replaced),
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-        ]
-
-        async def receive() -> Message:
-            if self._handed:
-                return await self._receive()
-            self._handed = True
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        return receive
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        schema = handler.resolve_ref_schema(handler(core_schema))
+        field = schema["properties"]["show_usage"]
+        title, description, *labels = choose_language(accepted_languages.get()).show_usage.split(
+            "|"
+        )
+        # Open WebUI shows a list of bare values as it is, and would prefer it.
+        options = zip(field.pop("enum"), labels, strict=True)
+        labelled = [{"value": value, "label": label} for value, label in options]
+        field["title"], field["description"] = title, description
+        field["input"] = {"type": "select", "options": labelled}
+        return schema
 
 
 # ==============================================================================
@@ -9949,6 +9745,8 @@ async def describe_model(model_id: object, app: Any) -> dict[str, Any] | None:
 # One ASGI layer around Open WebUI, for the paths that its hooks don't guard.
 # ==============================================================================
 
+# The form of the users' own valves, which is in the language of whoever opens it.
+USER_VALVES_FORM = "/valves/user/spec"
 LAYER_NAME = "UsageLimitsLayer"
 MOST_LAYERS = 50
 
@@ -9963,6 +9761,9 @@ class UsageLimitsLayer:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] == "http":
+            if route_path(scope).endswith(USER_VALVES_FORM):
+                headers = dict(scope.get("headers", ()))
+                accepted_languages.set(headers.get(b"accept-language", b"").decode("latin-1"))
             passthrough = find_passthrough(scope.get("method", "GET"), route_path(scope))
             if passthrough is not None:
                 guard = await self.find_guard(now=passthrough.kind != "chat")

@@ -38,7 +38,7 @@ from helpers.openwebui.host import (
     warn_about_old_host,
 )
 from helpers.openwebui.http_requests import LIMITS_STATE, note_in_state
-from helpers.openwebui.languages_western import ENGLISH
+from helpers.openwebui.languages.en import ENGLISH
 from helpers.openwebui.messages import (
     PLAIN_REFUSAL,
     UNGUARDED,

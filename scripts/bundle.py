@@ -52,14 +52,30 @@ PARTS = (
     "ledger.records",
     "ledger.ledger",
     "openwebui.wording",
-    "openwebui.languages_western",
-    "openwebui.languages_eastern",
-    "openwebui.languages",
+    "openwebui.languages.en",
+    "openwebui.languages.de",
+    "openwebui.languages.fr",
+    "openwebui.languages.fr_ca",
+    "openwebui.languages.es",
+    "openwebui.languages.it",
+    "openwebui.languages.pt_br",
+    "openwebui.languages.nl",
+    "openwebui.languages.pl",
+    "openwebui.languages.ru",
+    "openwebui.languages.uk",
+    "openwebui.languages.tr",
+    "openwebui.languages.zh_cn",
+    "openwebui.languages.zh_tw",
+    "openwebui.languages.ja",
+    "openwebui.languages.ko",
+    "openwebui.languages.ar",
+    "openwebui.languages.he",
+    "openwebui.languages.catalog",
     "openwebui.messages",
     "openwebui.alerts",
-    "openwebui.valves",
     "openwebui.refusals",
     "openwebui.http_requests",
+    "openwebui.valves",
     "openwebui.host_versions",
     "openwebui.host",
     "openwebui.stream_usage",
@@ -76,6 +92,8 @@ PARTS = (
     "openwebui.task_calls",
     "filter",
 )
+# A part of fewer lines, such as a language, has its place for a banner.
+SHORT_PART = 35
 # Open WebUI's loader replaces these everywhere in the text, comments and strings included.
 FORBIDDEN_PHRASES = tuple(f"from {name}" for name in ("utils", "apps", "main", "config"))
 FRONTMATTER_KEYS = (
@@ -254,7 +272,11 @@ def bundle() -> str:
         titles[part] = short[:1].upper() + short[1:]
         for name in names:
             claim(owner, name, place_of(part))
-        sections.append(f"# {'=' * 78}\n# {place_of(part)}\n# {title}\n# {'=' * 78}\n\n{body}\n")
+        rule = f"# {'=' * 78}\n"
+        banner = f"{rule}# {place_of(part)}\n# {title}\n{rule}\n"
+        if body.count("\n") < SHORT_PART:
+            banner = f"# {place_of(part)}\n"
+        sections.append(f"{banner}{body}\n")
     for line in imports:
         claim(owner, bound_name(line), f'"{line}"')
     text = format_source(

@@ -13,8 +13,8 @@ from string import Formatter
 from helpers.errors import ConfigurationError
 from helpers.limits.decisions import LimitState
 from helpers.limits.limit import Limit
-from helpers.openwebui.languages import LANGUAGES
-from helpers.openwebui.languages_western import ENGLISH
+from helpers.openwebui.languages.catalog import LANGUAGES
+from helpers.openwebui.languages.en import ENGLISH
 from helpers.openwebui.wording import ISOLATED, Language
 
 PLACEHOLDERS = (
@@ -340,8 +340,9 @@ def format_at(instant: datetime, now: datetime, reader: Reader) -> str:
     local, language = local_minute(instant, reader), reader.language
     days = (local.date() - now.astimezone(reader.zone).date()).days
     pattern = {0: language.at, 1: language.tomorrow}.get(days, language.on_date)
-    if local.hour == 1 and language.hour_one[0]:
-        pattern = pattern.replace(*language.hour_one)
+    if local.hour == 1 and language.hour_one:
+        usual, _, before_one = language.hour_one.partition("|")
+        pattern = pattern.replace(usual, before_one)
     return pattern.format(date=format_date(local, language), time=format_time(local, reader))
 
 

@@ -6,10 +6,19 @@ import sys
 from typing import Any
 
 from helpers.logs import log
-from helpers.openwebui.http_requests import AsgiApp, Receive, Scope, Send, route_path
+from helpers.openwebui.http_requests import (
+    AsgiApp,
+    Receive,
+    Scope,
+    Send,
+    accepted_languages,
+    route_path,
+)
 from helpers.openwebui.passthrough import find_passthrough
 from helpers.openwebui.passthrough_guard import Admit, PassthroughGuard
 
+# The form of the users' own valves, which is in the language of whoever opens it.
+USER_VALVES_FORM = "/valves/user/spec"
 LAYER_NAME = "UsageLimitsLayer"
 MOST_LAYERS = 50
 
@@ -24,6 +33,9 @@ class UsageLimitsLayer:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] == "http":
+            if route_path(scope).endswith(USER_VALVES_FORM):
+                headers = dict(scope.get("headers", ()))
+                accepted_languages.set(headers.get(b"accept-language", b"").decode("latin-1"))
             passthrough = find_passthrough(scope.get("method", "GET"), route_path(scope))
             if passthrough is not None:
                 guard = await self.find_guard(now=passthrough.kind != "chat")

@@ -33,6 +33,8 @@ from helpers.limits.periods import (
 )
 from helpers.limits.policies import Policy, PolicySet, Pool, parse_policies
 from helpers.logs import log
+from helpers.openwebui.http_requests import accepted_languages
+from helpers.openwebui.languages.catalog import choose_language
 from helpers.openwebui.messages import check_placeholders, check_template
 
 # Open WebUI builds the valves anew for every request; the texts rarely change.
@@ -348,9 +350,26 @@ class AdminValves(RefusalMemory):
 
 
 class PersonalValves(BaseModel):
-    """What each user sets."""
+    """What each user sets, in a form in the user's own language."""
 
     show_usage: Literal["near_limit", "always", "never"] = Field(
         default="near_limit",
-        description="Show your usage above each response: near a limit, always, or never.",
+        description="Your usage above each response: near a limit, always, or never. "
+        "The form is in the user's language.",
     )
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        schema = handler.resolve_ref_schema(handler(core_schema))
+        field = schema["properties"]["show_usage"]
+        title, description, *labels = choose_language(accepted_languages.get()).show_usage.split(
+            "|"
+        )
+        # Open WebUI shows a list of bare values as it is, and would prefer it.
+        options = zip(field.pop("enum"), labels, strict=True)
+        labelled = [{"value": value, "label": label} for value, label in options]
+        field["title"], field["description"] = title, description
+        field["input"] = {"type": "select", "options": labelled}
+        return schema

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
+from helpers.openwebui.request_state import accepted_languages
 from pydantic_core import PydanticSerializationError
 
 from helpers.errors import ConfigurationError
@@ -17,8 +18,8 @@ from helpers.limits.limit import Limit, parse_limit
 from helpers.limits.periods import CalendarRules, Period, Window
 from helpers.limits.policies import Policy, parse_policies
 from helpers.limits.policy import AppliedLimit, GroupRef, Subject, choose_policy, scoped_limits
-from helpers.openwebui.languages import LANGUAGES, choose_language
-from helpers.openwebui.languages_western import ENGLISH
+from helpers.openwebui.languages.catalog import LANGUAGES, choose_language
+from helpers.openwebui.languages.en import ENGLISH
 from helpers.openwebui.messages import (
     LONGEST_SENTENCE,
     LONGEST_SHOWN_NAME,
@@ -37,7 +38,7 @@ from helpers.openwebui.messages import (
     stopped_sentence,
     warning_sentence,
 )
-from helpers.openwebui.valves import AdminValves
+from helpers.openwebui.valves import AdminValves, PersonalValves
 from helpers.openwebui.wording import COUNTED_THINGS, PERIOD_NAMES, ROLLING_UNITS_SAID, Language
 from scripts.languages_table import TARGET, document
 
@@ -487,6 +488,7 @@ def test_money(tag: str, line: str) -> None:
             ("z" * 10**6, "en"),
         ),
         *(("zh", "zh-CN"), ("zh_TW", "zh-TW"), ("zh-HK", "zh-TW"), ("zh-Hant-MO", "zh-TW")),
+        *(("xx,de-AT;q=0.9,fr", "de"), (",;,pl", "pl"), ("*", "en"), ("en-GB, de", "en")),
         *(("zh-Hans-SG", "zh-CN"), ("pt", "pt-BR"), ("pt-PT", "pt-BR"), ("fr-CA", "fr-CA")),
         *(
             ("fr-BE", "fr"),
@@ -653,3 +655,15 @@ def test_every_sentence_of_every_language(tag: str) -> None:
 def test_table_of_languages_is_current() -> None:
     """docs/languages.md shows every sentence as it is today."""
     assert TARGET.read_text(encoding="utf-8") == document()
+
+
+@pytest.mark.parametrize("tag", LANGUAGES)
+def test_user_setting_in_every_language(tag: str) -> None:
+    """Each user's own setting has a title, a description and three options in the language."""
+    told = accepted_languages.set(f"xx, {tag};q=0.9, en;q=0.8")
+    field = PersonalValves.model_json_schema()["properties"]["show_usage"]
+    accepted_languages.reset(told)
+    shown = [field["title"], field["description"], *(x["label"] for x in field["input"]["options"])]
+    assert "|".join(shown) == LANGUAGES[tag].show_usage
+    assert [x["value"] for x in field["input"]["options"]] == ["near_limit", "always", "never"]
+    assert field["default"] == "near_limit"
