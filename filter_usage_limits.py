@@ -17,69 +17,69 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #   259  logs                     The one logger; its name is how Open WebUI's log shows where a …
 #   262  texts                    Texts from outside: what a client, a browser or a provider …
 #   283  limits.periods           The calendar and rolling periods, the window each gives at an …
-#   586  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
-#   737  limits.globs             Which model ids a pattern of an administrator's fits.
-#   760  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
-#  1009  limits.policy_tables     The policies text as checked tables, and what an error says …
-#  1271  limits.policies          What the policies text says about groups, roles, users, pools …
-#  1531  limits.policy            Which limits apply to this user, these groups, this role and …
-#  1835  limits.decisions         Used and reserved amounts against limits: what is decided, and …
-#  1974  metering.byte_pairs      A lower bound of a text's tokens from its pairs of bytes, …
-#  2214  metering.estimates       Token estimates for texts and prompts whose provider reports no …
-#  2518  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
-#  2847  metering.stream_events   What a stream event or a whole answer holds: produced text, …
-#  3115  metering.usage           What one reply is charged for, added up from its stream events.
-#  3417  metering.charges         What one reply costs, in tokens, in money and toward limits.
-#  3514  ledger.database          An engine for a database URL as Open WebUI spells it.
-#  3597  ledger.statements        The statements that every reply runs, on a short way to the …
-#  3727  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
-#  3969  ledger.tables            The ledger's own tables and their numbered migrations.
-#  4163  ledger.identities        Whom the names in the policies mean, also after a rename.
-#  4594  ledger.counters          Sums of settled records per scope, model glob and window.
-#  4906  ledger.snapshots         What one statement sees of the ledger: counters with their …
-#  5069  ledger.limit_states      Where limits stand: what is used, what replies still running …
-#  5204  ledger.records           One row per reply, reserved when it is admitted and closed once.
-#  5369  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  5777  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  5946  openwebui.languages.en   English.
-#  5973  openwebui.languages.de   German.
-#  6004  openwebui.languages.fr   French.
-#  6036  openwebui.languages.fr_ca French as written in Canada.
-#  6047  openwebui.languages.es   Spanish.
-#  6076  openwebui.languages.it   Italian.
-#  6104  openwebui.languages.pt_br Portuguese as written in Brazil.
-#  6134  openwebui.languages.nl   Dutch.
-#  6165  openwebui.languages.pl   Polish.
-#  6196  openwebui.languages.ru   Russian.
-#  6228  openwebui.languages.uk   Ukrainian.
-#  6261  openwebui.languages.tr   Turkish.
-#  6288  openwebui.languages.zh_cn Chinese in simplified script.
-#  6310  openwebui.languages.zh_tw Chinese in traditional script.
-#  6332  openwebui.languages.ja   Japanese.
-#  6360  openwebui.languages.ko   Korean.
-#  6385  openwebui.languages.ar   Arabic.
-#  6415  openwebui.languages.he   Hebrew.
-#  6441  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
-#  6491  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  6982  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  7069  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  7165  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  7280  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  7623  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  7683  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-#  7959  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-#  8107  openwebui.replies        One reply from its admission to its end.
-#  8346  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-#  8436  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-#  8524  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-#  8592  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-#  9087  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-#  9265  openwebui.answers        Answers on their way to the client: read for their usage, or …
-#  9420  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-#  9493  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-#  9744  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-#  9848  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 10054  filter                   Open WebUI's hooks, and nothing but hooks.
+#   595  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
+#   746  limits.globs             Which model ids a pattern of an administrator's fits.
+#   769  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
+#  1117  limits.policy_tables     The policies text as checked tables, and what an error says …
+#  1379  limits.policies          What the policies text says about groups, roles, users, pools …
+#  1639  limits.policy            Which limits apply to this user, these groups, this role and …
+#  1951  limits.decisions         Used and reserved amounts against limits: what is decided, and …
+#  2112  metering.byte_pairs      A lower bound of a text's tokens from its pairs of bytes, …
+#  2352  metering.estimates       Token estimates for texts and prompts whose provider reports no …
+#  2656  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
+#  2985  metering.stream_events   What a stream event or a whole answer holds: produced text, …
+#  3253  metering.usage           What one reply is charged for, added up from its stream events.
+#  3555  metering.charges         What one reply costs, in tokens, in money and toward limits.
+#  3652  ledger.database          An engine for a database URL as Open WebUI spells it.
+#  3735  ledger.statements        The statements that every reply runs, on a short way to the …
+#  3865  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
+#  4107  ledger.tables            The ledger's own tables and their numbered migrations.
+#  4311  ledger.identities        Whom the names in the policies mean, also after a rename.
+#  4742  ledger.counters          Sums of settled records per scope, model glob and window.
+#  5079  ledger.snapshots         What one statement sees of the ledger: counters with their …
+#  5247  ledger.limit_states      Where limits stand: what is used, what replies still running …
+#  5396  ledger.records           One row per reply, reserved when it is admitted and closed once.
+#  5563  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  5975  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  6144  openwebui.languages.en   English.
+#  6171  openwebui.languages.de   German.
+#  6202  openwebui.languages.fr   French.
+#  6234  openwebui.languages.fr_ca French as written in Canada.
+#  6245  openwebui.languages.es   Spanish.
+#  6274  openwebui.languages.it   Italian.
+#  6302  openwebui.languages.pt_br Portuguese as written in Brazil.
+#  6332  openwebui.languages.nl   Dutch.
+#  6363  openwebui.languages.pl   Polish.
+#  6394  openwebui.languages.ru   Russian.
+#  6426  openwebui.languages.uk   Ukrainian.
+#  6459  openwebui.languages.tr   Turkish.
+#  6486  openwebui.languages.zh_cn Chinese in simplified script.
+#  6508  openwebui.languages.zh_tw Chinese in traditional script.
+#  6530  openwebui.languages.ja   Japanese.
+#  6558  openwebui.languages.ko   Korean.
+#  6583  openwebui.languages.ar   Arabic.
+#  6613  openwebui.languages.he   Hebrew.
+#  6639  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
+#  6689  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  7180  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  7267  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  7363  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  7478  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  7821  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+#  7881  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+#  8157  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+#  8305  openwebui.replies        One reply from its admission to its end.
+#  8544  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+#  8634  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+#  8722  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+#  8790  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+#  9285  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+#  9463  openwebui.answers        Answers on their way to the client: read for their usage, or …
+#  9618  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+#  9691  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+#  9942  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 10046  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 10252  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -287,7 +287,8 @@ def clean_text(value: object, longest: int) -> str:
 CLOCK_PERIODS = {"minute": timedelta(minutes=1), "hour": timedelta(hours=1)}
 # The longest that each can be, in days: that far on from where one begins, the next has begun
 # and the one after it has not, for months as well (31 < 28 + 28).
-DATE_PERIODS = {"day": 1, "week": 7, "month": 31}
+DATE_PERIODS = {"day": 1, "week": 7, "month": 31, "quarter": 92, "year": 366}
+MONTHS_PER_PERIOD = {"month": 1, "quarter": 3, "year": 12}
 CALENDAR_PERIODS = (*CLOCK_PERIODS, *DATE_PERIODS)
 
 ROLLING_UNITS = {
@@ -298,12 +299,15 @@ ROLLING_UNITS = {
 ROLLING_TEXT = re.compile(r"0*(?P<count>[1-9][0-9]{0,6})(?P<unit>[mhd])")
 LONGEST_ROLLING = timedelta(days=366)
 PERIODS_ALLOWED = (
-    "minute, hour, day, week, month, or a rolling period in minutes, hours or days"
+    "minute, hour, day, week, month, quarter, year, or a rolling period in minutes, hours or days"
     ' such as "90m", "5h", "7d"'
 )
 
 ONE_MICROSECOND = timedelta(microseconds=1)
 ONE_DAY = timedelta(days=1)
+# Limits about one moment have no window. One that is too long will be so an hour later, too;
+# running replies are over any second.
+MOMENTS = {"request": timedelta(hours=1), "at once": timedelta(seconds=10)}
 MIDNIGHT_UTC = datetime(1970, 1, 1, tzinfo=UTC)
 
 # What a zone file for UTC says: version 1, one offset (0 s, no summer time), one name.
@@ -326,9 +330,9 @@ class CalendarRules:
 
     Args:
         timezone: The zone whose clock and calendar count.
-        reset_hour: The local hour, 0 to 23, at which days, weeks and months begin.
+        reset_hour: The local hour, 0 to 23, at which days and longer periods begin.
         week_starts_on: The day on which weeks begin.
-        month_starts_on: The day of the month, 1 to 28, on which months begin.
+        month_starts_on: The day of the month, 1 to 28, on which months, quarters and years begin.
     """
 
     timezone: ZoneInfo = field(default_factory=utc_zone)
@@ -353,8 +357,9 @@ class Period:
     """The recurring rule that a limit counts by.
 
     Args:
-        name: ``minute``, ``hour``, ``day``, ``week`` or ``month`` (calendar), or the text of a
-            rolling period as its author wrote it: ``90m``, ``24h``, ``7d``.
+        name: ``minute``, ``hour``, ``day``, ``week``, ``month``, ``quarter`` or ``year``
+            (calendar), the text of a rolling period as its author wrote it (``90m``, ``24h``,
+            ``7d``), or one of `MOMENTS`.
         rolling: The length of a rolling period; None for a calendar period.
     """
 
@@ -370,6 +375,8 @@ class Period:
         written with the same half-open bounds as every other window, so it starts and ends a
         microsecond later than a reader may expect: what was used at `at` itself counts, what
         was used exactly one `rolling` earlier has just dropped out.
+
+        What is about one moment has none: its end only says when to ask again.
         """
         if at.tzinfo is None:
             raise ValueError("an instant needs a time zone")
@@ -377,6 +384,8 @@ class Period:
         if self.rolling is not None:
             end = instant + ONE_MICROSECOND
             return Window(end - self.rolling, end)
+        if self.name in MOMENTS:
+            return Window(instant, instant + MOMENTS[self.name])
         latest = LATEST_WINDOWS.get((self.name, rules))
         if latest is None or not latest.contains(instant):
             if self.name in CLOCK_PERIODS:
@@ -409,7 +418,7 @@ def clock_window(instant: datetime, length: timedelta, zone: ZoneInfo) -> Window
 
 
 def date_window(instant: datetime, name: str, rules: CalendarRules) -> Window:
-    """The day, week or month around `instant`."""
+    """The day, week, month, quarter or year around `instant`."""
     since_reset = instant.astimezone(rules.timezone) - timedelta(hours=rules.reset_hour)
     first = first_date(name, since_reset.date(), rules)
     longest = timedelta(days=DATE_PERIODS[name])
@@ -426,12 +435,12 @@ def date_window(instant: datetime, name: str, rules: CalendarRules) -> Window:
 
 
 def first_date(name: str, day: date, rules: CalendarRules) -> date:
-    """The local date on which the day, week or month that contains `day` begins."""
-    if name == "month":
+    """The local date on which the day, week, month, quarter or year that contains `day` begins."""
+    if name in MONTHS_PER_PERIOD:
         first = day.replace(day=rules.month_starts_on)
         if first > day:
             first = (day.replace(day=1) - ONE_DAY).replace(day=rules.month_starts_on)
-        return first
+        return first.replace(month=first.month - (first.month - 1) % MONTHS_PER_PERIOD[name])
     if name == "week":
         days_in = day.weekday() if rules.week_starts_on == "monday" else day.isoweekday() % 7
         return day - timedelta(days=days_in)
@@ -509,8 +518,8 @@ def parse_period(text: str, where: str = "period") -> Period:
 
 def suggested_period(word: str) -> str | None:
     """What someone who wrote `word` for a period probably meant, in our notation."""
-    if word.startswith(("year", "annual")):
-        return "365d"
+    if word.startswith("annual"):
+        return "year"
     match = re.fullmatch(r"([1-9][0-9]{0,3})\s*([a-z]+)", word)
     if match is None:
         close = difflib.get_close_matches(word, CALENDAR_PERIODS, n=1)
@@ -779,7 +788,14 @@ MONEY_TEXT = re.compile(
 )
 # What people write for the "/".
 PER_WORDS = ("per", "a", "an", "each", "every")
-OPTION_EXAMPLES = {"on": "on gpt-4*", "warn": "warn 70% 90%"}
+OPTION_EXAMPLES = {"on": "on gpt-4*", "via": "via api", "warn": "warn 70% 90%"}
+# Where requests come from, as far as that counts toward limits: the chat page, its temporary
+# chats, channels, automations, programs, and what Open WebUI asks a model for by itself.
+SOURCES = ("page", "temporary", "channel", "automation", "api", "task")
+PER_REQUEST, AT_ONCE = MOMENTS
+AT_ONCE_WORDS = re.compile(r"\bat\s+once(?=[\s/]|$)", re.IGNORECASE)
+# What people write for it.
+PARALLEL_WORDS = re.compile(r"\b(?:concurrent|parallel|simultaneous)", re.IGNORECASE)
 # One word after the "/": a quoted model glob, or anything up to the next blank.
 OPTION_WORD = re.compile(r'"[^"]*"|\S+')
 UNITS_ALLOWED = "tokens, input tokens, output tokens or requests"
@@ -796,6 +812,7 @@ class Limit:
         period: The rule by which the count starts anew.
         model_glob: The models that count, as a pattern over their ids.
         warn_percents: Where to warn, sorted; empty: where the ``soft_limit_percent`` valve says.
+        source: The one of `SOURCES` that counts; "" for all.
     """
 
     amount: int
@@ -803,6 +820,33 @@ class Limit:
     period: Period
     model_glob: str = "*"
     warn_percents: tuple[int, ...] = ()
+    source: str = ""
+
+    @property
+    def is_per_request(self) -> bool:
+        """Whether it is about what one request takes."""
+        return self.period.name == PER_REQUEST
+
+    @property
+    def is_at_once(self) -> bool:
+        """Whether it is about how many requests are running."""
+        return self.period.name == AT_ONCE
+
+    @property
+    def is_moment(self) -> bool:
+        """Whether it is about one moment, so that nothing adds up."""
+        return self.period.name in MOMENTS
+
+    @property
+    def is_general(self) -> bool:
+        """Whether it counts all that is used, of whatever model and source."""
+        return self.model_glob == "*" and not self.source and not self.is_moment
+
+    @property
+    def counts(self) -> tuple[object, ...]:
+        """What it counts, whatever its amount; "24h" and "1d" are the same."""
+        period = self.period.rolling or self.period.name
+        return self.measure, period, self.model_glob, self.source
 
     def __str__(self) -> str:
         """The notation that `parse_limit` reads back as an equal limit."""
@@ -811,10 +855,12 @@ class Limit:
         else:
             unit = self.measure.replace("_", " ")
             text = f"{count_text(self.amount)} {unit[:-1] if self.amount == 1 else unit}"
-        text += f"/{self.period.name}"
+        text += " at once" if self.is_at_once else f"/{self.period.name}"
         if self.model_glob != "*":
             plain = is_plain_glob(self.model_glob)
             text += f" on {self.model_glob}" if plain else f' on "{self.model_glob}"'
+        if self.source:
+            text += f" via {self.source}"
         if self.warn_percents:
             text += " warn " + " ".join(f"{percent}%" for percent in self.warn_percents)
         return text
@@ -838,16 +884,26 @@ def parse_limit(text: str, where: str = "limit") -> Limit:
     try:
         quantity, options = split_at_period(text)
         amount, measure = read_quantity(quantity)
-        period = read_limit_period(options[0])
-        model_glob, warn_percents = read_options(options[1:])
+        period = read_limit_period(options[0], measure)
+        values = read_options(options[1:])
+        if period.name in MOMENTS and "warn" in values:
+            raise NotationMistake(
+                'has "warn", though nothing adds up in it', f'no "warn" after "{period.name}"'
+            )
+        model_glob = read_model_glob(values["on"]) if "on" in values else "*"
+        source = read_source(values["via"]) if "via" in values else ""
+        warn_percents = tuple(sorted({read_percent(word) for word in values.get("warn", ())}))
     except NotationMistake as error:
         given = f"{quoted_text(text)} {error.mistake}" if text.strip() else error.mistake
         raise ConfigurationError(where, given, error.allowed) from None
-    return Limit(amount, measure, period, model_glob, warn_percents)
+    return Limit(amount, measure, period, model_glob, warn_percents, source)
 
 
 def split_at_period(text: str) -> tuple[list[str], list[str]]:
-    """The words before the "/" and those after it, of which the first is the period."""
+    """The words before the "/" and those after it, of which the first is the period.
+
+    "at once" is a period without a "/".
+    """
     if not text.strip():
         raise NotationMistake("an empty text is no limit", LIMIT_EXAMPLES)
     if text.strip().lower() == "unlimited":
@@ -857,7 +913,20 @@ def split_at_period(text: str) -> tuple[list[str], list[str]]:
         )
     # The first "/" is the period's: one in a model's id ("openai/gpt-4o") comes after it.
     before, _, after = text.partition("/")
+    moment = AT_ONCE_WORDS.search(text)
+    if moment is not None and moment.start() < len(before):
+        before, after = text[: moment.start()], text[moment.end() :]
+    else:
+        moment = None
     quantity, options = before.split(), OPTION_WORD.findall(after)
+    if moment is not None:
+        if after.strip().startswith("/"):
+            raise NotationMistake(
+                'has a period after "at once"', 'either "3 requests at once" or "30 requests/hour"'
+            )
+        if len(quantity) == 1:
+            raise NotationMistake("has no unit", 'requests, as in "3 requests at once"')
+        options.insert(0, AT_ONCE)
     for at, word in enumerate(quantity):
         if word.lower() in PER_WORDS:
             example = quantity_example(quantity[:at])
@@ -871,10 +940,13 @@ def split_at_period(text: str) -> tuple[list[str], list[str]]:
                 f'the period first, as in "{example}/day {option}"',
             )
     if not options:
+        if PARALLEL_WORDS.search(before):
+            raise NotationMistake("has no period", 'running requests as in "3 requests at once"')
         example = quantity_example(quantity)
         raise NotationMistake("has no period", f'"/" and a period, as in "{example}/day"')
     if not quantity:
-        raise NotationMistake('has nothing before the "/"', LIMIT_EXAMPLES)
+        place = AT_ONCE if moment else "/"
+        raise NotationMistake(f'has nothing before the "{place}"', LIMIT_EXAMPLES)
     return quantity, options
 
 
@@ -889,6 +961,8 @@ def quantity_example(words: list[str]) -> str:
 
 def period_example(words: list[str]) -> str:
     """The word itself if it is a period."""
+    if words == [PER_REQUEST]:
+        return PER_REQUEST
     try:
         return parse_period("".join(words)).name
     except ConfigurationError:
@@ -935,15 +1009,36 @@ def unit_mistake(amount: str, unit: str) -> NotationMistake:
     return NotationMistake(f"has the unknown unit {quoted_text(unit)}", UNITS_ALLOWED + hint)
 
 
-def read_limit_period(word: str) -> Period:
+def read_limit_period(word: str, measure: Measure) -> Period:
+    """What stands after the "/", or "at once"."""
+    name, counts_tokens = word.lower(), measure.endswith("tokens")
+    if name == AT_ONCE and measure != "requests":
+        raise NotationMistake(
+            f'has no requests before "{AT_ONCE}"', 'requests, as in "3 requests at once"'
+        )
+    if name == PER_REQUEST and not counts_tokens:
+        what = "money" if measure == "cost" else "requests"
+        raise NotationMistake(
+            f"has {what} per request",
+            'tokens, input tokens or output tokens there, as in "4k tokens/request"',
+        )
+    if name in MOMENTS:
+        return Period(name)
+    if name == "at":
+        raise NotationMistake('has "at" after the "/"', 'no "/" there: "3 requests at once"')
     try:
         return parse_period(word)
     except ConfigurationError as error:
-        raise NotationMistake(f"has a wrong period: {error.given}", error.allowed) from None
+        allowed = error.allowed
+        if counts_tokens:
+            allowed = allowed.replace(PERIODS_ALLOWED, f'{PERIODS_ALLOWED}, or "{PER_REQUEST}"')
+            if difflib.get_close_matches(name, [PER_REQUEST], n=1):
+                allowed += f'; did you mean "{PER_REQUEST}"?'
+        raise NotationMistake(f"has a wrong period: {error.given}", allowed) from None
 
 
-def read_options(words: list[str]) -> tuple[str, tuple[int, ...]]:
-    """The model glob and the warning percentages; "on" and "warn" in either order."""
+def read_options(words: list[str]) -> dict[str, list[str]]:
+    """The words after "on", "via" and "warn", which stand in any order."""
     values: dict[str, list[str]] = {}
     current: list[str] | None = None
     for word in words:
@@ -957,8 +1052,8 @@ def read_options(words: list[str]) -> tuple[str, tuple[int, ...]]:
         elif current is None:
             raise NotationMistake(
                 f"has {quoted_text(word)} after the period",
-                'nothing more there, or "on" and a model, or "warn" and percentages, as in'
-                ' "50k tokens/day on gpt-4* warn 80%"',
+                'nothing more there, or "on" and a model, "via" and a source, or "warn" and'
+                ' percentages, as in "50k tokens/day on gpt-4* via api warn 80%"',
             )
         else:
             current.append(word)
@@ -968,8 +1063,21 @@ def read_options(words: list[str]) -> tuple[str, tuple[int, ...]]:
                 f'has nothing after "{keyword}"',
                 f'a value, as in "{OPTION_EXAMPLES[keyword]}"',
             )
-    model_glob = read_model_glob(values["on"]) if "on" in values else "*"
-    return model_glob, tuple(sorted({read_percent(word) for word in values.get("warn", ())}))
+    return values
+
+
+def read_source(words: list[str]) -> str:
+    """What stands after "via"."""
+    source, allowed = words[0].lower(), "one of " + ", ".join(SOURCES)
+    if len(words) > 1:
+        raise NotationMistake(
+            'has more than one word after "via"', f"{allowed}; a second one needs a second limit"
+        )
+    if source not in SOURCES:
+        close = difflib.get_close_matches(source, SOURCES, n=1)
+        hint = f'; did you mean "via {close[0]}"?' if close else ""
+        raise NotationMistake(f"has the unknown source {quoted_text(words[0])}", allowed + hint)
+    return source
 
 
 def read_model_glob(words: list[str]) -> str:
@@ -1517,7 +1625,7 @@ def table_limits(kind: str, name: str, value: str | list[str]) -> tuple[Limit, .
             mistakes.append(error)
             continue
         # Of two that count the same, the larger would never matter. "24h" and "1d" are the same.
-        counts = (limit.measure, limit.period.rolling or limit.period.name, limit.model_glob)
+        counts = limit.counts
         if counts in limits:
             given = f"{quoted_text(text)} counts the same as {quoted_text(str(limits[counts]))}"
             mistakes.append(ConfigurationError(where, given, "one of the two"))
@@ -1540,6 +1648,8 @@ DAYS_PER_CALENDAR_PERIOD = {
     "day": Decimal(1),
     "week": Decimal(7),
     "month": Decimal("30.44"),
+    "quarter": Decimal("91.31"),
+    "year": Decimal("365.25"),
 }
 # What "the policy that allows most" looks at first.
 GENEROSITY_ORDER: tuple[Measure, ...] = (
@@ -1624,7 +1734,8 @@ class AppliedLimit:
 def policy_generosity(policy: Policy) -> tuple[Decimal, ...]:
     """How much `policy` allows per day, by measure; larger allows more.
 
-    Limits on single models are left out: they narrow a policy, they don't grant more.
+    Limits on single models or sources and about one moment are left out: they narrow a policy,
+    they don't grant more.
     """
     if policy.limits is None:
         return tuple(Decimal("Infinity") for _ in GENEROSITY_ORDER)
@@ -1633,7 +1744,7 @@ def policy_generosity(policy: Policy) -> tuple[Decimal, ...]:
             (
                 limit.amount / period_days(limit)
                 for limit in policy.limits
-                if limit.measure == measure and limit.model_glob == "*"
+                if limit.measure == measure and limit.is_general
             ),
             default=Decimal("Infinity"),
         )
@@ -1642,7 +1753,7 @@ def policy_generosity(policy: Policy) -> tuple[Decimal, ...]:
 
 
 def period_days(limit: Limit) -> Decimal:
-    """The length of a limit's period in days; an average for months."""
+    """The length of a limit's period in days; an average for months and longer ones."""
     if limit.period.rolling is not None:
         return Decimal(limit.period.rolling // timedelta(minutes=1)) / 1440
     return DAYS_PER_CALENDAR_PERIOD[limit.period.name]
@@ -1760,6 +1871,11 @@ def applied_limits(
         for applied in scoped_limits(subject, policy, policies, at, rules)
         if applied.limit.matches_model(names)
     )
+
+
+def limits_via(limits: Iterable[AppliedLimit], source: str) -> tuple[AppliedLimit, ...]:
+    """Those of the limits that count what comes from this source."""
+    return tuple(applied for applied in limits if applied.limit.source in ("", source))
 
 
 class ModelNames(tuple[str, ...]):
@@ -1889,9 +2005,11 @@ class LimitState:
 
     Args:
         applied: The limit and its window.
-        used: What settled records have used in the window.
-        reserved: What replies still running hold.
-        reset_at: When the window ends; of a rolling one, when enough of it will have passed.
+        used: What settled records have used in the window; of a limit per request, what this one
+            takes.
+        reserved: What replies still running hold; of a limit on how many run at once, how many do.
+        reset_at: When the window ends; of a rolling one, when enough of it will have passed. Of
+            one about a moment, when to ask again.
         granted: What an administrator has added to the limit in this window.
     """
 
@@ -1918,7 +2036,10 @@ class LimitState:
 
     @property
     def exceeded(self) -> bool:
-        """Whether the hard limit is reached."""
+        """Whether the hard limit is reached: a request may have all the input that it says."""
+        limit = self.applied.limit
+        if limit.is_per_request and limit.measure == "input_tokens" and self.amount:
+            return self.taken > self.amount
         return self.taken >= self.amount
 
     @property
@@ -1932,7 +2053,12 @@ class LimitState:
         return self.exceeded and self.used < self.amount
 
     def crossed_threshold(self, soft_limit_percent: int) -> int | None:
-        """The highest soft limit, in percent, that is crossed; None below all of them."""
+        """The highest soft limit, in percent, that is crossed; None below all of them.
+
+        Of what is about one moment nothing is used up, so there is nothing to warn of.
+        """
+        if self.applied.limit.is_moment:
+            return None
         thresholds = self.applied.limit.warn_percents or (soft_limit_percent,)
         return max((percent for percent in thresholds if percent <= self.percent), default=None)
 
@@ -1964,10 +2090,22 @@ class Decision:
             )
         )
 
+    def with_request(self, amounts: Amounts) -> Decision:
+        """The same where limits on single requests stand with what this one takes."""
+        return Decision(
+            tuple(
+                replace(state, used=amounts.of(state.applied.limit.measure))
+                if state.applied.limit.is_per_request
+                else state
+                for state in self.states
+            )
+        )
+
     @property
     def fullest(self) -> LimitState | None:
-        """The limit of which the largest part is taken."""
-        return max(self.states, key=lambda state: state.percent) if self.states else None
+        """The limit of which the largest part is taken, if any adds up."""
+        adding = (state for state in self.states if not state.applied.limit.is_moment)
+        return max(adding, key=lambda state: state.percent, default=None)
 
 
 # ==============================================================================
@@ -3985,7 +4123,8 @@ records_table = Table(
     Column("model_id", Text, nullable=False),
     # "|chosen|base|": every name that a limit's model glob may match.
     Column("model_names", Text, nullable=False),
-    Column("source", Text, nullable=False),  # page, temporary, channel, automation, api, backfill
+    # page, temporary, channel, automation, api, task, direct, backfill
+    Column("source", Text, nullable=False),
     Column("chat_id", Text, nullable=False),
     Column("message_id", Text, nullable=False),
     Column("policy", Text, nullable=False),
@@ -4040,6 +4179,7 @@ counters_table = Table(
     Column("input_tokens", BigInteger, nullable=False),
     Column("output_tokens", BigInteger, nullable=False),
     Column("cost_micros", BigInteger, nullable=False),
+    Column("source", Text, nullable=False, server_default=""),  # "" for all
 )
 Index("usage_limits_counters_scope", counters_table.c.scope, counters_table.c.window_end)
 
@@ -4067,6 +4207,7 @@ grants_table = Table(
     Column("reason", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
+    Column("source", Text, nullable=False, server_default=""),  # as the counter's
 )
 Index("usage_limits_grants_scope", grants_table.c.scope, grants_table.c.expires_at)
 
@@ -4135,11 +4276,18 @@ def m003_workers(connection: Connection) -> None:
     add_text_columns(connection, records_table, "worker", "end_reason")
 
 
+def m004_sources(connection: Connection) -> None:
+    """Counters and grants of limits on one source of requests."""
+    add_text_columns(connection, counters_table, "source")
+    add_text_columns(connection, grants_table, "source")
+
+
 # Append only: a released migration is never changed.
 MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     m001_first_tables,
     m002_names,
     m003_workers,
+    m004_sources,
 )
 
 
@@ -4622,6 +4770,7 @@ class Counter:
     window_start: int  # seconds since 1970
     window_end: int
     used: Amounts
+    source: str = ""
     granted: dict[tuple[str, str], int] = field(default_factory=dict)  # by measure and period
 
     def granted_to(self, applied: AppliedLimit) -> int:
@@ -4657,7 +4806,12 @@ def glob_matches(glob: str, model_names: str) -> bool:
 
 
 def counted_window(applied: AppliedLimit, at: int) -> tuple[int, int]:
-    """The seconds ``[start, end)`` whose records a limit counts at the second `at`."""
+    """The seconds ``[start, end)`` whose records a limit counts at the second `at`.
+
+    What is running counts toward a limit on that whenever it began.
+    """
+    if applied.limit.is_moment:
+        return 0, NO_END
     rolling = applied.limit.period.rolling
     if rolling is not None:
         return at - int(rolling.total_seconds()) + 1, NO_END
@@ -4665,14 +4819,18 @@ def counted_window(applied: AppliedLimit, at: int) -> tuple[int, int]:
 
 
 def counter_id(applied: AppliedLimit) -> str:
-    """The counter that a limit reads; limits that count the same share one."""
+    """The counter that a limit reads; limits that count the same share one.
+
+    No scope begins with "via ", and a model's id may hold anything.
+    """
     rolling = applied.limit.period.rolling
     window = (
         f"{ROLLING_MARK.strip()} {int(rolling.total_seconds())}"
         if rolling is not None
         else f"{applied.window.start.timestamp():.0f}-{applied.window.end.timestamp():.0f}"
     )
-    return f"{applied.scope} {applied.limit.model_glob} {window}"
+    via = f"via {applied.limit.source} " if applied.limit.source else ""
+    return f"{via}{applied.scope} {applied.limit.model_glob} {window}"
 
 
 def rolling_seconds(key: str) -> int:
@@ -4681,8 +4839,10 @@ def rolling_seconds(key: str) -> int:
     return int(seconds) if mark and seconds.isdecimal() else 0
 
 
-def scope_condition(scope: str) -> ColumnElement[bool]:
-    """The records that belong to a scope."""
+def scope_condition(scope: str, source: str = "") -> ColumnElement[bool]:
+    """The records that belong to a scope, or those of them that came from one source."""
+    if source:
+        return scope_condition(scope) & (records_table.c.source == source)
     if scope == EVERYONE:
         return true()
     kind, _, key = scope.partition(":")
@@ -4697,15 +4857,17 @@ def in_scope(scope: str, user_id: str, group_ids: str) -> bool:
     return scope == EVERYONE or (user_id == key if kind == "user" else f"|{key}|" in group_ids)
 
 
-def sum_settled(connection: Connection, scope: str, glob: str, start: int, end: int) -> Amounts:
-    """Sum the settled records of a scope with ``start <= created_at < end``."""
+def sum_settled(
+    connection: Connection, scope: str, glob: str, start: int, end: int, source: str = ""
+) -> Amounts:
+    """Sum the settled records of a scope and source with ``start <= created_at < end``."""
     rows = connection.execute(
         select(records_table.c.model_names, *COUNTED_SUMS)
         .where(
             records_table.c.state == "settled",
             records_table.c.created_at >= start,
             records_table.c.created_at < end,
-            scope_condition(scope),
+            scope_condition(scope, source),
         )
         .group_by(records_table.c.model_names)
     )
@@ -4774,6 +4936,7 @@ def make_counters(connection: Connection, missing: Mapping[str, AppliedLimit], a
                 "model_glob": applied.limit.model_glob,
                 "window_start": start,
                 "window_end": end,
+                "source": applied.limit.source,
                 **amount_values(used[key]),
             }
             for key, applied in limits.items()
@@ -4794,20 +4957,25 @@ def sum_for_limits(
     else:
         groups = records_table.c.group_ids
     rows = connection.execute(
-        select(groups, records_table.c.model_names, *COUNTED_SUMS)
+        select(groups, records_table.c.model_names, records_table.c.source, *COUNTED_SUMS)
         .where(
             records_table.c.state == "settled",
             records_table.c.created_at >= start,
             records_table.c.created_at < end,
             scope_condition(read_from),
         )
-        .group_by(records_table.c.model_names, *([] if set(by_scope) <= {read_from} else [groups]))
+        .group_by(
+            records_table.c.model_names,
+            records_table.c.source,
+            *([] if set(by_scope) <= {read_from} else [groups]),
+        )
     )
-    for group_ids, names, *sums in rows:
+    for group_ids, names, source, *sums in rows:
         amounts = Amounts(*(int(value) for value in sums))
         for scope in {read_from, *(f"group:{group}" for group in split_names(group_ids))}:
             for key in by_scope.get(scope, ()):
-                if glob_matches(limits[key].limit.model_glob, names):
+                limit = limits[key].limit
+                if limit.source in ("", source) and glob_matches(limit.model_glob, names):
                     used[key] += amounts
     return used
 
@@ -4842,7 +5010,7 @@ def move_rolling_counter(
     again = abs(moved) >= period_seconds or moved < -STEP_SECONDS or outlived
     if moved <= 0 and not again:
         return
-    scope, glob = counter.scope, counter.model_glob
+    scope, glob, source = counter.scope, counter.model_glob, counter.source
     is_pool = not scope.startswith("user:")
     values: dict[str, Any] = {"window_start": start}
     if again:
@@ -4850,7 +5018,7 @@ def move_rolling_counter(
             # One may be settling who has read it with the old window.
             take_advisory_locks(connection, (NEW_POOL_COUNTER_LOCK,))
         counter.window_end = rolling_end(connection, scope, at)
-        counter.used = sum_settled(connection, scope, glob, start, counter.window_end)
+        counter.used = sum_settled(connection, scope, glob, start, counter.window_end, source)
         values |= {"window_end": counter.window_end, **amount_values(counter.used)}
     elif is_pool:
         (row,) = connection.execute(
@@ -4862,7 +5030,7 @@ def move_rolling_counter(
         counter.used, values = Amounts(*row), {}
     counter_start, counter.window_start = counter.window_start, start
     if not again:
-        gone = sum_settled(connection, scope, glob, counter_start, start)
+        gone = sum_settled(connection, scope, glob, counter_start, start, source)
         counter.used -= gone
         if gone != NOTHING or not is_pool:
             values |= {
@@ -4888,11 +5056,16 @@ def add_to_counters(
     connection: Connection,
     counters: dict[str, Counter],
     model_names: str,
+    source: str,
     created_at: int,
     amounts: Amounts,
 ) -> None:
-    """Add a settled record to those of these counters whose glob matches."""
-    ids = [key for key, one in counters.items() if glob_matches(one.model_glob, model_names)]
+    """Add a settled record to those of these counters whose source and glob match."""
+    ids = [
+        key
+        for key, one in counters.items()
+        if one.source in ("", source) and glob_matches(one.model_glob, model_names)
+    ]
     if not ids:
         return
     more = {f"more_{name}": value for name, value in amount_values(amounts).items()}
@@ -4918,6 +5091,7 @@ COUNTERS = select(
     counters_table.c.input_tokens,
     counters_table.c.output_tokens,
     counters_table.c.cost_micros,
+    counters_table.c.source,
     grants_table.c.measure,
     grants_table.c.period,
     grants_table.c.amount,
@@ -4927,6 +5101,7 @@ COUNTERS = select(
     and_(
         grants_table.c.scope == counters_table.c.scope,
         grants_table.c.model_glob == counters_table.c.model_glob,
+        grants_table.c.source == counters_table.c.source,
         grants_table.c.expires_at > bindparam("at"),
     ),
 )
@@ -4941,6 +5116,7 @@ RUNNING = select(
     records_table.c.weighted_input_tokens,
     records_table.c.weighted_output_tokens,
     records_table.c.cost_micros * records_table.c.counted,
+    records_table.c.source,
     null(),
     null(),
     null(),
@@ -4954,6 +5130,7 @@ class RunningReply:
     user_id: str
     group_ids: str
     model_names: str
+    source: str
     created_at: int
     reserved: Amounts
 
@@ -4962,6 +5139,7 @@ class RunningReply:
         start, end = counted_window(applied, at)
         return (
             start <= self.created_at < end
+            and applied.limit.source in ("", self.source)
             and in_scope(applied.scope, self.user_id, self.group_ids)
             and glob_matches(applied.limit.model_glob, self.model_names)
         )
@@ -5050,16 +5228,16 @@ def read_snapshot(
     snapshot = Snapshot({}, [])
     rows = statement.rows(connection, {**values, **number_values(name, keys)})
     for kind, key, group_ids_or_scope, names_or_glob, instant, end, *numbers in rows:
-        amounts = Amounts(*numbers[:4])
+        amounts, source = Amounts(*numbers[:4]), numbers[4]
         if kind == "running":
             snapshot.running.append(
-                RunningReply(key, group_ids_or_scope, names_or_glob, instant, amounts)
+                RunningReply(key, group_ids_or_scope, names_or_glob, source, instant, amounts)
             )
             continue
         counter = snapshot.counters.setdefault(
-            key, Counter(key, group_ids_or_scope, names_or_glob, instant, end, amounts)
+            key, Counter(key, group_ids_or_scope, names_or_glob, instant, end, amounts, source)
         )
-        measure, period, granted = numbers[4:]
+        measure, period, granted = numbers[5:]
         if granted:
             counter.granted[measure, period] = counter.granted.get((measure, period), 0) + granted
     return snapshot
@@ -5104,7 +5282,9 @@ def read_limit_states(
         snapshot = snapshot_of_limits(connection, keys, limits, at, except_id)
     counters = snapshot.counters
     missing = {
-        key: applied for key, applied in zip(keys, limits, strict=True) if key not in counters
+        key: applied
+        for key, applied in zip(keys, limits, strict=True)
+        if key not in counters and not applied.limit.is_moment
     }
     if missing:
         make_counters(connection, missing, at)
@@ -5112,6 +5292,9 @@ def read_limit_states(
     states = []
     for key, applied in zip(keys, limits, strict=True):
         rolling, measure = applied.limit.period.rolling, applied.limit.measure
+        if applied.limit.is_moment:
+            states.append(moment_state(applied, snapshot, at))
+            continue
         if rolling is not None:
             start, _ = counted_window(applied, at)
             move_rolling_counter(connection, counters[key], start, int(rolling.total_seconds()))
@@ -5127,6 +5310,12 @@ def read_limit_states(
             state = replace(state, reset_at=datetime.fromtimestamp(reset_at, UTC))
         states.append(state)
     return tuple(states)
+
+
+def moment_state(applied: AppliedLimit, snapshot: Snapshot, at: int) -> LimitState:
+    """Where a limit about one moment stands: what is running; of single requests, nothing yet."""
+    running = snapshot.reserved_of(applied, at).requests if applied.limit.is_at_once else 0
+    return LimitState(applied, used=0, reserved=running, reset_at=applied.window.end)
 
 
 def find_rolling_reset(connection: Connection, state: LimitState, at: int) -> int:
@@ -5172,6 +5361,8 @@ def counted_by(applied: AppliedLimit, row: Row[Any]) -> int:
         return 0
     if not glob_matches(applied.limit.model_glob, row.model_names):
         return 0
+    if applied.limit.source not in ("", row.source):
+        return 0
     input_tokens, output_tokens = row.weighted_input_tokens, row.weighted_output_tokens
     cost = row.cost_micros * row.counted
     return Amounts(row.counted, input_tokens, output_tokens, cost).of(applied.limit.measure)
@@ -5188,6 +5379,7 @@ def read_oldest(connection: Connection, scope: str, start: int, most: int) -> Se
             records_table.c.user_id,
             records_table.c.group_ids,
             records_table.c.model_names,
+            records_table.c.source,
             records_table.c.created_at,
             records_table.c.counted,
             records_table.c.weighted_input_tokens,
@@ -5251,6 +5443,7 @@ class RecordKey:
     id: str
     scopes: tuple[str, ...]
     model_names: str
+    source: str
     created_at: int
 
 
@@ -5260,6 +5453,7 @@ def key_of_reservation(reservation: Reservation) -> RecordKey:
         reservation.id,
         reservation.subject.scopes,
         join_names(reservation.model_names),
+        reservation.source,
         reservation.created_at,
     )
 
@@ -5268,7 +5462,7 @@ def key_of_row(row: Row[Any]) -> RecordKey:
     """The key of a record that was read."""
     groups = (f"group:{group}" for group in split_names(row.group_ids))
     scopes = (f"user:{row.user_id}", *groups, EVERYONE)
-    return RecordKey(row.id, scopes, row.model_names, row.created_at)
+    return RecordKey(row.id, scopes, row.model_names, row.source, row.created_at)
 
 
 def charge_of_row(row: Row[Any]) -> Charge:
@@ -5430,7 +5624,9 @@ def settle_record(
     if more is None or more == NOTHING:
         return True, None
     snapshot = snapshot_of_record(connection, key.scopes, key.created_at, limits, now, key.id)
-    add_to_counters(connection, snapshot.counters, key.model_names, key.created_at, more)
+    add_to_counters(
+        connection, snapshot.counters, key.model_names, key.source, key.created_at, more
+    )
     return True, snapshot
 
 
@@ -5753,6 +5949,8 @@ class Ledger:
         audience: str,
     ) -> bool:
         """Whether a limit is crossed of which `audience` was not yet told in this window."""
+        if state.applied.limit.is_moment:
+            return False  # nobody is short of anything
         percent = 100 if state.exceeded else state.crossed_threshold(soft_limit_percent)
         if percent is None:
             return False
