@@ -19,7 +19,7 @@ from scripts.limits.show import show
 
 def make_parser() -> ArgumentParser:
     """The commands and their options."""
-    parser = ArgumentParser(prog="python -m scripts.limits", description=__doc__)
+    parser = ArgumentParser(prog="usage-limits limits", description=__doc__)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def add(name: str, help_text: str) -> ArgumentParser:

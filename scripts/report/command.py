@@ -43,7 +43,7 @@ INSTANT_ALLOWED = (
 def make_parser() -> ArgumentParser:
     """The options."""
     parser = ArgumentParser(
-        prog="python -m scripts.report", description=__doc__, allow_abbrev=False
+        prog="usage-limits report", description=__doc__, allow_abbrev=False
     )
     add_database_options(parser)
     parser.add_argument(
