@@ -13,73 +13,75 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # Contents. In a hurry, read the hooks first: they are the last part, filter.
-#   203  errors                   The exceptions, each carrying its data.
-#   259  logs                     The one logger; its name is how Open WebUI's log shows where a …
-#   262  texts                    Texts from outside: what a client, a browser or a provider …
-#   283  limits.periods           The calendar and rolling periods, the window each gives at an …
-#   595  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
-#   746  limits.globs             Which model ids a pattern of an administrator's fits.
-#   769  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
-#  1117  limits.policy_tables     The policies text as checked tables, and what an error says …
-#  1379  limits.policies          What the policies text says about groups, roles, users, pools …
-#  1639  limits.policy            Which limits apply to this user, these groups, this role and …
-#  1951  limits.decisions         Used and reserved amounts against limits: what is decided, and …
-#  2112  metering.byte_pairs      A lower bound of a text's tokens from its pairs of bytes, …
-#  2352  metering.estimates       Token estimates for texts and prompts whose provider reports no …
-#  2656  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
-#  2985  metering.stream_events   What a stream event or a whole answer holds: produced text, …
-#  3253  metering.usage           What one reply is charged for, added up from its stream events.
-#  3555  metering.charges         What one reply costs, in tokens, in money and toward limits.
-#  3652  ledger.database          An engine for a database URL as Open WebUI spells it.
-#  3735  ledger.statements        The statements that every reply runs, on a short way to the …
-#  3865  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
-#  4107  ledger.tables            The ledger's own tables and their numbered migrations.
-#  4311  ledger.identities        Whom the names in the policies mean, also after a rename.
-#  4742  ledger.counters          Sums of settled records per scope, model glob and window.
-#  5079  ledger.snapshots         What one statement sees of the ledger: counters with their …
-#  5247  ledger.limit_states      Where limits stand: what is used, what replies still running …
-#  5397  ledger.records           One row per reply, reserved when it is admitted and closed once.
-#  5564  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  5976  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  6145  openwebui.languages.en   English.
-#  6172  openwebui.languages.de   German.
-#  6203  openwebui.languages.fr   French.
-#  6235  openwebui.languages.fr_ca French as written in Canada.
-#  6246  openwebui.languages.es   Spanish.
-#  6275  openwebui.languages.it   Italian.
-#  6303  openwebui.languages.pt_br Portuguese as written in Brazil.
-#  6333  openwebui.languages.nl   Dutch.
-#  6364  openwebui.languages.pl   Polish.
-#  6395  openwebui.languages.ru   Russian.
-#  6427  openwebui.languages.uk   Ukrainian.
-#  6460  openwebui.languages.tr   Turkish.
-#  6487  openwebui.languages.zh_cn Chinese in simplified script.
-#  6509  openwebui.languages.zh_tw Chinese in traditional script.
-#  6531  openwebui.languages.ja   Japanese.
-#  6559  openwebui.languages.ko   Korean.
-#  6584  openwebui.languages.ar   Arabic.
-#  6614  openwebui.languages.he   Hebrew.
-#  6640  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
-#  6690  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  7181  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  7268  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  7364  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  7479  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  7822  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  7882  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-#  8158  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-#  8306  openwebui.replies        One reply from its admission to its end.
-#  8545  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-#  8635  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-#  8723  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-#  8791  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-#  9286  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-#  9464  openwebui.answers        Answers on their way to the client: read for their usage, or …
-#  9619  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-#  9692  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-#  9943  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 10047  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 10253  filter                   Open WebUI's hooks, and nothing but hooks.
+#   205  errors                   The exceptions, each carrying its data.
+#   261  logs                     The one logger; its name is how Open WebUI's log shows where a …
+#   264  texts                    Texts from outside: what a client, a browser or a provider …
+#   285  limits.periods           The calendar and rolling periods, the window each gives at an …
+#   597  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
+#   748  limits.globs             Which model ids a pattern of an administrator's fits.
+#   771  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
+#  1119  limits.policy_tables     The policies text as checked tables, and what an error says …
+#  1381  limits.policies          What the policies text says about groups, roles, users, pools …
+#  1641  limits.policy            Which limits apply to this user, these groups, this role and …
+#  1953  limits.decisions         Used and reserved amounts against limits: what is decided, and …
+#  2114  metering.byte_pairs      A lower bound of a text's tokens from its pairs of bytes, …
+#  2354  metering.estimates       Token estimates for texts and prompts whose provider reports no …
+#  2658  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
+#  2987  metering.stream_events   What a stream event or a whole answer holds: produced text, …
+#  3255  metering.usage           What one reply is charged for, added up from its stream events.
+#  3557  metering.charges         What one reply costs, in tokens, in money and toward limits.
+#  3654  ledger.database          An engine for a database URL as Open WebUI spells it.
+#  3737  ledger.statements        The statements that every reply runs, on a short way to the …
+#  3867  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
+#  4109  ledger.tables            The ledger's own tables and their numbered migrations.
+#  4313  ledger.identities        Whom the names in the policies mean, also after a rename.
+#  4744  ledger.counters          Sums of settled records per scope, model glob and window.
+#  5081  ledger.snapshots         What one statement sees of the ledger: counters with their …
+#  5249  ledger.limit_states      Where limits stand: what is used, what replies still running …
+#  5399  ledger.records           One row per reply, reserved when it is admitted and closed once.
+#  5566  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  5978  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  6147  openwebui.languages.en   English.
+#  6174  openwebui.languages.de   German.
+#  6205  openwebui.languages.fr   French.
+#  6237  openwebui.languages.fr_ca French as written in Canada.
+#  6248  openwebui.languages.es   Spanish.
+#  6277  openwebui.languages.it   Italian.
+#  6305  openwebui.languages.pt_br Portuguese as written in Brazil.
+#  6335  openwebui.languages.nl   Dutch.
+#  6366  openwebui.languages.pl   Polish.
+#  6397  openwebui.languages.ru   Russian.
+#  6429  openwebui.languages.uk   Ukrainian.
+#  6462  openwebui.languages.tr   Turkish.
+#  6489  openwebui.languages.zh_cn Chinese in simplified script.
+#  6511  openwebui.languages.zh_tw Chinese in traditional script.
+#  6533  openwebui.languages.ja   Japanese.
+#  6561  openwebui.languages.ko   Korean.
+#  6586  openwebui.languages.ar   Arabic.
+#  6616  openwebui.languages.he   Hebrew.
+#  6642  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
+#  6692  openwebui.page_words     What the usage page says to users, in each language.
+#  6822  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
+#  6882  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  7373  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  7460  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  7556  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  7671  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  8014  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+#  8074  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+#  8350  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+#  8498  openwebui.replies        One reply from its admission to its end.
+#  8737  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+#  8827  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+#  8915  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+#  8983  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+#  9478  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+#  9656  openwebui.answers        Answers on their way to the client: read for their usage, or …
+#  9811  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+#  9884  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 10135  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 10239  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 10445  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -6684,6 +6686,196 @@ def choose_language(tags: str) -> Language:
         if language := find_language(tag.partition(";")[0]):
             return language
     return ENGLISH
+
+
+# ==============================================================================
+# helpers/openwebui/page_words.py
+# Page words: what the usage page says to users, in each language.
+# ==============================================================================
+
+# The order in which each language lists its words; {n} is a number.
+PAGE_WORDS = (
+    *("title", "limit", "used", "reserved", "left", "resets", "reached", "shared", "no_limits"),
+    *("exempt", "by_day", "day", "by_model", "model", "requests", "input", "output", "tokens"),
+    *("cost", "total", "replies", "time", "estimated", "running", "grants", "amount", "reason"),
+    *("until", "nothing", "more", "refresh", "back", "sign_in", "failed"),
+)
+WORDS_BY_TAG: Mapping[str, str] = {
+    "en": "Usage limits|Limit|Used|Reserved|Left|Resets|Reached|Shared|No limits apply to you."
+    "|Your use is recorded, but never refused.|Use by day|Day|This month by model|Model|Requests"
+    "|Input tokens|Output tokens|Tokens|Cost|Total|Responses this month|Time|estimated|running"
+    "|Granted|Amount|Reason|Valid until|Nothing yet.|{n} older ones are not shown.|Refresh"
+    "|Back to the chat|Please sign in to Open WebUI first."
+    "|This can’t be shown right now. Please try again later.",
+    "de": "Nutzungslimits|Limit|Verbraucht|Vorgemerkt|Übrig|Neu ab|Erreicht|Gemeinsam"
+    "|Für Sie gelten keine Limits.|Ihre Nutzung wird erfasst, aber nie abgelehnt."
+    "|Nutzung nach Tagen|Tag|Dieser Monat nach Modell|Modell|Anfragen|Eingabe-Token"
+    "|Ausgabe-Token|Token|Kosten|Summe|Antworten dieses Monats|Zeit|geschätzt|läuft"
+    "|Zusätzlich gewährt|Menge|Grund|Gültig bis|Noch nichts."
+    "|{n} ältere werden nicht gezeigt.|Aktualisieren|Zurück zum Chat"
+    "|Bitte melden Sie sich zuerst bei Open WebUI an."
+    "|Das kann gerade nicht angezeigt werden. Bitte versuchen Sie es später erneut.",
+    "fr": "Limites d’utilisation|Limite|Utilisé|Réservé|Restant|Réinitialisation|Atteinte|Commune"
+    "|Aucune limite ne s’applique à vous."
+    "|Votre utilisation est enregistrée, mais jamais refusée.|Utilisation par jour|Jour"
+    "|Ce mois-ci par modèle|Modèle|Requêtes|Tokens d’entrée|Tokens de sortie|Tokens|Coût|Total"
+    "|Réponses de ce mois|Heure|estimé|en cours|Accordé en plus|Quantité|Motif|Valable jusqu’au"
+    "|Rien pour l’instant.|{n} plus anciennes ne sont pas affichées.|Actualiser"
+    "|Retour à la discussion|Veuillez d’abord vous connecter à Open WebUI."
+    "|Affichage impossible pour le moment. Veuillez réessayer plus tard.",
+    "es": "Límites de uso|Límite|Usado|Reservado|Queda|Se renueva|Alcanzado|Compartido"
+    "|No se le aplica ningún límite.|Su uso se registra, pero nunca se rechaza.|Uso por día|Día"
+    "|Este mes por modelo|Modelo|Solicitudes|Tokens de entrada|Tokens de salida|Tokens|Coste"
+    "|Total|Respuestas de este mes|Hora|estimado|en curso|Concedido|Cantidad|Motivo|Válido hasta"
+    "|Nada todavía.|No se muestran {n} anteriores.|Actualizar|Volver al chat"
+    "|Inicie sesión primero en Open WebUI."
+    "|No se puede mostrar en este momento. Inténtelo de nuevo más tarde.",
+    "it": "Limiti di utilizzo|Limite|Usato|Riservato|Rimasto|Si azzera|Raggiunto|Condiviso"
+    "|Per te non vale alcun limite.|Il tuo utilizzo è registrato, ma mai rifiutato."
+    "|Utilizzo per giorno|Giorno|Questo mese per modello|Modello|Richieste|Token di input"
+    "|Token di output|Token|Costo|Totale|Risposte di questo mese|Ora|stimato|in corso|Concesso"
+    "|Quantità|Motivo|Valido fino a|Ancora niente.|{n} precedenti non sono mostrate.|Aggiorna"
+    "|Torna alla chat|Accedi prima a Open WebUI."
+    "|Al momento non è possibile mostrarlo. Riprova più tardi.",
+    "pt-br": "Limites de uso|Limite|Usado|Reservado|Restante|Renova|Atingido|Compartilhado"
+    "|Nenhum limite se aplica a você.|Seu uso é registrado, mas nunca recusado.|Uso por dia|Dia"
+    "|Este mês por modelo|Modelo|Solicitações|Tokens de entrada|Tokens de saída|Tokens|Custo"
+    "|Total|Respostas deste mês|Hora|estimado|em andamento|Concedido|Quantidade|Motivo"
+    "|Válido até|Nada ainda.|{n} mais antigas não são mostradas.|Atualizar|Voltar ao chat"
+    "|Entre primeiro no Open WebUI."
+    "|Não é possível mostrar isto agora. Tente novamente mais tarde.",
+    "nl": "Gebruikslimieten|Limiet|Gebruikt|Gereserveerd|Over|Vernieuwt|Bereikt|Gedeeld"
+    "|Voor u gelden geen limieten.|Uw gebruik wordt vastgelegd, maar nooit geweigerd."
+    "|Gebruik per dag|Dag|Deze maand per model|Model|Verzoeken|Invoertokens|Uitvoertokens|Tokens"
+    "|Kosten|Totaal|Antwoorden van deze maand|Tijd|geschat|bezig|Extra toegekend|Hoeveelheid"
+    "|Reden|Geldig tot|Nog niets.|{n} oudere worden niet getoond.|Vernieuwen|Terug naar de chat"
+    "|Meld u eerst aan bij Open WebUI."
+    "|Dit kan nu niet worden getoond. Probeer het later opnieuw.",
+    "pl": "Limity użycia|Limit|Zużyto|Zarezerwowano|Pozostało|Odnowienie|Wyczerpany|Wspólny"
+    "|Nie obowiązują Cię żadne limity.|Twoje użycie jest zapisywane, ale nigdy nie odrzucane."
+    "|Użycie według dni|Dzień|Ten miesiąc według modelu|Model|Żądania|Tokeny wejściowe"
+    "|Tokeny wyjściowe|Tokeny|Koszt|Razem|Odpowiedzi z tego miesiąca|Czas|szacunkowo|w toku"
+    "|Przyznano|Ilość|Powód|Ważne do|Jeszcze nic.|Starszych, których nie pokazano: {n}."
+    "|Odśwież|Powrót do czatu|Najpierw zaloguj się do Open WebUI."
+    "|Nie można teraz tego pokazać. Spróbuj ponownie później.",
+    "ru": "Лимиты использования|Лимит|Использовано|Зарезервировано|Осталось|Обновление|Исчерпан"
+    "|Общий|Для вас нет лимитов.|Ваше использование записывается, но никогда не отклоняется."
+    "|Использование по дням|День|Этот месяц по моделям|Модель|Запросы|Входные токены"
+    "|Выходные токены|Токены|Стоимость|Итого|Ответы за этот месяц|Время|оценка|выполняется"
+    "|Добавлено|Количество|Причина|Действует до|Пока ничего.|Более старых не показано: {n}."
+    "|Обновить|Вернуться в чат|Сначала войдите в Open WebUI."
+    "|Сейчас это нельзя показать. Повторите попытку позже.",
+    "uk": "Ліміти використання|Ліміт|Використано|Зарезервовано|Залишилося|Оновлення|Вичерпано"
+    "|Спільний|Для вас немає лімітів.|Ваше використання записується, але ніколи не відхиляється."
+    "|Використання за днями|День|Цей місяць за моделями|Модель|Запити|Вхідні токени"
+    "|Вихідні токени|Токени|Вартість|Разом|Відповіді за цей місяць|Час|оцінка|виконується"
+    "|Додано|Кількість|Причина|Діє до|Поки нічого.|Старіших не показано: {n}.|Оновити"
+    "|Повернутися до чату|Спочатку увійдіть в Open WebUI."
+    "|Зараз це неможливо показати. Спробуйте пізніше.",
+    "tr": "Kullanım sınırları|Sınır|Kullanılan|Ayrılan|Kalan|Yenilenme|Doldu|Ortak"
+    "|Sizin için bir sınır yok.|Kullanımınız kaydedilir, ancak hiçbir zaman reddedilmez."
+    "|Günlere göre kullanım|Gün|Bu ay, modele göre|Model|İstekler|Giriş tokenleri"
+    "|Çıktı tokenleri|Tokenler|Maliyet|Toplam|Bu ayın yanıtları|Zaman|tahmini|sürüyor"
+    "|Ek olarak verilen|Miktar|Neden|Geçerlilik sonu|Henüz bir şey yok."
+    "|Daha eski {n} tanesi gösterilmiyor.|Yenile|Sohbete dön|Lütfen önce Open WebUI’de oturum açın."
+    "|Bu şu anda gösterilemiyor. Lütfen daha sonra yeniden deneyin.",
+    "zh-cn": "用量限额|限额|已用|已占用|剩余|重置时间|已达限额|共享|您没有任何限额。"
+    "|您的用量会被记录，但不会被拒绝。|每日用量|日期|本月各模型用量|模型|请求|输入 Token|输出 Token"
+    "|Token|费用|合计|本月的回答|时间|估算|生成中|额外授予|数量|原因|有效期至|暂无。"
+    "|另有 {n} 条更早的未显示。|刷新|返回对话|请先登录 Open WebUI。|目前无法显示。请稍后重试。",
+    "zh-tw": "用量限額|限額|已用|已占用|剩餘|重設時間|已達限額|共用|您沒有任何限額。"
+    "|您的用量會被記錄，但不會被拒絕。|每日用量|日期|本月各模型用量|模型|請求|輸入 Token|輸出 Token"
+    "|Token|費用|合計|本月的回應|時間|估算|產生中|額外授予|數量|原因|有效期限|尚無資料。"
+    "|另有 {n} 則較早的未顯示。|重新整理|返回對話|請先登入 Open WebUI。|目前無法顯示。請稍後再試。",
+    "ja": "使用量の上限|上限|使用済み|予約済み|残り|リセット|上限到達|共有"
+    "|あなたに適用される上限はありません。|使用量は記録されますが、拒否されることはありません。"
+    "|日別の使用量|日|今月のモデル別使用量|モデル|リクエスト|入力トークン|出力トークン|トークン"
+    "|費用|合計|今月の応答|日時|推定|生成中|追加付与|量|理由|有効期限|まだありません。"
+    "|ほかに古いものが {n} 件あります。|更新|チャットに戻る|先に Open WebUI にログインしてください。"
+    "|現在表示できません。しばらくしてから再試行してください。",
+    "ko": "사용량 한도|한도|사용|예약|남음|초기화|한도 도달|공유|적용되는 한도가 없습니다."
+    "|사용량은 기록되지만 거부되지 않습니다.|일별 사용량|날짜|이번 달 모델별 사용량|모델|요청"
+    "|입력 토큰|출력 토큰|토큰|비용|합계|이번 달 응답|시간|추정|생성 중|추가 부여|양|사유"
+    "|유효 기한|아직 없습니다.|이전 {n}건은 표시되지 않습니다.|새로 고침|채팅으로 돌아가기"
+    "|먼저 Open WebUI에 로그인하세요.|지금은 표시할 수 없습니다. 나중에 다시 시도하세요.",
+    "ar": "حدود الاستخدام|الحدّ|المستخدَم|المحجوز|المتبقّي|التجديد|بُلغ الحدّ|مشترك"
+    "|لا تسري عليك أي حدود.|يُسجَّل استخدامك ولا يُرفض أبدًا.|الاستخدام حسب اليوم|اليوم"
+    "|هذا الشهر حسب النموذج|النموذج|الطلبات|رموز الإدخال|رموز الإخراج|الرموز|التكلفة|المجموع"
+    "|ردود هذا الشهر|الوقت|تقديري|قيد التنفيذ|الممنوح|الكمية|السبب|صالح حتى|لا شيء بعد."
+    "|عدد الأقدم غير المعروض: {n}.|تحديث|العودة إلى المحادثة"
+    "|يُرجى تسجيل الدخول إلى Open WebUI أولًا.|لا يمكن عرض هذا الآن. يُرجى المحاولة لاحقًا.",
+    "he": "מכסות שימוש|מכסה|נוצל|שמור|נותר|מתחדש|המכסה נוצלה|משותף|לא חלות עליך מכסות."
+    "|השימוש שלך נרשם, אך לעולם אינו נדחה.|שימוש לפי יום|יום|החודש לפי מודל|מודל|בקשות"
+    "|אסימוני קלט|אסימוני פלט|אסימונים|עלות|סך הכול|התגובות של החודש|זמן|משוער|בתהליך"
+    "|הוענק בנוסף|כמות|סיבה|בתוקף עד|אין עדיין.|{n} ישנות יותר אינן מוצגות.|רענון|חזרה לצ׳אט"
+    "|יש להיכנס תחילה ל-Open WebUI.|לא ניתן להציג זאת כעת. נסה שוב מאוחר יותר.",
+}
+
+
+def words_of(language: Language) -> list[str]:
+    """A language's words in the order of `PAGE_WORDS`; a region without its own has its parent's."""
+    tag = language.tag.lower()
+    return (WORDS_BY_TAG.get(tag) or WORDS_BY_TAG[tag.partition("-")[0]]).split("|")
+
+
+# ==============================================================================
+# helpers/openwebui/page_assets.py
+# The usage page: one HTML page with its style, its script and the words of all languages.
+# ==============================================================================
+
+PAGE_HTML = r"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Usage limits</title>
+<link rel="icon" href="data:,">
+<style nonce="{{NONCE}}">
+{{CSS}}</style>
+<script type="application/json" id="languages">{{LANGUAGES}}</script>
+<script nonce="{{NONCE}}">
+{{JS}}</script>
+</head>
+<body>
+<header class="bar">
+<a class="back" id="back" href="/">Back to the chat</a>
+<nav id="nav" aria-label="Views" lang="en" dir="ltr" hidden></nav>
+</header>
+<main id="main" tabindex="-1" aria-busy="true"></main>
+<p id="live" class="unseen" role="status" aria-live="polite"></p>
+<noscript>This page needs JavaScript.</noscript>
+</body>
+</html>
+"""
+PAGE_CSS = r"""/* Style */
+"""
+PAGE_JS = r"""// Script
+"""
+
+
+def page_languages() -> str:
+    """The words of all languages as JSON that may stand in a script element."""
+    data = {
+        "keys": PAGE_WORDS,
+        "aliases": LANGUAGE_ALIASES,
+        "words": {tag: words_of(language) for tag, language in LANGUAGES.items()},
+        "rtl": [tag for tag, language in LANGUAGES.items() if language.right_to_left],
+    }
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c")  # so that no word could end the element
+
+
+def render_page(nonce: str) -> str:
+    """The page, which holds nobody's data: its script asks for that.
+
+    Args:
+        nonce: The one that this answer's Content-Security-Policy names, letters and digits.
+    """
+    parts = {"CSS": PAGE_CSS, "JS": PAGE_JS, "LANGUAGES": page_languages()}
+    page = PAGE_HTML.replace("{{NONCE}}", nonce)
+    for name, text in parts.items():
+        page = page.replace("{{%s}}" % name, text)
+    return page
 
 
 # ==============================================================================
