@@ -24,64 +24,64 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  1381  limits.policies          What the policies text says about groups, roles, users, pools …
 #  1641  limits.policy            Which limits apply to this user, these groups, this role and …
 #  1953  limits.decisions         Used and reserved amounts against limits: what is decided, and …
-#  2114  metering.byte_pairs      A lower bound of a text's tokens from its pairs of bytes, …
-#  2354  metering.estimates       Token estimates for texts and prompts whose provider reports no …
-#  2658  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
-#  2987  metering.stream_events   What a stream event or a whole answer holds: produced text, …
-#  3255  metering.usage           What one reply is charged for, added up from its stream events.
-#  3557  metering.charges         What one reply costs, in tokens, in money and toward limits.
-#  3654  ledger.database          An engine for a database URL as Open WebUI spells it.
-#  3737  ledger.statements        The statements that every reply runs, on a short way to the …
-#  3867  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
-#  4109  ledger.tables            The ledger's own tables and their numbered migrations.
-#  4313  ledger.identities        Whom the names in the policies mean, also after a rename.
-#  4744  ledger.counters          Sums of settled records per scope, model glob and window.
-#  5081  ledger.snapshots         What one statement sees of the ledger: counters with their …
-#  5249  ledger.limit_states      Where limits stand: what is used, what replies still running …
-#  5399  ledger.records           One row per reply, reserved when it is admitted and closed once.
-#  5566  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  5978  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  6147  openwebui.languages.en   English.
-#  6174  openwebui.languages.de   German.
-#  6205  openwebui.languages.fr   French.
-#  6237  openwebui.languages.fr_ca French as written in Canada.
-#  6248  openwebui.languages.es   Spanish.
-#  6277  openwebui.languages.it   Italian.
-#  6305  openwebui.languages.pt_br Portuguese as written in Brazil.
-#  6335  openwebui.languages.nl   Dutch.
-#  6366  openwebui.languages.pl   Polish.
-#  6397  openwebui.languages.ru   Russian.
-#  6429  openwebui.languages.uk   Ukrainian.
-#  6462  openwebui.languages.tr   Turkish.
-#  6489  openwebui.languages.zh_cn Chinese in simplified script.
-#  6511  openwebui.languages.zh_tw Chinese in traditional script.
-#  6533  openwebui.languages.ja   Japanese.
-#  6561  openwebui.languages.ko   Korean.
-#  6586  openwebui.languages.ar   Arabic.
-#  6616  openwebui.languages.he   Hebrew.
-#  6642  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
-#  6692  openwebui.page_words     What the usage page says to users, in each language.
-#  6822  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
-#  6882  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  7373  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  7460  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  7556  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  7671  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  8014  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  8074  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-#  8350  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-#  8498  openwebui.replies        One reply from its admission to its end.
-#  8737  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-#  8827  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-#  8915  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-#  8983  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-#  9478  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-#  9656  openwebui.answers        Answers on their way to the client: read for their usage, or …
-#  9811  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-#  9884  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 10135  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 10239  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 10445  filter                   Open WebUI's hooks, and nothing but hooks.
+#  2119  metering.byte_pairs      A lower bound of a text's tokens from its pairs of bytes, …
+#  2359  metering.estimates       Token estimates for texts and prompts whose provider reports no …
+#  2663  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
+#  2992  metering.stream_events   What a stream event or a whole answer holds: produced text, …
+#  3260  metering.usage           What one reply is charged for, added up from its stream events.
+#  3562  metering.charges         What one reply costs, in tokens, in money and toward limits.
+#  3659  ledger.database          An engine for a database URL as Open WebUI spells it.
+#  3742  ledger.statements        The statements that every reply runs, on a short way to the …
+#  3872  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
+#  4114  ledger.tables            The ledger's own tables and their numbered migrations.
+#  4318  ledger.identities        Whom the names in the policies mean, also after a rename.
+#  4749  ledger.counters          Sums of settled records per scope, model glob and window.
+#  5086  ledger.snapshots         What one statement sees of the ledger: counters with their …
+#  5254  ledger.limit_states      Where limits stand: what is used, what replies still running …
+#  5404  ledger.records           One row per reply, reserved when it is admitted and closed once.
+#  5571  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  5983  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  6162  openwebui.languages.en   English.
+#  6191  openwebui.languages.de   German.
+#  6225  openwebui.languages.fr   French.
+#  6260  openwebui.languages.fr_ca French as written in Canada.
+#  6271  openwebui.languages.es   Spanish.
+#  6303  openwebui.languages.it   Italian.
+#  6334  openwebui.languages.pt_br Portuguese as written in Brazil.
+#  6366  openwebui.languages.nl   Dutch.
+#  6400  openwebui.languages.pl   Polish.
+#  6434  openwebui.languages.ru   Russian.
+#  6469  openwebui.languages.uk   Ukrainian.
+#  6505  openwebui.languages.tr   Turkish.
+#  6535  openwebui.languages.zh_cn Chinese in simplified script.
+#  6559  openwebui.languages.zh_tw Chinese in traditional script.
+#  6583  openwebui.languages.ja   Japanese.
+#  6613  openwebui.languages.ko   Korean.
+#  6640  openwebui.languages.ar   Arabic.
+#  6672  openwebui.languages.he   Hebrew.
+#  6700  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
+#  6750  openwebui.page_words     What the usage page says to users, in each language.
+#  6880  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
+#  6940  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  7443  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  7530  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  7630  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  7745  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  8095  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+#  8155  openwebui.replies        One reply from its admission to its end.
+#  8431  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+#  8609  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+#  8927  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+#  9075  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+#  9165  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+#  9254  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+#  9322  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+#  9822  openwebui.answers        Answers on their way to the client: read for their usage, or …
+#  9977  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 10050  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 10303  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 10407  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 10621  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -1055,7 +1055,7 @@ def read_options(words: list[str]) -> dict[str, list[str]]:
             raise NotationMistake(
                 f"has {quoted_text(word)} after the period",
                 'nothing more there, or "on" and a model, "via" and a source, or "warn" and'
-                ' percentages, as in "50k tokens/day on gpt-4* via api warn 80%"',
+                ' percentages, as in "50k tokens/day on gpt-4* warn 80%"',
             )
         else:
             current.append(word)
@@ -2102,6 +2102,11 @@ class Decision:
                 for state in self.states
             )
         )
+
+    def with_states(self, states: Iterable[LimitState]) -> Decision:
+        """The same with these states in the place of those of the same limits."""
+        newer = {state.applied: state for state in states}
+        return Decision(tuple(newer.get(state.applied, state) for state in self.states))
 
     @property
     def fullest(self) -> LimitState | None:
@@ -5981,7 +5986,8 @@ class Ledger:
 
 # The order in which a language lists its words.
 COUNTED_THINGS = ("tokens", "input_tokens", "output_tokens", "requests", "responses")
-PERIOD_NAMES = ("minute", "hour", "day", "week", "month", "quarter", "year")
+PERIOD_NAMES = CALENDAR_PERIODS
+MOMENT_NAMES = tuple(MOMENTS)
 ROLLING_UNITS_SAID = ("second", "minute", "hour", "day")
 # Around a name or an amount in a right-to-left sentence (or a right-to-left name in any other),
 # so that neither turns the other around: first strong isolate, pop directional isolate.
@@ -6056,6 +6062,7 @@ class Language:
     units: str
     # Periods
     periods: str
+    moments: str
     rolling: str
     rolling_units: str
     # Times
@@ -6074,6 +6081,8 @@ class Language:
     owner: str
     what: str = "{quantity} {period}{on}"
     on: str
+    sources: str
+    via: str = " {source}"
     named: str = " ({policy})"
     # Sentences
     reached: str
@@ -6113,8 +6122,14 @@ class Language:
         return self.form(self.rolling_units.split(", ")[ROLLING_UNITS_SAID.index(unit)], count)
 
     def period(self, name: str) -> str:
-        """A calendar period: ``per day``."""
+        """A calendar period or a moment: ``per day``, ``per request``, ``at once``."""
+        if name in MOMENT_NAMES:
+            return self.moments.split(", ")[MOMENT_NAMES.index(name)]
         return self.periods.split(", ")[PERIOD_NAMES.index(name)]
+
+    def source(self, name: str) -> str:
+        """Where requests come from: ``via the API``."""
+        return self.sources.split(", ")[SOURCES.index(name)]
 
 
 FIELDS_OTHER_THAN_TEXT: Mapping[str, Callable[[str], object]] = {
@@ -6149,6 +6164,8 @@ ENGLISH = read_language("""
 tag: en · name: English · less_than: less than {amount}
 units: token|tokens, input token|input tokens, output token|output tokens, request|requests,
   response|responses
+moments: per request, at once
+sources: in saved chats, in temporary chats, in channels, in automations, via the API, for tasks
 periods: per minute, per hour, per day, per week, per month, per quarter, per year
 rolling: per {n} {unit} · rolling_units: second|seconds, minute|minutes, hour|hours, day|days
 months: January February March April May June July August September October November December
@@ -6176,6 +6193,9 @@ GERMAN = read_language("""
 tag: de · name: Deutsch · thousands: . · decimal: , · money: {amount}\u00a0$
 less_than: weniger als {amount} · percent: {n}\u00a0%
 units: Token, Eingabe-Token, Ausgabe-Token, Anfrage|Anfragen, Antwort|Antworten
+moments: pro Anfrage, gleichzeitig
+sources: in gespeicherten Chats, in temporären Chats, in Kanälen, in Automatisierungen, über die
+  API, für Aufgaben
 periods: pro Minute, pro Stunde, pro Tag, pro Woche, pro Monat, pro Quartal, pro Jahr
 rolling: innerhalb von {n} {unit}
 rolling_units: Sekunde|Sekunden, Minute|Minuten, Stunde|Stunden, Tag|Tagen
@@ -6208,6 +6228,9 @@ tag: fr · name: français · plural: below two or other · thousands: \u202f ·
 money: {amount}\u00a0$ · less_than: moins de {amount} · percent: {n}\u202f%
 units: token|tokens, token d’entrée|tokens d’entrée, token de sortie|tokens de sortie,
   requête|requêtes, réponse|réponses
+moments: par requête, à la fois
+sources: dans les discussions enregistrées, dans les discussions temporaires, dans les canaux,
+  dans les automatisations, via l’API, pour les tâches
 periods: par minute, par heure, par jour, par semaine, par mois, par trimestre, par an
 rolling: sur {n} {unit}
 rolling_units: seconde glissante|secondes glissantes, minute glissante|minutes glissantes, heure
@@ -6251,6 +6274,9 @@ tag: es · name: español · thousands: \u202f · decimal: , · grouped_from: 10
 money: {amount}\u00a0USD · less_than: menos de {amount} · percent: {n}\u00a0%
 units: token|tokens, token de entrada|tokens de entrada, token de salida|tokens de salida,
   solicitud|solicitudes, respuesta|respuestas
+moments: por solicitud, a la vez
+sources: en chats guardados, en chats temporales, en canales, en automatizaciones, por la API,
+  para tareas
 periods: por minuto, por hora, por día, por semana, por mes, por trimestre, por año
 rolling: por cada {n} {unit} · rolling_units: segundo|segundos, minuto|minutos, hora|horas, día|días
 date: {day} de {month}
@@ -6279,6 +6305,9 @@ ITALIAN = read_language("""
 tag: it · name: italiano · thousands: . · decimal: , · money: {amount}\u00a0$
 less_than: meno di {amount}
 units: token, token di input, token di output, richiesta|richieste, risposta|risposte
+moments: per richiesta, alla volta
+sources: nelle chat salvate, nelle chat temporanee, nei canali, nelle automazioni, tramite l’API,
+  per le attività
 periods: al minuto, all’ora, al giorno, a settimana, al mese, a trimestre, all’anno
 rolling: ogni {n} {unit} · rolling_units: secondo|secondi, minuto|minuti, ora|ore, giorno|giorni
 durations: g h min s · first_day: 1º
@@ -6308,6 +6337,8 @@ tag: pt-BR · name: português (Brasil) · plural: below two or other · thousan
 money: US$\u00a0{amount} · less_than: menos de {amount}
 units: token|tokens, token de entrada|tokens de entrada, token de saída|tokens de saída,
   solicitação|solicitações, resposta|respostas
+moments: por solicitação, ao mesmo tempo
+sources: em chats salvos, em chats temporários, em canais, em automações, pela API, para tarefas
 periods: por minuto, por hora, por dia, por semana, por mês, por trimestre, por ano
 rolling: a cada {n} {unit} · rolling_units: segundo|segundos, minuto|minutos, hora|horas, dia|dias
 date: {day} de {month} · first_day: 1º
@@ -6338,6 +6369,9 @@ tag: nl · name: Nederlands · thousands: . · decimal: , · money: $\u00a0{amou
 less_than: minder dan {amount}
 units: token|tokens, invoertoken|invoertokens, uitvoertoken|uitvoertokens, verzoek|verzoeken,
   antwoord|antwoorden
+moments: per verzoek, tegelijk
+sources: in bewaarde chats, in tijdelijke chats, in kanalen, in automatiseringen, via de API,
+  voor taken
 periods: per minuut, per uur, per dag, per week, per maand, per kwartaal, per jaar
 rolling: per {n} {unit} · rolling_units: seconde|seconden, minuut|minuten, uur, dag|dagen
 durations: d u min s
@@ -6369,6 +6403,9 @@ tag: pl · name: polski · plural: Polish · thousands: \u00a0 · decimal: , · 
 money: {amount}\u00a0USD · less_than: mniej niż {amount}
 units: token|tokeny|tokenów, token wejściowy|tokeny wejściowe|tokenów wejściowych, token
   wyjściowy|tokeny wyjściowe|tokenów wyjściowych, żądanie|żądania|żądań, odpowiedź|odpowiedzi
+moments: na żądanie, jednocześnie · via: _({source})
+sources: w zapisanych czatach, w czatach tymczasowych, na kanałach, w automatyzacjach, przez API,
+  dla zadań
 periods: na minutę, na godzinę, dziennie, tygodniowo, miesięcznie, kwartalnie, rocznie
 rolling: w ciągu {n} {unit} · rolling_units: sekundy|sekund, minuty|minut, godziny|godzin, dnia|dni
 months: stycznia lutego marca kwietnia maja czerwca lipca sierpnia września października listopada
@@ -6400,6 +6437,9 @@ tag: ru · name: русский · plural: Slavic · thousands: \u00a0 · decima
 less_than: менее {amount} · percent: {n}\u00a0%
 units: токен|токена|токенов, входной токен|входных токена|входных токенов, выходной токен|выходных
   токена|выходных токенов, запрос|запроса|запросов, ответ|ответа|ответов
+moments: на запрос, одновременно · via: _({source})
+sources: в сохранённых чатах, во временных чатах, в каналах, в автоматизациях, через API, для
+  задач
 periods: в минуту, в час, в день, в неделю, в месяц, в квартал, в год · rolling: за любые {n} {unit}
 rolling_units: секунду|секунды|секунд, минуту|минуты|минут, час|часа|часов, день|дня|дней
 durations: д ч мин с
@@ -6432,6 +6472,9 @@ tag: uk · name: українська · plural: Slavic · thousands: \u00a0 · 
 money: {amount}\u00a0$ · less_than: менше ніж {amount}
 units: токен|токени|токенів, вхідний токен|вхідні токени|вхідних токенів, вихідний токен|вихідні
   токени|вихідних токенів, запит|запити|запитів, відповідь|відповіді|відповідей
+moments: на запит, одночасно · via: _({source})
+sources: у збережених чатах, у тимчасових чатах, у каналах, в автоматизаціях, через API, для
+  завдань
 periods: на хвилину, на годину, на день, на тиждень, на місяць, на квартал, на рік
 rolling: за будь-які {n} {unit}
 rolling_units: секунду|секунди|секунд, хвилину|хвилини|хвилин, годину|години|годин, день|дні|днів
@@ -6463,6 +6506,9 @@ show_usage: Показувати використання|Ваше викори�
 TURKISH = read_language("""
 tag: tr · name: Türkçe · thousands: . · decimal: , · money: {amount}\u00a0$
 less_than: {amount} altında · percent: %{n} · units: token, giriş tokeni, çıktı tokeni, istek, yanıt
+moments: istek başına, aynı anda · via: _({source})
+sources: kayıtlı sohbetlerde, geçici sohbetlerde, kanallarda, otomasyonlarda, API üzerinden,
+  görevlerde
 periods: dakika başına, saat başına, günlük, haftalık, aylık, üç aylık, yıllık
 rolling: her {n} {unit} için · rolling_units: saniye, dakika, saat, gün · durations: g sa dk sn
 months: Ocak Şubat Mart Nisan Mayıs Haziran Temmuz Ağustos Eylül Ekim Kasım Aralık · at: saat {time}
@@ -6490,6 +6536,8 @@ show_usage: Kullanımı göster|Her yanıtın üstünde kullanımınız.|sınır
 CHINESE = read_language("""
 tag: zh-CN · name: 简体中文 · plural: alike · less_than: 不到 {amount}
 units: 个 Token, 个输入 Token, 个输出 Token, 次请求, 个回答
+moments: 每次请求, 同时 · via: （{source}）
+sources: 已保存的对话, 临时对话, 频道, 自动化, 通过 API, 后台任务
 periods: 每分钟, 每小时, 每天, 每周, 每月, 每季度, 每年 · rolling: 任意 {n} {unit}内
 rolling_units: 秒, 分钟, 小时, 天 · durations: 天 小时 分钟 秒 · date: {month}月{day}日
 moment: {date} {time} · at: {time} · tomorrow: 明天 {time} · on_date: {date} {time}
@@ -6512,6 +6560,8 @@ show_usage: 显示用量|在每个回答上方显示您的用量。|接近限额
 TAIWANESE_CHINESE = read_language("""
 tag: zh-TW · name: 繁體中文 · plural: alike · less_than: 不到 {amount}
 units: 個 Token, 個輸入 Token, 個輸出 Token, 次請求, 個回應
+moments: 每次請求, 同時 · via: （{source}）
+sources: 已儲存的對話, 臨時對話, 頻道, 自動化, 透過 API, 背景任務
 periods: 每分鐘, 每小時, 每天, 每週, 每月, 每季, 每年 · rolling: 任意 {n} {unit}內
 rolling_units: 秒, 分鐘, 小時, 天 · durations: 天 小時 分鐘 秒 · date: {month}月{day}日
 moment: {date} {time} · at: {time} · tomorrow: 明天 {time} · on_date: {date} {time}
@@ -6534,6 +6584,8 @@ show_usage: 顯示用量|在每個回應上方顯示您的用量。|接近限額
 JAPANESE = read_language("""
 tag: ja · name: 日本語 · plural: alike · less_than: {amount} 未満
 units: トークン, 入力トークン, 出力トークン, リクエスト, 件の応答
+moments: 1リクエストあたり, 同時に · via: （{source}）
+sources: 保存されたチャット, 一時チャット, チャンネル, オートメーション, API 経由, タスク
 periods: 1分あたり, 1時間あたり, 1日あたり, 1週間あたり, 1か月あたり, 四半期あたり, 1年あたり
 rolling: 直近{n}{unit}で · rolling_units: 秒間, 分間, 時間, 日間 · durations: 日 時間 分 秒
 duration: {n}{unit} · date: {month}月{day}日 · moment: {date} {time} · at: {time}
@@ -6562,6 +6614,8 @@ show_usage: 使用量を表示|各応答の上に使用量を表示します。|
 KOREAN = read_language("""
 tag: ko · name: 한국어 · plural: alike · less_than: {amount} 미만 · counted: {unit} {amount}개
 units: 토큰, 입력 토큰, 출력 토큰, 요청, 응답
+moments: 요청당, 동시 · via: ({source})
+sources: 저장된 채팅, 임시 채팅, 채널, 자동화, API 사용, 작업
 periods: 분당, 시간당, 하루, 주당, 월간, 분기당, 연간 · rolling: 최근 {n}{unit}
 rolling_units: 초, 분, 시간, 일 · durations: 일 시간 분 초 · duration: {n}{unit}
 date: {month}월 {day}일 · moment: {date} {time} · at: {time} · tomorrow: 내일 {time}
@@ -6590,6 +6644,8 @@ counted: {amount} {unit}|{unit}|{unit}|{amount} {unit}
 units: رمز|رمز واحد|رمزان|رموز|رمزًا|رمز, رمز إدخال|رمز إدخال واحد|رمزا إدخال|رموز إدخال|رمز إدخال,
   رمز إخراج|رمز إخراج واحد|رمزا إخراج|رموز إخراج|رمز إخراج, طلب|طلب واحد|طلبان|طلبات|طلبًا|طلب, رد|رد
   واحد|ردان|ردود|ردًا|رد
+moments: لكل طلب, في آن واحد · via: _({source})
+sources: في المحادثات المحفوظة, في المحادثات المؤقتة, في القنوات, في الأتمتة, عبر API, للمهام
 periods: في الدقيقة, في الساعة, في اليوم, في الأسبوع, في الشهر, في ربع السنة, في السنة
 rolling: خلال آخر {n} {unit}
 rolling_units: ثانية|ثانية|ثانيتين|ثوانٍ|ثانية, دقيقة|دقيقة|دقيقتين|دقائق|دقيقة,
@@ -6617,6 +6673,8 @@ show_usage: عرض الاستخدام|استخدامك فوق كل رد.|عند 
 HEBREW = read_language("""
 tag: he · name: עברית · plural: Hebrew · right_to_left: yes · less_than: פחות מ-{amount}
 units: אסימון|אסימונים, אסימון קלט|אסימוני קלט, אסימון פלט|אסימוני פלט, בקשה|בקשות, תגובה|תגובות
+moments: לבקשה, בו-זמנית · via: _({source})
+sources: בשיחות שמורות, בשיחות זמניות, בערוצים, באוטומציות, דרך ה-API, למשימות
 periods: לדקה, לשעה, ליום, לשבוע, לחודש, לרבעון, לשנה · rolling: בכל {n} {unit}
 rolling_units: שנייה|שניות, דקה|דקות, שעה|שעות, יום|ימים · durations: ימ׳ שע׳ דק׳ שנ׳
 date: {day} ב{month}
@@ -7107,7 +7165,7 @@ def count_things(thing: str, count: int, language: Language) -> str:
 
 
 def format_quantity(limit: Limit, amount: int, language: Language = ENGLISH) -> str:
-    """Amount, unit and model: ``1 token``, ``50,000 tokens on gpt-4*``, ``$20.00``."""
+    """Amount, unit, model and source: ``50,000 tokens on gpt-4* via the API``, ``$20.00``."""
     return plain_quantity(limit, amount, language) + on_model(limit, language)
 
 
@@ -7119,14 +7177,15 @@ def plain_quantity(limit: Limit, amount: int, language: Language) -> str:
 
 
 def on_model(limit: Limit, language: Language) -> str:
-    """The models that a limit is limited to, if it is."""
+    """The models and the source that a limit is limited to, if it is."""
+    text = language.via.format(source=language.source(limit.source)) if limit.source else ""
     if limit.model_glob == "*":
-        return ""
-    return language.on.format(model=isolate(clean_name(limit.model_glob), language))
+        return text
+    return language.on.format(model=isolate(clean_name(limit.model_glob), language)) + text
 
 
 def format_period(limit: Limit, language: Language) -> str:
-    """Which period it is: ``per day``, or ``per 5 hours`` for a rolling one.
+    """Which period it is: ``per day``, ``at once``, or ``per 5 hours`` for a rolling one.
 
     A rolling one is never said in ones of anything: "per hour" is what the calendar's is called.
     """
@@ -7290,16 +7349,27 @@ def with_reset(state: LimitState, sentence: str, values: Mapping[str, str], read
 def limit_sentence(
     template: str, state: LimitState, now: datetime, reader: Reader, model: str
 ) -> str:
-    """The refusal that a user reads at the hard limit; `template` "" for the built-in one."""
-    own = fill_template(template, state, now, reader, model)
+    """The refusal that a user reads at the hard limit; `template` "" for the built-in one.
+
+    A limit about one moment isn't used up and doesn't reset, so no template speaks of it.
+    """
+    limit = state.applied.limit
+    own = None if limit.is_moment else fill_template(template, state, now, reader, model)
     if own is not None:
         return own
     language, values = reader.language, sentence_values(state, now, reader)
-    limit = state.applied.limit
     if state.amount == 0:
+        if limit.source:
+            source = language.named.format(policy=language.source(limit.source))
+            values["named"] = source + values["named"]
         every = language.no_paid if limit.measure == "cost" else language.no_models
         sentence = every if limit.model_glob == "*" else language.no_model
         return finish_sentence(sentence.format_map(values))
+    if limit.is_per_request:
+        return per_request_sentence(limit, reader, policy_shown(state))
+    counts_all = limit.model_glob == "*" and not limit.source and not state.applied.is_pool
+    if limit.is_at_once and counts_all:
+        return at_once_sentence(state.taken, language)
     if state.is_only_held:
         return finish_sentence(language.held.format_map(values))
     return with_reset(state, language.reached, values, reader)
@@ -7540,7 +7610,11 @@ def rate_headers(states: Iterable[LimitState], now: datetime) -> RawHeaders:
     headers: RawHeaders = []
     listed = list(states)
     for measure, name in HEADER_MEASURES:
-        found = [state for state in listed if state.applied.limit.measure == measure]
+        found = [
+            state
+            for state in listed
+            if state.applied.limit.measure == measure and not state.applied.limit.is_moment
+        ]
         if found:
             tightest = min(found, key=lambda state: state.remaining)
             wait = spell_wait((tightest.reset_at - now).total_seconds())
@@ -7678,17 +7752,24 @@ read_timezone = lru_cache(maxsize=64)(load_timezone)
 
 
 @lru_cache(maxsize=8)
-def longest_rolling_period(policies_text: str) -> timedelta:
-    """The longest rolling period in a policies text; 0 without any."""
+def needed_retention(policies_text: str) -> timedelta:
+    """For how long the limits in a policies text need records; 0 without any limit.
+
+    A calendar period's for itself; a rolling one's twice, since it looks back on one.
+    """
     policies = read_policies(policies_text)
     tables: list[Policy | Pool] = list(policies.pools)
     for named in (policies.users, policies.groups, policies.roles):
         tables.extend(named.values())
     periods = [limit.period for table in tables for limit in table.limits or ()]
-    return max((period.rolling or timedelta() for period in periods), default=timedelta())
+    needed = (
+        timedelta(days=DATE_PERIODS.get(one.name, 0)) if one.rolling is None else 2 * one.rolling
+        for one in periods
+    )
+    return max(needed, default=timedelta())
 
 
-# Two of the longest calendar period, since a rolling one looks back on one of its length.
+# Two months, of which a rolling one looks back on the first.
 SHORTEST_RETENTION_DAYS = 62
 
 POLICIES_EXAMPLE = """\
@@ -7960,9 +8041,9 @@ class AdminValves(RefusalMemory):
 
     @property
     def retention_seconds(self) -> int:
-        """How long records are kept: never less than twice the longest rolling period."""
-        longest = longest_rolling_period(self.policies)
-        return int(max(timedelta(days=self.retention_days), 2 * longest).total_seconds())
+        """How long records are kept: never less than the limits need."""
+        needed = needed_retention(self.policies)
+        return int(max(timedelta(days=self.retention_days), needed).total_seconds())
 
     @property
     def calendar_rules(self) -> CalendarRules:
@@ -8071,12 +8152,468 @@ HOST_INTERNALS = (
 )
 
 # ==============================================================================
+# helpers/openwebui/replies.py
+# One reply from its admission to its end.
+# ==============================================================================
+
+# Where a reply travels in Open WebUI's metadata.
+METADATA_KEY = "usage_limits"
+# The output that is reserved where a request sets no max_tokens: an ordinary chat reply.
+EXPECTED_OUTPUT_TOKENS = 500
+# Larger than what any limit leaves.
+UNBOUNDED = 2**62
+
+
+# As many choices as OpenAI's API gives at most.
+MOST_CHOICES = 128
+OUTPUT_KEYS = ("max_completion_tokens", "max_tokens")
+OPTION_KEYS = ("num_predict", "max_tokens")
+
+
+def positive_number(value: object) -> int | None:
+    """A whole number above 0, however its JSON says it; None where it isn't one."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = int(float(value[:20]) if isinstance(value, str) else value)
+    except (ValueError, OverflowError):
+        return None
+    return number if number > 0 else None
+
+
+def count_choices(body: Mapping[str, Any]) -> int:
+    """How many answers a request asks for at once."""
+    asked = (positive_number(body.get(name)) or 1 for name in ("n", "best_of"))
+    return min(max(asked), MOST_CHOICES)
+
+
+def wanted_output(body: Mapping[str, Any], *, ollama: bool) -> int | None:
+    """The most output tokens that a request can ask its provider for, where it says.
+
+    A field that doesn't reach the provider, or that it doesn't know, says nothing.
+
+    Args:
+        body: The request.
+        ollama: Whether Open WebUI sends it to Ollama. It hands on `max_tokens` then, or what the
+            options say; nobody else reads those.
+    """
+    options = body.get("options")
+    if not ollama:
+        places = [body.get(name) for name in OUTPUT_KEYS]
+    elif isinstance(options, Mapping):
+        places = [body.get("max_tokens"), *(options.get(name) for name in OPTION_KEYS)]
+    else:
+        places = [body.get("max_tokens")]
+    # Of several nobody knows which one is obeyed.
+    wanted = [value for value in places if type(value) is int and value > 0]
+    return max(wanted) * count_choices(body) if wanted else None
+
+
+def cap_output(body: dict[str, Any], most: int, *, ollama: bool = False) -> None:
+    """Lower what a request asks for to `most` output tokens in all, wherever it says so."""
+    options, each = body.get("options"), max(1, most // count_choices(body))
+    if isinstance(options, dict):
+        options.update({name: each for name in OPTION_KEYS if name in options})
+    named = [name for name in OUTPUT_KEYS if body.get(name)]
+    if ollama or not named:  # to Ollama no other is handed on
+        named.append("max_tokens")
+    for name in named:
+        body[name] = each
+
+
+class ReplyKeeper(Protocol):
+    """Who keeps the books of a reply; it stays with it even if the filter is replaced."""
+
+    def forget(self, reply: Reply) -> None: ...
+
+    async def check(self, reply: Reply, limits: Sequence[AppliedLimit]) -> Decision: ...
+
+    async def renew(self, reply: Reply) -> None: ...
+
+    async def end(self, reply: Reply, charge: Charge | None) -> Decision | None: ...
+
+
+@dataclass(slots=True, eq=False)
+class Reply:
+    """What is known of one reply while it runs.
+
+    Open WebUI hands the same metadata to all hooks of a reply; this object travels in it. As
+    clients can only send JSON, none of them can make one up.
+    """
+
+    keeper: ReplyKeeper
+    reservation: Reservation
+    limits: tuple[AppliedLimit, ...]
+    rule: ModelRule
+    reader: Reader
+    enforced: bool  # whether a hard limit refuses its later rounds
+    prompt_tokens: int  # the longest of its calls
+    wanted_output: int | None
+    capped: bool  # whether the request is lowered to what its limits leave
+    soft_limit_percent: int
+    alert_url: str  # "" for no alerts
+    output_tokens: int = 0  # what is reserved
+    output_cap: int | None = None  # what the request is lowered to, if it is
+    next_prompt_tokens: int = 0  # of the call that comes next
+    meter: ReplyMeter = field(default_factory=ReplyMeter)
+    ollama: bool = False  # whether Open WebUI sends it to Ollama
+    choices: int = 1  # how many answers it asks for at once
+    # Whether a model was called whose answer may be on its way, unseen: its estimate counts.
+    called_model: bool = False
+    call_refused: bool = False  # whether the last call was refused by its provider, or broke
+    answer_watched: bool = False  # whether whatever comes back from it is seen
+    # What its user's own limits leave, so the most that it holds of what it hasn't produced yet.
+    own_remaining: Mapping[Measure, int] = field(default_factory=dict)
+    written: bool = False  # whether its reservation is
+    ending: asyncio.Task[Decision | None] | None = None
+
+    def begin_round(self, prompt_tokens: int) -> None:
+        """Note that the model is about to be called with this many prompt tokens."""
+        self.prompt_tokens = max(self.prompt_tokens, prompt_tokens)
+        self.meter.begin_round(prompt_tokens)
+
+    def fit_output(self, decision: Decision) -> Charge:
+        """Choose how much output to reserve, now that it is known what the limits leave."""
+        wanted, expected = self.wanted_output, EXPECTED_OUTPUT_TOKENS * self.choices
+        fitting = self.most_output()
+        if fitting is not None:
+            wanted = min(wanted or fitting, fitting)
+        self.output_tokens = min(wanted or expected, expected)
+        most = most_output_tokens(decision, self.prompt_tokens, self.rule) if self.capped else None
+        if most is not None and (wanted is None or wanted > most):
+            # All of it is held: what a parallel request got as well would run over the limit.
+            self.output_tokens = self.output_cap = most
+        self.own_remaining = own_remaining(decision)
+        return self.reserved_charge()
+
+    def request_decision(self) -> Decision:
+        """Where the limits on single requests stand: with all rounds, and the prompt of the next.
+
+        No ledger is needed for them.
+        """
+        own = [one for one in self.limits if one.limit.is_per_request]
+        if not own:
+            return Decision()
+        states = tuple(LimitState(one, 0, 0, one.window.end) for one in own)
+        # Of a task that isn't counted a hard limit holds all the same.
+        prompt = weigh_tokens(self.next_prompt_tokens, self.rule.weight or Decimal(1))
+        return Decision(states).with_request(self.used_charge().counted + Amounts(0, prompt))
+
+    def most_output(self) -> int | None:
+        """The most output tokens that the next call may give, at least 1; None for any number."""
+        most = []
+        if self.output_cap is not None:
+            most.append(self.output_cap - self.meter.total().output_tokens)
+        if self.enforced:
+            weight = self.rule.weight or Decimal(1)
+            most += [
+                int(state.remaining / weight)
+                for state in self.request_decision().states
+                if state.applied.limit.measure != "input_tokens"
+            ]
+        return max(1, min(most)) if most else None
+
+    def lower_output(self, body: dict[str, Any]) -> None:
+        """Lower what a call asks for to what may be used."""
+        most, wanted = self.most_output(), wanted_output(body, ollama=self.ollama)
+        if most is not None and (wanted is None or wanted > most):
+            cap_output(body, most, ollama=self.ollama)
+
+    def trusted_model(self, asked: object) -> str:
+        """The model that a call is for; "" at its user's own provider.
+
+        There both the model's name and the answer are what the user likes. A custom model isn't
+        taken for its base: it may bring parameters that the base's provider would not refuse.
+        """
+        own = self.reservation.source == "direct"
+        return "" if own else clean_text(asked, LONGEST_NAME)
+
+    def lacks_price(self, charge: Charge) -> bool:
+        """Whether limits in money should count this charge, and nobody knows its cost."""
+        return (
+            not charge.cost_micros
+            and not self.rule.is_priced
+            and any(one.limit.measure == "cost" for one in self.limits)
+            and self.meter.total().cost_micros is None  # a reported 0 is a cost
+        )
+
+    def call_begins(self) -> None:
+        """Note that a model is being called, and that its answer will be seen."""
+        self.called_model = self.answer_watched = True
+        self.call_refused = False
+
+    def call_failed(self) -> None:
+        """Note that the provider refused the call, or that it broke before it answered."""
+        self.called_model, self.call_refused = False, True
+
+    def call_answered(self, answer: object) -> None:
+        """Note an answer that came whole, any JSON value."""
+        self.meter.add_answer(answer)
+
+    def reserved_charge(self) -> Charge:
+        """What is to be held for it: the estimate, or what it has used already if more.
+
+        Of an estimate it holds no more than its user's own limits leave, so that a single
+        request can't empty a pool that others need.
+        """
+        estimate = self.estimated_charge()
+        if not estimate.counted.requests:  # a free model's
+            return estimate
+        return hold_at_most(estimate, self.used_charge().counted, self.own_remaining)
+
+    def estimated_charge(self) -> Charge:
+        """What it may cost: the estimate, or what it has used already if more."""
+        seen = self.meter.total()
+        return make_charge(
+            MeteredUsage(
+                input_tokens=max(self.prompt_tokens, seen.input_tokens),
+                output_tokens=max(self.output_tokens, seen.output_tokens),
+                cached_input_tokens=0,
+                cost_micros=seen.cost_micros,
+                estimated=True,
+            ),
+            self.rule,
+        )
+
+    def used_charge(self) -> Charge:
+        """What it has used so far."""
+        return make_charge(self.meter.total(), self.rule)
+
+    def final_charge(self, usage: object = None, text: str | None = None) -> Charge | None:
+        """What it cost in the end; None if no model was called, or none that answered.
+
+        Args:
+            usage: The usage of the finished message, if any. It is read only where the model's
+                answer wasn't seen: the message may have been saved by its user beforehand.
+            text: The finished message, if the outlet saw one; for it the same holds.
+        """
+        if self.answer_watched:
+            usage = text = None
+        if self.meter.produced or usage or text:
+            metered = self.meter.total(usage, text)
+            awaited = self.meter.awaited_prompt_tokens if self.called_model else 0
+            if awaited:  # stopped while a round of tools had gone to the model
+                metered = added_usage(metered, MeteredUsage(awaited, 0, 0, None, estimated=True))
+            return make_charge(metered, self.rule)
+        # Stopped before its first byte, or an answer in words that nobody knows.
+        return self.estimated_charge() if self.called_model else None
+
+
+def own_remaining(decision: Decision) -> dict[Measure, int]:
+    """What a user's own limits leave, by measure; nothing for a measure without one."""
+    remaining: dict[Measure, int] = {}
+    for state in decision.states:
+        if not state.applied.is_pool:
+            measure = state.applied.limit.measure
+            remaining[measure] = min(state.remaining, remaining.get(measure, state.remaining))
+    return remaining
+
+
+def hold_at_most(estimate: Charge, used: Amounts, remaining: Mapping[Measure, int]) -> Charge:
+    """An estimate that counts no more than what was used already, or than what remains."""
+    counted = estimate.counted
+    tokens = remaining.get("tokens", UNBOUNDED)
+    input_tokens = min(counted.input_tokens, remaining.get("input_tokens", UNBOUNDED), tokens)
+    output_tokens = min(
+        counted.output_tokens, remaining.get("output_tokens", UNBOUNDED), tokens - input_tokens
+    )
+    cost = min(estimate.cost_micros, remaining.get("cost", UNBOUNDED))
+    held = Amounts(
+        counted.requests,
+        max(used.input_tokens, input_tokens),
+        max(used.output_tokens, output_tokens),
+        max(used.cost_micros, cost),
+    )
+    return replace(estimate, cost_micros=held.cost_micros, counted=held)
+
+
+# ==============================================================================
+# helpers/openwebui/passthrough.py
+# The paths by which Open WebUI lets its users reach a model past the hooks.
+# ==============================================================================
+
+# chat: the hooks run. rewritten: sent to a path where they do. metered: admitted and metered by
+# the middleware. request: counted as one request. task: admitted where tasks call their model.
+# unknown: whatever the provider offers there.
+PassthroughKind = Literal[
+    "chat", "rewritten", "metered", "embeddings", "request", "task", "unknown"
+]
+
+CHAT_PATH = "/api/chat/completions"
+# A path whose spelling changes this often under percent-decoding isn't meant well.
+MOST_DECODINGS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Passthrough:
+    """One of these paths.
+
+    Args:
+        path: How Open WebUI spells it.
+        counts_tokens: Whether its answers are made of tokens, so that limits on them apply.
+        asks_usage: Whether a stream of it can be asked for its usage as OpenAI spells that.
+        in_json: Whether a request is JSON that names its model.
+    """
+
+    kind: PassthroughKind
+    path: str
+    form: ErrorForm = "openai"
+    counts_tokens: bool = True
+    asks_usage: bool = False
+    in_json: bool = True
+
+
+CHAT_PASSTHROUGHS = {
+    CHAT_PATH: Passthrough("chat", CHAT_PATH),
+    "/api/v1/chat/completions": Passthrough("chat", "/api/v1/chat/completions"),
+    "/api/message": Passthrough("chat", "/api/message", "anthropic"),
+    "/api/v1/messages": Passthrough("chat", "/api/v1/messages", "anthropic"),
+    "/api/embeddings": Passthrough("embeddings", "/api/embeddings"),
+    "/api/v1/embeddings": Passthrough("embeddings", "/api/v1/embeddings"),
+    **{
+        path: Passthrough("request", path, counts_tokens=False, in_json=False)
+        for path in (
+            "/api/v1/audio/speech",
+            "/api/v1/audio/transcriptions",
+            "/api/v1/images/generations",
+            "/api/v1/images/edit",
+        )
+    },
+}
+TASK_PATH = re.compile(r"/api/v1/tasks/[a-z_]+/completions")
+
+# Below /openai and /ollama everything is a pass-through path but these, which no model answers.
+OPENAI_PAGES = {
+    "GET": re.compile(
+        r"config|models(?:/[^/]+)?|models/[^/]+/(?:catalog|sse|download/status/[^/]+)", re.ASCII
+    ),
+    "POST": re.compile(r"config/update|verify|models/[^/]+/(?:download|load|unload)", re.ASCII),
+    "DELETE": re.compile(r"models/[^/]+", re.ASCII),
+}
+OLLAMA_PAGES = {
+    "GET": re.compile(r"|config|api/(?:tags|ps|version)(?:/\d+)?|v1/models(?:/\d+)?", re.ASCII),
+    "POST": re.compile(
+        r"verify|config/update|api/(?:show|unload|copy)(?:/\d+)?|api/(?:pull|create|push)(?:/\d+)?"
+        r"|urls/update|models/(?:download|upload)(?:/\d+)?",
+        re.ASCII,
+    ),
+    "DELETE": re.compile(r"api/(?:delete|push)(?:/\d+)?", re.ASCII),
+}
+OPENAI_PASSTHROUGH = re.compile(
+    r"/openai/(?:v1/)*(chat/completions|responses|completions|embeddings|audio/speech)(?:/\d+)?"
+)
+OLLAMA_PASSTHROUGH = re.compile(
+    r"/ollama/(api/chat|api/generate|api/embed|api/embeddings"
+    r"|v1/chat/completions|v1/completions|v1/messages|v1/responses|v1/embeddings)(?:/\d+)?"
+)
+OPENAI_KINDS = {
+    "chat/completions": Passthrough("rewritten", "/openai/chat/completions", asks_usage=True),
+    "responses": Passthrough("metered", "/openai/responses"),
+    "completions": Passthrough("metered", "/openai/completions", asks_usage=True),
+    "embeddings": Passthrough("embeddings", "/openai/embeddings"),
+    "audio/speech": Passthrough(
+        "request", "/openai/audio/speech", counts_tokens=False, in_json=False
+    ),
+}
+OLLAMA_KINDS = {
+    "api/chat": Passthrough("metered", "/ollama/api/chat", "ollama"),
+    "api/generate": Passthrough("metered", "/ollama/api/generate", "ollama"),
+    "api/embed": Passthrough("embeddings", "/ollama/api/embed", "ollama"),
+    "api/embeddings": Passthrough("embeddings", "/ollama/api/embeddings", "ollama"),
+    "v1/chat/completions": Passthrough("rewritten", "/ollama/v1/chat/completions", asks_usage=True),
+    "v1/completions": Passthrough("metered", "/ollama/v1/completions", asks_usage=True),
+    "v1/messages": Passthrough("metered", "/ollama/v1/messages", "anthropic"),
+    "v1/responses": Passthrough("metered", "/ollama/v1/responses"),
+    "v1/embeddings": Passthrough("embeddings", "/ollama/v1/embeddings"),
+}
+
+
+def plain_path(path: str) -> str:
+    """A path as the server behind Open WebUI may come to read it, however it is spelled."""
+    for _ in range(MOST_DECODINGS):
+        decoded = unquote(path)
+        if decoded == path:
+            break
+        path = decoded
+    path = path.replace("\\", "/").partition("?")[0].partition("#")[0]
+    return posixpath.normpath("/" + path.lstrip("/")).casefold()
+
+
+def find_passthrough(method: str, path: str) -> Passthrough | None:
+    """The pass-through path that is asked; None where it reaches no model past the hooks.
+
+    Open WebUI answers HEAD and OPTIONS on these paths itself.
+    """
+    first = path[1:7]
+    if first not in ("openai", "ollama"):
+        if method != "POST":
+            return None
+        return CHAT_PASSTHROUGHS.get(path) or (
+            Passthrough("task", path) if TASK_PATH.fullmatch(path) else None
+        )
+    if method in ("HEAD", "OPTIONS") or path[7:8] not in ("", "/"):
+        return None
+    pages = (OPENAI_PAGES if first == "openai" else OLLAMA_PAGES).get(method)
+    below = path[8:]
+    if pages is not None and pages.fullmatch(below) and not {".", ".."} & set(below.split("/")):
+        return None
+    plain = plain_path(path)
+    if method == "POST":
+        if found := OPENAI_PASSTHROUGH.fullmatch(plain):
+            return OPENAI_KINDS[found[1]]
+        if found := OLLAMA_PASSTHROUGH.fullmatch(plain):
+            return OLLAMA_KINDS[found[1]]
+    return Passthrough("unknown", path, "ollama" if first == "ollama" else "openai")
+
+
+def passthrough_output(body: dict[str, Any], passthrough: Passthrough) -> int | None:
+    """The most output tokens that a request asks for in the words of its protocol, if it does."""
+    if passthrough.form == "ollama":
+        options = body.get("options")
+        wanted = options.get("num_predict") if isinstance(options, dict) else None
+    else:
+        wanted = body.get(output_field(passthrough))
+    return wanted * count_choices(body) if type(wanted) is int and wanted > 0 else None
+
+
+def cap_passthrough(body: dict[str, Any], passthrough: Passthrough, most: int) -> None:
+    """Lower what a request asks for in all, as its protocol says it."""
+    each = max(1, most // count_choices(body))
+    if passthrough.form == "ollama":
+        options = body.get("options")
+        body["options"] = {**(options if isinstance(options, dict) else {}), "num_predict": each}
+    else:
+        body[output_field(passthrough)] = each
+
+
+def output_field(passthrough: Passthrough) -> str:
+    """Where a protocol other than Ollama's own says how long an answer may be."""
+    return "max_output_tokens" if passthrough.path.endswith("/responses") else "max_tokens"
+
+
+def passthrough_charge(reply: Reply, passthrough: Passthrough, status: int | None) -> Charge | None:
+    """What a reply cost whose answer went through the layer; None where there was none."""
+    if reply.meter.produced:
+        return make_charge(reply.meter.total(), reply.rule)
+    if status is not None and status >= 400:
+        return None
+    if not passthrough.counts_tokens:
+        return make_charge(MeteredUsage(0, 0, 0, None, False), reply.rule)
+    if passthrough.kind == "embeddings":
+        return make_charge(MeteredUsage(reply.prompt_tokens, 0, 0, None, True), reply.rule)
+    # Answered, but nobody can say with what; or given up while the model was at work.
+    return reply.estimated_charge()
+
+
+# ==============================================================================
 # helpers/openwebui/host.py
 # The only place that knows Open WebUI: its database, groups, models and errors.
 # ==============================================================================
 
 NAMES_PER_QUERY = 500
 TEMPORARY_CHAT_PREFIXES = ("temporary:", "local:")  # today's and the older one
+# By which clients ask for replies; channels and automations have others.
+CLIENT_PATHS = tuple(path for path, one in CHAT_PASSTHROUGHS.items() if one.kind == "chat")
 
 
 class HostError(HTTPException, UsageLimitsError):
@@ -8273,21 +8810,61 @@ def list_model_names(
     return found
 
 
-def request_source(metadata: Mapping[str, Any], own_provider: bool = False) -> str:
-    """Where a request comes from: page, temporary, channel, automation, api or direct.
+def request_source(
+    metadata: Mapping[str, Any],
+    own_provider: bool = False,
+    request: Any = None,
+    user_id: str = "",
+) -> str:
+    """Where a request comes from: page, temporary, channel, automation, api or direct; may block.
 
-    All but `direct` is what the client says. It labels a record, and decides nothing that counts.
+    The metadata repeat what a client says. Its own call of a chat path is never a channel's or an
+    automation's, for which Open WebUI calls itself; and only the chat page has a socket open.
     """
     if own_provider:
         return "direct"
-    chat_id = clean_text(metadata.get("chat_id"), LONGEST_ID)
-    if metadata.get("automation_id"):
+    chat_id, session_id = (
+        clean_text(metadata.get(name), LONGEST_ID) for name in ("chat_id", "session_id")
+    )
+    scope = getattr(request, "scope", None)
+    path = scope.get("path") if isinstance(scope, Mapping) else None
+    asked_by_client = isinstance(path, str) and path.endswith(CLIENT_PATHS)
+    if not asked_by_client and metadata.get("automation_id"):
         return "automation"
-    if chat_id.startswith("channel:"):
+    if not asked_by_client and chat_id.startswith("channel:"):
         return "channel"
-    if not metadata.get("session_id") or not chat_id:
+    if not session_id or not chat_id:
+        return "api"
+    if asked_by_client and not is_page(request, session_id, user_id):
         return "api"
     return "temporary" if chat_id.startswith(TEMPORARY_CHAT_PREFIXES) else "page"
+
+
+def is_page(request: Any, session_id: str, user_id: str) -> bool:
+    """Whether a client is the chat page: signed in without an API key, its socket open."""
+    if has_api_key(request):
+        return False
+    sessions = getattr(sys.modules.get("open_webui.socket.main"), "SESSION_POOL", None)
+    if sessions is None:
+        return True  # an Open WebUI that keeps them elsewhere
+    try:
+        session = sessions.get(session_id)
+    except Exception:  # in Redis, whose errors are its own; without it the page doesn't work either
+        log.warning("Usage limits: it can't be seen whose page is open", exc_info=True)
+        return False
+    return isinstance(session, Mapping) and session.get("id") == user_id
+
+
+def has_api_key(request: Any) -> bool:
+    """Whether a client has signed in with an API key."""
+    kind = getattr(request.state, "auth_type", None)
+    if kind is not None:
+        return bool(kind == "api_key")
+    # Before 0.12 Open WebUI doesn't say; it looks in these places, in this order.
+    scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+    stated = getattr(getattr(request.state, "token", None), "credentials", "")
+    token = (scheme.lower() == "bearer" and bearer) or request.cookies.get("token") or stated
+    return str(token).strip().startswith("sk-")
 
 
 def finished_message(body: Mapping[str, Any]) -> tuple[object, str | None]:
@@ -8495,245 +9072,6 @@ def copied_message(message: object) -> object:
 
 
 # ==============================================================================
-# helpers/openwebui/replies.py
-# One reply from its admission to its end.
-# ==============================================================================
-
-# Where a reply travels in Open WebUI's metadata.
-METADATA_KEY = "usage_limits"
-# The output that is reserved where a request sets no max_tokens: an ordinary chat reply.
-EXPECTED_OUTPUT_TOKENS = 500
-# Larger than what any limit leaves.
-UNBOUNDED = 2**62
-
-
-# As many choices as OpenAI's API gives at most.
-MOST_CHOICES = 128
-OUTPUT_KEYS = ("max_completion_tokens", "max_tokens")
-OPTION_KEYS = ("num_predict", "max_tokens")
-
-
-def positive_number(value: object) -> int | None:
-    """A whole number above 0, however its JSON says it; None where it isn't one."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        return None
-    try:
-        number = int(float(value[:20]) if isinstance(value, str) else value)
-    except (ValueError, OverflowError):
-        return None
-    return number if number > 0 else None
-
-
-def count_choices(body: Mapping[str, Any]) -> int:
-    """How many answers a request asks for at once."""
-    asked = (positive_number(body.get(name)) or 1 for name in ("n", "best_of"))
-    return min(max(asked), MOST_CHOICES)
-
-
-def wanted_output(body: Mapping[str, Any], *, ollama: bool) -> int | None:
-    """The most output tokens that a request can ask its provider for, where it says.
-
-    A field that doesn't reach the provider, or that it doesn't know, says nothing.
-
-    Args:
-        body: The request.
-        ollama: Whether Open WebUI sends it to Ollama. It hands on `max_tokens` then, or what the
-            options say; nobody else reads those.
-    """
-    options = body.get("options")
-    if not ollama:
-        places = [body.get(name) for name in OUTPUT_KEYS]
-    elif isinstance(options, Mapping):
-        places = [body.get("max_tokens"), *(options.get(name) for name in OPTION_KEYS)]
-    else:
-        places = [body.get("max_tokens")]
-    # Of several nobody knows which one is obeyed.
-    wanted = [value for value in places if type(value) is int and value > 0]
-    return max(wanted) * count_choices(body) if wanted else None
-
-
-def cap_output(body: dict[str, Any], most: int, *, ollama: bool = False) -> None:
-    """Lower what a request asks for to `most` output tokens in all, wherever it says so."""
-    options, each = body.get("options"), max(1, most // count_choices(body))
-    if isinstance(options, dict):
-        options.update({name: each for name in OPTION_KEYS if name in options})
-    named = [name for name in OUTPUT_KEYS if body.get(name)]
-    if ollama or not named:  # to Ollama no other is handed on
-        named.append("max_tokens")
-    for name in named:
-        body[name] = each
-
-
-class ReplyKeeper(Protocol):
-    """Who keeps the books of a reply; it stays with it even if the filter is replaced."""
-
-    def forget(self, reply: Reply) -> None: ...
-
-    async def check(self, reply: Reply, limits: Sequence[AppliedLimit]) -> Decision: ...
-
-    async def renew(self, reply: Reply) -> None: ...
-
-    async def end(self, reply: Reply, charge: Charge | None) -> Decision | None: ...
-
-
-@dataclass(slots=True, eq=False)
-class Reply:
-    """What is known of one reply while it runs.
-
-    Open WebUI hands the same metadata to all hooks of a reply; this object travels in it. As
-    clients can only send JSON, none of them can make one up.
-    """
-
-    keeper: ReplyKeeper
-    reservation: Reservation
-    limits: tuple[AppliedLimit, ...]
-    rule: ModelRule
-    reader: Reader
-    enforced: bool  # whether a hard limit refuses its later rounds
-    prompt_tokens: int
-    wanted_output: int | None
-    capped: bool  # whether the request is lowered to what its limits leave
-    soft_limit_percent: int
-    alert_url: str  # "" for no alerts
-    output_tokens: int = 0  # what is reserved
-    output_cap: int | None = None  # what the request is lowered to, if it is
-    meter: ReplyMeter = field(default_factory=ReplyMeter)
-    ollama: bool = False  # whether Open WebUI sends it to Ollama
-    choices: int = 1  # how many answers it asks for at once
-    # Whether a model was called whose answer may be on its way, unseen: its estimate counts.
-    called_model: bool = False
-    call_refused: bool = False  # whether the last call was refused by its provider, or broke
-    answer_watched: bool = False  # whether whatever comes back from it is seen
-    # What its user's own limits leave, so the most that it holds of what it hasn't produced yet.
-    own_remaining: Mapping[Measure, int] = field(default_factory=dict)
-    written: bool = False  # whether its reservation is
-    ending: asyncio.Task[Decision | None] | None = None
-
-    def begin_round(self, prompt_tokens: int) -> None:
-        """Note that the model is about to be called with this many prompt tokens."""
-        self.prompt_tokens = max(self.prompt_tokens, prompt_tokens)
-        self.meter.begin_round(prompt_tokens)
-
-    def fit_output(self, decision: Decision) -> Charge:
-        """Choose how much output to reserve, now that it is known what the limits leave."""
-        wanted, expected = self.wanted_output, EXPECTED_OUTPUT_TOKENS * self.choices
-        self.output_tokens = min(wanted or expected, expected)
-        most = most_output_tokens(decision, self.prompt_tokens, self.rule) if self.capped else None
-        if most is not None and (wanted is None or wanted > most):
-            # All of it is held: what a parallel request got as well would run over the limit.
-            self.output_tokens = self.output_cap = most
-        self.own_remaining = own_remaining(decision)
-        return self.reserved_charge()
-
-    def trusted_model(self, asked: object) -> str:
-        """The model that a call is for; "" at its user's own provider.
-
-        There both the model's name and the answer are what the user likes. A custom model isn't
-        taken for its base: it may bring parameters that the base's provider would not refuse.
-        """
-        own = self.reservation.source == "direct"
-        return "" if own else clean_text(asked, LONGEST_NAME)
-
-    def lacks_price(self, charge: Charge) -> bool:
-        """Whether limits in money should count this charge, and nobody knows its cost."""
-        return (
-            not charge.cost_micros
-            and not self.rule.is_priced
-            and any(one.limit.measure == "cost" for one in self.limits)
-            and self.meter.total().cost_micros is None  # a reported 0 is a cost
-        )
-
-    def call_begins(self) -> None:
-        """Note that a model is being called, and that its answer will be seen."""
-        self.called_model = self.answer_watched = True
-        self.call_refused = False
-
-    def call_failed(self) -> None:
-        """Note that the provider refused the call, or that it broke before it answered."""
-        self.called_model, self.call_refused = False, True
-
-    def call_answered(self, answer: object) -> None:
-        """Note an answer that came whole, any JSON value."""
-        self.meter.add_answer(answer)
-
-    def reserved_charge(self) -> Charge:
-        """What is to be held for it: the estimate, or what it has used already if more.
-
-        Of an estimate it holds no more than its user's own limits leave, so that a single
-        request can't empty a pool that others need.
-        """
-        estimate = self.estimated_charge()
-        if not estimate.counted.requests:  # a free model's
-            return estimate
-        return hold_at_most(estimate, self.used_charge().counted, self.own_remaining)
-
-    def estimated_charge(self) -> Charge:
-        """What it may cost: the estimate, or what it has used already if more."""
-        seen = self.meter.total()
-        return make_charge(
-            MeteredUsage(
-                input_tokens=max(self.prompt_tokens, seen.input_tokens),
-                output_tokens=max(self.output_tokens, seen.output_tokens),
-                cached_input_tokens=0,
-                cost_micros=seen.cost_micros,
-                estimated=True,
-            ),
-            self.rule,
-        )
-
-    def used_charge(self) -> Charge:
-        """What it has used so far."""
-        return make_charge(self.meter.total(), self.rule)
-
-    def final_charge(self, usage: object = None, text: str | None = None) -> Charge | None:
-        """What it cost in the end; None if no model was called, or none that answered.
-
-        Args:
-            usage: The usage of the finished message, if any. It is read only where the model's
-                answer wasn't seen: the message may have been saved by its user beforehand.
-            text: The finished message, if the outlet saw one; for it the same holds.
-        """
-        if self.answer_watched:
-            usage = text = None
-        if self.meter.produced or usage or text:
-            metered = self.meter.total(usage, text)
-            awaited = self.meter.awaited_prompt_tokens if self.called_model else 0
-            if awaited:  # stopped while a round of tools had gone to the model
-                metered = added_usage(metered, MeteredUsage(awaited, 0, 0, None, estimated=True))
-            return make_charge(metered, self.rule)
-        # Stopped before its first byte, or an answer in words that nobody knows.
-        return self.estimated_charge() if self.called_model else None
-
-
-def own_remaining(decision: Decision) -> dict[Measure, int]:
-    """What a user's own limits leave, by measure; nothing for a measure without one."""
-    remaining: dict[Measure, int] = {}
-    for state in decision.states:
-        if not state.applied.is_pool:
-            measure = state.applied.limit.measure
-            remaining[measure] = min(state.remaining, remaining.get(measure, state.remaining))
-    return remaining
-
-
-def hold_at_most(estimate: Charge, used: Amounts, remaining: Mapping[Measure, int]) -> Charge:
-    """An estimate that counts no more than what was used already, or than what remains."""
-    counted = estimate.counted
-    tokens = remaining.get("tokens", UNBOUNDED)
-    input_tokens = min(counted.input_tokens, remaining.get("input_tokens", UNBOUNDED), tokens)
-    output_tokens = min(
-        counted.output_tokens, remaining.get("output_tokens", UNBOUNDED), tokens - input_tokens
-    )
-    cost = min(estimate.cost_micros, remaining.get("cost", UNBOUNDED))
-    held = Amounts(
-        counted.requests,
-        max(used.input_tokens, input_tokens),
-        max(used.output_tokens, output_tokens),
-        max(used.cost_micros, cost),
-    )
-    return replace(estimate, cost_micros=held.cost_micros, counted=held)
-
-
-# ==============================================================================
 # helpers/openwebui/model_calls.py
 # Model calls: the answer or the failure of each call that Open WebUI makes for a reply.
 # ==============================================================================
@@ -8900,6 +9238,7 @@ def build_reply(
         reader=find_reader(valves, user, metadata),
         enforced=not valves.shadow_mode,
         prompt_tokens=prompt_tokens,
+        next_prompt_tokens=prompt_tokens,
         wanted_output=wanted_output(body, ollama=ollama),
         ollama=ollama,
         choices=count_choices(body),
@@ -9141,9 +9480,12 @@ class Accounting:
                 built = build()
             finally:
                 self._turn.deadline = None
+            reply = built[0] if isinstance(built, tuple) else built
+            request = reply.request_decision()
+            if reply.enforced and not request.allowed:  # whatever the ledger would say
+                return reply, Admission(request)
             if isinstance(built, tuple):
                 return built
-            reply = built
             if crowded:
                 return reply, LedgerError("the ledger is busy: too many wait for it")
             try:
@@ -9153,13 +9495,15 @@ class Accounting:
                     reply.limits,
                     enforce=reply.enforced,
                     soft_limit_percent=reply.soft_limit_percent,
-                    announce=announce,
+                    # An API call's warning would be seen by nobody, and not be given again.
+                    announce=announce and reply.reservation.source != "api",
                     deadline=deadline,
                 )
             except LedgerError as error:
                 return reply, error
             reply.written = admission.decision.allowed or not reply.enforced
-            return reply, admission
+            decision = admission.decision.with_states(request.states)
+            return reply, replace(admission, decision=decision)
 
         # Where the caller is cancelled the reservation may still be written, and its end must
         # wait for that.
@@ -9472,184 +9816,6 @@ class Accounting:
 
     def _left_queue(self, _: object) -> None:
         self._queued -= 1
-
-
-# ==============================================================================
-# helpers/openwebui/passthrough.py
-# The paths by which Open WebUI lets its users reach a model past the hooks.
-# ==============================================================================
-
-# chat: the hooks run. rewritten: sent to a path where they do. metered: admitted and metered by
-# the middleware. request: counted as one request. task: admitted where tasks call their model.
-# unknown: whatever the provider offers there.
-PassthroughKind = Literal[
-    "chat", "rewritten", "metered", "embeddings", "request", "task", "unknown"
-]
-
-CHAT_PATH = "/api/chat/completions"
-# A path whose spelling changes this often under percent-decoding isn't meant well.
-MOST_DECODINGS = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Passthrough:
-    """One of these paths.
-
-    Args:
-        path: How Open WebUI spells it.
-        counts_tokens: Whether its answers are made of tokens, so that limits on them apply.
-        asks_usage: Whether a stream of it can be asked for its usage as OpenAI spells that.
-        in_json: Whether a request is JSON that names its model.
-    """
-
-    kind: PassthroughKind
-    path: str
-    form: ErrorForm = "openai"
-    counts_tokens: bool = True
-    asks_usage: bool = False
-    in_json: bool = True
-
-
-CHAT_PASSTHROUGHS = {
-    CHAT_PATH: Passthrough("chat", CHAT_PATH),
-    "/api/v1/chat/completions": Passthrough("chat", "/api/v1/chat/completions"),
-    "/api/message": Passthrough("chat", "/api/message", "anthropic"),
-    "/api/v1/messages": Passthrough("chat", "/api/v1/messages", "anthropic"),
-    "/api/embeddings": Passthrough("embeddings", "/api/embeddings"),
-    "/api/v1/embeddings": Passthrough("embeddings", "/api/v1/embeddings"),
-    **{
-        path: Passthrough("request", path, counts_tokens=False, in_json=False)
-        for path in (
-            "/api/v1/audio/speech",
-            "/api/v1/audio/transcriptions",
-            "/api/v1/images/generations",
-            "/api/v1/images/edit",
-        )
-    },
-}
-TASK_PATH = re.compile(r"/api/v1/tasks/[a-z_]+/completions")
-
-# Below /openai and /ollama everything is a pass-through path but these, which no model answers.
-OPENAI_PAGES = {
-    "GET": re.compile(
-        r"config|models(?:/[^/]+)?|models/[^/]+/(?:catalog|sse|download/status/[^/]+)", re.ASCII
-    ),
-    "POST": re.compile(r"config/update|verify|models/[^/]+/(?:download|load|unload)", re.ASCII),
-    "DELETE": re.compile(r"models/[^/]+", re.ASCII),
-}
-OLLAMA_PAGES = {
-    "GET": re.compile(r"|config|api/(?:tags|ps|version)(?:/\d+)?|v1/models(?:/\d+)?", re.ASCII),
-    "POST": re.compile(
-        r"verify|config/update|api/(?:show|unload|copy)(?:/\d+)?|api/(?:pull|create|push)(?:/\d+)?"
-        r"|urls/update|models/(?:download|upload)(?:/\d+)?",
-        re.ASCII,
-    ),
-    "DELETE": re.compile(r"api/(?:delete|push)(?:/\d+)?", re.ASCII),
-}
-OPENAI_PASSTHROUGH = re.compile(
-    r"/openai/(?:v1/)*(chat/completions|responses|completions|embeddings|audio/speech)(?:/\d+)?"
-)
-OLLAMA_PASSTHROUGH = re.compile(
-    r"/ollama/(api/chat|api/generate|api/embed|api/embeddings"
-    r"|v1/chat/completions|v1/completions|v1/messages|v1/responses|v1/embeddings)(?:/\d+)?"
-)
-OPENAI_KINDS = {
-    "chat/completions": Passthrough("rewritten", "/openai/chat/completions", asks_usage=True),
-    "responses": Passthrough("metered", "/openai/responses"),
-    "completions": Passthrough("metered", "/openai/completions", asks_usage=True),
-    "embeddings": Passthrough("embeddings", "/openai/embeddings"),
-    "audio/speech": Passthrough(
-        "request", "/openai/audio/speech", counts_tokens=False, in_json=False
-    ),
-}
-OLLAMA_KINDS = {
-    "api/chat": Passthrough("metered", "/ollama/api/chat", "ollama"),
-    "api/generate": Passthrough("metered", "/ollama/api/generate", "ollama"),
-    "api/embed": Passthrough("embeddings", "/ollama/api/embed", "ollama"),
-    "api/embeddings": Passthrough("embeddings", "/ollama/api/embeddings", "ollama"),
-    "v1/chat/completions": Passthrough("rewritten", "/ollama/v1/chat/completions", asks_usage=True),
-    "v1/completions": Passthrough("metered", "/ollama/v1/completions", asks_usage=True),
-    "v1/messages": Passthrough("metered", "/ollama/v1/messages", "anthropic"),
-    "v1/responses": Passthrough("metered", "/ollama/v1/responses"),
-    "v1/embeddings": Passthrough("embeddings", "/ollama/v1/embeddings"),
-}
-
-
-def plain_path(path: str) -> str:
-    """A path as the server behind Open WebUI may come to read it, however it is spelled."""
-    for _ in range(MOST_DECODINGS):
-        decoded = unquote(path)
-        if decoded == path:
-            break
-        path = decoded
-    path = path.replace("\\", "/").partition("?")[0].partition("#")[0]
-    return posixpath.normpath("/" + path.lstrip("/")).casefold()
-
-
-def find_passthrough(method: str, path: str) -> Passthrough | None:
-    """The pass-through path that is asked; None where it reaches no model past the hooks.
-
-    Open WebUI answers HEAD and OPTIONS on these paths itself.
-    """
-    first = path[1:7]
-    if first not in ("openai", "ollama"):
-        if method != "POST":
-            return None
-        return CHAT_PASSTHROUGHS.get(path) or (
-            Passthrough("task", path) if TASK_PATH.fullmatch(path) else None
-        )
-    if method in ("HEAD", "OPTIONS") or path[7:8] not in ("", "/"):
-        return None
-    pages = (OPENAI_PAGES if first == "openai" else OLLAMA_PAGES).get(method)
-    below = path[8:]
-    if pages is not None and pages.fullmatch(below) and not {".", ".."} & set(below.split("/")):
-        return None
-    plain = plain_path(path)
-    if method == "POST":
-        if found := OPENAI_PASSTHROUGH.fullmatch(plain):
-            return OPENAI_KINDS[found[1]]
-        if found := OLLAMA_PASSTHROUGH.fullmatch(plain):
-            return OLLAMA_KINDS[found[1]]
-    return Passthrough("unknown", path, "ollama" if first == "ollama" else "openai")
-
-
-def passthrough_output(body: dict[str, Any], passthrough: Passthrough) -> int | None:
-    """The most output tokens that a request asks for in the words of its protocol, if it does."""
-    if passthrough.form == "ollama":
-        options = body.get("options")
-        wanted = options.get("num_predict") if isinstance(options, dict) else None
-    else:
-        wanted = body.get(output_field(passthrough))
-    return wanted * count_choices(body) if type(wanted) is int and wanted > 0 else None
-
-
-def cap_passthrough(body: dict[str, Any], passthrough: Passthrough, most: int) -> None:
-    """Lower what a request asks for in all, as its protocol says it."""
-    each = max(1, most // count_choices(body))
-    if passthrough.form == "ollama":
-        options = body.get("options")
-        body["options"] = {**(options if isinstance(options, dict) else {}), "num_predict": each}
-    else:
-        body[output_field(passthrough)] = each
-
-
-def output_field(passthrough: Passthrough) -> str:
-    """Where a protocol other than Ollama's own says how long an answer may be."""
-    return "max_output_tokens" if passthrough.path.endswith("/responses") else "max_tokens"
-
-
-def passthrough_charge(reply: Reply, passthrough: Passthrough, status: int | None) -> Charge | None:
-    """What a reply cost whose answer went through the layer; None where there was none."""
-    if reply.meter.produced:
-        return make_charge(reply.meter.total(), reply.rule)
-    if status is not None and status >= 400:
-        return None
-    if not passthrough.counts_tokens:
-        return make_charge(MeteredUsage(0, 0, 0, None, False), reply.rule)
-    if passthrough.kind == "embeddings":
-        return make_charge(MeteredUsage(reply.prompt_tokens, 0, 0, None, True), reply.rule)
-    # Answered, but nobody can say with what; or given up while the model was at work.
-    return reply.estimated_charge()
 
 
 # ==============================================================================
@@ -10069,8 +10235,10 @@ class PassthroughGuard:
         if read is not None:
             if passthrough.asks_usage and "stream_options" in body:
                 read.value["stream_options"] = body["stream_options"]
-            if reply is not None and reply.output_cap is not None:
-                cap_passthrough(read.value, passthrough, reply.output_cap)
+            if reply is not None and passthrough.kind != "embeddings":
+                most, wanted = reply.most_output(), passthrough_output(read.value, passthrough)
+                if most is not None and (wanted is None or wanted > most):
+                    cap_passthrough(read.value, passthrough, most)
             receive = read.hand_on(scope)
         plain_answers(scope)
         reader = AnswerReader(
@@ -10366,7 +10534,7 @@ async def admit_call(
     fields = user if isinstance(user, dict) else user.model_dump()
     if not in_passing:
         await guard.admit(body, fields, metadata, request)
-        return metadata.get(METADATA_KEY)
+        return lowered_call(metadata.get(METADATA_KEY), form_data, enforced)
     # Its refusal is nobody's: the request that it belongs to goes on.
     state: dict[str, Any] = {}
     token = current_state.set(state)
@@ -10380,6 +10548,14 @@ async def admit_call(
     if reply is not None and enforced and any(not each.is_only_held for each in reached):
         await end_call(reply, None)
         raise HostError(429, TASK_REFUSED_SENTENCE, 60)
+    return lowered_call(reply, form_data, enforced)
+
+
+def lowered_call(reply: Reply | None, form_data: dict[str, Any], enforced: bool) -> Reply | None:
+    """The reply, when its call asks for no more output than may be used."""
+    if reply is not None:
+        reply.enforced = enforced
+        reply.lower_output(form_data)
     return reply
 
 
@@ -10458,6 +10634,11 @@ CAP_WORTH_SAYING = 4_000
 Emitter = Callable[[dict[str, Any]], Awaitable[None]]
 
 
+def is_older(reply: object) -> bool:
+    """Whether a reply was admitted by an earlier paste, which knew no limits on single requests."""
+    return not hasattr(reply, "request_decision")
+
+
 class Filter:
     """Usage limits for Open WebUI."""
 
@@ -10502,9 +10683,7 @@ class Filter:
             build = await self._draft(
                 accounting, valves, body, user, metadata, __model__, __request__
             )
-            # An API call's warning would be seen by nobody, and not be given again.
-            seen = request_source(metadata) != "api"
-            told = __event_emitter__ is not None and seen and not valves.shadow_mode
+            told = __event_emitter__ is not None and not valves.shadow_mode
             reply, admission = await accounting.admit(build, told)
         except Exception as error:
             # Not on record, so it may not pass: whoever could cause this would use models for free.
@@ -10540,10 +10719,14 @@ class Filter:
         if reply is None:
             return body
         try:
+            before, prompt_tokens = reply.prompt_tokens, estimate_prompt(body)
+            if not is_older(reply):
+                reply.next_prompt_tokens = prompt_tokens
+                if reply.enforced:
+                    self._refuse(valves, reply, reply.request_decision())
             if reply.meter.produced:
                 await self._check_next_round(valves, reply)
-            before = reply.prompt_tokens
-            reply.begin_round(estimate_prompt(body))
+            reply.begin_round(prompt_tokens)
             if not self._watches_calls:
                 reply.called_model = True
             if reply.prompt_tokens - before > GROWTH_WORTH_WRITING:
@@ -10680,7 +10863,7 @@ class Filter:
                 body,
                 metadata,
                 list_model_names(body, model, metadata, request),
-                request_source(metadata, own_provider),
+                request_source(metadata, own_provider, request, user["id"]),
                 now,
                 ollama=is_ollama_model(model),
                 own_provider=own_provider,
@@ -10691,6 +10874,7 @@ class Filter:
             adjust = metadata.get(ADJUST_KEY)
             if callable(adjust):
                 adjust(reply)
+            reply.limits = limits_via(reply.limits, reply.reservation.source)
             return reply if error is None else (reply, error)
 
         return build
@@ -10705,9 +10889,8 @@ class Filter:
 
     def _adjust(self, valves: AdminValves, reply: Reply, body: dict[str, Any]) -> None:
         """Ask the provider for usage, and for no more output than may be used."""
-        if reply.output_cap is not None:
-            produced = reply.meter.total().output_tokens
-            cap_output(body, max(1, reply.output_cap - produced), ollama=reply.ollama)
+        if not is_older(reply):
+            reply.lower_output(body)
         if self._unasked.has(unasked_name(reply, body), body):
             return
         if valves.request_stream_usage and body.get("stream"):
@@ -10752,10 +10935,10 @@ class Filter:
         """Show what was decided about an admitted reply, as far as it is worth a line."""
         for state in admission.warnings:
             await self._warn(valves, reply, state, user, emitter)
-        if (reply.output_cap or CAP_WORTH_SAYING) < CAP_WORTH_SAYING:
-            await self._emit_status(
-                emitter, cap_sentence(reply.output_cap or 0, reply.reader.language)
-            )
+        most = reply.most_output()
+        worth = EXPECTED_OUTPUT_TOKENS if reply.output_cap is None else CAP_WORTH_SAYING
+        if most is not None and most < worth:
+            await self._emit_status(emitter, cap_sentence(most, reply.reader.language))
 
     def _refuse(self, valves: AdminValves, reply: Reply, decision: Decision) -> None:
         """Raise for the limit that refuses; in shadow mode only log it."""
@@ -10789,9 +10972,12 @@ class Filter:
         if not reply.rule.weight:  # a free model's, or over its user's own provider
             return
         subject, names = reply.reservation.subject, reply.reservation.model_names
-        limits = count_limits(valves, subject, names, datetime.now(UTC))
-        if limits:
-            decision = await reply.keeper.check(reply, limits)
+        limits = limits_via(
+            count_limits(valves, subject, names, datetime.now(UTC)), reply.reservation.source
+        )
+        adding = [one for one in limits if not one.limit.is_moment]
+        if adding:
+            decision = await reply.keeper.check(reply, adding)
             self._refuse(valves, reply, decision.with_running(reply.used_charge().counted))
 
     async def _warn(

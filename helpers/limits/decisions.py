@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -156,6 +157,11 @@ class Decision:
                 for state in self.states
             )
         )
+
+    def with_states(self, states: Iterable[LimitState]) -> Decision:
+        """The same with these states in the place of those of the same limits."""
+        newer = {state.applied: state for state in states}
+        return Decision(tuple(newer.get(state.applied, state) for state in self.states))
 
     @property
     def fullest(self) -> LimitState | None:

@@ -324,7 +324,7 @@ def read_options(words: list[str]) -> dict[str, list[str]]:
             raise NotationMistake(
                 f"has {quoted_text(word)} after the period",
                 'nothing more there, or "on" and a model, "via" and a source, or "warn" and'
-                ' percentages, as in "50k tokens/day on gpt-4* via api warn 80%"',
+                ' percentages, as in "50k tokens/day on gpt-4* warn 80%"',
             )
         else:
             current.append(word)

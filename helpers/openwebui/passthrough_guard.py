@@ -230,8 +230,10 @@ class PassthroughGuard:
         if read is not None:
             if passthrough.asks_usage and "stream_options" in body:
                 read.value["stream_options"] = body["stream_options"]
-            if reply is not None and reply.output_cap is not None:
-                cap_passthrough(read.value, passthrough, reply.output_cap)
+            if reply is not None and passthrough.kind != "embeddings":
+                most, wanted = reply.most_output(), passthrough_output(read.value, passthrough)
+                if most is not None and (wanted is None or wanted > most):
+                    cap_passthrough(read.value, passthrough, most)
             receive = read.hand_on(scope)
         plain_answers(scope)
         reader = AnswerReader(

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, select
 
 from helpers.ledger.tables import records_table
 from helpers.limits.decisions import LimitState
+from helpers.limits.periods import DATE_PERIODS
 from helpers.limits.policies import PolicySet
 from helpers.limits.policy import AppliedLimit
 from helpers.openwebui.admission import is_exempt
@@ -17,8 +18,8 @@ from scripts.limits.host import read_subjects
 from scripts.limits.names import identities_in
 from scripts.limits.state import read_states, subject_limits
 
-# No calendar period is longer.
-LONGEST_CALENDAR_PERIOD = timedelta(days=31)
+# The two simple valves look back on a month.
+MONTH = timedelta(days=DATE_PERIODS["month"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +58,11 @@ def find_near_limits(
     near = [
         item
         for item in found
-        if item.state.exceeded
-        or item.state.crossed_threshold(valves.soft_limit_percent) is not None
+        if not item.state.applied.limit.is_moment
+        and (
+            item.state.exceeded
+            or item.state.crossed_threshold(valves.soft_limit_percent) is not None
+        )
     ]
     return sorted(near, key=lambda item: (-item.state.percent, item.who))
 
@@ -68,5 +72,6 @@ def longest_period(policies: PolicySet) -> timedelta:
     tables = (*policies.users.values(), *policies.groups.values(), *policies.roles.values())
     limits = [limit for policy in tables for limit in policy.limits or ()]
     limits += [limit for pool in policies.pools for limit in pool.limits]
-    rolling = [limit.period.rolling for limit in limits if limit.period.rolling is not None]
-    return max([LONGEST_CALENDAR_PERIOD, *rolling])
+    periods = [limit.period for limit in limits]
+    longest = [one.rolling or timedelta(days=DATE_PERIODS.get(one.name, 1)) for one in periods]
+    return max([MONTH, *longest])

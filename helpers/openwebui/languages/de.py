@@ -8,6 +8,9 @@ GERMAN = read_language("""
 tag: de · name: Deutsch · thousands: . · decimal: , · money: {amount}\u00a0$
 less_than: weniger als {amount} · percent: {n}\u00a0%
 units: Token, Eingabe-Token, Ausgabe-Token, Anfrage|Anfragen, Antwort|Antworten
+moments: pro Anfrage, gleichzeitig
+sources: in gespeicherten Chats, in temporären Chats, in Kanälen, in Automatisierungen, über die
+  API, für Aufgaben
 periods: pro Minute, pro Stunde, pro Tag, pro Woche, pro Monat, pro Quartal, pro Jahr
 rolling: innerhalb von {n} {unit}
 rolling_units: Sekunde|Sekunden, Minute|Minuten, Stunde|Stunden, Tag|Tagen

@@ -8,6 +8,8 @@ ENGLISH = read_language("""
 tag: en · name: English · less_than: less than {amount}
 units: token|tokens, input token|input tokens, output token|output tokens, request|requests,
   response|responses
+moments: per request, at once
+sources: in saved chats, in temporary chats, in channels, in automations, via the API, for tasks
 periods: per minute, per hour, per day, per week, per month, per quarter, per year
 rolling: per {n} {unit} · rolling_units: second|seconds, minute|minutes, hour|hours, day|days
 months: January February March April May June July August September October November December

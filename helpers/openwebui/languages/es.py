@@ -9,6 +9,9 @@ tag: es · name: español · thousands: \u202f · decimal: , · grouped_from: 10
 money: {amount}\u00a0USD · less_than: menos de {amount} · percent: {n}\u00a0%
 units: token|tokens, token de entrada|tokens de entrada, token de salida|tokens de salida,
   solicitud|solicitudes, respuesta|respuestas
+moments: por solicitud, a la vez
+sources: en chats guardados, en chats temporales, en canales, en automatizaciones, por la API,
+  para tareas
 periods: por minuto, por hora, por día, por semana, por mes, por trimestre, por año
 rolling: por cada {n} {unit} · rolling_units: segundo|segundos, minuto|minutos, hora|horas, día|días
 date: {day} de {month}

@@ -9,6 +9,9 @@ tag: fr · name: français · plural: below two or other · thousands: \u202f ·
 money: {amount}\u00a0$ · less_than: moins de {amount} · percent: {n}\u202f%
 units: token|tokens, token d’entrée|tokens d’entrée, token de sortie|tokens de sortie,
   requête|requêtes, réponse|réponses
+moments: par requête, à la fois
+sources: dans les discussions enregistrées, dans les discussions temporaires, dans les canaux,
+  dans les automatisations, via l’API, pour les tâches
 periods: par minute, par heure, par jour, par semaine, par mois, par trimestre, par an
 rolling: sur {n} {unit}
 rolling_units: seconde glissante|secondes glissantes, minute glissante|minutes glissantes, heure

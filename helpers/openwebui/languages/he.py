@@ -7,6 +7,8 @@ from helpers.openwebui.wording import read_language
 HEBREW = read_language("""
 tag: he · name: עברית · plural: Hebrew · right_to_left: yes · less_than: פחות מ-{amount}
 units: אסימון|אסימונים, אסימון קלט|אסימוני קלט, אסימון פלט|אסימוני פלט, בקשה|בקשות, תגובה|תגובות
+moments: לבקשה, בו-זמנית · via: _({source})
+sources: בשיחות שמורות, בשיחות זמניות, בערוצים, באוטומציות, דרך ה-API, למשימות
 periods: לדקה, לשעה, ליום, לשבוע, לחודש, לרבעון, לשנה · rolling: בכל {n} {unit}
 rolling_units: שנייה|שניות, דקה|דקות, שעה|שעות, יום|ימים · durations: ימ׳ שע׳ דק׳ שנ׳
 date: {day} ב{month}

@@ -8,6 +8,9 @@ ITALIAN = read_language("""
 tag: it · name: italiano · thousands: . · decimal: , · money: {amount}\u00a0$
 less_than: meno di {amount}
 units: token, token di input, token di output, richiesta|richieste, risposta|risposte
+moments: per richiesta, alla volta
+sources: nelle chat salvate, nelle chat temporanee, nei canali, nelle automazioni, tramite l’API,
+  per le attività
 periods: al minuto, all’ora, al giorno, a settimana, al mese, a trimestre, all’anno
 rolling: ogni {n} {unit} · rolling_units: secondo|secondi, minuto|minuti, ora|ore, giorno|giorni
 durations: g h min s · first_day: 1º

@@ -7,6 +7,8 @@ from helpers.openwebui.wording import read_language
 JAPANESE = read_language("""
 tag: ja · name: 日本語 · plural: alike · less_than: {amount} 未満
 units: トークン, 入力トークン, 出力トークン, リクエスト, 件の応答
+moments: 1リクエストあたり, 同時に · via: （{source}）
+sources: 保存されたチャット, 一時チャット, チャンネル, オートメーション, API 経由, タスク
 periods: 1分あたり, 1時間あたり, 1日あたり, 1週間あたり, 1か月あたり, 四半期あたり, 1年あたり
 rolling: 直近{n}{unit}で · rolling_units: 秒間, 分間, 時間, 日間 · durations: 日 時間 分 秒
 duration: {n}{unit} · date: {month}月{day}日 · moment: {date} {time} · at: {time}

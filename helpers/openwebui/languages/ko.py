@@ -7,6 +7,8 @@ from helpers.openwebui.wording import read_language
 KOREAN = read_language("""
 tag: ko · name: 한국어 · plural: alike · less_than: {amount} 미만 · counted: {unit} {amount}개
 units: 토큰, 입력 토큰, 출력 토큰, 요청, 응답
+moments: 요청당, 동시 · via: ({source})
+sources: 저장된 채팅, 임시 채팅, 채널, 자동화, API 사용, 작업
 periods: 분당, 시간당, 하루, 주당, 월간, 분기당, 연간 · rolling: 최근 {n}{unit}
 rolling_units: 초, 분, 시간, 일 · durations: 일 시간 분 초 · duration: {n}{unit}
 date: {month}월 {day}일 · moment: {date} {time} · at: {time} · tomorrow: 내일 {time}

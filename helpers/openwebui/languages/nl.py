@@ -9,6 +9,9 @@ tag: nl · name: Nederlands · thousands: . · decimal: , · money: $\u00a0{amou
 less_than: minder dan {amount}
 units: token|tokens, invoertoken|invoertokens, uitvoertoken|uitvoertokens, verzoek|verzoeken,
   antwoord|antwoorden
+moments: per verzoek, tegelijk
+sources: in bewaarde chats, in tijdelijke chats, in kanalen, in automatiseringen, via de API,
+  voor taken
 periods: per minuut, per uur, per dag, per week, per maand, per kwartaal, per jaar
 rolling: per {n} {unit} · rolling_units: seconde|seconden, minuut|minuten, uur, dag|dagen
 durations: d u min s

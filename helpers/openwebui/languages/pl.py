@@ -9,6 +9,9 @@ tag: pl · name: polski · plural: Polish · thousands: \u00a0 · decimal: , · 
 money: {amount}\u00a0USD · less_than: mniej niż {amount}
 units: token|tokeny|tokenów, token wejściowy|tokeny wejściowe|tokenów wejściowych, token
   wyjściowy|tokeny wyjściowe|tokenów wyjściowych, żądanie|żądania|żądań, odpowiedź|odpowiedzi
+moments: na żądanie, jednocześnie · via: _({source})
+sources: w zapisanych czatach, w czatach tymczasowych, na kanałach, w automatyzacjach, przez API,
+  dla zadań
 periods: na minutę, na godzinę, dziennie, tygodniowo, miesięcznie, kwartalnie, rocznie
 rolling: w ciągu {n} {unit} · rolling_units: sekundy|sekund, minuty|minut, godziny|godzin, dnia|dni
 months: stycznia lutego marca kwietnia maja czerwca lipca sierpnia września października listopada

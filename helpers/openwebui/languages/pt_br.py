@@ -9,6 +9,8 @@ tag: pt-BR · name: português (Brasil) · plural: below two or other · thousan
 money: US$\u00a0{amount} · less_than: menos de {amount}
 units: token|tokens, token de entrada|tokens de entrada, token de saída|tokens de saída,
   solicitação|solicitações, resposta|respostas
+moments: por solicitação, ao mesmo tempo
+sources: em chats salvos, em chats temporários, em canais, em automações, pela API, para tarefas
 periods: por minuto, por hora, por dia, por semana, por mês, por trimestre, por ano
 rolling: a cada {n} {unit} · rolling_units: segundo|segundos, minuto|minutos, hora|horas, dia|dias
 date: {day} de {month} · first_day: 1º

@@ -7,6 +7,9 @@ from helpers.openwebui.wording import read_language
 TURKISH = read_language("""
 tag: tr · name: Türkçe · thousands: . · decimal: , · money: {amount}\u00a0$
 less_than: {amount} altında · percent: %{n} · units: token, giriş tokeni, çıktı tokeni, istek, yanıt
+moments: istek başına, aynı anda · via: _({source})
+sources: kayıtlı sohbetlerde, geçici sohbetlerde, kanallarda, otomasyonlarda, API üzerinden,
+  görevlerde
 periods: dakika başına, saat başına, günlük, haftalık, aylık, üç aylık, yıllık
 rolling: her {n} {unit} için · rolling_units: saniye, dakika, saat, gün · durations: g sa dk sn
 months: Ocak Şubat Mart Nisan Mayıs Haziran Temmuz Ağustos Eylül Ekim Kasım Aralık · at: saat {time}

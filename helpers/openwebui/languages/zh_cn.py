@@ -7,6 +7,8 @@ from helpers.openwebui.wording import read_language
 CHINESE = read_language("""
 tag: zh-CN · name: 简体中文 · plural: alike · less_than: 不到 {amount}
 units: 个 Token, 个输入 Token, 个输出 Token, 次请求, 个回答
+moments: 每次请求, 同时 · via: （{source}）
+sources: 已保存的对话, 临时对话, 频道, 自动化, 通过 API, 后台任务
 periods: 每分钟, 每小时, 每天, 每周, 每月, 每季度, 每年 · rolling: 任意 {n} {unit}内
 rolling_units: 秒, 分钟, 小时, 天 · durations: 天 小时 分钟 秒 · date: {month}月{day}日
 moment: {date} {time} · at: {time} · tomorrow: 明天 {time} · on_date: {date} {time}

@@ -7,6 +7,8 @@ from helpers.openwebui.wording import read_language
 TAIWANESE_CHINESE = read_language("""
 tag: zh-TW · name: 繁體中文 · plural: alike · less_than: 不到 {amount}
 units: 個 Token, 個輸入 Token, 個輸出 Token, 次請求, 個回應
+moments: 每次請求, 同時 · via: （{source}）
+sources: 已儲存的對話, 臨時對話, 頻道, 自動化, 透過 API, 背景任務
 periods: 每分鐘, 每小時, 每天, 每週, 每月, 每季, 每年 · rolling: 任意 {n} {unit}內
 rolling_units: 秒, 分鐘, 小時, 天 · durations: 天 小時 分鐘 秒 · date: {month}月{day}日
 moment: {date} {time} · at: {time} · tomorrow: 明天 {time} · on_date: {date} {time}
