@@ -10,6 +10,7 @@ from scripts.limits.check import check
 from scripts.limits.console import ArgumentParser, run
 from scripts.limits.database import add_database_options
 from scripts.limits.explain import explain
+from scripts.limits.forget import forget
 from scripts.limits.function import FUNCTION_ID
 from scripts.limits.grant import grant
 from scripts.limits.repair import rebuild, sweep
@@ -97,6 +98,12 @@ def make_parser() -> ArgumentParser:
     )
     command.add_argument("--dry-run", action="store_true", help="only show what would be counted")
     command.set_defaults(command=backfill)
+
+    command = add("forget", "take a person out of the ledger; all sums stay")
+    command.add_argument(
+        "user", metavar="USER", help="e-mail address or id; of a deleted account, too"
+    )
+    command.set_defaults(command=forget)
 
     command = add("sweep", "settle now what stopped servers left open")
     command.set_defaults(command=sweep)

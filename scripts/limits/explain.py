@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
-from difflib import get_close_matches
 
 from rich.table import Table
 
@@ -29,7 +28,7 @@ from scripts.limits.function import (
 )
 from scripts.limits.host import Membership, find_user, read_memberships
 from scripts.limits.names import read_identities
-from scripts.limits.words import describe_limit, describe_model, header, limits_text
+from scripts.limits.words import describe_limit, describe_model, did_you_mean, header, limits_text
 
 
 def explain(arguments: argparse.Namespace) -> int:
@@ -68,11 +67,11 @@ def require_model(model_id: str, known: Collection[str]) -> None:
         ConfigurationError: There is none; it names those that are spelled like it.
     """
     if known and model_id not in known:
-        close = get_close_matches(model_id, sorted(known), n=3) or sorted(known)[:3]
+        some = ", ".join(map(quoted_text, sorted(known)[:3]))
         raise ConfigurationError(
             "--model",
             f"{quoted_text(model_id)} is no model that Open WebUI has",
-            f"a model's id, such as {', '.join(map(quoted_text, close))}",
+            f"a model's id, such as {some}{did_you_mean(model_id, known)}",
         )
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import Column, Connection, MetaData, Table, Text, func, inspect,
 from helpers.errors import ConfigurationError
 from helpers.limits.policy import GroupRef, Subject
 from scripts.limits.database import Database, has_tables
+from scripts.limits.words import did_you_mean
 
 host_metadata = MetaData()
 users_table = Table(
@@ -54,9 +55,9 @@ def find_user(connection: Connection, database: Database, key: str) -> Subject:
     condition = or_(users_table.c.id == key, address)
     user_id = connection.scalar(select(users_table.c.id).where(condition))
     if user_id is None:
-        raise ConfigurationError(
-            "USER", repr(key), "the e-mail address or the id of a user whom Open WebUI has now"
-        )
+        known = connection.scalars(select(users_table.c.email))
+        allowed = "the e-mail address or the id of a user whom Open WebUI has now"
+        raise ConfigurationError("USER", repr(key), allowed + did_you_mean(key, known))
     return read_subjects(connection, [user_id])[0]
 
 

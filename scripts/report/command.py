@@ -42,9 +42,7 @@ INSTANT_ALLOWED = (
 
 def make_parser() -> ArgumentParser:
     """The options."""
-    parser = ArgumentParser(
-        prog="usage-limits report", description=__doc__, allow_abbrev=False
-    )
+    parser = ArgumentParser(prog="usage-limits report", description=__doc__, allow_abbrev=False)
     add_database_options(parser)
     parser.add_argument(
         "--by",
