@@ -68,8 +68,11 @@ def make_parser() -> ArgumentParser:
     command.add_argument("--model", metavar="M", required=True, help="the model's id")
     command.set_defaults(command=explain)
 
-    command = add("show", "each limit of a user: used, reserved, remaining, reset")
-    add_user(command)
+    command = add("show", "each limit of a user, or of all: used, reserved, remaining, reset")
+    command.add_argument("user", metavar="USER", nargs="?", help="e-mail address or id")
+    command.add_argument("--all", action="store_true", help="all users and pools")
+    command.add_argument("--near", action="store_true", help="those near or over a limit")
+    add_policies(command)
     command.add_argument("--format", choices=("table", "json"), default="table")
     command.set_defaults(command=show)
 
