@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from helpers.openwebui.request_state import accepted_languages
 from pydantic_core import PydanticSerializationError
 
 from helpers.errors import ConfigurationError
@@ -18,6 +17,7 @@ from helpers.limits.limit import SOURCES, Limit, parse_limit
 from helpers.limits.periods import CalendarRules, Period, Window
 from helpers.limits.policies import Policy, parse_policies
 from helpers.limits.policy import AppliedLimit, GroupRef, Subject, choose_policy, scoped_limits
+from helpers.openwebui.http_requests import accepted_languages
 from helpers.openwebui.languages.catalog import LANGUAGES, choose_language
 from helpers.openwebui.languages.en import ENGLISH
 from helpers.openwebui.messages import (
