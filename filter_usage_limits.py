@@ -13,57 +13,58 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # Contents. In a hurry, read the hooks first: they are the last part, filter.
-#   187  errors                   The exceptions, each carrying its data.
-#   244  logs                     The one logger; its name is how Open WebUI's log shows where a …
-#   251  texts                    Texts from outside: what a client, a browser or a provider …
-#   275  limits.periods           The calendar and rolling periods, the window each gives at an …
-#   578  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
-#   730  limits.globs             Which model ids a pattern of an administrator's fits.
-#   757  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
-#  1006  limits.policy_tables     The policies text as checked tables, and what an error says …
-#  1268  limits.policies          What the policies text says about groups, roles, users, pools …
-#  1528  limits.policy            Which limits apply to this user, these groups, this role and …
-#  1832  limits.decisions         Used and reserved amounts against limits: what is decided, and …
-#  1971  metering.byte_pairs      A lower bound of a text's tokens from its pairs of bytes, …
-#  2211  metering.estimates       Token estimates for texts and prompts whose provider reports no …
-#  2515  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
-#  2844  metering.stream_events   What a stream event or a whole answer holds: produced text, …
-#  3112  metering.usage           What one reply is charged for, added up from its stream events.
-#  3414  metering.charges         What one reply costs, in tokens, in money and toward limits.
-#  3511  ledger.database          An engine for a database URL as Open WebUI spells it.
-#  3594  ledger.statements        The statements that every reply runs, on a short way to the …
-#  3724  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
-#  3966  ledger.tables            The ledger's own tables and their numbered migrations.
-#  4160  ledger.identities        Whom the names in the policies mean, also after a rename.
-#  4591  ledger.counters          Sums of settled records per scope, model glob and window.
-#  4903  ledger.snapshots         What one statement sees of the ledger: counters with their …
-#  5066  ledger.limit_states      Where limits stand: what is used, what replies still running …
-#  5201  ledger.records           One row per reply, reserved when it is admitted and closed once.
-#  5366  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  5774  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  5910  openwebui.languages_western Western languages: the words of English, German, French, …
-#  6234  openwebui.languages_eastern Other languages: the words of those with other scripts, and …
-#  6673  openwebui.languages      All there are, and which one a reader gets.
-#  6715  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  7205  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  7292  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  7618  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  7714  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  7827  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  7887  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-#  8163  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-#  8311  openwebui.replies        One reply from its admission to its end.
-#  8550  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-#  8640  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-#  8728  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-#  8796  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-#  9291  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-#  9469  openwebui.answers        Answers on their way to the client: read for their usage, or …
-#  9624  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-#  9697  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-#  9948  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 10047  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 10253  filter                   Open WebUI's hooks, and nothing but hooks.
+#   188  errors                   The exceptions, each carrying its data.
+#   245  logs                     The one logger; its name is how Open WebUI's log shows where a …
+#   252  texts                    Texts from outside: what a client, a browser or a provider …
+#   276  limits.periods           The calendar and rolling periods, the window each gives at an …
+#   579  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
+#   731  limits.globs             Which model ids a pattern of an administrator's fits.
+#   758  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
+#  1007  limits.policy_tables     The policies text as checked tables, and what an error says …
+#  1269  limits.policies          What the policies text says about groups, roles, users, pools …
+#  1529  limits.policy            Which limits apply to this user, these groups, this role and …
+#  1833  limits.decisions         Used and reserved amounts against limits: what is decided, and …
+#  1972  metering.byte_pairs      A lower bound of a text's tokens from its pairs of bytes, …
+#  2212  metering.estimates       Token estimates for texts and prompts whose provider reports no …
+#  2516  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
+#  2845  metering.stream_events   What a stream event or a whole answer holds: produced text, …
+#  3113  metering.usage           What one reply is charged for, added up from its stream events.
+#  3415  metering.charges         What one reply costs, in tokens, in money and toward limits.
+#  3512  ledger.database          An engine for a database URL as Open WebUI spells it.
+#  3595  ledger.statements        The statements that every reply runs, on a short way to the …
+#  3725  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
+#  3967  ledger.tables            The ledger's own tables and their numbered migrations.
+#  4161  ledger.identities        Whom the names in the policies mean, also after a rename.
+#  4592  ledger.counters          Sums of settled records per scope, model glob and window.
+#  4904  ledger.snapshots         What one statement sees of the ledger: counters with their …
+#  5067  ledger.limit_states      Where limits stand: what is used, what replies still running …
+#  5202  ledger.records           One row per reply, reserved when it is admitted and closed once.
+#  5367  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  5775  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  5911  openwebui.languages_western Western languages: the words of English, German, French, …
+#  6235  openwebui.languages_eastern Other languages: the words of those with other scripts, and …
+#  6674  openwebui.languages      All there are, and which one a reader gets.
+#  6716  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  7206  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  7293  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  7619  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  7715  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  7828  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+#  7888  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+#  8164  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+#  8312  openwebui.replies        One reply from its admission to its end.
+#  8551  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+#  8641  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+#  8729  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+#  8797  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+#  9292  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+#  9470  openwebui.answers        Answers on their way to the client: read for their usage, or …
+#  9625  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+#  9698  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+#  9949  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 10127  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 10231  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 10437  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -9733,7 +9734,7 @@ class PassthroughGuard:
         self.admit_request = admit
         self._switch = Switch()
         self._asking: asyncio.Lock | None = None
-        self._gate = CallerGate()
+        self.gate = CallerGate()
 
     async def switch(self, *, now: bool = False) -> Switch:
         """Whether the function is on, as of now or of a second ago at most."""
@@ -9823,7 +9824,7 @@ class PassthroughGuard:
             set_route_path(scope, CHAT_PATH)
             await self._serve_chat(app, passthrough, scope, receive, send)
             return
-        user = await self._gate.find_user(scope, send)
+        user = await self.gate.find_user(scope, send)
         if user is None:
             return
         if user.get("role") != "admin" and (
@@ -9945,6 +9946,184 @@ async def describe_model(model_id: object, app: Any) -> dict[str, Any] | None:
 
 
 # ==============================================================================
+# helpers/openwebui/realtime.py
+# Voice calls: Open WebUI's socket to a realtime model, with a record for each answer.
+# ==============================================================================
+
+REALTIME_PATH = "/api/v1/audio/realtime"
+# How the policies and the records call it, whatever model the administrator has chosen for it.
+REALTIME_MODEL = "realtime"
+# Open WebUI takes no longer one for a login.
+LONGEST_LOGIN = 8_192
+# What a client may say that asks for no answer.
+QUIET_COMMANDS = frozenset(
+    (
+        "bridge.animation.result",
+        "bridge.context",
+        "bridge.ping",
+        "bridge.result",
+        "conversation.item.truncate",
+        "input_audio_buffer.append",
+        "input_audio_buffer.clear",
+        "input_audio_buffer.commit",
+        "response.cancel",
+    )
+)
+# What is only heard is charged with the next answer, but no more of it than this at once.
+MOST_TRANSCRIPTS = 8
+POLICY_VIOLATION = 1008
+
+
+async def drop(_: Message) -> None:
+    """Send nothing."""
+
+
+class VoiceCall:
+    """One call: each answer is admitted before it is asked for, and the call ends over a limit.
+
+    One more is always admitted than was asked for, if none is being given: for what is heard.
+    """
+
+    def __init__(self, guard: PassthroughGuard, scope: Scope, receive: Receive, send: Send) -> None:
+        self._guard = guard
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._user: dict[str, Any] | None = None
+        self._counted = False
+        self._replies: list[Reply] = []
+        self._asked = 0  # how many of them, the first ones
+        self._transcripts = 0
+        self._ended = False
+
+    async def serve(self, app: AsgiApp) -> None:
+        """Serve it."""
+        current_state.set(self._scope.setdefault("state", {}))
+        try:
+            await app(self._scope, self.receive, self.send)
+        finally:
+            self._ended = True
+            while self._replies:
+                await self._settle_first()
+
+    async def receive(self) -> Message:
+        """What the client says; with its first word it says who it is."""
+        message = await self._receive()
+        if message["type"] != "websocket.receive":
+            return message
+        said = read_json((message.get("text") or "").encode("utf-8", "replace"))
+        kind = said.get("type") if isinstance(said, dict) else None
+        try:
+            if self._user is None:
+                message = await self._begin(said)
+            elif self._counted and kind not in QUIET_COMMANDS:
+                self._asked += 1
+                await self._admit_asked()
+        except Exception as error:
+            await self._end(error)
+        if self._ended:
+            return {"type": "websocket.disconnect", "code": POLICY_VIOLATION}
+        return message
+
+    async def send(self, message: Message) -> None:
+        """What the client is told; an answer's usage is among it."""
+        if self._ended:
+            raise OSError("the call was ended")
+        await self._send(message)
+        text = message.get("text") or ""
+        if not self._replies or not ('"usage"' in text or '"response.done"' in text):
+            return
+        event = read_json(text.encode("utf-8", "replace"))
+        done = isinstance(event, dict) and event.get("type") == "response.done"
+        self._replies[0].meter.begin_round(0)
+        self._replies[0].meter.add_event(event)
+        self._transcripts += 1
+        if done or (self._transcripts >= MOST_TRANSCRIPTS and not self._asked):
+            try:
+                await self._settle_first()
+                await self._admit_asked()
+            except Exception as error:
+                await self._end(error)
+
+    async def _begin(self, login: Any) -> Message:
+        """Find out who calls, and whether they may; their login as it was understood here.
+
+        Raises:
+            HostError: They may not.
+        """
+        token = login.get("token") if isinstance(login, dict) else None
+        if not isinstance(token, str) or len(token) > LONGEST_LOGIN:
+            raise HostError(400, UNREADABLE_SENTENCE, 0)
+        switch = await self._guard.switch()
+        if not switch.on or not switch.everywhere:
+            self._user = {}
+            return {"type": "websocket.receive", "text": json.dumps(login)}
+        headers = [(b"authorization", f"Bearer {token}".encode())]
+        user = await self._guard.gate.find_user(self._http_scope(headers), drop)
+        if user is None:
+            raise HostError(401, FAULT_SENTENCE, 0)
+        valves = switch.valves
+        if valves is not None and valves.passthrough == "block" and user.get("role") != "admin":
+            raise HostError(403, BLOCKED_SENTENCE.format(path=CHAT_PATH), 0)
+        self._user, self._counted = user, True
+        await self._admit_asked()
+        return {"type": "websocket.receive", "text": json.dumps(login)}
+
+    async def _admit_asked(self) -> None:
+        """Admit what was asked for, or one answer to come.
+
+        Raises:
+            HostError: It is refused, or it can't be checked.
+        """
+        while self._counted and len(self._replies) < max(1, self._asked):
+            reply = await self._admit()
+            if reply is None:  # shadow mode, and a fault
+                self._counted = False
+            else:
+                self._replies.append(reply)
+
+    async def _admit(self) -> Reply | None:
+        valves = (await self._guard.switch()).valves
+
+        def adjust(reply: Reply) -> None:
+            if valves is not None and valves.passthrough == "allow":
+                reply.enforced = False
+
+        metadata: dict[str, Any] = {ADJUST_KEY: adjust}
+        request = Request(self._http_scope([]))
+        await self._guard.admit({"model": REALTIME_MODEL}, self._user or {}, metadata, request)
+        return metadata.get(METADATA_KEY)
+
+    async def _settle_first(self) -> None:
+        """Settle the answer that was asked for first, with what was heard before it."""
+        reply = self._replies.pop(0)
+        begun = self._asked > 0
+        self._asked, self._transcripts = max(0, self._asked - 1), 0
+        if reply.meter.produced:
+            await reply.keeper.end(reply, make_charge(reply.meter.total(), reply.rule))
+        else:
+            await reply.keeper.end(reply, reply.estimated_charge() if begun else None)
+
+    async def _end(self, error: Exception) -> None:
+        """End the call with a sentence."""
+        if isinstance(error, HostError):
+            sentence = str(error.detail)
+        elif isinstance(error, PassthroughError):
+            sentence = error.refusal.sentence
+        else:
+            log.error("Usage limits: a voice call could not be checked", exc_info=error)
+            sentence = FAULT_SENTENCE
+        self._ended = True
+        told = json.dumps({"type": "bridge.error", "message": sentence})
+        await self._send({"type": "websocket.send", "text": told})
+        await self._send({"type": "websocket.close", "code": POLICY_VIOLATION})
+
+    def _http_scope(self, headers: list[tuple[bytes, bytes]]) -> Scope:
+        """The call as a request over HTTP, for those who know no other."""
+        return {**self._scope, "type": "http", "method": "POST", "headers": headers}
+
+
+# ==============================================================================
 # helpers/openwebui/middleware.py
 # One ASGI layer around Open WebUI, for the paths that its hooks don't guard.
 # ==============================================================================
@@ -9969,6 +10148,11 @@ class UsageLimitsLayer:
                 if guard is not None:
                     await guard.serve(self.app, passthrough, scope, receive, send)
                     return
+        elif scope["type"] == "websocket" and route_path(scope) == REALTIME_PATH:
+            guard = await self.find_guard()
+            if guard is not None:
+                await VoiceCall(guard, scope, receive, send).serve(self.app)
+                return
         await self.app(scope, receive, send)
 
     async def find_guard(self, *, now: bool = True) -> PassthroughGuard | None:

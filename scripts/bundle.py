@@ -72,6 +72,7 @@ PARTS = (
     "openwebui.answers",
     "openwebui.callers",
     "openwebui.passthrough_guard",
+    "openwebui.realtime",
     "openwebui.middleware",
     "openwebui.task_calls",
     "filter",
