@@ -13,75 +13,76 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # Contents. In a hurry, read the hooks first: they are the last part, filter.
-#   205  errors                   The exceptions, each carrying its data.
-#   261  logs                     The one logger; its name is how Open WebUI's log shows where a …
-#   264  texts                    Texts from outside: what a client, a browser or a provider …
-#   285  limits.periods           The calendar and rolling periods, the window each gives at an …
-#   597  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
-#   748  limits.globs             Which model ids a pattern of an administrator's fits.
-#   771  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
-#  1119  limits.policy_tables     The policies text as checked tables, and what an error says …
-#  1381  limits.policies          What the policies text says about groups, roles, users, pools …
-#  1641  limits.policy            Which limits apply to this user, these groups, this role and …
-#  1953  limits.decisions         Used and reserved amounts against limits: what is decided, and …
-#  2119  metering.byte_pairs      A lower bound of a text's tokens from its pairs of bytes, …
-#  2359  metering.estimates       Token estimates for texts and prompts whose provider reports no …
-#  2663  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
-#  2992  metering.stream_events   What a stream event or a whole answer holds: produced text, …
-#  3260  metering.usage           What one reply is charged for, added up from its stream events.
-#  3562  metering.charges         What one reply costs, in tokens, in money and toward limits.
-#  3659  ledger.database          An engine for a database URL as Open WebUI spells it.
-#  3742  ledger.statements        The statements that every reply runs, on a short way to the …
-#  3872  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
-#  4114  ledger.tables            The ledger's own tables and their numbered migrations.
-#  4318  ledger.identities        Whom the names in the policies mean, also after a rename.
-#  4749  ledger.counters          Sums of settled records per scope, model glob and window.
-#  5086  ledger.snapshots         What one statement sees of the ledger: counters with their …
-#  5254  ledger.limit_states      Where limits stand: what is used, what replies still running …
-#  5404  ledger.records           One row per reply, reserved when it is admitted and closed once.
-#  5571  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  5983  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  6162  openwebui.languages.en   English.
-#  6191  openwebui.languages.de   German.
-#  6225  openwebui.languages.fr   French.
-#  6260  openwebui.languages.fr_ca French as written in Canada.
-#  6271  openwebui.languages.es   Spanish.
-#  6303  openwebui.languages.it   Italian.
-#  6334  openwebui.languages.pt_br Portuguese as written in Brazil.
-#  6366  openwebui.languages.nl   Dutch.
-#  6400  openwebui.languages.pl   Polish.
-#  6434  openwebui.languages.ru   Russian.
-#  6469  openwebui.languages.uk   Ukrainian.
-#  6505  openwebui.languages.tr   Turkish.
-#  6535  openwebui.languages.zh_cn Chinese in simplified script.
-#  6559  openwebui.languages.zh_tw Chinese in traditional script.
-#  6583  openwebui.languages.ja   Japanese.
-#  6613  openwebui.languages.ko   Korean.
-#  6640  openwebui.languages.ar   Arabic.
-#  6672  openwebui.languages.he   Hebrew.
-#  6700  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
-#  6750  openwebui.page_words     What the usage page says to users, in each language.
-#  6880  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
-#  6940  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  7443  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  7530  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  7630  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  7745  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  8095  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  8155  openwebui.replies        One reply from its admission to its end.
-#  8431  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-#  8609  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-#  8927  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-#  9075  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-#  9165  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-#  9254  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-#  9322  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-#  9822  openwebui.answers        Answers on their way to the client: read for their usage, or …
-#  9977  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 10050  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 10303  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 10407  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 10621  filter                   Open WebUI's hooks, and nothing but hooks.
+#   206  errors                   The exceptions, each carrying its data.
+#   262  logs                     The one logger; its name is how Open WebUI's log shows where a …
+#   265  texts                    Texts from outside: what a client, a browser or a provider …
+#   286  limits.periods           The calendar and rolling periods, the window each gives at an …
+#   598  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
+#   749  limits.globs             Which model ids a pattern of an administrator's fits.
+#   772  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
+#  1120  limits.policy_tables     The policies text as checked tables, and what an error says …
+#  1382  limits.policies          What the policies text says about groups, roles, users, pools …
+#  1642  limits.policy            Which limits apply to this user, these groups, this role and …
+#  1954  limits.decisions         Used and reserved amounts against limits: what is decided, and …
+#  2120  metering.byte_pairs      A lower bound of a text's tokens from its pairs of bytes, …
+#  2360  metering.estimates       Token estimates for texts and prompts whose provider reports no …
+#  2664  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
+#  2993  metering.stream_events   What a stream event or a whole answer holds: produced text, …
+#  3261  metering.usage           What one reply is charged for, added up from its stream events.
+#  3563  metering.charges         What one reply costs, in tokens, in money and toward limits.
+#  3660  ledger.database          An engine for a database URL as Open WebUI spells it.
+#  3743  ledger.statements        The statements that every reply runs, on a short way to the …
+#  3873  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
+#  4115  ledger.tables            The ledger's own tables and their numbered migrations.
+#  4319  ledger.identities        Whom the names in the policies mean, also after a rename.
+#  4750  ledger.counters          Sums of settled records per scope, model glob and window.
+#  5087  ledger.snapshots         What one statement sees of the ledger: counters with their …
+#  5255  ledger.limit_states      Where limits stand: what is used, what replies still running …
+#  5405  ledger.records           One row per reply, reserved when it is admitted and closed once.
+#  5572  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  5984  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  6163  openwebui.languages.en   English.
+#  6192  openwebui.languages.de   German.
+#  6226  openwebui.languages.fr   French.
+#  6261  openwebui.languages.fr_ca French as written in Canada.
+#  6272  openwebui.languages.es   Spanish.
+#  6304  openwebui.languages.it   Italian.
+#  6335  openwebui.languages.pt_br Portuguese as written in Brazil.
+#  6367  openwebui.languages.nl   Dutch.
+#  6401  openwebui.languages.pl   Polish.
+#  6435  openwebui.languages.ru   Russian.
+#  6470  openwebui.languages.uk   Ukrainian.
+#  6506  openwebui.languages.tr   Turkish.
+#  6536  openwebui.languages.zh_cn Chinese in simplified script.
+#  6560  openwebui.languages.zh_tw Chinese in traditional script.
+#  6584  openwebui.languages.ja   Japanese.
+#  6614  openwebui.languages.ko   Korean.
+#  6641  openwebui.languages.ar   Arabic.
+#  6673  openwebui.languages.he   Hebrew.
+#  6701  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
+#  6751  openwebui.page_words     What the usage page says to users, in each language.
+#  6881  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
+#  6941  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  7444  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  7531  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  7631  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  7746  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  8096  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+#  8156  openwebui.replies        One reply from its admission to its end.
+#  8432  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+#  8610  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+#  8928  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+#  9076  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+#  9166  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+#  9255  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+#  9323  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+#  9823  openwebui.answers        Answers on their way to the client: read for their usage, or …
+#  9978  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 10051  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 10304  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 10482  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 10591  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 10805  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -10086,7 +10087,7 @@ class PassthroughGuard:
         self.admit_request = admit
         self._switch = Switch()
         self._asking: asyncio.Lock | None = None
-        self._gate = CallerGate()
+        self.gate = CallerGate()
 
     async def switch(self, *, now: bool = False) -> Switch:
         """Whether the function is on, as of now or of a second ago at most."""
@@ -10176,7 +10177,7 @@ class PassthroughGuard:
             set_route_path(scope, CHAT_PATH)
             await self._serve_chat(app, passthrough, scope, receive, send)
             return
-        user = await self._gate.find_user(scope, send)
+        user = await self.gate.find_user(scope, send)
         if user is None:
             return
         if user.get("role") != "admin" and (
@@ -10300,6 +10301,184 @@ async def describe_model(model_id: object, app: Any) -> dict[str, Any] | None:
 
 
 # ==============================================================================
+# helpers/openwebui/realtime.py
+# Voice calls: Open WebUI's socket to a realtime model, with a record for each answer.
+# ==============================================================================
+
+REALTIME_PATH = "/api/v1/audio/realtime"
+# How the policies and the records call it, whatever model the administrator has chosen for it.
+REALTIME_MODEL = "realtime"
+# Open WebUI takes no longer one for a login.
+LONGEST_LOGIN = 8_192
+# What a client may say that asks for no answer.
+QUIET_COMMANDS = frozenset(
+    (
+        "bridge.animation.result",
+        "bridge.context",
+        "bridge.ping",
+        "bridge.result",
+        "conversation.item.truncate",
+        "input_audio_buffer.append",
+        "input_audio_buffer.clear",
+        "input_audio_buffer.commit",
+        "response.cancel",
+    )
+)
+# What is only heard is charged with the next answer, but no more of it than this at once.
+MOST_TRANSCRIPTS = 8
+POLICY_VIOLATION = 1008
+
+
+async def drop(_: Message) -> None:
+    """Send nothing."""
+
+
+class VoiceCall:
+    """One call: each answer is admitted before it is asked for, and the call ends over a limit.
+
+    One more is always admitted than was asked for, if none is being given: for what is heard.
+    """
+
+    def __init__(self, guard: PassthroughGuard, scope: Scope, receive: Receive, send: Send) -> None:
+        self._guard = guard
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._user: dict[str, Any] | None = None
+        self._counted = False
+        self._replies: list[Reply] = []
+        self._asked = 0  # how many of them, the first ones
+        self._transcripts = 0
+        self._ended = False
+
+    async def serve(self, app: AsgiApp) -> None:
+        """Serve it."""
+        current_state.set(self._scope.setdefault("state", {}))
+        try:
+            await app(self._scope, self.receive, self.send)
+        finally:
+            self._ended = True
+            while self._replies:
+                await self._settle_first()
+
+    async def receive(self) -> Message:
+        """What the client says; with its first word it says who it is."""
+        message = await self._receive()
+        if message["type"] != "websocket.receive":
+            return message
+        said = read_json((message.get("text") or "").encode("utf-8", "replace"))
+        kind = said.get("type") if isinstance(said, dict) else None
+        try:
+            if self._user is None:
+                message = await self._begin(said)
+            elif self._counted and kind not in QUIET_COMMANDS:
+                self._asked += 1
+                await self._admit_asked()
+        except Exception as error:
+            await self._end(error)
+        if self._ended:
+            return {"type": "websocket.disconnect", "code": POLICY_VIOLATION}
+        return message
+
+    async def send(self, message: Message) -> None:
+        """What the client is told; an answer's usage is among it."""
+        if self._ended:
+            raise OSError("the call was ended")
+        await self._send(message)
+        text = message.get("text") or ""
+        if not self._replies or not ('"usage"' in text or '"response.done"' in text):
+            return
+        event = read_json(text.encode("utf-8", "replace"))
+        done = isinstance(event, dict) and event.get("type") == "response.done"
+        self._replies[0].meter.begin_round(0)
+        self._replies[0].meter.add_event(event)
+        self._transcripts += 1
+        if done or (self._transcripts >= MOST_TRANSCRIPTS and not self._asked):
+            try:
+                await self._settle_first()
+                await self._admit_asked()
+            except Exception as error:
+                await self._end(error)
+
+    async def _begin(self, login: Any) -> Message:
+        """Find out who calls, and whether they may; their login as it was understood here.
+
+        Raises:
+            HostError: They may not.
+        """
+        token = login.get("token") if isinstance(login, dict) else None
+        if not isinstance(token, str) or len(token) > LONGEST_LOGIN:
+            raise HostError(400, UNREADABLE_SENTENCE, 0)
+        switch = await self._guard.switch()
+        if not switch.on or not switch.everywhere:
+            self._user = {}
+            return {"type": "websocket.receive", "text": json.dumps(login)}
+        headers = [(b"authorization", f"Bearer {token}".encode())]
+        user = await self._guard.gate.find_user(self._http_scope(headers), drop)
+        if user is None:
+            raise HostError(401, FAULT_SENTENCE, 0)
+        valves = switch.valves
+        if valves is not None and valves.passthrough == "block" and user.get("role") != "admin":
+            raise HostError(403, BLOCKED_SENTENCE.format(path=CHAT_PATH), 0)
+        self._user, self._counted = user, True
+        await self._admit_asked()
+        return {"type": "websocket.receive", "text": json.dumps(login)}
+
+    async def _admit_asked(self) -> None:
+        """Admit what was asked for, or one answer to come.
+
+        Raises:
+            HostError: It is refused, or it can't be checked.
+        """
+        while self._counted and len(self._replies) < max(1, self._asked):
+            reply = await self._admit()
+            if reply is None:  # shadow mode, and a fault
+                self._counted = False
+            else:
+                self._replies.append(reply)
+
+    async def _admit(self) -> Reply | None:
+        valves = (await self._guard.switch()).valves
+
+        def adjust(reply: Reply) -> None:
+            if valves is not None and valves.passthrough == "allow":
+                reply.enforced = False
+
+        metadata: dict[str, Any] = {ADJUST_KEY: adjust}
+        request = Request(self._http_scope([]))
+        await self._guard.admit({"model": REALTIME_MODEL}, self._user or {}, metadata, request)
+        return metadata.get(METADATA_KEY)
+
+    async def _settle_first(self) -> None:
+        """Settle the answer that was asked for first, with what was heard before it."""
+        reply = self._replies.pop(0)
+        begun = self._asked > 0
+        self._asked, self._transcripts = max(0, self._asked - 1), 0
+        if reply.meter.produced:
+            await reply.keeper.end(reply, make_charge(reply.meter.total(), reply.rule))
+        else:
+            await reply.keeper.end(reply, reply.estimated_charge() if begun else None)
+
+    async def _end(self, error: Exception) -> None:
+        """End the call with a sentence."""
+        if isinstance(error, HostError):
+            sentence = str(error.detail)
+        elif isinstance(error, PassthroughError):
+            sentence = error.refusal.sentence
+        else:
+            log.error("Usage limits: a voice call could not be checked", exc_info=error)
+            sentence = FAULT_SENTENCE
+        self._ended = True
+        told = json.dumps({"type": "bridge.error", "message": sentence})
+        await self._send({"type": "websocket.send", "text": told})
+        await self._send({"type": "websocket.close", "code": POLICY_VIOLATION})
+
+    def _http_scope(self, headers: list[tuple[bytes, bytes]]) -> Scope:
+        """The call as a request over HTTP, for those who know no other."""
+        return {**self._scope, "type": "http", "method": "POST", "headers": headers}
+
+
+# ==============================================================================
 # helpers/openwebui/middleware.py
 # One ASGI layer around Open WebUI, for the paths that its hooks don't guard.
 # ==============================================================================
@@ -10329,6 +10508,11 @@ class UsageLimitsLayer:
                 if guard is not None:
                     await guard.serve(self.app, passthrough, scope, receive, send)
                     return
+        elif scope["type"] == "websocket" and route_path(scope) == REALTIME_PATH:
+            guard = await self.find_guard()
+            if guard is not None:
+                await VoiceCall(guard, scope, receive, send).serve(self.app)
+                return
         await self.app(scope, receive, send)
 
     async def find_guard(self, *, now: bool = True) -> PassthroughGuard | None:

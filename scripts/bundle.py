@@ -90,6 +90,7 @@ PARTS = (
     "openwebui.answers",
     "openwebui.callers",
     "openwebui.passthrough_guard",
+    "openwebui.realtime",
     "openwebui.middleware",
     "openwebui.task_calls",
     "filter",

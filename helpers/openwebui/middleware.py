@@ -16,6 +16,7 @@ from helpers.openwebui.http_requests import (
 )
 from helpers.openwebui.passthrough import find_passthrough
 from helpers.openwebui.passthrough_guard import Admit, PassthroughGuard
+from helpers.openwebui.realtime import REALTIME_PATH, VoiceCall
 
 # The form of the users' own valves, which is in the language of whoever opens it.
 USER_VALVES_FORM = "/valves/user/spec"
@@ -42,6 +43,11 @@ class UsageLimitsLayer:
                 if guard is not None:
                     await guard.serve(self.app, passthrough, scope, receive, send)
                     return
+        elif scope["type"] == "websocket" and route_path(scope) == REALTIME_PATH:
+            guard = await self.find_guard()
+            if guard is not None:
+                await VoiceCall(guard, scope, receive, send).serve(self.app)
+                return
         await self.app(scope, receive, send)
 
     async def find_guard(self, *, now: bool = True) -> PassthroughGuard | None:

@@ -81,7 +81,7 @@ class PassthroughGuard:
         self.admit_request = admit
         self._switch = Switch()
         self._asking: asyncio.Lock | None = None
-        self._gate = CallerGate()
+        self.gate = CallerGate()
 
     async def switch(self, *, now: bool = False) -> Switch:
         """Whether the function is on, as of now or of a second ago at most."""
@@ -171,7 +171,7 @@ class PassthroughGuard:
             set_route_path(scope, CHAT_PATH)
             await self._serve_chat(app, passthrough, scope, receive, send)
             return
-        user = await self._gate.find_user(scope, send)
+        user = await self.gate.find_user(scope, send)
         if user is None:
             return
         if user.get("role") != "admin" and (
