@@ -46,24 +46,24 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  6673  openwebui.languages      All there are, and which one a reader gets.
 #  6715  openwebui.page_words     What the usage page says to users, in each language.
 #  6845  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
-#  6905  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  7384  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  7471  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  7797  openwebui.request_state  What is known of the request that is being served, for the layer …
-#  7817  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  7877  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-#  8153  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-#  8301  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-#  8403  openwebui.replies        One reply from its admission to its end.
-#  8640  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-#  8728  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-#  8796  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-#  9291  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-#  9432  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  9516  openwebui.answers        An answer on its way to the client, read for its usage as it …
-#  9596  openwebui.middleware     One ASGI layer around Open WebUI: the pass-through paths that …
-# 10232  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 10438  filter                   Open WebUI's hooks, and nothing but hooks.
+#  7905  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  8390  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  8477  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  8803  openwebui.request_state  What is known of the request that is being served, for the layer …
+#  8823  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+#  8883  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+#  9159  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+#  9307  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+#  9409  openwebui.replies        One reply from its admission to its end.
+#  9646  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+#  9734  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+#  9802  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+# 10297  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+# 10438  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+# 10522  openwebui.answers        An answer on its way to the client, read for its usage as it …
+# 10602  openwebui.middleware     One ASGI layer around Open WebUI: the pass-through paths that …
+# 11238  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 11444  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -6814,8 +6814,8 @@ WORDS_BY_TAG: Mapping[str, str] = {
     "|あなたに適用される上限はありません。|使用量は記録されますが、拒否されることはありません。"
     "|日別の使用量|日|今月のモデル別使用量|モデル|リクエスト|入力トークン|出力トークン|トークン"
     "|費用|合計|今月の応答|日時|推定|生成中|追加付与|量|理由|有効期限|まだありません。"
-    "|ほかに古いものが {n} 件あります。|更新|チャットに戻る|先に Open WebUI にログインしてください。"
-    "|現在表示できません。しばらくしてから再試行してください。",
+    "|ほかに古いものが {n} 件あります。|更新|チャットに戻る"
+    "|先に Open WebUI にログインしてください。|現在表示できません。しばらくしてから再試行してください。",
     "ko": "사용량 한도|한도|사용|예약|남음|초기화|한도 도달|공유|적용되는 한도가 없습니다."
     "|사용량은 기록되지만 거부되지 않습니다.|일별 사용량|날짜|이번 달 모델별 사용량|모델|요청"
     "|입력 토큰|출력 토큰|토큰|비용|합계|이번 달 응답|시간|추정|생성 중|추가 부여|양|사유"
@@ -6836,7 +6836,7 @@ WORDS_BY_TAG: Mapping[str, str] = {
 
 
 def words_of(language: Language) -> list[str]:
-    """A language's words in the order of `PAGE_WORDS`; a region without its own has its parent's."""
+    """A language's words in the order of `PAGE_WORDS`; those of all its regions where it has none."""
     tag = language.tag.lower()
     return (WORDS_BY_TAG.get(tag) or WORDS_BY_TAG[tag.partition("-")[0]]).split("|")
 
@@ -6870,9 +6870,1012 @@ PAGE_HTML = r"""<!doctype html>
 </body>
 </html>
 """
-PAGE_CSS = r"""/* Style */
+PAGE_CSS = r"""/* What the usage page and the static report (scripts/report) share: one look, light and dark. */
+:root {
+  color-scheme: light dark;
+  --page: light-dark(#fff, #171717);
+  --raised: light-dark(#f6f6f7, #212121);
+  --text: light-dark(#1b1b1f, #ececec);
+  --faint: light-dark(#595f69, #b0b4bb);
+  --line: light-dark(#d9dbe0, #3d3d41);
+  --strong: light-dark(#8a8f99, #85898f);
+  --accent: light-dark(#1f5fa8, #8fbcf2);
+  --first: light-dark(#2f6fb7, #5f9fe6);
+  --second: light-dark(#e08b1f, #f0a84e);
+  --bad: light-dark(#b3261e, #ff8a80);
+  --warn: light-dark(#a86400, #f2b84b);
+  --good: light-dark(#1d7a3e, #6fcf8f);
+}
+:root[data-theme="light"] { color-scheme: light; }
+:root[data-theme="dark"] { color-scheme: dark; }
+* { box-sizing: border-box; }
+html { background: var(--page); }
+body { margin: 0 auto; max-width: 70rem; padding: .75rem 1rem 3rem; color: var(--text);
+  background: var(--page);
+  font: 16px/1.45 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
+h1 { font-size: 1.5rem; margin: .5rem 0; overflow-wrap: anywhere; }
+h2 { font-size: 1.15rem; margin: 2rem 0 .6rem; padding-bottom: .2rem;
+  border-bottom: 1px solid var(--line); }
+.card h2 { font-size: 1rem; margin: 0 0 .4rem; padding: 0; border: 0; overflow-wrap: anywhere; }
+p { margin: .4rem 0; overflow-wrap: anywhere; }
+a { color: var(--accent); }
+.note { color: var(--faint); font-size: .9rem; }
+.bad { color: var(--bad); }
+.good { color: var(--good); }
+.unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);
+  white-space: nowrap; }
+:focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; border-radius: 3px; }
+main:focus { outline: none; }
+
+/* Boxes */
+.totals { display: grid; gap: .6rem; margin: 1rem 0;
+  grid-template-columns: repeat(auto-fit, minmax(8.2rem, 1fr)); }
+.totals div { border: 1px solid var(--line); border-radius: 8px; padding: .5rem .75rem;
+  background: var(--raised); }
+.totals dt { color: var(--faint); font-size: .85rem; }
+.totals dd { margin: 0; font-size: 1.2rem; font-weight: 600; overflow-wrap: anywhere; }
+.cards { display: grid; gap: .75rem; padding: 0; margin: 0; list-style: none;
+  grid-template-columns: repeat(auto-fill, minmax(min(21rem, 100%), 1fr)); }
+.card { border: 1px solid var(--line); border-radius: 8px; padding: .75rem .9rem;
+  background: var(--raised); }
+.card dl { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; margin: .5rem 0 0; }
+.card dt { color: var(--faint); font-size: .82rem; }
+.card dd { margin: 0; font-variant-numeric: tabular-nums; }
+.tag { font-size: .8rem; font-weight: 400; color: var(--faint); border: 1px solid var(--line);
+  border-radius: 99px; padding: 0 .5rem; white-space: nowrap; }
+.tag.bad { color: var(--bad); border-color: currentcolor; }
+.tag.warn { color: var(--warn); border-color: currentcolor; }
+
+/* Bars and charts */
+.meter { display: flex; height: .7rem; border-radius: 99px; overflow: hidden;
+  background: var(--page); border: 1px solid var(--strong); }
+.meter i { background: var(--first); }
+.meter i + i { background: repeating-linear-gradient(135deg, var(--first) 0 3px,
+  transparent 3px 6px); }
+.near .meter i:first-child { background: var(--warn); }
+.over .meter i:first-child { background: var(--bad); }
+figure { margin: 0; }
+svg { display: block; width: 100%; height: auto; }
+svg text { fill: var(--faint); font-size: 12px; }
+svg .grid { stroke: var(--line); }
+svg .first { fill: var(--first); }
+svg .second { fill: var(--second); }
+.key { display: inline-block; width: .8rem; height: .8rem; border-radius: 2px;
+  margin-inline: .2rem; }
+.key.first { background: var(--first); }
+.key.second { background: var(--second); }
+
+/* Tables: on a phone each row is a box, each cell a line with its column's name. */
+table { border-collapse: collapse; width: 100%; font-size: .92rem; }
+caption { text-align: start; color: var(--faint); font-size: .85rem; padding: .2rem 0; }
+th, td { padding: .35rem .5rem; border-bottom: 1px solid var(--line); text-align: start;
+  vertical-align: top; overflow-wrap: anywhere; }
+td:not(.n), tbody th { min-width: 6.5rem; }
+thead th { border-bottom-color: var(--strong); overflow-wrap: normal; }
+tbody th { font-weight: 400; }
+.n { text-align: end; font-variant-numeric: tabular-nums; }
+td.n { white-space: nowrap; }
+tr.over > :first-child { box-shadow: inset 5px 0 var(--bad); padding-inline-start: .8rem; }
+tr.near > :first-child { box-shadow: inset 5px 0 var(--warn); padding-inline-start: .8rem; }
+[dir="rtl"] tr.over > :first-child { box-shadow: inset -5px 0 var(--bad); }
+[dir="rtl"] tr.near > :first-child { box-shadow: inset -5px 0 var(--warn); }
+details { margin: .6rem 0; }
+summary { cursor: pointer; width: fit-content; }
+@media screen and (max-width: 40rem) {
+  table, tbody, tr, td, tbody th { display: block; }
+  thead { display: block; }
+  thead tr { display: flex; flex-wrap: wrap; gap: .2rem .6rem; border: 0; padding: 0; }
+  thead th { padding: .1rem 0; border: 0; }
+  .plain thead { display: none; }
+  tbody tr { border: 1px solid var(--line); border-radius: 8px; margin: .5rem 0;
+    padding: .3rem .6rem; background: var(--raised); }
+  tbody td, tbody th { display: flex; justify-content: space-between; gap: 1rem; border: 0;
+    padding: .12rem 0; text-align: end; }
+  tbody td:empty { display: none; }
+  tbody tr > :first-child { font-weight: 600; }
+  tr.over > :first-child, tr.near > :first-child { padding-inline-start: .6rem; }
+  tbody td::before, tbody th::before { content: attr(data-column); color: var(--faint);
+    font-weight: 400; text-align: start; flex: none; max-width: 45%; }
+  td.n { white-space: normal; }
+}
+
+/* The page's own: header, forms, editor */
+.bar { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; align-items: baseline;
+  border-bottom: 1px solid var(--line); padding-bottom: .5rem; }
+nav { display: flex; flex-wrap: wrap; gap: .1rem .9rem; }
+nav a { text-decoration: none; padding: .15rem 0; }
+nav a[aria-current] { color: var(--text); font-weight: 600;
+  box-shadow: 0 2px var(--accent); }
+.row { display: flex; flex-wrap: wrap; gap: .5rem .75rem; align-items: end; margin: .6rem 0; }
+label { display: block; font-size: .9rem; }
+label.wide { flex: 1 1 14rem; }
+fieldset { border: 1px solid var(--line); border-radius: 8px; margin: 0; padding: .5rem .9rem .8rem;
+  min-width: 0; }
+legend { font-weight: 600; padding: 0 .3rem; }
+input, select, textarea, button { font: inherit; color: var(--text); background: var(--page);
+  border: 1px solid var(--strong); border-radius: 6px; padding: .3rem .55rem; max-width: 100%; }
+label input, label select { display: block; width: 100%; margin-top: .1rem; }
+label.check { display: flex; gap: .5rem; align-items: baseline; margin: .15rem 0;
+  overflow-wrap: anywhere; }
+label.check input { width: auto; margin: 0; }
+button { cursor: pointer; background: var(--raised); }
+button:hover:not(:disabled) { border-color: var(--accent); }
+button.main { background: light-dark(#1f5fa8, #2f6fb7); border-color: transparent; color: #fff; }
+button:disabled { opacity: .55; cursor: default; }
+th button { border: 0; background: none; padding: 0; font-weight: 600; text-align: inherit;
+  white-space: nowrap; }
+th button::after { content: " ↕"; color: var(--faint); }
+th[aria-sort="ascending"] button::after { content: " ↑"; color: inherit; }
+th[aria-sort="descending"] button::after { content: " ↓"; color: inherit; }
+.said { border-inline-start: 4px solid var(--accent); padding: .3rem .7rem; margin: .6rem 0;
+  background: var(--raised); overflow-wrap: anywhere; }
+.said.bad { border-color: var(--bad); color: var(--text); }
+.said:empty { display: none; }
+.editor { display: flex; border: 1px solid var(--strong); border-radius: 6px; overflow: hidden;
+  height: 26rem; max-height: 75vh; font: 14px/1.5 ui-monospace, Consolas, monospace; }
+.editor:focus-within { outline: 3px solid var(--accent); outline-offset: 1px; }
+.editor ol { margin: 0; padding: .5rem .5rem .5rem 0; min-width: 3.2em; overflow: hidden;
+  list-style: none; text-align: right; color: var(--faint); background: var(--raised);
+  user-select: none; }
+.editor li.bad { color: var(--page); background: var(--bad); }
+.editor textarea { flex: 1; min-width: 0; border: 0; border-radius: 0; resize: none; outline: none;
+  font: inherit; padding: .5rem; tab-size: 4; white-space: pre; overflow: auto; direction: ltr; }
+.errors { padding-inline-start: 1.2rem; }
+.errors button { padding: 0 .4rem; }
+code { font: .92em ui-monospace, Consolas, monospace; overflow-wrap: anywhere; }
+ol.steps { padding-inline-start: 1.3rem; margin: .4rem 0; }
 """
-PAGE_JS = r"""// Script
+PAGE_JS = r""""use strict";
+// The usage page: what is left, who is near a limit, and what to do about it. Names of users,
+// groups and models are whatever somebody chose: they become text nodes, never HTML.
+
+const BASE = location.pathname.replace(/\/+$/, "") + "/api/";
+const SHOWN_ROWS = 25;
+const CHECK_AFTER = 400; // ms without a key
+const PERIODS = { month: "This month", 7: "7 days", 30: "30 days", 90: "90 days", 365: "A year" };
+const state = { me: null, soft: 80, period: "month", draft: null, turn: 0 };
+let languages, tag;
+
+function stored(key) {
+  try {
+    return localStorage.getItem(key) || "";
+  } catch { // a browser that keeps nothing
+    return "";
+  }
+}
+
+function followTheme() {
+  const theme = stored("theme");
+  const chosen = /dark/.test(theme) ? "dark" : /^(light|her)$/.test(theme) ? "light" : "system";
+  document.documentElement.dataset.theme = chosen;
+}
+
+// Words and numbers
+
+function chooseLanguage() {
+  for (const wish of [stored("locale"), ...navigator.languages]) {
+    const parts = wish.toLowerCase().replaceAll("_", "-").split("-");
+    for (let length = parts.length; length; length--) {
+      const start = parts.slice(0, length).join("-");
+      const known = languages.aliases[start] || start;
+      if (Object.hasOwn(languages.words, known)) return known;
+    }
+  }
+  return "en";
+}
+
+function t(key, n = 0) {
+  const word = languages.words[tag][languages.keys.indexOf(key)];
+  return word.replace("{n}", number(n));
+}
+
+const number = (value) => new Intl.NumberFormat(`${tag}-u-nu-latn`).format(value ?? 0);
+
+function money(value) {
+  // What has no price has no cost: a zero would say that it was free.
+  if (!value) return "–";
+  const digits = value < 0.01 ? { maximumSignificantDigits: 2 } : {};
+  return dollars(value, digits);
+}
+
+const dollars = (value, digits = {}) =>
+  new Intl.NumberFormat(`${tag}-u-nu-latn`, {
+    style: "currency", currency: "USD", currencyDisplay: "narrowSymbol", ...digits,
+  }).format(value);
+
+const isMoney = (limit) => /cost|\$/.test(limit.measure);
+const amount = (limit, value) => (isMoney(limit) ? dollars : number)(value ?? 0);
+
+function when(text) {
+  if (!text) return "–";
+  const format = new Intl.DateTimeFormat(`${tag}-u-nu-latn`, {
+    dateStyle: "medium", timeStyle: "short",
+  });
+  return format.format(new Date(text));
+}
+
+const day = (text) =>
+  new Intl.DateTimeFormat(`${tag}-u-nu-latn`, { day: "numeric", month: "short", timeZone: "UTC" })
+    .format(new Date(`${text}T00:00Z`));
+
+// Elements
+
+function el(name, attributes = {}, ...children) {
+  const [kind, ...classes] = name.split(".");
+  const made = document.createElement(kind || "div");
+  if (classes.length) made.className = classes.join(" ");
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
+    else if (value || value === 0) made.setAttribute(key, value === true ? "" : value);
+  }
+  made.append(...children.flat(3).filter((child) => child || child === 0));
+  return made;
+}
+
+function svg(name, attributes, ...children) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.append(...children);
+  return made;
+}
+
+const note = (text) => el("p.note", {}, text);
+const say = (text) => (document.getElementById("live").textContent = text);
+const button = (text, onclick, kind = "button") => el(kind, { type: "button", onclick }, text);
+const section = (title, ...parts) => [el("h2", {}, title), ...parts];
+const field = (text, input) => el("label.wide", {}, text, input);
+const boxes = (pairs) =>
+  el("dl.totals", {}, pairs.map(([name, value]) =>
+    el("", {}, el("dt", {}, name), el("dd", {}, value))));
+
+function table(caption, columns, rows, { order, search, plain, kind } = {}) {
+  // Kinds of columns: text, or "n" for numbers. `show` makes the cell, `value` what it sorts by.
+  let shown = SHOWN_ROWS, sorted = order, wanted = "";
+  const value = (column, row) => (column.value || ((from) => from[column.key]))(row) ?? "";
+  const texts = new Map(rows.map((row) =>
+    [row, columns.map((column) => value(column, row)).join(" ").toLowerCase()]));
+  const body = el("tbody", { role: "rowgroup" });
+  const count = note("");
+  const compare = (one, other) =>
+    typeof one === "number" && typeof other === "number"
+      ? one - other : String(one).localeCompare(String(other), tag, { numeric: true });
+
+  function fill() {
+    let found = rows.filter((row) => texts.get(row).includes(wanted));
+    if (sorted) {
+      const column = columns.find((one) => one.key === sorted.key);
+      found = found.toSorted((a, b) => sorted.sign * compare(value(column, a), value(column, b)));
+    }
+    body.replaceChildren(...found.slice(0, shown).map((row) =>
+      el(`tr${kind && kind(row) ? `.${kind(row)}` : ""}`, { role: "row" },
+        columns.map((column, at) =>
+          el((at ? "td" : "th") + (column.kind === "n" ? ".n" : ""), {
+            "data-column": column.name, role: at ? "cell" : "rowheader", scope: at ? "" : "row",
+          }, column.show ? column.show(row) : String(row[column.key] ?? ""))))));
+    heads.forEach((head, at) => {
+      const on = sorted && columns[at].key === sorted.key;
+      if (on) head.setAttribute("aria-sort", sorted.sign > 0 ? "ascending" : "descending");
+      else head.removeAttribute("aria-sort");
+    });
+    count.replaceChildren();
+    if (!found.length) count.append(t("nothing"));
+    if (found.length > shown) {
+      count.append(`${number(shown)} of ${number(found.length)} `,
+        button("Show all", () => { shown = Infinity; fill(); }));
+    }
+    return found.length;
+  }
+
+  function sort(column) {
+    const sign = sorted?.key === column.key ? -sorted.sign : column.kind === "n" ? -1 : 1;
+    sorted = { key: column.key, sign };
+    fill();
+    say(`${column.name}: ${sign > 0 ? "ascending" : "descending"}`);
+  }
+
+  const heads = columns.map((column) =>
+    el(`th${column.kind === "n" ? ".n" : ""}`, { scope: "col", role: "columnheader" },
+      plain ? column.name : button(column.name, () => sort(column))));
+  const input = search && el("input", {
+    type: "search", autocomplete: "off", oninput: () => {
+      wanted = input.value.trim().toLowerCase();
+      say(`${number(fill())} found`);
+    },
+  });
+  fill();
+  return [
+    input && el(".row", {}, field(search, input)),
+    el(plain ? "table.plain" : "table", { role: "table" },
+      el("caption", {}, el("span.unseen", {}, caption)),
+      el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, heads)), body),
+    count,
+  ];
+}
+
+const costColumn = (key, name) =>
+  ({ key, name, kind: "n", show: (row) => money(row[key]) });
+
+// Columns of use: a cost only where anything has a price.
+function useColumns(rows) {
+  const columns = [
+    { key: "requests", name: t("requests") },
+    { key: "input_tokens", name: t("input") },
+    { key: "output_tokens", name: t("output") },
+  ].map((column) => ({ ...column, kind: "n", show: (row) => number(row[column.key]) }));
+  const priced = rows.some((row) => row.cost_usd);
+  return priced ? [...columns, costColumn("cost_usd", t("cost"))] : columns;
+}
+
+// Limits
+
+const atOnce = (limit) => limit.period === "request" || limit.period === "at once";
+const shareOf = (limit) => (limit.amount > 0 ? limit.percent ?? 0 : 100);
+const kindOf = (limit) =>
+  limit.remaining <= 0 && !atOnce(limit) ? "over"
+    : shareOf(limit) >= state.soft && !atOnce(limit) ? "near" : "";
+const textOf = (limit) => limit.text || limit.limit || "";
+const nearest = (limits) =>
+  limits.filter((limit) => !atOnce(limit))
+    .reduce((most, limit) => (most && shareOf(most) >= shareOf(limit) ? most : limit), null);
+
+function meter(limit) {
+  const total = Math.max(limit.amount, 1e-9);
+  const parts = [limit.used, limit.reserved].map((value) => {
+    const part = el("i");
+    part.style.width = `${Math.min(100, (100 * (value || 0)) / total)}%`;
+    return part;
+  });
+  if (!(limit.amount > 0)) parts[0].style.width = "100%";
+  return el(".meter", {
+    role: "meter", "aria-label": textOf(limit), "aria-valuemin": 0, "aria-valuemax": 100,
+    "aria-valuenow": Math.min(100, Math.round(shareOf(limit))),
+    "aria-valuetext": `${t("used")} ${amount(limit, limit.used)}, ${t("left")} ${
+      amount(limit, limit.remaining)}`,
+  }, parts);
+}
+
+function limitCard(limit) {
+  const kind = kindOf(limit);
+  const pairs = atOnce(limit) ? [] : [
+    [t("used"), `${amount(limit, limit.used)} (${number(Math.round(shareOf(limit)))} %)`],
+    limit.reserved > 0 && [t("reserved"), amount(limit, limit.reserved)],
+    [t("left"), amount(limit, Math.max(0, limit.remaining))],
+    limit.granted > 0 && [t("grants"), amount(limit, limit.granted)],
+    [t("resets"), when(limit.reset_at)],
+  ].filter(Boolean);
+  return el(`li.card${kind && `.${kind}`}`, {},
+    el("h2", {}, textOf(limit), " ",
+      limit.scope !== "user" && el("span.tag", {}, `${t("shared")}: ${limit.scope}`), " ",
+      kind === "over" && el("span.tag.bad", {}, t("reached"))),
+    !atOnce(limit) && meter(limit),
+    el("dl", {}, pairs.map(([name, value]) =>
+      el("", {}, el("dt", {}, name), el("dd", {}, value)))));
+}
+
+const limitCards = (limits) => el("ul.cards", {}, limits.map(limitCard));
+
+function everyDay(rows, from, zone) {
+  // Days without any use are days as well. "sv" writes dates as ISO has them.
+  const iso = (instant) => new Date(instant).toLocaleDateString("sv", { timeZone: zone });
+  const by = new Map(rows.map((row) => [row.day, row])), days = [];
+  const first = [iso(from), ...by.keys()].toSorted()[0], last = [iso(Date.now()), ...by.keys()];
+  const end = Date.parse(last.toSorted().at(-1));
+  for (let at = Date.parse(first); at <= end && days.length < 400; at += 864e5) {
+    const name = new Date(at).toISOString().slice(0, 10);
+    days.push(by.get(name) || { day: name, requests: 0, input_tokens: 0, output_tokens: 0 });
+  }
+  return days;
+}
+
+function dayChart(days) {
+  const width = Math.min(document.getElementById("main").clientWidth || 600, 1088), height = 190;
+  const left = 44, bottom = 22, room = width - left, tall = height - bottom - 8;
+  const sum = (one) => one.input_tokens + one.output_tokens;
+  const most = Math.max(...days.map(sum), 1), step = room / Math.max(days.length, 1);
+  const short = new Intl.NumberFormat(`${tag}-u-nu-latn`, { notation: "compact" });
+  const chart = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", direction: "ltr",
+    "aria-label": `${t("by_day")}: ${t("total")} ${
+      number(days.reduce((all, one) => all + sum(one), 0))} ${t("tokens")}` });
+  for (const part of [0, 0.5, 1]) {
+    const y = 8 + tall * (1 - part);
+    chart.append(svg("line", { class: "grid", x1: left, x2: width, y1: y, y2: y }),
+      svg("text", { x: left - 6, y: y + 4, "text-anchor": "end" }, short.format(most * part)));
+  }
+  const every = Math.ceil(days.length / Math.max(2, Math.floor(room / 75)));
+  days.forEach((one, at) => {
+    const x = left + at * step, low = (tall * one.input_tokens) / most;
+    const high = (tall * one.output_tokens) / most, wide = Math.max(step - 2, 1);
+    chart.append(svg("g", {},
+      svg("title", {}, `${day(one.day)}: ${number(sum(one))} ${t("tokens")}`),
+      svg("rect", { x, y: 8, width: step, height: tall, fill: "transparent" }),
+      svg("rect", { class: "first", x, y: 8 + tall - low, width: wide, height: low }),
+      svg("rect", { class: "second", x, y: 8 + tall - low - high, width: wide, height: high })));
+    if (at % every === 0) {
+      const last = at + every >= days.length && x > width - 60;
+      chart.append(svg("text", { x: last ? width : x, y: height - 6,
+        "text-anchor": last ? "end" : "start" }, day(one.day)));
+    }
+  });
+  return [
+    el("figure", {}, chart, el("figcaption.note", {}, el("span.key.first"), t("input"), "  ",
+      el("span.key.second"), t("output"))),
+    el("details", {}, el("summary", {}, `${t("by_day")}: ${t("tokens")}`),
+      table(t("by_day"),
+        [{ key: "day", name: t("day"), show: (row) => day(row.day) }, ...useColumns(days)],
+        days.filter((row) => row.requests), { order: { key: "day", sign: -1 } })),
+  ];
+}
+
+// A user's limits and use, for the user or for an administrator
+
+function userParts(data, afterLimits = []) {
+  const replies = data.replies || [], grants = (data.grants || []).filter((one) => one.holds);
+  const mark = (row) =>
+    row.running ? ` (${t("running")})` : row.estimated ? ` (${t("estimated")})` : "";
+  const columns = [
+    { key: "at", name: t("time"), show: (row) => when(row.at) },
+    { key: "model", name: t("model") },
+    ...useColumns(replies).slice(1),
+  ];
+  columns[3].show = (row) => number(row.output_tokens) + mark(row);
+  return [
+    data.exempt && el("p.said", {}, t("exempt")),
+    data.limits.length ? limitCards(data.limits) : el("p", {}, t("no_limits")),
+    afterLimits,
+    grants.length > 0 && section(t("grants"), grantTable(grants, data.limits)),
+    data.days && section(t("by_day"), dayChart(everyDay(data.days, data.since, data.timezone))),
+    data.month && section(t("by_model"), table(t("by_model"),
+      [{ key: "model", name: t("model") }, ...useColumns(data.month)], data.month)),
+    data.replies && section(t("replies"), table(t("replies"), columns, replies),
+      data.replies_left_out > 0 && note(t("more", data.replies_left_out))),
+  ];
+}
+
+function grantTable(grants, limits, revoke) {
+  const granted = (row) => {
+    const one = limits.find((limit) => ["measure", "period", "model"].every((key) =>
+      limit[key] === row[key]) && (limit.scope === "user") === (row.scope === "user"));
+    return one ? textOf(one) : `${row.measure.replace("_", " ")}/${row.period}`;
+  };
+  const columns = [
+    { key: "limit", name: t("limit"), value: granted, show: granted },
+    { key: "amount", name: t("amount"), kind: "n", show: (row) => `+${amount(row, row.amount)}` },
+    { key: "reason", name: t("reason") },
+    { key: "expires_at", name: t("until"), show: (row) => when(row.expires_at) },
+  ];
+  if (revoke) {
+    columns.push({ key: "id", name: "Take back", show: (row) => {
+      const made = button("Revoke", () => revoke(row, made));
+      made.setAttribute("aria-label", `Revoke ${amount(row, row.amount)} of ${granted(row)}`);
+      return made;
+    } });
+  }
+  return table(t("grants"), columns, grants, { plain: true });
+}
+
+async function myView() {
+  const data = await call(`me?language=${tag}`);
+  const again = button(t("refresh"), () => route());
+  return [el("h1", {}, t("title")), el(".row", {}, again), userParts(data)];
+}
+
+// The administrator's views, in English
+
+const since = () => {
+  const from = new Date();
+  if (state.period === "month") from.setDate(1);
+  else from.setDate(from.getDate() - Number(state.period) + 1);
+  const two = (part) => String(part).padStart(2, "0");
+  return `${from.getFullYear()}-${two(from.getMonth() + 1)}-${two(from.getDate())}`;
+};
+
+const report = (by) => call(`report?by=${by}&since=${since()}`);
+
+function periodPicker() {
+  const select = el("select", { onchange: () => { state.period = select.value; route(); } },
+    Object.entries(PERIODS).map(([value, name]) =>
+      el("option", { value, selected: value === state.period }, name)));
+  return el("label", {}, "Period", select);
+}
+
+const links = (by, what) =>
+  note(["Download ", ["csv", "json"].flatMap((format, at) => [at ? " or " : "",
+    el("a", { href: `${BASE}report?by=${by}&since=${since()}&format=${format}`,
+      download: `usage-by-${by}.${format}` }, format.toUpperCase())]), ` of ${what}.`]);
+
+const userLink = (row) =>
+  el("a", { href: `#user=${encodeURIComponent(row.user_id)}` },
+    row.name || row.email || row.user_email || row.user_id);
+
+const limitColumns = [
+  { key: "limit", name: "Limit", value: (row) => textOf(row.most || {}),
+    show: (row) => row.most ? textOf(row.most) : "no limit" },
+  { key: "percent", name: "Used %", kind: "n", value: (row) => row.most ? shareOf(row.most) : -1,
+    show: (row) => (row.most ? `${number(Math.round(shareOf(row.most)))} %` : "–") },
+  { key: "left", name: "Left", kind: "n", value: (row) => row.most?.remaining ?? Infinity,
+    show: (row) => (row.most ? amount(row.most, Math.max(0, row.most.remaining)) : "–") },
+  { key: "resets", name: "Resets", value: (row) => row.most?.reset_at,
+    show: (row) => when(row.most?.reset_at) },
+];
+const withNearest = (row) => ({ ...row, most: nearest(row.limits) });
+const nearKind = (row) => (row.most ? kindOf(row.most) : "");
+
+function userTable(users, search) {
+  const columns = [
+    { key: "user", name: "User", value: (row) => `${row.name || ""} ${row.email} ${row.user_id}`,
+      show: (row) => [userLink(row), row.exempt && [" ", el("span.tag", {}, "exempt")]] },
+    { key: "groups", name: "Groups", value: (row) => (row.groups || []).join(", "),
+      show: (row) => (row.groups || []).join(", ") },
+    { key: "policy", name: "Policy" },
+    ...limitColumns,
+  ];
+  if (users.some((row) => "tokens" in row)) {
+    columns.push({ key: "tokens", name: "Tokens", kind: "n", show: (row) => number(row.tokens) });
+    if (users.some((row) => row.cost_usd)) {
+      columns.push(costColumn("cost_usd", "Cost"));
+    }
+  }
+  return table("Users, the most used limit of each", columns, users.map(withNearest),
+    { search, kind: nearKind, order: { key: "percent", sign: -1 } });
+}
+
+async function overview() {
+  const [all, days, near, shadow] = await Promise.all([
+    call("overview"), report("day"), call("users?near=true"),
+    call(`shadow?since=${since()}`).catch(() => []),
+  ]);
+  const sum = (key) => days.reduce((total, row) => total + (row[key] || 0), 0);
+  const over = near.filter((row) => row.limits.some((limit) => kindOf(limit) === "over"));
+  return [
+    el("h1", {}, "Overview"),
+    el(".row", {}, periodPicker()),
+    boxes([["Requests", number(sum("requests"))], ["Input tokens", number(sum("input_tokens"))],
+      ["Output tokens", number(sum("output_tokens"))], ["Cost", money(sum("cost_usd"))],
+      ["Over a limit", number(over.length)], ["Near a limit", number(near.length - over.length)]]),
+    all.shadow_mode && el("p.said", {}, "Shadow mode is on: nobody is refused."),
+    notices(all),
+    section("Near or over a limit", near.length ? userTable(near) : note("Nobody.")),
+    section("By day", dayChart(everyDay(days, `${since()}T12:00`, all.timezone))),
+    shadow.length > 0 && section("Shadow mode would have refused",
+      table("Would-have-been refusals", [
+        { key: "at", name: "Time", show: (row) => when(row.at) },
+        { key: "email", name: "User", show: userLink }, { key: "model", name: "Model" },
+        { key: "limit", name: "Limit" }, { key: "policy", name: "Policy" },
+      ], shadow, { search: "Search refusals" })),
+    section("Everything as a file", links("day", "each day"),
+      links("user,model,day", "each user, model and day"), links("source", "each source")),
+  ];
+}
+
+const notices = (all) => (all.notices || []).length > 0 && [
+  el(".said.bad", {}, el("strong", {}, "Names in the policies"), el("ul", {},
+    all.notices.map((text) => el("li", {}, text))),
+  el("a", { href: "#policies" }, "Correct the policies")),
+];
+
+async function usersView() {
+  const [users, used] = await Promise.all([call("users"), report("user")]);
+  const byId = new Map(used.map((row) => [row.user_id, row]));
+  const rows = users.map((row) => {
+    const own = byId.get(row.user_id) || {};
+    return { ...row, tokens: own.total_tokens || 0, cost_usd: own.cost_usd };
+  });
+  return [el("h1", {}, "Users"), el(".row", {}, periodPicker()),
+    userTable(rows, "Search users, groups, policies"), links("user", "all users")];
+}
+
+const useView = (title, by, column) => async () => {
+  const rows = await report(by);
+  return [el("h1", {}, title), el(".row", {}, periodPicker()),
+    table(title, [column, ...useColumns(rows)], rows,
+      { search: `Search ${title.toLowerCase()}`, order: { key: "input_tokens", sign: -1 } }),
+    links(by, `all ${title.toLowerCase()}`),
+    by === "group" && note("Who is in several groups counts in each of them.")];
+};
+
+async function poolsView() {
+  const pools = await call("pools");
+  const columns = [
+    { key: "pool", name: "Pool",
+      show: (row) => el("a", { href: `#pool=${encodeURIComponent(row.pool)}` }, row.pool) },
+    { key: "group", name: "Group" }, ...limitColumns,
+  ];
+  const rows = pools.flatMap((pool) => pool.limits.map((limit) => ({ ...pool, most: limit })));
+  return [el("h1", {}, "Pools"), note("One counter for all members of each."),
+    table("Pools and their limits", columns, rows,
+      { search: "Search pools", kind: nearKind, order: { key: "percent", sign: -1 } })];
+}
+
+// Grant, reset, revoke
+
+function actions(who, limits, grants) {
+  const countable = limits.filter((limit) => !atOnce(limit));
+  const holding = grants.filter((grant) => grant.holds && grant.kind !== "revoke");
+  const said = el("p.said", { role: "status" });
+  const busy = async (control, work, done) => {
+    control.disabled = true;
+    try {
+      await work();
+      await route();
+      say(done);
+      document.getElementById("done").textContent = done;
+    } catch (error) {
+      said.textContent = error.message;
+      said.classList.add("bad");
+      control.disabled = false;
+    }
+  };
+  const select = el("select", { name: "limit" }, countable.map((limit) =>
+    el("option", { value: limit.limit }, textOf(limit))));
+  const much = el("input", { required: true, placeholder: "10k", name: "amount" });
+  const why = () => el("input", { required: true, maxlength: 200, name: "reason" });
+  const [grantWhy, resetWhy] = [why(), why()];
+  const give = el("button.main", {}, "Grant"), zero = el("button", {}, "Reset");
+  const checks = countable.map((limit) => el("input", { type: "checkbox", value: limit.limit }));
+  const grantForm = el("form", { onsubmit: (event) => {
+    event.preventDefault();
+    const body = { ...who, limit: select.value, amount: much.value.trim(), reason: grantWhy.value };
+    busy(give, () => call("grants", { method: "POST", body }), `Granted ${much.value}.`);
+  } }, el("fieldset", {}, el("legend", {}, "Grant more until the limit resets"),
+    field("Limit", select), el(".row", {}, field("Amount, such as 10k or $5", much),
+      field("Reason", grantWhy), give)));
+  const resetForm = el("form", { onsubmit: (event) => {
+    event.preventDefault();
+    const chosen = checks.filter((check) => check.checked).map((check) => check.value);
+    if (!chosen.length) return checks[0].focus();
+    const body = { ...who, limits: chosen, reason: resetWhy.value };
+    return busy(zero, () => call("resets", { method: "POST", body }), "Reset.");
+  } }, el("fieldset", {}, el("legend", {}, "Reset: what is used now no longer counts"),
+    checks.map((check, at) => el("label.check", {}, check, textOf(countable[at]))),
+    el(".row", {}, field("Reason", resetWhy), zero)));
+  const revoke = (grant, control) => busy(control,
+    () => call(`grants/${encodeURIComponent(grant.id)}`, { method: "DELETE" }), "Revoked.");
+  return [
+    el("p.said", { id: "done", role: "status" }), said,
+    countable.length > 0 && section("Grant or reset", el(".cards", {}, grantForm, resetForm)),
+    holding.length > 0 && section("Granted", grantTable(holding, limits, revoke)),
+  ];
+}
+
+async function userView(id) {
+  const data = await call(`users/${encodeURIComponent(id)}?language=en`);
+  const who = [data.email, (data.groups || []).join(", "), data.policy].filter(Boolean);
+  return [
+    el("p", {}, el("a", { href: "#users" }, "All users")),
+    el("h1", {}, data.name || data.email || data.user_id), note(who.join(" · ")),
+    userParts({ ...data, grants: [] },
+      actions({ user: data.user_id }, data.limits.filter((one) => one.scope === "user"),
+        (data.grants || []).filter((one) => one.scope === "user"))),
+  ];
+}
+
+async function poolView(name) {
+  const found = (await call("pools")).filter((one) => one.pool === name);
+  if (!found.length) throw new Error(`There is no pool ${name}.`);
+  const limits = found.flatMap((one) => one.limits);
+  return [
+    el("p", {}, el("a", { href: "#pools" }, "All pools")), el("h1", {}, name),
+    limitCards(limits),
+    actions({ pool: name }, limits, found.flatMap((one) => one.grants || [])),
+  ];
+}
+
+// The policies editor
+
+const key = (name) => (/^[\w-]+$/.test(name) ? name : JSON.stringify(name));
+
+function addTable(text, kind, name, limit) {
+  const head = `[${kind}.${key(name)}]`;
+  const lines = text.split("\n");
+  const at = lines.findIndex((line) => line.trim() === head);
+  const wanted = JSON.stringify(limit);
+  if (at < 0) {
+    const before = text.trim() ? `${text.trimEnd()}\n\n` : "";
+    return [`${before}${head}\nlimits = [${wanted}]\n`, before.split("\n").length];
+  }
+  for (let next = at + 1; next < lines.length && !/^\s*\[/.test(lines[next]); next++) {
+    const list = /^(\s*limits\s*=\s*\[)(.*)$/.exec(lines[next]);
+    if (list) {
+      lines[next] = list[1] + wanted + (list[2].trim() === "]" ? "" : ", ") + list[2];
+      return [lines.join("\n"), next + 1];
+    }
+  }
+  lines.splice(at + 1, 0, `limits = [${wanted}]`);
+  return [lines.join("\n"), at + 2];
+}
+
+function lineOf(error, lines) {
+  // Where the text says what an error names: its line, else the words that it quotes.
+  const said = error.line || /line (\d+)/.exec(error.where)?.[1];
+  if (said) return Number(said);
+  const head = /^\[.*\]/.exec(error.where)?.[0];
+  const at = lines.findIndex((line) => head && line.trim().startsWith(head));
+  const quoted = /"((?:[^"\\]|\\.)+)"/.exec(error.given)?.[1];
+  const next = lines.findIndex((line, one) => one > at && /^\s*\[/.test(line));
+  const own = lines.slice(0, at < 0 || next < 0 ? undefined : next);
+  const key = /\] (\w+)/.exec(error.where)?.[1];
+  for (const word of [quoted, key]) {
+    const found = word ? own.findIndex((line, one) => one >= at && line.includes(word)) : -1;
+    if (found >= 0) return found + 1;
+  }
+  return at + 1 || null;
+}
+
+async function policiesView() {
+  const [kept, groups] = await Promise.all([call("policies"), report("group").catch(() => [])]);
+  let timer, asked = 0;
+  const numbers = el("ol", { "aria-hidden": "true" });
+  const area = el("textarea", { id: "policies", spellcheck: "false", autocomplete: "off",
+    autocapitalize: "off", wrap: "off", "aria-label": "Policies", "aria-describedby": "errors",
+    oninput: () => changed(), onscroll: () => (numbers.scrollTop = area.scrollTop) });
+  area.value = state.draft ?? kept.policies;
+  const result = el("", { id: "errors", role: "status", "aria-live": "polite" });
+  const means = el(""), replayed = el("", { role: "status" });
+  const done = el("p.said", { role: "status" });
+  const save = button("Save", saveText, "button.main");
+
+  function goTo(line) {
+    const start = area.value.split("\n").slice(0, line - 1).join("\n").length + (line > 1 ? 1 : 0);
+    const end = area.value.indexOf("\n", start);
+    area.focus();
+    area.setSelectionRange(start, end < 0 ? area.value.length : end);
+    area.scrollTop = Math.max(0, (line - 5) * 21);
+  }
+
+  function numberLines(errors) {
+    const bad = new Set(errors.map((error) => error.line));
+    const count = area.value.split("\n").length;
+    numbers.replaceChildren(...Array.from({ length: count }, (_, at) =>
+      el(bad.has(at + 1) ? "li.bad" : "li", {}, at + 1)));
+    numbers.scrollTop = area.scrollTop;
+  }
+
+  function showErrors(found) {
+    const lines = area.value.split("\n");
+    const errors = found.map((error) => ({ ...error, line: lineOf(error, lines) }));
+    numberLines(errors);
+    area.setAttribute("aria-invalid", String(errors.length > 0));
+    save.disabled = errors.length > 0 || area.value === kept.policies;
+    result.replaceChildren(...(errors.length ? [
+      el("p.bad", {}, `${number(errors.length)} ${errors.length > 1 ? "errors" : "error"}`),
+      el("ul.errors", {}, errors.map((error) => el("li", {},
+        error.line && [button(`Line ${error.line}`, () => goTo(error.line)), " "],
+        el("strong", {}, error.where || ""), ": ", el("code", {}, error.given || ""),
+        error.allowed && `; allowed: ${error.allowed}`))),
+    ] : [el("p.good", {}, area.value === kept.policies
+      ? "No errors. This is what is in force." : "No errors. Save puts it in force.")]));
+  }
+
+  function showMeaning(checked) {
+    const names = checked.unmatched || [];
+    means.replaceChildren(...table("What each table means", [
+      { key: "table", name: "Table", show: (row) => el("code", {}, row.table) },
+      { key: "limits", name: "Limits", value: (row) => [row.limits].flat().join(", "),
+        show: (row) => [row.limits].flat().filter(Boolean).join("; ") || row.text || "" },
+      { key: "users", name: "Users", kind: "n",
+        show: (row) => (typeof row.users === "number" ? number(row.users) : "–") },
+    ], checked.summary || [], { plain: true }).filter(Boolean),
+    ...(names.length ? [el("p.said.bad", {}, `Nobody is meant by: ${names.join(", ")}`)] : []));
+  }
+
+  async function check() {
+    const turn = ++asked, text = area.value;
+    try {
+      const checked = await call("policies/check", { method: "POST", body: { policies: text } });
+      if (turn !== asked) return; // typed on meanwhile
+      showErrors(checked.errors || []);
+      if (!(checked.errors || []).length) showMeaning(checked);
+    } catch (error) {
+      if (turn === asked) result.replaceChildren(el("p.bad", {}, error.message));
+    }
+  }
+
+  function changed() {
+    state.draft = area.value === kept.policies ? null : area.value;
+    save.disabled = true; // until it is checked
+    done.textContent = "";
+    numberLines([]);
+    clearTimeout(timer);
+    timer = setTimeout(check, CHECK_AFTER);
+  }
+
+  function put(text, line) {
+    area.value = text;
+    changed();
+    if (line) goTo(line);
+  }
+
+  async function saveText() {
+    save.disabled = true;
+    const answer = await call("policies", { method: "PUT", body: { policies: area.value } })
+      .catch((error) => ({ errors: [{ where: "Saving", given: error.message }] }));
+    if (answer.errors?.length) {
+      showErrors(answer.errors);
+      return;
+    }
+    state.draft = null;
+    await route();
+    document.getElementById("saved").textContent = "Saved. It is in force from now on.";
+    document.getElementById("policies").focus();
+  }
+  done.id = "saved";
+
+  async function simulate(event) {
+    event.preventDefault();
+    replayed.replaceChildren(note("Replaying …"));
+    try {
+      const body = { policies: area.value, days: Number(days.value) };
+      const found = await call("policies/simulate", { method: "POST", body });
+      const errors = found.errors || [], users = found.users || [];
+      if (errors.length) showErrors(errors);
+      replayed.replaceChildren(...(errors.length ? [] : [
+        el("p", {}, `Of ${number(found.requests)} requests in ${number(found.days)} days, ${
+          number(found.refused)} would have been refused.`,
+        found.cost_saved_usd > 0 && ` That would have saved ${money(found.cost_saved_usd)}.`),
+        ...(users.length ? table("Who would have been refused", [
+          { key: "email", name: "User", show: userLink },
+          { key: "refused", name: "Refused", kind: "n", show: (row) => number(row.refused) },
+          { key: "limit", name: "Limit" },
+          { key: "first_at", name: "First", show: (row) => when(row.first_at) },
+          { key: "last_at", name: "Last", show: (row) => when(row.last_at) },
+          costColumn("cost_saved_usd", "Saved"),
+        ], users, { order: { key: "refused", sign: -1 } }).filter(Boolean) : []),
+      ]));
+    } catch (error) {
+      replayed.replaceChildren(el("p.bad", {}, error.message));
+    }
+  }
+
+  const kind = el("select", {}, ["group", "user", "role", "pool"].map((name) =>
+    el("option", {}, name)));
+  const name = el("input", { required: true, list: "names", placeholder: "Students" });
+  const limit = el("input", { required: true, placeholder: "50k tokens/day" });
+  const days = el("input", { type: "number", min: 1, max: 400, value: 30, required: true });
+  const versions = kept.versions || [];
+  const version = el("select", {}, versions.map((one, at) =>
+    el("option", { value: at }, [when(one.saved_at), one.saved_by].filter(Boolean).join(", "))));
+  const add = el("form", { onsubmit: (event) => {
+    event.preventDefault();
+    put(...addTable(area.value, kind.value, name.value.trim(), limit.value.trim()));
+    limit.value = "";
+  } }, el("fieldset", {}, el("legend", {}, "Add a limit"),
+    el("ol.steps.note", {}, ["Say who: a group, a user’s e-mail, a role, or a pool.",
+      "Write the limit, such as 50k tokens/day, $20/month or 30 requests/hour.",
+      "Add it to the text, see below what it means, and save."].map((step) =>
+      el("li", {}, step))),
+    el(".row", {}, el("label", {}, "For", kind), field("Name", name), field("Limit", limit),
+      el("button", {}, "Add to the text"))));
+  const names = el("datalist", { id: "names" }, groups.filter((row) => row.group_name)
+    .map((row) => el("option", { value: row.group_name })));
+
+  numberLines([]);
+  save.disabled = true;
+  if (state.draft === null) {
+    showErrors([]);
+    showMeaning(kept);
+  }
+  check();
+  return [
+    el("h1", {}, "Policies"), done, add, names,
+    section("Text"), el(".editor", {}, numbers, area), result,
+    el(".row", {}, save, versions.length > 0 && el("label", {}, "Earlier versions", version),
+      versions.length > 0 && button("Load this version", () =>
+        put(versions[version.value].policies)),
+      state.draft !== null && button("Discard changes", () => { state.draft = null; route(); })),
+    section("What it means", means),
+    section("Simulate", note("Replays what is on record against the text above."),
+      el("form.row", { onsubmit: simulate }, el("label", {}, "Days", days),
+        el("button", {}, "Simulate")), replayed),
+  ];
+}
+
+async function systemView() {
+  const status = await call("overview");
+  const texts = [["Version", status.version], ["Open WebUI", status.open_webui],
+    ["Ledger", status.ledger], ["Workers", status.workers], ["Time zone", status.timezone]];
+  const doors = status.doors || status.paths || [], checks = status.checks || [];
+  return [
+    el("h1", {}, "System"),
+    boxes(texts.filter(([, value]) => value || value === 0).map(([name, value]) =>
+      [name, String(value)])),
+    checks.length > 0 && section("Checks", el("ul", {}, checks.map((check) => el("li", {},
+      el(check.ok ? "span.good" : "span.bad", {}, check.ok ? "OK " : "Look here: "),
+      check.text)))),
+    doors.length > 0 && section("Ways to a model", table("Ways to a model", [
+      { key: "name", name: "Path", show: (row) => el("code", {}, row.name) },
+      { key: "state", name: "State" }, { key: "detail", name: "What happens" },
+    ], doors, { plain: true })),
+    notices(status),
+  ];
+}
+
+// Where to go, and how to ask
+
+const ADMIN_VIEWS = {
+  overview: ["Overview", overview],
+  users: ["Users", usersView],
+  groups: ["Groups", useView("Groups", "group", { key: "group_name", name: "Group",
+    value: (row) => row.group_name || row.group_id || "no group",
+    show: (row) => row.group_name || row.group_id || "no group" })],
+  pools: ["Pools", poolsView],
+  models: ["Models", useView("Models", "model", { key: "model_id", name: "Model" })],
+  policies: ["Policies", policiesView],
+  system: ["System", systemView],
+  me: ["My use", myView],
+};
+const DETAIL_VIEWS = { user: ["users", userView], pool: ["pools", poolView] };
+
+async function call(path, { method = "GET", body } = {}) {
+  const headers = { Accept: "application/json" };
+  if (stored("token")) headers.Authorization = `Bearer ${stored("token")}`;
+  if (body) headers["Content-Type"] = "application/json";
+  const answer = await fetch(BASE + path, {
+    method, headers, body: body && JSON.stringify(body), cache: "no-store",
+  });
+  const data = await answer.json().catch(() => ({}));
+  if (answer.ok || data.errors) return data;
+  const said = typeof data.detail === "string" ? data.detail : `${answer.status}`;
+  throw Object.assign(new Error(said), { status: answer.status });
+}
+
+function navigation(current) {
+  const nav = document.getElementById("nav");
+  nav.hidden = false;
+  nav.replaceChildren(...Object.entries(ADMIN_VIEWS).map(([name, [title]]) =>
+    el("a", { href: `#${name}`, "aria-current": name === current && "page" }, title)));
+}
+
+async function route(event) {
+  const main = document.getElementById("main"), turn = ++state.turn;
+  main.setAttribute("aria-busy", "true");
+  tag = chooseLanguage();
+  try {
+    state.me ??= await call(`me?language=${tag}`);
+    state.soft = state.me.soft_limit_percent || state.soft;
+    const admin = state.me.role === "admin";
+    const [name, id] = location.hash.slice(1).split("=");
+    const detail = admin && id && Object.hasOwn(DETAIL_VIEWS, name) && DETAIL_VIEWS[name];
+    const view = admin && Object.hasOwn(ADMIN_VIEWS, name) ? name : admin ? "overview" : "me";
+    if (admin) navigation(detail ? detail[0] : view);
+    const own = view === "me" && !detail;
+    const language = own ? tag : "en";
+    tag = language;
+    main.lang = language;
+    main.dir = languages.rtl.includes(language) ? "rtl" : "ltr";
+    const show = detail ? () => detail[1](decodeURIComponent(id)) : ADMIN_VIEWS[view][1];
+    const parts = await show();
+    if (turn !== state.turn) return; // gone elsewhere meanwhile
+    main.replaceChildren(...parts.flat(5).filter(Boolean));
+  } catch (error) {
+    if (turn !== state.turn) return;
+    main.replaceChildren(el("h1", {}, t("title")), error.status === 401
+      ? el("p", {}, el("a", { href: "/auth" }, t("sign_in")))
+      : el("p.said.bad", { role: "alert" }, t("failed"), " ", note(error.message)));
+  }
+  main.removeAttribute("aria-busy");
+  const title = main.querySelector("h1");
+  document.title = title ? title.textContent : t("title");
+  if (event) {
+    scrollTo(0, 0);
+    main.focus();
+    say(document.title);
+  }
+}
+
+function start() {
+  languages = JSON.parse(document.getElementById("languages").textContent);
+  tag = chooseLanguage();
+  document.documentElement.lang = tag;
+  document.documentElement.dir = languages.rtl.includes(tag) ? "rtl" : "ltr";
+  document.getElementById("back").textContent = t("back");
+  addEventListener("hashchange", route);
+  addEventListener("beforeunload", (event) => state.draft !== null && event.preventDefault());
+  return route();
+}
+
+followTheme();
+addEventListener("storage", followTheme);
+addEventListener("DOMContentLoaded", start);
 """
 
 
@@ -6894,11 +7897,8 @@ def render_page(nonce: str) -> str:
     Args:
         nonce: The one that this answer's Content-Security-Policy names, letters and digits.
     """
-    parts = {"CSS": PAGE_CSS, "JS": PAGE_JS, "LANGUAGES": page_languages()}
-    page = PAGE_HTML.replace("{{NONCE}}", nonce)
-    for name, text in parts.items():
-        page = page.replace("{{%s}}" % name, text)
-    return page
+    page = PAGE_HTML.replace("{{NONCE}}", nonce).replace("{{CSS}}", PAGE_CSS)
+    return page.replace("{{JS}}", PAGE_JS).replace("{{LANGUAGES}}", page_languages())
 
 
 # ==============================================================================
@@ -7260,6 +8260,12 @@ def template_values(
         "policy": isolate(policy_shown(state), language),
         "model": isolate(clean_name(model), language),
     }
+
+
+def limit_text(limit: Limit, language: Language = ENGLISH) -> str:
+    """A limit as a heading or a cell says it: ``50,000 tokens per day on gpt-4*``."""
+    quantity, on = plain_quantity(limit, limit.amount, language), on_model(limit, language)
+    return language.what.format(quantity=quantity, period=format_period(limit, language), on=on)
 
 
 def sentence_values(state: LimitState, now: datetime, reader: Reader) -> dict[str, str]:
