@@ -45,25 +45,25 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  6234  openwebui.languages_eastern Other languages: the words of those with other scripts, and …
 #  6673  openwebui.languages      All there are, and which one a reader gets.
 #  6715  openwebui.page_words     What the usage page says to users, in each language.
-#  6845  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
-#  7905  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  8390  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  8477  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  8803  openwebui.request_state  What is known of the request that is being served, for the layer …
-#  8823  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  8883  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-#  9159  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-#  9307  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-#  9409  openwebui.replies        One reply from its admission to its end.
-#  9646  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-#  9734  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-#  9802  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-# 10297  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-# 10438  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-# 10522  openwebui.answers        An answer on its way to the client, read for its usage as it …
-# 10602  openwebui.middleware     One ASGI layer around Open WebUI: the pass-through paths that …
-# 11238  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 11444  filter                   Open WebUI's hooks, and nothing but hooks.
+#  6846  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
+#  7918  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  8403  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  8490  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  8816  openwebui.request_state  What is known of the request that is being served, for the layer …
+#  8836  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+#  8896  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+#  9172  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+#  9320  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+#  9422  openwebui.replies        One reply from its admission to its end.
+#  9659  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+#  9747  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+#  9815  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+# 10310  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+# 10451  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+# 10535  openwebui.answers        An answer on its way to the client, read for its usage as it …
+# 10615  openwebui.middleware     One ASGI layer around Open WebUI: the pass-through paths that …
+# 11251  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 11457  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -6815,7 +6815,8 @@ WORDS_BY_TAG: Mapping[str, str] = {
     "|日別の使用量|日|今月のモデル別使用量|モデル|リクエスト|入力トークン|出力トークン|トークン"
     "|費用|合計|今月の応答|日時|推定|生成中|追加付与|量|理由|有効期限|まだありません。"
     "|ほかに古いものが {n} 件あります。|更新|チャットに戻る"
-    "|先に Open WebUI にログインしてください。|現在表示できません。しばらくしてから再試行してください。",
+    "|先に Open WebUI にログインしてください。"
+    "|現在表示できません。しばらくしてから再試行してください。",
     "ko": "사용량 한도|한도|사용|예약|남음|초기화|한도 도달|공유|적용되는 한도가 없습니다."
     "|사용량은 기록되지만 거부되지 않습니다.|일별 사용량|날짜|이번 달 모델별 사용량|모델|요청"
     "|입력 토큰|출력 토큰|토큰|비용|합계|이번 달 응답|시간|추정|생성 중|추가 부여|양|사유"
@@ -6836,7 +6837,7 @@ WORDS_BY_TAG: Mapping[str, str] = {
 
 
 def words_of(language: Language) -> list[str]:
-    """A language's words in the order of `PAGE_WORDS`; those of all its regions where it has none."""
+    """A language's words in the order of `PAGE_WORDS`; a region without its own has others'."""
     tag = language.tag.lower()
     return (WORDS_BY_TAG.get(tag) or WORDS_BY_TAG[tag.partition("-")[0]]).split("|")
 
@@ -6870,7 +6871,7 @@ PAGE_HTML = r"""<!doctype html>
 </body>
 </html>
 """
-PAGE_CSS = r"""/* What the usage page and the static report (scripts/report) share: one look, light and dark. */
+PAGE_CSS = r"""/* One look, light and dark, for the usage page and the static report. */
 :root {
   color-scheme: light dark;
   --page: light-dark(#fff, #171717);
@@ -6921,6 +6922,7 @@ main:focus { outline: none; }
 .card dl { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; margin: .5rem 0 0; }
 .card dt { color: var(--faint); font-size: .82rem; }
 .card dd { margin: 0; font-variant-numeric: tabular-nums; }
+.card dl div:last-child { flex-basis: 100%; }
 .tag { font-size: .8rem; font-weight: 400; color: var(--faint); border: 1px solid var(--line);
   border-radius: 99px; padding: 0 .5rem; white-space: nowrap; }
 .tag.bad { color: var(--bad); border-color: currentcolor; }
@@ -6942,6 +6944,7 @@ svg .first { fill: var(--first); }
 svg .second { fill: var(--second); }
 .key { display: inline-block; width: .8rem; height: .8rem; border-radius: 2px;
   margin-inline: .2rem; }
+.key.second { margin-inline-start: 1rem; }
 .key.first { background: var(--first); }
 .key.second { background: var(--second); }
 
@@ -6988,7 +6991,8 @@ nav a[aria-current] { color: var(--text); font-weight: 600;
   box-shadow: 0 2px var(--accent); }
 .row { display: flex; flex-wrap: wrap; gap: .5rem .75rem; align-items: end; margin: .6rem 0; }
 label { display: block; font-size: .9rem; }
-label.wide { flex: 1 1 14rem; }
+label.wide { flex: 0 1 26rem; }
+fieldset label.wide { flex: 1 1 14rem; }
 fieldset { border: 1px solid var(--line); border-radius: 8px; margin: 0; padding: .5rem .9rem .8rem;
   min-width: 0; }
 legend { font-weight: 600; padding: 0 .3rem; }
@@ -7088,10 +7092,11 @@ const amount = (limit, value) => (isMoney(limit) ? dollars : number)(value ?? 0)
 
 function when(text) {
   if (!text) return "–";
-  const format = new Intl.DateTimeFormat(`${tag}-u-nu-latn`, {
-    dateStyle: "medium", timeStyle: "short",
-  });
-  return format.format(new Date(text));
+  const at = new Date(text), sameYear = at.getFullYear() === new Date().getFullYear();
+  return new Intl.DateTimeFormat(`${tag}-u-nu-latn`, {
+    month: "short", day: "numeric", hour: "numeric", minute: "2-digit",
+    ...(sameYear ? {} : { year: "numeric" }),
+  }).format(at);
 }
 
 const day = (text) =>
@@ -7124,11 +7129,13 @@ const say = (text) => (document.getElementById("live").textContent = text);
 const button = (text, onclick, kind = "button") => el(kind, { type: "button", onclick }, text);
 const section = (title, ...parts) => [el("h2", {}, title), ...parts];
 const field = (text, input) => el("label.wide", {}, text, input);
-const boxes = (pairs) =>
-  el("dl.totals", {}, pairs.map(([name, value]) =>
-    el("", {}, el("dt", {}, name), el("dd", {}, value))));
+// A text that leaves the direction of what is around it alone, whatever is in it.
+const own = (...text) => el("bdi", {}, text);
+const pairList = (kind, pairs) => el(kind, {}, pairs.map(([name, value]) =>
+  el("", {}, el("dt", {}, name), el("dd", {}, own(value)))));
+const boxes = (pairs) => pairList("dl.totals", pairs);
 
-function table(caption, columns, rows, { order, search, plain, kind } = {}) {
+function table(caption, columns, rows, { order, search, beside, plain, kind } = {}) {
   // Kinds of columns: text, or "n" for numbers. `show` makes the cell, `value` what it sorts by.
   let shown = SHOWN_ROWS, sorted = order, wanted = "";
   const value = (column, row) => (column.value || ((from) => from[column.key]))(row) ?? "";
@@ -7136,6 +7143,10 @@ function table(caption, columns, rows, { order, search, plain, kind } = {}) {
     [row, columns.map((column) => value(column, row)).join(" ").toLowerCase()]));
   const body = el("tbody", { role: "rowgroup" });
   const count = note("");
+  const filled = (column, row) => {
+    const shows = column.show ? column.show(row) : String(row[column.key] ?? "");
+    return shows === "" || shows.length === 0 ? "" : own(shows);
+  };
   const compare = (one, other) =>
     typeof one === "number" && typeof other === "number"
       ? one - other : String(one).localeCompare(String(other), tag, { numeric: true });
@@ -7151,7 +7162,7 @@ function table(caption, columns, rows, { order, search, plain, kind } = {}) {
         columns.map((column, at) =>
           el((at ? "td" : "th") + (column.kind === "n" ? ".n" : ""), {
             "data-column": column.name, role: at ? "cell" : "rowheader", scope: at ? "" : "row",
-          }, column.show ? column.show(row) : String(row[column.key] ?? ""))))));
+          }, filled(column, row))))));
     heads.forEach((head, at) => {
       const on = sorted && columns[at].key === sorted.key;
       if (on) head.setAttribute("aria-sort", sorted.sign > 0 ? "ascending" : "descending");
@@ -7184,7 +7195,7 @@ function table(caption, columns, rows, { order, search, plain, kind } = {}) {
   });
   fill();
   return [
-    input && el(".row", {}, field(search, input)),
+    (input || beside) && el(".row", {}, beside, input && field(search, input)),
     el(plain ? "table.plain" : "table", { role: "table" },
       el("caption", {}, el("span.unseen", {}, caption)),
       el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, heads)), body),
@@ -7236,7 +7247,7 @@ function meter(limit) {
 
 function limitCard(limit) {
   const kind = kindOf(limit);
-  const pairs = atOnce(limit) ? [] : [
+  const pairs = [
     [t("used"), `${amount(limit, limit.used)} (${number(Math.round(shareOf(limit)))} %)`],
     limit.reserved > 0 && [t("reserved"), amount(limit, limit.reserved)],
     [t("left"), amount(limit, Math.max(0, limit.remaining))],
@@ -7244,15 +7255,17 @@ function limitCard(limit) {
     [t("resets"), when(limit.reset_at)],
   ].filter(Boolean);
   return el(`li.card${kind && `.${kind}`}`, {},
-    el("h2", {}, textOf(limit), " ",
-      limit.scope !== "user" && el("span.tag", {}, `${t("shared")}: ${limit.scope}`), " ",
+    el("h2", {}, own(textOf(limit)), " ",
+      limit.scope !== "user" && el("span.tag", {}, t("shared"), ": ", own(limit.scope)), " ",
       kind === "over" && el("span.tag.bad", {}, t("reached"))),
-    !atOnce(limit) && meter(limit),
-    el("dl", {}, pairs.map(([name, value]) =>
-      el("", {}, el("dt", {}, name), el("dd", {}, value)))));
+    meter(limit),
+    pairList("dl", pairs));
 }
 
-const limitCards = (limits) => el("ul.cards", {}, limits.map(limitCard));
+const limitCards = (limits) => [
+  el("ul.cards", {}, limits.filter((limit) => !atOnce(limit)).map(limitCard)),
+  el("ul", {}, limits.filter(atOnce).map((limit) => el("li", {}, own(textOf(limit))))),
+];
 
 function everyDay(rows, from, zone) {
   // Days without any use are days as well. "sv" writes dates as ISO has them.
@@ -7400,7 +7413,7 @@ const limitColumns = [
 const withNearest = (row) => ({ ...row, most: nearest(row.limits) });
 const nearKind = (row) => (row.most ? kindOf(row.most) : "");
 
-function userTable(users, search) {
+function userTable(users, search, beside) {
   const columns = [
     { key: "user", name: "User", value: (row) => `${row.name || ""} ${row.email} ${row.user_id}`,
       show: (row) => [userLink(row), row.exempt && [" ", el("span.tag", {}, "exempt")]] },
@@ -7416,7 +7429,7 @@ function userTable(users, search) {
     }
   }
   return table("Users, the most used limit of each", columns, users.map(withNearest),
-    { search, kind: nearKind, order: { key: "percent", sign: -1 } });
+    { search, beside, kind: nearKind, order: { key: "percent", sign: -1 } });
 }
 
 async function overview() {
@@ -7457,18 +7470,19 @@ async function usersView() {
   const [users, used] = await Promise.all([call("users"), report("user")]);
   const byId = new Map(used.map((row) => [row.user_id, row]));
   const rows = users.map((row) => {
-    const own = byId.get(row.user_id) || {};
-    return { ...row, tokens: own.total_tokens || 0, cost_usd: own.cost_usd };
+    const use = byId.get(row.user_id) || {};
+    return { ...row, tokens: use.total_tokens || 0, cost_usd: use.cost_usd };
   });
-  return [el("h1", {}, "Users"), el(".row", {}, periodPicker()),
-    userTable(rows, "Search users, groups, policies"), links("user", "all users")];
+  return [el("h1", {}, "Users"),
+    userTable(rows, "Search users, groups, policies", periodPicker()), links("user", "all users")];
 }
 
 const useView = (title, by, column) => async () => {
   const rows = await report(by);
-  return [el("h1", {}, title), el(".row", {}, periodPicker()),
-    table(title, [column, ...useColumns(rows)], rows,
-      { search: `Search ${title.toLowerCase()}`, order: { key: "input_tokens", sign: -1 } }),
+  return [el("h1", {}, title), table(title, [column, ...useColumns(rows)], rows, {
+    search: `Search ${title.toLowerCase()}`, beside: periodPicker(),
+    order: { key: "input_tokens", sign: -1 },
+  }),
     links(by, `all ${title.toLowerCase()}`),
     by === "group" && note("Who is in several groups counts in each of them.")];
 };
@@ -7592,10 +7606,10 @@ function lineOf(error, lines) {
   const at = lines.findIndex((line) => head && line.trim().startsWith(head));
   const quoted = /"((?:[^"\\]|\\.)+)"/.exec(error.given)?.[1];
   const next = lines.findIndex((line, one) => one > at && /^\s*\[/.test(line));
-  const own = lines.slice(0, at < 0 || next < 0 ? undefined : next);
+  const part = lines.slice(0, at < 0 || next < 0 ? undefined : next);
   const key = /\] (\w+)/.exec(error.where)?.[1];
   for (const word of [quoted, key]) {
-    const found = word ? own.findIndex((line, one) => one >= at && line.includes(word)) : -1;
+    const found = word ? part.findIndex((line, one) => one >= at && line.includes(word)) : -1;
     if (found >= 0) return found + 1;
   }
   return at + 1 || null;
@@ -7810,7 +7824,7 @@ async function call(path, { method = "GET", body } = {}) {
   if (stored("token")) headers.Authorization = `Bearer ${stored("token")}`;
   if (body) headers["Content-Type"] = "application/json";
   const answer = await fetch(BASE + path, {
-    method, headers, body: body && JSON.stringify(body), cache: "no-store",
+    method, headers, cache: "no-store", ...(body && { body: JSON.stringify(body) }),
   });
   const data = await answer.json().catch(() => ({}));
   if (answer.ok || data.errors) return data;
@@ -7837,8 +7851,7 @@ async function route(event) {
     const detail = admin && id && Object.hasOwn(DETAIL_VIEWS, name) && DETAIL_VIEWS[name];
     const view = admin && Object.hasOwn(ADMIN_VIEWS, name) ? name : admin ? "overview" : "me";
     if (admin) navigation(detail ? detail[0] : view);
-    const own = view === "me" && !detail;
-    const language = own ? tag : "en";
+    const language = view === "me" && !detail ? tag : "en";
     tag = language;
     main.lang = language;
     main.dir = languages.rtl.includes(language) ? "rtl" : "ltr";

@@ -61,10 +61,11 @@ const amount = (limit, value) => (isMoney(limit) ? dollars : number)(value ?? 0)
 
 function when(text) {
   if (!text) return "–";
-  const format = new Intl.DateTimeFormat(`${tag}-u-nu-latn`, {
-    dateStyle: "medium", timeStyle: "short",
-  });
-  return format.format(new Date(text));
+  const at = new Date(text), sameYear = at.getFullYear() === new Date().getFullYear();
+  return new Intl.DateTimeFormat(`${tag}-u-nu-latn`, {
+    month: "short", day: "numeric", hour: "numeric", minute: "2-digit",
+    ...(sameYear ? {} : { year: "numeric" }),
+  }).format(at);
 }
 
 const day = (text) =>
@@ -97,11 +98,13 @@ const say = (text) => (document.getElementById("live").textContent = text);
 const button = (text, onclick, kind = "button") => el(kind, { type: "button", onclick }, text);
 const section = (title, ...parts) => [el("h2", {}, title), ...parts];
 const field = (text, input) => el("label.wide", {}, text, input);
-const boxes = (pairs) =>
-  el("dl.totals", {}, pairs.map(([name, value]) =>
-    el("", {}, el("dt", {}, name), el("dd", {}, value))));
+// A text that leaves the direction of what is around it alone, whatever is in it.
+const own = (...text) => el("bdi", {}, text);
+const pairList = (kind, pairs) => el(kind, {}, pairs.map(([name, value]) =>
+  el("", {}, el("dt", {}, name), el("dd", {}, own(value)))));
+const boxes = (pairs) => pairList("dl.totals", pairs);
 
-function table(caption, columns, rows, { order, search, plain, kind } = {}) {
+function table(caption, columns, rows, { order, search, beside, plain, kind } = {}) {
   // Kinds of columns: text, or "n" for numbers. `show` makes the cell, `value` what it sorts by.
   let shown = SHOWN_ROWS, sorted = order, wanted = "";
   const value = (column, row) => (column.value || ((from) => from[column.key]))(row) ?? "";
@@ -109,6 +112,10 @@ function table(caption, columns, rows, { order, search, plain, kind } = {}) {
     [row, columns.map((column) => value(column, row)).join(" ").toLowerCase()]));
   const body = el("tbody", { role: "rowgroup" });
   const count = note("");
+  const filled = (column, row) => {
+    const shows = column.show ? column.show(row) : String(row[column.key] ?? "");
+    return shows === "" || shows.length === 0 ? "" : own(shows);
+  };
   const compare = (one, other) =>
     typeof one === "number" && typeof other === "number"
       ? one - other : String(one).localeCompare(String(other), tag, { numeric: true });
@@ -124,7 +131,7 @@ function table(caption, columns, rows, { order, search, plain, kind } = {}) {
         columns.map((column, at) =>
           el((at ? "td" : "th") + (column.kind === "n" ? ".n" : ""), {
             "data-column": column.name, role: at ? "cell" : "rowheader", scope: at ? "" : "row",
-          }, column.show ? column.show(row) : String(row[column.key] ?? ""))))));
+          }, filled(column, row))))));
     heads.forEach((head, at) => {
       const on = sorted && columns[at].key === sorted.key;
       if (on) head.setAttribute("aria-sort", sorted.sign > 0 ? "ascending" : "descending");
@@ -157,7 +164,7 @@ function table(caption, columns, rows, { order, search, plain, kind } = {}) {
   });
   fill();
   return [
-    input && el(".row", {}, field(search, input)),
+    (input || beside) && el(".row", {}, beside, input && field(search, input)),
     el(plain ? "table.plain" : "table", { role: "table" },
       el("caption", {}, el("span.unseen", {}, caption)),
       el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, heads)), body),
@@ -209,7 +216,7 @@ function meter(limit) {
 
 function limitCard(limit) {
   const kind = kindOf(limit);
-  const pairs = atOnce(limit) ? [] : [
+  const pairs = [
     [t("used"), `${amount(limit, limit.used)} (${number(Math.round(shareOf(limit)))} %)`],
     limit.reserved > 0 && [t("reserved"), amount(limit, limit.reserved)],
     [t("left"), amount(limit, Math.max(0, limit.remaining))],
@@ -217,15 +224,17 @@ function limitCard(limit) {
     [t("resets"), when(limit.reset_at)],
   ].filter(Boolean);
   return el(`li.card${kind && `.${kind}`}`, {},
-    el("h2", {}, textOf(limit), " ",
-      limit.scope !== "user" && el("span.tag", {}, `${t("shared")}: ${limit.scope}`), " ",
+    el("h2", {}, own(textOf(limit)), " ",
+      limit.scope !== "user" && el("span.tag", {}, t("shared"), ": ", own(limit.scope)), " ",
       kind === "over" && el("span.tag.bad", {}, t("reached"))),
-    !atOnce(limit) && meter(limit),
-    el("dl", {}, pairs.map(([name, value]) =>
-      el("", {}, el("dt", {}, name), el("dd", {}, value)))));
+    meter(limit),
+    pairList("dl", pairs));
 }
 
-const limitCards = (limits) => el("ul.cards", {}, limits.map(limitCard));
+const limitCards = (limits) => [
+  el("ul.cards", {}, limits.filter((limit) => !atOnce(limit)).map(limitCard)),
+  el("ul", {}, limits.filter(atOnce).map((limit) => el("li", {}, own(textOf(limit))))),
+];
 
 function everyDay(rows, from, zone) {
   // Days without any use are days as well. "sv" writes dates as ISO has them.
@@ -373,7 +382,7 @@ const limitColumns = [
 const withNearest = (row) => ({ ...row, most: nearest(row.limits) });
 const nearKind = (row) => (row.most ? kindOf(row.most) : "");
 
-function userTable(users, search) {
+function userTable(users, search, beside) {
   const columns = [
     { key: "user", name: "User", value: (row) => `${row.name || ""} ${row.email} ${row.user_id}`,
       show: (row) => [userLink(row), row.exempt && [" ", el("span.tag", {}, "exempt")]] },
@@ -389,7 +398,7 @@ function userTable(users, search) {
     }
   }
   return table("Users, the most used limit of each", columns, users.map(withNearest),
-    { search, kind: nearKind, order: { key: "percent", sign: -1 } });
+    { search, beside, kind: nearKind, order: { key: "percent", sign: -1 } });
 }
 
 async function overview() {
@@ -430,18 +439,19 @@ async function usersView() {
   const [users, used] = await Promise.all([call("users"), report("user")]);
   const byId = new Map(used.map((row) => [row.user_id, row]));
   const rows = users.map((row) => {
-    const own = byId.get(row.user_id) || {};
-    return { ...row, tokens: own.total_tokens || 0, cost_usd: own.cost_usd };
+    const use = byId.get(row.user_id) || {};
+    return { ...row, tokens: use.total_tokens || 0, cost_usd: use.cost_usd };
   });
-  return [el("h1", {}, "Users"), el(".row", {}, periodPicker()),
-    userTable(rows, "Search users, groups, policies"), links("user", "all users")];
+  return [el("h1", {}, "Users"),
+    userTable(rows, "Search users, groups, policies", periodPicker()), links("user", "all users")];
 }
 
 const useView = (title, by, column) => async () => {
   const rows = await report(by);
-  return [el("h1", {}, title), el(".row", {}, periodPicker()),
-    table(title, [column, ...useColumns(rows)], rows,
-      { search: `Search ${title.toLowerCase()}`, order: { key: "input_tokens", sign: -1 } }),
+  return [el("h1", {}, title), table(title, [column, ...useColumns(rows)], rows, {
+    search: `Search ${title.toLowerCase()}`, beside: periodPicker(),
+    order: { key: "input_tokens", sign: -1 },
+  }),
     links(by, `all ${title.toLowerCase()}`),
     by === "group" && note("Who is in several groups counts in each of them.")];
 };
@@ -565,10 +575,10 @@ function lineOf(error, lines) {
   const at = lines.findIndex((line) => head && line.trim().startsWith(head));
   const quoted = /"((?:[^"\\]|\\.)+)"/.exec(error.given)?.[1];
   const next = lines.findIndex((line, one) => one > at && /^\s*\[/.test(line));
-  const own = lines.slice(0, at < 0 || next < 0 ? undefined : next);
+  const part = lines.slice(0, at < 0 || next < 0 ? undefined : next);
   const key = /\] (\w+)/.exec(error.where)?.[1];
   for (const word of [quoted, key]) {
-    const found = word ? own.findIndex((line, one) => one >= at && line.includes(word)) : -1;
+    const found = word ? part.findIndex((line, one) => one >= at && line.includes(word)) : -1;
     if (found >= 0) return found + 1;
   }
   return at + 1 || null;
@@ -783,7 +793,7 @@ async function call(path, { method = "GET", body } = {}) {
   if (stored("token")) headers.Authorization = `Bearer ${stored("token")}`;
   if (body) headers["Content-Type"] = "application/json";
   const answer = await fetch(BASE + path, {
-    method, headers, body: body && JSON.stringify(body), cache: "no-store",
+    method, headers, cache: "no-store", ...(body && { body: JSON.stringify(body) }),
   });
   const data = await answer.json().catch(() => ({}));
   if (answer.ok || data.errors) return data;
@@ -810,8 +820,7 @@ async function route(event) {
     const detail = admin && id && Object.hasOwn(DETAIL_VIEWS, name) && DETAIL_VIEWS[name];
     const view = admin && Object.hasOwn(ADMIN_VIEWS, name) ? name : admin ? "overview" : "me";
     if (admin) navigation(detail ? detail[0] : view);
-    const own = view === "me" && !detail;
-    const language = own ? tag : "en";
+    const language = view === "me" && !detail ? tag : "en";
     tag = language;
     main.lang = language;
     main.dir = languages.rtl.includes(language) ? "rtl" : "ltr";
