@@ -193,6 +193,8 @@ const shareOf = (limit) => (limit.amount > 0 ? limit.percent ?? 0 : 100);
 const kindOf = (limit) =>
   limit.remaining <= 0 && !atOnce(limit) ? "over"
     : shareOf(limit) >= state.soft && !atOnce(limit) ? "near" : "";
+const percent = (limit) =>
+  new Intl.NumberFormat(`${tag}-u-nu-latn`, { style: "percent" }).format(shareOf(limit) / 100);
 const textOf = (limit) => limit.text || limit.limit || "";
 const nearest = (limits) =>
   limits.filter((limit) => !atOnce(limit))
@@ -217,7 +219,7 @@ function meter(limit) {
 function limitCard(limit) {
   const kind = kindOf(limit);
   const pairs = [
-    [t("used"), `${amount(limit, limit.used)} (${number(Math.round(shareOf(limit)))} %)`],
+    [t("used"), [own(amount(limit, limit.used)), " ", own(`(${percent(limit)})`)]],
     limit.reserved > 0 && [t("reserved"), amount(limit, limit.reserved)],
     [t("left"), amount(limit, Math.max(0, limit.remaining))],
     limit.granted > 0 && [t("grants"), amount(limit, limit.granted)],
@@ -373,7 +375,7 @@ const limitColumns = [
   { key: "limit", name: "Limit", value: (row) => textOf(row.most || {}),
     show: (row) => row.most ? textOf(row.most) : "no limit" },
   { key: "percent", name: "Used %", kind: "n", value: (row) => row.most ? shareOf(row.most) : -1,
-    show: (row) => (row.most ? `${number(Math.round(shareOf(row.most)))} %` : "–") },
+    show: (row) => (row.most ? percent(row.most) : "–") },
   { key: "left", name: "Left", kind: "n", value: (row) => row.most?.remaining ?? Infinity,
     show: (row) => (row.most ? amount(row.most, Math.max(0, row.most.remaining)) : "–") },
   { key: "resets", name: "Resets", value: (row) => row.most?.reset_at,
