@@ -79,7 +79,13 @@ def open_tab(browser: Browser) -> Iterator[OpenTab]:
     opened: list[BrowserContext] = []
 
     def open_one(
-        client: OpenWebUIClient, path: str, *, width: int = 900, height: int = 600
+        client: OpenWebUIClient,
+        path: str,
+        *,
+        width: int = 900,
+        height: int = 600,
+        theme: str = "light",
+        locale: str = "en-US",
     ) -> Page:
         keep_page_quiet(client)
         context = browser.new_context(
@@ -91,8 +97,12 @@ def open_tab(browser: Browser) -> Iterator[OpenTab]:
         opened.append(context)
         context.set_default_timeout(TIMEOUT_MILLISECONDS)
         context.add_init_script(
-            f"localStorage.token = {client.account.token!r}; localStorage.theme = 'light'"
+            f"localStorage.token = {client.account.token!r}; localStorage.theme = {theme!r}; "
+            f"localStorage.locale = {locale!r}"
         )
+        # As the sign-in page leaves it: by it the server knows who opens a page.
+        cookie = {"name": "token", "value": client.account.token, "url": client.url}
+        context.add_cookies([cookie])
         tab = context.new_page()
         tab.goto(client.url + path)
         return tab

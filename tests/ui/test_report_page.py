@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, ViewportSize, expect
 
 from scripts.report.command import main
 from tests.commands.test_report import Books, noon, sqlite_books  # noqa: F401
-from tests.ui.conftest import TakePicture, serious_faults
+from tests.ui.conftest import serious_faults
 
 LONG_MODEL = "models/a-provider/some-model-with-a-very-long-name-2026-03-10:instruct-q4_K_M"
 POLICIES = '[group.Students]\nlimits = ["100 tokens/day"]\n[pool.all]\nlimits = ["300 tokens/day"]'
@@ -35,7 +35,7 @@ def report(sqlite_books: Books, tmp_path: Path) -> Path:  # noqa: F811
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_report_fits_and_follows_the_theme(
-    report: Path, browser: Browser, width: int, theme: str, take_picture: TakePicture
+    report: Path, browser: Browser, width: int, theme: str
 ) -> None:
     """Nothing is cut, the limits' every column is there, no price is no $0.00, dark is dark."""
     size = ViewportSize(width=width, height=900)
@@ -54,7 +54,6 @@ def test_report_fits_and_follows_the_theme(
         background = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (background == "rgb(255, 255, 255)") == (theme == "light")
         assert serious_faults(page) == []
-        take_picture(page, f"report-{width}-{theme}")
         page.emulate_media(media="print", color_scheme="dark")
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == (
             "rgb(255, 255, 255)"
