@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from sqlalchemy import Connection
+
 from helpers.errors import LedgerError, UsageLimitExceeded
 from helpers.ledger.identities import IdentityMemory, form_note
 from helpers.ledger.ledger import Admission
@@ -441,6 +443,14 @@ class Filter:
         except Exception:
             # A browser that has gone away must not cost the reply.
             log.warning("Usage limits: a message could not be shown", exc_info=True)
+
+    def ledger_of(
+        self, valves: AdminValves
+    ) -> tuple[Accounting, IdentityMemory, Callable[[Callable[[Connection], Any]], Any]]:
+        """The ledger, whom the policies mean, and what reads Open WebUI's own database."""
+        accounting = self._accounting(valves)
+        memory = self._identity_memory(valves, accounting)
+        return accounting, memory, host_reader().read if valves.database_url else accounting.read
 
     def _identity_memory(self, valves: AdminValves, accounting: Accounting) -> IdentityMemory:
         """Whom the policies mean, as this ledger remembers it; what is amiss shows in the form."""

@@ -14,13 +14,14 @@ from typing import Any, Protocol
 
 from fastapi import Depends, FastAPI
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from helpers.logs import log
 from helpers.metering.charges import Charge, make_charge
 from helpers.metering.usage import MeteredUsage
 from helpers.openwebui.answers import AnswerReader
 from helpers.openwebui.host import HostError
+from helpers.openwebui.pages import UsagePages, is_page_path
 from helpers.openwebui.passthrough import CHAT_PATH, Passthrough, find_passthrough
 from helpers.openwebui.refusals import RawHeaders, Refusal, rate_headers
 from helpers.openwebui.replies import Reply, count_choices
@@ -202,6 +203,15 @@ class PassthroughGuard:
         self._switch = Switch()
         self._asking: asyncio.Lock | None = None
         self._gate: FastAPI | None = None
+        self._pages: UsagePages | None = None
+
+    async def serve_page(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request at the pages' paths."""
+        if self._pages is None:
+            self._pages = UsagePages(self, scope["app"])
+        scope.setdefault("state", {})
+        note_key(scope)
+        await self._pages.app(scope, receive, send)
 
     async def switch(self, *, now: bool = False) -> Switch:
         """Whether the function is on, as of now or of a second ago at most."""
@@ -581,6 +591,9 @@ class UsageLimitsLayer:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] == "http":
+            if is_page_path(route_path(scope)):
+                await self.serve_page(scope, receive, send)
+                return
             passthrough = find_passthrough(scope.get("method", "GET"), route_path(scope))
             if passthrough is not None:
                 keeper = await self.find_keeper(now=passthrough.kind != "chat")
@@ -588,6 +601,22 @@ class UsageLimitsLayer:
                     await keeper.serve(self.app, passthrough, scope, receive, send)
                     return
         await self.app(scope, receive, send)
+
+    async def serve_page(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer at the pages' paths, where there are pages."""
+        keeper = await self.find_keeper()
+        shown = False
+        if keeper is not None:
+            try:
+                valves = (await keeper.switch()).valves
+                shown = bool(valves is not None and valves.usage_page)
+            except Exception:
+                log.exception("Usage limits: it can't be seen whether there are pages")
+        if keeper is None or not shown:
+            answer = JSONResponse({"detail": "Not Found"}, 404, {"Cache-Control": "no-store"})
+            await answer(scope, receive, send)
+            return
+        await keeper.serve_page(scope, receive, send)
 
     async def find_keeper(self, *, now: bool = True) -> PassthroughGuard | None:
         """The keeper whose function is on; where that can't be seen, the last one."""
