@@ -13,81 +13,87 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # Contents. In a hurry, read the hooks first: they are the last part, filter.
-#   206  errors                   The exceptions, each carrying its data.
-#   262  logs                     The one logger; its name is how Open WebUI's log shows where a …
-#   265  texts                    Texts from outside: what a client, a browser or a provider …
-#   286  limits.periods           The calendar and rolling periods, the window each gives at an …
-#   598  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
-#   749  limits.globs             Which model ids a pattern of an administrator's fits.
-#   772  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
-#  1120  limits.policy_tables     The policies text as checked tables, and what an error says …
-#  1382  limits.policies          What the policies text says about groups, roles, users, pools …
-#  1642  limits.policy            Which limits apply to this user, these groups, this role and …
-#  1954  limits.decisions         Used and reserved amounts against limits: what is decided, and …
-#  2120  metering.byte_pairs      A lower bound of a text's tokens from its pairs of bytes, …
-#  2360  metering.estimates       Token estimates for texts and prompts whose provider reports no …
-#  2664  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
-#  2993  metering.stream_events   What a stream event or a whole answer holds: produced text, …
-#  3261  metering.usage           What one reply is charged for, added up from its stream events.
-#  3563  metering.charges         What one reply costs, in tokens, in money and toward limits.
-#  3660  ledger.database          An engine for a database URL as Open WebUI spells it.
-#  3743  ledger.statements        The statements that every reply runs, on a short way to the …
-#  3873  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
-#  4115  ledger.tables            The ledger's own tables and their numbered migrations.
-#  4319  ledger.identities        Whom the names in the policies mean, also after a rename.
-#  4750  ledger.counters          Sums of settled records per scope, model glob and window.
-#  5087  ledger.snapshots         What one statement sees of the ledger: counters with their …
-#  5255  ledger.limit_states      Where limits stand: what is used, what replies still running …
-#  5405  ledger.records           One row per reply, reserved when it is admitted and closed once.
-#  5572  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  5984  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  6163  openwebui.languages.en   English.
-#  6192  openwebui.languages.de   German.
-#  6226  openwebui.languages.fr   French.
-#  6261  openwebui.languages.fr_ca French as written in Canada.
-#  6272  openwebui.languages.es   Spanish.
-#  6304  openwebui.languages.it   Italian.
-#  6335  openwebui.languages.pt_br Portuguese as written in Brazil.
-#  6367  openwebui.languages.nl   Dutch.
-#  6401  openwebui.languages.pl   Polish.
-#  6435  openwebui.languages.ru   Russian.
-#  6470  openwebui.languages.uk   Ukrainian.
-#  6506  openwebui.languages.tr   Turkish.
-#  6536  openwebui.languages.zh_cn Chinese in simplified script.
-#  6560  openwebui.languages.zh_tw Chinese in traditional script.
-#  6584  openwebui.languages.ja   Japanese.
-#  6614  openwebui.languages.ko   Korean.
-#  6641  openwebui.languages.ar   Arabic.
-#  6673  openwebui.languages.he   Hebrew.
-#  6701  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
-#  6751  openwebui.page_words     What the usage page says to users, in each language.
-#  6881  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
-#  6941  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  7444  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  7531  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  7631  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  7746  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  8096  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  8156  openwebui.replies        One reply from its admission to its end.
-#  8432  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-#  8610  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-#  8928  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-#  9076  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-#  9166  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-#  9255  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-#  9323  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-#  9823  openwebui.answers        Answers on their way to the client: read for their usage, or …
-#  9978  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 10051  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 10304  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 10482  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 10591  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 10805  filter                   Open WebUI's hooks, and nothing but hooks.
+#   215  errors                   The exceptions, each carrying its data.
+#   271  logs                     The one logger; its name is how Open WebUI's log shows where a …
+#   274  texts                    Texts from outside: what a client, a browser or a provider …
+#   295  limits.periods           The calendar and rolling periods, the window each gives at an …
+#   607  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
+#   758  limits.globs             Which model ids a pattern of an administrator's fits.
+#   781  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
+#  1129  limits.policy_tables     The policies text as checked tables, and what an error says …
+#  1391  limits.policies          What the policies text says about groups, roles, users, pools …
+#  1651  limits.policy            Which limits apply to this user, these groups, this role and …
+#  1963  limits.decisions         Used and reserved amounts against limits: what is decided, and …
+#  2129  metering.byte_pairs      A lower bound of a text's tokens from its pairs of bytes, …
+#  2369  metering.estimates       Token estimates for texts and prompts whose provider reports no …
+#  2673  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
+#  3002  metering.stream_events   What a stream event or a whole answer holds: produced text, …
+#  3270  metering.usage           What one reply is charged for, added up from its stream events.
+#  3572  metering.charges         What one reply costs, in tokens, in money and toward limits.
+#  3669  ledger.database          An engine for a database URL as Open WebUI spells it.
+#  3752  ledger.statements        The statements that every reply runs, on a short way to the …
+#  3882  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
+#  4124  ledger.tables            The ledger's own tables and their numbered migrations.
+#  4328  ledger.identities        Whom the names in the policies mean, also after a rename.
+#  4764  ledger.counters          Sums of settled records per scope, model glob and window.
+#  5101  ledger.snapshots         What one statement sees of the ledger: counters with their …
+#  5269  ledger.limit_states      Where limits stand: what is used, what replies still running …
+#  5419  ledger.records           One row per reply, reserved when it is admitted and closed once.
+#  5586  ledger.reports           What the ledger says of many limits and records at once, read …
+#  6195  ledger.grants            What administrators add to limits, reset and take back; rows, …
+#  6391  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  6810  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  6989  openwebui.languages.en   English.
+#  7018  openwebui.languages.de   German.
+#  7052  openwebui.languages.fr   French.
+#  7087  openwebui.languages.fr_ca French as written in Canada.
+#  7098  openwebui.languages.es   Spanish.
+#  7130  openwebui.languages.it   Italian.
+#  7161  openwebui.languages.pt_br Portuguese as written in Brazil.
+#  7193  openwebui.languages.nl   Dutch.
+#  7227  openwebui.languages.pl   Polish.
+#  7261  openwebui.languages.ru   Russian.
+#  7296  openwebui.languages.uk   Ukrainian.
+#  7332  openwebui.languages.tr   Turkish.
+#  7362  openwebui.languages.zh_cn Chinese in simplified script.
+#  7386  openwebui.languages.zh_tw Chinese in traditional script.
+#  7410  openwebui.languages.ja   Japanese.
+#  7440  openwebui.languages.ko   Korean.
+#  7467  openwebui.languages.ar   Arabic.
+#  7499  openwebui.languages.he   Hebrew.
+#  7527  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
+#  7577  openwebui.page_words     What the usage page says to users, in each language.
+#  7708  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
+#  8782  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  9291  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  9378  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  9478  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  9593  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  9948  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+# 10008  openwebui.replies        One reply from its admission to its end.
+# 10284  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+# 10462  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+# 10780  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+# 10928  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+# 11018  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+# 11107  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+# 11175  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+# 11685  openwebui.directory      All users of Open WebUI with their groups, read at once.
+# 11763  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
+# 12407  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
+# 12730  openwebui.answers        Answers on their way to the client: read for their usage, or …
+# 12885  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 12958  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 13224  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 13402  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 13533  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 13747  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
 import asyncio
 import atexit
+import csv
 import difflib
 import hashlib
 import inspect
@@ -97,6 +103,7 @@ import math
 import posixpath
 import random
 import re
+import secrets
 import signal
 import sys
 import threading
@@ -104,7 +111,7 @@ import time
 import tomllib
 import unicodedata
 import uuid
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -125,7 +132,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal, InvalidO
 from functools import lru_cache, partial, reduce, wraps
 from importlib import import_module
 from importlib.util import find_spec
-from io import BytesIO
+from io import BytesIO, StringIO
 from queue import Empty, Full, Queue
 from string import Formatter
 from threading import Lock, Thread
@@ -172,6 +179,7 @@ from sqlalchemy import (
     Text,
     and_,
     bindparam,
+    case,
     create_engine,
     event,
     func,
@@ -183,6 +191,7 @@ from sqlalchemy import (
     select,
     true,
     union_all,
+    values,
 )
 from sqlalchemy.dialects.postgresql import insert as insert_on_postgresql
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
@@ -4661,6 +4670,11 @@ class IdentityMemory:
         # By the model called, all the names of one that was seen to have no cost.
         self._unpriced: dict[str, tuple[str, ...]] = {}
 
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What an administrator should know of the policies, as of the last look."""
+        return self._notices
+
     def knows_unpriced(self, model_names: tuple[str, ...]) -> bool:
         """Whether nothing is to be said of a model's having no cost, or it has been."""
         full = len(self._unpriced) >= MOST_UNPRICED
@@ -5569,6 +5583,811 @@ def correct_record(
 
 
 # ==============================================================================
+# helpers/ledger/reports.py
+# Reports: what the ledger says of many limits and records at once, read only.
+# ==============================================================================
+
+ROWS_PER_QUERY = 500
+# Of so many rolling limits that are reached it is looked up when they open again.
+MOST_RESETS_LOOKED_UP = 200
+
+SnapshotResult = TypeVar("SnapshotResult")
+GrantKey = tuple[str, str, str, str]
+
+
+def read_snapshot_of(
+    connection: Connection, work: Callable[[Connection], SnapshotResult]
+) -> SnapshotResult:
+    """Let `work` see one moment of the database; SQLite's writers don't wait for it."""
+    sqlite = connection.dialect.name == "sqlite"
+    run_on_driver(
+        connection, "BEGIN" if sqlite else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+    )
+    result = work(connection)
+    run_on_driver(connection, "COMMIT")
+    return result
+
+
+# Where limits stand
+
+
+def grant_key(applied: AppliedLimit) -> GrantKey:
+    """The columns by which a grant names the limit that it adds to."""
+    limit = applied.limit
+    return applied.scope, limit.measure, limit.model_glob, limit.period.name
+
+
+def in_parts(items: Collection[str]) -> Iterator[list[str]]:
+    """Values for INs of a bounded length, in order."""
+    ordered = sorted(items)
+    for start in range(0, len(ordered), ROWS_PER_QUERY):
+        yield ordered[start : start + ROWS_PER_QUERY]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCounter:
+    """A counter as its row has it."""
+
+    window_start: int
+    window_end: int
+    used: Amounts
+
+
+def read_counters(
+    connection: Connection, scopes: Collection[str], at: int
+) -> dict[str, StoredCounter]:
+    """The counters of these scopes whose windows are open, by id."""
+    columns = counters_table.c
+    query = select(
+        columns.id,
+        columns.window_start,
+        columns.window_end,
+        columns.requests,
+        columns.input_tokens,
+        columns.output_tokens,
+        columns.cost_micros,
+    )
+    return {
+        key: StoredCounter(start, end, Amounts(*sums))
+        for some in in_parts(scopes)
+        for key, start, end, *sums in connection.execute(
+            query.where(columns.scope.in_(some), columns.window_end > at)
+        )
+    }
+
+
+def read_granted(connection: Connection, scopes: Collection[str], at: int) -> dict[GrantKey, int]:
+    """What administrators have added to limits of these scopes, by `grant_key`."""
+    columns = grants_table.c
+    key = (columns.scope, columns.measure, columns.model_glob, columns.period)
+    return {
+        (scope, measure, glob, period): int(amount)
+        for some in in_parts(scopes)
+        for scope, measure, glob, period, amount in connection.execute(
+            select(*key, func.sum(columns.amount))
+            .where(columns.scope.in_(some), columns.expires_at > at)
+            .group_by(*key)
+        )
+    }
+
+
+def read_running(connection: Connection, scopes: Collection[str]) -> dict[str, list[RunningReply]]:
+    """Replies that are still running, by each scope that they count for."""
+    query = RUNNING
+    if len(scopes) == 1 and (only := next(iter(scopes))).startswith("user:"):
+        query = query.where(records_table.c.user_id == only.removeprefix("user:"))
+    running: defaultdict[str, list[RunningReply]] = defaultdict(list)
+    for _, user_id, group_ids, names, created_at, _, *amounts in connection.execute(
+        query, {"except_id": ""}
+    ):
+        reply = RunningReply(user_id, group_ids, names, created_at, Amounts(*amounts[:4]))
+        groups = (f"group:{group}" for group in split_names(group_ids))
+        for scope in (f"user:{user_id}", *groups, EVERYONE):
+            running[scope].append(reply)
+    return running
+
+
+def counter_needs(
+    applied: AppliedLimit, counter: StoredCounter | None, at: int
+) -> tuple[Amounts, int, int, int]:
+    """What is known of a limit's use, and which records to add (1) or take away (-1)."""
+    start, end = counted_window(applied, at)
+    rolling = applied.limit.period.rolling
+    if counter is None:
+        return NOTHING, 1, start, end
+    if rolling is None:
+        return counter.used, 0, 0, 0
+    moved = start - counter.window_start
+    outlived = counter.window_end < at + CLOCK_TOLERANCE_SECONDS // 2
+    if abs(moved) >= rolling.total_seconds() or moved < -STEP_SECONDS or outlived:
+        return NOTHING, 1, start, NO_END
+    if moved <= 0:
+        return counter.used, 0, 0, 0
+    return counter.used, -1, counter.window_start, start
+
+
+def sums_of_users(
+    connection: Connection, wanted: Collection[tuple[str, int, int]]
+) -> dict[tuple[str, int, int], list[tuple[str, Amounts]]]:
+    """What users have used in windows of theirs, by the models' names.
+
+    Args:
+        connection: The ledger's.
+        wanted: User ids, each with the first second and the one after the last.
+    """
+    found: defaultdict[tuple[str, int, int], list[tuple[str, Amounts]]] = defaultdict(list)
+    ordered = sorted(wanted)
+    for at in range(0, len(ordered), ROWS_PER_QUERY):
+        windows = (
+            values(
+                Column("user_id", Text),
+                Column("since", BigInteger),
+                Column("until", BigInteger),
+                name="windows",
+            )
+            .data(ordered[at : at + ROWS_PER_QUERY])
+            .cte("windows")
+        )
+        keys = (windows.c.user_id, windows.c.since, windows.c.until)
+        rows = connection.execute(
+            select(*keys, records_table.c.model_names, *COUNTED_SUMS)
+            .join(
+                records_table,
+                and_(
+                    records_table.c.user_id == windows.c.user_id,
+                    records_table.c.created_at >= windows.c.since,
+                    records_table.c.created_at < windows.c.until,
+                    records_table.c.state == "settled",
+                ),
+            )
+            .group_by(*keys, records_table.c.model_names)
+        )
+        for user_id, since, until, names, *sums in rows:
+            found[user_id, since, until].append((names, Amounts(*map(int, sums))))
+    return found
+
+
+def read_states(
+    connection: Connection, limits: Sequence[AppliedLimit], at: datetime
+) -> tuple[LimitState, ...]:
+    """Where limits stand at the instant `at`: by their counters, else by the records.
+
+    Nothing is written and no lock is needed, if the connection sees one moment of the database.
+    However many limits, it takes few statements.
+    """
+    if not limits:
+        return ()
+    second, scopes = int(at.timestamp()), {applied.scope for applied in limits}
+    counters = read_counters(connection, scopes, second)
+    granted = read_granted(connection, scopes, second)
+    running = read_running(connection, scopes)
+    needs = [
+        counter_needs(applied, counters.get(counter_id(applied)), second) for applied in limits
+    ]
+    sums = sums_of_users(
+        connection,
+        {
+            (applied.scope.removeprefix("user:"), start, end)
+            for applied, (_, sign, start, end) in zip(limits, needs, strict=True)
+            if sign and not applied.is_pool
+        },
+    )
+    states, looked_up = [], 0
+    for applied, (used, sign, start, end) in zip(limits, needs, strict=True):
+        limit = applied.limit
+        if sign:
+            if applied.is_pool:
+                more = sum_settled(connection, applied.scope, limit.model_glob, start, end)
+            else:
+                parts = sums.get((applied.scope.removeprefix("user:"), start, end), ())
+                fitting = (part for names, part in parts if glob_matches(limit.model_glob, names))
+                more = sum(fitting, NOTHING)
+            used = used + more if sign > 0 else used - more
+        held = running.get(applied.scope, ())
+        reserved = [one.reserved for one in held if one.counts_for(applied, second)]
+        state = LimitState(
+            applied,
+            used=used.of(limit.measure),
+            reserved=sum(reserved, NOTHING).of(limit.measure) if reserved else 0,
+            reset_at=applied.window.end,
+            granted=granted.get(grant_key(applied), 0) if granted else 0,
+        )
+        if limit.period.rolling is not None:
+            reset = second + int(limit.period.rolling.total_seconds())
+            if state.exceeded and looked_up < MOST_RESETS_LOOKED_UP:
+                looked_up += 1
+                reset = find_rolling_reset(connection, state, second)
+            state = replace(state, reset_at=datetime.fromtimestamp(reset, UTC))
+        states.append(state)
+    return tuple(states)
+
+
+# Which day a record belongs to
+
+DAY_LENGTH = 86_400
+FIRST_DAY = date(1970, 1, 1)
+
+
+def instant_of(second: int) -> datetime:
+    """A second of the ledger as an instant."""
+    return datetime.fromtimestamp(second, UTC)
+
+
+def day_number(zone: ZoneInfo, first: int, last: int, reset_hour: int = 0) -> ColumnElement[int]:
+    """In SQL: how many days after 1 January 1970 a record was made by the calendar in a zone.
+
+    The numbers are written out: PostgreSQL takes two parameters of one value for different ones,
+    and the expression stands in two places of a query.
+    """
+    created_at = records_table.c.created_at
+    back = reset_hour * 3_600
+    *earlier, (_, offset) = offsets(zone, first, last)
+    local: ColumnElement[Any] = created_at + whole(offset - back)
+    if earlier:
+        cases = [
+            (created_at < whole(end), created_at + whole(past - back)) for end, past in earlier
+        ]
+        local = case(*cases, else_=local)
+    return local // whole(DAY_LENGTH)
+
+
+def whole(number: int) -> ColumnElement[int]:
+    """A whole number as it stands."""
+    return literal_column(str(number), BigInteger)
+
+
+def offsets(zone: ZoneInfo, first: int, last: int) -> list[tuple[int, int]]:
+    """How far the clock in a zone is ahead of UTC, each with the second until which that holds."""
+    found = []
+    instant, end = instant_of(first), instant_of(last)
+    while instant < end:
+        following = min(instant + timedelta(days=1), end)
+        if zone_offset(instant, zone) != zone_offset(following, zone):
+            change = clock_change(zone, instant, following)
+            found.append((int(change.timestamp()), offset_seconds(instant, zone)))
+        instant = following
+    return [*found, (last + 1, offset_seconds(end, zone))]
+
+
+def offset_seconds(instant: datetime, zone: ZoneInfo) -> int:
+    """How far the clock in a zone is ahead of UTC."""
+    return int(zone_offset(instant, zone).total_seconds())
+
+
+def day_of_number(number: int) -> date:
+    """The date of a number that `day_number` gave."""
+    return FIRST_DAY + timedelta(days=number)
+
+
+# What records add up to
+
+# What can be summed by, in the order of the columns, and the columns that each gives.
+DIMENSIONS = {
+    "user": ("user_id", "user_email"),
+    "model": ("model_id",),
+    "source": ("source",),
+    "day": ("day",),
+    "group": ("group_id", "group_name"),
+}
+RECORD_SUMS = (
+    func.count(),
+    func.sum(records_table.c.input_tokens),
+    func.sum(records_table.c.output_tokens),
+    func.sum(records_table.c.cost_micros),
+    func.sum(case((records_table.c.estimated, 1), else_=0)),
+)
+INSTANT_ALLOWED = (
+    'a date such as "2026-03-01" (its beginning) or an instant such as "2026-03-01T08:00+01:00"'
+)
+
+RowKey = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """What a number of records add up to; money in millionths of a dollar."""
+
+    requests: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_micros: int = 0
+    estimated_requests: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        """Input and output."""
+        return self.input_tokens + self.output_tokens
+
+    def __add__(self, other: Sums) -> Sums:
+        return Sums(
+            self.requests + other.requests,
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cost_micros + other.cost_micros,
+            self.estimated_requests + other.estimated_requests,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which records count: ``since <= created_at < until``, and whose days they fall on.
+
+    Args:
+        since: In seconds since 1970; None: from the first one.
+        until: The second after the last one; None: to the last one.
+        zone: Whose calendar days are.
+        reset_hour: The local hour at which they begin.
+        user_id: Whose records; None: everybody's.
+    """
+
+    since: int | None = None
+    until: int | None = None
+    zone: ZoneInfo = field(default_factory=utc_zone)
+    reset_hour: int = 0
+    user_id: str | None = None
+
+    @property
+    def condition(self) -> ColumnElement[bool]:
+        """Reservations still open count at their estimate, released ones not at all."""
+        columns = records_table.c
+        bounds = [] if self.since is None else [columns.created_at >= self.since]
+        bounds += [] if self.until is None else [columns.created_at < self.until]
+        bounds += [] if self.user_id is None else [columns.user_id == self.user_id]
+        return and_(columns.state != "released", *bounds)
+
+
+def read_dimensions(text: str) -> list[str]:
+    """The names in a list with commas, in the order of the columns.
+
+    Raises:
+        ConfigurationError: One isn't a dimension.
+    """
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in DIMENSIONS:
+            allowed = ", ".join(DIMENSIONS)
+            raise ConfigurationError("by", quoted_text(name), f"{allowed}, separated by commas")
+    return [name for name in DIMENSIONS if name in names]
+
+
+def read_instant(text: str | None, where: str, zone: ZoneInfo) -> int | None:
+    """The first whole second that isn't before a date's beginning or an instant.
+
+    Raises:
+        ConfigurationError: It is neither.
+    """
+    if text is None:
+        return None
+    try:
+        instant = reset_instant(date.fromisoformat(text.strip()), CalendarRules(zone))
+    except (ValueError, OverflowError):
+        try:
+            instant = datetime.fromisoformat(text.strip())
+            instant = instant if instant.tzinfo else instant.replace(tzinfo=zone)
+            return math.ceil(instant.timestamp())
+        except (ValueError, OverflowError):
+            raise ConfigurationError(where, quoted_text(text), INSTANT_ALLOWED) from None
+    return math.ceil(instant.timestamp())
+
+
+def first_and_last(connection: Connection, selection: Selection) -> tuple[int, int] | None:
+    """When the first and the last record were made, by the index."""
+    created_at = records_table.c.created_at
+    query = select(created_at).where(selection.condition).limit(1)
+    first = connection.scalar(query.order_by(created_at))
+    last = connection.scalar(query.order_by(created_at.desc()))
+    return None if first is None or last is None else (first, last)
+
+
+def sum_records(
+    connection: Connection, selection: Selection, wanted: Sequence[str]
+) -> dict[RowKey, Sums]:
+    """What records add up to, by the values of some dimensions.
+
+    Sums come from the database; only groups, of which a record names several, are told apart
+    here. A record of a user in several groups counts in each of them, one in none under None.
+    """
+    columns: dict[str, ColumnElement[Any]] = {
+        "user": records_table.c.user_id,
+        "model": records_table.c.model_id,
+        "source": records_table.c.source,
+        "group": records_table.c.group_ids,
+    }
+    day_at = wanted.index("day") if "day" in wanted else None
+    group_at = wanted.index("group") if "group" in wanted else None
+    if day_at is not None:
+        span = first_and_last(connection, selection)
+        if span is None:
+            return {}
+        columns["day"] = day_number(selection.zone, *span, selection.reset_hour)
+    grouped = [columns[name] for name in wanted]
+    rows = connection.execute(
+        select(*grouped, *RECORD_SUMS).where(selection.condition).group_by(*grouped),
+        execution_options={"yield_per": 1_000},
+    )
+    sums: defaultdict[RowKey, Sums] = defaultdict(Sums)
+    for row in rows:
+        key = list(row[: len(wanted)])
+        part = Sums(*(int(value or 0) for value in row[len(wanted) :]))
+        if day_at is not None:
+            key[day_at] = day_of_number(key[day_at]).isoformat()
+        groups = [None] if group_at is None else split_names(key[group_at] or "") or [None]
+        for group in groups:
+            if group_at is not None:
+                key[group_at] = group
+            sums[tuple(key)] += part
+    return sums
+
+
+def sum_models(connection: Connection, selection: Selection) -> dict[tuple[str, str], Sums]:
+    """What records add up to by model: its id and its joined names."""
+    keys = (records_table.c.model_id, records_table.c.model_names)
+    rows = connection.execute(
+        select(*keys, *RECORD_SUMS).where(selection.condition).group_by(*keys)
+    )
+    return {
+        (model, names): Sums(*(int(value or 0) for value in sums)) for model, names, *sums in rows
+    }
+
+
+def read_latest(connection: Connection, selection: Selection, most: int) -> Sequence[Row[Any]]:
+    """The latest records, the newest first."""
+    columns = records_table.c
+    return connection.execute(
+        select(
+            columns.created_at,
+            columns.model_id,
+            columns.model_names,
+            columns.source,
+            columns.state,
+            columns.input_tokens,
+            columns.output_tokens,
+            columns.cost_micros,
+            columns.estimated,
+        )
+        .where(selection.condition)
+        .order_by(columns.created_at.desc())
+        .limit(most)
+    ).all()
+
+
+def read_grants(
+    connection: Connection, scopes: Collection[str], since: int, most: int
+) -> Sequence[Row[Any]]:
+    """What was granted, reset and taken back since then, the newest first."""
+    columns = grants_table.c
+    return connection.execute(
+        select(grants_table)
+        .where(columns.scope.in_(sorted(scopes)), columns.expires_at > since)
+        .order_by(columns.created_at.desc(), columns.id)
+        .limit(most)
+    ).all()
+
+
+# As text
+
+# Public, as are the columns of DIMENSIONS: other programs read them.
+SUM_COLUMNS = (
+    "requests",
+    "input_tokens",
+    "output_tokens",
+    "total_tokens",
+    "cost_usd",
+    "estimated_requests",
+)
+# What a spreadsheet takes for the beginning of a formula.
+FORMULA_SIGNS = ("=", "+", "-", "@")
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRow:
+    """The sums of all records that are alike in some columns."""
+
+    keys: dict[str, str | None]
+    sums: Sums
+
+
+def named_rows(
+    wanted: Sequence[str],
+    sums: Mapping[RowKey, Sums],
+    emails: Mapping[str, str],
+    group_names: Mapping[str, str],
+) -> list[UsageRow]:
+    """Rows with the names of the ids in the keys; days in order, then the largest use first."""
+    rows = []
+    for key, part in sums.items():
+        keys: dict[str, str | None] = {}
+        for name, value in zip(wanted, key, strict=True):
+            keys[DIMENSIONS[name][0]] = value
+            if name == "user":
+                keys["user_email"] = emails.get(value or "", "")
+            if name == "group":
+                keys["group_name"] = group_names.get(value or "")
+        rows.append(UsageRow(keys, part))
+    rows.sort(
+        key=lambda row: (
+            row.keys.get("day") or "",
+            -row.sums.total_tokens,
+            *(value or "" for value in row.keys.values()),
+        )
+    )
+    return rows
+
+
+def recorded_emails(connection: Connection, user_ids: Iterable[str]) -> dict[str, str]:
+    """The last address on record of users whom Open WebUI has no more."""
+    columns = records_table.c
+    emails = {}
+    for user_id in user_ids:
+        email = connection.scalar(
+            select(columns.user_email)
+            .where(columns.user_id == user_id)
+            .order_by(columns.created_at.desc())
+            .limit(1)
+        )
+        emails[user_id] = str(email or "")
+    return emails
+
+
+def printable(text: str) -> str:
+    """A text without control characters: models' ids come from outside.
+
+    A terminal or a spreadsheet might obey them, and XML has no place for them.
+    """
+    return "".join(
+        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(letter) in ("Cc", "Cs") else letter
+        for letter in text
+    )
+
+
+def csv_cell(text: str | None) -> str:
+    """A text that a spreadsheet shows and doesn't compute."""
+    shown = printable(text or "")
+    return f"'{shown}" if shown.lstrip().startswith(FORMULA_SIGNS) else shown
+
+
+def key_columns(dimensions: Sequence[str]) -> list[str]:
+    """The columns that identify a row."""
+    wanted = [name for name in DIMENSIONS if name in dimensions]
+    return [name for dimension in wanted for name in DIMENSIONS[dimension]]
+
+
+def sum_values(sums: Sums) -> tuple[int | Decimal, ...]:
+    """The values of `SUM_COLUMNS`."""
+    return (
+        sums.requests,
+        sums.input_tokens,
+        sums.output_tokens,
+        sums.total_tokens,
+        Decimal(sums.cost_micros) / 1_000_000,
+        sums.estimated_requests,
+    )
+
+
+def as_json(rows: Iterable[UsageRow]) -> str:
+    """A list of objects, one on each line; money as a number."""
+    objects: list[dict[str, Any]] = [
+        {**row.keys, **dict(zip(SUM_COLUMNS, sum_values(row.sums), strict=True))} for row in rows
+    ]
+    lines = [json.dumps(item, ensure_ascii=False, default=float) for item in objects]
+    return "[\n" + ",\n".join(lines) + "\n]\n" if lines else "[]\n"
+
+
+def as_csv(rows: Iterable[UsageRow], dimensions: Sequence[str]) -> str:
+    """Comma-separated values with a line of column names; what isn't known is empty."""
+    output = StringIO()
+    writer = csv.writer(output, lineterminator="\n")
+    writer.writerow([*key_columns(dimensions), *SUM_COLUMNS])
+    for row in rows:
+        cells = [
+            f"{value:f}" if isinstance(value, Decimal) else value for value in sum_values(row.sums)
+        ]
+        writer.writerow([*map(csv_cell, row.keys.values()), *cells])
+    return output.getvalue()
+
+
+def amount_number(measure: Measure, amount: int) -> float:
+    """An amount of a limit as JSON has it: money in dollars, all else as it is counted."""
+    return amount / 1_000_000 if measure == "cost" else amount
+
+
+# ==============================================================================
+# helpers/ledger/grants.py
+# Grants: what administrators add to limits, reset and take back; rows, never edits.
+# ==============================================================================
+
+# A reset of a rolling limit is a few rows that run out one after another, as the use does.
+ROLLING_PARTS = 60
+# A row that takes another one back has its id, so that it can't be taken back twice.
+REVOKED = "revoked:"
+
+
+@dataclass(frozen=True, slots=True)
+class NewGrant:
+    """A row to write: what is added to a limit, and until when (seconds since 1970)."""
+
+    applied: AppliedLimit
+    amount: int
+    expires_at: int
+    kind: str = "grant"
+    # Made once: a transaction that is tried again must not write it twice.
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Limits before and after rows were added for them, and those rows."""
+
+    before: tuple[LimitState, ...]
+    after: tuple[LimitState, ...]
+    grants: tuple[NewGrant, ...] = ()
+
+
+def counted_as(limit: Limit) -> tuple[object, ...]:
+    """What a limit counts; "24h" and "1d" are the same."""
+    return limit.measure, limit.period.rolling or limit.period.name, limit.model_glob
+
+
+def limits_like(limits: Sequence[AppliedLimit], wanted: Limit) -> tuple[AppliedLimit, ...]:
+    """Those that count what `wanted` counts: one, or one for each group of a pool."""
+    return tuple(each for each in limits if counted_as(each.limit) == counted_as(wanted))
+
+
+def window_end(applied: AppliedLimit, now: datetime) -> int:
+    """The second at which a limit's window ends; of a rolling one, a period from now."""
+    rolling = applied.limit.period.rolling
+    end = applied.window.end if rolling is None else now + rolling
+    return int(end.timestamp())
+
+
+def add_grants(
+    connection: Connection,
+    limits: Sequence[AppliedLimit],
+    make: Callable[[Connection], Sequence[NewGrant]],
+    by: str,
+    reason: str,
+    now: datetime,
+) -> Change:
+    """Write grants, in a transaction under the locks of all scopes concerned.
+
+    Args:
+        connection: In that transaction; no reply of these scopes is settled during it.
+        limits: The limits that change.
+        make: What to add, given the ledger as it is then.
+        by: Who grants.
+        reason: Why.
+        now: When they are granted.
+    """
+    before, grants = read_states(connection, limits, now), tuple(make(connection))
+    for new in grants:
+        if connection.scalar(select(grants_table.c.id).where(grants_table.c.id == new.id)):
+            continue
+        scope, measure, model_glob, period = grant_key(new.applied)
+        connection.execute(
+            grants_table.insert().values(
+                id=new.id,
+                scope=scope,
+                measure=measure,
+                model_glob=model_glob,
+                period=period,
+                amount=new.amount,
+                kind=new.kind,
+                granted_by=by,
+                reason=reason,
+                created_at=int(now.timestamp()),
+                expires_at=new.expires_at,
+            )
+        )
+    return Change(before, read_states(connection, limits, now), grants)
+
+
+def find_grant(connection: Connection, key: str, now: datetime) -> Row[tuple[object, ...]] | None:
+    """A grant or reset that still holds and wasn't taken back."""
+    taken_back = select(grants_table.c.id).where(grants_table.c.id == REVOKED + key)
+    return connection.execute(
+        select(grants_table).where(
+            grants_table.c.id == key,
+            grants_table.c.amount > 0,
+            grants_table.c.expires_at > int(now.timestamp()),
+            ~taken_back.exists(),
+        )
+    ).first()
+
+
+def revoke_grant(connection: Connection, key: str, by: str, reason: str, now: datetime) -> bool:
+    """Take a grant back by a row of its own; False where there is none that still holds.
+
+    The caller holds the lock of its scope.
+    """
+    row = find_grant(connection, key, now)
+    if row is None:
+        return False
+    values = dict(row._mapping)
+    values |= {
+        "id": REVOKED + key,
+        "amount": -int(values["amount"]),
+        "granted_by": by,
+        "reason": reason,
+        "created_at": int(now.timestamp()),
+    }
+    connection.execute(grants_table.insert().values(values))
+    return True
+
+
+def missing_resets(connection: Connection, state: LimitState, now: datetime) -> Iterator[NewGrant]:
+    """The grants that make up for what was used and that no earlier reset has made up for."""
+    applied, second = state.applied, int(now.timestamp())
+    scope, measure, model_glob, period = grant_key(applied)
+    earlier = connection.scalar(
+        select(func.coalesce(func.sum(grants_table.c.amount), 0)).where(
+            grants_table.c.scope == scope,
+            grants_table.c.measure == measure,
+            grants_table.c.model_glob == model_glob,
+            grants_table.c.period == period,
+            grants_table.c.kind == "reset",
+            grants_table.c.expires_at > second,
+        )
+    )
+    amount = state.used - int(earlier or 0)
+    if amount <= 0:
+        return
+    if applied.limit.period.rolling is None:
+        yield NewGrant(applied, amount, window_end(applied, now), "reset")
+        return
+    for expires_at, part in rolling_parts(connection, applied, amount, second).items():
+        yield NewGrant(applied, part, expires_at, "reset")
+
+
+def make_resets(
+    connection: Connection, limits: Sequence[AppliedLimit], now: datetime
+) -> list[NewGrant]:
+    """What has been used of limits, as grants."""
+    states = read_states(connection, limits, now)
+    return [new for state in states for new in missing_resets(connection, state, now)]
+
+
+def rolling_parts(
+    connection: Connection, applied: AppliedLimit, amount: int, second: int
+) -> dict[int, int]:
+    """The newest use of a rolling limit up to `amount`, by when it leaves the window.
+
+    A single grant of all of it would last a period from now, and so would add to the limit
+    after the use that it makes up for is forgotten. Times are rounded up to a few instants.
+    """
+    start, _ = counted_window(applied, second)
+    length = second - start + 1
+    step = max(1, length // ROLLING_PARTS)
+    columns = records_table.c
+    rows = connection.execute(
+        select(
+            columns.created_at,
+            columns.model_names,
+            columns.counted,
+            columns.weighted_input_tokens,
+            columns.weighted_output_tokens,
+            columns.cost_micros,
+        )
+        .where(
+            columns.state == "settled",
+            columns.counted > 0,
+            columns.created_at >= start,
+            scope_condition(applied.scope),
+        )
+        .order_by(columns.created_at.desc())
+    )
+    parts: dict[int, int] = {}
+    for created_at, model_names, *amounts in rows:
+        if glob_matches(applied.limit.model_glob, model_names):
+            part = min(amount, Amounts(*amounts).of(applied.limit.measure))
+            expires_at = -(-(created_at + length) // step) * step
+            parts[expires_at] = parts.get(expires_at, 0) + part
+            amount -= part
+        if amount <= 0:
+            break
+    return {expires_at: part for expires_at, part in parts.items() if part}
+
+
+# ==============================================================================
 # helpers/ledger/ledger.py
 # The ledger: reserve, settle, check, renew and sweep, each one transaction.
 # ==============================================================================
@@ -5677,6 +6496,13 @@ class Ledger:
     ) -> ReadResult:
         """Read something else from the same database."""
         return self._transactions.read(work, deadline)
+
+    def change(
+        self, work: Callable[[Connection], ReadResult], scopes: Collection[str]
+    ) -> ReadResult:
+        """Run `work` in a transaction, during which no reply of these scopes is settled."""
+        self.prepare()
+        return self._transactions.run(work, scopes)
 
     def read_names(self) -> frozenset[RememberedName]:
         """Whom the names in the policies have meant so far."""
@@ -6850,7 +7676,8 @@ WORDS_BY_TAG: Mapping[str, str] = {
     "|あなたに適用される上限はありません。|使用量は記録されますが、拒否されることはありません。"
     "|日別の使用量|日|今月のモデル別使用量|モデル|リクエスト|入力トークン|出力トークン|トークン"
     "|費用|合計|今月の応答|日時|推定|生成中|追加付与|量|理由|有効期限|まだありません。"
-    "|ほかに古いものが {n} 件あります。|更新|チャットに戻る|先に Open WebUI にログインしてください。"
+    "|ほかに古いものが {n} 件あります。|更新|チャットに戻る"
+    "|先に Open WebUI にログインしてください。"
     "|現在表示できません。しばらくしてから再試行してください。",
     "ko": "사용량 한도|한도|사용|예약|남음|초기화|한도 도달|공유|적용되는 한도가 없습니다."
     "|사용량은 기록되지만 거부되지 않습니다.|일별 사용량|날짜|이번 달 모델별 사용량|모델|요청"
@@ -6872,7 +7699,7 @@ WORDS_BY_TAG: Mapping[str, str] = {
 
 
 def words_of(language: Language) -> list[str]:
-    """A language's words in the order of `PAGE_WORDS`; a region without its own has its parent's."""
+    """A language's words in the order of `PAGE_WORDS`; a region without its own has others'."""
     tag = language.tag.lower()
     return (WORDS_BY_TAG.get(tag) or WORDS_BY_TAG[tag.partition("-")[0]]).split("|")
 
@@ -6906,9 +7733,1026 @@ PAGE_HTML = r"""<!doctype html>
 </body>
 </html>
 """
-PAGE_CSS = r"""/* Style */
+PAGE_CSS = r"""/* One look, light and dark, for the usage page and the static report. */
+:root {
+  color-scheme: light dark;
+  --page: light-dark(#fff, #171717);
+  --raised: light-dark(#f6f6f7, #212121);
+  --text: light-dark(#1b1b1f, #ececec);
+  --faint: light-dark(#595f69, #b0b4bb);
+  --line: light-dark(#d9dbe0, #3d3d41);
+  --strong: light-dark(#8a8f99, #85898f);
+  --accent: light-dark(#1f5fa8, #8fbcf2);
+  --first: light-dark(#2f6fb7, #5f9fe6);
+  --second: light-dark(#e08b1f, #f0a84e);
+  --bad: light-dark(#b3261e, #ff8a80);
+  --warn: light-dark(#a86400, #f2b84b);
+  --good: light-dark(#1d7a3e, #6fcf8f);
+}
+:root[data-theme="light"] { color-scheme: light; }
+:root[data-theme="dark"] { color-scheme: dark; }
+* { box-sizing: border-box; }
+html { background: var(--page); }
+body { margin: 0 auto; max-width: 70rem; padding: .75rem 1rem 3rem; color: var(--text);
+  background: var(--page);
+  font: 16px/1.45 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
+h1 { font-size: 1.5rem; margin: .5rem 0; overflow-wrap: anywhere; }
+h2 { font-size: 1.15rem; margin: 2rem 0 .6rem; padding-bottom: .2rem;
+  border-bottom: 1px solid var(--line); }
+.card h2 { font-size: 1rem; margin: 0 0 .4rem; padding: 0; border: 0; overflow-wrap: anywhere; }
+p { margin: .4rem 0; overflow-wrap: anywhere; }
+a { color: var(--accent); }
+.note { color: var(--faint); font-size: .9rem; }
+.bad { color: var(--bad); }
+.good { color: var(--good); }
+.unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);
+  white-space: nowrap; }
+:focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; border-radius: 3px; }
+main:focus { outline: none; }
+
+/* Boxes */
+.totals { display: grid; gap: .6rem; margin: 1rem 0;
+  grid-template-columns: repeat(auto-fit, minmax(8.2rem, 1fr)); }
+.totals div { border: 1px solid var(--line); border-radius: 8px; padding: .5rem .75rem;
+  background: var(--raised); }
+.totals dt { color: var(--faint); font-size: .85rem; }
+.totals dd { margin: 0; font-size: 1.2rem; font-weight: 600; overflow-wrap: anywhere; }
+.cards { display: grid; gap: .75rem; padding: 0; margin: 0; list-style: none;
+  grid-template-columns: repeat(auto-fill, minmax(min(21rem, 100%), 1fr)); }
+.card { border: 1px solid var(--line); border-radius: 8px; padding: .75rem .9rem;
+  background: var(--raised); }
+.card dl { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; margin: .5rem 0 0; }
+.card dt { color: var(--faint); font-size: .82rem; }
+.card dd { margin: 0; font-variant-numeric: tabular-nums; }
+.card dl div:last-child { flex-basis: 100%; }
+.tag { font-size: .8rem; font-weight: 400; color: var(--faint); border: 1px solid var(--line);
+  border-radius: 99px; padding: 0 .5rem; white-space: nowrap; }
+.tag.bad { color: var(--bad); border-color: currentcolor; }
+.tag.warn { color: var(--warn); border-color: currentcolor; }
+
+/* Bars and charts */
+.meter { display: flex; height: .7rem; border-radius: 99px; overflow: hidden;
+  background: var(--page); border: 1px solid var(--strong); }
+.meter i { background: var(--first); }
+.meter i + i { background: repeating-linear-gradient(135deg, var(--first) 0 3px,
+  transparent 3px 6px); }
+.near .meter i:first-child { background: var(--warn); }
+.over .meter i:first-child { background: var(--bad); }
+figure { margin: 0; }
+svg { display: block; width: 100%; height: auto; }
+svg text { fill: var(--faint); font-size: 12px; }
+svg .grid { stroke: var(--line); }
+svg .first { fill: var(--first); }
+svg .second { fill: var(--second); }
+.key { display: inline-block; width: .8rem; height: .8rem; border-radius: 2px;
+  margin-inline: .2rem; }
+.key.second { margin-inline-start: 1rem; }
+.key.first { background: var(--first); }
+.key.second { background: var(--second); }
+
+/* Tables: on a phone each row is a box, each cell a line with its column's name. */
+table { border-collapse: collapse; width: 100%; font-size: .92rem; }
+caption { text-align: start; color: var(--faint); font-size: .85rem; padding: .2rem 0; }
+th, td { padding: .35rem .5rem; border-bottom: 1px solid var(--line); text-align: start;
+  vertical-align: top; overflow-wrap: anywhere; }
+td:not(.n), tbody th { min-width: 6.5rem; }
+thead th { border-bottom-color: var(--strong); overflow-wrap: normal; }
+tbody th { font-weight: 400; }
+.n { text-align: end; font-variant-numeric: tabular-nums; }
+td.n { white-space: nowrap; }
+tr.over > :first-child { box-shadow: inset 5px 0 var(--bad); padding-inline-start: .8rem; }
+tr.near > :first-child { box-shadow: inset 5px 0 var(--warn); padding-inline-start: .8rem; }
+[dir="rtl"] tr.over > :first-child { box-shadow: inset -5px 0 var(--bad); }
+[dir="rtl"] tr.near > :first-child { box-shadow: inset -5px 0 var(--warn); }
+details { margin: .6rem 0; }
+summary { cursor: pointer; width: fit-content; }
+@media screen and (max-width: 40rem) {
+  table, tbody, tr, td, tbody th { display: block; }
+  thead { display: block; }
+  thead tr { display: flex; flex-wrap: wrap; gap: .2rem .6rem; border: 0; padding: 0; }
+  thead th { padding: .1rem 0; border: 0; }
+  .plain thead { display: none; }
+  tbody tr { border: 1px solid var(--line); border-radius: 8px; margin: .5rem 0;
+    padding: .3rem .6rem; background: var(--raised); }
+  tbody td, tbody th { display: flex; justify-content: space-between; gap: 1rem; border: 0;
+    padding: .12rem 0; text-align: end; }
+  tbody td:empty { display: none; }
+  tbody tr > :first-child { font-weight: 600; }
+  tr.over > :first-child, tr.near > :first-child { padding-inline-start: .6rem; }
+  tbody td::before, tbody th::before { content: attr(data-column); color: var(--faint);
+    font-weight: 400; text-align: start; flex: none; max-width: 45%; }
+  td.n { white-space: normal; }
+}
+
+/* The page's own: header, forms, editor */
+.bar { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; align-items: baseline;
+  border-bottom: 1px solid var(--line); padding-bottom: .5rem; }
+nav { display: flex; flex-wrap: wrap; gap: .1rem .9rem; }
+nav a { text-decoration: none; padding: .15rem 0; }
+nav a[aria-current] { color: var(--text); font-weight: 600;
+  box-shadow: 0 2px var(--accent); }
+.row { display: flex; flex-wrap: wrap; gap: .5rem .75rem; align-items: end; margin: .6rem 0; }
+label { display: block; font-size: .9rem; }
+label.wide { flex: 0 1 26rem; }
+fieldset label.wide { flex: 1 1 14rem; }
+fieldset { border: 1px solid var(--line); border-radius: 8px; margin: 0; padding: .5rem .9rem .8rem;
+  min-width: 0; }
+legend { font-weight: 600; padding: 0 .3rem; }
+input, select, textarea, button { font: inherit; color: var(--text); background: var(--page);
+  border: 1px solid var(--strong); border-radius: 6px; padding: .3rem .55rem; max-width: 100%; }
+label input, label select { display: block; width: 100%; margin-top: .1rem; }
+label.check { display: flex; gap: .5rem; align-items: baseline; margin: .15rem 0;
+  overflow-wrap: anywhere; }
+label.check input { width: auto; margin: 0; }
+button { cursor: pointer; background: var(--raised); }
+button:hover:not(:disabled) { border-color: var(--accent); }
+button.main { background: light-dark(#1f5fa8, #2f6fb7); border-color: transparent; color: #fff; }
+button:disabled { opacity: .55; cursor: default; }
+th button { border: 0; background: none; padding: 0; font-weight: 600; text-align: inherit;
+  white-space: nowrap; }
+th button::after { content: " ↕"; color: var(--faint); }
+th[aria-sort="ascending"] button::after { content: " ↑"; color: inherit; }
+th[aria-sort="descending"] button::after { content: " ↓"; color: inherit; }
+.said { border-inline-start: 4px solid var(--accent); padding: .3rem .7rem; margin: .6rem 0;
+  background: var(--raised); overflow-wrap: anywhere; }
+.said.bad { border-color: var(--bad); color: var(--text); }
+.said:empty { display: none; }
+.editor { display: flex; border: 1px solid var(--strong); border-radius: 6px; overflow: hidden;
+  height: 26rem; max-height: 75vh; font: 14px/1.5 ui-monospace, Consolas, monospace; }
+.editor:focus-within { outline: 3px solid var(--accent); outline-offset: 1px; }
+.editor ol { margin: 0; padding: .5rem .5rem .5rem 0; min-width: 3.2em; overflow: hidden;
+  list-style: none; text-align: right; color: var(--faint); background: var(--raised);
+  user-select: none; }
+.editor li.bad { color: var(--page); background: var(--bad); }
+.editor textarea { flex: 1; min-width: 0; border: 0; border-radius: 0; resize: none; outline: none;
+  font: inherit; padding: .5rem; tab-size: 4; white-space: pre; overflow: auto; direction: ltr; }
+.errors { padding-inline-start: 1.2rem; }
+.errors button { padding: 0 .4rem; }
+code { font: .92em ui-monospace, Consolas, monospace; overflow-wrap: anywhere; }
+ol.steps { padding-inline-start: 1.3rem; margin: .4rem 0; }
 """
-PAGE_JS = r"""// Script
+PAGE_JS = r""""use strict";
+// The usage page: what is left, who is near a limit, and what to do about it. Names of users,
+// groups and models are whatever somebody chose: they become text nodes, never HTML.
+
+const BASE = location.pathname.replace(/\/+$/, "") + "/api/";
+const SHOWN_ROWS = 25;
+const CHECK_AFTER = 400; // ms without a key
+const PERIODS = { month: "This month", 7: "7 days", 30: "30 days", 90: "90 days", 365: "A year" };
+const state = { me: null, soft: 80, period: "month", draft: null, turn: 0 };
+let languages, tag;
+
+function stored(key) {
+  try {
+    return localStorage.getItem(key) || "";
+  } catch { // a browser that keeps nothing
+    return "";
+  }
+}
+
+function followTheme() {
+  const theme = stored("theme");
+  const chosen = /dark/.test(theme) ? "dark" : /^(light|her)$/.test(theme) ? "light" : "system";
+  document.documentElement.dataset.theme = chosen;
+}
+
+// Words and numbers
+
+function chooseLanguage() {
+  for (const wish of [stored("locale"), ...navigator.languages]) {
+    const parts = wish.toLowerCase().replaceAll("_", "-").split("-");
+    for (let length = parts.length; length; length--) {
+      const start = parts.slice(0, length).join("-");
+      const known = languages.aliases[start] || start;
+      if (Object.hasOwn(languages.words, known)) return known;
+    }
+  }
+  return "en";
+}
+
+function t(key, n = 0) {
+  const word = languages.words[tag][languages.keys.indexOf(key)];
+  return word.replace("{n}", number(n));
+}
+
+const number = (value) => new Intl.NumberFormat(`${tag}-u-nu-latn`).format(value ?? 0);
+
+function money(value) {
+  // What has no price has no cost: a zero would say that it was free.
+  if (!value) return "–";
+  const digits = value < 0.01 ? { maximumSignificantDigits: 2 } : {};
+  return dollars(value, digits);
+}
+
+const dollars = (value, digits = {}) =>
+  new Intl.NumberFormat(`${tag}-u-nu-latn`, {
+    style: "currency", currency: "USD", currencyDisplay: "narrowSymbol", ...digits,
+  }).format(value);
+
+const isMoney = (limit) => /cost|\$/.test(limit.measure);
+const amount = (limit, value) => (isMoney(limit) ? dollars : number)(value ?? 0);
+
+function when(text) {
+  if (!text) return "–";
+  const at = new Date(text), sameYear = at.getFullYear() === new Date().getFullYear();
+  return new Intl.DateTimeFormat(`${tag}-u-nu-latn`, {
+    month: "short", day: "numeric", hour: "numeric", minute: "2-digit",
+    ...(sameYear ? {} : { year: "numeric" }),
+  }).format(at);
+}
+
+const day = (text) =>
+  new Intl.DateTimeFormat(`${tag}-u-nu-latn`, { day: "numeric", month: "short", timeZone: "UTC" })
+    .format(new Date(`${text}T00:00Z`));
+
+// Elements
+
+function el(name, attributes = {}, ...children) {
+  const [kind, ...classes] = name.split(".");
+  const made = document.createElement(kind || "div");
+  if (classes.length) made.className = classes.join(" ");
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
+    else if (value || value === 0) made.setAttribute(key, value === true ? "" : value);
+  }
+  made.append(...children.flat(3).filter((child) => child || child === 0));
+  return made;
+}
+
+function svg(name, attributes, ...children) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.append(...children);
+  return made;
+}
+
+const note = (text) => el("p.note", {}, text);
+const say = (text) => (document.getElementById("live").textContent = text);
+const button = (text, onclick, kind = "button") => el(kind, { type: "button", onclick }, text);
+const section = (title, ...parts) => [el("h2", {}, title), ...parts];
+const field = (text, input) => el("label.wide", {}, text, input);
+// A text that leaves the direction of what is around it alone, whatever is in it.
+const own = (...text) => el("bdi", {}, text);
+const pairList = (kind, pairs) => el(kind, {}, pairs.map(([name, value]) =>
+  el("", {}, el("dt", {}, name), el("dd", {}, own(value)))));
+const boxes = (pairs) => pairList("dl.totals", pairs);
+
+function table(caption, columns, rows, { order, search, beside, plain, kind } = {}) {
+  // Kinds of columns: text, or "n" for numbers. `show` makes the cell, `value` what it sorts by.
+  let shown = SHOWN_ROWS, sorted = order, wanted = "";
+  const value = (column, row) => (column.value || ((from) => from[column.key]))(row) ?? "";
+  const texts = new Map(rows.map((row) =>
+    [row, columns.map((column) => value(column, row)).join(" ").toLowerCase()]));
+  const body = el("tbody", { role: "rowgroup" });
+  const count = note("");
+  const filled = (column, row) => {
+    const shows = column.show ? column.show(row) : String(row[column.key] ?? "");
+    return shows === "" || shows.length === 0 ? "" : own(shows);
+  };
+  const compare = (one, other) =>
+    typeof one === "number" && typeof other === "number"
+      ? one - other : String(one).localeCompare(String(other), tag, { numeric: true });
+
+  function fill() {
+    let found = rows.filter((row) => texts.get(row).includes(wanted));
+    if (sorted) {
+      const column = columns.find((one) => one.key === sorted.key);
+      found = found.toSorted((a, b) => sorted.sign * compare(value(column, a), value(column, b)));
+    }
+    body.replaceChildren(...found.slice(0, shown).map((row) =>
+      el(`tr${kind && kind(row) ? `.${kind(row)}` : ""}`, { role: "row" },
+        columns.map((column, at) =>
+          el((at ? "td" : "th") + (column.kind === "n" ? ".n" : ""), {
+            "data-column": column.name, role: at ? "cell" : "rowheader", scope: at ? "" : "row",
+          }, filled(column, row))))));
+    heads.forEach((head, at) => {
+      const on = sorted && columns[at].key === sorted.key;
+      if (on) head.setAttribute("aria-sort", sorted.sign > 0 ? "ascending" : "descending");
+      else head.removeAttribute("aria-sort");
+    });
+    count.replaceChildren();
+    if (!found.length) count.append(t("nothing"));
+    if (found.length > shown) {
+      count.append(`${number(shown)} of ${number(found.length)} `,
+        button("Show all", () => { shown = Infinity; fill(); }));
+    }
+    return found.length;
+  }
+
+  function sort(column) {
+    const sign = sorted?.key === column.key ? -sorted.sign : column.kind === "n" ? -1 : 1;
+    sorted = { key: column.key, sign };
+    fill();
+    say(`${column.name}: ${sign > 0 ? "ascending" : "descending"}`);
+  }
+
+  const heads = columns.map((column) =>
+    el(`th${column.kind === "n" ? ".n" : ""}`, { scope: "col", role: "columnheader" },
+      plain ? column.name : button(column.name, () => sort(column))));
+  const input = search && el("input", {
+    type: "search", autocomplete: "off", oninput: () => {
+      wanted = input.value.trim().toLowerCase();
+      say(`${number(fill())} found`);
+    },
+  });
+  fill();
+  return [
+    (input || beside) && el(".row", {}, beside, input && field(search, input)),
+    el(plain ? "table.plain" : "table", { role: "table" },
+      el("caption", {}, el("span.unseen", {}, caption)),
+      el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, heads)), body),
+    count,
+  ];
+}
+
+const costColumn = (key, name) =>
+  ({ key, name, kind: "n", show: (row) => money(row[key]) });
+
+// Columns of use: a cost only where anything has a price.
+function useColumns(rows) {
+  const columns = [
+    { key: "requests", name: t("requests") },
+    { key: "input_tokens", name: t("input") },
+    { key: "output_tokens", name: t("output") },
+  ].map((column) => ({ ...column, kind: "n", show: (row) => number(row[column.key]) }));
+  const priced = rows.some((row) => row.cost_usd);
+  return priced ? [...columns, costColumn("cost_usd", t("cost"))] : columns;
+}
+
+// Limits
+
+const atOnce = (limit) => limit.period === "request" || limit.period === "at once";
+const shareOf = (limit) => (limit.amount > 0 ? limit.percent ?? 0 : 100);
+const kindOf = (limit) =>
+  limit.remaining <= 0 && !atOnce(limit) ? "over"
+    : shareOf(limit) >= state.soft && !atOnce(limit) ? "near" : "";
+const percent = (limit) =>
+  new Intl.NumberFormat(`${tag}-u-nu-latn`, { style: "percent" }).format(shareOf(limit) / 100);
+const textOf = (limit) => limit.text || limit.limit || "";
+const nearest = (limits) =>
+  limits.filter((limit) => !atOnce(limit))
+    .reduce((most, limit) => (most && shareOf(most) >= shareOf(limit) ? most : limit), null);
+
+function meter(limit) {
+  const total = Math.max(limit.amount, 1e-9);
+  const parts = [limit.used, limit.reserved].map((value) => {
+    const part = el("i");
+    part.style.width = `${Math.min(100, (100 * (value || 0)) / total)}%`;
+    return part;
+  });
+  if (!(limit.amount > 0)) parts[0].style.width = "100%";
+  return el(".meter", {
+    role: "meter", "aria-label": textOf(limit), "aria-valuemin": 0, "aria-valuemax": 100,
+    "aria-valuenow": Math.min(100, Math.round(shareOf(limit))),
+    "aria-valuetext": `${t("used")} ${amount(limit, limit.used)}, ${t("left")} ${
+      amount(limit, limit.remaining)}`,
+  }, parts);
+}
+
+function limitCard(limit) {
+  const kind = kindOf(limit);
+  const pairs = [
+    [t("used"), [own(amount(limit, limit.used)), " ", own(`(${percent(limit)})`)]],
+    limit.reserved > 0 && [t("reserved"), amount(limit, limit.reserved)],
+    [t("left"), amount(limit, Math.max(0, limit.remaining))],
+    limit.granted > 0 && [t("grants"), amount(limit, limit.granted)],
+    [t("resets"), when(limit.reset_at)],
+  ].filter(Boolean);
+  return el(`li.card${kind && `.${kind}`}`, {},
+    el("h2", {}, own(textOf(limit)), " ",
+      limit.scope !== "user" && el("span.tag", {}, t("shared"), ": ", own(limit.scope)), " ",
+      kind === "over" && el("span.tag.bad", {}, t("reached"))),
+    meter(limit),
+    pairList("dl", pairs));
+}
+
+const limitCards = (limits) => [
+  el("ul.cards", {}, limits.filter((limit) => !atOnce(limit)).map(limitCard)),
+  el("ul", {}, limits.filter(atOnce).map((limit) => el("li", {}, own(textOf(limit))))),
+];
+
+function everyDay(rows, from, zone) {
+  // Days without any use are days as well. "sv" writes dates as ISO has them.
+  const iso = (instant) => new Date(instant).toLocaleDateString("sv", { timeZone: zone });
+  const by = new Map(rows.map((row) => [row.day, row])), days = [];
+  const first = [iso(from), ...by.keys()].toSorted()[0], last = [iso(Date.now()), ...by.keys()];
+  const end = Date.parse(last.toSorted().at(-1));
+  for (let at = Date.parse(first); at <= end && days.length < 400; at += 864e5) {
+    const name = new Date(at).toISOString().slice(0, 10);
+    days.push(by.get(name) || { day: name, requests: 0, input_tokens: 0, output_tokens: 0 });
+  }
+  return days;
+}
+
+function dayChart(days) {
+  const width = Math.min(document.getElementById("main").clientWidth || 600, 1088), height = 190;
+  const left = 44, bottom = 22, room = width - left, tall = height - bottom - 8;
+  const sum = (one) => one.input_tokens + one.output_tokens;
+  const most = Math.max(...days.map(sum), 1), step = room / Math.max(days.length, 1);
+  const short = new Intl.NumberFormat(`${tag}-u-nu-latn`, { notation: "compact" });
+  const chart = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", direction: "ltr",
+    "aria-label": `${t("by_day")}: ${t("total")} ${
+      number(days.reduce((all, one) => all + sum(one), 0))} ${t("tokens")}` });
+  for (const part of [0, 0.5, 1]) {
+    const y = 8 + tall * (1 - part);
+    chart.append(svg("line", { class: "grid", x1: left, x2: width, y1: y, y2: y }),
+      svg("text", { x: left - 6, y: y + 4, "text-anchor": "end" }, short.format(most * part)));
+  }
+  const every = Math.ceil(days.length / Math.max(2, Math.floor(room / 75)));
+  days.forEach((one, at) => {
+    const x = left + at * step, low = (tall * one.input_tokens) / most;
+    const high = (tall * one.output_tokens) / most, wide = Math.max(step - 2, 1);
+    chart.append(svg("g", {},
+      svg("title", {}, `${day(one.day)}: ${number(sum(one))} ${t("tokens")}`),
+      svg("rect", { x, y: 8, width: step, height: tall, fill: "transparent" }),
+      svg("rect", { class: "first", x, y: 8 + tall - low, width: wide, height: low }),
+      svg("rect", { class: "second", x, y: 8 + tall - low - high, width: wide, height: high })));
+    if (at % every === 0) {
+      const last = at + every >= days.length && x > width - 60;
+      chart.append(svg("text", { x: last ? width : x, y: height - 6,
+        "text-anchor": last ? "end" : "start" }, day(one.day)));
+    }
+  });
+  return [
+    el("figure", {}, chart, el("figcaption.note", {}, el("span.key.first"), t("input"), "  ",
+      el("span.key.second"), t("output"))),
+    el("details", {}, el("summary", {}, `${t("by_day")}: ${t("tokens")}`),
+      table(t("by_day"),
+        [{ key: "day", name: t("day"), show: (row) => day(row.day) }, ...useColumns(days)],
+        days.filter((row) => row.requests), { order: { key: "day", sign: -1 } })),
+  ];
+}
+
+// A user's limits and use, for the user or for an administrator
+
+function userParts(data, afterLimits = []) {
+  const replies = data.replies || [], grants = (data.grants || []).filter((one) => one.holds);
+  const mark = (row) =>
+    row.running ? ` (${t("running")})` : row.estimated ? ` (${t("estimated")})` : "";
+  const columns = [
+    { key: "at", name: t("time"), show: (row) => when(row.at) },
+    { key: "model", name: t("model") },
+    ...useColumns(replies).slice(1),
+  ];
+  columns[3].show = (row) => number(row.output_tokens) + mark(row);
+  return [
+    data.exempt && el("p.said", {}, t("exempt")),
+    data.limits.length ? limitCards(data.limits) : el("p", {}, t("no_limits")),
+    afterLimits,
+    grants.length > 0 && section(t("grants"), grantTable(grants, data.limits)),
+    data.days && section(t("by_day"), dayChart(everyDay(data.days, data.since, data.timezone))),
+    data.month && section(t("by_model"), table(t("by_model"),
+      [{ key: "model", name: t("model") }, ...useColumns(data.month)], data.month)),
+    data.replies && section(t("replies"), table(t("replies"), columns, replies),
+      data.replies_left_out > 0 && note(t("more", data.replies_left_out))),
+  ];
+}
+
+function grantTable(grants, limits, revoke) {
+  const granted = (row) => {
+    const one = limits.find((limit) => ["measure", "period", "model"].every((key) =>
+      limit[key] === row[key]) && (limit.scope === "user") === (row.scope === "user"));
+    return one ? textOf(one) : `${row.measure.replace("_", " ")}/${row.period}`;
+  };
+  const columns = [
+    { key: "limit", name: t("limit"), value: granted, show: granted },
+    { key: "amount", name: t("amount"), kind: "n", show: (row) => `+${amount(row, row.amount)}` },
+    { key: "reason", name: t("reason") },
+    { key: "expires_at", name: t("until"), show: (row) => when(row.expires_at) },
+  ];
+  if (revoke) {
+    columns.push({ key: "id", name: "Take back", show: (row) => {
+      const made = button("Revoke", () => revoke(row, made));
+      made.setAttribute("aria-label", `Revoke ${amount(row, row.amount)} of ${granted(row)}`);
+      return made;
+    } });
+  }
+  return table(t("grants"), columns, grants, { plain: true });
+}
+
+async function myView() {
+  const data = await call(`me?language=${tag}`);
+  const again = button(t("refresh"), () => route());
+  return [el("h1", {}, t("title")), el(".row", {}, again), userParts(data)];
+}
+
+// The administrator's views, in English
+
+const since = () => {
+  const from = new Date();
+  if (state.period === "month") from.setDate(1);
+  else from.setDate(from.getDate() - Number(state.period) + 1);
+  const two = (part) => String(part).padStart(2, "0");
+  return `${from.getFullYear()}-${two(from.getMonth() + 1)}-${two(from.getDate())}`;
+};
+
+const report = (by) => call(`report?by=${by}&since=${since()}`);
+
+function periodPicker() {
+  const select = el("select", { onchange: () => { state.period = select.value; route(); } },
+    Object.entries(PERIODS).map(([value, name]) =>
+      el("option", { value, selected: value === state.period }, name)));
+  return el("label", {}, "Period", select);
+}
+
+const links = (by, what) =>
+  note(["Download ", ["csv", "json"].flatMap((format, at) => [at ? " or " : "",
+    el("a", { href: `${BASE}report?by=${by}&since=${since()}&format=${format}`,
+      download: `usage-by-${by}.${format}` }, format.toUpperCase())]), ` of ${what}.`]);
+
+const userLink = (row) =>
+  el("a", { href: `#user=${encodeURIComponent(row.user_id)}` },
+    row.name || row.email || row.user_email || row.user_id);
+
+const limitColumns = [
+  { key: "limit", name: "Limit", value: (row) => textOf(row.most || {}),
+    show: (row) => row.most ? textOf(row.most) : "no limit" },
+  { key: "percent", name: "Used %", kind: "n", value: (row) => row.most ? shareOf(row.most) : -1,
+    show: (row) => (row.most ? percent(row.most) : "–") },
+  { key: "left", name: "Left", kind: "n", value: (row) => row.most?.remaining ?? Infinity,
+    show: (row) => (row.most ? amount(row.most, Math.max(0, row.most.remaining)) : "–") },
+  { key: "resets", name: "Resets", value: (row) => row.most?.reset_at,
+    show: (row) => when(row.most?.reset_at) },
+];
+const withNearest = (row) => ({ ...row, most: nearest(row.limits) });
+const nearKind = (row) => (row.most ? kindOf(row.most) : "");
+
+function userTable(users, search, beside) {
+  const columns = [
+    { key: "user", name: "User", value: (row) => `${row.name || ""} ${row.email} ${row.user_id}`,
+      show: (row) => [userLink(row), row.exempt && [" ", el("span.tag", {}, "exempt")]] },
+    { key: "groups", name: "Groups", value: (row) => (row.groups || []).join(", "),
+      show: (row) => (row.groups || []).join(", ") },
+    { key: "policy", name: "Policy" },
+    ...limitColumns,
+  ];
+  if (users.some((row) => "tokens" in row)) {
+    columns.push({ key: "tokens", name: "Tokens", kind: "n", show: (row) => number(row.tokens) });
+    if (users.some((row) => row.cost_usd)) {
+      columns.push(costColumn("cost_usd", "Cost"));
+    }
+  }
+  return table("Users, the most used limit of each", columns, users.map(withNearest),
+    { search, beside, kind: nearKind, order: { key: "percent", sign: -1 } });
+}
+
+async function overview() {
+  const [all, days, near, shadow] = await Promise.all([
+    call("overview"), report("day"), call("users?near=true"),
+    call(`shadow?since=${since()}`).catch(() => []),
+  ]);
+  const sum = (key) => days.reduce((total, row) => total + (row[key] || 0), 0);
+  const over = near.filter((row) => row.limits.some((limit) => kindOf(limit) === "over"));
+  return [
+    el("h1", {}, "Overview"),
+    el(".row", {}, periodPicker()),
+    boxes([["Requests", number(sum("requests"))], ["Input tokens", number(sum("input_tokens"))],
+      ["Output tokens", number(sum("output_tokens"))], ["Cost", money(sum("cost_usd"))],
+      ["Over a limit", number(over.length)], ["Near a limit", number(near.length - over.length)]]),
+    all.shadow_mode && el("p.said", {}, "Shadow mode is on: nobody is refused."),
+    notices(all),
+    section("Near or over a limit", near.length ? userTable(near) : note("Nobody.")),
+    section("By day", dayChart(everyDay(days, `${since()}T12:00`, all.timezone))),
+    shadow.length > 0 && section("Shadow mode would have refused",
+      table("Would-have-been refusals", [
+        { key: "at", name: "Time", show: (row) => when(row.at) },
+        { key: "email", name: "User", show: userLink }, { key: "model", name: "Model" },
+        { key: "limit", name: "Limit" }, { key: "policy", name: "Policy" },
+      ], shadow, { search: "Search refusals" })),
+    section("Everything as a file", links("day", "each day"),
+      links("user,model,day", "each user, model and day"), links("source", "each source")),
+  ];
+}
+
+const notices = (all) => (all.notices || []).length > 0 && [
+  el(".said.bad", {}, el("strong", {}, "Names in the policies"), el("ul", {},
+    all.notices.map((text) => el("li", {}, text))),
+  el("a", { href: "#policies" }, "Correct the policies")),
+];
+
+async function usersView() {
+  const [users, used] = await Promise.all([call("users"), report("user")]);
+  const byId = new Map(used.map((row) => [row.user_id, row]));
+  const rows = users.map((row) => {
+    const use = byId.get(row.user_id) || {};
+    return { ...row, tokens: use.total_tokens || 0, cost_usd: use.cost_usd };
+  });
+  return [el("h1", {}, "Users"),
+    userTable(rows, "Search users, groups, policies", periodPicker()), links("user", "all users")];
+}
+
+const useView = (title, by, column) => async () => {
+  const rows = await report(by);
+  return [el("h1", {}, title), table(title, [column, ...useColumns(rows)], rows, {
+    search: `Search ${title.toLowerCase()}`, beside: periodPicker(),
+    order: { key: "input_tokens", sign: -1 },
+  }),
+    links(by, `all ${title.toLowerCase()}`),
+    by === "group" && note("Who is in several groups counts in each of them.")];
+};
+
+async function poolsView() {
+  const pools = await call("pools");
+  const columns = [
+    { key: "pool", name: "Pool",
+      show: (row) => el("a", { href: `#pool=${encodeURIComponent(row.pool)}` }, row.pool) },
+    { key: "group", name: "Group" }, ...limitColumns,
+  ];
+  const rows = pools.flatMap((pool) => pool.limits.map((limit) => ({ ...pool, most: limit })));
+  return [el("h1", {}, "Pools"), note("One counter for all members of each."),
+    table("Pools and their limits", columns, rows,
+      { search: "Search pools", kind: nearKind, order: { key: "percent", sign: -1 } })];
+}
+
+// Grant, reset, revoke
+
+function actions(who, limits, grants) {
+  const countable = limits.filter((limit) => !atOnce(limit));
+  const holding = grants.filter((grant) => grant.holds && grant.kind !== "revoke");
+  const said = el("p.said", { role: "status" });
+  const busy = async (control, work, done) => {
+    control.disabled = true;
+    try {
+      await work();
+      await route();
+      say(done);
+      document.getElementById("done").textContent = done;
+    } catch (error) {
+      said.textContent = error.message;
+      said.classList.add("bad");
+      control.disabled = false;
+    }
+  };
+  const select = el("select", { name: "limit" }, countable.map((limit) =>
+    el("option", { value: limit.limit }, textOf(limit))));
+  const much = el("input", { required: true, placeholder: "10k", name: "amount" });
+  const why = () => el("input", { required: true, maxlength: 200, name: "reason" });
+  const [grantWhy, resetWhy] = [why(), why()];
+  const give = el("button.main", {}, "Grant"), zero = el("button", {}, "Reset");
+  const checks = countable.map((limit) => el("input", { type: "checkbox", value: limit.limit }));
+  const grantForm = el("form", { onsubmit: (event) => {
+    event.preventDefault();
+    const body = { ...who, limit: select.value, amount: much.value.trim(), reason: grantWhy.value };
+    busy(give, () => call("grants", { method: "POST", body }), `Granted ${much.value}.`);
+  } }, el("fieldset", {}, el("legend", {}, "Grant more until the limit resets"),
+    field("Limit", select), el(".row", {}, field("Amount, such as 10k or $5", much),
+      field("Reason", grantWhy), give)));
+  const resetForm = el("form", { onsubmit: (event) => {
+    event.preventDefault();
+    const chosen = checks.filter((check) => check.checked).map((check) => check.value);
+    if (!chosen.length) return checks[0].focus();
+    const body = { ...who, limits: chosen, reason: resetWhy.value };
+    return busy(zero, () => call("resets", { method: "POST", body }), "Reset.");
+  } }, el("fieldset", {}, el("legend", {}, "Reset: what is used now no longer counts"),
+    checks.map((check, at) => el("label.check", {}, check, textOf(countable[at]))),
+    el(".row", {}, field("Reason", resetWhy), zero)));
+  const revoke = (grant, control) => busy(control,
+    () => call(`grants/${encodeURIComponent(grant.id)}`, { method: "DELETE" }), "Revoked.");
+  return [
+    el("p.said", { id: "done", role: "status" }), said,
+    countable.length > 0 && section("Grant or reset", el(".cards", {}, grantForm, resetForm)),
+    holding.length > 0 && section("Granted", grantTable(holding, limits, revoke)),
+  ];
+}
+
+async function userView(id) {
+  const data = await call(`users/${encodeURIComponent(id)}?language=en`);
+  const who = [data.email, (data.groups || []).join(", "), data.policy].filter(Boolean);
+  return [
+    el("p", {}, el("a", { href: "#users" }, "All users")),
+    el("h1", {}, data.name || data.email || data.user_id), note(who.join(" · ")),
+    userParts({ ...data, grants: [] },
+      actions({ user: data.user_id }, data.limits.filter((one) => one.scope === "user"),
+        (data.grants || []).filter((one) => one.scope === "user"))),
+  ];
+}
+
+async function poolView(name) {
+  const found = (await call("pools")).filter((one) => one.pool === name);
+  if (!found.length) throw new Error(`There is no pool ${name}.`);
+  const limits = found.flatMap((one) => one.limits);
+  return [
+    el("p", {}, el("a", { href: "#pools" }, "All pools")), el("h1", {}, name),
+    limitCards(limits),
+    actions({ pool: name }, limits, found.flatMap((one) => one.grants || [])),
+  ];
+}
+
+// The policies editor
+
+const key = (name) => (/^[\w-]+$/.test(name) ? name : JSON.stringify(name));
+
+function addTable(text, kind, name, limit) {
+  const head = `[${kind}.${key(name)}]`;
+  const lines = text.split("\n");
+  const at = lines.findIndex((line) => line.trim() === head);
+  const wanted = JSON.stringify(limit);
+  if (at < 0) {
+    const before = text.trim() ? `${text.trimEnd()}\n\n` : "";
+    return [`${before}${head}\nlimits = [${wanted}]\n`, before.split("\n").length];
+  }
+  for (let next = at + 1; next < lines.length && !/^\s*\[/.test(lines[next]); next++) {
+    const list = /^(\s*limits\s*=\s*\[)(.*)$/.exec(lines[next]);
+    if (list) {
+      lines[next] = list[1] + wanted + (list[2].trim() === "]" ? "" : ", ") + list[2];
+      return [lines.join("\n"), next + 1];
+    }
+  }
+  lines.splice(at + 1, 0, `limits = [${wanted}]`);
+  return [lines.join("\n"), at + 2];
+}
+
+function lineOf(error, lines) {
+  // Where the text says what an error names: its line, else the words that it quotes.
+  const said = error.line || /line (\d+)/.exec(error.where)?.[1];
+  if (said) return Number(said);
+  const head = /^\[.*\]/.exec(error.where)?.[0];
+  const at = lines.findIndex((line) => head && line.trim().startsWith(head));
+  const quoted = /"((?:[^"\\]|\\.)+)"/.exec(error.given)?.[1];
+  const next = lines.findIndex((line, one) => one > at && /^\s*\[/.test(line));
+  const part = lines.slice(0, at < 0 || next < 0 ? undefined : next);
+  const key = /\] (\w+)/.exec(error.where)?.[1];
+  for (const word of [quoted, key]) {
+    const found = word ? part.findIndex((line, one) => one >= at && line.includes(word)) : -1;
+    if (found >= 0) return found + 1;
+  }
+  return at + 1 || null;
+}
+
+async function policiesView() {
+  const [kept, groups] = await Promise.all([call("policies"), report("group").catch(() => [])]);
+  let timer, asked = 0;
+  const numbers = el("ol", { "aria-hidden": "true" });
+  const area = el("textarea", { id: "policies", spellcheck: "false", autocomplete: "off",
+    autocapitalize: "off", wrap: "off", "aria-label": "Policies", "aria-describedby": "errors",
+    oninput: () => changed(), onscroll: () => (numbers.scrollTop = area.scrollTop) });
+  area.value = state.draft ?? kept.policies;
+  const result = el("", { id: "errors", role: "status", "aria-live": "polite" });
+  const means = el(""), replayed = el("", { role: "status" });
+  const done = el("p.said", { role: "status" });
+  const save = button("Save", saveText, "button.main");
+
+  function goTo(line) {
+    const start = area.value.split("\n").slice(0, line - 1).join("\n").length + (line > 1 ? 1 : 0);
+    const end = area.value.indexOf("\n", start);
+    area.focus();
+    area.setSelectionRange(start, end < 0 ? area.value.length : end);
+    area.scrollTop = Math.max(0, (line - 5) * 21);
+  }
+
+  function numberLines(errors) {
+    const bad = new Set(errors.map((error) => error.line));
+    const count = area.value.split("\n").length;
+    numbers.replaceChildren(...Array.from({ length: count }, (_, at) =>
+      el(bad.has(at + 1) ? "li.bad" : "li", {}, at + 1)));
+    numbers.scrollTop = area.scrollTop;
+  }
+
+  function showErrors(found) {
+    const lines = area.value.split("\n");
+    const errors = found.map((error) => ({ ...error, line: lineOf(error, lines) }));
+    numberLines(errors);
+    area.setAttribute("aria-invalid", String(errors.length > 0));
+    save.disabled = errors.length > 0 || area.value === kept.policies;
+    result.replaceChildren(...(errors.length ? [
+      el("p.bad", {}, `${number(errors.length)} ${errors.length > 1 ? "errors" : "error"}`),
+      el("ul.errors", {}, errors.map((error) => el("li", {},
+        error.line && [button(`Line ${error.line}`, () => goTo(error.line)), " "],
+        el("strong", {}, error.where || ""), ": ", el("code", {}, error.given || ""),
+        error.allowed && `; allowed: ${error.allowed}`))),
+    ] : [el("p.good", {}, area.value === kept.policies
+      ? "No errors. This is what is in force." : "No errors. Save puts it in force.")]));
+  }
+
+  function showMeaning(checked) {
+    const names = checked.unmatched || [];
+    means.replaceChildren(...table("What each table means", [
+      { key: "table", name: "Table", show: (row) => el("code", {}, row.table) },
+      { key: "limits", name: "Limits", value: (row) => [row.limits].flat().join(", "),
+        show: (row) => [row.limits].flat().filter(Boolean).join("; ") || row.text || "" },
+      { key: "users", name: "Users", kind: "n",
+        show: (row) => (typeof row.users === "number" ? number(row.users) : "–") },
+    ], checked.summary || [], { plain: true }).filter(Boolean),
+    ...(names.length ? [el("p.said.bad", {}, `Nobody is meant by: ${names.join(", ")}`)] : []));
+  }
+
+  async function check() {
+    const turn = ++asked, text = area.value;
+    try {
+      const checked = await call("policies/check", { method: "POST", body: { policies: text } });
+      if (turn !== asked) return; // typed on meanwhile
+      showErrors(checked.errors || []);
+      if (!(checked.errors || []).length) showMeaning(checked);
+    } catch (error) {
+      if (turn === asked) result.replaceChildren(el("p.bad", {}, error.message));
+    }
+  }
+
+  function changed() {
+    state.draft = area.value === kept.policies ? null : area.value;
+    save.disabled = true; // until it is checked
+    done.textContent = "";
+    numberLines([]);
+    clearTimeout(timer);
+    timer = setTimeout(check, CHECK_AFTER);
+  }
+
+  function put(text, line) {
+    area.value = text;
+    changed();
+    if (line) goTo(line);
+  }
+
+  async function saveText() {
+    save.disabled = true;
+    const answer = await call("policies", { method: "PUT", body: { policies: area.value } })
+      .catch((error) => ({ errors: [{ where: "Saving", given: error.message }] }));
+    if (answer.errors?.length) {
+      showErrors(answer.errors);
+      return;
+    }
+    state.draft = null;
+    await route();
+    document.getElementById("saved").textContent = "Saved. It is in force from now on.";
+    document.getElementById("policies").focus();
+  }
+  done.id = "saved";
+
+  async function simulate(event) {
+    event.preventDefault();
+    replayed.replaceChildren(note("Replaying …"));
+    try {
+      const body = { policies: area.value, days: Number(days.value) };
+      const found = await call("policies/simulate", { method: "POST", body });
+      const errors = found.errors || [], users = found.users || [];
+      if (errors.length) showErrors(errors);
+      replayed.replaceChildren(...(errors.length ? [] : [
+        el("p", {}, `Of ${number(found.requests)} requests in ${number(found.days)} days, ${
+          number(found.refused)} would have been refused.`,
+        found.cost_saved_usd > 0 && ` That would have saved ${money(found.cost_saved_usd)}.`),
+        ...(users.length ? table("Who would have been refused", [
+          { key: "email", name: "User", show: userLink },
+          { key: "refused", name: "Refused", kind: "n", show: (row) => number(row.refused) },
+          { key: "limit", name: "Limit" },
+          { key: "first_at", name: "First", show: (row) => when(row.first_at) },
+          { key: "last_at", name: "Last", show: (row) => when(row.last_at) },
+          costColumn("cost_saved_usd", "Saved"),
+        ], users, { order: { key: "refused", sign: -1 } }).filter(Boolean) : []),
+      ]));
+    } catch (error) {
+      replayed.replaceChildren(el("p.bad", {}, error.message));
+    }
+  }
+
+  const kind = el("select", {}, ["group", "user", "role", "pool"].map((name) =>
+    el("option", {}, name)));
+  const name = el("input", { required: true, list: "names", placeholder: "Students" });
+  const limit = el("input", { required: true, placeholder: "50k tokens/day" });
+  const days = el("input", { type: "number", min: 1, max: 400, value: 30, required: true });
+  const versions = kept.versions || [];
+  const version = el("select", {}, versions.map((one, at) =>
+    el("option", { value: at }, [when(one.saved_at), one.saved_by].filter(Boolean).join(", "))));
+  const add = el("form", { onsubmit: (event) => {
+    event.preventDefault();
+    put(...addTable(area.value, kind.value, name.value.trim(), limit.value.trim()));
+    limit.value = "";
+  } }, el("fieldset", {}, el("legend", {}, "Add a limit"),
+    el("ol.steps.note", {}, ["Say who: a group, a user’s e-mail, a role, or a pool.",
+      "Write the limit, such as 50k tokens/day, $20/month or 30 requests/hour.",
+      "Add it to the text, see below what it means, and save."].map((step) =>
+      el("li", {}, step))),
+    el(".row", {}, el("label", {}, "For", kind), field("Name", name), field("Limit", limit),
+      el("button", {}, "Add to the text"))));
+  const names = el("datalist", { id: "names" }, groups.filter((row) => row.group_name)
+    .map((row) => el("option", { value: row.group_name })));
+
+  numberLines([]);
+  save.disabled = true;
+  if (state.draft === null) {
+    showErrors([]);
+    showMeaning(kept);
+  }
+  check();
+  return [
+    el("h1", {}, "Policies"), done, add, names,
+    section("Text"), el(".editor", {}, numbers, area), result,
+    el(".row", {}, save, versions.length > 0 && el("label", {}, "Earlier versions", version),
+      versions.length > 0 && button("Load this version", () =>
+        put(versions[version.value].policies)),
+      state.draft !== null && button("Discard changes", () => { state.draft = null; route(); })),
+    section("What it means", means),
+    section("Simulate", note("Replays what is on record against the text above."),
+      el("form.row", { onsubmit: simulate }, el("label", {}, "Days", days),
+        el("button", {}, "Simulate")), replayed),
+  ];
+}
+
+async function systemView() {
+  const status = await call("overview");
+  const texts = [["Version", status.version], ["Open WebUI", status.open_webui],
+    ["Ledger", status.ledger], ["Workers", status.workers], ["Time zone", status.timezone]];
+  const doors = status.doors || status.paths || [], checks = status.checks || [];
+  return [
+    el("h1", {}, "System"),
+    boxes(texts.filter(([, value]) => value || value === 0).map(([name, value]) =>
+      [name, String(value)])),
+    checks.length > 0 && section("Checks", el("ul", {}, checks.map((check) => el("li", {},
+      el(check.ok ? "span.good" : "span.bad", {}, check.ok ? "OK " : "Look here: "),
+      check.text)))),
+    doors.length > 0 && section("Ways to a model", table("Ways to a model", [
+      { key: "name", name: "Path", show: (row) => el("code", {}, row.name) },
+      { key: "state", name: "State" }, { key: "detail", name: "What happens" },
+    ], doors, { plain: true })),
+    notices(status),
+  ];
+}
+
+// Where to go, and how to ask
+
+const ADMIN_VIEWS = {
+  overview: ["Overview", overview],
+  users: ["Users", usersView],
+  groups: ["Groups", useView("Groups", "group", { key: "group_name", name: "Group",
+    value: (row) => row.group_name || row.group_id || "no group",
+    show: (row) => row.group_name || row.group_id || "no group" })],
+  pools: ["Pools", poolsView],
+  models: ["Models", useView("Models", "model", { key: "model_id", name: "Model" })],
+  policies: ["Policies", policiesView],
+  system: ["System", systemView],
+  me: ["My use", myView],
+};
+const DETAIL_VIEWS = { user: ["users", userView], pool: ["pools", poolView] };
+
+async function call(path, { method = "GET", body } = {}) {
+  const headers = { Accept: "application/json" };
+  if (stored("token")) headers.Authorization = `Bearer ${stored("token")}`;
+  if (body) headers["Content-Type"] = "application/json";
+  const answer = await fetch(BASE + path, {
+    method, headers, cache: "no-store", ...(body && { body: JSON.stringify(body) }),
+  });
+  const data = await answer.json().catch(() => ({}));
+  if (answer.ok || data.errors) return data;
+  const said = typeof data.detail === "string" ? data.detail : `${answer.status}`;
+  throw Object.assign(new Error(said), { status: answer.status });
+}
+
+function navigation(current) {
+  const nav = document.getElementById("nav");
+  nav.hidden = false;
+  nav.replaceChildren(...Object.entries(ADMIN_VIEWS).map(([name, [title]]) =>
+    el("a", { href: `#${name}`, "aria-current": name === current && "page" }, title)));
+}
+
+async function route(event) {
+  const main = document.getElementById("main"), turn = ++state.turn;
+  main.setAttribute("aria-busy", "true");
+  tag = chooseLanguage();
+  try {
+    state.me ??= await call(`me?language=${tag}`);
+    state.soft = state.me.soft_limit_percent || state.soft;
+    const admin = state.me.role === "admin";
+    const [name, id] = location.hash.slice(1).split("=");
+    const detail = admin && id && Object.hasOwn(DETAIL_VIEWS, name) && DETAIL_VIEWS[name];
+    const view = admin && Object.hasOwn(ADMIN_VIEWS, name) ? name : admin ? "overview" : "me";
+    if (admin) navigation(detail ? detail[0] : view);
+    const language = view === "me" && !detail ? tag : "en";
+    tag = language;
+    main.lang = language;
+    main.dir = languages.rtl.includes(language) ? "rtl" : "ltr";
+    const show = detail ? () => detail[1](decodeURIComponent(id)) : ADMIN_VIEWS[view][1];
+    const parts = await show();
+    if (turn !== state.turn) return; // gone elsewhere meanwhile
+    main.replaceChildren(...parts.flat(5).filter(Boolean));
+  } catch (error) {
+    if (turn !== state.turn) return;
+    main.replaceChildren(el("h1", {}, t("title")), error.status === 401
+      ? el("p", {}, el("a", { href: "/auth" }, t("sign_in")))
+      : el("p.said.bad", { role: "alert" }, t("failed"), " ", note(error.message)));
+  }
+  main.removeAttribute("aria-busy");
+  const title = main.querySelector("h1");
+  document.title = title ? title.textContent : t("title");
+  if (event) {
+    scrollTo(0, 0);
+    main.focus();
+    say(document.title);
+  }
+}
+
+function start() {
+  languages = JSON.parse(document.getElementById("languages").textContent);
+  tag = chooseLanguage();
+  document.documentElement.lang = tag;
+  document.documentElement.dir = languages.rtl.includes(tag) ? "rtl" : "ltr";
+  document.getElementById("back").textContent = t("back");
+  addEventListener("hashchange", route);
+  addEventListener("beforeunload", (event) => state.draft !== null && event.preventDefault());
+  return route();
+}
+
+followTheme();
+addEventListener("storage", followTheme);
+addEventListener("DOMContentLoaded", start);
 """
 
 
@@ -6930,11 +8774,8 @@ def render_page(nonce: str) -> str:
     Args:
         nonce: The one that this answer's Content-Security-Policy names, letters and digits.
     """
-    parts = {"CSS": PAGE_CSS, "JS": PAGE_JS, "LANGUAGES": page_languages()}
-    page = PAGE_HTML.replace("{{NONCE}}", nonce)
-    for name, text in parts.items():
-        page = page.replace("{{%s}}" % name, text)
-    return page
+    page = PAGE_HTML.replace("{{NONCE}}", nonce).replace("{{CSS}}", PAGE_CSS)
+    return page.replace("{{JS}}", PAGE_JS).replace("{{LANGUAGES}}", page_languages())
 
 
 # ==============================================================================
@@ -7309,6 +9150,12 @@ def template_values(
         "policy": isolate(policy_shown(state), language),
         "model": isolate(clean_name(model), language),
     }
+
+
+def limit_text(limit: Limit, language: Language = ENGLISH) -> str:
+    """A limit as a heading or a cell says it: ``50,000 tokens per day on gpt-4*``."""
+    quantity, on = plain_quantity(limit, limit.amount, language), on_model(limit, language)
+    return language.what.format(quantity=quantity, period=format_period(limit, language), on=on)
 
 
 def sentence_values(state: LimitState, now: datetime, reader: Reader) -> dict[str, str]:
@@ -7933,6 +9780,11 @@ class AdminValves(RefusalMemory):
         "`/api/v1/tasks/*/completions`, embeddings, speech). `count`, the default: they count like "
         "any other, and what can't be counted is blocked. `block`: all are blocked. `allow`: they "
         "pass and are recorded.",
+    )
+    usage_page: bool = Field(
+        default=True,
+        description="Pages at `/usage-limits`: their own use for users, all of it for "
+        "administrators. Default: on.",
     )
     on_ledger_error: Literal["allow", "block"] = Field(
         default="allow",
@@ -9408,6 +11260,16 @@ class Accounting:
         """
         return self._ledger.read(work, getattr(self._turn, "deadline", None))
 
+    def prepare(self) -> None:
+        """Make or update the tables; blocks, and raises as `read` does."""
+        self._ledger.prepare()
+
+    def change(
+        self, work: Callable[[Connection], ThreadResult], scopes: Collection[str]
+    ) -> ThreadResult:
+        """Run `work` in a transaction under the locks of these scopes; blocks, raises as `read`."""
+        return self._ledger.change(work, scopes)
+
     def remember_identities(
         self,
         read_host: Callable[[Collection[str], Collection[str]], HostNames],
@@ -9820,6 +11682,1051 @@ class Accounting:
 
 
 # ==============================================================================
+# helpers/openwebui/directory.py
+# The directory: all users of Open WebUI with their groups, read at once.
+# ==============================================================================
+
+# More users than any page lists.
+MOST_USERS = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """Open WebUI's users by id and what they are called, and its groups."""
+
+    subjects: Mapping[str, Subject]
+    names: Mapping[str, str]
+    groups: Mapping[str, GroupRef]
+
+    @property
+    def emails(self) -> dict[str, str]:
+        """The users' addresses by id."""
+        return {key: subject.email for key, subject in self.subjects.items()}
+
+
+def read_directory(connection: Connection, user: str | None = None) -> Directory:
+    """Users with all their groups, inherited ones included, from Open WebUI's own database.
+
+    Args:
+        connection: To that database.
+        user: The id or the address of a single user; None for all.
+    """
+    host_groups = import_module("open_webui.models.groups")
+    account: Any = import_module("open_webui.models.users").User
+    group, member = host_groups.Group, host_groups.GroupMember
+    parent = getattr(group, "parent_group_id", None)  # groups can be nested since 0.12
+    rows = connection.execute(select(group.id, group.name, null() if parent is None else parent))
+    groups: dict[str, tuple[GroupRef, str | None]] = {
+        str(key): (GroupRef(str(key), str(name or "")), above) for key, name, above in rows
+    }
+    people = select(account.id, account.email, account.role, account.name).limit(MOST_USERS)
+    members = select(member.group_id, member.user_id)
+    if user is not None:
+        wanted = "".join(storable([user]))
+        people = people.where(
+            or_(account.id == wanted, func.lower(account.email) == wanted.strip().lower())
+        )
+    found = connection.execute(people.order_by(account.id)).all()
+    if user is not None:
+        members = members.where(member.user_id.in_([row[0] for row in found]))
+    direct: dict[str, list[str]] = {}
+    for group_id, user_id in connection.execute(members.order_by(member.group_id)):
+        if group_id in groups:
+            direct.setdefault(user_id, []).append(group_id)
+    above = {key: with_outer_groups(key, groups) for key in groups}
+    subjects, names = {}, {}
+    for user_id, email, role, name in found:
+        ids = dict.fromkeys(outer for key in direct.get(user_id, ()) for outer in above[key])
+        subjects[str(user_id)] = Subject(
+            str(user_id),
+            clean_text(email, LONGEST_NAME),
+            clean_text(role, LONGEST_NAME) or "user",
+            tuple(groups[key][0] for key in ids),
+        )
+        names[str(user_id)] = clean_text(name, LONGEST_NAME)
+    return Directory(subjects, names, {key: ref for key, (ref, _) in groups.items()})
+
+
+def with_outer_groups(
+    key: str, groups: Mapping[str, tuple[GroupRef, str | None]]
+) -> tuple[str, ...]:
+    """A group and all that it is inside of, each once."""
+    found, outer = [key], groups[key][1]
+    # Also ends where an older version left a circle of groups.
+    while outer is not None and outer in groups and outer not in found:
+        found.append(outer)
+        outer = groups[outer][1]
+    return tuple(found)
+
+
+# ==============================================================================
+# helpers/openwebui/page_data.py
+# What the usage pages show, as JSON has it; everything here blocks, and runs in a thread.
+# ==============================================================================
+
+MOST_REPLIES = 200
+MOST_GRANTS = 500
+MOST_LISTED_ROWS = 20_000
+LONGEST_REASON = 1_000
+# More than this nobody adds to a limit: a sum of many still fits in 64 bits.
+LARGEST_GRANT = 10**15
+
+Json = dict[str, Any]
+
+
+class PageError(Exception):
+    """An answer other than what was asked for.
+
+    Args:
+        status: The HTTP status.
+        detail: What is wrong, in a sentence.
+    """
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class GrantTarget:
+    """Whose limits are to be changed: a user's own, or a pool's."""
+
+    name: str
+    limits: tuple[AppliedLimit, ...]
+    answer: Json
+
+
+class LimitFinder:
+    """Finds the limits of many users at one instant, each kind of them once."""
+
+    def __init__(self, valves: AdminValves, now: datetime) -> None:
+        self.valves, self.now = valves, now
+        self._windows: dict[int, tuple[Limit, Window]] = {}
+        self._pools: dict[tuple[str, str], tuple[AppliedLimit, ...]] = {}
+
+    def policy_of(self, subject: Subject) -> Policy:
+        """The policy that counts for a user."""
+        valves = self.valves
+        return choose_policy(
+            subject, valves.policy_set, valves.default_policy, valves.multiple_groups
+        )
+
+    def limits_of(self, subject: Subject, policy: Policy) -> list[AppliedLimit]:
+        """A user's own limits, and those of the pools that the user is in."""
+        if is_exempt(self.valves, subject):
+            return []
+        name = "" if policy.kind == "default" else policy.name
+        limits = [
+            AppliedLimit(limit, subject.scope, self._window(limit), name, policy.kind)
+            for limit in policy.limits or ()
+        ]
+        for pool in self.valves.policy_set.pools:
+            limits += self.limits_of_pool(pool, subject.groups)
+        return limits
+
+    def limits_of_pool(self, pool: Pool, groups: Iterable[GroupRef]) -> list[AppliedLimit]:
+        """A pool's limits, for each group of its that is among these."""
+        limits: list[AppliedLimit] = []
+        for scope in pool_scopes(pool, groups):
+            key = (pool.name, scope)
+            if key not in self._pools:
+                self._pools[key] = tuple(
+                    AppliedLimit(limit, scope, self._window(limit), pool.name)
+                    for limit in pool.limits
+                )
+            limits += self._pools[key]
+        return limits
+
+    def _window(self, limit: Limit) -> Window:
+        # By identity: the limits of a policies text live as long as it does.
+        found = self._windows.get(id(limit))
+        if found is None:
+            window = limit.period.window(self.now, self.valves.calendar_rules)
+            found = self._windows[id(limit)] = (limit, window)
+        return found[1]
+
+
+class LimitWriter:
+    """Writes limits as JSON; what is alike in all of a kind is made once."""
+
+    def __init__(self) -> None:
+        self._made: dict[int, tuple[Limit, Json]] = {}
+
+    def write(self, state: LimitState) -> Json:
+        """One limit; money in dollars."""
+        applied = state.applied
+        limit = applied.limit
+        made = self._made.get(id(limit))
+        if made is None:
+            fixed = {
+                "limit": str(limit),
+                "measure": limit.measure,
+                "period": limit.period.name,
+                "model": limit.model_glob,
+            }
+            made = self._made[id(limit)] = (limit, fixed)
+        measure = limit.measure
+        return {
+            **made[1],
+            "scope": applied.policy if applied.is_pool else "user",
+            "policy": applied.policy or "default",
+            "amount": amount_number(measure, state.amount),
+            "granted": amount_number(measure, state.granted),
+            "used": amount_number(measure, state.used),
+            "reserved": amount_number(measure, state.reserved),
+            "remaining": amount_number(measure, state.remaining),
+            "percent": state.percent,
+            "reset_at": iso_instant(state.reset_at),
+        }
+
+
+def iso_instant(instant: datetime) -> str:
+    """An instant as ISO 8601 in UTC."""
+    return instant.astimezone(UTC).isoformat(timespec="seconds")
+
+
+def iso_second(second: int) -> str:
+    """A second of the ledger as ISO 8601 in UTC."""
+    return iso_instant(datetime.fromtimestamp(second, UTC))
+
+
+def sums_row(sums: Sums) -> Json:
+    """Sums as JSON has them."""
+    return {
+        "requests": sums.requests,
+        "input_tokens": sums.input_tokens,
+        "output_tokens": sums.output_tokens,
+        "total_tokens": sums.total_tokens,
+        "cost_usd": sums.cost_micros / 1_000_000,
+        "estimated_requests": sums.estimated_requests,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class PageData:
+    """One answer's view of the ledger and of Open WebUI.
+
+    Args:
+        valves: What the filter is set to.
+        accounting: The ledger.
+        memory: Whom the policies mean.
+        read_host: Reads from Open WebUI's own database.
+        now: The instant of the question.
+    """
+
+    valves: AdminValves
+    accounting: Accounting
+    memory: IdentityMemory
+    read_host: Callable[[Callable[[Connection], Any]], Any]
+    now: datetime
+
+    # What is read
+
+    def directory(self, user: str | None = None) -> Directory:
+        """Open WebUI's users, or one of them, with their groups."""
+        found: Directory = self.read_host(partial(read_directory, user=user))
+        return found
+
+    def read(self, work: Callable[[Connection], Any]) -> Any:
+        """Read one moment of the ledger."""
+        self.accounting.prepare()
+        return self.accounting.read(partial(read_snapshot_of, work=work))
+
+    def recall(self, subject: Subject) -> Subject:
+        """A user with the names in the policies that mean it."""
+        return self.memory.recall(self.valves.policy_set, subject)
+
+    def find_user(self, key: object) -> tuple[Subject, str]:
+        """A user by id or address, and what the user is called.
+
+        Raises:
+            PageError: There is none.
+        """
+        if not isinstance(key, str) or not 0 < len(key.strip()) <= LONGEST_NAME:
+            raise PageError(400, "user: the id or the e-mail address of a user")
+        directory = self.directory(key)
+        # An id is never taken for an address.
+        found = directory.subjects.get(key) or next(iter(directory.subjects.values()), None)
+        if found is None:
+            raise PageError(404, f"There is no user {quoted_text(key)}.")
+        return self.recall(found), directory.names.get(found.user_id, "")
+
+    # One user
+
+    def me(self, user_id: str) -> Json:
+        """Everything of one user's: limits, use by model and day, replies, grants."""
+        subject, name = self.find_user(user_id)
+        finder = LimitFinder(self.valves, self.now)
+        policy = finder.policy_of(subject)
+        limits = finder.limits_of(subject, policy)
+        month, today = self._window("month"), self._window("day")
+        this_month = self._selection(month, subject.user_id)
+
+        def read(connection: Connection) -> Json:
+            states = read_states(connection, limits, self.now)
+            scopes = {subject.scope, *(applied.scope for applied in limits)}
+            days = sum_records(connection, this_month, ["day"])
+            replies = read_latest(connection, this_month, MOST_REPLIES)
+            grants = read_grants(connection, scopes, int(month.start.timestamp()), MOST_GRANTS)
+            return {
+                "limits": self._limits(states),
+                "today": self._models(
+                    sum_models(connection, self._selection(today, subject.user_id))
+                ),
+                "month": self._models(sum_models(connection, this_month)),
+                "days": [{"day": day, **sums_row(sums)} for (day,), sums in sorted(days.items())],
+                "replies": [self._reply(row) for row in replies],
+                "grants": self._grants(grants, {subject.scope: subject.email}),
+            }
+
+        return {
+            **self._head(subject, name, policy),
+            **self.read(read),
+            "since": iso_instant(month.start),
+            "timezone": self.valves.timezone,
+            "soft_limit_percent": self.valves.soft_limit_percent,
+            "shadow_mode": self.valves.shadow_mode,
+        }
+
+    def user(self, key: str) -> Json:
+        """The same for administrators, by id or address."""
+        return self.me(self.find_user(key)[0].user_id)
+
+    # Everybody
+
+    def users(self, near: bool = False) -> list[Json]:
+        """All users with their limits, those near or over one first.
+
+        Args:
+            near: Only those.
+        """
+        directory = self.directory()
+        finder = LimitFinder(self.valves, self.now)
+        asked: list[tuple[Subject, Policy, list[int]]] = []
+        # A pool's limits are the same for all its members.
+        places: dict[int, int] = {}
+        limits: list[AppliedLimit] = []
+        for named in directory.subjects.values():
+            subject = self.recall(named)
+            policy = finder.policy_of(subject)
+            own = []
+            for applied in finder.limits_of(subject, policy):
+                place = places.get(id(applied))
+                if place is None:
+                    place = len(limits)
+                    limits.append(applied)
+                    if applied.is_pool:
+                        places[id(applied)] = place
+                own.append(place)
+            asked.append((subject, policy, own))
+        states = self.read(lambda connection: read_states(connection, limits, self.now))
+        alarming = [self.is_near(state) for state in states]
+        writer, rows = LimitWriter(), []
+        written: dict[int, Json] = {}
+        for subject, policy, own in asked:
+            # A pool is nobody's own: it has a row of its own.
+            alarmed = any(alarming[place] for place in own if not limits[place].is_pool)
+            if near and not alarmed:
+                continue
+            for place in own:
+                if place not in written:
+                    written[place] = writer.write(states[place])
+            fullest = max(
+                (states[place].percent for place in own if not limits[place].is_pool), default=-1
+            )
+            row = self._head(subject, directory.names.get(subject.user_id, ""), policy)
+            row["limits"] = [written[place] for place in own]
+            row["near"] = alarmed
+            rows.append((-fullest if alarmed else 1, subject.email, row))
+        rows.sort(key=lambda item: item[:2])
+        return [row for _, _, row in rows]
+
+    def is_near(self, state: LimitState) -> bool:
+        """Whether a limit is reached, or has reached its warning."""
+        crossed = state.crossed_threshold(self.valves.soft_limit_percent)
+        return state.exceeded or crossed is not None
+
+    def pools(self) -> list[Json]:
+        """All pools with their limits, one row for each group that a pool is of."""
+        finder = LimitFinder(self.valves, self.now)
+        directory = self.directory()
+        (bearer,) = (self.recall(Subject("", "", "", tuple(directory.groups.values()))),)
+        found = [
+            (pool, finder.limits_of_pool(pool, bearer.groups))
+            for pool in self.valves.policy_set.pools
+        ]
+        limits = [applied for _, own in found for applied in own]
+        states = iter(self.read(lambda connection: read_states(connection, limits, self.now)))
+        writer, rows = LimitWriter(), []
+        for pool, own in found:
+            mine = [next(states) for _ in own]
+            rows.append(
+                {
+                    "pool": pool.name,
+                    "group": pool.group,
+                    "limits": [writer.write(state) for state in mine],
+                    "near": any(self.is_near(state) for state in mine),
+                }
+            )
+        return rows
+
+    def report(self, wanted: Sequence[str], selection: Selection) -> list[UsageRow]:
+        """What all records in a selection add up to.
+
+        Raises:
+            PageError: These are too many rows.
+        """
+        directory = self.directory() if {"user", "group"} & set(wanted) else None
+
+        def read(connection: Connection) -> list[UsageRow]:
+            sums = sum_records(connection, selection, wanted)
+            if len(sums) > MOST_LISTED_ROWS:
+                raise PageError(
+                    400, f"{len(sums):,} rows are too many: ask for fewer days or dimensions."
+                )
+            emails: dict[str, str] = {}
+            names: dict[str, str] = {}
+            if directory is not None:
+                emails = directory.emails
+                names = {key: group.name for key, group in directory.groups.items()}
+            if "user" in wanted:
+                at = wanted.index("user")
+                emails |= recorded_emails(connection, {key[at] for key in sums} - emails.keys())
+            return named_rows(wanted, sums, emails, names)
+
+        rows: list[UsageRow] = self.read(read)
+        return rows
+
+    def overview(self) -> Json:
+        """Totals of today and of this month, use by model, and whom the policies mean."""
+        month, today = self._window("month"), self._window("day")
+
+        def read(connection: Connection) -> Json:
+            models = sum_models(connection, self._selection(month))
+            day = sum_records(connection, self._selection(today), ())
+            total = sum(models.values(), Sums())
+            return {
+                "today": sums_row(day.get((), Sums())),
+                "month": sums_row(total),
+                "models": self._models(models),
+            }
+
+        return {
+            **self.read(read),
+            "since": iso_instant(month.start),
+            "timezone": self.valves.timezone,
+            "notices": list(self.memory.notices),
+            "shadow_mode": self.valves.shadow_mode,
+            "soft_limit_percent": self.valves.soft_limit_percent,
+        }
+
+    # Grants
+
+    def grant_target(self, body: Mapping[str, Any]) -> GrantTarget:
+        """The user or the pool that a request names, with the limits of its own.
+
+        Raises:
+            PageError: It names none, or both.
+        """
+        user, pool = body.get("user"), body.get("pool")
+        finder = LimitFinder(self.valves, self.now)
+        if (user is None) == (pool is None):
+            raise PageError(400, 'either "user" (an id or an e-mail address) or "pool"')
+        if user is not None:
+            subject, _ = self.find_user(user)
+            policy = finder.policy_of(subject)
+            own = [one for one in finder.limits_of(subject, policy) if not one.is_pool]
+            name = subject.email or subject.user_id
+            answer: Json = {"user": name, "user_id": subject.user_id}
+        else:
+            pools = {one.name: one for one in self.valves.policy_set.pools}
+            if not isinstance(pool, str) or pool not in pools:
+                known = ", ".join(pools) or "there are none"
+                given = quoted_text(pool) if isinstance(pool, str) else "pool"
+                raise PageError(404, f"There is no pool {given}. Pools: {known}.")
+            groups = tuple(self.directory().groups.values())
+            own = finder.limits_of_pool(
+                pools[pool], self.recall(Subject("", "", "", groups)).groups
+            )
+            name, answer = f"pool {pool}", {"pool": pool}
+        return GrantTarget(name, tuple(own), answer)
+
+    def grant(self, body: Mapping[str, Any], by: str) -> Json:
+        """Add to a limit until its window ends.
+
+        Raises:
+            PageError: The request can't be understood, or there is no such limit.
+        """
+        wanted = read_limit_text(body.get("limit"))
+        amount, reason = read_amount(body.get("amount"), wanted.measure), read_reason(body)
+        target = self.grant_target(body)
+        limits = matching(target, wanted, body.get("limit"))
+        grants = [NewGrant(applied, amount, window_end(applied, self.now)) for applied in limits]
+        change = self._change(limits, lambda _: grants, by, reason)
+        first = grants[0]
+        return {
+            "id": first.id,
+            "ids": [one.id for one in grants],
+            "kind": "grant",
+            **target.answer,
+            "limit": str(first.applied.limit),
+            "amount": amount_number(wanted.measure, amount),
+            "reason": reason,
+            "granted_by": by,
+            "created_at": iso_instant(self.now),
+            "expires_at": iso_second(first.expires_at),
+            "limits": self._limits(change.after),
+        }
+
+    def reset(self, body: Mapping[str, Any], by: str) -> Json:
+        """Start limits anew by grants of what was used.
+
+        Raises:
+            PageError: The request can't be understood, or there is no such limit.
+        """
+        reason, target = read_reason(body), self.grant_target(body)
+        texts = body.get("limits")
+        if isinstance(texts, str):
+            texts = [] if texts.strip().lower() == "all" else [texts]
+        if texts is not None and (not isinstance(texts, list) or len(texts) > 100):
+            raise PageError(400, 'limits: a list such as ["50k tokens/day"]; left out, all')
+        named = [
+            applied
+            for text in texts or ()
+            for applied in matching(target, read_limit_text(text), text)
+        ]
+        limits = tuple(dict.fromkeys(named)) or target.limits
+        if not limits:
+            raise PageError(400, f"{target.name} has no limit.")
+        make = partial(make_resets, limits=limits, now=self.now)
+        change = self._change(limits, make, by, reason)
+        return {
+            "kind": "reset",
+            **target.answer,
+            "ids": [one.id for one in change.grants],
+            "reason": reason,
+            "granted_by": by,
+            "created_at": iso_instant(self.now),
+            "limits": self._limits(change.after),
+        }
+
+    def revoke(self, key: str, reason: str, by: str) -> Json:
+        """Take a grant back.
+
+        Raises:
+            PageError: There is none that still holds.
+        """
+        missing = PageError(404, "There is no such grant, or it holds no more.")
+        if not 0 < len(key) <= LONGEST_ID or clean_text(key, LONGEST_ID) != key:
+            raise missing
+        self.accounting.prepare()
+        row = self.accounting.read(partial(find_grant, key=key, now=self.now))
+        if row is None:
+            raise missing
+        revoke = partial(revoke_grant, key=key, by=by, reason=reason, now=self.now)
+        if not self.accounting.change(revoke, {str(row._mapping["scope"])}):
+            raise missing
+        return {"id": key, "revoked": True}
+
+    def _change(
+        self,
+        limits: Sequence[AppliedLimit],
+        make: Callable[[Connection], Sequence[NewGrant]],
+        by: str,
+        reason: str,
+    ) -> Change:
+        work = partial(add_grants, limits=limits, make=make, by=by, reason=reason, now=self.now)
+        return self.accounting.change(work, {applied.scope for applied in limits})
+
+    # Rows
+
+    def _head(self, subject: Subject, name: str, policy: Policy) -> Json:
+        exempt = is_exempt(self.valves, subject)
+        return {
+            "user_id": subject.user_id,
+            "email": subject.email,
+            "name": name,
+            "role": subject.role,
+            "groups": [group.name for group in subject.groups],
+            "policy": policy.name,
+            "exempt": exempt,
+        }
+
+    def _limits(self, states: Iterable[LimitState]) -> list[Json]:
+        writer = LimitWriter()
+        return [writer.write(state) for state in states]
+
+    def _window(self, period: str) -> Window:
+        return parse_period(period).window(self.now, self.valves.calendar_rules)
+
+    def _selection(self, window: Window, user_id: str | None = None) -> Selection:
+        rules = self.valves.calendar_rules
+        return Selection(
+            int(window.start.timestamp()),
+            None,
+            rules.timezone,
+            rules.reset_hour,
+            user_id,
+        )
+
+    def _cost(self, model_names: str, cost_micros: int) -> float | None:
+        """Dollars; None where nobody knows them."""
+        rule = find_model_rule(self.valves.policy_set, split_names(model_names))
+        return cost_micros / 1_000_000 if cost_micros or rule.is_priced else None
+
+    def _models(self, sums: Mapping[tuple[str, str], Sums]) -> list[Json]:
+        """Use by model, the largest first."""
+        by_model: dict[str, Json] = {}
+        for (model, names), part in sums.items():
+            row = by_model.setdefault(model, {"model": model, **sums_row(Sums()), "cost_usd": None})
+            cost = self._cost(names, part.cost_micros)
+            for key, value in sums_row(part).items():
+                if key != "cost_usd":
+                    row[key] += value
+            if cost is not None:
+                row["cost_usd"] = (row["cost_usd"] or 0) + cost
+        return sorted(by_model.values(), key=lambda row: (-row["total_tokens"], row["model"]))
+
+    def _reply(self, row: Row[Any]) -> Json:
+        return {
+            "at": iso_second(row.created_at),
+            "model": row.model_id,
+            "source": row.source,
+            "running": row.state == "reserved",
+            "input_tokens": row.input_tokens,
+            "output_tokens": row.output_tokens,
+            "cost_usd": self._cost(row.model_names, row.cost_micros),
+            "estimated": bool(row.estimated),
+        }
+
+    def _grants(self, rows: Iterable[Row[Any]], names: Mapping[str, str]) -> list[Json]:
+        listed = list(rows)
+        revoked = {row.id.removeprefix(REVOKED) for row in listed if row.id.startswith(REVOKED)}
+        now = int(self.now.timestamp())
+        return [
+            {
+                "id": row.id.removeprefix(REVOKED),
+                "kind": "revoke" if row.id.startswith(REVOKED) else row.kind,
+                "scope": "user" if row.scope in names else "pool",
+                "measure": row.measure,
+                "period": row.period,
+                "model": row.model_glob,
+                "amount": amount_number(row.measure, row.amount),
+                "granted_by": row.granted_by,
+                "reason": row.reason,
+                "created_at": iso_second(row.created_at),
+                "expires_at": iso_second(row.expires_at),
+                "holds": row.expires_at > now and row.amount > 0 and row.id not in revoked,
+            }
+            for row in listed
+        ]
+
+
+def matching(target: GrantTarget, wanted: Limit, text: object) -> tuple[AppliedLimit, ...]:
+    """The limits of a user or a pool that count what is wanted.
+
+    Raises:
+        PageError: There is none; it lists those that there are.
+    """
+    found = limits_like(target.limits, wanted)
+    if not found:
+        known = ", ".join(dict.fromkeys(str(one.limit) for one in target.limits))
+        raise PageError(
+            400,
+            f"limit: {quoted_text(str(text))} counts what no limit of {target.name} counts; "
+            f"its limits: {known or 'none'}",
+        )
+    return found
+
+
+def read_limit_text(value: object) -> Limit:
+    """A limit in its notation, as a request names it.
+
+    Raises:
+        PageError: It isn't one.
+    """
+    if not isinstance(value, str) or len(value) > LONGEST_NAME:
+        raise PageError(400, 'limit: a limit as the policies have it, such as "50k tokens/day"')
+    try:
+        return parse_limit(value, "limit")
+    except ConfigurationError as error:
+        raise PageError(400, str(error)) from None
+
+
+def read_amount(value: object, measure: Measure) -> int:
+    """An amount to add, as the ledger counts it; money comes in dollars.
+
+    Raises:
+        PageError: It isn't a positive number of a sensible size.
+    """
+    money = measure == "cost"
+    allowed = PageError(
+        400, f'amount: a number above 0{" of dollars" if money else ""}, such as 10 or "10k"'
+    )
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise allowed
+    # Python refuses to write out really long numbers.
+    if isinstance(value, int) and not 0 < value <= LARGEST_GRANT:
+        raise allowed
+    text = str(value).strip()
+    if not text or len(text) > 40:
+        raise allowed
+    try:
+        if money:
+            amount = read_dollars(text.removeprefix("$"))
+        elif isinstance(value, float):
+            amount = int(value) if value.is_integer() else 0
+        else:
+            amount = read_count(text, "token")
+    except (NotationMistake, ValueError, OverflowError):
+        raise allowed from None
+    if not 0 < amount <= LARGEST_GRANT:
+        raise allowed
+    return amount
+
+
+def read_reason(body: Mapping[str, Any]) -> str:
+    """Why, as it is stored.
+
+    Raises:
+        PageError: It isn't a text, or too long.
+    """
+    reason = body.get("reason", "")
+    if not isinstance(reason, str) or len(reason) > LONGEST_REASON:
+        raise PageError(400, f"reason: a text of at most {LONGEST_REASON:,} characters")
+    return clean_text(reason, LONGEST_REASON).strip()
+
+
+def read_zone_of(valves: AdminValves) -> Any:
+    """The time zone whose days a report means."""
+    return read_timezone(valves.timezone)
+
+
+# ==============================================================================
+# helpers/openwebui/pages.py
+# The usage pages: `/usage-limits` and its JSON, behind Open WebUI's own sign-in.
+# ==============================================================================
+
+PAGE_PATH = "/usage-limits"
+# A policies text of hundreds of thousands of characters, and nothing near a denial of service.
+LARGEST_BODY = 2 * 2**20
+LONGEST_PARAMETER = 400
+# Reports are read beside the chats, never in their way.
+PAGE_THREADS = 2
+MOST_WAITING = 50
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; "
+    "img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+PAGE_HEADERS = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+NOT_FOUND = "Not Found"
+
+
+class PageGuard(Protocol):
+    """What the pages need of whoever guards a filter's paths."""
+
+    function_id: str
+    ledger_of: Callable[[Any], Any]
+
+    async def switch(self, *, now: bool = False) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """One question, as its handler gets it.
+
+    Args:
+        guard: Of the filter that is asked.
+        data: What can be read.
+        user: Who asks, as Open WebUI has it.
+        parameters: From the path and the query.
+        body: The JSON object that was sent; {} for none.
+    """
+
+    guard: PageGuard
+    data: PageData
+    user: Any
+    parameters: MutableMapping[str, str]
+    body: Json
+
+    @property
+    def actor(self) -> str:
+        """Who asks, as a grant names it."""
+        return str(getattr(self.user, "email", "") or self.user.id)
+
+
+Handler = Callable[[PageRequest], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One path of the JSON; what changes something takes a body, or is a DELETE."""
+
+    method: str
+    path: str
+    handler: Handler
+    for_all: bool = False
+
+
+def answer_me(asked: PageRequest) -> object:
+    """The user's own limits and use."""
+    return asked.data.me(str(asked.user.id))
+
+
+def answer_users(asked: PageRequest) -> object:
+    """All users with their limits."""
+    return asked.data.users(near=read_flag(asked.parameters.get("near")))
+
+
+def answer_user(asked: PageRequest) -> object:
+    """One user, as the user's own page has it."""
+    return asked.data.user(asked.parameters["key"])
+
+
+def answer_pools(asked: PageRequest) -> object:
+    """All pools."""
+    return asked.data.pools()
+
+
+def answer_overview(asked: PageRequest) -> object:
+    """Totals, and how the filter stands."""
+    return asked.data.overview()
+
+
+def answer_report(asked: PageRequest) -> object:
+    """Sums by any dimensions, as JSON or CSV."""
+    parameters, zone = asked.parameters, read_zone_of(asked.data.valves)
+    wanted = read_dimensions(parameters.get("by") or "user")
+    kind = parameters.get("format") or "json"
+    if kind not in ("json", "csv"):
+        raise PageError(400, "format: json or csv")
+    since = read_instant(parameters.get("since") or None, "since", zone)
+    until = read_instant(parameters.get("until") or None, "until", zone)
+    if since is not None and until is not None and since >= until:
+        raise PageError(400, "until: a time after since")
+    reset_hour = asked.data.valves.reset_hour if "day" in wanted else 0
+    rows = asked.data.report(wanted, Selection(since, until, zone, reset_hour))
+    if kind == "json":
+        return Response(as_json(rows), media_type="application/json")
+    name = f"usage-by-{'-'.join(wanted)}.csv"
+    disposition = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(as_csv(rows, wanted), media_type="text/csv", headers=disposition)
+
+
+def answer_grant(asked: PageRequest) -> object:
+    """A grant that was made."""
+    return asked.data.grant(asked.body, asked.actor)
+
+
+def answer_revoke(asked: PageRequest) -> object:
+    """A grant that was taken back."""
+    return asked.data.revoke(asked.parameters["key"], read_reason(asked.body), asked.actor)
+
+
+def answer_reset(asked: PageRequest) -> object:
+    """Limits that begin anew."""
+    return asked.data.reset(asked.body, asked.actor)
+
+
+ROUTES = (
+    Route("GET", "/api/me", answer_me, for_all=True),
+    Route("GET", "/api/users", answer_users),
+    Route("GET", "/api/users/{key}", answer_user),
+    Route("GET", "/api/pools", answer_pools),
+    Route("GET", "/api/overview", answer_overview),
+    Route("GET", "/api/report", answer_report),
+    Route("POST", "/api/grants", answer_grant),
+    Route("DELETE", "/api/grants/{key}", answer_revoke),
+    Route("POST", "/api/resets", answer_reset),
+)
+
+
+def read_flag(text: str | None) -> bool:
+    """A parameter that is true or not.
+
+    Raises:
+        PageError: It is neither.
+    """
+    if text not in (None, "", "true", "false", "1", "0"):
+        raise PageError(400, "near: true or false")
+    return text in ("true", "1")
+
+
+async def read_body(request: Request) -> Json:
+    """The JSON object that a request carries; {} where it carries nothing.
+
+    Raises:
+        PageError: It is too long, or something else.
+    """
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > LARGEST_BODY:
+            raise PageError(413, f"The request is longer than {LARGEST_BODY // 2**20} MB.")
+        parts.append(part)
+    text = b"".join(parts)
+    if not text:
+        return {}
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise PageError(400, "The request is not a JSON object.")
+    return value
+
+
+def check_intent(request: Request) -> None:
+    """See that a change was asked for by a program, not by another site in a signed-in browser.
+
+    Neither this header nor this type of content can be sent from there, and a cookie is sent
+    along by itself.
+
+    Raises:
+        PageError: It wasn't.
+    """
+    key_header = getattr(import_module("open_webui.env"), "CUSTOM_API_KEY_HEADER", "x-api-key")
+    bearer = request.headers.get("authorization", "").lower().startswith("bearer ")
+    if not bearer and not request.headers.get(str(key_header)):
+        raise PageError(403, "A change needs the token in the Authorization header.")
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json" and request.method != "DELETE":
+        raise PageError(415, "A change is sent as application/json.")
+
+
+def as_answer(value: object) -> Response:
+    """An answer as it is sent."""
+    if isinstance(value, Response):
+        return value
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+    return Response(text.encode("utf-8", "replace"), media_type="application/json")
+
+
+def error_answer(error: Exception) -> Response:
+    """An error as JSON: never with more than its sentence."""
+    status, content = 500, {"detail": "The usage limits could not be read. See the server's log."}
+    match error:
+        case PageError():
+            status, content = error.status, {"detail": error.detail}
+        case PoliciesError():
+            errors = [
+                {"where": one.where, "given": one.given, "allowed": one.allowed}
+                for one in error.mistakes
+            ]
+            answer = as_answer({"errors": errors})
+            answer.status_code = 400
+            return answer
+        case ConfigurationError():
+            status, content = 400, {"detail": str(error)}
+        case LedgerError():
+            status, content = 503, {"detail": "The ledger can't be reached. Try again later."}
+            log.error("Usage limits: %s; a page was not shown", error)
+        case LedgerDataError():
+            log.error("Usage limits: %s; a page was not shown", error)
+        case _:
+            log.exception("Usage limits: a page was not shown", exc_info=error)
+    answer = as_answer(content)
+    answer.status_code = status
+    return answer
+
+
+class UsagePages:
+    """The pages of one filter.
+
+    Args:
+        guard: Whose filter is asked.
+        app: Open WebUI's, whose sign-in counts.
+    """
+
+    def __init__(self, guard: PageGuard, app: Any) -> None:
+        self._guard = guard
+        self._threads = ThreadPoolExecutor(PAGE_THREADS, thread_name_prefix="usage-limits-pages")
+        self._waiting = 0
+        self.app = self._make_app(app)
+
+    def _make_app(self, host: Any) -> FastAPI:
+        auth = import_module("open_webui.utils.auth")
+        anyone, admins = Depends(auth.get_verified_user), Depends(auth.get_admin_user)
+        app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+        app.state = host.state
+        for path in (PAGE_PATH, f"{PAGE_PATH}/"):
+            self._add(app, path, ["GET"], anyone, self._show_page)
+        for route in ROUTES:
+            who = anyone if route.for_all else admins
+            answer = partial(self._answer, route)
+            self._add(app, PAGE_PATH + route.path, [route.method], who, answer)
+        # Whoever isn't signed in doesn't learn which paths there are.
+        methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+        self._add(app, f"{PAGE_PATH}/{{path:path}}", methods, anyone, self._find_nothing)
+        self._add(app, PAGE_PATH, methods, anyone, self._find_nothing)
+        return app
+
+    @staticmethod
+    def _add(
+        app: FastAPI,
+        path: str,
+        methods: list[str],
+        who: Any,
+        answer: Callable[[Request, Any], Awaitable[Response]],
+    ) -> None:
+        async def endpoint(request: Request, user: Any = who) -> Response:
+            try:
+                response = await answer(request, user)
+            except Exception as error:
+                response = error_answer(error)
+            response.headers.update(PAGE_HEADERS)
+            return response
+
+        endpoint.__annotations__ = {"request": Request, "user": Any, "return": Response}
+        app.add_api_route(path, endpoint, methods=methods)
+
+    async def _show_page(self, request: Request, user: Any) -> Response:
+        nonce = secrets.token_hex(16)
+        policy = CONTENT_SECURITY_POLICY.format(nonce=nonce)
+        headers = {"Content-Security-Policy": policy}
+        return Response(render_page(nonce), media_type="text/html", headers=headers)
+
+    async def _find_nothing(self, request: Request, user: Any) -> Response:
+        raise PageError(404, NOT_FOUND)
+
+    async def _answer(self, route: Route, request: Request, user: Any) -> Response:
+        changes = route.method != "GET"
+        if changes:
+            check_intent(request)
+        body = await read_body(request) if changes else {}
+        parameters = {**request.query_params, **request.path_params}
+        if any(len(text) > LONGEST_PARAMETER for text in parameters.values()):
+            raise PageError(400, f"A parameter is longer than {LONGEST_PARAMETER} characters.")
+        valves = (await self._guard.switch()).valves
+        accounting, memory, read_host = self._guard.ledger_of(valves)
+        data = PageData(valves, accounting, memory, read_host, datetime.now(UTC))
+        asked = PageRequest(self._guard, data, user, parameters, body)
+        return await self._in_thread(lambda: as_answer(route.handler(asked)))
+
+    async def _in_thread(self, work: Callable[[], Response]) -> Response:
+        if self._waiting >= MOST_WAITING:
+            raise PageError(503, "Too many wait for reports. Try again later.")
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        finally:
+            self._waiting -= 1
+
+
+def is_page_path(path: str) -> bool:
+    """Whether a path is one of the pages'."""
+    return re.match(rf"{PAGE_PATH}(/|$)", path) is not None
+
+
+# ==============================================================================
 # helpers/openwebui/answers.py
 # Answers on their way to the client: read for their usage, or replaced by a refusal.
 # ==============================================================================
@@ -10080,14 +12987,27 @@ class PassthroughGuard:
     Args:
         function_id: The filter's id in Open WebUI.
         admit: What admits a request as the filter's inlet does.
+        ledger_of: What the pages read and write.
     """
 
-    def __init__(self, function_id: str, admit: Admit) -> None:
+    def __init__(
+        self, function_id: str, admit: Admit, ledger_of: Callable[[AdminValves], Any]
+    ) -> None:
         self.function_id = function_id
         self.admit_request = admit
+        self.ledger_of = ledger_of
+        self._pages: UsagePages | None = None
         self._switch = Switch()
         self._asking: asyncio.Lock | None = None
         self.gate = CallerGate()
+
+    async def serve_page(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request at the pages' paths."""
+        if self._pages is None:
+            self._pages = UsagePages(self, scope["app"])
+        scope.setdefault("state", {})
+        note_key(scope)
+        await self._pages.app(scope, receive, send)
 
     async def switch(self, *, now: bool = False) -> Switch:
         """Whether the function is on, as of now or of a second ago at most."""
@@ -10499,6 +13419,9 @@ class UsageLimitsLayer:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] == "http":
+            if is_page_path(route_path(scope)):
+                await self.serve_page(scope, receive, send)
+                return
             if route_path(scope).endswith(USER_VALVES_FORM):
                 headers = dict(scope.get("headers", ()))
                 accepted_languages.set(headers.get(b"accept-language", b"").decode("latin-1"))
@@ -10514,6 +13437,22 @@ class UsageLimitsLayer:
                 await VoiceCall(guard, scope, receive, send).serve(self.app)
                 return
         await self.app(scope, receive, send)
+
+    async def serve_page(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer at the pages' paths, where there are pages."""
+        guard = await self.find_guard()
+        shown = False
+        if guard is not None:
+            try:
+                valves = (await guard.switch()).valves
+                shown = valves is not None and valves.usage_page
+            except Exception:
+                log.exception("Usage limits: it can't be seen whether there are pages")
+        if guard is None or not shown:
+            answer = JSONResponse({"detail": "Not Found"}, 404, {"Cache-Control": "no-store"})
+            await answer(scope, receive, send)
+            return
+        await guard.serve_page(scope, receive, send)
 
     async def find_guard(self, *, now: bool = True) -> PassthroughGuard | None:
         """The guard whose function is on; where that can't be seen, the last one."""
@@ -10539,12 +13478,15 @@ def function_id_of(module_name: str) -> str | None:
     return head if head and is_uuid else name
 
 
-def put_layer(module_name: str, admit: Admit) -> UsageLimitsLayer | None:
+def put_layer(
+    module_name: str, admit: Admit, ledger_of: Callable[[AdminValves], Any]
+) -> UsageLimitsLayer | None:
     """Put the layer around the running app, in the place of an older one.
 
     Args:
         module_name: The filter's module, named by Open WebUI.
         admit: What admits a request as the filter's inlet does.
+        ledger_of: What the pages read and write.
 
     Returns:
         The layer; None where it can't be put there, or where it needn't.
@@ -10562,7 +13504,7 @@ def put_layer(module_name: str, admit: Admit) -> UsageLimitsLayer | None:
     guard = guards.get(function_id)
     if layer is not None and getattr(guard, "admit_request", None) == admit:
         return layer if isinstance(layer, UsageLimitsLayer) else None
-    guards[function_id] = PassthroughGuard(function_id, admit)
+    guards[function_id] = PassthroughGuard(function_id, admit, ledger_of)
     placed = UsageLimitsLayer(below, guards)
     setattr(above, attribute, placed)
     return placed
@@ -10973,7 +13915,7 @@ class Filter:
     def _guard_passthrough(self, *, serving: bool = True) -> None:
         """Put the layer around Open WebUI; without it the hooks work as before."""
         try:
-            layer = put_layer(type(self).__module__, self.admit_call)
+            layer = put_layer(type(self).__module__, self.admit_call, self.ledger_of)
             if layer is not None:
                 guard_tasks(layer)
             guarded = layer is not None or has_layer()
@@ -11211,6 +14153,14 @@ class Filter:
         except Exception:
             # A browser that has gone away must not cost the reply.
             log.warning("Usage limits: a message could not be shown", exc_info=True)
+
+    def ledger_of(
+        self, valves: AdminValves
+    ) -> tuple[Accounting, IdentityMemory, Callable[[Callable[[Connection], Any]], Any]]:
+        """The ledger, whom the policies mean, and what reads Open WebUI's own database."""
+        accounting = self._accounting(valves)
+        memory = self._identity_memory(valves, accounting)
+        return accounting, memory, host_reader().read if valves.database_url else accounting.read
 
     def _identity_memory(self, valves: AdminValves, accounting: Accounting) -> IdentityMemory:
         """Whom the policies mean, as this ledger remembers it; what is amiss shows in the form."""

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from sqlalchemy import Connection
+
 from helpers.errors import LedgerError, UsageLimitExceeded
 from helpers.ledger.identities import IdentityMemory, form_note
 from helpers.ledger.ledger import Admission
@@ -222,7 +224,7 @@ class Filter:
     def _guard_passthrough(self, *, serving: bool = True) -> None:
         """Put the layer around Open WebUI; without it the hooks work as before."""
         try:
-            layer = put_layer(type(self).__module__, self.admit_call)
+            layer = put_layer(type(self).__module__, self.admit_call, self.ledger_of)
             if layer is not None:
                 guard_tasks(layer)
             guarded = layer is not None or has_layer()
@@ -460,6 +462,14 @@ class Filter:
         except Exception:
             # A browser that has gone away must not cost the reply.
             log.warning("Usage limits: a message could not be shown", exc_info=True)
+
+    def ledger_of(
+        self, valves: AdminValves
+    ) -> tuple[Accounting, IdentityMemory, Callable[[Callable[[Connection], Any]], Any]]:
+        """The ledger, whom the policies mean, and what reads Open WebUI's own database."""
+        accounting = self._accounting(valves)
+        memory = self._identity_memory(valves, accounting)
+        return accounting, memory, host_reader().read if valves.database_url else accounting.read
 
     def _identity_memory(self, valves: AdminValves, accounting: Accounting) -> IdentityMemory:
         """Whom the policies mean, as this ledger remembers it; what is amiss shows in the form."""

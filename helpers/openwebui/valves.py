@@ -225,6 +225,11 @@ class AdminValves(RefusalMemory):
         "any other, and what can't be counted is blocked. `block`: all are blocked. `allow`: they "
         "pass and are recorded.",
     )
+    usage_page: bool = Field(
+        default=True,
+        description="Pages at `/usage-limits`: their own use for users, all of it for "
+        "administrators. Default: on.",
+    )
     on_ledger_error: Literal["allow", "block"] = Field(
         default="allow",
         description="What happens to requests while the ledger can't be read or written. `allow`, "
