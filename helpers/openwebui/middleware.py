@@ -13,13 +13,14 @@ from importlib import import_module
 from typing import Any, Protocol
 
 from fastapi import Depends, FastAPI
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from helpers.logs import log
 from helpers.metering.charges import Charge, make_charge
 from helpers.metering.usage import MeteredUsage
 from helpers.openwebui.answers import AnswerReader
+from helpers.openwebui.endings import end_of_stream, may_end_after
 from helpers.openwebui.host import HostError
 from helpers.openwebui.passthrough import CHAT_PATH, Passthrough, find_passthrough
 from helpers.openwebui.refusals import RawHeaders, Refusal, rate_headers
@@ -343,6 +344,8 @@ class PassthroughGuard:
                 )
             if switch.valves is not None and switch.valves.passthrough == "allow":
                 reply.enforced = False
+            if passthrough.form == "ollama" and body.get("stream") is None:  # it streams then
+                reply.capped = reply.capped and switch.valves.cap_max_tokens
 
         metadata: dict[str, Any] = {ADJUST_KEY: adjust}
         body = await self.admit(body, user, metadata, Request(scope))
@@ -350,25 +353,44 @@ class PassthroughGuard:
         if read is not None:
             if passthrough.asks_usage and "stream_options" in body:
                 read.value["stream_options"] = body["stream_options"]
-            if reply is not None and reply.output_cap is not None:
-                cap_passthrough(read.value, passthrough, reply.output_cap)
+            capped = reply.output_cap if reply is not None else None
+            if capped is not None and passthrough.kind == "metered":
+                cap_passthrough(read.value, passthrough, capped)
             receive = read.hand_on(scope)
         plain_answers(scope)
         reader = AnswerReader(
             reply.meter if reply is not None and passthrough.counts_tokens else None
         )
         headers = [*MARK, *limit_headers(scope["state"])]
+        first, size, mark = b"", 0, 0
+        ended = False
 
         async def metered_send(message: Message) -> None:
+            nonlocal first, size, mark, ended
             if message["type"] == "http.response.start":
                 reader.start(message["status"], message.get("headers", []))
                 message = {**message, "headers": with_headers(message, headers)}
             elif message["type"] == "http.response.body":
                 reader.feed(message.get("body", b""))
             await send(message)
+            part = message.get("body", b"")
+            if reply is None or not reader.by_lines or not may_end_after(part):
+                return
+            first, size = first or part, size + len(part)
+            if size >= mark and (following := await reply.keep_up(size)) is not None:
+                mark = following
+            elif size >= mark:
+                ended = True
+                closing = b"".join(end_of_stream(first, part, reply.choices))
+                await send({"type": "http.response.body", "body": closing})
+                # What a server does that has lost its client: it ends the call to the provider.
+                raise ClientDisconnect
 
         try:
             await app(scope, receive, metered_send)
+        except Exception:
+            if not ended:
+                raise
         finally:
             reader.end()
             if reply is not None:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from starlette.responses import Response, StreamingResponse
 
+from helpers.openwebui.endings import bounded_stream
 from helpers.openwebui.stream_usage import UnaskedModels, refuses_to_be_asked
 
 # Where Open WebUI calls models for replies, under the name that each module has for it.
@@ -27,6 +28,10 @@ ORIGINAL = "usage_limits_original"
 
 class CalledReply(Protocol):
     """A reply for which a model is called."""
+
+    choices: int
+
+    async def keep_up(self, size: int) -> int | None: ...
 
     def trusted_model(self, asked: object) -> str: ...
 
@@ -83,7 +88,9 @@ def watched_call(
             raise
         if is_failure(answer):
             reply.call_failed()
-        elif not isinstance(answer, StreamingResponse):
+        elif isinstance(answer, StreamingResponse):
+            answer.body_iterator = bounded_stream(reply, answer.body_iterator)
+        else:
             reply.call_answered(answer_content(answer))
         return answer
 
