@@ -55,15 +55,15 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  8270  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
 #  8386  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
 #  8494  openwebui.replies        One reply from its admission to its end.
-#  8830  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-#  8921  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-#  8989  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-#  9564  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-#  9705  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  9789  openwebui.answers        An answer on its way to the client, read for its usage as it …
-#  9869  openwebui.middleware     One ASGI layer around Open WebUI: the pass-through paths that …
-# 10526  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 10734  filter                   Open WebUI's hooks, and nothing but hooks.
+#  8853  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+#  8944  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+#  9012  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+#  9591  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+#  9732  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  9816  openwebui.answers        An answer on its way to the client, read for its usage as it …
+#  9896  openwebui.middleware     One ASGI layer around Open WebUI: the pass-through paths that …
+# 10574  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 10782  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ from sqlalchemy.exc import (
     StatementError,
 )
 from sqlalchemy.pool import NullPool, QueuePool
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 # ==============================================================================
@@ -8279,7 +8279,7 @@ class BoundedReply(Protocol):
 
     choices: int
 
-    async def keep_up(self, size: int) -> int | None: ...
+    async def keep_up(self, size: int, step: int) -> int | None: ...
 
 
 def part_event(part: StreamPart) -> dict[str, Any]:
@@ -8370,7 +8370,7 @@ async def bounded_stream(reply: BoundedReply, parts: Any) -> AsyncIterator[Any]:
                 first = part
             if size < mark or not may_end_after(part):
                 continue
-            following = await reply.keep_up(size)
+            following = await reply.keep_up(size, len(part))
             if following is None:
                 for closing in end_of_stream(first, part, reply.choices):
                     yield closing
@@ -8400,7 +8400,7 @@ class CalledReply(Protocol):
 
     choices: int
 
-    async def keep_up(self, size: int) -> int | None: ...
+    async def keep_up(self, size: int, step: int) -> int | None: ...
 
     def trusted_model(self, asked: object) -> str: ...
 
@@ -8578,7 +8578,7 @@ class ReplyKeeper(Protocol):
 
     async def grow(self, reply: Reply, limits: Sequence[AppliedLimit]) -> Decision: ...
 
-    async def keep_up(self, reply: Reply, size: int) -> int | None: ...
+    async def keep_up(self, reply: Reply, size: int, step: int) -> int | None: ...
 
     async def end(self, reply: Reply, charge: Charge | None) -> Decision | None: ...
 
@@ -8617,6 +8617,8 @@ class Reply:
     own_remaining: Mapping[Measure, int] = field(default_factory=dict)
     written: bool = False  # whether its reservation is
     growing: asyncio.Task[None] | None = None
+    stream_size: int = 0  # of the stream that is running, when it was last looked at
+    tokens_before: int = 0  # what the streams before it have produced
     writes_since: float | None = None  # by `time.monotonic`
     refused_by: LimitState | None = None  # the limit at which nothing more could be reserved
     stopped: bool = False
@@ -8653,6 +8655,9 @@ class Reply:
         if most is None:
             return
         self.output_tokens = min(self.output_tokens, most)
+        if self.stops:  # what follows is reserved as it is written
+            share = max(SMALLEST_BLOCK, most // SHARES)
+            self.output_tokens = max(produced + 1, min(self.output_tokens, produced + share))
         if self.capped:
             # All that it may write is held: what a parallel request got as well would run over.
             wanted = produced + (self.wanted_output or LONGEST_REPLY * self.choices)
@@ -8692,6 +8697,19 @@ class Reply:
         self.output_tokens = max(least, wanted)
         return self.reserved_charge(seen)
 
+    def next_part(self, size: int, step: int, produced: int) -> int:
+        """About how many tokens another part of its stream would bring, if like the last one.
+
+        Args:
+            size: Of the stream so far, in bytes or characters.
+            step: Of its last part.
+            produced: The output tokens of all rounds so far.
+        """
+        if size < self.stream_size:  # another round's
+            self.tokens_before = produced
+        self.stream_size = size
+        return (produced - self.tokens_before) * step // size
+
     def is_nearly_full(self, produced: int) -> bool:
         """Whether it is time to reserve more."""
         return produced * 100 >= self.output_tokens * GROW_AT_PERCENT
@@ -8706,16 +8724,21 @@ class Reply:
         left = self.output_tokens - produced
         if self.growing is None and self.refused_by is None:
             left = self.output_tokens * GROW_AT_PERCENT // 100 - produced
-        per_token = size / produced if produced >= MEASURED_TOKENS else 1.0
+        written = produced - self.tokens_before
+        per_token = size / written if written >= MEASURED_TOKENS else 1.0
         return size + max(1, min(int(left * max(per_token, 1.0) * 0.9), FARTHEST_MARK))
 
-    async def keep_up(self, size: int) -> int | None:
+    async def keep_up(self, size: int, step: int) -> int | None:
         """See that it holds more than it has produced.
+
+        Args:
+            size: Of its stream so far, in bytes or characters.
+            step: Of the last part of it.
 
         Returns:
             The size of its stream at which to ask again; None where it has to end.
         """
-        return await self.keeper.keep_up(self, size)
+        return await self.keeper.keep_up(self, size, step)
 
     def trusted_model(self, asked: object) -> str:
         """The model that a call is for; "" at its user's own provider.
@@ -9211,24 +9234,25 @@ class Accounting:
             lambda: self._ledger.grow(reply.reservation, hold, limits, deadline)
         )
 
-    async def keep_up(self, reply: Reply, size: int) -> int | None:
+    async def keep_up(self, reply: Reply, size: int, step: int) -> int | None:
         """See that a reply holds more than it has produced: more is reserved in the background.
 
         Args:
             reply: The reply.
             size: How long its stream is so far.
+            step: How long the last part of it was.
 
         Returns:
             How long it may become until this is asked again; None where it has to end now.
         """
         try:
-            return await self._keep_up(reply, size)
+            return await self._keep_up(reply, size, step)
         except Exception:
             # Nothing may pass for a fault of ours.
             log.exception("Usage limits: reply %s was not looked after", reply.reservation.id)
             return None if reply.stops else size + FARTHEST_MARK
 
-    async def _keep_up(self, reply: Reply, size: int) -> int | None:
+    async def _keep_up(self, reply: Reply, size: int, step: int) -> int | None:
         if reply.stopped:  # in a round before
             return None
         if not reply.rule.weight:
@@ -9236,13 +9260,16 @@ class Accounting:
         if reply.writes_since is None:
             reply.writes_since = time.monotonic()
         produced = reply.meter.total().output_tokens
-        if reply.stops and produced >= reply.output_tokens:
+        following = produced + reply.next_part(size, step, produced)
+        if reply.stops and following > reply.output_tokens:
             # It has used up all that it holds: what comes next waits until there is more.
             if reply.growing is not None:
                 await asyncio.shield(reply.growing)
-            if produced >= reply.output_tokens:
+            held = 0
+            while held < reply.output_tokens < following:
+                held = reply.output_tokens
                 await self._grow(reply)
-            if produced >= reply.output_tokens:
+            if following > reply.output_tokens:
                 await self._stop_reply(reply)
                 return None
         elif reply.growing is None and reply.refused_by is None and reply.is_nearly_full(produced):
@@ -10206,10 +10233,12 @@ class PassthroughGuard:
         )
         headers = [*MARK, *limit_headers(scope["state"])]
         first, size, mark = b"", 0, 0
-        ended = False
+        ended = asyncio.Event()
 
         async def metered_send(message: Message) -> None:
-            nonlocal first, size, mark, ended
+            nonlocal first, size, mark
+            if ended.is_set():
+                return
             if message["type"] == "http.response.start":
                 reader.start(message["status"], message.get("headers", []))
                 message = {**message, "headers": with_headers(message, headers)}
@@ -10220,20 +10249,18 @@ class PassthroughGuard:
             if reply is None or not reader.by_lines or not may_end_after(part):
                 return
             first, size = first or part, size + len(part)
-            if size >= mark and (following := await reply.keep_up(size)) is not None:
+            if size < mark:
+                return
+            following = await reply.keep_up(size, len(part))
+            if following is not None:
                 mark = following
-            elif size >= mark:
-                ended = True
+            else:
+                ended.set()
                 closing = b"".join(end_of_stream(first, part, reply.choices))
                 await send({"type": "http.response.body", "body": closing})
-                # What a server does that has lost its client: it ends the call to the provider.
-                raise ClientDisconnect
 
         try:
-            await app(scope, receive, metered_send)
-        except Exception:
-            if not ended:
-                raise
+            await app(scope, receive_until(ended, scope, receive), metered_send)
         finally:
             reader.end()
             if reply is not None:
@@ -10294,6 +10321,27 @@ class PassthroughGuard:
                 await send(message)
             return None
         return user if isinstance(user, dict) else dict(user.model_dump())
+
+
+def receive_until(ended: asyncio.Event, scope: Scope, receive: Receive) -> Receive:
+    """What Open WebUI receives: once it has ended, that its client has gone.
+
+    It then ends its call to the provider, as for a client that has really gone.
+    """
+    # Later versions of the protocol tell it only by what sending raises.
+    scope["asgi"] = {**scope.get("asgi", {}), "spec_version": "2.3"}
+
+    async def receive_or_end() -> Message:
+        waits = [asyncio.ensure_future(each) for each in (receive(), ended.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            theirs: asyncio.Future[Any] = waits[0]
+            return {"type": "http.disconnect"} if ended.is_set() else theirs.result()
+        finally:
+            for each in waits:
+                each.cancel()
+
+    return receive_or_end
 
 
 def passthrough_output(body: dict[str, Any], passthrough: Passthrough) -> int | None:

@@ -250,24 +250,25 @@ class Accounting:
             lambda: self._ledger.grow(reply.reservation, hold, limits, deadline)
         )
 
-    async def keep_up(self, reply: Reply, size: int) -> int | None:
+    async def keep_up(self, reply: Reply, size: int, step: int) -> int | None:
         """See that a reply holds more than it has produced: more is reserved in the background.
 
         Args:
             reply: The reply.
             size: How long its stream is so far.
+            step: How long the last part of it was.
 
         Returns:
             How long it may become until this is asked again; None where it has to end now.
         """
         try:
-            return await self._keep_up(reply, size)
+            return await self._keep_up(reply, size, step)
         except Exception:
             # Nothing may pass for a fault of ours.
             log.exception("Usage limits: reply %s was not looked after", reply.reservation.id)
             return None if reply.stops else size + FARTHEST_MARK
 
-    async def _keep_up(self, reply: Reply, size: int) -> int | None:
+    async def _keep_up(self, reply: Reply, size: int, step: int) -> int | None:
         if reply.stopped:  # in a round before
             return None
         if not reply.rule.weight:
@@ -275,13 +276,16 @@ class Accounting:
         if reply.writes_since is None:
             reply.writes_since = time.monotonic()
         produced = reply.meter.total().output_tokens
-        if reply.stops and produced >= reply.output_tokens:
+        following = produced + reply.next_part(size, step, produced)
+        if reply.stops and following > reply.output_tokens:
             # It has used up all that it holds: what comes next waits until there is more.
             if reply.growing is not None:
                 await asyncio.shield(reply.growing)
-            if produced >= reply.output_tokens:
+            held = 0
+            while held < reply.output_tokens < following:
+                held = reply.output_tokens
                 await self._grow(reply)
-            if produced >= reply.output_tokens:
+            if following > reply.output_tokens:
                 await self._stop_reply(reply)
                 return None
         elif reply.growing is None and reply.refused_by is None and reply.is_nearly_full(produced):

@@ -14,7 +14,7 @@ class BoundedReply(Protocol):
 
     choices: int
 
-    async def keep_up(self, size: int) -> int | None: ...
+    async def keep_up(self, size: int, step: int) -> int | None: ...
 
 
 def part_event(part: StreamPart) -> dict[str, Any]:
@@ -105,7 +105,7 @@ async def bounded_stream(reply: BoundedReply, parts: Any) -> AsyncIterator[Any]:
                 first = part
             if size < mark or not may_end_after(part):
                 continue
-            following = await reply.keep_up(size)
+            following = await reply.keep_up(size, len(part))
             if following is None:
                 for closing in end_of_stream(first, part, reply.choices):
                     yield closing

@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import Any, Protocol
 
 from fastapi import Depends, FastAPI
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from helpers.logs import log
@@ -363,10 +363,12 @@ class PassthroughGuard:
         )
         headers = [*MARK, *limit_headers(scope["state"])]
         first, size, mark = b"", 0, 0
-        ended = False
+        ended = asyncio.Event()
 
         async def metered_send(message: Message) -> None:
-            nonlocal first, size, mark, ended
+            nonlocal first, size, mark
+            if ended.is_set():
+                return
             if message["type"] == "http.response.start":
                 reader.start(message["status"], message.get("headers", []))
                 message = {**message, "headers": with_headers(message, headers)}
@@ -377,20 +379,18 @@ class PassthroughGuard:
             if reply is None or not reader.by_lines or not may_end_after(part):
                 return
             first, size = first or part, size + len(part)
-            if size >= mark and (following := await reply.keep_up(size)) is not None:
+            if size < mark:
+                return
+            following = await reply.keep_up(size, len(part))
+            if following is not None:
                 mark = following
-            elif size >= mark:
-                ended = True
+            else:
+                ended.set()
                 closing = b"".join(end_of_stream(first, part, reply.choices))
                 await send({"type": "http.response.body", "body": closing})
-                # What a server does that has lost its client: it ends the call to the provider.
-                raise ClientDisconnect
 
         try:
-            await app(scope, receive, metered_send)
-        except Exception:
-            if not ended:
-                raise
+            await app(scope, receive_until(ended, scope, receive), metered_send)
         finally:
             reader.end()
             if reply is not None:
@@ -451,6 +451,27 @@ class PassthroughGuard:
                 await send(message)
             return None
         return user if isinstance(user, dict) else dict(user.model_dump())
+
+
+def receive_until(ended: asyncio.Event, scope: Scope, receive: Receive) -> Receive:
+    """What Open WebUI receives: once it has ended, that its client has gone.
+
+    It then ends its call to the provider, as for a client that has really gone.
+    """
+    # Later versions of the protocol tell it only by what sending raises.
+    scope["asgi"] = {**scope.get("asgi", {}), "spec_version": "2.3"}
+
+    async def receive_or_end() -> Message:
+        waits = [asyncio.ensure_future(each) for each in (receive(), ended.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            theirs: asyncio.Future[Any] = waits[0]
+            return {"type": "http.disconnect"} if ended.is_set() else theirs.result()
+        finally:
+            for each in waits:
+                each.cancel()
+
+    return receive_or_end
 
 
 def passthrough_output(body: dict[str, Any], passthrough: Passthrough) -> int | None:

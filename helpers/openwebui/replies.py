@@ -101,7 +101,7 @@ class ReplyKeeper(Protocol):
 
     async def grow(self, reply: Reply, limits: Sequence[AppliedLimit]) -> Decision: ...
 
-    async def keep_up(self, reply: Reply, size: int) -> int | None: ...
+    async def keep_up(self, reply: Reply, size: int, step: int) -> int | None: ...
 
     async def end(self, reply: Reply, charge: Charge | None) -> Decision | None: ...
 
@@ -140,6 +140,8 @@ class Reply:
     own_remaining: Mapping[Measure, int] = field(default_factory=dict)
     written: bool = False  # whether its reservation is
     growing: asyncio.Task[None] | None = None
+    stream_size: int = 0  # of the stream that is running, when it was last looked at
+    tokens_before: int = 0  # what the streams before it have produced
     writes_since: float | None = None  # by `time.monotonic`
     refused_by: LimitState | None = None  # the limit at which nothing more could be reserved
     stopped: bool = False
@@ -176,6 +178,9 @@ class Reply:
         if most is None:
             return
         self.output_tokens = min(self.output_tokens, most)
+        if self.stops:  # what follows is reserved as it is written
+            share = max(SMALLEST_BLOCK, most // SHARES)
+            self.output_tokens = max(produced + 1, min(self.output_tokens, produced + share))
         if self.capped:
             # All that it may write is held: what a parallel request got as well would run over.
             wanted = produced + (self.wanted_output or LONGEST_REPLY * self.choices)
@@ -215,6 +220,19 @@ class Reply:
         self.output_tokens = max(least, wanted)
         return self.reserved_charge(seen)
 
+    def next_part(self, size: int, step: int, produced: int) -> int:
+        """About how many tokens another part of its stream would bring, if like the last one.
+
+        Args:
+            size: Of the stream so far, in bytes or characters.
+            step: Of its last part.
+            produced: The output tokens of all rounds so far.
+        """
+        if size < self.stream_size:  # another round's
+            self.tokens_before = produced
+        self.stream_size = size
+        return (produced - self.tokens_before) * step // size
+
     def is_nearly_full(self, produced: int) -> bool:
         """Whether it is time to reserve more."""
         return produced * 100 >= self.output_tokens * GROW_AT_PERCENT
@@ -229,16 +247,21 @@ class Reply:
         left = self.output_tokens - produced
         if self.growing is None and self.refused_by is None:
             left = self.output_tokens * GROW_AT_PERCENT // 100 - produced
-        per_token = size / produced if produced >= MEASURED_TOKENS else 1.0
+        written = produced - self.tokens_before
+        per_token = size / written if written >= MEASURED_TOKENS else 1.0
         return size + max(1, min(int(left * max(per_token, 1.0) * 0.9), FARTHEST_MARK))
 
-    async def keep_up(self, size: int) -> int | None:
+    async def keep_up(self, size: int, step: int) -> int | None:
         """See that it holds more than it has produced.
+
+        Args:
+            size: Of its stream so far, in bytes or characters.
+            step: Of the last part of it.
 
         Returns:
             The size of its stream at which to ask again; None where it has to end.
         """
-        return await self.keeper.keep_up(self, size)
+        return await self.keeper.keep_up(self, size, step)
 
     def trusted_model(self, asked: object) -> str:
         """The model that a call is for; "" at its user's own provider.
