@@ -17,10 +17,10 @@ class BoundedReply(Protocol):
     async def keep_up(self, size: int, step: int) -> int | None: ...
 
 
-def part_event(part: StreamPart) -> dict[str, Any]:
-    """The last JSON object in a part of a stream; empty where there is none."""
+def part_event(part: StreamPart, *, last: bool) -> dict[str, Any]:
+    """The first or the last JSON object in a part of a stream; empty where there is none."""
     text = part.decode("utf-8", "replace") if isinstance(part, bytes) else part
-    for line in reversed(text.splitlines()):
+    for line in text.splitlines()[:: -1 if last else 1]:
         try:
             event = json.loads(line.removeprefix("data:"))
         except (ValueError, RecursionError):
@@ -47,7 +47,7 @@ def end_of_stream(first: StreamPart, last: StreamPart, choices: int = 1) -> list
         last: The part after which nothing of the provider's follows.
         choices: How many answers there are at once.
     """
-    begun, event = part_event(first), part_event(last)
+    begun, event = part_event(first, last=False), part_event(last, last=True)
     kind = str(event.get("type") or "")
     if kind.startswith("response."):
         answer = begun.get("response")
