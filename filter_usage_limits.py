@@ -13,81 +13,83 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # Contents. In a hurry, read the hooks first: they are the last part, filter.
-#   215  errors                   The exceptions, each carrying its data.
-#   271  logs                     The one logger; its name is how Open WebUI's log shows where a …
-#   274  texts                    Texts from outside: what a client, a browser or a provider …
-#   295  limits.periods           The calendar and rolling periods, the window each gives at an …
-#   607  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
-#   758  limits.globs             Which model ids a pattern of an administrator's fits.
-#   781  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
-#  1129  limits.policy_tables     The policies text as checked tables, and what an error says …
-#  1391  limits.policies          What the policies text says about groups, roles, users, pools …
-#  1651  limits.policy            Which limits apply to this user, these groups, this role and …
-#  1963  limits.decisions         Used and reserved amounts against limits: what is decided, and …
-#  2129  metering.byte_pairs      A lower bound of a text's tokens from its pairs of bytes, …
-#  2369  metering.estimates       Token estimates for texts and prompts whose provider reports no …
-#  2673  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
-#  3002  metering.stream_events   What a stream event or a whole answer holds: produced text, …
-#  3270  metering.usage           What one reply is charged for, added up from its stream events.
-#  3572  metering.charges         What one reply costs, in tokens, in money and toward limits.
-#  3669  ledger.database          An engine for a database URL as Open WebUI spells it.
-#  3752  ledger.statements        The statements that every reply runs, on a short way to the …
-#  3882  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
-#  4124  ledger.tables            The ledger's own tables and their numbered migrations.
-#  4328  ledger.identities        Whom the names in the policies mean, also after a rename.
-#  4764  ledger.counters          Sums of settled records per scope, model glob and window.
-#  5101  ledger.snapshots         What one statement sees of the ledger: counters with their …
-#  5269  ledger.limit_states      Where limits stand: what is used, what replies still running …
-#  5419  ledger.records           One row per reply, reserved when it is admitted and closed once.
-#  5586  ledger.reports           What the ledger says of many limits and records at once, read …
-#  6196  ledger.grants            What administrators add to limits, reset and take back; rows, …
-#  6392  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  6811  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  6990  openwebui.languages.en   English.
-#  7019  openwebui.languages.de   German.
-#  7053  openwebui.languages.fr   French.
-#  7088  openwebui.languages.fr_ca French as written in Canada.
-#  7099  openwebui.languages.es   Spanish.
-#  7131  openwebui.languages.it   Italian.
-#  7162  openwebui.languages.pt_br Portuguese as written in Brazil.
-#  7194  openwebui.languages.nl   Dutch.
-#  7228  openwebui.languages.pl   Polish.
-#  7262  openwebui.languages.ru   Russian.
-#  7297  openwebui.languages.uk   Ukrainian.
-#  7333  openwebui.languages.tr   Turkish.
-#  7363  openwebui.languages.zh_cn Chinese in simplified script.
-#  7387  openwebui.languages.zh_tw Chinese in traditional script.
-#  7411  openwebui.languages.ja   Japanese.
-#  7441  openwebui.languages.ko   Korean.
-#  7468  openwebui.languages.ar   Arabic.
-#  7500  openwebui.languages.he   Hebrew.
-#  7528  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
-#  7578  openwebui.page_words     What the usage page says to users, in each language.
-#  7709  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
-#  8783  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  9292  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  9379  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  9479  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  9594  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  9949  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-# 10009  openwebui.replies        One reply from its admission to its end.
-# 10285  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-# 10463  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-# 10781  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-# 10929  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-# 11019  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-# 11108  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-# 11176  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-# 11686  openwebui.directory      All users of Open WebUI with their groups, read at once.
-# 11764  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
-# 12408  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
-# 12731  openwebui.answers        Answers on their way to the client: read for their usage, or …
-# 12886  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 12959  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 13225  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 13403  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 13534  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 13748  filter                   Open WebUI's hooks, and nothing but hooks.
+#   217  errors                   The exceptions, each carrying its data.
+#   273  logs                     The one logger; its name is how Open WebUI's log shows where a …
+#   276  texts                    Texts from outside: what a client, a browser or a provider …
+#   297  limits.periods           The calendar and rolling periods, the window each gives at an …
+#   609  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
+#   760  limits.globs             Which model ids a pattern of an administrator's fits.
+#   783  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
+#  1131  limits.policy_tables     The policies text as checked tables, and what an error says …
+#  1393  limits.policies          What the policies text says about groups, roles, users, pools …
+#  1653  limits.policy            Which limits apply to this user, these groups, this role and …
+#  1965  limits.decisions         Used and reserved amounts against limits: what is decided, and …
+#  2131  metering.byte_pairs      A lower bound of a text's tokens from its pairs of bytes, …
+#  2371  metering.estimates       Token estimates for texts and prompts whose provider reports no …
+#  2675  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
+#  3004  metering.stream_events   What a stream event or a whole answer holds: produced text, …
+#  3272  metering.usage           What one reply is charged for, added up from its stream events.
+#  3592  metering.charges         What one reply costs, in tokens, in money and toward limits.
+#  3697  ledger.database          An engine for a database URL as Open WebUI spells it.
+#  3780  ledger.statements        The statements that every reply runs, on a short way to the …
+#  3910  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
+#  4152  ledger.tables            The ledger's own tables and their numbered migrations.
+#  4356  ledger.identities        Whom the names in the policies mean, also after a rename.
+#  4792  ledger.counters          Sums of settled records per scope, model glob and window.
+#  5129  ledger.snapshots         What one statement sees of the ledger: counters with their …
+#  5297  ledger.limit_states      Where limits stand: what is used, what replies still running …
+#  5447  ledger.records           One row per reply, reserved when it is admitted and closed once.
+#  5614  ledger.reports           What the ledger says of many limits and records at once, read …
+#  6224  ledger.grants            What administrators add to limits, reset and take back; rows, …
+#  6420  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
+#  6517  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  6966  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  7145  openwebui.languages.en   English.
+#  7174  openwebui.languages.de   German.
+#  7208  openwebui.languages.fr   French.
+#  7243  openwebui.languages.fr_ca French as written in Canada.
+#  7254  openwebui.languages.es   Spanish.
+#  7286  openwebui.languages.it   Italian.
+#  7317  openwebui.languages.pt_br Portuguese as written in Brazil.
+#  7349  openwebui.languages.nl   Dutch.
+#  7383  openwebui.languages.pl   Polish.
+#  7417  openwebui.languages.ru   Russian.
+#  7452  openwebui.languages.uk   Ukrainian.
+#  7488  openwebui.languages.tr   Turkish.
+#  7518  openwebui.languages.zh_cn Chinese in simplified script.
+#  7542  openwebui.languages.zh_tw Chinese in traditional script.
+#  7566  openwebui.languages.ja   Japanese.
+#  7596  openwebui.languages.ko   Korean.
+#  7623  openwebui.languages.ar   Arabic.
+#  7655  openwebui.languages.he   Hebrew.
+#  7683  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
+#  7733  openwebui.page_words     What the usage page says to users, in each language.
+#  7864  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
+#  8938  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  9447  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  9534  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  9634  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  9749  openwebui.valves         What the administrator and each user can set, and how bad input …
+# 10110  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+# 10170  openwebui.replies        One reply from its admission to its end.
+# 10569  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+# 10747  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+# 11065  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+# 11213  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
+# 11329  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+# 11421  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+# 11513  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+# 11581  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+# 12175  openwebui.directory      All users of Open WebUI with their groups, read at once.
+# 12253  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
+# 12897  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
+# 13220  openwebui.answers        Answers on their way to the client: read for their usage, or …
+# 13375  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 13448  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 13755  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 13933  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 14064  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 14280  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -3301,8 +3303,25 @@ def added_usage(one: MeteredUsage, other: MeteredUsage) -> MeteredUsage:
     )
 
 
+# Most providers send a chunk for each token: so many chunks are then a better count than a text.
+FEWEST_CHUNKS = 20
+# An estimate that is further from that, in tokens per chunk, shows that these aren't tokens.
+TOKENS_PER_CHUNK = (0.75, 1.34)
+
+
+def estimate_streamed(texts: Sequence[str]) -> int:
+    """About how many tokens the texts of a stream's chunks have."""
+    tokens, chunks = estimate_reply("".join(texts)), len(texts)
+    least, most = TOKENS_PER_CHUNK
+    alike = chunks >= FEWEST_CHUNKS and least * chunks <= tokens <= most * chunks
+    return chunks if alike else tokens
+
+
 def metered_call(
-    usage: TokenUsage, prompt_tokens: int, text: str, uncounted_text: str = ""
+    usage: TokenUsage,
+    prompt_tokens: int,
+    texts: Sequence[str],
+    uncounted_texts: Sequence[str] = (),
 ) -> MeteredUsage:
     """What one call is charged for: what the provider said, and estimates for what it didn't."""
     input_tokens, output_tokens = usage.input_tokens, usage.output_tokens
@@ -3312,18 +3331,18 @@ def metered_call(
             input_tokens, output_tokens, total_tokens
         )
     if total_tokens is not None:
-        text_tokens = estimate_reply(text)
+        text_tokens = estimate_streamed(texts)
         share = text_tokens / (prompt_tokens + text_tokens) if text_tokens else 0
         output_tokens = round(total_tokens * share)
         input_tokens = total_tokens - output_tokens
         estimated = True
     if input_tokens is None:
         input_tokens, estimated = prompt_tokens, True
-    if output_tokens is None or (text and not output_tokens and total_tokens is None):
-        output_tokens, estimated = estimate_reply(text), True
-    elif uncounted_text and (text_tokens := estimate_reply(text)) > output_tokens:
+    if output_tokens is None or (any(texts) and not output_tokens and total_tokens is None):
+        output_tokens, estimated = estimate_streamed(texts), True
+    elif uncounted_texts and (text_tokens := estimate_streamed(texts)) > output_tokens:
         # A reply stopped after an early running total: Anthropic's message_start says 1.
-        output_tokens = min(text_tokens, output_tokens + estimate_reply(uncounted_text))
+        output_tokens = min(text_tokens, output_tokens + estimate_streamed(uncounted_texts))
         estimated = True
     cached = min(usage.cached_input_tokens, input_tokens)
     return MeteredUsage(
@@ -3366,13 +3385,13 @@ class ModelCall:
         return self.answered or bool(self.texts or self.whole_texts) or self.usage.is_charged
 
     @property
-    def text(self) -> str:
-        streamed, whole = "".join(self.texts), "".join(self.whole_texts)
-        return whole if len(whole) > len(streamed) else streamed
+    def produced_texts(self) -> list[str]:
+        streamed, whole = sum(map(len, self.texts)), sum(map(len, self.whole_texts))
+        return ["".join(self.whole_texts)] if whole > streamed else self.texts
 
     def metered(self, prompt_tokens: int) -> MeteredUsage:
-        uncounted = "".join(self.texts[self.counted_texts :])
-        return metered_call(self.usage, prompt_tokens, self.text, uncounted)
+        uncounted = self.texts[self.counted_texts :]
+        return metered_call(self.usage, prompt_tokens, self.produced_texts, uncounted)
 
     def is_continued_by(self, usage: TokenUsage, other: ModelCall) -> bool:
         """Whether `usage`, the first of a call with another id, is this call's running total.
@@ -3556,12 +3575,13 @@ class ReplyMeter:
         ]
         if not any(call.usage.is_charged for _, call in charged):
             usage = parse_usage(outlet_usage)
-            text = "".join(call.text for _, call in charged) or outlet_text or ""
+            texts = [text for _, call in charged for text in call.produced_texts]
+            texts = texts or ([outlet_text] if outlet_text else [])
             # Usage that can't be read is the sign of a call, not of one that cost nothing.
-            seen = bool(text) or bool(outlet_usage)
+            seen = bool(texts) or bool(outlet_usage)
             if usage.is_charged or (seen and not charged and len(self._rounds) == 1):
                 prompt_tokens = sum(tokens for tokens, _ in charged)
-                return metered_call(usage, prompt_tokens or self._rounds[-1].prompt_tokens, text)
+                return metered_call(usage, prompt_tokens or self._rounds[-1].prompt_tokens, texts)
         total = NOTHING_METERED
         for prompt_tokens, call in charged:
             total = added_usage(total, call.metered(prompt_tokens))
@@ -3644,8 +3664,10 @@ def make_charge(usage: MeteredUsage, rule: ModelRule) -> Charge:
     )
 
 
-def most_output_tokens(decision: Decision, prompt_tokens: int, rule: ModelRule) -> int | None:
-    """The output tokens with which a reply ends at its tightest limit, at least 1.
+def tightest_limit(
+    decision: Decision, prompt_tokens: int, rule: ModelRule
+) -> tuple[int, LimitState] | None:
+    """The output tokens with which a reply ends at its tightest limit, below 0 too; and that limit.
 
     Returns:
         None where no limit bounds the output.
@@ -3657,12 +3679,18 @@ def most_output_tokens(decision: Decision, prompt_tokens: int, rule: ModelRule) 
         "cost": (prompt_cost, rule.output_price or Decimal(0)),
     }
     most = [
-        int(((state.remaining - before) / price).to_integral_value(ROUND_FLOOR))
+        (int(((state.remaining - before) / price).to_integral_value(ROUND_FLOOR)), state)
         for state in decision.states
         for before, price in (prices.get(state.applied.limit.measure, (0, Decimal(0))),)
         if price
     ]
-    return max(1, min(most)) if most else None
+    return min(most, key=lambda found: found[0]) if most else None
+
+
+def most_output_tokens(decision: Decision, prompt_tokens: int, rule: ModelRule) -> int | None:
+    """The same as a number that a provider takes, at least 1; None where no limit bounds it."""
+    found = tightest_limit(decision, prompt_tokens, rule)
+    return None if found is None else max(1, found[0])
 
 
 # ==============================================================================
@@ -6389,6 +6417,103 @@ def rolling_parts(
 
 
 # ==============================================================================
+# helpers/ledger/reply_lengths.py
+# Reply lengths: how long the replies of each model are of late, by what is on record.
+# ==============================================================================
+
+# So many records are read, whoever made them, and no more often than that.
+RECORDS_READ = 1_000
+READ_AGAIN_SECONDS = 0.5
+# Each user counts the same, however many replies they had: of these that many are looked at.
+REPLIES_PER_USER = 20
+# Nine in ten are shorter. Within these bounds nobody's replies make the reservations of others
+# larger or smaller.
+QUANTILE = 0.9
+LENGTH_BOUNDS = (500, 8_000)
+MOST_MODELS_KNOWN = 1_000
+# What Open WebUI writes by itself is short, and what was filled in is from before.
+OTHER_SOURCES = ("task", "backfill")
+
+NEWEST_RECORDS = (
+    select(
+        records_table.c.model_id,
+        records_table.c.user_id,
+        records_table.c.output_tokens,
+        records_table.c.source,
+        records_table.c.state,
+    )
+    .order_by(records_table.c.created_at.desc())
+    .limit(RECORDS_READ)
+)
+
+
+def usual_lengths(rows: Iterable[Any]) -> dict[str, int]:
+    """The high quantile of each model's lengths, in output tokens.
+
+    Args:
+        rows: model, user, output tokens, source and state; the newest first.
+    """
+    by_user: dict[str, dict[str, list[int]]] = {}
+    for model, user, tokens, source, state in rows:
+        if state == "settled" and tokens > 0 and source not in OTHER_SOURCES:
+            lengths = by_user.setdefault(model, {}).setdefault(user, [])
+            if len(lengths) < REPLIES_PER_USER:
+                lengths.append(tokens)
+    return {model: weighted_quantile(users.values()) for model, users in by_user.items()}
+
+
+def weighted_quantile(users: Iterable[list[int]]) -> int:
+    """The length that is reached by as many users' replies, each user's together weighing 1."""
+    weighed = [(tokens, 1 / len(each)) for each in users for tokens in each]
+    left = QUANTILE * sum(weight for _, weight in weighed)
+    shortest, longest = LENGTH_BOUNDS
+    for tokens, weight in sorted(weighed):
+        left -= weight
+        if left <= 1e-9:
+            return max(shortest, min(tokens, longest))
+    return shortest
+
+
+class ReplyLengths:
+    """What is known of them in this process; may be used from any thread.
+
+    Args:
+        read: Runs a question in the ledger's database.
+        clock: Seconds.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[Callable[[Connection], list[Any]]], list[Any]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._read = read
+        self._clock = clock
+        self._known: dict[str, int] = {}
+        self._read_at = float("-inf")
+        self._reading = Lock()
+
+    def expected(self, model: str) -> int:
+        """How many output tokens to expect of a model's reply; blocks where it has to read."""
+        with self._reading:
+            now = self._clock()
+            if now - self._read_at >= READ_AGAIN_SECONDS:
+                self._read_at = now
+                self._refresh()
+        return self._known.get(model, LENGTH_BOUNDS[0])
+
+    def _refresh(self) -> None:
+        try:
+            rows = self._read(lambda connection: list(connection.execute(NEWEST_RECORDS)))
+        except UsageLimitsError as error:  # whoever is to be reserved for finds out, too
+            log.debug("Usage limits: %s; reply lengths are as they were", error)
+            return
+        if len(self._known) > MOST_MODELS_KNOWN:
+            self._known.clear()
+        self._known.update(usual_lengths(rows))
+
+
+# ==============================================================================
 # helpers/ledger/ledger.py
 # The ledger: reserve, settle, check, renew and sweep, each one transaction.
 # ==============================================================================
@@ -6645,6 +6770,36 @@ class Ledger:
             limit_scopes(reservation.subject, limits),
             deadline=deadline,
         )
+
+    def grow(
+        self,
+        reservation: Reservation,
+        hold: Callable[[Decision], Charge],
+        limits: Sequence[AppliedLimit],
+        deadline: float | None = None,
+    ) -> Decision:
+        """Hold something else for a running reply from now on; nothing if it has ended.
+
+        Args:
+            reservation: The reply.
+            hold: What to hold for it, given where its limits stand without it. It may be asked
+                twice.
+            limits: The limits that count for it.
+            deadline: Until when it may take, by `time.monotonic`.
+
+        Returns:
+            Where its limits stand without it.
+        """
+        self.prepare(deadline)
+
+        def work(connection: Connection) -> Decision:
+            now = self._now()
+            decision = Decision(read_limit_states(connection, limits, now, reservation.id))
+            renew_record(connection, reservation.id, hold(decision), now)
+            return decision
+
+        scopes = limit_scopes(reservation.subject, limits)
+        return self._transactions.run(work, scopes, lasting=False, deadline=deadline)
 
     def beat(self) -> None:
         """Let the others see that this worker lives."""
@@ -9770,10 +9925,16 @@ class AdminValves(RefusalMemory):
         description="Ask providers to report usage in streams (stream_options.include_usage). "
         "Without it, streamed replies are estimated. Default: on.",
     )
+    running_replies: Literal["finish", "stop"] = Field(
+        default="finish",
+        description="What happens to a response that reaches a hard limit while it is being "
+        "written. `finish`, the default: it is written to its end, which may be over the limit. "
+        "`stop`: it ends there, with what has come so far, and can be continued later.",
+    )
     cap_max_tokens: bool = Field(
         default=False,
-        description="Lower a request's max_tokens to what remains, so that a reply can't exceed "
-        "its limit. Default: off.",
+        description="Lower a request's max_tokens to what remains, in every round and for all its "
+        "choices together, so that a reply can't exceed its limit. Default: off.",
     )
     passthrough: Literal["count", "block", "allow"] = Field(
         default="count",
@@ -10012,8 +10173,20 @@ HOST_INTERNALS = (
 
 # Where a reply travels in Open WebUI's metadata.
 METADATA_KEY = "usage_limits"
-# The output that is reserved where a request sets no max_tokens: an ordinary chat reply.
+# The output that is reserved for a model whose replies aren't known to be longer.
 EXPECTED_OUTPUT_TOKENS = 500
+# A longer one is rare, and providers refuse a max_tokens beyond what their models can write.
+LONGEST_REPLY = 16_000
+# When more is reserved, and how much: what a reply writes in some seconds. Near a limit it is a
+# part of what nobody holds, so that all who write get to its end together.
+GROW_AT_PERCENT = 80
+BLOCK_SECONDS = 5.0
+SMALLEST_BLOCK, LARGEST_BLOCK = 100, 2_000
+SMALLEST_SHARE = 16
+SHARES = 8
+# From then on it is known how many bytes of a stream bring a token, and how far that may carry.
+MEASURED_TOKENS = 32
+FARTHEST_MARK = 2**16
 # Larger than what any limit leaves.
 UNBOUNDED = 2**62
 
@@ -10072,7 +10245,8 @@ def cap_output(body: dict[str, Any], most: int, *, ollama: bool = False) -> None
     if ollama or not named:  # to Ollama no other is handed on
         named.append("max_tokens")
     for name in named:
-        body[name] = each
+        asked = body.get(name)
+        body[name] = min(asked, each) if type(asked) is int and asked > 0 else each
 
 
 class ReplyKeeper(Protocol):
@@ -10080,9 +10254,9 @@ class ReplyKeeper(Protocol):
 
     def forget(self, reply: Reply) -> None: ...
 
-    async def check(self, reply: Reply, limits: Sequence[AppliedLimit]) -> Decision: ...
+    async def grow(self, reply: Reply, limits: Sequence[AppliedLimit]) -> Decision: ...
 
-    async def renew(self, reply: Reply) -> None: ...
+    async def keep_up(self, reply: Reply, size: int, step: int) -> int | None: ...
 
     async def end(self, reply: Reply, charge: Charge | None) -> Decision | None: ...
 
@@ -10106,6 +10280,8 @@ class Reply:
     capped: bool  # whether the request is lowered to what its limits leave
     soft_limit_percent: int
     alert_url: str  # "" for no alerts
+    stops_at_limit: bool = False  # whether it ends where no more can be reserved for it
+    expected_output: int = EXPECTED_OUTPUT_TOKENS  # how long this model's replies are
     output_tokens: int = 0  # what is reserved
     output_cap: int | None = None  # what the request is lowered to, if it is
     next_prompt_tokens: int = 0  # of the call that comes next
@@ -10119,6 +10295,13 @@ class Reply:
     # What its user's own limits leave, so the most that it holds of what it hasn't produced yet.
     own_remaining: Mapping[Measure, int] = field(default_factory=dict)
     written: bool = False  # whether its reservation is
+    growing: asyncio.Task[None] | None = None
+    stream_size: int = 0  # of the stream that is running, when it was last looked at
+    tokens_before: int = 0  # what the streams before it have produced
+    writes_since: float | None = None  # by `time.monotonic`
+    refused_by: LimitState | None = None  # the limit at which nothing more could be reserved
+    stopped: bool = False
+    tell_stop: Callable[[LimitState], Awaitable[None]] | None = None
     ending: asyncio.Task[Decision | None] | None = None
 
     def begin_round(self, prompt_tokens: int) -> None:
@@ -10126,19 +10309,119 @@ class Reply:
         self.prompt_tokens = max(self.prompt_tokens, prompt_tokens)
         self.meter.begin_round(prompt_tokens)
 
+    @property
+    def stops(self) -> bool:
+        """Whether it ends where no more can be reserved for it."""
+        return self.stops_at_limit and self.enforced
+
     def fit_output(self, decision: Decision) -> Charge:
         """Choose how much output to reserve, now that it is known what the limits leave."""
-        wanted, expected = self.wanted_output, EXPECTED_OUTPUT_TOKENS * self.choices
+        self.output_cap = None
+        wanted, expected = self.wanted_output, self.expected_output * self.choices
         fitting = self.most_output()
         if fitting is not None:
             wanted = min(wanted or fitting, fitting)
         self.output_tokens = min(wanted or expected, expected)
-        most = most_output_tokens(decision, self.prompt_tokens, self.rule) if self.capped else None
-        if most is not None and (wanted is None or wanted > most):
-            # All of it is held: what a parallel request got as well would run over the limit.
-            self.output_tokens = self.output_cap = most
-        self.own_remaining = own_remaining(decision)
+        self.fit_to(decision, 0, self.prompt_tokens)
         return self.reserved_charge()
+
+    def fit_to(self, decision: Decision, produced: int, prompt_tokens: int) -> None:
+        """Hold no more than the limits leave, and see that a capped request asks for no more.
+
+        Args:
+            decision: Where its limits stand without it.
+            produced: The output tokens of the rounds before.
+            prompt_tokens: Those of all rounds, with the one that follows.
+        """
+        self.own_remaining = own_remaining(decision)
+        most = most_output_tokens(decision, prompt_tokens, self.rule)
+        if most is None:
+            return
+        self.output_tokens = min(self.output_tokens, most)
+        if self.stops:  # what follows is reserved as it is written
+            share = max(SMALLEST_BLOCK, most // SHARES)
+            self.output_tokens = max(produced + 1, min(self.output_tokens, produced + share))
+        if self.capped:
+            # All that it may write is held: what a parallel request got as well would run over.
+            wanted = produced + (self.wanted_output or LONGEST_REPLY * self.choices)
+            self.output_tokens = min(wanted, most)
+            self.output_cap = most if most < wanted else None
+
+    def prompt_with(self, seen: MeteredUsage) -> int:
+        """The prompt tokens of all rounds so far, with the one that was announced last."""
+        return max(self.prompt_tokens, seen.input_tokens + self.meter.awaited_prompt_tokens)
+
+    def block(self, produced: int) -> int:
+        """How much is reserved ahead of what was produced."""
+        seconds = time.monotonic() - (self.writes_since or 0.0)
+        speed = produced / max(seconds, 1.0)
+        return max(SMALLEST_BLOCK, min(int(speed * BLOCK_SECONDS), LARGEST_BLOCK))
+
+    def hold_more(self, seen: MeteredUsage, held: int, block: int, decision: Decision) -> Charge:
+        """Hold a block more, or what the limits leave of it; a transaction may do so twice.
+
+        Args:
+            seen: What it has used.
+            held: The output tokens that it has held so far.
+            block: How much to reserve ahead of what it has produced.
+            decision: Where its limits stand without it.
+        """
+        if self.stops:
+            self.own_remaining = own_remaining(decision)
+        self.refused_by = None
+        wanted, least = seen.output_tokens + block, max(held, seen.output_tokens)
+        found = tightest_limit(decision, self.prompt_with(seen), self.rule) if self.stops else None
+        if found is not None:
+            most, state = found
+            share = max(SMALLEST_SHARE, (most - least) // SHARES)
+            wanted = min(wanted, most, least + share)
+            if wanted <= least:
+                self.refused_by = state
+        self.output_tokens = max(least, wanted)
+        return self.reserved_charge(seen)
+
+    def next_part(self, size: int, step: int, produced: int) -> int:
+        """About how many tokens another part of its stream would bring, if like the last one.
+
+        Args:
+            size: Of the stream so far, in bytes or characters.
+            step: Of its last part.
+            produced: The output tokens of all rounds so far.
+        """
+        if size < self.stream_size:  # another round's
+            self.tokens_before = produced
+        self.stream_size = size
+        return (produced - self.tokens_before) * step // size
+
+    def is_nearly_full(self, produced: int) -> bool:
+        """Whether it is time to reserve more."""
+        return produced * 100 >= self.output_tokens * GROW_AT_PERCENT
+
+    def next_mark(self, size: int, produced: int) -> int:
+        """The size of its stream at which to look again whether it holds enough.
+
+        Args:
+            size: Of the stream so far, in bytes or characters.
+            produced: The output tokens so far.
+        """
+        left = self.output_tokens - produced
+        if self.growing is None and self.refused_by is None:
+            left = self.output_tokens * GROW_AT_PERCENT // 100 - produced
+        written = produced - self.tokens_before
+        per_token = size / written if written >= MEASURED_TOKENS else 1.0
+        return size + max(1, min(int(left * max(per_token, 1.0) * 0.9), FARTHEST_MARK))
+
+    async def keep_up(self, size: int, step: int) -> int | None:
+        """See that it holds more than it has produced.
+
+        Args:
+            size: Of its stream so far, in bytes or characters.
+            step: Of the last part of it.
+
+        Returns:
+            The size of its stream at which to ask again; None where it has to end.
+        """
+        return await self.keeper.keep_up(self, size, step)
 
     def request_decision(self) -> Decision:
         """Where the limits on single requests stand: with all rounds, and the prompt of the next.
@@ -10204,23 +10487,24 @@ class Reply:
         """Note an answer that came whole, any JSON value."""
         self.meter.add_answer(answer)
 
-    def reserved_charge(self) -> Charge:
+    def reserved_charge(self, seen: MeteredUsage | None = None) -> Charge:
         """What is to be held for it: the estimate, or what it has used already if more.
 
         Of an estimate it holds no more than its user's own limits leave, so that a single
         request can't empty a pool that others need.
         """
-        estimate = self.estimated_charge()
+        seen = seen or self.meter.total()
+        estimate = self.estimated_charge(seen)
         if not estimate.counted.requests:  # a free model's
             return estimate
-        return hold_at_most(estimate, self.used_charge().counted, self.own_remaining)
+        return hold_at_most(estimate, make_charge(seen, self.rule).counted, self.own_remaining)
 
-    def estimated_charge(self) -> Charge:
+    def estimated_charge(self, seen: MeteredUsage | None = None) -> Charge:
         """What it may cost: the estimate, or what it has used already if more."""
-        seen = self.meter.total()
+        seen = seen or self.meter.total()
         return make_charge(
             MeteredUsage(
-                input_tokens=max(self.prompt_tokens, seen.input_tokens),
+                input_tokens=self.prompt_with(seen),
                 output_tokens=max(self.output_tokens, seen.output_tokens),
                 cached_input_tokens=0,
                 cost_micros=seen.cost_micros,
@@ -10926,6 +11210,122 @@ def copied_message(message: object) -> object:
 
 
 # ==============================================================================
+# helpers/openwebui/endings.py
+# Endings: a stream that may go no further ends as its protocol ends one at its length.
+# ==============================================================================
+
+StreamPart = bytes | str
+
+
+class BoundedReply(Protocol):
+    """A reply whose stream may have to end."""
+
+    choices: int
+
+    async def keep_up(self, size: int, step: int) -> int | None: ...
+
+
+def part_event(part: StreamPart, *, last: bool) -> dict[str, Any]:
+    """The first or the last JSON object in a part of a stream; empty where there is none."""
+    text = part.decode("utf-8", "replace") if isinstance(part, bytes) else part
+    for line in text.splitlines()[:: -1 if last else 1]:
+        try:
+            event = json.loads(line.removeprefix("data:"))
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(event, dict):
+            return event
+    return {}
+
+
+def event_lines(*events: dict[str, Any], named: bool = False) -> list[bytes]:
+    """Events as lines of an event stream, with their names where the protocol has them."""
+    names = [f"event: {event['type']}\n" if named else "" for event in events]
+    return [
+        f"{name}data: {json.dumps(event)}\n\n".encode()
+        for name, event in zip(names, events, strict=True)
+    ]
+
+
+def end_of_stream(first: StreamPart, last: StreamPart, choices: int = 1) -> list[bytes]:
+    """What ends a stream after `last`, in the protocol of both; each item ends an event.
+
+    Args:
+        first: The first part that held JSON: it names the answer.
+        last: The part after which nothing of the provider's follows.
+        choices: How many answers there are at once.
+    """
+    begun, event = part_event(first, last=False), part_event(last, last=True)
+    kind = str(event.get("type") or "")
+    if kind.startswith("response."):
+        answer = begun.get("response")
+        why = {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}
+        answer = {**(answer if isinstance(answer, dict) else {}), **why}
+        closing = event_lines({"type": "response.incomplete", "response": answer}, named=True)
+    elif kind.startswith(("message_", "content_block", "ping")):
+        index = event.get("index") if kind != "content_block_stop" else None
+        ended = {"stop_reason": "max_tokens", "stop_sequence": None}
+        events: list[dict[str, Any]] = [
+            {"type": "message_delta", "delta": ended, "usage": {"output_tokens": 0}},
+            {"type": "message_stop"},
+        ]
+        if isinstance(index, int):
+            events.insert(0, {"type": "content_block_stop", "index": index})
+        closing = event_lines(*events, named=True)
+    elif "done" in event and "choices" not in event:  # Ollama's, a line for each object
+        final = {"model": event.get("model"), "created_at": event.get("created_at")}
+        final |= {"response": ""} if "response" in event else {}
+        final |= {"message": {"role": "assistant", "content": ""}} if "message" in event else {}
+        final |= {"done": True, "done_reason": "length"}
+        return [json.dumps(final).encode() + b"\n"]
+    else:
+        named = ("id", "object", "created", "model", "system_fingerprint")
+        chunk = {name: event[name] for name in named if name in event}
+        held: dict[str, Any] = {"delta": {}}
+        if event.get("object") == "text_completion":
+            held = {"text": ""}
+        listed = [{"index": i, **held, "finish_reason": "length"} for i in range(choices)]
+        closing = [*event_lines({**chunk, "choices": listed}), b"data: [DONE]\n\n"]
+    gap = "\n\n" if isinstance(last, str) else b"\n\n"
+    # The blank line that ends an event may be a part of its own, which doesn't come any more.
+    return closing if last.endswith(gap) else [b"\n", *closing]  # type: ignore[arg-type]
+
+
+def may_end_after(part: StreamPart) -> bool:
+    """Whether a part ends an event, or a line of one."""
+    if isinstance(part, str):
+        return "{" in part and part.endswith("\n")
+    return b"{" in part and part.endswith(b"\n")
+
+
+async def bounded_stream(reply: BoundedReply, parts: Any) -> AsyncIterator[Any]:
+    """A stream's parts as they come, and its end where the reply may go no further.
+
+    Whoever takes a part has it metered before it asks for the next one.
+    """
+    first: StreamPart = b""
+    size, mark = 0, 0
+    try:
+        async for part in parts:
+            yield part
+            size += len(part)
+            if not first and may_end_after(part):
+                first = part
+            if size < mark or not may_end_after(part):
+                continue
+            following = await reply.keep_up(size, len(part))
+            if following is None:
+                for closing in end_of_stream(first, part, reply.choices):
+                    yield closing
+                return
+            mark = following
+    finally:
+        # Ends the call to the provider, which may have more to say.
+        if (close := getattr(parts, "aclose", None)) is not None:
+            await close()
+
+
+# ==============================================================================
 # helpers/openwebui/model_calls.py
 # Model calls: the answer or the failure of each call that Open WebUI makes for a reply.
 # ==============================================================================
@@ -10984,7 +11384,9 @@ def watched_call(
             raise
         if is_failure(answer):
             reply.call_failed()
-        elif not isinstance(answer, StreamingResponse):
+        elif isinstance(answer, StreamingResponse):
+            answer.body_iterator = bounded_stream(reply, answer.body_iterator)
+        else:
             reply.call_answered(answer_content(answer))
         return answer
 
@@ -11074,7 +11476,7 @@ def build_reply(
     """
     policies = valves.policy_set
     policy = choose_policy(subject, policies, valves.default_policy, valves.multiple_groups)
-    prompt_tokens = estimate_prompt(body)
+    prompt_tokens, stops = estimate_prompt(body), valves.running_replies == "stop"
     reply = Reply(
         keeper=keeper,
         reservation=Reservation(
@@ -11098,7 +11500,10 @@ def build_reply(
         choices=count_choices(body),
         soft_limit_percent=valves.soft_limit_percent,
         alert_url="" if valves.shadow_mode else valves.alert_webhook_url,
-        capped=valves.cap_max_tokens and not valves.shadow_mode,
+        # An answer that comes whole can't be ended on its way.
+        capped=not valves.shadow_mode
+        and (valves.cap_max_tokens or (stops and body.get("stream") is not True)),
+        stops_at_limit=stops,
     )
     reply.meter.begin_round(prompt_tokens)
     return reply
@@ -11234,6 +11639,7 @@ class Accounting:
         self._ledger = Ledger(engine, schema, clock, True, worker=uuid.uuid4().hex)
         self._threads: ThreadPoolExecutor | None = None
         self._alerts = AlertSender()
+        self._lengths = ReplyLengths(self._read_prepared)
         self.retention_seconds = RETENTION_SECONDS
         self._running: dict[str, Reply] = {}
         self._unwritten: dict[str, WaitingEnd] = {}
@@ -11270,6 +11676,10 @@ class Accounting:
     ) -> ThreadResult:
         """Run `work` in a transaction under the locks of these scopes; blocks, raises as `read`."""
         return self._ledger.change(work, scopes)
+
+    def _read_prepared(self, work: Callable[[Connection], ThreadResult]) -> ThreadResult:
+        self._ledger.prepare(getattr(self._turn, "deadline", None))
+        return self.read(work)
 
     def remember_identities(
         self,
@@ -11342,9 +11752,12 @@ class Accounting:
             self._turn.deadline = deadline
             try:
                 built = build()
+                reply = built[0] if isinstance(built, tuple) else built
+                if not crowded and reply.limits and not isinstance(built, tuple):
+                    model = reply.reservation.model_names[0]
+                    reply.expected_output = self._lengths.expected(model)
             finally:
                 self._turn.deadline = None
-            reply = built[0] if isinstance(built, tuple) else built
             request = reply.request_decision()
             if reply.enforced and not request.allowed:  # whatever the ledger would say
                 return reply, Admission(request)
@@ -11386,27 +11799,103 @@ class Accounting:
         """Leave a reply alone that is not going to run."""
         self._running.pop(reply.reservation.id, None)
 
-    async def check(self, reply: Reply, limits: Sequence[AppliedLimit]) -> Decision:
-        """Where limits stand without this reply.
-
-        Raises:
-            LedgerError: The database can't be reached, or is too busy.
-            LedgerDataError: It refuses the question.
-        """
-        deadline = new_deadline()
-        return await self._in_thread(
-            lambda: self._ledger.check(reply.reservation, limits, deadline)
-        )
-
-    async def renew(self, reply: Reply) -> None:
-        """Write down at once what a running reply holds now.
+    async def grow(self, reply: Reply, limits: Sequence[AppliedLimit]) -> Decision:
+        """Write down what another round of a reply needs, and where its limits stand without it.
 
         Raises:
             LedgerError: The database can't be reached, or is too busy.
             LedgerDataError: It refuses what is to be written.
         """
-        charges, deadline = {reply.reservation.id: reply.reserved_charge()}, new_deadline()
-        await self._in_thread(lambda: self._ledger.renew(charges, deadline))
+        if reply.growing is not None:
+            await asyncio.shield(reply.growing)
+        seen, deadline = reply.meter.total(), new_deadline()
+
+        def hold(decision: Decision) -> Charge:
+            reply.fit_to(decision, seen.output_tokens, reply.prompt_with(seen))
+            return reply.reserved_charge(seen)
+
+        return await self._in_thread(
+            lambda: self._ledger.grow(reply.reservation, hold, limits, deadline)
+        )
+
+    async def keep_up(self, reply: Reply, size: int, step: int) -> int | None:
+        """See that a reply holds more than it has produced: more is reserved in the background.
+
+        Args:
+            reply: The reply.
+            size: How long its stream is so far.
+            step: How long the last part of it was.
+
+        Returns:
+            How long it may become until this is asked again; None where it has to end now.
+        """
+        try:
+            return await self._keep_up(reply, size, step)
+        except Exception:
+            # Nothing may pass for a fault of ours.
+            log.exception("Usage limits: reply %s was not looked after", reply.reservation.id)
+            return None if reply.stops else size + FARTHEST_MARK
+
+    async def _keep_up(self, reply: Reply, size: int, step: int) -> int | None:
+        if reply.stopped:  # in a round before
+            return None
+        if not reply.rule.weight:
+            return size + FARTHEST_MARK
+        if reply.writes_since is None:
+            reply.writes_since = time.monotonic()
+        produced = reply.meter.total().output_tokens
+        following = produced + reply.next_part(size, step, produced)
+        if reply.stops and following > reply.output_tokens:
+            # It has used up all that it holds: what comes next waits until there is more.
+            if reply.growing is not None:
+                await asyncio.shield(reply.growing)
+            held = 0
+            while held < reply.output_tokens < following:
+                held = reply.output_tokens
+                await self._grow(reply)
+            if following > reply.output_tokens:
+                await self._stop_reply(reply)
+                return None
+        elif reply.growing is None and reply.refused_by is None and reply.is_nearly_full(produced):
+            reply.growing = asyncio.create_task(self._grow(reply))
+        return reply.next_mark(size, produced)
+
+    async def _stop_reply(self, reply: Reply) -> None:
+        reply.stopped = True
+        log.info(
+            "Usage limits: reply %s of user %s was stopped at its limit",
+            reply.reservation.id,
+            reply.reservation.subject.user_id,
+        )
+        if reply.tell_stop is not None and reply.refused_by is not None:
+            await reply.tell_stop(reply.refused_by)
+
+    async def _grow(self, reply: Reply) -> None:
+        """Reserve a block more for a reply, at once visible to all; never raises."""
+        seen, held, deadline = reply.meter.total(), reply.output_tokens, new_deadline()
+        block = reply.block(seen.output_tokens)
+        limits = reply.limits if reply.stops else ()
+        try:
+            if reply.written:
+                await self._in_thread(
+                    lambda: self._ledger.grow(
+                        reply.reservation,
+                        partial(reply.hold_more, seen, held, block),
+                        limits,
+                        deadline,
+                    )
+                )
+            else:  # let through while the ledger was away, and written down at its end
+                reply.output_tokens = seen.output_tokens + block
+        except LedgerError as error:
+            log.error("Usage limits: %s; reply %s goes on unreserved", error, reply.reservation.id)
+            reply.output_tokens = seen.output_tokens + block
+        except Exception:
+            # Nothing may pass for a fault of ours: it ends where its reservation does.
+            log.exception("Usage limits: nothing was reserved for %s", reply.reservation.id)
+            reply.output_tokens = held
+        finally:
+            reply.growing = None
 
     async def end(self, reply: Reply, charge: Charge | None, reason: str = "") -> Decision | None:
         """Settle a reply, or release it where `charge` is None; only the first end counts.
@@ -12750,12 +13239,12 @@ def read_json(data: bytes | bytearray) -> Any:
 class AnswerReader:
     """Hands what passes to a meter: line by line, or whole."""
 
-    __slots__ = ("_buffer", "_by_lines", "_meter", "_overflown", "_readable", "answer", "status")
+    __slots__ = ("_buffer", "_meter", "_overflown", "_readable", "answer", "by_lines", "status")
 
     def __init__(self, meter: ReplyMeter | None) -> None:
         self._meter = meter
         self._buffer = bytearray()
-        self._by_lines = False
+        self.by_lines = False
         self._overflown = False
         self._readable = False
         self.status: int | None = None
@@ -12766,7 +13255,7 @@ class AnswerReader:
         self.status = status
         kind = next((value for name, value in headers if name.lower() == b"content-type"), b"")
         encoded = any(name.lower() == b"content-encoding" for name, _ in headers)
-        self._by_lines = any(each in kind.lower() for each in LINE_TYPES)
+        self.by_lines = any(each in kind.lower() for each in LINE_TYPES)
         self._readable = not encoded
 
     def feed(self, chunk: bytes) -> None:
@@ -12774,7 +13263,7 @@ class AnswerReader:
         if not self._readable or not chunk:
             return
         self._buffer += chunk
-        if self._by_lines and b"\n" in chunk:
+        if self.by_lines and b"\n" in chunk:
             *lines, rest = self._buffer.split(b"\n")
             self._buffer = bytearray(rest)
             if self._overflown:  # the rest of a line whose beginning is gone
@@ -12791,7 +13280,7 @@ class AnswerReader:
         rest, self._buffer = self._buffer, bytearray()
         if not rest or self._overflown:
             return
-        if self._by_lines:
+        if self.by_lines:
             self._read_line(rest)
             return
         self.answer = read_json(rest)
@@ -13150,6 +13639,8 @@ class PassthroughGuard:
                 )
             if switch.valves is not None and switch.valves.passthrough == "allow":
                 reply.enforced = False
+            if passthrough.form == "ollama" and body.get("stream") is None:  # it streams then
+                reply.capped = reply.capped and (switch.valves or AdminValves()).cap_max_tokens
 
         metadata: dict[str, Any] = {ADJUST_KEY: adjust}
         body = await self.admit(body, user, metadata, Request(scope))
@@ -13157,7 +13648,7 @@ class PassthroughGuard:
         if read is not None:
             if passthrough.asks_usage and "stream_options" in body:
                 read.value["stream_options"] = body["stream_options"]
-            if reply is not None and passthrough.kind != "embeddings":
+            if reply is not None and passthrough.kind == "metered":
                 most, wanted = reply.most_output(), passthrough_output(read.value, passthrough)
                 if most is not None and (wanted is None or wanted > most):
                     cap_passthrough(read.value, passthrough, most)
@@ -13167,17 +13658,35 @@ class PassthroughGuard:
             reply.meter if reply is not None and passthrough.counts_tokens else None
         )
         headers = [*MARK, *limit_headers(scope["state"])]
+        first, size, mark = b"", 0, 0
+        ended = asyncio.Event()
 
         async def metered_send(message: Message) -> None:
+            nonlocal first, size, mark
+            if ended.is_set():
+                return
             if message["type"] == "http.response.start":
                 reader.start(message["status"], message.get("headers", []))
                 message = {**message, "headers": with_headers(message, headers)}
             elif message["type"] == "http.response.body":
                 reader.feed(message.get("body", b""))
             await send(message)
+            part = message.get("body", b"")
+            if reply is None or not reader.by_lines or not may_end_after(part):
+                return
+            first, size = first or part, size + len(part)
+            if size < mark:
+                return
+            following = await reply.keep_up(size, len(part))
+            if following is not None:
+                mark = following
+            else:
+                ended.set()
+                closing = b"".join(end_of_stream(first, part, reply.choices))
+                await send({"type": "http.response.body", "body": closing})
 
         try:
-            await app(scope, receive, metered_send)
+            await app(scope, receive_until(ended, scope, receive), metered_send)
         finally:
             reader.end()
             if reply is not None:
@@ -13204,6 +13713,27 @@ class PassthroughGuard:
         except Exception as error:
             log.exception("Usage limits: a request of user %s was not admitted", user.get("id"))
             raise HostError(503, FAULT_SENTENCE, FAULT_RETRY_SECONDS) from error
+
+
+def receive_until(ended: asyncio.Event, scope: Scope, receive: Receive) -> Receive:
+    """What Open WebUI receives: once it has ended, that its client has gone.
+
+    It then ends its call to the provider, as for a client that has really gone.
+    """
+    # Later versions of the protocol tell it only by what sending raises.
+    scope["asgi"] = {**scope.get("asgi", {}), "spec_version": "2.3"}
+
+    async def receive_or_end() -> Message:
+        waits = [asyncio.ensure_future(each) for each in (receive(), ended.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            theirs: asyncio.Future[Any] = waits[0]
+            return {"type": "http.disconnect"} if ended.is_set() else theirs.result()
+        finally:
+            for each in waits:
+                each.cancel()
+
+    return receive_or_end
 
 
 async def describe_model(model_id: object, app: Any) -> dict[str, Any] | None:
@@ -13707,7 +14237,7 @@ async def metered_answer(reply: Reply | None, answer: Any) -> Any:
     if reply is None:
         return answer
     if isinstance(answer, StreamingResponse):
-        answer.body_iterator = metered_stream(reply, answer.body_iterator)
+        answer.body_iterator = bounded_stream(reply, metered_stream(reply, answer.body_iterator))
         return answer
     if is_failure(answer):
         await end_call(reply, None)
@@ -13728,6 +14258,8 @@ async def metered_stream(reply: Reply, parts: Any) -> AsyncIterator[Any]:
             reader.feed(part.encode() if isinstance(part, str) else bytes(part))
             yield part
     finally:
+        if (close := getattr(parts, "aclose", None)) is not None:
+            await close()
         reader.end()
         await end_call(reply, used_or_estimated(reply))
 
@@ -13826,6 +14358,8 @@ class Filter:
                 self._refuse(valves, reply, admission.decision)
         metadata[METADATA_KEY] = reply
         self._adjust(valves, reply, body)
+        if __event_emitter__ is not None and seen:
+            reply.tell_stop = partial(self._tell_stopped, reply, __event_emitter__)
         try:
             if isinstance(admission, Admission) and __event_emitter__ is not None and told:
                 await self._tell(valves, reply, admission, user, __event_emitter__)
@@ -13846,18 +14380,17 @@ class Filter:
         if reply is None:
             return body
         try:
-            before, prompt_tokens = reply.prompt_tokens, estimate_prompt(body)
+            later, before = reply.meter.produced, reply.prompt_tokens
+            prompt_tokens = estimate_prompt(body)
             if not is_older(reply):
                 reply.next_prompt_tokens = prompt_tokens
                 if reply.enforced:
                     self._refuse(valves, reply, reply.request_decision())
-            if reply.meter.produced:
-                await self._check_next_round(valves, reply)
             reply.begin_round(prompt_tokens)
             if not self._watches_calls:
                 reply.called_model = True
-            if reply.prompt_tokens - before > GROWTH_WORTH_WRITING:
-                await reply.keeper.renew(reply)
+            if later or reply.prompt_tokens - before > GROWTH_WORTH_WRITING:
+                await self._begin_round(valves, reply, later)
         except HostError:
             raise
         except LedgerError as error:
@@ -14094,18 +14627,34 @@ class Filter:
                 wait = min(wait, HELD_RETRY_SECONDS)
             raise HostLimitError(UsageLimitExceeded(sentence, state.reset_at, wait))
 
-    async def _check_next_round(self, valves: AdminValves, reply: Reply) -> None:
-        """Refuse another round if the limits are reached with what this reply has used."""
+    async def _begin_round(self, valves: AdminValves, reply: Reply, later: bool) -> None:
+        """Write down what another round needs, or what retrieval has added to the first.
+
+        A later one is refused if the limits are reached with what this reply has used.
+        """
         if not reply.rule.weight:  # a free model's, or over its user's own provider
             return
         subject, names = reply.reservation.subject, reply.reservation.model_names
-        limits = limits_via(
+        applying = limits_via(
             count_limits(valves, subject, names, datetime.now(UTC)), reply.reservation.source
         )
-        adding = [one for one in limits if not one.limit.is_moment]
-        if adding:
-            decision = await reply.keeper.check(reply, adding)
+        limits = [one for one in applying if not one.limit.is_moment]
+        keeper: Any = reply.keeper
+        # A reply that began before 0.2.0 was pasted is kept as it was then.
+        ask = keeper.grow if hasattr(keeper, "grow") else keeper.check
+        decision = await ask(reply, limits)
+        if later:
+            if (stopped_at := getattr(reply, "refused_by", None)) and reply.stopped:
+                stopped_at = replace(stopped_at, used=max(stopped_at.used, stopped_at.amount))
+                self._refuse(valves, reply, Decision((stopped_at,)))
             self._refuse(valves, reply, decision.with_running(reply.used_charge().counted))
+
+    async def _tell_stopped(self, reply: Reply, emitter: Emitter, state: LimitState) -> None:
+        """Say in the chat why a response ends before its end."""
+        measure, used = state.applied.limit.measure, reply.used_charge().counted
+        state = replace(state, used=state.used + used.of(measure))
+        sentence = stopped_sentence(state, datetime.now(UTC), reply.reader)
+        await self._emit_status(emitter, sentence)
 
     async def _warn(
         self,
@@ -14131,7 +14680,7 @@ class Filter:
     ) -> None:
         """The status line of a finished reply, as the user wishes to see it."""
         state, wish = decision.fullest, self._show_usage_wish(user)
-        if state is None or emitter is None or wish == "never":
+        if state is None or emitter is None or wish == "never" or getattr(reply, "stopped", False):
             return
         if reply.reservation.source == "api" or not reply.enforced:
             return

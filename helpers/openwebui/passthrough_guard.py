@@ -21,6 +21,7 @@ from helpers.openwebui.answers import (
     with_headers,
 )
 from helpers.openwebui.callers import CallerGate, note_key
+from helpers.openwebui.endings import end_of_stream, may_end_after
 from helpers.openwebui.host import HostError
 from helpers.openwebui.http_requests import (
     AsgiApp,
@@ -237,6 +238,8 @@ class PassthroughGuard:
                 )
             if switch.valves is not None and switch.valves.passthrough == "allow":
                 reply.enforced = False
+            if passthrough.form == "ollama" and body.get("stream") is None:  # it streams then
+                reply.capped = reply.capped and (switch.valves or AdminValves()).cap_max_tokens
 
         metadata: dict[str, Any] = {ADJUST_KEY: adjust}
         body = await self.admit(body, user, metadata, Request(scope))
@@ -244,7 +247,7 @@ class PassthroughGuard:
         if read is not None:
             if passthrough.asks_usage and "stream_options" in body:
                 read.value["stream_options"] = body["stream_options"]
-            if reply is not None and passthrough.kind != "embeddings":
+            if reply is not None and passthrough.kind == "metered":
                 most, wanted = reply.most_output(), passthrough_output(read.value, passthrough)
                 if most is not None and (wanted is None or wanted > most):
                     cap_passthrough(read.value, passthrough, most)
@@ -254,17 +257,35 @@ class PassthroughGuard:
             reply.meter if reply is not None and passthrough.counts_tokens else None
         )
         headers = [*MARK, *limit_headers(scope["state"])]
+        first, size, mark = b"", 0, 0
+        ended = asyncio.Event()
 
         async def metered_send(message: Message) -> None:
+            nonlocal first, size, mark
+            if ended.is_set():
+                return
             if message["type"] == "http.response.start":
                 reader.start(message["status"], message.get("headers", []))
                 message = {**message, "headers": with_headers(message, headers)}
             elif message["type"] == "http.response.body":
                 reader.feed(message.get("body", b""))
             await send(message)
+            part = message.get("body", b"")
+            if reply is None or not reader.by_lines or not may_end_after(part):
+                return
+            first, size = first or part, size + len(part)
+            if size < mark:
+                return
+            following = await reply.keep_up(size, len(part))
+            if following is not None:
+                mark = following
+            else:
+                ended.set()
+                closing = b"".join(end_of_stream(first, part, reply.choices))
+                await send({"type": "http.response.body", "body": closing})
 
         try:
-            await app(scope, receive, metered_send)
+            await app(scope, receive_until(ended, scope, receive), metered_send)
         finally:
             reader.end()
             if reply is not None:
@@ -291,6 +312,27 @@ class PassthroughGuard:
         except Exception as error:
             log.exception("Usage limits: a request of user %s was not admitted", user.get("id"))
             raise HostError(503, FAULT_SENTENCE, FAULT_RETRY_SECONDS) from error
+
+
+def receive_until(ended: asyncio.Event, scope: Scope, receive: Receive) -> Receive:
+    """What Open WebUI receives: once it has ended, that its client has gone.
+
+    It then ends its call to the provider, as for a client that has really gone.
+    """
+    # Later versions of the protocol tell it only by what sending raises.
+    scope["asgi"] = {**scope.get("asgi", {}), "spec_version": "2.3"}
+
+    async def receive_or_end() -> Message:
+        waits = [asyncio.ensure_future(each) for each in (receive(), ended.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            theirs: asyncio.Future[Any] = waits[0]
+            return {"type": "http.disconnect"} if ended.is_set() else theirs.result()
+        finally:
+            for each in waits:
+                each.cancel()
+
+    return receive_or_end
 
 
 async def describe_model(model_id: object, app: Any) -> dict[str, Any] | None:
