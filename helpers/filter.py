@@ -136,7 +136,7 @@ class Filter:
                 self._refuse(valves, reply, admission.decision)
         metadata[METADATA_KEY] = reply
         self._adjust(valves, reply, body)
-        if __event_emitter__ is not None and seen:
+        if __event_emitter__ is not None and reply.reservation.source != "api":
             reply.tell_stop = partial(self._tell_stopped, reply, __event_emitter__)
         try:
             if isinstance(admission, Admission) and __event_emitter__ is not None and told:
