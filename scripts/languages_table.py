@@ -18,7 +18,7 @@ from helpers.limits.decisions import LimitState
 from helpers.limits.limit import SOURCES, Limit, parse_limit
 from helpers.limits.periods import Period, Window
 from helpers.limits.policy import AppliedLimit
-from helpers.openwebui.languages import LANGUAGES
+from helpers.openwebui.languages.catalog import LANGUAGES
 from helpers.openwebui.messages import (
     Reader,
     at_once_sentence,
@@ -37,7 +37,7 @@ NOW = datetime(2026, 1, 15, 17, 48, tzinfo=UTC)
 BERLIN = ZoneInfo("Europe/Berlin")
 COUNTS = (0, 1, 2, 5, 21, 50_000)
 PLACES_IN_THE_REPOSITORY = (
-    "`helpers/openwebui/languages_western.py` and `helpers/openwebui/languages_eastern.py`"
+    "`helpers.openwebui.languages.en.py` and `helpers/openwebui/languages_eastern.py`"
 )
 
 
@@ -99,6 +99,7 @@ def sentences(language: Language) -> Mapping[str, str]:
         "Three are running": at_once_sentence(3, language),
         "All that may run in a pool are": limit_sentence("", pool, NOW, own, ""),
         "The ledger is out of reach": language.ledger_error,
+        "The user's own setting": " · ".join(language.show_usage.split("|")),
     }
 
 
@@ -137,8 +138,9 @@ def document() -> str:
         "",
         "What users read, in every language, with examples. Made by `python -m "
         "scripts.languages_table`; the words",
-        f"are in {PLACES_IN_THE_REPOSITORY}. Corrections by native readers are",
-        "welcome: name the language, the sentence as it stands and as it should be.",
+        "are in `helpers/openwebui/languages/`, a file for each language. Corrections by native "
+        "readers are welcome:",
+        "name the language, the sentence as it stands and as it should be.",
         "",
         "The group is called Students, the pool Everyone; it is 15 January 2026, 18:48 in Berlin.",
         "A reader whose own time zone Open WebUI doesn't know sees the zone beside each time.",

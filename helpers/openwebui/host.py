@@ -22,8 +22,8 @@ from helpers.ledger.transactions import TransactionRunner
 from helpers.limits.policy import GroupRef, ModelNames, Subject
 from helpers.logs import log
 from helpers.openwebui.host_versions import OLDEST_HOST_VERSION, REQUEST_HOOK_VERSION
+from helpers.openwebui.http_requests import REFUSAL_STATE, note_in_state
 from helpers.openwebui.passthrough import CHAT_PASSTHROUGHS
-from helpers.openwebui.request_state import REFUSAL_STATE, note_in_state
 from helpers.texts import LONGEST_ID, LONGEST_NAME, clean_text
 
 NAMES_PER_QUERY = 500

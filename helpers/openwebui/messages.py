@@ -13,8 +13,8 @@ from string import Formatter
 from helpers.errors import ConfigurationError
 from helpers.limits.decisions import LimitState
 from helpers.limits.limit import Limit
-from helpers.openwebui.languages import LANGUAGES
-from helpers.openwebui.languages_western import ENGLISH
+from helpers.openwebui.languages.catalog import LANGUAGES
+from helpers.openwebui.languages.en import ENGLISH
 from helpers.openwebui.wording import ISOLATED, Language
 
 PLACEHOLDERS = (
@@ -34,6 +34,17 @@ MICROS = 1_000_000
 LONGEST_SHOWN_NAME = 100
 # What a refusal says whose own sentence can't be made.
 PLAIN_REFUSAL = "You have reached a usage limit."
+# For programs, and in the log and the form: in English for all.
+BLOCKED_SENTENCE = "This path is closed, because it would go past the usage limits. Use {path}."
+TOO_LARGE_SENTENCE = "The request is longer than {size} MB, too long to be counted."
+UNREADABLE_SENTENCE = "The request is not a JSON object, so it can't be counted."
+BACKGROUND_SENTENCE = "Answers in the background can't be counted: leave `background` out."
+FAULT_SENTENCE = "The usage limits could not be checked. Try again later."
+TASK_REFUSED_SENTENCE = "Over a usage limit no model is called for a task."
+UNGUARDED = (
+    "NOT IN FORCE: this Open WebUI can't be wrapped, so calls to its pass-through paths are not "
+    "counted. See docs/reverse-proxy.md."
+)
 # An administrator's template, and whatever anybody reads in the end.
 LONGEST_TEMPLATE = 1_000
 LONGEST_SENTENCE = 2_000
@@ -330,8 +341,9 @@ def format_at(instant: datetime, now: datetime, reader: Reader) -> str:
     local, language = local_minute(instant, reader), reader.language
     days = (local.date() - now.astimezone(reader.zone).date()).days
     pattern = {0: language.at, 1: language.tomorrow}.get(days, language.on_date)
-    if local.hour == 1 and language.hour_one[0]:
-        pattern = pattern.replace(*language.hour_one)
+    if local.hour == 1 and language.hour_one:
+        usual, _, before_one = language.hour_one.partition("|")
+        pattern = pattern.replace(usual, before_one)
     return pattern.format(date=format_date(local, language), time=format_time(local, reader))
 
 
@@ -372,6 +384,12 @@ def template_values(
         "policy": isolate(policy_shown(state), language),
         "model": isolate(clean_name(model), language),
     }
+
+
+def limit_text(limit: Limit, language: Language = ENGLISH) -> str:
+    """A limit as a heading or a cell says it: ``50,000 tokens per day on gpt-4*``."""
+    quantity, on = plain_quantity(limit, limit.amount, language), on_model(limit, language)
+    return language.what.format(quantity=quantity, period=format_period(limit, language), on=on)
 
 
 def sentence_values(state: LimitState, now: datetime, reader: Reader) -> dict[str, str]:

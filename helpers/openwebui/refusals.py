@@ -6,12 +6,14 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from helpers.limits.decisions import LimitState
-from helpers.openwebui.passthrough import ErrorForm
 
 # The clients of OpenAI and Anthropic wait this long between their own attempts at most.
 LONGEST_CLIENT_WAIT = 60
+# When to come again after a fault of ours.
+FAULT_RETRY_SECONDS = 60
 
 OPENAI_ERROR_TYPES = {
     400: "invalid_request_error",
@@ -30,6 +32,8 @@ ANTHROPIC_ERROR_TYPES = {
 # The measures that OpenAI's headers speak of, and how it calls them.
 HEADER_MEASURES = (("requests", "requests"), ("tokens", "tokens"))
 
+# What the clients of a path read errors in.
+ErrorForm = Literal["openai", "anthropic", "ollama"]
 RawHeaders = list[tuple[bytes, bytes]]
 
 
@@ -61,6 +65,14 @@ class Refusal:
         if self.retry_after > LONGEST_CLIENT_WAIT:
             headers.append((b"x-should-retry", b"false"))
         return headers
+
+
+class PassthroughError(Exception):
+    """A request that is refused at its pass-through path."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.sentence)
+        self.refusal = refusal
 
 
 def spell_wait(seconds: float) -> str:

@@ -34,6 +34,8 @@ from helpers.limits.periods import (
 )
 from helpers.limits.policies import Policy, PolicySet, Pool, parse_policies
 from helpers.logs import log
+from helpers.openwebui.http_requests import accepted_languages
+from helpers.openwebui.languages.catalog import choose_language
 from helpers.openwebui.messages import check_placeholders, check_template
 
 # Open WebUI builds the valves anew for every request; the texts rarely change.
@@ -211,10 +213,16 @@ class AdminValves(RefusalMemory):
         description="Ask providers to report usage in streams (stream_options.include_usage). "
         "Without it, streamed replies are estimated. Default: on.",
     )
+    running_replies: Literal["finish", "stop"] = Field(
+        default="finish",
+        description="What happens to a response that reaches a hard limit while it is being "
+        "written. `finish`, the default: it is written to its end, which may be over the limit. "
+        "`stop`: it ends there, with what has come so far, and can be continued later.",
+    )
     cap_max_tokens: bool = Field(
         default=False,
-        description="Lower a request's max_tokens to what remains, so that a reply can't run over "
-        "its limit. Default: off.",
+        description="Lower a request's max_tokens to what remains, in every round and for all its "
+        "choices together, so that a reply can't exceed its limit. Default: off.",
     )
     passthrough: Literal["count", "block", "allow"] = Field(
         default="count",
@@ -223,6 +231,11 @@ class AdminValves(RefusalMemory):
         "any other, and what can't be counted is blocked. `block`: all are blocked. `allow`: they "
         "pass and are recorded.",
     )
+    usage_page: bool = Field(
+        default=True,
+        description="Pages at `/usage-limits`: their own use for users, all of it for "
+        "administrators. Default: on.",
+    )
     on_ledger_error: Literal["allow", "block"] = Field(
         default="allow",
         description="What happens to requests while the ledger can't be read or written. `allow`, "
@@ -230,7 +243,7 @@ class AdminValves(RefusalMemory):
     )
     shadow_mode: bool = Field(
         default=False,
-        description="Try out limits: record, and log what would be refused. Default: off.",
+        description="Try out limits: refuse nothing, and log what would be refused. Default: off.",
     )
     limit_message: str = Field(
         default="",
@@ -242,12 +255,12 @@ class AdminValves(RefusalMemory):
     warning_message: str = Field(
         default="",
         description="What users read at a soft limit. Default: a sentence in each user's "
-        "language. The same placeholders.",
+        "language. Placeholders as above.",
     )
     alert_webhook_url: str = Field(
         default="",
-        description="Web address that is told when a user crosses a limit, once per period: JSON "
-        "that Slack, Mattermost and Teams can read.",
+        description="Web address that gets a message when a user reaches a limit, once per period: "
+        "JSON that Slack, Mattermost and Teams can read. Default: none.",
         json_schema_extra={"input": {"type": "password"}},
     )
     retention_days: int = Field(
@@ -356,9 +369,26 @@ class AdminValves(RefusalMemory):
 
 
 class PersonalValves(BaseModel):
-    """What each user sets."""
+    """What each user sets, in a form in the user's own language."""
 
     show_usage: Literal["near_limit", "always", "never"] = Field(
         default="near_limit",
-        description="Show your usage above each response: near a limit, always, or never.",
+        description="Your usage above each response: near a limit, always, or never. "
+        "The form is in the user's language.",
     )
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        schema = handler.resolve_ref_schema(handler(core_schema))
+        field = schema["properties"]["show_usage"]
+        title, description, *labels = choose_language(accepted_languages.get()).show_usage.split(
+            "|"
+        )
+        # Open WebUI shows a list of bare values as it is, and would prefer it.
+        options = zip(field.pop("enum"), labels, strict=True)
+        labelled = [{"value": value, "label": label} for value, label in options]
+        field["title"], field["description"] = title, description
+        field["input"] = {"type": "select", "options": labelled}
+        return schema

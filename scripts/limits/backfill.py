@@ -37,7 +37,7 @@ from scripts.limits.history import (
 )
 from scripts.limits.host import read_subjects, require_tables, users_table
 from scripts.limits.past_records import PastRecord, make_past_record, write_past_records
-from scripts.limits.repair import counted
+from scripts.limits.words import counted
 from scripts.report.command import read_instant
 from scripts.report.rows import Sums
 

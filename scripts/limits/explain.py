@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
-from difflib import get_close_matches
 
 from rich.table import Table
 
@@ -32,6 +31,7 @@ from scripts.limits.words import (
     describe_limit,
     describe_model,
     describe_reset,
+    did_you_mean,
     header,
     limits_text,
 )
@@ -73,11 +73,11 @@ def require_model(model_id: str, known: Collection[str]) -> None:
         ConfigurationError: There is none; it names those that are spelled like it.
     """
     if known and model_id not in known:
-        close = get_close_matches(model_id, sorted(known), n=3) or sorted(known)[:3]
+        some = ", ".join(map(quoted_text, sorted(known)[:3]))
         raise ConfigurationError(
             "--model",
             f"{quoted_text(model_id)} is no model that Open WebUI has",
-            f"a model's id, such as {', '.join(map(quoted_text, close))}",
+            f"a model's id, such as {some}{did_you_mean(model_id, known)}",
         )
 
 

@@ -15,9 +15,9 @@ from helpers.limits.decisions import Amounts, LimitState
 from helpers.limits.limit import parse_limit
 from helpers.limits.policy import AppliedLimit
 from scripts.limits.grant import NewGrant, print_change, window_end, write_grants
-from scripts.limits.repair import counted
 from scripts.limits.state import grant_key, read_states
 from scripts.limits.target import Target, find_target
+from scripts.limits.words import counted
 
 # A reset of a rolling limit is a few rows that run out one after another, as the use does.
 ROLLING_PARTS = 60

@@ -19,22 +19,15 @@ from helpers.ledger.limit_states import find_rolling_reset, moment_state
 from helpers.ledger.snapshots import snapshot_of_limits
 from helpers.ledger.tables import grants_table
 from helpers.limits.decisions import Amounts, LimitState
-from helpers.limits.policy import AppliedLimit, Subject, choose_policy, pool_scopes
+from helpers.limits.policy import AppliedLimit, Subject, choose_policy, scoped_limits
 from helpers.openwebui.valves import AdminValves
 
 
 def subject_limits(subject: Subject, valves: AdminValves, at: datetime) -> tuple[AppliedLimit, ...]:
     """Every limit and pool that a user is under, those on single models included."""
-    policies, rules = valves.policy_set, valves.calendar_rules
+    policies = valves.policy_set
     policy = choose_policy(subject, policies, valves.default_policy, valves.multiple_groups)
-    scoped = [(subject.scope, policy.name, limit) for limit in policy.limits or ()]
-    for pool in policies.pools:
-        scopes = pool_scopes(pool, subject.groups)
-        scoped += [(scope, pool.name, limit) for scope in scopes for limit in pool.limits]
-    return tuple(
-        AppliedLimit(limit, scope, limit.period.window(at, rules), name)
-        for scope, name, limit in scoped
-    )
+    return scoped_limits(subject, policy, policies, at, valves.calendar_rules)
 
 
 def read_states(

@@ -19,6 +19,7 @@ from scripts.limits.function import find_ledger, read_filter, require_filter
 from scripts.limits.host import find_user, groups_table, read_groups, require_tables
 from scripts.limits.names import recall_subjects
 from scripts.limits.state import subject_limits
+from scripts.limits.words import did_you_mean
 
 POOL_PREFIX = "pool:"
 
@@ -149,7 +150,8 @@ def pool_limits(
     pool = pools.get(name)
     if pool is None:
         known = ", ".join(POOL_PREFIX + known for known in pools)
-        raise ConfigurationError("USER", f"no pool {name!r}", known or "a user: there are no pools")
+        allowed = known + did_you_mean(name, pools) if known else "a user: there are no pools"
+        raise ConfigurationError("USER", f"no pool {name!r}", allowed)
     return tuple(
         AppliedLimit(limit, scope, limit.period.window(now, valves.calendar_rules), pool.name)
         for scope in scopes_of_pool(groups, pool)

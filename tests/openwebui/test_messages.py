@@ -17,8 +17,9 @@ from helpers.limits.limit import SOURCES, Limit, parse_limit
 from helpers.limits.periods import CalendarRules, Period, Window
 from helpers.limits.policies import Policy, parse_policies
 from helpers.limits.policy import AppliedLimit, GroupRef, Subject, choose_policy, scoped_limits
-from helpers.openwebui.languages import LANGUAGES, choose_language
-from helpers.openwebui.languages_western import ENGLISH
+from helpers.openwebui.http_requests import accepted_languages
+from helpers.openwebui.languages.catalog import LANGUAGES, choose_language
+from helpers.openwebui.languages.en import ENGLISH
 from helpers.openwebui.messages import (
     LONGEST_SENTENCE,
     LONGEST_SHOWN_NAME,
@@ -37,7 +38,7 @@ from helpers.openwebui.messages import (
     stopped_sentence,
     warning_sentence,
 )
-from helpers.openwebui.valves import AdminValves
+from helpers.openwebui.valves import AdminValves, PersonalValves
 from helpers.openwebui.wording import (
     COUNTED_THINGS,
     MOMENT_NAMES,
@@ -110,7 +111,7 @@ def state(
         ),
         (
             state("9 tokens/quarter on gpt-4* via page", 9),
-            "You've reached your limit of 9 tokens per quarter on gpt-4* in chats "
+            "You've reached your limit of 9 tokens per quarter on gpt-4* in saved chats "
             "(Students). It resets on 1 April at 00:00 UTC+2.",
         ),
         (
@@ -530,6 +531,7 @@ def test_money(tag: str, line: str) -> None:
             ("z" * 10**6, "en"),
         ),
         *(("zh", "zh-CN"), ("zh_TW", "zh-TW"), ("zh-HK", "zh-TW"), ("zh-Hant-MO", "zh-TW")),
+        *(("xx,de-AT;q=0.9,fr", "de"), (",;,pl", "pl"), ("*", "en"), ("en-GB, de", "en")),
         *(("zh-Hans-SG", "zh-CN"), ("pt", "pt-BR"), ("pt-PT", "pt-BR"), ("fr-CA", "fr-CA")),
         *(
             ("fr-BE", "fr"),
@@ -637,11 +639,7 @@ def every_state() -> Iterator[LimitState]:
                         yield replace(half, used=counted)
                         if amount == 5:
                             yield replace(half, used=0, reserved=counted)
-                        common = (scope, model) == ("user:u", "*") and measure in (
-                            "tokens",
-                            "requests",
-                        )
-                        if amount in (0, MANY) and common:
+                        if amount in (0, MANY):
                             for source in SOURCES:
                                 via = replace(applied, limit=replace(limit, source=source))
                                 yield replace(half, applied=via, used=counted)
@@ -669,10 +667,13 @@ WIDEST = 160
 def test_every_sentence_of_every_language(tag: str) -> None:
     """No sentence has a doubled mark, an empty field, a wrong plural form or a third line."""
     language = LANGUAGES[tag]
-    reader = Reader(ZoneInfo("America/Sao_Paulo"), language)
+    abroad = Reader(ZoneInfo("America/Sao_Paulo"), language)
+    at_home = replace(abroad, zone_is_own=True)
     seen: set[str] = set()
-    for where in every_state():
-        limit = where.applied.limit
+    alerts: set[str] = set()
+    sources = [language.source(source) for source in SOURCES]
+    for number, where in enumerate(every_state()):
+        limit, reader = where.applied.limit, (abroad, at_home)[number % 2]
         sentences = {status_line(where, NOW, reader)}
         if limit.source:
             said = limit_sentence("", where, NOW, reader, "gpt-4o")
@@ -687,24 +688,27 @@ def test_every_sentence_of_every_language(tag: str) -> None:
             forms = language.units.split(", ")[COUNTED_THINGS.index(limit.measure)].split("|")
             place = language.plural.categories.index(category(tag, where.amount))
             right = forms[min(place, len(forms) - 1)]
-            for sentence in sentences:
-                assert right in sentence, (where.amount, sentence)
+            for sentence in sentences:  # with no letter behind it that would make another form
+                assert re.search(rf"{right}(?!\w)", sentence), (where.amount, sentence)
+        alerts.add(alert_sentence(where, "Ann"))
         seen |= sentences
     for count in (0, 1, 2, 5, 21, MANY):
         seen |= {cap_sentence(count, language), at_once_sentence(count, language)}
         limit = Limit(count, "tokens", Period("day"), "gpt-4*")
-        seen |= {per_request_sentence(limit, reader, name) for name in ("", "Students")}
+        seen |= {per_request_sentence(limit, abroad, name) for name in ("", "Students")}
     for text in ("3 requests at once", "3 requests at once on gpt-4* via api"):
         seen |= {
-            limit_sentence("", state(text, 0, 3, scope), NOW, reader, "gpt-4o")
+            limit_sentence("", state(text, 0, 3, scope), NOW, abroad, "gpt-4o")
             for scope in ("user:u", "everyone")
         }
     seen.add(language.ledger_error)
-    for sentence in seen:
+    for sentence in seen | (alerts if language is ENGLISH else set()):
         assert sentence == sentence.strip()
         assert not BAD_MARKS.search(sentence), sentence
         assert not BAD_ZONE.search(sentence), sentence
-        assert width(sentence) <= WIDEST, (width(sentence), sentence)
+        # What is said of the few limits on one source is as much longer.
+        longer = max((width(said) + 3 for said in sources if said in sentence), default=0)
+        assert width(sentence) <= WIDEST + longer, (width(sentence), sentence)
         assert sentence[0].upper() == sentence[0]
         assert sentence.count("\u2068") == sentence.count("\u2069")
         assert ("\u2068" in sentence) <= language.right_to_left
@@ -714,3 +718,15 @@ def test_every_sentence_of_every_language(tag: str) -> None:
 def test_table_of_languages_is_current() -> None:
     """docs/languages.md shows every sentence as it is today."""
     assert TARGET.read_text(encoding="utf-8") == document()
+
+
+@pytest.mark.parametrize("tag", LANGUAGES)
+def test_user_setting_in_every_language(tag: str) -> None:
+    """Each user's own setting has a title, a description and three options in the language."""
+    told = accepted_languages.set(f"xx, {tag};q=0.9, en;q=0.8")
+    field = PersonalValves.model_json_schema()["properties"]["show_usage"]
+    accepted_languages.reset(told)
+    shown = [field["title"], field["description"], *(x["label"] for x in field["input"]["options"])]
+    assert "|".join(shown) == LANGUAGES[tag].show_usage
+    assert [x["value"] for x in field["input"]["options"]] == ["near_limit", "always", "never"]
+    assert field["default"] == "near_limit"
