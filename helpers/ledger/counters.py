@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
 
 from sqlalchemy import (
     BindParameter,
@@ -35,6 +34,16 @@ STEP_SECONDS = 3_600
 # Records that are further ahead than that were made by a clock that was.
 CLOCK_TOLERANCE_SECONDS = 86_400
 AMOUNT_COLUMNS = ("requests", "input_tokens", "output_tokens", "cost_micros")
+TAKE_FROM_COUNTER = (
+    counters_table.update()
+    .where(counters_table.c.id == bindparam("key"))
+    .values(
+        {
+            counters_table.c[name]: counters_table.c[name] - bindparam(f"less_{name}")
+            for name in AMOUNT_COLUMNS
+        }
+    )
+)
 COUNTED_SUMS = (
     func.sum(records_table.c.counted),
     func.sum(records_table.c.weighted_input_tokens),
@@ -194,20 +203,29 @@ def addition_by_id(count: int) -> Update:
     )
 
 
-def make_counters(connection: Connection, missing: Mapping[str, AppliedLimit], at: int) -> None:
-    """Sum the records that new counters cover, and write them.
+def read_scope(applied: AppliedLimit) -> str:
+    """The scope whose records are read for a limit: everyone's for all pools at once."""
+    return EVERYONE if applied.is_pool else applied.scope
+
+
+def make_counters(connection: Connection, wanted: Mapping[str, AppliedLimit], at: int) -> None:
+    """Sum the records that new or outdated counters cover, and write them.
 
     What pools of one window have used is read at once, however many there are.
     """
-    if any(applied.is_pool for applied in missing.values()):
+    if any(applied.is_pool for applied in wanted.values()):
         # Members settle under their own locks; none may do so between sum and insert.
         take_advisory_locks(connection, (NEW_POOL_COUNTER_LOCK,))
+    connection.execute(counters_table.delete().where(counters_table.c.id.in_(list(wanted))))
     by_records: dict[tuple[int, int, str], dict[str, AppliedLimit]] = {}
-    for key, applied in missing.items():
+    ends: dict[str, int] = {}
+    for key, applied in wanted.items():
+        read_from = read_scope(applied)
         start, end = counted_window(applied, at)
         if end == NO_END:
-            end = rolling_end(connection, applied.scope, at)
-        read_from = applied.scope if applied.scope.startswith("user:") else EVERYONE
+            if read_from not in ends:
+                ends[read_from] = rolling_end(connection, read_from, at)
+            end = ends[read_from]
         by_records.setdefault((start, end, read_from), {})[key] = applied
     rows = []
     for (start, end, read_from), limits in by_records.items():
@@ -275,54 +293,56 @@ def rolling_end(connection: Connection, scope: str, at: int) -> int:
     return end if connection.execute(ahead.limit(1)).first() else NO_END
 
 
-def move_rolling_counter(
-    connection: Connection, counter: Counter, start: int, period_seconds: int
-) -> None:
-    """Take out what has left a rolling window since it was last looked at.
+def is_outdated(counter: Counter, applied: AppliedLimit, at: int) -> bool:
+    """Whether a rolling counter has to be summed anew.
 
-    Each record is taken out once, so the cost per request stays flat. After a rest of a whole
-    period nothing of the old sum is left, and retention may have dropped what it was made of.
-    After a clock has stepped back nothing that is recorded now would be in it, or what left it
-    too early is missing.
+    After a rest of a whole period nothing of its sum is left, and retention may have dropped what
+    it was made of. After a clock has stepped back nothing that is recorded now would be in it, or
+    what left it too early is missing.
+    """
+    rolling = applied.limit.period.rolling
+    if rolling is None:
+        return False
+    moved = counted_window(applied, at)[0] - counter.window_start
+    outlived = counter.window_end < at + CLOCK_TOLERANCE_SECONDS // 2
+    return abs(moved) >= rolling.total_seconds() or moved < -STEP_SECONDS or outlived
+
+
+def move_rolling_counters(
+    connection: Connection,
+    counters: Mapping[str, Counter],
+    limits: Mapping[str, AppliedLimit],
+    at: int,
+) -> None:
+    """Take out what has left the rolling windows of these limits since they were last looked at.
+
+    Each record is taken out once, so the cost per request stays flat; counters whose windows have
+    moved alike are moved together, however many pools there are.
 
     Members of a pool settle without its lock: its row is locked first, by writing where it starts,
     and what they have added by then stays.
     """
-    moved, at = start - counter.window_start, start + period_seconds - 1
-    outlived = counter.window_end < at + CLOCK_TOLERANCE_SECONDS // 2
-    again = abs(moved) >= period_seconds or moved < -STEP_SECONDS or outlived
-    if moved <= 0 and not again:
-        return
-    scope, glob, source = counter.scope, counter.model_glob, counter.source
-    is_pool = not scope.startswith("user:")
-    values: dict[str, Any] = {"window_start": start}
-    if again:
-        if is_pool:
-            # One may be settling who has read it with the old window.
-            take_advisory_locks(connection, (NEW_POOL_COUNTER_LOCK,))
-        counter.window_end = rolling_end(connection, scope, at)
-        counter.used = sum_settled(connection, scope, glob, start, counter.window_end, source)
-        values |= {"window_end": counter.window_end, **amount_values(counter.used)}
-    elif is_pool:
-        (row,) = connection.execute(
+    moving: dict[tuple[int, int, str], dict[str, AppliedLimit]] = {}
+    for key, applied in limits.items():
+        start, end = counted_window(applied, at)
+        if end == NO_END and start > (begun := counters[key].window_start):
+            moving.setdefault((begun, start, read_scope(applied)), {})[key] = applied
+    for (begun, start, read_from), moved in moving.items():
+        for key, *amounts in connection.execute(
             counters_table.update()
-            .where(counters_table.c.id == counter.id)
+            .where(counters_table.c.id.in_(list(moved)))
             .values(window_start=start)
-            .returning(*(counters_table.c[name] for name in AMOUNT_COLUMNS))
-        )
-        counter.used, values = Amounts(*row), {}
-    counter_start, counter.window_start = counter.window_start, start
-    if not again:
-        gone = sum_settled(connection, scope, glob, counter_start, start, source)
-        counter.used -= gone
-        if gone != NOTHING or not is_pool:
-            values |= {
-                name: counters_table.c[name] - value for name, value in amount_values(gone).items()
-            }
-    if values:
-        connection.execute(
-            counters_table.update().where(counters_table.c.id == counter.id).values(**values)
-        )
+            .returning(counters_table.c.id, *(counters_table.c[name] for name in AMOUNT_COLUMNS))
+        ):
+            counters[key].window_start, counters[key].used = start, Amounts(*amounts)
+        left = []
+        for key, gone in sum_for_limits(connection, read_from, moved, begun, start).items():
+            counters[key].used -= gone
+            if gone != NOTHING:
+                less = {f"less_{name}": value for name, value in amount_values(gone).items()}
+                left.append({"key": key, **less})
+        if left:
+            connection.execute(TAKE_FROM_COUNTER, left)
 
 
 def amount_values(amounts: Amounts) -> dict[str, int]:

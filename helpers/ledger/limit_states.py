@@ -15,8 +15,9 @@ from helpers.ledger.counters import (
     counter_id,
     glob_matches,
     in_scope,
+    is_outdated,
     make_counters,
-    move_rolling_counter,
+    move_rolling_counters,
     scope_condition,
 )
 from helpers.ledger.snapshots import Snapshot, snapshot_of_limits
@@ -54,28 +55,30 @@ def read_limit_states(
     if not limits:
         return ()
     keys = [counter_id(applied) for applied in limits]
-    adding = {key for key, applied in zip(keys, limits, strict=True) if not applied.limit.is_moment}
-    if snapshot is None or not snapshot.counters.keys() >= adding:
+    counted = {
+        key: applied
+        for key, applied in zip(keys, limits, strict=True)
+        if not applied.limit.is_moment
+    }
+    if snapshot is None or not snapshot.counters.keys() >= counted.keys():
         # A reply's own counters aren't those of today if it has begun before.
         snapshot = snapshot_of_limits(connection, keys, limits, at, except_id)
     counters = snapshot.counters
-    missing = {
+    wanted = {
         key: applied
-        for key, applied in zip(keys, limits, strict=True)
-        if key in adding - counters.keys()
+        for key, applied in counted.items()
+        if key not in counters or is_outdated(counters[key], applied, at)
     }
-    if missing:
-        make_counters(connection, missing, at)
+    if wanted:
+        make_counters(connection, wanted, at)
         counters |= snapshot_of_limits(connection, keys, limits, at, except_id).counters
+    move_rolling_counters(connection, counters, counted, at)
     states = []
     for key, applied in zip(keys, limits, strict=True):
         rolling, measure = applied.limit.period.rolling, applied.limit.measure
         if applied.limit.is_moment:
             states.append(moment_state(applied, snapshot, at))
             continue
-        if rolling is not None:
-            start, _ = counted_window(applied, at)
-            move_rolling_counter(connection, counters[key], start, int(rolling.total_seconds()))
         state = LimitState(
             applied,
             used=counters[key].used.of(measure),

@@ -36,6 +36,7 @@ REFUSED_SQLSTATE_CLASSES = frozenset({"0A", "21", "22", "23", "42", "54"})
 REFUSED_SQLITE_ERRORS = ("SQLITE_ERROR", "SQLITE_TOOBIG", "SQLITE_MISMATCH", "SQLITE_RANGE")
 REFUSED_ERRORS = (DataError, IntegrityError, NotSupportedError, ProgrammingError)
 NEW_POOL_COUNTER_LOCK = "new pool counter"
+POOL_LOCKS = 64
 
 WorkResult = TypeVar("WorkResult")
 
@@ -51,10 +52,22 @@ def advisory_key(name: str) -> int:
     return int.from_bytes(digest, "big", signed=True)
 
 
+def lock_key(name: str) -> int:
+    """The key of a scope's lock.
+
+    PostgreSQL's table of locks has room for some thousands in all, and a user may be in as many
+    pools: those share a few keys.
+    """
+    if name.startswith(("group:", "everyone")):
+        return advisory_key(f"pool {advisory_key(name) % POOL_LOCKS}")
+    return advisory_key(name)
+
+
 def select_locks(exclusive: Iterable[str], shared: Iterable[str] = (), **settings: str) -> str:
     """A PostgreSQL statement that waits for locks until the transaction's end.
 
-    Exclusive names are taken in sorted order, so that two transactions never wait for each other.
+    Exclusive ones are taken in the order of their keys, so that two transactions never wait for
+    each other.
 
     Args:
         exclusive: Locks that nobody else may hold.
@@ -62,8 +75,10 @@ def select_locks(exclusive: Iterable[str], shared: Iterable[str] = (), **setting
         settings: What is set for the transaction before that.
     """
     calls = [f"set_config('{name}', '{value}', true)" for name, value in settings.items()]
-    calls += [f"pg_advisory_xact_lock({advisory_key(name)})" for name in sorted(set(exclusive))]
-    calls += [f"pg_advisory_xact_lock_shared({advisory_key(name)})" for name in shared]
+    calls += [
+        f"pg_advisory_xact_lock({key})" for key in sorted({lock_key(name) for name in exclusive})
+    ]
+    calls += [f"pg_advisory_xact_lock_shared({lock_key(name)})" for name in shared]
     return f"SELECT {', '.join(calls)}"
 
 
