@@ -23,72 +23,72 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  1131  limits.policy_tables     The policies text as checked tables, and what an error says …
 #  1393  limits.policies          What the policies text says about groups, roles, users, pools …
 #  1653  limits.policy            Which limits apply to this user, these groups, this role and …
-#  1965  limits.decisions         Used and reserved amounts against limits: what is decided, and …
-#  2131  metering.byte_pairs      A lower bound of a text's tokens from its pairs of bytes, …
-#  2371  metering.estimates       Token estimates for texts and prompts whose provider reports no …
-#  2675  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
-#  3004  metering.stream_events   What a stream event or a whole answer holds: produced text, …
-#  3272  metering.usage           What one reply is charged for, added up from its stream events.
-#  3592  metering.charges         What one reply costs, in tokens, in money and toward limits.
-#  3697  ledger.database          An engine for a database URL as Open WebUI spells it.
-#  3790  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
-#  4032  ledger.tables            The ledger's own tables and their numbered migrations.
-#  4236  ledger.identities        Whom the names in the policies mean, also after a rename.
-#  4672  ledger.counters          Sums of settled records per scope, model glob and window.
-#  5009  ledger.snapshots         What one statement sees of the ledger: counters with their …
-#  5177  ledger.limit_states      Where limits stand: what is used, what replies still running …
-#  5328  ledger.records           One row per reply, reserved when it is admitted and closed once.
-#  5493  ledger.reports           What the ledger says of many limits and records at once, read …
-#  6102  ledger.grants            What administrators add to limits, reset and take back; rows, …
-#  6298  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
-#  6395  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  6844  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  7023  openwebui.languages.en   English.
-#  7052  openwebui.languages.de   German.
-#  7086  openwebui.languages.fr   French.
-#  7121  openwebui.languages.fr_ca French as written in Canada.
-#  7132  openwebui.languages.es   Spanish.
-#  7164  openwebui.languages.it   Italian.
-#  7195  openwebui.languages.pt_br Portuguese as written in Brazil.
-#  7227  openwebui.languages.nl   Dutch.
-#  7261  openwebui.languages.pl   Polish.
-#  7295  openwebui.languages.ru   Russian.
-#  7330  openwebui.languages.uk   Ukrainian.
-#  7366  openwebui.languages.tr   Turkish.
-#  7396  openwebui.languages.zh_cn Chinese in simplified script.
-#  7420  openwebui.languages.zh_tw Chinese in traditional script.
-#  7444  openwebui.languages.ja   Japanese.
-#  7474  openwebui.languages.ko   Korean.
-#  7501  openwebui.languages.ar   Arabic.
-#  7533  openwebui.languages.he   Hebrew.
-#  7561  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
-#  7611  openwebui.page_words     What the usage page says to users, in each language.
-#  7742  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
-#  8816  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  9325  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  9412  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  9512  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  9627  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  9988  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-# 10048  openwebui.replies        One reply from its admission to its end.
-# 10447  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-# 10625  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-# 10945  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-# 11093  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
-# 11209  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-# 11301  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-# 11393  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-# 11461  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-# 12055  openwebui.directory      All users of Open WebUI with their groups, read at once.
-# 12133  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
-# 12777  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
-# 13100  openwebui.answers        Answers on their way to the client: read for their usage, or …
-# 13255  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 13328  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 13635  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 13813  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 13944  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 14160  filter                   Open WebUI's hooks, and nothing but hooks.
+#  1969  limits.decisions         Used and reserved amounts against limits: what is decided, and …
+#  2135  metering.byte_pairs      A lower bound of a text's tokens from its pairs of bytes, …
+#  2375  metering.estimates       Token estimates for texts and prompts whose provider reports no …
+#  2679  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
+#  3008  metering.stream_events   What a stream event or a whole answer holds: produced text, …
+#  3276  metering.usage           What one reply is charged for, added up from its stream events.
+#  3596  metering.charges         What one reply costs, in tokens, in money and toward limits.
+#  3701  ledger.database          An engine for a database URL as Open WebUI spells it.
+#  3794  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
+#  4051  ledger.tables            The ledger's own tables and their numbered migrations.
+#  4255  ledger.identities        Whom the names in the policies mean, also after a rename.
+#  4691  ledger.counters          Sums of settled records per scope, model glob and window.
+#  5049  ledger.snapshots         What one statement sees of the ledger: counters with their …
+#  5217  ledger.limit_states      Where limits stand: what is used, what replies still running …
+#  5370  ledger.records           One row per reply, reserved when it is admitted and closed once.
+#  5535  ledger.reports           What the ledger says of many limits and records at once, read …
+#  6144  ledger.grants            What administrators add to limits, reset and take back; rows, …
+#  6340  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
+#  6437  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  6886  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  7065  openwebui.languages.en   English.
+#  7094  openwebui.languages.de   German.
+#  7128  openwebui.languages.fr   French.
+#  7163  openwebui.languages.fr_ca French as written in Canada.
+#  7174  openwebui.languages.es   Spanish.
+#  7206  openwebui.languages.it   Italian.
+#  7237  openwebui.languages.pt_br Portuguese as written in Brazil.
+#  7269  openwebui.languages.nl   Dutch.
+#  7303  openwebui.languages.pl   Polish.
+#  7337  openwebui.languages.ru   Russian.
+#  7372  openwebui.languages.uk   Ukrainian.
+#  7408  openwebui.languages.tr   Turkish.
+#  7438  openwebui.languages.zh_cn Chinese in simplified script.
+#  7462  openwebui.languages.zh_tw Chinese in traditional script.
+#  7486  openwebui.languages.ja   Japanese.
+#  7516  openwebui.languages.ko   Korean.
+#  7543  openwebui.languages.ar   Arabic.
+#  7575  openwebui.languages.he   Hebrew.
+#  7603  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
+#  7653  openwebui.page_words     What the usage page says to users, in each language.
+#  7784  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
+#  8858  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  9367  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  9454  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  9554  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  9669  openwebui.valves         What the administrator and each user can set, and how bad input …
+# 10030  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+# 10090  openwebui.replies        One reply from its admission to its end.
+# 10489  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+# 10667  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+# 10987  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+# 11135  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
+# 11251  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+# 11343  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+# 11435  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+# 11503  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+# 12097  openwebui.directory      All users of Open WebUI with their groups, read at once.
+# 12175  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
+# 12819  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
+# 13142  openwebui.answers        Answers on their way to the client: read for their usage, or …
+# 13297  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 13370  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 13677  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 13855  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 13986  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 14202  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -1861,8 +1861,12 @@ def scoped_limits(
     """
     own_name = "" if policy.kind == "default" else policy.name
     scoped = [(subject.scope, own_name, limit) for limit in policy.limits or ()]
+    named: dict[str, list[GroupRef]] = {}  # a user may be in thousands of pools
+    for group in subject.groups:
+        for key in dict.fromkeys(group.all_keys):
+            named.setdefault(key, []).append(group)
     for pool in policies.pools:
-        for scope in pool_scopes(pool, subject.groups):
+        for scope in pool_scopes(pool, named.get(fold_name(pool.group or ""), ())):
             scoped += [(scope, pool.name, limit) for limit in pool.limits]
     return tuple(
         AppliedLimit(limit, scope, limit.period.window(at, rules), name, policy.kind)
@@ -3806,6 +3810,7 @@ REFUSED_SQLSTATE_CLASSES = frozenset({"0A", "21", "22", "23", "42", "54"})
 REFUSED_SQLITE_ERRORS = ("SQLITE_ERROR", "SQLITE_TOOBIG", "SQLITE_MISMATCH", "SQLITE_RANGE")
 REFUSED_ERRORS = (DataError, IntegrityError, NotSupportedError, ProgrammingError)
 NEW_POOL_COUNTER_LOCK = "new pool counter"
+POOL_LOCKS = 64
 
 WorkResult = TypeVar("WorkResult")
 
@@ -3821,10 +3826,22 @@ def advisory_key(name: str) -> int:
     return int.from_bytes(digest, "big", signed=True)
 
 
+def lock_key(name: str) -> int:
+    """The key of a scope's lock.
+
+    PostgreSQL's table of locks has room for some thousands in all, and a user may be in as many
+    pools: those share a few keys.
+    """
+    if name.startswith(("group:", "everyone")):
+        return advisory_key(f"pool {advisory_key(name) % POOL_LOCKS}")
+    return advisory_key(name)
+
+
 def select_locks(exclusive: Iterable[str], shared: Iterable[str] = (), **settings: str) -> str:
     """A PostgreSQL statement that waits for locks until the transaction's end.
 
-    Exclusive names are taken in sorted order, so that two transactions never wait for each other.
+    Exclusive ones are taken in the order of their keys, so that two transactions never wait for
+    each other.
 
     Args:
         exclusive: Locks that nobody else may hold.
@@ -3832,8 +3849,10 @@ def select_locks(exclusive: Iterable[str], shared: Iterable[str] = (), **setting
         settings: What is set for the transaction before that.
     """
     calls = [f"set_config('{name}', '{value}', true)" for name, value in settings.items()]
-    calls += [f"pg_advisory_xact_lock({advisory_key(name)})" for name in sorted(set(exclusive))]
-    calls += [f"pg_advisory_xact_lock_shared({advisory_key(name)})" for name in shared]
+    calls += [
+        f"pg_advisory_xact_lock({key})" for key in sorted({lock_key(name) for name in exclusive})
+    ]
+    calls += [f"pg_advisory_xact_lock_shared({lock_key(name)})" for name in shared]
     return f"SELECT {', '.join(calls)}"
 
 
@@ -4682,6 +4701,16 @@ STEP_SECONDS = 3_600
 # Records that are further ahead than that were made by a clock that was.
 CLOCK_TOLERANCE_SECONDS = 86_400
 AMOUNT_COLUMNS = ("requests", "input_tokens", "output_tokens", "cost_micros")
+TAKE_FROM_COUNTER = (
+    counters_table.update()
+    .where(counters_table.c.id == bindparam("key"))
+    .values(
+        {
+            counters_table.c[name]: counters_table.c[name] - bindparam(f"less_{name}")
+            for name in AMOUNT_COLUMNS
+        }
+    )
+)
 COUNTED_SUMS = (
     func.sum(records_table.c.counted),
     func.sum(records_table.c.weighted_input_tokens),
@@ -4841,20 +4870,29 @@ def addition_by_id(count: int) -> Update:
     )
 
 
-def make_counters(connection: Connection, missing: Mapping[str, AppliedLimit], at: int) -> None:
-    """Sum the records that new counters cover, and write them.
+def read_scope(applied: AppliedLimit) -> str:
+    """The scope whose records are read for a limit: everyone's for all pools at once."""
+    return EVERYONE if applied.is_pool else applied.scope
+
+
+def make_counters(connection: Connection, wanted: Mapping[str, AppliedLimit], at: int) -> None:
+    """Sum the records that new or outdated counters cover, and write them.
 
     What pools of one window have used is read at once, however many there are.
     """
-    if any(applied.is_pool for applied in missing.values()):
+    if any(applied.is_pool for applied in wanted.values()):
         # Members settle under their own locks; none may do so between sum and insert.
         take_advisory_locks(connection, (NEW_POOL_COUNTER_LOCK,))
+    connection.execute(counters_table.delete().where(counters_table.c.id.in_(list(wanted))))
     by_records: dict[tuple[int, int, str], dict[str, AppliedLimit]] = {}
-    for key, applied in missing.items():
+    ends: dict[str, int] = {}
+    for key, applied in wanted.items():
+        read_from = read_scope(applied)
         start, end = counted_window(applied, at)
         if end == NO_END:
-            end = rolling_end(connection, applied.scope, at)
-        read_from = applied.scope if applied.scope.startswith("user:") else EVERYONE
+            if read_from not in ends:
+                ends[read_from] = rolling_end(connection, read_from, at)
+            end = ends[read_from]
         by_records.setdefault((start, end, read_from), {})[key] = applied
     rows = []
     for (start, end, read_from), limits in by_records.items():
@@ -4922,54 +4960,56 @@ def rolling_end(connection: Connection, scope: str, at: int) -> int:
     return end if connection.execute(ahead.limit(1)).first() else NO_END
 
 
-def move_rolling_counter(
-    connection: Connection, counter: Counter, start: int, period_seconds: int
-) -> None:
-    """Take out what has left a rolling window since it was last looked at.
+def is_outdated(counter: Counter, applied: AppliedLimit, at: int) -> bool:
+    """Whether a rolling counter has to be summed anew.
 
-    Each record is taken out once, so the cost per request stays flat. After a rest of a whole
-    period nothing of the old sum is left, and retention may have dropped what it was made of.
-    After a clock has stepped back nothing that is recorded now would be in it, or what left it
-    too early is missing.
+    After a rest of a whole period nothing of its sum is left, and retention may have dropped what
+    it was made of. After a clock has stepped back nothing that is recorded now would be in it, or
+    what left it too early is missing.
+    """
+    rolling = applied.limit.period.rolling
+    if rolling is None:
+        return False
+    moved = counted_window(applied, at)[0] - counter.window_start
+    outlived = counter.window_end < at + CLOCK_TOLERANCE_SECONDS // 2
+    return abs(moved) >= rolling.total_seconds() or moved < -STEP_SECONDS or outlived
+
+
+def move_rolling_counters(
+    connection: Connection,
+    counters: Mapping[str, Counter],
+    limits: Mapping[str, AppliedLimit],
+    at: int,
+) -> None:
+    """Take out what has left the rolling windows of these limits since they were last looked at.
+
+    Each record is taken out once, so the cost per request stays flat; counters whose windows have
+    moved alike are moved together, however many pools there are.
 
     Members of a pool settle without its lock: its row is locked first, by writing where it starts,
     and what they have added by then stays.
     """
-    moved, at = start - counter.window_start, start + period_seconds - 1
-    outlived = counter.window_end < at + CLOCK_TOLERANCE_SECONDS // 2
-    again = abs(moved) >= period_seconds or moved < -STEP_SECONDS or outlived
-    if moved <= 0 and not again:
-        return
-    scope, glob, source = counter.scope, counter.model_glob, counter.source
-    is_pool = not scope.startswith("user:")
-    values: dict[str, Any] = {"window_start": start}
-    if again:
-        if is_pool:
-            # One may be settling who has read it with the old window.
-            take_advisory_locks(connection, (NEW_POOL_COUNTER_LOCK,))
-        counter.window_end = rolling_end(connection, scope, at)
-        counter.used = sum_settled(connection, scope, glob, start, counter.window_end, source)
-        values |= {"window_end": counter.window_end, **amount_values(counter.used)}
-    elif is_pool:
-        (row,) = connection.execute(
+    moving: dict[tuple[int, int, str], dict[str, AppliedLimit]] = {}
+    for key, applied in limits.items():
+        start, end = counted_window(applied, at)
+        if end == NO_END and start > (begun := counters[key].window_start):
+            moving.setdefault((begun, start, read_scope(applied)), {})[key] = applied
+    for (begun, start, read_from), moved in moving.items():
+        for key, *amounts in connection.execute(
             counters_table.update()
-            .where(counters_table.c.id == counter.id)
+            .where(counters_table.c.id.in_(list(moved)))
             .values(window_start=start)
-            .returning(*(counters_table.c[name] for name in AMOUNT_COLUMNS))
-        )
-        counter.used, values = Amounts(*row), {}
-    counter_start, counter.window_start = counter.window_start, start
-    if not again:
-        gone = sum_settled(connection, scope, glob, counter_start, start, source)
-        counter.used -= gone
-        if gone != NOTHING or not is_pool:
-            values |= {
-                name: counters_table.c[name] - value for name, value in amount_values(gone).items()
-            }
-    if values:
-        connection.execute(
-            counters_table.update().where(counters_table.c.id == counter.id).values(**values)
-        )
+            .returning(counters_table.c.id, *(counters_table.c[name] for name in AMOUNT_COLUMNS))
+        ):
+            counters[key].window_start, counters[key].used = start, Amounts(*amounts)
+        left = []
+        for key, gone in sum_for_limits(connection, read_from, moved, begun, start).items():
+            counters[key].used -= gone
+            if gone != NOTHING:
+                less = {f"less_{name}": value for name, value in amount_values(gone).items()}
+                left.append({"key": key, **less})
+        if left:
+            connection.execute(TAKE_FROM_COUNTER, left)
 
 
 def amount_values(amounts: Amounts) -> dict[str, int]:
@@ -5208,28 +5248,30 @@ def read_limit_states(
     if not limits:
         return ()
     keys = [counter_id(applied) for applied in limits]
-    adding = {key for key, applied in zip(keys, limits, strict=True) if not applied.limit.is_moment}
-    if snapshot is None or not snapshot.counters.keys() >= adding:
+    counted = {
+        key: applied
+        for key, applied in zip(keys, limits, strict=True)
+        if not applied.limit.is_moment
+    }
+    if snapshot is None or not snapshot.counters.keys() >= counted.keys():
         # A reply's own counters aren't those of today if it has begun before.
         snapshot = snapshot_of_limits(connection, keys, limits, at, except_id)
     counters = snapshot.counters
-    missing = {
+    wanted = {
         key: applied
-        for key, applied in zip(keys, limits, strict=True)
-        if key in adding - counters.keys()
+        for key, applied in counted.items()
+        if key not in counters or is_outdated(counters[key], applied, at)
     }
-    if missing:
-        make_counters(connection, missing, at)
+    if wanted:
+        make_counters(connection, wanted, at)
         counters |= snapshot_of_limits(connection, keys, limits, at, except_id).counters
+    move_rolling_counters(connection, counters, counted, at)
     states = []
     for key, applied in zip(keys, limits, strict=True):
         rolling, measure = applied.limit.period.rolling, applied.limit.measure
         if applied.limit.is_moment:
             states.append(moment_state(applied, snapshot, at))
             continue
-        if rolling is not None:
-            start, _ = counted_window(applied, at)
-            move_rolling_counter(connection, counters[key], start, int(rolling.total_seconds()))
         state = LimitState(
             applied,
             used=counters[key].used.of(measure),

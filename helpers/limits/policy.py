@@ -219,8 +219,12 @@ def scoped_limits(
     """
     own_name = "" if policy.kind == "default" else policy.name
     scoped = [(subject.scope, own_name, limit) for limit in policy.limits or ()]
+    named: dict[str, list[GroupRef]] = {}  # a user may be in thousands of pools
+    for group in subject.groups:
+        for key in dict.fromkeys(group.all_keys):
+            named.setdefault(key, []).append(group)
     for pool in policies.pools:
-        for scope in pool_scopes(pool, subject.groups):
+        for scope in pool_scopes(pool, named.get(fold_name(pool.group or ""), ())):
             scoped += [(scope, pool.name, limit) for limit in pool.limits]
     return tuple(
         AppliedLimit(limit, scope, limit.period.window(at, rules), name, policy.kind)

