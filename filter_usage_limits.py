@@ -37,58 +37,58 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  4691  ledger.counters          Sums of settled records per scope, model glob and window.
 #  5049  ledger.snapshots         What one statement sees of the ledger: counters with their …
 #  5217  ledger.limit_states      Where limits stand: what is used, what replies still running …
-#  5370  ledger.records           One row per reply, reserved when it is admitted and closed once.
-#  5535  ledger.reports           What the ledger says of many limits and records at once, read …
-#  6144  ledger.grants            What administrators add to limits, reset and take back; rows, …
-#  6340  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
-#  6437  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  6886  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  7065  openwebui.languages.en   English.
-#  7094  openwebui.languages.de   German.
-#  7128  openwebui.languages.fr   French.
-#  7163  openwebui.languages.fr_ca French as written in Canada.
-#  7174  openwebui.languages.es   Spanish.
-#  7206  openwebui.languages.it   Italian.
-#  7237  openwebui.languages.pt_br Portuguese as written in Brazil.
-#  7269  openwebui.languages.nl   Dutch.
-#  7303  openwebui.languages.pl   Polish.
-#  7337  openwebui.languages.ru   Russian.
-#  7372  openwebui.languages.uk   Ukrainian.
-#  7408  openwebui.languages.tr   Turkish.
-#  7438  openwebui.languages.zh_cn Chinese in simplified script.
-#  7462  openwebui.languages.zh_tw Chinese in traditional script.
-#  7486  openwebui.languages.ja   Japanese.
-#  7516  openwebui.languages.ko   Korean.
-#  7543  openwebui.languages.ar   Arabic.
-#  7575  openwebui.languages.he   Hebrew.
-#  7603  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
-#  7653  openwebui.page_words     What the usage page says to users, in each language.
-#  7784  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
-#  8858  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  9367  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  9454  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  9554  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  9669  openwebui.valves         What the administrator and each user can set, and how bad input …
-# 10030  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-# 10090  openwebui.replies        One reply from its admission to its end.
-# 10489  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-# 10667  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-# 10987  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-# 11135  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
-# 11251  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-# 11343  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-# 11435  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-# 11503  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-# 12097  openwebui.directory      All users of Open WebUI with their groups, read at once.
-# 12175  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
-# 12819  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
-# 13142  openwebui.answers        Answers on their way to the client: read for their usage, or …
-# 13297  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 13370  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 13677  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 13855  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 13986  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 14202  filter                   Open WebUI's hooks, and nothing but hooks.
+#  5372  ledger.records           One row per reply, reserved when it is admitted and closed once.
+#  5537  ledger.reports           What the ledger says of many limits and records at once, read …
+#  6146  ledger.grants            What administrators add to limits, reset and take back; rows, …
+#  6342  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
+#  6439  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  6899  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  7078  openwebui.languages.en   English.
+#  7107  openwebui.languages.de   German.
+#  7141  openwebui.languages.fr   French.
+#  7176  openwebui.languages.fr_ca French as written in Canada.
+#  7187  openwebui.languages.es   Spanish.
+#  7219  openwebui.languages.it   Italian.
+#  7250  openwebui.languages.pt_br Portuguese as written in Brazil.
+#  7282  openwebui.languages.nl   Dutch.
+#  7316  openwebui.languages.pl   Polish.
+#  7350  openwebui.languages.ru   Russian.
+#  7385  openwebui.languages.uk   Ukrainian.
+#  7421  openwebui.languages.tr   Turkish.
+#  7451  openwebui.languages.zh_cn Chinese in simplified script.
+#  7475  openwebui.languages.zh_tw Chinese in traditional script.
+#  7499  openwebui.languages.ja   Japanese.
+#  7529  openwebui.languages.ko   Korean.
+#  7556  openwebui.languages.ar   Arabic.
+#  7588  openwebui.languages.he   Hebrew.
+#  7616  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
+#  7666  openwebui.page_words     What the usage page says to users, in each language.
+#  7797  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
+#  8871  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  9380  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  9467  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  9567  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  9682  openwebui.valves         What the administrator and each user can set, and how bad input …
+# 10043  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+# 10103  openwebui.replies        One reply from its admission to its end.
+# 10502  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+# 10680  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+# 11000  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+# 11148  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
+# 11264  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+# 11356  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+# 11448  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+# 11516  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+# 12110  openwebui.directory      All users of Open WebUI with their groups, read at once.
+# 12188  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
+# 12832  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
+# 13155  openwebui.answers        Answers on their way to the client: read for their usage, or …
+# 13310  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 13383  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 13690  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 13868  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 13999  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 14215  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ from threading import Lock, Thread
 from types import FrameType, ModuleType
 from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar
 from urllib.parse import unquote
-from weakref import WeakKeyDictionary, ref
+from weakref import ref
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import requests
@@ -5221,11 +5221,17 @@ def read_snapshot(
 # How many records a refusal reads to say when the limit admits requests again: a few mostly do,
 # and as everyone waits there is an end to it.
 RECORDS_LOOKED_AT = (16, 250)
-# The second at which a rolling limit was found to admit requests again, with how much was over it.
 MOST_RESETS = 10_000
-RESETS: WeakKeyDictionary[Engine, dict[tuple[str, str], tuple[int, int | None]]] = (
-    WeakKeyDictionary()
-)
+# By counter and measure: how much was over a rolling limit, and the second at which that was found
+# to have left it.
+KnownResets = dict[tuple[str, str], tuple[int, int | None]]
+COUNTED: dict[Measure, ColumnElement[int]] = {
+    "tokens": records_table.c.weighted_input_tokens + records_table.c.weighted_output_tokens,
+    "input_tokens": records_table.c.weighted_input_tokens,
+    "output_tokens": records_table.c.weighted_output_tokens,
+    "requests": records_table.c.counted,
+    "cost": records_table.c.cost_micros * records_table.c.counted,
+}
 
 
 def read_limit_states(
@@ -5234,6 +5240,7 @@ def read_limit_states(
     at: int,
     except_id: str,
     snapshot: Snapshot | None = None,
+    known_resets: KnownResets | None = None,
 ) -> tuple[LimitState, ...]:
     """Where each limit stands.
 
@@ -5244,6 +5251,7 @@ def read_limit_states(
         at: Now, in seconds since 1970.
         except_id: A reservation to leave out: the caller's own.
         snapshot: What the same transaction has read already.
+        known_resets: When rolling limits open again, as it was found; for `find_rolling_reset`.
     """
     if not limits:
         return ()
@@ -5280,7 +5288,7 @@ def read_limit_states(
             granted=counters[key].granted_to(applied),
         )
         if rolling is not None:
-            reset_at = find_rolling_reset(connection, state, at)
+            reset_at = find_rolling_reset(connection, state, at, known_resets)
             state = replace(state, reset_at=datetime.fromtimestamp(reset_at, UTC))
         states.append(state)
     return tuple(states)
@@ -5292,11 +5300,16 @@ def moment_state(applied: AppliedLimit, snapshot: Snapshot, at: int) -> LimitSta
     return LimitState(applied, used=0, reserved=running, reset_at=applied.window.end)
 
 
-def find_rolling_reset(connection: Connection, state: LimitState, at: int) -> int:
+def find_rolling_reset(
+    connection: Connection, state: LimitState, at: int, known: KnownResets | None = None
+) -> int:
     """The second at which a rolling limit admits requests again; `at` plus the period below it.
 
     That is when the records that went over have left the window, the oldest first. Where those
     are more than are looked at, the window's whole length is an upper bound.
+
+    Whoever is refused asks again and again: it is read anew only once something has changed since
+    it was written into `known`.
     """
     applied = state.applied
     start, _ = counted_window(applied, at)
@@ -5304,66 +5317,55 @@ def find_rolling_reset(connection: Connection, state: LimitState, at: int) -> in
     excess = state.taken - state.amount + 1
     if excess <= 0 or state.amount == 0:
         return at + period_seconds
-    # Whoever is refused asks again and again: it is read anew only once something has changed.
-    found = RESETS.setdefault(connection.engine, {})
+    known = {} if known is None else known
     key = (counter_id(applied), applied.limit.measure)
-    last_excess, reset_at = found.get(key, (0, None))
+    last_excess, reset_at = known.get(key, (0, None))
     if last_excess != excess or (reset_at is not None and reset_at <= at):
         reset_at = read_rolling_reset(connection, applied, excess, start, period_seconds)
-        if len(found) >= MOST_RESETS:
-            found.clear()
-        found[key] = (excess, reset_at)
+        if len(known) >= MOST_RESETS:
+            known.clear()
+        known[key] = (excess, reset_at)
     return at + period_seconds if reset_at is None else reset_at
 
 
 def read_rolling_reset(
     connection: Connection, applied: AppliedLimit, excess: int, start: int, period_seconds: int
 ) -> int | None:
-    """When as much as that has left a rolling window; None where too many records decide."""
-    for most in RECORDS_LOOKED_AT:
-        left = excess
-        for row in read_oldest(connection, applied.scope, start, most):
-            left -= counted_by(applied, row)
-            if left <= 0:
-                return int(row.created_at) + period_seconds
-    return None
-
-
-def counted_by(applied: AppliedLimit, row: Row[Any]) -> int:
-    """How much of a limit a record takes."""
-    if not in_scope(applied.scope, row.user_id, row.group_ids):
-        return 0
-    if not glob_matches(applied.limit.model_glob, row.model_names):
-        return 0
-    if applied.limit.source not in ("", row.source):
-        return 0
-    input_tokens, output_tokens = row.weighted_input_tokens, row.weighted_output_tokens
-    cost = row.cost_micros * row.counted
-    return Amounts(row.counted, input_tokens, output_tokens, cost).of(applied.limit.measure)
-
-
-def read_oldest(connection: Connection, scope: str, start: int, most: int) -> Sequence[Row[Any]]:
-    """The first records since `start` that may belong to a scope, and only so many.
+    """When as much as that has left a rolling window; None where too many records decide.
 
     Everyone's are read for a pool: looking for its own could take long where others have more.
     """
-    own = scope_condition(scope if scope.startswith("user:") else EVERYONE)
-    return connection.execute(
+    limit, scope = applied.limit, applied.scope
+    columns = records_table.c
+    oldest = (
         select(
-            records_table.c.user_id,
-            records_table.c.group_ids,
-            records_table.c.model_names,
-            records_table.c.source,
-            records_table.c.created_at,
-            records_table.c.counted,
-            records_table.c.weighted_input_tokens,
-            records_table.c.weighted_output_tokens,
-            records_table.c.cost_micros,
+            columns.created_at,
+            columns.user_id,
+            columns.group_ids,
+            columns.model_names,
+            columns.source,
+            COUNTED[limit.measure],
         )
-        .where(own, records_table.c.created_at >= start)
-        .order_by(records_table.c.created_at)
-        .limit(most)
-    ).all()
+        .where(scope_condition(read_scope(applied)), columns.created_at >= start)
+        .order_by(columns.created_at)
+    )
+    fitting: dict[str, bool] = {}  # by the names of a model: mostly the same few
+    for most in RECORDS_LOOKED_AT:
+        left = excess
+        for created_at, user_id, group_ids, names, source, amount in connection.execute(
+            oldest.limit(most)
+        ):
+            if names not in fitting:
+                fitting[names] = glob_matches(limit.model_glob, names)
+            if (
+                fitting[names]
+                and limit.source in ("", source)
+                and in_scope(scope, user_id, group_ids)
+            ):
+                left -= amount
+                if left <= 0:
+                    return int(created_at) + period_seconds
+    return None
 
 
 # ==============================================================================
@@ -6531,11 +6533,22 @@ class Ledger:
         self._transactions = TransactionRunner(engine, schema, keep_connections)
         self._insert: Any = sqlite_insert if engine.dialect.name == "sqlite" else postgresql_insert
         self._prepared = False
+        self.known_resets: KnownResets = {}
         self._set_aside: list[str] = []  # records that can't be settled
         self._preparing = Lock()
 
     def _now(self) -> int:
         return int(self._clock())
+
+    def _states(
+        self,
+        connection: Connection,
+        limits: Sequence[AppliedLimit],
+        at: int,
+        except_id: str,
+        snapshot: Snapshot | None = None,
+    ) -> tuple[LimitState, ...]:
+        return read_limit_states(connection, limits, at, except_id, snapshot, self.known_resets)
 
     def read(
         self, work: Callable[[Connection], ReadResult], deadline: float | None = None
@@ -6610,7 +6623,7 @@ class Ledger:
             nonlocal tries
             tries += 1
             decision = Decision(
-                read_limit_states(connection, limits, reservation.created_at, reservation.id)
+                self._states(connection, limits, reservation.created_at, reservation.id)
             )
             if enforce and not decision.allowed:
                 return Admission(decision)
@@ -6663,7 +6676,7 @@ class Ledger:
             now = self._now()
             asked, key = limits if decide else (), key_of_reservation(reservation)
             closed, snapshot = settle_record(connection, key, charge, asked, now, reason)
-            states = read_limit_states(connection, asked, now, reservation.id, snapshot)
+            states = self._states(connection, asked, now, reservation.id, snapshot)
             crossed = tuple(
                 state
                 for state in states
@@ -6685,7 +6698,7 @@ class Ledger:
         self.prepare(deadline)
         return self._transactions.run(
             lambda connection: Decision(
-                read_limit_states(connection, limits, self._now(), reservation.id)
+                self._states(connection, limits, self._now(), reservation.id)
             ),
             limit_scopes(reservation.subject, limits),
             deadline=deadline,
@@ -6714,7 +6727,7 @@ class Ledger:
 
         def work(connection: Connection) -> Decision:
             now = self._now()
-            decision = Decision(read_limit_states(connection, limits, now, reservation.id))
+            decision = Decision(self._states(connection, limits, now, reservation.id))
             renew_record(connection, reservation.id, hold(decision), now)
             return decision
 

@@ -16,7 +16,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from helpers.errors import LedgerError
 from helpers.ledger.counters import ROLLING_MARK, add_to_counters, rolling_seconds
 from helpers.ledger.identities import RememberedName, read_remembered, remember
-from helpers.ledger.limit_states import read_limit_states
+from helpers.ledger.limit_states import KnownResets, read_limit_states
 from helpers.ledger.records import (
     PROVISIONAL_REASONS,
     WORKER_GONE,
@@ -139,11 +139,22 @@ class Ledger:
         self._transactions = TransactionRunner(engine, schema, keep_connections)
         self._insert: Any = sqlite_insert if engine.dialect.name == "sqlite" else postgresql_insert
         self._prepared = False
+        self.known_resets: KnownResets = {}
         self._set_aside: list[str] = []  # records that can't be settled
         self._preparing = Lock()
 
     def _now(self) -> int:
         return int(self._clock())
+
+    def _states(
+        self,
+        connection: Connection,
+        limits: Sequence[AppliedLimit],
+        at: int,
+        except_id: str,
+        snapshot: Snapshot | None = None,
+    ) -> tuple[LimitState, ...]:
+        return read_limit_states(connection, limits, at, except_id, snapshot, self.known_resets)
 
     def read(
         self, work: Callable[[Connection], ReadResult], deadline: float | None = None
@@ -218,7 +229,7 @@ class Ledger:
             nonlocal tries
             tries += 1
             decision = Decision(
-                read_limit_states(connection, limits, reservation.created_at, reservation.id)
+                self._states(connection, limits, reservation.created_at, reservation.id)
             )
             if enforce and not decision.allowed:
                 return Admission(decision)
@@ -271,7 +282,7 @@ class Ledger:
             now = self._now()
             asked, key = limits if decide else (), key_of_reservation(reservation)
             closed, snapshot = settle_record(connection, key, charge, asked, now, reason)
-            states = read_limit_states(connection, asked, now, reservation.id, snapshot)
+            states = self._states(connection, asked, now, reservation.id, snapshot)
             crossed = tuple(
                 state
                 for state in states
@@ -293,7 +304,7 @@ class Ledger:
         self.prepare(deadline)
         return self._transactions.run(
             lambda connection: Decision(
-                read_limit_states(connection, limits, self._now(), reservation.id)
+                self._states(connection, limits, self._now(), reservation.id)
             ),
             limit_scopes(reservation.subject, limits),
             deadline=deadline,
@@ -322,7 +333,7 @@ class Ledger:
 
         def work(connection: Connection) -> Decision:
             now = self._now()
-            decision = Decision(read_limit_states(connection, limits, now, reservation.id))
+            decision = Decision(self._states(connection, limits, now, reservation.id))
             renew_record(connection, reservation.id, hold(decision), now)
             return decision
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
-from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, Engine, Row, select
+from sqlalchemy import ColumnElement, Connection, select
 
 from helpers.ledger.counters import (
     counted_window,
@@ -18,21 +16,29 @@ from helpers.ledger.counters import (
     is_outdated,
     make_counters,
     move_rolling_counters,
+    read_scope,
     scope_condition,
 )
 from helpers.ledger.snapshots import Snapshot, snapshot_of_limits
 from helpers.ledger.tables import records_table
-from helpers.limits.decisions import Amounts, LimitState
-from helpers.limits.policy import EVERYONE, AppliedLimit
+from helpers.limits.decisions import LimitState
+from helpers.limits.limit import Measure
+from helpers.limits.policy import AppliedLimit
 
 # How many records a refusal reads to say when the limit admits requests again: a few mostly do,
 # and as everyone waits there is an end to it.
 RECORDS_LOOKED_AT = (16, 250)
-# The second at which a rolling limit was found to admit requests again, with how much was over it.
 MOST_RESETS = 10_000
-RESETS: WeakKeyDictionary[Engine, dict[tuple[str, str], tuple[int, int | None]]] = (
-    WeakKeyDictionary()
-)
+# By counter and measure: how much was over a rolling limit, and the second at which that was found
+# to have left it.
+KnownResets = dict[tuple[str, str], tuple[int, int | None]]
+COUNTED: dict[Measure, ColumnElement[int]] = {
+    "tokens": records_table.c.weighted_input_tokens + records_table.c.weighted_output_tokens,
+    "input_tokens": records_table.c.weighted_input_tokens,
+    "output_tokens": records_table.c.weighted_output_tokens,
+    "requests": records_table.c.counted,
+    "cost": records_table.c.cost_micros * records_table.c.counted,
+}
 
 
 def read_limit_states(
@@ -41,6 +47,7 @@ def read_limit_states(
     at: int,
     except_id: str,
     snapshot: Snapshot | None = None,
+    known_resets: KnownResets | None = None,
 ) -> tuple[LimitState, ...]:
     """Where each limit stands.
 
@@ -51,6 +58,7 @@ def read_limit_states(
         at: Now, in seconds since 1970.
         except_id: A reservation to leave out: the caller's own.
         snapshot: What the same transaction has read already.
+        known_resets: When rolling limits open again, as it was found; for `find_rolling_reset`.
     """
     if not limits:
         return ()
@@ -87,7 +95,7 @@ def read_limit_states(
             granted=counters[key].granted_to(applied),
         )
         if rolling is not None:
-            reset_at = find_rolling_reset(connection, state, at)
+            reset_at = find_rolling_reset(connection, state, at, known_resets)
             state = replace(state, reset_at=datetime.fromtimestamp(reset_at, UTC))
         states.append(state)
     return tuple(states)
@@ -99,11 +107,16 @@ def moment_state(applied: AppliedLimit, snapshot: Snapshot, at: int) -> LimitSta
     return LimitState(applied, used=0, reserved=running, reset_at=applied.window.end)
 
 
-def find_rolling_reset(connection: Connection, state: LimitState, at: int) -> int:
+def find_rolling_reset(
+    connection: Connection, state: LimitState, at: int, known: KnownResets | None = None
+) -> int:
     """The second at which a rolling limit admits requests again; `at` plus the period below it.
 
     That is when the records that went over have left the window, the oldest first. Where those
     are more than are looked at, the window's whole length is an upper bound.
+
+    Whoever is refused asks again and again: it is read anew only once something has changed since
+    it was written into `known`.
     """
     applied = state.applied
     start, _ = counted_window(applied, at)
@@ -111,63 +124,52 @@ def find_rolling_reset(connection: Connection, state: LimitState, at: int) -> in
     excess = state.taken - state.amount + 1
     if excess <= 0 or state.amount == 0:
         return at + period_seconds
-    # Whoever is refused asks again and again: it is read anew only once something has changed.
-    found = RESETS.setdefault(connection.engine, {})
+    known = {} if known is None else known
     key = (counter_id(applied), applied.limit.measure)
-    last_excess, reset_at = found.get(key, (0, None))
+    last_excess, reset_at = known.get(key, (0, None))
     if last_excess != excess or (reset_at is not None and reset_at <= at):
         reset_at = read_rolling_reset(connection, applied, excess, start, period_seconds)
-        if len(found) >= MOST_RESETS:
-            found.clear()
-        found[key] = (excess, reset_at)
+        if len(known) >= MOST_RESETS:
+            known.clear()
+        known[key] = (excess, reset_at)
     return at + period_seconds if reset_at is None else reset_at
 
 
 def read_rolling_reset(
     connection: Connection, applied: AppliedLimit, excess: int, start: int, period_seconds: int
 ) -> int | None:
-    """When as much as that has left a rolling window; None where too many records decide."""
-    for most in RECORDS_LOOKED_AT:
-        left = excess
-        for row in read_oldest(connection, applied.scope, start, most):
-            left -= counted_by(applied, row)
-            if left <= 0:
-                return int(row.created_at) + period_seconds
-    return None
-
-
-def counted_by(applied: AppliedLimit, row: Row[Any]) -> int:
-    """How much of a limit a record takes."""
-    if not in_scope(applied.scope, row.user_id, row.group_ids):
-        return 0
-    if not glob_matches(applied.limit.model_glob, row.model_names):
-        return 0
-    if applied.limit.source not in ("", row.source):
-        return 0
-    input_tokens, output_tokens = row.weighted_input_tokens, row.weighted_output_tokens
-    cost = row.cost_micros * row.counted
-    return Amounts(row.counted, input_tokens, output_tokens, cost).of(applied.limit.measure)
-
-
-def read_oldest(connection: Connection, scope: str, start: int, most: int) -> Sequence[Row[Any]]:
-    """The first records since `start` that may belong to a scope, and only so many.
+    """When as much as that has left a rolling window; None where too many records decide.
 
     Everyone's are read for a pool: looking for its own could take long where others have more.
     """
-    own = scope_condition(scope if scope.startswith("user:") else EVERYONE)
-    return connection.execute(
+    limit, scope = applied.limit, applied.scope
+    columns = records_table.c
+    oldest = (
         select(
-            records_table.c.user_id,
-            records_table.c.group_ids,
-            records_table.c.model_names,
-            records_table.c.source,
-            records_table.c.created_at,
-            records_table.c.counted,
-            records_table.c.weighted_input_tokens,
-            records_table.c.weighted_output_tokens,
-            records_table.c.cost_micros,
+            columns.created_at,
+            columns.user_id,
+            columns.group_ids,
+            columns.model_names,
+            columns.source,
+            COUNTED[limit.measure],
         )
-        .where(own, records_table.c.created_at >= start)
-        .order_by(records_table.c.created_at)
-        .limit(most)
-    ).all()
+        .where(scope_condition(read_scope(applied)), columns.created_at >= start)
+        .order_by(columns.created_at)
+    )
+    fitting: dict[str, bool] = {}  # by the names of a model: mostly the same few
+    for most in RECORDS_LOOKED_AT:
+        left = excess
+        for created_at, user_id, group_ids, names, source, amount in connection.execute(
+            oldest.limit(most)
+        ):
+            if names not in fitting:
+                fitting[names] = glob_matches(limit.model_glob, names)
+            if (
+                fitting[names]
+                and limit.source in ("", source)
+                and in_scope(scope, user_id, group_ids)
+            ):
+                left -= amount
+                if left <= 0:
+                    return int(created_at) + period_seconds
+    return None

@@ -14,7 +14,6 @@ from sqlalchemy import Engine
 
 from helpers.ledger.database import open_database
 from helpers.ledger.ledger import Ledger
-from helpers.ledger.limit_states import RESETS
 from helpers.ledger.records import Reservation
 from helpers.limits.periods import CalendarRules
 from helpers.limits.policies import ModelRule, parse_policies
@@ -110,7 +109,7 @@ def refuse(ledger: Ledger, text: str, is_first: bool) -> Callable[[], None]:
 
     def ask() -> None:
         if is_first:
-            RESETS.clear()
+            ledger.known_resets.clear()
         reservation = replace(new_reservation(), model_names=("used-up",))
         applied = applied_limits(
             reservation.subject,
