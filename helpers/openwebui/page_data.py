@@ -18,7 +18,6 @@ from helpers.ledger.grants import (
     NewGrant,
     add_grants,
     find_grant,
-    limits_like,
     make_resets,
     revoke_grant,
     window_end,
@@ -79,6 +78,24 @@ class PageError(Exception):
         super().__init__(detail)
         self.status = status
         self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedLedger:
+    """What the pages read from.
+
+    Args:
+        accounting: The ledger.
+        memory: Whom the policies mean.
+        read_host: Reads from Open WebUI's own database.
+    """
+
+    accounting: Accounting
+    memory: IdentityMemory
+    read_host: Callable[[Callable[[Connection], Any]], Any]
+
+
+OpenLedger = Callable[[AdminValves], OpenedLedger]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +174,7 @@ class LimitWriter:
                 "measure": limit.measure,
                 "period": limit.period.name,
                 "model": limit.model_glob,
+                "source": limit.source,
             }
             made = self._made[id(limit)] = (limit, fixed)
         measure = limit.measure
@@ -202,33 +220,29 @@ class PageData:
 
     Args:
         valves: What the filter is set to.
-        accounting: The ledger.
-        memory: Whom the policies mean.
-        read_host: Reads from Open WebUI's own database.
+        opened: The databases.
         now: The instant of the question.
     """
 
     valves: AdminValves
-    accounting: Accounting
-    memory: IdentityMemory
-    read_host: Callable[[Callable[[Connection], Any]], Any]
+    opened: OpenedLedger
     now: datetime
 
     # What is read
 
     def directory(self, user: str | None = None) -> Directory:
         """Open WebUI's users, or one of them, with their groups."""
-        found: Directory = self.read_host(partial(read_directory, user=user))
+        found: Directory = self.opened.read_host(partial(read_directory, user=user))
         return found
 
     def read(self, work: Callable[[Connection], Any]) -> Any:
         """Read one moment of the ledger."""
-        self.accounting.prepare()
-        return self.accounting.read(partial(read_snapshot_of, work=work))
+        self.opened.accounting.prepare()
+        return self.opened.accounting.read(partial(read_snapshot_of, work=work))
 
     def recall(self, subject: Subject) -> Subject:
         """A user with the names in the policies that mean it."""
-        return self.memory.recall(self.valves.policy_set, subject)
+        return self.opened.memory.recall(self.valves.policy_set, subject)
 
     def find_user(self, key: object) -> tuple[Subject, str]:
         """A user by id or address, and what the user is called.
@@ -409,7 +423,7 @@ class PageData:
             **self.read(read),
             "since": iso_instant(month.start),
             "timezone": self.valves.timezone,
-            "notices": list(self.memory.notices),
+            "notices": list(self.opened.memory.notices),
             "shadow_mode": self.valves.shadow_mode,
             "soft_limit_percent": self.valves.soft_limit_percent,
         }
@@ -489,7 +503,8 @@ class PageData:
             for text in texts or ()
             for applied in matching(target, read_limit_text(text), text)
         ]
-        limits = tuple(dict.fromkeys(named)) or target.limits
+        adding = tuple(one for one in target.limits if not one.limit.is_moment)
+        limits = tuple(dict.fromkeys(named)) or adding
         if not limits:
             raise PageError(400, f"{target.name} has no limit.")
         make = partial(make_resets, limits=limits, now=self.now)
@@ -513,12 +528,12 @@ class PageData:
         missing = PageError(404, "There is no such grant, or it holds no more.")
         if not 0 < len(key) <= LONGEST_ID or clean_text(key, LONGEST_ID) != key:
             raise missing
-        self.accounting.prepare()
-        row = self.accounting.read(partial(find_grant, key=key, now=self.now))
+        self.opened.accounting.prepare()
+        row = self.opened.accounting.read(partial(find_grant, key=key, now=self.now))
         if row is None:
             raise missing
         revoke = partial(revoke_grant, key=key, by=by, reason=reason, now=self.now)
-        if not self.accounting.change(revoke, {str(row._mapping["scope"])}):
+        if not self.opened.accounting.change(revoke, {str(row._mapping["scope"])}):
             raise missing
         return {"id": key, "revoked": True}
 
@@ -530,7 +545,7 @@ class PageData:
         reason: str,
     ) -> Change:
         work = partial(add_grants, limits=limits, make=make, by=by, reason=reason, now=self.now)
-        return self.accounting.change(work, {applied.scope for applied in limits})
+        return self.opened.accounting.change(work, {applied.scope for applied in limits})
 
     # Rows
 
@@ -605,6 +620,7 @@ class PageData:
                 "measure": row.measure,
                 "period": row.period,
                 "model": row.model_glob,
+                "source": row.source,
                 "amount": amount_number(row.measure, row.amount),
                 "granted_by": row.granted_by,
                 "reason": row.reason,
@@ -622,7 +638,9 @@ def matching(target: GrantTarget, wanted: Limit, text: object) -> tuple[AppliedL
     Raises:
         PageError: There is none; it lists those that there are.
     """
-    found = limits_like(target.limits, wanted)
+    found = tuple(
+        one for one in target.limits if one.limit.counts == wanted.counts and not wanted.is_moment
+    )
     if not found:
         known = ", ".join(dict.fromkeys(str(one.limit) for one in target.limits))
         raise PageError(

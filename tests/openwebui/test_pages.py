@@ -12,7 +12,8 @@ import pytest
 from fastapi import FastAPI
 
 from helpers.filter import Filter
-from helpers.openwebui.middleware import PassthroughGuard, UsageLimitsLayer
+from helpers.openwebui.middleware import UsageLimitsLayer
+from helpers.openwebui.passthrough_guard import PassthroughGuard
 from tests.openwebui.test_pasted import Host, host  # noqa: F401
 
 FUNCTION = "usage_limits"
@@ -98,7 +99,8 @@ async def site(host: Host) -> AsyncIterator[Site]:  # noqa: F811
     limits = Filter()
     limits.valves = limits.Valves(policies=policies)
     inner = FastAPI()
-    layer = UsageLimitsLayer(inner, {FUNCTION: PassthroughGuard(FUNCTION, limits)})
+    guard = PassthroughGuard(FUNCTION, limits.admit_call, limits.open_ledger)
+    layer = UsageLimitsLayer(inner, {FUNCTION: guard})
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await layer({**scope, "app": inner}, receive, send)
