@@ -40,54 +40,54 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  5269  ledger.limit_states      Where limits stand: what is used, what replies still running …
 #  5419  ledger.records           One row per reply, reserved when it is admitted and closed once.
 #  5586  ledger.reports           What the ledger says of many limits and records at once, read …
-#  6206  ledger.grants            What administrators add to limits, reset and take back; rows, …
-#  6394  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  6813  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  6992  openwebui.languages.en   English.
-#  7021  openwebui.languages.de   German.
-#  7055  openwebui.languages.fr   French.
-#  7090  openwebui.languages.fr_ca French as written in Canada.
-#  7101  openwebui.languages.es   Spanish.
-#  7133  openwebui.languages.it   Italian.
-#  7164  openwebui.languages.pt_br Portuguese as written in Brazil.
-#  7196  openwebui.languages.nl   Dutch.
-#  7230  openwebui.languages.pl   Polish.
-#  7264  openwebui.languages.ru   Russian.
-#  7299  openwebui.languages.uk   Ukrainian.
-#  7335  openwebui.languages.tr   Turkish.
-#  7365  openwebui.languages.zh_cn Chinese in simplified script.
-#  7389  openwebui.languages.zh_tw Chinese in traditional script.
-#  7413  openwebui.languages.ja   Japanese.
-#  7443  openwebui.languages.ko   Korean.
-#  7470  openwebui.languages.ar   Arabic.
-#  7502  openwebui.languages.he   Hebrew.
-#  7530  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
-#  7580  openwebui.page_words     What the usage page says to users, in each language.
-#  7710  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
-#  7770  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  8273  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  8360  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  8460  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  8575  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  8930  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  8990  openwebui.replies        One reply from its admission to its end.
-#  9266  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-#  9444  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-#  9762  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-#  9910  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-# 10000  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-# 10089  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-# 10157  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-# 10667  openwebui.answers        Answers on their way to the client: read for their usage, or …
-# 10822  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 10895  openwebui.directory      All users of Open WebUI with their groups, read at once.
-# 10973  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
-# 11636  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
-# 11958  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 12222  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 12400  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 12523  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 12737  filter                   Open WebUI's hooks, and nothing but hooks.
+#  6196  ledger.grants            What administrators add to limits, reset and take back; rows, …
+#  6384  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  6803  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  6982  openwebui.languages.en   English.
+#  7011  openwebui.languages.de   German.
+#  7045  openwebui.languages.fr   French.
+#  7080  openwebui.languages.fr_ca French as written in Canada.
+#  7091  openwebui.languages.es   Spanish.
+#  7123  openwebui.languages.it   Italian.
+#  7154  openwebui.languages.pt_br Portuguese as written in Brazil.
+#  7186  openwebui.languages.nl   Dutch.
+#  7220  openwebui.languages.pl   Polish.
+#  7254  openwebui.languages.ru   Russian.
+#  7289  openwebui.languages.uk   Ukrainian.
+#  7325  openwebui.languages.tr   Turkish.
+#  7355  openwebui.languages.zh_cn Chinese in simplified script.
+#  7379  openwebui.languages.zh_tw Chinese in traditional script.
+#  7403  openwebui.languages.ja   Japanese.
+#  7433  openwebui.languages.ko   Korean.
+#  7460  openwebui.languages.ar   Arabic.
+#  7492  openwebui.languages.he   Hebrew.
+#  7520  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
+#  7570  openwebui.page_words     What the usage page says to users, in each language.
+#  7701  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
+#  8775  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  9284  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  9371  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  9471  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  9586  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  9941  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+# 10001  openwebui.replies        One reply from its admission to its end.
+# 10277  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+# 10455  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+# 10773  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+# 10921  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+# 11011  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+# 11100  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+# 11168  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+# 11678  openwebui.directory      All users of Open WebUI with their groups, read at once.
+# 11756  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
+# 12405  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
+# 12728  openwebui.answers        Answers on their way to the client: read for their usage, or …
+# 12883  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 12956  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 13222  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 13400  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 13531  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 13745  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -5592,7 +5592,7 @@ ROWS_PER_QUERY = 500
 MOST_RESETS_LOOKED_UP = 200
 
 SnapshotResult = TypeVar("SnapshotResult")
-GrantKey = tuple[str, ...]
+GrantKey = tuple[str, str, str, str]
 
 
 def read_snapshot_of(
@@ -5614,7 +5614,7 @@ def read_snapshot_of(
 def grant_key(applied: AppliedLimit) -> GrantKey:
     """The columns by which a grant names the limit that it adds to."""
     limit = applied.limit
-    return applied.scope, limit.measure, limit.model_glob, limit.period.name, limit.source
+    return applied.scope, limit.measure, limit.model_glob, limit.period.name
 
 
 def in_parts(items: Collection[str]) -> Iterator[list[str]]:
@@ -5659,11 +5659,11 @@ def read_counters(
 def read_granted(connection: Connection, scopes: Collection[str], at: int) -> dict[GrantKey, int]:
     """What administrators have added to limits of these scopes, by `grant_key`."""
     columns = grants_table.c
-    key = (columns.scope, columns.measure, columns.model_glob, columns.period, columns.source)
+    key = (columns.scope, columns.measure, columns.model_glob, columns.period)
     return {
-        tuple(names): int(amount)
+        (scope, measure, glob, period): int(amount)
         for some in in_parts(scopes)
-        for *names, amount in connection.execute(
+        for scope, measure, glob, period, amount in connection.execute(
             select(*key, func.sum(columns.amount))
             .where(columns.scope.in_(some), columns.expires_at > at)
             .group_by(*key)
@@ -5677,11 +5677,11 @@ def read_running(connection: Connection, scopes: Collection[str]) -> dict[str, l
     if len(scopes) == 1 and (only := next(iter(scopes))).startswith("user:"):
         query = query.where(records_table.c.user_id == only.removeprefix("user:"))
     running: defaultdict[str, list[RunningReply]] = defaultdict(list)
-    for _, user_id, group_ids, names, created_at, _, *rest in connection.execute(
+    for _, user_id, group_ids, names, created_at, _, *amounts in connection.execute(
         query, {"except_id": ""}
     ):
-        amounts, source = Amounts(*rest[:4]), rest[4]
-        reply = RunningReply(user_id, group_ids, names, source, created_at, amounts)
+        held, source = Amounts(*amounts[:4]), amounts[4]
+        reply = RunningReply(user_id, group_ids, names, source, created_at, held)
         groups = (f"group:{group}" for group in split_names(group_ids))
         for scope in (f"user:{user_id}", *groups, EVERYONE):
             running[scope].append(reply)
@@ -5694,8 +5694,6 @@ def counter_needs(
     """What is known of a limit's use, and which records to add (1) or take away (-1)."""
     start, end = counted_window(applied, at)
     rolling = applied.limit.period.rolling
-    if applied.limit.is_moment:
-        return NOTHING, 0, 0, 0
     if counter is None:
         return NOTHING, 1, start, end
     if rolling is None:
@@ -5711,14 +5709,14 @@ def counter_needs(
 
 def sums_of_users(
     connection: Connection, wanted: Collection[tuple[str, int, int]]
-) -> dict[tuple[str, int, int], list[tuple[str, str, Amounts]]]:
-    """What users have used in windows of theirs, by the models' names and the source.
+) -> dict[tuple[str, int, int], list[tuple[str, Amounts]]]:
+    """What users have used in windows of theirs, by the models' names.
 
     Args:
         connection: The ledger's.
         wanted: User ids, each with the first second and the one after the last.
     """
-    found: defaultdict[tuple[str, int, int], list[tuple[str, str, Amounts]]] = defaultdict(list)
+    found: defaultdict[tuple[str, int, int], list[tuple[str, Amounts]]] = defaultdict(list)
     ordered = sorted(wanted)
     for at in range(0, len(ordered), ROWS_PER_QUERY):
         windows = (
@@ -5733,7 +5731,7 @@ def sums_of_users(
         )
         keys = (windows.c.user_id, windows.c.since, windows.c.until)
         rows = connection.execute(
-            select(*keys, records_table.c.model_names, records_table.c.source, *COUNTED_SUMS)
+            select(*keys, records_table.c.model_names, *COUNTED_SUMS)
             .join(
                 records_table,
                 and_(
@@ -5743,10 +5741,10 @@ def sums_of_users(
                     records_table.c.state == "settled",
                 ),
             )
-            .group_by(*keys, records_table.c.model_names, records_table.c.source)
+            .group_by(*keys, records_table.c.model_names)
         )
-        for user_id, since, until, names, source, *sums in rows:
-            found[user_id, since, until].append((names, source, Amounts(*map(int, sums))))
+        for user_id, since, until, names, *sums in rows:
+            found[user_id, since, until].append((names, Amounts(*map(int, sums))))
     return found
 
 
@@ -5780,21 +5778,13 @@ def read_states(
         limit = applied.limit
         if sign:
             if applied.is_pool:
-                more = sum_settled(
-                    connection, applied.scope, limit.model_glob, start, end, limit.source
-                )
+                more = sum_settled(connection, applied.scope, limit.model_glob, start, end)
             else:
                 parts = sums.get((applied.scope.removeprefix("user:"), start, end), ())
-                more = sum(
-                    (
-                        part
-                        for names, source, part in parts
-                        if limit.source in ("", source) and glob_matches(limit.model_glob, names)
-                    ),
-                    NOTHING,
-                )
+                fitting = (part for names, part in parts if glob_matches(limit.model_glob, names))
+                more = sum(fitting, NOTHING)
             used = used + more if sign > 0 else used - more
-        held = () if limit.is_per_request else running.get(applied.scope, ())
+        held = running.get(applied.scope, ())
         reserved = [one.reserved for one in held if one.counts_for(applied, second)]
         state = LimitState(
             applied,
@@ -7679,7 +7669,8 @@ WORDS_BY_TAG: Mapping[str, str] = {
     "|あなたに適用される上限はありません。|使用量は記録されますが、拒否されることはありません。"
     "|日別の使用量|日|今月のモデル別使用量|モデル|リクエスト|入力トークン|出力トークン|トークン"
     "|費用|合計|今月の応答|日時|推定|生成中|追加付与|量|理由|有効期限|まだありません。"
-    "|ほかに古いものが {n} 件あります。|更新|チャットに戻る|先に Open WebUI にログインしてください。"
+    "|ほかに古いものが {n} 件あります。|更新|チャットに戻る"
+    "|先に Open WebUI にログインしてください。"
     "|現在表示できません。しばらくしてから再試行してください。",
     "ko": "사용량 한도|한도|사용|예약|남음|초기화|한도 도달|공유|적용되는 한도가 없습니다."
     "|사용량은 기록되지만 거부되지 않습니다.|일별 사용량|날짜|이번 달 모델별 사용량|모델|요청"
@@ -7701,7 +7692,7 @@ WORDS_BY_TAG: Mapping[str, str] = {
 
 
 def words_of(language: Language) -> list[str]:
-    """A language's words in the order of `PAGE_WORDS`; a region without its own has its parent's."""
+    """A language's words in the order of `PAGE_WORDS`; a region without its own has others'."""
     tag = language.tag.lower()
     return (WORDS_BY_TAG.get(tag) or WORDS_BY_TAG[tag.partition("-")[0]]).split("|")
 
@@ -7735,9 +7726,1026 @@ PAGE_HTML = r"""<!doctype html>
 </body>
 </html>
 """
-PAGE_CSS = r"""/* Style */
+PAGE_CSS = r"""/* One look, light and dark, for the usage page and the static report. */
+:root {
+  color-scheme: light dark;
+  --page: light-dark(#fff, #171717);
+  --raised: light-dark(#f6f6f7, #212121);
+  --text: light-dark(#1b1b1f, #ececec);
+  --faint: light-dark(#595f69, #b0b4bb);
+  --line: light-dark(#d9dbe0, #3d3d41);
+  --strong: light-dark(#8a8f99, #85898f);
+  --accent: light-dark(#1f5fa8, #8fbcf2);
+  --first: light-dark(#2f6fb7, #5f9fe6);
+  --second: light-dark(#e08b1f, #f0a84e);
+  --bad: light-dark(#b3261e, #ff8a80);
+  --warn: light-dark(#a86400, #f2b84b);
+  --good: light-dark(#1d7a3e, #6fcf8f);
+}
+:root[data-theme="light"] { color-scheme: light; }
+:root[data-theme="dark"] { color-scheme: dark; }
+* { box-sizing: border-box; }
+html { background: var(--page); }
+body { margin: 0 auto; max-width: 70rem; padding: .75rem 1rem 3rem; color: var(--text);
+  background: var(--page);
+  font: 16px/1.45 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
+h1 { font-size: 1.5rem; margin: .5rem 0; overflow-wrap: anywhere; }
+h2 { font-size: 1.15rem; margin: 2rem 0 .6rem; padding-bottom: .2rem;
+  border-bottom: 1px solid var(--line); }
+.card h2 { font-size: 1rem; margin: 0 0 .4rem; padding: 0; border: 0; overflow-wrap: anywhere; }
+p { margin: .4rem 0; overflow-wrap: anywhere; }
+a { color: var(--accent); }
+.note { color: var(--faint); font-size: .9rem; }
+.bad { color: var(--bad); }
+.good { color: var(--good); }
+.unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);
+  white-space: nowrap; }
+:focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; border-radius: 3px; }
+main:focus { outline: none; }
+
+/* Boxes */
+.totals { display: grid; gap: .6rem; margin: 1rem 0;
+  grid-template-columns: repeat(auto-fit, minmax(8.2rem, 1fr)); }
+.totals div { border: 1px solid var(--line); border-radius: 8px; padding: .5rem .75rem;
+  background: var(--raised); }
+.totals dt { color: var(--faint); font-size: .85rem; }
+.totals dd { margin: 0; font-size: 1.2rem; font-weight: 600; overflow-wrap: anywhere; }
+.cards { display: grid; gap: .75rem; padding: 0; margin: 0; list-style: none;
+  grid-template-columns: repeat(auto-fill, minmax(min(21rem, 100%), 1fr)); }
+.card { border: 1px solid var(--line); border-radius: 8px; padding: .75rem .9rem;
+  background: var(--raised); }
+.card dl { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; margin: .5rem 0 0; }
+.card dt { color: var(--faint); font-size: .82rem; }
+.card dd { margin: 0; font-variant-numeric: tabular-nums; }
+.card dl div:last-child { flex-basis: 100%; }
+.tag { font-size: .8rem; font-weight: 400; color: var(--faint); border: 1px solid var(--line);
+  border-radius: 99px; padding: 0 .5rem; white-space: nowrap; }
+.tag.bad { color: var(--bad); border-color: currentcolor; }
+.tag.warn { color: var(--warn); border-color: currentcolor; }
+
+/* Bars and charts */
+.meter { display: flex; height: .7rem; border-radius: 99px; overflow: hidden;
+  background: var(--page); border: 1px solid var(--strong); }
+.meter i { background: var(--first); }
+.meter i + i { background: repeating-linear-gradient(135deg, var(--first) 0 3px,
+  transparent 3px 6px); }
+.near .meter i:first-child { background: var(--warn); }
+.over .meter i:first-child { background: var(--bad); }
+figure { margin: 0; }
+svg { display: block; width: 100%; height: auto; }
+svg text { fill: var(--faint); font-size: 12px; }
+svg .grid { stroke: var(--line); }
+svg .first { fill: var(--first); }
+svg .second { fill: var(--second); }
+.key { display: inline-block; width: .8rem; height: .8rem; border-radius: 2px;
+  margin-inline: .2rem; }
+.key.second { margin-inline-start: 1rem; }
+.key.first { background: var(--first); }
+.key.second { background: var(--second); }
+
+/* Tables: on a phone each row is a box, each cell a line with its column's name. */
+table { border-collapse: collapse; width: 100%; font-size: .92rem; }
+caption { text-align: start; color: var(--faint); font-size: .85rem; padding: .2rem 0; }
+th, td { padding: .35rem .5rem; border-bottom: 1px solid var(--line); text-align: start;
+  vertical-align: top; overflow-wrap: anywhere; }
+td:not(.n), tbody th { min-width: 6.5rem; }
+thead th { border-bottom-color: var(--strong); overflow-wrap: normal; }
+tbody th { font-weight: 400; }
+.n { text-align: end; font-variant-numeric: tabular-nums; }
+td.n { white-space: nowrap; }
+tr.over > :first-child { box-shadow: inset 5px 0 var(--bad); padding-inline-start: .8rem; }
+tr.near > :first-child { box-shadow: inset 5px 0 var(--warn); padding-inline-start: .8rem; }
+[dir="rtl"] tr.over > :first-child { box-shadow: inset -5px 0 var(--bad); }
+[dir="rtl"] tr.near > :first-child { box-shadow: inset -5px 0 var(--warn); }
+details { margin: .6rem 0; }
+summary { cursor: pointer; width: fit-content; }
+@media screen and (max-width: 40rem) {
+  table, tbody, tr, td, tbody th { display: block; }
+  thead { display: block; }
+  thead tr { display: flex; flex-wrap: wrap; gap: .2rem .6rem; border: 0; padding: 0; }
+  thead th { padding: .1rem 0; border: 0; }
+  .plain thead { display: none; }
+  tbody tr { border: 1px solid var(--line); border-radius: 8px; margin: .5rem 0;
+    padding: .3rem .6rem; background: var(--raised); }
+  tbody td, tbody th { display: flex; justify-content: space-between; gap: 1rem; border: 0;
+    padding: .12rem 0; text-align: end; }
+  tbody td:empty { display: none; }
+  tbody tr > :first-child { font-weight: 600; }
+  tr.over > :first-child, tr.near > :first-child { padding-inline-start: .6rem; }
+  tbody td::before, tbody th::before { content: attr(data-column); color: var(--faint);
+    font-weight: 400; text-align: start; flex: none; max-width: 45%; }
+  td.n { white-space: normal; }
+}
+
+/* The page's own: header, forms, editor */
+.bar { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; align-items: baseline;
+  border-bottom: 1px solid var(--line); padding-bottom: .5rem; }
+nav { display: flex; flex-wrap: wrap; gap: .1rem .9rem; }
+nav a { text-decoration: none; padding: .15rem 0; }
+nav a[aria-current] { color: var(--text); font-weight: 600;
+  box-shadow: 0 2px var(--accent); }
+.row { display: flex; flex-wrap: wrap; gap: .5rem .75rem; align-items: end; margin: .6rem 0; }
+label { display: block; font-size: .9rem; }
+label.wide { flex: 0 1 26rem; }
+fieldset label.wide { flex: 1 1 14rem; }
+fieldset { border: 1px solid var(--line); border-radius: 8px; margin: 0; padding: .5rem .9rem .8rem;
+  min-width: 0; }
+legend { font-weight: 600; padding: 0 .3rem; }
+input, select, textarea, button { font: inherit; color: var(--text); background: var(--page);
+  border: 1px solid var(--strong); border-radius: 6px; padding: .3rem .55rem; max-width: 100%; }
+label input, label select { display: block; width: 100%; margin-top: .1rem; }
+label.check { display: flex; gap: .5rem; align-items: baseline; margin: .15rem 0;
+  overflow-wrap: anywhere; }
+label.check input { width: auto; margin: 0; }
+button { cursor: pointer; background: var(--raised); }
+button:hover:not(:disabled) { border-color: var(--accent); }
+button.main { background: light-dark(#1f5fa8, #2f6fb7); border-color: transparent; color: #fff; }
+button:disabled { opacity: .55; cursor: default; }
+th button { border: 0; background: none; padding: 0; font-weight: 600; text-align: inherit;
+  white-space: nowrap; }
+th button::after { content: " ↕"; color: var(--faint); }
+th[aria-sort="ascending"] button::after { content: " ↑"; color: inherit; }
+th[aria-sort="descending"] button::after { content: " ↓"; color: inherit; }
+.said { border-inline-start: 4px solid var(--accent); padding: .3rem .7rem; margin: .6rem 0;
+  background: var(--raised); overflow-wrap: anywhere; }
+.said.bad { border-color: var(--bad); color: var(--text); }
+.said:empty { display: none; }
+.editor { display: flex; border: 1px solid var(--strong); border-radius: 6px; overflow: hidden;
+  height: 26rem; max-height: 75vh; font: 14px/1.5 ui-monospace, Consolas, monospace; }
+.editor:focus-within { outline: 3px solid var(--accent); outline-offset: 1px; }
+.editor ol { margin: 0; padding: .5rem .5rem .5rem 0; min-width: 3.2em; overflow: hidden;
+  list-style: none; text-align: right; color: var(--faint); background: var(--raised);
+  user-select: none; }
+.editor li.bad { color: var(--page); background: var(--bad); }
+.editor textarea { flex: 1; min-width: 0; border: 0; border-radius: 0; resize: none; outline: none;
+  font: inherit; padding: .5rem; tab-size: 4; white-space: pre; overflow: auto; direction: ltr; }
+.errors { padding-inline-start: 1.2rem; }
+.errors button { padding: 0 .4rem; }
+code { font: .92em ui-monospace, Consolas, monospace; overflow-wrap: anywhere; }
+ol.steps { padding-inline-start: 1.3rem; margin: .4rem 0; }
 """
-PAGE_JS = r"""// Script
+PAGE_JS = r""""use strict";
+// The usage page: what is left, who is near a limit, and what to do about it. Names of users,
+// groups and models are whatever somebody chose: they become text nodes, never HTML.
+
+const BASE = location.pathname.replace(/\/+$/, "") + "/api/";
+const SHOWN_ROWS = 25;
+const CHECK_AFTER = 400; // ms without a key
+const PERIODS = { month: "This month", 7: "7 days", 30: "30 days", 90: "90 days", 365: "A year" };
+const state = { me: null, soft: 80, period: "month", draft: null, turn: 0 };
+let languages, tag;
+
+function stored(key) {
+  try {
+    return localStorage.getItem(key) || "";
+  } catch { // a browser that keeps nothing
+    return "";
+  }
+}
+
+function followTheme() {
+  const theme = stored("theme");
+  const chosen = /dark/.test(theme) ? "dark" : /^(light|her)$/.test(theme) ? "light" : "system";
+  document.documentElement.dataset.theme = chosen;
+}
+
+// Words and numbers
+
+function chooseLanguage() {
+  for (const wish of [stored("locale"), ...navigator.languages]) {
+    const parts = wish.toLowerCase().replaceAll("_", "-").split("-");
+    for (let length = parts.length; length; length--) {
+      const start = parts.slice(0, length).join("-");
+      const known = languages.aliases[start] || start;
+      if (Object.hasOwn(languages.words, known)) return known;
+    }
+  }
+  return "en";
+}
+
+function t(key, n = 0) {
+  const word = languages.words[tag][languages.keys.indexOf(key)];
+  return word.replace("{n}", number(n));
+}
+
+const number = (value) => new Intl.NumberFormat(`${tag}-u-nu-latn`).format(value ?? 0);
+
+function money(value) {
+  // What has no price has no cost: a zero would say that it was free.
+  if (!value) return "–";
+  const digits = value < 0.01 ? { maximumSignificantDigits: 2 } : {};
+  return dollars(value, digits);
+}
+
+const dollars = (value, digits = {}) =>
+  new Intl.NumberFormat(`${tag}-u-nu-latn`, {
+    style: "currency", currency: "USD", currencyDisplay: "narrowSymbol", ...digits,
+  }).format(value);
+
+const isMoney = (limit) => /cost|\$/.test(limit.measure);
+const amount = (limit, value) => (isMoney(limit) ? dollars : number)(value ?? 0);
+
+function when(text) {
+  if (!text) return "–";
+  const at = new Date(text), sameYear = at.getFullYear() === new Date().getFullYear();
+  return new Intl.DateTimeFormat(`${tag}-u-nu-latn`, {
+    month: "short", day: "numeric", hour: "numeric", minute: "2-digit",
+    ...(sameYear ? {} : { year: "numeric" }),
+  }).format(at);
+}
+
+const day = (text) =>
+  new Intl.DateTimeFormat(`${tag}-u-nu-latn`, { day: "numeric", month: "short", timeZone: "UTC" })
+    .format(new Date(`${text}T00:00Z`));
+
+// Elements
+
+function el(name, attributes = {}, ...children) {
+  const [kind, ...classes] = name.split(".");
+  const made = document.createElement(kind || "div");
+  if (classes.length) made.className = classes.join(" ");
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
+    else if (value || value === 0) made.setAttribute(key, value === true ? "" : value);
+  }
+  made.append(...children.flat(3).filter((child) => child || child === 0));
+  return made;
+}
+
+function svg(name, attributes, ...children) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.append(...children);
+  return made;
+}
+
+const note = (text) => el("p.note", {}, text);
+const say = (text) => (document.getElementById("live").textContent = text);
+const button = (text, onclick, kind = "button") => el(kind, { type: "button", onclick }, text);
+const section = (title, ...parts) => [el("h2", {}, title), ...parts];
+const field = (text, input) => el("label.wide", {}, text, input);
+// A text that leaves the direction of what is around it alone, whatever is in it.
+const own = (...text) => el("bdi", {}, text);
+const pairList = (kind, pairs) => el(kind, {}, pairs.map(([name, value]) =>
+  el("", {}, el("dt", {}, name), el("dd", {}, own(value)))));
+const boxes = (pairs) => pairList("dl.totals", pairs);
+
+function table(caption, columns, rows, { order, search, beside, plain, kind } = {}) {
+  // Kinds of columns: text, or "n" for numbers. `show` makes the cell, `value` what it sorts by.
+  let shown = SHOWN_ROWS, sorted = order, wanted = "";
+  const value = (column, row) => (column.value || ((from) => from[column.key]))(row) ?? "";
+  const texts = new Map(rows.map((row) =>
+    [row, columns.map((column) => value(column, row)).join(" ").toLowerCase()]));
+  const body = el("tbody", { role: "rowgroup" });
+  const count = note("");
+  const filled = (column, row) => {
+    const shows = column.show ? column.show(row) : String(row[column.key] ?? "");
+    return shows === "" || shows.length === 0 ? "" : own(shows);
+  };
+  const compare = (one, other) =>
+    typeof one === "number" && typeof other === "number"
+      ? one - other : String(one).localeCompare(String(other), tag, { numeric: true });
+
+  function fill() {
+    let found = rows.filter((row) => texts.get(row).includes(wanted));
+    if (sorted) {
+      const column = columns.find((one) => one.key === sorted.key);
+      found = found.toSorted((a, b) => sorted.sign * compare(value(column, a), value(column, b)));
+    }
+    body.replaceChildren(...found.slice(0, shown).map((row) =>
+      el(`tr${kind && kind(row) ? `.${kind(row)}` : ""}`, { role: "row" },
+        columns.map((column, at) =>
+          el((at ? "td" : "th") + (column.kind === "n" ? ".n" : ""), {
+            "data-column": column.name, role: at ? "cell" : "rowheader", scope: at ? "" : "row",
+          }, filled(column, row))))));
+    heads.forEach((head, at) => {
+      const on = sorted && columns[at].key === sorted.key;
+      if (on) head.setAttribute("aria-sort", sorted.sign > 0 ? "ascending" : "descending");
+      else head.removeAttribute("aria-sort");
+    });
+    count.replaceChildren();
+    if (!found.length) count.append(t("nothing"));
+    if (found.length > shown) {
+      count.append(`${number(shown)} of ${number(found.length)} `,
+        button("Show all", () => { shown = Infinity; fill(); }));
+    }
+    return found.length;
+  }
+
+  function sort(column) {
+    const sign = sorted?.key === column.key ? -sorted.sign : column.kind === "n" ? -1 : 1;
+    sorted = { key: column.key, sign };
+    fill();
+    say(`${column.name}: ${sign > 0 ? "ascending" : "descending"}`);
+  }
+
+  const heads = columns.map((column) =>
+    el(`th${column.kind === "n" ? ".n" : ""}`, { scope: "col", role: "columnheader" },
+      plain ? column.name : button(column.name, () => sort(column))));
+  const input = search && el("input", {
+    type: "search", autocomplete: "off", oninput: () => {
+      wanted = input.value.trim().toLowerCase();
+      say(`${number(fill())} found`);
+    },
+  });
+  fill();
+  return [
+    (input || beside) && el(".row", {}, beside, input && field(search, input)),
+    el(plain ? "table.plain" : "table", { role: "table" },
+      el("caption", {}, el("span.unseen", {}, caption)),
+      el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, heads)), body),
+    count,
+  ];
+}
+
+const costColumn = (key, name) =>
+  ({ key, name, kind: "n", show: (row) => money(row[key]) });
+
+// Columns of use: a cost only where anything has a price.
+function useColumns(rows) {
+  const columns = [
+    { key: "requests", name: t("requests") },
+    { key: "input_tokens", name: t("input") },
+    { key: "output_tokens", name: t("output") },
+  ].map((column) => ({ ...column, kind: "n", show: (row) => number(row[column.key]) }));
+  const priced = rows.some((row) => row.cost_usd);
+  return priced ? [...columns, costColumn("cost_usd", t("cost"))] : columns;
+}
+
+// Limits
+
+const atOnce = (limit) => limit.period === "request" || limit.period === "at once";
+const shareOf = (limit) => (limit.amount > 0 ? limit.percent ?? 0 : 100);
+const kindOf = (limit) =>
+  limit.remaining <= 0 && !atOnce(limit) ? "over"
+    : shareOf(limit) >= state.soft && !atOnce(limit) ? "near" : "";
+const percent = (limit) =>
+  new Intl.NumberFormat(`${tag}-u-nu-latn`, { style: "percent" }).format(shareOf(limit) / 100);
+const textOf = (limit) => limit.text || limit.limit || "";
+const nearest = (limits) =>
+  limits.filter((limit) => !atOnce(limit))
+    .reduce((most, limit) => (most && shareOf(most) >= shareOf(limit) ? most : limit), null);
+
+function meter(limit) {
+  const total = Math.max(limit.amount, 1e-9);
+  const parts = [limit.used, limit.reserved].map((value) => {
+    const part = el("i");
+    part.style.width = `${Math.min(100, (100 * (value || 0)) / total)}%`;
+    return part;
+  });
+  if (!(limit.amount > 0)) parts[0].style.width = "100%";
+  return el(".meter", {
+    role: "meter", "aria-label": textOf(limit), "aria-valuemin": 0, "aria-valuemax": 100,
+    "aria-valuenow": Math.min(100, Math.round(shareOf(limit))),
+    "aria-valuetext": `${t("used")} ${amount(limit, limit.used)}, ${t("left")} ${
+      amount(limit, limit.remaining)}`,
+  }, parts);
+}
+
+function limitCard(limit) {
+  const kind = kindOf(limit);
+  const pairs = [
+    [t("used"), [own(amount(limit, limit.used)), " ", own(`(${percent(limit)})`)]],
+    limit.reserved > 0 && [t("reserved"), amount(limit, limit.reserved)],
+    [t("left"), amount(limit, Math.max(0, limit.remaining))],
+    limit.granted > 0 && [t("grants"), amount(limit, limit.granted)],
+    [t("resets"), when(limit.reset_at)],
+  ].filter(Boolean);
+  return el(`li.card${kind && `.${kind}`}`, {},
+    el("h2", {}, own(textOf(limit)), " ",
+      limit.scope !== "user" && el("span.tag", {}, t("shared"), ": ", own(limit.scope)), " ",
+      kind === "over" && el("span.tag.bad", {}, t("reached"))),
+    meter(limit),
+    pairList("dl", pairs));
+}
+
+const limitCards = (limits) => [
+  el("ul.cards", {}, limits.filter((limit) => !atOnce(limit)).map(limitCard)),
+  el("ul", {}, limits.filter(atOnce).map((limit) => el("li", {}, own(textOf(limit))))),
+];
+
+function everyDay(rows, from, zone) {
+  // Days without any use are days as well. "sv" writes dates as ISO has them.
+  const iso = (instant) => new Date(instant).toLocaleDateString("sv", { timeZone: zone });
+  const by = new Map(rows.map((row) => [row.day, row])), days = [];
+  const first = [iso(from), ...by.keys()].toSorted()[0], last = [iso(Date.now()), ...by.keys()];
+  const end = Date.parse(last.toSorted().at(-1));
+  for (let at = Date.parse(first); at <= end && days.length < 400; at += 864e5) {
+    const name = new Date(at).toISOString().slice(0, 10);
+    days.push(by.get(name) || { day: name, requests: 0, input_tokens: 0, output_tokens: 0 });
+  }
+  return days;
+}
+
+function dayChart(days) {
+  const width = Math.min(document.getElementById("main").clientWidth || 600, 1088), height = 190;
+  const left = 44, bottom = 22, room = width - left, tall = height - bottom - 8;
+  const sum = (one) => one.input_tokens + one.output_tokens;
+  const most = Math.max(...days.map(sum), 1), step = room / Math.max(days.length, 1);
+  const short = new Intl.NumberFormat(`${tag}-u-nu-latn`, { notation: "compact" });
+  const chart = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", direction: "ltr",
+    "aria-label": `${t("by_day")}: ${t("total")} ${
+      number(days.reduce((all, one) => all + sum(one), 0))} ${t("tokens")}` });
+  for (const part of [0, 0.5, 1]) {
+    const y = 8 + tall * (1 - part);
+    chart.append(svg("line", { class: "grid", x1: left, x2: width, y1: y, y2: y }),
+      svg("text", { x: left - 6, y: y + 4, "text-anchor": "end" }, short.format(most * part)));
+  }
+  const every = Math.ceil(days.length / Math.max(2, Math.floor(room / 75)));
+  days.forEach((one, at) => {
+    const x = left + at * step, low = (tall * one.input_tokens) / most;
+    const high = (tall * one.output_tokens) / most, wide = Math.max(step - 2, 1);
+    chart.append(svg("g", {},
+      svg("title", {}, `${day(one.day)}: ${number(sum(one))} ${t("tokens")}`),
+      svg("rect", { x, y: 8, width: step, height: tall, fill: "transparent" }),
+      svg("rect", { class: "first", x, y: 8 + tall - low, width: wide, height: low }),
+      svg("rect", { class: "second", x, y: 8 + tall - low - high, width: wide, height: high })));
+    if (at % every === 0) {
+      const last = at + every >= days.length && x > width - 60;
+      chart.append(svg("text", { x: last ? width : x, y: height - 6,
+        "text-anchor": last ? "end" : "start" }, day(one.day)));
+    }
+  });
+  return [
+    el("figure", {}, chart, el("figcaption.note", {}, el("span.key.first"), t("input"), "  ",
+      el("span.key.second"), t("output"))),
+    el("details", {}, el("summary", {}, `${t("by_day")}: ${t("tokens")}`),
+      table(t("by_day"),
+        [{ key: "day", name: t("day"), show: (row) => day(row.day) }, ...useColumns(days)],
+        days.filter((row) => row.requests), { order: { key: "day", sign: -1 } })),
+  ];
+}
+
+// A user's limits and use, for the user or for an administrator
+
+function userParts(data, afterLimits = []) {
+  const replies = data.replies || [], grants = (data.grants || []).filter((one) => one.holds);
+  const mark = (row) =>
+    row.running ? ` (${t("running")})` : row.estimated ? ` (${t("estimated")})` : "";
+  const columns = [
+    { key: "at", name: t("time"), show: (row) => when(row.at) },
+    { key: "model", name: t("model") },
+    ...useColumns(replies).slice(1),
+  ];
+  columns[3].show = (row) => number(row.output_tokens) + mark(row);
+  return [
+    data.exempt && el("p.said", {}, t("exempt")),
+    data.limits.length ? limitCards(data.limits) : el("p", {}, t("no_limits")),
+    afterLimits,
+    grants.length > 0 && section(t("grants"), grantTable(grants, data.limits)),
+    data.days && section(t("by_day"), dayChart(everyDay(data.days, data.since, data.timezone))),
+    data.month && section(t("by_model"), table(t("by_model"),
+      [{ key: "model", name: t("model") }, ...useColumns(data.month)], data.month)),
+    data.replies && section(t("replies"), table(t("replies"), columns, replies),
+      data.replies_left_out > 0 && note(t("more", data.replies_left_out))),
+  ];
+}
+
+function grantTable(grants, limits, revoke) {
+  const granted = (row) => {
+    const one = limits.find((limit) => ["measure", "period", "model"].every((key) =>
+      limit[key] === row[key]) && (limit.scope === "user") === (row.scope === "user"));
+    return one ? textOf(one) : `${row.measure.replace("_", " ")}/${row.period}`;
+  };
+  const columns = [
+    { key: "limit", name: t("limit"), value: granted, show: granted },
+    { key: "amount", name: t("amount"), kind: "n", show: (row) => `+${amount(row, row.amount)}` },
+    { key: "reason", name: t("reason") },
+    { key: "expires_at", name: t("until"), show: (row) => when(row.expires_at) },
+  ];
+  if (revoke) {
+    columns.push({ key: "id", name: "Take back", show: (row) => {
+      const made = button("Revoke", () => revoke(row, made));
+      made.setAttribute("aria-label", `Revoke ${amount(row, row.amount)} of ${granted(row)}`);
+      return made;
+    } });
+  }
+  return table(t("grants"), columns, grants, { plain: true });
+}
+
+async function myView() {
+  const data = await call(`me?language=${tag}`);
+  const again = button(t("refresh"), () => route());
+  return [el("h1", {}, t("title")), el(".row", {}, again), userParts(data)];
+}
+
+// The administrator's views, in English
+
+const since = () => {
+  const from = new Date();
+  if (state.period === "month") from.setDate(1);
+  else from.setDate(from.getDate() - Number(state.period) + 1);
+  const two = (part) => String(part).padStart(2, "0");
+  return `${from.getFullYear()}-${two(from.getMonth() + 1)}-${two(from.getDate())}`;
+};
+
+const report = (by) => call(`report?by=${by}&since=${since()}`);
+
+function periodPicker() {
+  const select = el("select", { onchange: () => { state.period = select.value; route(); } },
+    Object.entries(PERIODS).map(([value, name]) =>
+      el("option", { value, selected: value === state.period }, name)));
+  return el("label", {}, "Period", select);
+}
+
+const links = (by, what) =>
+  note(["Download ", ["csv", "json"].flatMap((format, at) => [at ? " or " : "",
+    el("a", { href: `${BASE}report?by=${by}&since=${since()}&format=${format}`,
+      download: `usage-by-${by}.${format}` }, format.toUpperCase())]), ` of ${what}.`]);
+
+const userLink = (row) =>
+  el("a", { href: `#user=${encodeURIComponent(row.user_id)}` },
+    row.name || row.email || row.user_email || row.user_id);
+
+const limitColumns = [
+  { key: "limit", name: "Limit", value: (row) => textOf(row.most || {}),
+    show: (row) => row.most ? textOf(row.most) : "no limit" },
+  { key: "percent", name: "Used %", kind: "n", value: (row) => row.most ? shareOf(row.most) : -1,
+    show: (row) => (row.most ? percent(row.most) : "–") },
+  { key: "left", name: "Left", kind: "n", value: (row) => row.most?.remaining ?? Infinity,
+    show: (row) => (row.most ? amount(row.most, Math.max(0, row.most.remaining)) : "–") },
+  { key: "resets", name: "Resets", value: (row) => row.most?.reset_at,
+    show: (row) => when(row.most?.reset_at) },
+];
+const withNearest = (row) => ({ ...row, most: nearest(row.limits) });
+const nearKind = (row) => (row.most ? kindOf(row.most) : "");
+
+function userTable(users, search, beside) {
+  const columns = [
+    { key: "user", name: "User", value: (row) => `${row.name || ""} ${row.email} ${row.user_id}`,
+      show: (row) => [userLink(row), row.exempt && [" ", el("span.tag", {}, "exempt")]] },
+    { key: "groups", name: "Groups", value: (row) => (row.groups || []).join(", "),
+      show: (row) => (row.groups || []).join(", ") },
+    { key: "policy", name: "Policy" },
+    ...limitColumns,
+  ];
+  if (users.some((row) => "tokens" in row)) {
+    columns.push({ key: "tokens", name: "Tokens", kind: "n", show: (row) => number(row.tokens) });
+    if (users.some((row) => row.cost_usd)) {
+      columns.push(costColumn("cost_usd", "Cost"));
+    }
+  }
+  return table("Users, the most used limit of each", columns, users.map(withNearest),
+    { search, beside, kind: nearKind, order: { key: "percent", sign: -1 } });
+}
+
+async function overview() {
+  const [all, days, near, shadow] = await Promise.all([
+    call("overview"), report("day"), call("users?near=true"),
+    call(`shadow?since=${since()}`).catch(() => []),
+  ]);
+  const sum = (key) => days.reduce((total, row) => total + (row[key] || 0), 0);
+  const over = near.filter((row) => row.limits.some((limit) => kindOf(limit) === "over"));
+  return [
+    el("h1", {}, "Overview"),
+    el(".row", {}, periodPicker()),
+    boxes([["Requests", number(sum("requests"))], ["Input tokens", number(sum("input_tokens"))],
+      ["Output tokens", number(sum("output_tokens"))], ["Cost", money(sum("cost_usd"))],
+      ["Over a limit", number(over.length)], ["Near a limit", number(near.length - over.length)]]),
+    all.shadow_mode && el("p.said", {}, "Shadow mode is on: nobody is refused."),
+    notices(all),
+    section("Near or over a limit", near.length ? userTable(near) : note("Nobody.")),
+    section("By day", dayChart(everyDay(days, `${since()}T12:00`, all.timezone))),
+    shadow.length > 0 && section("Shadow mode would have refused",
+      table("Would-have-been refusals", [
+        { key: "at", name: "Time", show: (row) => when(row.at) },
+        { key: "email", name: "User", show: userLink }, { key: "model", name: "Model" },
+        { key: "limit", name: "Limit" }, { key: "policy", name: "Policy" },
+      ], shadow, { search: "Search refusals" })),
+    section("Everything as a file", links("day", "each day"),
+      links("user,model,day", "each user, model and day"), links("source", "each source")),
+  ];
+}
+
+const notices = (all) => (all.notices || []).length > 0 && [
+  el(".said.bad", {}, el("strong", {}, "Names in the policies"), el("ul", {},
+    all.notices.map((text) => el("li", {}, text))),
+  el("a", { href: "#policies" }, "Correct the policies")),
+];
+
+async function usersView() {
+  const [users, used] = await Promise.all([call("users"), report("user")]);
+  const byId = new Map(used.map((row) => [row.user_id, row]));
+  const rows = users.map((row) => {
+    const use = byId.get(row.user_id) || {};
+    return { ...row, tokens: use.total_tokens || 0, cost_usd: use.cost_usd };
+  });
+  return [el("h1", {}, "Users"),
+    userTable(rows, "Search users, groups, policies", periodPicker()), links("user", "all users")];
+}
+
+const useView = (title, by, column) => async () => {
+  const rows = await report(by);
+  return [el("h1", {}, title), table(title, [column, ...useColumns(rows)], rows, {
+    search: `Search ${title.toLowerCase()}`, beside: periodPicker(),
+    order: { key: "input_tokens", sign: -1 },
+  }),
+    links(by, `all ${title.toLowerCase()}`),
+    by === "group" && note("Who is in several groups counts in each of them.")];
+};
+
+async function poolsView() {
+  const pools = await call("pools");
+  const columns = [
+    { key: "pool", name: "Pool",
+      show: (row) => el("a", { href: `#pool=${encodeURIComponent(row.pool)}` }, row.pool) },
+    { key: "group", name: "Group" }, ...limitColumns,
+  ];
+  const rows = pools.flatMap((pool) => pool.limits.map((limit) => ({ ...pool, most: limit })));
+  return [el("h1", {}, "Pools"), note("One counter for all members of each."),
+    table("Pools and their limits", columns, rows,
+      { search: "Search pools", kind: nearKind, order: { key: "percent", sign: -1 } })];
+}
+
+// Grant, reset, revoke
+
+function actions(who, limits, grants) {
+  const countable = limits.filter((limit) => !atOnce(limit));
+  const holding = grants.filter((grant) => grant.holds && grant.kind !== "revoke");
+  const said = el("p.said", { role: "status" });
+  const busy = async (control, work, done) => {
+    control.disabled = true;
+    try {
+      await work();
+      await route();
+      say(done);
+      document.getElementById("done").textContent = done;
+    } catch (error) {
+      said.textContent = error.message;
+      said.classList.add("bad");
+      control.disabled = false;
+    }
+  };
+  const select = el("select", { name: "limit" }, countable.map((limit) =>
+    el("option", { value: limit.limit }, textOf(limit))));
+  const much = el("input", { required: true, placeholder: "10k", name: "amount" });
+  const why = () => el("input", { required: true, maxlength: 200, name: "reason" });
+  const [grantWhy, resetWhy] = [why(), why()];
+  const give = el("button.main", {}, "Grant"), zero = el("button", {}, "Reset");
+  const checks = countable.map((limit) => el("input", { type: "checkbox", value: limit.limit }));
+  const grantForm = el("form", { onsubmit: (event) => {
+    event.preventDefault();
+    const body = { ...who, limit: select.value, amount: much.value.trim(), reason: grantWhy.value };
+    busy(give, () => call("grants", { method: "POST", body }), `Granted ${much.value}.`);
+  } }, el("fieldset", {}, el("legend", {}, "Grant more until the limit resets"),
+    field("Limit", select), el(".row", {}, field("Amount, such as 10k or $5", much),
+      field("Reason", grantWhy), give)));
+  const resetForm = el("form", { onsubmit: (event) => {
+    event.preventDefault();
+    const chosen = checks.filter((check) => check.checked).map((check) => check.value);
+    if (!chosen.length) return checks[0].focus();
+    const body = { ...who, limits: chosen, reason: resetWhy.value };
+    return busy(zero, () => call("resets", { method: "POST", body }), "Reset.");
+  } }, el("fieldset", {}, el("legend", {}, "Reset: what is used now no longer counts"),
+    checks.map((check, at) => el("label.check", {}, check, textOf(countable[at]))),
+    el(".row", {}, field("Reason", resetWhy), zero)));
+  const revoke = (grant, control) => busy(control,
+    () => call(`grants/${encodeURIComponent(grant.id)}`, { method: "DELETE" }), "Revoked.");
+  return [
+    el("p.said", { id: "done", role: "status" }), said,
+    countable.length > 0 && section("Grant or reset", el(".cards", {}, grantForm, resetForm)),
+    holding.length > 0 && section("Granted", grantTable(holding, limits, revoke)),
+  ];
+}
+
+async function userView(id) {
+  const data = await call(`users/${encodeURIComponent(id)}?language=en`);
+  const who = [data.email, (data.groups || []).join(", "), data.policy].filter(Boolean);
+  return [
+    el("p", {}, el("a", { href: "#users" }, "All users")),
+    el("h1", {}, data.name || data.email || data.user_id), note(who.join(" · ")),
+    userParts({ ...data, grants: [] },
+      actions({ user: data.user_id }, data.limits.filter((one) => one.scope === "user"),
+        (data.grants || []).filter((one) => one.scope === "user"))),
+  ];
+}
+
+async function poolView(name) {
+  const found = (await call("pools")).filter((one) => one.pool === name);
+  if (!found.length) throw new Error(`There is no pool ${name}.`);
+  const limits = found.flatMap((one) => one.limits);
+  return [
+    el("p", {}, el("a", { href: "#pools" }, "All pools")), el("h1", {}, name),
+    limitCards(limits),
+    actions({ pool: name }, limits, found.flatMap((one) => one.grants || [])),
+  ];
+}
+
+// The policies editor
+
+const key = (name) => (/^[\w-]+$/.test(name) ? name : JSON.stringify(name));
+
+function addTable(text, kind, name, limit) {
+  const head = `[${kind}.${key(name)}]`;
+  const lines = text.split("\n");
+  const at = lines.findIndex((line) => line.trim() === head);
+  const wanted = JSON.stringify(limit);
+  if (at < 0) {
+    const before = text.trim() ? `${text.trimEnd()}\n\n` : "";
+    return [`${before}${head}\nlimits = [${wanted}]\n`, before.split("\n").length];
+  }
+  for (let next = at + 1; next < lines.length && !/^\s*\[/.test(lines[next]); next++) {
+    const list = /^(\s*limits\s*=\s*\[)(.*)$/.exec(lines[next]);
+    if (list) {
+      lines[next] = list[1] + wanted + (list[2].trim() === "]" ? "" : ", ") + list[2];
+      return [lines.join("\n"), next + 1];
+    }
+  }
+  lines.splice(at + 1, 0, `limits = [${wanted}]`);
+  return [lines.join("\n"), at + 2];
+}
+
+function lineOf(error, lines) {
+  // Where the text says what an error names: its line, else the words that it quotes.
+  const said = error.line || /line (\d+)/.exec(error.where)?.[1];
+  if (said) return Number(said);
+  const head = /^\[.*\]/.exec(error.where)?.[0];
+  const at = lines.findIndex((line) => head && line.trim().startsWith(head));
+  const quoted = /"((?:[^"\\]|\\.)+)"/.exec(error.given)?.[1];
+  const next = lines.findIndex((line, one) => one > at && /^\s*\[/.test(line));
+  const part = lines.slice(0, at < 0 || next < 0 ? undefined : next);
+  const key = /\] (\w+)/.exec(error.where)?.[1];
+  for (const word of [quoted, key]) {
+    const found = word ? part.findIndex((line, one) => one >= at && line.includes(word)) : -1;
+    if (found >= 0) return found + 1;
+  }
+  return at + 1 || null;
+}
+
+async function policiesView() {
+  const [kept, groups] = await Promise.all([call("policies"), report("group").catch(() => [])]);
+  let timer, asked = 0;
+  const numbers = el("ol", { "aria-hidden": "true" });
+  const area = el("textarea", { id: "policies", spellcheck: "false", autocomplete: "off",
+    autocapitalize: "off", wrap: "off", "aria-label": "Policies", "aria-describedby": "errors",
+    oninput: () => changed(), onscroll: () => (numbers.scrollTop = area.scrollTop) });
+  area.value = state.draft ?? kept.policies;
+  const result = el("", { id: "errors", role: "status", "aria-live": "polite" });
+  const means = el(""), replayed = el("", { role: "status" });
+  const done = el("p.said", { role: "status" });
+  const save = button("Save", saveText, "button.main");
+
+  function goTo(line) {
+    const start = area.value.split("\n").slice(0, line - 1).join("\n").length + (line > 1 ? 1 : 0);
+    const end = area.value.indexOf("\n", start);
+    area.focus();
+    area.setSelectionRange(start, end < 0 ? area.value.length : end);
+    area.scrollTop = Math.max(0, (line - 5) * 21);
+  }
+
+  function numberLines(errors) {
+    const bad = new Set(errors.map((error) => error.line));
+    const count = area.value.split("\n").length;
+    numbers.replaceChildren(...Array.from({ length: count }, (_, at) =>
+      el(bad.has(at + 1) ? "li.bad" : "li", {}, at + 1)));
+    numbers.scrollTop = area.scrollTop;
+  }
+
+  function showErrors(found) {
+    const lines = area.value.split("\n");
+    const errors = found.map((error) => ({ ...error, line: lineOf(error, lines) }));
+    numberLines(errors);
+    area.setAttribute("aria-invalid", String(errors.length > 0));
+    save.disabled = errors.length > 0 || area.value === kept.policies;
+    result.replaceChildren(...(errors.length ? [
+      el("p.bad", {}, `${number(errors.length)} ${errors.length > 1 ? "errors" : "error"}`),
+      el("ul.errors", {}, errors.map((error) => el("li", {},
+        error.line && [button(`Line ${error.line}`, () => goTo(error.line)), " "],
+        el("strong", {}, error.where || ""), ": ", el("code", {}, error.given || ""),
+        error.allowed && `; allowed: ${error.allowed}`))),
+    ] : [el("p.good", {}, area.value === kept.policies
+      ? "No errors. This is what is in force." : "No errors. Save puts it in force.")]));
+  }
+
+  function showMeaning(checked) {
+    const names = checked.unmatched || [];
+    means.replaceChildren(...table("What each table means", [
+      { key: "table", name: "Table", show: (row) => el("code", {}, row.table) },
+      { key: "limits", name: "Limits", value: (row) => [row.limits].flat().join(", "),
+        show: (row) => [row.limits].flat().filter(Boolean).join("; ") || row.text || "" },
+      { key: "users", name: "Users", kind: "n",
+        show: (row) => (typeof row.users === "number" ? number(row.users) : "–") },
+    ], checked.summary || [], { plain: true }).filter(Boolean),
+    ...(names.length ? [el("p.said.bad", {}, `Nobody is meant by: ${names.join(", ")}`)] : []));
+  }
+
+  async function check() {
+    const turn = ++asked, text = area.value;
+    try {
+      const checked = await call("policies/check", { method: "POST", body: { policies: text } });
+      if (turn !== asked) return; // typed on meanwhile
+      showErrors(checked.errors || []);
+      if (!(checked.errors || []).length) showMeaning(checked);
+    } catch (error) {
+      if (turn === asked) result.replaceChildren(el("p.bad", {}, error.message));
+    }
+  }
+
+  function changed() {
+    state.draft = area.value === kept.policies ? null : area.value;
+    save.disabled = true; // until it is checked
+    done.textContent = "";
+    numberLines([]);
+    clearTimeout(timer);
+    timer = setTimeout(check, CHECK_AFTER);
+  }
+
+  function put(text, line) {
+    area.value = text;
+    changed();
+    if (line) goTo(line);
+  }
+
+  async function saveText() {
+    save.disabled = true;
+    const answer = await call("policies", { method: "PUT", body: { policies: area.value } })
+      .catch((error) => ({ errors: [{ where: "Saving", given: error.message }] }));
+    if (answer.errors?.length) {
+      showErrors(answer.errors);
+      return;
+    }
+    state.draft = null;
+    await route();
+    document.getElementById("saved").textContent = "Saved. It is in force from now on.";
+    document.getElementById("policies").focus();
+  }
+  done.id = "saved";
+
+  async function simulate(event) {
+    event.preventDefault();
+    replayed.replaceChildren(note("Replaying …"));
+    try {
+      const body = { policies: area.value, days: Number(days.value) };
+      const found = await call("policies/simulate", { method: "POST", body });
+      const errors = found.errors || [], users = found.users || [];
+      if (errors.length) showErrors(errors);
+      replayed.replaceChildren(...(errors.length ? [] : [
+        el("p", {}, `Of ${number(found.requests)} requests in ${number(found.days)} days, ${
+          number(found.refused)} would have been refused.`,
+        found.cost_saved_usd > 0 && ` That would have saved ${money(found.cost_saved_usd)}.`),
+        ...(users.length ? table("Who would have been refused", [
+          { key: "email", name: "User", show: userLink },
+          { key: "refused", name: "Refused", kind: "n", show: (row) => number(row.refused) },
+          { key: "limit", name: "Limit" },
+          { key: "first_at", name: "First", show: (row) => when(row.first_at) },
+          { key: "last_at", name: "Last", show: (row) => when(row.last_at) },
+          costColumn("cost_saved_usd", "Saved"),
+        ], users, { order: { key: "refused", sign: -1 } }).filter(Boolean) : []),
+      ]));
+    } catch (error) {
+      replayed.replaceChildren(el("p.bad", {}, error.message));
+    }
+  }
+
+  const kind = el("select", {}, ["group", "user", "role", "pool"].map((name) =>
+    el("option", {}, name)));
+  const name = el("input", { required: true, list: "names", placeholder: "Students" });
+  const limit = el("input", { required: true, placeholder: "50k tokens/day" });
+  const days = el("input", { type: "number", min: 1, max: 400, value: 30, required: true });
+  const versions = kept.versions || [];
+  const version = el("select", {}, versions.map((one, at) =>
+    el("option", { value: at }, [when(one.saved_at), one.saved_by].filter(Boolean).join(", "))));
+  const add = el("form", { onsubmit: (event) => {
+    event.preventDefault();
+    put(...addTable(area.value, kind.value, name.value.trim(), limit.value.trim()));
+    limit.value = "";
+  } }, el("fieldset", {}, el("legend", {}, "Add a limit"),
+    el("ol.steps.note", {}, ["Say who: a group, a user’s e-mail, a role, or a pool.",
+      "Write the limit, such as 50k tokens/day, $20/month or 30 requests/hour.",
+      "Add it to the text, see below what it means, and save."].map((step) =>
+      el("li", {}, step))),
+    el(".row", {}, el("label", {}, "For", kind), field("Name", name), field("Limit", limit),
+      el("button", {}, "Add to the text"))));
+  const names = el("datalist", { id: "names" }, groups.filter((row) => row.group_name)
+    .map((row) => el("option", { value: row.group_name })));
+
+  numberLines([]);
+  save.disabled = true;
+  if (state.draft === null) {
+    showErrors([]);
+    showMeaning(kept);
+  }
+  check();
+  return [
+    el("h1", {}, "Policies"), done, add, names,
+    section("Text"), el(".editor", {}, numbers, area), result,
+    el(".row", {}, save, versions.length > 0 && el("label", {}, "Earlier versions", version),
+      versions.length > 0 && button("Load this version", () =>
+        put(versions[version.value].policies)),
+      state.draft !== null && button("Discard changes", () => { state.draft = null; route(); })),
+    section("What it means", means),
+    section("Simulate", note("Replays what is on record against the text above."),
+      el("form.row", { onsubmit: simulate }, el("label", {}, "Days", days),
+        el("button", {}, "Simulate")), replayed),
+  ];
+}
+
+async function systemView() {
+  const status = await call("overview");
+  const texts = [["Version", status.version], ["Open WebUI", status.open_webui],
+    ["Ledger", status.ledger], ["Workers", status.workers], ["Time zone", status.timezone]];
+  const doors = status.doors || status.paths || [], checks = status.checks || [];
+  return [
+    el("h1", {}, "System"),
+    boxes(texts.filter(([, value]) => value || value === 0).map(([name, value]) =>
+      [name, String(value)])),
+    checks.length > 0 && section("Checks", el("ul", {}, checks.map((check) => el("li", {},
+      el(check.ok ? "span.good" : "span.bad", {}, check.ok ? "OK " : "Look here: "),
+      check.text)))),
+    doors.length > 0 && section("Ways to a model", table("Ways to a model", [
+      { key: "name", name: "Path", show: (row) => el("code", {}, row.name) },
+      { key: "state", name: "State" }, { key: "detail", name: "What happens" },
+    ], doors, { plain: true })),
+    notices(status),
+  ];
+}
+
+// Where to go, and how to ask
+
+const ADMIN_VIEWS = {
+  overview: ["Overview", overview],
+  users: ["Users", usersView],
+  groups: ["Groups", useView("Groups", "group", { key: "group_name", name: "Group",
+    value: (row) => row.group_name || row.group_id || "no group",
+    show: (row) => row.group_name || row.group_id || "no group" })],
+  pools: ["Pools", poolsView],
+  models: ["Models", useView("Models", "model", { key: "model_id", name: "Model" })],
+  policies: ["Policies", policiesView],
+  system: ["System", systemView],
+  me: ["My use", myView],
+};
+const DETAIL_VIEWS = { user: ["users", userView], pool: ["pools", poolView] };
+
+async function call(path, { method = "GET", body } = {}) {
+  const headers = { Accept: "application/json" };
+  if (stored("token")) headers.Authorization = `Bearer ${stored("token")}`;
+  if (body) headers["Content-Type"] = "application/json";
+  const answer = await fetch(BASE + path, {
+    method, headers, cache: "no-store", ...(body && { body: JSON.stringify(body) }),
+  });
+  const data = await answer.json().catch(() => ({}));
+  if (answer.ok || data.errors) return data;
+  const said = typeof data.detail === "string" ? data.detail : `${answer.status}`;
+  throw Object.assign(new Error(said), { status: answer.status });
+}
+
+function navigation(current) {
+  const nav = document.getElementById("nav");
+  nav.hidden = false;
+  nav.replaceChildren(...Object.entries(ADMIN_VIEWS).map(([name, [title]]) =>
+    el("a", { href: `#${name}`, "aria-current": name === current && "page" }, title)));
+}
+
+async function route(event) {
+  const main = document.getElementById("main"), turn = ++state.turn;
+  main.setAttribute("aria-busy", "true");
+  tag = chooseLanguage();
+  try {
+    state.me ??= await call(`me?language=${tag}`);
+    state.soft = state.me.soft_limit_percent || state.soft;
+    const admin = state.me.role === "admin";
+    const [name, id] = location.hash.slice(1).split("=");
+    const detail = admin && id && Object.hasOwn(DETAIL_VIEWS, name) && DETAIL_VIEWS[name];
+    const view = admin && Object.hasOwn(ADMIN_VIEWS, name) ? name : admin ? "overview" : "me";
+    if (admin) navigation(detail ? detail[0] : view);
+    const language = view === "me" && !detail ? tag : "en";
+    tag = language;
+    main.lang = language;
+    main.dir = languages.rtl.includes(language) ? "rtl" : "ltr";
+    const show = detail ? () => detail[1](decodeURIComponent(id)) : ADMIN_VIEWS[view][1];
+    const parts = await show();
+    if (turn !== state.turn) return; // gone elsewhere meanwhile
+    main.replaceChildren(...parts.flat(5).filter(Boolean));
+  } catch (error) {
+    if (turn !== state.turn) return;
+    main.replaceChildren(el("h1", {}, t("title")), error.status === 401
+      ? el("p", {}, el("a", { href: "/auth" }, t("sign_in")))
+      : el("p.said.bad", { role: "alert" }, t("failed"), " ", note(error.message)));
+  }
+  main.removeAttribute("aria-busy");
+  const title = main.querySelector("h1");
+  document.title = title ? title.textContent : t("title");
+  if (event) {
+    scrollTo(0, 0);
+    main.focus();
+    say(document.title);
+  }
+}
+
+function start() {
+  languages = JSON.parse(document.getElementById("languages").textContent);
+  tag = chooseLanguage();
+  document.documentElement.lang = tag;
+  document.documentElement.dir = languages.rtl.includes(tag) ? "rtl" : "ltr";
+  document.getElementById("back").textContent = t("back");
+  addEventListener("hashchange", route);
+  addEventListener("beforeunload", (event) => state.draft !== null && event.preventDefault());
+  return route();
+}
+
+followTheme();
+addEventListener("storage", followTheme);
+addEventListener("DOMContentLoaded", start);
 """
 
 
@@ -7759,11 +8767,8 @@ def render_page(nonce: str) -> str:
     Args:
         nonce: The one that this answer's Content-Security-Policy names, letters and digits.
     """
-    parts = {"CSS": PAGE_CSS, "JS": PAGE_JS, "LANGUAGES": page_languages()}
-    page = PAGE_HTML.replace("{{NONCE}}", nonce)
-    for name, text in parts.items():
-        page = page.replace("{{%s}}" % name, text)
-    return page
+    page = PAGE_HTML.replace("{{NONCE}}", nonce).replace("{{CSS}}", PAGE_CSS)
+    return page.replace("{{JS}}", PAGE_JS).replace("{{LANGUAGES}}", page_languages())
 
 
 # ==============================================================================
@@ -8138,6 +9143,12 @@ def template_values(
         "policy": isolate(policy_shown(state), language),
         "model": isolate(clean_name(model), language),
     }
+
+
+def limit_text(limit: Limit, language: Language = ENGLISH) -> str:
+    """A limit as a heading or a cell says it: ``50,000 tokens per day on gpt-4*``."""
+    quantity, on = plain_quantity(limit, limit.amount, language), on_model(limit, language)
+    return language.what.format(quantity=quantity, period=format_period(limit, language), on=on)
 
 
 def sentence_values(state: LimitState, now: datetime, reader: Reader) -> dict[str, str]:
@@ -10664,234 +11675,6 @@ class Accounting:
 
 
 # ==============================================================================
-# helpers/openwebui/answers.py
-# Answers on their way to the client: read for their usage, or replaced by a refusal.
-# ==============================================================================
-
-# Of an answer that isn't streamed, or of one line of a stream; a longer one is estimated.
-LARGEST_ANSWER = 16 * 2**20
-# On every answer that was counted or refused, for whoever checks that.
-MARK: RawHeaders = [(b"x-usage-limits", b"checked")]
-LINE_TYPES = (b"event-stream", b"ndjson", b"jsonl", b"json-seq")
-
-
-def read_json(data: bytes | bytearray) -> Any:
-    """The JSON value in some bytes; None where there is none."""
-    try:
-        return json.loads(data)
-    except (ValueError, RecursionError):
-        return None
-
-
-class AnswerReader:
-    """Hands what passes to a meter: line by line, or whole."""
-
-    __slots__ = ("_buffer", "_by_lines", "_meter", "_overflown", "_readable", "answer", "status")
-
-    def __init__(self, meter: ReplyMeter | None) -> None:
-        self._meter = meter
-        self._buffer = bytearray()
-        self._by_lines = False
-        self._overflown = False
-        self._readable = False
-        self.status: int | None = None
-        self.answer: Any = None
-
-    def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        """The answer begins."""
-        self.status = status
-        kind = next((value for name, value in headers if name.lower() == b"content-type"), b"")
-        encoded = any(name.lower() == b"content-encoding" for name, _ in headers)
-        self._by_lines = any(each in kind.lower() for each in LINE_TYPES)
-        self._readable = not encoded
-
-    def feed(self, chunk: bytes) -> None:
-        """A part of it has come."""
-        if not self._readable or not chunk:
-            return
-        self._buffer += chunk
-        if self._by_lines and b"\n" in chunk:
-            *lines, rest = self._buffer.split(b"\n")
-            self._buffer = bytearray(rest)
-            if self._overflown:  # the rest of a line whose beginning is gone
-                self._overflown = False
-                lines = lines[1:]
-            for line in lines:
-                self._read_line(line)
-        if len(self._buffer) > LARGEST_ANSWER:
-            self._buffer.clear()
-            self._overflown = True
-
-    def end(self) -> None:
-        """All of it has come, or nothing more will."""
-        rest, self._buffer = self._buffer, bytearray()
-        if not rest or self._overflown:
-            return
-        if self._by_lines:
-            self._read_line(rest)
-            return
-        self.answer = read_json(rest)
-        if self.answer is None:  # a stream under another name
-            for line in rest.split(b"\n"):
-                self._read_line(line)
-        elif self._meter is not None:
-            self._meter.add_answer(self.answer)
-
-    def _read_line(self, line: bytes | bytearray) -> None:
-        line = line.strip()
-        if line.startswith(b"data:"):
-            line = line[5:]
-        if self._meter is not None and line.lstrip().startswith(b"{"):
-            self._meter.add_event(read_json(line))
-
-
-async def send_refusal(
-    send: Send, passthrough: Passthrough, refusal: Refusal, more: Any = ()
-) -> None:
-    """Answer a request in its protocol's own form."""
-    body = refusal.body(passthrough.form)
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-        *refusal.headers(),
-        *MARK,
-        *more,
-    ]
-    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-class ChatAnswer:
-    """The answer of a path where the hooks run."""
-
-    def __init__(
-        self, passthrough: Passthrough, state: MutableMapping[str, Any], send: Send
-    ) -> None:
-        self._passthrough = passthrough
-        self._state = state
-        self._send = send
-        self._headers: RawHeaders = []
-        self._refusal: Refusal | None = None
-
-    async def send(self, message: Message) -> None:
-        """Pass a part of it on; a refusal takes the place of the whole answer."""
-        kind = message["type"]
-        if kind == "http.response.start":
-            self._start(message)
-            if self._refusal is None:
-                message = {**message, "headers": with_headers(message, self._own_headers())}
-        if self._refusal is None:
-            await self._send(message)
-        elif kind == "http.response.body" and not message.get("more_body"):
-            more = [*self._headers, *limit_headers(self._state)]
-            await send_refusal(self._send, self._passthrough, self._refusal, more)
-
-    def _own_headers(self) -> RawHeaders:
-        limits = limit_headers(self._state)
-        # Where the hooks run they may not be on for the model that was asked for.
-        checked = self._passthrough.kind == "task" or LIMITS_STATE in self._state
-        return [*MARK, *limits] if checked else limits
-
-    def _start(self, message: Message) -> None:
-        refusal = self._state.get(REFUSAL_STATE)
-        if message["status"] >= 400 and refusal is not None:
-            self._refusal = Refusal(*refusal)
-            own = (b"content-type", b"content-length", b"content-encoding", b"retry-after")
-            self._headers = [
-                pair for pair in message.get("headers", ()) if pair[0].lower() not in own
-            ]
-
-
-def with_headers(message: Message, own: RawHeaders) -> RawHeaders:
-    """An answer's headers and ours; a provider's own of the same name speak of its key."""
-    names = {name for name, _ in own}
-    theirs = message.get("headers", ())
-    return [*(pair for pair in theirs if pair[0].lower() not in names), *own]
-
-
-def limit_headers(state: MutableMapping[str, Any]) -> RawHeaders:
-    """Where a request's limits stand; a fault here costs no answer."""
-    try:
-        return rate_headers(state.get(LIMITS_STATE) or (), datetime.now(UTC))
-    except Exception:
-        log.exception("Usage limits: the headers of an answer could not be made")
-        return []
-
-
-# ==============================================================================
-# helpers/openwebui/callers.py
-# Who asks at a pass-through path, by Open WebUI's own rules.
-# ==============================================================================
-
-# Where the user travels in the state of a request, out of its client's reach.
-USER_STATE = "usage_limits_user"
-
-
-class CallerGate:
-    """Lets in whom Open WebUI lets in."""
-
-    def __init__(self) -> None:
-        self._gate: FastAPI | None = None
-
-    async def find_user(self, scope: Scope, send: Send) -> dict[str, Any] | None:
-        """Who asks, by Open WebUI's own rules; its refusal is sent on where it's nobody."""
-        state = scope["state"]
-        state.pop(USER_STATE, None)
-        answer: list[Message] = []
-
-        async def nothing() -> Message:
-            return {"type": "http.request", "body": b"", "more_body": False}
-
-        async def keep(message: Message) -> None:
-            answer.append(message)
-
-        if self._gate is None:
-            self._gate = make_gate(scope["app"])
-        note_key(scope)
-        # Whoever is refused here gets no further, whatever the reason.
-        try:
-            await self._gate({**scope, "method": "POST"}, nothing, keep)
-        except Exception as error:
-            log.exception("Usage limits: it can't be seen who asks")
-            raise PassthroughError(Refusal(503, FAULT_SENTENCE, FAULT_RETRY_SECONDS)) from error
-        user = state.pop(USER_STATE, None)
-        if user is None:
-            for message in answer:
-                await send(message)
-            return None
-        return user if isinstance(user, dict) else dict(user.model_dump())
-
-
-def note_key(scope: Scope) -> None:
-    """An API key in a header of its own, where Open WebUI's middleware puts it later."""
-    name = getattr(import_module("open_webui.env"), "CUSTOM_API_KEY_HEADER", "x-api-key")
-    wanted = str(name).lower().encode()
-    for header, value in scope.get("headers", ()):
-        if header.lower() == wanted:
-            credentials = import_module("fastapi.security").HTTPAuthorizationCredentials
-            scope["state"]["token"] = credentials(
-                scheme="Bearer", credentials=value.decode("latin-1")
-            )
-
-
-def make_gate(app: Any) -> FastAPI:
-    """An app of one page, which lets in whom Open WebUI lets in."""
-    auth = import_module("open_webui.utils.auth")
-    gate = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-    gate.state = app.state
-
-    who = Depends(auth.get_verified_user)
-
-    async def let_in(request: Request, user: Any = who) -> Response:
-        setattr(request.state, USER_STATE, user)
-        return Response(status_code=204)
-
-    let_in.__annotations__ = {"request": Request, "user": Any, "return": Response}
-    gate.add_api_route("/{path:path}", let_in, methods=["POST"])
-    return gate
-
-
-# ==============================================================================
 # helpers/openwebui/directory.py
 # The directory: all users of Open WebUI with their groups, read at once.
 # ==============================================================================
@@ -10996,24 +11779,6 @@ class PageError(Exception):
         super().__init__(detail)
         self.status = status
         self.detail = detail
-
-
-@dataclass(frozen=True, slots=True)
-class OpenedLedger:
-    """What the pages read from.
-
-    Args:
-        accounting: The ledger.
-        memory: Whom the policies mean.
-        read_host: Reads from Open WebUI's own database.
-    """
-
-    accounting: Accounting
-    memory: IdentityMemory
-    read_host: Callable[[Callable[[Connection], Any]], Any]
-
-
-OpenLedger = Callable[[AdminValves], OpenedLedger]
 
 
 @dataclass(frozen=True, slots=True)
@@ -11138,29 +11903,33 @@ class PageData:
 
     Args:
         valves: What the filter is set to.
-        opened: The databases.
+        accounting: The ledger.
+        memory: Whom the policies mean.
+        read_host: Reads from Open WebUI's own database.
         now: The instant of the question.
     """
 
     valves: AdminValves
-    opened: OpenedLedger
+    accounting: Accounting
+    memory: IdentityMemory
+    read_host: Callable[[Callable[[Connection], Any]], Any]
     now: datetime
 
     # What is read
 
     def directory(self, user: str | None = None) -> Directory:
         """Open WebUI's users, or one of them, with their groups."""
-        found: Directory = self.opened.read_host(partial(read_directory, user=user))
+        found: Directory = self.read_host(partial(read_directory, user=user))
         return found
 
     def read(self, work: Callable[[Connection], Any]) -> Any:
         """Read one moment of the ledger."""
-        self.opened.accounting.prepare()
-        return self.opened.accounting.read(partial(read_snapshot_of, work=work))
+        self.accounting.prepare()
+        return self.accounting.read(partial(read_snapshot_of, work=work))
 
     def recall(self, subject: Subject) -> Subject:
         """A user with the names in the policies that mean it."""
-        return self.opened.memory.recall(self.valves.policy_set, subject)
+        return self.memory.recall(self.valves.policy_set, subject)
 
     def find_user(self, key: object) -> tuple[Subject, str]:
         """A user by id or address, and what the user is called.
@@ -11341,7 +12110,7 @@ class PageData:
             **self.read(read),
             "since": iso_instant(month.start),
             "timezone": self.valves.timezone,
-            "notices": list(self.opened.memory.notices),
+            "notices": list(self.memory.notices),
             "shadow_mode": self.valves.shadow_mode,
             "soft_limit_percent": self.valves.soft_limit_percent,
         }
@@ -11446,12 +12215,12 @@ class PageData:
         missing = PageError(404, "There is no such grant, or it holds no more.")
         if not 0 < len(key) <= LONGEST_ID or clean_text(key, LONGEST_ID) != key:
             raise missing
-        self.opened.accounting.prepare()
-        row = self.opened.accounting.read(partial(find_grant, key=key, now=self.now))
+        self.accounting.prepare()
+        row = self.accounting.read(partial(find_grant, key=key, now=self.now))
         if row is None:
             raise missing
         revoke = partial(revoke_grant, key=key, by=by, reason=reason, now=self.now)
-        if not self.opened.accounting.change(revoke, {str(row._mapping["scope"])}):
+        if not self.accounting.change(revoke, {str(row._mapping["scope"])}):
             raise missing
         return {"id": key, "revoked": True}
 
@@ -11463,7 +12232,7 @@ class PageData:
         reason: str,
     ) -> Change:
         work = partial(add_grants, limits=limits, make=make, by=by, reason=reason, now=self.now)
-        return self.opened.accounting.change(work, {applied.scope for applied in limits})
+        return self.accounting.change(work, {applied.scope for applied in limits})
 
     # Rows
 
@@ -11663,7 +12432,7 @@ class PageGuard(Protocol):
     """What the pages need of whoever guards a filter's paths."""
 
     function_id: str
-    open_ledger: OpenLedger
+    ledger_of: Callable[[Any], Any]
 
     async def switch(self, *, now: bool = False) -> Any: ...
 
@@ -11935,7 +12704,8 @@ class UsagePages:
         if any(len(text) > LONGEST_PARAMETER for text in parameters.values()):
             raise PageError(400, f"A parameter is longer than {LONGEST_PARAMETER} characters.")
         valves = (await self._guard.switch()).valves
-        data = PageData(valves, self._guard.open_ledger(valves), datetime.now(UTC))
+        accounting, memory, read_host = self._guard.ledger_of(valves)
+        data = PageData(valves, accounting, memory, read_host, datetime.now(UTC))
         asked = PageRequest(self._guard, data, user, parameters, body)
         return await self._in_thread(lambda: as_answer(route.handler(asked)))
 
@@ -11952,6 +12722,234 @@ class UsagePages:
 def is_page_path(path: str) -> bool:
     """Whether a path is one of the pages'."""
     return re.match(rf"{PAGE_PATH}(/|$)", path) is not None
+
+
+# ==============================================================================
+# helpers/openwebui/answers.py
+# Answers on their way to the client: read for their usage, or replaced by a refusal.
+# ==============================================================================
+
+# Of an answer that isn't streamed, or of one line of a stream; a longer one is estimated.
+LARGEST_ANSWER = 16 * 2**20
+# On every answer that was counted or refused, for whoever checks that.
+MARK: RawHeaders = [(b"x-usage-limits", b"checked")]
+LINE_TYPES = (b"event-stream", b"ndjson", b"jsonl", b"json-seq")
+
+
+def read_json(data: bytes | bytearray) -> Any:
+    """The JSON value in some bytes; None where there is none."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+
+
+class AnswerReader:
+    """Hands what passes to a meter: line by line, or whole."""
+
+    __slots__ = ("_buffer", "_by_lines", "_meter", "_overflown", "_readable", "answer", "status")
+
+    def __init__(self, meter: ReplyMeter | None) -> None:
+        self._meter = meter
+        self._buffer = bytearray()
+        self._by_lines = False
+        self._overflown = False
+        self._readable = False
+        self.status: int | None = None
+        self.answer: Any = None
+
+    def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """The answer begins."""
+        self.status = status
+        kind = next((value for name, value in headers if name.lower() == b"content-type"), b"")
+        encoded = any(name.lower() == b"content-encoding" for name, _ in headers)
+        self._by_lines = any(each in kind.lower() for each in LINE_TYPES)
+        self._readable = not encoded
+
+    def feed(self, chunk: bytes) -> None:
+        """A part of it has come."""
+        if not self._readable or not chunk:
+            return
+        self._buffer += chunk
+        if self._by_lines and b"\n" in chunk:
+            *lines, rest = self._buffer.split(b"\n")
+            self._buffer = bytearray(rest)
+            if self._overflown:  # the rest of a line whose beginning is gone
+                self._overflown = False
+                lines = lines[1:]
+            for line in lines:
+                self._read_line(line)
+        if len(self._buffer) > LARGEST_ANSWER:
+            self._buffer.clear()
+            self._overflown = True
+
+    def end(self) -> None:
+        """All of it has come, or nothing more will."""
+        rest, self._buffer = self._buffer, bytearray()
+        if not rest or self._overflown:
+            return
+        if self._by_lines:
+            self._read_line(rest)
+            return
+        self.answer = read_json(rest)
+        if self.answer is None:  # a stream under another name
+            for line in rest.split(b"\n"):
+                self._read_line(line)
+        elif self._meter is not None:
+            self._meter.add_answer(self.answer)
+
+    def _read_line(self, line: bytes | bytearray) -> None:
+        line = line.strip()
+        if line.startswith(b"data:"):
+            line = line[5:]
+        if self._meter is not None and line.lstrip().startswith(b"{"):
+            self._meter.add_event(read_json(line))
+
+
+async def send_refusal(
+    send: Send, passthrough: Passthrough, refusal: Refusal, more: Any = ()
+) -> None:
+    """Answer a request in its protocol's own form."""
+    body = refusal.body(passthrough.form)
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        *refusal.headers(),
+        *MARK,
+        *more,
+    ]
+    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+class ChatAnswer:
+    """The answer of a path where the hooks run."""
+
+    def __init__(
+        self, passthrough: Passthrough, state: MutableMapping[str, Any], send: Send
+    ) -> None:
+        self._passthrough = passthrough
+        self._state = state
+        self._send = send
+        self._headers: RawHeaders = []
+        self._refusal: Refusal | None = None
+
+    async def send(self, message: Message) -> None:
+        """Pass a part of it on; a refusal takes the place of the whole answer."""
+        kind = message["type"]
+        if kind == "http.response.start":
+            self._start(message)
+            if self._refusal is None:
+                message = {**message, "headers": with_headers(message, self._own_headers())}
+        if self._refusal is None:
+            await self._send(message)
+        elif kind == "http.response.body" and not message.get("more_body"):
+            more = [*self._headers, *limit_headers(self._state)]
+            await send_refusal(self._send, self._passthrough, self._refusal, more)
+
+    def _own_headers(self) -> RawHeaders:
+        limits = limit_headers(self._state)
+        # Where the hooks run they may not be on for the model that was asked for.
+        checked = self._passthrough.kind == "task" or LIMITS_STATE in self._state
+        return [*MARK, *limits] if checked else limits
+
+    def _start(self, message: Message) -> None:
+        refusal = self._state.get(REFUSAL_STATE)
+        if message["status"] >= 400 and refusal is not None:
+            self._refusal = Refusal(*refusal)
+            own = (b"content-type", b"content-length", b"content-encoding", b"retry-after")
+            self._headers = [
+                pair for pair in message.get("headers", ()) if pair[0].lower() not in own
+            ]
+
+
+def with_headers(message: Message, own: RawHeaders) -> RawHeaders:
+    """An answer's headers and ours; a provider's own of the same name speak of its key."""
+    names = {name for name, _ in own}
+    theirs = message.get("headers", ())
+    return [*(pair for pair in theirs if pair[0].lower() not in names), *own]
+
+
+def limit_headers(state: MutableMapping[str, Any]) -> RawHeaders:
+    """Where a request's limits stand; a fault here costs no answer."""
+    try:
+        return rate_headers(state.get(LIMITS_STATE) or (), datetime.now(UTC))
+    except Exception:
+        log.exception("Usage limits: the headers of an answer could not be made")
+        return []
+
+
+# ==============================================================================
+# helpers/openwebui/callers.py
+# Who asks at a pass-through path, by Open WebUI's own rules.
+# ==============================================================================
+
+# Where the user travels in the state of a request, out of its client's reach.
+USER_STATE = "usage_limits_user"
+
+
+class CallerGate:
+    """Lets in whom Open WebUI lets in."""
+
+    def __init__(self) -> None:
+        self._gate: FastAPI | None = None
+
+    async def find_user(self, scope: Scope, send: Send) -> dict[str, Any] | None:
+        """Who asks, by Open WebUI's own rules; its refusal is sent on where it's nobody."""
+        state = scope["state"]
+        state.pop(USER_STATE, None)
+        answer: list[Message] = []
+
+        async def nothing() -> Message:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def keep(message: Message) -> None:
+            answer.append(message)
+
+        if self._gate is None:
+            self._gate = make_gate(scope["app"])
+        note_key(scope)
+        # Whoever is refused here gets no further, whatever the reason.
+        try:
+            await self._gate({**scope, "method": "POST"}, nothing, keep)
+        except Exception as error:
+            log.exception("Usage limits: it can't be seen who asks")
+            raise PassthroughError(Refusal(503, FAULT_SENTENCE, FAULT_RETRY_SECONDS)) from error
+        user = state.pop(USER_STATE, None)
+        if user is None:
+            for message in answer:
+                await send(message)
+            return None
+        return user if isinstance(user, dict) else dict(user.model_dump())
+
+
+def note_key(scope: Scope) -> None:
+    """An API key in a header of its own, where Open WebUI's middleware puts it later."""
+    name = getattr(import_module("open_webui.env"), "CUSTOM_API_KEY_HEADER", "x-api-key")
+    wanted = str(name).lower().encode()
+    for header, value in scope.get("headers", ()):
+        if header.lower() == wanted:
+            credentials = import_module("fastapi.security").HTTPAuthorizationCredentials
+            scope["state"]["token"] = credentials(
+                scheme="Bearer", credentials=value.decode("latin-1")
+            )
+
+
+def make_gate(app: Any) -> FastAPI:
+    """An app of one page, which lets in whom Open WebUI lets in."""
+    auth = import_module("open_webui.utils.auth")
+    gate = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    gate.state = app.state
+
+    who = Depends(auth.get_verified_user)
+
+    async def let_in(request: Request, user: Any = who) -> Response:
+        setattr(request.state, USER_STATE, user)
+        return Response(status_code=204)
+
+    let_in.__annotations__ = {"request": Request, "user": Any, "return": Response}
+    gate.add_api_route("/{path:path}", let_in, methods=["POST"])
+    return gate
 
 
 # ==============================================================================
@@ -11987,17 +12985,19 @@ class PassthroughGuard:
     Args:
         function_id: The filter's id in Open WebUI.
         admit: What admits a request as the filter's inlet does.
-        open_ledger: What the pages read, with these valves.
+        ledger_of: What the pages read and write.
     """
 
-    def __init__(self, function_id: str, admit: Admit, open_ledger: OpenLedger) -> None:
+    def __init__(
+        self, function_id: str, admit: Admit, ledger_of: Callable[[AdminValves], Any]
+    ) -> None:
         self.function_id = function_id
-        self.open_ledger = open_ledger
         self.admit_request = admit
+        self.ledger_of = ledger_of
+        self._pages: UsagePages | None = None
         self._switch = Switch()
         self._asking: asyncio.Lock | None = None
         self.gate = CallerGate()
-        self._pages: UsagePages | None = None
 
     async def serve_page(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request at the pages' paths."""
@@ -12417,12 +13417,12 @@ class UsageLimitsLayer:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] == "http":
-            if route_path(scope).endswith(USER_VALVES_FORM):
-                headers = dict(scope.get("headers", ()))
-                accepted_languages.set(headers.get(b"accept-language", b"").decode("latin-1"))
             if is_page_path(route_path(scope)):
                 await self.serve_page(scope, receive, send)
                 return
+            if route_path(scope).endswith(USER_VALVES_FORM):
+                headers = dict(scope.get("headers", ()))
+                accepted_languages.set(headers.get(b"accept-language", b"").decode("latin-1"))
             passthrough = find_passthrough(scope.get("method", "GET"), route_path(scope))
             if passthrough is not None:
                 guard = await self.find_guard(now=passthrough.kind != "chat")
@@ -12437,14 +13437,20 @@ class UsageLimitsLayer:
         await self.app(scope, receive, send)
 
     async def serve_page(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer at the pages' paths: whoever switches the filter off has no pages."""
+        """Answer at the pages' paths, where there are pages."""
         guard = await self.find_guard()
-        valves = None if guard is None else (await guard.switch()).valves
-        if guard is not None and valves is not None and valves.usage_page:
-            await guard.serve_page(scope, receive, send)
+        shown = False
+        if guard is not None:
+            try:
+                valves = (await guard.switch()).valves
+                shown = valves is not None and valves.usage_page
+            except Exception:
+                log.exception("Usage limits: it can't be seen whether there are pages")
+        if guard is None or not shown:
+            answer = JSONResponse({"detail": "Not Found"}, 404, {"Cache-Control": "no-store"})
+            await answer(scope, receive, send)
             return
-        missing = JSONResponse({"detail": NOT_FOUND}, 404, {"Cache-Control": "no-store"})
-        await missing(scope, receive, send)
+        await guard.serve_page(scope, receive, send)
 
     async def find_guard(self, *, now: bool = True) -> PassthroughGuard | None:
         """The guard whose function is on; where that can't be seen, the last one."""
@@ -12470,13 +13476,15 @@ def function_id_of(module_name: str) -> str | None:
     return head if head and is_uuid else name
 
 
-def put_layer(module_name: str, admit: Admit, open_ledger: OpenLedger) -> UsageLimitsLayer | None:
+def put_layer(
+    module_name: str, admit: Admit, ledger_of: Callable[[AdminValves], Any]
+) -> UsageLimitsLayer | None:
     """Put the layer around the running app, in the place of an older one.
 
     Args:
         module_name: The filter's module, named by Open WebUI.
         admit: What admits a request as the filter's inlet does.
-        open_ledger: What the pages read.
+        ledger_of: What the pages read and write.
 
     Returns:
         The layer; None where it can't be put there, or where it needn't.
@@ -12494,7 +13502,7 @@ def put_layer(module_name: str, admit: Admit, open_ledger: OpenLedger) -> UsageL
     guard = guards.get(function_id)
     if layer is not None and getattr(guard, "admit_request", None) == admit:
         return layer if isinstance(layer, UsageLimitsLayer) else None
-    guards[function_id] = PassthroughGuard(function_id, admit, open_ledger)
+    guards[function_id] = PassthroughGuard(function_id, admit, ledger_of)
     placed = UsageLimitsLayer(below, guards)
     setattr(above, attribute, placed)
     return placed
@@ -12905,7 +13913,7 @@ class Filter:
     def _guard_passthrough(self, *, serving: bool = True) -> None:
         """Put the layer around Open WebUI; without it the hooks work as before."""
         try:
-            layer = put_layer(type(self).__module__, self.admit_call, self.open_ledger)
+            layer = put_layer(type(self).__module__, self.admit_call, self.ledger_of)
             if layer is not None:
                 guard_tasks(layer)
             guarded = layer is not None or has_layer()
@@ -13144,12 +14152,13 @@ class Filter:
             # A browser that has gone away must not cost the reply.
             log.warning("Usage limits: a message could not be shown", exc_info=True)
 
-    def open_ledger(self, valves: AdminValves) -> OpenedLedger:
-        """What the pages read: the ledger, and Open WebUI's own database."""
+    def ledger_of(
+        self, valves: AdminValves
+    ) -> tuple[Accounting, IdentityMemory, Callable[[Callable[[Connection], Any]], Any]]:
+        """The ledger, whom the policies mean, and what reads Open WebUI's own database."""
         accounting = self._accounting(valves)
         memory = self._identity_memory(valves, accounting)
-        read_host = host_reader().read if valves.database_url else accounting.read
-        return OpenedLedger(accounting, memory, read_host)
+        return accounting, memory, host_reader().read if valves.database_url else accounting.read
 
     def _identity_memory(self, valves: AdminValves, accounting: Accounting) -> IdentityMemory:
         """Whom the policies mean, as this ledger remembers it; what is amiss shows in the form."""

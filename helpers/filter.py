@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from sqlalchemy import Connection
+
 from helpers.errors import LedgerError, UsageLimitExceeded
 from helpers.ledger.identities import IdentityMemory, form_note
 from helpers.ledger.ledger import Admission
@@ -49,7 +51,6 @@ from helpers.openwebui.messages import (
 )
 from helpers.openwebui.middleware import has_layer, put_layer
 from helpers.openwebui.model_calls import unasked_name, watch_model_calls
-from helpers.openwebui.page_data import OpenedLedger
 from helpers.openwebui.passthrough_guard import ADJUST_KEY
 from helpers.openwebui.replies import EXPECTED_OUTPUT_TOKENS, METADATA_KEY, Reply
 from helpers.openwebui.stream_usage import ASK_FOR_USAGE, UnaskedModels
@@ -223,7 +224,7 @@ class Filter:
     def _guard_passthrough(self, *, serving: bool = True) -> None:
         """Put the layer around Open WebUI; without it the hooks work as before."""
         try:
-            layer = put_layer(type(self).__module__, self.admit_call, self.open_ledger)
+            layer = put_layer(type(self).__module__, self.admit_call, self.ledger_of)
             if layer is not None:
                 guard_tasks(layer)
             guarded = layer is not None or has_layer()
@@ -462,12 +463,13 @@ class Filter:
             # A browser that has gone away must not cost the reply.
             log.warning("Usage limits: a message could not be shown", exc_info=True)
 
-    def open_ledger(self, valves: AdminValves) -> OpenedLedger:
-        """What the pages read: the ledger, and Open WebUI's own database."""
+    def ledger_of(
+        self, valves: AdminValves
+    ) -> tuple[Accounting, IdentityMemory, Callable[[Callable[[Connection], Any]], Any]]:
+        """The ledger, whom the policies mean, and what reads Open WebUI's own database."""
         accounting = self._accounting(valves)
         memory = self._identity_memory(valves, accounting)
-        read_host = host_reader().read if valves.database_url else accounting.read
-        return OpenedLedger(accounting, memory, read_host)
+        return accounting, memory, host_reader().read if valves.database_url else accounting.read
 
     def _identity_memory(self, valves: AdminValves, accounting: Accounting) -> IdentityMemory:
         """Whom the policies mean, as this ledger remembers it; what is amiss shows in the form."""

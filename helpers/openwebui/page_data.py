@@ -81,24 +81,6 @@ class PageError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class OpenedLedger:
-    """What the pages read from.
-
-    Args:
-        accounting: The ledger.
-        memory: Whom the policies mean.
-        read_host: Reads from Open WebUI's own database.
-    """
-
-    accounting: Accounting
-    memory: IdentityMemory
-    read_host: Callable[[Callable[[Connection], Any]], Any]
-
-
-OpenLedger = Callable[[AdminValves], OpenedLedger]
-
-
-@dataclass(frozen=True, slots=True)
 class GrantTarget:
     """Whose limits are to be changed: a user's own, or a pool's."""
 
@@ -220,29 +202,33 @@ class PageData:
 
     Args:
         valves: What the filter is set to.
-        opened: The databases.
+        accounting: The ledger.
+        memory: Whom the policies mean.
+        read_host: Reads from Open WebUI's own database.
         now: The instant of the question.
     """
 
     valves: AdminValves
-    opened: OpenedLedger
+    accounting: Accounting
+    memory: IdentityMemory
+    read_host: Callable[[Callable[[Connection], Any]], Any]
     now: datetime
 
     # What is read
 
     def directory(self, user: str | None = None) -> Directory:
         """Open WebUI's users, or one of them, with their groups."""
-        found: Directory = self.opened.read_host(partial(read_directory, user=user))
+        found: Directory = self.read_host(partial(read_directory, user=user))
         return found
 
     def read(self, work: Callable[[Connection], Any]) -> Any:
         """Read one moment of the ledger."""
-        self.opened.accounting.prepare()
-        return self.opened.accounting.read(partial(read_snapshot_of, work=work))
+        self.accounting.prepare()
+        return self.accounting.read(partial(read_snapshot_of, work=work))
 
     def recall(self, subject: Subject) -> Subject:
         """A user with the names in the policies that mean it."""
-        return self.opened.memory.recall(self.valves.policy_set, subject)
+        return self.memory.recall(self.valves.policy_set, subject)
 
     def find_user(self, key: object) -> tuple[Subject, str]:
         """A user by id or address, and what the user is called.
@@ -423,7 +409,7 @@ class PageData:
             **self.read(read),
             "since": iso_instant(month.start),
             "timezone": self.valves.timezone,
-            "notices": list(self.opened.memory.notices),
+            "notices": list(self.memory.notices),
             "shadow_mode": self.valves.shadow_mode,
             "soft_limit_percent": self.valves.soft_limit_percent,
         }
@@ -528,12 +514,12 @@ class PageData:
         missing = PageError(404, "There is no such grant, or it holds no more.")
         if not 0 < len(key) <= LONGEST_ID or clean_text(key, LONGEST_ID) != key:
             raise missing
-        self.opened.accounting.prepare()
-        row = self.opened.accounting.read(partial(find_grant, key=key, now=self.now))
+        self.accounting.prepare()
+        row = self.accounting.read(partial(find_grant, key=key, now=self.now))
         if row is None:
             raise missing
         revoke = partial(revoke_grant, key=key, by=by, reason=reason, now=self.now)
-        if not self.opened.accounting.change(revoke, {str(row._mapping["scope"])}):
+        if not self.accounting.change(revoke, {str(row._mapping["scope"])}):
             raise missing
         return {"id": key, "revoked": True}
 
@@ -545,7 +531,7 @@ class PageData:
         reason: str,
     ) -> Change:
         work = partial(add_grants, limits=limits, make=make, by=by, reason=reason, now=self.now)
-        return self.opened.accounting.change(work, {applied.scope for applied in limits})
+        return self.accounting.change(work, {applied.scope for applied in limits})
 
     # Rows
 

@@ -104,7 +104,8 @@ WORDS_BY_TAG: Mapping[str, str] = {
     "|あなたに適用される上限はありません。|使用量は記録されますが、拒否されることはありません。"
     "|日別の使用量|日|今月のモデル別使用量|モデル|リクエスト|入力トークン|出力トークン|トークン"
     "|費用|合計|今月の応答|日時|推定|生成中|追加付与|量|理由|有効期限|まだありません。"
-    "|ほかに古いものが {n} 件あります。|更新|チャットに戻る|先に Open WebUI にログインしてください。"
+    "|ほかに古いものが {n} 件あります。|更新|チャットに戻る"
+    "|先に Open WebUI にログインしてください。"
     "|現在表示できません。しばらくしてから再試行してください。",
     "ko": "사용량 한도|한도|사용|예약|남음|초기화|한도 도달|공유|적용되는 한도가 없습니다."
     "|사용량은 기록되지만 거부되지 않습니다.|일별 사용량|날짜|이번 달 모델별 사용량|모델|요청"
@@ -126,6 +127,6 @@ WORDS_BY_TAG: Mapping[str, str] = {
 
 
 def words_of(language: Language) -> list[str]:
-    """A language's words in the order of `PAGE_WORDS`; a region without its own has its parent's."""
+    """A language's words in the order of `PAGE_WORDS`; a region without its own has others'."""
     tag = language.tag.lower()
     return (WORDS_BY_TAG.get(tag) or WORDS_BY_TAG[tag.partition("-")[0]]).split("|")

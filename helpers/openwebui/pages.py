@@ -29,14 +29,7 @@ from helpers.ledger.reports import (
 from helpers.limits.policy_tables import PoliciesError
 from helpers.logs import log
 from helpers.openwebui.page_assets import render_page
-from helpers.openwebui.page_data import (
-    Json,
-    OpenLedger,
-    PageData,
-    PageError,
-    read_reason,
-    read_zone_of,
-)
+from helpers.openwebui.page_data import Json, PageData, PageError, read_reason, read_zone_of
 
 PAGE_PATH = "/usage-limits"
 # A policies text of hundreds of thousands of characters, and nothing near a denial of service.
@@ -64,7 +57,7 @@ class PageGuard(Protocol):
     """What the pages need of whoever guards a filter's paths."""
 
     function_id: str
-    open_ledger: OpenLedger
+    ledger_of: Callable[[Any], Any]
 
     async def switch(self, *, now: bool = False) -> Any: ...
 
@@ -336,7 +329,8 @@ class UsagePages:
         if any(len(text) > LONGEST_PARAMETER for text in parameters.values()):
             raise PageError(400, f"A parameter is longer than {LONGEST_PARAMETER} characters.")
         valves = (await self._guard.switch()).valves
-        data = PageData(valves, self._guard.open_ledger(valves), datetime.now(UTC))
+        accounting, memory, read_host = self._guard.ledger_of(valves)
+        data = PageData(valves, accounting, memory, read_host, datetime.now(UTC))
         asked = PageRequest(self._guard, data, user, parameters, body)
         return await self._in_thread(lambda: as_answer(route.handler(asked)))
 

@@ -35,7 +35,6 @@ from helpers.openwebui.http_requests import (
     set_route_path,
 )
 from helpers.openwebui.messages import BACKGROUND_SENTENCE, BLOCKED_SENTENCE, FAULT_SENTENCE
-from helpers.openwebui.page_data import OpenLedger
 from helpers.openwebui.pages import UsagePages
 from helpers.openwebui.passthrough import (
     CHAT_PATH,
@@ -76,17 +75,19 @@ class PassthroughGuard:
     Args:
         function_id: The filter's id in Open WebUI.
         admit: What admits a request as the filter's inlet does.
-        open_ledger: What the pages read, with these valves.
+        ledger_of: What the pages read and write.
     """
 
-    def __init__(self, function_id: str, admit: Admit, open_ledger: OpenLedger) -> None:
+    def __init__(
+        self, function_id: str, admit: Admit, ledger_of: Callable[[AdminValves], Any]
+    ) -> None:
         self.function_id = function_id
-        self.open_ledger = open_ledger
         self.admit_request = admit
+        self.ledger_of = ledger_of
+        self._pages: UsagePages | None = None
         self._switch = Switch()
         self._asking: asyncio.Lock | None = None
         self.gate = CallerGate()
-        self._pages: UsagePages | None = None
 
     async def serve_page(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request at the pages' paths."""

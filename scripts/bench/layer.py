@@ -30,7 +30,7 @@ def measure_layer(quick: bool) -> Section:
     """Microseconds per request and kind of request."""
     section = Section("layer", "Layer around Open WebUI: µs per request that it lets pass")
     limits = Filter()
-    guard = PassthroughGuard("usage_limits", limits.admit_call, limits.open_ledger)
+    guard = PassthroughGuard("usage_limits", limits.admit_call, limits.ledger_of)
     apps = {"with": UsageLimitsLayer(answer_nothing, {"usage_limits": guard})}
 
     async def seconds(app: Any, method: str, path: str) -> float:

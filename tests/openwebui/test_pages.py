@@ -12,8 +12,7 @@ import pytest
 from fastapi import FastAPI
 
 from helpers.filter import Filter
-from helpers.openwebui.middleware import UsageLimitsLayer
-from helpers.openwebui.passthrough_guard import PassthroughGuard
+from helpers.openwebui.middleware import PassthroughGuard, UsageLimitsLayer
 from tests.openwebui.test_pasted import Host, host  # noqa: F401
 
 FUNCTION = "usage_limits"
@@ -99,7 +98,7 @@ async def site(host: Host) -> AsyncIterator[Site]:  # noqa: F811
     limits = Filter()
     limits.valves = limits.Valves(policies=policies)
     inner = FastAPI()
-    guard = PassthroughGuard(FUNCTION, limits.admit_call, limits.open_ledger)
+    guard = PassthroughGuard(FUNCTION, limits.admit_call, limits.ledger_of)
     layer = UsageLimitsLayer(inner, {FUNCTION: guard})
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -112,7 +111,6 @@ async def site(host: Host) -> AsyncIterator[Site]:  # noqa: F811
         await made.add("ann", group=group)
         await made.add("bob")
         yield made
-    await db.async_engine.dispose()  # its threads belong to this test's event loop
 
 
 async def test_me_tells_limits_use_and_replies(site: Site) -> None:
