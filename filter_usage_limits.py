@@ -40,54 +40,54 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  5269  ledger.limit_states      Where limits stand: what is used, what replies still running …
 #  5419  ledger.records           One row per reply, reserved when it is admitted and closed once.
 #  5586  ledger.reports           What the ledger says of many limits and records at once, read …
-#  6196  ledger.grants            What administrators add to limits, reset and take back; rows, …
-#  6384  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  6803  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  6982  openwebui.languages.en   English.
-#  7011  openwebui.languages.de   German.
-#  7045  openwebui.languages.fr   French.
-#  7080  openwebui.languages.fr_ca French as written in Canada.
-#  7091  openwebui.languages.es   Spanish.
-#  7123  openwebui.languages.it   Italian.
-#  7154  openwebui.languages.pt_br Portuguese as written in Brazil.
-#  7186  openwebui.languages.nl   Dutch.
-#  7220  openwebui.languages.pl   Polish.
-#  7254  openwebui.languages.ru   Russian.
-#  7289  openwebui.languages.uk   Ukrainian.
-#  7325  openwebui.languages.tr   Turkish.
-#  7355  openwebui.languages.zh_cn Chinese in simplified script.
-#  7379  openwebui.languages.zh_tw Chinese in traditional script.
-#  7403  openwebui.languages.ja   Japanese.
-#  7433  openwebui.languages.ko   Korean.
-#  7460  openwebui.languages.ar   Arabic.
-#  7492  openwebui.languages.he   Hebrew.
-#  7520  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
-#  7570  openwebui.page_words     What the usage page says to users, in each language.
-#  7701  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
-#  8775  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  9284  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  9371  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  9471  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  9586  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  9941  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-# 10001  openwebui.replies        One reply from its admission to its end.
-# 10277  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-# 10455  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-# 10773  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-# 10921  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-# 11011  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-# 11100  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-# 11168  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-# 11678  openwebui.directory      All users of Open WebUI with their groups, read at once.
-# 11756  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
-# 12405  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
-# 12728  openwebui.answers        Answers on their way to the client: read for their usage, or …
-# 12883  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 12956  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 13222  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 13400  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 13531  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 13745  filter                   Open WebUI's hooks, and nothing but hooks.
+#  6206  ledger.grants            What administrators add to limits, reset and take back; rows, …
+#  6394  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  6813  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  6992  openwebui.languages.en   English.
+#  7021  openwebui.languages.de   German.
+#  7055  openwebui.languages.fr   French.
+#  7090  openwebui.languages.fr_ca French as written in Canada.
+#  7101  openwebui.languages.es   Spanish.
+#  7133  openwebui.languages.it   Italian.
+#  7164  openwebui.languages.pt_br Portuguese as written in Brazil.
+#  7196  openwebui.languages.nl   Dutch.
+#  7230  openwebui.languages.pl   Polish.
+#  7264  openwebui.languages.ru   Russian.
+#  7299  openwebui.languages.uk   Ukrainian.
+#  7335  openwebui.languages.tr   Turkish.
+#  7365  openwebui.languages.zh_cn Chinese in simplified script.
+#  7389  openwebui.languages.zh_tw Chinese in traditional script.
+#  7413  openwebui.languages.ja   Japanese.
+#  7443  openwebui.languages.ko   Korean.
+#  7470  openwebui.languages.ar   Arabic.
+#  7502  openwebui.languages.he   Hebrew.
+#  7530  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
+#  7580  openwebui.page_words     What the usage page says to users, in each language.
+#  7711  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
+#  8785  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  9294  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  9381  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  9481  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  9596  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  9951  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+# 10011  openwebui.replies        One reply from its admission to its end.
+# 10287  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+# 10465  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+# 10783  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+# 10931  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+# 11021  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+# 11110  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+# 11178  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+# 11688  openwebui.directory      All users of Open WebUI with their groups, read at once.
+# 11766  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
+# 12415  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
+# 12738  openwebui.answers        Answers on their way to the client: read for their usage, or …
+# 12893  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 12966  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 13232  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 13410  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 13541  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 13755  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -5592,7 +5592,7 @@ ROWS_PER_QUERY = 500
 MOST_RESETS_LOOKED_UP = 200
 
 SnapshotResult = TypeVar("SnapshotResult")
-GrantKey = tuple[str, str, str, str]
+GrantKey = tuple[str, ...]
 
 
 def read_snapshot_of(
@@ -5614,7 +5614,7 @@ def read_snapshot_of(
 def grant_key(applied: AppliedLimit) -> GrantKey:
     """The columns by which a grant names the limit that it adds to."""
     limit = applied.limit
-    return applied.scope, limit.measure, limit.model_glob, limit.period.name
+    return applied.scope, limit.measure, limit.model_glob, limit.period.name, limit.source
 
 
 def in_parts(items: Collection[str]) -> Iterator[list[str]]:
@@ -5659,11 +5659,11 @@ def read_counters(
 def read_granted(connection: Connection, scopes: Collection[str], at: int) -> dict[GrantKey, int]:
     """What administrators have added to limits of these scopes, by `grant_key`."""
     columns = grants_table.c
-    key = (columns.scope, columns.measure, columns.model_glob, columns.period)
+    key = (columns.scope, columns.measure, columns.model_glob, columns.period, columns.source)
     return {
-        (scope, measure, glob, period): int(amount)
+        tuple(names): int(amount)
         for some in in_parts(scopes)
-        for scope, measure, glob, period, amount in connection.execute(
+        for *names, amount in connection.execute(
             select(*key, func.sum(columns.amount))
             .where(columns.scope.in_(some), columns.expires_at > at)
             .group_by(*key)
@@ -5677,11 +5677,11 @@ def read_running(connection: Connection, scopes: Collection[str]) -> dict[str, l
     if len(scopes) == 1 and (only := next(iter(scopes))).startswith("user:"):
         query = query.where(records_table.c.user_id == only.removeprefix("user:"))
     running: defaultdict[str, list[RunningReply]] = defaultdict(list)
-    for _, user_id, group_ids, names, created_at, _, *amounts in connection.execute(
+    for _, user_id, group_ids, names, created_at, _, *rest in connection.execute(
         query, {"except_id": ""}
     ):
-        held, source = Amounts(*amounts[:4]), amounts[4]
-        reply = RunningReply(user_id, group_ids, names, source, created_at, held)
+        amounts, source = Amounts(*rest[:4]), rest[4]
+        reply = RunningReply(user_id, group_ids, names, source, created_at, amounts)
         groups = (f"group:{group}" for group in split_names(group_ids))
         for scope in (f"user:{user_id}", *groups, EVERYONE):
             running[scope].append(reply)
@@ -5694,6 +5694,8 @@ def counter_needs(
     """What is known of a limit's use, and which records to add (1) or take away (-1)."""
     start, end = counted_window(applied, at)
     rolling = applied.limit.period.rolling
+    if applied.limit.is_moment:
+        return NOTHING, 0, 0, 0
     if counter is None:
         return NOTHING, 1, start, end
     if rolling is None:
@@ -5709,14 +5711,14 @@ def counter_needs(
 
 def sums_of_users(
     connection: Connection, wanted: Collection[tuple[str, int, int]]
-) -> dict[tuple[str, int, int], list[tuple[str, Amounts]]]:
-    """What users have used in windows of theirs, by the models' names.
+) -> dict[tuple[str, int, int], list[tuple[str, str, Amounts]]]:
+    """What users have used in windows of theirs, by the models' names and the source.
 
     Args:
         connection: The ledger's.
         wanted: User ids, each with the first second and the one after the last.
     """
-    found: defaultdict[tuple[str, int, int], list[tuple[str, Amounts]]] = defaultdict(list)
+    found: defaultdict[tuple[str, int, int], list[tuple[str, str, Amounts]]] = defaultdict(list)
     ordered = sorted(wanted)
     for at in range(0, len(ordered), ROWS_PER_QUERY):
         windows = (
@@ -5731,7 +5733,7 @@ def sums_of_users(
         )
         keys = (windows.c.user_id, windows.c.since, windows.c.until)
         rows = connection.execute(
-            select(*keys, records_table.c.model_names, *COUNTED_SUMS)
+            select(*keys, records_table.c.model_names, records_table.c.source, *COUNTED_SUMS)
             .join(
                 records_table,
                 and_(
@@ -5741,10 +5743,10 @@ def sums_of_users(
                     records_table.c.state == "settled",
                 ),
             )
-            .group_by(*keys, records_table.c.model_names)
+            .group_by(*keys, records_table.c.model_names, records_table.c.source)
         )
-        for user_id, since, until, names, *sums in rows:
-            found[user_id, since, until].append((names, Amounts(*map(int, sums))))
+        for user_id, since, until, names, source, *sums in rows:
+            found[user_id, since, until].append((names, source, Amounts(*map(int, sums))))
     return found
 
 
@@ -5778,13 +5780,21 @@ def read_states(
         limit = applied.limit
         if sign:
             if applied.is_pool:
-                more = sum_settled(connection, applied.scope, limit.model_glob, start, end)
+                more = sum_settled(
+                    connection, applied.scope, limit.model_glob, start, end, limit.source
+                )
             else:
                 parts = sums.get((applied.scope.removeprefix("user:"), start, end), ())
-                fitting = (part for names, part in parts if glob_matches(limit.model_glob, names))
-                more = sum(fitting, NOTHING)
+                more = sum(
+                    (
+                        part
+                        for names, source, part in parts
+                        if limit.source in ("", source) and glob_matches(limit.model_glob, names)
+                    ),
+                    NOTHING,
+                )
             used = used + more if sign > 0 else used - more
-        held = running.get(applied.scope, ())
+        held = () if limit.is_per_request else running.get(applied.scope, ())
         reserved = [one.reserved for one in held if one.counts_for(applied, second)]
         state = LimitState(
             applied,
