@@ -92,6 +92,7 @@ PARTS = (
     "openwebui.accounting",
     "openwebui.directory",
     "openwebui.page_data",
+    "openwebui.usage_command",
     "openwebui.simulation",
     "openwebui.policy_editor",
     "openwebui.pages",
