@@ -13,83 +13,87 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # Contents. In a hurry, read the hooks first: they are the last part, filter.
-#   217  errors                   The exceptions, each carrying its data.
-#   273  logs                     The one logger; its name is how Open WebUI's log shows where a …
-#   276  texts                    Texts from outside: what a client, a browser or a provider …
-#   297  limits.periods           The calendar and rolling periods, the window each gives at an …
-#   609  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
-#   760  limits.globs             Which model ids a pattern of an administrator's fits.
-#   783  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
-#  1131  limits.policy_tables     The policies text as checked tables, and what an error says …
-#  1393  limits.policies          What the policies text says about groups, roles, users, pools …
-#  1653  limits.policy            Which limits apply to this user, these groups, this role and …
-#  1965  limits.decisions         Used and reserved amounts against limits: what is decided, and …
-#  2131  metering.byte_pairs      A lower bound of a text's tokens from its pairs of bytes, …
-#  2371  metering.estimates       Token estimates for texts and prompts whose provider reports no …
-#  2675  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
-#  3004  metering.stream_events   What a stream event or a whole answer holds: produced text, …
-#  3272  metering.usage           What one reply is charged for, added up from its stream events.
-#  3592  metering.charges         What one reply costs, in tokens, in money and toward limits.
-#  3697  ledger.database          An engine for a database URL as Open WebUI spells it.
-#  3780  ledger.statements        The statements that every reply runs, on a short way to the …
-#  3910  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
-#  4152  ledger.tables            The ledger's own tables and their numbered migrations.
-#  4356  ledger.identities        Whom the names in the policies mean, also after a rename.
-#  4792  ledger.counters          Sums of settled records per scope, model glob and window.
-#  5129  ledger.snapshots         What one statement sees of the ledger: counters with their …
-#  5297  ledger.limit_states      Where limits stand: what is used, what replies still running …
-#  5448  ledger.records           One row per reply, reserved when it is admitted and closed once.
-#  5615  ledger.reports           What the ledger says of many limits and records at once, read …
-#  6225  ledger.grants            What administrators add to limits, reset and take back; rows, …
-#  6421  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
-#  6518  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  6967  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  7146  openwebui.languages.en   English.
-#  7175  openwebui.languages.de   German.
-#  7209  openwebui.languages.fr   French.
-#  7244  openwebui.languages.fr_ca French as written in Canada.
-#  7255  openwebui.languages.es   Spanish.
-#  7287  openwebui.languages.it   Italian.
-#  7318  openwebui.languages.pt_br Portuguese as written in Brazil.
-#  7350  openwebui.languages.nl   Dutch.
-#  7384  openwebui.languages.pl   Polish.
-#  7418  openwebui.languages.ru   Russian.
-#  7453  openwebui.languages.uk   Ukrainian.
-#  7489  openwebui.languages.tr   Turkish.
-#  7519  openwebui.languages.zh_cn Chinese in simplified script.
-#  7543  openwebui.languages.zh_tw Chinese in traditional script.
-#  7567  openwebui.languages.ja   Japanese.
-#  7597  openwebui.languages.ko   Korean.
-#  7624  openwebui.languages.ar   Arabic.
-#  7656  openwebui.languages.he   Hebrew.
-#  7684  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
-#  7734  openwebui.page_words     What the usage page says to users, in each language.
-#  7865  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
-#  8939  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  9448  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  9535  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  9635  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  9750  openwebui.valves         What the administrator and each user can set, and how bad input …
-# 10111  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-# 10171  openwebui.replies        One reply from its admission to its end.
-# 10570  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-# 10748  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-# 11066  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-# 11214  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
-# 11330  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-# 11422  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-# 11514  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-# 11582  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-# 12176  openwebui.directory      All users of Open WebUI with their groups, read at once.
-# 12254  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
-# 12898  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
-# 13221  openwebui.answers        Answers on their way to the client: read for their usage, or …
-# 13376  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 13449  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 13756  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 13934  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 14065  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 14281  filter                   Open WebUI's hooks, and nothing but hooks.
+#   222  errors                   The exceptions, each carrying its data.
+#   278  logs                     The one logger; its name is how Open WebUI's log shows where a …
+#   281  texts                    Texts from outside: what a client, a browser or a provider …
+#   302  limits.periods           The calendar and rolling periods, the window each gives at an …
+#   614  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
+#   765  limits.globs             Which model ids a pattern of an administrator's fits.
+#   788  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
+#  1136  limits.policy_tables     The policies text as checked tables, and what an error says …
+#  1398  limits.policies          What the policies text says about groups, roles, users, pools …
+#  1658  limits.policy            Which limits apply to this user, these groups, this role and …
+#  1970  limits.decisions         Used and reserved amounts against limits: what is decided, and …
+#  2136  metering.byte_pairs      A lower bound of a text's tokens from its pairs of bytes, …
+#  2376  metering.estimates       Token estimates for texts and prompts whose provider reports no …
+#  2680  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
+#  3009  metering.stream_events   What a stream event or a whole answer holds: produced text, …
+#  3277  metering.usage           What one reply is charged for, added up from its stream events.
+#  3597  metering.charges         What one reply costs, in tokens, in money and toward limits.
+#  3702  ledger.database          An engine for a database URL as Open WebUI spells it.
+#  3785  ledger.statements        The statements that every reply runs, on a short way to the …
+#  3915  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
+#  4157  ledger.tables            The ledger's own tables and their numbered migrations.
+#  4378  ledger.identities        Whom the names in the policies mean, also after a rename.
+#  4814  ledger.counters          Sums of settled records per scope, model glob and window.
+#  5151  ledger.snapshots         What one statement sees of the ledger: counters with their …
+#  5319  ledger.limit_states      Where limits stand: what is used, what replies still running …
+#  5470  ledger.records           One row per reply, reserved when it is admitted and closed once.
+#  5637  ledger.reports           What the ledger says of many limits and records at once, read …
+#  6257  ledger.grants            What administrators add to limits, reset and take back; rows, …
+#  6445  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
+#  6542  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
+#  6589  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  7038  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  7217  openwebui.languages.en   English.
+#  7246  openwebui.languages.de   German.
+#  7280  openwebui.languages.fr   French.
+#  7315  openwebui.languages.fr_ca French as written in Canada.
+#  7326  openwebui.languages.es   Spanish.
+#  7358  openwebui.languages.it   Italian.
+#  7389  openwebui.languages.pt_br Portuguese as written in Brazil.
+#  7421  openwebui.languages.nl   Dutch.
+#  7455  openwebui.languages.pl   Polish.
+#  7489  openwebui.languages.ru   Russian.
+#  7524  openwebui.languages.uk   Ukrainian.
+#  7560  openwebui.languages.tr   Turkish.
+#  7590  openwebui.languages.zh_cn Chinese in simplified script.
+#  7614  openwebui.languages.zh_tw Chinese in traditional script.
+#  7638  openwebui.languages.ja   Japanese.
+#  7668  openwebui.languages.ko   Korean.
+#  7695  openwebui.languages.ar   Arabic.
+#  7727  openwebui.languages.he   Hebrew.
+#  7755  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
+#  7805  openwebui.page_words     What the usage page says to users, in each language.
+#  7936  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
+#  9010  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  9519  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  9606  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  9706  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  9821  openwebui.valves         What the administrator and each user can set, and how bad input …
+# 10182  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+# 10242  openwebui.replies        One reply from its admission to its end.
+# 10641  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+# 10819  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+# 11150  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+# 11298  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
+# 11414  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+# 11506  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+# 11598  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+# 11666  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+# 12260  openwebui.directory      All users of Open WebUI with their groups, read at once.
+# 12338  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
+# 13035  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
+# 13189  openwebui.simulation     What is on record, replayed against a policies text.
+# 13513  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
+# 13865  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14231  openwebui.answers        Answers on their way to the client: read for their usage, or …
+# 14386  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 14459  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 14766  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14944  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 15075  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 15291  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -98,6 +102,7 @@ import atexit
 import csv
 import difflib
 import hashlib
+import heapq
 import inspect
 import json
 import logging
@@ -113,7 +118,7 @@ import time
 import tomllib
 import unicodedata
 import uuid
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -4277,6 +4282,17 @@ workers_table = Table(
     Column("seen_at", BigInteger, nullable=False),
 )
 
+# The last policies texts that were saved on the page, to go back to.
+policies_table = Table(
+    "usage_limits_policies",
+    ledger_metadata,
+    Column("id", Text, primary_key=True),
+    Column("number", BigInteger, nullable=False),  # in the order in which they were saved
+    Column("policies", Text, nullable=False),
+    Column("saved_by", Text, nullable=False),
+    Column("saved_at", BigInteger, nullable=False),
+)
+
 migrations_table = Table(
     "usage_limits_migrations",
     ledger_metadata,
@@ -4327,12 +4343,18 @@ def m004_sources(connection: Connection) -> None:
     add_text_columns(connection, grants_table, "source")
 
 
+def m005_policy_versions(connection: Connection) -> None:
+    """The policies texts that were saved on the page."""
+    policies_table.create(connection, checkfirst=True)
+
+
 # Append only: a released migration is never changed.
 MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     m001_first_tables,
     m002_names,
     m003_workers,
     m004_sources,
+    m005_policy_versions,
 )
 
 
@@ -5621,7 +5643,7 @@ ROWS_PER_QUERY = 500
 MOST_RESETS_LOOKED_UP = 200
 
 SnapshotResult = TypeVar("SnapshotResult")
-GrantKey = tuple[str, str, str, str]
+GrantKey = tuple[str, ...]
 
 
 def read_snapshot_of(
@@ -5643,7 +5665,7 @@ def read_snapshot_of(
 def grant_key(applied: AppliedLimit) -> GrantKey:
     """The columns by which a grant names the limit that it adds to."""
     limit = applied.limit
-    return applied.scope, limit.measure, limit.model_glob, limit.period.name
+    return applied.scope, limit.measure, limit.model_glob, limit.period.name, limit.source
 
 
 def in_parts(items: Collection[str]) -> Iterator[list[str]]:
@@ -5688,11 +5710,11 @@ def read_counters(
 def read_granted(connection: Connection, scopes: Collection[str], at: int) -> dict[GrantKey, int]:
     """What administrators have added to limits of these scopes, by `grant_key`."""
     columns = grants_table.c
-    key = (columns.scope, columns.measure, columns.model_glob, columns.period)
+    key = (columns.scope, columns.measure, columns.model_glob, columns.period, columns.source)
     return {
-        (scope, measure, glob, period): int(amount)
+        tuple(names): int(amount)
         for some in in_parts(scopes)
-        for scope, measure, glob, period, amount in connection.execute(
+        for *names, amount in connection.execute(
             select(*key, func.sum(columns.amount))
             .where(columns.scope.in_(some), columns.expires_at > at)
             .group_by(*key)
@@ -5706,11 +5728,11 @@ def read_running(connection: Connection, scopes: Collection[str]) -> dict[str, l
     if len(scopes) == 1 and (only := next(iter(scopes))).startswith("user:"):
         query = query.where(records_table.c.user_id == only.removeprefix("user:"))
     running: defaultdict[str, list[RunningReply]] = defaultdict(list)
-    for _, user_id, group_ids, names, created_at, _, *amounts in connection.execute(
+    for _, user_id, group_ids, names, created_at, _, *rest in connection.execute(
         query, {"except_id": ""}
     ):
-        held, source = Amounts(*amounts[:4]), amounts[4]
-        reply = RunningReply(user_id, group_ids, names, source, created_at, held)
+        amounts, source = Amounts(*rest[:4]), rest[4]
+        reply = RunningReply(user_id, group_ids, names, source, created_at, amounts)
         groups = (f"group:{group}" for group in split_names(group_ids))
         for scope in (f"user:{user_id}", *groups, EVERYONE):
             running[scope].append(reply)
@@ -5723,6 +5745,8 @@ def counter_needs(
     """What is known of a limit's use, and which records to add (1) or take away (-1)."""
     start, end = counted_window(applied, at)
     rolling = applied.limit.period.rolling
+    if applied.limit.is_moment:
+        return NOTHING, 0, 0, 0
     if counter is None:
         return NOTHING, 1, start, end
     if rolling is None:
@@ -5738,14 +5762,14 @@ def counter_needs(
 
 def sums_of_users(
     connection: Connection, wanted: Collection[tuple[str, int, int]]
-) -> dict[tuple[str, int, int], list[tuple[str, Amounts]]]:
-    """What users have used in windows of theirs, by the models' names.
+) -> dict[tuple[str, int, int], list[tuple[str, str, Amounts]]]:
+    """What users have used in windows of theirs, by the models' names and the source.
 
     Args:
         connection: The ledger's.
         wanted: User ids, each with the first second and the one after the last.
     """
-    found: defaultdict[tuple[str, int, int], list[tuple[str, Amounts]]] = defaultdict(list)
+    found: defaultdict[tuple[str, int, int], list[tuple[str, str, Amounts]]] = defaultdict(list)
     ordered = sorted(wanted)
     for at in range(0, len(ordered), ROWS_PER_QUERY):
         windows = (
@@ -5760,7 +5784,7 @@ def sums_of_users(
         )
         keys = (windows.c.user_id, windows.c.since, windows.c.until)
         rows = connection.execute(
-            select(*keys, records_table.c.model_names, *COUNTED_SUMS)
+            select(*keys, records_table.c.model_names, records_table.c.source, *COUNTED_SUMS)
             .join(
                 records_table,
                 and_(
@@ -5770,10 +5794,10 @@ def sums_of_users(
                     records_table.c.state == "settled",
                 ),
             )
-            .group_by(*keys, records_table.c.model_names)
+            .group_by(*keys, records_table.c.model_names, records_table.c.source)
         )
-        for user_id, since, until, names, *sums in rows:
-            found[user_id, since, until].append((names, Amounts(*map(int, sums))))
+        for user_id, since, until, names, source, *sums in rows:
+            found[user_id, since, until].append((names, source, Amounts(*map(int, sums))))
     return found
 
 
@@ -5807,13 +5831,21 @@ def read_states(
         limit = applied.limit
         if sign:
             if applied.is_pool:
-                more = sum_settled(connection, applied.scope, limit.model_glob, start, end)
+                more = sum_settled(
+                    connection, applied.scope, limit.model_glob, start, end, limit.source
+                )
             else:
                 parts = sums.get((applied.scope.removeprefix("user:"), start, end), ())
-                fitting = (part for names, part in parts if glob_matches(limit.model_glob, names))
-                more = sum(fitting, NOTHING)
+                more = sum(
+                    (
+                        part
+                        for names, source, part in parts
+                        if limit.source in ("", source) and glob_matches(limit.model_glob, names)
+                    ),
+                    NOTHING,
+                )
             used = used + more if sign > 0 else used - more
-        held = running.get(applied.scope, ())
+        held = () if limit.is_per_request else running.get(applied.scope, ())
         reserved = [one.reserved for one in held if one.counts_for(applied, second)]
         state = LimitState(
             applied,
@@ -6253,16 +6285,6 @@ class Change:
     grants: tuple[NewGrant, ...] = ()
 
 
-def counted_as(limit: Limit) -> tuple[object, ...]:
-    """What a limit counts; "24h" and "1d" are the same."""
-    return limit.measure, limit.period.rolling or limit.period.name, limit.model_glob
-
-
-def limits_like(limits: Sequence[AppliedLimit], wanted: Limit) -> tuple[AppliedLimit, ...]:
-    """Those that count what `wanted` counts: one, or one for each group of a pool."""
-    return tuple(each for each in limits if counted_as(each.limit) == counted_as(wanted))
-
-
 def window_end(applied: AppliedLimit, now: datetime) -> int:
     """The second at which a limit's window ends; of a rolling one, a period from now."""
     rolling = applied.limit.period.rolling
@@ -6292,7 +6314,7 @@ def add_grants(
     for new in grants:
         if connection.scalar(select(grants_table.c.id).where(grants_table.c.id == new.id)):
             continue
-        scope, measure, model_glob, period = grant_key(new.applied)
+        scope, measure, model_glob, period, source = grant_key(new.applied)
         connection.execute(
             grants_table.insert().values(
                 id=new.id,
@@ -6300,6 +6322,7 @@ def add_grants(
                 measure=measure,
                 model_glob=model_glob,
                 period=period,
+                source=source,
                 amount=new.amount,
                 kind=new.kind,
                 granted_by=by,
@@ -6347,13 +6370,14 @@ def revoke_grant(connection: Connection, key: str, by: str, reason: str, now: da
 def missing_resets(connection: Connection, state: LimitState, now: datetime) -> Iterator[NewGrant]:
     """The grants that make up for what was used and that no earlier reset has made up for."""
     applied, second = state.applied, int(now.timestamp())
-    scope, measure, model_glob, period = grant_key(applied)
+    scope, measure, model_glob, period, source = grant_key(applied)
     earlier = connection.scalar(
         select(func.coalesce(func.sum(grants_table.c.amount), 0)).where(
             grants_table.c.scope == scope,
             grants_table.c.measure == measure,
             grants_table.c.model_glob == model_glob,
             grants_table.c.period == period,
+            grants_table.c.source == source,
             grants_table.c.kind == "reset",
             grants_table.c.expires_at > second,
         )
@@ -6401,7 +6425,7 @@ def rolling_parts(
             columns.state == "settled",
             columns.counted > 0,
             columns.created_at >= start,
-            scope_condition(applied.scope),
+            scope_condition(applied.scope, applied.limit.source),
         )
         .order_by(columns.created_at.desc())
     )
@@ -6512,6 +6536,53 @@ class ReplyLengths:
         if len(self._known) > MOST_MODELS_KNOWN:
             self._known.clear()
         self._known.update(usual_lengths(rows))
+
+
+# ==============================================================================
+# helpers/ledger/policy_versions.py
+# Policy versions: the last policies texts that were saved on the page, to go back to.
+# ==============================================================================
+
+MOST_VERSIONS = 20
+
+
+def read_versions(connection: Connection) -> Sequence[Row[Any]]:
+    """The saved texts, the newest first."""
+    columns = policies_table.c
+    return connection.execute(
+        select(policies_table).order_by(columns.saved_at.desc(), columns.number.desc())
+    ).all()
+
+
+def keep_version(connection: Connection, before: str, text: str, by: str, now: int) -> None:
+    """Write down a text that was saved, and what stood there before if that isn't known.
+
+    Args:
+        connection: In a transaction.
+        before: The text that was in force.
+        text: The new one.
+        by: Who saved it.
+        now: Seconds since 1970.
+    """
+    known = list(read_versions(connection))
+    number = max((row.number for row in known), default=0)
+    last = known[0].policies if known else ""
+    for policies, saved_by in ((before, ""), (text, by)):
+        if policies.strip() and policies != last:
+            number += 1
+            last = policies
+            connection.execute(
+                policies_table.insert().values(
+                    id=uuid.uuid4().hex,
+                    number=number,
+                    policies=policies,
+                    saved_by=saved_by,
+                    saved_at=now,
+                )
+            )
+    connection.execute(
+        policies_table.delete().where(policies_table.c.number <= number - MOST_VERSIONS)
+    )
 
 
 # ==============================================================================
@@ -11006,6 +11077,19 @@ def has_api_key(request: Any) -> bool:
     return str(token).strip().startswith("sk-")
 
 
+async def save_answer(metadata: Mapping[str, Any], content: str) -> None:
+    """Save an answer that no model gave as a message that is done, where the chat is saved."""
+    chat_id, message_id = metadata.get("chat_id"), metadata.get("message_id")
+    if not isinstance(chat_id, str) or not isinstance(message_id, str):
+        return
+    if chat_id.startswith((*TEMPORARY_CHAT_PREFIXES, "channel:")):
+        return
+    chats = import_module("open_webui.models.chats").Chats
+    await chats.upsert_message_to_chat_by_id_and_message_id(
+        chat_id, message_id, {"content": content, "done": True}
+    )
+
+
 def finished_message(body: Mapping[str, Any]) -> tuple[object, str | None]:
     """Usage and text of the message that an outlet is called for, and of no older one.
 
@@ -12280,6 +12364,18 @@ class PageError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a user stands: limits, and use by model, as JSON has it."""
+
+    subject: Subject
+    name: str
+    policy: Policy
+    states: tuple[LimitState, ...]
+    today: list[Json]
+    month: list[Json]
+
+
+@dataclass(frozen=True, slots=True)
 class GrantTarget:
     """Whose limits are to be changed: a user's own, or a pool's."""
 
@@ -12355,6 +12451,7 @@ class LimitWriter:
                 "measure": limit.measure,
                 "period": limit.period.name,
                 "model": limit.model_glob,
+                "source": limit.source,
             }
             made = self._made[id(limit)] = (limit, fixed)
         measure = limit.measure
@@ -12445,34 +12542,52 @@ class PageData:
 
     # One user
 
-    def me(self, user_id: str) -> Json:
-        """Everything of one user's: limits, use by model and day, replies, grants."""
+    def standing(self, user_id: str) -> Standing:
+        """Where a user's limits stand, and what was used today and this month by model."""
         subject, name = self.find_user(user_id)
         finder = LimitFinder(self.valves, self.now)
         policy = finder.policy_of(subject)
         limits = finder.limits_of(subject, policy)
-        month, today = self._window("month"), self._window("day")
+        today = self._selection(self._window("day"), subject.user_id)
+        month = self._selection(self._window("month"), subject.user_id)
+
+        def read(connection: Connection) -> Standing:
+            return Standing(
+                subject,
+                name,
+                policy,
+                read_states(connection, limits, self.now),
+                self._models(sum_models(connection, today)),
+                self._models(sum_models(connection, month)),
+            )
+
+        found: Standing = self.read(read)
+        return found
+
+    def me(self, user_id: str) -> Json:
+        """Everything of one user's: limits, use by model and day, replies, grants."""
+        standing, month = self.standing(user_id), self._window("month")
+        subject = standing.subject
         this_month = self._selection(month, subject.user_id)
+        requests = sum(row["requests"] for row in standing.month)
 
         def read(connection: Connection) -> Json:
-            states = read_states(connection, limits, self.now)
-            scopes = {subject.scope, *(applied.scope for applied in limits)}
+            scopes = {subject.scope, *(state.applied.scope for state in standing.states)}
             days = sum_records(connection, this_month, ["day"])
             replies = read_latest(connection, this_month, MOST_REPLIES)
             grants = read_grants(connection, scopes, int(month.start.timestamp()), MOST_GRANTS)
             return {
-                "limits": self._limits(states),
-                "today": self._models(
-                    sum_models(connection, self._selection(today, subject.user_id))
-                ),
-                "month": self._models(sum_models(connection, this_month)),
                 "days": [{"day": day, **sums_row(sums)} for (day,), sums in sorted(days.items())],
                 "replies": [self._reply(row) for row in replies],
+                "replies_left_out": max(0, requests - len(replies)),
                 "grants": self._grants(grants, {subject.scope: subject.email}),
             }
 
         return {
-            **self._head(subject, name, policy),
+            **self._head(subject, standing.name, standing.policy),
+            "limits": self._limits(standing.states),
+            "today": standing.today,
+            "month": standing.month,
             **self.read(read),
             "since": iso_instant(month.start),
             "timezone": self.valves.timezone,
@@ -12528,10 +12643,15 @@ class PageData:
             )
             row = self._head(subject, directory.names.get(subject.user_id, ""), policy)
             row["limits"] = [written[place] for place in own]
+            row["percent"] = max(fullest, 0)
             row["near"] = alarmed
             rows.append((-fullest if alarmed else 1, subject.email, row))
         rows.sort(key=lambda item: item[:2])
         return [row for _, _, row in rows]
+
+    def exempts(self, subject: Subject) -> bool:
+        """Whether a user is recorded but never refused."""
+        return is_exempt(self.valves, subject)
 
     def is_near(self, state: LimitState) -> bool:
         """Whether a limit is reached, or has reached its warning."""
@@ -12548,15 +12668,28 @@ class PageData:
             for pool in self.valves.policy_set.pools
         ]
         limits = [applied for _, own in found for applied in own]
-        states = iter(self.read(lambda connection: read_states(connection, limits, self.now)))
-        writer, rows = LimitWriter(), []
+        scopes, second = {applied.scope for applied in limits}, int(self.now.timestamp())
+
+        def read(connection: Connection) -> tuple[Sequence[LimitState], Sequence[Row[Any]]]:
+            states = read_states(connection, limits, self.now)
+            return states, read_grants(connection, scopes, second, MOST_GRANTS)
+
+        all_states, grants = self.read(read)
+        states, writer, rows = iter(all_states), LimitWriter(), []
         for pool, own in found:
             mine = [next(states) for _ in own]
+            keys = {grant_key(applied) for applied in own}
+            of_pool = [
+                row
+                for row in grants
+                if (row.scope, row.measure, row.model_glob, row.period, row.source) in keys
+            ]
             rows.append(
                 {
                     "pool": pool.name,
                     "group": pool.group,
                     "limits": [writer.write(state) for state in mine],
+                    "grants": self._grants(of_pool, {}),
                     "near": any(self.is_near(state) for state in mine),
                 }
             )
@@ -12687,7 +12820,8 @@ class PageData:
             for text in texts or ()
             for applied in matching(target, read_limit_text(text), text)
         ]
-        limits = tuple(dict.fromkeys(named)) or target.limits
+        adding = tuple(one for one in target.limits if not one.limit.is_moment)
+        limits = tuple(dict.fromkeys(named)) or adding
         if not limits:
             raise PageError(400, f"{target.name} has no limit.")
         make = partial(make_resets, limits=limits, now=self.now)
@@ -12803,6 +12937,7 @@ class PageData:
                 "measure": row.measure,
                 "period": row.period,
                 "model": row.model_glob,
+                "source": row.source,
                 "amount": amount_number(row.measure, row.amount),
                 "granted_by": row.granted_by,
                 "reason": row.reason,
@@ -12820,7 +12955,9 @@ def matching(target: GrantTarget, wanted: Limit, text: object) -> tuple[AppliedL
     Raises:
         PageError: There is none; it lists those that there are.
     """
-    found = limits_like(target.limits, wanted)
+    found = tuple(
+        one for one in target.limits if one.limit.counts == wanted.counts and not wanted.is_moment
+    )
     if not found:
         known = ", ".join(dict.fromkeys(str(one.limit) for one in target.limits))
         raise PageError(
@@ -12895,6 +13032,836 @@ def read_zone_of(valves: AdminValves) -> Any:
 
 
 # ==============================================================================
+# helpers/openwebui/usage_command.py
+# `/usage` as a message in a chat: the user's limits and use as Markdown, from no model.
+# ==============================================================================
+
+COMMAND = "/usage"
+LONGEST_COMMAND = 200
+MOST_MODELS_SHOWN = 20
+MOST_NEAR = 20
+MARKDOWN_SIGNS = "\\`*_[]<>|~#!$"
+TODAY_BY_MODEL: Mapping[str, str] = {
+    "en": "Today by model",
+    "de": "Heute nach Modell",
+    "fr": "Aujourd’hui par modèle",
+    "es": "Hoy por modelo",
+    "it": "Oggi per modello",
+    "pt-br": "Hoje por modelo",
+    "nl": "Vandaag per model",
+    "pl": "Dzisiaj według modelu",
+    "ru": "Сегодня по моделям",
+    "uk": "Сьогодні за моделями",
+    "tr": "Modele göre bugün",
+    "zh-cn": "今日按模型统计",
+    "zh-tw": "今日依模型統計",
+    "ja": "今日のモデル別使用量",
+    "ko": "오늘 모델별 사용량",
+    "ar": "اليوم حسب النموذج",
+    "he": "היום לפי מודל",
+}
+
+
+def asks_for_usage(body: Mapping[str, Any]) -> bool:
+    """Whether the message that is to be answered is the command; what follows it is ignored."""
+    messages = body.get("messages")
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    if not isinstance(last, Mapping) or last.get("role") != "user":
+        return False
+    content = last.get("content")
+    if isinstance(content, list) and len(content) == 1 and isinstance(content[0], Mapping):
+        content = content[0].get("text")
+    if not isinstance(content, str) or len(content) > LONGEST_COMMAND:
+        return False
+    return content.split()[:1] == [COMMAND]
+
+
+def markdown_cell(text: str) -> str:
+    """A name as the cell of a table shows it, whatever signs are in it."""
+    shown = clean_name(text)
+    return "".join(f"\\{sign}" if sign in MARKDOWN_SIGNS else sign for sign in shown)
+
+
+def markdown_table(headings: Iterable[str], rows: Iterable[Iterable[str]], numbers: int) -> str:
+    """A table; its last `numbers` columns are set to the right."""
+    heads = list(headings)
+    rules = ["---"] * (len(heads) - numbers) + ["--:"] * numbers
+    lines = [heads, rules, *(list(row) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def usage_markdown(data: PageData, user_id: str, reader: Reader, with_link: bool) -> str:
+    """What a user reads in answer to the command; blocks.
+
+    Args:
+        data: What can be read.
+        user_id: Whose limits.
+        reader: Who reads.
+        with_link: Whether there is a page to link to.
+
+    Raises:
+        LedgerError: It can't be read.
+    """
+    standing, language = data.standing(user_id), reader.language
+    words = dict(zip(PAGE_WORDS, words_of(language), strict=True))
+    exempt = data.exempts(standing.subject)
+    parts = [f"### {words['title']}"]
+    if exempt:
+        parts.append(words["exempt"])
+        parts += near_parts(data, reader, words)
+    elif standing.states:
+        headings = (words[key] for key in ("limit", "used", "left", "resets"))
+        rows = [limit_cells(state, data, reader, words) for state in standing.states]
+        parts.append(markdown_table(headings, rows, 0))
+    else:
+        parts.append(words["no_limits"])
+    tag = language.tag.lower()
+    today = TODAY_BY_MODEL.get(tag) or TODAY_BY_MODEL[tag.partition("-")[0]]
+    for title, models in ((today, standing.today), (words["by_model"], standing.month)):
+        if models:
+            parts += [f"**{title}**", models_table(models, language, words)]
+    if with_link:
+        parts.append(f"[{words['title']}](/usage-limits)")
+    return "\n\n".join(parts)
+
+
+def limit_cells(
+    state: LimitState, data: PageData, reader: Reader, words: Mapping[str, str]
+) -> list[str]:
+    """A row about one limit: what it is, used, left, and when it begins anew."""
+    limit, language = state.applied.limit, reader.language
+    what = language.what.format(
+        quantity=plain_quantity(limit, state.amount, language),
+        period=format_period(limit, language),
+        on=on_model(limit, language),
+    )
+    named = policy_shown(state)
+    what += language.named.format(policy=isolate(named, language)) if named else ""
+    if limit.is_per_request:
+        return [markdown_cell(what), "–", "–", "–"]
+    percent = language.percent.format(n=format_count(state.percent, language))
+    left = format_amount(limit, state.remaining, language)
+    if state.exceeded:
+        left += f" · {words['reached']}"
+    reset = "–"
+    if not limit.is_moment and (limit.period.rolling is None or state.exceeded):
+        reset = finish_sentence(format_at(state.reset_at, data.now, reader))
+    used = f"{format_amount(limit, state.taken, language)} ({percent})"
+    return [markdown_cell(what), used, left, reset]
+
+
+def models_table(models: Iterable[Json], language: Language, words: Mapping[str, str]) -> str:
+    """Use by model, the largest first; no cost where nobody knows one."""
+    rows = []
+    for row in list(models)[:MOST_MODELS_SHOWN]:
+        cost = row["cost_usd"]
+        rows.append(
+            [
+                markdown_cell(row["model"]),
+                format_count(row["requests"], language),
+                format_count(row["total_tokens"], language),
+                "–" if cost is None else format_dollars(cost, language),
+            ]
+        )
+    return markdown_table((words[key] for key in ("model", "requests", "tokens", "cost")), rows, 3)
+
+
+def format_dollars(dollars: float, language: Language) -> str:
+    """An amount of money of any size."""
+    digits = 2 if dollars >= 1 or not dollars else 4
+    number = f"{dollars:.{digits}f}" if dollars >= 0.0001 or not dollars else "0.0001"
+    text = language.money.format(amount=number.replace(".", language.decimal))
+    return language.less_than.format(amount=text) if 0 < dollars < 0.0001 else text
+
+
+def near_parts(data: PageData, reader: Reader, words: Mapping[str, str]) -> list[str]:
+    """For an administrator: who is near or over a limit now."""
+    rows = [
+        [markdown_cell(row["email"]), markdown_cell(limit["limit"]), f"{limit['percent']}%"]
+        for row in data.users(near=True)[:MOST_NEAR]
+        for limit in row["limits"][:1]
+    ]
+    headings = (words["limit"], words["used"])
+    return [markdown_table(("", *headings), rows, 1)] if rows else []
+
+
+# ==============================================================================
+# helpers/openwebui/simulation.py
+# Simulation: what is on record, replayed against a policies text.
+# ==============================================================================
+
+# More records than this aren't replayed at once.
+MOST_REPLAYED = 3_000_000
+# Chats come between so many records.
+RECORDS_PER_TURN = 500
+MOST_REFUSALS = 10_000
+MEASURES = ("tokens", "input_tokens", "output_tokens", "requests", "cost")
+
+FindLimits = Callable[[str, str, datetime], Sequence[AppliedLimit]]
+
+
+@dataclass(slots=True)
+class PeriodClock:
+    """The window that a calendar period has at the record that is replayed."""
+
+    period: Period
+    rules: CalendarRules
+    start: int = 0
+    end: int = 0
+
+    def advance(self, at: int) -> None:
+        """Go on to the window around the second `at`."""
+        window = self.period.window(datetime.fromtimestamp(at, UTC), self.rules)
+        self.start, self.end = int(window.start.timestamp()), int(window.end.timestamp())
+
+
+@dataclass(slots=True, eq=False)
+class Gauge:
+    """What one limit has counted so far; limits that count the same in one scope share it.
+
+    Args:
+        applied: The limit.
+        clock: Of a calendar period.
+        seconds: Of a rolling one.
+    """
+
+    applied: AppliedLimit
+    clock: PeriodClock | None
+    seconds: int
+    measure: int
+    amount: int
+    start: int = -1
+    used: int = 0
+    entries: deque[tuple[int, int]] = field(default_factory=deque)
+    running: list[int] = field(default_factory=list)  # when replies that run at once will end
+
+    def move(self, at: int) -> None:
+        """Forget what no longer counts at the second `at`."""
+        if self.clock is not None:
+            if self.start != self.clock.start:
+                self.start, self.used = self.clock.start, 0
+        elif self.seconds:
+            entries, oldest = self.entries, at - self.seconds
+            while entries and entries[0][0] <= oldest:
+                self.used -= entries.popleft()[1]
+        else:
+            while self.running and self.running[0] <= at:
+                heapq.heappop(self.running)
+
+    def add(self, at: int, end: int, value: int) -> None:
+        """Count a reply that was admitted at the second `at` and ended at `end`."""
+        if self.clock is None and not self.seconds:
+            if self.applied.limit.is_at_once and end > at:
+                heapq.heappush(self.running, end)
+        elif value:
+            self.used += value
+            if self.seconds:
+                self.entries.append((at, value))
+
+    def state(self, at: int) -> LimitState:
+        """Where the limit stands."""
+        end = at + (self.seconds or 60) if self.clock is None else self.clock.end
+        reset_at = datetime.fromtimestamp(end, UTC)
+        return LimitState(self.applied, self.used, len(self.running), reset_at)
+
+
+@dataclass(slots=True)
+class ReplayPlan:
+    """How the records of one user with the same model and source are replayed."""
+
+    gauges: tuple[Gauge, ...]
+    decided: bool  # whether such a request can be refused
+    rule: ModelRule | None  # what it costs by the text, where that isn't what is on record
+    has_moments: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedRefusal:
+    """A request that would have been refused, and by which limit."""
+
+    id: str
+    user_id: str
+    model: str
+    at: int  # seconds since 1970
+    applied: AppliedLimit
+
+
+@dataclass(slots=True)
+class RefusedUser:
+    """What would have been refused to one user."""
+
+    refused: int = 0
+    cost_micros: int = 0
+    tokens: int = 0
+    first_at: int = 0
+    last_at: int = 0
+    limits: dict[int, list[Any]] = field(default_factory=dict)  # each with how often it refused
+
+    @property
+    def most_refusing(self) -> AppliedLimit:
+        """The limit that has refused most."""
+        found: AppliedLimit = max(self.limits.values(), key=lambda counted: counted[1])[0]
+        return found
+
+
+@dataclass(slots=True)
+class SimulationResult:
+    """What came of a replay."""
+
+    requests: int = 0
+    refused: int = 0
+    users: dict[str, RefusedUser] = field(default_factory=dict)
+    refusals: list[SimulatedRefusal] = field(default_factory=list)
+    cut_off: bool = False  # whether there were more records than are replayed
+
+    def note(
+        self,
+        key: str,
+        user_id: str,
+        names: str,
+        at: int,
+        applied: AppliedLimit,
+        cost_micros: int,
+        tokens: int,
+    ) -> None:
+        """Add a refusal."""
+        self.refused += 1
+        user = self.users.get(user_id)
+        if user is None:
+            user = self.users[user_id] = RefusedUser(first_at=at)
+        user.refused += 1
+        user.cost_micros += cost_micros
+        user.tokens += tokens
+        user.last_at = at
+        # By identity: an instance is made for each user, and lives as long as the replay.
+        counted = user.limits.get(id(applied))
+        if counted is None:
+            user.limits[id(applied)] = [applied, 1]
+        else:
+            counted[1] += 1
+        if len(self.refusals) < MOST_REFUSALS:
+            model = "".join(split_names(names)[:1])
+            self.refusals.append(SimulatedRefusal(key, user_id, model, at, applied))
+
+
+class Replay:
+    """Replays records in the order of time.
+
+    Decisions are those of `Decision`, on what the records before have used: a reply counts from
+    its admission with what it cost in the end.
+
+    Args:
+        find_limits: The limits of a user, by id and the record's groups, at an instant.
+        find_rules: The model's rule in the text, and the one that its records were charged by.
+        rules: Where calendar periods begin.
+        tasks_counted: Whether tasks count toward limits.
+    """
+
+    def __init__(
+        self,
+        find_limits: FindLimits,
+        find_rules: Callable[[tuple[str, ...]], tuple[ModelRule, ModelRule]],
+        rules: CalendarRules,
+        tasks_counted: bool,
+    ) -> None:
+        self._find_limits, self._find_rules = find_limits, find_rules
+        self._rules, self._tasks_counted = rules, tasks_counted
+        self._clocks: dict[str, PeriodClock] = {}
+        self._gauges: dict[tuple[object, ...], Gauge] = {}
+        self._plans: dict[tuple[str, str, str, str], ReplayPlan] = {}
+        self._limits: dict[tuple[str, str], Sequence[AppliedLimit]] = {}
+
+    def run(self, rows: Iterable[Any], since: int) -> SimulationResult:
+        """Replay records; those before `since` are only counted."""
+        result = SimulationResult()
+        for done, row in enumerate(rows, 1):
+            if done % RECORDS_PER_TURN == 0:
+                time.sleep(0)  # the chats' turn
+                if done > MOST_REPLAYED:
+                    result.cut_off = True
+                    break
+            self._replay(row, since, result)
+        return result
+
+    def _replay(self, row: Any, since: int, result: SimulationResult) -> None:
+        at, user_id, group_ids, names, source = row[:5]
+        for clock in self._clocks.values():
+            if at >= clock.end:
+                clock.advance(at)
+        key = (user_id, group_ids, names, source)
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._plans[key] = self._make_plan(key, at)
+        state, end, requests, input_tokens, output_tokens, cost = row[5:11]
+        if state == "released":
+            requests = input_tokens = output_tokens = cost = 0
+        elif plan.rule is not None:
+            tokens = MeteredUsage(row[11], row[12], row[13], row[10], bool(row[14]))
+            counted = make_charge(tokens, plan.rule).counted
+            requests, input_tokens = counted.requests, counted.input_tokens
+            output_tokens, cost = counted.output_tokens, counted.cost_micros
+        suspicious = plan.has_moments
+        for gauge in plan.gauges:
+            if gauge.clock is None or gauge.start != gauge.clock.start:
+                gauge.move(at)
+            # Nobody needs a decision about limits of which none is reached.
+            suspicious = suspicious or gauge.used >= gauge.amount
+        if at >= since and plan.decided:
+            result.requests += 1
+            if suspicious:
+                states = tuple(gauge.state(at) for gauge in plan.gauges)
+                decision = Decision(states)
+                if plan.has_moments:
+                    decision = decision.with_request(Amounts(0, input_tokens))
+                if (refusing := decision.refusing) is not None:
+                    tokens = input_tokens + output_tokens
+                    result.note(row[15], user_id, names, at, refusing.applied, cost, tokens)
+                    return
+        values = (input_tokens + output_tokens, input_tokens, output_tokens, requests, cost)
+        for gauge in plan.gauges:
+            gauge.add(at, end or at, values[gauge.measure])
+
+    def _make_plan(self, key: tuple[str, str, str, str], at: int) -> ReplayPlan:
+        user_id, group_ids, names, source = key
+        model_names = split_names(names)
+        rule, recorded_by = self._find_rules(model_names)
+        counts_toward_nothing = source == "direct" or not rule.weight
+        if source == "task" and not self._tasks_counted:
+            counts_toward_nothing = True
+        if counts_toward_nothing:
+            return ReplayPlan((), False, None, False)
+        limits = self._limits.get((user_id, group_ids))
+        if limits is None:
+            limits = self._find_limits(user_id, group_ids, datetime.fromtimestamp(at, UTC))
+            self._limits[user_id, group_ids] = limits
+        gauges = tuple(
+            self._gauge(applied, at)
+            for applied in limits
+            if applied.limit.matches_model(model_names) and applied.limit.source in ("", source)
+        )
+        moments = any(gauge.applied.limit.is_moment for gauge in gauges)
+        changed = None if rule == recorded_by else rule
+        return ReplayPlan(gauges, source not in ("task", "backfill"), changed, moments)
+
+    def _gauge(self, applied: AppliedLimit, at: int) -> Gauge:
+        limit = applied.limit
+        key = (applied.scope, *limit.counts, limit.amount)
+        gauge = self._gauges.get(key)
+        if gauge is None:
+            rolling = limit.period.rolling
+            gauge = self._gauges[key] = Gauge(
+                applied,
+                None if rolling is not None or limit.is_moment else self._clock(limit, at),
+                0 if rolling is None else int(rolling.total_seconds()),
+                MEASURES.index(limit.measure),
+                limit.amount,
+            )
+        return gauge
+
+    def _clock(self, limit: Limit, at: int) -> PeriodClock:
+        clock = self._clocks.get(limit.period.name)
+        if clock is None:
+            clock = self._clocks[limit.period.name] = PeriodClock(limit.period, self._rules)
+            clock.advance(at)
+        return clock
+
+
+def replay_start(limits: Iterable[Limit], rules: CalendarRules, since: int) -> int:
+    """From when on records count in a window that is open at `since`."""
+    start, instant = since, datetime.fromtimestamp(since, UTC)
+    for limit in limits:
+        if limit.is_moment:
+            continue
+        rolling = limit.period.rolling
+        if rolling is not None:
+            start = min(start, since - int(rolling.total_seconds()))
+        else:
+            window: Window = limit.period.window(instant, rules)
+            start = min(start, int(window.start.timestamp()))
+    return start
+
+
+def read_replayed(connection: Connection, start: int, until: int) -> Iterable[Any]:
+    """Records from `start` on and before `until`, in the order of time."""
+    columns = records_table.c
+    return connection.execute(
+        select(
+            columns.created_at,
+            columns.user_id,
+            columns.group_ids,
+            columns.model_names,
+            columns.source,
+            columns.state,
+            columns.settled_at,
+            columns.counted,
+            columns.weighted_input_tokens,
+            columns.weighted_output_tokens,
+            columns.cost_micros,
+            columns.input_tokens,
+            columns.output_tokens,
+            columns.cached_input_tokens,
+            columns.estimated,
+            columns.id,
+        )
+        .where(columns.created_at >= start, columns.created_at < until)
+        .order_by(columns.created_at, columns.id),
+        execution_options={"yield_per": 5_000},
+    )
+
+
+# ==============================================================================
+# helpers/openwebui/policy_editor.py
+# The policies editor: a text checked, explained, replayed and saved.
+# ==============================================================================
+
+LONGEST_POLICIES = 1_000_000
+MOST_DAYS = 400
+MOST_LISTED_USERS = 1_000
+MOST_LISTED_REFUSALS = 500
+DAY = 86_400
+# One at a time, since each keeps a core busy for seconds.
+SIMULATING = Lock()
+
+
+def read_policies_text(body: Json) -> str:
+    """The policies text in a request.
+
+    Raises:
+        PageError: There is none, or one of a length that nobody writes.
+        PoliciesError: It has mistakes.
+    """
+    text = body.get("policies")
+    if not isinstance(text, str) or len(text) > LONGEST_POLICIES:
+        raise PageError(400, f"policies: a text of at most {LONGEST_POLICIES:,} characters")
+    if "\0" in text or re.search("[\ud800-\udfff]", text):
+        raise PageError(400, "policies: a text without NUL and lone surrogates")
+    read_policies(text)
+    return text
+
+
+def listed_errors(text: str, error: PoliciesError) -> list[Json]:
+    """The mistakes in a text, each with its line where that can be told."""
+    lines = text.split("\n")
+    return [
+        {
+            "where": one.where,
+            "given": one.given,
+            "allowed": one.allowed,
+            "line": line_of(one, lines),
+        }
+        for one in error.mistakes
+    ]
+
+
+def line_of(mistake: ConfigurationError, lines: list[str]) -> int | None:
+    """The line that a mistake is about, from 1; None where it can't be told."""
+    if found := re.search(r"line (\d+)", mistake.where):
+        return int(found[1])
+    header = re.match(r"\[.*\]", mistake.where)
+    if header is None:
+        return None
+    wanted = header_path(header[0])
+    at = next((n for n, line in enumerate(lines) if header_path(line) == wanted), None)
+    if wanted is None or at is None:
+        return None
+    key = mistake.where[header.end() :].strip()
+    quoted = re.match(r"['\"](.+?)['\"] ", mistake.given)
+    for number in range(at + 1, len(lines)):
+        if header_path(lines[number]) is not None:
+            break
+        if quoted is not None and quoted[1] in " ".join(lines[number].split()):
+            return number + 1
+        if quoted is None and key and re.match(rf"\s*{re.escape(key)}\s*=", lines[number]):
+            return number + 1
+    return at + 1
+
+
+def header_path(line: str) -> tuple[str, ...] | None:
+    """The names in a table's first line, however they are quoted; None for another line."""
+    if not line.lstrip().startswith("["):
+        return None
+    try:
+        value: Any = tomllib.loads(line)
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return None
+    names = []
+    while isinstance(value, dict) and len(value) == 1:
+        ((name, value),) = value.items()
+        names.append(name)
+    return tuple(names) or None
+
+
+def with_policies(valves: AdminValves, text: str) -> AdminValves:
+    """The valves with another policies text, which was read already."""
+    return valves.model_copy(update={"policies": text})
+
+
+def identities_of(data: PageData, policies: PolicySet, directory: Directory) -> Identities:
+    """Whom a policies text would mean."""
+    groups = {key: group.name for key, group in directory.groups.items()}
+    host = HostNames(groups, directory.emails, list_model_ids())
+    return identify(policies, host, data.read(read_remembered))
+
+
+def check_policies(data: PageData, body: Json) -> Json:
+    """What a text would mean, or what is wrong with it.
+
+    Raises:
+        PageError: The request has no text.
+    """
+    try:
+        text = read_policies_text(body)
+    except PoliciesError as error:
+        return {"errors": listed_errors(str(body["policies"]), error)}
+    return {"errors": [], **explain_policies(data, text)}
+
+
+def explain_policies(data: PageData, text: str) -> Json:
+    """Who gets what by a text, and which of its names mean nobody."""
+    policies, directory = read_policies(text), data.directory()
+    valves, identities = with_policies(data.valves, text), identities_of(data, policies, directory)
+    users: defaultdict[tuple[str, str], int] = defaultdict(int)
+    pools: defaultdict[str, int] = defaultdict(int)
+    for named in directory.subjects.values():
+        subject = identities.recall(named)
+        policy = choose_policy(subject, policies, valves.default_policy, valves.multiple_groups)
+        users[policy.kind, policy.name] += 1
+        for pool in policies.pools:
+            if pool.group is None or fold_name(pool.group) in group_keys(subject.groups):
+                pools[pool.name] += 1
+    unmatched = [
+        table.header
+        for table in named_in(policies)
+        if not meant_by(identities, table.kind, table.key)
+    ]
+    return {
+        "summary": list(summary_rows(policies, valves, users, pools)),
+        "unmatched": unmatched,
+        "notices": list(identities.notices),
+    }
+
+
+def group_keys(groups: tuple[GroupRef, ...]) -> set[str]:
+    """All names in the policies that mean one of these groups."""
+    return {key for group in groups for key in group.all_keys}
+
+
+def meant_by(identities: Identities, kind: str, key: str) -> bool:
+    """Whether a name in the policies means somebody."""
+    found = (*identities.sure.items(), *identities.doubtful.items())
+    return any(one == kind and key in names for (one, _), names in found)
+
+
+def summary_rows(
+    policies: PolicySet,
+    valves: AdminValves,
+    users: Mapping[tuple[str, str], int],
+    pools: Mapping[str, int],
+) -> Iterator[Json]:
+    """Each table with its limits and for how many users it counts."""
+    tables = (*policies.users.values(), *policies.groups.values(), *policies.roles.values())
+    for policy in tables:
+        yield {
+            "table": table_header(policy.kind, policy.name),
+            "limits": limit_texts(policy.limits),
+            "users": users.get((policy.kind, policy.name), 0),
+        }
+    for pool in policies.pools:
+        yield {
+            "table": table_header("pool", pool.name),
+            "limits": limit_texts(pool.limits),
+            "users": pools.get(pool.name, 0),
+        }
+    others = sum(count for (kind, _), count in users.items() if kind == "default")
+    yield {
+        "table": "everyone else",
+        "limits": limit_texts(valves.default_policy.limits),
+        "users": others,
+    }
+
+
+def limit_texts(limits: tuple[Limit, ...] | None) -> list[str]:
+    """Limits in their notation."""
+    return ["unlimited"] if limits is None else [str(limit) for limit in limits]
+
+
+# Replaying
+
+
+def read_days(body: Json) -> int:
+    """How many days a simulation goes back.
+
+    Raises:
+        PageError: It isn't a sensible number.
+    """
+    days = body.get("days", 30)
+    if type(days) is not int or not 1 <= days <= MOST_DAYS:
+        raise PageError(400, f"days: a whole number from 1 to {MOST_DAYS}")
+    return days
+
+
+def replay_policies(data: PageData, text: str, since: int) -> tuple[SimulationResult, Directory]:
+    """Replay what is on record since then against a text.
+
+    Raises:
+        PageError: Another one is running.
+    """
+    if not SIMULATING.acquire(blocking=False):
+        raise PageError(503, "Another simulation is running. Try again in some seconds.")
+    try:
+        return run_replay(data, text, since)
+    finally:
+        SIMULATING.release()
+
+
+def run_replay(data: PageData, text: str, since: int) -> tuple[SimulationResult, Directory]:
+    """The same, with the turn taken."""
+    policies, current = read_policies(text), data.valves.policy_set
+    valves, directory = with_policies(data.valves, text), data.directory()
+    identities = identities_of(data, policies, directory)
+
+    def find_limits(user_id: str, group_ids: str, at: datetime) -> tuple[AppliedLimit, ...]:
+        # The groups of that time; the role of now, as it isn't on record.
+        groups = tuple(
+            directory.groups.get(key, GroupRef(key, "")) for key in split_names(group_ids)
+        )
+        known = directory.subjects.get(user_id) or Subject(user_id, "", "user")
+        subject = identities.recall(replace(known, groups=groups))
+        if is_exempt(valves, subject):
+            return ()
+        policy: Policy = choose_policy(
+            subject, policies, valves.default_policy, valves.multiple_groups
+        )
+        return scoped_limits(subject, policy, policies, at, valves.calendar_rules)
+
+    def find_rules(names: tuple[str, ...]) -> tuple[ModelRule, ModelRule]:
+        return find_model_rule(policies, names), find_model_rule(current, names)
+
+    tables: list[Any] = [*policies.users.values(), *policies.groups.values(), *policies.pools]
+    tables += [*policies.roles.values(), valves.default_policy]
+    limits = [limit for table in tables for limit in table.limits or ()]
+    rules = valves.calendar_rules
+    start, until = replay_start(limits, rules, since), int(data.now.timestamp()) + 1
+    replay = Replay(find_limits, find_rules, rules, policies.tasks_counted)
+
+    def read(connection: Connection) -> SimulationResult:
+        return replay.run(read_replayed(connection, start, until), since)
+
+    result: SimulationResult = data.read(read)
+    return result, directory
+
+
+def simulate_policies(data: PageData, body: Json) -> Json:
+    """Who would have been refused by a text, how often, and what that would have saved.
+
+    Raises:
+        PageError: The request can't be understood.
+    """
+    days = read_days(body)
+    try:
+        text = read_policies_text(body)
+    except PoliciesError as error:
+        return {"errors": listed_errors(str(body["policies"]), error)}
+    since = int((data.now - timedelta(days=days)).timestamp())
+    result, directory = replay_policies(data, text, since)
+    emails = directory.emails
+    users = sorted(result.users.items(), key=lambda item: (-item[1].refused, item[0]))
+    return {
+        "errors": [],
+        "days": days,
+        "since": iso_second(since),
+        "requests": result.requests,
+        "refused": result.refused,
+        "cost_saved_usd": sum(user.cost_micros for _, user in users) / 1_000_000,
+        "tokens_saved": sum(user.tokens for _, user in users),
+        "cut_off": result.cut_off,
+        "users_refused": len(users),
+        "users": [
+            {
+                "user_id": user_id,
+                "email": emails.get(user_id, ""),
+                "refused": user.refused,
+                "limit": str(user.most_refusing.limit),
+                "policy": user.most_refusing.policy or "default",
+                "first_at": iso_second(user.first_at),
+                "last_at": iso_second(user.last_at),
+                "cost_saved_usd": user.cost_micros / 1_000_000,
+                "tokens_saved": user.tokens,
+            }
+            for user_id, user in users[:MOST_LISTED_USERS]
+        ],
+    }
+
+
+def shadow_refusals(data: PageData, since: int) -> list[Json]:
+    """What the policies in force would have refused, the newest first: shadow mode only tells."""
+    if not data.valves.shadow_mode:
+        return []
+    result, directory = replay_policies(data, data.valves.policies, since)
+    emails = directory.emails
+    return [
+        {
+            "at": iso_second(one.at),
+            "user_id": one.user_id,
+            "email": emails.get(one.user_id, ""),
+            "model": one.model,
+            "limit": str(one.applied.limit),
+            "policy": one.applied.policy or "default",
+        }
+        for one in reversed(result.refusals[-MOST_LISTED_REFUSALS:])
+    ]
+
+
+# Saving
+
+
+def list_versions(data: PageData) -> Json:
+    """The text in force, what it means, and the last ones."""
+    text = data.valves.policies
+    rows = data.read(read_versions)
+    return {
+        "policies": text,
+        **explain_policies(data, text),
+        "versions": [
+            {
+                "id": row.id,
+                "saved_at": iso_second(row.saved_at),
+                "saved_by": row.saved_by,
+                "policies": row.policies,
+            }
+            for row in rows
+        ],
+    }
+
+
+async def store_policies(function_id: str, text: str) -> str:
+    """Save a text as Open WebUI's own form does; returns the one that was there before.
+
+    Raises:
+        PageError: Open WebUI doesn't save it.
+    """
+    functions = import_module("open_webui.models.functions").Functions
+    stored = await functions.get_function_valves_by_id(function_id) or {}
+    values = {name: value for name, value in stored.items() if value is not None}
+    valves = AdminValves.model_validate({**values, "policies": text})
+    saved = await functions.update_function_valves_by_id(
+        function_id, valves.model_dump(exclude_unset=True)
+    )
+    if saved is None:
+        raise PageError(503, "Open WebUI could not save the policies.")
+    return str(stored.get("policies") or "")
+
+
+def note_version(data: PageData, before: str, text: str, by: str) -> Json:
+    """Keep a text that was saved, and say what it means."""
+    accounting, now = data.accounting, int(data.now.timestamp())
+    accounting.change(
+        lambda connection: keep_version(connection, before, text, by, now), {"policies"}
+    )
+    return {"errors": [], "policies": text, **explain_policies(data, text)}
+
+
+# ==============================================================================
 # helpers/openwebui/pages.py
 # The usage pages: `/usage-limits` and its JSON, behind Open WebUI's own sign-in.
 # ==============================================================================
@@ -12954,6 +13921,7 @@ class PageRequest:
         return str(getattr(self.user, "email", "") or self.user.id)
 
 
+PageResult = TypeVar("PageResult")
 Handler = Callable[[PageRequest], object]
 
 
@@ -13027,6 +13995,30 @@ def answer_reset(asked: PageRequest) -> object:
     return asked.data.reset(asked.body, asked.actor)
 
 
+def answer_check(asked: PageRequest) -> object:
+    """What a policies text means, or what is wrong with it."""
+    return check_policies(asked.data, asked.body)
+
+
+def answer_simulation(asked: PageRequest) -> object:
+    """Whom a policies text would have refused."""
+    return simulate_policies(asked.data, asked.body)
+
+
+def answer_policies(asked: PageRequest) -> object:
+    """The policies text in force, and the last ones."""
+    return list_versions(asked.data)
+
+
+def answer_shadow(asked: PageRequest) -> object:
+    """What shadow mode would have refused."""
+    zone = read_zone_of(asked.data.valves)
+    since = read_instant(asked.parameters.get("since") or None, "since", zone)
+    oldest = int((asked.data.now - timedelta(days=MOST_DAYS)).timestamp())
+    default = int((asked.data.now - timedelta(days=7)).timestamp())
+    return shadow_refusals(asked.data, max(oldest, default if since is None else since))
+
+
 ROUTES = (
     Route("GET", "/api/me", answer_me, for_all=True),
     Route("GET", "/api/users", answer_users),
@@ -13034,6 +14026,10 @@ ROUTES = (
     Route("GET", "/api/pools", answer_pools),
     Route("GET", "/api/overview", answer_overview),
     Route("GET", "/api/report", answer_report),
+    Route("GET", "/api/shadow", answer_shadow),
+    Route("GET", "/api/policies", answer_policies),
+    Route("POST", "/api/policies/check", answer_check),
+    Route("POST", "/api/policies/simulate", answer_simulation),
     Route("POST", "/api/grants", answer_grant),
     Route("DELETE", "/api/grants/{key}", answer_revoke),
     Route("POST", "/api/resets", answer_reset),
@@ -13154,6 +14150,7 @@ class UsagePages:
             who = anyone if route.for_all else admins
             answer = partial(self._answer, route)
             self._add(app, PAGE_PATH + route.path, [route.method], who, answer)
+        self._add(app, f"{PAGE_PATH}/api/policies", ["PUT"], admins, self._save_policies)
         # Whoever isn't signed in doesn't learn which paths there are.
         methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
         self._add(app, f"{PAGE_PATH}/{{path:path}}", methods, anyone, self._find_nothing)
@@ -13189,7 +14186,21 @@ class UsagePages:
         raise PageError(404, NOT_FOUND)
 
     async def _answer(self, route: Route, request: Request, user: Any) -> Response:
-        changes = route.method != "GET"
+        asked = await self._read_request(request, user)
+        return await self._in_thread(lambda: as_answer(route.handler(asked)))
+
+    async def _save_policies(self, request: Request, user: Any) -> Response:
+        """Save a text through Open WebUI's own functions, and keep the one before."""
+        asked = await self._read_request(request, user)
+        text = await self._in_thread(lambda: read_policies_text(asked.body))
+        before = await store_policies(self._guard.function_id, text)
+        log.info("Usage limits: %s has saved the policies on the page", asked.actor)
+        await self._guard.switch(now=True)
+        note = partial(note_version, asked.data, before, text, asked.actor)
+        return await self._in_thread(lambda: as_answer(note()))
+
+    async def _read_request(self, request: Request, user: Any) -> PageRequest:
+        changes = request.method != "GET"
         if changes:
             check_intent(request)
         body = await read_body(request) if changes else {}
@@ -13199,10 +14210,9 @@ class UsagePages:
         valves = (await self._guard.switch()).valves
         accounting, memory, read_host = self._guard.ledger_of(valves)
         data = PageData(valves, accounting, memory, read_host, datetime.now(UTC))
-        asked = PageRequest(self._guard, data, user, parameters, body)
-        return await self._in_thread(lambda: as_answer(route.handler(asked)))
+        return PageRequest(self._guard, data, user, parameters, body)
 
-    async def _in_thread(self, work: Callable[[], Response]) -> Response:
+    async def _in_thread(self, work: Callable[[], PageResult]) -> PageResult:
         if self._waiting >= MOST_WAITING:
             raise PageError(503, "Too many wait for reports. Try again later.")
         self._waiting += 1
@@ -14332,12 +15342,15 @@ class Filter:
         Raises:
             HostLimitError: A hard limit is reached.
             HostError: The ledger is down and `on_ledger_error` is ``block``.
+            CancelledError: The message was `/usage`, which is answered here.
         """
         valves, user = self.valves, __user__ or {}
         if not user.get("id"):
             return body
         metadata = {} if __metadata__ is None else __metadata__
         self._guard_passthrough()  # where the app wasn't there yet when this was loaded
+        if __event_emitter__ is not None and asks_for_usage(body):
+            await self._answer_usage(valves, user, metadata, __event_emitter__)
         try:
             accounting = self._accounting(valves)
             build = await self._draft(
@@ -14539,6 +15552,40 @@ class Filter:
             return reply if error is None else (reply, error)
 
         return build
+
+    async def _answer_usage(
+        self,
+        valves: AdminValves,
+        user: dict[str, Any],
+        metadata: dict[str, Any],
+        emitter: Emitter,
+    ) -> None:
+        """Answer `/usage` in a chat, and end the request as its user's stop button would.
+
+        A program would get an error for that, so its message goes to the model like any other.
+
+        Raises:
+            CancelledError: It is answered.
+        """
+        if request_source(metadata) not in ("page", "temporary"):
+            return
+        reader = find_reader(valves, user, metadata)
+        try:
+            data = PageData(valves, *self.ledger_of(valves), datetime.now(UTC))
+            link = valves.usage_page and has_layer()
+            text = await asyncio.to_thread(usage_markdown, data, str(user["id"]), reader, link)
+        except Exception:
+            log.exception("Usage limits: the use of user %s can't be shown", user["id"])
+            text = reader.language.ledger_error
+        try:
+            await self._emit(emitter, {"type": "replace", "data": {"content": text}})
+            await self._emit(
+                emitter, {"type": "chat:completion", "data": {"done": True, "content": text}}
+            )
+            await save_answer(metadata, text)
+        except Exception:
+            log.warning("Usage limits: an answer to /usage was not saved", exc_info=True)
+        raise asyncio.CancelledError
 
     def _note_groups(self, user_id: str, groups: tuple[GroupRef, ...]) -> None:
         """Remember a user's groups for the time of an outage, of the latest users only."""

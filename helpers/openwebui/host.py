@@ -283,6 +283,19 @@ def has_api_key(request: Any) -> bool:
     return str(token).strip().startswith("sk-")
 
 
+async def save_answer(metadata: Mapping[str, Any], content: str) -> None:
+    """Save an answer that no model gave as a message that is done, where the chat is saved."""
+    chat_id, message_id = metadata.get("chat_id"), metadata.get("message_id")
+    if not isinstance(chat_id, str) or not isinstance(message_id, str):
+        return
+    if chat_id.startswith((*TEMPORARY_CHAT_PREFIXES, "channel:")):
+        return
+    chats = import_module("open_webui.models.chats").Chats
+    await chats.upsert_message_to_chat_by_id_and_message_id(
+        chat_id, message_id, {"content": content, "done": True}
+    )
+
+
 def finished_message(body: Mapping[str, Any]) -> tuple[object, str | None]:
     """Usage and text of the message that an outlet is called for, and of no older one.
 
