@@ -44,17 +44,14 @@ function t(key, n = 0) {
 
 const number = (value) => new Intl.NumberFormat(`${tag}-u-nu-latn`).format(value ?? 0);
 
-function money(value) {
-  // What has no price has no cost: a zero would say that it was free.
-  if (!value) return "–";
-  const digits = value < 0.01 ? { maximumSignificantDigits: 2 } : {};
-  return dollars(value, digits);
-}
-
-const dollars = (value, digits = {}) =>
+const dollars = (value) =>
   new Intl.NumberFormat(`${tag}-u-nu-latn`, {
-    style: "currency", currency: "USD", currencyDisplay: "narrowSymbol", ...digits,
+    style: "currency", currency: "USD", currencyDisplay: "narrowSymbol",
+    ...(value > 0 && value < 0.01 && { maximumSignificantDigits: 2 }),
   }).format(value);
+
+// What has no price has no cost: a zero would say that it was free.
+const money = (value) => (value ? dollars(value) : "–");
 
 const isMoney = (limit) => /cost|\$/.test(limit.measure);
 const amount = (limit, value) => (isMoney(limit) ? dollars : number)(value ?? 0);
