@@ -33,7 +33,7 @@ pytest: environment ## the tests alone (ARGS="-k stop": some of them)
 	$(BIN)/python -m pytest $(ARGS)
 
 unit: environment ## the quick tests: those without a real Open WebUI
-	$(BIN)/python -m pytest -m "not server" $(ARGS)
+	$(BIN)/python -m pytest -m "not server and not packages" $(ARGS)
 
 test-ui: environment ## the valves form and the chat page in Chromium (PICTURES=docs/images: pictures)
 	$(BIN)/python -m pytest tests/ui $(ARGS)

@@ -54,33 +54,54 @@ PARTS = (
     "ledger.grants",
     "ledger.ledger",
     "openwebui.wording",
-    "openwebui.languages_western",
-    "openwebui.languages_eastern",
-    "openwebui.languages",
+    "openwebui.languages.en",
+    "openwebui.languages.de",
+    "openwebui.languages.fr",
+    "openwebui.languages.fr_ca",
+    "openwebui.languages.es",
+    "openwebui.languages.it",
+    "openwebui.languages.pt_br",
+    "openwebui.languages.nl",
+    "openwebui.languages.pl",
+    "openwebui.languages.ru",
+    "openwebui.languages.uk",
+    "openwebui.languages.tr",
+    "openwebui.languages.zh_cn",
+    "openwebui.languages.zh_tw",
+    "openwebui.languages.ja",
+    "openwebui.languages.ko",
+    "openwebui.languages.ar",
+    "openwebui.languages.he",
+    "openwebui.languages.catalog",
     "openwebui.page_words",
     "openwebui.page_assets",
     "openwebui.messages",
     "openwebui.alerts",
+    "openwebui.refusals",
+    "openwebui.http_requests",
     "openwebui.valves",
-    "openwebui.request_state",
     "openwebui.host_versions",
+    "openwebui.replies",
+    "openwebui.passthrough",
     "openwebui.host",
     "openwebui.stream_usage",
     "openwebui.model_calls",
-    "openwebui.replies",
     "openwebui.admission",
     "openwebui.stopping",
     "openwebui.accounting",
     "openwebui.directory",
     "openwebui.page_data",
     "openwebui.pages",
-    "openwebui.passthrough",
-    "openwebui.refusals",
     "openwebui.answers",
+    "openwebui.callers",
+    "openwebui.passthrough_guard",
+    "openwebui.realtime",
     "openwebui.middleware",
     "openwebui.task_calls",
     "filter",
 )
+# A part of fewer lines, such as a language, has its place for a banner.
+SHORT_PART = 35
 # Open WebUI's loader replaces these everywhere in the text, comments and strings included.
 FORBIDDEN_PHRASES = tuple(f"from {name}" for name in ("utils", "apps", "main", "config"))
 FRONTMATTER_KEYS = (
@@ -280,7 +301,11 @@ def bundle() -> str:
         titles[part] = short[:1].upper() + short[1:]
         for name in names:
             claim(owner, name, place_of(part))
-        sections.append(f"# {'=' * 78}\n# {place_of(part)}\n# {title}\n# {'=' * 78}\n\n{body}\n")
+        rule = f"# {'=' * 78}\n"
+        banner = f"{rule}# {place_of(part)}\n# {title}\n{rule}\n"
+        if body.count("\n") < SHORT_PART:
+            banner = f"# {place_of(part)}\n"
+        sections.append(f"{banner}{body}\n")
     for line in imports:
         claim(owner, bound_name(line), f'"{line}"')
     text = format_source(

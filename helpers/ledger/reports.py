@@ -151,7 +151,8 @@ def read_running(connection: Connection, scopes: Collection[str]) -> dict[str, l
     for _, user_id, group_ids, names, created_at, _, *amounts in connection.execute(
         query, {"except_id": ""}
     ):
-        reply = RunningReply(user_id, group_ids, names, created_at, Amounts(*amounts[:4]))
+        held, source = Amounts(*amounts[:4]), amounts[4]
+        reply = RunningReply(user_id, group_ids, names, source, created_at, held)
         groups = (f"group:{group}" for group in split_names(group_ids))
         for scope in (f"user:{user_id}", *groups, EVERYONE):
             running[scope].append(reply)

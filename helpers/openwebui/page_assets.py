@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from helpers.openwebui.languages import LANGUAGE_ALIASES, LANGUAGES
+from helpers.openwebui.languages.catalog import LANGUAGE_ALIASES, LANGUAGES
 from helpers.openwebui.page import asset
 from helpers.openwebui.page_words import PAGE_WORDS, words_of
 

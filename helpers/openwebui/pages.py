@@ -57,7 +57,7 @@ class PageGuard(Protocol):
     """What the pages need of whoever guards a filter's paths."""
 
     function_id: str
-    limits: Any
+    ledger_of: Callable[[Any], Any]
 
     async def switch(self, *, now: bool = False) -> Any: ...
 
@@ -329,7 +329,7 @@ class UsagePages:
         if any(len(text) > LONGEST_PARAMETER for text in parameters.values()):
             raise PageError(400, f"A parameter is longer than {LONGEST_PARAMETER} characters.")
         valves = (await self._guard.switch()).valves
-        accounting, memory, read_host = self._guard.limits.ledger_of(valves)
+        accounting, memory, read_host = self._guard.ledger_of(valves)
         data = PageData(valves, accounting, memory, read_host, datetime.now(UTC))
         asked = PageRequest(self._guard, data, user, parameters, body)
         return await self._in_thread(lambda: as_answer(route.handler(asked)))

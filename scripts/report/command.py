@@ -29,9 +29,9 @@ from scripts.limits.database import (
     require_ledger,
 )
 from scripts.limits.function import FUNCTION_ID, find_ledger, read_filter
+from scripts.limits.standings import read_standings
 from scripts.report.charts import load_pygal
 from scripts.report.formats import as_csv, as_json, as_table
-from scripts.report.limits import find_near_limits
 from scripts.report.page import GROUPS_NOTE, LimitsSection, make_page
 from scripts.report.rows import DIMENSIONS, Selection, UsageReader
 
@@ -42,9 +42,7 @@ INSTANT_ALLOWED = (
 
 def make_parser() -> ArgumentParser:
     """The options."""
-    parser = ArgumentParser(
-        prog="python -m scripts.report", description=__doc__, allow_abbrev=False
-    )
+    parser = ArgumentParser(prog="usage-limits report", description=__doc__, allow_abbrev=False)
     add_database_options(parser)
     parser.add_argument(
         "--by",
@@ -169,7 +167,8 @@ def limits_section(
         return LimitsSection(None, mask_passwords(str(error)))
     if installed is None:
         return LimitsSection(None, "the database isn't Open WebUI's, which knows users and valves")
-    near = find_near_limits(reader.host, reader.ledger, installed.valves, datetime.now(UTC))
+    valves, now = installed.valves, datetime.now(UTC)
+    near = read_standings(reader.host, reader.ledger, valves, now, near=True)
     return LimitsSection(near, timezone=installed.valves.timezone)
 
 

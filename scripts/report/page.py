@@ -13,6 +13,7 @@ from markupsafe import Markup
 from helpers.openwebui.messages import Reader, format_amount, format_duration, format_instant
 from helpers.openwebui.page_assets import PAGE_CSS
 from helpers.openwebui.valves import read_timezone
+from scripts.limits.standings import Standing
 from scripts.limits.words import describe_limit
 from scripts.report.charts import bar_chart, day_chart
 from scripts.report.formats import (
@@ -21,7 +22,6 @@ from scripts.report.formats import (
     key_headings,
     sum_cells,
 )
-from scripts.report.limits import NearLimit
 from scripts.report.rows import Sums, UsageReader, UsageRow
 from scripts.report.template import TEMPLATE
 
@@ -54,7 +54,7 @@ class ShownRows:
 class LimitsSection:
     """The users near or over a limit, or why that isn't known."""
 
-    near: list[NearLimit] | None
+    near: list[Standing] | None
     left_out: str = ""
     timezone: str = "UTC"
 
@@ -159,7 +159,7 @@ def shown_rows(rows: list[UsageRow], dimensions: Sequence[str], most: int) -> Sh
     return ShownRows(key_headings(dimensions), lines, max(0, len(rows) - most))
 
 
-def near_row(item: NearLimit, timezone: str, now: datetime) -> dict[str, str]:
+def near_row(item: Standing, timezone: str, now: datetime) -> dict[str, str]:
     """A limit near or over its end."""
     state, limit = item.state, item.state.applied.limit
     resets = format_instant(state.reset_at, now, Reader(read_timezone(timezone)))

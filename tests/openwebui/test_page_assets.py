@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.openwebui.languages import LANGUAGES
+from helpers.openwebui.languages.catalog import LANGUAGES
 from helpers.openwebui.page import asset
 from helpers.openwebui.page_assets import PAGE_CSS, PAGE_HTML, PAGE_JS, render_page
 from helpers.openwebui.page_words import PAGE_WORDS, words_of

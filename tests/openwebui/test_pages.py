@@ -98,7 +98,8 @@ async def site(host: Host) -> AsyncIterator[Site]:  # noqa: F811
     limits = Filter()
     limits.valves = limits.Valves(policies=policies)
     inner = FastAPI()
-    layer = UsageLimitsLayer(inner, {FUNCTION: PassthroughGuard(FUNCTION, limits)})
+    guard = PassthroughGuard(FUNCTION, limits.admit_call, limits.ledger_of)
+    layer = UsageLimitsLayer(inner, {FUNCTION: guard})
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await layer({**scope, "app": inner}, receive, send)
