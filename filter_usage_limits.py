@@ -41,53 +41,53 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  5419  ledger.records           One row per reply, reserved when it is admitted and closed once.
 #  5586  ledger.reports           What the ledger says of many limits and records at once, read …
 #  6196  ledger.grants            What administrators add to limits, reset and take back; rows, …
-#  6392  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  6811  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  6990  openwebui.languages.en   English.
-#  7019  openwebui.languages.de   German.
-#  7053  openwebui.languages.fr   French.
-#  7088  openwebui.languages.fr_ca French as written in Canada.
-#  7099  openwebui.languages.es   Spanish.
-#  7131  openwebui.languages.it   Italian.
-#  7162  openwebui.languages.pt_br Portuguese as written in Brazil.
-#  7194  openwebui.languages.nl   Dutch.
-#  7228  openwebui.languages.pl   Polish.
-#  7262  openwebui.languages.ru   Russian.
-#  7297  openwebui.languages.uk   Ukrainian.
-#  7333  openwebui.languages.tr   Turkish.
-#  7363  openwebui.languages.zh_cn Chinese in simplified script.
-#  7387  openwebui.languages.zh_tw Chinese in traditional script.
-#  7411  openwebui.languages.ja   Japanese.
-#  7441  openwebui.languages.ko   Korean.
-#  7468  openwebui.languages.ar   Arabic.
-#  7500  openwebui.languages.he   Hebrew.
-#  7528  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
-#  7578  openwebui.page_words     What the usage page says to users, in each language.
-#  7709  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
-#  8780  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  9289  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  9376  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  9476  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  9591  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  9946  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-# 10006  openwebui.replies        One reply from its admission to its end.
-# 10282  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-# 10460  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-# 10778  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-# 10926  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-# 11016  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-# 11105  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-# 11173  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-# 11683  openwebui.directory      All users of Open WebUI with their groups, read at once.
-# 11761  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
-# 12405  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
-# 12728  openwebui.answers        Answers on their way to the client: read for their usage, or …
-# 12883  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 12956  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 13222  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 13400  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 13531  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 13745  filter                   Open WebUI's hooks, and nothing but hooks.
+#  6384  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  6803  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  6982  openwebui.languages.en   English.
+#  7011  openwebui.languages.de   German.
+#  7045  openwebui.languages.fr   French.
+#  7080  openwebui.languages.fr_ca French as written in Canada.
+#  7091  openwebui.languages.es   Spanish.
+#  7123  openwebui.languages.it   Italian.
+#  7154  openwebui.languages.pt_br Portuguese as written in Brazil.
+#  7186  openwebui.languages.nl   Dutch.
+#  7220  openwebui.languages.pl   Polish.
+#  7254  openwebui.languages.ru   Russian.
+#  7289  openwebui.languages.uk   Ukrainian.
+#  7325  openwebui.languages.tr   Turkish.
+#  7355  openwebui.languages.zh_cn Chinese in simplified script.
+#  7379  openwebui.languages.zh_tw Chinese in traditional script.
+#  7403  openwebui.languages.ja   Japanese.
+#  7433  openwebui.languages.ko   Korean.
+#  7460  openwebui.languages.ar   Arabic.
+#  7492  openwebui.languages.he   Hebrew.
+#  7520  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
+#  7570  openwebui.page_words     What the usage page says to users, in each language.
+#  7701  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
+#  8772  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  9281  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  9368  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  9468  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  9583  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  9938  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+#  9998  openwebui.replies        One reply from its admission to its end.
+# 10274  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+# 10452  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+# 10770  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+# 10918  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+# 11008  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+# 11097  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+# 11165  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+# 11675  openwebui.directory      All users of Open WebUI with their groups, read at once.
+# 11753  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
+# 12402  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
+# 12725  openwebui.answers        Answers on their way to the client: read for their usage, or …
+# 12880  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 12953  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 13219  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 13397  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 13528  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 13742  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -6224,16 +6224,6 @@ class Change:
     grants: tuple[NewGrant, ...] = ()
 
 
-def counted_as(limit: Limit) -> tuple[object, ...]:
-    """What a limit counts; "24h" and "1d" are the same."""
-    return limit.measure, limit.period.rolling or limit.period.name, limit.model_glob
-
-
-def limits_like(limits: Sequence[AppliedLimit], wanted: Limit) -> tuple[AppliedLimit, ...]:
-    """Those that count what `wanted` counts: one, or one for each group of a pool."""
-    return tuple(each for each in limits if counted_as(each.limit) == counted_as(wanted))
-
-
 def window_end(applied: AppliedLimit, now: datetime) -> int:
     """The second at which a limit's window ends; of a rolling one, a period from now."""
     rolling = applied.limit.period.rolling
@@ -6263,7 +6253,7 @@ def add_grants(
     for new in grants:
         if connection.scalar(select(grants_table.c.id).where(grants_table.c.id == new.id)):
             continue
-        scope, measure, model_glob, period = grant_key(new.applied)
+        scope, measure, model_glob, period, source = grant_key(new.applied)
         connection.execute(
             grants_table.insert().values(
                 id=new.id,
@@ -6271,6 +6261,7 @@ def add_grants(
                 measure=measure,
                 model_glob=model_glob,
                 period=period,
+                source=source,
                 amount=new.amount,
                 kind=new.kind,
                 granted_by=by,
@@ -6318,13 +6309,14 @@ def revoke_grant(connection: Connection, key: str, by: str, reason: str, now: da
 def missing_resets(connection: Connection, state: LimitState, now: datetime) -> Iterator[NewGrant]:
     """The grants that make up for what was used and that no earlier reset has made up for."""
     applied, second = state.applied, int(now.timestamp())
-    scope, measure, model_glob, period = grant_key(applied)
+    scope, measure, model_glob, period, source = grant_key(applied)
     earlier = connection.scalar(
         select(func.coalesce(func.sum(grants_table.c.amount), 0)).where(
             grants_table.c.scope == scope,
             grants_table.c.measure == measure,
             grants_table.c.model_glob == model_glob,
             grants_table.c.period == period,
+            grants_table.c.source == source,
             grants_table.c.kind == "reset",
             grants_table.c.expires_at > second,
         )
@@ -6372,7 +6364,7 @@ def rolling_parts(
             columns.state == "settled",
             columns.counted > 0,
             columns.created_at >= start,
-            scope_condition(applied.scope),
+            scope_condition(applied.scope, applied.limit.source),
         )
         .order_by(columns.created_at.desc())
     )
@@ -11862,6 +11854,7 @@ class LimitWriter:
                 "measure": limit.measure,
                 "period": limit.period.name,
                 "model": limit.model_glob,
+                "source": limit.source,
             }
             made = self._made[id(limit)] = (limit, fixed)
         measure = limit.measure
@@ -12194,7 +12187,8 @@ class PageData:
             for text in texts or ()
             for applied in matching(target, read_limit_text(text), text)
         ]
-        limits = tuple(dict.fromkeys(named)) or target.limits
+        adding = tuple(one for one in target.limits if not one.limit.is_moment)
+        limits = tuple(dict.fromkeys(named)) or adding
         if not limits:
             raise PageError(400, f"{target.name} has no limit.")
         make = partial(make_resets, limits=limits, now=self.now)
@@ -12310,6 +12304,7 @@ class PageData:
                 "measure": row.measure,
                 "period": row.period,
                 "model": row.model_glob,
+                "source": row.source,
                 "amount": amount_number(row.measure, row.amount),
                 "granted_by": row.granted_by,
                 "reason": row.reason,
@@ -12327,7 +12322,9 @@ def matching(target: GrantTarget, wanted: Limit, text: object) -> tuple[AppliedL
     Raises:
         PageError: There is none; it lists those that there are.
     """
-    found = limits_like(target.limits, wanted)
+    found = tuple(
+        one for one in target.limits if one.limit.counts == wanted.counts and not wanted.is_moment
+    )
     if not found:
         known = ", ".join(dict.fromkeys(str(one.limit) for one in target.limits))
         raise PageError(
