@@ -92,6 +92,7 @@ const pairs = (kind, list) => el(kind, {}, list.filter(Boolean).map(([name, valu
 const column = (key, name, show = (row) => row[key], value = (row) => row[key]) =>
   ({ key, name, show, value: (row) => value(row) ?? "" });
 const figures = (...parts) => ({ ...column(...parts), kind: ".n" });
+const times = (...parts) => ({ ...column(...parts), kind: ".t" });
 const costs = (key, name) => figures(key, name, (row) => money(row[key]));
 
 function table(caption, columns, rows, { order, search, beside, plain, kind = () => "" } = {}) {
@@ -200,7 +201,7 @@ function dayChart(rows) {
   const most = Math.max(...days.map(sum), 1), step = Math.min((width - edge) / days.length, 48);
   const total = number(days.reduce((all, one) => all + sum(one), 0));
   const chart = svg("svg", { viewBox: `0 0 ${width} ${tall + 30}`, role: "img",
-    "aria-label": `${t("by_day")}: ${t("total")} ${total} ${t("tokens")}` });
+    direction: "ltr", "aria-label": `${t("by_day")}: ${t("total")} ${total} ${t("tokens")}` });
   for (const part of [0, 0.5, 1]) {
     const y = 8 + tall * (1 - part);
     chart.append(svg("line", { class: "grid", x1: edge, x2: width, y1: y, y2: y }),
@@ -240,7 +241,7 @@ function userParts(data, afterLimits) {
     section(t("by_model"), table(t("by_model"),
       [column("model", t("model")), ...useColumns(data.month)], data.month)),
     section(t("replies"), table(t("replies"), [
-      column("at", t("time"), (row) => [when(row.at), mark(row)]), column("model", t("model")),
+      times("at", t("time"), (row) => [when(row.at), mark(row)]), column("model", t("model")),
       ...useColumns(data.replies, "input_tokens", "output_tokens"),
     ], data.replies)),
   ];
@@ -258,7 +259,7 @@ function grantTable(grants, limits, revoke) {
     column("limit", t("limit"), granted),
     figures("amount", t("amount"), (row) => `+${amount(row, row.amount)}`),
     column("reason", t("reason")),
-    column("expires_at", t("until"), (row) => when(row.expires_at)),
+    times("expires_at", t("until"), (row) => when(row.expires_at)),
     ...(revoke ? [column("id", "Take back", (row) => {
       const control = button("Revoke", () => revoke(row, control));
       control.setAttribute("aria-label", `Revoke ${amount(row, row.amount)} of ${granted(row)}`);
@@ -302,7 +303,7 @@ const limitColumns = () => [
     (row) => (row.most ? share(row.most) : -1)),
   figures("left", "Left", (row) => (row.most ? left(row.most) : "–"),
     (row) => row.most?.remaining ?? Infinity),
-  column("resets", "Resets", (row) => when(row.most?.reset_at), (row) => row.most?.reset_at),
+  times("resets", "Resets", (row) => when(row.most?.reset_at), (row) => row.most?.reset_at),
 ];
 const nearFirst = { kind: (row) => (row.most ? kindOf(row.most) : ""),
   order: { key: "percent", sign: -1 } };
@@ -337,7 +338,7 @@ async function overview() {
     section("By day", dayChart(days)),
     refused.length > 0 && section("Shadow mode would have refused",
       table("Would-have-been refusals", [
-        column("at", "Time", (row) => when(row.at)), column("email", "User", userLink),
+        times("at", "Time", (row) => when(row.at)), column("email", "User", userLink),
         column("model", "Model"), column("limit", "Limit"), column("policy", "Policy"),
       ], refused, { search: "Search refusals" })),
     checks.length > 0 && section("Checks", el("ul", {}, checks.map((check) => el("li", {},
@@ -413,7 +414,7 @@ function actions(who, limits, grants) {
         ...who, limit: limit.value, amount: much.value.trim(), reason: whyMore.value,
       }, "Granted"), field("Limit", limit),
       el(".row", {}, field("Amount, such as 10k or $5", much), field("Reason", whyMore), give)),
-      form("Reset: what is used now no longer counts", () => {
+      form("Start a limit anew", () => {
         const chosen = checks.filter((one) => one.checked).map((one) => one.value);
         if (!chosen.length) checks[0].focus();
         else change(zero, "POST", "resets", { ...who, limits: chosen, reason: whyReset.value },
@@ -561,8 +562,8 @@ async function policiesView() {
         ` That would have saved ${money(found.cost_saved_usd)}.`),
       ...table("Who would have been refused", [
         column("email", "User", userLink), figures("refused", "Refused"), column("limit", "Limit"),
-        column("first_at", "First", (row) => when(row.first_at)),
-        column("last_at", "Last", (row) => when(row.last_at)), costs("cost_saved_usd", "Saved"),
+        times("first_at", "First", (row) => when(row.first_at)),
+        times("last_at", "Last", (row) => when(row.last_at)), costs("cost_saved_usd", "Saved"),
       ], found.users || [], { order: { key: "refused", sign: -1 } }).filter(Boolean)]));
   }
 
