@@ -13,89 +13,94 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # Contents. In a hurry, read the hooks first: they are the last part, filter.
-#   215  errors                   The exceptions, each carrying its data.
-#   271  logs                     The one logger; its name is how Open WebUI's log shows where a …
-#   274  texts                    Texts from outside: what a client, a browser or a provider …
-#   295  limits.periods           The calendar and rolling periods, the window each gives at an …
-#   607  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
-#   758  limits.globs             Which model ids a pattern of an administrator's fits.
-#   781  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
-#  1129  limits.policy_tables     The policies text as checked tables, and what an error says …
-#  1391  limits.policies          What the policies text says about groups, roles, users, pools …
-#  1651  limits.policy            Which limits apply to this user, these groups, this role and …
-#  1963  limits.decisions         Used and reserved amounts against limits: what is decided, and …
-#  2129  metering.byte_pairs      A lower bound of a text's tokens from its pairs of bytes, …
-#  2369  metering.estimates       Token estimates for texts and prompts whose provider reports no …
-#  2673  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
-#  3002  metering.stream_events   What a stream event or a whole answer holds: produced text, …
-#  3270  metering.usage           What one reply is charged for, added up from its stream events.
-#  3572  metering.charges         What one reply costs, in tokens, in money and toward limits.
-#  3669  ledger.database          An engine for a database URL as Open WebUI spells it.
-#  3752  ledger.statements        The statements that every reply runs, on a short way to the …
-#  3882  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
-#  4124  ledger.tables            The ledger's own tables and their numbered migrations.
-#  4328  ledger.identities        Whom the names in the policies mean, also after a rename.
-#  4764  ledger.counters          Sums of settled records per scope, model glob and window.
-#  5101  ledger.snapshots         What one statement sees of the ledger: counters with their …
-#  5269  ledger.limit_states      Where limits stand: what is used, what replies still running …
-#  5419  ledger.records           One row per reply, reserved when it is admitted and closed once.
-#  5586  ledger.reports           What the ledger says of many limits and records at once, read …
-#  6196  ledger.grants            What administrators add to limits, reset and take back; rows, …
-#  6384  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  6803  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  6982  openwebui.languages.en   English.
-#  7011  openwebui.languages.de   German.
-#  7045  openwebui.languages.fr   French.
-#  7080  openwebui.languages.fr_ca French as written in Canada.
-#  7091  openwebui.languages.es   Spanish.
-#  7123  openwebui.languages.it   Italian.
-#  7154  openwebui.languages.pt_br Portuguese as written in Brazil.
-#  7186  openwebui.languages.nl   Dutch.
-#  7220  openwebui.languages.pl   Polish.
-#  7254  openwebui.languages.ru   Russian.
-#  7289  openwebui.languages.uk   Ukrainian.
-#  7325  openwebui.languages.tr   Turkish.
-#  7355  openwebui.languages.zh_cn Chinese in simplified script.
-#  7379  openwebui.languages.zh_tw Chinese in traditional script.
-#  7403  openwebui.languages.ja   Japanese.
-#  7433  openwebui.languages.ko   Korean.
-#  7460  openwebui.languages.ar   Arabic.
-#  7492  openwebui.languages.he   Hebrew.
-#  7520  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
-#  7570  openwebui.page_words     What the usage page says to users, in each language.
-#  7701  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
-#  8581  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  9090  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  9177  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  9277  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  9392  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  9747  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  9807  openwebui.replies        One reply from its admission to its end.
-# 10083  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-# 10261  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-# 10579  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-# 10727  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-# 10817  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-# 10906  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-# 10974  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-# 11484  openwebui.directory      All users of Open WebUI with their groups, read at once.
-# 11562  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
-# 12211  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
-# 12534  openwebui.answers        Answers on their way to the client: read for their usage, or …
-# 12689  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 12762  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 13028  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 13206  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 13337  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 13551  filter                   Open WebUI's hooks, and nothing but hooks.
+#   220  errors                   The exceptions, each carrying its data.
+#   276  logs                     The one logger; its name is how Open WebUI's log shows where a …
+#   279  texts                    Texts from outside: what a client, a browser or a provider …
+#   300  limits.periods           The calendar and rolling periods, the window each gives at an …
+#   612  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
+#   763  limits.globs             Which model ids a pattern of an administrator's fits.
+#   786  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
+#  1134  limits.policy_tables     The policies text as checked tables, and what an error says …
+#  1396  limits.policies          What the policies text says about groups, roles, users, pools …
+#  1656  limits.policy            Which limits apply to this user, these groups, this role and …
+#  1968  limits.decisions         Used and reserved amounts against limits: what is decided, and …
+#  2134  metering.byte_pairs      A lower bound of a text's tokens from its pairs of bytes, …
+#  2374  metering.estimates       Token estimates for texts and prompts whose provider reports no …
+#  2678  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
+#  3007  metering.stream_events   What a stream event or a whole answer holds: produced text, …
+#  3275  metering.usage           What one reply is charged for, added up from its stream events.
+#  3577  metering.charges         What one reply costs, in tokens, in money and toward limits.
+#  3674  ledger.database          An engine for a database URL as Open WebUI spells it.
+#  3757  ledger.statements        The statements that every reply runs, on a short way to the …
+#  3887  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
+#  4129  ledger.tables            The ledger's own tables and their numbered migrations.
+#  4350  ledger.identities        Whom the names in the policies mean, also after a rename.
+#  4786  ledger.counters          Sums of settled records per scope, model glob and window.
+#  5123  ledger.snapshots         What one statement sees of the ledger: counters with their …
+#  5291  ledger.limit_states      Where limits stand: what is used, what replies still running …
+#  5441  ledger.records           One row per reply, reserved when it is admitted and closed once.
+#  5608  ledger.reports           What the ledger says of many limits and records at once, read …
+#  6228  ledger.grants            What administrators add to limits, reset and take back; rows, …
+#  6416  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
+#  6463  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  6882  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  7061  openwebui.languages.en   English.
+#  7090  openwebui.languages.de   German.
+#  7124  openwebui.languages.fr   French.
+#  7159  openwebui.languages.fr_ca French as written in Canada.
+#  7170  openwebui.languages.es   Spanish.
+#  7202  openwebui.languages.it   Italian.
+#  7233  openwebui.languages.pt_br Portuguese as written in Brazil.
+#  7265  openwebui.languages.nl   Dutch.
+#  7299  openwebui.languages.pl   Polish.
+#  7333  openwebui.languages.ru   Russian.
+#  7368  openwebui.languages.uk   Ukrainian.
+#  7404  openwebui.languages.tr   Turkish.
+#  7434  openwebui.languages.zh_cn Chinese in simplified script.
+#  7458  openwebui.languages.zh_tw Chinese in traditional script.
+#  7482  openwebui.languages.ja   Japanese.
+#  7512  openwebui.languages.ko   Korean.
+#  7539  openwebui.languages.ar   Arabic.
+#  7571  openwebui.languages.he   Hebrew.
+#  7599  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
+#  7649  openwebui.page_words     What the usage page says to users, in each language.
+#  7780  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
+#  8661  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  9170  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  9257  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  9357  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  9472  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  9827  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+#  9887  openwebui.replies        One reply from its admission to its end.
+# 10163  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+# 10341  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+# 10659  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+# 10807  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+# 10897  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+# 10986  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+# 11054  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+# 11564  openwebui.directory      All users of Open WebUI with their groups, read at once.
+# 11642  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
+# 12291  openwebui.simulation     What is on record, replayed against a policies text.
+# 12608  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
+# 12964  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
+# 13330  openwebui.answers        Answers on their way to the client: read for their usage, or …
+# 13485  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 13558  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 13824  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14002  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 14133  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 14347  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
 import asyncio
 import atexit
+import collections
 import csv
 import difflib
 import hashlib
+import heapq
 import inspect
 import json
 import logging
@@ -111,7 +116,7 @@ import time
 import tomllib
 import unicodedata
 import uuid
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -4249,6 +4254,17 @@ workers_table = Table(
     Column("seen_at", BigInteger, nullable=False),
 )
 
+# The last policies texts that were saved on the page, to go back to.
+policies_table = Table(
+    "usage_limits_policies",
+    ledger_metadata,
+    Column("id", Text, primary_key=True),
+    Column("number", BigInteger, nullable=False),  # in the order in which they were saved
+    Column("policies", Text, nullable=False),
+    Column("saved_by", Text, nullable=False),
+    Column("saved_at", BigInteger, nullable=False),
+)
+
 migrations_table = Table(
     "usage_limits_migrations",
     ledger_metadata,
@@ -4299,12 +4315,18 @@ def m004_sources(connection: Connection) -> None:
     add_text_columns(connection, grants_table, "source")
 
 
+def m005_policy_versions(connection: Connection) -> None:
+    """The policies texts that were saved on the page."""
+    policies_table.create(connection, checkfirst=True)
+
+
 # Append only: a released migration is never changed.
 MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     m001_first_tables,
     m002_names,
     m003_workers,
     m004_sources,
+    m005_policy_versions,
 )
 
 
@@ -5592,7 +5614,7 @@ ROWS_PER_QUERY = 500
 MOST_RESETS_LOOKED_UP = 200
 
 SnapshotResult = TypeVar("SnapshotResult")
-GrantKey = tuple[str, str, str, str]
+GrantKey = tuple[str, ...]
 
 
 def read_snapshot_of(
@@ -5614,7 +5636,7 @@ def read_snapshot_of(
 def grant_key(applied: AppliedLimit) -> GrantKey:
     """The columns by which a grant names the limit that it adds to."""
     limit = applied.limit
-    return applied.scope, limit.measure, limit.model_glob, limit.period.name
+    return applied.scope, limit.measure, limit.model_glob, limit.period.name, limit.source
 
 
 def in_parts(items: Collection[str]) -> Iterator[list[str]]:
@@ -5659,11 +5681,11 @@ def read_counters(
 def read_granted(connection: Connection, scopes: Collection[str], at: int) -> dict[GrantKey, int]:
     """What administrators have added to limits of these scopes, by `grant_key`."""
     columns = grants_table.c
-    key = (columns.scope, columns.measure, columns.model_glob, columns.period)
+    key = (columns.scope, columns.measure, columns.model_glob, columns.period, columns.source)
     return {
-        (scope, measure, glob, period): int(amount)
+        tuple(names): int(amount)
         for some in in_parts(scopes)
-        for scope, measure, glob, period, amount in connection.execute(
+        for *names, amount in connection.execute(
             select(*key, func.sum(columns.amount))
             .where(columns.scope.in_(some), columns.expires_at > at)
             .group_by(*key)
@@ -5677,11 +5699,11 @@ def read_running(connection: Connection, scopes: Collection[str]) -> dict[str, l
     if len(scopes) == 1 and (only := next(iter(scopes))).startswith("user:"):
         query = query.where(records_table.c.user_id == only.removeprefix("user:"))
     running: defaultdict[str, list[RunningReply]] = defaultdict(list)
-    for _, user_id, group_ids, names, created_at, _, *amounts in connection.execute(
+    for _, user_id, group_ids, names, created_at, _, *rest in connection.execute(
         query, {"except_id": ""}
     ):
-        held, source = Amounts(*amounts[:4]), amounts[4]
-        reply = RunningReply(user_id, group_ids, names, source, created_at, held)
+        amounts, source = Amounts(*rest[:4]), rest[4]
+        reply = RunningReply(user_id, group_ids, names, source, created_at, amounts)
         groups = (f"group:{group}" for group in split_names(group_ids))
         for scope in (f"user:{user_id}", *groups, EVERYONE):
             running[scope].append(reply)
@@ -5694,6 +5716,8 @@ def counter_needs(
     """What is known of a limit's use, and which records to add (1) or take away (-1)."""
     start, end = counted_window(applied, at)
     rolling = applied.limit.period.rolling
+    if applied.limit.is_moment:
+        return NOTHING, 0, 0, 0
     if counter is None:
         return NOTHING, 1, start, end
     if rolling is None:
@@ -5709,14 +5733,14 @@ def counter_needs(
 
 def sums_of_users(
     connection: Connection, wanted: Collection[tuple[str, int, int]]
-) -> dict[tuple[str, int, int], list[tuple[str, Amounts]]]:
-    """What users have used in windows of theirs, by the models' names.
+) -> dict[tuple[str, int, int], list[tuple[str, str, Amounts]]]:
+    """What users have used in windows of theirs, by the models' names and the source.
 
     Args:
         connection: The ledger's.
         wanted: User ids, each with the first second and the one after the last.
     """
-    found: defaultdict[tuple[str, int, int], list[tuple[str, Amounts]]] = defaultdict(list)
+    found: defaultdict[tuple[str, int, int], list[tuple[str, str, Amounts]]] = defaultdict(list)
     ordered = sorted(wanted)
     for at in range(0, len(ordered), ROWS_PER_QUERY):
         windows = (
@@ -5731,7 +5755,7 @@ def sums_of_users(
         )
         keys = (windows.c.user_id, windows.c.since, windows.c.until)
         rows = connection.execute(
-            select(*keys, records_table.c.model_names, *COUNTED_SUMS)
+            select(*keys, records_table.c.model_names, records_table.c.source, *COUNTED_SUMS)
             .join(
                 records_table,
                 and_(
@@ -5741,10 +5765,10 @@ def sums_of_users(
                     records_table.c.state == "settled",
                 ),
             )
-            .group_by(*keys, records_table.c.model_names)
+            .group_by(*keys, records_table.c.model_names, records_table.c.source)
         )
-        for user_id, since, until, names, *sums in rows:
-            found[user_id, since, until].append((names, Amounts(*map(int, sums))))
+        for user_id, since, until, names, source, *sums in rows:
+            found[user_id, since, until].append((names, source, Amounts(*map(int, sums))))
     return found
 
 
@@ -5778,13 +5802,21 @@ def read_states(
         limit = applied.limit
         if sign:
             if applied.is_pool:
-                more = sum_settled(connection, applied.scope, limit.model_glob, start, end)
+                more = sum_settled(
+                    connection, applied.scope, limit.model_glob, start, end, limit.source
+                )
             else:
                 parts = sums.get((applied.scope.removeprefix("user:"), start, end), ())
-                fitting = (part for names, part in parts if glob_matches(limit.model_glob, names))
-                more = sum(fitting, NOTHING)
+                more = sum(
+                    (
+                        part
+                        for names, source, part in parts
+                        if limit.source in ("", source) and glob_matches(limit.model_glob, names)
+                    ),
+                    NOTHING,
+                )
             used = used + more if sign > 0 else used - more
-        held = running.get(applied.scope, ())
+        held = () if limit.is_per_request else running.get(applied.scope, ())
         reserved = [one.reserved for one in held if one.counts_for(applied, second)]
         state = LimitState(
             applied,
@@ -6378,6 +6410,53 @@ def rolling_parts(
         if amount <= 0:
             break
     return {expires_at: part for expires_at, part in parts.items() if part}
+
+
+# ==============================================================================
+# helpers/ledger/policy_versions.py
+# Policy versions: the last policies texts that were saved on the page, to go back to.
+# ==============================================================================
+
+MOST_VERSIONS = 20
+
+
+def read_versions(connection: Connection) -> Sequence[Row[Any]]:
+    """The saved texts, the newest first."""
+    columns = policies_table.c
+    return connection.execute(
+        select(policies_table).order_by(columns.saved_at.desc(), columns.number.desc())
+    ).all()
+
+
+def keep_version(connection: Connection, before: str, text: str, by: str, now: int) -> None:
+    """Write down a text that was saved, and what stood there before if that isn't known.
+
+    Args:
+        connection: In a transaction.
+        before: The text that was in force.
+        text: The new one.
+        by: Who saved it.
+        now: Seconds since 1970.
+    """
+    known = list(read_versions(connection))
+    number = max((row.number for row in known), default=0)
+    last = known[0].policies if known else ""
+    for policies, saved_by in ((before, ""), (text, by)):
+        if policies.strip() and policies != last:
+            number += 1
+            last = policies
+            connection.execute(
+                policies_table.insert().values(
+                    id=uuid.uuid4().hex,
+                    number=number,
+                    policies=policies,
+                    saved_by=saved_by,
+                    saved_at=now,
+                )
+            )
+    connection.execute(
+        policies_table.delete().where(policies_table.c.number <= number - MOST_VERSIONS)
+    )
 
 
 # ==============================================================================
@@ -7811,7 +7890,7 @@ td:not(.n), tbody th { min-width: 6.5rem; }
 thead th { border-bottom-color: var(--strong); overflow-wrap: normal; }
 tbody th { font-weight: 400; }
 .n { text-align: end; font-variant-numeric: tabular-nums; }
-td.n { white-space: nowrap; }
+td.n, td.t, tbody th.t { white-space: nowrap; }
 tr.over > :first-child { box-shadow: inset 5px 0 var(--bad); padding-inline-start: .8rem; }
 tr.near > :first-child { box-shadow: inset 5px 0 var(--warn); padding-inline-start: .8rem; }
 [dir="rtl"] tr.over > :first-child { box-shadow: inset -5px 0 var(--bad); }
@@ -7833,7 +7912,7 @@ summary { cursor: pointer; width: fit-content; }
   tr.over > :first-child, tr.near > :first-child { padding-inline-start: .6rem; }
   tbody td::before, tbody th::before { content: attr(data-column); color: var(--faint);
     font-weight: 400; text-align: start; flex: none; max-width: 45%; }
-  td.n { white-space: normal; }
+  td.n, td.t, tbody th.t { white-space: normal; }
 }
 
 /* The page's own: header, forms, editor */
@@ -7977,6 +8056,7 @@ const pairs = (kind, list) => el(kind, {}, list.filter(Boolean).map(([name, valu
 const column = (key, name, show = (row) => row[key], value = (row) => row[key]) =>
   ({ key, name, show, value: (row) => value(row) ?? "" });
 const figures = (...parts) => ({ ...column(...parts), kind: ".n" });
+const times = (...parts) => ({ ...column(...parts), kind: ".t" });
 const costs = (key, name) => figures(key, name, (row) => money(row[key]));
 
 function table(caption, columns, rows, { order, search, beside, plain, kind = () => "" } = {}) {
@@ -8085,7 +8165,7 @@ function dayChart(rows) {
   const most = Math.max(...days.map(sum), 1), step = Math.min((width - edge) / days.length, 48);
   const total = number(days.reduce((all, one) => all + sum(one), 0));
   const chart = svg("svg", { viewBox: `0 0 ${width} ${tall + 30}`, role: "img",
-    "aria-label": `${t("by_day")}: ${t("total")} ${total} ${t("tokens")}` });
+    direction: "ltr", "aria-label": `${t("by_day")}: ${t("total")} ${total} ${t("tokens")}` });
   for (const part of [0, 0.5, 1]) {
     const y = 8 + tall * (1 - part);
     chart.append(svg("line", { class: "grid", x1: edge, x2: width, y1: y, y2: y }),
@@ -8125,7 +8205,7 @@ function userParts(data, afterLimits) {
     section(t("by_model"), table(t("by_model"),
       [column("model", t("model")), ...useColumns(data.month)], data.month)),
     section(t("replies"), table(t("replies"), [
-      column("at", t("time"), (row) => [when(row.at), mark(row)]), column("model", t("model")),
+      times("at", t("time"), (row) => [when(row.at), mark(row)]), column("model", t("model")),
       ...useColumns(data.replies, "input_tokens", "output_tokens"),
     ], data.replies)),
   ];
@@ -8143,7 +8223,7 @@ function grantTable(grants, limits, revoke) {
     column("limit", t("limit"), granted),
     figures("amount", t("amount"), (row) => `+${amount(row, row.amount)}`),
     column("reason", t("reason")),
-    column("expires_at", t("until"), (row) => when(row.expires_at)),
+    times("expires_at", t("until"), (row) => when(row.expires_at)),
     ...(revoke ? [column("id", "Take back", (row) => {
       const control = button("Revoke", () => revoke(row, control));
       control.setAttribute("aria-label", `Revoke ${amount(row, row.amount)} of ${granted(row)}`);
@@ -8187,7 +8267,7 @@ const limitColumns = () => [
     (row) => (row.most ? share(row.most) : -1)),
   figures("left", "Left", (row) => (row.most ? left(row.most) : "–"),
     (row) => row.most?.remaining ?? Infinity),
-  column("resets", "Resets", (row) => when(row.most?.reset_at), (row) => row.most?.reset_at),
+  times("resets", "Resets", (row) => when(row.most?.reset_at), (row) => row.most?.reset_at),
 ];
 const nearFirst = { kind: (row) => (row.most ? kindOf(row.most) : ""),
   order: { key: "percent", sign: -1 } };
@@ -8222,7 +8302,7 @@ async function overview() {
     section("By day", dayChart(days)),
     refused.length > 0 && section("Shadow mode would have refused",
       table("Would-have-been refusals", [
-        column("at", "Time", (row) => when(row.at)), column("email", "User", userLink),
+        times("at", "Time", (row) => when(row.at)), column("email", "User", userLink),
         column("model", "Model"), column("limit", "Limit"), column("policy", "Policy"),
       ], refused, { search: "Search refusals" })),
     checks.length > 0 && section("Checks", el("ul", {}, checks.map((check) => el("li", {},
@@ -8298,7 +8378,7 @@ function actions(who, limits, grants) {
         ...who, limit: limit.value, amount: much.value.trim(), reason: whyMore.value,
       }, "Granted"), field("Limit", limit),
       el(".row", {}, field("Amount, such as 10k or $5", much), field("Reason", whyMore), give)),
-      form("Reset: what is used now no longer counts", () => {
+      form("Start a limit anew", () => {
         const chosen = checks.filter((one) => one.checked).map((one) => one.value);
         if (!chosen.length) checks[0].focus();
         else change(zero, "POST", "resets", { ...who, limits: chosen, reason: whyReset.value },
@@ -8446,8 +8526,8 @@ async function policiesView() {
         ` That would have saved ${money(found.cost_saved_usd)}.`),
       ...table("Who would have been refused", [
         column("email", "User", userLink), figures("refused", "Refused"), column("limit", "Limit"),
-        column("first_at", "First", (row) => when(row.first_at)),
-        column("last_at", "Last", (row) => when(row.last_at)), costs("cost_saved_usd", "Saved"),
+        times("first_at", "First", (row) => when(row.first_at)),
+        times("last_at", "Last", (row) => when(row.last_at)), costs("cost_saved_usd", "Saved"),
       ], found.users || [], { order: { key: "refused", sign: -1 } }).filter(Boolean)]));
   }
 
@@ -12208,6 +12288,679 @@ def read_zone_of(valves: AdminValves) -> Any:
 
 
 # ==============================================================================
+# helpers/openwebui/simulation.py
+# Simulation: what is on record, replayed against a policies text.
+# ==============================================================================
+
+# More records than this aren't replayed at once.
+MOST_REPLAYED = 3_000_000
+# Chats come between so many records.
+RECORDS_PER_TURN = 500
+MOST_REFUSALS = 10_000
+MEASURES = ("tokens", "input_tokens", "output_tokens", "requests", "cost")
+
+FindLimits = Callable[[str, str, datetime], Sequence[AppliedLimit]]
+
+
+@dataclass(slots=True)
+class PeriodClock:
+    """The window that a calendar period has at the record that is replayed."""
+
+    period: Period
+    rules: CalendarRules
+    start: int = 0
+    end: int = 0
+
+    def advance(self, at: int) -> None:
+        """Go on to the window around the second `at`."""
+        window = self.period.window(datetime.fromtimestamp(at, UTC), self.rules)
+        self.start, self.end = int(window.start.timestamp()), int(window.end.timestamp())
+
+
+@dataclass(slots=True, eq=False)
+class Gauge:
+    """What one limit has counted so far; limits that count the same in one scope share it.
+
+    Args:
+        applied: The limit.
+        clock: Of a calendar period.
+        seconds: Of a rolling one.
+    """
+
+    applied: AppliedLimit
+    clock: PeriodClock | None
+    seconds: int
+    measure: int
+    amount: int
+    start: int = -1
+    used: int = 0
+    entries: deque[tuple[int, int]] = field(default_factory=deque)
+    running: list[int] = field(default_factory=list)  # when replies that run at once will end
+
+    def move(self, at: int) -> None:
+        """Forget what no longer counts at the second `at`."""
+        if self.clock is not None:
+            if self.start != self.clock.start:
+                self.start, self.used = self.clock.start, 0
+        elif self.seconds:
+            entries, oldest = self.entries, at - self.seconds
+            while entries and entries[0][0] <= oldest:
+                self.used -= entries.popleft()[1]
+        else:
+            while self.running and self.running[0] <= at:
+                heapq.heappop(self.running)
+
+    def add(self, at: int, end: int, value: int) -> None:
+        """Count a reply that was admitted at the second `at` and ended at `end`."""
+        if self.clock is None and not self.seconds:
+            if self.applied.limit.is_at_once and end > at:
+                heapq.heappush(self.running, end)
+        elif value:
+            self.used += value
+            if self.seconds:
+                self.entries.append((at, value))
+
+    def state(self, at: int) -> LimitState:
+        """Where the limit stands."""
+        end = at + (self.seconds or 60) if self.clock is None else self.clock.end
+        reset_at = datetime.fromtimestamp(end, UTC)
+        return LimitState(self.applied, self.used, len(self.running), reset_at)
+
+
+@dataclass(slots=True)
+class ReplayPlan:
+    """How the records of one user with the same model and source are replayed."""
+
+    gauges: tuple[Gauge, ...]
+    decided: bool  # whether such a request can be refused
+    rule: ModelRule | None  # what it costs by the text, where that isn't what is on record
+    has_moments: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedRefusal:
+    """A request that would have been refused; money in millionths of a dollar."""
+
+    id: str
+    user_id: str
+    model: str
+    at: int
+    limit: str
+    policy: str
+    is_pool: bool
+    cost_micros: int
+    tokens: int
+
+
+@dataclass(slots=True)
+class RefusedUser:
+    """What would have been refused to one user."""
+
+    refused: int = 0
+    cost_micros: int = 0
+    tokens: int = 0
+    first_at: int = 0
+    last_at: int = 0
+    limits: dict[tuple[str, str], int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class SimulationResult:
+    """What came of a replay."""
+
+    requests: int = 0
+    refused: int = 0
+    users: dict[str, RefusedUser] = field(default_factory=dict)
+    refusals: list[SimulatedRefusal] = field(default_factory=list)
+    cut_off: bool = False  # whether there were more records than are replayed
+
+    def note(self, refusal: SimulatedRefusal) -> None:
+        """Add a refusal."""
+        self.refused += 1
+        user = self.users.setdefault(refusal.user_id, RefusedUser(first_at=refusal.at))
+        user.refused += 1
+        user.cost_micros += refusal.cost_micros
+        user.tokens += refusal.tokens
+        user.last_at = refusal.at
+        key = (refusal.limit, refusal.policy)
+        user.limits[key] = user.limits.get(key, 0) + 1
+        if len(self.refusals) < MOST_REFUSALS:
+            self.refusals.append(refusal)
+
+
+class Replay:
+    """Replays records in the order of time.
+
+    Decisions are those of `Decision`, on what the records before have used: a reply counts from
+    its admission with what it cost in the end.
+
+    Args:
+        find_limits: The limits of a user, by id and the record's groups, at an instant.
+        find_rules: The model's rule in the text, and the one that its records were charged by.
+        rules: Where calendar periods begin.
+        tasks_counted: Whether tasks count toward limits.
+    """
+
+    def __init__(
+        self,
+        find_limits: FindLimits,
+        find_rules: Callable[[tuple[str, ...]], tuple[ModelRule, ModelRule]],
+        rules: CalendarRules,
+        tasks_counted: bool,
+    ) -> None:
+        self._find_limits, self._find_rules = find_limits, find_rules
+        self._rules, self._tasks_counted = rules, tasks_counted
+        self._clocks: dict[str, PeriodClock] = {}
+        self._gauges: dict[tuple[object, ...], Gauge] = {}
+        self._plans: dict[tuple[str, str, str, str], ReplayPlan] = {}
+        self._limits: dict[tuple[str, str], Sequence[AppliedLimit]] = {}
+
+    def run(self, rows: Iterable[Any], since: int) -> SimulationResult:
+        """Replay records; those before `since` are only counted."""
+        result, done = SimulationResult(), 0
+        for row in rows:
+            done += 1
+            if done % RECORDS_PER_TURN == 0:
+                time.sleep(0)  # the chats' turn
+                if done > MOST_REPLAYED:
+                    result.cut_off = True
+                    break
+            self._replay(row, since, result)
+        return result
+
+    def _replay(self, row: Any, since: int, result: SimulationResult) -> None:
+        at, user_id, group_ids, names, source = row[:5]
+        for clock in self._clocks.values():
+            if at >= clock.end:
+                clock.advance(at)
+        key = (user_id, group_ids, names, source)
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._plans[key] = self._make_plan(key, at)
+        state, end, requests, input_tokens, output_tokens, cost = row[5:11]
+        if state == "released":
+            requests = input_tokens = output_tokens = cost = 0
+        elif plan.rule is not None:
+            tokens = MeteredUsage(row[11], row[12], row[13], row[10], bool(row[14]))
+            counted = make_charge(tokens, plan.rule).counted
+            requests, input_tokens = counted.requests, counted.input_tokens
+            output_tokens, cost = counted.output_tokens, counted.cost_micros
+        suspicious = plan.has_moments
+        for gauge in plan.gauges:
+            gauge.move(at)
+            # Nobody needs a decision about limits of which none is reached.
+            suspicious = suspicious or gauge.used >= gauge.amount
+        if at >= since and plan.decided:
+            result.requests += 1
+            if suspicious:
+                states = tuple(gauge.state(at) for gauge in plan.gauges)
+                decision = Decision(states).with_request(Amounts(0, input_tokens))
+                if (refusing := decision.refusing) is not None:
+                    applied = refusing.applied
+                    tokens_saved = input_tokens + output_tokens
+                    result.note(
+                        SimulatedRefusal(
+                            row[15],
+                            user_id,
+                            split_names(names)[0] if names else "",
+                            at,
+                            str(applied.limit),
+                            applied.policy or "default",
+                            applied.is_pool,
+                            cost,
+                            tokens_saved,
+                        )
+                    )
+                    return
+        values = (input_tokens + output_tokens, input_tokens, output_tokens, requests, cost)
+        for gauge in plan.gauges:
+            gauge.add(at, end or at, values[gauge.measure])
+
+    def _make_plan(self, key: tuple[str, str, str, str], at: int) -> ReplayPlan:
+        user_id, group_ids, names, source = key
+        model_names = split_names(names)
+        rule, recorded_by = self._find_rules(model_names)
+        counts_toward_nothing = source == "direct" or not rule.weight
+        if source == "task" and not self._tasks_counted:
+            counts_toward_nothing = True
+        if counts_toward_nothing:
+            return ReplayPlan((), False, None, False)
+        limits = self._limits.get((user_id, group_ids))
+        if limits is None:
+            limits = self._find_limits(user_id, group_ids, datetime.fromtimestamp(at, UTC))
+            self._limits[user_id, group_ids] = limits
+        gauges = tuple(
+            self._gauge(applied, at)
+            for applied in limits
+            if applied.limit.matches_model(model_names) and applied.limit.source in ("", source)
+        )
+        moments = any(gauge.applied.limit.is_moment for gauge in gauges)
+        changed = None if rule == recorded_by else rule
+        return ReplayPlan(gauges, source not in ("task", "backfill"), changed, moments)
+
+    def _gauge(self, applied: AppliedLimit, at: int) -> Gauge:
+        limit = applied.limit
+        key = (applied.scope, *limit.counts, limit.amount)
+        gauge = self._gauges.get(key)
+        if gauge is None:
+            rolling = limit.period.rolling
+            gauge = self._gauges[key] = Gauge(
+                applied,
+                None if rolling is not None or limit.is_moment else self._clock(limit, at),
+                0 if rolling is None else int(rolling.total_seconds()),
+                MEASURES.index(limit.measure),
+                limit.amount,
+            )
+        return gauge
+
+    def _clock(self, limit: Limit, at: int) -> PeriodClock:
+        clock = self._clocks.get(limit.period.name)
+        if clock is None:
+            clock = self._clocks[limit.period.name] = PeriodClock(limit.period, self._rules)
+            clock.advance(at)
+        return clock
+
+
+def replay_start(limits: Iterable[Limit], rules: CalendarRules, since: int) -> int:
+    """From when on records count in a window that is open at `since`."""
+    start, instant = since, datetime.fromtimestamp(since, UTC)
+    for limit in limits:
+        if limit.is_moment:
+            continue
+        rolling = limit.period.rolling
+        if rolling is not None:
+            start = min(start, since - int(rolling.total_seconds()))
+        else:
+            window: Window = limit.period.window(instant, rules)
+            start = min(start, int(window.start.timestamp()))
+    return start
+
+
+def read_replayed(connection: Connection, start: int, until: int) -> Iterable[Any]:
+    """Records from `start` on and before `until`, in the order of time."""
+    columns = records_table.c
+    return connection.execute(
+        select(
+            columns.created_at,
+            columns.user_id,
+            columns.group_ids,
+            columns.model_names,
+            columns.source,
+            columns.state,
+            columns.settled_at,
+            columns.counted,
+            columns.weighted_input_tokens,
+            columns.weighted_output_tokens,
+            columns.cost_micros,
+            columns.input_tokens,
+            columns.output_tokens,
+            columns.cached_input_tokens,
+            columns.estimated,
+            columns.id,
+        )
+        .where(columns.created_at >= start, columns.created_at < until)
+        .order_by(columns.created_at, columns.id),
+        execution_options={"yield_per": 5_000},
+    )
+
+
+# ==============================================================================
+# helpers/openwebui/policy_editor.py
+# The policies editor: a text checked, explained, replayed and saved.
+# ==============================================================================
+
+LONGEST_POLICIES = 1_000_000
+MOST_DAYS = 400
+MOST_LISTED_USERS = 1_000
+MOST_LISTED_REFUSALS = 500
+DAY = 86_400
+# One at a time, since each keeps a core busy for seconds.
+SIMULATING = Lock()
+
+
+def read_policies_text(body: Json) -> str:
+    """The policies text in a request.
+
+    Raises:
+        PageError: There is none, or one of a length that nobody writes.
+        PoliciesError: It has mistakes.
+    """
+    text = body.get("policies")
+    if not isinstance(text, str) or len(text) > LONGEST_POLICIES:
+        raise PageError(400, f"policies: a text of at most {LONGEST_POLICIES:,} characters")
+    if "\0" in text or re.search("[\ud800-\udfff]", text):
+        raise PageError(400, "policies: a text without NUL and lone surrogates")
+    read_policies(text)
+    return text
+
+
+def listed_errors(text: str, error: PoliciesError) -> list[Json]:
+    """The mistakes in a text, each with its line where that can be told."""
+    lines = text.split("\n")
+    return [
+        {
+            "where": one.where,
+            "given": one.given,
+            "allowed": one.allowed,
+            "line": line_of(one, lines),
+        }
+        for one in error.mistakes
+    ]
+
+
+def line_of(mistake: ConfigurationError, lines: list[str]) -> int | None:
+    """The line that a mistake is about, from 1; None where it can't be told."""
+    if found := re.search(r"line (\d+)", mistake.where):
+        return int(found[1])
+    header = re.match(r"\[.*\]", mistake.where)
+    if header is None:
+        return None
+    wanted = header_path(header[0])
+    at = next((n for n, line in enumerate(lines) if header_path(line) == wanted), None)
+    if wanted is None or at is None:
+        return None
+    key = mistake.where[header.end() :].strip()
+    quoted = re.match(r"['\"](.+?)['\"] ", mistake.given)
+    for number in range(at + 1, len(lines)):
+        if header_path(lines[number]) is not None:
+            break
+        if quoted is not None and quoted[1] in " ".join(lines[number].split()):
+            return number + 1
+        if quoted is None and key and re.match(rf"\s*{re.escape(key)}\s*=", lines[number]):
+            return number + 1
+    return at + 1
+
+
+def header_path(line: str) -> tuple[str, ...] | None:
+    """The names in a table's first line, however they are quoted; None for another line."""
+    if not line.lstrip().startswith("["):
+        return None
+    try:
+        value: Any = tomllib.loads(line)
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return None
+    names = []
+    while isinstance(value, dict) and len(value) == 1:
+        ((name, value),) = value.items()
+        names.append(name)
+    return tuple(names) or None
+
+
+def with_policies(valves: AdminValves, text: str) -> AdminValves:
+    """The valves with another policies text, which was read already."""
+    return valves.model_copy(update={"policies": text})
+
+
+def identities_of(data: PageData, policies: PolicySet, directory: Directory) -> Identities:
+    """Whom a policies text would mean."""
+    groups = {key: group.name for key, group in directory.groups.items()}
+    host = HostNames(groups, directory.emails, list_model_ids())
+    return identify(policies, host, data.read(read_remembered))
+
+
+def check_policies(data: PageData, body: Json) -> Json:
+    """What a text would mean, or what is wrong with it.
+
+    Raises:
+        PageError: The request has no text.
+    """
+    try:
+        text = read_policies_text(body)
+    except PoliciesError as error:
+        return {"errors": listed_errors(str(body["policies"]), error)}
+    return {"errors": [], **explain_policies(data, text)}
+
+
+def explain_policies(data: PageData, text: str) -> Json:
+    """Who gets what by a text, and which of its names mean nobody."""
+    policies, directory = read_policies(text), data.directory()
+    valves, identities = with_policies(data.valves, text), identities_of(data, policies, directory)
+    users: collections.Counter[tuple[str, str]] = collections.Counter()
+    pools: collections.Counter[str] = collections.Counter()
+    for named in directory.subjects.values():
+        subject = identities.recall(named)
+        policy = choose_policy(subject, policies, valves.default_policy, valves.multiple_groups)
+        users[policy.kind, policy.name] += 1
+        pools.update(
+            {
+                pool.name
+                for pool in policies.pools
+                if pool.group is None or fold_name(pool.group) in group_keys(subject.groups)
+            }
+        )
+    unmatched = [
+        table.header
+        for table in named_in(policies)
+        if not meant_by(identities, table.kind, table.key)
+    ]
+    return {
+        "summary": list(summary_rows(policies, valves, users, pools)),
+        "unmatched": unmatched,
+        "notices": list(identities.notices),
+    }
+
+
+def group_keys(groups: tuple[GroupRef, ...]) -> set[str]:
+    """All names in the policies that mean one of these groups."""
+    return {key for group in groups for key in group.all_keys}
+
+
+def meant_by(identities: Identities, kind: str, key: str) -> bool:
+    """Whether a name in the policies means somebody."""
+    found = (*identities.sure.items(), *identities.doubtful.items())
+    return any(one == kind and key in names for (one, _), names in found)
+
+
+def summary_rows(
+    policies: PolicySet,
+    valves: AdminValves,
+    users: collections.Counter[tuple[str, str]],
+    pools: collections.Counter[str],
+) -> Iterator[Json]:
+    """Each table with its limits and for how many users it counts."""
+    tables = (*policies.users.values(), *policies.groups.values(), *policies.roles.values())
+    for policy in tables:
+        yield {
+            "table": table_header(policy.kind, policy.name),
+            "limits": limit_texts(policy.limits),
+            "users": users[policy.kind, policy.name],
+        }
+    for pool in policies.pools:
+        yield {
+            "table": table_header("pool", pool.name),
+            "limits": limit_texts(pool.limits),
+            "users": pools[pool.name],
+        }
+    others = sum(count for (kind, _), count in users.items() if kind == "default")
+    yield {
+        "table": "everyone else",
+        "limits": limit_texts(valves.default_policy.limits),
+        "users": others,
+    }
+
+
+def limit_texts(limits: tuple[Limit, ...] | None) -> list[str]:
+    """Limits in their notation."""
+    return ["unlimited"] if limits is None else [str(limit) for limit in limits]
+
+
+# Replaying
+
+
+def read_days(body: Json) -> int:
+    """How many days a simulation goes back.
+
+    Raises:
+        PageError: It isn't a sensible number.
+    """
+    days = body.get("days", 30)
+    if type(days) is not int or not 1 <= days <= MOST_DAYS:
+        raise PageError(400, f"days: a whole number from 1 to {MOST_DAYS}")
+    return days
+
+
+def replay_policies(data: PageData, text: str, since: int) -> tuple[SimulationResult, Directory]:
+    """Replay what is on record since then against a text.
+
+    Raises:
+        PageError: Another one is running.
+    """
+    if not SIMULATING.acquire(blocking=False):
+        raise PageError(503, "Another simulation is running. Try again in some seconds.")
+    try:
+        return run_replay(data, text, since)
+    finally:
+        SIMULATING.release()
+
+
+def run_replay(data: PageData, text: str, since: int) -> tuple[SimulationResult, Directory]:
+    """The same, with the turn taken."""
+    policies, current = read_policies(text), data.valves.policy_set
+    valves, directory = with_policies(data.valves, text), data.directory()
+    identities = identities_of(data, policies, directory)
+
+    def find_limits(user_id: str, group_ids: str, at: datetime) -> tuple[AppliedLimit, ...]:
+        # The groups of that time; the role of now, as it isn't on record.
+        groups = tuple(
+            directory.groups.get(key, GroupRef(key, "")) for key in split_names(group_ids)
+        )
+        known = directory.subjects.get(user_id) or Subject(user_id, "", "user")
+        subject = identities.recall(replace(known, groups=groups))
+        if is_exempt(valves, subject):
+            return ()
+        policy: Policy = choose_policy(
+            subject, policies, valves.default_policy, valves.multiple_groups
+        )
+        return scoped_limits(subject, policy, policies, at, valves.calendar_rules)
+
+    def find_rules(names: tuple[str, ...]) -> tuple[ModelRule, ModelRule]:
+        return find_model_rule(policies, names), find_model_rule(current, names)
+
+    tables: list[Any] = [*policies.users.values(), *policies.groups.values(), *policies.pools]
+    tables += [*policies.roles.values(), valves.default_policy]
+    limits = [limit for table in tables for limit in table.limits or ()]
+    rules = valves.calendar_rules
+    start, until = replay_start(limits, rules, since), int(data.now.timestamp()) + 1
+    replay = Replay(find_limits, find_rules, rules, policies.tasks_counted)
+
+    def read(connection: Connection) -> SimulationResult:
+        return replay.run(read_replayed(connection, start, until), since)
+
+    result: SimulationResult = data.read(read)
+    return result, directory
+
+
+def simulate_policies(data: PageData, body: Json) -> Json:
+    """Who would have been refused by a text, how often, and what that would have saved.
+
+    Raises:
+        PageError: The request can't be understood.
+    """
+    days = read_days(body)
+    try:
+        text = read_policies_text(body)
+    except PoliciesError as error:
+        return {"errors": listed_errors(str(body["policies"]), error)}
+    since = int((data.now - timedelta(days=days)).timestamp())
+    result, directory = replay_policies(data, text, since)
+    emails = directory.emails
+    users = sorted(result.users.items(), key=lambda item: (-item[1].refused, item[0]))
+    return {
+        "errors": [],
+        "days": days,
+        "since": iso_second(since),
+        "requests": result.requests,
+        "refused": result.refused,
+        "cost_saved_usd": sum(user.cost_micros for _, user in users) / 1_000_000,
+        "tokens_saved": sum(user.tokens for _, user in users),
+        "cut_off": result.cut_off,
+        "users_refused": len(users),
+        "users": [
+            {
+                "user_id": user_id,
+                "email": emails.get(user_id, ""),
+                "refused": user.refused,
+                "limit": max(user.limits, key=lambda key: user.limits[key])[0],
+                "policy": max(user.limits, key=lambda key: user.limits[key])[1],
+                "first_at": iso_second(user.first_at),
+                "last_at": iso_second(user.last_at),
+                "cost_saved_usd": user.cost_micros / 1_000_000,
+                "tokens_saved": user.tokens,
+            }
+            for user_id, user in users[:MOST_LISTED_USERS]
+        ],
+    }
+
+
+def shadow_refusals(data: PageData, since: int) -> list[Json]:
+    """What the policies in force would have refused, the newest first: shadow mode only tells."""
+    if not data.valves.shadow_mode:
+        return []
+    result, directory = replay_policies(data, data.valves.policies, since)
+    emails = directory.emails
+    return [
+        {
+            "at": iso_second(one.at),
+            "user_id": one.user_id,
+            "email": emails.get(one.user_id, ""),
+            "model": one.model,
+            "limit": one.limit,
+            "policy": one.policy,
+        }
+        for one in reversed(result.refusals[-MOST_LISTED_REFUSALS:])
+    ]
+
+
+# Saving
+
+
+def list_versions(data: PageData) -> Json:
+    """The text in force, what it means, and the last ones."""
+    text = data.valves.policies
+    rows = data.read(read_versions)
+    return {
+        "policies": text,
+        **explain_policies(data, text),
+        "versions": [
+            {
+                "id": row.id,
+                "saved_at": iso_second(row.saved_at),
+                "saved_by": row.saved_by,
+                "policies": row.policies,
+            }
+            for row in rows
+        ],
+    }
+
+
+async def store_policies(function_id: str, text: str) -> str:
+    """Save a text as Open WebUI's own form does; returns the one that was there before.
+
+    Raises:
+        PageError: Open WebUI doesn't save it.
+    """
+    functions = import_module("open_webui.models.functions").Functions
+    stored = await functions.get_function_valves_by_id(function_id) or {}
+    values = {name: value for name, value in stored.items() if value is not None}
+    valves = AdminValves.model_validate({**values, "policies": text})
+    saved = await functions.update_function_valves_by_id(
+        function_id, valves.model_dump(exclude_unset=True)
+    )
+    if saved is None:
+        raise PageError(503, "Open WebUI could not save the policies.")
+    return str(stored.get("policies") or "")
+
+
+def note_version(data: PageData, before: str, text: str, by: str) -> Json:
+    """Keep a text that was saved, and say what it means."""
+    accounting, now = data.accounting, int(data.now.timestamp())
+    accounting.change(
+        lambda connection: keep_version(connection, before, text, by, now), {"policies"}
+    )
+    return {"errors": [], "policies": text, **explain_policies(data, text)}
+
+
+# ==============================================================================
 # helpers/openwebui/pages.py
 # The usage pages: `/usage-limits` and its JSON, behind Open WebUI's own sign-in.
 # ==============================================================================
@@ -12267,6 +13020,7 @@ class PageRequest:
         return str(getattr(self.user, "email", "") or self.user.id)
 
 
+PageResult = TypeVar("PageResult")
 Handler = Callable[[PageRequest], object]
 
 
@@ -12340,6 +13094,30 @@ def answer_reset(asked: PageRequest) -> object:
     return asked.data.reset(asked.body, asked.actor)
 
 
+def answer_check(asked: PageRequest) -> object:
+    """What a policies text means, or what is wrong with it."""
+    return check_policies(asked.data, asked.body)
+
+
+def answer_simulation(asked: PageRequest) -> object:
+    """Whom a policies text would have refused."""
+    return simulate_policies(asked.data, asked.body)
+
+
+def answer_policies(asked: PageRequest) -> object:
+    """The policies text in force, and the last ones."""
+    return list_versions(asked.data)
+
+
+def answer_shadow(asked: PageRequest) -> object:
+    """What shadow mode would have refused."""
+    zone = read_zone_of(asked.data.valves)
+    since = read_instant(asked.parameters.get("since") or None, "since", zone)
+    oldest = int((asked.data.now - timedelta(days=MOST_DAYS)).timestamp())
+    default = int((asked.data.now - timedelta(days=7)).timestamp())
+    return shadow_refusals(asked.data, max(oldest, default if since is None else since))
+
+
 ROUTES = (
     Route("GET", "/api/me", answer_me, for_all=True),
     Route("GET", "/api/users", answer_users),
@@ -12347,6 +13125,10 @@ ROUTES = (
     Route("GET", "/api/pools", answer_pools),
     Route("GET", "/api/overview", answer_overview),
     Route("GET", "/api/report", answer_report),
+    Route("GET", "/api/shadow", answer_shadow),
+    Route("GET", "/api/policies", answer_policies),
+    Route("POST", "/api/policies/check", answer_check),
+    Route("POST", "/api/policies/simulate", answer_simulation),
     Route("POST", "/api/grants", answer_grant),
     Route("DELETE", "/api/grants/{key}", answer_revoke),
     Route("POST", "/api/resets", answer_reset),
@@ -12467,6 +13249,7 @@ class UsagePages:
             who = anyone if route.for_all else admins
             answer = partial(self._answer, route)
             self._add(app, PAGE_PATH + route.path, [route.method], who, answer)
+        self._add(app, f"{PAGE_PATH}/api/policies", ["PUT"], admins, self._save_policies)
         # Whoever isn't signed in doesn't learn which paths there are.
         methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
         self._add(app, f"{PAGE_PATH}/{{path:path}}", methods, anyone, self._find_nothing)
@@ -12502,7 +13285,21 @@ class UsagePages:
         raise PageError(404, NOT_FOUND)
 
     async def _answer(self, route: Route, request: Request, user: Any) -> Response:
-        changes = route.method != "GET"
+        asked = await self._read_request(request, user)
+        return await self._in_thread(lambda: as_answer(route.handler(asked)))
+
+    async def _save_policies(self, request: Request, user: Any) -> Response:
+        """Save a text through Open WebUI's own functions, and keep the one before."""
+        asked = await self._read_request(request, user)
+        text = await self._in_thread(lambda: read_policies_text(asked.body))
+        before = await store_policies(self._guard.function_id, text)
+        log.info("Usage limits: %s has saved the policies on the page", asked.actor)
+        await self._guard.switch(now=True)
+        note = partial(note_version, asked.data, before, text, asked.actor)
+        return await self._in_thread(lambda: as_answer(note()))
+
+    async def _read_request(self, request: Request, user: Any) -> PageRequest:
+        changes = request.method != "GET"
         if changes:
             check_intent(request)
         body = await read_body(request) if changes else {}
@@ -12512,10 +13309,9 @@ class UsagePages:
         valves = (await self._guard.switch()).valves
         accounting, memory, read_host = self._guard.ledger_of(valves)
         data = PageData(valves, accounting, memory, read_host, datetime.now(UTC))
-        asked = PageRequest(self._guard, data, user, parameters, body)
-        return await self._in_thread(lambda: as_answer(route.handler(asked)))
+        return PageRequest(self._guard, data, user, parameters, body)
 
-    async def _in_thread(self, work: Callable[[], Response]) -> Response:
+    async def _in_thread(self, work: Callable[[], PageResult]) -> PageResult:
         if self._waiting >= MOST_WAITING:
             raise PageError(503, "Too many wait for reports. Try again later.")
         self._waiting += 1

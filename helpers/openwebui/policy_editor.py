@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import re
 import tomllib
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -147,8 +147,8 @@ def explain_policies(data: PageData, text: str) -> Json:
     """Who gets what by a text, and which of its names mean nobody."""
     policies, directory = read_policies(text), data.directory()
     valves, identities = with_policies(data.valves, text), identities_of(data, policies, directory)
-    users: Counter[tuple[str, str]] = Counter()
-    pools: Counter[str] = Counter()
+    users: collections.Counter[tuple[str, str]] = collections.Counter()
+    pools: collections.Counter[str] = collections.Counter()
     for named in directory.subjects.values():
         subject = identities.recall(named)
         policy = choose_policy(subject, policies, valves.default_policy, valves.multiple_groups)
@@ -184,7 +184,10 @@ def meant_by(identities: Identities, kind: str, key: str) -> bool:
 
 
 def summary_rows(
-    policies: PolicySet, valves: AdminValves, users: Counter[tuple[str, str]], pools: Counter[str]
+    policies: PolicySet,
+    valves: AdminValves,
+    users: collections.Counter[tuple[str, str]],
+    pools: collections.Counter[str],
 ) -> Iterator[Json]:
     """Each table with its limits and for how many users it counts."""
     tables = (*policies.users.values(), *policies.groups.values(), *policies.roles.values())
