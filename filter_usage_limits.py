@@ -65,32 +65,32 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  7599  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
 #  7649  openwebui.page_words     What the usage page says to users, in each language.
 #  7780  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
-#  8661  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  9170  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  9257  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  9357  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  9472  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  9827  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  9887  openwebui.replies        One reply from its admission to its end.
-# 10163  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-# 10341  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-# 10659  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-# 10807  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-# 10897  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-# 10986  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-# 11054  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-# 11564  openwebui.directory      All users of Open WebUI with their groups, read at once.
-# 11642  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
-# 12291  openwebui.simulation     What is on record, replayed against a policies text.
-# 12608  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
-# 12964  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
-# 13330  openwebui.answers        Answers on their way to the client: read for their usage, or …
-# 13485  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 13558  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 13824  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 14002  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 14133  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 14347  filter                   Open WebUI's hooks, and nothing but hooks.
+#  8660  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  9169  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  9256  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  9356  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  9471  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  9826  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+#  9886  openwebui.replies        One reply from its admission to its end.
+# 10162  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+# 10340  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+# 10658  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+# 10806  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+# 10896  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+# 10985  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+# 11053  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+# 11563  openwebui.directory      All users of Open WebUI with their groups, read at once.
+# 11641  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
+# 12294  openwebui.simulation     What is on record, replayed against a policies text.
+# 12611  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
+# 12967  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
+# 13334  openwebui.answers        Answers on their way to the client: read for their usage, or …
+# 13489  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 13562  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 13828  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14006  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 14137  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 14351  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -8214,9 +8214,8 @@ function userParts(data, afterLimits) {
 function grantTable(grants, limits, revoke) {
   const rows = grants.filter((one) => one.holds && one.kind !== "revoke");
   const granted = (row) => {
-    const one = limits.find((limit) => limit.measure === row.measure &&
-      limit.period === row.period && limit.model === row.model &&
-      (limit.scope === "user") === (row.scope === "user"));
+    const one = limits.find((limit) => (limit.scope === "user") === (row.scope === "user") &&
+      ["measure", "period", "model", "source"].every((key) => limit[key] === row[key]));
     return one ? textOf(one) : `${row.measure.replace("_", " ")}/${row.period}`;
   };
   return rows.length > 0 && section(t("grants"), table(t("grants"), [
@@ -11729,7 +11728,8 @@ class LimitFinder:
 class LimitWriter:
     """Writes limits as JSON; what is alike in all of a kind is made once."""
 
-    def __init__(self) -> None:
+    def __init__(self, language: Language) -> None:
+        self._language = language
         self._made: dict[int, tuple[Limit, Json]] = {}
 
     def write(self, state: LimitState) -> Json:
@@ -11740,6 +11740,7 @@ class LimitWriter:
         if made is None:
             fixed = {
                 "limit": str(limit),
+                "text": limit_text(limit, self._language),
                 "measure": limit.measure,
                 "period": limit.period.name,
                 "model": limit.model_glob,
@@ -11793,6 +11794,7 @@ class PageData:
         memory: Whom the policies mean.
         read_host: Reads from Open WebUI's own database.
         now: The instant of the question.
+        language: The one that limits are said in.
     """
 
     valves: AdminValves
@@ -11800,6 +11802,7 @@ class PageData:
     memory: IdentityMemory
     read_host: Callable[[Callable[[Connection], Any]], Any]
     now: datetime
+    language: Language = ENGLISH
 
     # What is read
 
@@ -11902,7 +11905,7 @@ class PageData:
             asked.append((subject, policy, own))
         states = self.read(lambda connection: read_states(connection, limits, self.now))
         alarming = [self.is_near(state) for state in states]
-        writer, rows = LimitWriter(), []
+        writer, rows = LimitWriter(self.language), []
         written: dict[int, Json] = {}
         for subject, policy, own in asked:
             # A pool is nobody's own: it has a row of its own.
@@ -11938,7 +11941,7 @@ class PageData:
         ]
         limits = [applied for _, own in found for applied in own]
         states = iter(self.read(lambda connection: read_states(connection, limits, self.now)))
-        writer, rows = LimitWriter(), []
+        writer, rows = LimitWriter(self.language), []
         for pool, own in found:
             mine = [next(states) for _ in own]
             rows.append(
@@ -12135,7 +12138,7 @@ class PageData:
         }
 
     def _limits(self, states: Iterable[LimitState]) -> list[Json]:
-        writer = LimitWriter()
+        writer = LimitWriter(self.language)
         return [writer.write(state) for state in states]
 
     def _window(self, period: str) -> Window:
@@ -13308,7 +13311,8 @@ class UsagePages:
             raise PageError(400, f"A parameter is longer than {LONGEST_PARAMETER} characters.")
         valves = (await self._guard.switch()).valves
         accounting, memory, read_host = self._guard.ledger_of(valves)
-        data = PageData(valves, accounting, memory, read_host, datetime.now(UTC))
+        language = choose_language(parameters.get("language") or "en")
+        data = PageData(valves, accounting, memory, read_host, datetime.now(UTC), language)
         return PageRequest(self._guard, data, user, parameters, body)
 
     async def _in_thread(self, work: Callable[[], PageResult]) -> PageResult:

@@ -250,9 +250,8 @@ function userParts(data, afterLimits) {
 function grantTable(grants, limits, revoke) {
   const rows = grants.filter((one) => one.holds && one.kind !== "revoke");
   const granted = (row) => {
-    const one = limits.find((limit) => limit.measure === row.measure &&
-      limit.period === row.period && limit.model === row.model &&
-      (limit.scope === "user") === (row.scope === "user"));
+    const one = limits.find((limit) => (limit.scope === "user") === (row.scope === "user") &&
+      ["measure", "period", "model", "source"].every((key) => limit[key] === row[key]));
     return one ? textOf(one) : `${row.measure.replace("_", " ")}/${row.period}`;
   };
   return rows.length > 0 && section(t("grants"), table(t("grants"), [
