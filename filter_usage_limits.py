@@ -13,55 +13,75 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # Contents. In a hurry, read the hooks first: they are the last part, filter.
-#   185  errors                   The exceptions, each carrying its data.
-#   242  logs                     The one logger; its name is how Open WebUI's log shows where a …
-#   249  texts                    Texts from outside: what a client, a browser or a provider …
-#   273  limits.periods           The calendar and rolling periods, the window each gives at an …
-#   576  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
-#   728  limits.globs             Which model ids a pattern of an administrator's fits.
-#   755  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
-#  1004  limits.policy_tables     The policies text as checked tables, and what an error says …
-#  1266  limits.policies          What the policies text says about groups, roles, users, pools …
-#  1526  limits.policy            Which limits apply to this user, these groups, this role and …
-#  1830  limits.decisions         Used and reserved amounts against limits: what is decided, and …
-#  1969  metering.byte_pairs      A lower bound of a text's tokens from its pairs of bytes, …
-#  2209  metering.estimates       Token estimates for texts and prompts whose provider reports no …
-#  2513  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
-#  2842  metering.stream_events   What a stream event or a whole answer holds: produced text, …
-#  3110  metering.usage           What one reply is charged for, added up from its stream events.
-#  3412  metering.charges         What one reply costs, in tokens, in money and toward limits.
-#  3509  ledger.database          An engine for a database URL as Open WebUI spells it.
-#  3592  ledger.statements        The statements that every reply runs, on a short way to the …
-#  3722  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
-#  3964  ledger.tables            The ledger's own tables and their numbered migrations.
-#  4158  ledger.identities        Whom the names in the policies mean, also after a rename.
-#  4604  ledger.counters          Sums of settled records per scope, model glob and window.
-#  4916  ledger.snapshots         What one statement sees of the ledger: counters with their …
-#  5079  ledger.limit_states      Where limits stand: what is used, what replies still running …
-#  5214  ledger.records           One row per reply, reserved when it is admitted and closed once.
-#  5379  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  5787  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  5923  openwebui.languages_western Western languages: the words of English, German, French, …
-#  6247  openwebui.languages_eastern Other languages: the words of those with other scripts, and …
-#  6686  openwebui.languages      All there are, and which one a reader gets.
-#  6728  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  7207  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  7294  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  7620  openwebui.request_state  What is known of the request that is being served, for the layer …
-#  7640  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  7700  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-#  7976  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-#  8124  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-#  8226  openwebui.replies        One reply from its admission to its end.
-#  8463  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-#  8551  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-#  8619  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-#  9114  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-#  9255  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  9339  openwebui.answers        An answer on its way to the client, read for its usage as it …
-#  9419  openwebui.middleware     One ASGI layer around Open WebUI: the pass-through paths that …
-# 10055  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 10261  filter                   Open WebUI's hooks, and nothing but hooks.
+#   205  errors                   The exceptions, each carrying its data.
+#   261  logs                     The one logger; its name is how Open WebUI's log shows where a …
+#   264  texts                    Texts from outside: what a client, a browser or a provider …
+#   285  limits.periods           The calendar and rolling periods, the window each gives at an …
+#   597  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
+#   748  limits.globs             Which model ids a pattern of an administrator's fits.
+#   771  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
+#  1119  limits.policy_tables     The policies text as checked tables, and what an error says …
+#  1381  limits.policies          What the policies text says about groups, roles, users, pools …
+#  1641  limits.policy            Which limits apply to this user, these groups, this role and …
+#  1953  limits.decisions         Used and reserved amounts against limits: what is decided, and …
+#  2119  metering.byte_pairs      A lower bound of a text's tokens from its pairs of bytes, …
+#  2359  metering.estimates       Token estimates for texts and prompts whose provider reports no …
+#  2663  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
+#  2992  metering.stream_events   What a stream event or a whole answer holds: produced text, …
+#  3260  metering.usage           What one reply is charged for, added up from its stream events.
+#  3562  metering.charges         What one reply costs, in tokens, in money and toward limits.
+#  3659  ledger.database          An engine for a database URL as Open WebUI spells it.
+#  3742  ledger.statements        The statements that every reply runs, on a short way to the …
+#  3872  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
+#  4114  ledger.tables            The ledger's own tables and their numbered migrations.
+#  4318  ledger.identities        Whom the names in the policies mean, also after a rename.
+#  4764  ledger.counters          Sums of settled records per scope, model glob and window.
+#  5101  ledger.snapshots         What one statement sees of the ledger: counters with their …
+#  5269  ledger.limit_states      Where limits stand: what is used, what replies still running …
+#  5419  ledger.records           One row per reply, reserved when it is admitted and closed once.
+#  5586  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  5998  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  6177  openwebui.languages.en   English.
+#  6206  openwebui.languages.de   German.
+#  6240  openwebui.languages.fr   French.
+#  6275  openwebui.languages.fr_ca French as written in Canada.
+#  6286  openwebui.languages.es   Spanish.
+#  6318  openwebui.languages.it   Italian.
+#  6349  openwebui.languages.pt_br Portuguese as written in Brazil.
+#  6381  openwebui.languages.nl   Dutch.
+#  6415  openwebui.languages.pl   Polish.
+#  6449  openwebui.languages.ru   Russian.
+#  6484  openwebui.languages.uk   Ukrainian.
+#  6520  openwebui.languages.tr   Turkish.
+#  6550  openwebui.languages.zh_cn Chinese in simplified script.
+#  6574  openwebui.languages.zh_tw Chinese in traditional script.
+#  6598  openwebui.languages.ja   Japanese.
+#  6628  openwebui.languages.ko   Korean.
+#  6655  openwebui.languages.ar   Arabic.
+#  6687  openwebui.languages.he   Hebrew.
+#  6715  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
+#  6765  openwebui.page_words     What the usage page says to users, in each language.
+#  6895  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
+#  6955  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  7458  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  7545  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  7645  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  7760  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  8110  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+#  8170  openwebui.replies        One reply from its admission to its end.
+#  8446  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+#  8624  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+#  8942  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+#  9090  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+#  9180  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+#  9269  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+#  9337  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+#  9837  openwebui.answers        Answers on their way to the client: read for their usage, or …
+#  9992  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 10065  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 10318  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 10422  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 10636  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -238,18 +258,10 @@ class UsageLimitExceeded(UsageLimitsError):
         self.retry_after = max(1, math.ceil(retry_after))
 
 
-# ==============================================================================
 # helpers/logs.py
-# The one logger; its name is how Open WebUI's log shows where a line comes from.
-# ==============================================================================
-
 log = logging.getLogger("usage_limits")
 
-# ==============================================================================
 # helpers/texts.py
-# Texts from outside: what a client, a browser or a provider wrote, made safe to store.
-# ==============================================================================
-
 # The ledger's ids: Open WebUI's own have 36 characters, some with a short prefix.
 LONGEST_ID = 200
 # Ids of models, e-mail addresses, names of policies.
@@ -277,7 +289,8 @@ def clean_text(value: object, longest: int) -> str:
 CLOCK_PERIODS = {"minute": timedelta(minutes=1), "hour": timedelta(hours=1)}
 # The longest that each can be, in days: that far on from where one begins, the next has begun
 # and the one after it has not, for months as well (31 < 28 + 28).
-DATE_PERIODS = {"day": 1, "week": 7, "month": 31}
+DATE_PERIODS = {"day": 1, "week": 7, "month": 31, "quarter": 92, "year": 366}
+MONTHS_PER_PERIOD = {"month": 1, "quarter": 3, "year": 12}
 CALENDAR_PERIODS = (*CLOCK_PERIODS, *DATE_PERIODS)
 
 ROLLING_UNITS = {
@@ -288,12 +301,15 @@ ROLLING_UNITS = {
 ROLLING_TEXT = re.compile(r"0*(?P<count>[1-9][0-9]{0,6})(?P<unit>[mhd])")
 LONGEST_ROLLING = timedelta(days=366)
 PERIODS_ALLOWED = (
-    "minute, hour, day, week, month, or a rolling period in minutes, hours or days"
+    "minute, hour, day, week, month, quarter, year, or a rolling period in minutes, hours or days"
     ' such as "90m", "5h", "7d"'
 )
 
 ONE_MICROSECOND = timedelta(microseconds=1)
 ONE_DAY = timedelta(days=1)
+# Limits about one moment have no window. One that is too long will be so an hour later, too;
+# running replies are over any second.
+MOMENTS = {"request": timedelta(hours=1), "at once": timedelta(seconds=10)}
 MIDNIGHT_UTC = datetime(1970, 1, 1, tzinfo=UTC)
 
 # What a zone file for UTC says: version 1, one offset (0 s, no summer time), one name.
@@ -316,9 +332,9 @@ class CalendarRules:
 
     Args:
         timezone: The zone whose clock and calendar count.
-        reset_hour: The local hour, 0 to 23, at which days, weeks and months begin.
+        reset_hour: The local hour, 0 to 23, at which days and longer periods begin.
         week_starts_on: The day on which weeks begin.
-        month_starts_on: The day of the month, 1 to 28, on which months begin.
+        month_starts_on: The day of the month, 1 to 28, on which months, quarters and years begin.
     """
 
     timezone: ZoneInfo = field(default_factory=utc_zone)
@@ -343,8 +359,9 @@ class Period:
     """The recurring rule that a limit counts by.
 
     Args:
-        name: ``minute``, ``hour``, ``day``, ``week`` or ``month`` (calendar), or the text of a
-            rolling period as its author wrote it: ``90m``, ``24h``, ``7d``.
+        name: ``minute``, ``hour``, ``day``, ``week``, ``month``, ``quarter`` or ``year``
+            (calendar), the text of a rolling period as its author wrote it (``90m``, ``24h``,
+            ``7d``), or one of `MOMENTS`.
         rolling: The length of a rolling period; None for a calendar period.
     """
 
@@ -360,6 +377,8 @@ class Period:
         written with the same half-open bounds as every other window, so it starts and ends a
         microsecond later than a reader may expect: what was used at `at` itself counts, what
         was used exactly one `rolling` earlier has just dropped out.
+
+        What is about one moment has none: its end only says when to ask again.
         """
         if at.tzinfo is None:
             raise ValueError("an instant needs a time zone")
@@ -367,6 +386,8 @@ class Period:
         if self.rolling is not None:
             end = instant + ONE_MICROSECOND
             return Window(end - self.rolling, end)
+        if self.name in MOMENTS:
+            return Window(instant, instant + MOMENTS[self.name])
         latest = LATEST_WINDOWS.get((self.name, rules))
         if latest is None or not latest.contains(instant):
             if self.name in CLOCK_PERIODS:
@@ -399,7 +420,7 @@ def clock_window(instant: datetime, length: timedelta, zone: ZoneInfo) -> Window
 
 
 def date_window(instant: datetime, name: str, rules: CalendarRules) -> Window:
-    """The day, week or month around `instant`."""
+    """The day, week, month, quarter or year around `instant`."""
     since_reset = instant.astimezone(rules.timezone) - timedelta(hours=rules.reset_hour)
     first = first_date(name, since_reset.date(), rules)
     longest = timedelta(days=DATE_PERIODS[name])
@@ -416,12 +437,12 @@ def date_window(instant: datetime, name: str, rules: CalendarRules) -> Window:
 
 
 def first_date(name: str, day: date, rules: CalendarRules) -> date:
-    """The local date on which the day, week or month that contains `day` begins."""
-    if name == "month":
+    """The local date on which the day, week, month, quarter or year that contains `day` begins."""
+    if name in MONTHS_PER_PERIOD:
         first = day.replace(day=rules.month_starts_on)
         if first > day:
             first = (day.replace(day=1) - ONE_DAY).replace(day=rules.month_starts_on)
-        return first
+        return first.replace(month=first.month - (first.month - 1) % MONTHS_PER_PERIOD[name])
     if name == "week":
         days_in = day.weekday() if rules.week_starts_on == "monday" else day.isoweekday() % 7
         return day - timedelta(days=days_in)
@@ -499,8 +520,8 @@ def parse_period(text: str, where: str = "period") -> Period:
 
 def suggested_period(word: str) -> str | None:
     """What someone who wrote `word` for a period probably meant, in our notation."""
-    if word.startswith(("year", "annual")):
-        return "365d"
+    if word.startswith("annual"):
+        return "year"
     match = re.fullmatch(r"([1-9][0-9]{0,3})\s*([a-z]+)", word)
     if match is None:
         close = difflib.get_close_matches(word, CALENDAR_PERIODS, n=1)
@@ -724,12 +745,7 @@ def too_large(largest: str) -> NotationMistake:
     )
 
 
-# ==============================================================================
 # helpers/limits/globs.py
-# Globs: which model ids a pattern of an administrator's fits.
-# ==============================================================================
-
-
 @lru_cache(maxsize=1024)
 def compiled_glob(glob: str) -> re.Pattern[str]:
     """A pattern in which only ``*`` and ``?`` are special.
@@ -774,7 +790,14 @@ MONEY_TEXT = re.compile(
 )
 # What people write for the "/".
 PER_WORDS = ("per", "a", "an", "each", "every")
-OPTION_EXAMPLES = {"on": "on gpt-4*", "warn": "warn 70% 90%"}
+OPTION_EXAMPLES = {"on": "on gpt-4*", "via": "via api", "warn": "warn 70% 90%"}
+# Where requests come from, as far as that counts toward limits: the chat page, its temporary
+# chats, channels, automations, programs, and what Open WebUI asks a model for by itself.
+SOURCES = ("page", "temporary", "channel", "automation", "api", "task")
+PER_REQUEST, AT_ONCE = MOMENTS
+AT_ONCE_WORDS = re.compile(r"\bat\s+once(?=[\s/]|$)", re.IGNORECASE)
+# What people write for it.
+PARALLEL_WORDS = re.compile(r"\b(?:concurrent|parallel|simultaneous)", re.IGNORECASE)
 # One word after the "/": a quoted model glob, or anything up to the next blank.
 OPTION_WORD = re.compile(r'"[^"]*"|\S+')
 UNITS_ALLOWED = "tokens, input tokens, output tokens or requests"
@@ -791,6 +814,7 @@ class Limit:
         period: The rule by which the count starts anew.
         model_glob: The models that count, as a pattern over their ids.
         warn_percents: Where to warn, sorted; empty: where the ``soft_limit_percent`` valve says.
+        source: The one of `SOURCES` that counts; "" for all.
     """
 
     amount: int
@@ -798,6 +822,33 @@ class Limit:
     period: Period
     model_glob: str = "*"
     warn_percents: tuple[int, ...] = ()
+    source: str = ""
+
+    @property
+    def is_per_request(self) -> bool:
+        """Whether it is about what one request takes."""
+        return self.period.name == PER_REQUEST
+
+    @property
+    def is_at_once(self) -> bool:
+        """Whether it is about how many requests are running."""
+        return self.period.name == AT_ONCE
+
+    @property
+    def is_moment(self) -> bool:
+        """Whether it is about one moment, so that nothing adds up."""
+        return self.period.name in MOMENTS
+
+    @property
+    def is_general(self) -> bool:
+        """Whether it counts all that is used, of whatever model and source."""
+        return self.model_glob == "*" and not self.source and not self.is_moment
+
+    @property
+    def counts(self) -> tuple[object, ...]:
+        """What it counts, whatever its amount; "24h" and "1d" are the same."""
+        period = self.period.rolling or self.period.name
+        return self.measure, period, self.model_glob, self.source
 
     def __str__(self) -> str:
         """The notation that `parse_limit` reads back as an equal limit."""
@@ -806,10 +857,12 @@ class Limit:
         else:
             unit = self.measure.replace("_", " ")
             text = f"{count_text(self.amount)} {unit[:-1] if self.amount == 1 else unit}"
-        text += f"/{self.period.name}"
+        text += " at once" if self.is_at_once else f"/{self.period.name}"
         if self.model_glob != "*":
             plain = is_plain_glob(self.model_glob)
             text += f" on {self.model_glob}" if plain else f' on "{self.model_glob}"'
+        if self.source:
+            text += f" via {self.source}"
         if self.warn_percents:
             text += " warn " + " ".join(f"{percent}%" for percent in self.warn_percents)
         return text
@@ -833,16 +886,26 @@ def parse_limit(text: str, where: str = "limit") -> Limit:
     try:
         quantity, options = split_at_period(text)
         amount, measure = read_quantity(quantity)
-        period = read_limit_period(options[0])
-        model_glob, warn_percents = read_options(options[1:])
+        period = read_limit_period(options[0], measure)
+        values = read_options(options[1:])
+        if period.name in MOMENTS and "warn" in values:
+            raise NotationMistake(
+                'has "warn", though nothing adds up in it', f'no "warn" after "{period.name}"'
+            )
+        model_glob = read_model_glob(values["on"]) if "on" in values else "*"
+        source = read_source(values["via"]) if "via" in values else ""
+        warn_percents = tuple(sorted({read_percent(word) for word in values.get("warn", ())}))
     except NotationMistake as error:
         given = f"{quoted_text(text)} {error.mistake}" if text.strip() else error.mistake
         raise ConfigurationError(where, given, error.allowed) from None
-    return Limit(amount, measure, period, model_glob, warn_percents)
+    return Limit(amount, measure, period, model_glob, warn_percents, source)
 
 
 def split_at_period(text: str) -> tuple[list[str], list[str]]:
-    """The words before the "/" and those after it, of which the first is the period."""
+    """The words before the "/" and those after it, of which the first is the period.
+
+    "at once" is a period without a "/".
+    """
     if not text.strip():
         raise NotationMistake("an empty text is no limit", LIMIT_EXAMPLES)
     if text.strip().lower() == "unlimited":
@@ -852,7 +915,20 @@ def split_at_period(text: str) -> tuple[list[str], list[str]]:
         )
     # The first "/" is the period's: one in a model's id ("openai/gpt-4o") comes after it.
     before, _, after = text.partition("/")
+    moment = AT_ONCE_WORDS.search(text)
+    if moment is not None and moment.start() < len(before):
+        before, after = text[: moment.start()], text[moment.end() :]
+    else:
+        moment = None
     quantity, options = before.split(), OPTION_WORD.findall(after)
+    if moment is not None:
+        if after.strip().startswith("/"):
+            raise NotationMistake(
+                'has a period after "at once"', 'either "3 requests at once" or "30 requests/hour"'
+            )
+        if len(quantity) == 1:
+            raise NotationMistake("has no unit", 'requests, as in "3 requests at once"')
+        options.insert(0, AT_ONCE)
     for at, word in enumerate(quantity):
         if word.lower() in PER_WORDS:
             example = quantity_example(quantity[:at])
@@ -866,10 +942,13 @@ def split_at_period(text: str) -> tuple[list[str], list[str]]:
                 f'the period first, as in "{example}/day {option}"',
             )
     if not options:
+        if PARALLEL_WORDS.search(before):
+            raise NotationMistake("has no period", 'running requests as in "3 requests at once"')
         example = quantity_example(quantity)
         raise NotationMistake("has no period", f'"/" and a period, as in "{example}/day"')
     if not quantity:
-        raise NotationMistake('has nothing before the "/"', LIMIT_EXAMPLES)
+        place = AT_ONCE if moment else "/"
+        raise NotationMistake(f'has nothing before the "{place}"', LIMIT_EXAMPLES)
     return quantity, options
 
 
@@ -884,6 +963,8 @@ def quantity_example(words: list[str]) -> str:
 
 def period_example(words: list[str]) -> str:
     """The word itself if it is a period."""
+    if words == [PER_REQUEST]:
+        return PER_REQUEST
     try:
         return parse_period("".join(words)).name
     except ConfigurationError:
@@ -930,15 +1011,36 @@ def unit_mistake(amount: str, unit: str) -> NotationMistake:
     return NotationMistake(f"has the unknown unit {quoted_text(unit)}", UNITS_ALLOWED + hint)
 
 
-def read_limit_period(word: str) -> Period:
+def read_limit_period(word: str, measure: Measure) -> Period:
+    """What stands after the "/", or "at once"."""
+    name, counts_tokens = word.lower(), measure.endswith("tokens")
+    if name == AT_ONCE and measure != "requests":
+        raise NotationMistake(
+            f'has no requests before "{AT_ONCE}"', 'requests, as in "3 requests at once"'
+        )
+    if name == PER_REQUEST and not counts_tokens:
+        what = "money" if measure == "cost" else "requests"
+        raise NotationMistake(
+            f"has {what} per request",
+            'tokens, input tokens or output tokens there, as in "4k tokens/request"',
+        )
+    if name in MOMENTS:
+        return Period(name)
+    if name == "at":
+        raise NotationMistake('has "at" after the "/"', 'no "/" there: "3 requests at once"')
     try:
         return parse_period(word)
     except ConfigurationError as error:
-        raise NotationMistake(f"has a wrong period: {error.given}", error.allowed) from None
+        allowed = error.allowed
+        if counts_tokens:
+            allowed = allowed.replace(PERIODS_ALLOWED, f'{PERIODS_ALLOWED}, or "{PER_REQUEST}"')
+            if difflib.get_close_matches(name, [PER_REQUEST], n=1):
+                allowed += f'; did you mean "{PER_REQUEST}"?'
+        raise NotationMistake(f"has a wrong period: {error.given}", allowed) from None
 
 
-def read_options(words: list[str]) -> tuple[str, tuple[int, ...]]:
-    """The model glob and the warning percentages; "on" and "warn" in either order."""
+def read_options(words: list[str]) -> dict[str, list[str]]:
+    """The words after "on", "via" and "warn", which stand in any order."""
     values: dict[str, list[str]] = {}
     current: list[str] | None = None
     for word in words:
@@ -952,8 +1054,8 @@ def read_options(words: list[str]) -> tuple[str, tuple[int, ...]]:
         elif current is None:
             raise NotationMistake(
                 f"has {quoted_text(word)} after the period",
-                'nothing more there, or "on" and a model, or "warn" and percentages, as in'
-                ' "50k tokens/day on gpt-4* warn 80%"',
+                'nothing more there, or "on" and a model, "via" and a source, or "warn" and'
+                ' percentages, as in "50k tokens/day on gpt-4* warn 80%"',
             )
         else:
             current.append(word)
@@ -963,8 +1065,21 @@ def read_options(words: list[str]) -> tuple[str, tuple[int, ...]]:
                 f'has nothing after "{keyword}"',
                 f'a value, as in "{OPTION_EXAMPLES[keyword]}"',
             )
-    model_glob = read_model_glob(values["on"]) if "on" in values else "*"
-    return model_glob, tuple(sorted({read_percent(word) for word in values.get("warn", ())}))
+    return values
+
+
+def read_source(words: list[str]) -> str:
+    """What stands after "via"."""
+    source, allowed = words[0].lower(), "one of " + ", ".join(SOURCES)
+    if len(words) > 1:
+        raise NotationMistake(
+            'has more than one word after "via"', f"{allowed}; a second one needs a second limit"
+        )
+    if source not in SOURCES:
+        close = difflib.get_close_matches(source, SOURCES, n=1)
+        hint = f'; did you mean "via {close[0]}"?' if close else ""
+        raise NotationMistake(f"has the unknown source {quoted_text(words[0])}", allowed + hint)
+    return source
 
 
 def read_model_glob(words: list[str]) -> str:
@@ -1512,7 +1627,7 @@ def table_limits(kind: str, name: str, value: str | list[str]) -> tuple[Limit, .
             mistakes.append(error)
             continue
         # Of two that count the same, the larger would never matter. "24h" and "1d" are the same.
-        counts = (limit.measure, limit.period.rolling or limit.period.name, limit.model_glob)
+        counts = limit.counts
         if counts in limits:
             given = f"{quoted_text(text)} counts the same as {quoted_text(str(limits[counts]))}"
             mistakes.append(ConfigurationError(where, given, "one of the two"))
@@ -1535,6 +1650,8 @@ DAYS_PER_CALENDAR_PERIOD = {
     "day": Decimal(1),
     "week": Decimal(7),
     "month": Decimal("30.44"),
+    "quarter": Decimal("91.31"),
+    "year": Decimal("365.25"),
 }
 # What "the policy that allows most" looks at first.
 GENEROSITY_ORDER: tuple[Measure, ...] = (
@@ -1619,7 +1736,8 @@ class AppliedLimit:
 def policy_generosity(policy: Policy) -> tuple[Decimal, ...]:
     """How much `policy` allows per day, by measure; larger allows more.
 
-    Limits on single models are left out: they narrow a policy, they don't grant more.
+    Limits on single models or sources and about one moment are left out: they narrow a policy,
+    they don't grant more.
     """
     if policy.limits is None:
         return tuple(Decimal("Infinity") for _ in GENEROSITY_ORDER)
@@ -1628,7 +1746,7 @@ def policy_generosity(policy: Policy) -> tuple[Decimal, ...]:
             (
                 limit.amount / period_days(limit)
                 for limit in policy.limits
-                if limit.measure == measure and limit.model_glob == "*"
+                if limit.measure == measure and limit.is_general
             ),
             default=Decimal("Infinity"),
         )
@@ -1637,7 +1755,7 @@ def policy_generosity(policy: Policy) -> tuple[Decimal, ...]:
 
 
 def period_days(limit: Limit) -> Decimal:
-    """The length of a limit's period in days; an average for months."""
+    """The length of a limit's period in days; an average for months and longer ones."""
     if limit.period.rolling is not None:
         return Decimal(limit.period.rolling // timedelta(minutes=1)) / 1440
     return DAYS_PER_CALENDAR_PERIOD[limit.period.name]
@@ -1755,6 +1873,11 @@ def applied_limits(
         for applied in scoped_limits(subject, policy, policies, at, rules)
         if applied.limit.matches_model(names)
     )
+
+
+def limits_via(limits: Iterable[AppliedLimit], source: str) -> tuple[AppliedLimit, ...]:
+    """Those of the limits that count what comes from this source."""
+    return tuple(applied for applied in limits if applied.limit.source in ("", source))
 
 
 class ModelNames(tuple[str, ...]):
@@ -1884,9 +2007,11 @@ class LimitState:
 
     Args:
         applied: The limit and its window.
-        used: What settled records have used in the window.
-        reserved: What replies still running hold.
-        reset_at: When the window ends; of a rolling one, when enough of it will have passed.
+        used: What settled records have used in the window; of a limit per request, what this one
+            takes.
+        reserved: What replies still running hold; of a limit on how many run at once, how many do.
+        reset_at: When the window ends; of a rolling one, when enough of it will have passed. Of
+            one about a moment, when to ask again.
         granted: What an administrator has added to the limit in this window.
     """
 
@@ -1913,7 +2038,10 @@ class LimitState:
 
     @property
     def exceeded(self) -> bool:
-        """Whether the hard limit is reached."""
+        """Whether the hard limit is reached: a request may have all the input that it says."""
+        limit = self.applied.limit
+        if limit.is_per_request and limit.measure == "input_tokens" and self.amount:
+            return self.taken > self.amount
         return self.taken >= self.amount
 
     @property
@@ -1927,7 +2055,12 @@ class LimitState:
         return self.exceeded and self.used < self.amount
 
     def crossed_threshold(self, soft_limit_percent: int) -> int | None:
-        """The highest soft limit, in percent, that is crossed; None below all of them."""
+        """The highest soft limit, in percent, that is crossed; None below all of them.
+
+        Of what is about one moment nothing is used up, so there is nothing to warn of.
+        """
+        if self.applied.limit.is_moment:
+            return None
         thresholds = self.applied.limit.warn_percents or (soft_limit_percent,)
         return max((percent for percent in thresholds if percent <= self.percent), default=None)
 
@@ -1959,10 +2092,27 @@ class Decision:
             )
         )
 
+    def with_request(self, amounts: Amounts) -> Decision:
+        """The same where limits on single requests stand with what this one takes."""
+        return Decision(
+            tuple(
+                replace(state, used=amounts.of(state.applied.limit.measure))
+                if state.applied.limit.is_per_request
+                else state
+                for state in self.states
+            )
+        )
+
+    def with_states(self, states: Iterable[LimitState]) -> Decision:
+        """The same with these states in the place of those of the same limits."""
+        newer = {state.applied: state for state in states}
+        return Decision(tuple(newer.get(state.applied, state) for state in self.states))
+
     @property
     def fullest(self) -> LimitState | None:
-        """The limit of which the largest part is taken."""
-        return max(self.states, key=lambda state: state.percent) if self.states else None
+        """The limit of which the largest part is taken, if any adds up."""
+        adding = (state for state in self.states if not state.applied.limit.is_moment)
+        return max(adding, key=lambda state: state.percent, default=None)
 
 
 # ==============================================================================
@@ -3980,7 +4130,8 @@ records_table = Table(
     Column("model_id", Text, nullable=False),
     # "|chosen|base|": every name that a limit's model glob may match.
     Column("model_names", Text, nullable=False),
-    Column("source", Text, nullable=False),  # page, temporary, channel, automation, api, backfill
+    # page, temporary, channel, automation, api, task, direct, backfill
+    Column("source", Text, nullable=False),
     Column("chat_id", Text, nullable=False),
     Column("message_id", Text, nullable=False),
     Column("policy", Text, nullable=False),
@@ -4035,6 +4186,7 @@ counters_table = Table(
     Column("input_tokens", BigInteger, nullable=False),
     Column("output_tokens", BigInteger, nullable=False),
     Column("cost_micros", BigInteger, nullable=False),
+    Column("source", Text, nullable=False, server_default=""),  # "" for all
 )
 Index("usage_limits_counters_scope", counters_table.c.scope, counters_table.c.window_end)
 
@@ -4062,6 +4214,7 @@ grants_table = Table(
     Column("reason", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
+    Column("source", Text, nullable=False, server_default=""),  # as the counter's
 )
 Index("usage_limits_grants_scope", grants_table.c.scope, grants_table.c.expires_at)
 
@@ -4130,11 +4283,18 @@ def m003_workers(connection: Connection) -> None:
     add_text_columns(connection, records_table, "worker", "end_reason")
 
 
+def m004_sources(connection: Connection) -> None:
+    """Counters and grants of limits on one source of requests."""
+    add_text_columns(connection, counters_table, "source")
+    add_text_columns(connection, grants_table, "source")
+
+
 # Append only: a released migration is never changed.
 MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     m001_first_tables,
     m002_names,
     m003_workers,
+    m004_sources,
 )
 
 
@@ -4632,6 +4792,7 @@ class Counter:
     window_start: int  # seconds since 1970
     window_end: int
     used: Amounts
+    source: str = ""
     granted: dict[tuple[str, str], int] = field(default_factory=dict)  # by measure and period
 
     def granted_to(self, applied: AppliedLimit) -> int:
@@ -4667,7 +4828,12 @@ def glob_matches(glob: str, model_names: str) -> bool:
 
 
 def counted_window(applied: AppliedLimit, at: int) -> tuple[int, int]:
-    """The seconds ``[start, end)`` whose records a limit counts at the second `at`."""
+    """The seconds ``[start, end)`` whose records a limit counts at the second `at`.
+
+    What is running counts toward a limit on that whenever it began.
+    """
+    if applied.limit.is_moment:
+        return 0, NO_END
     rolling = applied.limit.period.rolling
     if rolling is not None:
         return at - int(rolling.total_seconds()) + 1, NO_END
@@ -4675,14 +4841,18 @@ def counted_window(applied: AppliedLimit, at: int) -> tuple[int, int]:
 
 
 def counter_id(applied: AppliedLimit) -> str:
-    """The counter that a limit reads; limits that count the same share one."""
+    """The counter that a limit reads; limits that count the same share one.
+
+    No scope begins with "via ", and a model's id may hold anything.
+    """
     rolling = applied.limit.period.rolling
     window = (
         f"{ROLLING_MARK.strip()} {int(rolling.total_seconds())}"
         if rolling is not None
         else f"{applied.window.start.timestamp():.0f}-{applied.window.end.timestamp():.0f}"
     )
-    return f"{applied.scope} {applied.limit.model_glob} {window}"
+    via = f"via {applied.limit.source} " if applied.limit.source else ""
+    return f"{via}{applied.scope} {applied.limit.model_glob} {window}"
 
 
 def rolling_seconds(key: str) -> int:
@@ -4691,8 +4861,10 @@ def rolling_seconds(key: str) -> int:
     return int(seconds) if mark and seconds.isdecimal() else 0
 
 
-def scope_condition(scope: str) -> ColumnElement[bool]:
-    """The records that belong to a scope."""
+def scope_condition(scope: str, source: str = "") -> ColumnElement[bool]:
+    """The records that belong to a scope, or those of them that came from one source."""
+    if source:
+        return scope_condition(scope) & (records_table.c.source == source)
     if scope == EVERYONE:
         return true()
     kind, _, key = scope.partition(":")
@@ -4707,15 +4879,17 @@ def in_scope(scope: str, user_id: str, group_ids: str) -> bool:
     return scope == EVERYONE or (user_id == key if kind == "user" else f"|{key}|" in group_ids)
 
 
-def sum_settled(connection: Connection, scope: str, glob: str, start: int, end: int) -> Amounts:
-    """Sum the settled records of a scope with ``start <= created_at < end``."""
+def sum_settled(
+    connection: Connection, scope: str, glob: str, start: int, end: int, source: str = ""
+) -> Amounts:
+    """Sum the settled records of a scope and source with ``start <= created_at < end``."""
     rows = connection.execute(
         select(records_table.c.model_names, *COUNTED_SUMS)
         .where(
             records_table.c.state == "settled",
             records_table.c.created_at >= start,
             records_table.c.created_at < end,
-            scope_condition(scope),
+            scope_condition(scope, source),
         )
         .group_by(records_table.c.model_names)
     )
@@ -4784,6 +4958,7 @@ def make_counters(connection: Connection, missing: Mapping[str, AppliedLimit], a
                 "model_glob": applied.limit.model_glob,
                 "window_start": start,
                 "window_end": end,
+                "source": applied.limit.source,
                 **amount_values(used[key]),
             }
             for key, applied in limits.items()
@@ -4804,20 +4979,25 @@ def sum_for_limits(
     else:
         groups = records_table.c.group_ids
     rows = connection.execute(
-        select(groups, records_table.c.model_names, *COUNTED_SUMS)
+        select(groups, records_table.c.model_names, records_table.c.source, *COUNTED_SUMS)
         .where(
             records_table.c.state == "settled",
             records_table.c.created_at >= start,
             records_table.c.created_at < end,
             scope_condition(read_from),
         )
-        .group_by(records_table.c.model_names, *([] if set(by_scope) <= {read_from} else [groups]))
+        .group_by(
+            records_table.c.model_names,
+            records_table.c.source,
+            *([] if set(by_scope) <= {read_from} else [groups]),
+        )
     )
-    for group_ids, names, *sums in rows:
+    for group_ids, names, source, *sums in rows:
         amounts = Amounts(*(int(value) for value in sums))
         for scope in {read_from, *(f"group:{group}" for group in split_names(group_ids))}:
             for key in by_scope.get(scope, ()):
-                if glob_matches(limits[key].limit.model_glob, names):
+                limit = limits[key].limit
+                if limit.source in ("", source) and glob_matches(limit.model_glob, names):
                     used[key] += amounts
     return used
 
@@ -4852,7 +5032,7 @@ def move_rolling_counter(
     again = abs(moved) >= period_seconds or moved < -STEP_SECONDS or outlived
     if moved <= 0 and not again:
         return
-    scope, glob = counter.scope, counter.model_glob
+    scope, glob, source = counter.scope, counter.model_glob, counter.source
     is_pool = not scope.startswith("user:")
     values: dict[str, Any] = {"window_start": start}
     if again:
@@ -4860,7 +5040,7 @@ def move_rolling_counter(
             # One may be settling who has read it with the old window.
             take_advisory_locks(connection, (NEW_POOL_COUNTER_LOCK,))
         counter.window_end = rolling_end(connection, scope, at)
-        counter.used = sum_settled(connection, scope, glob, start, counter.window_end)
+        counter.used = sum_settled(connection, scope, glob, start, counter.window_end, source)
         values |= {"window_end": counter.window_end, **amount_values(counter.used)}
     elif is_pool:
         (row,) = connection.execute(
@@ -4872,7 +5052,7 @@ def move_rolling_counter(
         counter.used, values = Amounts(*row), {}
     counter_start, counter.window_start = counter.window_start, start
     if not again:
-        gone = sum_settled(connection, scope, glob, counter_start, start)
+        gone = sum_settled(connection, scope, glob, counter_start, start, source)
         counter.used -= gone
         if gone != NOTHING or not is_pool:
             values |= {
@@ -4898,11 +5078,16 @@ def add_to_counters(
     connection: Connection,
     counters: dict[str, Counter],
     model_names: str,
+    source: str,
     created_at: int,
     amounts: Amounts,
 ) -> None:
-    """Add a settled record to those of these counters whose glob matches."""
-    ids = [key for key, one in counters.items() if glob_matches(one.model_glob, model_names)]
+    """Add a settled record to those of these counters whose source and glob match."""
+    ids = [
+        key
+        for key, one in counters.items()
+        if one.source in ("", source) and glob_matches(one.model_glob, model_names)
+    ]
     if not ids:
         return
     more = {f"more_{name}": value for name, value in amount_values(amounts).items()}
@@ -4928,6 +5113,7 @@ COUNTERS = select(
     counters_table.c.input_tokens,
     counters_table.c.output_tokens,
     counters_table.c.cost_micros,
+    counters_table.c.source,
     grants_table.c.measure,
     grants_table.c.period,
     grants_table.c.amount,
@@ -4937,6 +5123,7 @@ COUNTERS = select(
     and_(
         grants_table.c.scope == counters_table.c.scope,
         grants_table.c.model_glob == counters_table.c.model_glob,
+        grants_table.c.source == counters_table.c.source,
         grants_table.c.expires_at > bindparam("at"),
     ),
 )
@@ -4951,6 +5138,7 @@ RUNNING = select(
     records_table.c.weighted_input_tokens,
     records_table.c.weighted_output_tokens,
     records_table.c.cost_micros * records_table.c.counted,
+    records_table.c.source,
     null(),
     null(),
     null(),
@@ -4964,6 +5152,7 @@ class RunningReply:
     user_id: str
     group_ids: str
     model_names: str
+    source: str
     created_at: int
     reserved: Amounts
 
@@ -4972,6 +5161,7 @@ class RunningReply:
         start, end = counted_window(applied, at)
         return (
             start <= self.created_at < end
+            and applied.limit.source in ("", self.source)
             and in_scope(applied.scope, self.user_id, self.group_ids)
             and glob_matches(applied.limit.model_glob, self.model_names)
         )
@@ -5060,16 +5250,16 @@ def read_snapshot(
     snapshot = Snapshot({}, [])
     rows = statement.rows(connection, {**values, **number_values(name, keys)})
     for kind, key, group_ids_or_scope, names_or_glob, instant, end, *numbers in rows:
-        amounts = Amounts(*numbers[:4])
+        amounts, source = Amounts(*numbers[:4]), numbers[4]
         if kind == "running":
             snapshot.running.append(
-                RunningReply(key, group_ids_or_scope, names_or_glob, instant, amounts)
+                RunningReply(key, group_ids_or_scope, names_or_glob, source, instant, amounts)
             )
             continue
         counter = snapshot.counters.setdefault(
-            key, Counter(key, group_ids_or_scope, names_or_glob, instant, end, amounts)
+            key, Counter(key, group_ids_or_scope, names_or_glob, instant, end, amounts, source)
         )
-        measure, period, granted = numbers[4:]
+        measure, period, granted = numbers[5:]
         if granted:
             counter.granted[measure, period] = counter.granted.get((measure, period), 0) + granted
     return snapshot
@@ -5110,11 +5300,14 @@ def read_limit_states(
     if not limits:
         return ()
     keys = [counter_id(applied) for applied in limits]
-    if snapshot is None:
+    if snapshot is None or not snapshot.counters.keys() >= set(keys):
+        # A reply's own counters aren't those of today if it has begun before.
         snapshot = snapshot_of_limits(connection, keys, limits, at, except_id)
     counters = snapshot.counters
     missing = {
-        key: applied for key, applied in zip(keys, limits, strict=True) if key not in counters
+        key: applied
+        for key, applied in zip(keys, limits, strict=True)
+        if key not in counters and not applied.limit.is_moment
     }
     if missing:
         make_counters(connection, missing, at)
@@ -5122,6 +5315,9 @@ def read_limit_states(
     states = []
     for key, applied in zip(keys, limits, strict=True):
         rolling, measure = applied.limit.period.rolling, applied.limit.measure
+        if applied.limit.is_moment:
+            states.append(moment_state(applied, snapshot, at))
+            continue
         if rolling is not None:
             start, _ = counted_window(applied, at)
             move_rolling_counter(connection, counters[key], start, int(rolling.total_seconds()))
@@ -5137,6 +5333,12 @@ def read_limit_states(
             state = replace(state, reset_at=datetime.fromtimestamp(reset_at, UTC))
         states.append(state)
     return tuple(states)
+
+
+def moment_state(applied: AppliedLimit, snapshot: Snapshot, at: int) -> LimitState:
+    """Where a limit about one moment stands: what is running; of single requests, nothing yet."""
+    running = snapshot.reserved_of(applied, at).requests if applied.limit.is_at_once else 0
+    return LimitState(applied, used=0, reserved=running, reset_at=applied.window.end)
 
 
 def find_rolling_reset(connection: Connection, state: LimitState, at: int) -> int:
@@ -5182,6 +5384,8 @@ def counted_by(applied: AppliedLimit, row: Row[Any]) -> int:
         return 0
     if not glob_matches(applied.limit.model_glob, row.model_names):
         return 0
+    if applied.limit.source not in ("", row.source):
+        return 0
     input_tokens, output_tokens = row.weighted_input_tokens, row.weighted_output_tokens
     cost = row.cost_micros * row.counted
     return Amounts(row.counted, input_tokens, output_tokens, cost).of(applied.limit.measure)
@@ -5198,6 +5402,7 @@ def read_oldest(connection: Connection, scope: str, start: int, most: int) -> Se
             records_table.c.user_id,
             records_table.c.group_ids,
             records_table.c.model_names,
+            records_table.c.source,
             records_table.c.created_at,
             records_table.c.counted,
             records_table.c.weighted_input_tokens,
@@ -5261,6 +5466,7 @@ class RecordKey:
     id: str
     scopes: tuple[str, ...]
     model_names: str
+    source: str
     created_at: int
 
 
@@ -5270,6 +5476,7 @@ def key_of_reservation(reservation: Reservation) -> RecordKey:
         reservation.id,
         reservation.subject.scopes,
         join_names(reservation.model_names),
+        reservation.source,
         reservation.created_at,
     )
 
@@ -5278,7 +5485,7 @@ def key_of_row(row: Row[Any]) -> RecordKey:
     """The key of a record that was read."""
     groups = (f"group:{group}" for group in split_names(row.group_ids))
     scopes = (f"user:{row.user_id}", *groups, EVERYONE)
-    return RecordKey(row.id, scopes, row.model_names, row.created_at)
+    return RecordKey(row.id, scopes, row.model_names, row.source, row.created_at)
 
 
 def charge_of_row(row: Row[Any]) -> Charge:
@@ -5440,7 +5647,9 @@ def settle_record(
     if more is None or more == NOTHING:
         return True, None
     snapshot = snapshot_of_record(connection, key.scopes, key.created_at, limits, now, key.id)
-    add_to_counters(connection, snapshot.counters, key.model_names, key.created_at, more)
+    add_to_counters(
+        connection, snapshot.counters, key.model_names, key.source, key.created_at, more
+    )
     return True, snapshot
 
 
@@ -5763,6 +5972,8 @@ class Ledger:
         audience: str,
     ) -> bool:
         """Whether a limit is crossed of which `audience` was not yet told in this window."""
+        if state.applied.limit.is_moment:
+            return False  # nobody is short of anything
         percent = 100 if state.exceeded else state.crossed_threshold(soft_limit_percent)
         if percent is None:
             return False
@@ -5790,7 +6001,8 @@ class Ledger:
 
 # The order in which a language lists its words.
 COUNTED_THINGS = ("tokens", "input_tokens", "output_tokens", "requests", "responses")
-PERIOD_NAMES = ("minute", "hour", "day", "week", "month", "quarter", "year")
+PERIOD_NAMES = CALENDAR_PERIODS
+MOMENT_NAMES = tuple(MOMENTS)
 ROLLING_UNITS_SAID = ("second", "minute", "hour", "day")
 # Around a name or an amount in a right-to-left sentence (or a right-to-left name in any other),
 # so that neither turns the other around: first strong isolate, pop directional isolate.
@@ -5824,21 +6036,26 @@ def pick_arabic(count: int) -> int:
     return 3 if 3 <= count % 100 <= 10 else 4 if count % 100 >= 11 else 5
 
 
-ALIKE = PluralRule(("other",), lambda count: 0)
-ONE_OR_OTHER = PluralRule(("one", "other"), lambda count: int(count != 1))
-BELOW_TWO_OR_OTHER = PluralRule(("one", "other"), lambda count: int(count > 1))
-HEBREW_PLURAL = PluralRule(("one", "two", "other"), lambda count: {1: 0, 2: 1}.get(count, 2))
-SLAVIC = PluralRule(("one", "few", "many"), pick_slavic)
-POLISH_PLURAL = PluralRule(("one", "few", "many"), pick_polish)
-ARABIC_PLURAL = PluralRule(("zero", "one", "two", "few", "many", "other"), pick_arabic)
+# By the name that a language's file gives them.
+PLURAL_RULES: Mapping[str, PluralRule] = {
+    "alike": PluralRule(("other",), lambda count: 0),
+    "one or other": PluralRule(("one", "other"), lambda count: int(count != 1)),
+    "below two or other": PluralRule(("one", "other"), lambda count: int(count > 1)),
+    "Hebrew": PluralRule(("one", "two", "other"), lambda count: {1: 0, 2: 1}.get(count, 2)),
+    "Slavic": PluralRule(("one", "few", "many"), pick_slavic),
+    "Polish": PluralRule(("one", "few", "many"), pick_polish),
+    "Arabic": PluralRule(("zero", "one", "two", "few", "many", "other"), pick_arabic),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Language:
     """How one language says what users read.
 
-    Words are listed with ", " between them and "|" between the plural forms of one, which come
-    in the order of the rule's categories; where the last ones are alike they are said once.
+    A language's file states these fields as `read_language` reads them, and only those that
+    differ from what stands here. Words are listed with ", " between them and "|" between the
+    plural forms of one, which come in the order of the rule's categories; where the last ones are
+    alike they are said once.
     A pair "a|b" without a number is for the user's own limit and for one that is shared. A
     sentence begins with a capital by itself. Fields: ``quantity`` (an amount with its unit),
     ``what`` (quantity, period and model), ``owner`` (whose limit), ``named`` (the policy or pool
@@ -5847,7 +6064,7 @@ class Language:
 
     tag: str
     name: str  # as its speakers say it
-    plural: PluralRule = ONE_OR_OTHER
+    plural: PluralRule = PLURAL_RULES["one or other"]
     right_to_left: bool = False
     # Numbers
     thousands: str = ","
@@ -5860,6 +6077,7 @@ class Language:
     units: str
     # Periods
     periods: str
+    moments: str
     rolling: str
     rolling_units: str
     # Times
@@ -5873,11 +6091,13 @@ class Language:
     at: str
     tomorrow: str
     on_date: str
-    hour_one: tuple[str, str] = ("", "")  # the preposition that changes before one o'clock
+    hour_one: str = ""  # a preposition, and what it becomes before one o'clock
     # Whose limit, and of what
     owner: str
     what: str = "{quantity} {period}{on}"
     on: str
+    sources: str
+    via: str = " {source}"
     named: str = " ({policy})"
     # Sentences
     reached: str
@@ -5892,7 +6112,7 @@ class Language:
     opens: str
     within: str  # after `at`, where that is today or tomorrow
     warning: str
-    left: str
+    left: str = "{n}"
     label: str
     reached_label: str
     status: str
@@ -5900,6 +6120,8 @@ class Language:
     status_reset: str
     cap: str
     ledger_error: str
+    # Each user's own setting: its title, what it is for, and its options
+    show_usage: str
 
     def form(self, forms: str, count: int) -> str:
         """The plural form of a word, or of a phrase, that goes with a number."""
@@ -5915,775 +6137,582 @@ class Language:
         return self.form(self.rolling_units.split(", ")[ROLLING_UNITS_SAID.index(unit)], count)
 
     def period(self, name: str) -> str:
-        """A calendar period: ``per day``."""
+        """A calendar period or a moment: ``per day``, ``per request``, ``at once``."""
+        if name in MOMENT_NAMES:
+            return self.moments.split(", ")[MOMENT_NAMES.index(name)]
         return self.periods.split(", ")[PERIOD_NAMES.index(name)]
 
+    def source(self, name: str) -> str:
+        """Where requests come from: ``via the API``."""
+        return self.sources.split(", ")[SOURCES.index(name)]
 
-# ==============================================================================
-# helpers/openwebui/languages_western.py
-# Western languages: the words of English, German, French, Spanish, Italian, Portuguese, Dutch.
-# ==============================================================================
 
-ENGLISH = Language(
-    tag="en",
-    name="English",
-    less_than="less than {amount}",
-    units="token|tokens, input token|input tokens, output token|output tokens, "
-    "request|requests, response|responses",
-    periods="per minute, per hour, per day, per week, per month, per quarter, per year",
-    rolling="per {n} {unit}",
-    rolling_units="second|seconds, minute|minutes, hour|hours, day|days",
-    months="January February March April May June July August September October November December",
-    at="at {time}",
-    tomorrow="tomorrow at {time}",
-    on_date="on {date} at {time}",
-    owner="your limit|the shared limit",
-    on=" on {model}",
-    reached="you've reached {owner} of {what}{named}.",
-    held="running responses hold the rest of {owner} of {what}{named}. "
-    "Please try again when they are done.",
-    stopped="stopped at {owner} of {what}{named}.",
-    no_model="You can't use {model} here{named}.",
-    no_models="You can't use any models here{named}.",
-    no_paid="You can't use models that cost money here{named}.",
-    per_request="This request is too long: at most {quantity} per request{on}{named}.",
-    at_once="You already have {quantity} running. Please try again when one is done.",
-    resets="It resets {at}{within}.",
-    opens="You can continue {at}{within}.",
-    within=", in {within}",
-    warning="{percent} of {owner} of {what}{named} used; {left}{until}.",
-    left="{n} left",
-    label="Usage|Shared usage",
-    reached_label="Limit reached|Shared limit reached",
-    status="{label}: {used} of {what}",
-    status_reset=", resets {at}",
-    cap="This response can have at most {quantity}.",
-    ledger_error="Usage can't be recorded at the moment, so no requests are accepted. "
-    "Please try again later.",
-)
+FIELDS_OTHER_THAN_TEXT: Mapping[str, Callable[[str], object]] = {
+    "plural": PLURAL_RULES.__getitem__,
+    "grouped_from": int,
+    "right_to_left": bool,
+}
 
-GERMAN = Language(
-    tag="de",
-    name="Deutsch",
-    thousands=".",
-    decimal=",",
-    money="{amount}\u00a0$",
-    less_than="weniger als {amount}",
-    percent="{n}\u00a0%",
-    units="Token, Eingabe-Token, Ausgabe-Token, Anfrage|Anfragen, Antwort|Antworten",
-    periods="pro Minute, pro Stunde, pro Tag, pro Woche, pro Monat, pro Quartal, pro Jahr",
-    rolling="innerhalb von {n} {unit}",
-    rolling_units="Sekunde|Sekunden, Minute|Minuten, Stunde|Stunden, Tag|Tagen",
-    durations="Tg. Std. Min. Sek.",
-    clock="{clock} Uhr",
-    date="{day}. {month}",
-    months="Januar Februar März April Mai Juni Juli August September Oktober November Dezember",
-    at="um {time}",
-    tomorrow="morgen um {time}",
-    on_date="am {date} um {time}",
-    owner="Ihr Limit|das gemeinsame Limit",
-    on=" für {model}",
-    reached="{owner} von {what}{named} ist erreicht.",
-    held="{owner} von {what}{named} ist für laufende Antworten vorgemerkt. "
-    "Bitte gleich erneut versuchen.",
-    stopped="beendet, denn {owner} von {what}{named} ist erreicht.",
-    no_model="Sie können {model} hier nicht verwenden{named}.",
-    no_models="Sie können hier keine Modelle verwenden{named}.",
-    no_paid="Sie können hier keine kostenpflichtigen Modelle verwenden{named}.",
-    per_request="Diese Anfrage ist zu lang: höchstens {quantity} pro Anfrage{on}{named}.",
-    at_once="Es läuft bereits {quantity}. Bitte versuchen Sie es nach deren Ende erneut.|"
-    "Es laufen bereits {quantity}. Bitte versuchen Sie es erneut, wenn eine beendet ist.",
-    resets="Wieder verfügbar {at}{within}.",
-    opens="Weiter {at}{within}.",
-    within=", in {within}",
-    warning="{owner} von {what}{named} ist zu {percent} verbraucht; noch {left}{until}.",
-    left="{n}",
-    label="Nutzung|Gemeinsame Nutzung",
-    reached_label="Limit erreicht|Gemeinsames Limit erreicht",
-    status="{label}: {used} von {what}",
-    status_reset=", neu {at}",
-    cap="Diese Antwort kann höchstens {quantity} lang sein.",
-    ledger_error="Die Nutzung kann gerade nicht erfasst werden, deshalb werden keine Anfragen "
-    "angenommen. Bitte versuchen Sie es später erneut.",
-)
 
-FRENCH = Language(
-    tag="fr",
-    name="français",
-    plural=BELOW_TWO_OR_OTHER,
-    thousands="\u202f",
-    decimal=",",
-    money="{amount}\u00a0$",
-    less_than="moins de {amount}",
-    percent="{n}\u202f%",
-    units="token|tokens, token d’entrée|tokens d’entrée, token de sortie|tokens de sortie, "
-    "requête|requêtes, réponse|réponses",
-    periods="par minute, par heure, par jour, par semaine, par mois, par trimestre, par an",
-    rolling="sur {n} {unit}",
-    rolling_units="seconde glissante|secondes glissantes, minute glissante|minutes glissantes, "
-    "heure glissante|heures glissantes, jour glissant|jours glissants",
-    durations="j h min s",
-    first_day="1er",
-    months="janvier février mars avril mai juin juillet août septembre octobre novembre décembre",
-    at="à {time}",
-    tomorrow="demain à {time}",
-    on_date="le {date} à {time}",
-    owner="votre limite|la limite commune",
-    on=" avec {model}",
-    reached="{owner} de {what}{named} est atteinte.",
-    held="{owner} de {what}{named} est occupée par des réponses en cours. "
-    "Veuillez réessayer ensuite.",
-    stopped="arrêt\u00a0: {owner} de {what}{named} est atteinte.",
-    no_model="Vous ne pouvez pas utiliser {model} ici{named}.",
-    no_models="Vous ne pouvez utiliser aucun modèle ici{named}.",
-    no_paid="Vous ne pouvez pas utiliser de modèles payants ici{named}.",
-    per_request="Cette requête est trop longue\u00a0: au plus {quantity} par requête{on}{named}.",
-    at_once="Vous avez déjà {quantity} en cours. Veuillez réessayer quand l’une sera terminée.",
-    resets="Remise à zéro {at}{within}.",
-    opens="Reprise {at}{within}.",
-    within=", dans {within}",
-    warning="{owner} de {what}{named} est utilisée à {percent}\u202f; {left}{until}.",
-    left="reste {n}",
-    label="Utilisation|Utilisation commune",
-    reached_label="Limite atteinte|Limite commune atteinte",
-    status="{label}\u00a0: {used} sur {what}",
-    status_reset=", remise à zéro {at}",
-    cap="Cette réponse peut compter au plus {quantity}.",
-    ledger_error="L’utilisation ne peut pas être enregistrée pour le moment\u00a0: aucune requête "
-    "n’est acceptée. Veuillez réessayer plus tard.",
-)
+def read_language(text: str, base: Language | None = None) -> Language:
+    """A language from its file: ``field: value``, on lines of their own or with " · " between.
 
-CANADIAN_FRENCH = replace(
+    A longer value goes on in the next line. "_" is a blank, where a value begins or ends with
+    one. What isn't stated is as in `base`, or as `Language` has it.
+
+    Raises:
+        TypeError: A field is unknown, or one is missing that each language has to state.
+        KeyError: There is no such plural rule.
+    """
+    stated: dict[str, Any] = {}
+    for entry in re.split(r" · |\n(?=\w+:)", text.strip()):
+        field, _, value = entry.partition(":")
+        stated[field] = " ".join(value.split("\n  ")).strip(" ").replace("_", " ")
+    for field, read in FIELDS_OTHER_THAN_TEXT.items():
+        if field in stated:
+            stated[field] = read(stated[field])
+    return replace(base, **stated) if base else Language(**stated)
+
+
+# helpers/openwebui/languages/en.py
+ENGLISH = read_language("""
+tag: en · name: English · less_than: less than {amount}
+units: token|tokens, input token|input tokens, output token|output tokens, request|requests,
+  response|responses
+moments: per request, at once
+sources: in saved chats, in temporary chats, in channels, in automations, via the API, for tasks
+periods: per minute, per hour, per day, per week, per month, per quarter, per year
+rolling: per {n} {unit} · rolling_units: second|seconds, minute|minutes, hour|hours, day|days
+months: January February March April May June July August September October November December
+at: at {time} · tomorrow: tomorrow at {time} · on_date: on {date} at {time}
+owner: your limit|the shared limit · on: _on {model}
+reached: you've reached {owner} of {what}{named}.
+held: running responses hold the rest of {owner} of {what}{named}. Please try again when they are
+  done. · stopped: stopped at {owner} of {what}{named}.
+no_model: You can't use {model} here{named}. · no_models: You can't use any models here{named}.
+no_paid: You can't use models that cost money here{named}.
+per_request: This request is too long: at most {quantity} per request{on}{named}.
+at_once: You already have {quantity} running. Please try again when one is done.
+resets: It resets {at}{within}. · opens: You can continue {at}{within}. · within: , in {within}
+warning: {percent} of {owner} of {what}{named} used; {left}{until}. · left: {n} left
+label: Usage|Shared usage · reached_label: Limit reached|Shared limit reached
+status: {label}: {used} of {what} · status_reset: , resets {at}
+cap: This response can have at most {quantity}.
+ledger_error: Usage can't be recorded at the moment, so no requests are accepted. Please try again
+  later.
+show_usage: Show usage|Your usage above each response.|near a limit|always|never
+""")
+
+# helpers/openwebui/languages/de.py
+GERMAN = read_language("""
+tag: de · name: Deutsch · thousands: . · decimal: , · money: {amount}\u00a0$
+less_than: weniger als {amount} · percent: {n}\u00a0%
+units: Token, Eingabe-Token, Ausgabe-Token, Anfrage|Anfragen, Antwort|Antworten
+moments: pro Anfrage, gleichzeitig
+sources: in gespeicherten Chats, in temporären Chats, in Kanälen, in Automatisierungen, über die
+  API, für Aufgaben
+periods: pro Minute, pro Stunde, pro Tag, pro Woche, pro Monat, pro Quartal, pro Jahr
+rolling: innerhalb von {n} {unit}
+rolling_units: Sekunde|Sekunden, Minute|Minuten, Stunde|Stunden, Tag|Tagen
+durations: Tg. Std. Min. Sek. · clock: {clock} Uhr · date: {day}. {month}
+months: Januar Februar März April Mai Juni Juli August September Oktober November Dezember
+at: um {time} · tomorrow: morgen um {time} · on_date: am {date} um {time}
+owner: Ihr Limit|das gemeinsame Limit · on: _für {model}
+reached: {owner} von {what}{named} ist erreicht.
+held: {owner} von {what}{named} ist für laufende Antworten vorgemerkt. Bitte gleich erneut
+  versuchen. · stopped: beendet, denn {owner} von {what}{named} ist erreicht.
+no_model: Sie können {model} hier nicht verwenden{named}.
+no_models: Sie können hier keine Modelle verwenden{named}.
+no_paid: Sie können hier keine kostenpflichtigen Modelle verwenden{named}.
+per_request: Diese Anfrage ist zu lang: höchstens {quantity} pro Anfrage{on}{named}.
+at_once: Es läuft bereits {quantity}. Bitte versuchen Sie es nach deren Ende erneut.|Es laufen
+  bereits {quantity}. Bitte versuchen Sie es erneut, wenn eine beendet ist.
+resets: Wieder verfügbar {at}{within}. · opens: Weiter {at}{within}. · within: , in {within}
+warning: {owner} von {what}{named} ist zu {percent} verbraucht; noch {left}{until}.
+label: Nutzung|Gemeinsame Nutzung · reached_label: Limit erreicht|Gemeinsames Limit erreicht
+status: {label}: {used} von {what} · status_reset: , neu {at}
+cap: Diese Antwort kann höchstens {quantity} lang sein.
+ledger_error: Die Nutzung kann gerade nicht erfasst werden, deshalb werden keine Anfragen
+  angenommen. Bitte versuchen Sie es später erneut.
+show_usage: Nutzung anzeigen|Ihre Nutzung über jeder Antwort.|kurz vor einem Limit|immer|nie
+""")
+
+# helpers/openwebui/languages/fr.py
+FRENCH = read_language("""
+tag: fr · name: français · plural: below two or other · thousands: \u202f · decimal: ,
+money: {amount}\u00a0$ · less_than: moins de {amount} · percent: {n}\u202f%
+units: token|tokens, token d’entrée|tokens d’entrée, token de sortie|tokens de sortie,
+  requête|requêtes, réponse|réponses
+moments: par requête, à la fois
+sources: dans les discussions enregistrées, dans les discussions temporaires, dans les canaux,
+  dans les automatisations, via l’API, pour les tâches
+periods: par minute, par heure, par jour, par semaine, par mois, par trimestre, par an
+rolling: sur {n} {unit}
+rolling_units: seconde glissante|secondes glissantes, minute glissante|minutes glissantes, heure
+  glissante|heures glissantes, jour glissant|jours glissants · durations: j h min s · first_day: 1er
+months: janvier février mars avril mai juin juillet août septembre octobre novembre décembre
+at: à {time} · tomorrow: demain à {time} · on_date: le {date} à {time}
+owner: votre limite|la limite commune · on: _avec {model}
+reached: {owner} de {what}{named} est atteinte.
+held: {owner} de {what}{named} est occupée par des réponses en cours. Veuillez réessayer ensuite.
+stopped: arrêt\u00a0: {owner} de {what}{named} est atteinte.
+no_model: Vous ne pouvez pas utiliser {model} ici{named}.
+no_models: Vous ne pouvez utiliser aucun modèle ici{named}.
+no_paid: Vous ne pouvez pas utiliser de modèles payants ici{named}.
+per_request: Cette requête est trop longue\u00a0: au plus {quantity} par requête{on}{named}.
+at_once: Vous avez déjà {quantity} en cours. Veuillez réessayer quand l’une sera terminée.
+resets: Remise à zéro {at}{within}. · opens: Reprise {at}{within}. · within: , dans {within}
+warning: {owner} de {what}{named} est utilisée à {percent}\u202f; {left}{until}. · left: reste {n}
+label: Utilisation|Utilisation commune · reached_label: Limite atteinte|Limite commune atteinte
+status: {label}\u00a0: {used} sur {what} · status_reset: , remise à zéro {at}
+cap: Cette réponse peut compter au plus {quantity}.
+ledger_error: L’utilisation ne peut pas être enregistrée pour le moment\u00a0: aucune requête n’est
+  acceptée. Veuillez réessayer plus tard.
+show_usage: Afficher l’utilisation|Votre utilisation au-dessus de chaque réponse.|
+  à l’approche d’une limite|toujours|jamais
+""")
+
+# helpers/openwebui/languages/fr_ca.py
+CANADIAN_FRENCH = read_language(
+    """
+tag: fr-CA · name: français (Canada) · percent: {n}\u00a0%
+units: jeton|jetons, jeton d’entrée|jetons d’entrée, jeton de sortie|jetons de sortie,
+  requête|requêtes, réponse|réponses
+warning: {owner} de {what}{named} est utilisée à {percent}; {left}{until}.
+""",
     FRENCH,
-    tag="fr-CA",
-    name="français (Canada)",
-    percent="{n}\u00a0%",
-    units="jeton|jetons, jeton d’entrée|jetons d’entrée, jeton de sortie|jetons de sortie, "
-    "requête|requêtes, réponse|réponses",
-    warning="{owner} de {what}{named} est utilisée à {percent}; {left}{until}.",
 )
 
-SPANISH = Language(
-    tag="es",
-    name="español",
-    thousands="\u202f",
-    decimal=",",
-    grouped_from=10_000,
-    money="{amount}\u00a0USD",
-    less_than="menos de {amount}",
-    percent="{n}\u00a0%",
-    units="token|tokens, token de entrada|tokens de entrada, token de salida|tokens de salida, "
-    "solicitud|solicitudes, respuesta|respuestas",
-    periods="por minuto, por hora, por día, por semana, por mes, por trimestre, por año",
-    rolling="por cada {n} {unit}",
-    rolling_units="segundo|segundos, minuto|minutos, hora|horas, día|días",
-    date="{day} de {month}",
-    months="enero febrero marzo abril mayo junio "
-    "julio agosto septiembre octubre noviembre diciembre",
-    at="a las {time}",
-    tomorrow="mañana a las {time}",
-    on_date="el {date} a las {time}",
-    hour_one=("a las ", "a la "),
-    owner="tu límite|el límite compartido",
-    on=" con {model}",
-    reached="has alcanzado {owner} de {what}{named}.",
-    held="las respuestas en curso ocupan el resto; {owner} es de {what}{named}. "
-    "Inténtalo de nuevo después.",
-    stopped="detenida por {owner} de {what}{named}.",
-    no_model="No puedes usar {model} aquí{named}.",
-    no_models="No puedes usar ningún modelo aquí{named}.",
-    no_paid="No puedes usar modelos de pago aquí{named}.",
-    per_request="Esta solicitud es demasiado larga: máximo {quantity} por solicitud{on}{named}.",
-    at_once="Ya tienes {quantity} en curso. Inténtalo de nuevo cuando termine una.",
-    resets="Se restablece {at}{within}.",
-    opens="Podrás seguir {at}{within}.",
-    within=", en {within}",
-    warning="{owner} de {what}{named} está al {percent}; {left}{until}.",
-    left="queda {n}|quedan {n}",
-    label="Uso|Uso compartido",
-    reached_label="Límite alcanzado|Límite compartido alcanzado",
-    status="{label}: {used} de {what}",
-    status_reset=", se restablece {at}",
-    cap="Esta respuesta puede tener como máximo {quantity}.",
-    ledger_error="El uso no se puede registrar en este momento, por lo que no se aceptan "
-    "solicitudes. Inténtalo de nuevo más tarde.",
-)
+# helpers/openwebui/languages/es.py
+SPANISH = read_language("""
+tag: es · name: español · thousands: \u202f · decimal: , · grouped_from: 10000
+money: {amount}\u00a0USD · less_than: menos de {amount} · percent: {n}\u00a0%
+units: token|tokens, token de entrada|tokens de entrada, token de salida|tokens de salida,
+  solicitud|solicitudes, respuesta|respuestas
+moments: por solicitud, a la vez
+sources: en chats guardados, en chats temporales, en canales, en automatizaciones, por la API,
+  para tareas
+periods: por minuto, por hora, por día, por semana, por mes, por trimestre, por año
+rolling: por cada {n} {unit} · rolling_units: segundo|segundos, minuto|minutos, hora|horas, día|días
+date: {day} de {month}
+months: enero febrero marzo abril mayo junio julio agosto septiembre octubre noviembre diciembre
+at: a las {time} · tomorrow: mañana a las {time} · on_date: el {date} a las {time}
+hour_one: a las_|a la_ · owner: tu límite|el límite compartido · on: _con {model}
+reached: has alcanzado {owner} de {what}{named}.
+held: las respuestas en curso ocupan el resto; {owner} es de {what}{named}. Inténtalo de nuevo
+  después. · stopped: detenida por {owner} de {what}{named}.
+no_model: No puedes usar {model} aquí{named}. · no_models: No puedes usar ningún modelo aquí{named}.
+no_paid: No puedes usar modelos de pago aquí{named}.
+per_request: Esta solicitud es demasiado larga: máximo {quantity} por solicitud{on}{named}.
+at_once: Ya tienes {quantity} en curso. Inténtalo de nuevo cuando termine una.
+resets: Se restablece {at}{within}. · opens: Podrás seguir {at}{within}. · within: , en {within}
+warning: {owner} de {what}{named} está al {percent}; {left}{until}. · left: queda {n}|quedan {n}
+label: Uso|Uso compartido · reached_label: Límite alcanzado|Límite compartido alcanzado
+status: {label}: {used} de {what} · status_reset: , se restablece {at}
+cap: Esta respuesta puede tener como máximo {quantity}.
+ledger_error: El uso no se puede registrar en este momento, por lo que no se aceptan solicitudes.
+  Inténtalo de nuevo más tarde.
+show_usage: Mostrar uso|Tu uso encima de cada respuesta.|cerca de un límite|siempre|nunca
+""")
 
-ITALIAN = Language(
-    tag="it",
-    name="italiano",
-    thousands=".",
-    decimal=",",
-    money="{amount}\u00a0$",
-    less_than="meno di {amount}",
-    units="token, token di input, token di output, richiesta|richieste, risposta|risposte",
-    periods="al minuto, all’ora, al giorno, a settimana, al mese, a trimestre, all’anno",
-    rolling="ogni {n} {unit}",
-    rolling_units="secondo|secondi, minuto|minuti, ora|ore, giorno|giorni",
-    durations="g h min s",
-    first_day="1º",
-    months="gennaio febbraio marzo aprile maggio giugno "
-    "luglio agosto settembre ottobre novembre dicembre",
-    at="alle {time}",
-    tomorrow="domani alle {time}",
-    on_date="il {date} alle {time}",
-    hour_one=("alle ", "all’"),
-    owner="il tuo limite|il limite condiviso",
-    on=" con {model}",
-    reached="hai raggiunto {owner} di {what}{named}.",
-    held="le risposte in corso occupano il resto; {owner} è di {what}{named}. "
-    "Riprova quando saranno terminate.",
-    stopped="interrotta: raggiunto {owner} di {what}{named}.",
-    no_model="Qui non puoi usare {model}{named}.",
-    no_models="Qui non puoi usare alcun modello{named}.",
-    no_paid="Qui non puoi usare modelli a pagamento{named}.",
-    per_request="Questa richiesta è troppo lunga: al massimo {quantity} per richiesta{on}{named}.",
-    at_once="Hai già {quantity} in corso. Riprova quando una sarà terminata.",
-    resets="Si rinnova {at}{within}.",
-    opens="Puoi continuare {at}{within}.",
-    within=", tra {within}",
-    warning="{owner} di {what}{named} è usato al {percent}; {left}{until}.",
-    left="resta {n}|restano {n}",
-    label="Utilizzo|Utilizzo condiviso",
-    reached_label="Limite raggiunto|Limite condiviso raggiunto",
-    status="{label}: {used} su {what}",
-    status_reset=", si rinnova {at}",
-    cap="Questa risposta può avere al massimo {quantity}.",
-    ledger_error="Al momento l’utilizzo non può essere registrato, quindi non si accettano "
-    "richieste. Riprova più tardi.",
-)
+# helpers/openwebui/languages/it.py
+ITALIAN = read_language("""
+tag: it · name: italiano · thousands: . · decimal: , · money: {amount}\u00a0$
+less_than: meno di {amount}
+units: token, token di input, token di output, richiesta|richieste, risposta|risposte
+moments: per richiesta, alla volta
+sources: nelle chat salvate, nelle chat temporanee, nei canali, nelle automazioni, tramite l’API,
+  per le attività
+periods: al minuto, all’ora, al giorno, a settimana, al mese, a trimestre, all’anno
+rolling: ogni {n} {unit} · rolling_units: secondo|secondi, minuto|minuti, ora|ore, giorno|giorni
+durations: g h min s · first_day: 1º
+months: gennaio febbraio marzo aprile maggio giugno luglio agosto settembre ottobre novembre
+  dicembre · at: alle {time} · tomorrow: domani alle {time} · on_date: il {date} alle {time}
+hour_one: alle_|all’ · owner: il tuo limite|il limite condiviso · on: _con {model}
+reached: hai raggiunto {owner} di {what}{named}.
+held: le risposte in corso occupano il resto; {owner} è di {what}{named}. Riprova quando saranno
+  terminate. · stopped: interrotta: raggiunto {owner} di {what}{named}.
+no_model: Qui non puoi usare {model}{named}. · no_models: Qui non puoi usare alcun modello{named}.
+no_paid: Qui non puoi usare modelli a pagamento{named}.
+per_request: Questa richiesta è troppo lunga: al massimo {quantity} per richiesta{on}{named}.
+at_once: Hai già {quantity} in corso. Riprova quando una sarà terminata.
+resets: Si rinnova {at}{within}. · opens: Puoi continuare {at}{within}. · within: , tra {within}
+warning: {owner} di {what}{named} è usato al {percent}; {left}{until}. · left: resta {n}|restano {n}
+label: Utilizzo|Utilizzo condiviso · reached_label: Limite raggiunto|Limite condiviso raggiunto
+status: {label}: {used} su {what} · status_reset: , si rinnova {at}
+cap: Questa risposta può avere al massimo {quantity}.
+ledger_error: Al momento l’utilizzo non può essere registrato, quindi non si accettano richieste.
+  Riprova più tardi.
+show_usage: Mostra utilizzo|Il tuo utilizzo sopra ogni risposta.|vicino a un limite|sempre|mai
+""")
 
-BRAZILIAN_PORTUGUESE = Language(
-    tag="pt-BR",
-    name="português (Brasil)",
-    plural=BELOW_TWO_OR_OTHER,
-    thousands=".",
-    decimal=",",
-    money="US$\u00a0{amount}",
-    less_than="menos de {amount}",
-    units="token|tokens, token de entrada|tokens de entrada, token de saída|tokens de saída, "
-    "solicitação|solicitações, resposta|respostas",
-    periods="por minuto, por hora, por dia, por semana, por mês, por trimestre, por ano",
-    rolling="a cada {n} {unit}",
-    rolling_units="segundo|segundos, minuto|minutos, hora|horas, dia|dias",
-    date="{day} de {month}",
-    first_day="1º",
-    months="janeiro fevereiro março abril maio junho "
-    "julho agosto setembro outubro novembro dezembro",
-    at="às {time}",
-    tomorrow="amanhã às {time}",
-    on_date="em {date} às {time}",
-    hour_one=("às ", "à "),
-    owner="seu limite|o limite compartilhado",
-    on=" com {model}",
-    reached="{owner} de {what}{named} foi atingido.",
-    held="as respostas em andamento ocupam o restante; {owner} é de {what}{named}. "
-    "Tente novamente depois.",
-    stopped="interrompida: {owner} de {what}{named} foi atingido.",
-    no_model="Você não pode usar {model} aqui{named}.",
-    no_models="Você não pode usar nenhum modelo aqui{named}.",
-    no_paid="Você não pode usar modelos pagos aqui{named}.",
-    per_request="Esta solicitação é longa demais: no máximo {quantity} por solicitação{on}{named}.",
-    at_once="Você já tem {quantity} em andamento. Tente novamente quando uma terminar.",
-    resets="Será renovado {at}{within}.",
-    opens="Continue {at}{within}.",
-    within=", em {within}",
-    warning="{owner} de {what}{named} está em {percent}; {left}{until}.",
-    left="resta {n}|restam {n}",
-    label="Uso|Uso compartilhado",
-    reached_label="Limite atingido|Limite compartilhado atingido",
-    status="{label}: {used} de {what}",
-    status_reset=", renovação {at}",
-    cap="Esta resposta pode ter no máximo {quantity}.",
-    ledger_error="O uso não pode ser registrado no momento, por isso nenhuma solicitação é "
-    "aceita. Tente novamente mais tarde.",
-)
+# helpers/openwebui/languages/pt_br.py
+BRAZILIAN_PORTUGUESE = read_language("""
+tag: pt-BR · name: português (Brasil) · plural: below two or other · thousands: . · decimal: ,
+money: US$\u00a0{amount} · less_than: menos de {amount}
+units: token|tokens, token de entrada|tokens de entrada, token de saída|tokens de saída,
+  solicitação|solicitações, resposta|respostas
+moments: por solicitação, ao mesmo tempo
+sources: em chats salvos, em chats temporários, em canais, em automações, pela API, para tarefas
+periods: por minuto, por hora, por dia, por semana, por mês, por trimestre, por ano
+rolling: a cada {n} {unit} · rolling_units: segundo|segundos, minuto|minutos, hora|horas, dia|dias
+date: {day} de {month} · first_day: 1º
+months: janeiro fevereiro março abril maio junho julho agosto setembro outubro novembro dezembro
+at: às {time} · tomorrow: amanhã às {time} · on_date: em {date} às {time} · hour_one: às_|à_
+owner: seu limite|o limite compartilhado · on: _com {model}
+reached: {owner} de {what}{named} foi atingido.
+held: as respostas em andamento ocupam o restante; {owner} é de {what}{named}. Tente novamente
+  depois. · stopped: interrompida: {owner} de {what}{named} foi atingido.
+no_model: Você não pode usar {model} aqui{named}.
+no_models: Você não pode usar nenhum modelo aqui{named}.
+no_paid: Você não pode usar modelos pagos aqui{named}.
+per_request: Esta solicitação é longa demais: no máximo {quantity} por solicitação{on}{named}.
+at_once: Você já tem {quantity} em andamento. Tente novamente quando uma terminar.
+resets: Será renovado {at}{within}. · opens: Continue {at}{within}. · within: , em {within}
+warning: {owner} de {what}{named} está em {percent}; {left}{until}. · left: resta {n}|restam {n}
+label: Uso|Uso compartilhado · reached_label: Limite atingido|Limite compartilhado atingido
+status: {label}: {used} de {what} · status_reset: , renovação {at}
+cap: Esta resposta pode ter no máximo {quantity}.
+ledger_error: O uso não pode ser registrado no momento, por isso nenhuma solicitação é aceita. Tente
+  novamente mais tarde.
+show_usage: Mostrar uso|Seu uso acima de cada resposta.|perto de um limite|sempre|nunca
+""")
 
-DUTCH = Language(
-    tag="nl",
-    name="Nederlands",
-    thousands=".",
-    decimal=",",
-    money="$\u00a0{amount}",
-    less_than="minder dan {amount}",
-    units="token|tokens, invoertoken|invoertokens, uitvoertoken|uitvoertokens, "
-    "verzoek|verzoeken, antwoord|antwoorden",
-    periods="per minuut, per uur, per dag, per week, per maand, per kwartaal, per jaar",
-    rolling="per {n} {unit}",
-    rolling_units="seconde|seconden, minuut|minuten, uur, dag|dagen",
-    durations="d u min s",
-    months="januari februari maart april mei juni "
-    "juli augustus september oktober november december",
-    at="om {time}",
-    tomorrow="morgen om {time}",
-    on_date="op {date} om {time}",
-    owner="je limiet|de gedeelde limiet",
-    on=" met {model}",
-    reached="{owner} van {what}{named} is bereikt.",
-    held="lopende antwoorden bezetten de rest van {owner} van {what}{named}. "
-    "Probeer het straks opnieuw.",
-    stopped="gestopt, want {owner} van {what}{named} is bereikt.",
-    no_model="Je kunt {model} hier niet gebruiken{named}.",
-    no_models="Je kunt hier geen modellen gebruiken{named}.",
-    no_paid="Je kunt hier geen betaalde modellen gebruiken{named}.",
-    per_request="Dit verzoek is te lang: hoogstens {quantity} per verzoek{on}{named}.",
-    at_once="Er loopt al {quantity}. Probeer het opnieuw als het klaar is.|"
-    "Er lopen al {quantity}. Probeer het opnieuw als er een klaar is.",
-    resets="Wordt vernieuwd {at}{within}.",
-    opens="Je kunt verder {at}{within}.",
-    within=", over {within}",
-    warning="{owner} van {what}{named} is voor {percent} verbruikt; nog {left}{until}.",
-    left="{n}",
-    label="Gebruik|Gedeeld gebruik",
-    reached_label="Limiet bereikt|Gedeelde limiet bereikt",
-    status="{label}: {used} van {what}",
-    status_reset=", vernieuwd {at}",
-    cap="Dit antwoord mag hoogstens {quantity} lang zijn.",
-    ledger_error="Het gebruik kan nu niet worden vastgelegd, dus er worden geen verzoeken "
-    "aangenomen. Probeer het later opnieuw.",
-)
+# helpers/openwebui/languages/nl.py
+DUTCH = read_language("""
+tag: nl · name: Nederlands · thousands: . · decimal: , · money: $\u00a0{amount}
+less_than: minder dan {amount}
+units: token|tokens, invoertoken|invoertokens, uitvoertoken|uitvoertokens, verzoek|verzoeken,
+  antwoord|antwoorden
+moments: per verzoek, tegelijk
+sources: in bewaarde chats, in tijdelijke chats, in kanalen, in automatiseringen, via de API,
+  voor taken
+periods: per minuut, per uur, per dag, per week, per maand, per kwartaal, per jaar
+rolling: per {n} {unit} · rolling_units: seconde|seconden, minuut|minuten, uur, dag|dagen
+durations: d u min s
+months: januari februari maart april mei juni juli augustus september oktober november december
+at: om {time} · tomorrow: morgen om {time} · on_date: op {date} om {time}
+owner: je limiet|de gedeelde limiet · on: _met {model}
+reached: {owner} van {what}{named} is bereikt.
+held: lopende antwoorden bezetten de rest van {owner} van {what}{named}. Probeer het straks opnieuw.
+stopped: gestopt, want {owner} van {what}{named} is bereikt.
+no_model: Je kunt {model} hier niet gebruiken{named}.
+no_models: Je kunt hier geen modellen gebruiken{named}.
+no_paid: Je kunt hier geen betaalde modellen gebruiken{named}.
+per_request: Dit verzoek is te lang: hoogstens {quantity} per verzoek{on}{named}.
+at_once: Er loopt al {quantity}. Probeer het opnieuw als het klaar is.|Er lopen al {quantity}.
+  Probeer het opnieuw als er een klaar is. · resets: Wordt vernieuwd {at}{within}.
+opens: Je kunt verder {at}{within}. · within: , over {within}
+warning: {owner} van {what}{named} is voor {percent} verbruikt; nog {left}{until}.
+label: Gebruik|Gedeeld gebruik · reached_label: Limiet bereikt|Gedeelde limiet bereikt
+status: {label}: {used} van {what} · status_reset: , vernieuwd {at}
+cap: Dit antwoord mag hoogstens {quantity} lang zijn.
+ledger_error: Het gebruik kan nu niet worden vastgelegd, dus er worden geen verzoeken aangenomen.
+  Probeer het later opnieuw.
+show_usage: Gebruik tonen|Je gebruik boven elk antwoord.|dicht bij een limiet|altijd|nooit
+""")
+
+# helpers/openwebui/languages/pl.py
+POLISH = read_language("""
+tag: pl · name: polski · plural: Polish · thousands: \u00a0 · decimal: , · grouped_from: 10000
+money: {amount}\u00a0USD · less_than: mniej niż {amount}
+units: token|tokeny|tokenów, token wejściowy|tokeny wejściowe|tokenów wejściowych, token
+  wyjściowy|tokeny wyjściowe|tokenów wyjściowych, żądanie|żądania|żądań, odpowiedź|odpowiedzi
+moments: na żądanie, jednocześnie · via: _({source})
+sources: w zapisanych czatach, w czatach tymczasowych, na kanałach, w automatyzacjach, przez API,
+  dla zadań
+periods: na minutę, na godzinę, dziennie, tygodniowo, miesięcznie, kwartalnie, rocznie
+rolling: w ciągu {n} {unit} · rolling_units: sekundy|sekund, minuty|minut, godziny|godzin, dnia|dni
+months: stycznia lutego marca kwietnia maja czerwca lipca sierpnia września października listopada
+  grudnia · at: o {time} · tomorrow: jutro o {time} · on_date: {date} o {time}
+owner: Twój limit|wspólny limit · on: _({model})
+reached: {owner}{named} został wyczerpany: {what}.
+held: resztę zajmują trwające odpowiedzi; {owner}{named}: {what}. Spróbuj ponownie po ich
+  zakończeniu. · stopped: zatrzymano, bo {owner}{named} został wyczerpany: {what}.
+no_model: Nie możesz tu używać modelu {model}{named}.
+no_models: Nie możesz tu używać żadnych modeli{named}.
+no_paid: Nie możesz tu używać płatnych modeli{named}.
+per_request: To żądanie jest za długie, limit na żądanie: {quantity}{on}{named}.
+at_once: Już trwa {quantity}. Spróbuj ponownie po zakończeniu.|Już trwają {quantity}. Spróbuj
+  ponownie po zakończeniu jednej z nich.|Już trwa {quantity}. Spróbuj ponownie po zakończeniu jednej
+  z nich. · resets: Odnowienie {at}{within}. · opens: Możesz kontynuować {at}{within}.
+within: , za {within}
+warning: {owner}{named} jest wykorzystany w {percent}: {what}, {left}{until}. · left: pozostało {n}
+label: Użycie|Wspólne użycie · reached_label: Limit wyczerpany|Wspólny limit wyczerpany
+status: {label}: {used} / {what} · status_reset: , odnowienie {at}
+cap: Limit tej odpowiedzi: {quantity}.
+ledger_error: Nie można teraz zapisać użycia, więc żądania nie są przyjmowane. Spróbuj ponownie
+  później.
+show_usage: Pokaż użycie|Twoje użycie nad każdą odpowiedzią.|blisko limitu|zawsze|nigdy
+""")
+
+# helpers/openwebui/languages/ru.py
+RUSSIAN = read_language("""
+tag: ru · name: русский · plural: Slavic · thousands: \u00a0 · decimal: , · money: {amount}\u00a0$
+less_than: менее {amount} · percent: {n}\u00a0%
+units: токен|токена|токенов, входной токен|входных токена|входных токенов, выходной токен|выходных
+  токена|выходных токенов, запрос|запроса|запросов, ответ|ответа|ответов
+moments: на запрос, одновременно · via: _({source})
+sources: в сохранённых чатах, во временных чатах, в каналах, в автоматизациях, через API, для
+  задач
+periods: в минуту, в час, в день, в неделю, в месяц, в квартал, в год · rolling: за любые {n} {unit}
+rolling_units: секунду|секунды|секунд, минуту|минуты|минут, час|часа|часов, день|дня|дней
+durations: д ч мин с
+months: января февраля марта апреля мая июня июля августа сентября октября ноября декабря
+at: в {time} · tomorrow: завтра в {time} · on_date: {date} в {time} · owner: ваш лимит|общий лимит
+on: _({model}) · reached: {owner}{named} исчерпан: {what}.
+held: остаток занят текущими ответами; {owner}{named}: {what}. Повторите попытку позже.
+stopped: остановлено, {owner}{named} исчерпан: {what}.
+no_model: Здесь нельзя использовать {model}{named}.
+no_models: Здесь нельзя использовать модели{named}.
+no_paid: Здесь нельзя использовать платные модели{named}.
+per_request: Слишком длинный запрос, лимит на один запрос: {quantity}{on}{named}.
+at_once: Уже генерируется {quantity}. Повторите попытку, когда он завершится.|Уже генерируются
+  {quantity}. Повторите попытку, когда один из них завершится.|Уже генерируется {quantity}.
+  Повторите попытку, когда один из них завершится. · resets: Обновится {at}{within}.
+opens: Можно продолжить {at}{within}. · within: , через {within}
+warning: {owner}{named} использован на {percent}: {what}, осталось {left}{until}.
+label: Использование|Общее использование · reached_label: Лимит исчерпан|Общий лимит исчерпан
+status: {label}: {used} / {what} · status_reset: , обновится {at}
+cap: Лимит этого ответа: {quantity}.
+ledger_error: Сейчас использование не записывается, поэтому запросы не принимаются. Повторите
+  попытку позже.
+show_usage: Показывать использование|Ваше использование над каждым ответом.|вблизи
+  лимита|всегда|никогда
+""")
+
+# helpers/openwebui/languages/uk.py
+UKRAINIAN = read_language("""
+tag: uk · name: українська · plural: Slavic · thousands: \u00a0 · decimal: ,
+money: {amount}\u00a0$ · less_than: менше ніж {amount}
+units: токен|токени|токенів, вхідний токен|вхідні токени|вхідних токенів, вихідний токен|вихідні
+  токени|вихідних токенів, запит|запити|запитів, відповідь|відповіді|відповідей
+moments: на запит, одночасно · via: _({source})
+sources: у збережених чатах, у тимчасових чатах, у каналах, в автоматизаціях, через API, для
+  завдань
+periods: на хвилину, на годину, на день, на тиждень, на місяць, на квартал, на рік
+rolling: за будь-які {n} {unit}
+rolling_units: секунду|секунди|секунд, хвилину|хвилини|хвилин, годину|години|годин, день|дні|днів
+durations: д год хв с
+months: січня лютого березня квітня травня червня липня серпня вересня жовтня листопада грудня
+at: о {time} · tomorrow: завтра о {time} · on_date: {date} о {time}
+owner: ваш ліміт|спільний ліміт · on: _({model}) · reached: {owner}{named} вичерпано: {what}.
+held: решту зайняли поточні відповіді; {owner}{named}: {what}. Спробуйте ще раз пізніше.
+stopped: зупинено, {owner}{named} вичерпано: {what}.
+no_model: Тут не можна використовувати {model}{named}.
+no_models: Тут не можна використовувати моделі{named}.
+no_paid: Тут не можна використовувати платні моделі{named}.
+per_request: Запит задовгий, ліміт на один запит: {quantity}{on}{named}.
+at_once: Уже генерується {quantity}. Спробуйте ще раз, коли вона завершиться.|Уже генеруються
+  {quantity}. Спробуйте ще раз, коли одна з них завершиться.|Уже генерується {quantity}. Спробуйте
+  ще раз, коли одна з них завершиться. · resets: Оновиться {at}{within}.
+opens: Можна продовжити {at}{within}. · within: , через {within}
+warning: {owner}{named} використано на {percent}: {what}, залишилося {left}{until}.
+label: Використання|Спільне використання · reached_label: Ліміт вичерпано|Спільний ліміт вичерпано
+status: {label}: {used} / {what} · status_reset: , оновиться {at}
+cap: Ліміт цієї відповіді: {quantity}.
+ledger_error: Зараз використання не записується, тому запити не приймаються. Спробуйте ще раз
+  пізніше.
+show_usage: Показувати використання|Ваше використання над кожною відповіддю.|поблизу
+  ліміту|завжди|ніколи
+""")
+
+# helpers/openwebui/languages/tr.py
+TURKISH = read_language("""
+tag: tr · name: Türkçe · thousands: . · decimal: , · money: {amount}\u00a0$
+less_than: {amount} altında · percent: %{n} · units: token, giriş tokeni, çıktı tokeni, istek, yanıt
+moments: istek başına, aynı anda · via: _({source})
+sources: kayıtlı sohbetlerde, geçici sohbetlerde, kanallarda, otomasyonlarda, API üzerinden,
+  görevlerde
+periods: dakika başına, saat başına, günlük, haftalık, aylık, üç aylık, yıllık
+rolling: her {n} {unit} için · rolling_units: saniye, dakika, saat, gün · durations: g sa dk sn
+months: Ocak Şubat Mart Nisan Mayıs Haziran Temmuz Ağustos Eylül Ekim Kasım Aralık · at: saat {time}
+tomorrow: yarın saat {time} · on_date: {date} saat {time} · owner: sınırınız|ortak sınır
+what: {period} {quantity}{on} · on: _({model}) · reached: {owner}{named} doldu: {what}.
+held: {owner}{named}, kalanı süren yanıtlara ayrıldı: {what}. Yanıtlar bitince tekrar deneyin.
+stopped: durduruldu, {owner}{named} doldu: {what}.
+no_model: Bu modeli burada kullanamazsınız: {model}{named}.
+no_models: Burada hiçbir modeli kullanamazsınız{named}.
+no_paid: Burada ücretli modelleri kullanamazsınız{named}.
+per_request: Bu istek çok uzun, istek başına sınır: {quantity}{on}{named}.
+at_once: Zaten süren {quantity} var. Biri bitince tekrar deneyin. · resets: Yenilenme: {at}{within}.
+opens: Devam: {at}{within}. · within: _({within} sonra)
+warning: {owner}{named}, kullanılan {percent}: {what}, kalan {left}{until}.
+label: Kullanım|Ortak kullanım · reached_label: Sınır doldu|Ortak sınır doldu
+status: {label}: {used} / {what} · status_reset: , yenilenme {at}
+cap: Bu yanıtın sınırı: {quantity}.
+ledger_error: Kullanım şu anda kaydedilemediği için istek kabul edilmiyor. Lütfen daha sonra tekrar
+  deneyin.
+show_usage: Kullanımı göster|Her yanıtın üstünde kullanımınız.|sınıra yaklaşınca|her
+  zaman|hiçbir zaman
+""")
+
+# helpers/openwebui/languages/zh_cn.py
+CHINESE = read_language("""
+tag: zh-CN · name: 简体中文 · plural: alike · less_than: 不到 {amount}
+units: 个 Token, 个输入 Token, 个输出 Token, 次请求, 个回答
+moments: 每次请求, 同时 · via: （{source}）
+sources: 已保存的对话, 临时对话, 频道, 自动化, 通过 API, 后台任务
+periods: 每分钟, 每小时, 每天, 每周, 每月, 每季度, 每年 · rolling: 任意 {n} {unit}内
+rolling_units: 秒, 分钟, 小时, 天 · durations: 天 小时 分钟 秒 · date: {month}月{day}日
+moment: {date} {time} · at: {time} · tomorrow: 明天 {time} · on_date: {date} {time}
+owner: 您的限额|共享限额 · what: {period} {quantity}{on} · on: （{model}） · named: （{policy}）
+reached: {owner}{named}已用完：{what}。
+held: {owner}{named}的剩余部分已被正在生成的回答占用：{what}。请在其完成后重试。
+stopped: 回答已停止：{owner}{named}已用完（{what}）。 · no_model: 此处不能使用 {model}{named}。
+no_models: 此处不能使用任何模型{named}。 · no_paid: 此处不能使用付费模型{named}。
+per_request: 请求过长：每次请求最多 {quantity}{on}{named}。
+at_once: 您已有 {quantity}正在生成。请在其完成后重试。 · resets: 将于{at} 重置{within}。
+opens: 可于{at} 继续{within}。 · within: （{within}后）
+warning: {owner}{named}已使用 {percent}：{what}，剩余 {left}{until}。
+label: 用量|共享用量 · reached_label: 已达限额|已达共享限额 · status: {label}：{what}，已用 {used}
+share: （{percent}） · status_reset: ，{at} 重置 · cap: 此回答最多 {quantity}。
+ledger_error: 目前无法记录用量，因此暂不接受请求。请稍后重试。
+show_usage: 显示用量|在每个回答上方显示您的用量。|接近限额时|始终|从不
+""")
+
+# helpers/openwebui/languages/zh_tw.py
+TAIWANESE_CHINESE = read_language("""
+tag: zh-TW · name: 繁體中文 · plural: alike · less_than: 不到 {amount}
+units: 個 Token, 個輸入 Token, 個輸出 Token, 次請求, 個回應
+moments: 每次請求, 同時 · via: （{source}）
+sources: 已儲存的對話, 臨時對話, 頻道, 自動化, 透過 API, 背景任務
+periods: 每分鐘, 每小時, 每天, 每週, 每月, 每季, 每年 · rolling: 任意 {n} {unit}內
+rolling_units: 秒, 分鐘, 小時, 天 · durations: 天 小時 分鐘 秒 · date: {month}月{day}日
+moment: {date} {time} · at: {time} · tomorrow: 明天 {time} · on_date: {date} {time}
+owner: 您的限額|共用限額 · what: {period} {quantity}{on} · on: （{model}） · named: （{policy}）
+reached: {owner}{named}已用完：{what}。
+held: {owner}{named}的剩餘部分已被正在產生的回應占用：{what}。請在其完成後重試。
+stopped: 回應已停止：{owner}{named}已用完（{what}）。 · no_model: 此處無法使用 {model}{named}。
+no_models: 此處無法使用任何模型{named}。 · no_paid: 此處無法使用付費模型{named}。
+per_request: 請求過長：每次請求最多 {quantity}{on}{named}。
+at_once: 您已有 {quantity}正在產生。請在其完成後重試。 · resets: 將於{at} 重設{within}。
+opens: 可於{at} 繼續使用{within}。 · within: （{within}後）
+warning: {owner}{named}已使用 {percent}：{what}，剩餘 {left}{until}。
+label: 用量|共用用量 · reached_label: 已達限額|已達共用限額 · status: {label}：{what}，已用 {used}
+share: （{percent}） · status_reset: ，{at} 重設 · cap: 此回應最多 {quantity}。
+ledger_error: 目前無法記錄用量，因此暫不接受請求。請稍後再試。
+show_usage: 顯示用量|在每個回應上方顯示您的用量。|接近限額時|一律|永不
+""")
+
+# helpers/openwebui/languages/ja.py
+JAPANESE = read_language("""
+tag: ja · name: 日本語 · plural: alike · less_than: {amount} 未満
+units: トークン, 入力トークン, 出力トークン, リクエスト, 件の応答
+moments: 1リクエストあたり, 同時に · via: （{source}）
+sources: 保存されたチャット, 一時チャット, チャンネル, オートメーション, API 経由, タスク
+periods: 1分あたり, 1時間あたり, 1日あたり, 1週間あたり, 1か月あたり, 四半期あたり, 1年あたり
+rolling: 直近{n}{unit}で · rolling_units: 秒間, 分間, 時間, 日間 · durations: 日 時間 分 秒
+duration: {n}{unit} · date: {month}月{day}日 · moment: {date} {time} · at: {time}
+tomorrow: 明日 {time} · on_date: {date} {time} · owner: あなたの上限|共有の上限
+what: {period} {quantity}{on} · on: （{model}） · named: （{policy}）
+reached: {owner}{named}に達しました：{what}。
+held: {owner}{named}の残りは生成中の応答が使用しています：{what}。完了後に再試行してください。
+stopped: {owner}{named}に達したため、応答を停止しました：{what}。
+no_model: ここでは {model} を使用できません{named}。
+no_models: ここではモデルを使用できません{named}。
+no_paid: ここでは有料モデルを使用できません{named}。
+per_request: リクエストが長すぎます：1件あたり最大 {quantity}{on}{named}。
+at_once: すでに {quantity}を生成中です。完了後に再試行してください。
+resets: {at} にリセットされます{within}。 · opens: {at} から続けられます{within}。
+within: （{within}後）
+warning: {owner}{named}の {percent} を使用しました：{what}、残り {left}{until}。
+label: 使用量|共有の使用量 · reached_label: 上限に達しました|共有の上限に達しました
+status: {label}：{used} / {what} · share: （{percent}） · status_reset: 、{at} にリセット
+cap: この応答は最大 {quantity}です。
+ledger_error:
+  現在使用量を記録できないため、リクエストを受け付けていません。しばらくしてから再試行してください。
+show_usage: 使用量を表示|各応答の上に使用量を表示します。|上限に近いとき|常に|表示しない
+""")
+
+# helpers/openwebui/languages/ko.py
+KOREAN = read_language("""
+tag: ko · name: 한국어 · plural: alike · less_than: {amount} 미만 · counted: {unit} {amount}개
+units: 토큰, 입력 토큰, 출력 토큰, 요청, 응답
+moments: 요청당, 동시 · via: ({source})
+sources: 저장된 채팅, 임시 채팅, 채널, 자동화, API 사용, 작업
+periods: 분당, 시간당, 하루, 주당, 월간, 분기당, 연간 · rolling: 최근 {n}{unit}
+rolling_units: 초, 분, 시간, 일 · durations: 일 시간 분 초 · duration: {n}{unit}
+date: {month}월 {day}일 · moment: {date} {time} · at: {time} · tomorrow: 내일 {time}
+on_date: {date} {time} · owner: 내 한도|공유 한도 · what: {period} {quantity}{on} · on: ({model})
+named: ({policy}) · reached: {owner}{named}에 도달했습니다: {what}.
+held: {owner}{named}의 나머지는 생성 중인 응답이 사용하고 있습니다: {what}. 응답이 끝난 후 다시
+  시도하세요. · stopped: {owner}{named}에 도달하여 응답이 중지되었습니다: {what}.
+no_model: 여기서는 다음 모델을 사용할 수 없습니다: {model}{named}.
+no_models: 여기서는 모델을 사용할 수 없습니다{named}.
+no_paid: 여기서는 유료 모델을 사용할 수 없습니다{named}.
+per_request: 요청이 너무 깁니다: 요청당 최대 {quantity}{on}{named}.
+at_once: 이미 {quantity}가 생성 중입니다. 응답이 끝난 후 다시 시도하세요.
+resets: {at}에 초기화됩니다{within}. · opens: {at}부터 계속할 수 있습니다{within}.
+within: ({within} 후) · warning: {owner}{named}의 {percent}를 사용했습니다: {what}, {left}{until}.
+left: {n} 남음 · label: 사용량|공유 사용량 · reached_label: 한도 도달|공유 한도 도달
+status: {label}: {used} / {what} · status_reset: , {at} 초기화
+cap: 이 응답은 최대 {quantity}입니다.
+ledger_error: 지금은 사용량을 기록할 수 없어 요청을 받지 않습니다. 나중에 다시 시도하세요.
+show_usage: 사용량 표시|각 응답 위에 사용량을 표시합니다.|한도에 가까울 때|항상|표시 안 함
+""")
+
+# helpers/openwebui/languages/ar.py
+ARABIC = read_language("""
+tag: ar · name: العربية · plural: Arabic · right_to_left: yes · less_than: أقل من {amount}
+counted: {amount} {unit}|{unit}|{unit}|{amount} {unit}
+units: رمز|رمز واحد|رمزان|رموز|رمزًا|رمز, رمز إدخال|رمز إدخال واحد|رمزا إدخال|رموز إدخال|رمز إدخال,
+  رمز إخراج|رمز إخراج واحد|رمزا إخراج|رموز إخراج|رمز إخراج, طلب|طلب واحد|طلبان|طلبات|طلبًا|طلب, رد|رد
+  واحد|ردان|ردود|ردًا|رد
+moments: لكل طلب, في آن واحد · via: _({source})
+sources: في المحادثات المحفوظة, في المحادثات المؤقتة, في القنوات, في الأتمتة, عبر API, للمهام
+periods: في الدقيقة, في الساعة, في اليوم, في الأسبوع, في الشهر, في ربع السنة, في السنة
+rolling: خلال آخر {n} {unit}
+rolling_units: ثانية|ثانية|ثانيتين|ثوانٍ|ثانية, دقيقة|دقيقة|دقيقتين|دقائق|دقيقة,
+  ساعة|ساعة|ساعتين|ساعات|ساعة, يوم|يوم|يومين|أيام|يومًا|يوم · durations: ي س د ث
+months: يناير فبراير مارس أبريل مايو يونيو يوليو أغسطس سبتمبر أكتوبر نوفمبر ديسمبر
+moment: {date}، {time} · at: الساعة {time} · tomorrow: غدًا الساعة {time}
+on_date: يوم {date} الساعة {time} · owner: حدّك|الحدّ المشترك · on: _({model})
+reached: تم بلوغ {owner}{named}: {what}.
+held: الردود الجارية تشغل ما تبقّى من {owner}{named}: {what}. حاول مرة أخرى بعد انتهائها.
+stopped: توقّف الرد لبلوغ {owner}{named}: {what}. · no_model: لا يمكنك استخدام {model} هنا{named}.
+no_models: لا يمكنك استخدام أي نموذج هنا{named}.
+no_paid: لا يمكنك استخدام النماذج المدفوعة هنا{named}.
+per_request: هذا الطلب طويل جدًا، والحدّ لكل طلب: {quantity}{on}{named}.
+at_once: لديك ردود جارية بالفعل: {quantity}. حاول مرة أخرى بعد انتهاء أحدها.
+resets: يُجدَّد {at}{within}. · opens: يمكنك المتابعة {at}{within}. · within: ، بعد {within}
+warning: استُخدم {percent} من {owner}{named}: {what}، والمتبقي {left}{until}.
+label: الاستخدام|الاستخدام المشترك · reached_label: تم بلوغ الحدّ|تم بلوغ الحدّ المشترك
+status: {label}: {used} من {what} · status_reset: ، يُجدَّد {at}
+cap: الحدّ الأقصى لهذا الرد: {quantity}.
+ledger_error: يتعذّر تسجيل الاستخدام حاليًا، لذلك لا تُقبل أي طلبات. حاول مرة أخرى لاحقًا.
+show_usage: عرض الاستخدام|استخدامك فوق كل رد.|عند الاقتراب من الحدّ|دائمًا|أبدًا
+""")
+
+# helpers/openwebui/languages/he.py
+HEBREW = read_language("""
+tag: he · name: עברית · plural: Hebrew · right_to_left: yes · less_than: פחות מ-{amount}
+units: אסימון|אסימונים, אסימון קלט|אסימוני קלט, אסימון פלט|אסימוני פלט, בקשה|בקשות, תגובה|תגובות
+moments: לבקשה, בו-זמנית · via: _({source})
+sources: בשיחות שמורות, בשיחות זמניות, בערוצים, באוטומציות, דרך ה-API, למשימות
+periods: לדקה, לשעה, ליום, לשבוע, לחודש, לרבעון, לשנה · rolling: בכל {n} {unit}
+rolling_units: שנייה|שניות, דקה|דקות, שעה|שעות, יום|ימים · durations: ימ׳ שע׳ דק׳ שנ׳
+date: {day} ב{month}
+months: ינואר פברואר מרץ אפריל מאי יוני יולי אוגוסט ספטמבר אוקטובר נובמבר דצמבר · at: בשעה {time}
+tomorrow: מחר בשעה {time} · on_date: ב-{date} בשעה {time} · owner: המכסה שלך|המכסה המשותפת
+on: _({model}) · reached: {owner}{named} נוצלה: {what}.
+held: תגובות שעדיין נוצרות תופסות את יתרת {owner}{named}: {what}. נסה שוב לאחר שיסתיימו.
+stopped: התגובה נעצרה כי {owner}{named} נוצלה: {what}.
+no_model: לא ניתן להשתמש כאן במודל {model}{named}. · no_models: לא ניתן להשתמש כאן במודלים{named}.
+no_paid: לא ניתן להשתמש כאן במודלים בתשלום{named}.
+per_request: הבקשה ארוכה מדי, המכסה לבקשה: {quantity}{on}{named}.
+at_once: כבר נוצרות תגובות: {quantity}. נסה שוב לאחר שאחת מהן תסתיים.
+resets: המכסה תתחדש {at}{within}. · opens: אפשר להמשיך {at}{within}. · within: , בעוד {within}
+warning: נוצלו {percent} מתוך {owner}{named}: {what}, נותרו {left}{until}.
+label: שימוש|שימוש משותף · reached_label: המכסה נוצלה|המכסה המשותפת נוצלה
+status: {label}: {used} מתוך {what} · status_reset: , תתחדש {at}
+cap: אורך התגובה המרבי: {quantity}.
+ledger_error: לא ניתן לרשום את השימוש כעת, ולכן בקשות אינן מתקבלות. נסה שוב מאוחר יותר.
+show_usage: הצגת השימוש|השימוש שלך מעל כל תגובה.|קרוב למכסה|תמיד|אף פעם
+""")
 
 # ==============================================================================
-# helpers/openwebui/languages_eastern.py
-# Other languages: the words of those with other scripts, and of those with more plural forms.
-# ==============================================================================
-
-CHINESE = Language(
-    tag="zh-CN",
-    name="简体中文",
-    plural=ALIKE,
-    less_than="不到 {amount}",
-    units="个 Token, 个输入 Token, 个输出 Token, 次请求, 个回答",
-    periods="每分钟, 每小时, 每天, 每周, 每月, 每季度, 每年",
-    rolling="任意 {n} {unit}内",
-    rolling_units="秒, 分钟, 小时, 天",
-    durations="天 小时 分钟 秒",
-    date="{month}月{day}日",
-    moment="{date} {time}",
-    at="{time}",
-    tomorrow="明天 {time}",
-    on_date="{date} {time}",
-    owner="您的限额|共享限额",
-    what="{period} {quantity}{on}",
-    on="（{model}）",
-    named="（{policy}）",
-    reached="{owner}{named}已用完：{what}。",
-    held="{owner}{named}的剩余部分已被正在生成的回答占用：{what}。请在其完成后重试。",
-    stopped="回答已停止：{owner}{named}已用完（{what}）。",
-    no_model="此处不能使用 {model}{named}。",
-    no_models="此处不能使用任何模型{named}。",
-    no_paid="此处不能使用付费模型{named}。",
-    per_request="请求过长：每次请求最多 {quantity}{on}{named}。",
-    at_once="您已有 {quantity}正在生成。请在其完成后重试。",
-    resets="将于{at} 重置{within}。",
-    opens="可于{at} 继续{within}。",
-    within="（{within}后）",
-    warning="{owner}{named}已使用 {percent}：{what}，剩余 {left}{until}。",
-    left="{n}",
-    label="用量|共享用量",
-    reached_label="已达限额|已达共享限额",
-    status="{label}：{what}，已用 {used}",
-    share="（{percent}）",
-    status_reset="，{at} 重置",
-    cap="此回答最多 {quantity}。",
-    ledger_error="目前无法记录用量，因此暂不接受请求。请稍后重试。",
-)
-
-TAIWANESE_CHINESE = Language(
-    tag="zh-TW",
-    name="繁體中文",
-    plural=ALIKE,
-    less_than="不到 {amount}",
-    units="個 Token, 個輸入 Token, 個輸出 Token, 次請求, 個回應",
-    periods="每分鐘, 每小時, 每天, 每週, 每月, 每季, 每年",
-    rolling="任意 {n} {unit}內",
-    rolling_units="秒, 分鐘, 小時, 天",
-    durations="天 小時 分鐘 秒",
-    date="{month}月{day}日",
-    moment="{date} {time}",
-    at="{time}",
-    tomorrow="明天 {time}",
-    on_date="{date} {time}",
-    owner="您的限額|共用限額",
-    what="{period} {quantity}{on}",
-    on="（{model}）",
-    named="（{policy}）",
-    reached="{owner}{named}已用完：{what}。",
-    held="{owner}{named}的剩餘部分已被正在產生的回應占用：{what}。請在其完成後重試。",
-    stopped="回應已停止：{owner}{named}已用完（{what}）。",
-    no_model="此處無法使用 {model}{named}。",
-    no_models="此處無法使用任何模型{named}。",
-    no_paid="此處無法使用付費模型{named}。",
-    per_request="請求過長：每次請求最多 {quantity}{on}{named}。",
-    at_once="您已有 {quantity}正在產生。請在其完成後重試。",
-    resets="將於{at} 重設{within}。",
-    opens="可於{at} 繼續使用{within}。",
-    within="（{within}後）",
-    warning="{owner}{named}已使用 {percent}：{what}，剩餘 {left}{until}。",
-    left="{n}",
-    label="用量|共用用量",
-    reached_label="已達限額|已達共用限額",
-    status="{label}：{what}，已用 {used}",
-    share="（{percent}）",
-    status_reset="，{at} 重設",
-    cap="此回應最多 {quantity}。",
-    ledger_error="目前無法記錄用量，因此暫不接受請求。請稍後再試。",
-)
-
-JAPANESE = Language(
-    tag="ja",
-    name="日本語",
-    plural=ALIKE,
-    less_than="{amount} 未満",
-    units="トークン, 入力トークン, 出力トークン, リクエスト, 件の応答",
-    periods="1分あたり, 1時間あたり, 1日あたり, 1週間あたり, 1か月あたり, 四半期あたり, 1年あたり",
-    rolling="直近{n}{unit}で",
-    rolling_units="秒間, 分間, 時間, 日間",
-    durations="日 時間 分 秒",
-    duration="{n}{unit}",
-    date="{month}月{day}日",
-    moment="{date} {time}",
-    at="{time}",
-    tomorrow="明日 {time}",
-    on_date="{date} {time}",
-    owner="あなたの上限|共有の上限",
-    what="{period} {quantity}{on}",
-    on="（{model}）",
-    named="（{policy}）",
-    reached="{owner}{named}に達しました：{what}。",
-    held="{owner}{named}の残りは生成中の応答が使用しています：{what}。完了後に再試行してください。",
-    stopped="{owner}{named}に達したため、応答を停止しました：{what}。",
-    no_model="ここでは {model} を使用できません{named}。",
-    no_models="ここではモデルを使用できません{named}。",
-    no_paid="ここでは有料モデルを使用できません{named}。",
-    per_request="リクエストが長すぎます：1件あたり最大 {quantity}{on}{named}。",
-    at_once="すでに {quantity}を生成中です。完了後に再試行してください。",
-    resets="{at} にリセットされます{within}。",
-    opens="{at} から続けられます{within}。",
-    within="（{within}後）",
-    warning="{owner}{named}の {percent} を使用しました：{what}、残り {left}{until}。",
-    left="{n}",
-    label="使用量|共有の使用量",
-    reached_label="上限に達しました|共有の上限に達しました",
-    status="{label}：{used} / {what}",
-    share="（{percent}）",
-    status_reset="、{at} にリセット",
-    cap="この応答は最大 {quantity}です。",
-    ledger_error="現在使用量を記録できないため、リクエストを受け付けていません。"
-    "しばらくしてから再試行してください。",
-)
-
-KOREAN = Language(
-    tag="ko",
-    name="한국어",
-    plural=ALIKE,
-    less_than="{amount} 미만",
-    units="토큰, 입력 토큰, 출력 토큰, 요청, 응답",
-    counted="{unit} {amount}개",
-    periods="분당, 시간당, 하루, 주당, 월간, 분기당, 연간",
-    rolling="최근 {n}{unit}",
-    rolling_units="초, 분, 시간, 일",
-    durations="일 시간 분 초",
-    duration="{n}{unit}",
-    date="{month}월 {day}일",
-    moment="{date} {time}",
-    at="{time}",
-    tomorrow="내일 {time}",
-    on_date="{date} {time}",
-    owner="내 한도|공유 한도",
-    what="{period} {quantity}{on}",
-    on="({model})",
-    named="({policy})",
-    reached="{owner}{named}에 도달했습니다: {what}.",
-    held="{owner}{named}의 나머지는 생성 중인 응답이 사용하고 있습니다: {what}. "
-    "응답이 끝난 후 다시 시도하세요.",
-    stopped="{owner}{named}에 도달하여 응답이 중지되었습니다: {what}.",
-    no_model="여기서는 다음 모델을 사용할 수 없습니다: {model}{named}.",
-    no_models="여기서는 모델을 사용할 수 없습니다{named}.",
-    no_paid="여기서는 유료 모델을 사용할 수 없습니다{named}.",
-    per_request="요청이 너무 깁니다: 요청당 최대 {quantity}{on}{named}.",
-    at_once="이미 {quantity}가 생성 중입니다. 응답이 끝난 후 다시 시도하세요.",
-    resets="{at}에 초기화됩니다{within}.",
-    opens="{at}부터 계속할 수 있습니다{within}.",
-    within="({within} 후)",
-    warning="{owner}{named}의 {percent}를 사용했습니다: {what}, {left}{until}.",
-    left="{n} 남음",
-    label="사용량|공유 사용량",
-    reached_label="한도 도달|공유 한도 도달",
-    status="{label}: {used} / {what}",
-    status_reset=", {at} 초기화",
-    cap="이 응답은 최대 {quantity}입니다.",
-    ledger_error="지금은 사용량을 기록할 수 없어 요청을 받지 않습니다. 나중에 다시 시도하세요.",
-)
-
-POLISH = Language(
-    tag="pl",
-    name="polski",
-    plural=POLISH_PLURAL,
-    thousands="\u00a0",
-    decimal=",",
-    grouped_from=10_000,
-    money="{amount}\u00a0USD",
-    less_than="mniej niż {amount}",
-    units="token|tokeny|tokenów, token wejściowy|tokeny wejściowe|tokenów wejściowych, "
-    "token wyjściowy|tokeny wyjściowe|tokenów wyjściowych, żądanie|żądania|żądań, "
-    "odpowiedź|odpowiedzi",
-    periods="na minutę, na godzinę, dziennie, tygodniowo, miesięcznie, kwartalnie, rocznie",
-    rolling="w ciągu {n} {unit}",
-    rolling_units="sekundy|sekund, minuty|minut, godziny|godzin, dnia|dni",
-    durations="d h min s",
-    months="stycznia lutego marca kwietnia maja czerwca "
-    "lipca sierpnia września października listopada grudnia",
-    at="o {time}",
-    tomorrow="jutro o {time}",
-    on_date="{date} o {time}",
-    owner="Twój limit|wspólny limit",
-    on=" ({model})",
-    reached="{owner}{named} został wyczerpany: {what}.",
-    held="resztę zajmują trwające odpowiedzi; {owner}{named}: {what}. "
-    "Spróbuj ponownie po ich zakończeniu.",
-    stopped="zatrzymano, bo {owner}{named} został wyczerpany: {what}.",
-    no_model="Nie możesz tu używać modelu {model}{named}.",
-    no_models="Nie możesz tu używać żadnych modeli{named}.",
-    no_paid="Nie możesz tu używać płatnych modeli{named}.",
-    per_request="To żądanie jest za długie, limit na żądanie: {quantity}{on}{named}.",
-    at_once="Już trwa {quantity}. Spróbuj ponownie po zakończeniu.|"
-    "Już trwają {quantity}. Spróbuj ponownie po zakończeniu jednej z nich.|"
-    "Już trwa {quantity}. Spróbuj ponownie po zakończeniu jednej z nich.",
-    resets="Odnowienie {at}{within}.",
-    opens="Możesz kontynuować {at}{within}.",
-    within=", za {within}",
-    warning="{owner}{named} jest wykorzystany w {percent}: {what}, {left}{until}.",
-    left="pozostało {n}",
-    label="Użycie|Wspólne użycie",
-    reached_label="Limit wyczerpany|Wspólny limit wyczerpany",
-    status="{label}: {used} / {what}",
-    status_reset=", odnowienie {at}",
-    cap="Limit tej odpowiedzi: {quantity}.",
-    ledger_error="Nie można teraz zapisać użycia, więc żądania nie są przyjmowane. "
-    "Spróbuj ponownie później.",
-)
-
-RUSSIAN = Language(
-    tag="ru",
-    name="русский",
-    plural=SLAVIC,
-    thousands="\u00a0",
-    decimal=",",
-    money="{amount}\u00a0$",
-    less_than="менее {amount}",
-    percent="{n}\u00a0%",
-    units="токен|токена|токенов, входной токен|входных токена|входных токенов, "
-    "выходной токен|выходных токена|выходных токенов, запрос|запроса|запросов, "
-    "ответ|ответа|ответов",
-    periods="в минуту, в час, в день, в неделю, в месяц, в квартал, в год",
-    rolling="за любые {n} {unit}",
-    rolling_units="секунду|секунды|секунд, минуту|минуты|минут, час|часа|часов, день|дня|дней",
-    durations="д ч мин с",
-    months="января февраля марта апреля мая июня июля августа сентября октября ноября декабря",
-    at="в {time}",
-    tomorrow="завтра в {time}",
-    on_date="{date} в {time}",
-    owner="ваш лимит|общий лимит",
-    on=" ({model})",
-    reached="{owner}{named} исчерпан: {what}.",
-    held="остаток занят текущими ответами; {owner}{named}: {what}. Повторите попытку позже.",
-    stopped="остановлено, {owner}{named} исчерпан: {what}.",
-    no_model="Здесь нельзя использовать {model}{named}.",
-    no_models="Здесь нельзя использовать модели{named}.",
-    no_paid="Здесь нельзя использовать платные модели{named}.",
-    per_request="Слишком длинный запрос, лимит на один запрос: {quantity}{on}{named}.",
-    at_once="Уже генерируется {quantity}. Повторите попытку, когда он завершится.|"
-    "Уже генерируются {quantity}. Повторите попытку, когда один из них завершится.|"
-    "Уже генерируется {quantity}. Повторите попытку, когда один из них завершится.",
-    resets="Обновится {at}{within}.",
-    opens="Можно продолжить {at}{within}.",
-    within=", через {within}",
-    warning="{owner}{named} использован на {percent}: {what}, осталось {left}{until}.",
-    left="{n}",
-    label="Использование|Общее использование",
-    reached_label="Лимит исчерпан|Общий лимит исчерпан",
-    status="{label}: {used} / {what}",
-    status_reset=", обновится {at}",
-    cap="Лимит этого ответа: {quantity}.",
-    ledger_error="Сейчас использование не записывается, поэтому запросы не принимаются. "
-    "Повторите попытку позже.",
-)
-
-UKRAINIAN = Language(
-    tag="uk",
-    name="українська",
-    plural=SLAVIC,
-    thousands="\u00a0",
-    decimal=",",
-    money="{amount}\u00a0$",
-    less_than="менше ніж {amount}",
-    units="токен|токени|токенів, вхідний токен|вхідні токени|вхідних токенів, "
-    "вихідний токен|вихідні токени|вихідних токенів, запит|запити|запитів, "
-    "відповідь|відповіді|відповідей",
-    periods="на хвилину, на годину, на день, на тиждень, на місяць, на квартал, на рік",
-    rolling="за будь-які {n} {unit}",
-    rolling_units="секунду|секунди|секунд, хвилину|хвилини|хвилин, годину|години|годин, "
-    "день|дні|днів",
-    durations="д год хв с",
-    months="січня лютого березня квітня травня червня липня серпня вересня жовтня листопада грудня",
-    at="о {time}",
-    tomorrow="завтра о {time}",
-    on_date="{date} о {time}",
-    owner="ваш ліміт|спільний ліміт",
-    on=" ({model})",
-    reached="{owner}{named} вичерпано: {what}.",
-    held="решту зайняли поточні відповіді; {owner}{named}: {what}. Спробуйте ще раз пізніше.",
-    stopped="зупинено, {owner}{named} вичерпано: {what}.",
-    no_model="Тут не можна використовувати {model}{named}.",
-    no_models="Тут не можна використовувати моделі{named}.",
-    no_paid="Тут не можна використовувати платні моделі{named}.",
-    per_request="Запит задовгий, ліміт на один запит: {quantity}{on}{named}.",
-    at_once="Уже генерується {quantity}. Спробуйте ще раз, коли вона завершиться.|"
-    "Уже генеруються {quantity}. Спробуйте ще раз, коли одна з них завершиться.|"
-    "Уже генерується {quantity}. Спробуйте ще раз, коли одна з них завершиться.",
-    resets="Оновиться {at}{within}.",
-    opens="Можна продовжити {at}{within}.",
-    within=", через {within}",
-    warning="{owner}{named} використано на {percent}: {what}, залишилося {left}{until}.",
-    left="{n}",
-    label="Використання|Спільне використання",
-    reached_label="Ліміт вичерпано|Спільний ліміт вичерпано",
-    status="{label}: {used} / {what}",
-    status_reset=", оновиться {at}",
-    cap="Ліміт цієї відповіді: {quantity}.",
-    ledger_error="Зараз використання не записується, тому запити не приймаються. "
-    "Спробуйте ще раз пізніше.",
-)
-
-TURKISH = Language(
-    tag="tr",
-    name="Türkçe",
-    thousands=".",
-    decimal=",",
-    money="{amount}\u00a0$",
-    less_than="{amount} altında",
-    percent="%{n}",
-    units="token, giriş tokeni, çıktı tokeni, istek, yanıt",
-    periods="dakika başına, saat başına, günlük, haftalık, aylık, üç aylık, yıllık",
-    rolling="her {n} {unit} için",
-    rolling_units="saniye, dakika, saat, gün",
-    durations="g sa dk sn",
-    months="Ocak Şubat Mart Nisan Mayıs Haziran Temmuz Ağustos Eylül Ekim Kasım Aralık",
-    at="saat {time}",
-    tomorrow="yarın saat {time}",
-    on_date="{date} saat {time}",
-    owner="sınırınız|ortak sınır",
-    what="{period} {quantity}{on}",
-    on=" ({model})",
-    reached="{owner}{named} doldu: {what}.",
-    held="{owner}{named}, kalanı süren yanıtlara ayrıldı: {what}. Yanıtlar bitince tekrar deneyin.",
-    stopped="durduruldu, {owner}{named} doldu: {what}.",
-    no_model="Bu modeli burada kullanamazsınız: {model}{named}.",
-    no_models="Burada hiçbir modeli kullanamazsınız{named}.",
-    no_paid="Burada ücretli modelleri kullanamazsınız{named}.",
-    per_request="Bu istek çok uzun, istek başına sınır: {quantity}{on}{named}.",
-    at_once="Zaten süren {quantity} var. Biri bitince tekrar deneyin.",
-    resets="Yenilenme: {at}{within}.",
-    opens="Devam: {at}{within}.",
-    within=" ({within} sonra)",
-    warning="{owner}{named}, kullanılan {percent}: {what}, kalan {left}{until}.",
-    left="{n}",
-    label="Kullanım|Ortak kullanım",
-    reached_label="Sınır doldu|Ortak sınır doldu",
-    status="{label}: {used} / {what}",
-    status_reset=", yenilenme {at}",
-    cap="Bu yanıtın sınırı: {quantity}.",
-    ledger_error="Kullanım şu anda kaydedilemediği için istek kabul edilmiyor. "
-    "Lütfen daha sonra tekrar deneyin.",
-)
-
-ARABIC = Language(
-    tag="ar",
-    name="العربية",
-    plural=ARABIC_PLURAL,
-    right_to_left=True,
-    less_than="أقل من {amount}",
-    counted="{amount} {unit}|{unit}|{unit}|{amount} {unit}",
-    units="رمز|رمز واحد|رمزان|رموز|رمزًا|رمز, "
-    "رمز إدخال|رمز إدخال واحد|رمزا إدخال|رموز إدخال|رمز إدخال, "
-    "رمز إخراج|رمز إخراج واحد|رمزا إخراج|رموز إخراج|رمز إخراج, "
-    "طلب|طلب واحد|طلبان|طلبات|طلبًا|طلب, رد|رد واحد|ردان|ردود|ردًا|رد",
-    periods="في الدقيقة, في الساعة, في اليوم, في الأسبوع, في الشهر, في ربع السنة, في السنة",
-    rolling="خلال آخر {n} {unit}",
-    rolling_units="ثانية|ثانية|ثانيتين|ثوانٍ|ثانية, دقيقة|دقيقة|دقيقتين|دقائق|دقيقة, "
-    "ساعة|ساعة|ساعتين|ساعات|ساعة, يوم|يوم|يومين|أيام|يومًا|يوم",
-    durations="ي س د ث",
-    moment="{date}، {time}",
-    months="يناير فبراير مارس أبريل مايو يونيو يوليو أغسطس سبتمبر أكتوبر نوفمبر ديسمبر",
-    at="الساعة {time}",
-    tomorrow="غدًا الساعة {time}",
-    on_date="يوم {date} الساعة {time}",
-    owner="حدّك|الحدّ المشترك",
-    on=" ({model})",
-    reached="تم بلوغ {owner}{named}: {what}.",
-    held="الردود الجارية تشغل ما تبقّى من {owner}{named}: {what}. حاول مرة أخرى بعد انتهائها.",
-    stopped="توقّف الرد لبلوغ {owner}{named}: {what}.",
-    no_model="لا يمكنك استخدام {model} هنا{named}.",
-    no_models="لا يمكنك استخدام أي نموذج هنا{named}.",
-    no_paid="لا يمكنك استخدام النماذج المدفوعة هنا{named}.",
-    per_request="هذا الطلب طويل جدًا، والحدّ لكل طلب: {quantity}{on}{named}.",
-    at_once="لديك ردود جارية بالفعل: {quantity}. حاول مرة أخرى بعد انتهاء أحدها.",
-    resets="يُجدَّد {at}{within}.",
-    opens="يمكنك المتابعة {at}{within}.",
-    within="، بعد {within}",
-    warning="استُخدم {percent} من {owner}{named}: {what}، والمتبقي {left}{until}.",
-    left="{n}",
-    label="الاستخدام|الاستخدام المشترك",
-    reached_label="تم بلوغ الحدّ|تم بلوغ الحدّ المشترك",
-    status="{label}: {used} من {what}",
-    status_reset="، يُجدَّد {at}",
-    cap="الحدّ الأقصى لهذا الرد: {quantity}.",
-    ledger_error="يتعذّر تسجيل الاستخدام حاليًا، لذلك لا تُقبل أي طلبات. حاول مرة أخرى لاحقًا.",
-)
-
-HEBREW = Language(
-    tag="he",
-    name="עברית",
-    plural=HEBREW_PLURAL,
-    right_to_left=True,
-    less_than="פחות מ-{amount}",
-    units="אסימון|אסימונים, אסימון קלט|אסימוני קלט, אסימון פלט|אסימוני פלט, "
-    "בקשה|בקשות, תגובה|תגובות",
-    periods="לדקה, לשעה, ליום, לשבוע, לחודש, לרבעון, לשנה",
-    rolling="בכל {n} {unit}",
-    rolling_units="שנייה|שניות, דקה|דקות, שעה|שעות, יום|ימים",
-    durations="ימ׳ שע׳ דק׳ שנ׳",
-    date="{day} ב{month}",
-    months="ינואר פברואר מרץ אפריל מאי יוני יולי אוגוסט ספטמבר אוקטובר נובמבר דצמבר",
-    at="בשעה {time}",
-    tomorrow="מחר בשעה {time}",
-    on_date="ב-{date} בשעה {time}",
-    owner="המכסה שלך|המכסה המשותפת",
-    on=" ({model})",
-    reached="{owner}{named} נוצלה: {what}.",
-    held="תגובות שעדיין נוצרות תופסות את יתרת {owner}{named}: {what}. נסה שוב לאחר שיסתיימו.",
-    stopped="התגובה נעצרה כי {owner}{named} נוצלה: {what}.",
-    no_model="לא ניתן להשתמש כאן במודל {model}{named}.",
-    no_models="לא ניתן להשתמש כאן במודלים{named}.",
-    no_paid="לא ניתן להשתמש כאן במודלים בתשלום{named}.",
-    per_request="הבקשה ארוכה מדי, המכסה לבקשה: {quantity}{on}{named}.",
-    at_once="כבר נוצרות תגובות: {quantity}. נסה שוב לאחר שאחת מהן תסתיים.",
-    resets="המכסה תתחדש {at}{within}.",
-    opens="אפשר להמשיך {at}{within}.",
-    within=", בעוד {within}",
-    warning="נוצלו {percent} מתוך {owner}{named}: {what}, נותרו {left}{until}.",
-    left="{n}",
-    label="שימוש|שימוש משותף",
-    reached_label="המכסה נוצלה|המכסה המשותפת נוצלה",
-    status="{label}: {used} מתוך {what}",
-    status_reset=", תתחדש {at}",
-    cap="אורך התגובה המרבי: {quantity}.",
-    ledger_error="לא ניתן לרשום את השימוש כעת, ולכן בקשות אינן מתקבלות. נסה שוב מאוחר יותר.",
-)
-
-# ==============================================================================
-# helpers/openwebui/languages.py
+# helpers/openwebui/languages/catalog.py
 # Languages: all there are, and which one a reader gets.
 # ==============================================================================
 
@@ -6706,22 +6735,220 @@ LANGUAGE_ALIASES = {
     "iw": "he",
 }
 LONGEST_LANGUAGE_TAG = 35
+LONGEST_ACCEPT_LANGUAGE = 500
 
 
-def choose_language(tag: str) -> Language:
-    """The language for a tag such as ``de-AT``: the longest beginning that is known; or English.
+def find_language(tag: str) -> Language | None:
+    """The language for a tag such as ``de-AT``: the longest beginning that is known, if any is.
 
     The tag is what a browser sent: a longer one than any real one is no tag.
     """
     if len(tag) > LONGEST_LANGUAGE_TAG:
-        return LANGUAGES["en"]
+        return None
     parts = tag.strip().lower().replace("_", "-").split("-")
     for length in range(len(parts), 0, -1):
         beginning = "-".join(parts[:length])
-        language = LANGUAGES.get(LANGUAGE_ALIASES.get(beginning, beginning))
-        if language is not None:
+        if language := LANGUAGES.get(LANGUAGE_ALIASES.get(beginning, beginning)):
             return language
-    return LANGUAGES["en"]
+    return None
+
+
+def choose_language(tags: str) -> Language:
+    """The first known language of a tag, or of an ``Accept-Language`` header; or English."""
+    for tag in tags[:LONGEST_ACCEPT_LANGUAGE].split(","):
+        if language := find_language(tag.partition(";")[0]):
+            return language
+    return ENGLISH
+
+
+# ==============================================================================
+# helpers/openwebui/page_words.py
+# Page words: what the usage page says to users, in each language.
+# ==============================================================================
+
+# The order in which each language lists its words; {n} is a number.
+PAGE_WORDS = (
+    *("title", "limit", "used", "reserved", "left", "resets", "reached", "shared", "no_limits"),
+    *("exempt", "by_day", "day", "by_model", "model", "requests", "input", "output", "tokens"),
+    *("cost", "total", "replies", "time", "estimated", "running", "grants", "amount", "reason"),
+    *("until", "nothing", "more", "refresh", "back", "sign_in", "failed"),
+)
+WORDS_BY_TAG: Mapping[str, str] = {
+    "en": "Usage limits|Limit|Used|Reserved|Left|Resets|Reached|Shared|No limits apply to you."
+    "|Your use is recorded, but never refused.|Use by day|Day|This month by model|Model|Requests"
+    "|Input tokens|Output tokens|Tokens|Cost|Total|Responses this month|Time|estimated|running"
+    "|Granted|Amount|Reason|Valid until|Nothing yet.|{n} older ones are not shown.|Refresh"
+    "|Back to the chat|Please sign in to Open WebUI first."
+    "|This can’t be shown right now. Please try again later.",
+    "de": "Nutzungslimits|Limit|Verbraucht|Vorgemerkt|Übrig|Neu ab|Erreicht|Gemeinsam"
+    "|Für Sie gelten keine Limits.|Ihre Nutzung wird erfasst, aber nie abgelehnt."
+    "|Nutzung nach Tagen|Tag|Dieser Monat nach Modell|Modell|Anfragen|Eingabe-Token"
+    "|Ausgabe-Token|Token|Kosten|Summe|Antworten dieses Monats|Zeit|geschätzt|läuft"
+    "|Zusätzlich gewährt|Menge|Grund|Gültig bis|Noch nichts."
+    "|{n} ältere werden nicht gezeigt.|Aktualisieren|Zurück zum Chat"
+    "|Bitte melden Sie sich zuerst bei Open WebUI an."
+    "|Das kann gerade nicht angezeigt werden. Bitte versuchen Sie es später erneut.",
+    "fr": "Limites d’utilisation|Limite|Utilisé|Réservé|Restant|Réinitialisation|Atteinte|Commune"
+    "|Aucune limite ne s’applique à vous."
+    "|Votre utilisation est enregistrée, mais jamais refusée.|Utilisation par jour|Jour"
+    "|Ce mois-ci par modèle|Modèle|Requêtes|Tokens d’entrée|Tokens de sortie|Tokens|Coût|Total"
+    "|Réponses de ce mois|Heure|estimé|en cours|Accordé en plus|Quantité|Motif|Valable jusqu’au"
+    "|Rien pour l’instant.|{n} plus anciennes ne sont pas affichées.|Actualiser"
+    "|Retour à la discussion|Veuillez d’abord vous connecter à Open WebUI."
+    "|Affichage impossible pour le moment. Veuillez réessayer plus tard.",
+    "es": "Límites de uso|Límite|Usado|Reservado|Queda|Se renueva|Alcanzado|Compartido"
+    "|No se le aplica ningún límite.|Su uso se registra, pero nunca se rechaza.|Uso por día|Día"
+    "|Este mes por modelo|Modelo|Solicitudes|Tokens de entrada|Tokens de salida|Tokens|Coste"
+    "|Total|Respuestas de este mes|Hora|estimado|en curso|Concedido|Cantidad|Motivo|Válido hasta"
+    "|Nada todavía.|No se muestran {n} anteriores.|Actualizar|Volver al chat"
+    "|Inicie sesión primero en Open WebUI."
+    "|No se puede mostrar en este momento. Inténtelo de nuevo más tarde.",
+    "it": "Limiti di utilizzo|Limite|Usato|Riservato|Rimasto|Si azzera|Raggiunto|Condiviso"
+    "|Per te non vale alcun limite.|Il tuo utilizzo è registrato, ma mai rifiutato."
+    "|Utilizzo per giorno|Giorno|Questo mese per modello|Modello|Richieste|Token di input"
+    "|Token di output|Token|Costo|Totale|Risposte di questo mese|Ora|stimato|in corso|Concesso"
+    "|Quantità|Motivo|Valido fino a|Ancora niente.|{n} precedenti non sono mostrate.|Aggiorna"
+    "|Torna alla chat|Accedi prima a Open WebUI."
+    "|Al momento non è possibile mostrarlo. Riprova più tardi.",
+    "pt-br": "Limites de uso|Limite|Usado|Reservado|Restante|Renova|Atingido|Compartilhado"
+    "|Nenhum limite se aplica a você.|Seu uso é registrado, mas nunca recusado.|Uso por dia|Dia"
+    "|Este mês por modelo|Modelo|Solicitações|Tokens de entrada|Tokens de saída|Tokens|Custo"
+    "|Total|Respostas deste mês|Hora|estimado|em andamento|Concedido|Quantidade|Motivo"
+    "|Válido até|Nada ainda.|{n} mais antigas não são mostradas.|Atualizar|Voltar ao chat"
+    "|Entre primeiro no Open WebUI."
+    "|Não é possível mostrar isto agora. Tente novamente mais tarde.",
+    "nl": "Gebruikslimieten|Limiet|Gebruikt|Gereserveerd|Over|Vernieuwt|Bereikt|Gedeeld"
+    "|Voor u gelden geen limieten.|Uw gebruik wordt vastgelegd, maar nooit geweigerd."
+    "|Gebruik per dag|Dag|Deze maand per model|Model|Verzoeken|Invoertokens|Uitvoertokens|Tokens"
+    "|Kosten|Totaal|Antwoorden van deze maand|Tijd|geschat|bezig|Extra toegekend|Hoeveelheid"
+    "|Reden|Geldig tot|Nog niets.|{n} oudere worden niet getoond.|Vernieuwen|Terug naar de chat"
+    "|Meld u eerst aan bij Open WebUI."
+    "|Dit kan nu niet worden getoond. Probeer het later opnieuw.",
+    "pl": "Limity użycia|Limit|Zużyto|Zarezerwowano|Pozostało|Odnowienie|Wyczerpany|Wspólny"
+    "|Nie obowiązują Cię żadne limity.|Twoje użycie jest zapisywane, ale nigdy nie odrzucane."
+    "|Użycie według dni|Dzień|Ten miesiąc według modelu|Model|Żądania|Tokeny wejściowe"
+    "|Tokeny wyjściowe|Tokeny|Koszt|Razem|Odpowiedzi z tego miesiąca|Czas|szacunkowo|w toku"
+    "|Przyznano|Ilość|Powód|Ważne do|Jeszcze nic.|Starszych, których nie pokazano: {n}."
+    "|Odśwież|Powrót do czatu|Najpierw zaloguj się do Open WebUI."
+    "|Nie można teraz tego pokazać. Spróbuj ponownie później.",
+    "ru": "Лимиты использования|Лимит|Использовано|Зарезервировано|Осталось|Обновление|Исчерпан"
+    "|Общий|Для вас нет лимитов.|Ваше использование записывается, но никогда не отклоняется."
+    "|Использование по дням|День|Этот месяц по моделям|Модель|Запросы|Входные токены"
+    "|Выходные токены|Токены|Стоимость|Итого|Ответы за этот месяц|Время|оценка|выполняется"
+    "|Добавлено|Количество|Причина|Действует до|Пока ничего.|Более старых не показано: {n}."
+    "|Обновить|Вернуться в чат|Сначала войдите в Open WebUI."
+    "|Сейчас это нельзя показать. Повторите попытку позже.",
+    "uk": "Ліміти використання|Ліміт|Використано|Зарезервовано|Залишилося|Оновлення|Вичерпано"
+    "|Спільний|Для вас немає лімітів.|Ваше використання записується, але ніколи не відхиляється."
+    "|Використання за днями|День|Цей місяць за моделями|Модель|Запити|Вхідні токени"
+    "|Вихідні токени|Токени|Вартість|Разом|Відповіді за цей місяць|Час|оцінка|виконується"
+    "|Додано|Кількість|Причина|Діє до|Поки нічого.|Старіших не показано: {n}.|Оновити"
+    "|Повернутися до чату|Спочатку увійдіть в Open WebUI."
+    "|Зараз це неможливо показати. Спробуйте пізніше.",
+    "tr": "Kullanım sınırları|Sınır|Kullanılan|Ayrılan|Kalan|Yenilenme|Doldu|Ortak"
+    "|Sizin için bir sınır yok.|Kullanımınız kaydedilir, ancak hiçbir zaman reddedilmez."
+    "|Günlere göre kullanım|Gün|Bu ay, modele göre|Model|İstekler|Giriş tokenleri"
+    "|Çıktı tokenleri|Tokenler|Maliyet|Toplam|Bu ayın yanıtları|Zaman|tahmini|sürüyor"
+    "|Ek olarak verilen|Miktar|Neden|Geçerlilik sonu|Henüz bir şey yok."
+    "|Daha eski {n} tanesi gösterilmiyor.|Yenile|Sohbete dön|Lütfen önce Open WebUI’de oturum açın."
+    "|Bu şu anda gösterilemiyor. Lütfen daha sonra yeniden deneyin.",
+    "zh-cn": "用量限额|限额|已用|已占用|剩余|重置时间|已达限额|共享|您没有任何限额。"
+    "|您的用量会被记录，但不会被拒绝。|每日用量|日期|本月各模型用量|模型|请求|输入 Token|输出 Token"
+    "|Token|费用|合计|本月的回答|时间|估算|生成中|额外授予|数量|原因|有效期至|暂无。"
+    "|另有 {n} 条更早的未显示。|刷新|返回对话|请先登录 Open WebUI。|目前无法显示。请稍后重试。",
+    "zh-tw": "用量限額|限額|已用|已占用|剩餘|重設時間|已達限額|共用|您沒有任何限額。"
+    "|您的用量會被記錄，但不會被拒絕。|每日用量|日期|本月各模型用量|模型|請求|輸入 Token|輸出 Token"
+    "|Token|費用|合計|本月的回應|時間|估算|產生中|額外授予|數量|原因|有效期限|尚無資料。"
+    "|另有 {n} 則較早的未顯示。|重新整理|返回對話|請先登入 Open WebUI。|目前無法顯示。請稍後再試。",
+    "ja": "使用量の上限|上限|使用済み|予約済み|残り|リセット|上限到達|共有"
+    "|あなたに適用される上限はありません。|使用量は記録されますが、拒否されることはありません。"
+    "|日別の使用量|日|今月のモデル別使用量|モデル|リクエスト|入力トークン|出力トークン|トークン"
+    "|費用|合計|今月の応答|日時|推定|生成中|追加付与|量|理由|有効期限|まだありません。"
+    "|ほかに古いものが {n} 件あります。|更新|チャットに戻る|先に Open WebUI にログインしてください。"
+    "|現在表示できません。しばらくしてから再試行してください。",
+    "ko": "사용량 한도|한도|사용|예약|남음|초기화|한도 도달|공유|적용되는 한도가 없습니다."
+    "|사용량은 기록되지만 거부되지 않습니다.|일별 사용량|날짜|이번 달 모델별 사용량|모델|요청"
+    "|입력 토큰|출력 토큰|토큰|비용|합계|이번 달 응답|시간|추정|생성 중|추가 부여|양|사유"
+    "|유효 기한|아직 없습니다.|이전 {n}건은 표시되지 않습니다.|새로 고침|채팅으로 돌아가기"
+    "|먼저 Open WebUI에 로그인하세요.|지금은 표시할 수 없습니다. 나중에 다시 시도하세요.",
+    "ar": "حدود الاستخدام|الحدّ|المستخدَم|المحجوز|المتبقّي|التجديد|بُلغ الحدّ|مشترك"
+    "|لا تسري عليك أي حدود.|يُسجَّل استخدامك ولا يُرفض أبدًا.|الاستخدام حسب اليوم|اليوم"
+    "|هذا الشهر حسب النموذج|النموذج|الطلبات|رموز الإدخال|رموز الإخراج|الرموز|التكلفة|المجموع"
+    "|ردود هذا الشهر|الوقت|تقديري|قيد التنفيذ|الممنوح|الكمية|السبب|صالح حتى|لا شيء بعد."
+    "|عدد الأقدم غير المعروض: {n}.|تحديث|العودة إلى المحادثة"
+    "|يُرجى تسجيل الدخول إلى Open WebUI أولًا.|لا يمكن عرض هذا الآن. يُرجى المحاولة لاحقًا.",
+    "he": "מכסות שימוש|מכסה|נוצל|שמור|נותר|מתחדש|המכסה נוצלה|משותף|לא חלות עליך מכסות."
+    "|השימוש שלך נרשם, אך לעולם אינו נדחה.|שימוש לפי יום|יום|החודש לפי מודל|מודל|בקשות"
+    "|אסימוני קלט|אסימוני פלט|אסימונים|עלות|סך הכול|התגובות של החודש|זמן|משוער|בתהליך"
+    "|הוענק בנוסף|כמות|סיבה|בתוקף עד|אין עדיין.|{n} ישנות יותר אינן מוצגות.|רענון|חזרה לצ׳אט"
+    "|יש להיכנס תחילה ל-Open WebUI.|לא ניתן להציג זאת כעת. נסה שוב מאוחר יותר.",
+}
+
+
+def words_of(language: Language) -> list[str]:
+    """A language's words in the order of `PAGE_WORDS`; a region without its own has its parent's."""
+    tag = language.tag.lower()
+    return (WORDS_BY_TAG.get(tag) or WORDS_BY_TAG[tag.partition("-")[0]]).split("|")
+
+
+# ==============================================================================
+# helpers/openwebui/page_assets.py
+# The usage page: one HTML page with its style, its script and the words of all languages.
+# ==============================================================================
+
+PAGE_HTML = r"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Usage limits</title>
+<link rel="icon" href="data:,">
+<style nonce="{{NONCE}}">
+{{CSS}}</style>
+<script type="application/json" id="languages">{{LANGUAGES}}</script>
+<script nonce="{{NONCE}}">
+{{JS}}</script>
+</head>
+<body>
+<header class="bar">
+<a class="back" id="back" href="/">Back to the chat</a>
+<nav id="nav" aria-label="Views" lang="en" dir="ltr" hidden></nav>
+</header>
+<main id="main" tabindex="-1" aria-busy="true"></main>
+<p id="live" class="unseen" role="status" aria-live="polite"></p>
+<noscript>This page needs JavaScript.</noscript>
+</body>
+</html>
+"""
+PAGE_CSS = r"""/* Style */
+"""
+PAGE_JS = r"""// Script
+"""
+
+
+def page_languages() -> str:
+    """The words of all languages as JSON that may stand in a script element."""
+    data = {
+        "keys": PAGE_WORDS,
+        "aliases": LANGUAGE_ALIASES,
+        "words": {tag: words_of(language) for tag, language in LANGUAGES.items()},
+        "rtl": [tag for tag, language in LANGUAGES.items() if language.right_to_left],
+    }
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c")  # so that no word could end the element
+
+
+def render_page(nonce: str) -> str:
+    """The page, which holds nobody's data: its script asks for that.
+
+    Args:
+        nonce: The one that this answer's Content-Security-Policy names, letters and digits.
+    """
+    parts = {"CSS": PAGE_CSS, "JS": PAGE_JS, "LANGUAGES": page_languages()}
+    page = PAGE_HTML.replace("{{NONCE}}", nonce)
+    for name, text in parts.items():
+        page = page.replace("{{%s}}" % name, text)
+    return page
 
 
 # ==============================================================================
@@ -6746,6 +6973,17 @@ MICROS = 1_000_000
 LONGEST_SHOWN_NAME = 100
 # What a refusal says whose own sentence can't be made.
 PLAIN_REFUSAL = "You have reached a usage limit."
+# For programs, and in the log and the form: in English for all.
+BLOCKED_SENTENCE = "This path is closed, because it would go past the usage limits. Use {path}."
+TOO_LARGE_SENTENCE = "The request is longer than {size} MB, too long to be counted."
+UNREADABLE_SENTENCE = "The request is not a JSON object, so it can't be counted."
+BACKGROUND_SENTENCE = "Answers in the background can't be counted: leave `background` out."
+FAULT_SENTENCE = "The usage limits could not be checked. Try again later."
+TASK_REFUSED_SENTENCE = "Over a usage limit no model is called for a task."
+UNGUARDED = (
+    "NOT IN FORCE: this Open WebUI can't be wrapped, so calls to its pass-through paths are not "
+    "counted. See docs/reverse-proxy.md."
+)
 # An administrator's template, and whatever anybody reads in the end.
 LONGEST_TEMPLATE = 1_000
 LONGEST_SENTENCE = 2_000
@@ -6942,7 +7180,7 @@ def count_things(thing: str, count: int, language: Language) -> str:
 
 
 def format_quantity(limit: Limit, amount: int, language: Language = ENGLISH) -> str:
-    """Amount, unit and model: ``1 token``, ``50,000 tokens on gpt-4*``, ``$20.00``."""
+    """Amount, unit, model and source: ``50,000 tokens on gpt-4* via the API``, ``$20.00``."""
     return plain_quantity(limit, amount, language) + on_model(limit, language)
 
 
@@ -6954,14 +7192,15 @@ def plain_quantity(limit: Limit, amount: int, language: Language) -> str:
 
 
 def on_model(limit: Limit, language: Language) -> str:
-    """The models that a limit is limited to, if it is."""
+    """The models and the source that a limit is limited to, if it is."""
+    text = language.via.format(source=language.source(limit.source)) if limit.source else ""
     if limit.model_glob == "*":
-        return ""
-    return language.on.format(model=isolate(clean_name(limit.model_glob), language))
+        return text
+    return language.on.format(model=isolate(clean_name(limit.model_glob), language)) + text
 
 
 def format_period(limit: Limit, language: Language) -> str:
-    """Which period it is: ``per day``, or ``per 5 hours`` for a rolling one.
+    """Which period it is: ``per day``, ``at once``, or ``per 5 hours`` for a rolling one.
 
     A rolling one is never said in ones of anything: "per hour" is what the calendar's is called.
     """
@@ -7041,8 +7280,9 @@ def format_at(instant: datetime, now: datetime, reader: Reader) -> str:
     local, language = local_minute(instant, reader), reader.language
     days = (local.date() - now.astimezone(reader.zone).date()).days
     pattern = {0: language.at, 1: language.tomorrow}.get(days, language.on_date)
-    if local.hour == 1 and language.hour_one[0]:
-        pattern = pattern.replace(*language.hour_one)
+    if local.hour == 1 and language.hour_one:
+        usual, _, before_one = language.hour_one.partition("|")
+        pattern = pattern.replace(usual, before_one)
     return pattern.format(date=format_date(local, language), time=format_time(local, reader))
 
 
@@ -7124,16 +7364,27 @@ def with_reset(state: LimitState, sentence: str, values: Mapping[str, str], read
 def limit_sentence(
     template: str, state: LimitState, now: datetime, reader: Reader, model: str
 ) -> str:
-    """The refusal that a user reads at the hard limit; `template` "" for the built-in one."""
-    own = fill_template(template, state, now, reader, model)
+    """The refusal that a user reads at the hard limit; `template` "" for the built-in one.
+
+    A limit about one moment isn't used up and doesn't reset, so no template speaks of it.
+    """
+    limit = state.applied.limit
+    own = None if limit.is_moment else fill_template(template, state, now, reader, model)
     if own is not None:
         return own
     language, values = reader.language, sentence_values(state, now, reader)
-    limit = state.applied.limit
     if state.amount == 0:
+        if limit.source:
+            source = language.named.format(policy=language.source(limit.source))
+            values["named"] = source + values["named"]
         every = language.no_paid if limit.measure == "cost" else language.no_models
         sentence = every if limit.model_glob == "*" else language.no_model
         return finish_sentence(sentence.format_map(values))
+    if limit.is_per_request:
+        return per_request_sentence(limit, reader, policy_shown(state))
+    counts_all = limit.model_glob == "*" and not limit.source and not state.applied.is_pool
+    if limit.is_at_once and counts_all:
+        return at_once_sentence(state.taken, language)
     if state.is_only_held:
         return finish_sentence(language.held.format_map(values))
     return with_reset(state, language.reached, values, reader)
@@ -7291,6 +7542,221 @@ class AlertSender:
 
 
 # ==============================================================================
+# helpers/openwebui/refusals.py
+# Refusals and rate headers as the programs of each protocol read them.
+# ==============================================================================
+
+# The clients of OpenAI and Anthropic wait this long between their own attempts at most.
+LONGEST_CLIENT_WAIT = 60
+# When to come again after a fault of ours.
+FAULT_RETRY_SECONDS = 60
+
+OPENAI_ERROR_TYPES = {
+    400: "invalid_request_error",
+    403: "permission_denied",
+    413: "request_too_large",
+    429: "rate_limit_exceeded",
+    503: "service_unavailable",
+}
+ANTHROPIC_ERROR_TYPES = {
+    400: "invalid_request_error",
+    403: "permission_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+}
+# The measures that OpenAI's headers speak of, and how it calls them.
+HEADER_MEASURES = (("requests", "requests"), ("tokens", "tokens"))
+
+# What the clients of a path read errors in.
+ErrorForm = Literal["openai", "anthropic", "ollama"]
+RawHeaders = list[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What a program is told instead of an answer."""
+
+    status: int
+    sentence: str
+    retry_after: int | None = None
+
+    def body(self, form: ErrorForm) -> bytes:
+        """The error as clients of this protocol read it, and Open WebUI's own `detail`."""
+        if form == "ollama":
+            error: dict[str, object] = {"error": self.sentence}
+        elif form == "anthropic":
+            kind = ANTHROPIC_ERROR_TYPES.get(self.status, "api_error")
+            error = {"type": "error", "error": {"type": kind, "message": self.sentence}}
+        else:
+            kind = OPENAI_ERROR_TYPES.get(self.status, "server_error")
+            error = {"error": {"message": self.sentence, "type": kind, "param": None, "code": kind}}
+        return json.dumps({**error, "detail": self.sentence}).encode()
+
+    def headers(self) -> RawHeaders:
+        """When to come again, and whether to try before."""
+        if self.retry_after is None:
+            return [(b"x-should-retry", b"false")]
+        headers = [(b"retry-after", str(self.retry_after).encode())]
+        if self.retry_after > LONGEST_CLIENT_WAIT:
+            headers.append((b"x-should-retry", b"false"))
+        return headers
+
+
+class PassthroughError(Exception):
+    """A request that is refused at its pass-through path."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.sentence)
+        self.refusal = refusal
+
+
+def spell_wait(seconds: float) -> str:
+    """A time to wait as OpenAI spells it: 1s, 6m0s, 5h12m0s."""
+    minutes, second = divmod(max(0, round(seconds)), 60)
+    hours, minute = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minute}m{second}s"
+    return f"{minute}m{second}s" if minute else f"{second}s"
+
+
+def rate_headers(states: Iterable[LimitState], now: datetime) -> RawHeaders:
+    """Where the tightest limit on requests and the one on tokens stand."""
+    headers: RawHeaders = []
+    listed = list(states)
+    for measure, name in HEADER_MEASURES:
+        found = [
+            state
+            for state in listed
+            if state.applied.limit.measure == measure and not state.applied.limit.is_moment
+        ]
+        if found:
+            tightest = min(found, key=lambda state: state.remaining)
+            wait = spell_wait((tightest.reset_at - now).total_seconds())
+            headers += [
+                (f"x-ratelimit-limit-{name}".encode(), str(tightest.amount).encode()),
+                (f"x-ratelimit-remaining-{name}".encode(), str(tightest.remaining).encode()),
+                (f"x-ratelimit-reset-{name}".encode(), wait.encode()),
+            ]
+    return headers
+
+
+# ==============================================================================
+# helpers/openwebui/http_requests.py
+# The HTTP requests that the layer serves: their state, path and body.
+# ==============================================================================
+
+# Requests that are read here are JSON, with pictures in it at most; a longer one is refused.
+LARGEST_REQUEST = 16 * 2**20
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+# The state of the request that this task serves, or that started it: out of its client's reach.
+current_state: ContextVar[MutableMapping[str, Any] | None] = ContextVar(
+    "usage_limits_state", default=None
+)
+# What the browser that asks for a valves form accepts: the header, as it came.
+accepted_languages: ContextVar[str] = ContextVar("usage_limits_languages", default="")
+REFUSAL_STATE = "usage_limits_refusal"
+LIMITS_STATE = "usage_limits_limits"
+
+
+def note_in_state(name: str, value: object) -> None:
+    """Keep something for the layer; nothing is kept where there is none."""
+    state = current_state.get()
+    if state is not None:
+        state[name] = value
+
+
+def route_path(scope: Scope) -> str:
+    """A request's path below the prefix that a proxy may have put before Open WebUI."""
+    path, prefix = str(scope.get("path", "")), str(scope.get("root_path", ""))
+    if prefix and path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in ("", "/"):
+        return path[len(prefix) :]
+    return path
+
+
+def set_route_path(scope: Scope, path: str) -> None:
+    """Send a request to another path of Open WebUI."""
+    prefix = str(scope.get("root_path", ""))
+    whole = prefix + path if str(scope.get("path", "")).startswith(prefix) else path
+    scope["path"] = whole
+    scope["raw_path"] = whole.encode()
+
+
+def plain_answers(scope: Scope) -> None:
+    """Ask Open WebUI for an answer that can be read, not a compressed one."""
+    scope["headers"] = [
+        (name, value)
+        for name, value in scope.get("headers", ())
+        if name.lower() != b"accept-encoding"
+    ]
+
+
+class ReadRequest:
+    """A JSON request, read here and handed on as it was understood."""
+
+    def __init__(self, value: dict[str, Any], receive: Receive) -> None:
+        self.value = value
+        self._receive: Receive = receive
+        self._handed = False
+
+    @classmethod
+    async def read(cls, receive: Receive) -> ReadRequest:
+        """Read it.
+
+        Raises:
+            PassthroughError: It is too long, or no JSON object.
+        """
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            message = await receive()
+            if message["type"] != "http.request":
+                raise PassthroughError(Refusal(400, UNREADABLE_SENTENCE))
+            part = message.get("body", b"")
+            size += len(part)
+            if size > LARGEST_REQUEST:
+                sentence = TOO_LARGE_SENTENCE.format(size=LARGEST_REQUEST // 2**20)
+                raise PassthroughError(Refusal(413, sentence))
+            parts.append(part)
+            if not message.get("more_body"):
+                break
+        try:
+            value = json.loads(b"".join(parts))
+        except (ValueError, RecursionError):
+            value = None
+        if not isinstance(value, dict):
+            raise PassthroughError(Refusal(400, UNREADABLE_SENTENCE))
+        return cls(value, receive)
+
+    def hand_on(self, scope: Scope) -> Receive:
+        """What Open WebUI receives; two readings of the same text can't differ this way."""
+        try:
+            body = json.dumps(self.value).encode()
+        except (ValueError, RecursionError) as error:
+            raise PassthroughError(Refusal(400, UNREADABLE_SENTENCE)) from error
+        replaced = (b"content-length", b"content-type", b"transfer-encoding")
+        scope["headers"] = [
+            *(pair for pair in scope.get("headers", ()) if pair[0].lower() not in replaced),
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+        ]
+
+        async def receive() -> Message:
+            if self._handed:
+                return await self._receive()
+            self._handed = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        return receive
+
+
+# ==============================================================================
 # helpers/openwebui/valves.py
 # The valves: what the administrator and each user can set, and how bad input is refused.
 # ==============================================================================
@@ -7301,17 +7767,24 @@ read_timezone = lru_cache(maxsize=64)(load_timezone)
 
 
 @lru_cache(maxsize=8)
-def longest_rolling_period(policies_text: str) -> timedelta:
-    """The longest rolling period in a policies text; 0 without any."""
+def needed_retention(policies_text: str) -> timedelta:
+    """For how long the limits in a policies text need records; 0 without any limit.
+
+    A calendar period's for itself; a rolling one's twice, since it looks back on one.
+    """
     policies = read_policies(policies_text)
     tables: list[Policy | Pool] = list(policies.pools)
     for named in (policies.users, policies.groups, policies.roles):
         tables.extend(named.values())
     periods = [limit.period for table in tables for limit in table.limits or ()]
-    return max((period.rolling or timedelta() for period in periods), default=timedelta())
+    needed = (
+        timedelta(days=DATE_PERIODS.get(one.name, 0)) if one.rolling is None else 2 * one.rolling
+        for one in periods
+    )
+    return max(needed, default=timedelta())
 
 
-# Two of the longest calendar period, since a rolling one looks back on one of its length.
+# Two months, of which a rolling one looks back on the first.
 SHORTEST_RETENTION_DAYS = 62
 
 POLICIES_EXAMPLE = """\
@@ -7583,9 +8056,9 @@ class AdminValves(RefusalMemory):
 
     @property
     def retention_seconds(self) -> int:
-        """How long records are kept: never less than twice the longest rolling period."""
-        longest = longest_rolling_period(self.policies)
-        return int(max(timedelta(days=self.retention_days), 2 * longest).total_seconds())
+        """How long records are kept: never less than the limits need."""
+        needed = needed_retention(self.policies)
+        return int(max(timedelta(days=self.retention_days), needed).total_seconds())
 
     @property
     def calendar_rules(self) -> CalendarRules:
@@ -7608,32 +8081,29 @@ class AdminValves(RefusalMemory):
 
 
 class PersonalValves(BaseModel):
-    """What each user sets."""
+    """What each user sets, in a form in the user's own language."""
 
     show_usage: Literal["near_limit", "always", "never"] = Field(
         default="near_limit",
-        description="Show your usage above each response: near a limit, always, or never.",
+        description="Your usage above each response: near a limit, always, or never. "
+        "The form is in the user's language.",
     )
 
-
-# ==============================================================================
-# helpers/openwebui/request_state.py
-# What is known of the request that is being served, for the layer around Open WebUI.
-# ==============================================================================
-
-# The state of the request that this task serves, or that started it: out of its client's reach.
-current_state: ContextVar[MutableMapping[str, Any] | None] = ContextVar(
-    "usage_limits_state", default=None
-)
-REFUSAL_STATE = "usage_limits_refusal"
-LIMITS_STATE = "usage_limits_limits"
-
-
-def note_in_state(name: str, value: object) -> None:
-    """Keep something for the layer; nothing is kept where there is none."""
-    state = current_state.get()
-    if state is not None:
-        state[name] = value
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        schema = handler.resolve_ref_schema(handler(core_schema))
+        field = schema["properties"]["show_usage"]
+        title, description, *labels = choose_language(accepted_languages.get()).show_usage.split(
+            "|"
+        )
+        # Open WebUI shows a list of bare values as it is, and would prefer it.
+        options = zip(field.pop("enum"), labels, strict=True)
+        labelled = [{"value": value, "label": label} for value, label in options]
+        field["title"], field["description"] = title, description
+        field["input"] = {"type": "select", "options": labelled}
+        return schema
 
 
 # ==============================================================================
@@ -7697,12 +8167,468 @@ HOST_INTERNALS = (
 )
 
 # ==============================================================================
+# helpers/openwebui/replies.py
+# One reply from its admission to its end.
+# ==============================================================================
+
+# Where a reply travels in Open WebUI's metadata.
+METADATA_KEY = "usage_limits"
+# The output that is reserved where a request sets no max_tokens: an ordinary chat reply.
+EXPECTED_OUTPUT_TOKENS = 500
+# Larger than what any limit leaves.
+UNBOUNDED = 2**62
+
+
+# As many choices as OpenAI's API gives at most.
+MOST_CHOICES = 128
+OUTPUT_KEYS = ("max_completion_tokens", "max_tokens")
+OPTION_KEYS = ("num_predict", "max_tokens")
+
+
+def positive_number(value: object) -> int | None:
+    """A whole number above 0, however its JSON says it; None where it isn't one."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = int(float(value[:20]) if isinstance(value, str) else value)
+    except (ValueError, OverflowError):
+        return None
+    return number if number > 0 else None
+
+
+def count_choices(body: Mapping[str, Any]) -> int:
+    """How many answers a request asks for at once."""
+    asked = (positive_number(body.get(name)) or 1 for name in ("n", "best_of"))
+    return min(max(asked), MOST_CHOICES)
+
+
+def wanted_output(body: Mapping[str, Any], *, ollama: bool) -> int | None:
+    """The most output tokens that a request can ask its provider for, where it says.
+
+    A field that doesn't reach the provider, or that it doesn't know, says nothing.
+
+    Args:
+        body: The request.
+        ollama: Whether Open WebUI sends it to Ollama. It hands on `max_tokens` then, or what the
+            options say; nobody else reads those.
+    """
+    options = body.get("options")
+    if not ollama:
+        places = [body.get(name) for name in OUTPUT_KEYS]
+    elif isinstance(options, Mapping):
+        places = [body.get("max_tokens"), *(options.get(name) for name in OPTION_KEYS)]
+    else:
+        places = [body.get("max_tokens")]
+    # Of several nobody knows which one is obeyed.
+    wanted = [value for value in places if type(value) is int and value > 0]
+    return max(wanted) * count_choices(body) if wanted else None
+
+
+def cap_output(body: dict[str, Any], most: int, *, ollama: bool = False) -> None:
+    """Lower what a request asks for to `most` output tokens in all, wherever it says so."""
+    options, each = body.get("options"), max(1, most // count_choices(body))
+    if isinstance(options, dict):
+        options.update({name: each for name in OPTION_KEYS if name in options})
+    named = [name for name in OUTPUT_KEYS if body.get(name)]
+    if ollama or not named:  # to Ollama no other is handed on
+        named.append("max_tokens")
+    for name in named:
+        body[name] = each
+
+
+class ReplyKeeper(Protocol):
+    """Who keeps the books of a reply; it stays with it even if the filter is replaced."""
+
+    def forget(self, reply: Reply) -> None: ...
+
+    async def check(self, reply: Reply, limits: Sequence[AppliedLimit]) -> Decision: ...
+
+    async def renew(self, reply: Reply) -> None: ...
+
+    async def end(self, reply: Reply, charge: Charge | None) -> Decision | None: ...
+
+
+@dataclass(slots=True, eq=False)
+class Reply:
+    """What is known of one reply while it runs.
+
+    Open WebUI hands the same metadata to all hooks of a reply; this object travels in it. As
+    clients can only send JSON, none of them can make one up.
+    """
+
+    keeper: ReplyKeeper
+    reservation: Reservation
+    limits: tuple[AppliedLimit, ...]
+    rule: ModelRule
+    reader: Reader
+    enforced: bool  # whether a hard limit refuses its later rounds
+    prompt_tokens: int  # the longest of its calls
+    wanted_output: int | None
+    capped: bool  # whether the request is lowered to what its limits leave
+    soft_limit_percent: int
+    alert_url: str  # "" for no alerts
+    output_tokens: int = 0  # what is reserved
+    output_cap: int | None = None  # what the request is lowered to, if it is
+    next_prompt_tokens: int = 0  # of the call that comes next
+    meter: ReplyMeter = field(default_factory=ReplyMeter)
+    ollama: bool = False  # whether Open WebUI sends it to Ollama
+    choices: int = 1  # how many answers it asks for at once
+    # Whether a model was called whose answer may be on its way, unseen: its estimate counts.
+    called_model: bool = False
+    call_refused: bool = False  # whether the last call was refused by its provider, or broke
+    answer_watched: bool = False  # whether whatever comes back from it is seen
+    # What its user's own limits leave, so the most that it holds of what it hasn't produced yet.
+    own_remaining: Mapping[Measure, int] = field(default_factory=dict)
+    written: bool = False  # whether its reservation is
+    ending: asyncio.Task[Decision | None] | None = None
+
+    def begin_round(self, prompt_tokens: int) -> None:
+        """Note that the model is about to be called with this many prompt tokens."""
+        self.prompt_tokens = max(self.prompt_tokens, prompt_tokens)
+        self.meter.begin_round(prompt_tokens)
+
+    def fit_output(self, decision: Decision) -> Charge:
+        """Choose how much output to reserve, now that it is known what the limits leave."""
+        wanted, expected = self.wanted_output, EXPECTED_OUTPUT_TOKENS * self.choices
+        fitting = self.most_output()
+        if fitting is not None:
+            wanted = min(wanted or fitting, fitting)
+        self.output_tokens = min(wanted or expected, expected)
+        most = most_output_tokens(decision, self.prompt_tokens, self.rule) if self.capped else None
+        if most is not None and (wanted is None or wanted > most):
+            # All of it is held: what a parallel request got as well would run over the limit.
+            self.output_tokens = self.output_cap = most
+        self.own_remaining = own_remaining(decision)
+        return self.reserved_charge()
+
+    def request_decision(self) -> Decision:
+        """Where the limits on single requests stand: with all rounds, and the prompt of the next.
+
+        No ledger is needed for them.
+        """
+        own = [one for one in self.limits if one.limit.is_per_request]
+        if not own:
+            return Decision()
+        states = tuple(LimitState(one, 0, 0, one.window.end) for one in own)
+        # Of a task that isn't counted a hard limit holds all the same.
+        prompt = weigh_tokens(self.next_prompt_tokens, self.rule.weight or Decimal(1))
+        return Decision(states).with_request(self.used_charge().counted + Amounts(0, prompt))
+
+    def most_output(self) -> int | None:
+        """The most output tokens that the next call may give, at least 1; None for any number."""
+        most = []
+        if self.output_cap is not None:
+            most.append(self.output_cap - self.meter.total().output_tokens)
+        if self.enforced:
+            weight = self.rule.weight or Decimal(1)
+            most += [
+                int(state.remaining / weight)
+                for state in self.request_decision().states
+                if state.applied.limit.measure != "input_tokens"
+            ]
+        return max(1, min(most)) if most else None
+
+    def lower_output(self, body: dict[str, Any]) -> None:
+        """Lower what a call asks for to what may be used."""
+        most, wanted = self.most_output(), wanted_output(body, ollama=self.ollama)
+        if most is not None and (wanted is None or wanted > most):
+            cap_output(body, most, ollama=self.ollama)
+
+    def trusted_model(self, asked: object) -> str:
+        """The model that a call is for; "" at its user's own provider.
+
+        There both the model's name and the answer are what the user likes. A custom model isn't
+        taken for its base: it may bring parameters that the base's provider would not refuse.
+        """
+        own = self.reservation.source == "direct"
+        return "" if own else clean_text(asked, LONGEST_NAME)
+
+    def lacks_price(self, charge: Charge) -> bool:
+        """Whether limits in money should count this charge, and nobody knows its cost."""
+        return (
+            not charge.cost_micros
+            and not self.rule.is_priced
+            and any(one.limit.measure == "cost" for one in self.limits)
+            and self.meter.total().cost_micros is None  # a reported 0 is a cost
+        )
+
+    def call_begins(self) -> None:
+        """Note that a model is being called, and that its answer will be seen."""
+        self.called_model = self.answer_watched = True
+        self.call_refused = False
+
+    def call_failed(self) -> None:
+        """Note that the provider refused the call, or that it broke before it answered."""
+        self.called_model, self.call_refused = False, True
+
+    def call_answered(self, answer: object) -> None:
+        """Note an answer that came whole, any JSON value."""
+        self.meter.add_answer(answer)
+
+    def reserved_charge(self) -> Charge:
+        """What is to be held for it: the estimate, or what it has used already if more.
+
+        Of an estimate it holds no more than its user's own limits leave, so that a single
+        request can't empty a pool that others need.
+        """
+        estimate = self.estimated_charge()
+        if not estimate.counted.requests:  # a free model's
+            return estimate
+        return hold_at_most(estimate, self.used_charge().counted, self.own_remaining)
+
+    def estimated_charge(self) -> Charge:
+        """What it may cost: the estimate, or what it has used already if more."""
+        seen = self.meter.total()
+        return make_charge(
+            MeteredUsage(
+                input_tokens=max(self.prompt_tokens, seen.input_tokens),
+                output_tokens=max(self.output_tokens, seen.output_tokens),
+                cached_input_tokens=0,
+                cost_micros=seen.cost_micros,
+                estimated=True,
+            ),
+            self.rule,
+        )
+
+    def used_charge(self) -> Charge:
+        """What it has used so far."""
+        return make_charge(self.meter.total(), self.rule)
+
+    def final_charge(self, usage: object = None, text: str | None = None) -> Charge | None:
+        """What it cost in the end; None if no model was called, or none that answered.
+
+        Args:
+            usage: The usage of the finished message, if any. It is read only where the model's
+                answer wasn't seen: the message may have been saved by its user beforehand.
+            text: The finished message, if the outlet saw one; for it the same holds.
+        """
+        if self.answer_watched:
+            usage = text = None
+        if self.meter.produced or usage or text:
+            metered = self.meter.total(usage, text)
+            awaited = self.meter.awaited_prompt_tokens if self.called_model else 0
+            if awaited:  # stopped while a round of tools had gone to the model
+                metered = added_usage(metered, MeteredUsage(awaited, 0, 0, None, estimated=True))
+            return make_charge(metered, self.rule)
+        # Stopped before its first byte, or an answer in words that nobody knows.
+        return self.estimated_charge() if self.called_model else None
+
+
+def own_remaining(decision: Decision) -> dict[Measure, int]:
+    """What a user's own limits leave, by measure; nothing for a measure without one."""
+    remaining: dict[Measure, int] = {}
+    for state in decision.states:
+        if not state.applied.is_pool:
+            measure = state.applied.limit.measure
+            remaining[measure] = min(state.remaining, remaining.get(measure, state.remaining))
+    return remaining
+
+
+def hold_at_most(estimate: Charge, used: Amounts, remaining: Mapping[Measure, int]) -> Charge:
+    """An estimate that counts no more than what was used already, or than what remains."""
+    counted = estimate.counted
+    tokens = remaining.get("tokens", UNBOUNDED)
+    input_tokens = min(counted.input_tokens, remaining.get("input_tokens", UNBOUNDED), tokens)
+    output_tokens = min(
+        counted.output_tokens, remaining.get("output_tokens", UNBOUNDED), tokens - input_tokens
+    )
+    cost = min(estimate.cost_micros, remaining.get("cost", UNBOUNDED))
+    held = Amounts(
+        counted.requests,
+        max(used.input_tokens, input_tokens),
+        max(used.output_tokens, output_tokens),
+        max(used.cost_micros, cost),
+    )
+    return replace(estimate, cost_micros=held.cost_micros, counted=held)
+
+
+# ==============================================================================
+# helpers/openwebui/passthrough.py
+# The paths by which Open WebUI lets its users reach a model past the hooks.
+# ==============================================================================
+
+# chat: the hooks run. rewritten: sent to a path where they do. metered: admitted and metered by
+# the middleware. request: counted as one request. task: admitted where tasks call their model.
+# unknown: whatever the provider offers there.
+PassthroughKind = Literal[
+    "chat", "rewritten", "metered", "embeddings", "request", "task", "unknown"
+]
+
+CHAT_PATH = "/api/chat/completions"
+# A path whose spelling changes this often under percent-decoding isn't meant well.
+MOST_DECODINGS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Passthrough:
+    """One of these paths.
+
+    Args:
+        path: How Open WebUI spells it.
+        counts_tokens: Whether its answers are made of tokens, so that limits on them apply.
+        asks_usage: Whether a stream of it can be asked for its usage as OpenAI spells that.
+        in_json: Whether a request is JSON that names its model.
+    """
+
+    kind: PassthroughKind
+    path: str
+    form: ErrorForm = "openai"
+    counts_tokens: bool = True
+    asks_usage: bool = False
+    in_json: bool = True
+
+
+CHAT_PASSTHROUGHS = {
+    CHAT_PATH: Passthrough("chat", CHAT_PATH),
+    "/api/v1/chat/completions": Passthrough("chat", "/api/v1/chat/completions"),
+    "/api/message": Passthrough("chat", "/api/message", "anthropic"),
+    "/api/v1/messages": Passthrough("chat", "/api/v1/messages", "anthropic"),
+    "/api/embeddings": Passthrough("embeddings", "/api/embeddings"),
+    "/api/v1/embeddings": Passthrough("embeddings", "/api/v1/embeddings"),
+    **{
+        path: Passthrough("request", path, counts_tokens=False, in_json=False)
+        for path in (
+            "/api/v1/audio/speech",
+            "/api/v1/audio/transcriptions",
+            "/api/v1/images/generations",
+            "/api/v1/images/edit",
+        )
+    },
+}
+TASK_PATH = re.compile(r"/api/v1/tasks/[a-z_]+/completions")
+
+# Below /openai and /ollama everything is a pass-through path but these, which no model answers.
+OPENAI_PAGES = {
+    "GET": re.compile(
+        r"config|models(?:/[^/]+)?|models/[^/]+/(?:catalog|sse|download/status/[^/]+)", re.ASCII
+    ),
+    "POST": re.compile(r"config/update|verify|models/[^/]+/(?:download|load|unload)", re.ASCII),
+    "DELETE": re.compile(r"models/[^/]+", re.ASCII),
+}
+OLLAMA_PAGES = {
+    "GET": re.compile(r"|config|api/(?:tags|ps|version)(?:/\d+)?|v1/models(?:/\d+)?", re.ASCII),
+    "POST": re.compile(
+        r"verify|config/update|api/(?:show|unload|copy)(?:/\d+)?|api/(?:pull|create|push)(?:/\d+)?"
+        r"|urls/update|models/(?:download|upload)(?:/\d+)?",
+        re.ASCII,
+    ),
+    "DELETE": re.compile(r"api/(?:delete|push)(?:/\d+)?", re.ASCII),
+}
+OPENAI_PASSTHROUGH = re.compile(
+    r"/openai/(?:v1/)*(chat/completions|responses|completions|embeddings|audio/speech)(?:/\d+)?"
+)
+OLLAMA_PASSTHROUGH = re.compile(
+    r"/ollama/(api/chat|api/generate|api/embed|api/embeddings"
+    r"|v1/chat/completions|v1/completions|v1/messages|v1/responses|v1/embeddings)(?:/\d+)?"
+)
+OPENAI_KINDS = {
+    "chat/completions": Passthrough("rewritten", "/openai/chat/completions", asks_usage=True),
+    "responses": Passthrough("metered", "/openai/responses"),
+    "completions": Passthrough("metered", "/openai/completions", asks_usage=True),
+    "embeddings": Passthrough("embeddings", "/openai/embeddings"),
+    "audio/speech": Passthrough(
+        "request", "/openai/audio/speech", counts_tokens=False, in_json=False
+    ),
+}
+OLLAMA_KINDS = {
+    "api/chat": Passthrough("metered", "/ollama/api/chat", "ollama"),
+    "api/generate": Passthrough("metered", "/ollama/api/generate", "ollama"),
+    "api/embed": Passthrough("embeddings", "/ollama/api/embed", "ollama"),
+    "api/embeddings": Passthrough("embeddings", "/ollama/api/embeddings", "ollama"),
+    "v1/chat/completions": Passthrough("rewritten", "/ollama/v1/chat/completions", asks_usage=True),
+    "v1/completions": Passthrough("metered", "/ollama/v1/completions", asks_usage=True),
+    "v1/messages": Passthrough("metered", "/ollama/v1/messages", "anthropic"),
+    "v1/responses": Passthrough("metered", "/ollama/v1/responses"),
+    "v1/embeddings": Passthrough("embeddings", "/ollama/v1/embeddings"),
+}
+
+
+def plain_path(path: str) -> str:
+    """A path as the server behind Open WebUI may come to read it, however it is spelled."""
+    for _ in range(MOST_DECODINGS):
+        decoded = unquote(path)
+        if decoded == path:
+            break
+        path = decoded
+    path = path.replace("\\", "/").partition("?")[0].partition("#")[0]
+    return posixpath.normpath("/" + path.lstrip("/")).casefold()
+
+
+def find_passthrough(method: str, path: str) -> Passthrough | None:
+    """The pass-through path that is asked; None where it reaches no model past the hooks.
+
+    Open WebUI answers HEAD and OPTIONS on these paths itself.
+    """
+    first = path[1:7]
+    if first not in ("openai", "ollama"):
+        if method != "POST":
+            return None
+        return CHAT_PASSTHROUGHS.get(path) or (
+            Passthrough("task", path) if TASK_PATH.fullmatch(path) else None
+        )
+    if method in ("HEAD", "OPTIONS") or path[7:8] not in ("", "/"):
+        return None
+    pages = (OPENAI_PAGES if first == "openai" else OLLAMA_PAGES).get(method)
+    below = path[8:]
+    if pages is not None and pages.fullmatch(below) and not {".", ".."} & set(below.split("/")):
+        return None
+    plain = plain_path(path)
+    if method == "POST":
+        if found := OPENAI_PASSTHROUGH.fullmatch(plain):
+            return OPENAI_KINDS[found[1]]
+        if found := OLLAMA_PASSTHROUGH.fullmatch(plain):
+            return OLLAMA_KINDS[found[1]]
+    return Passthrough("unknown", path, "ollama" if first == "ollama" else "openai")
+
+
+def passthrough_output(body: dict[str, Any], passthrough: Passthrough) -> int | None:
+    """The most output tokens that a request asks for in the words of its protocol, if it does."""
+    if passthrough.form == "ollama":
+        options = body.get("options")
+        wanted = options.get("num_predict") if isinstance(options, dict) else None
+    else:
+        wanted = body.get(output_field(passthrough))
+    return wanted * count_choices(body) if type(wanted) is int and wanted > 0 else None
+
+
+def cap_passthrough(body: dict[str, Any], passthrough: Passthrough, most: int) -> None:
+    """Lower what a request asks for in all, as its protocol says it."""
+    each = max(1, most // count_choices(body))
+    if passthrough.form == "ollama":
+        options = body.get("options")
+        body["options"] = {**(options if isinstance(options, dict) else {}), "num_predict": each}
+    else:
+        body[output_field(passthrough)] = each
+
+
+def output_field(passthrough: Passthrough) -> str:
+    """Where a protocol other than Ollama's own says how long an answer may be."""
+    return "max_output_tokens" if passthrough.path.endswith("/responses") else "max_tokens"
+
+
+def passthrough_charge(reply: Reply, passthrough: Passthrough, status: int | None) -> Charge | None:
+    """What a reply cost whose answer went through the layer; None where there was none."""
+    if reply.meter.produced:
+        return make_charge(reply.meter.total(), reply.rule)
+    if status is not None and status >= 400:
+        return None
+    if not passthrough.counts_tokens:
+        return make_charge(MeteredUsage(0, 0, 0, None, False), reply.rule)
+    if passthrough.kind == "embeddings":
+        return make_charge(MeteredUsage(reply.prompt_tokens, 0, 0, None, True), reply.rule)
+    # Answered, but nobody can say with what; or given up while the model was at work.
+    return reply.estimated_charge()
+
+
+# ==============================================================================
 # helpers/openwebui/host.py
 # The only place that knows Open WebUI: its database, groups, models and errors.
 # ==============================================================================
 
 NAMES_PER_QUERY = 500
 TEMPORARY_CHAT_PREFIXES = ("temporary:", "local:")  # today's and the older one
+# By which clients ask for replies; channels and automations have others.
+CLIENT_PATHS = tuple(path for path, one in CHAT_PASSTHROUGHS.items() if one.kind == "chat")
 
 
 class HostError(HTTPException, UsageLimitsError):
@@ -7899,21 +8825,61 @@ def list_model_names(
     return found
 
 
-def request_source(metadata: Mapping[str, Any], own_provider: bool = False) -> str:
-    """Where a request comes from: page, temporary, channel, automation, api or direct.
+def request_source(
+    metadata: Mapping[str, Any],
+    own_provider: bool = False,
+    request: Any = None,
+    user_id: str = "",
+) -> str:
+    """Where a request comes from: page, temporary, channel, automation, api or direct; may block.
 
-    All but `direct` is what the client says. It labels a record, and decides nothing that counts.
+    The metadata repeat what a client says. Its own call of a chat path is never a channel's or an
+    automation's, for which Open WebUI calls itself; and only the chat page has a socket open.
     """
     if own_provider:
         return "direct"
-    chat_id = clean_text(metadata.get("chat_id"), LONGEST_ID)
-    if metadata.get("automation_id"):
+    chat_id, session_id = (
+        clean_text(metadata.get(name), LONGEST_ID) for name in ("chat_id", "session_id")
+    )
+    scope = getattr(request, "scope", None)
+    path = scope.get("path") if isinstance(scope, Mapping) else None
+    asked_by_client = isinstance(path, str) and path.endswith(CLIENT_PATHS)
+    if not asked_by_client and metadata.get("automation_id"):
         return "automation"
-    if chat_id.startswith("channel:"):
+    if not asked_by_client and chat_id.startswith("channel:"):
         return "channel"
-    if not metadata.get("session_id") or not chat_id:
+    if not session_id or not chat_id:
+        return "api"
+    if asked_by_client and not is_page(request, session_id, user_id):
         return "api"
     return "temporary" if chat_id.startswith(TEMPORARY_CHAT_PREFIXES) else "page"
+
+
+def is_page(request: Any, session_id: str, user_id: str) -> bool:
+    """Whether a client is the chat page: signed in without an API key, its socket open."""
+    if has_api_key(request):
+        return False
+    sessions = getattr(sys.modules.get("open_webui.socket.main"), "SESSION_POOL", None)
+    if sessions is None:
+        return True  # an Open WebUI that keeps them elsewhere
+    try:
+        session = sessions.get(session_id)
+    except Exception:  # in Redis, whose errors are its own; without it the page doesn't work either
+        log.warning("Usage limits: it can't be seen whose page is open", exc_info=True)
+        return False
+    return isinstance(session, Mapping) and session.get("id") == user_id
+
+
+def has_api_key(request: Any) -> bool:
+    """Whether a client has signed in with an API key."""
+    kind = getattr(request.state, "auth_type", None)
+    if kind is not None:
+        return bool(kind == "api_key")
+    # Before 0.12 Open WebUI doesn't say; it looks in these places, in this order.
+    scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+    stated = getattr(getattr(request.state, "token", None), "credentials", "")
+    token = (scheme.lower() == "bearer" and bearer) or request.cookies.get("token") or stated
+    return str(token).strip().startswith("sk-")
 
 
 def finished_message(body: Mapping[str, Any]) -> tuple[object, str | None]:
@@ -8133,20 +9099,8 @@ CALLERS = (
 ORIGINAL = "usage_limits_original"
 
 
-class CalledReply(Protocol):
-    """A reply for which a model is called."""
-
-    def trusted_model(self, asked: object) -> str: ...
-
-    def call_begins(self) -> None: ...
-
-    def call_failed(self) -> None: ...
-
-    def call_answered(self, answer: object) -> None: ...
-
-
 def watch_model_calls(
-    find_reply: Callable[[Mapping[str, Any] | None], CalledReply | None],
+    find_reply: Callable[[Mapping[str, Any] | None], Reply | None],
     unasked: UnaskedModels,
 ) -> bool:
     """See every call for a reply from now on; what an earlier paste has put there is replaced.
@@ -8167,7 +9121,7 @@ def watch_model_calls(
 
 def watched_call(
     original: Callable[..., Any],
-    find_reply: Callable[[Mapping[str, Any] | None], CalledReply | None],
+    find_reply: Callable[[Mapping[str, Any] | None], Reply | None],
     unasked: UnaskedModels,
 ) -> Callable[..., Any]:
     """Open WebUI's function with an eye on what comes back for a reply."""
@@ -8199,7 +9153,7 @@ def watched_call(
     return call
 
 
-def unasked_name(reply: CalledReply, form_data: Mapping[str, Any]) -> str:
+def unasked_name(reply: Reply, form_data: Mapping[str, Any]) -> str:
     """The model whose provider may be found to refuse; "" for the reply of an earlier paste."""
     find = getattr(reply, "trusted_model", None)
     return "" if find is None else find(form_data.get("model"))
@@ -8220,243 +9174,6 @@ def is_failure(answer: object) -> bool:
     if isinstance(answer, Response):
         return answer.status_code >= 400
     return isinstance(answer, dict) and bool(answer.get("error")) and not answer.get("choices")
-
-
-# ==============================================================================
-# helpers/openwebui/replies.py
-# One reply from its admission to its end.
-# ==============================================================================
-
-# The output that is reserved where a request sets no max_tokens: an ordinary chat reply.
-EXPECTED_OUTPUT_TOKENS = 500
-# Larger than what any limit leaves.
-UNBOUNDED = 2**62
-
-
-# As many choices as OpenAI's API gives at most.
-MOST_CHOICES = 128
-OUTPUT_KEYS = ("max_completion_tokens", "max_tokens")
-OPTION_KEYS = ("num_predict", "max_tokens")
-
-
-def positive_number(value: object) -> int | None:
-    """A whole number above 0, however its JSON says it; None where it isn't one."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        return None
-    try:
-        number = int(float(value[:20]) if isinstance(value, str) else value)
-    except (ValueError, OverflowError):
-        return None
-    return number if number > 0 else None
-
-
-def count_choices(body: Mapping[str, Any]) -> int:
-    """How many answers a request asks for at once."""
-    asked = (positive_number(body.get(name)) or 1 for name in ("n", "best_of"))
-    return min(max(asked), MOST_CHOICES)
-
-
-def wanted_output(body: Mapping[str, Any], *, ollama: bool) -> int | None:
-    """The most output tokens that a request can ask its provider for, where it says.
-
-    A field that doesn't reach the provider, or that it doesn't know, says nothing.
-
-    Args:
-        body: The request.
-        ollama: Whether Open WebUI sends it to Ollama. It hands on `max_tokens` then, or what the
-            options say; nobody else reads those.
-    """
-    options = body.get("options")
-    if not ollama:
-        places = [body.get(name) for name in OUTPUT_KEYS]
-    elif isinstance(options, Mapping):
-        places = [body.get("max_tokens"), *(options.get(name) for name in OPTION_KEYS)]
-    else:
-        places = [body.get("max_tokens")]
-    # Of several nobody knows which one is obeyed.
-    wanted = [value for value in places if type(value) is int and value > 0]
-    return max(wanted) * count_choices(body) if wanted else None
-
-
-def cap_output(body: dict[str, Any], most: int, *, ollama: bool = False) -> None:
-    """Lower what a request asks for to `most` output tokens in all, wherever it says so."""
-    options, each = body.get("options"), max(1, most // count_choices(body))
-    if isinstance(options, dict):
-        options.update({name: each for name in OPTION_KEYS if name in options})
-    named = [name for name in OUTPUT_KEYS if body.get(name)]
-    if ollama or not named:  # to Ollama no other is handed on
-        named.append("max_tokens")
-    for name in named:
-        body[name] = each
-
-
-class ReplyKeeper(Protocol):
-    """Who keeps the books of a reply; it stays with it even if the filter is replaced."""
-
-    def forget(self, reply: Reply) -> None: ...
-
-    async def check(self, reply: Reply, limits: Sequence[AppliedLimit]) -> Decision: ...
-
-    async def renew(self, reply: Reply) -> None: ...
-
-    async def end(self, reply: Reply, charge: Charge | None) -> Decision | None: ...
-
-
-@dataclass(slots=True, eq=False)
-class Reply:
-    """What is known of one reply while it runs.
-
-    Open WebUI hands the same metadata to all hooks of a reply; this object travels in it. As
-    clients can only send JSON, none of them can make one up.
-    """
-
-    keeper: ReplyKeeper
-    reservation: Reservation
-    limits: tuple[AppliedLimit, ...]
-    rule: ModelRule
-    reader: Reader
-    enforced: bool  # whether a hard limit refuses its later rounds
-    prompt_tokens: int
-    wanted_output: int | None
-    capped: bool  # whether the request is lowered to what its limits leave
-    soft_limit_percent: int
-    alert_url: str  # "" for no alerts
-    output_tokens: int = 0  # what is reserved
-    output_cap: int | None = None  # what the request is lowered to, if it is
-    meter: ReplyMeter = field(default_factory=ReplyMeter)
-    ollama: bool = False  # whether Open WebUI sends it to Ollama
-    choices: int = 1  # how many answers it asks for at once
-    # Whether a model was called whose answer may be on its way, unseen: its estimate counts.
-    called_model: bool = False
-    call_refused: bool = False  # whether the last call was refused by its provider, or broke
-    answer_watched: bool = False  # whether whatever comes back from it is seen
-    # What its user's own limits leave, so the most that it holds of what it hasn't produced yet.
-    own_remaining: Mapping[Measure, int] = field(default_factory=dict)
-    written: bool = False  # whether its reservation is
-    ending: asyncio.Task[Decision | None] | None = None
-
-    def begin_round(self, prompt_tokens: int) -> None:
-        """Note that the model is about to be called with this many prompt tokens."""
-        self.prompt_tokens = max(self.prompt_tokens, prompt_tokens)
-        self.meter.begin_round(prompt_tokens)
-
-    def fit_output(self, decision: Decision) -> Charge:
-        """Choose how much output to reserve, now that it is known what the limits leave."""
-        wanted, expected = self.wanted_output, EXPECTED_OUTPUT_TOKENS * self.choices
-        self.output_tokens = min(wanted or expected, expected)
-        most = most_output_tokens(decision, self.prompt_tokens, self.rule) if self.capped else None
-        if most is not None and (wanted is None or wanted > most):
-            # All of it is held: what a parallel request got as well would run over the limit.
-            self.output_tokens = self.output_cap = most
-        self.own_remaining = own_remaining(decision)
-        return self.reserved_charge()
-
-    def trusted_model(self, asked: object) -> str:
-        """The model that a call is for; "" at its user's own provider.
-
-        There both the model's name and the answer are what the user likes. A custom model isn't
-        taken for its base: it may bring parameters that the base's provider would not refuse.
-        """
-        own = self.reservation.source == "direct"
-        return "" if own else clean_text(asked, LONGEST_NAME)
-
-    def lacks_price(self, charge: Charge) -> bool:
-        """Whether limits in money should count this charge, and nobody knows its cost."""
-        return (
-            not charge.cost_micros
-            and not self.rule.is_priced
-            and any(one.limit.measure == "cost" for one in self.limits)
-            and self.meter.total().cost_micros is None  # a reported 0 is a cost
-        )
-
-    def call_begins(self) -> None:
-        """Note that a model is being called, and that its answer will be seen."""
-        self.called_model = self.answer_watched = True
-        self.call_refused = False
-
-    def call_failed(self) -> None:
-        """Note that the provider refused the call, or that it broke before it answered."""
-        self.called_model, self.call_refused = False, True
-
-    def call_answered(self, answer: object) -> None:
-        """Note an answer that came whole, any JSON value."""
-        self.meter.add_answer(answer)
-
-    def reserved_charge(self) -> Charge:
-        """What is to be held for it: the estimate, or what it has used already if more.
-
-        Of an estimate it holds no more than its user's own limits leave, so that a single
-        request can't empty a pool that others need.
-        """
-        estimate = self.estimated_charge()
-        if not estimate.counted.requests:  # a free model's
-            return estimate
-        return hold_at_most(estimate, self.used_charge().counted, self.own_remaining)
-
-    def estimated_charge(self) -> Charge:
-        """What it may cost: the estimate, or what it has used already if more."""
-        seen = self.meter.total()
-        return make_charge(
-            MeteredUsage(
-                input_tokens=max(self.prompt_tokens, seen.input_tokens),
-                output_tokens=max(self.output_tokens, seen.output_tokens),
-                cached_input_tokens=0,
-                cost_micros=seen.cost_micros,
-                estimated=True,
-            ),
-            self.rule,
-        )
-
-    def used_charge(self) -> Charge:
-        """What it has used so far."""
-        return make_charge(self.meter.total(), self.rule)
-
-    def final_charge(self, usage: object = None, text: str | None = None) -> Charge | None:
-        """What it cost in the end; None if no model was called, or none that answered.
-
-        Args:
-            usage: The usage of the finished message, if any. It is read only where the model's
-                answer wasn't seen: the message may have been saved by its user beforehand.
-            text: The finished message, if the outlet saw one; for it the same holds.
-        """
-        if self.answer_watched:
-            usage = text = None
-        if self.meter.produced or usage or text:
-            metered = self.meter.total(usage, text)
-            awaited = self.meter.awaited_prompt_tokens if self.called_model else 0
-            if awaited:  # stopped while a round of tools had gone to the model
-                metered = added_usage(metered, MeteredUsage(awaited, 0, 0, None, estimated=True))
-            return make_charge(metered, self.rule)
-        # Stopped before its first byte, or an answer in words that nobody knows.
-        return self.estimated_charge() if self.called_model else None
-
-
-def own_remaining(decision: Decision) -> dict[Measure, int]:
-    """What a user's own limits leave, by measure; nothing for a measure without one."""
-    remaining: dict[Measure, int] = {}
-    for state in decision.states:
-        if not state.applied.is_pool:
-            measure = state.applied.limit.measure
-            remaining[measure] = min(state.remaining, remaining.get(measure, state.remaining))
-    return remaining
-
-
-def hold_at_most(estimate: Charge, used: Amounts, remaining: Mapping[Measure, int]) -> Charge:
-    """An estimate that counts no more than what was used already, or than what remains."""
-    counted = estimate.counted
-    tokens = remaining.get("tokens", UNBOUNDED)
-    input_tokens = min(counted.input_tokens, remaining.get("input_tokens", UNBOUNDED), tokens)
-    output_tokens = min(
-        counted.output_tokens, remaining.get("output_tokens", UNBOUNDED), tokens - input_tokens
-    )
-    cost = min(estimate.cost_micros, remaining.get("cost", UNBOUNDED))
-    held = Amounts(
-        counted.requests,
-        max(used.input_tokens, input_tokens),
-        max(used.output_tokens, output_tokens),
-        max(used.cost_micros, cost),
-    )
-    return replace(estimate, cost_micros=held.cost_micros, counted=held)
 
 
 # ==============================================================================
@@ -8536,6 +9253,7 @@ def build_reply(
         reader=find_reader(valves, user, metadata),
         enforced=not valves.shadow_mode,
         prompt_tokens=prompt_tokens,
+        next_prompt_tokens=prompt_tokens,
         wanted_output=wanted_output(body, ollama=ollama),
         ollama=ollama,
         choices=count_choices(body),
@@ -8777,9 +9495,12 @@ class Accounting:
                 built = build()
             finally:
                 self._turn.deadline = None
+            reply = built[0] if isinstance(built, tuple) else built
+            request = reply.request_decision()
+            if reply.enforced and not request.allowed:  # whatever the ledger would say
+                return reply, Admission(request)
             if isinstance(built, tuple):
                 return built
-            reply = built
             if crowded:
                 return reply, LedgerError("the ledger is busy: too many wait for it")
             try:
@@ -8789,13 +9510,15 @@ class Accounting:
                     reply.limits,
                     enforce=reply.enforced,
                     soft_limit_percent=reply.soft_limit_percent,
-                    announce=announce,
+                    # An API call's warning would be seen by nobody, and not be given again.
+                    announce=announce and reply.reservation.source != "api",
                     deadline=deadline,
                 )
             except LedgerError as error:
                 return reply, error
             reply.written = admission.decision.allowed or not reply.enforced
-            return reply, admission
+            decision = admission.decision.with_states(request.states)
+            return reply, replace(admission, decision=decision)
 
         # Where the caller is cancelled the reservation may still be written, and its end must
         # wait for that.
@@ -9111,237 +9834,14 @@ class Accounting:
 
 
 # ==============================================================================
-# helpers/openwebui/passthrough.py
-# The paths by which Open WebUI lets its users reach a model past the hooks.
-# ==============================================================================
-
-# What a path's clients read errors in.
-ErrorForm = Literal["openai", "anthropic", "ollama"]
-# chat: the hooks run. rewritten: sent to a path where they do. metered: admitted and metered by
-# the middleware. request: counted as one request. task: admitted where tasks call their model.
-# unknown: whatever the provider offers there.
-PassthroughKind = Literal[
-    "chat", "rewritten", "metered", "embeddings", "request", "task", "unknown"
-]
-
-CHAT_PATH = "/api/chat/completions"
-# A path whose spelling changes this often under percent-decoding isn't meant well.
-MOST_DECODINGS = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Passthrough:
-    """One of these paths.
-
-    Args:
-        path: How Open WebUI spells it.
-        counts_tokens: Whether its answers are made of tokens, so that limits on them apply.
-        asks_usage: Whether a stream of it can be asked for its usage as OpenAI spells that.
-        in_json: Whether a request is JSON that names its model.
-    """
-
-    kind: PassthroughKind
-    path: str
-    form: ErrorForm = "openai"
-    counts_tokens: bool = True
-    asks_usage: bool = False
-    in_json: bool = True
-
-
-CHAT_PASSTHROUGHS = {
-    CHAT_PATH: Passthrough("chat", CHAT_PATH),
-    "/api/v1/chat/completions": Passthrough("chat", "/api/v1/chat/completions"),
-    "/api/message": Passthrough("chat", "/api/message", "anthropic"),
-    "/api/v1/messages": Passthrough("chat", "/api/v1/messages", "anthropic"),
-    "/api/embeddings": Passthrough("embeddings", "/api/embeddings"),
-    "/api/v1/embeddings": Passthrough("embeddings", "/api/v1/embeddings"),
-    **{
-        path: Passthrough("request", path, counts_tokens=False, in_json=False)
-        for path in (
-            "/api/v1/audio/speech",
-            "/api/v1/audio/transcriptions",
-            "/api/v1/images/generations",
-            "/api/v1/images/edit",
-        )
-    },
-}
-TASK_PATH = re.compile(r"/api/v1/tasks/[a-z_]+/completions")
-
-# Below /openai and /ollama everything is a pass-through path but these, which no model answers.
-OPENAI_PAGES = {
-    "GET": re.compile(
-        r"config|models(?:/[^/]+)?|models/[^/]+/(?:catalog|sse|download/status/[^/]+)", re.ASCII
-    ),
-    "POST": re.compile(r"config/update|verify|models/[^/]+/(?:download|load|unload)", re.ASCII),
-    "DELETE": re.compile(r"models/[^/]+", re.ASCII),
-}
-OLLAMA_PAGES = {
-    "GET": re.compile(r"|config|api/(?:tags|ps|version)(?:/\d+)?|v1/models(?:/\d+)?", re.ASCII),
-    "POST": re.compile(
-        r"verify|config/update|api/(?:show|unload|copy)(?:/\d+)?|api/(?:pull|create|push)(?:/\d+)?"
-        r"|urls/update|models/(?:download|upload)(?:/\d+)?",
-        re.ASCII,
-    ),
-    "DELETE": re.compile(r"api/(?:delete|push)(?:/\d+)?", re.ASCII),
-}
-OPENAI_PASSTHROUGH = re.compile(
-    r"/openai/(?:v1/)*(chat/completions|responses|completions|embeddings|audio/speech)(?:/\d+)?"
-)
-OLLAMA_PASSTHROUGH = re.compile(
-    r"/ollama/(api/chat|api/generate|api/embed|api/embeddings"
-    r"|v1/chat/completions|v1/completions|v1/messages|v1/responses|v1/embeddings)(?:/\d+)?"
-)
-OPENAI_KINDS = {
-    "chat/completions": Passthrough("rewritten", "/openai/chat/completions", asks_usage=True),
-    "responses": Passthrough("metered", "/openai/responses"),
-    "completions": Passthrough("metered", "/openai/completions", asks_usage=True),
-    "embeddings": Passthrough("embeddings", "/openai/embeddings"),
-    "audio/speech": Passthrough(
-        "request", "/openai/audio/speech", counts_tokens=False, in_json=False
-    ),
-}
-OLLAMA_KINDS = {
-    "api/chat": Passthrough("metered", "/ollama/api/chat", "ollama"),
-    "api/generate": Passthrough("metered", "/ollama/api/generate", "ollama"),
-    "api/embed": Passthrough("embeddings", "/ollama/api/embed", "ollama"),
-    "api/embeddings": Passthrough("embeddings", "/ollama/api/embeddings", "ollama"),
-    "v1/chat/completions": Passthrough("rewritten", "/ollama/v1/chat/completions", asks_usage=True),
-    "v1/completions": Passthrough("metered", "/ollama/v1/completions", asks_usage=True),
-    "v1/messages": Passthrough("metered", "/ollama/v1/messages", "anthropic"),
-    "v1/responses": Passthrough("metered", "/ollama/v1/responses"),
-    "v1/embeddings": Passthrough("embeddings", "/ollama/v1/embeddings"),
-}
-
-
-def plain_path(path: str) -> str:
-    """A path as the server behind Open WebUI may come to read it, however it is spelled."""
-    for _ in range(MOST_DECODINGS):
-        decoded = unquote(path)
-        if decoded == path:
-            break
-        path = decoded
-    path = path.replace("\\", "/").partition("?")[0].partition("#")[0]
-    return posixpath.normpath("/" + path.lstrip("/")).casefold()
-
-
-def find_passthrough(method: str, path: str) -> Passthrough | None:
-    """The pass-through path that is asked; None where it reaches no model past the hooks.
-
-    Open WebUI answers HEAD and OPTIONS on these paths itself.
-    """
-    first = path[1:7]
-    if first not in ("openai", "ollama"):
-        if method != "POST":
-            return None
-        return CHAT_PASSTHROUGHS.get(path) or (
-            Passthrough("task", path) if TASK_PATH.fullmatch(path) else None
-        )
-    if method in ("HEAD", "OPTIONS") or path[7:8] not in ("", "/"):
-        return None
-    pages = (OPENAI_PAGES if first == "openai" else OLLAMA_PAGES).get(method)
-    below = path[8:]
-    if pages is not None and pages.fullmatch(below) and not {".", ".."} & set(below.split("/")):
-        return None
-    plain = plain_path(path)
-    if method == "POST":
-        if found := OPENAI_PASSTHROUGH.fullmatch(plain):
-            return OPENAI_KINDS[found[1]]
-        if found := OLLAMA_PASSTHROUGH.fullmatch(plain):
-            return OLLAMA_KINDS[found[1]]
-    return Passthrough("unknown", path, "ollama" if first == "ollama" else "openai")
-
-
-# ==============================================================================
-# helpers/openwebui/refusals.py
-# Refusals and rate headers as the programs of each protocol read them.
-# ==============================================================================
-
-# The clients of OpenAI and Anthropic wait this long between their own attempts at most.
-LONGEST_CLIENT_WAIT = 60
-
-OPENAI_ERROR_TYPES = {
-    400: "invalid_request_error",
-    403: "permission_denied",
-    413: "request_too_large",
-    429: "rate_limit_exceeded",
-    503: "service_unavailable",
-}
-ANTHROPIC_ERROR_TYPES = {
-    400: "invalid_request_error",
-    403: "permission_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    503: "overloaded_error",
-}
-# The measures that OpenAI's headers speak of, and how it calls them.
-HEADER_MEASURES = (("requests", "requests"), ("tokens", "tokens"))
-
-RawHeaders = list[tuple[bytes, bytes]]
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """What a program is told instead of an answer."""
-
-    status: int
-    sentence: str
-    retry_after: int | None = None
-
-    def body(self, form: ErrorForm) -> bytes:
-        """The error as clients of this protocol read it, and Open WebUI's own `detail`."""
-        if form == "ollama":
-            error: dict[str, object] = {"error": self.sentence}
-        elif form == "anthropic":
-            kind = ANTHROPIC_ERROR_TYPES.get(self.status, "api_error")
-            error = {"type": "error", "error": {"type": kind, "message": self.sentence}}
-        else:
-            kind = OPENAI_ERROR_TYPES.get(self.status, "server_error")
-            error = {"error": {"message": self.sentence, "type": kind, "param": None, "code": kind}}
-        return json.dumps({**error, "detail": self.sentence}).encode()
-
-    def headers(self) -> RawHeaders:
-        """When to come again, and whether to try before."""
-        if self.retry_after is None:
-            return [(b"x-should-retry", b"false")]
-        headers = [(b"retry-after", str(self.retry_after).encode())]
-        if self.retry_after > LONGEST_CLIENT_WAIT:
-            headers.append((b"x-should-retry", b"false"))
-        return headers
-
-
-def spell_wait(seconds: float) -> str:
-    """A time to wait as OpenAI spells it: 1s, 6m0s, 5h12m0s."""
-    minutes, second = divmod(max(0, round(seconds)), 60)
-    hours, minute = divmod(minutes, 60)
-    if hours:
-        return f"{hours}h{minute}m{second}s"
-    return f"{minute}m{second}s" if minute else f"{second}s"
-
-
-def rate_headers(states: Iterable[LimitState], now: datetime) -> RawHeaders:
-    """Where the tightest limit on requests and the one on tokens stand."""
-    headers: RawHeaders = []
-    listed = list(states)
-    for measure, name in HEADER_MEASURES:
-        found = [state for state in listed if state.applied.limit.measure == measure]
-        if found:
-            tightest = min(found, key=lambda state: state.remaining)
-            wait = spell_wait((tightest.reset_at - now).total_seconds())
-            headers += [
-                (f"x-ratelimit-limit-{name}".encode(), str(tightest.amount).encode()),
-                (f"x-ratelimit-remaining-{name}".encode(), str(tightest.remaining).encode()),
-                (f"x-ratelimit-reset-{name}".encode(), wait.encode()),
-            ]
-    return headers
-
-
-# ==============================================================================
 # helpers/openwebui/answers.py
-# An answer on its way to the client, read for its usage as it passes.
+# Answers on their way to the client: read for their usage, or replaced by a refusal.
 # ==============================================================================
 
 # Of an answer that isn't streamed, or of one line of a stream; a longer one is estimated.
 LARGEST_ANSWER = 16 * 2**20
+# On every answer that was counted or refused, for whoever checks that.
+MARK: RawHeaders = [(b"x-usage-limits", b"checked")]
 LINE_TYPES = (b"event-stream", b"ndjson", b"jsonl", b"json-seq")
 
 
@@ -9415,88 +9915,6 @@ class AnswerReader:
             self._meter.add_event(read_json(line))
 
 
-# ==============================================================================
-# helpers/openwebui/middleware.py
-# One ASGI layer around Open WebUI: the pass-through paths that its hooks don't guard.
-# ==============================================================================
-
-# Requests that are read here are JSON, with pictures in it at most; a longer one is refused.
-LARGEST_REQUEST = 16 * 2**20
-# How long it is taken for granted that the function is on, and how its valves are.
-SWITCH_SECONDS = 1.0
-# What travels in the state of a request, out of its client's reach.
-USER_STATE = "usage_limits_user"
-# Where a pass-through path tells the admission what is special about its replies.
-ADJUST_KEY = "usage_limits_adjust"
-METADATA_REPLY = "usage_limits"
-LAYER_NAME = "UsageLimitsLayer"
-MOST_LAYERS = 50
-# On every answer that this layer has counted or refused, for whoever checks that.
-MARK: RawHeaders = [(b"x-usage-limits", b"checked")]
-BLOCKED_SENTENCE = "This path is closed, because it would go past the usage limits. Use {path}."
-TOO_LARGE_SENTENCE = "The request is longer than {size} MB, too long to be counted."
-UNREADABLE_SENTENCE = "The request is not a JSON object, so it can't be counted."
-BACKGROUND_SENTENCE = "Answers in the background can't be counted: leave `background` out."
-FAULT_SENTENCE = "The usage limits could not be checked. Try again later."
-FAULT_RETRY_SECONDS = 60
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-
-class LimitFilter(Protocol):
-    """What the layer needs of the filter."""
-
-    valves: Any
-    Valves: Any
-
-    async def inlet(
-        self,
-        body: dict[str, Any],
-        __user__: dict[str, Any] | None = None,
-        __metadata__: dict[str, Any] | None = None,
-        __model__: dict[str, Any] | None = None,
-        __event_emitter__: Any = None,
-        __request__: Any = None,
-    ) -> dict[str, Any]: ...
-
-
-class PassthroughError(Exception):
-    """A request that is refused at its pass-through path."""
-
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__(refusal.sentence)
-        self.refusal = refusal
-
-
-def route_path(scope: Scope) -> str:
-    """A request's path below the prefix that a proxy may have put before Open WebUI."""
-    path, prefix = str(scope.get("path", "")), str(scope.get("root_path", ""))
-    if prefix and path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in ("", "/"):
-        return path[len(prefix) :]
-    return path
-
-
-def set_route_path(scope: Scope, path: str) -> None:
-    """Send a request to another path of Open WebUI."""
-    prefix = str(scope.get("root_path", ""))
-    whole = prefix + path if str(scope.get("path", "")).startswith(prefix) else path
-    scope["path"] = whole
-    scope["raw_path"] = whole.encode()
-
-
-def plain_answers(scope: Scope) -> None:
-    """Ask Open WebUI for an answer that can be read, not a compressed one."""
-    scope["headers"] = [
-        (name, value)
-        for name, value in scope.get("headers", ())
-        if name.lower() != b"accept-encoding"
-    ]
-
-
 async def send_refusal(
     send: Send, passthrough: Passthrough, refusal: Refusal, more: Any = ()
 ) -> None:
@@ -9513,63 +9931,151 @@ async def send_refusal(
     await send({"type": "http.response.body", "body": body})
 
 
-class ReadRequest:
-    """A JSON request, read here and handed on as it was understood."""
+class ChatAnswer:
+    """The answer of a path where the hooks run."""
 
-    def __init__(self, value: dict[str, Any], receive: Receive) -> None:
-        self.value = value
-        self._receive: Receive = receive
-        self._handed = False
+    def __init__(
+        self, passthrough: Passthrough, state: MutableMapping[str, Any], send: Send
+    ) -> None:
+        self._passthrough = passthrough
+        self._state = state
+        self._send = send
+        self._headers: RawHeaders = []
+        self._refusal: Refusal | None = None
 
-    @classmethod
-    async def read(cls, receive: Receive) -> ReadRequest:
-        """Read it.
+    async def send(self, message: Message) -> None:
+        """Pass a part of it on; a refusal takes the place of the whole answer."""
+        kind = message["type"]
+        if kind == "http.response.start":
+            self._start(message)
+            if self._refusal is None:
+                message = {**message, "headers": with_headers(message, self._own_headers())}
+        if self._refusal is None:
+            await self._send(message)
+        elif kind == "http.response.body" and not message.get("more_body"):
+            more = [*self._headers, *limit_headers(self._state)]
+            await send_refusal(self._send, self._passthrough, self._refusal, more)
 
-        Raises:
-            DoorError: It is too long, or no JSON object.
-        """
-        parts: list[bytes] = []
-        size = 0
-        while True:
-            message = await receive()
-            if message["type"] != "http.request":
-                raise PassthroughError(Refusal(400, UNREADABLE_SENTENCE))
-            part = message.get("body", b"")
-            size += len(part)
-            if size > LARGEST_REQUEST:
-                sentence = TOO_LARGE_SENTENCE.format(size=LARGEST_REQUEST // 2**20)
-                raise PassthroughError(Refusal(413, sentence))
-            parts.append(part)
-            if not message.get("more_body"):
-                break
+    def _own_headers(self) -> RawHeaders:
+        limits = limit_headers(self._state)
+        # Where the hooks run they may not be on for the model that was asked for.
+        checked = self._passthrough.kind == "task" or LIMITS_STATE in self._state
+        return [*MARK, *limits] if checked else limits
+
+    def _start(self, message: Message) -> None:
+        refusal = self._state.get(REFUSAL_STATE)
+        if message["status"] >= 400 and refusal is not None:
+            self._refusal = Refusal(*refusal)
+            own = (b"content-type", b"content-length", b"content-encoding", b"retry-after")
+            self._headers = [
+                pair for pair in message.get("headers", ()) if pair[0].lower() not in own
+            ]
+
+
+def with_headers(message: Message, own: RawHeaders) -> RawHeaders:
+    """An answer's headers and ours; a provider's own of the same name speak of its key."""
+    names = {name for name, _ in own}
+    theirs = message.get("headers", ())
+    return [*(pair for pair in theirs if pair[0].lower() not in names), *own]
+
+
+def limit_headers(state: MutableMapping[str, Any]) -> RawHeaders:
+    """Where a request's limits stand; a fault here costs no answer."""
+    try:
+        return rate_headers(state.get(LIMITS_STATE) or (), datetime.now(UTC))
+    except Exception:
+        log.exception("Usage limits: the headers of an answer could not be made")
+        return []
+
+
+# ==============================================================================
+# helpers/openwebui/callers.py
+# Who asks at a pass-through path, by Open WebUI's own rules.
+# ==============================================================================
+
+# Where the user travels in the state of a request, out of its client's reach.
+USER_STATE = "usage_limits_user"
+
+
+class CallerGate:
+    """Lets in whom Open WebUI lets in."""
+
+    def __init__(self) -> None:
+        self._gate: FastAPI | None = None
+
+    async def find_user(self, scope: Scope, send: Send) -> dict[str, Any] | None:
+        """Who asks, by Open WebUI's own rules; its refusal is sent on where it's nobody."""
+        state = scope["state"]
+        state.pop(USER_STATE, None)
+        answer: list[Message] = []
+
+        async def nothing() -> Message:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def keep(message: Message) -> None:
+            answer.append(message)
+
+        if self._gate is None:
+            self._gate = make_gate(scope["app"])
+        note_key(scope)
+        # Whoever is refused here gets no further, whatever the reason.
         try:
-            value = json.loads(b"".join(parts))
-        except (ValueError, RecursionError):
-            value = None
-        if not isinstance(value, dict):
-            raise PassthroughError(Refusal(400, UNREADABLE_SENTENCE))
-        return cls(value, receive)
+            await self._gate({**scope, "method": "POST"}, nothing, keep)
+        except Exception as error:
+            log.exception("Usage limits: it can't be seen who asks")
+            raise PassthroughError(Refusal(503, FAULT_SENTENCE, FAULT_RETRY_SECONDS)) from error
+        user = state.pop(USER_STATE, None)
+        if user is None:
+            for message in answer:
+                await send(message)
+            return None
+        return user if isinstance(user, dict) else dict(user.model_dump())
 
-    def hand_on(self, scope: Scope) -> Receive:
-        """What Open WebUI receives; two readings of the same text can't differ this way."""
-        try:
-            body = json.dumps(self.value).encode()
-        except (ValueError, RecursionError) as error:
-            raise PassthroughError(Refusal(400, UNREADABLE_SENTENCE)) from error
-        replaced = (b"content-length", b"content-type", b"transfer-encoding")
-        scope["headers"] = [
-            *(pair for pair in scope.get("headers", ()) if pair[0].lower() not in replaced),
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-        ]
 
-        async def receive() -> Message:
-            if self._handed:
-                return await self._receive()
-            self._handed = True
-            return {"type": "http.request", "body": body, "more_body": False}
+def note_key(scope: Scope) -> None:
+    """An API key in a header of its own, where Open WebUI's middleware puts it later."""
+    name = getattr(import_module("open_webui.env"), "CUSTOM_API_KEY_HEADER", "x-api-key")
+    wanted = str(name).lower().encode()
+    for header, value in scope.get("headers", ()):
+        if header.lower() == wanted:
+            credentials = import_module("fastapi.security").HTTPAuthorizationCredentials
+            scope["state"]["token"] = credentials(
+                scheme="Bearer", credentials=value.decode("latin-1")
+            )
 
-        return receive
+
+def make_gate(app: Any) -> FastAPI:
+    """An app of one page, which lets in whom Open WebUI lets in."""
+    auth = import_module("open_webui.utils.auth")
+    gate = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    gate.state = app.state
+
+    who = Depends(auth.get_verified_user)
+
+    async def let_in(request: Request, user: Any = who) -> Response:
+        setattr(request.state, USER_STATE, user)
+        return Response(status_code=204)
+
+    let_in.__annotations__ = {"request": Request, "user": Any, "return": Response}
+    gate.add_api_route("/{path:path}", let_in, methods=["POST"])
+    return gate
+
+
+# ==============================================================================
+# helpers/openwebui/passthrough_guard.py
+# The guard of pass-through calls: admits, meters and settles them for one filter.
+# ==============================================================================
+
+# How long it is taken for granted that the function is on, and how its valves are.
+SWITCH_SECONDS = 1.0
+# Where a pass-through path tells the admission what is special about its replies.
+ADJUST_KEY = "usage_limits_adjust"
+
+# With the valves, a request's body, user, metadata and model, and the request itself.
+Admit = Callable[
+    [AdminValves, dict[str, Any], dict[str, Any], dict[str, Any], dict[str, Any] | None, Request],
+    Awaitable[dict[str, Any]],
+]
 
 
 @dataclass(slots=True)
@@ -9579,7 +10085,7 @@ class Switch:
     on: bool = True
     everywhere: bool = True
     asked_at: float = float("-inf")
-    valves: Any = None
+    valves: AdminValves | None = None
 
 
 class PassthroughGuard:
@@ -9587,15 +10093,15 @@ class PassthroughGuard:
 
     Args:
         function_id: The filter's id in Open WebUI.
-        limits: The filter.
+        admit: What admits a request as the filter's inlet does.
     """
 
-    def __init__(self, function_id: str, limits: LimitFilter) -> None:
+    def __init__(self, function_id: str, admit: Admit) -> None:
         self.function_id = function_id
-        self.limits = limits
+        self.admit_request = admit
         self._switch = Switch()
         self._asking: asyncio.Lock | None = None
-        self._gate: FastAPI | None = None
+        self._gate = CallerGate()
 
     async def switch(self, *, now: bool = False) -> Switch:
         """Whether the function is on, as of now or of a second ago at most."""
@@ -9623,7 +10129,7 @@ class PassthroughGuard:
         valves = None
         if on:
             stored = await functions.get_function_valves_by_id(self.function_id)
-            valves = self.limits.Valves(**(stored or {}))
+            valves = AdminValves(**(stored or {}))
         return Switch(on, everywhere, asked_at, valves)
 
     async def covers(self, model_id: str, app: Any) -> bool:
@@ -9685,7 +10191,7 @@ class PassthroughGuard:
             set_route_path(scope, CHAT_PATH)
             await self._serve_chat(app, passthrough, scope, receive, send)
             return
-        user = await self._find_user(scope, send)
+        user = await self._gate.find_user(scope, send)
         if user is None:
             return
         if user.get("role") != "admin" and (
@@ -9740,12 +10246,14 @@ class PassthroughGuard:
 
         metadata: dict[str, Any] = {ADJUST_KEY: adjust}
         body = await self.admit(body, user, metadata, Request(scope))
-        reply = metadata.get(METADATA_REPLY)
+        reply = metadata.get(METADATA_KEY)
         if read is not None:
             if passthrough.asks_usage and "stream_options" in body:
                 read.value["stream_options"] = body["stream_options"]
-            if reply is not None and reply.output_cap is not None:
-                cap_passthrough(read.value, passthrough, reply.output_cap)
+            if reply is not None and passthrough.kind != "embeddings":
+                most, wanted = reply.most_output(), passthrough_output(read.value, passthrough)
+                if most is not None and (wanted is None or wanted > most):
+                    cap_passthrough(read.value, passthrough, most)
             receive = read.hand_on(scope)
         plain_answers(scope)
         reader = AnswerReader(
@@ -9782,115 +10290,13 @@ class PassthroughGuard:
         """
         model = await describe_model(body.get("model"), request.app)
         try:
-            self.limits.valves = (await self.switch()).valves
-            return await self.limits.inlet(
-                body,
-                __user__=user,
-                __metadata__=metadata,
-                __model__=model,
-                __request__=request,
-            )
+            valves = (await self.switch()).valves or AdminValves()
+            return await self.admit_request(valves, body, user, metadata, model, request)
         except HostError:
             raise
         except Exception as error:
             log.exception("Usage limits: a request of user %s was not admitted", user.get("id"))
             raise HostError(503, FAULT_SENTENCE, FAULT_RETRY_SECONDS) from error
-
-    async def _find_user(self, scope: Scope, send: Send) -> dict[str, Any] | None:
-        """Who asks, by Open WebUI's own rules; its refusal is sent on where it's nobody."""
-        state = scope["state"]
-        state.pop(USER_STATE, None)
-        answer: list[Message] = []
-
-        async def nothing() -> Message:
-            return {"type": "http.request", "body": b"", "more_body": False}
-
-        async def keep(message: Message) -> None:
-            answer.append(message)
-
-        if self._gate is None:
-            self._gate = make_gate(scope["app"])
-        note_key(scope)
-        # Whoever is refused here gets no further, whatever the reason.
-        try:
-            await self._gate({**scope, "method": "POST"}, nothing, keep)
-        except Exception as error:
-            log.exception("Usage limits: it can't be seen who asks")
-            raise PassthroughError(Refusal(503, FAULT_SENTENCE, FAULT_RETRY_SECONDS)) from error
-        user = state.pop(USER_STATE, None)
-        if user is None:
-            for message in answer:
-                await send(message)
-            return None
-        return user if isinstance(user, dict) else dict(user.model_dump())
-
-
-def passthrough_output(body: dict[str, Any], passthrough: Passthrough) -> int | None:
-    """The most output tokens that a request asks for in the words of its protocol, if it does."""
-    if passthrough.form == "ollama":
-        options = body.get("options")
-        wanted = options.get("num_predict") if isinstance(options, dict) else None
-    else:
-        wanted = body.get(output_field(passthrough))
-    return wanted * count_choices(body) if type(wanted) is int and wanted > 0 else None
-
-
-def cap_passthrough(body: dict[str, Any], passthrough: Passthrough, most: int) -> None:
-    """Lower what a request asks for in all, as its protocol says it."""
-    each = max(1, most // count_choices(body))
-    if passthrough.form == "ollama":
-        options = body.get("options")
-        body["options"] = {**(options if isinstance(options, dict) else {}), "num_predict": each}
-    else:
-        body[output_field(passthrough)] = each
-
-
-def output_field(passthrough: Passthrough) -> str:
-    """Where a protocol other than Ollama's own says how long an answer may be."""
-    return "max_output_tokens" if passthrough.path.endswith("/responses") else "max_tokens"
-
-
-def passthrough_charge(reply: Reply, passthrough: Passthrough, status: int | None) -> Charge | None:
-    """What a reply cost whose answer went through the layer; None where there was none."""
-    if reply.meter.produced:
-        return make_charge(reply.meter.total(), reply.rule)
-    if status is not None and status >= 400:
-        return None
-    if not passthrough.counts_tokens:
-        return make_charge(MeteredUsage(0, 0, 0, None, False), reply.rule)
-    if passthrough.kind == "embeddings":
-        return make_charge(MeteredUsage(reply.prompt_tokens, 0, 0, None, True), reply.rule)
-    # Answered, but nobody can say with what; or given up while the model was at work.
-    return reply.estimated_charge()
-
-
-def note_key(scope: Scope) -> None:
-    """An API key in a header of its own, where Open WebUI's middleware puts it later."""
-    name = getattr(import_module("open_webui.env"), "CUSTOM_API_KEY_HEADER", "x-api-key")
-    wanted = str(name).lower().encode()
-    for header, value in scope.get("headers", ()):
-        if header.lower() == wanted:
-            credentials = import_module("fastapi.security").HTTPAuthorizationCredentials
-            scope["state"]["token"] = credentials(
-                scheme="Bearer", credentials=value.decode("latin-1")
-            )
-
-
-def make_gate(app: Any) -> FastAPI:
-    """An app of one page, which lets in whom Open WebUI lets in."""
-    auth = import_module("open_webui.utils.auth")
-    gate = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-    gate.state = app.state
-
-    who = Depends(auth.get_verified_user)
-
-    async def let_in(request: Request, user: Any = who) -> Response:
-        setattr(request.state, USER_STATE, user)
-        return Response(status_code=204)
-
-    let_in.__annotations__ = {"request": Request, "user": Any, "return": Response}
-    gate.add_api_route("/{path:path}", let_in, methods=["POST"])
-    return gate
 
 
 async def describe_model(model_id: object, app: Any) -> dict[str, Any] | None:
@@ -9908,91 +10314,48 @@ async def describe_model(model_id: object, app: Any) -> dict[str, Any] | None:
     return {"id": model_id, "info": found.model_dump()} if found is not None else None
 
 
-class ChatAnswer:
-    """The answer of a path where the hooks run."""
+# ==============================================================================
+# helpers/openwebui/middleware.py
+# One ASGI layer around Open WebUI, for the paths that its hooks don't guard.
+# ==============================================================================
 
-    def __init__(
-        self, passthrough: Passthrough, state: MutableMapping[str, Any], send: Send
-    ) -> None:
-        self._passthrough = passthrough
-        self._state = state
-        self._send = send
-        self._headers: RawHeaders = []
-        self._refusal: Refusal | None = None
-
-    async def send(self, message: Message) -> None:
-        """Pass a part of it on; a refusal takes the place of the whole answer."""
-        kind = message["type"]
-        if kind == "http.response.start":
-            self._start(message)
-            if self._refusal is None:
-                message = {**message, "headers": with_headers(message, self._own_headers())}
-        if self._refusal is None:
-            await self._send(message)
-        elif kind == "http.response.body" and not message.get("more_body"):
-            more = [*self._headers, *limit_headers(self._state)]
-            await send_refusal(self._send, self._passthrough, self._refusal, more)
-
-    def _own_headers(self) -> RawHeaders:
-        limits = limit_headers(self._state)
-        # Where the hooks run they may not be on for the model that was asked for.
-        checked = self._passthrough.kind == "task" or LIMITS_STATE in self._state
-        return [*MARK, *limits] if checked else limits
-
-    def _start(self, message: Message) -> None:
-        refusal = self._state.get(REFUSAL_STATE)
-        if message["status"] >= 400 and refusal is not None:
-            self._refusal = Refusal(*refusal)
-            own = (b"content-type", b"content-length", b"content-encoding", b"retry-after")
-            self._headers = [
-                pair for pair in message.get("headers", ()) if pair[0].lower() not in own
-            ]
-
-
-def with_headers(message: Message, own: RawHeaders) -> RawHeaders:
-    """An answer's headers and ours; a provider's own of the same name speak of its key."""
-    names = {name for name, _ in own}
-    theirs = message.get("headers", ())
-    return [*(pair for pair in theirs if pair[0].lower() not in names), *own]
-
-
-def limit_headers(state: MutableMapping[str, Any]) -> RawHeaders:
-    """Where a request's limits stand; a fault here costs no answer."""
-    try:
-        return rate_headers(state.get(LIMITS_STATE) or (), datetime.now(UTC))
-    except Exception:
-        log.exception("Usage limits: the headers of an answer could not be made")
-        return []
+# The form of the users' own valves, which is in the language of whoever opens it.
+USER_VALVES_FORM = "/valves/user/spec"
+LAYER_NAME = "UsageLimitsLayer"
+MOST_LAYERS = 50
 
 
 class UsageLimitsLayer:
     """The layer itself: it looks at a request's path, and mostly lets it pass."""
 
-    def __init__(self, app: AsgiApp, keepers: dict[str, PassthroughGuard]) -> None:
+    def __init__(self, app: AsgiApp, guards: dict[str, PassthroughGuard]) -> None:
         self.app = app
-        self.keepers = keepers
+        self.guards = guards
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] == "http":
+            if route_path(scope).endswith(USER_VALVES_FORM):
+                headers = dict(scope.get("headers", ()))
+                accepted_languages.set(headers.get(b"accept-language", b"").decode("latin-1"))
             passthrough = find_passthrough(scope.get("method", "GET"), route_path(scope))
             if passthrough is not None:
-                keeper = await self.find_keeper(now=passthrough.kind != "chat")
-                if keeper is not None:
-                    await keeper.serve(self.app, passthrough, scope, receive, send)
+                guard = await self.find_guard(now=passthrough.kind != "chat")
+                if guard is not None:
+                    await guard.serve(self.app, passthrough, scope, receive, send)
                     return
         await self.app(scope, receive, send)
 
-    async def find_keeper(self, *, now: bool = True) -> PassthroughGuard | None:
-        """The keeper whose function is on; where that can't be seen, the last one."""
+    async def find_guard(self, *, now: bool = True) -> PassthroughGuard | None:
+        """The guard whose function is on; where that can't be seen, the last one."""
         last = None
-        for keeper in list(self.keepers.values()):
+        for guard in list(self.guards.values()):
             try:
-                if (await keeper.switch(now=now)).on:
-                    return keeper
+                if (await guard.switch(now=now)).on:
+                    return guard
             except Exception:
                 log.exception("Usage limits: it can't be seen whether the filter is on")
-                last = keeper
+                last = guard
         return last
 
 
@@ -10007,27 +10370,31 @@ def function_id_of(module_name: str) -> str | None:
     return head if head and is_uuid else name
 
 
-def put_layer(limits: LimitFilter) -> UsageLimitsLayer | None:
+def put_layer(module_name: str, admit: Admit) -> UsageLimitsLayer | None:
     """Put the layer around the running app, in the place of an older one.
+
+    Args:
+        module_name: The filter's module, named by Open WebUI.
+        admit: What admits a request as the filter's inlet does.
 
     Returns:
         The layer; None where it can't be put there, or where it needn't.
     """
-    function_id = function_id_of(type(limits).__module__)
+    function_id = function_id_of(module_name)
     app = getattr(sys.modules.get("open_webui.main"), "app", None)
     stack = getattr(app, "middleware_stack", None)
     if function_id is None or stack is None:
         return None
     above, attribute, layer = find_layer(app)
     if layer is None:
-        above, attribute, below, keepers = app, "middleware_stack", stack, {}
+        above, attribute, below, guards = app, "middleware_stack", stack, {}
     else:
-        below, keepers = layer.app, dict(layer.keepers)
-    keeper = keepers.get(function_id)
-    if layer is not None and keeper is not None and keeper.limits is limits:
+        below, guards = layer.app, dict(layer.guards)
+    guard = guards.get(function_id)
+    if layer is not None and getattr(guard, "admit_request", None) == admit:
         return layer if isinstance(layer, UsageLimitsLayer) else None
-    keepers[function_id] = PassthroughGuard(function_id, limits)
-    placed = UsageLimitsLayer(below, keepers)
+    guards[function_id] = PassthroughGuard(function_id, admit)
+    placed = UsageLimitsLayer(below, guards)
     setattr(above, attribute, placed)
     return placed
 
@@ -10085,10 +10452,10 @@ ASKED_FOR = ("/api/v1/tasks/", "/api/v1/chats/")
 # Open WebUI calls one of these names from another.
 inside_task: ContextVar[bool] = ContextVar("usage_limits_inside_task", default=False)
 
-KeeperFinder = Callable[[], Awaitable[PassthroughGuard | None]]
+GuardFinder = Callable[[], Awaitable[PassthroughGuard | None]]
 
 
-def watch_task_calls(find_keeper: KeeperFinder, owner: object) -> None:
+def watch_task_calls(find_guard: GuardFinder, owner: object) -> None:
     """See every such call from now on; what an earlier paste has put there is replaced."""
     for caller in TASK_CALLERS:
         module = sys.modules.get(caller.module)
@@ -10099,11 +10466,11 @@ def watch_task_calls(find_keeper: KeeperFinder, owner: object) -> None:
         if wrapped is not None and wrapped[0] is owner:
             continue
         inner = function if wrapped is None else wrapped[1]
-        setattr(module, caller.name, watched_task(inner, caller, find_keeper, owner))
+        setattr(module, caller.name, watched_task(inner, caller, find_guard, owner))
 
 
 def watched_task(
-    inner: Callable[..., Any], caller: TaskCaller, find_keeper: KeeperFinder, owner: object
+    inner: Callable[..., Any], caller: TaskCaller, find_guard: GuardFinder, owner: object
 ) -> Callable[..., Any]:
     """Open WebUI's function, admitted, metered and settled."""
 
@@ -10115,13 +10482,13 @@ def watched_task(
         task = str(metadata.get("task") or "") if isinstance(metadata, dict) else ""
         if caller.calls == "mixed" and not task:
             return await inner(request, form_data, *args, **kwargs)
-        keeper = await find_keeper()
+        guard = await find_guard()
         user = kwargs.get("user", args[0] if args else None)
         model_id = str(form_data.get("model") or "")
-        if keeper is None or user is None or not await keeper.covers(model_id, request.app):
+        if guard is None or user is None or not await guard.covers(model_id, request.app):
             return await inner(request, form_data, *args, **kwargs)
         try:
-            reply = await admit_call(keeper, caller, task, request, form_data, user)
+            reply = await admit_call(guard, caller, task, request, form_data, user)
         except HostError as error:
             if caller.calls == "reply":
                 raise
@@ -10146,7 +10513,7 @@ def watched_task(
 
 
 async def admit_call(
-    keeper: PassthroughGuard,
+    guard: PassthroughGuard,
     caller: TaskCaller,
     task: str,
     request: Any,
@@ -10158,7 +10525,7 @@ async def admit_call(
     Raises:
         HostError: A hard limit is reached, or the call can't be put on record.
     """
-    valves = (await keeper.switch()).valves
+    valves = (await guard.switch()).valves or AdminValves()
     # Whoever calls a task's path asks for what they like; the chats ask for it in passing.
     asked_for = route_path(request.scope).startswith(ASKED_FOR)
     in_passing = caller.calls != "reply" and not asked_for and task not in COUNTED_TASKS
@@ -10181,21 +10548,29 @@ async def admit_call(
     body = {key: value for key, value in form_data.items() if key != "metadata"}
     fields = user if isinstance(user, dict) else user.model_dump()
     if not in_passing:
-        await keeper.admit(body, fields, metadata, request)
-        return metadata.get(METADATA_REPLY)
+        await guard.admit(body, fields, metadata, request)
+        return lowered_call(metadata.get(METADATA_KEY), form_data, enforced)
     # Its refusal is nobody's: the request that it belongs to goes on.
     state: dict[str, Any] = {}
     token = current_state.set(state)
     try:
-        await keeper.admit(body, fields, metadata, request)
+        await guard.admit(body, fields, metadata, request)
     finally:
         current_state.reset(token)
-    reply: Reply | None = metadata.get(METADATA_REPLY)
+    reply: Reply | None = metadata.get(METADATA_KEY)
     # Replies that are still running don't cost a chat its title.
     reached = [each for each in state.get(LIMITS_STATE) or () if each.exceeded]
     if reply is not None and enforced and any(not each.is_only_held for each in reached):
         await end_call(reply, None)
-        raise HostError(429, "Over a usage limit no model is called for a task.", 60)
+        raise HostError(429, TASK_REFUSED_SENTENCE, 60)
+    return lowered_call(reply, form_data, enforced)
+
+
+def lowered_call(reply: Reply | None, form_data: dict[str, Any], enforced: bool) -> Reply | None:
+    """The reply, when its call asks for no more output than may be used."""
+    if reply is not None:
+        reply.enforced = enforced
+        reply.lower_output(form_data)
     return reply
 
 
@@ -10254,7 +10629,7 @@ def used_or_estimated(reply: Reply) -> Charge:
 
 def guard_tasks(layer: UsageLimitsLayer) -> None:
     """Watch the tasks for the filters of a layer."""
-    watch_task_calls(layer.find_keeper, layer)
+    watch_task_calls(layer.find_guard, layer)
 
 
 # ==============================================================================
@@ -10262,22 +10637,21 @@ def guard_tasks(layer: UsageLimitsLayer) -> None:
 # The filter: Open WebUI's hooks, and nothing but hooks.
 # ==============================================================================
 
-# Where a reply's state travels in Open WebUI's metadata.
-METADATA_KEY = "usage_limits"
 # A prompt that retrieval made longer than this is written down before the model is called.
 GROWTH_WORTH_WRITING = 1_000
 LEDGER_ERROR_RETRY_SECONDS = 60
 # When to try again where replies still running hold what is left.
 HELD_RETRY_SECONDS = 10
 MOST_REMEMBERED_USERS = 10_000
-UNGUARDED = (
-    "NOT IN FORCE: this Open WebUI can't be wrapped, so calls to its pass-through paths are not "
-    "counted. See docs/reverse-proxy.md."
-)
 # Ordinary replies stay below it, so a higher cap is not worth a line.
 CAP_WORTH_SAYING = 4_000
 
 Emitter = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+def is_older(reply: object) -> bool:
+    """Whether a reply was admitted by an earlier paste, which knew no limits on single requests."""
+    return not hasattr(reply, "request_decision")
 
 
 class Filter:
@@ -10324,9 +10698,7 @@ class Filter:
             build = await self._draft(
                 accounting, valves, body, user, metadata, __model__, __request__
             )
-            # An API call's warning would be seen by nobody, and not be given again.
-            seen = request_source(metadata) != "api"
-            told = __event_emitter__ is not None and seen and not valves.shadow_mode
+            told = __event_emitter__ is not None and not valves.shadow_mode
             reply, admission = await accounting.admit(build, told)
         except Exception as error:
             # Not on record, so it may not pass: whoever could cause this would use models for free.
@@ -10362,10 +10734,14 @@ class Filter:
         if reply is None:
             return body
         try:
+            before, prompt_tokens = reply.prompt_tokens, estimate_prompt(body)
+            if not is_older(reply):
+                reply.next_prompt_tokens = prompt_tokens
+                if reply.enforced:
+                    self._refuse(valves, reply, reply.request_decision())
             if reply.meter.produced:
                 await self._check_next_round(valves, reply)
-            before = reply.prompt_tokens
-            reply.begin_round(estimate_prompt(body))
+            reply.begin_round(prompt_tokens)
             if not self._watches_calls:
                 reply.called_model = True
             if reply.prompt_tokens - before > GROWTH_WORTH_WRITING:
@@ -10412,10 +10788,23 @@ class Filter:
             log.exception("Usage limits: reply %s was not settled", reply.reservation.id)
         return body
 
+    async def admit_call(
+        self,
+        valves: AdminValves,
+        body: dict[str, Any],
+        user: dict[str, Any],
+        metadata: dict[str, Any],
+        model: dict[str, Any] | None,
+        request: Any,
+    ) -> dict[str, Any]:
+        """Admit a pass-through call as the inlet does."""
+        self.valves = valves
+        return await self.inlet(body, user, metadata, model, __request__=request)
+
     def _guard_passthrough(self, *, serving: bool = True) -> None:
         """Put the layer around Open WebUI; without it the hooks work as before."""
         try:
-            layer = put_layer(self)
+            layer = put_layer(type(self).__module__, self.admit_call)
             if layer is not None:
                 guard_tasks(layer)
             guarded = layer is not None or has_layer()
@@ -10489,7 +10878,7 @@ class Filter:
                 body,
                 metadata,
                 list_model_names(body, model, metadata, request),
-                request_source(metadata, own_provider),
+                request_source(metadata, own_provider, request, user["id"]),
                 now,
                 ollama=is_ollama_model(model),
                 own_provider=own_provider,
@@ -10500,6 +10889,7 @@ class Filter:
             adjust = metadata.get(ADJUST_KEY)
             if callable(adjust):
                 adjust(reply)
+            reply.limits = limits_via(reply.limits, reply.reservation.source)
             return reply if error is None else (reply, error)
 
         return build
@@ -10514,9 +10904,8 @@ class Filter:
 
     def _adjust(self, valves: AdminValves, reply: Reply, body: dict[str, Any]) -> None:
         """Ask the provider for usage, and for no more output than may be used."""
-        if reply.output_cap is not None:
-            produced = reply.meter.total().output_tokens
-            cap_output(body, max(1, reply.output_cap - produced), ollama=reply.ollama)
+        if not is_older(reply):
+            reply.lower_output(body)
         if self._unasked.has(unasked_name(reply, body), body):
             return
         if valves.request_stream_usage and body.get("stream"):
@@ -10561,10 +10950,10 @@ class Filter:
         """Show what was decided about an admitted reply, as far as it is worth a line."""
         for state in admission.warnings:
             await self._warn(valves, reply, state, user, emitter)
-        if (reply.output_cap or CAP_WORTH_SAYING) < CAP_WORTH_SAYING:
-            await self._emit_status(
-                emitter, cap_sentence(reply.output_cap or 0, reply.reader.language)
-            )
+        most = reply.most_output()
+        worth = EXPECTED_OUTPUT_TOKENS if reply.output_cap is None else CAP_WORTH_SAYING
+        if most is not None and most < worth:
+            await self._emit_status(emitter, cap_sentence(most, reply.reader.language))
 
     def _refuse(self, valves: AdminValves, reply: Reply, decision: Decision) -> None:
         """Raise for the limit that refuses; in shadow mode only log it."""
@@ -10598,9 +10987,12 @@ class Filter:
         if not reply.rule.weight:  # a free model's, or over its user's own provider
             return
         subject, names = reply.reservation.subject, reply.reservation.model_names
-        limits = count_limits(valves, subject, names, datetime.now(UTC))
-        if limits:
-            decision = await reply.keeper.check(reply, limits)
+        limits = limits_via(
+            count_limits(valves, subject, names, datetime.now(UTC)), reply.reservation.source
+        )
+        adding = [one for one in limits if not one.limit.is_moment]
+        if adding:
+            decision = await reply.keeper.check(reply, adding)
             self._refuse(valves, reply, decision.with_running(reply.used_charge().counted))
 
     async def _warn(

@@ -12,7 +12,7 @@ from helpers.errors import LedgerError, UsageLimitExceeded
 from helpers.ledger.identities import IdentityMemory, form_note
 from helpers.ledger.ledger import Admission
 from helpers.limits.decisions import Decision, LimitState
-from helpers.limits.policy import GroupRef
+from helpers.limits.policy import GroupRef, limits_via
 from helpers.logs import log
 from helpers.metering.estimates import estimate_prompt
 from helpers.openwebui.accounting import Accounting
@@ -37,38 +37,39 @@ from helpers.openwebui.host import (
     uses_own_provider,
     warn_about_old_host,
 )
-from helpers.openwebui.languages_western import ENGLISH
+from helpers.openwebui.http_requests import LIMITS_STATE, note_in_state
+from helpers.openwebui.languages.en import ENGLISH
 from helpers.openwebui.messages import (
     PLAIN_REFUSAL,
+    UNGUARDED,
     cap_sentence,
     limit_sentence,
     status_line,
     warning_sentence,
 )
-from helpers.openwebui.middleware import ADJUST_KEY, has_layer, put_layer
+from helpers.openwebui.middleware import has_layer, put_layer
 from helpers.openwebui.model_calls import unasked_name, watch_model_calls
-from helpers.openwebui.replies import Reply, cap_output
-from helpers.openwebui.request_state import LIMITS_STATE, note_in_state
+from helpers.openwebui.passthrough_guard import ADJUST_KEY
+from helpers.openwebui.replies import EXPECTED_OUTPUT_TOKENS, METADATA_KEY, Reply
 from helpers.openwebui.stream_usage import ASK_FOR_USAGE, UnaskedModels
 from helpers.openwebui.task_calls import guard_tasks
 from helpers.openwebui.valves import AdminValves, PersonalValves
 
-# Where a reply's state travels in Open WebUI's metadata.
-METADATA_KEY = "usage_limits"
 # A prompt that retrieval made longer than this is written down before the model is called.
 GROWTH_WORTH_WRITING = 1_000
 LEDGER_ERROR_RETRY_SECONDS = 60
 # When to try again where replies still running hold what is left.
 HELD_RETRY_SECONDS = 10
 MOST_REMEMBERED_USERS = 10_000
-UNGUARDED = (
-    "NOT IN FORCE: this Open WebUI can't be wrapped, so calls to its pass-through paths are not "
-    "counted. See docs/reverse-proxy.md."
-)
 # Ordinary replies stay below it, so a higher cap is not worth a line.
 CAP_WORTH_SAYING = 4_000
 
 Emitter = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+def is_older(reply: object) -> bool:
+    """Whether a reply was admitted by an earlier paste, which knew no limits on single requests."""
+    return not hasattr(reply, "request_decision")
 
 
 class Filter:
@@ -115,9 +116,7 @@ class Filter:
             build = await self._draft(
                 accounting, valves, body, user, metadata, __model__, __request__
             )
-            # An API call's warning would be seen by nobody, and not be given again.
-            seen = request_source(metadata) != "api"
-            told = __event_emitter__ is not None and seen and not valves.shadow_mode
+            told = __event_emitter__ is not None and not valves.shadow_mode
             reply, admission = await accounting.admit(build, told)
         except Exception as error:
             # Not on record, so it may not pass: whoever could cause this would use models for free.
@@ -153,10 +152,14 @@ class Filter:
         if reply is None:
             return body
         try:
+            before, prompt_tokens = reply.prompt_tokens, estimate_prompt(body)
+            if not is_older(reply):
+                reply.next_prompt_tokens = prompt_tokens
+                if reply.enforced:
+                    self._refuse(valves, reply, reply.request_decision())
             if reply.meter.produced:
                 await self._check_next_round(valves, reply)
-            before = reply.prompt_tokens
-            reply.begin_round(estimate_prompt(body))
+            reply.begin_round(prompt_tokens)
             if not self._watches_calls:
                 reply.called_model = True
             if reply.prompt_tokens - before > GROWTH_WORTH_WRITING:
@@ -203,10 +206,23 @@ class Filter:
             log.exception("Usage limits: reply %s was not settled", reply.reservation.id)
         return body
 
+    async def admit_call(
+        self,
+        valves: AdminValves,
+        body: dict[str, Any],
+        user: dict[str, Any],
+        metadata: dict[str, Any],
+        model: dict[str, Any] | None,
+        request: Any,
+    ) -> dict[str, Any]:
+        """Admit a pass-through call as the inlet does."""
+        self.valves = valves
+        return await self.inlet(body, user, metadata, model, __request__=request)
+
     def _guard_passthrough(self, *, serving: bool = True) -> None:
         """Put the layer around Open WebUI; without it the hooks work as before."""
         try:
-            layer = put_layer(self)
+            layer = put_layer(type(self).__module__, self.admit_call)
             if layer is not None:
                 guard_tasks(layer)
             guarded = layer is not None or has_layer()
@@ -280,7 +296,7 @@ class Filter:
                 body,
                 metadata,
                 list_model_names(body, model, metadata, request),
-                request_source(metadata, own_provider),
+                request_source(metadata, own_provider, request, user["id"]),
                 now,
                 ollama=is_ollama_model(model),
                 own_provider=own_provider,
@@ -291,6 +307,7 @@ class Filter:
             adjust = metadata.get(ADJUST_KEY)
             if callable(adjust):
                 adjust(reply)
+            reply.limits = limits_via(reply.limits, reply.reservation.source)
             return reply if error is None else (reply, error)
 
         return build
@@ -305,9 +322,8 @@ class Filter:
 
     def _adjust(self, valves: AdminValves, reply: Reply, body: dict[str, Any]) -> None:
         """Ask the provider for usage, and for no more output than may be used."""
-        if reply.output_cap is not None:
-            produced = reply.meter.total().output_tokens
-            cap_output(body, max(1, reply.output_cap - produced), ollama=reply.ollama)
+        if not is_older(reply):
+            reply.lower_output(body)
         if self._unasked.has(unasked_name(reply, body), body):
             return
         if valves.request_stream_usage and body.get("stream"):
@@ -352,10 +368,10 @@ class Filter:
         """Show what was decided about an admitted reply, as far as it is worth a line."""
         for state in admission.warnings:
             await self._warn(valves, reply, state, user, emitter)
-        if (reply.output_cap or CAP_WORTH_SAYING) < CAP_WORTH_SAYING:
-            await self._emit_status(
-                emitter, cap_sentence(reply.output_cap or 0, reply.reader.language)
-            )
+        most = reply.most_output()
+        worth = EXPECTED_OUTPUT_TOKENS if reply.output_cap is None else CAP_WORTH_SAYING
+        if most is not None and most < worth:
+            await self._emit_status(emitter, cap_sentence(most, reply.reader.language))
 
     def _refuse(self, valves: AdminValves, reply: Reply, decision: Decision) -> None:
         """Raise for the limit that refuses; in shadow mode only log it."""
@@ -389,9 +405,12 @@ class Filter:
         if not reply.rule.weight:  # a free model's, or over its user's own provider
             return
         subject, names = reply.reservation.subject, reply.reservation.model_names
-        limits = count_limits(valves, subject, names, datetime.now(UTC))
-        if limits:
-            decision = await reply.keeper.check(reply, limits)
+        limits = limits_via(
+            count_limits(valves, subject, names, datetime.now(UTC)), reply.reservation.source
+        )
+        adding = [one for one in limits if not one.limit.is_moment]
+        if adding:
+            decision = await reply.keeper.check(reply, adding)
             self._refuse(valves, reply, decision.with_running(reply.used_charge().counted))
 
     async def _warn(

@@ -106,7 +106,9 @@ def settle_record(
     if more is None or more == NOTHING:
         return True, None
     snapshot = snapshot_of_record(connection, key.scopes, key.created_at, limits, now, key.id)
-    add_to_counters(connection, snapshot.counters, key.model_names, key.created_at, more)
+    add_to_counters(
+        connection, snapshot.counters, key.model_names, key.source, key.created_at, more
+    )
     return True, snapshot
 
 
@@ -429,6 +431,8 @@ class Ledger:
         audience: str,
     ) -> bool:
         """Whether a limit is crossed of which `audience` was not yet told in this window."""
+        if state.applied.limit.is_moment:
+            return False  # nobody is short of anything
         percent = 100 if state.exceeded else state.crossed_threshold(soft_limit_percent)
         if percent is None:
             return False

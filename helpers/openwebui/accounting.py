@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -185,9 +185,12 @@ class Accounting:
                 built = build()
             finally:
                 self._turn.deadline = None
+            reply = built[0] if isinstance(built, tuple) else built
+            request = reply.request_decision()
+            if reply.enforced and not request.allowed:  # whatever the ledger would say
+                return reply, Admission(request)
             if isinstance(built, tuple):
                 return built
-            reply = built
             if crowded:
                 return reply, LedgerError("the ledger is busy: too many wait for it")
             try:
@@ -197,13 +200,15 @@ class Accounting:
                     reply.limits,
                     enforce=reply.enforced,
                     soft_limit_percent=reply.soft_limit_percent,
-                    announce=announce,
+                    # An API call's warning would be seen by nobody, and not be given again.
+                    announce=announce and reply.reservation.source != "api",
                     deadline=deadline,
                 )
             except LedgerError as error:
                 return reply, error
             reply.written = admission.decision.allowed or not reply.enforced
-            return reply, admission
+            decision = admission.decision.with_states(request.states)
+            return reply, replace(admission, decision=decision)
 
         # Where the caller is cancelled the reservation may still be written, and its end must
         # wait for that.

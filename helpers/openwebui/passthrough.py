@@ -5,11 +5,14 @@ from __future__ import annotations
 import posixpath
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import unquote
 
-# What a path's clients read errors in.
-ErrorForm = Literal["openai", "anthropic", "ollama"]
+from helpers.metering.charges import Charge, make_charge
+from helpers.metering.usage import MeteredUsage
+from helpers.openwebui.refusals import ErrorForm
+from helpers.openwebui.replies import Reply, count_choices
+
 # chat: the hooks run. rewritten: sent to a path where they do. metered: admitted and metered by
 # the middleware. request: counted as one request. task: admitted where tasks call their model.
 # unknown: whatever the provider offers there.
@@ -142,3 +145,42 @@ def find_passthrough(method: str, path: str) -> Passthrough | None:
         if found := OLLAMA_PASSTHROUGH.fullmatch(plain):
             return OLLAMA_KINDS[found[1]]
     return Passthrough("unknown", path, "ollama" if first == "ollama" else "openai")
+
+
+def passthrough_output(body: dict[str, Any], passthrough: Passthrough) -> int | None:
+    """The most output tokens that a request asks for in the words of its protocol, if it does."""
+    if passthrough.form == "ollama":
+        options = body.get("options")
+        wanted = options.get("num_predict") if isinstance(options, dict) else None
+    else:
+        wanted = body.get(output_field(passthrough))
+    return wanted * count_choices(body) if type(wanted) is int and wanted > 0 else None
+
+
+def cap_passthrough(body: dict[str, Any], passthrough: Passthrough, most: int) -> None:
+    """Lower what a request asks for in all, as its protocol says it."""
+    each = max(1, most // count_choices(body))
+    if passthrough.form == "ollama":
+        options = body.get("options")
+        body["options"] = {**(options if isinstance(options, dict) else {}), "num_predict": each}
+    else:
+        body[output_field(passthrough)] = each
+
+
+def output_field(passthrough: Passthrough) -> str:
+    """Where a protocol other than Ollama's own says how long an answer may be."""
+    return "max_output_tokens" if passthrough.path.endswith("/responses") else "max_tokens"
+
+
+def passthrough_charge(reply: Reply, passthrough: Passthrough, status: int | None) -> Charge | None:
+    """What a reply cost whose answer went through the layer; None where there was none."""
+    if reply.meter.produced:
+        return make_charge(reply.meter.total(), reply.rule)
+    if status is not None and status >= 400:
+        return None
+    if not passthrough.counts_tokens:
+        return make_charge(MeteredUsage(0, 0, 0, None, False), reply.rule)
+    if passthrough.kind == "embeddings":
+        return make_charge(MeteredUsage(reply.prompt_tokens, 0, 0, None, True), reply.rule)
+    # Answered, but nobody can say with what; or given up while the model was at work.
+    return reply.estimated_charge()

@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import Any, Protocol
 
 from helpers.ledger.records import Reservation
-from helpers.limits.decisions import Amounts, Decision
+from helpers.limits.decisions import Amounts, Decision, LimitState
 from helpers.limits.limit import Measure
 from helpers.limits.policies import ModelRule
 from helpers.limits.policy import AppliedLimit
-from helpers.metering.charges import Charge, make_charge, most_output_tokens
+from helpers.metering.charges import Charge, make_charge, most_output_tokens, weigh_tokens
 from helpers.metering.usage import MeteredUsage, ReplyMeter, added_usage
 from helpers.openwebui.messages import Reader
 from helpers.texts import LONGEST_NAME, clean_text
 
+# Where a reply travels in Open WebUI's metadata.
+METADATA_KEY = "usage_limits"
 # The output that is reserved where a request sets no max_tokens: an ordinary chat reply.
 EXPECTED_OUTPUT_TOKENS = 500
 # Larger than what any limit leaves.
@@ -106,13 +109,14 @@ class Reply:
     rule: ModelRule
     reader: Reader
     enforced: bool  # whether a hard limit refuses its later rounds
-    prompt_tokens: int
+    prompt_tokens: int  # the longest of its calls
     wanted_output: int | None
     capped: bool  # whether the request is lowered to what its limits leave
     soft_limit_percent: int
     alert_url: str  # "" for no alerts
     output_tokens: int = 0  # what is reserved
     output_cap: int | None = None  # what the request is lowered to, if it is
+    next_prompt_tokens: int = 0  # of the call that comes next
     meter: ReplyMeter = field(default_factory=ReplyMeter)
     ollama: bool = False  # whether Open WebUI sends it to Ollama
     choices: int = 1  # how many answers it asks for at once
@@ -133,6 +137,9 @@ class Reply:
     def fit_output(self, decision: Decision) -> Charge:
         """Choose how much output to reserve, now that it is known what the limits leave."""
         wanted, expected = self.wanted_output, EXPECTED_OUTPUT_TOKENS * self.choices
+        fitting = self.most_output()
+        if fitting is not None:
+            wanted = min(wanted or fitting, fitting)
         self.output_tokens = min(wanted or expected, expected)
         most = most_output_tokens(decision, self.prompt_tokens, self.rule) if self.capped else None
         if most is not None and (wanted is None or wanted > most):
@@ -140,6 +147,39 @@ class Reply:
             self.output_tokens = self.output_cap = most
         self.own_remaining = own_remaining(decision)
         return self.reserved_charge()
+
+    def request_decision(self) -> Decision:
+        """Where the limits on single requests stand: with all rounds, and the prompt of the next.
+
+        No ledger is needed for them.
+        """
+        own = [one for one in self.limits if one.limit.is_per_request]
+        if not own:
+            return Decision()
+        states = tuple(LimitState(one, 0, 0, one.window.end) for one in own)
+        # Of a task that isn't counted a hard limit holds all the same.
+        prompt = weigh_tokens(self.next_prompt_tokens, self.rule.weight or Decimal(1))
+        return Decision(states).with_request(self.used_charge().counted + Amounts(0, prompt))
+
+    def most_output(self) -> int | None:
+        """The most output tokens that the next call may give, at least 1; None for any number."""
+        most = []
+        if self.output_cap is not None:
+            most.append(self.output_cap - self.meter.total().output_tokens)
+        if self.enforced:
+            weight = self.rule.weight or Decimal(1)
+            most += [
+                int(state.remaining / weight)
+                for state in self.request_decision().states
+                if state.applied.limit.measure != "input_tokens"
+            ]
+        return max(1, min(most)) if most else None
+
+    def lower_output(self, body: dict[str, Any]) -> None:
+        """Lower what a call asks for to what may be used."""
+        most, wanted = self.most_output(), wanted_output(body, ollama=self.ollama)
+        if most is not None and (wanted is None or wanted > most):
+            cap_output(body, most, ollama=self.ollama)
 
     def trusted_model(self, asked: object) -> str:
         """The model that a call is for; "" at its user's own provider.

@@ -91,7 +91,10 @@ def first_second(text: str | None, valves: AdminValves, now: datetime) -> int:
         tables += named.values()
     rules = valves.calendar_rules
     starts = [
-        limit.period.window(now, rules).start for table in tables for limit in table.limits or ()
+        limit.period.window(now, rules).start
+        for table in tables
+        for limit in table.limits or ()
+        if not limit.is_moment
     ]
     if not starts:
         raise ConfigurationError("policies", "no limit, so no window is open", SINCE_EXAMPLE)

@@ -98,7 +98,7 @@ def write_grants(
         for new in make(connection):
             if connection.scalar(select(grants_table.c.id).where(grants_table.c.id == new.id)):
                 continue
-            scope, measure, model_glob, period = grant_key(new.applied)
+            scope, measure, model_glob, period, source = grant_key(new.applied)
             connection.execute(
                 grants_table.insert().values(
                     id=new.id,
@@ -112,6 +112,7 @@ def write_grants(
                     reason=reason,
                     created_at=int(now.timestamp()),
                     expires_at=new.expires_at,
+                    source=source,
                 )
             )
         return Change(before, read_states(connection, limits, now))

@@ -57,7 +57,7 @@ def chosen_limits(target: Target, texts: list[str]) -> tuple[AppliedLimit, ...]:
     Raises:
         ConfigurationError: There is none of that kind.
     """
-    if not target.limits:
+    if not target.adding:
         raise ConfigurationError(
             "USER", f"{target.name} has no limit", "a user or pool with limits"
         )
@@ -66,7 +66,7 @@ def chosen_limits(target: Target, texts: list[str]) -> tuple[AppliedLimit, ...]:
         for text in texts
         for applied in target.matching(parse_limit(text, "LIMIT"), "LIMIT", text)
     ]
-    return tuple(dict.fromkeys(named)) or target.limits
+    return tuple(dict.fromkeys(named)) or target.adding
 
 
 def missing_resets(
@@ -74,13 +74,14 @@ def missing_resets(
 ) -> Iterator[NewGrant]:
     """The grants that make up for what was used and that no earlier reset has made up for."""
     applied = state.applied
-    scope, measure, model_glob, period = grant_key(applied)
+    scope, measure, model_glob, period, source = grant_key(applied)
     earlier = connection.scalar(
         select(func.coalesce(func.sum(grants_table.c.amount), 0)).where(
             grants_table.c.scope == scope,
             grants_table.c.measure == measure,
             grants_table.c.model_glob == model_glob,
             grants_table.c.period == period,
+            grants_table.c.source == source,
             grants_table.c.kind == "reset",
             grants_table.c.expires_at > second,
         )
@@ -120,7 +121,7 @@ def rolling_parts(
             columns.state == "settled",
             columns.counted > 0,
             columns.created_at >= start,
-            scope_condition(applied.scope),
+            scope_condition(applied.scope, applied.limit.source),
         )
         .order_by(columns.created_at.desc())
     )

@@ -21,7 +21,6 @@ from helpers.openwebui.messages import (
     MICROS,
     Reader,
     format_amount,
-    format_duration,
     format_instant,
 )
 from helpers.openwebui.valves import AdminValves, read_timezone
@@ -39,7 +38,7 @@ from scripts.limits.host import (
 from scripts.limits.names import recall_subjects
 from scripts.limits.standings import Standing, read_standings
 from scripts.limits.state import grant_key, read_states, subject_limits
-from scripts.limits.words import describe_limit
+from scripts.limits.words import describe_limit, describe_reset
 
 
 def show(arguments: argparse.Namespace) -> int:
@@ -150,8 +149,7 @@ def states_table(
                 for amount in (state.used, state.reserved, state.remaining)
             ),
             str(state.percent),
-            f"{format_instant(state.reset_at, now, reader)}, "
-            f"in {format_duration(state.reset_at - now)}",
+            describe_reset(applied.limit, state.reset_at, now, zone),
             style=state_style(state, valves.soft_limit_percent),
         )
     return table
@@ -170,7 +168,9 @@ def list_grants(
         )
         .order_by(grants_table.c.created_at, grants_table.c.expires_at)
     )
-    keyed = [((row.scope, row.measure, row.model_glob, row.period), row) for row in rows]
+    keyed = [
+        ((row.scope, row.measure, row.model_glob, row.period, row.source), row) for row in rows
+    ]
     return [(by_key[key], row) for key, row in keyed if key in by_key]
 
 
@@ -217,6 +217,9 @@ def state_row(subject: Subject | None, state: LimitState) -> dict[str, Any]:
         "policy": applied.policy,
         "limit": str(applied.limit),
         "pool": applied.is_pool,
+        "period": applied.limit.period.name,
+        "model": applied.limit.model_glob,
+        "source": applied.limit.source,
         "unit": "USD" if money else applied.limit.measure,
         "amount": amount(state.amount),
         "granted": amount(state.granted),
@@ -224,5 +227,5 @@ def state_row(subject: Subject | None, state: LimitState) -> dict[str, Any]:
         "reserved": amount(state.reserved),
         "remaining": amount(state.remaining),
         "percent": state.percent,
-        "reset_at": state.reset_at.isoformat(),
+        "reset_at": None if applied.limit.is_moment else state.reset_at.isoformat(),
     }

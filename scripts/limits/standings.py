@@ -34,7 +34,8 @@ class Standing:
     def is_near(self, soft_limit_percent: int) -> bool:
         """Whether use has brought it to its warning; a limit of 0 alone hasn't."""
         crossed = self.state.crossed_threshold(soft_limit_percent) is not None
-        return self.state.taken > 0 and (self.state.exceeded or crossed)
+        moment = self.state.applied.limit.is_moment
+        return not moment and self.state.taken > 0 and (self.state.exceeded or crossed)
 
 
 def read_standings(

@@ -15,7 +15,7 @@ from helpers.ledger.counters import (
     counter_id,
     sum_settled,
 )
-from helpers.ledger.limit_states import find_rolling_reset
+from helpers.ledger.limit_states import find_rolling_reset, moment_state
 from helpers.ledger.snapshots import snapshot_of_limits
 from helpers.ledger.tables import grants_table
 from helpers.limits.decisions import Amounts, LimitState
@@ -46,6 +46,9 @@ def read_states(
     states = []
     for key, applied in zip(keys, limits, strict=True):
         measure = applied.limit.measure
+        if applied.limit.is_moment:
+            states.append(moment_state(applied, snapshot, second))
+            continue
         state = LimitState(
             applied,
             used=read_used(connection, applied, snapshot.counters.get(key), second).of(measure),
@@ -60,18 +63,18 @@ def read_states(
     return tuple(states)
 
 
-def grant_key(applied: AppliedLimit) -> tuple[str, str, str, str]:
+def grant_key(applied: AppliedLimit) -> tuple[str, str, str, str, str]:
     """The columns by which a grant names the limit that it adds to."""
     limit = applied.limit
-    return applied.scope, limit.measure, limit.model_glob, limit.period.name
+    return applied.scope, limit.measure, limit.model_glob, limit.period.name, limit.source
 
 
 def read_granted(
     connection: Connection, limits: Sequence[AppliedLimit], at: int
-) -> dict[tuple[str, str, str, str], int]:
+) -> dict[tuple[str, str, str, str, str], int]:
     """What administrators have added to these limits, by `grant_key`; no counter is needed."""
     grants = grants_table.c
-    key = (grants.scope, grants.measure, grants.model_glob, grants.period)
+    key = (grants.scope, grants.measure, grants.model_glob, grants.period, grants.source)
     rows = connection.execute(
         select(*key, func.sum(grants.amount))
         .where(
@@ -80,9 +83,7 @@ def read_granted(
         )
         .group_by(*key)
     )
-    return {
-        (scope, measure, glob, period): int(amount) for scope, measure, glob, period, amount in rows
-    }
+    return {tuple(key): int(amount) for *key, amount in rows}
 
 
 def read_used(
@@ -90,15 +91,15 @@ def read_used(
 ) -> Amounts:
     """What the limit's counter would say if a request came now."""
     start, end = counted_window(applied, at)
-    scope, glob = applied.scope, applied.limit.model_glob
+    scope, glob, source = applied.scope, applied.limit.model_glob, applied.limit.source
     rolling = applied.limit.period.rolling
     if counter is None or (
         rolling is not None and start - counter.window_start >= rolling.total_seconds()
     ):
-        return sum_settled(connection, scope, glob, start, end)
+        return sum_settled(connection, scope, glob, start, end, source)
     if rolling is None or start <= counter.window_start:
         return counter.used
-    return counter.used - sum_settled(connection, scope, glob, counter.window_start, start)
+    return counter.used - sum_settled(connection, scope, glob, counter.window_start, start, source)
 
 
 def stored_amounts(counter: Any) -> Amounts:
@@ -110,6 +111,5 @@ def stored_amounts(counter: Any) -> Amounts:
 
 def recount(connection: Connection, counter: Any) -> Amounts:
     """What the records say a counter's row should hold."""
-    return sum_settled(
-        connection, counter.scope, counter.model_glob, counter.window_start, counter.window_end
-    )
+    start, end = counter.window_start, counter.window_end
+    return sum_settled(connection, counter.scope, counter.model_glob, start, end, counter.source)

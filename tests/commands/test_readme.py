@@ -12,7 +12,7 @@ from helpers.ledger.tables import ledger_metadata
 from helpers.limits.limit import MEASURE_OF_UNIT, Limit, parse_limit
 from helpers.limits.periods import CALENDAR_PERIODS
 from helpers.limits.policies import parse_policies
-from helpers.openwebui.languages import LANGUAGES
+from helpers.openwebui.languages.catalog import LANGUAGES
 from scripts.readme_tables import DOCS, README, ROOT, TABLES, with_tables
 
 PAGES = sorted(DOCS.glob("*.md"))

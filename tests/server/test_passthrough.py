@@ -12,7 +12,7 @@ import httpx
 import openai
 import pytest
 
-from helpers.openwebui.middleware import LARGEST_REQUEST
+from helpers.openwebui.http_requests import LARGEST_REQUEST
 from helpers.openwebui.passthrough import find_passthrough
 from scripts.openwebui.client import OpenWebUIClient
 from scripts.provider.ollama import OLLAMA_MODEL
