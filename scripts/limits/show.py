@@ -136,7 +136,7 @@ def states_table(
     amounts = ["Used", "Reserved", "Remaining", "%"]
     first = ["Who"] if whose else []
     table = make_table(title, *first, "Limit", "Policy", *amounts, "Resets", numbers=amounts)
-    reader = Reader(read_timezone(valves.timezone))
+    zone = read_timezone(valves.timezone)
     for item in standings:
         state, applied = item.state, item.state.applied
         granted = f" + {format_amount(applied.limit, state.granted)} granted"
