@@ -1,7 +1,7 @@
 """
 title: Usage Limits
 author: open-webui-usage-limits contributors
-version: 0.1.0
+version: 0.2.0
 license: MIT
 description: Limits on tokens, requests and money, per user, group, role and model.
 required_open_webui_version: 0.10.0
