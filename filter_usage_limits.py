@@ -13,80 +13,87 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # Contents. In a hurry, read the hooks first: they are the last part, filter.
-#   205  errors                   The exceptions, each carrying its data.
-#   261  logs                     The one logger; its name is how Open WebUI's log shows where a …
-#   264  texts                    Texts from outside: what a client, a browser or a provider …
-#   285  limits.periods           The calendar and rolling periods, the window each gives at an …
-#   597  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
-#   748  limits.globs             Which model ids a pattern of an administrator's fits.
-#   771  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
-#  1119  limits.policy_tables     The policies text as checked tables, and what an error says …
-#  1381  limits.policies          What the policies text says about groups, roles, users, pools …
-#  1641  limits.policy            Which limits apply to this user, these groups, this role and …
-#  1953  limits.decisions         Used and reserved amounts against limits: what is decided, and …
-#  2119  metering.byte_pairs      A lower bound of a text's tokens from its pairs of bytes, …
-#  2359  metering.estimates       Token estimates for texts and prompts whose provider reports no …
-#  2663  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
-#  2992  metering.stream_events   What a stream event or a whole answer holds: produced text, …
-#  3260  metering.usage           What one reply is charged for, added up from its stream events.
-#  3562  metering.charges         What one reply costs, in tokens, in money and toward limits.
-#  3659  ledger.database          An engine for a database URL as Open WebUI spells it.
-#  3742  ledger.statements        The statements that every reply runs, on a short way to the …
-#  3872  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
-#  4114  ledger.tables            The ledger's own tables and their numbered migrations.
-#  4318  ledger.identities        Whom the names in the policies mean, also after a rename.
-#  4764  ledger.counters          Sums of settled records per scope, model glob and window.
-#  5101  ledger.snapshots         What one statement sees of the ledger: counters with their …
-#  5269  ledger.limit_states      Where limits stand: what is used, what replies still running …
-#  5419  ledger.records           One row per reply, reserved when it is admitted and closed once.
-#  5586  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  5998  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  6177  openwebui.languages.en   English.
-#  6206  openwebui.languages.de   German.
-#  6240  openwebui.languages.fr   French.
-#  6275  openwebui.languages.fr_ca French as written in Canada.
-#  6286  openwebui.languages.es   Spanish.
-#  6318  openwebui.languages.it   Italian.
-#  6349  openwebui.languages.pt_br Portuguese as written in Brazil.
-#  6381  openwebui.languages.nl   Dutch.
-#  6415  openwebui.languages.pl   Polish.
-#  6449  openwebui.languages.ru   Russian.
-#  6484  openwebui.languages.uk   Ukrainian.
-#  6520  openwebui.languages.tr   Turkish.
-#  6550  openwebui.languages.zh_cn Chinese in simplified script.
-#  6574  openwebui.languages.zh_tw Chinese in traditional script.
-#  6598  openwebui.languages.ja   Japanese.
-#  6628  openwebui.languages.ko   Korean.
-#  6655  openwebui.languages.ar   Arabic.
-#  6687  openwebui.languages.he   Hebrew.
-#  6715  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
-#  6765  openwebui.page_words     What the usage page says to users, in each language.
-#  6895  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
-#  6955  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  7458  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  7545  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  7645  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  7760  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  8110  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  8170  openwebui.replies        One reply from its admission to its end.
-#  8446  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-#  8624  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-#  8942  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-#  9090  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-#  9180  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-#  9269  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-#  9337  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-#  9837  openwebui.answers        Answers on their way to the client: read for their usage, or …
-#  9992  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 10065  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 10318  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 10422  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 10636  filter                   Open WebUI's hooks, and nothing but hooks.
+#   215  errors                   The exceptions, each carrying its data.
+#   271  logs                     The one logger; its name is how Open WebUI's log shows where a …
+#   274  texts                    Texts from outside: what a client, a browser or a provider …
+#   295  limits.periods           The calendar and rolling periods, the window each gives at an …
+#   607  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
+#   758  limits.globs             Which model ids a pattern of an administrator's fits.
+#   781  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
+#  1129  limits.policy_tables     The policies text as checked tables, and what an error says …
+#  1391  limits.policies          What the policies text says about groups, roles, users, pools …
+#  1651  limits.policy            Which limits apply to this user, these groups, this role and …
+#  1963  limits.decisions         Used and reserved amounts against limits: what is decided, and …
+#  2129  metering.byte_pairs      A lower bound of a text's tokens from its pairs of bytes, …
+#  2369  metering.estimates       Token estimates for texts and prompts whose provider reports no …
+#  2673  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
+#  3002  metering.stream_events   What a stream event or a whole answer holds: produced text, …
+#  3270  metering.usage           What one reply is charged for, added up from its stream events.
+#  3572  metering.charges         What one reply costs, in tokens, in money and toward limits.
+#  3669  ledger.database          An engine for a database URL as Open WebUI spells it.
+#  3752  ledger.statements        The statements that every reply runs, on a short way to the …
+#  3882  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
+#  4124  ledger.tables            The ledger's own tables and their numbered migrations.
+#  4328  ledger.identities        Whom the names in the policies mean, also after a rename.
+#  4779  ledger.counters          Sums of settled records per scope, model glob and window.
+#  5116  ledger.snapshots         What one statement sees of the ledger: counters with their …
+#  5284  ledger.limit_states      Where limits stand: what is used, what replies still running …
+#  5434  ledger.records           One row per reply, reserved when it is admitted and closed once.
+#  5601  ledger.reports           What the ledger says of many limits and records at once, read …
+#  6221  ledger.grants            What administrators add to limits, reset and take back; rows, …
+#  6409  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  6828  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  7007  openwebui.languages.en   English.
+#  7036  openwebui.languages.de   German.
+#  7070  openwebui.languages.fr   French.
+#  7105  openwebui.languages.fr_ca French as written in Canada.
+#  7116  openwebui.languages.es   Spanish.
+#  7148  openwebui.languages.it   Italian.
+#  7179  openwebui.languages.pt_br Portuguese as written in Brazil.
+#  7211  openwebui.languages.nl   Dutch.
+#  7245  openwebui.languages.pl   Polish.
+#  7279  openwebui.languages.ru   Russian.
+#  7314  openwebui.languages.uk   Ukrainian.
+#  7350  openwebui.languages.tr   Turkish.
+#  7380  openwebui.languages.zh_cn Chinese in simplified script.
+#  7404  openwebui.languages.zh_tw Chinese in traditional script.
+#  7428  openwebui.languages.ja   Japanese.
+#  7458  openwebui.languages.ko   Korean.
+#  7485  openwebui.languages.ar   Arabic.
+#  7517  openwebui.languages.he   Hebrew.
+#  7545  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
+#  7595  openwebui.page_words     What the usage page says to users, in each language.
+#  7725  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
+#  7785  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  8288  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  8375  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  8475  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  8590  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  8945  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+#  9005  openwebui.replies        One reply from its admission to its end.
+#  9281  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+#  9459  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+#  9777  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+#  9925  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+# 10015  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+# 10104  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+# 10172  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+# 10682  openwebui.answers        Answers on their way to the client: read for their usage, or …
+# 10837  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 10910  openwebui.directory      All users of Open WebUI with their groups, read at once.
+# 10988  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
+# 11651  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
+# 11973  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 12237  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 12415  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 12538  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 12752  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
 import asyncio
 import atexit
+import csv
 import difflib
 import hashlib
 import inspect
@@ -96,6 +103,7 @@ import math
 import posixpath
 import random
 import re
+import secrets
 import signal
 import sys
 import threading
@@ -103,7 +111,7 @@ import time
 import tomllib
 import unicodedata
 import uuid
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -124,7 +132,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal, InvalidO
 from functools import lru_cache, partial, reduce, wraps
 from importlib import import_module
 from importlib.util import find_spec
-from io import BytesIO
+from io import BytesIO, StringIO
 from queue import Empty, Full, Queue
 from string import Formatter
 from threading import Lock, Thread
@@ -171,6 +179,7 @@ from sqlalchemy import (
     Text,
     and_,
     bindparam,
+    case,
     create_engine,
     event,
     func,
@@ -182,6 +191,7 @@ from sqlalchemy import (
     select,
     true,
     union_all,
+    values,
 )
 from sqlalchemy.dialects.postgresql import insert as insert_on_postgresql
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
@@ -4675,6 +4685,11 @@ class IdentityMemory:
         # By the model called, all the names of one that was seen to have no cost.
         self._unpriced: dict[str, tuple[str, ...]] = {}
 
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What an administrator should know of the policies, as of the last look."""
+        return self._notices
+
     def knows_unpriced(self, model_names: tuple[str, ...]) -> bool:
         """Whether nothing is to be said of a model's having no cost, or it has been."""
         full = len(self._unpriced) >= MOST_UNPRICED
@@ -5583,6 +5598,814 @@ def correct_record(
 
 
 # ==============================================================================
+# helpers/ledger/reports.py
+# Reports: what the ledger says of many limits and records at once, read only.
+# ==============================================================================
+
+ROWS_PER_QUERY = 500
+# Of so many rolling limits that are reached it is looked up when they open again.
+MOST_RESETS_LOOKED_UP = 200
+
+SnapshotResult = TypeVar("SnapshotResult")
+GrantKey = tuple[str, ...]
+
+
+def read_snapshot_of(
+    connection: Connection, work: Callable[[Connection], SnapshotResult]
+) -> SnapshotResult:
+    """Let `work` see one moment of the database; SQLite's writers don't wait for it."""
+    sqlite = connection.dialect.name == "sqlite"
+    run_on_driver(
+        connection, "BEGIN" if sqlite else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+    )
+    result = work(connection)
+    run_on_driver(connection, "COMMIT")
+    return result
+
+
+# Where limits stand
+
+
+def grant_key(applied: AppliedLimit) -> GrantKey:
+    """The columns by which a grant names the limit that it adds to."""
+    limit = applied.limit
+    return applied.scope, limit.measure, limit.model_glob, limit.period.name, limit.source
+
+
+def in_parts(items: Collection[str]) -> Iterator[list[str]]:
+    """Values for INs of a bounded length, in order."""
+    ordered = sorted(items)
+    for start in range(0, len(ordered), ROWS_PER_QUERY):
+        yield ordered[start : start + ROWS_PER_QUERY]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCounter:
+    """A counter as its row has it."""
+
+    window_start: int
+    window_end: int
+    used: Amounts
+
+
+def read_counters(
+    connection: Connection, scopes: Collection[str], at: int
+) -> dict[str, StoredCounter]:
+    """The counters of these scopes whose windows are open, by id."""
+    columns = counters_table.c
+    query = select(
+        columns.id,
+        columns.window_start,
+        columns.window_end,
+        columns.requests,
+        columns.input_tokens,
+        columns.output_tokens,
+        columns.cost_micros,
+    )
+    return {
+        key: StoredCounter(start, end, Amounts(*sums))
+        for some in in_parts(scopes)
+        for key, start, end, *sums in connection.execute(
+            query.where(columns.scope.in_(some), columns.window_end > at)
+        )
+    }
+
+
+def read_granted(connection: Connection, scopes: Collection[str], at: int) -> dict[GrantKey, int]:
+    """What administrators have added to limits of these scopes, by `grant_key`."""
+    columns = grants_table.c
+    key = (columns.scope, columns.measure, columns.model_glob, columns.period, columns.source)
+    return {
+        tuple(names): int(amount)
+        for some in in_parts(scopes)
+        for *names, amount in connection.execute(
+            select(*key, func.sum(columns.amount))
+            .where(columns.scope.in_(some), columns.expires_at > at)
+            .group_by(*key)
+        )
+    }
+
+
+def read_running(connection: Connection, scopes: Collection[str]) -> dict[str, list[RunningReply]]:
+    """Replies that are still running, by each scope that they count for."""
+    query = RUNNING
+    if len(scopes) == 1 and (only := next(iter(scopes))).startswith("user:"):
+        query = query.where(records_table.c.user_id == only.removeprefix("user:"))
+    running: defaultdict[str, list[RunningReply]] = defaultdict(list)
+    for _, user_id, group_ids, names, created_at, _, *rest in connection.execute(
+        query, {"except_id": ""}
+    ):
+        amounts, source = Amounts(*rest[:4]), rest[4]
+        reply = RunningReply(user_id, group_ids, names, source, created_at, amounts)
+        groups = (f"group:{group}" for group in split_names(group_ids))
+        for scope in (f"user:{user_id}", *groups, EVERYONE):
+            running[scope].append(reply)
+    return running
+
+
+def counter_needs(
+    applied: AppliedLimit, counter: StoredCounter | None, at: int
+) -> tuple[Amounts, int, int, int]:
+    """What is known of a limit's use, and which records to add (1) or take away (-1)."""
+    start, end = counted_window(applied, at)
+    rolling = applied.limit.period.rolling
+    if applied.limit.is_moment:
+        return NOTHING, 0, 0, 0
+    if counter is None:
+        return NOTHING, 1, start, end
+    if rolling is None:
+        return counter.used, 0, 0, 0
+    moved = start - counter.window_start
+    outlived = counter.window_end < at + CLOCK_TOLERANCE_SECONDS // 2
+    if abs(moved) >= rolling.total_seconds() or moved < -STEP_SECONDS or outlived:
+        return NOTHING, 1, start, NO_END
+    if moved <= 0:
+        return counter.used, 0, 0, 0
+    return counter.used, -1, counter.window_start, start
+
+
+def sums_of_users(
+    connection: Connection, wanted: Collection[tuple[str, int, int]]
+) -> dict[tuple[str, int, int], list[tuple[str, str, Amounts]]]:
+    """What users have used in windows of theirs, by the models' names and the source.
+
+    Args:
+        connection: The ledger's.
+        wanted: User ids, each with the first second and the one after the last.
+    """
+    found: defaultdict[tuple[str, int, int], list[tuple[str, str, Amounts]]] = defaultdict(list)
+    ordered = sorted(wanted)
+    for at in range(0, len(ordered), ROWS_PER_QUERY):
+        windows = (
+            values(
+                Column("user_id", Text),
+                Column("since", BigInteger),
+                Column("until", BigInteger),
+                name="windows",
+            )
+            .data(ordered[at : at + ROWS_PER_QUERY])
+            .cte("windows")
+        )
+        keys = (windows.c.user_id, windows.c.since, windows.c.until)
+        rows = connection.execute(
+            select(*keys, records_table.c.model_names, records_table.c.source, *COUNTED_SUMS)
+            .join(
+                records_table,
+                and_(
+                    records_table.c.user_id == windows.c.user_id,
+                    records_table.c.created_at >= windows.c.since,
+                    records_table.c.created_at < windows.c.until,
+                    records_table.c.state == "settled",
+                ),
+            )
+            .group_by(*keys, records_table.c.model_names, records_table.c.source)
+        )
+        for user_id, since, until, names, source, *sums in rows:
+            found[user_id, since, until].append((names, source, Amounts(*map(int, sums))))
+    return found
+
+
+def read_states(
+    connection: Connection, limits: Sequence[AppliedLimit], at: datetime
+) -> tuple[LimitState, ...]:
+    """Where limits stand at the instant `at`: by their counters, else by the records.
+
+    Nothing is written and no lock is needed, if the connection sees one moment of the database.
+    However many limits, it takes few statements.
+    """
+    if not limits:
+        return ()
+    second, scopes = int(at.timestamp()), {applied.scope for applied in limits}
+    counters = read_counters(connection, scopes, second)
+    granted = read_granted(connection, scopes, second)
+    running = read_running(connection, scopes)
+    needs = [
+        counter_needs(applied, counters.get(counter_id(applied)), second) for applied in limits
+    ]
+    sums = sums_of_users(
+        connection,
+        {
+            (applied.scope.removeprefix("user:"), start, end)
+            for applied, (_, sign, start, end) in zip(limits, needs, strict=True)
+            if sign and not applied.is_pool
+        },
+    )
+    states, looked_up = [], 0
+    for applied, (used, sign, start, end) in zip(limits, needs, strict=True):
+        limit = applied.limit
+        if sign:
+            if applied.is_pool:
+                more = sum_settled(
+                    connection, applied.scope, limit.model_glob, start, end, limit.source
+                )
+            else:
+                parts = sums.get((applied.scope.removeprefix("user:"), start, end), ())
+                more = sum(
+                    (
+                        part
+                        for names, source, part in parts
+                        if limit.source in ("", source) and glob_matches(limit.model_glob, names)
+                    ),
+                    NOTHING,
+                )
+            used = used + more if sign > 0 else used - more
+        held = () if limit.is_per_request else running.get(applied.scope, ())
+        reserved = [one.reserved for one in held if one.counts_for(applied, second)]
+        state = LimitState(
+            applied,
+            used=used.of(limit.measure),
+            reserved=sum(reserved, NOTHING).of(limit.measure) if reserved else 0,
+            reset_at=applied.window.end,
+            granted=granted.get(grant_key(applied), 0) if granted else 0,
+        )
+        if limit.period.rolling is not None:
+            reset = second + int(limit.period.rolling.total_seconds())
+            if state.exceeded and looked_up < MOST_RESETS_LOOKED_UP:
+                looked_up += 1
+                reset = find_rolling_reset(connection, state, second)
+            state = replace(state, reset_at=datetime.fromtimestamp(reset, UTC))
+        states.append(state)
+    return tuple(states)
+
+
+# Which day a record belongs to
+
+DAY_LENGTH = 86_400
+FIRST_DAY = date(1970, 1, 1)
+
+
+def instant_of(second: int) -> datetime:
+    """A second of the ledger as an instant."""
+    return datetime.fromtimestamp(second, UTC)
+
+
+def day_number(zone: ZoneInfo, first: int, last: int, reset_hour: int = 0) -> ColumnElement[int]:
+    """In SQL: how many days after 1 January 1970 a record was made by the calendar in a zone.
+
+    The numbers are written out: PostgreSQL takes two parameters of one value for different ones,
+    and the expression stands in two places of a query.
+    """
+    created_at = records_table.c.created_at
+    back = reset_hour * 3_600
+    *earlier, (_, offset) = offsets(zone, first, last)
+    local: ColumnElement[Any] = created_at + whole(offset - back)
+    if earlier:
+        cases = [
+            (created_at < whole(end), created_at + whole(past - back)) for end, past in earlier
+        ]
+        local = case(*cases, else_=local)
+    return local // whole(DAY_LENGTH)
+
+
+def whole(number: int) -> ColumnElement[int]:
+    """A whole number as it stands."""
+    return literal_column(str(number), BigInteger)
+
+
+def offsets(zone: ZoneInfo, first: int, last: int) -> list[tuple[int, int]]:
+    """How far the clock in a zone is ahead of UTC, each with the second until which that holds."""
+    found = []
+    instant, end = instant_of(first), instant_of(last)
+    while instant < end:
+        following = min(instant + timedelta(days=1), end)
+        if zone_offset(instant, zone) != zone_offset(following, zone):
+            change = clock_change(zone, instant, following)
+            found.append((int(change.timestamp()), offset_seconds(instant, zone)))
+        instant = following
+    return [*found, (last + 1, offset_seconds(end, zone))]
+
+
+def offset_seconds(instant: datetime, zone: ZoneInfo) -> int:
+    """How far the clock in a zone is ahead of UTC."""
+    return int(zone_offset(instant, zone).total_seconds())
+
+
+def day_of_number(number: int) -> date:
+    """The date of a number that `day_number` gave."""
+    return FIRST_DAY + timedelta(days=number)
+
+
+# What records add up to
+
+# What can be summed by, in the order of the columns, and the columns that each gives.
+DIMENSIONS = {
+    "user": ("user_id", "user_email"),
+    "model": ("model_id",),
+    "source": ("source",),
+    "day": ("day",),
+    "group": ("group_id", "group_name"),
+}
+RECORD_SUMS = (
+    func.count(),
+    func.sum(records_table.c.input_tokens),
+    func.sum(records_table.c.output_tokens),
+    func.sum(records_table.c.cost_micros),
+    func.sum(case((records_table.c.estimated, 1), else_=0)),
+)
+INSTANT_ALLOWED = (
+    'a date such as "2026-03-01" (its beginning) or an instant such as "2026-03-01T08:00+01:00"'
+)
+
+RowKey = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """What a number of records add up to; money in millionths of a dollar."""
+
+    requests: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_micros: int = 0
+    estimated_requests: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        """Input and output."""
+        return self.input_tokens + self.output_tokens
+
+    def __add__(self, other: Sums) -> Sums:
+        return Sums(
+            self.requests + other.requests,
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cost_micros + other.cost_micros,
+            self.estimated_requests + other.estimated_requests,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which records count: ``since <= created_at < until``, and whose days they fall on.
+
+    Args:
+        since: In seconds since 1970; None: from the first one.
+        until: The second after the last one; None: to the last one.
+        zone: Whose calendar days are.
+        reset_hour: The local hour at which they begin.
+        user_id: Whose records; None: everybody's.
+    """
+
+    since: int | None = None
+    until: int | None = None
+    zone: ZoneInfo = field(default_factory=utc_zone)
+    reset_hour: int = 0
+    user_id: str | None = None
+
+    @property
+    def condition(self) -> ColumnElement[bool]:
+        """Reservations still open count at their estimate, released ones not at all."""
+        columns = records_table.c
+        bounds = [] if self.since is None else [columns.created_at >= self.since]
+        bounds += [] if self.until is None else [columns.created_at < self.until]
+        bounds += [] if self.user_id is None else [columns.user_id == self.user_id]
+        return and_(columns.state != "released", *bounds)
+
+
+def read_dimensions(text: str) -> list[str]:
+    """The names in a list with commas, in the order of the columns.
+
+    Raises:
+        ConfigurationError: One isn't a dimension.
+    """
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in DIMENSIONS:
+            allowed = ", ".join(DIMENSIONS)
+            raise ConfigurationError("by", quoted_text(name), f"{allowed}, separated by commas")
+    return [name for name in DIMENSIONS if name in names]
+
+
+def read_instant(text: str | None, where: str, zone: ZoneInfo) -> int | None:
+    """The first whole second that isn't before a date's beginning or an instant.
+
+    Raises:
+        ConfigurationError: It is neither.
+    """
+    if text is None:
+        return None
+    try:
+        instant = reset_instant(date.fromisoformat(text.strip()), CalendarRules(zone))
+    except (ValueError, OverflowError):
+        try:
+            instant = datetime.fromisoformat(text.strip())
+            instant = instant if instant.tzinfo else instant.replace(tzinfo=zone)
+            return math.ceil(instant.timestamp())
+        except (ValueError, OverflowError):
+            raise ConfigurationError(where, quoted_text(text), INSTANT_ALLOWED) from None
+    return math.ceil(instant.timestamp())
+
+
+def first_and_last(connection: Connection, selection: Selection) -> tuple[int, int] | None:
+    """When the first and the last record were made, by the index."""
+    created_at = records_table.c.created_at
+    query = select(created_at).where(selection.condition).limit(1)
+    first = connection.scalar(query.order_by(created_at))
+    last = connection.scalar(query.order_by(created_at.desc()))
+    return None if first is None or last is None else (first, last)
+
+
+def sum_records(
+    connection: Connection, selection: Selection, wanted: Sequence[str]
+) -> dict[RowKey, Sums]:
+    """What records add up to, by the values of some dimensions.
+
+    Sums come from the database; only groups, of which a record names several, are told apart
+    here. A record of a user in several groups counts in each of them, one in none under None.
+    """
+    columns: dict[str, ColumnElement[Any]] = {
+        "user": records_table.c.user_id,
+        "model": records_table.c.model_id,
+        "source": records_table.c.source,
+        "group": records_table.c.group_ids,
+    }
+    day_at = wanted.index("day") if "day" in wanted else None
+    group_at = wanted.index("group") if "group" in wanted else None
+    if day_at is not None:
+        span = first_and_last(connection, selection)
+        if span is None:
+            return {}
+        columns["day"] = day_number(selection.zone, *span, selection.reset_hour)
+    grouped = [columns[name] for name in wanted]
+    rows = connection.execute(
+        select(*grouped, *RECORD_SUMS).where(selection.condition).group_by(*grouped),
+        execution_options={"yield_per": 1_000},
+    )
+    sums: defaultdict[RowKey, Sums] = defaultdict(Sums)
+    for row in rows:
+        key = list(row[: len(wanted)])
+        part = Sums(*(int(value or 0) for value in row[len(wanted) :]))
+        if day_at is not None:
+            key[day_at] = day_of_number(key[day_at]).isoformat()
+        groups = [None] if group_at is None else split_names(key[group_at] or "") or [None]
+        for group in groups:
+            if group_at is not None:
+                key[group_at] = group
+            sums[tuple(key)] += part
+    return sums
+
+
+def sum_models(connection: Connection, selection: Selection) -> dict[tuple[str, str], Sums]:
+    """What records add up to by model: its id and its joined names."""
+    keys = (records_table.c.model_id, records_table.c.model_names)
+    rows = connection.execute(
+        select(*keys, *RECORD_SUMS).where(selection.condition).group_by(*keys)
+    )
+    return {
+        (model, names): Sums(*(int(value or 0) for value in sums)) for model, names, *sums in rows
+    }
+
+
+def read_latest(connection: Connection, selection: Selection, most: int) -> Sequence[Row[Any]]:
+    """The latest records, the newest first."""
+    columns = records_table.c
+    return connection.execute(
+        select(
+            columns.created_at,
+            columns.model_id,
+            columns.model_names,
+            columns.source,
+            columns.state,
+            columns.input_tokens,
+            columns.output_tokens,
+            columns.cost_micros,
+            columns.estimated,
+        )
+        .where(selection.condition)
+        .order_by(columns.created_at.desc())
+        .limit(most)
+    ).all()
+
+
+def read_grants(
+    connection: Connection, scopes: Collection[str], since: int, most: int
+) -> Sequence[Row[Any]]:
+    """What was granted, reset and taken back since then, the newest first."""
+    columns = grants_table.c
+    return connection.execute(
+        select(grants_table)
+        .where(columns.scope.in_(sorted(scopes)), columns.expires_at > since)
+        .order_by(columns.created_at.desc(), columns.id)
+        .limit(most)
+    ).all()
+
+
+# As text
+
+# Public, as are the columns of DIMENSIONS: other programs read them.
+SUM_COLUMNS = (
+    "requests",
+    "input_tokens",
+    "output_tokens",
+    "total_tokens",
+    "cost_usd",
+    "estimated_requests",
+)
+# What a spreadsheet takes for the beginning of a formula.
+FORMULA_SIGNS = ("=", "+", "-", "@")
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRow:
+    """The sums of all records that are alike in some columns."""
+
+    keys: dict[str, str | None]
+    sums: Sums
+
+
+def named_rows(
+    wanted: Sequence[str],
+    sums: Mapping[RowKey, Sums],
+    emails: Mapping[str, str],
+    group_names: Mapping[str, str],
+) -> list[UsageRow]:
+    """Rows with the names of the ids in the keys; days in order, then the largest use first."""
+    rows = []
+    for key, part in sums.items():
+        keys: dict[str, str | None] = {}
+        for name, value in zip(wanted, key, strict=True):
+            keys[DIMENSIONS[name][0]] = value
+            if name == "user":
+                keys["user_email"] = emails.get(value or "", "")
+            if name == "group":
+                keys["group_name"] = group_names.get(value or "")
+        rows.append(UsageRow(keys, part))
+    rows.sort(
+        key=lambda row: (
+            row.keys.get("day") or "",
+            -row.sums.total_tokens,
+            *(value or "" for value in row.keys.values()),
+        )
+    )
+    return rows
+
+
+def recorded_emails(connection: Connection, user_ids: Iterable[str]) -> dict[str, str]:
+    """The last address on record of users whom Open WebUI has no more."""
+    columns = records_table.c
+    emails = {}
+    for user_id in user_ids:
+        email = connection.scalar(
+            select(columns.user_email)
+            .where(columns.user_id == user_id)
+            .order_by(columns.created_at.desc())
+            .limit(1)
+        )
+        emails[user_id] = str(email or "")
+    return emails
+
+
+def printable(text: str) -> str:
+    """A text without control characters: models' ids come from outside.
+
+    A terminal or a spreadsheet might obey them, and XML has no place for them.
+    """
+    return "".join(
+        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(letter) in ("Cc", "Cs") else letter
+        for letter in text
+    )
+
+
+def csv_cell(text: str | None) -> str:
+    """A text that a spreadsheet shows and doesn't compute."""
+    shown = printable(text or "")
+    return f"'{shown}" if shown.lstrip().startswith(FORMULA_SIGNS) else shown
+
+
+def key_columns(dimensions: Sequence[str]) -> list[str]:
+    """The columns that identify a row."""
+    wanted = [name for name in DIMENSIONS if name in dimensions]
+    return [name for dimension in wanted for name in DIMENSIONS[dimension]]
+
+
+def sum_values(sums: Sums) -> tuple[int | Decimal, ...]:
+    """The values of `SUM_COLUMNS`."""
+    return (
+        sums.requests,
+        sums.input_tokens,
+        sums.output_tokens,
+        sums.total_tokens,
+        Decimal(sums.cost_micros) / 1_000_000,
+        sums.estimated_requests,
+    )
+
+
+def as_json(rows: Iterable[UsageRow]) -> str:
+    """A list of objects, one on each line; money as a number."""
+    objects: list[dict[str, Any]] = [
+        {**row.keys, **dict(zip(SUM_COLUMNS, sum_values(row.sums), strict=True))} for row in rows
+    ]
+    lines = [json.dumps(item, ensure_ascii=False, default=float) for item in objects]
+    return "[\n" + ",\n".join(lines) + "\n]\n" if lines else "[]\n"
+
+
+def as_csv(rows: Iterable[UsageRow], dimensions: Sequence[str]) -> str:
+    """Comma-separated values with a line of column names; what isn't known is empty."""
+    output = StringIO()
+    writer = csv.writer(output, lineterminator="\n")
+    writer.writerow([*key_columns(dimensions), *SUM_COLUMNS])
+    for row in rows:
+        cells = [
+            f"{value:f}" if isinstance(value, Decimal) else value for value in sum_values(row.sums)
+        ]
+        writer.writerow([*map(csv_cell, row.keys.values()), *cells])
+    return output.getvalue()
+
+
+def amount_number(measure: Measure, amount: int) -> float:
+    """An amount of a limit as JSON has it: money in dollars, all else as it is counted."""
+    return amount / 1_000_000 if measure == "cost" else amount
+
+
+# ==============================================================================
+# helpers/ledger/grants.py
+# Grants: what administrators add to limits, reset and take back; rows, never edits.
+# ==============================================================================
+
+# A reset of a rolling limit is a few rows that run out one after another, as the use does.
+ROLLING_PARTS = 60
+# A row that takes another one back has its id, so that it can't be taken back twice.
+REVOKED = "revoked:"
+
+
+@dataclass(frozen=True, slots=True)
+class NewGrant:
+    """A row to write: what is added to a limit, and until when (seconds since 1970)."""
+
+    applied: AppliedLimit
+    amount: int
+    expires_at: int
+    kind: str = "grant"
+    # Made once: a transaction that is tried again must not write it twice.
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Limits before and after rows were added for them, and those rows."""
+
+    before: tuple[LimitState, ...]
+    after: tuple[LimitState, ...]
+    grants: tuple[NewGrant, ...] = ()
+
+
+def window_end(applied: AppliedLimit, now: datetime) -> int:
+    """The second at which a limit's window ends; of a rolling one, a period from now."""
+    rolling = applied.limit.period.rolling
+    end = applied.window.end if rolling is None else now + rolling
+    return int(end.timestamp())
+
+
+def add_grants(
+    connection: Connection,
+    limits: Sequence[AppliedLimit],
+    make: Callable[[Connection], Sequence[NewGrant]],
+    by: str,
+    reason: str,
+    now: datetime,
+) -> Change:
+    """Write grants, in a transaction under the locks of all scopes concerned.
+
+    Args:
+        connection: In that transaction; no reply of these scopes is settled during it.
+        limits: The limits that change.
+        make: What to add, given the ledger as it is then.
+        by: Who grants.
+        reason: Why.
+        now: When they are granted.
+    """
+    before, grants = read_states(connection, limits, now), tuple(make(connection))
+    for new in grants:
+        if connection.scalar(select(grants_table.c.id).where(grants_table.c.id == new.id)):
+            continue
+        scope, measure, model_glob, period, source = grant_key(new.applied)
+        connection.execute(
+            grants_table.insert().values(
+                id=new.id,
+                scope=scope,
+                measure=measure,
+                model_glob=model_glob,
+                period=period,
+                source=source,
+                amount=new.amount,
+                kind=new.kind,
+                granted_by=by,
+                reason=reason,
+                created_at=int(now.timestamp()),
+                expires_at=new.expires_at,
+            )
+        )
+    return Change(before, read_states(connection, limits, now), grants)
+
+
+def find_grant(connection: Connection, key: str, now: datetime) -> Row[tuple[object, ...]] | None:
+    """A grant or reset that still holds and wasn't taken back."""
+    taken_back = select(grants_table.c.id).where(grants_table.c.id == REVOKED + key)
+    return connection.execute(
+        select(grants_table).where(
+            grants_table.c.id == key,
+            grants_table.c.amount > 0,
+            grants_table.c.expires_at > int(now.timestamp()),
+            ~taken_back.exists(),
+        )
+    ).first()
+
+
+def revoke_grant(connection: Connection, key: str, by: str, reason: str, now: datetime) -> bool:
+    """Take a grant back by a row of its own; False where there is none that still holds.
+
+    The caller holds the lock of its scope.
+    """
+    row = find_grant(connection, key, now)
+    if row is None:
+        return False
+    values = dict(row._mapping)
+    values |= {
+        "id": REVOKED + key,
+        "amount": -int(values["amount"]),
+        "granted_by": by,
+        "reason": reason,
+        "created_at": int(now.timestamp()),
+    }
+    connection.execute(grants_table.insert().values(values))
+    return True
+
+
+def missing_resets(connection: Connection, state: LimitState, now: datetime) -> Iterator[NewGrant]:
+    """The grants that make up for what was used and that no earlier reset has made up for."""
+    applied, second = state.applied, int(now.timestamp())
+    scope, measure, model_glob, period, source = grant_key(applied)
+    earlier = connection.scalar(
+        select(func.coalesce(func.sum(grants_table.c.amount), 0)).where(
+            grants_table.c.scope == scope,
+            grants_table.c.measure == measure,
+            grants_table.c.model_glob == model_glob,
+            grants_table.c.period == period,
+            grants_table.c.source == source,
+            grants_table.c.kind == "reset",
+            grants_table.c.expires_at > second,
+        )
+    )
+    amount = state.used - int(earlier or 0)
+    if amount <= 0:
+        return
+    if applied.limit.period.rolling is None:
+        yield NewGrant(applied, amount, window_end(applied, now), "reset")
+        return
+    for expires_at, part in rolling_parts(connection, applied, amount, second).items():
+        yield NewGrant(applied, part, expires_at, "reset")
+
+
+def make_resets(
+    connection: Connection, limits: Sequence[AppliedLimit], now: datetime
+) -> list[NewGrant]:
+    """What has been used of limits, as grants."""
+    states = read_states(connection, limits, now)
+    return [new for state in states for new in missing_resets(connection, state, now)]
+
+
+def rolling_parts(
+    connection: Connection, applied: AppliedLimit, amount: int, second: int
+) -> dict[int, int]:
+    """The newest use of a rolling limit up to `amount`, by when it leaves the window.
+
+    A single grant of all of it would last a period from now, and so would add to the limit
+    after the use that it makes up for is forgotten. Times are rounded up to a few instants.
+    """
+    start, _ = counted_window(applied, second)
+    length = second - start + 1
+    step = max(1, length // ROLLING_PARTS)
+    columns = records_table.c
+    rows = connection.execute(
+        select(
+            columns.created_at,
+            columns.model_names,
+            columns.counted,
+            columns.weighted_input_tokens,
+            columns.weighted_output_tokens,
+            columns.cost_micros,
+        )
+        .where(
+            columns.state == "settled",
+            columns.counted > 0,
+            columns.created_at >= start,
+            scope_condition(applied.scope, applied.limit.source),
+        )
+        .order_by(columns.created_at.desc())
+    )
+    parts: dict[int, int] = {}
+    for created_at, model_names, *amounts in rows:
+        if glob_matches(applied.limit.model_glob, model_names):
+            part = min(amount, Amounts(*amounts).of(applied.limit.measure))
+            expires_at = -(-(created_at + length) // step) * step
+            parts[expires_at] = parts.get(expires_at, 0) + part
+            amount -= part
+        if amount <= 0:
+            break
+    return {expires_at: part for expires_at, part in parts.items() if part}
+
+
+# ==============================================================================
 # helpers/ledger/ledger.py
 # The ledger: reserve, settle, check, renew and sweep, each one transaction.
 # ==============================================================================
@@ -5691,6 +6514,13 @@ class Ledger:
     ) -> ReadResult:
         """Read something else from the same database."""
         return self._transactions.read(work, deadline)
+
+    def change(
+        self, work: Callable[[Connection], ReadResult], scopes: Collection[str]
+    ) -> ReadResult:
+        """Run `work` in a transaction, during which no reply of these scopes is settled."""
+        self.prepare()
+        return self._transactions.run(work, scopes)
 
     def read_names(self) -> frozenset[RememberedName]:
         """Whom the names in the policies have meant so far."""
@@ -7938,7 +8768,7 @@ class AdminValves(RefusalMemory):
     )
     cap_max_tokens: bool = Field(
         default=False,
-        description="Lower a request's max_tokens to what remains, so that a reply can't run over "
+        description="Lower a request's max_tokens to what remains, so that a reply can't exceed "
         "its limit. Default: off.",
     )
     passthrough: Literal["count", "block", "allow"] = Field(
@@ -7948,6 +8778,11 @@ class AdminValves(RefusalMemory):
         "any other, and what can't be counted is blocked. `block`: all are blocked. `allow`: they "
         "pass and are recorded.",
     )
+    usage_page: bool = Field(
+        default=True,
+        description="Pages at `/usage-limits`: their own use for users, all of it for "
+        "administrators. Default: on.",
+    )
     on_ledger_error: Literal["allow", "block"] = Field(
         default="allow",
         description="What happens to requests while the ledger can't be read or written. `allow`, "
@@ -7955,7 +8790,7 @@ class AdminValves(RefusalMemory):
     )
     shadow_mode: bool = Field(
         default=False,
-        description="Try out limits: record, and log what would be refused. Default: off.",
+        description="Try out limits: refuse nothing, and log what would be refused. Default: off.",
     )
     limit_message: str = Field(
         default="",
@@ -7967,12 +8802,12 @@ class AdminValves(RefusalMemory):
     warning_message: str = Field(
         default="",
         description="What users read at a soft limit. Default: a sentence in each user's "
-        "language. The same placeholders.",
+        "language. Placeholders as above.",
     )
     alert_webhook_url: str = Field(
         default="",
-        description="Web address that is told when a user crosses a limit, once per period: JSON "
-        "that Slack, Mattermost and Teams can read.",
+        description="Web address that gets a message when a user reaches a limit, once per period: "
+        "JSON that Slack, Mattermost and Teams can read. Default: none.",
         json_schema_extra={"input": {"type": "password"}},
     )
     retention_days: int = Field(
@@ -9422,6 +10257,16 @@ class Accounting:
         """
         return self._ledger.read(work, getattr(self._turn, "deadline", None))
 
+    def prepare(self) -> None:
+        """Make or update the tables; blocks, and raises as `read` does."""
+        self._ledger.prepare()
+
+    def change(
+        self, work: Callable[[Connection], ThreadResult], scopes: Collection[str]
+    ) -> ThreadResult:
+        """Run `work` in a transaction under the locks of these scopes; blocks, raises as `read`."""
+        return self._ledger.change(work, scopes)
+
     def remember_identities(
         self,
         read_host: Callable[[Collection[str], Collection[str]], HostNames],
@@ -10062,6 +10907,1069 @@ def make_gate(app: Any) -> FastAPI:
 
 
 # ==============================================================================
+# helpers/openwebui/directory.py
+# The directory: all users of Open WebUI with their groups, read at once.
+# ==============================================================================
+
+# More users than any page lists.
+MOST_USERS = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """Open WebUI's users by id and what they are called, and its groups."""
+
+    subjects: Mapping[str, Subject]
+    names: Mapping[str, str]
+    groups: Mapping[str, GroupRef]
+
+    @property
+    def emails(self) -> dict[str, str]:
+        """The users' addresses by id."""
+        return {key: subject.email for key, subject in self.subjects.items()}
+
+
+def read_directory(connection: Connection, user: str | None = None) -> Directory:
+    """Users with all their groups, inherited ones included, from Open WebUI's own database.
+
+    Args:
+        connection: To that database.
+        user: The id or the address of a single user; None for all.
+    """
+    host_groups = import_module("open_webui.models.groups")
+    account: Any = import_module("open_webui.models.users").User
+    group, member = host_groups.Group, host_groups.GroupMember
+    parent = getattr(group, "parent_group_id", None)  # groups can be nested since 0.12
+    rows = connection.execute(select(group.id, group.name, null() if parent is None else parent))
+    groups: dict[str, tuple[GroupRef, str | None]] = {
+        str(key): (GroupRef(str(key), str(name or "")), above) for key, name, above in rows
+    }
+    people = select(account.id, account.email, account.role, account.name).limit(MOST_USERS)
+    members = select(member.group_id, member.user_id)
+    if user is not None:
+        wanted = "".join(storable([user]))
+        people = people.where(
+            or_(account.id == wanted, func.lower(account.email) == wanted.strip().lower())
+        )
+    found = connection.execute(people.order_by(account.id)).all()
+    if user is not None:
+        members = members.where(member.user_id.in_([row[0] for row in found]))
+    direct: dict[str, list[str]] = {}
+    for group_id, user_id in connection.execute(members.order_by(member.group_id)):
+        if group_id in groups:
+            direct.setdefault(user_id, []).append(group_id)
+    above = {key: with_outer_groups(key, groups) for key in groups}
+    subjects, names = {}, {}
+    for user_id, email, role, name in found:
+        ids = dict.fromkeys(outer for key in direct.get(user_id, ()) for outer in above[key])
+        subjects[str(user_id)] = Subject(
+            str(user_id),
+            clean_text(email, LONGEST_NAME),
+            clean_text(role, LONGEST_NAME) or "user",
+            tuple(groups[key][0] for key in ids),
+        )
+        names[str(user_id)] = clean_text(name, LONGEST_NAME)
+    return Directory(subjects, names, {key: ref for key, (ref, _) in groups.items()})
+
+
+def with_outer_groups(
+    key: str, groups: Mapping[str, tuple[GroupRef, str | None]]
+) -> tuple[str, ...]:
+    """A group and all that it is inside of, each once."""
+    found, outer = [key], groups[key][1]
+    # Also ends where an older version left a circle of groups.
+    while outer is not None and outer in groups and outer not in found:
+        found.append(outer)
+        outer = groups[outer][1]
+    return tuple(found)
+
+
+# ==============================================================================
+# helpers/openwebui/page_data.py
+# What the usage pages show, as JSON has it; everything here blocks, and runs in a thread.
+# ==============================================================================
+
+MOST_REPLIES = 200
+MOST_GRANTS = 500
+MOST_LISTED_ROWS = 20_000
+LONGEST_REASON = 1_000
+# More than this nobody adds to a limit: a sum of many still fits in 64 bits.
+LARGEST_GRANT = 10**15
+
+Json = dict[str, Any]
+
+
+class PageError(Exception):
+    """An answer other than what was asked for.
+
+    Args:
+        status: The HTTP status.
+        detail: What is wrong, in a sentence.
+    """
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedLedger:
+    """What the pages read from.
+
+    Args:
+        accounting: The ledger.
+        memory: Whom the policies mean.
+        read_host: Reads from Open WebUI's own database.
+    """
+
+    accounting: Accounting
+    memory: IdentityMemory
+    read_host: Callable[[Callable[[Connection], Any]], Any]
+
+
+OpenLedger = Callable[[AdminValves], OpenedLedger]
+
+
+@dataclass(frozen=True, slots=True)
+class GrantTarget:
+    """Whose limits are to be changed: a user's own, or a pool's."""
+
+    name: str
+    limits: tuple[AppliedLimit, ...]
+    answer: Json
+
+
+class LimitFinder:
+    """Finds the limits of many users at one instant, each kind of them once."""
+
+    def __init__(self, valves: AdminValves, now: datetime) -> None:
+        self.valves, self.now = valves, now
+        self._windows: dict[int, tuple[Limit, Window]] = {}
+        self._pools: dict[tuple[str, str], tuple[AppliedLimit, ...]] = {}
+
+    def policy_of(self, subject: Subject) -> Policy:
+        """The policy that counts for a user."""
+        valves = self.valves
+        return choose_policy(
+            subject, valves.policy_set, valves.default_policy, valves.multiple_groups
+        )
+
+    def limits_of(self, subject: Subject, policy: Policy) -> list[AppliedLimit]:
+        """A user's own limits, and those of the pools that the user is in."""
+        if is_exempt(self.valves, subject):
+            return []
+        name = "" if policy.kind == "default" else policy.name
+        limits = [
+            AppliedLimit(limit, subject.scope, self._window(limit), name, policy.kind)
+            for limit in policy.limits or ()
+        ]
+        for pool in self.valves.policy_set.pools:
+            limits += self.limits_of_pool(pool, subject.groups)
+        return limits
+
+    def limits_of_pool(self, pool: Pool, groups: Iterable[GroupRef]) -> list[AppliedLimit]:
+        """A pool's limits, for each group of its that is among these."""
+        limits: list[AppliedLimit] = []
+        for scope in pool_scopes(pool, groups):
+            key = (pool.name, scope)
+            if key not in self._pools:
+                self._pools[key] = tuple(
+                    AppliedLimit(limit, scope, self._window(limit), pool.name)
+                    for limit in pool.limits
+                )
+            limits += self._pools[key]
+        return limits
+
+    def _window(self, limit: Limit) -> Window:
+        # By identity: the limits of a policies text live as long as it does.
+        found = self._windows.get(id(limit))
+        if found is None:
+            window = limit.period.window(self.now, self.valves.calendar_rules)
+            found = self._windows[id(limit)] = (limit, window)
+        return found[1]
+
+
+class LimitWriter:
+    """Writes limits as JSON; what is alike in all of a kind is made once."""
+
+    def __init__(self) -> None:
+        self._made: dict[int, tuple[Limit, Json]] = {}
+
+    def write(self, state: LimitState) -> Json:
+        """One limit; money in dollars."""
+        applied = state.applied
+        limit = applied.limit
+        made = self._made.get(id(limit))
+        if made is None:
+            fixed = {
+                "limit": str(limit),
+                "measure": limit.measure,
+                "period": limit.period.name,
+                "model": limit.model_glob,
+                "source": limit.source,
+            }
+            made = self._made[id(limit)] = (limit, fixed)
+        measure = limit.measure
+        return {
+            **made[1],
+            "scope": applied.policy if applied.is_pool else "user",
+            "policy": applied.policy or "default",
+            "amount": amount_number(measure, state.amount),
+            "granted": amount_number(measure, state.granted),
+            "used": amount_number(measure, state.used),
+            "reserved": amount_number(measure, state.reserved),
+            "remaining": amount_number(measure, state.remaining),
+            "percent": state.percent,
+            "reset_at": iso_instant(state.reset_at),
+        }
+
+
+def iso_instant(instant: datetime) -> str:
+    """An instant as ISO 8601 in UTC."""
+    return instant.astimezone(UTC).isoformat(timespec="seconds")
+
+
+def iso_second(second: int) -> str:
+    """A second of the ledger as ISO 8601 in UTC."""
+    return iso_instant(datetime.fromtimestamp(second, UTC))
+
+
+def sums_row(sums: Sums) -> Json:
+    """Sums as JSON has them."""
+    return {
+        "requests": sums.requests,
+        "input_tokens": sums.input_tokens,
+        "output_tokens": sums.output_tokens,
+        "total_tokens": sums.total_tokens,
+        "cost_usd": sums.cost_micros / 1_000_000,
+        "estimated_requests": sums.estimated_requests,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class PageData:
+    """One answer's view of the ledger and of Open WebUI.
+
+    Args:
+        valves: What the filter is set to.
+        opened: The databases.
+        now: The instant of the question.
+    """
+
+    valves: AdminValves
+    opened: OpenedLedger
+    now: datetime
+
+    # What is read
+
+    def directory(self, user: str | None = None) -> Directory:
+        """Open WebUI's users, or one of them, with their groups."""
+        found: Directory = self.opened.read_host(partial(read_directory, user=user))
+        return found
+
+    def read(self, work: Callable[[Connection], Any]) -> Any:
+        """Read one moment of the ledger."""
+        self.opened.accounting.prepare()
+        return self.opened.accounting.read(partial(read_snapshot_of, work=work))
+
+    def recall(self, subject: Subject) -> Subject:
+        """A user with the names in the policies that mean it."""
+        return self.opened.memory.recall(self.valves.policy_set, subject)
+
+    def find_user(self, key: object) -> tuple[Subject, str]:
+        """A user by id or address, and what the user is called.
+
+        Raises:
+            PageError: There is none.
+        """
+        if not isinstance(key, str) or not 0 < len(key.strip()) <= LONGEST_NAME:
+            raise PageError(400, "user: the id or the e-mail address of a user")
+        directory = self.directory(key)
+        # An id is never taken for an address.
+        found = directory.subjects.get(key) or next(iter(directory.subjects.values()), None)
+        if found is None:
+            raise PageError(404, f"There is no user {quoted_text(key)}.")
+        return self.recall(found), directory.names.get(found.user_id, "")
+
+    # One user
+
+    def me(self, user_id: str) -> Json:
+        """Everything of one user's: limits, use by model and day, replies, grants."""
+        subject, name = self.find_user(user_id)
+        finder = LimitFinder(self.valves, self.now)
+        policy = finder.policy_of(subject)
+        limits = finder.limits_of(subject, policy)
+        month, today = self._window("month"), self._window("day")
+        this_month = self._selection(month, subject.user_id)
+
+        def read(connection: Connection) -> Json:
+            states = read_states(connection, limits, self.now)
+            scopes = {subject.scope, *(applied.scope for applied in limits)}
+            days = sum_records(connection, this_month, ["day"])
+            replies = read_latest(connection, this_month, MOST_REPLIES)
+            grants = read_grants(connection, scopes, int(month.start.timestamp()), MOST_GRANTS)
+            return {
+                "limits": self._limits(states),
+                "today": self._models(
+                    sum_models(connection, self._selection(today, subject.user_id))
+                ),
+                "month": self._models(sum_models(connection, this_month)),
+                "days": [{"day": day, **sums_row(sums)} for (day,), sums in sorted(days.items())],
+                "replies": [self._reply(row) for row in replies],
+                "grants": self._grants(grants, {subject.scope: subject.email}),
+            }
+
+        return {
+            **self._head(subject, name, policy),
+            **self.read(read),
+            "since": iso_instant(month.start),
+            "timezone": self.valves.timezone,
+            "soft_limit_percent": self.valves.soft_limit_percent,
+            "shadow_mode": self.valves.shadow_mode,
+        }
+
+    def user(self, key: str) -> Json:
+        """The same for administrators, by id or address."""
+        return self.me(self.find_user(key)[0].user_id)
+
+    # Everybody
+
+    def users(self, near: bool = False) -> list[Json]:
+        """All users with their limits, those near or over one first.
+
+        Args:
+            near: Only those.
+        """
+        directory = self.directory()
+        finder = LimitFinder(self.valves, self.now)
+        asked: list[tuple[Subject, Policy, list[int]]] = []
+        # A pool's limits are the same for all its members.
+        places: dict[int, int] = {}
+        limits: list[AppliedLimit] = []
+        for named in directory.subjects.values():
+            subject = self.recall(named)
+            policy = finder.policy_of(subject)
+            own = []
+            for applied in finder.limits_of(subject, policy):
+                place = places.get(id(applied))
+                if place is None:
+                    place = len(limits)
+                    limits.append(applied)
+                    if applied.is_pool:
+                        places[id(applied)] = place
+                own.append(place)
+            asked.append((subject, policy, own))
+        states = self.read(lambda connection: read_states(connection, limits, self.now))
+        alarming = [self.is_near(state) for state in states]
+        writer, rows = LimitWriter(), []
+        written: dict[int, Json] = {}
+        for subject, policy, own in asked:
+            # A pool is nobody's own: it has a row of its own.
+            alarmed = any(alarming[place] for place in own if not limits[place].is_pool)
+            if near and not alarmed:
+                continue
+            for place in own:
+                if place not in written:
+                    written[place] = writer.write(states[place])
+            fullest = max(
+                (states[place].percent for place in own if not limits[place].is_pool), default=-1
+            )
+            row = self._head(subject, directory.names.get(subject.user_id, ""), policy)
+            row["limits"] = [written[place] for place in own]
+            row["near"] = alarmed
+            rows.append((-fullest if alarmed else 1, subject.email, row))
+        rows.sort(key=lambda item: item[:2])
+        return [row for _, _, row in rows]
+
+    def is_near(self, state: LimitState) -> bool:
+        """Whether a limit is reached, or has reached its warning."""
+        crossed = state.crossed_threshold(self.valves.soft_limit_percent)
+        return state.exceeded or crossed is not None
+
+    def pools(self) -> list[Json]:
+        """All pools with their limits, one row for each group that a pool is of."""
+        finder = LimitFinder(self.valves, self.now)
+        directory = self.directory()
+        (bearer,) = (self.recall(Subject("", "", "", tuple(directory.groups.values()))),)
+        found = [
+            (pool, finder.limits_of_pool(pool, bearer.groups))
+            for pool in self.valves.policy_set.pools
+        ]
+        limits = [applied for _, own in found for applied in own]
+        states = iter(self.read(lambda connection: read_states(connection, limits, self.now)))
+        writer, rows = LimitWriter(), []
+        for pool, own in found:
+            mine = [next(states) for _ in own]
+            rows.append(
+                {
+                    "pool": pool.name,
+                    "group": pool.group,
+                    "limits": [writer.write(state) for state in mine],
+                    "near": any(self.is_near(state) for state in mine),
+                }
+            )
+        return rows
+
+    def report(self, wanted: Sequence[str], selection: Selection) -> list[UsageRow]:
+        """What all records in a selection add up to.
+
+        Raises:
+            PageError: These are too many rows.
+        """
+        directory = self.directory() if {"user", "group"} & set(wanted) else None
+
+        def read(connection: Connection) -> list[UsageRow]:
+            sums = sum_records(connection, selection, wanted)
+            if len(sums) > MOST_LISTED_ROWS:
+                raise PageError(
+                    400, f"{len(sums):,} rows are too many: ask for fewer days or dimensions."
+                )
+            emails: dict[str, str] = {}
+            names: dict[str, str] = {}
+            if directory is not None:
+                emails = directory.emails
+                names = {key: group.name for key, group in directory.groups.items()}
+            if "user" in wanted:
+                at = wanted.index("user")
+                emails |= recorded_emails(connection, {key[at] for key in sums} - emails.keys())
+            return named_rows(wanted, sums, emails, names)
+
+        rows: list[UsageRow] = self.read(read)
+        return rows
+
+    def overview(self) -> Json:
+        """Totals of today and of this month, use by model, and whom the policies mean."""
+        month, today = self._window("month"), self._window("day")
+
+        def read(connection: Connection) -> Json:
+            models = sum_models(connection, self._selection(month))
+            day = sum_records(connection, self._selection(today), ())
+            total = sum(models.values(), Sums())
+            return {
+                "today": sums_row(day.get((), Sums())),
+                "month": sums_row(total),
+                "models": self._models(models),
+            }
+
+        return {
+            **self.read(read),
+            "since": iso_instant(month.start),
+            "timezone": self.valves.timezone,
+            "notices": list(self.opened.memory.notices),
+            "shadow_mode": self.valves.shadow_mode,
+            "soft_limit_percent": self.valves.soft_limit_percent,
+        }
+
+    # Grants
+
+    def grant_target(self, body: Mapping[str, Any]) -> GrantTarget:
+        """The user or the pool that a request names, with the limits of its own.
+
+        Raises:
+            PageError: It names none, or both.
+        """
+        user, pool = body.get("user"), body.get("pool")
+        finder = LimitFinder(self.valves, self.now)
+        if (user is None) == (pool is None):
+            raise PageError(400, 'either "user" (an id or an e-mail address) or "pool"')
+        if user is not None:
+            subject, _ = self.find_user(user)
+            policy = finder.policy_of(subject)
+            own = [one for one in finder.limits_of(subject, policy) if not one.is_pool]
+            name = subject.email or subject.user_id
+            answer: Json = {"user": name, "user_id": subject.user_id}
+        else:
+            pools = {one.name: one for one in self.valves.policy_set.pools}
+            if not isinstance(pool, str) or pool not in pools:
+                known = ", ".join(pools) or "there are none"
+                given = quoted_text(pool) if isinstance(pool, str) else "pool"
+                raise PageError(404, f"There is no pool {given}. Pools: {known}.")
+            groups = tuple(self.directory().groups.values())
+            own = finder.limits_of_pool(
+                pools[pool], self.recall(Subject("", "", "", groups)).groups
+            )
+            name, answer = f"pool {pool}", {"pool": pool}
+        return GrantTarget(name, tuple(own), answer)
+
+    def grant(self, body: Mapping[str, Any], by: str) -> Json:
+        """Add to a limit until its window ends.
+
+        Raises:
+            PageError: The request can't be understood, or there is no such limit.
+        """
+        wanted = read_limit_text(body.get("limit"))
+        amount, reason = read_amount(body.get("amount"), wanted.measure), read_reason(body)
+        target = self.grant_target(body)
+        limits = matching(target, wanted, body.get("limit"))
+        grants = [NewGrant(applied, amount, window_end(applied, self.now)) for applied in limits]
+        change = self._change(limits, lambda _: grants, by, reason)
+        first = grants[0]
+        return {
+            "id": first.id,
+            "ids": [one.id for one in grants],
+            "kind": "grant",
+            **target.answer,
+            "limit": str(first.applied.limit),
+            "amount": amount_number(wanted.measure, amount),
+            "reason": reason,
+            "granted_by": by,
+            "created_at": iso_instant(self.now),
+            "expires_at": iso_second(first.expires_at),
+            "limits": self._limits(change.after),
+        }
+
+    def reset(self, body: Mapping[str, Any], by: str) -> Json:
+        """Start limits anew by grants of what was used.
+
+        Raises:
+            PageError: The request can't be understood, or there is no such limit.
+        """
+        reason, target = read_reason(body), self.grant_target(body)
+        texts = body.get("limits")
+        if isinstance(texts, str):
+            texts = [] if texts.strip().lower() == "all" else [texts]
+        if texts is not None and (not isinstance(texts, list) or len(texts) > 100):
+            raise PageError(400, 'limits: a list such as ["50k tokens/day"]; left out, all')
+        named = [
+            applied
+            for text in texts or ()
+            for applied in matching(target, read_limit_text(text), text)
+        ]
+        adding = tuple(one for one in target.limits if not one.limit.is_moment)
+        limits = tuple(dict.fromkeys(named)) or adding
+        if not limits:
+            raise PageError(400, f"{target.name} has no limit.")
+        make = partial(make_resets, limits=limits, now=self.now)
+        change = self._change(limits, make, by, reason)
+        return {
+            "kind": "reset",
+            **target.answer,
+            "ids": [one.id for one in change.grants],
+            "reason": reason,
+            "granted_by": by,
+            "created_at": iso_instant(self.now),
+            "limits": self._limits(change.after),
+        }
+
+    def revoke(self, key: str, reason: str, by: str) -> Json:
+        """Take a grant back.
+
+        Raises:
+            PageError: There is none that still holds.
+        """
+        missing = PageError(404, "There is no such grant, or it holds no more.")
+        if not 0 < len(key) <= LONGEST_ID or clean_text(key, LONGEST_ID) != key:
+            raise missing
+        self.opened.accounting.prepare()
+        row = self.opened.accounting.read(partial(find_grant, key=key, now=self.now))
+        if row is None:
+            raise missing
+        revoke = partial(revoke_grant, key=key, by=by, reason=reason, now=self.now)
+        if not self.opened.accounting.change(revoke, {str(row._mapping["scope"])}):
+            raise missing
+        return {"id": key, "revoked": True}
+
+    def _change(
+        self,
+        limits: Sequence[AppliedLimit],
+        make: Callable[[Connection], Sequence[NewGrant]],
+        by: str,
+        reason: str,
+    ) -> Change:
+        work = partial(add_grants, limits=limits, make=make, by=by, reason=reason, now=self.now)
+        return self.opened.accounting.change(work, {applied.scope for applied in limits})
+
+    # Rows
+
+    def _head(self, subject: Subject, name: str, policy: Policy) -> Json:
+        exempt = is_exempt(self.valves, subject)
+        return {
+            "user_id": subject.user_id,
+            "email": subject.email,
+            "name": name,
+            "role": subject.role,
+            "groups": [group.name for group in subject.groups],
+            "policy": policy.name,
+            "exempt": exempt,
+        }
+
+    def _limits(self, states: Iterable[LimitState]) -> list[Json]:
+        writer = LimitWriter()
+        return [writer.write(state) for state in states]
+
+    def _window(self, period: str) -> Window:
+        return parse_period(period).window(self.now, self.valves.calendar_rules)
+
+    def _selection(self, window: Window, user_id: str | None = None) -> Selection:
+        rules = self.valves.calendar_rules
+        return Selection(
+            int(window.start.timestamp()),
+            None,
+            rules.timezone,
+            rules.reset_hour,
+            user_id,
+        )
+
+    def _cost(self, model_names: str, cost_micros: int) -> float | None:
+        """Dollars; None where nobody knows them."""
+        rule = find_model_rule(self.valves.policy_set, split_names(model_names))
+        return cost_micros / 1_000_000 if cost_micros or rule.is_priced else None
+
+    def _models(self, sums: Mapping[tuple[str, str], Sums]) -> list[Json]:
+        """Use by model, the largest first."""
+        by_model: dict[str, Json] = {}
+        for (model, names), part in sums.items():
+            row = by_model.setdefault(model, {"model": model, **sums_row(Sums()), "cost_usd": None})
+            cost = self._cost(names, part.cost_micros)
+            for key, value in sums_row(part).items():
+                if key != "cost_usd":
+                    row[key] += value
+            if cost is not None:
+                row["cost_usd"] = (row["cost_usd"] or 0) + cost
+        return sorted(by_model.values(), key=lambda row: (-row["total_tokens"], row["model"]))
+
+    def _reply(self, row: Row[Any]) -> Json:
+        return {
+            "at": iso_second(row.created_at),
+            "model": row.model_id,
+            "source": row.source,
+            "running": row.state == "reserved",
+            "input_tokens": row.input_tokens,
+            "output_tokens": row.output_tokens,
+            "cost_usd": self._cost(row.model_names, row.cost_micros),
+            "estimated": bool(row.estimated),
+        }
+
+    def _grants(self, rows: Iterable[Row[Any]], names: Mapping[str, str]) -> list[Json]:
+        listed = list(rows)
+        revoked = {row.id.removeprefix(REVOKED) for row in listed if row.id.startswith(REVOKED)}
+        now = int(self.now.timestamp())
+        return [
+            {
+                "id": row.id.removeprefix(REVOKED),
+                "kind": "revoke" if row.id.startswith(REVOKED) else row.kind,
+                "scope": "user" if row.scope in names else "pool",
+                "measure": row.measure,
+                "period": row.period,
+                "model": row.model_glob,
+                "source": row.source,
+                "amount": amount_number(row.measure, row.amount),
+                "granted_by": row.granted_by,
+                "reason": row.reason,
+                "created_at": iso_second(row.created_at),
+                "expires_at": iso_second(row.expires_at),
+                "holds": row.expires_at > now and row.amount > 0 and row.id not in revoked,
+            }
+            for row in listed
+        ]
+
+
+def matching(target: GrantTarget, wanted: Limit, text: object) -> tuple[AppliedLimit, ...]:
+    """The limits of a user or a pool that count what is wanted.
+
+    Raises:
+        PageError: There is none; it lists those that there are.
+    """
+    found = tuple(
+        one for one in target.limits if one.limit.counts == wanted.counts and not wanted.is_moment
+    )
+    if not found:
+        known = ", ".join(dict.fromkeys(str(one.limit) for one in target.limits))
+        raise PageError(
+            400,
+            f"limit: {quoted_text(str(text))} counts what no limit of {target.name} counts; "
+            f"its limits: {known or 'none'}",
+        )
+    return found
+
+
+def read_limit_text(value: object) -> Limit:
+    """A limit in its notation, as a request names it.
+
+    Raises:
+        PageError: It isn't one.
+    """
+    if not isinstance(value, str) or len(value) > LONGEST_NAME:
+        raise PageError(400, 'limit: a limit as the policies have it, such as "50k tokens/day"')
+    try:
+        return parse_limit(value, "limit")
+    except ConfigurationError as error:
+        raise PageError(400, str(error)) from None
+
+
+def read_amount(value: object, measure: Measure) -> int:
+    """An amount to add, as the ledger counts it; money comes in dollars.
+
+    Raises:
+        PageError: It isn't a positive number of a sensible size.
+    """
+    money = measure == "cost"
+    allowed = PageError(
+        400, f'amount: a number above 0{" of dollars" if money else ""}, such as 10 or "10k"'
+    )
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise allowed
+    # Python refuses to write out really long numbers.
+    if isinstance(value, int) and not 0 < value <= LARGEST_GRANT:
+        raise allowed
+    text = str(value).strip()
+    if not text or len(text) > 40:
+        raise allowed
+    try:
+        if money:
+            amount = read_dollars(text.removeprefix("$"))
+        elif isinstance(value, float):
+            amount = int(value) if value.is_integer() else 0
+        else:
+            amount = read_count(text, "token")
+    except (NotationMistake, ValueError, OverflowError):
+        raise allowed from None
+    if not 0 < amount <= LARGEST_GRANT:
+        raise allowed
+    return amount
+
+
+def read_reason(body: Mapping[str, Any]) -> str:
+    """Why, as it is stored.
+
+    Raises:
+        PageError: It isn't a text, or too long.
+    """
+    reason = body.get("reason", "")
+    if not isinstance(reason, str) or len(reason) > LONGEST_REASON:
+        raise PageError(400, f"reason: a text of at most {LONGEST_REASON:,} characters")
+    return clean_text(reason, LONGEST_REASON).strip()
+
+
+def read_zone_of(valves: AdminValves) -> Any:
+    """The time zone whose days a report means."""
+    return read_timezone(valves.timezone)
+
+
+# ==============================================================================
+# helpers/openwebui/pages.py
+# The usage pages: `/usage-limits` and its JSON, behind Open WebUI's own sign-in.
+# ==============================================================================
+
+PAGE_PATH = "/usage-limits"
+# A policies text of hundreds of thousands of characters, and nothing near a denial of service.
+LARGEST_BODY = 2 * 2**20
+LONGEST_PARAMETER = 400
+# Reports are read beside the chats, never in their way.
+PAGE_THREADS = 2
+MOST_WAITING = 50
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; "
+    "img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+PAGE_HEADERS = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+NOT_FOUND = "Not Found"
+
+
+class PageGuard(Protocol):
+    """What the pages need of whoever guards a filter's paths."""
+
+    function_id: str
+    open_ledger: OpenLedger
+
+    async def switch(self, *, now: bool = False) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """One question, as its handler gets it.
+
+    Args:
+        guard: Of the filter that is asked.
+        data: What can be read.
+        user: Who asks, as Open WebUI has it.
+        parameters: From the path and the query.
+        body: The JSON object that was sent; {} for none.
+    """
+
+    guard: PageGuard
+    data: PageData
+    user: Any
+    parameters: MutableMapping[str, str]
+    body: Json
+
+    @property
+    def actor(self) -> str:
+        """Who asks, as a grant names it."""
+        return str(getattr(self.user, "email", "") or self.user.id)
+
+
+Handler = Callable[[PageRequest], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One path of the JSON; what changes something takes a body, or is a DELETE."""
+
+    method: str
+    path: str
+    handler: Handler
+    for_all: bool = False
+
+
+def answer_me(asked: PageRequest) -> object:
+    """The user's own limits and use."""
+    return asked.data.me(str(asked.user.id))
+
+
+def answer_users(asked: PageRequest) -> object:
+    """All users with their limits."""
+    return asked.data.users(near=read_flag(asked.parameters.get("near")))
+
+
+def answer_user(asked: PageRequest) -> object:
+    """One user, as the user's own page has it."""
+    return asked.data.user(asked.parameters["key"])
+
+
+def answer_pools(asked: PageRequest) -> object:
+    """All pools."""
+    return asked.data.pools()
+
+
+def answer_overview(asked: PageRequest) -> object:
+    """Totals, and how the filter stands."""
+    return asked.data.overview()
+
+
+def answer_report(asked: PageRequest) -> object:
+    """Sums by any dimensions, as JSON or CSV."""
+    parameters, zone = asked.parameters, read_zone_of(asked.data.valves)
+    wanted = read_dimensions(parameters.get("by") or "user")
+    kind = parameters.get("format") or "json"
+    if kind not in ("json", "csv"):
+        raise PageError(400, "format: json or csv")
+    since = read_instant(parameters.get("since") or None, "since", zone)
+    until = read_instant(parameters.get("until") or None, "until", zone)
+    if since is not None and until is not None and since >= until:
+        raise PageError(400, "until: a time after since")
+    reset_hour = asked.data.valves.reset_hour if "day" in wanted else 0
+    rows = asked.data.report(wanted, Selection(since, until, zone, reset_hour))
+    if kind == "json":
+        return Response(as_json(rows), media_type="application/json")
+    name = f"usage-by-{'-'.join(wanted)}.csv"
+    disposition = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(as_csv(rows, wanted), media_type="text/csv", headers=disposition)
+
+
+def answer_grant(asked: PageRequest) -> object:
+    """A grant that was made."""
+    return asked.data.grant(asked.body, asked.actor)
+
+
+def answer_revoke(asked: PageRequest) -> object:
+    """A grant that was taken back."""
+    return asked.data.revoke(asked.parameters["key"], read_reason(asked.body), asked.actor)
+
+
+def answer_reset(asked: PageRequest) -> object:
+    """Limits that begin anew."""
+    return asked.data.reset(asked.body, asked.actor)
+
+
+ROUTES = (
+    Route("GET", "/api/me", answer_me, for_all=True),
+    Route("GET", "/api/users", answer_users),
+    Route("GET", "/api/users/{key}", answer_user),
+    Route("GET", "/api/pools", answer_pools),
+    Route("GET", "/api/overview", answer_overview),
+    Route("GET", "/api/report", answer_report),
+    Route("POST", "/api/grants", answer_grant),
+    Route("DELETE", "/api/grants/{key}", answer_revoke),
+    Route("POST", "/api/resets", answer_reset),
+)
+
+
+def read_flag(text: str | None) -> bool:
+    """A parameter that is true or not.
+
+    Raises:
+        PageError: It is neither.
+    """
+    if text not in (None, "", "true", "false", "1", "0"):
+        raise PageError(400, "near: true or false")
+    return text in ("true", "1")
+
+
+async def read_body(request: Request) -> Json:
+    """The JSON object that a request carries; {} where it carries nothing.
+
+    Raises:
+        PageError: It is too long, or something else.
+    """
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > LARGEST_BODY:
+            raise PageError(413, f"The request is longer than {LARGEST_BODY // 2**20} MB.")
+        parts.append(part)
+    text = b"".join(parts)
+    if not text:
+        return {}
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise PageError(400, "The request is not a JSON object.")
+    return value
+
+
+def check_intent(request: Request) -> None:
+    """See that a change was asked for by a program, not by another site in a signed-in browser.
+
+    Neither this header nor this type of content can be sent from there, and a cookie is sent
+    along by itself.
+
+    Raises:
+        PageError: It wasn't.
+    """
+    key_header = getattr(import_module("open_webui.env"), "CUSTOM_API_KEY_HEADER", "x-api-key")
+    bearer = request.headers.get("authorization", "").lower().startswith("bearer ")
+    if not bearer and not request.headers.get(str(key_header)):
+        raise PageError(403, "A change needs the token in the Authorization header.")
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json" and request.method != "DELETE":
+        raise PageError(415, "A change is sent as application/json.")
+
+
+def as_answer(value: object) -> Response:
+    """An answer as it is sent."""
+    if isinstance(value, Response):
+        return value
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+    return Response(text.encode("utf-8", "replace"), media_type="application/json")
+
+
+def error_answer(error: Exception) -> Response:
+    """An error as JSON: never with more than its sentence."""
+    status, content = 500, {"detail": "The usage limits could not be read. See the server's log."}
+    match error:
+        case PageError():
+            status, content = error.status, {"detail": error.detail}
+        case PoliciesError():
+            errors = [
+                {"where": one.where, "given": one.given, "allowed": one.allowed}
+                for one in error.mistakes
+            ]
+            answer = as_answer({"errors": errors})
+            answer.status_code = 400
+            return answer
+        case ConfigurationError():
+            status, content = 400, {"detail": str(error)}
+        case LedgerError():
+            status, content = 503, {"detail": "The ledger can't be reached. Try again later."}
+            log.error("Usage limits: %s; a page was not shown", error)
+        case LedgerDataError():
+            log.error("Usage limits: %s; a page was not shown", error)
+        case _:
+            log.exception("Usage limits: a page was not shown", exc_info=error)
+    answer = as_answer(content)
+    answer.status_code = status
+    return answer
+
+
+class UsagePages:
+    """The pages of one filter.
+
+    Args:
+        guard: Whose filter is asked.
+        app: Open WebUI's, whose sign-in counts.
+    """
+
+    def __init__(self, guard: PageGuard, app: Any) -> None:
+        self._guard = guard
+        self._threads = ThreadPoolExecutor(PAGE_THREADS, thread_name_prefix="usage-limits-pages")
+        self._waiting = 0
+        self.app = self._make_app(app)
+
+    def _make_app(self, host: Any) -> FastAPI:
+        auth = import_module("open_webui.utils.auth")
+        anyone, admins = Depends(auth.get_verified_user), Depends(auth.get_admin_user)
+        app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+        app.state = host.state
+        for path in (PAGE_PATH, f"{PAGE_PATH}/"):
+            self._add(app, path, ["GET"], anyone, self._show_page)
+        for route in ROUTES:
+            who = anyone if route.for_all else admins
+            answer = partial(self._answer, route)
+            self._add(app, PAGE_PATH + route.path, [route.method], who, answer)
+        # Whoever isn't signed in doesn't learn which paths there are.
+        methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+        self._add(app, f"{PAGE_PATH}/{{path:path}}", methods, anyone, self._find_nothing)
+        self._add(app, PAGE_PATH, methods, anyone, self._find_nothing)
+        return app
+
+    @staticmethod
+    def _add(
+        app: FastAPI,
+        path: str,
+        methods: list[str],
+        who: Any,
+        answer: Callable[[Request, Any], Awaitable[Response]],
+    ) -> None:
+        async def endpoint(request: Request, user: Any = who) -> Response:
+            try:
+                response = await answer(request, user)
+            except Exception as error:
+                response = error_answer(error)
+            response.headers.update(PAGE_HEADERS)
+            return response
+
+        endpoint.__annotations__ = {"request": Request, "user": Any, "return": Response}
+        app.add_api_route(path, endpoint, methods=methods)
+
+    async def _show_page(self, request: Request, user: Any) -> Response:
+        nonce = secrets.token_hex(16)
+        policy = CONTENT_SECURITY_POLICY.format(nonce=nonce)
+        headers = {"Content-Security-Policy": policy}
+        return Response(render_page(nonce), media_type="text/html", headers=headers)
+
+    async def _find_nothing(self, request: Request, user: Any) -> Response:
+        raise PageError(404, NOT_FOUND)
+
+    async def _answer(self, route: Route, request: Request, user: Any) -> Response:
+        changes = route.method != "GET"
+        if changes:
+            check_intent(request)
+        body = await read_body(request) if changes else {}
+        parameters = {**request.query_params, **request.path_params}
+        if any(len(text) > LONGEST_PARAMETER for text in parameters.values()):
+            raise PageError(400, f"A parameter is longer than {LONGEST_PARAMETER} characters.")
+        valves = (await self._guard.switch()).valves
+        data = PageData(valves, self._guard.open_ledger(valves), datetime.now(UTC))
+        asked = PageRequest(self._guard, data, user, parameters, body)
+        return await self._in_thread(lambda: as_answer(route.handler(asked)))
+
+    async def _in_thread(self, work: Callable[[], Response]) -> Response:
+        if self._waiting >= MOST_WAITING:
+            raise PageError(503, "Too many wait for reports. Try again later.")
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        finally:
+            self._waiting -= 1
+
+
+def is_page_path(path: str) -> bool:
+    """Whether a path is one of the pages'."""
+    return re.match(rf"{PAGE_PATH}(/|$)", path) is not None
+
+
+# ==============================================================================
 # helpers/openwebui/passthrough_guard.py
 # The guard of pass-through calls: admits, meters and settles them for one filter.
 # ==============================================================================
@@ -10094,14 +12002,25 @@ class PassthroughGuard:
     Args:
         function_id: The filter's id in Open WebUI.
         admit: What admits a request as the filter's inlet does.
+        open_ledger: What the pages read, with these valves.
     """
 
-    def __init__(self, function_id: str, admit: Admit) -> None:
+    def __init__(self, function_id: str, admit: Admit, open_ledger: OpenLedger) -> None:
         self.function_id = function_id
+        self.open_ledger = open_ledger
         self.admit_request = admit
         self._switch = Switch()
         self._asking: asyncio.Lock | None = None
-        self._gate = CallerGate()
+        self.gate = CallerGate()
+        self._pages: UsagePages | None = None
+
+    async def serve_page(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request at the pages' paths."""
+        if self._pages is None:
+            self._pages = UsagePages(self, scope["app"])
+        scope.setdefault("state", {})
+        note_key(scope)
+        await self._pages.app(scope, receive, send)
 
     async def switch(self, *, now: bool = False) -> Switch:
         """Whether the function is on, as of now or of a second ago at most."""
@@ -10191,7 +12110,7 @@ class PassthroughGuard:
             set_route_path(scope, CHAT_PATH)
             await self._serve_chat(app, passthrough, scope, receive, send)
             return
-        user = await self._gate.find_user(scope, send)
+        user = await self.gate.find_user(scope, send)
         if user is None:
             return
         if user.get("role") != "admin" and (
@@ -10315,6 +12234,184 @@ async def describe_model(model_id: object, app: Any) -> dict[str, Any] | None:
 
 
 # ==============================================================================
+# helpers/openwebui/realtime.py
+# Voice calls: Open WebUI's socket to a realtime model, with a record for each answer.
+# ==============================================================================
+
+REALTIME_PATH = "/api/v1/audio/realtime"
+# How the policies and the records call it, whatever model the administrator has chosen for it.
+REALTIME_MODEL = "realtime"
+# Open WebUI takes no longer one for a login.
+LONGEST_LOGIN = 8_192
+# What a client may say that asks for no answer.
+QUIET_COMMANDS = frozenset(
+    (
+        "bridge.animation.result",
+        "bridge.context",
+        "bridge.ping",
+        "bridge.result",
+        "conversation.item.truncate",
+        "input_audio_buffer.append",
+        "input_audio_buffer.clear",
+        "input_audio_buffer.commit",
+        "response.cancel",
+    )
+)
+# What is only heard is charged with the next answer, but no more of it than this at once.
+MOST_TRANSCRIPTS = 8
+POLICY_VIOLATION = 1008
+
+
+async def drop(_: Message) -> None:
+    """Send nothing."""
+
+
+class VoiceCall:
+    """One call: each answer is admitted before it is asked for, and the call ends over a limit.
+
+    One more is always admitted than was asked for, if none is being given: for what is heard.
+    """
+
+    def __init__(self, guard: PassthroughGuard, scope: Scope, receive: Receive, send: Send) -> None:
+        self._guard = guard
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._user: dict[str, Any] | None = None
+        self._counted = False
+        self._replies: list[Reply] = []
+        self._asked = 0  # how many of them, the first ones
+        self._transcripts = 0
+        self._ended = False
+
+    async def serve(self, app: AsgiApp) -> None:
+        """Serve it."""
+        current_state.set(self._scope.setdefault("state", {}))
+        try:
+            await app(self._scope, self.receive, self.send)
+        finally:
+            self._ended = True
+            while self._replies:
+                await self._settle_first()
+
+    async def receive(self) -> Message:
+        """What the client says; with its first word it says who it is."""
+        message = await self._receive()
+        if message["type"] != "websocket.receive":
+            return message
+        said = read_json((message.get("text") or "").encode("utf-8", "replace"))
+        kind = said.get("type") if isinstance(said, dict) else None
+        try:
+            if self._user is None:
+                message = await self._begin(said)
+            elif self._counted and kind not in QUIET_COMMANDS:
+                self._asked += 1
+                await self._admit_asked()
+        except Exception as error:
+            await self._end(error)
+        if self._ended:
+            return {"type": "websocket.disconnect", "code": POLICY_VIOLATION}
+        return message
+
+    async def send(self, message: Message) -> None:
+        """What the client is told; an answer's usage is among it."""
+        if self._ended:
+            raise OSError("the call was ended")
+        await self._send(message)
+        text = message.get("text") or ""
+        if not self._replies or not ('"usage"' in text or '"response.done"' in text):
+            return
+        event = read_json(text.encode("utf-8", "replace"))
+        done = isinstance(event, dict) and event.get("type") == "response.done"
+        self._replies[0].meter.begin_round(0)
+        self._replies[0].meter.add_event(event)
+        self._transcripts += 1
+        if done or (self._transcripts >= MOST_TRANSCRIPTS and not self._asked):
+            try:
+                await self._settle_first()
+                await self._admit_asked()
+            except Exception as error:
+                await self._end(error)
+
+    async def _begin(self, login: Any) -> Message:
+        """Find out who calls, and whether they may; their login as it was understood here.
+
+        Raises:
+            HostError: They may not.
+        """
+        token = login.get("token") if isinstance(login, dict) else None
+        if not isinstance(token, str) or len(token) > LONGEST_LOGIN:
+            raise HostError(400, UNREADABLE_SENTENCE, 0)
+        switch = await self._guard.switch()
+        if not switch.on or not switch.everywhere:
+            self._user = {}
+            return {"type": "websocket.receive", "text": json.dumps(login)}
+        headers = [(b"authorization", f"Bearer {token}".encode())]
+        user = await self._guard.gate.find_user(self._http_scope(headers), drop)
+        if user is None:
+            raise HostError(401, FAULT_SENTENCE, 0)
+        valves = switch.valves
+        if valves is not None and valves.passthrough == "block" and user.get("role") != "admin":
+            raise HostError(403, BLOCKED_SENTENCE.format(path=CHAT_PATH), 0)
+        self._user, self._counted = user, True
+        await self._admit_asked()
+        return {"type": "websocket.receive", "text": json.dumps(login)}
+
+    async def _admit_asked(self) -> None:
+        """Admit what was asked for, or one answer to come.
+
+        Raises:
+            HostError: It is refused, or it can't be checked.
+        """
+        while self._counted and len(self._replies) < max(1, self._asked):
+            reply = await self._admit()
+            if reply is None:  # shadow mode, and a fault
+                self._counted = False
+            else:
+                self._replies.append(reply)
+
+    async def _admit(self) -> Reply | None:
+        valves = (await self._guard.switch()).valves
+
+        def adjust(reply: Reply) -> None:
+            if valves is not None and valves.passthrough == "allow":
+                reply.enforced = False
+
+        metadata: dict[str, Any] = {ADJUST_KEY: adjust}
+        request = Request(self._http_scope([]))
+        await self._guard.admit({"model": REALTIME_MODEL}, self._user or {}, metadata, request)
+        return metadata.get(METADATA_KEY)
+
+    async def _settle_first(self) -> None:
+        """Settle the answer that was asked for first, with what was heard before it."""
+        reply = self._replies.pop(0)
+        begun = self._asked > 0
+        self._asked, self._transcripts = max(0, self._asked - 1), 0
+        if reply.meter.produced:
+            await reply.keeper.end(reply, make_charge(reply.meter.total(), reply.rule))
+        else:
+            await reply.keeper.end(reply, reply.estimated_charge() if begun else None)
+
+    async def _end(self, error: Exception) -> None:
+        """End the call with a sentence."""
+        if isinstance(error, HostError):
+            sentence = str(error.detail)
+        elif isinstance(error, PassthroughError):
+            sentence = error.refusal.sentence
+        else:
+            log.error("Usage limits: a voice call could not be checked", exc_info=error)
+            sentence = FAULT_SENTENCE
+        self._ended = True
+        told = json.dumps({"type": "bridge.error", "message": sentence})
+        await self._send({"type": "websocket.send", "text": told})
+        await self._send({"type": "websocket.close", "code": POLICY_VIOLATION})
+
+    def _http_scope(self, headers: list[tuple[bytes, bytes]]) -> Scope:
+        """The call as a request over HTTP, for those who know no other."""
+        return {**self._scope, "type": "http", "method": "POST", "headers": headers}
+
+
+# ==============================================================================
 # helpers/openwebui/middleware.py
 # One ASGI layer around Open WebUI, for the paths that its hooks don't guard.
 # ==============================================================================
@@ -10338,13 +12435,31 @@ class UsageLimitsLayer:
             if route_path(scope).endswith(USER_VALVES_FORM):
                 headers = dict(scope.get("headers", ()))
                 accepted_languages.set(headers.get(b"accept-language", b"").decode("latin-1"))
+            if is_page_path(route_path(scope)):
+                await self.serve_page(scope, receive, send)
+                return
             passthrough = find_passthrough(scope.get("method", "GET"), route_path(scope))
             if passthrough is not None:
                 guard = await self.find_guard(now=passthrough.kind != "chat")
                 if guard is not None:
                     await guard.serve(self.app, passthrough, scope, receive, send)
                     return
+        elif scope["type"] == "websocket" and route_path(scope) == REALTIME_PATH:
+            guard = await self.find_guard()
+            if guard is not None:
+                await VoiceCall(guard, scope, receive, send).serve(self.app)
+                return
         await self.app(scope, receive, send)
+
+    async def serve_page(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer at the pages' paths: whoever switches the filter off has no pages."""
+        guard = await self.find_guard()
+        valves = None if guard is None else (await guard.switch()).valves
+        if guard is not None and valves is not None and valves.usage_page:
+            await guard.serve_page(scope, receive, send)
+            return
+        missing = JSONResponse({"detail": NOT_FOUND}, 404, {"Cache-Control": "no-store"})
+        await missing(scope, receive, send)
 
     async def find_guard(self, *, now: bool = True) -> PassthroughGuard | None:
         """The guard whose function is on; where that can't be seen, the last one."""
@@ -10370,12 +12485,13 @@ def function_id_of(module_name: str) -> str | None:
     return head if head and is_uuid else name
 
 
-def put_layer(module_name: str, admit: Admit) -> UsageLimitsLayer | None:
+def put_layer(module_name: str, admit: Admit, open_ledger: OpenLedger) -> UsageLimitsLayer | None:
     """Put the layer around the running app, in the place of an older one.
 
     Args:
         module_name: The filter's module, named by Open WebUI.
         admit: What admits a request as the filter's inlet does.
+        open_ledger: What the pages read.
 
     Returns:
         The layer; None where it can't be put there, or where it needn't.
@@ -10393,7 +12509,7 @@ def put_layer(module_name: str, admit: Admit) -> UsageLimitsLayer | None:
     guard = guards.get(function_id)
     if layer is not None and getattr(guard, "admit_request", None) == admit:
         return layer if isinstance(layer, UsageLimitsLayer) else None
-    guards[function_id] = PassthroughGuard(function_id, admit)
+    guards[function_id] = PassthroughGuard(function_id, admit, open_ledger)
     placed = UsageLimitsLayer(below, guards)
     setattr(above, attribute, placed)
     return placed
@@ -10804,7 +12920,7 @@ class Filter:
     def _guard_passthrough(self, *, serving: bool = True) -> None:
         """Put the layer around Open WebUI; without it the hooks work as before."""
         try:
-            layer = put_layer(type(self).__module__, self.admit_call)
+            layer = put_layer(type(self).__module__, self.admit_call, self.open_ledger)
             if layer is not None:
                 guard_tasks(layer)
             guarded = layer is not None or has_layer()
@@ -11042,6 +13158,13 @@ class Filter:
         except Exception:
             # A browser that has gone away must not cost the reply.
             log.warning("Usage limits: a message could not be shown", exc_info=True)
+
+    def open_ledger(self, valves: AdminValves) -> OpenedLedger:
+        """What the pages read: the ledger, and Open WebUI's own database."""
+        accounting = self._accounting(valves)
+        memory = self._identity_memory(valves, accounting)
+        read_host = host_reader().read if valves.database_url else accounting.read
+        return OpenedLedger(accounting, memory, read_host)
 
     def _identity_memory(self, valves: AdminValves, accounting: Accounting) -> IdentityMemory:
         """Whom the policies mean, as this ledger remembers it; what is amiss shows in the form."""

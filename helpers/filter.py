@@ -49,6 +49,7 @@ from helpers.openwebui.messages import (
 )
 from helpers.openwebui.middleware import has_layer, put_layer
 from helpers.openwebui.model_calls import unasked_name, watch_model_calls
+from helpers.openwebui.page_data import OpenedLedger
 from helpers.openwebui.passthrough_guard import ADJUST_KEY
 from helpers.openwebui.replies import EXPECTED_OUTPUT_TOKENS, METADATA_KEY, Reply
 from helpers.openwebui.stream_usage import ASK_FOR_USAGE, UnaskedModels
@@ -222,7 +223,7 @@ class Filter:
     def _guard_passthrough(self, *, serving: bool = True) -> None:
         """Put the layer around Open WebUI; without it the hooks work as before."""
         try:
-            layer = put_layer(type(self).__module__, self.admit_call)
+            layer = put_layer(type(self).__module__, self.admit_call, self.open_ledger)
             if layer is not None:
                 guard_tasks(layer)
             guarded = layer is not None or has_layer()
@@ -460,6 +461,13 @@ class Filter:
         except Exception:
             # A browser that has gone away must not cost the reply.
             log.warning("Usage limits: a message could not be shown", exc_info=True)
+
+    def open_ledger(self, valves: AdminValves) -> OpenedLedger:
+        """What the pages read: the ledger, and Open WebUI's own database."""
+        accounting = self._accounting(valves)
+        memory = self._identity_memory(valves, accounting)
+        read_host = host_reader().read if valves.database_url else accounting.read
+        return OpenedLedger(accounting, memory, read_host)
 
     def _identity_memory(self, valves: AdminValves, accounting: Accounting) -> IdentityMemory:
         """Whom the policies mean, as this ledger remembers it; what is amiss shows in the form."""

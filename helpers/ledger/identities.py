@@ -386,6 +386,11 @@ class IdentityMemory:
         # By the model called, all the names of one that was seen to have no cost.
         self._unpriced: dict[str, tuple[str, ...]] = {}
 
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What an administrator should know of the policies, as of the last look."""
+        return self._notices
+
     def knows_unpriced(self, model_names: tuple[str, ...]) -> bool:
         """Whether nothing is to be said of a model's having no cost, or it has been."""
         full = len(self._unpriced) >= MOST_UNPRICED

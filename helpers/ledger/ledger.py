@@ -151,6 +151,13 @@ class Ledger:
         """Read something else from the same database."""
         return self._transactions.read(work, deadline)
 
+    def change(
+        self, work: Callable[[Connection], ReadResult], scopes: Collection[str]
+    ) -> ReadResult:
+        """Run `work` in a transaction, during which no reply of these scopes is settled."""
+        self.prepare()
+        return self._transactions.run(work, scopes)
+
     def read_names(self) -> frozenset[RememberedName]:
         """Whom the names in the policies have meant so far."""
         self.prepare()

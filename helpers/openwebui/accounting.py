@@ -112,6 +112,16 @@ class Accounting:
         """
         return self._ledger.read(work, getattr(self._turn, "deadline", None))
 
+    def prepare(self) -> None:
+        """Make or update the tables; blocks, and raises as `read` does."""
+        self._ledger.prepare()
+
+    def change(
+        self, work: Callable[[Connection], ThreadResult], scopes: Collection[str]
+    ) -> ThreadResult:
+        """Run `work` in a transaction under the locks of these scopes; blocks, raises as `read`."""
+        return self._ledger.change(work, scopes)
+
     def remember_identities(
         self,
         read_host: Callable[[Collection[str], Collection[str]], HostNames],

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from starlette.responses import JSONResponse
+
 from helpers.logs import log
 from helpers.openwebui.http_requests import (
     AsgiApp,
@@ -14,8 +16,11 @@ from helpers.openwebui.http_requests import (
     accepted_languages,
     route_path,
 )
+from helpers.openwebui.page_data import OpenLedger
+from helpers.openwebui.pages import NOT_FOUND, is_page_path
 from helpers.openwebui.passthrough import find_passthrough
 from helpers.openwebui.passthrough_guard import Admit, PassthroughGuard
+from helpers.openwebui.realtime import REALTIME_PATH, VoiceCall
 
 # The form of the users' own valves, which is in the language of whoever opens it.
 USER_VALVES_FORM = "/valves/user/spec"
@@ -36,13 +41,31 @@ class UsageLimitsLayer:
             if route_path(scope).endswith(USER_VALVES_FORM):
                 headers = dict(scope.get("headers", ()))
                 accepted_languages.set(headers.get(b"accept-language", b"").decode("latin-1"))
+            if is_page_path(route_path(scope)):
+                await self.serve_page(scope, receive, send)
+                return
             passthrough = find_passthrough(scope.get("method", "GET"), route_path(scope))
             if passthrough is not None:
                 guard = await self.find_guard(now=passthrough.kind != "chat")
                 if guard is not None:
                     await guard.serve(self.app, passthrough, scope, receive, send)
                     return
+        elif scope["type"] == "websocket" and route_path(scope) == REALTIME_PATH:
+            guard = await self.find_guard()
+            if guard is not None:
+                await VoiceCall(guard, scope, receive, send).serve(self.app)
+                return
         await self.app(scope, receive, send)
+
+    async def serve_page(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer at the pages' paths: whoever switches the filter off has no pages."""
+        guard = await self.find_guard()
+        valves = None if guard is None else (await guard.switch()).valves
+        if guard is not None and valves is not None and valves.usage_page:
+            await guard.serve_page(scope, receive, send)
+            return
+        missing = JSONResponse({"detail": NOT_FOUND}, 404, {"Cache-Control": "no-store"})
+        await missing(scope, receive, send)
 
     async def find_guard(self, *, now: bool = True) -> PassthroughGuard | None:
         """The guard whose function is on; where that can't be seen, the last one."""
@@ -68,12 +91,13 @@ def function_id_of(module_name: str) -> str | None:
     return head if head and is_uuid else name
 
 
-def put_layer(module_name: str, admit: Admit) -> UsageLimitsLayer | None:
+def put_layer(module_name: str, admit: Admit, open_ledger: OpenLedger) -> UsageLimitsLayer | None:
     """Put the layer around the running app, in the place of an older one.
 
     Args:
         module_name: The filter's module, named by Open WebUI.
         admit: What admits a request as the filter's inlet does.
+        open_ledger: What the pages read.
 
     Returns:
         The layer; None where it can't be put there, or where it needn't.
@@ -91,7 +115,7 @@ def put_layer(module_name: str, admit: Admit) -> UsageLimitsLayer | None:
     guard = guards.get(function_id)
     if layer is not None and getattr(guard, "admit_request", None) == admit:
         return layer if isinstance(layer, UsageLimitsLayer) else None
-    guards[function_id] = PassthroughGuard(function_id, admit)
+    guards[function_id] = PassthroughGuard(function_id, admit, open_ledger)
     placed = UsageLimitsLayer(below, guards)
     setattr(above, attribute, placed)
     return placed

@@ -20,7 +20,7 @@ from helpers.openwebui.answers import (
     send_refusal,
     with_headers,
 )
-from helpers.openwebui.callers import CallerGate
+from helpers.openwebui.callers import CallerGate, note_key
 from helpers.openwebui.host import HostError
 from helpers.openwebui.http_requests import (
     AsgiApp,
@@ -35,6 +35,8 @@ from helpers.openwebui.http_requests import (
     set_route_path,
 )
 from helpers.openwebui.messages import BACKGROUND_SENTENCE, BLOCKED_SENTENCE, FAULT_SENTENCE
+from helpers.openwebui.page_data import OpenLedger
+from helpers.openwebui.pages import UsagePages
 from helpers.openwebui.passthrough import (
     CHAT_PATH,
     Passthrough,
@@ -74,14 +76,25 @@ class PassthroughGuard:
     Args:
         function_id: The filter's id in Open WebUI.
         admit: What admits a request as the filter's inlet does.
+        open_ledger: What the pages read, with these valves.
     """
 
-    def __init__(self, function_id: str, admit: Admit) -> None:
+    def __init__(self, function_id: str, admit: Admit, open_ledger: OpenLedger) -> None:
         self.function_id = function_id
+        self.open_ledger = open_ledger
         self.admit_request = admit
         self._switch = Switch()
         self._asking: asyncio.Lock | None = None
-        self._gate = CallerGate()
+        self.gate = CallerGate()
+        self._pages: UsagePages | None = None
+
+    async def serve_page(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request at the pages' paths."""
+        if self._pages is None:
+            self._pages = UsagePages(self, scope["app"])
+        scope.setdefault("state", {})
+        note_key(scope)
+        await self._pages.app(scope, receive, send)
 
     async def switch(self, *, now: bool = False) -> Switch:
         """Whether the function is on, as of now or of a second ago at most."""
@@ -171,7 +184,7 @@ class PassthroughGuard:
             set_route_path(scope, CHAT_PATH)
             await self._serve_chat(app, passthrough, scope, receive, send)
             return
-        user = await self._gate.find_user(scope, send)
+        user = await self.gate.find_user(scope, send)
         if user is None:
             return
         if user.get("role") != "admin" and (

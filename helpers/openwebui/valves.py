@@ -215,7 +215,7 @@ class AdminValves(RefusalMemory):
     )
     cap_max_tokens: bool = Field(
         default=False,
-        description="Lower a request's max_tokens to what remains, so that a reply can't run over "
+        description="Lower a request's max_tokens to what remains, so that a reply can't exceed "
         "its limit. Default: off.",
     )
     passthrough: Literal["count", "block", "allow"] = Field(
@@ -225,6 +225,11 @@ class AdminValves(RefusalMemory):
         "any other, and what can't be counted is blocked. `block`: all are blocked. `allow`: they "
         "pass and are recorded.",
     )
+    usage_page: bool = Field(
+        default=True,
+        description="Pages at `/usage-limits`: their own use for users, all of it for "
+        "administrators. Default: on.",
+    )
     on_ledger_error: Literal["allow", "block"] = Field(
         default="allow",
         description="What happens to requests while the ledger can't be read or written. `allow`, "
@@ -232,7 +237,7 @@ class AdminValves(RefusalMemory):
     )
     shadow_mode: bool = Field(
         default=False,
-        description="Try out limits: record, and log what would be refused. Default: off.",
+        description="Try out limits: refuse nothing, and log what would be refused. Default: off.",
     )
     limit_message: str = Field(
         default="",
@@ -244,12 +249,12 @@ class AdminValves(RefusalMemory):
     warning_message: str = Field(
         default="",
         description="What users read at a soft limit. Default: a sentence in each user's "
-        "language. The same placeholders.",
+        "language. Placeholders as above.",
     )
     alert_webhook_url: str = Field(
         default="",
-        description="Web address that is told when a user crosses a limit, once per period: JSON "
-        "that Slack, Mattermost and Teams can read.",
+        description="Web address that gets a message when a user reaches a limit, once per period: "
+        "JSON that Slack, Mattermost and Teams can read. Default: none.",
         json_schema_extra={"input": {"type": "password"}},
     )
     retention_days: int = Field(

@@ -29,12 +29,12 @@ def limits_text(limits: tuple[Limit, ...] | None) -> str:
 
 
 def describe_limit(limit: Limit) -> str:
-    """A limit in words: ``5,000 tokens on gpt-4* per day, warning at 70 % and 90 %``."""
+    """A limit in words: ``5,000 tokens on gpt-4* per day, warning at 70% and 90%``."""
     every = "per " if limit.period.rolling is None else "in any "
     every = "" if limit.is_at_once else every
     text = f"{format_quantity(limit, limit.amount)} {every}{limit.period.name}"
     if limit.warn_percents:
-        text += ", warning at " + " and ".join(f"{percent} %" for percent in limit.warn_percents)
+        text += ", warning at " + " and ".join(f"{percent}%" for percent in limit.warn_percents)
     return text
 
 

@@ -45,7 +45,7 @@ def test_check_shows_what_it_understood(tmp_path: Path, capsys: pytest.CaptureFi
     (tmp_path / "policies.toml").write_text(POLICIES)
     assert main(["check", str(tmp_path / "policies.toml")]) == 0
     output = capsys.readouterr().out
-    students = ["[group.Students]", "10", "50,000 tokens per day, warning at 70 % and 90 %"]
+    students = ["[group.Students]", "10", "50,000 tokens per day, warning at 70% and 90%"]
     assert line_of(output, "[group.Students]") == students
     assert line_of(output, "30 requests in any 5h")[2] == "30 requests in any 5h"
     assert line_of(output, "2,000 tokens on gpt-4* per month")[1] == "5"

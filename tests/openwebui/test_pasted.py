@@ -71,8 +71,9 @@ class Host:
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """Open WebUI on an empty database."""
     environment = {
+        "FROM_INIT_PY": "true",  # it is installed, not a checkout
         "DATA_DIR": str(tmp_path_factory.mktemp("host")),
-        "WEBUI_SECRET_KEY": "not-a-secret",
+        "WEBUI_SECRET_KEY": "not-a-secret" * 3,
         "OFFLINE_MODE": "true",
         "HF_HUB_OFFLINE": "1",
         "ENABLE_DB_MIGRATIONS": "false",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import itertools
+import json
 import time
 from contextlib import closing
 from typing import Any
@@ -11,6 +14,7 @@ import anthropic
 import httpx
 import openai
 import pytest
+import websockets
 
 from helpers.openwebui.http_requests import LARGEST_REQUEST
 from helpers.openwebui.passthrough import find_passthrough
@@ -90,6 +94,9 @@ def house(start_server: StartServer, provider: StandInProvider) -> OwnServer:
         ENABLE_OLLAMA_API="true",
         OLLAMA_BASE_URL=f"http://127.0.0.1:{provider.port}/ollama",
         ENABLE_OPENAI_API_PASSTHROUGH="true",
+        AUDIO_REALTIME_ENABLED="true",
+        AUDIO_REALTIME_OPENAI_API_BASE_URL=provider.url,
+        AUDIO_REALTIME_OPENAI_API_KEY="stand-in",
     )
     own.admin.publish_models()
     return own
@@ -468,3 +475,58 @@ def test_two_workers_started_anew(start_server: StartServer, provider: StandInPr
         with closing(OpenWebUIClient(own.server.url, user.account)) as client:
             assert knock(client, path, "messages", text, False).status_code == 429
     assert provider.books.calls(contains=text, tasks=True) == []
+
+
+async def talk(
+    house: OwnServer, token: str, commands: list[dict[str, Any]], events: int
+) -> list[dict[str, Any]]:
+    """Say something in a voice call; what it answers, so many events at most."""
+    url = house.server.url.replace("http", "ws") + "/api/v1/audio/realtime"
+    answers: list[dict[str, Any]] = []
+    async with websockets.connect(url) as socket:
+        login = {"type": "auth", "token": token, "model_id": "stand-in"}
+        await socket.send(json.dumps(login))
+        with contextlib.suppress(websockets.ConnectionClosed):
+            answers.append(json.loads(await socket.recv()))
+            for command in commands:
+                await socket.send(json.dumps(command))
+            while len(answers) <= events:
+                answers.append(json.loads(await asyncio.wait_for(socket.recv(), 20)))
+    return answers
+
+
+HEAR, SAY = {"type": "input_audio_buffer.commit"}, {"type": "bridge.status", "status": "working"}
+
+
+def test_a_voice_call_is_counted_answer_by_answer(
+    house: OwnServer, resident: OpenWebUIClient, provider: StandInProvider
+) -> None:
+    """Each answer of a voice call is a request with the tokens that the provider reports."""
+    house.usage_limits.configure(daily_token_limit=100_000)
+    before = len(provider.books.calls(contains="said"))
+    asyncio.run(talk(house, resident.account.token, [HEAR, SAY, SAY], 5))
+    rows = house.usage_limits.settled(3, user_id=resident.id)
+    used = [(row["input_tokens"], row["output_tokens"], row["state"]) for row in rows]
+    assert sorted(used) == [(0, 0, "released"), (132, 121, "settled"), (145, 130, "settled")]
+    assert {row["model_id"] for row in rows} == {"realtime"}
+    assert len(provider.books.calls(contains="said")) == before + 2
+
+
+def test_a_voice_call_ends_over_a_limit(
+    house: OwnServer, resident: OpenWebUIClient, provider: StandInProvider
+) -> None:
+    """Over a limit no call begins; one that reaches it is ended with the sentence."""
+    house.usage_limits.configure(policies='[role.user]\nlimits = ["2 requests/day"]')
+    before = len(provider.books.calls(contains="said"))
+    answers = asyncio.run(talk(house, resident.account.token, [SAY] * 40, 100))
+    assert answers[-1]["type"] == "bridge.error"
+    assert "2 requests" in answers[-1]["message"]
+    assert len(provider.books.calls(contains="said")) <= before + 2
+    house.usage_limits.configure(daily_token_limit=1)
+    (only,) = asyncio.run(talk(house, resident.account.token, [SAY], 1))
+    assert only["type"] == "bridge.error"
+    house.usage_limits.configure(passthrough="block")
+    (only,) = asyncio.run(talk(house, resident.account.token, [SAY], 1))
+    assert "past the usage limits" in only["message"]
+    (only,) = asyncio.run(talk(house, "nobody", [SAY], 1))
+    assert only["type"] == "bridge.error"
