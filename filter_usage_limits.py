@@ -50,21 +50,21 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  7619  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
 #  7715  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
 #  7828  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  7888  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-#  8164  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-#  8312  openwebui.replies        One reply from its admission to its end.
-#  8551  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-#  8641  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-#  8729  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-#  8797  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-#  9292  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-#  9470  openwebui.answers        Answers on their way to the client: read for their usage, or …
-#  9625  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-#  9698  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-#  9949  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 10127  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 10231  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 10437  filter                   Open WebUI's hooks, and nothing but hooks.
+#  7889  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+#  8165  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+#  8313  openwebui.replies        One reply from its admission to its end.
+#  8552  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+#  8642  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+#  8730  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+#  8798  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+#  9293  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+#  9498  openwebui.answers        Answers on their way to the client: read for their usage, or …
+#  9653  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+#  9726  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+#  9996  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 10171  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 10275  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 10481  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ from string import Formatter
 from threading import Lock, Thread
 from types import FrameType, ModuleType
 from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 from weakref import WeakKeyDictionary, ref
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
@@ -7874,6 +7874,7 @@ HOST_INTERNALS = (
         "Functions.get_function_valves_by_id",
         "valves at a pass-through path",
     ),
+    HostInternal("open_webui.models.config", "Config.get", "whether a provider makes embeddings"),
     HostInternal("open_webui.models.models", "Models.get_model_by_id", "models not listed"),
     HostInternal("open_webui.models.groups", "Groups.get_groups_by_member_id", "groups"),
     HostInternal("open_webui.models.groups", "Groups.get_all_groups", "unmatched groups"),
@@ -9294,10 +9295,11 @@ class Accounting:
 # ==============================================================================
 
 # chat: the hooks run. rewritten: sent to a path where they do. metered: admitted and metered by
-# the middleware. request: counted as one request. task: admitted where tasks call their model.
+# the middleware. request: counted as one request. indexing: the same, where the administrator has
+# Open WebUI make embeddings by a provider. task: admitted where tasks call their model.
 # unknown: whatever the provider offers there.
 PassthroughKind = Literal[
-    "chat", "rewritten", "metered", "embeddings", "request", "task", "unknown"
+    "chat", "rewritten", "metered", "embeddings", "request", "indexing", "task", "unknown"
 ]
 
 CHAT_PATH = "/api/chat/completions"
@@ -9314,6 +9316,8 @@ class Passthrough:
         counts_tokens: Whether its answers are made of tokens, so that limits on them apply.
         asks_usage: Whether a stream of it can be asked for its usage as OpenAI spells that.
         in_json: Whether a request is JSON that names its model.
+        of_page: Whether the page itself needs it, so that it is never blocked.
+        model: What its records call the model, where a request doesn't name it.
     """
 
     kind: PassthroughKind
@@ -9322,6 +9326,8 @@ class Passthrough:
     counts_tokens: bool = True
     asks_usage: bool = False
     in_json: bool = True
+    of_page: bool = False
+    model: str = ""
 
 
 CHAT_PASSTHROUGHS = {
@@ -9332,7 +9338,14 @@ CHAT_PASSTHROUGHS = {
     "/api/embeddings": Passthrough("embeddings", "/api/embeddings"),
     "/api/v1/embeddings": Passthrough("embeddings", "/api/v1/embeddings"),
     **{
-        path: Passthrough("request", path, counts_tokens=False, in_json=False)
+        path: Passthrough(
+            "request",
+            path,
+            counts_tokens=False,
+            in_json=False,
+            of_page=True,
+            model=path.rpartition("/")[2],
+        )
         for path in (
             "/api/v1/audio/speech",
             "/api/v1/audio/transcriptions",
@@ -9341,7 +9354,20 @@ CHAT_PASSTHROUGHS = {
         )
     },
 }
+# Where files, memories, pages and queries are embedded, and recordings written down.
+INDEXING_PATH = re.compile(
+    r"/api/v1/(?:files/|files/[^/]+/data/content/update"
+    r"|retrieval/(?:process/(?:file|text|url|youtube|web|web/search|files/batch)"
+    r"|query/(?:doc|collection))"
+    r"|memories/(?:add|update|query|search|reindex|[^/]+/update)"
+    r"|knowledge/(?:create|[^/]+/(?:update|file/add|file/update|files/batch/add)))"
+)
+EMBEDDING_MODEL = "embedding"
 TASK_PATH = re.compile(r"/api/v1/tasks/[a-z_]+/completions")
+
+INDEXING = Passthrough(
+    "indexing", "", counts_tokens=False, in_json=False, of_page=True, model=EMBEDDING_MODEL
+)
 
 # Below /openai and /ollama everything is a pass-through path but these, which no model answers.
 OPENAI_PAGES = {
@@ -9373,7 +9399,7 @@ OPENAI_KINDS = {
     "completions": Passthrough("metered", "/openai/completions", asks_usage=True),
     "embeddings": Passthrough("embeddings", "/openai/embeddings"),
     "audio/speech": Passthrough(
-        "request", "/openai/audio/speech", counts_tokens=False, in_json=False
+        "request", "/openai/audio/speech", counts_tokens=False, in_json=False, model="speech"
     ),
 }
 OLLAMA_KINDS = {
@@ -9409,9 +9435,11 @@ def find_passthrough(method: str, path: str) -> Passthrough | None:
     if first not in ("openai", "ollama"):
         if method != "POST":
             return None
-        return CHAT_PASSTHROUGHS.get(path) or (
-            Passthrough("task", path) if TASK_PATH.fullmatch(path) else None
-        )
+        if path in CHAT_PASSTHROUGHS:
+            return CHAT_PASSTHROUGHS[path]
+        if TASK_PATH.fullmatch(path):
+            return Passthrough("task", path)
+        return INDEXING if INDEXING_PATH.fullmatch(path) else None
     if method in ("HEAD", "OPTIONS") or path[7:8] not in ("", "/"):
         return None
     pages = (OPENAI_PAGES if first == "openai" else OLLAMA_PAGES).get(method)
@@ -9424,7 +9452,7 @@ def find_passthrough(method: str, path: str) -> Passthrough | None:
             return OPENAI_KINDS[found[1]]
         if found := OLLAMA_PASSTHROUGH.fullmatch(plain):
             return OLLAMA_KINDS[found[1]]
-    return Passthrough("unknown", path, "ollama" if first == "ollama" else "openai")
+    return Passthrough("unknown", "", "ollama" if first == "ollama" else "openai")
 
 
 def passthrough_output(body: dict[str, Any], passthrough: Passthrough) -> int | None:
@@ -9824,18 +9852,22 @@ class PassthroughGuard:
             set_route_path(scope, CHAT_PATH)
             await self._serve_chat(app, passthrough, scope, receive, send)
             return
+        if passthrough.kind == "indexing" and not await asks_provider(scope):
+            await app(scope, receive, send)
+            return
         user = await self.gate.find_user(scope, send)
         if user is None:
             return
         if user.get("role") != "admin" and (
-            setting == "block" or (passthrough.kind == "unknown" and setting == "count")
+            (setting == "block" and not passthrough.of_page)
+            or (passthrough.kind == "unknown" and setting == "count")
         ):
             raise PassthroughError(Refusal(403, BLOCKED_SENTENCE.format(path=CHAT_PATH)))
         if passthrough.kind == "task":
             # Admitted where it calls its model, whose name isn't known before.
             await self._serve_chat(app, passthrough, scope, receive, send)
             return
-        if passthrough.kind != "unknown" and route_path(scope) != passthrough.path:
+        if passthrough.path and route_path(scope) != passthrough.path:
             # Another spelling, whose meaning only the provider would know.
             set_route_path(scope, passthrough.path)
         await self._serve_metered(app, passthrough, scope, receive, send, user)
@@ -9854,7 +9886,7 @@ class PassthroughGuard:
             await app(scope, receive, send)  # it is on for models that are named only
             return
         read: ReadRequest | None = None
-        body: dict[str, Any] = {"model": passthrough.path.rpartition("/")[2]}
+        body: dict[str, Any] = {"model": passthrough.model}
         if passthrough.in_json and passthrough.kind != "unknown":
             read = await ReadRequest.read(receive)
             if read.value.get("background"):
@@ -9870,7 +9902,7 @@ class PassthroughGuard:
         def adjust(reply: Reply) -> None:
             # Another protocol's fields mean nothing at this pass-through path.
             reply.wanted_output = passthrough_output(body, passthrough)
-            if not passthrough.counts_tokens:
+            if passthrough.kind == "request":
                 reply.limits = tuple(
                     each for each in reply.limits if each.limit.measure == "requests"
                 )
@@ -9928,6 +9960,21 @@ class PassthroughGuard:
         except Exception as error:
             log.exception("Usage limits: a request of user %s was not admitted", user.get("id"))
             raise HostError(503, FAULT_SENTENCE, FAULT_RETRY_SECONDS) from error
+
+
+async def asks_provider(scope: Scope) -> bool:
+    """Whether files, memories and queries are embedded by a provider, or recordings read by one."""
+    files = route_path(scope) == "/api/v1/files/"
+    query = parse_qs(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
+    if files and query.get("process") == ["false"]:
+        return False
+    settings = ("rag.embedding_engine", *(("audio.stt.engine",) if files else ()))
+    try:
+        config = import_module("open_webui.models.config").Config
+        return any([await config.get(setting) for setting in settings])
+    except Exception:
+        log.exception("Usage limits: it can't be seen who makes embeddings")
+        return True
 
 
 async def describe_model(model_id: object, app: Any) -> dict[str, Any] | None:
@@ -10062,9 +10109,6 @@ class VoiceCall:
         user = await self._guard.gate.find_user(self._http_scope(headers), drop)
         if user is None:
             raise HostError(401, FAULT_SENTENCE, 0)
-        valves = switch.valves
-        if valves is not None and valves.passthrough == "block" and user.get("role") != "admin":
-            raise HostError(403, BLOCKED_SENTENCE.format(path=CHAT_PATH), 0)
         self._user, self._counted = user, True
         await self._admit_asked()
         return {"type": "websocket.receive", "text": json.dumps(login)}

@@ -49,6 +49,7 @@ HOST_INTERNALS = (
         "Functions.get_function_valves_by_id",
         "valves at a pass-through path",
     ),
+    HostInternal("open_webui.models.config", "Config.get", "whether a provider makes embeddings"),
     HostInternal("open_webui.models.models", "Models.get_model_by_id", "models not listed"),
     HostInternal("open_webui.models.groups", "Groups.get_groups_by_member_id", "groups"),
     HostInternal("open_webui.models.groups", "Groups.get_all_groups", "unmatched groups"),

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
+from urllib.parse import parse_qs
 
 from starlette.requests import Request
 
@@ -171,18 +172,22 @@ class PassthroughGuard:
             set_route_path(scope, CHAT_PATH)
             await self._serve_chat(app, passthrough, scope, receive, send)
             return
+        if passthrough.kind == "indexing" and not await asks_provider(scope):
+            await app(scope, receive, send)
+            return
         user = await self.gate.find_user(scope, send)
         if user is None:
             return
         if user.get("role") != "admin" and (
-            setting == "block" or (passthrough.kind == "unknown" and setting == "count")
+            (setting == "block" and not passthrough.of_page)
+            or (passthrough.kind == "unknown" and setting == "count")
         ):
             raise PassthroughError(Refusal(403, BLOCKED_SENTENCE.format(path=CHAT_PATH)))
         if passthrough.kind == "task":
             # Admitted where it calls its model, whose name isn't known before.
             await self._serve_chat(app, passthrough, scope, receive, send)
             return
-        if passthrough.kind != "unknown" and route_path(scope) != passthrough.path:
+        if passthrough.path and route_path(scope) != passthrough.path:
             # Another spelling, whose meaning only the provider would know.
             set_route_path(scope, passthrough.path)
         await self._serve_metered(app, passthrough, scope, receive, send, user)
@@ -201,7 +206,7 @@ class PassthroughGuard:
             await app(scope, receive, send)  # it is on for models that are named only
             return
         read: ReadRequest | None = None
-        body: dict[str, Any] = {"model": passthrough.path.rpartition("/")[2]}
+        body: dict[str, Any] = {"model": passthrough.model}
         if passthrough.in_json and passthrough.kind != "unknown":
             read = await ReadRequest.read(receive)
             if read.value.get("background"):
@@ -217,7 +222,7 @@ class PassthroughGuard:
         def adjust(reply: Reply) -> None:
             # Another protocol's fields mean nothing at this pass-through path.
             reply.wanted_output = passthrough_output(body, passthrough)
-            if not passthrough.counts_tokens:
+            if passthrough.kind == "request":
                 reply.limits = tuple(
                     each for each in reply.limits if each.limit.measure == "requests"
                 )
@@ -275,6 +280,21 @@ class PassthroughGuard:
         except Exception as error:
             log.exception("Usage limits: a request of user %s was not admitted", user.get("id"))
             raise HostError(503, FAULT_SENTENCE, FAULT_RETRY_SECONDS) from error
+
+
+async def asks_provider(scope: Scope) -> bool:
+    """Whether files, memories and queries are embedded by a provider, or recordings read by one."""
+    files = route_path(scope) == "/api/v1/files/"
+    query = parse_qs(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
+    if files and query.get("process") == ["false"]:
+        return False
+    settings = ("rag.embedding_engine", *(("audio.stt.engine",) if files else ()))
+    try:
+        config = import_module("open_webui.models.config").Config
+        return any([await config.get(setting) for setting in settings])
+    except Exception:
+        log.exception("Usage limits: it can't be seen who makes embeddings")
+        return True
 
 
 async def describe_model(model_id: object, app: Any) -> dict[str, Any] | None:

@@ -21,7 +21,7 @@ from helpers.openwebui.passthrough import find_passthrough
 from scripts.openwebui.client import OpenWebUIClient
 from scripts.provider.ollama import OLLAMA_MODEL
 from scripts.provider.server import StandInProvider
-from tests.conftest import FUNCTION_FILE, FUNCTION_ID, OpenPage, OwnServer, StartServer
+from tests.conftest import FUNCTION_FILE, FUNCTION_ID, OpenPage, OwnServer, StartServer, wait_until
 
 COUNTER = itertools.count()
 
@@ -61,6 +61,14 @@ COUNTER = itertools.count()
         ("POST", "/api/v1/tasks/moa/completions", "task"),
         ("POST", "/api/embeddings", "embeddings"),
         ("POST", "/api/v1/audio/speech", "request"),
+        ("POST", "/api/v1/files/", "indexing"),
+        ("POST", "/api/v1/files/x/data/content/update", "indexing"),
+        ("POST", "/api/v1/retrieval/process/text", "indexing"),
+        ("POST", "/api/v1/retrieval/query/collection", "indexing"),
+        ("POST", "/api/v1/memories/query", "indexing"),
+        ("POST", "/api/v1/knowledge/x/files/batch/add", "indexing"),
+        ("GET", "/api/v1/files/", None),
+        ("POST", "/api/v1/retrieval/config/update", None),
         ("GET", "/openai/models", None),
         ("GET", "/openai/models/0", None),
         ("GET", "/openai/config", None),
@@ -94,6 +102,9 @@ def house(start_server: StartServer, provider: StandInProvider) -> OwnServer:
         ENABLE_OLLAMA_API="true",
         OLLAMA_BASE_URL=f"http://127.0.0.1:{provider.port}/ollama",
         ENABLE_OPENAI_API_PASSTHROUGH="true",
+        RAG_EMBEDDING_ENGINE="openai",
+        RAG_OPENAI_API_BASE_URL=provider.url,
+        RAG_OPENAI_API_KEY="stand-in",
         AUDIO_REALTIME_ENABLED="true",
         AUDIO_REALTIME_OPENAI_API_BASE_URL=provider.url,
         AUDIO_REALTIME_OPENAI_API_KEY="stand-in",
@@ -525,8 +536,38 @@ def test_a_voice_call_ends_over_a_limit(
     house.usage_limits.configure(daily_token_limit=1)
     (only,) = asyncio.run(talk(house, resident.account.token, [SAY], 1))
     assert only["type"] == "bridge.error"
-    house.usage_limits.configure(passthrough="block")
-    (only,) = asyncio.run(talk(house, resident.account.token, [SAY], 1))
-    assert "past the usage limits" in only["message"]
     (only,) = asyncio.run(talk(house, "nobody", [SAY], 1))
     assert only["type"] == "bridge.error"
+
+
+def index_text(user: OpenWebUIClient, text: str) -> list[int]:
+    """Have a text embedded in every way that a user has."""
+    ways: list[tuple[str, dict[str, Any]]] = [
+        ("/api/v1/retrieval/process/text", {"json": {"name": "x", "content": text}}),
+        ("/api/v1/memories/add", {"json": {"content": text}}),
+        ("/api/v1/memories/query", {"json": {"content": text}}),
+        ("/api/v1/files/", {"files": {"file": ("x.txt", text.encode())}}),
+        (
+            "/api/v1/files/?process=false&process=true",
+            {"files": {"file": ("x.txt", text.encode())}},
+        ),
+    ]
+    return [user.http.post(path, **body).status_code for path, body in ways]
+
+
+def test_embeddings_of_files_and_memories(
+    house: OwnServer, resident: OpenWebUIClient, provider: StandInProvider
+) -> None:
+    """Each text that a provider embeds is a request on record; over a limit none is embedded."""
+    house.usage_limits.configure(daily_token_limit=100_000)
+    text = f"index {next(COUNTER)}"
+    assert index_text(resident, text) == [200] * 5
+    rows = house.usage_limits.settled(5, user_id=resident.id)
+    assert {(row["model_id"], row["counted"]) for row in rows} == {("embedding", 1)}
+    wait_until(lambda: len(provider.books.calls(contains=text)) >= 5)
+    house.usage_limits.configure(policies='[role.user]\nlimits = ["1 request/day"]')
+    text = f"refused {next(COUNTER)}"
+    assert index_text(resident, text) == [429] * 5
+    kept = {"files": {"file": ("x.txt", text.encode())}}
+    assert resident.http.post("/api/v1/files/?process=false", **kept).status_code == 200
+    assert provider.books.calls(contains=text) == []
