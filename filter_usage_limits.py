@@ -13,58 +13,59 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # Contents. In a hurry, read the hooks first: they are the last part, filter.
-#   188  errors                   The exceptions, each carrying its data.
-#   245  logs                     The one logger; its name is how Open WebUI's log shows where a …
-#   252  texts                    Texts from outside: what a client, a browser or a provider …
-#   276  limits.periods           The calendar and rolling periods, the window each gives at an …
-#   579  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
-#   731  limits.globs             Which model ids a pattern of an administrator's fits.
-#   758  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
-#  1007  limits.policy_tables     The policies text as checked tables, and what an error says …
-#  1269  limits.policies          What the policies text says about groups, roles, users, pools …
-#  1529  limits.policy            Which limits apply to this user, these groups, this role and …
-#  1833  limits.decisions         Used and reserved amounts against limits: what is decided, and …
-#  1972  metering.byte_pairs      A lower bound of a text's tokens from its pairs of bytes, …
-#  2212  metering.estimates       Token estimates for texts and prompts whose provider reports no …
-#  2516  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
-#  2845  metering.stream_events   What a stream event or a whole answer holds: produced text, …
-#  3113  metering.usage           What one reply is charged for, added up from its stream events.
-#  3415  metering.charges         What one reply costs, in tokens, in money and toward limits.
-#  3512  ledger.database          An engine for a database URL as Open WebUI spells it.
-#  3595  ledger.statements        The statements that every reply runs, on a short way to the …
-#  3725  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
-#  3967  ledger.tables            The ledger's own tables and their numbered migrations.
-#  4161  ledger.identities        Whom the names in the policies mean, also after a rename.
-#  4592  ledger.counters          Sums of settled records per scope, model glob and window.
-#  4904  ledger.snapshots         What one statement sees of the ledger: counters with their …
-#  5067  ledger.limit_states      Where limits stand: what is used, what replies still running …
-#  5202  ledger.records           One row per reply, reserved when it is admitted and closed once.
-#  5367  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  5775  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  5911  openwebui.languages_western Western languages: the words of English, German, French, …
-#  6235  openwebui.languages_eastern Other languages: the words of those with other scripts, and …
-#  6674  openwebui.languages      All there are, and which one a reader gets.
-#  6716  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  7206  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  7293  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  7619  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  7715  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  7828  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  7889  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-#  8165  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-#  8313  openwebui.replies        One reply from its admission to its end.
-#  8552  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-#  8642  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-#  8730  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-#  8798  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-#  9293  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-#  9498  openwebui.answers        Answers on their way to the client: read for their usage, or …
-#  9653  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-#  9726  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-#  9996  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 10171  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 10275  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 10481  filter                   Open WebUI's hooks, and nothing but hooks.
+#   191  errors                   The exceptions, each carrying its data.
+#   248  logs                     The one logger; its name is how Open WebUI's log shows where a …
+#   255  texts                    Texts from outside: what a client, a browser or a provider …
+#   279  limits.periods           The calendar and rolling periods, the window each gives at an …
+#   582  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
+#   734  limits.globs             Which model ids a pattern of an administrator's fits.
+#   761  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
+#  1010  limits.policy_tables     The policies text as checked tables, and what an error says …
+#  1272  limits.policies          What the policies text says about groups, roles, users, pools …
+#  1532  limits.policy            Which limits apply to this user, these groups, this role and …
+#  1836  limits.decisions         Used and reserved amounts against limits: what is decided, and …
+#  1975  metering.byte_pairs      A lower bound of a text's tokens from its pairs of bytes, …
+#  2215  metering.estimates       Token estimates for texts and prompts whose provider reports no …
+#  2519  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
+#  2848  metering.stream_events   What a stream event or a whole answer holds: produced text, …
+#  3116  metering.usage           What one reply is charged for, added up from its stream events.
+#  3418  metering.charges         What one reply costs, in tokens, in money and toward limits.
+#  3515  ledger.database          An engine for a database URL as Open WebUI spells it.
+#  3598  ledger.statements        The statements that every reply runs, on a short way to the …
+#  3728  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
+#  3970  ledger.tables            The ledger's own tables and their numbered migrations.
+#  4164  ledger.identities        Whom the names in the policies mean, also after a rename.
+#  4595  ledger.counters          Sums of settled records per scope, model glob and window.
+#  4907  ledger.snapshots         What one statement sees of the ledger: counters with their …
+#  5070  ledger.limit_states      Where limits stand: what is used, what replies still running …
+#  5205  ledger.records           One row per reply, reserved when it is admitted and closed once.
+#  5370  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  5778  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  5914  openwebui.languages_western Western languages: the words of English, German, French, …
+#  6238  openwebui.languages_eastern Other languages: the words of those with other scripts, and …
+#  6677  openwebui.languages      All there are, and which one a reader gets.
+#  6719  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  7209  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  7296  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  7622  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  7718  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  7833  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+#  7894  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+#  8170  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+#  8320  openwebui.replies        One reply from its admission to its end.
+#  8559  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+#  8649  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+#  8737  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+#  8805  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+#  9300  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+#  9505  openwebui.answers        Answers on their way to the client: read for their usage, or …
+#  9685  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+#  9755  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
+#  9848  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 10111  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 10282  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 10386  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 10592  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -101,6 +102,7 @@ from collections.abc import (
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from copy import copy
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal, InvalidOperation
@@ -181,6 +183,7 @@ from sqlalchemy.exc import (
     StatementError,
 )
 from sqlalchemy.pool import NullPool, QueuePool
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
@@ -7718,6 +7721,8 @@ def rate_headers(states: Iterable[LimitState], now: datetime) -> RawHeaders:
 
 # Requests that are read here are JSON, with pictures in it at most; a longer one is refused.
 LARGEST_REQUEST = 16 * 2**20
+# As deep as Open WebUI's middlewares are looked through.
+MOST_LAYERS = 50
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -8180,6 +8185,7 @@ ORDINARY_FIELDS = frozenset(
     (
         "model",
         "messages",
+        "prompt",
         "stream",
         "stream_options",
         "metadata",
@@ -8293,7 +8299,8 @@ def copied_call(form_data: Mapping[str, Any]) -> dict[str, Any]:
     It also takes a name out of its metadata.
     """
     copy = {name: value for name, value in form_data.items() if name != "stream_options"}
-    copy["metadata"] = dict(copy["metadata"])
+    if isinstance(metadata := copy.get("metadata"), dict):
+        copy["metadata"] = dict(metadata)
     if isinstance(messages := copy.get("messages"), list):
         copy["messages"] = [copied_message(message) for message in messages]
     return copy
@@ -9576,10 +9583,8 @@ class AnswerReader:
             self._meter.add_event(read_json(line))
 
 
-async def send_refusal(
-    send: Send, passthrough: Passthrough, refusal: Refusal, more: Any = ()
-) -> None:
-    """Answer a request in its protocol's own form."""
+def refusal_messages(passthrough: Passthrough, refusal: Refusal, more: RawHeaders) -> list[Message]:
+    """A refusal in its protocol's own form."""
     body = refusal.body(passthrough.form)
     headers = [
         (b"content-type", b"application/json"),
@@ -9588,8 +9593,34 @@ async def send_refusal(
         *MARK,
         *more,
     ]
-    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    return [
+        {"type": "http.response.start", "status": refusal.status, "headers": headers},
+        {"type": "http.response.body", "body": body},
+    ]
+
+
+async def send_own(
+    app: AsgiApp, scope: Scope, receive: Receive, send: Send, messages: list[Message]
+) -> None:
+    """Send an answer that isn't Open WebUI's, with the headers that its CORS middleware adds.
+
+    Args:
+        app: Open WebUI's app; the middleware is somewhere in its stack.
+    """
+
+    async def answer(_: Scope, __: Receive, send: Send) -> None:
+        for message in messages:
+            await send(message)
+
+    below: Any = app
+    for _ in range(MOST_LAYERS):
+        if isinstance(below, CORSMiddleware):
+            cors = copy(below)
+            cors.app = answer
+            await cors(scope, receive, send)
+            return
+        below = getattr(below, "app", None)
+    await answer(scope, receive, send)
 
 
 class ChatAnswer:
@@ -9615,7 +9646,8 @@ class ChatAnswer:
             await self._send(message)
         elif kind == "http.response.body" and not message.get("more_body"):
             more = [*self._headers, *limit_headers(self._state)]
-            await send_refusal(self._send, self._passthrough, self._refusal, more)
+            for own in refusal_messages(self._passthrough, self._refusal, more):
+                await self._send(own)
 
     def _own_headers(self) -> RawHeaders:
         limits = limit_headers(self._state)
@@ -9664,8 +9696,8 @@ class CallerGate:
     def __init__(self) -> None:
         self._gate: FastAPI | None = None
 
-    async def find_user(self, scope: Scope, send: Send) -> dict[str, Any] | None:
-        """Who asks, by Open WebUI's own rules; its refusal is sent on where it's nobody."""
+    async def find_user(self, scope: Scope) -> tuple[dict[str, Any] | None, list[Message]]:
+        """Who asks, by Open WebUI's own rules, and its refusal where it's nobody."""
         state = scope["state"]
         state.pop(USER_STATE, None)
         answer: list[Message] = []
@@ -9686,11 +9718,8 @@ class CallerGate:
             log.exception("Usage limits: it can't be seen who asks")
             raise PassthroughError(Refusal(503, FAULT_SENTENCE, FAULT_RETRY_SECONDS)) from error
         user = state.pop(USER_STATE, None)
-        if user is None:
-            for message in answer:
-                await send(message)
-            return None
-        return user if isinstance(user, dict) else dict(user.model_dump())
+        fields = user if user is None or isinstance(user, dict) else dict(user.model_dump())
+        return fields, answer
 
 
 def note_key(scope: Scope) -> None:
@@ -9720,6 +9749,99 @@ def make_gate(app: Any) -> FastAPI:
     let_in.__annotations__ = {"request": Request, "user": Any, "return": Response}
     gate.add_api_route("/{path:path}", let_in, methods=["POST"])
     return gate
+
+
+# ==============================================================================
+# helpers/openwebui/metered_calls.py
+# Metered calls: pass-through calls on their way to the provider, and their answers.
+# ==============================================================================
+
+
+class MeteredCall:
+    """One call: metered by its answer, and settled at whichever end.
+
+    Args:
+        reply: What is reserved for it; None where nothing is.
+        headers: Where its limits stand.
+    """
+
+    def __init__(
+        self, passthrough: Passthrough, reply: Reply | None, send: Send, headers: RawHeaders
+    ) -> None:
+        self._passthrough = passthrough
+        self._reply = reply
+        self._send = send
+        self._headers = [*MARK, *headers]
+        self._reader = AnswerReader(None)
+        self._may_repeat = False
+        self._held: list[Message] = []  # an answer that may be a refusal of `stream_options`
+
+    async def serve(
+        self,
+        app: AsgiApp,
+        scope: Scope,
+        receive: Receive,
+        again: dict[str, Any] | None,
+        unasked: UnaskedModels,
+    ) -> None:
+        """Make the call.
+
+        Args:
+            again: The same call, not asking for usage, for a provider that refuses to be asked.
+        """
+        self._may_repeat = again is not None
+        second = dict(scope)
+        try:
+            await self._ask(app, scope, receive)
+            if again is not None and self._is_refused(again):
+                self._held.clear()
+                self._may_repeat = False
+                await self._ask(app, second, ReadRequest(again, receive).hand_on(second))
+                if (self._reader.status or 500) < 400:
+                    unasked.note(str(again.get("model")), again, StreamingResponse(()))
+            await self._release()
+        finally:
+            if self._reply is not None:
+                charge = passthrough_charge(self._reply, self._passthrough, self._reader.status)
+                await self._reply.keeper.end(self._reply, charge)
+
+    async def _ask(self, app: AsgiApp, scope: Scope, receive: Receive) -> None:
+        counts = self._reply is not None and self._passthrough.counts_tokens
+        self._reader = AnswerReader(self._reply.meter if self._reply and counts else None)
+        try:
+            await app(scope, receive, self.send)
+        finally:
+            self._reader.end()
+
+    async def send(self, message: Message) -> None:
+        """Pass a part of the answer on, unless all of it may be asked for once more."""
+        if message["type"] == "http.response.start":
+            self._reader.start(message["status"], message.get("headers", []))
+            message = {**message, "headers": with_headers(message, self._headers)}
+            self._may_repeat &= message["status"] in REFUSING_STATUSES
+        elif message["type"] == "http.response.body":
+            self._reader.feed(message.get("body", b""))
+        if not self._may_repeat:
+            await self._send(message)
+            return
+        self._held.append(message)
+        if len(self._refusal()) >= LONGEST_REFUSAL:
+            self._may_repeat = False
+            await self._release()
+
+    async def _release(self) -> None:
+        """Pass on what was held."""
+        held, self._held = self._held, []
+        for message in held:
+            await self._send(message)
+
+    def _refusal(self) -> bytes:
+        return b"".join(message.get("body", b"") for message in self._held)
+
+    def _is_refused(self, again: dict[str, Any]) -> bool:
+        """Whether what was held is a refusal of `stream_options`."""
+        answer = Response(self._refusal(), self._reader.status or 500)
+        return bool(self._held) and refuses_to_be_asked(answer, again)
 
 
 # ==============================================================================
@@ -9755,11 +9877,13 @@ class PassthroughGuard:
     Args:
         function_id: The filter's id in Open WebUI.
         admit: What admits a request as the filter's inlet does.
+        unasked: The models that aren't asked for usage in streams.
     """
 
-    def __init__(self, function_id: str, admit: Admit) -> None:
+    def __init__(self, function_id: str, admit: Admit, unasked: UnaskedModels) -> None:
         self.function_id = function_id
         self.admit_request = admit
+        self._unasked = unasked
         self._switch = Switch()
         self._asking: asyncio.Lock | None = None
         self.gate = CallerGate()
@@ -9823,13 +9947,15 @@ class PassthroughGuard:
         except PassthroughError as error:
             if started:
                 raise
-            await send_refusal(send, passthrough, error.refusal)
+            refused = refusal_messages(passthrough, error.refusal, [])
+            await send_own(app, scope, receive, send, refused)
         except HostError as error:
             if started:
                 raise
             retry_after = int((error.headers or {}).get("Retry-After", FAULT_RETRY_SECONDS))
             refusal = Refusal(error.status_code, str(error.detail), retry_after)
-            await send_refusal(send, passthrough, refusal, limit_headers(scope["state"]))
+            refused = refusal_messages(passthrough, refusal, limit_headers(scope["state"]))
+            await send_own(app, scope, receive, send, refused)
 
     async def _serve_chat(
         self, app: AsgiApp, passthrough: Passthrough, scope: Scope, receive: Receive, send: Send
@@ -9855,8 +9981,9 @@ class PassthroughGuard:
         if passthrough.kind == "indexing" and not await asks_provider(scope):
             await app(scope, receive, send)
             return
-        user = await self.gate.find_user(scope, send)
+        user, answer = await self.gate.find_user(scope)
         if user is None:
+            await send_own(app, scope, receive, send, answer)
             return
         if user.get("role") != "admin" and (
             (setting == "block" and not passthrough.of_page)
@@ -9912,32 +10039,20 @@ class PassthroughGuard:
         metadata: dict[str, Any] = {ADJUST_KEY: adjust}
         body = await self.admit(body, user, metadata, Request(scope))
         reply = metadata.get(METADATA_KEY)
+        call = MeteredCall(passthrough, reply, send, limit_headers(scope["state"]))
+        again = None
         if read is not None:
             if passthrough.asks_usage and "stream_options" in body:
                 read.value["stream_options"] = body["stream_options"]
-            if reply is not None and reply.output_cap is not None:
-                cap_passthrough(read.value, passthrough, reply.output_cap)
+            if reply is not None:
+                if reply.output_cap is not None:
+                    cap_passthrough(read.value, passthrough, reply.output_cap)
+                if passthrough.asks_usage:
+                    model = unasked_name(reply, read.value)
+                    again = self._unasked.call_without(model, read.value)
             receive = read.hand_on(scope)
         plain_answers(scope)
-        reader = AnswerReader(
-            reply.meter if reply is not None and passthrough.counts_tokens else None
-        )
-        headers = [*MARK, *limit_headers(scope["state"])]
-
-        async def metered_send(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                reader.start(message["status"], message.get("headers", []))
-                message = {**message, "headers": with_headers(message, headers)}
-            elif message["type"] == "http.response.body":
-                reader.feed(message.get("body", b""))
-            await send(message)
-
-        try:
-            await app(scope, receive, metered_send)
-        finally:
-            reader.end()
-            if reply is not None:
-                await reply.keeper.end(reply, passthrough_charge(reply, passthrough, reader.status))
+        await call.serve(app, scope, receive, again, self._unasked)
 
     async def admit(
         self,
@@ -10021,10 +10136,6 @@ MOST_TRANSCRIPTS = 8
 POLICY_VIOLATION = 1008
 
 
-async def drop(_: Message) -> None:
-    """Send nothing."""
-
-
 class VoiceCall:
     """One call: each answer is admitted before it is asked for, and the call ends over a limit.
 
@@ -10106,7 +10217,7 @@ class VoiceCall:
             self._user = {}
             return {"type": "websocket.receive", "text": json.dumps(login)}
         headers = [(b"authorization", f"Bearer {token}".encode())]
-        user = await self._guard.gate.find_user(self._http_scope(headers), drop)
+        user, _ = await self._guard.gate.find_user(self._http_scope(headers))
         if user is None:
             raise HostError(401, FAULT_SENTENCE, 0)
         self._user, self._counted = user, True
@@ -10173,7 +10284,6 @@ class VoiceCall:
 # ==============================================================================
 
 LAYER_NAME = "UsageLimitsLayer"
-MOST_LAYERS = 50
 
 
 class UsageLimitsLayer:
@@ -10223,12 +10333,13 @@ def function_id_of(module_name: str) -> str | None:
     return head if head and is_uuid else name
 
 
-def put_layer(module_name: str, admit: Admit) -> UsageLimitsLayer | None:
+def put_layer(module_name: str, admit: Admit, unasked: UnaskedModels) -> UsageLimitsLayer | None:
     """Put the layer around the running app, in the place of an older one.
 
     Args:
         module_name: The filter's module, named by Open WebUI.
         admit: What admits a request as the filter's inlet does.
+        unasked: The models that aren't asked for usage in streams.
 
     Returns:
         The layer; None where it can't be put there, or where it needn't.
@@ -10246,7 +10357,7 @@ def put_layer(module_name: str, admit: Admit) -> UsageLimitsLayer | None:
     guard = guards.get(function_id)
     if layer is not None and getattr(guard, "admit_request", None) == admit:
         return layer if isinstance(layer, UsageLimitsLayer) else None
-    guards[function_id] = PassthroughGuard(function_id, admit)
+    guards[function_id] = PassthroughGuard(function_id, admit, unasked)
     placed = UsageLimitsLayer(below, guards)
     setattr(above, attribute, placed)
     return placed
@@ -10642,7 +10753,7 @@ class Filter:
     def _guard_passthrough(self, *, serving: bool = True) -> None:
         """Put the layer around Open WebUI; without it the hooks work as before."""
         try:
-            layer = put_layer(type(self).__module__, self.admit_call)
+            layer = put_layer(type(self).__module__, self.admit_call, self._unasked)
             if layer is not None:
                 guard_tasks(layer)
             guarded = layer is not None or has_layer()

@@ -71,6 +71,7 @@ PARTS = (
     "openwebui.passthrough",
     "openwebui.answers",
     "openwebui.callers",
+    "openwebui.metered_calls",
     "openwebui.passthrough_guard",
     "openwebui.realtime",
     "openwebui.middleware",

@@ -6,13 +6,13 @@ import sys
 from typing import Any
 
 from helpers.logs import log
-from helpers.openwebui.http_requests import AsgiApp, Receive, Scope, Send, route_path
+from helpers.openwebui.http_requests import MOST_LAYERS, AsgiApp, Receive, Scope, Send, route_path
 from helpers.openwebui.passthrough import find_passthrough
 from helpers.openwebui.passthrough_guard import Admit, PassthroughGuard
 from helpers.openwebui.realtime import REALTIME_PATH, VoiceCall
+from helpers.openwebui.stream_usage import UnaskedModels
 
 LAYER_NAME = "UsageLimitsLayer"
-MOST_LAYERS = 50
 
 
 class UsageLimitsLayer:
@@ -62,12 +62,13 @@ def function_id_of(module_name: str) -> str | None:
     return head if head and is_uuid else name
 
 
-def put_layer(module_name: str, admit: Admit) -> UsageLimitsLayer | None:
+def put_layer(module_name: str, admit: Admit, unasked: UnaskedModels) -> UsageLimitsLayer | None:
     """Put the layer around the running app, in the place of an older one.
 
     Args:
         module_name: The filter's module, named by Open WebUI.
         admit: What admits a request as the filter's inlet does.
+        unasked: The models that aren't asked for usage in streams.
 
     Returns:
         The layer; None where it can't be put there, or where it needn't.
@@ -85,7 +86,7 @@ def put_layer(module_name: str, admit: Admit) -> UsageLimitsLayer | None:
     guard = guards.get(function_id)
     if layer is not None and getattr(guard, "admit_request", None) == admit:
         return layer if isinstance(layer, UsageLimitsLayer) else None
-    guards[function_id] = PassthroughGuard(function_id, admit)
+    guards[function_id] = PassthroughGuard(function_id, admit, unasked)
     placed = UsageLimitsLayer(below, guards)
     setattr(above, attribute, placed)
     return placed

@@ -13,14 +13,7 @@ from urllib.parse import parse_qs
 from starlette.requests import Request
 
 from helpers.logs import log
-from helpers.openwebui.answers import (
-    MARK,
-    AnswerReader,
-    ChatAnswer,
-    limit_headers,
-    send_refusal,
-    with_headers,
-)
+from helpers.openwebui.answers import ChatAnswer, limit_headers, refusal_messages, send_own
 from helpers.openwebui.callers import CallerGate
 from helpers.openwebui.host import HostError
 from helpers.openwebui.http_requests import (
@@ -36,15 +29,17 @@ from helpers.openwebui.http_requests import (
     set_route_path,
 )
 from helpers.openwebui.messages import BACKGROUND_SENTENCE, BLOCKED_SENTENCE, FAULT_SENTENCE
+from helpers.openwebui.metered_calls import MeteredCall
+from helpers.openwebui.model_calls import unasked_name
 from helpers.openwebui.passthrough import (
     CHAT_PATH,
     Passthrough,
     cap_passthrough,
-    passthrough_charge,
     passthrough_output,
 )
 from helpers.openwebui.refusals import FAULT_RETRY_SECONDS, PassthroughError, Refusal
 from helpers.openwebui.replies import METADATA_KEY, Reply
+from helpers.openwebui.stream_usage import UnaskedModels
 from helpers.openwebui.valves import AdminValves
 
 # How long it is taken for granted that the function is on, and how its valves are.
@@ -75,11 +70,13 @@ class PassthroughGuard:
     Args:
         function_id: The filter's id in Open WebUI.
         admit: What admits a request as the filter's inlet does.
+        unasked: The models that aren't asked for usage in streams.
     """
 
-    def __init__(self, function_id: str, admit: Admit) -> None:
+    def __init__(self, function_id: str, admit: Admit, unasked: UnaskedModels) -> None:
         self.function_id = function_id
         self.admit_request = admit
+        self._unasked = unasked
         self._switch = Switch()
         self._asking: asyncio.Lock | None = None
         self.gate = CallerGate()
@@ -143,13 +140,15 @@ class PassthroughGuard:
         except PassthroughError as error:
             if started:
                 raise
-            await send_refusal(send, passthrough, error.refusal)
+            refused = refusal_messages(passthrough, error.refusal, [])
+            await send_own(app, scope, receive, send, refused)
         except HostError as error:
             if started:
                 raise
             retry_after = int((error.headers or {}).get("Retry-After", FAULT_RETRY_SECONDS))
             refusal = Refusal(error.status_code, str(error.detail), retry_after)
-            await send_refusal(send, passthrough, refusal, limit_headers(scope["state"]))
+            refused = refusal_messages(passthrough, refusal, limit_headers(scope["state"]))
+            await send_own(app, scope, receive, send, refused)
 
     async def _serve_chat(
         self, app: AsgiApp, passthrough: Passthrough, scope: Scope, receive: Receive, send: Send
@@ -175,8 +174,9 @@ class PassthroughGuard:
         if passthrough.kind == "indexing" and not await asks_provider(scope):
             await app(scope, receive, send)
             return
-        user = await self.gate.find_user(scope, send)
+        user, answer = await self.gate.find_user(scope)
         if user is None:
+            await send_own(app, scope, receive, send, answer)
             return
         if user.get("role") != "admin" and (
             (setting == "block" and not passthrough.of_page)
@@ -232,32 +232,20 @@ class PassthroughGuard:
         metadata: dict[str, Any] = {ADJUST_KEY: adjust}
         body = await self.admit(body, user, metadata, Request(scope))
         reply = metadata.get(METADATA_KEY)
+        call = MeteredCall(passthrough, reply, send, limit_headers(scope["state"]))
+        again = None
         if read is not None:
             if passthrough.asks_usage and "stream_options" in body:
                 read.value["stream_options"] = body["stream_options"]
-            if reply is not None and reply.output_cap is not None:
-                cap_passthrough(read.value, passthrough, reply.output_cap)
+            if reply is not None:
+                if reply.output_cap is not None:
+                    cap_passthrough(read.value, passthrough, reply.output_cap)
+                if passthrough.asks_usage:
+                    model = unasked_name(reply, read.value)
+                    again = self._unasked.call_without(model, read.value)
             receive = read.hand_on(scope)
         plain_answers(scope)
-        reader = AnswerReader(
-            reply.meter if reply is not None and passthrough.counts_tokens else None
-        )
-        headers = [*MARK, *limit_headers(scope["state"])]
-
-        async def metered_send(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                reader.start(message["status"], message.get("headers", []))
-                message = {**message, "headers": with_headers(message, headers)}
-            elif message["type"] == "http.response.body":
-                reader.feed(message.get("body", b""))
-            await send(message)
-
-        try:
-            await app(scope, receive, metered_send)
-        finally:
-            reader.end()
-            if reply is not None:
-                await reply.keeper.end(reply, passthrough_charge(reply, passthrough, reader.status))
+        await call.serve(app, scope, receive, again, self._unasked)
 
     async def admit(
         self,

@@ -41,10 +41,6 @@ MOST_TRANSCRIPTS = 8
 POLICY_VIOLATION = 1008
 
 
-async def drop(_: Message) -> None:
-    """Send nothing."""
-
-
 class VoiceCall:
     """One call: each answer is admitted before it is asked for, and the call ends over a limit.
 
@@ -126,7 +122,7 @@ class VoiceCall:
             self._user = {}
             return {"type": "websocket.receive", "text": json.dumps(login)}
         headers = [(b"authorization", f"Bearer {token}".encode())]
-        user = await self._guard.gate.find_user(self._http_scope(headers), drop)
+        user, _ = await self._guard.gate.find_user(self._http_scope(headers))
         if user is None:
             raise HostError(401, FAULT_SENTENCE, 0)
         self._user, self._counted = user, True

@@ -571,3 +571,43 @@ def test_embeddings_of_files_and_memories(
     kept = {"files": {"file": ("x.txt", text.encode())}}
     assert resident.http.post("/api/v1/files/?process=false", **kept).status_code == 200
     assert provider.books.calls(contains=text) == []
+
+
+def test_a_provider_that_refuses_to_be_asked_for_usage(
+    house: OwnServer, resident: OpenWebUIClient, provider: StandInProvider
+) -> None:
+    """A streamed pass-through call that is refused for `stream_options` is made once more."""
+    house.usage_limits.configure(daily_token_limit=100_000)
+    rule = provider.script(contains="unasked", refuse="stream_options")
+    try:
+        for number in range(2):
+            text = f"unasked {number} of {resident.id} [[in=21 tokens=13]]"
+            answer = knock(resident, "/openai/completions", "prompt", text, True)
+            assert answer.status_code == 200, answer.text
+            assert "data: [DONE]" in answer.text
+            # The second time it is known, and not asked.
+            assert len(provider.books.calls(contains=text)) == 2 - number
+    finally:
+        provider.rules.remove(rule)
+    rows = house.usage_limits.settled(2, user_id=resident.id)
+    assert [row["estimated"] for row in rows] == [1, 1]
+    assert all(row["output_tokens"] > 0 for row in rows)
+
+
+@pytest.mark.parametrize("path", ["/ollama/api/chat", "/openai/files", "/api/v1/memories/query"])
+def test_refusals_can_be_read_by_other_pages(
+    house: OwnServer, resident: OpenWebUIClient, path: str
+) -> None:
+    """What the layer answers itself has Open WebUI's own CORS headers."""
+    house.usage_limits.configure(policies='[role.user]\nlimits = ["0 requests/day"]')
+    headers = {"Origin": "https://elsewhere.example.org"}
+    body = {"model": OLLAMA_MODEL, "content": "x", "messages": []}
+    answer = resident.http.post(path, json=body, headers=headers)
+    assert answer.status_code in (403, 429)
+    own = resident.http.get("/api/version", headers=headers).headers
+    for name in ("access-control-allow-origin", "access-control-allow-credentials"):
+        assert own[name]
+        assert answer.headers[name] == own[name]
+    nobody = httpx.post(house.server.url + path, json=body, headers=headers)
+    assert nobody.status_code == 401
+    assert nobody.headers["access-control-allow-origin"]
