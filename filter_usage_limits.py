@@ -58,14 +58,14 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  8737  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
 #  8805  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
 #  9300  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-#  9505  openwebui.answers        Answers on their way to the client: read for their usage, or …
-#  9685  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-#  9755  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
-#  9848  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 10111  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 10282  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 10386  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 10592  filter                   Open WebUI's hooks, and nothing but hooks.
+#  9514  openwebui.answers        Answers on their way to the client: read for their usage, or …
+#  9694  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+#  9764  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
+#  9857  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 10121  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 10292  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 10396  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 10602  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -9469,12 +9469,21 @@ def passthrough_output(body: dict[str, Any], passthrough: Passthrough) -> int | 
         wanted = options.get("num_predict") if isinstance(options, dict) else None
     else:
         wanted = body.get(output_field(passthrough))
-    return wanted * count_choices(body) if type(wanted) is int and wanted > 0 else None
+    return wanted * count_answers(body) if type(wanted) is int and wanted > 0 else None
+
+
+def count_answers(body: dict[str, Any]) -> int:
+    """How many answers a request asks for: each of a list of prompts gets its own."""
+    prompts = body.get("prompt")
+    # A list of numbers is one prompt, in tokens.
+    if not isinstance(prompts, list) or all(type(part) is int for part in prompts):
+        return count_choices(body)
+    return count_choices(body) * len(prompts)
 
 
 def cap_passthrough(body: dict[str, Any], passthrough: Passthrough, most: int) -> None:
     """Lower what a request asks for in all, as its protocol says it."""
-    each = max(1, most // count_choices(body))
+    each = max(1, most // count_answers(body))
     if passthrough.form == "ollama":
         options = body.get("options")
         body["options"] = {**(options if isinstance(options, dict) else {}), "num_predict": each}
@@ -10029,6 +10038,7 @@ class PassthroughGuard:
         def adjust(reply: Reply) -> None:
             # Another protocol's fields mean nothing at this pass-through path.
             reply.wanted_output = passthrough_output(body, passthrough)
+            reply.choices = count_answers(body)
             if passthrough.kind == "request":
                 reply.limits = tuple(
                     each for each in reply.limits if each.limit.measure == "requests"

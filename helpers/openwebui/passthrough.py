@@ -181,12 +181,21 @@ def passthrough_output(body: dict[str, Any], passthrough: Passthrough) -> int | 
         wanted = options.get("num_predict") if isinstance(options, dict) else None
     else:
         wanted = body.get(output_field(passthrough))
-    return wanted * count_choices(body) if type(wanted) is int and wanted > 0 else None
+    return wanted * count_answers(body) if type(wanted) is int and wanted > 0 else None
+
+
+def count_answers(body: dict[str, Any]) -> int:
+    """How many answers a request asks for: each of a list of prompts gets its own."""
+    prompts = body.get("prompt")
+    # A list of numbers is one prompt, in tokens.
+    if not isinstance(prompts, list) or all(type(part) is int for part in prompts):
+        return count_choices(body)
+    return count_choices(body) * len(prompts)
 
 
 def cap_passthrough(body: dict[str, Any], passthrough: Passthrough, most: int) -> None:
     """Lower what a request asks for in all, as its protocol says it."""
-    each = max(1, most // count_choices(body))
+    each = max(1, most // count_answers(body))
     if passthrough.form == "ollama":
         options = body.get("options")
         body["options"] = {**(options if isinstance(options, dict) else {}), "num_predict": each}

@@ -35,6 +35,7 @@ from helpers.openwebui.passthrough import (
     CHAT_PATH,
     Passthrough,
     cap_passthrough,
+    count_answers,
     passthrough_output,
 )
 from helpers.openwebui.refusals import FAULT_RETRY_SECONDS, PassthroughError, Refusal
@@ -222,6 +223,7 @@ class PassthroughGuard:
         def adjust(reply: Reply) -> None:
             # Another protocol's fields mean nothing at this pass-through path.
             reply.wanted_output = passthrough_output(body, passthrough)
+            reply.choices = count_answers(body)
             if passthrough.kind == "request":
                 reply.limits = tuple(
                     each for each in reply.limits if each.limit.measure == "requests"
