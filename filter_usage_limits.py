@@ -58,14 +58,14 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  8737  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
 #  8805  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
 #  9300  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-#  9514  openwebui.answers        Answers on their way to the client: read for their usage, or …
-#  9694  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-#  9764  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
-#  9857  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 10121  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 10292  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 10396  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 10602  filter                   Open WebUI's hooks, and nothing but hooks.
+#  9519  openwebui.answers        Answers on their way to the client: read for their usage, or …
+#  9699  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+#  9769  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
+#  9862  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 10126  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 10297  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 10401  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 10607  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -9369,6 +9369,7 @@ INDEXING_PATH = re.compile(
     r"|memories/(?:add|update|query|search|reindex|[^/]+/update)"
     r"|knowledge/(?:create|[^/]+/(?:update|file/add|file/update|files/batch/add)))"
 )
+LENGTH_FIELDS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 EMBEDDING_MODEL = "embedding"
 TASK_PATH = re.compile(r"/api/v1/tasks/[a-z_]+/completions")
 
@@ -9469,6 +9470,9 @@ def passthrough_output(body: dict[str, Any], passthrough: Passthrough) -> int | 
         wanted = options.get("num_predict") if isinstance(options, dict) else None
     else:
         wanted = body.get(output_field(passthrough))
+        # Of several nobody knows which one is obeyed.
+        others = [body[name] for name in LENGTH_FIELDS if type(body.get(name)) is int]
+        wanted = max([wanted, *others]) if type(wanted) is int else None
     return wanted * count_answers(body) if type(wanted) is int and wanted > 0 else None
 
 
@@ -9488,7 +9492,8 @@ def cap_passthrough(body: dict[str, Any], passthrough: Passthrough, most: int) -
         options = body.get("options")
         body["options"] = {**(options if isinstance(options, dict) else {}), "num_predict": each}
     else:
-        body[output_field(passthrough)] = each
+        for name in {output_field(passthrough), *(name for name in LENGTH_FIELDS if name in body)}:
+            body[name] = each
 
 
 def output_field(passthrough: Passthrough) -> str:

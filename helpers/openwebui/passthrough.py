@@ -81,6 +81,7 @@ INDEXING_PATH = re.compile(
     r"|memories/(?:add|update|query|search|reindex|[^/]+/update)"
     r"|knowledge/(?:create|[^/]+/(?:update|file/add|file/update|files/batch/add)))"
 )
+LENGTH_FIELDS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 EMBEDDING_MODEL = "embedding"
 TASK_PATH = re.compile(r"/api/v1/tasks/[a-z_]+/completions")
 
@@ -181,6 +182,9 @@ def passthrough_output(body: dict[str, Any], passthrough: Passthrough) -> int | 
         wanted = options.get("num_predict") if isinstance(options, dict) else None
     else:
         wanted = body.get(output_field(passthrough))
+        # Of several nobody knows which one is obeyed.
+        others = [body[name] for name in LENGTH_FIELDS if type(body.get(name)) is int]
+        wanted = max([wanted, *others]) if type(wanted) is int else None
     return wanted * count_answers(body) if type(wanted) is int and wanted > 0 else None
 
 
@@ -200,7 +204,8 @@ def cap_passthrough(body: dict[str, Any], passthrough: Passthrough, most: int) -
         options = body.get("options")
         body["options"] = {**(options if isinstance(options, dict) else {}), "num_predict": each}
     else:
-        body[output_field(passthrough)] = each
+        for name in {output_field(passthrough), *(name for name in LENGTH_FIELDS if name in body)}:
+            body[name] = each
 
 
 def output_field(passthrough: Passthrough) -> str:

@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
 
@@ -611,3 +612,36 @@ def test_refusals_can_be_read_by_other_pages(
     nobody = httpx.post(house.server.url + path, json=body, headers=headers)
     assert nobody.status_code == 401
     assert nobody.headers["access-control-allow-origin"]
+
+
+@pytest.mark.parametrize(
+    ("path", "key", "lie"),
+    [
+        ("/openai/completions", "prompt", {"max_tokens": 1, "max_completion_tokens": 700}),
+        ("/openai/completions", "prompt", {"prompt": ["a", "b", "c"], "max_tokens": 200}),
+        ("/openai/completions", "prompt", {"max_tokens": 200, "n": 3}),
+        ("/openai/responses", "input", {"max_output_tokens": 1, "max_tokens": 700}),
+        ("/openai/responses", "input", {"options": {"num_predict": 1}}),
+        ("/ollama/api/chat", "messages", {"max_tokens": 1}),
+        ("/ollama/v1/messages", "messages", {"max_tokens": 1, "max_completion_tokens": 700}),
+        ("/ollama/v1/completions", "prompt", {"options": {"num_predict": 1}}),
+    ],
+)
+def test_parallel_calls_with_lengths_that_are_not_obeyed(
+    house: OwnServer,
+    resident: OpenWebUIClient,
+    provider: StandInProvider,
+    path: str,
+    key: str,
+    lie: dict[str, Any],
+) -> None:
+    """What a path's own provider doesn't obey, or not alone, makes no reservation smaller."""
+    house.usage_limits.configure(policies='[role.user]\nlimits = ["400 tokens/day"]')
+    text = f"parallel {next(COUNTER)} [[in=9 tokens=600]]"
+    asked = [{"role": "user", "content": text}] if key == "messages" else text
+    body = {"model": MODELS["/" + path.split("/")[1]], "stream": False, key: asked, **lie}
+    before = len(provider.books.calls())
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda _: resident.http.post(path, json=body), range(6)))
+    assert sorted(answer.status_code for answer in answers) == [200] + [429] * 5
+    assert len(provider.books.calls()) == before + 1
