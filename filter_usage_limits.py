@@ -60,12 +60,12 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  9300  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
 #  9519  openwebui.answers        Answers on their way to the client: read for their usage, or …
 #  9699  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-#  9769  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
-#  9862  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 10126  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 10297  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 10401  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 10607  filter                   Open WebUI's hooks, and nothing but hooks.
+#  9771  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
+#  9864  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 10128  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 10299  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 10403  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 10609  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -7887,7 +7887,7 @@ HOST_INTERNALS = (
     HostInternal("open_webui.internal.db", "engine", "the ledger's database"),
     HostInternal("open_webui.internal.db", "async_engine", "the ledger on PostgreSQL"),
     HostInternal("open_webui.env", "VERSION", "this table"),
-    HostInternal("open_webui.env", "CUSTOM_API_KEY_HEADER", "API keys in a header", (0, 12, 0)),
+    HostInternal("open_webui.env", "CUSTOM_API_KEY_HEADER", "API keys in a header"),
 )
 
 # ==============================================================================
@@ -9724,9 +9724,9 @@ class CallerGate:
 
         if self._gate is None:
             self._gate = make_gate(scope["app"])
-        note_key(scope)
         # Whoever is refused here gets no further, whatever the reason.
         try:
+            await note_key(scope)
             await self._gate({**scope, "method": "POST"}, nothing, keep)
         except Exception as error:
             log.exception("Usage limits: it can't be seen who asks")
@@ -9736,8 +9736,10 @@ class CallerGate:
         return fields, answer
 
 
-def note_key(scope: Scope) -> None:
-    """An API key in a header of its own, where Open WebUI's middleware puts it later."""
+async def note_key(scope: Scope) -> None:
+    """An API key in a header of its own, and whether keys are on: Open WebUI's middleware's job."""
+    config = import_module("open_webui.models.config").Config
+    scope["state"]["enable_api_keys"] = await config.get("auth.enable_api_keys")
     name = getattr(import_module("open_webui.env"), "CUSTOM_API_KEY_HEADER", "x-api-key")
     wanted = str(name).lower().encode()
     for header, value in scope.get("headers", ()):

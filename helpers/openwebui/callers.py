@@ -38,9 +38,9 @@ class CallerGate:
 
         if self._gate is None:
             self._gate = make_gate(scope["app"])
-        note_key(scope)
         # Whoever is refused here gets no further, whatever the reason.
         try:
+            await note_key(scope)
             await self._gate({**scope, "method": "POST"}, nothing, keep)
         except Exception as error:
             log.exception("Usage limits: it can't be seen who asks")
@@ -50,8 +50,10 @@ class CallerGate:
         return fields, answer
 
 
-def note_key(scope: Scope) -> None:
-    """An API key in a header of its own, where Open WebUI's middleware puts it later."""
+async def note_key(scope: Scope) -> None:
+    """An API key in a header of its own, and whether keys are on: Open WebUI's middleware's job."""
+    config = import_module("open_webui.models.config").Config
+    scope["state"]["enable_api_keys"] = await config.get("auth.enable_api_keys")
     name = getattr(import_module("open_webui.env"), "CUSTOM_API_KEY_HEADER", "x-api-key")
     wanted = str(name).lower().encode()
     for header, value in scope.get("headers", ()):

@@ -57,5 +57,5 @@ HOST_INTERNALS = (
     HostInternal("open_webui.internal.db", "engine", "the ledger's database"),
     HostInternal("open_webui.internal.db", "async_engine", "the ledger on PostgreSQL"),
     HostInternal("open_webui.env", "VERSION", "this table"),
-    HostInternal("open_webui.env", "CUSTOM_API_KEY_HEADER", "API keys in a header", (0, 12, 0)),
+    HostInternal("open_webui.env", "CUSTOM_API_KEY_HEADER", "API keys in a header"),
 )
