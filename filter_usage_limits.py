@@ -13,87 +13,88 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # Contents. In a hurry, read the hooks first: they are the last part, filter.
-#   222  errors                   The exceptions, each carrying its data.
-#   278  logs                     The one logger; its name is how Open WebUI's log shows where a …
-#   281  texts                    Texts from outside: what a client, a browser or a provider …
-#   302  limits.periods           The calendar and rolling periods, the window each gives at an …
-#   614  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
-#   765  limits.globs             Which model ids a pattern of an administrator's fits.
-#   788  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
-#  1136  limits.policy_tables     The policies text as checked tables, and what an error says …
-#  1398  limits.policies          What the policies text says about groups, roles, users, pools …
-#  1658  limits.policy            Which limits apply to this user, these groups, this role and …
-#  1970  limits.decisions         Used and reserved amounts against limits: what is decided, and …
-#  2136  metering.byte_pairs      A lower bound of a text's tokens from its pairs of bytes, …
-#  2376  metering.estimates       Token estimates for texts and prompts whose provider reports no …
-#  2680  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
-#  3009  metering.stream_events   What a stream event or a whole answer holds: produced text, …
-#  3277  metering.usage           What one reply is charged for, added up from its stream events.
-#  3597  metering.charges         What one reply costs, in tokens, in money and toward limits.
-#  3702  ledger.database          An engine for a database URL as Open WebUI spells it.
-#  3785  ledger.statements        The statements that every reply runs, on a short way to the …
-#  3915  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
-#  4157  ledger.tables            The ledger's own tables and their numbered migrations.
-#  4378  ledger.identities        Whom the names in the policies mean, also after a rename.
-#  4829  ledger.counters          Sums of settled records per scope, model glob and window.
-#  5166  ledger.snapshots         What one statement sees of the ledger: counters with their …
-#  5334  ledger.limit_states      Where limits stand: what is used, what replies still running …
-#  5485  ledger.records           One row per reply, reserved when it is admitted and closed once.
-#  5652  ledger.reports           What the ledger says of many limits and records at once, read …
-#  6272  ledger.grants            What administrators add to limits, reset and take back; rows, …
-#  6460  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
-#  6557  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
-#  6604  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  7053  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  7232  openwebui.languages.en   English.
-#  7261  openwebui.languages.de   German.
-#  7295  openwebui.languages.fr   French.
-#  7330  openwebui.languages.fr_ca French as written in Canada.
-#  7341  openwebui.languages.es   Spanish.
-#  7373  openwebui.languages.it   Italian.
-#  7404  openwebui.languages.pt_br Portuguese as written in Brazil.
-#  7436  openwebui.languages.nl   Dutch.
-#  7470  openwebui.languages.pl   Polish.
-#  7504  openwebui.languages.ru   Russian.
-#  7539  openwebui.languages.uk   Ukrainian.
-#  7575  openwebui.languages.tr   Turkish.
-#  7605  openwebui.languages.zh_cn Chinese in simplified script.
-#  7629  openwebui.languages.zh_tw Chinese in traditional script.
-#  7653  openwebui.languages.ja   Japanese.
-#  7683  openwebui.languages.ko   Korean.
-#  7710  openwebui.languages.ar   Arabic.
-#  7742  openwebui.languages.he   Hebrew.
-#  7770  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
-#  7820  openwebui.page_words     What the usage page says to users, in each language.
-#  7951  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
-#  8831  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  9340  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  9427  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  9527  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  9642  openwebui.valves         What the administrator and each user can set, and how bad input …
-# 10003  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-# 10063  openwebui.replies        One reply from its admission to its end.
-# 10462  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-# 10640  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-# 10971  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-# 11119  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
-# 11235  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-# 11327  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-# 11419  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-# 11487  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-# 12081  openwebui.directory      All users of Open WebUI with their groups, read at once.
-# 12159  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
-# 12860  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
-# 13014  openwebui.simulation     What is on record, replayed against a policies text.
-# 13338  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
-# 13690  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14057  openwebui.answers        Answers on their way to the client: read for their usage, or …
-# 14212  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 14285  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 14592  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 14770  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 14901  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 15117  filter                   Open WebUI's hooks, and nothing but hooks.
+#   225  errors                   The exceptions, each carrying its data.
+#   281  logs                     The one logger; its name is how Open WebUI's log shows where a …
+#   284  texts                    Texts from outside: what a client, a browser or a provider …
+#   305  limits.periods           The calendar and rolling periods, the window each gives at an …
+#   617  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
+#   768  limits.globs             Which model ids a pattern of an administrator's fits.
+#   791  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
+#  1139  limits.policy_tables     The policies text as checked tables, and what an error says …
+#  1401  limits.policies          What the policies text says about groups, roles, users, pools …
+#  1661  limits.policy            Which limits apply to this user, these groups, this role and …
+#  1973  limits.decisions         Used and reserved amounts against limits: what is decided, and …
+#  2139  metering.byte_pairs      A lower bound of a text's tokens from its pairs of bytes, …
+#  2379  metering.estimates       Token estimates for texts and prompts whose provider reports no …
+#  2683  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
+#  3012  metering.stream_events   What a stream event or a whole answer holds: produced text, …
+#  3280  metering.usage           What one reply is charged for, added up from its stream events.
+#  3600  metering.charges         What one reply costs, in tokens, in money and toward limits.
+#  3705  ledger.database          An engine for a database URL as Open WebUI spells it.
+#  3788  ledger.statements        The statements that every reply runs, on a short way to the …
+#  3918  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
+#  4160  ledger.tables            The ledger's own tables and their numbered migrations.
+#  4381  ledger.identities        Whom the names in the policies mean, also after a rename.
+#  4832  ledger.counters          Sums of settled records per scope, model glob and window.
+#  5169  ledger.snapshots         What one statement sees of the ledger: counters with their …
+#  5337  ledger.limit_states      Where limits stand: what is used, what replies still running …
+#  5488  ledger.records           One row per reply, reserved when it is admitted and closed once.
+#  5655  ledger.reports           What the ledger says of many limits and records at once, read …
+#  6275  ledger.grants            What administrators add to limits, reset and take back; rows, …
+#  6463  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
+#  6560  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
+#  6607  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  7056  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  7235  openwebui.languages.en   English.
+#  7264  openwebui.languages.de   German.
+#  7298  openwebui.languages.fr   French.
+#  7333  openwebui.languages.fr_ca French as written in Canada.
+#  7344  openwebui.languages.es   Spanish.
+#  7376  openwebui.languages.it   Italian.
+#  7407  openwebui.languages.pt_br Portuguese as written in Brazil.
+#  7439  openwebui.languages.nl   Dutch.
+#  7473  openwebui.languages.pl   Polish.
+#  7507  openwebui.languages.ru   Russian.
+#  7542  openwebui.languages.uk   Ukrainian.
+#  7578  openwebui.languages.tr   Turkish.
+#  7608  openwebui.languages.zh_cn Chinese in simplified script.
+#  7632  openwebui.languages.zh_tw Chinese in traditional script.
+#  7656  openwebui.languages.ja   Japanese.
+#  7686  openwebui.languages.ko   Korean.
+#  7713  openwebui.languages.ar   Arabic.
+#  7745  openwebui.languages.he   Hebrew.
+#  7773  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
+#  7823  openwebui.page_words     What the usage page says to users, in each language.
+#  7954  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
+#  8834  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  9343  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  9430  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  9530  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  9647  openwebui.valves         What the administrator and each user can set, and how bad input …
+# 10008  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+# 10069  openwebui.replies        One reply from its admission to its end.
+# 10468  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+# 10687  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+# 11018  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+# 11168  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
+# 11284  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+# 11376  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+# 11468  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+# 11536  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+# 12130  openwebui.directory      All users of Open WebUI with their groups, read at once.
+# 12208  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
+# 12909  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
+# 13063  openwebui.simulation     What is on record, replayed against a policies text.
+# 13387  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
+# 13739  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14106  openwebui.answers        Answers on their way to the client: read for their usage, or …
+# 14286  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 14358  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
+# 14493  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 14778  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14949  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 15083  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 15299  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -133,6 +134,7 @@ from collections.abc import (
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from copy import copy
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal, InvalidOperation
@@ -145,7 +147,7 @@ from string import Formatter
 from threading import Lock, Thread
 from types import FrameType, ModuleType
 from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 from weakref import WeakKeyDictionary, ref
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
@@ -215,6 +217,7 @@ from sqlalchemy.exc import (
     StatementError,
 )
 from sqlalchemy.pool import NullPool, QueuePool
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
@@ -9530,6 +9533,8 @@ def rate_headers(states: Iterable[LimitState], now: datetime) -> RawHeaders:
 
 # Requests that are read here are JSON, with pictures in it at most; a longer one is refused.
 LARGEST_REQUEST = 16 * 2**20
+# As deep as Open WebUI's middlewares are looked through.
+MOST_LAYERS = 50
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -10049,6 +10054,7 @@ HOST_INTERNALS = (
         "Functions.get_function_valves_by_id",
         "valves at a pass-through path",
     ),
+    HostInternal("open_webui.models.config", "Config.get", "whether a provider makes embeddings"),
     HostInternal("open_webui.models.models", "Models.get_model_by_id", "models not listed"),
     HostInternal("open_webui.models.groups", "Groups.get_groups_by_member_id", "groups"),
     HostInternal("open_webui.models.groups", "Groups.get_all_groups", "unmatched groups"),
@@ -10056,7 +10062,7 @@ HOST_INTERNALS = (
     HostInternal("open_webui.internal.db", "engine", "the ledger's database"),
     HostInternal("open_webui.internal.db", "async_engine", "the ledger on PostgreSQL"),
     HostInternal("open_webui.env", "VERSION", "this table"),
-    HostInternal("open_webui.env", "CUSTOM_API_KEY_HEADER", "API keys in a header", (0, 12, 0)),
+    HostInternal("open_webui.env", "CUSTOM_API_KEY_HEADER", "API keys in a header"),
 )
 
 # ==============================================================================
@@ -10464,10 +10470,11 @@ def hold_at_most(estimate: Charge, used: Amounts, remaining: Mapping[Measure, in
 # ==============================================================================
 
 # chat: the hooks run. rewritten: sent to a path where they do. metered: admitted and metered by
-# the middleware. request: counted as one request. task: admitted where tasks call their model.
+# the middleware. request: counted as one request. indexing: the same, where the administrator has
+# Open WebUI make embeddings by a provider. task: admitted where tasks call their model.
 # unknown: whatever the provider offers there.
 PassthroughKind = Literal[
-    "chat", "rewritten", "metered", "embeddings", "request", "task", "unknown"
+    "chat", "rewritten", "metered", "embeddings", "request", "indexing", "task", "unknown"
 ]
 
 CHAT_PATH = "/api/chat/completions"
@@ -10484,6 +10491,8 @@ class Passthrough:
         counts_tokens: Whether its answers are made of tokens, so that limits on them apply.
         asks_usage: Whether a stream of it can be asked for its usage as OpenAI spells that.
         in_json: Whether a request is JSON that names its model.
+        of_page: Whether the page itself needs it, so that it is never blocked.
+        model: What its records call the model, where a request doesn't name it.
     """
 
     kind: PassthroughKind
@@ -10492,6 +10501,8 @@ class Passthrough:
     counts_tokens: bool = True
     asks_usage: bool = False
     in_json: bool = True
+    of_page: bool = False
+    model: str = ""
 
 
 CHAT_PASSTHROUGHS = {
@@ -10502,7 +10513,14 @@ CHAT_PASSTHROUGHS = {
     "/api/embeddings": Passthrough("embeddings", "/api/embeddings"),
     "/api/v1/embeddings": Passthrough("embeddings", "/api/v1/embeddings"),
     **{
-        path: Passthrough("request", path, counts_tokens=False, in_json=False)
+        path: Passthrough(
+            "request",
+            path,
+            counts_tokens=False,
+            in_json=False,
+            of_page=True,
+            model=path.rpartition("/")[2],
+        )
         for path in (
             "/api/v1/audio/speech",
             "/api/v1/audio/transcriptions",
@@ -10511,7 +10529,21 @@ CHAT_PASSTHROUGHS = {
         )
     },
 }
+# Where files, memories, pages and queries are embedded, and recordings written down.
+INDEXING_PATH = re.compile(
+    r"/api/v1/(?:files/|files/[^/]+/data/content/update"
+    r"|retrieval/(?:process/(?:file|text|url|youtube|web|web/search|files/batch)"
+    r"|query/(?:doc|collection))"
+    r"|memories/(?:add|update|query|search|reindex|[^/]+/update)"
+    r"|knowledge/(?:create|[^/]+/(?:update|file/add|file/update|files/batch/add)))"
+)
+LENGTH_FIELDS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+EMBEDDING_MODEL = "embedding"
 TASK_PATH = re.compile(r"/api/v1/tasks/[a-z_]+/completions")
+
+INDEXING = Passthrough(
+    "indexing", "", counts_tokens=False, in_json=False, of_page=True, model=EMBEDDING_MODEL
+)
 
 # Below /openai and /ollama everything is a pass-through path but these, which no model answers.
 OPENAI_PAGES = {
@@ -10543,7 +10575,7 @@ OPENAI_KINDS = {
     "completions": Passthrough("metered", "/openai/completions", asks_usage=True),
     "embeddings": Passthrough("embeddings", "/openai/embeddings"),
     "audio/speech": Passthrough(
-        "request", "/openai/audio/speech", counts_tokens=False, in_json=False
+        "request", "/openai/audio/speech", counts_tokens=False, in_json=False, model="speech"
     ),
 }
 OLLAMA_KINDS = {
@@ -10579,9 +10611,11 @@ def find_passthrough(method: str, path: str) -> Passthrough | None:
     if first not in ("openai", "ollama"):
         if method != "POST":
             return None
-        return CHAT_PASSTHROUGHS.get(path) or (
-            Passthrough("task", path) if TASK_PATH.fullmatch(path) else None
-        )
+        if path in CHAT_PASSTHROUGHS:
+            return CHAT_PASSTHROUGHS[path]
+        if TASK_PATH.fullmatch(path):
+            return Passthrough("task", path)
+        return INDEXING if INDEXING_PATH.fullmatch(path) else None
     if method in ("HEAD", "OPTIONS") or path[7:8] not in ("", "/"):
         return None
     pages = (OPENAI_PAGES if first == "openai" else OLLAMA_PAGES).get(method)
@@ -10594,7 +10628,7 @@ def find_passthrough(method: str, path: str) -> Passthrough | None:
             return OPENAI_KINDS[found[1]]
         if found := OLLAMA_PASSTHROUGH.fullmatch(plain):
             return OLLAMA_KINDS[found[1]]
-    return Passthrough("unknown", path, "ollama" if first == "ollama" else "openai")
+    return Passthrough("unknown", "", "ollama" if first == "ollama" else "openai")
 
 
 def passthrough_output(body: dict[str, Any], passthrough: Passthrough) -> int | None:
@@ -10604,17 +10638,30 @@ def passthrough_output(body: dict[str, Any], passthrough: Passthrough) -> int | 
         wanted = options.get("num_predict") if isinstance(options, dict) else None
     else:
         wanted = body.get(output_field(passthrough))
-    return wanted * count_choices(body) if type(wanted) is int and wanted > 0 else None
+        # Of several nobody knows which one is obeyed.
+        others = [body[name] for name in LENGTH_FIELDS if type(body.get(name)) is int]
+        wanted = max([wanted, *others]) if type(wanted) is int else None
+    return wanted * count_answers(body) if type(wanted) is int and wanted > 0 else None
+
+
+def count_answers(body: dict[str, Any]) -> int:
+    """How many answers a request asks for: each of a list of prompts gets its own."""
+    prompts = body.get("prompt")
+    # A list of numbers is one prompt, in tokens.
+    if not isinstance(prompts, list) or all(type(part) is int for part in prompts):
+        return count_choices(body)
+    return count_choices(body) * len(prompts)
 
 
 def cap_passthrough(body: dict[str, Any], passthrough: Passthrough, most: int) -> None:
     """Lower what a request asks for in all, as its protocol says it."""
-    each = max(1, most // count_choices(body))
+    each = max(1, most // count_answers(body))
     if passthrough.form == "ollama":
         options = body.get("options")
         body["options"] = {**(options if isinstance(options, dict) else {}), "num_predict": each}
     else:
-        body[output_field(passthrough)] = each
+        for name in {output_field(passthrough), *(name for name in LENGTH_FIELDS if name in body)}:
+            body[name] = each
 
 
 def output_field(passthrough: Passthrough) -> str:
@@ -10986,6 +11033,7 @@ ORDINARY_FIELDS = frozenset(
     (
         "model",
         "messages",
+        "prompt",
         "stream",
         "stream_options",
         "metadata",
@@ -11099,7 +11147,8 @@ def copied_call(form_data: Mapping[str, Any]) -> dict[str, Any]:
     It also takes a name out of its metadata.
     """
     copy = {name: value for name, value in form_data.items() if name != "stream_options"}
-    copy["metadata"] = dict(copy["metadata"])
+    if isinstance(metadata := copy.get("metadata"), dict):
+        copy["metadata"] = dict(metadata)
     if isinstance(messages := copy.get("messages"), list):
         copy["messages"] = [copied_message(message) for message in messages]
     return copy
@@ -14135,10 +14184,8 @@ class AnswerReader:
             self._meter.add_event(read_json(line))
 
 
-async def send_refusal(
-    send: Send, passthrough: Passthrough, refusal: Refusal, more: Any = ()
-) -> None:
-    """Answer a request in its protocol's own form."""
+def refusal_messages(passthrough: Passthrough, refusal: Refusal, more: RawHeaders) -> list[Message]:
+    """A refusal in its protocol's own form."""
     body = refusal.body(passthrough.form)
     headers = [
         (b"content-type", b"application/json"),
@@ -14147,8 +14194,34 @@ async def send_refusal(
         *MARK,
         *more,
     ]
-    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    return [
+        {"type": "http.response.start", "status": refusal.status, "headers": headers},
+        {"type": "http.response.body", "body": body},
+    ]
+
+
+async def send_own(
+    app: AsgiApp, scope: Scope, receive: Receive, send: Send, messages: list[Message]
+) -> None:
+    """Send an answer that isn't Open WebUI's, with the headers that its CORS middleware adds.
+
+    Args:
+        app: Open WebUI's app; the middleware is somewhere in its stack.
+    """
+
+    async def answer(_: Scope, __: Receive, send: Send) -> None:
+        for message in messages:
+            await send(message)
+
+    below: Any = app
+    for _ in range(MOST_LAYERS):
+        if isinstance(below, CORSMiddleware):
+            cors = copy(below)
+            cors.app = answer
+            await cors(scope, receive, send)
+            return
+        below = getattr(below, "app", None)
+    await answer(scope, receive, send)
 
 
 class ChatAnswer:
@@ -14174,7 +14247,8 @@ class ChatAnswer:
             await self._send(message)
         elif kind == "http.response.body" and not message.get("more_body"):
             more = [*self._headers, *limit_headers(self._state)]
-            await send_refusal(self._send, self._passthrough, self._refusal, more)
+            for own in refusal_messages(self._passthrough, self._refusal, more):
+                await self._send(own)
 
     def _own_headers(self) -> RawHeaders:
         limits = limit_headers(self._state)
@@ -14223,8 +14297,8 @@ class CallerGate:
     def __init__(self) -> None:
         self._gate: FastAPI | None = None
 
-    async def find_user(self, scope: Scope, send: Send) -> dict[str, Any] | None:
-        """Who asks, by Open WebUI's own rules; its refusal is sent on where it's nobody."""
+    async def find_user(self, scope: Scope) -> tuple[dict[str, Any] | None, list[Message]]:
+        """Who asks, by Open WebUI's own rules, and its refusal where it's nobody."""
         state = scope["state"]
         state.pop(USER_STATE, None)
         answer: list[Message] = []
@@ -14237,23 +14311,22 @@ class CallerGate:
 
         if self._gate is None:
             self._gate = make_gate(scope["app"])
-        note_key(scope)
         # Whoever is refused here gets no further, whatever the reason.
         try:
+            await note_key(scope)
             await self._gate({**scope, "method": "POST"}, nothing, keep)
         except Exception as error:
             log.exception("Usage limits: it can't be seen who asks")
             raise PassthroughError(Refusal(503, FAULT_SENTENCE, FAULT_RETRY_SECONDS)) from error
         user = state.pop(USER_STATE, None)
-        if user is None:
-            for message in answer:
-                await send(message)
-            return None
-        return user if isinstance(user, dict) else dict(user.model_dump())
+        fields = user if user is None or isinstance(user, dict) else dict(user.model_dump())
+        return fields, answer
 
 
-def note_key(scope: Scope) -> None:
-    """An API key in a header of its own, where Open WebUI's middleware puts it later."""
+async def note_key(scope: Scope) -> None:
+    """An API key in a header of its own, and whether keys are on: Open WebUI's middleware's job."""
+    config = import_module("open_webui.models.config").Config
+    scope["state"]["enable_api_keys"] = await config.get("auth.enable_api_keys")
     name = getattr(import_module("open_webui.env"), "CUSTOM_API_KEY_HEADER", "x-api-key")
     wanted = str(name).lower().encode()
     for header, value in scope.get("headers", ()):
@@ -14279,6 +14352,141 @@ def make_gate(app: Any) -> FastAPI:
     let_in.__annotations__ = {"request": Request, "user": Any, "return": Response}
     gate.add_api_route("/{path:path}", let_in, methods=["POST"])
     return gate
+
+
+# ==============================================================================
+# helpers/openwebui/metered_calls.py
+# Metered calls: pass-through calls on their way to the provider, and their answers.
+# ==============================================================================
+
+
+class MeteredCall:
+    """One call: metered by its answer, and settled at whichever end.
+
+    Args:
+        reply: What is reserved for it; None where nothing is.
+        headers: Where its limits stand.
+    """
+
+    def __init__(
+        self, passthrough: Passthrough, reply: Reply | None, send: Send, headers: RawHeaders
+    ) -> None:
+        self._passthrough = passthrough
+        self._reply = reply
+        self._send = send
+        self._headers = [*MARK, *headers]
+        self._reader = AnswerReader(None)
+        self._may_repeat = False
+        self._first, self._size, self._mark = b"", 0, 0
+        self._ended = asyncio.Event()
+        self._held: list[Message] = []  # an answer that may be a refusal of `stream_options`
+
+    async def serve(
+        self,
+        app: AsgiApp,
+        scope: Scope,
+        receive: Receive,
+        again: dict[str, Any] | None,
+        unasked: UnaskedModels,
+    ) -> None:
+        """Make the call.
+
+        Args:
+            again: The same call, not asking for usage, for a provider that refuses to be asked.
+        """
+        self._may_repeat = again is not None
+        second = dict(scope)
+        try:
+            await self._ask(app, scope, receive)
+            if again is not None and self._is_refused(again):
+                self._held.clear()
+                self._may_repeat = False
+                await self._ask(app, second, ReadRequest(again, receive).hand_on(second))
+                if (self._reader.status or 500) < 400:
+                    unasked.note(str(again.get("model")), again, StreamingResponse(()))
+            await self._release()
+        finally:
+            if self._reply is not None:
+                charge = passthrough_charge(self._reply, self._passthrough, self._reader.status)
+                await self._reply.keeper.end(self._reply, charge)
+
+    async def _ask(self, app: AsgiApp, scope: Scope, receive: Receive) -> None:
+        counts = self._reply is not None and self._passthrough.counts_tokens
+        self._reader = AnswerReader(self._reply.meter if self._reply and counts else None)
+        try:
+            await app(scope, receive_until(self._ended, scope, receive), self.send)
+        finally:
+            self._reader.end()
+
+    async def send(self, message: Message) -> None:
+        """Pass a part of the answer on, unless all of it may be asked for once more."""
+        if self._ended.is_set():
+            return
+        if message["type"] == "http.response.start":
+            self._reader.start(message["status"], message.get("headers", []))
+            message = {**message, "headers": with_headers(message, self._headers)}
+            self._may_repeat &= message["status"] in REFUSING_STATUSES
+        elif message["type"] == "http.response.body":
+            self._reader.feed(message.get("body", b""))
+        if not self._may_repeat:
+            await self._send(message)
+            await self._keep_up(message.get("body", b""))
+            return
+        self._held.append(message)
+        if len(self._refusal()) >= LONGEST_REFUSAL:
+            self._may_repeat = False
+            await self._release()
+
+    async def _keep_up(self, part: bytes) -> None:
+        """End the answer where no more can be reserved for it."""
+        reply = self._reply
+        if reply is None or not self._reader.by_lines or not may_end_after(part):
+            return
+        self._first, self._size = self._first or part, self._size + len(part)
+        if self._size < self._mark:
+            return
+        following = await reply.keep_up(self._size, len(part))
+        if following is not None:
+            self._mark = following
+            return
+        self._ended.set()
+        closing = b"".join(end_of_stream(self._first, part, reply.choices))
+        await self._send({"type": "http.response.body", "body": closing})
+
+    async def _release(self) -> None:
+        """Pass on what was held."""
+        held, self._held = self._held, []
+        for message in held:
+            await self._send(message)
+
+    def _refusal(self) -> bytes:
+        return b"".join(message.get("body", b"") for message in self._held)
+
+    def _is_refused(self, again: dict[str, Any]) -> bool:
+        """Whether what was held is a refusal of `stream_options`."""
+        answer = Response(self._refusal(), self._reader.status or 500)
+        return bool(self._held) and refuses_to_be_asked(answer, again)
+
+
+def receive_until(ended: asyncio.Event, scope: Scope, receive: Receive) -> Receive:
+    """What Open WebUI receives: once it has ended, that its client has gone.
+
+    It then ends its call to the provider, as for a client that has really gone.
+    """
+    # Later versions of the protocol tell it only by what sending raises.
+    scope["asgi"] = {**scope.get("asgi", {}), "spec_version": "2.3"}
+
+    async def receive_or_end() -> Message:
+        waits = [asyncio.ensure_future(each) for each in (receive(), ended.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            theirs: asyncio.Future[Any] = waits[0]
+            return {"type": "http.disconnect"} if ended.is_set() else theirs.result()
+        finally:
+            for each in waits:
+                each.cancel()
+
+    return receive_or_end
 
 
 # ==============================================================================
@@ -14315,14 +14523,20 @@ class PassthroughGuard:
         function_id: The filter's id in Open WebUI.
         admit: What admits a request as the filter's inlet does.
         ledger_of: What the pages read and write.
+        unasked: The models that aren't asked for usage in streams.
     """
 
     def __init__(
-        self, function_id: str, admit: Admit, ledger_of: Callable[[AdminValves], Any]
+        self,
+        function_id: str,
+        admit: Admit,
+        ledger_of: Callable[[AdminValves], Any],
+        unasked: UnaskedModels,
     ) -> None:
         self.function_id = function_id
         self.admit_request = admit
         self.ledger_of = ledger_of
+        self._unasked = unasked
         self._pages: UsagePages | None = None
         self._switch = Switch()
         self._asking: asyncio.Lock | None = None
@@ -14395,13 +14609,15 @@ class PassthroughGuard:
         except PassthroughError as error:
             if started:
                 raise
-            await send_refusal(send, passthrough, error.refusal)
+            refused = refusal_messages(passthrough, error.refusal, [])
+            await send_own(app, scope, receive, send, refused)
         except HostError as error:
             if started:
                 raise
             retry_after = int((error.headers or {}).get("Retry-After", FAULT_RETRY_SECONDS))
             refusal = Refusal(error.status_code, str(error.detail), retry_after)
-            await send_refusal(send, passthrough, refusal, limit_headers(scope["state"]))
+            refused = refusal_messages(passthrough, refusal, limit_headers(scope["state"]))
+            await send_own(app, scope, receive, send, refused)
 
     async def _serve_chat(
         self, app: AsgiApp, passthrough: Passthrough, scope: Scope, receive: Receive, send: Send
@@ -14424,18 +14640,23 @@ class PassthroughGuard:
             set_route_path(scope, CHAT_PATH)
             await self._serve_chat(app, passthrough, scope, receive, send)
             return
-        user = await self.gate.find_user(scope, send)
+        if passthrough.kind == "indexing" and not await asks_provider(scope):
+            await app(scope, receive, send)
+            return
+        user, answer = await self.gate.find_user(scope)
         if user is None:
+            await send_own(app, scope, receive, send, answer)
             return
         if user.get("role") != "admin" and (
-            setting == "block" or (passthrough.kind == "unknown" and setting == "count")
+            (setting == "block" and not passthrough.of_page)
+            or (passthrough.kind == "unknown" and setting == "count")
         ):
             raise PassthroughError(Refusal(403, BLOCKED_SENTENCE.format(path=CHAT_PATH)))
         if passthrough.kind == "task":
             # Admitted where it calls its model, whose name isn't known before.
             await self._serve_chat(app, passthrough, scope, receive, send)
             return
-        if passthrough.kind != "unknown" and route_path(scope) != passthrough.path:
+        if passthrough.path and route_path(scope) != passthrough.path:
             # Another spelling, whose meaning only the provider would know.
             set_route_path(scope, passthrough.path)
         await self._serve_metered(app, passthrough, scope, receive, send, user)
@@ -14454,7 +14675,7 @@ class PassthroughGuard:
             await app(scope, receive, send)  # it is on for models that are named only
             return
         read: ReadRequest | None = None
-        body: dict[str, Any] = {"model": passthrough.path.rpartition("/")[2]}
+        body: dict[str, Any] = {"model": passthrough.model}
         if passthrough.in_json and passthrough.kind != "unknown":
             read = await ReadRequest.read(receive)
             if read.value.get("background"):
@@ -14470,7 +14691,8 @@ class PassthroughGuard:
         def adjust(reply: Reply) -> None:
             # Another protocol's fields mean nothing at this pass-through path.
             reply.wanted_output = passthrough_output(body, passthrough)
-            if not passthrough.counts_tokens:
+            reply.choices = count_answers(body)
+            if passthrough.kind == "request":
                 reply.limits = tuple(
                     each for each in reply.limits if each.limit.measure == "requests"
                 )
@@ -14482,52 +14704,22 @@ class PassthroughGuard:
         metadata: dict[str, Any] = {ADJUST_KEY: adjust}
         body = await self.admit(body, user, metadata, Request(scope))
         reply = metadata.get(METADATA_KEY)
+        call = MeteredCall(passthrough, reply, send, limit_headers(scope["state"]))
+        again = None
         if read is not None:
             if passthrough.asks_usage and "stream_options" in body:
                 read.value["stream_options"] = body["stream_options"]
-            if reply is not None and passthrough.kind == "metered":
+            if reply is not None:
                 most, wanted = reply.most_output(), passthrough_output(read.value, passthrough)
-                if most is not None and (wanted is None or wanted > most):
-                    cap_passthrough(read.value, passthrough, most)
+                if passthrough.kind == "metered" and most is not None:
+                    if wanted is None or wanted > most:
+                        cap_passthrough(read.value, passthrough, most)
+                if passthrough.asks_usage:
+                    model = unasked_name(reply, read.value)
+                    again = self._unasked.call_without(model, read.value)
             receive = read.hand_on(scope)
         plain_answers(scope)
-        reader = AnswerReader(
-            reply.meter if reply is not None and passthrough.counts_tokens else None
-        )
-        headers = [*MARK, *limit_headers(scope["state"])]
-        first, size, mark = b"", 0, 0
-        ended = asyncio.Event()
-
-        async def metered_send(message: Message) -> None:
-            nonlocal first, size, mark
-            if ended.is_set():
-                return
-            if message["type"] == "http.response.start":
-                reader.start(message["status"], message.get("headers", []))
-                message = {**message, "headers": with_headers(message, headers)}
-            elif message["type"] == "http.response.body":
-                reader.feed(message.get("body", b""))
-            await send(message)
-            part = message.get("body", b"")
-            if reply is None or not reader.by_lines or not may_end_after(part):
-                return
-            first, size = first or part, size + len(part)
-            if size < mark:
-                return
-            following = await reply.keep_up(size, len(part))
-            if following is not None:
-                mark = following
-            else:
-                ended.set()
-                closing = b"".join(end_of_stream(first, part, reply.choices))
-                await send({"type": "http.response.body", "body": closing})
-
-        try:
-            await app(scope, receive_until(ended, scope, receive), metered_send)
-        finally:
-            reader.end()
-            if reply is not None:
-                await reply.keeper.end(reply, passthrough_charge(reply, passthrough, reader.status))
+        await call.serve(app, scope, receive, again, self._unasked)
 
     async def admit(
         self,
@@ -14552,25 +14744,19 @@ class PassthroughGuard:
             raise HostError(503, FAULT_SENTENCE, FAULT_RETRY_SECONDS) from error
 
 
-def receive_until(ended: asyncio.Event, scope: Scope, receive: Receive) -> Receive:
-    """What Open WebUI receives: once it has ended, that its client has gone.
-
-    It then ends its call to the provider, as for a client that has really gone.
-    """
-    # Later versions of the protocol tell it only by what sending raises.
-    scope["asgi"] = {**scope.get("asgi", {}), "spec_version": "2.3"}
-
-    async def receive_or_end() -> Message:
-        waits = [asyncio.ensure_future(each) for each in (receive(), ended.wait())]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            theirs: asyncio.Future[Any] = waits[0]
-            return {"type": "http.disconnect"} if ended.is_set() else theirs.result()
-        finally:
-            for each in waits:
-                each.cancel()
-
-    return receive_or_end
+async def asks_provider(scope: Scope) -> bool:
+    """Whether files, memories and queries are embedded by a provider, or recordings read by one."""
+    files = route_path(scope) == "/api/v1/files/"
+    query = parse_qs(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
+    if files and query.get("process") == ["false"]:
+        return False
+    settings = ("rag.embedding_engine", *(("audio.stt.engine",) if files else ()))
+    try:
+        config = import_module("open_webui.models.config").Config
+        return any([await config.get(setting) for setting in settings])
+    except Exception:
+        log.exception("Usage limits: it can't be seen who makes embeddings")
+        return True
 
 
 async def describe_model(model_id: object, app: Any) -> dict[str, Any] | None:
@@ -14615,10 +14801,6 @@ QUIET_COMMANDS = frozenset(
 # What is only heard is charged with the next answer, but no more of it than this at once.
 MOST_TRANSCRIPTS = 8
 POLICY_VIOLATION = 1008
-
-
-async def drop(_: Message) -> None:
-    """Send nothing."""
 
 
 class VoiceCall:
@@ -14702,12 +14884,9 @@ class VoiceCall:
             self._user = {}
             return {"type": "websocket.receive", "text": json.dumps(login)}
         headers = [(b"authorization", f"Bearer {token}".encode())]
-        user = await self._guard.gate.find_user(self._http_scope(headers), drop)
+        user, _ = await self._guard.gate.find_user(self._http_scope(headers))
         if user is None:
             raise HostError(401, FAULT_SENTENCE, 0)
-        valves = switch.valves
-        if valves is not None and valves.passthrough == "block" and user.get("role") != "admin":
-            raise HostError(403, BLOCKED_SENTENCE.format(path=CHAT_PATH), 0)
         self._user, self._counted = user, True
         await self._admit_asked()
         return {"type": "websocket.receive", "text": json.dumps(login)}
@@ -14774,7 +14953,6 @@ class VoiceCall:
 # The form of the users' own valves, which is in the language of whoever opens it.
 USER_VALVES_FORM = "/valves/user/spec"
 LAYER_NAME = "UsageLimitsLayer"
-MOST_LAYERS = 50
 
 
 class UsageLimitsLayer:
@@ -14847,7 +15025,10 @@ def function_id_of(module_name: str) -> str | None:
 
 
 def put_layer(
-    module_name: str, admit: Admit, ledger_of: Callable[[AdminValves], Any]
+    module_name: str,
+    admit: Admit,
+    ledger_of: Callable[[AdminValves], Any],
+    unasked: UnaskedModels,
 ) -> UsageLimitsLayer | None:
     """Put the layer around the running app, in the place of an older one.
 
@@ -14855,6 +15036,7 @@ def put_layer(
         module_name: The filter's module, named by Open WebUI.
         admit: What admits a request as the filter's inlet does.
         ledger_of: What the pages read and write.
+        unasked: The models that aren't asked for usage in streams.
 
     Returns:
         The layer; None where it can't be put there, or where it needn't.
@@ -14872,7 +15054,7 @@ def put_layer(
     guard = guards.get(function_id)
     if layer is not None and getattr(guard, "admit_request", None) == admit:
         return layer if isinstance(layer, UsageLimitsLayer) else None
-    guards[function_id] = PassthroughGuard(function_id, admit, ledger_of)
+    guards[function_id] = PassthroughGuard(function_id, admit, ledger_of, unasked)
     placed = UsageLimitsLayer(below, guards)
     setattr(above, attribute, placed)
     return placed
@@ -15289,7 +15471,7 @@ class Filter:
     def _guard_passthrough(self, *, serving: bool = True) -> None:
         """Put the layer around Open WebUI; without it the hooks work as before."""
         try:
-            layer = put_layer(type(self).__module__, self.admit_call, self.ledger_of)
+            layer = put_layer(type(self).__module__, self.admit_call, self.ledger_of, self._unasked)
             if layer is not None:
                 guard_tasks(layer)
             guarded = layer is not None or has_layer()

@@ -234,7 +234,7 @@ class Filter:
     def _guard_passthrough(self, *, serving: bool = True) -> None:
         """Put the layer around Open WebUI; without it the hooks work as before."""
         try:
-            layer = put_layer(type(self).__module__, self.admit_call, self.ledger_of)
+            layer = put_layer(type(self).__module__, self.admit_call, self.ledger_of, self._unasked)
             if layer is not None:
                 guard_tasks(layer)
             guarded = layer is not None or has_layer()

@@ -100,6 +100,7 @@ PARTS = (
     "openwebui.pages",
     "openwebui.answers",
     "openwebui.callers",
+    "openwebui.metered_calls",
     "openwebui.passthrough_guard",
     "openwebui.realtime",
     "openwebui.middleware",

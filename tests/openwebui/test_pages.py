@@ -98,7 +98,7 @@ async def site(host: Host) -> AsyncIterator[Site]:  # noqa: F811
     limits = Filter()
     limits.valves = limits.Valves(policies=policies)
     inner = FastAPI()
-    guard = PassthroughGuard(FUNCTION, limits.admit_call, limits.ledger_of)
+    guard = PassthroughGuard(FUNCTION, limits.admit_call, limits.ledger_of, UnaskedModels())
     layer = UsageLimitsLayer(inner, {FUNCTION: guard})
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
