@@ -91,10 +91,10 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # 14286  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
 # 14358  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
 # 14493  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 14778  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 14949  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 15083  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 15299  filter                   Open WebUI's hooks, and nothing but hooks.
+# 14779  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14950  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 15084  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 15300  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -14547,7 +14547,7 @@ class PassthroughGuard:
         if self._pages is None:
             self._pages = UsagePages(self, scope["app"])
         scope.setdefault("state", {})
-        note_key(scope)
+        await note_key(scope)
         await self._pages.app(scope, receive, send)
 
     async def switch(self, *, now: bool = False) -> Switch:
@@ -14711,9 +14711,10 @@ class PassthroughGuard:
                 read.value["stream_options"] = body["stream_options"]
             if reply is not None:
                 most, wanted = reply.most_output(), passthrough_output(read.value, passthrough)
-                if passthrough.kind == "metered" and most is not None:
-                    if wanted is None or wanted > most:
-                        cap_passthrough(read.value, passthrough, most)
+                if passthrough.kind != "metered":
+                    most = None
+                if most is not None and (wanted is None or wanted > most):
+                    cap_passthrough(read.value, passthrough, most)
                 if passthrough.asks_usage:
                     model = unasked_name(reply, read.value)
                     again = self._unasked.call_without(model, read.value)
