@@ -26,58 +26,58 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  1834  limits.decisions         Used and reserved amounts against limits: what is decided, and …
 #  1973  metering.pieces          What a text costs at least, by the first steps of the tokenizer …
 #  2134  metering.estimates       Token estimates for texts and prompts whose provider reports no …
-#  2398  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
-#  2727  metering.stream_events   What a stream event or a whole answer holds: produced text, …
-#  2995  metering.usage           What one reply is charged for, added up from its stream events.
-#  3297  metering.charges         What one reply costs, in tokens, in money and toward limits.
-#  3394  ledger.database          An engine for a database URL as Open WebUI spells it.
-#  3477  ledger.statements        The statements that every reply runs, on a short way to the …
-#  3607  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
-#  3849  ledger.tables            The ledger's own tables and their numbered migrations.
-#  4043  ledger.identities        Whom the names in the policies mean, also after a rename.
-#  4474  ledger.counters          Sums of settled records per scope, model glob and window.
-#  4786  ledger.snapshots         What one statement sees of the ledger: counters with their …
-#  4949  ledger.limit_states      Where limits stand: what is used, what replies still running …
-#  5084  ledger.records           One row per reply, reserved when it is admitted and closed once.
-#  5249  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  5657  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  5826  openwebui.languages.en   English.
-#  5853  openwebui.languages.de   German.
-#  5884  openwebui.languages.fr   French.
-#  5916  openwebui.languages.fr_ca French as written in Canada.
-#  5927  openwebui.languages.es   Spanish.
-#  5956  openwebui.languages.it   Italian.
-#  5984  openwebui.languages.pt_br Portuguese as written in Brazil.
-#  6014  openwebui.languages.nl   Dutch.
-#  6045  openwebui.languages.pl   Polish.
-#  6076  openwebui.languages.ru   Russian.
-#  6108  openwebui.languages.uk   Ukrainian.
-#  6141  openwebui.languages.tr   Turkish.
-#  6168  openwebui.languages.zh_cn Chinese in simplified script.
-#  6190  openwebui.languages.zh_tw Chinese in traditional script.
-#  6212  openwebui.languages.ja   Japanese.
-#  6240  openwebui.languages.ko   Korean.
-#  6265  openwebui.languages.ar   Arabic.
-#  6295  openwebui.languages.he   Hebrew.
-#  6321  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
-#  6371  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  6851  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  6937  openwebui.request_state  What is known of the request that is being served, for the layer …
-#  6956  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  7299  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  7359  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-#  7635  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-#  7783  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-#  7885  openwebui.replies        One reply from its admission to its end.
-#  8122  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-#  8210  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-#  8278  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-#  8773  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-#  8914  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  8998  openwebui.answers        An answer on its way to the client, read for its usage as it …
-#  9078  openwebui.middleware     One ASGI layer around Open WebUI: the pass-through paths that …
-#  9719  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-#  9925  filter                   Open WebUI's hooks, and nothing but hooks.
+#  2403  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
+#  2732  metering.stream_events   What a stream event or a whole answer holds: produced text, …
+#  3000  metering.usage           What one reply is charged for, added up from its stream events.
+#  3302  metering.charges         What one reply costs, in tokens, in money and toward limits.
+#  3399  ledger.database          An engine for a database URL as Open WebUI spells it.
+#  3482  ledger.statements        The statements that every reply runs, on a short way to the …
+#  3612  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
+#  3854  ledger.tables            The ledger's own tables and their numbered migrations.
+#  4048  ledger.identities        Whom the names in the policies mean, also after a rename.
+#  4479  ledger.counters          Sums of settled records per scope, model glob and window.
+#  4791  ledger.snapshots         What one statement sees of the ledger: counters with their …
+#  4954  ledger.limit_states      Where limits stand: what is used, what replies still running …
+#  5089  ledger.records           One row per reply, reserved when it is admitted and closed once.
+#  5254  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  5662  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  5831  openwebui.languages.en   English.
+#  5858  openwebui.languages.de   German.
+#  5889  openwebui.languages.fr   French.
+#  5921  openwebui.languages.fr_ca French as written in Canada.
+#  5932  openwebui.languages.es   Spanish.
+#  5961  openwebui.languages.it   Italian.
+#  5989  openwebui.languages.pt_br Portuguese as written in Brazil.
+#  6019  openwebui.languages.nl   Dutch.
+#  6050  openwebui.languages.pl   Polish.
+#  6081  openwebui.languages.ru   Russian.
+#  6113  openwebui.languages.uk   Ukrainian.
+#  6146  openwebui.languages.tr   Turkish.
+#  6173  openwebui.languages.zh_cn Chinese in simplified script.
+#  6195  openwebui.languages.zh_tw Chinese in traditional script.
+#  6217  openwebui.languages.ja   Japanese.
+#  6245  openwebui.languages.ko   Korean.
+#  6270  openwebui.languages.ar   Arabic.
+#  6300  openwebui.languages.he   Hebrew.
+#  6326  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
+#  6376  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  6856  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  6942  openwebui.request_state  What is known of the request that is being served, for the layer …
+#  6961  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  7304  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+#  7364  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+#  7640  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+#  7788  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+#  7890  openwebui.replies        One reply from its admission to its end.
+#  8127  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+#  8215  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+#  8283  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+#  8778  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+#  8919  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  9003  openwebui.answers        An answer on its way to the client, read for its usage as it …
+#  9083  openwebui.middleware     One ASGI layer around Open WebUI: the pass-through paths that …
+#  9724  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+#  9930  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -2119,12 +2119,12 @@ def tokens_beyond_ascii(text: str) -> float:
     """What the characters of a text that aren't ASCII cost; less than if each were alone."""
     for mark in ORNAMENTS:
         text = text.replace(4 * mark, mark)
-    encoded = text.encode("utf-8", "surrogatepass").translate(None, ASCII)
-    beyond = encoded.decode("utf-8", "surrogatepass")
+    encoded = text.encode("utf-8").translate(None, ASCII)
+    beyond = encoded.decode("utf-8")
     uncommon = "".join(UNCOMMON.findall(beyond))
-    dear_bytes = len(uncommon.encode("utf-8", "surrogatepass"))
+    dear_bytes = len(uncommon.encode("utf-8"))
     tokens = len(beyond) - len(uncommon) + TOKENS_PER_UNCOMMON_BYTE * dear_bytes
-    every, dear = (each.encode("utf-16-le", "surrogatepass")[1::2] for each in (beyond, uncommon))
+    every, dear = (each.encode("utf-16-le")[1::2] for each in (beyond, uncommon))
     for block, saving in WORD_SAVINGS.items():
         tokens -= saving * (every.count(block) - dear.count(block))
     return tokens
@@ -2155,6 +2155,7 @@ COMMON_WORDS_ABROAD = frozenset(
 # Letters with accents beyond Latin-1.
 ACCENTED_BLOCKS = (0x01, 0x02, 0x1E)
 ACCENT = 0.2
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 # What a chat format adds: https://cookbook.openai.com/examples/how_to_count_tokens_with_tiktoken
 TOKENS_PER_MESSAGE = 4
@@ -2255,6 +2256,10 @@ def estimate_tokens(text: str) -> int:
         starts = [n * apart + chance.randrange(apart - SAMPLE_LENGTH + 1) for n in range(SAMPLES)]
         sample = "".join(text[start : start + SAMPLE_LENGTH] for start in starts)
         return round(estimate_tokens(sample) * len(text) / len(sample))
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = LONE_SURROGATE.sub("\ufffe", text)
     latin = b" " + text.encode("latin-1", "ignore")
     kinds = latin.translate(KIND_TABLE)
     beyond, accented = 0.0, 0
@@ -2291,7 +2296,7 @@ def digit_tokens(kinds: bytes) -> float:
 
 def count_accented(text: str, latin: bytes) -> int:
     """How many accented Latin letters a text has."""
-    blocks = text.encode("utf-16-le", "surrogatepass")[1::2]
+    blocks = text.encode("utf-16-le")[1::2]
     beyond = sum(map(blocks.count, ACCENTED_BLOCKS))
     return beyond + len(latin) - len(latin.translate(None, ACCENTED_LETTERS))
 

@@ -29,6 +29,7 @@ COMMON_WORDS_ABROAD = frozenset(
 # Letters with accents beyond Latin-1.
 ACCENTED_BLOCKS = (0x01, 0x02, 0x1E)
 ACCENT = 0.2
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 # What a chat format adds: https://cookbook.openai.com/examples/how_to_count_tokens_with_tiktoken
 TOKENS_PER_MESSAGE = 4
@@ -129,6 +130,10 @@ def estimate_tokens(text: str) -> int:
         starts = [n * apart + chance.randrange(apart - SAMPLE_LENGTH + 1) for n in range(SAMPLES)]
         sample = "".join(text[start : start + SAMPLE_LENGTH] for start in starts)
         return round(estimate_tokens(sample) * len(text) / len(sample))
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = LONE_SURROGATE.sub("\ufffe", text)
     latin = b" " + text.encode("latin-1", "ignore")
     kinds = latin.translate(KIND_TABLE)
     beyond, accented = 0.0, 0
@@ -165,7 +170,7 @@ def digit_tokens(kinds: bytes) -> float:
 
 def count_accented(text: str, latin: bytes) -> int:
     """How many accented Latin letters a text has."""
-    blocks = text.encode("utf-16-le", "surrogatepass")[1::2]
+    blocks = text.encode("utf-16-le")[1::2]
     beyond = sum(map(blocks.count, ACCENTED_BLOCKS))
     return beyond + len(latin) - len(latin.translate(None, ACCENTED_LETTERS))
 

@@ -152,12 +152,12 @@ def tokens_beyond_ascii(text: str) -> float:
     """What the characters of a text that aren't ASCII cost; less than if each were alone."""
     for mark in ORNAMENTS:
         text = text.replace(4 * mark, mark)
-    encoded = text.encode("utf-8", "surrogatepass").translate(None, ASCII)
-    beyond = encoded.decode("utf-8", "surrogatepass")
+    encoded = text.encode("utf-8").translate(None, ASCII)
+    beyond = encoded.decode("utf-8")
     uncommon = "".join(UNCOMMON.findall(beyond))
-    dear_bytes = len(uncommon.encode("utf-8", "surrogatepass"))
+    dear_bytes = len(uncommon.encode("utf-8"))
     tokens = len(beyond) - len(uncommon) + TOKENS_PER_UNCOMMON_BYTE * dear_bytes
-    every, dear = (each.encode("utf-16-le", "surrogatepass")[1::2] for each in (beyond, uncommon))
+    every, dear = (each.encode("utf-16-le")[1::2] for each in (beyond, uncommon))
     for block, saving in WORD_SAVINGS.items():
         tokens -= saving * (every.count(block) - dear.count(block))
     return tokens

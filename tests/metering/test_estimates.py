@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -319,6 +320,14 @@ def test_dear_text_cannot_hide_between_the_samples() -> None:
         text = hidden * 8
         parts = 8 * (estimate_tokens(dear) + estimate_tokens(cheap) * hidden.count(cheap))
         assert estimate_tokens(text) >= 0.75 * parts
+
+
+@pytest.mark.parametrize("text", ["\ud800", "\udfff\n", "\x00", "考", "qzXJ", "\u200b\t"])
+def test_no_text_takes_long(text: str) -> None:
+    """A megabyte of anything is estimated within a fraction of a second."""
+    started = time.process_time()
+    assert estimate_tokens(text * (10**6 // len(text))) > 10**4
+    assert time.process_time() - started < 0.2
 
 
 def test_a_picture_in_a_reply_is_no_text() -> None:
