@@ -35,7 +35,7 @@ PARTS = (
     "limits.policies",
     "limits.policy",
     "limits.decisions",
-    "metering.byte_pairs",
+    "metering.pieces",
     "metering.estimates",
     "metering.usage_shapes",
     "metering.stream_events",
