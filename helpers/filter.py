@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -37,6 +38,7 @@ from helpers.openwebui.host import (
     read_groups,
     read_host_names,
     request_source,
+    save_answer,
     uses_own_provider,
     warn_about_old_host,
 )
@@ -53,10 +55,12 @@ from helpers.openwebui.messages import (
 )
 from helpers.openwebui.middleware import has_layer, put_layer
 from helpers.openwebui.model_calls import unasked_name, watch_model_calls
+from helpers.openwebui.page_data import PageData
 from helpers.openwebui.passthrough_guard import ADJUST_KEY
 from helpers.openwebui.replies import EXPECTED_OUTPUT_TOKENS, METADATA_KEY, Reply
 from helpers.openwebui.stream_usage import ASK_FOR_USAGE, UnaskedModels
 from helpers.openwebui.task_calls import guard_tasks
+from helpers.openwebui.usage_command import asks_for_usage, usage_markdown
 from helpers.openwebui.valves import AdminValves, PersonalValves
 
 # A prompt that retrieval made longer than this is written down before the model is called.
@@ -109,12 +113,15 @@ class Filter:
         Raises:
             HostLimitError: A hard limit is reached.
             HostError: The ledger is down and `on_ledger_error` is ``block``.
+            CancelledError: The message was `/usage`, which is answered here.
         """
         valves, user = self.valves, __user__ or {}
         if not user.get("id"):
             return body
         metadata = {} if __metadata__ is None else __metadata__
         self._guard_passthrough()  # where the app wasn't there yet when this was loaded
+        if __event_emitter__ is not None and asks_for_usage(body):
+            await self._answer_usage(valves, user, metadata, __event_emitter__)
         try:
             accounting = self._accounting(valves)
             build = await self._draft(
@@ -167,7 +174,9 @@ class Filter:
             reply.begin_round(prompt_tokens)
             if not self._watches_calls:
                 reply.called_model = True
-            if later or reply.prompt_tokens - before > GROWTH_WORTH_WRITING:
+            fits = getattr(reply, "capped", False) or getattr(reply, "stops", False)
+            worth = 0 if fits else GROWTH_WORTH_WRITING
+            if later or reply.prompt_tokens - before > worth:
                 await self._begin_round(valves, reply, later)
         except HostError:
             raise
@@ -227,7 +236,7 @@ class Filter:
     def _guard_passthrough(self, *, serving: bool = True) -> None:
         """Put the layer around Open WebUI; without it the hooks work as before."""
         try:
-            layer = put_layer(type(self).__module__, self.admit_call, self.ledger_of)
+            layer = put_layer(type(self).__module__, self.admit_call, self.ledger_of, self._unasked)
             if layer is not None:
                 guard_tasks(layer)
             guarded = layer is not None or has_layer()
@@ -316,6 +325,40 @@ class Filter:
             return reply if error is None else (reply, error)
 
         return build
+
+    async def _answer_usage(
+        self,
+        valves: AdminValves,
+        user: dict[str, Any],
+        metadata: dict[str, Any],
+        emitter: Emitter,
+    ) -> None:
+        """Answer `/usage` in a chat, and end the request as its user's stop button would.
+
+        A program would get an error for that, so its message goes to the model like any other.
+
+        Raises:
+            CancelledError: It is answered.
+        """
+        if request_source(metadata) not in ("page", "temporary"):
+            return
+        reader = find_reader(valves, user, metadata)
+        try:
+            data = PageData(valves, *self.ledger_of(valves), datetime.now(UTC))
+            link = valves.usage_page and has_layer()
+            text = await asyncio.to_thread(usage_markdown, data, str(user["id"]), reader, link)
+        except Exception:
+            log.exception("Usage limits: the use of user %s can't be shown", user["id"])
+            text = reader.language.ledger_error
+        try:
+            await self._emit(emitter, {"type": "replace", "data": {"content": text}})
+            await self._emit(
+                emitter, {"type": "chat:completion", "data": {"done": True, "content": text}}
+            )
+            await save_answer(metadata, text)
+        except Exception:
+            log.warning("Usage limits: an answer to /usage was not saved", exc_info=True)
+        raise asyncio.CancelledError
 
     def _note_groups(self, user_id: str, groups: tuple[GroupRef, ...]) -> None:
         """Remember a user's groups for the time of an outage, of the latest users only."""

@@ -44,7 +44,6 @@ from helpers.ledger.counters import (
 )
 from helpers.ledger.limit_states import find_rolling_reset
 from helpers.ledger.snapshots import RUNNING, RunningReply
-from helpers.ledger.statements import run_on_driver
 from helpers.ledger.tables import counters_table, grants_table, records_table
 from helpers.limits.decisions import NOTHING, Amounts, LimitState
 from helpers.limits.limit import Measure
@@ -63,7 +62,7 @@ ROWS_PER_QUERY = 500
 MOST_RESETS_LOOKED_UP = 200
 
 SnapshotResult = TypeVar("SnapshotResult")
-GrantKey = tuple[str, str, str, str]
+GrantKey = tuple[str, ...]
 
 
 def read_snapshot_of(
@@ -71,11 +70,10 @@ def read_snapshot_of(
 ) -> SnapshotResult:
     """Let `work` see one moment of the database; SQLite's writers don't wait for it."""
     sqlite = connection.dialect.name == "sqlite"
-    run_on_driver(
-        connection, "BEGIN" if sqlite else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-    )
+    begin = "BEGIN" if sqlite else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+    connection.exec_driver_sql(begin)
     result = work(connection)
-    run_on_driver(connection, "COMMIT")
+    connection.exec_driver_sql("COMMIT")
     return result
 
 
@@ -85,7 +83,7 @@ def read_snapshot_of(
 def grant_key(applied: AppliedLimit) -> GrantKey:
     """The columns by which a grant names the limit that it adds to."""
     limit = applied.limit
-    return applied.scope, limit.measure, limit.model_glob, limit.period.name
+    return applied.scope, limit.measure, limit.model_glob, limit.period.name, limit.source
 
 
 def in_parts(items: Collection[str]) -> Iterator[list[str]]:
@@ -130,11 +128,11 @@ def read_counters(
 def read_granted(connection: Connection, scopes: Collection[str], at: int) -> dict[GrantKey, int]:
     """What administrators have added to limits of these scopes, by `grant_key`."""
     columns = grants_table.c
-    key = (columns.scope, columns.measure, columns.model_glob, columns.period)
+    key = (columns.scope, columns.measure, columns.model_glob, columns.period, columns.source)
     return {
-        (scope, measure, glob, period): int(amount)
+        tuple(names): int(amount)
         for some in in_parts(scopes)
-        for scope, measure, glob, period, amount in connection.execute(
+        for *names, amount in connection.execute(
             select(*key, func.sum(columns.amount))
             .where(columns.scope.in_(some), columns.expires_at > at)
             .group_by(*key)
@@ -148,11 +146,11 @@ def read_running(connection: Connection, scopes: Collection[str]) -> dict[str, l
     if len(scopes) == 1 and (only := next(iter(scopes))).startswith("user:"):
         query = query.where(records_table.c.user_id == only.removeprefix("user:"))
     running: defaultdict[str, list[RunningReply]] = defaultdict(list)
-    for _, user_id, group_ids, names, created_at, _, *amounts in connection.execute(
+    for _, user_id, group_ids, names, created_at, _, *rest in connection.execute(
         query, {"except_id": ""}
     ):
-        held, source = Amounts(*amounts[:4]), amounts[4]
-        reply = RunningReply(user_id, group_ids, names, source, created_at, held)
+        amounts, source = Amounts(*rest[:4]), rest[4]
+        reply = RunningReply(user_id, group_ids, names, source, created_at, amounts)
         groups = (f"group:{group}" for group in split_names(group_ids))
         for scope in (f"user:{user_id}", *groups, EVERYONE):
             running[scope].append(reply)
@@ -165,6 +163,8 @@ def counter_needs(
     """What is known of a limit's use, and which records to add (1) or take away (-1)."""
     start, end = counted_window(applied, at)
     rolling = applied.limit.period.rolling
+    if applied.limit.is_moment:
+        return NOTHING, 0, 0, 0
     if counter is None:
         return NOTHING, 1, start, end
     if rolling is None:
@@ -180,14 +180,14 @@ def counter_needs(
 
 def sums_of_users(
     connection: Connection, wanted: Collection[tuple[str, int, int]]
-) -> dict[tuple[str, int, int], list[tuple[str, Amounts]]]:
-    """What users have used in windows of theirs, by the models' names.
+) -> dict[tuple[str, int, int], list[tuple[str, str, Amounts]]]:
+    """What users have used in windows of theirs, by the models' names and the source.
 
     Args:
         connection: The ledger's.
         wanted: User ids, each with the first second and the one after the last.
     """
-    found: defaultdict[tuple[str, int, int], list[tuple[str, Amounts]]] = defaultdict(list)
+    found: defaultdict[tuple[str, int, int], list[tuple[str, str, Amounts]]] = defaultdict(list)
     ordered = sorted(wanted)
     for at in range(0, len(ordered), ROWS_PER_QUERY):
         windows = (
@@ -202,7 +202,7 @@ def sums_of_users(
         )
         keys = (windows.c.user_id, windows.c.since, windows.c.until)
         rows = connection.execute(
-            select(*keys, records_table.c.model_names, *COUNTED_SUMS)
+            select(*keys, records_table.c.model_names, records_table.c.source, *COUNTED_SUMS)
             .join(
                 records_table,
                 and_(
@@ -212,10 +212,10 @@ def sums_of_users(
                     records_table.c.state == "settled",
                 ),
             )
-            .group_by(*keys, records_table.c.model_names)
+            .group_by(*keys, records_table.c.model_names, records_table.c.source)
         )
-        for user_id, since, until, names, *sums in rows:
-            found[user_id, since, until].append((names, Amounts(*map(int, sums))))
+        for user_id, since, until, names, source, *sums in rows:
+            found[user_id, since, until].append((names, source, Amounts(*map(int, sums))))
     return found
 
 
@@ -249,13 +249,21 @@ def read_states(
         limit = applied.limit
         if sign:
             if applied.is_pool:
-                more = sum_settled(connection, applied.scope, limit.model_glob, start, end)
+                more = sum_settled(
+                    connection, applied.scope, limit.model_glob, start, end, limit.source
+                )
             else:
                 parts = sums.get((applied.scope.removeprefix("user:"), start, end), ())
-                fitting = (part for names, part in parts if glob_matches(limit.model_glob, names))
-                more = sum(fitting, NOTHING)
+                more = sum(
+                    (
+                        part
+                        for names, source, part in parts
+                        if limit.source in ("", source) and glob_matches(limit.model_glob, names)
+                    ),
+                    NOTHING,
+                )
             used = used + more if sign > 0 else used - more
-        held = running.get(applied.scope, ())
+        held = () if limit.is_per_request else running.get(applied.scope, ())
         reserved = [one.reserved for one in held if one.counts_for(applied, second)]
         state = LimitState(
             applied,
