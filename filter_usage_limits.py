@@ -69,31 +69,31 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  9107  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
 #  9194  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
 #  9294  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  9411  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  9772  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  9833  openwebui.replies        One reply from its admission to its end.
+#  9412  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  9773  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+#  9834  openwebui.replies        One reply from its admission to its end.
 # 10234  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
 # 10453  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-# 10786  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-# 10936  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
-# 11052  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-# 11144  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-# 11236  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-# 11304  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-# 11898  openwebui.directory      All users of Open WebUI with their groups, read at once.
-# 11976  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
-# 12677  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
-# 12831  openwebui.simulation     What is on record, replayed against a policies text.
-# 13155  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
-# 13507  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
-# 13874  openwebui.answers        Answers on their way to the client: read for their usage, or …
-# 14054  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 14126  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
-# 14261  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 14547  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 14718  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 14852  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 15068  filter                   Open WebUI's hooks, and nothing but hooks.
+# 10797  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+# 10947  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
+# 11063  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+# 11155  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+# 11247  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+# 11315  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+# 11909  openwebui.directory      All users of Open WebUI with their groups, read at once.
+# 11987  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
+# 12688  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
+# 12842  openwebui.simulation     What is on record, replayed against a policies text.
+# 13166  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
+# 13518  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
+# 13885  openwebui.answers        Answers on their way to the client: read for their usage, or …
+# 14065  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 14137  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
+# 14272  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 14558  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14729  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 14863  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 15079  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -9314,6 +9314,7 @@ current_state: ContextVar[MutableMapping[str, Any] | None] = ContextVar(
 accepted_languages: ContextVar[str] = ContextVar("usage_limits_languages", default="")
 REFUSAL_STATE = "usage_limits_refusal"
 LIMITS_STATE = "usage_limits_limits"
+SOURCE_STATE = "usage_limits_source"
 
 
 def note_in_state(name: str, value: object) -> None:
@@ -9890,14 +9891,13 @@ def wanted_output(body: Mapping[str, Any], *, ollama: bool) -> int | None:
     """
     options = body.get("options")
     names = OUTPUT_KEYS[1:] if ollama else OUTPUT_KEYS
-    wanted = [body[name] for name in names if name in body]
+    wanted: list[Any] = [body[name] for name in names if name in body]
     if ollama and isinstance(options, Mapping):
         wanted += [options[name] for name in OPTION_KEYS if name in options]
     if not wanted or not all(type(value) is int and value > 0 for value in wanted):
         return None
     # Of several nobody knows which one is obeyed.
-    longest: int = max(wanted)
-    return longest * count_choices(body)
+    return int(max(wanted)) * count_choices(body)
 
 
 def cap_output(body: dict[str, Any], most: int, *, ollama: bool = False) -> None:
@@ -10661,11 +10661,20 @@ def request_source(
     own_provider: bool = False,
     request: Any = None,
     user_id: str = "",
+    caller: str = "",
 ) -> str:
     """Where a request comes from: page, temporary, channel, automation, api or direct; may block.
 
     The metadata repeat what a client says. Its own call of a chat path is never a channel's or an
-    automation's, for which Open WebUI calls itself; and only the chat page has a socket open.
+    automation's, for which Open WebUI calls itself; and only the chat page has a socket open. What
+    Open WebUI calls for a program, such as a subagent, is that program's.
+
+    Args:
+        metadata: Open WebUI's of the request.
+        own_provider: Whether it goes to its user's own provider.
+        request: The request; without one the metadata are believed.
+        user_id: Whose it is.
+        caller: The source of the client's request that this one was made for; "" if there is none.
     """
     if own_provider:
         return "direct"
@@ -10679,9 +10688,11 @@ def request_source(
         return "automation"
     if not asked_by_client and chat_id.startswith("channel:"):
         return "channel"
-    if not session_id or not chat_id:
+    if not session_id or not chat_id or caller == "api":
         return "api"
     if asked_by_client and not is_page(request, session_id, user_id):
+        return "api"
+    if scope is not None and has_api_key(request):
         return "api"
     return "temporary" if chat_id.startswith(TEMPORARY_CHAT_PREFIXES) else "page"
 
@@ -15291,6 +15302,9 @@ class Filter:
         listed = await list_groups(user["id"]) if queries is None else ()
 
         memory = self._identity_memory(valves, accounting)
+        state = current_state.get()
+        state = {} if state is None else state
+        caller = str(state.get(SOURCE_STATE, ""))
 
         def build() -> Reply | tuple[Reply, LedgerError]:
             groups, error = listed, None
@@ -15316,11 +15330,13 @@ class Filter:
                 body,
                 metadata,
                 list_model_names(body, model, metadata, request),
-                request_source(metadata, own_provider, request, user["id"]),
+                request_source(metadata, own_provider, request, user["id"], caller),
                 now,
                 ollama=is_ollama_model(model),
                 own_provider=own_provider,
             )
+            # Before a pass-through path says more.
+            state.setdefault(SOURCE_STATE, reply.reservation.source)
             # Where nobody tells of calls, every admitted request is taken to reach the model.
             reply.called_model = not (self._watches_calls or has_request_hook())
             # A pass-through path's; what a client sends is made of JSON.

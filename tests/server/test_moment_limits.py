@@ -188,3 +188,14 @@ def test_no_claim_opens_the_api(
     assert page.send("by page").reply.error is None
     assert provider.books.calls(contains=text) == []
     assert [row["source"] for row in usage_limits.settled(1, user_id=user.id)] == ["page"]
+
+
+def test_one_after_the_other_is_never_two_at_once(
+    usage_limits: InstalledFilter, user: OpenWebUIClient, page: Page
+) -> None:
+    """Who waits for each answer to end has nothing running when the next request comes."""
+    configure(usage_limits, "1 request at once")
+    for number in range(12):
+        assert user.chat("[[in=5 tokens=3]]", stream=number % 2 == 0).status == 200
+    for _ in range(4):
+        assert page.send("[[in=5 tokens=3]]").reply.error is None
