@@ -53,17 +53,17 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  7846  openwebui.host           The only place that knows Open WebUI: its database, groups, …
 #  8122  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
 #  8270  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
-#  8386  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-#  8494  openwebui.replies        One reply from its admission to its end.
-#  8853  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-#  8944  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-#  9012  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-#  9591  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-#  9732  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  9816  openwebui.answers        An answer on its way to the client, read for its usage as it …
-#  9896  openwebui.middleware     One ASGI layer around Open WebUI: the pass-through paths that …
-# 10574  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 10782  filter                   Open WebUI's hooks, and nothing but hooks.
+#  8402  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+#  8510  openwebui.replies        One reply from its admission to its end.
+#  8876  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+#  8967  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+#  9035  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+#  9614  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+#  9755  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  9839  openwebui.answers        An answer on its way to the client, read for its usage as it …
+#  9919  openwebui.middleware     One ASGI layer around Open WebUI: the pass-through paths that …
+# 10589  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 10797  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -8272,6 +8272,7 @@ def copied_message(message: object) -> object:
 # ==============================================================================
 
 StreamPart = bytes | str
+LONGEST_LINE = 2**16
 
 
 class BoundedReply(Protocol):
@@ -8282,12 +8283,11 @@ class BoundedReply(Protocol):
     async def keep_up(self, size: int, step: int) -> int | None: ...
 
 
-def part_event(part: StreamPart, *, last: bool) -> dict[str, Any]:
+def part_event(part: bytes, *, last: bool) -> dict[str, Any]:
     """The first or the last JSON object in a part of a stream; empty where there is none."""
-    text = part.decode("utf-8", "replace") if isinstance(part, bytes) else part
-    for line in text.splitlines()[:: -1 if last else 1]:
+    for line in part.splitlines()[:: -1 if last else 1]:
         try:
-            event = json.loads(line.removeprefix("data:"))
+            event = json.loads(line.removeprefix(b"data:"))
         except (ValueError, RecursionError):
             continue
         if isinstance(event, dict):
@@ -8304,7 +8304,7 @@ def event_lines(*events: dict[str, Any], named: bool = False) -> list[bytes]:
     ]
 
 
-def end_of_stream(first: StreamPart, last: StreamPart, choices: int = 1) -> list[bytes]:
+def end_of_stream(first: bytes, last: bytes, choices: int = 1) -> list[bytes]:
     """What ends a stream after `last`, in the protocol of both; each item ends an event.
 
     Args:
@@ -8343,16 +8343,40 @@ def end_of_stream(first: StreamPart, last: StreamPart, choices: int = 1) -> list
             held = {"text": ""}
         listed = [{"index": i, **held, "finish_reason": "length"} for i in range(choices)]
         closing = [*event_lines({**chunk, "choices": listed}), b"data: [DONE]\n\n"]
-    gap = "\n\n" if isinstance(last, str) else b"\n\n"
     # The blank line that ends an event may be a part of its own, which doesn't come any more.
-    return closing if last.endswith(gap) else [b"\n", *closing]  # type: ignore[arg-type]
+    return closing if last.endswith(b"\n\n") else [b"\n", *closing]
 
 
-def may_end_after(part: StreamPart) -> bool:
-    """Whether a part ends an event, or a line of one."""
-    if isinstance(part, str):
-        return "{" in part and part.endswith("\n")
-    return b"{" in part and part.endswith(b"\n")
+class StreamWatch:
+    """How far a stream is, and what is needed to end it."""
+
+    __slots__ = ("_begun", "_first", "_last", "_mark", "_size")
+
+    def __init__(self) -> None:
+        self._first = self._last = self._begun = b""
+        self._size = self._mark = 0
+
+    def passes(self, part: StreamPart) -> bool:
+        """Note a part that has been passed on; whether to ask now if the reply may go on."""
+        data = part.encode("utf-8", "replace") if isinstance(part, str) else part
+        self._size += len(data)
+        if not data.endswith(b"\n"):  # the beginning of a line
+            self._begun = (self._begun + data)[-LONGEST_LINE:]
+            return False
+        if self._begun:
+            data, self._begun = self._begun + data, b""
+        if b"}" not in data:  # not the end of an event's data
+            return False
+        self._last, self._first = data, self._first or data
+        return self._size >= self._mark
+
+    async def ending(self, reply: BoundedReply) -> list[bytes]:
+        """What ends the stream here; nothing where the reply may go on."""
+        following = await reply.keep_up(self._size, len(self._last))
+        if following is None:
+            return end_of_stream(self._first, self._last, reply.choices)
+        self._mark = following
+        return []
 
 
 async def bounded_stream(reply: BoundedReply, parts: Any) -> AsyncIterator[Any]:
@@ -8360,22 +8384,14 @@ async def bounded_stream(reply: BoundedReply, parts: Any) -> AsyncIterator[Any]:
 
     Whoever takes a part has it metered before it asks for the next one.
     """
-    first: StreamPart = b""
-    size, mark = 0, 0
+    watch = StreamWatch()
     try:
         async for part in parts:
             yield part
-            size += len(part)
-            if not first and may_end_after(part):
-                first = part
-            if size < mark or not may_end_after(part):
-                continue
-            following = await reply.keep_up(size, len(part))
-            if following is None:
-                for closing in end_of_stream(first, part, reply.choices):
-                    yield closing
+            if watch.passes(part) and (closing := await watch.ending(reply)):
+                for each in closing:
+                    yield each
                 return
-            mark = following
     finally:
         # Ends the call to the provider, which may have more to say.
         if (close := getattr(parts, "aclose", None)) is not None:
@@ -8797,6 +8813,13 @@ class Reply:
             self.rule,
         )
 
+    def unseen_charge(self) -> Charge:
+        """What a call is charged for of which nothing was seen: an ordinary reply at most."""
+        output_tokens = min(self.output_tokens, EXPECTED_OUTPUT_TOKENS * self.choices)
+        return make_charge(
+            MeteredUsage(self.prompt_tokens, output_tokens, 0, None, estimated=True), self.rule
+        )
+
     def used_charge(self) -> Charge:
         """What it has used so far."""
         return make_charge(self.meter.total(), self.rule)
@@ -8818,7 +8841,7 @@ class Reply:
                 metered = added_usage(metered, MeteredUsage(awaited, 0, 0, None, estimated=True))
             return make_charge(metered, self.rule)
         # Stopped before its first byte, or an answer in words that nobody knows.
-        return self.estimated_charge() if self.called_model else None
+        return self.unseen_charge() if self.called_model else None
 
 
 def own_remaining(decision: Decision) -> dict[Measure, int]:
@@ -10232,11 +10255,10 @@ class PassthroughGuard:
             reply.meter if reply is not None and passthrough.counts_tokens else None
         )
         headers = [*MARK, *limit_headers(scope["state"])]
-        first, size, mark = b"", 0, 0
+        watch = StreamWatch()
         ended = asyncio.Event()
 
         async def metered_send(message: Message) -> None:
-            nonlocal first, size, mark
             if ended.is_set():
                 return
             if message["type"] == "http.response.start":
@@ -10246,18 +10268,11 @@ class PassthroughGuard:
                 reader.feed(message.get("body", b""))
             await send(message)
             part = message.get("body", b"")
-            if reply is None or not reader.by_lines or not may_end_after(part):
+            if reply is None or not (reader.by_lines and watch.passes(part)):
                 return
-            first, size = first or part, size + len(part)
-            if size < mark:
-                return
-            following = await reply.keep_up(size, len(part))
-            if following is not None:
-                mark = following
-            else:
+            if closing := await watch.ending(reply):
                 ended.set()
-                closing = b"".join(end_of_stream(first, part, reply.choices))
-                await send({"type": "http.response.body", "body": closing})
+                await send({"type": "http.response.body", "body": b"".join(closing)})
 
         try:
             await app(scope, receive_until(ended, scope, receive), metered_send)
@@ -10380,7 +10395,7 @@ def passthrough_charge(reply: Reply, passthrough: Passthrough, status: int | Non
     if passthrough.kind == "embeddings":
         return make_charge(MeteredUsage(reply.prompt_tokens, 0, 0, None, True), reply.rule)
     # Answered, but nobody can say with what; or given up while the model was at work.
-    return reply.estimated_charge()
+    return reply.unseen_charge()
 
 
 def note_key(scope: Scope) -> None:
@@ -10652,7 +10667,7 @@ def watched_task(
             await end_call(reply, None)
             raise
         except BaseException:  # given up while the model may be at work
-            await end_call(reply, reply.estimated_charge() if reply is not None else None)
+            await end_call(reply, reply.unseen_charge() if reply is not None else None)
             raise
         finally:
             inside_task.reset(token)
@@ -10770,7 +10785,7 @@ def used_or_estimated(reply: Reply) -> Charge:
     """What an answered call cost."""
     if reply.meter.produced:
         return make_charge(reply.meter.total(), reply.rule)
-    return reply.estimated_charge()
+    return reply.unseen_charge()
 
 
 def guard_tasks(layer: UsageLimitsLayer) -> None:

@@ -20,7 +20,7 @@ from helpers.logs import log
 from helpers.metering.charges import Charge, make_charge
 from helpers.metering.usage import MeteredUsage
 from helpers.openwebui.answers import AnswerReader
-from helpers.openwebui.endings import end_of_stream, may_end_after
+from helpers.openwebui.endings import StreamWatch
 from helpers.openwebui.host import HostError
 from helpers.openwebui.passthrough import CHAT_PATH, Passthrough, find_passthrough
 from helpers.openwebui.refusals import RawHeaders, Refusal, rate_headers
@@ -362,11 +362,10 @@ class PassthroughGuard:
             reply.meter if reply is not None and passthrough.counts_tokens else None
         )
         headers = [*MARK, *limit_headers(scope["state"])]
-        first, size, mark = b"", 0, 0
+        watch = StreamWatch()
         ended = asyncio.Event()
 
         async def metered_send(message: Message) -> None:
-            nonlocal first, size, mark
             if ended.is_set():
                 return
             if message["type"] == "http.response.start":
@@ -376,18 +375,11 @@ class PassthroughGuard:
                 reader.feed(message.get("body", b""))
             await send(message)
             part = message.get("body", b"")
-            if reply is None or not reader.by_lines or not may_end_after(part):
+            if reply is None or not (reader.by_lines and watch.passes(part)):
                 return
-            first, size = first or part, size + len(part)
-            if size < mark:
-                return
-            following = await reply.keep_up(size, len(part))
-            if following is not None:
-                mark = following
-            else:
+            if closing := await watch.ending(reply):
                 ended.set()
-                closing = b"".join(end_of_stream(first, part, reply.choices))
-                await send({"type": "http.response.body", "body": closing})
+                await send({"type": "http.response.body", "body": b"".join(closing)})
 
         try:
             await app(scope, receive_until(ended, scope, receive), metered_send)
@@ -510,7 +502,7 @@ def passthrough_charge(reply: Reply, passthrough: Passthrough, status: int | Non
     if passthrough.kind == "embeddings":
         return make_charge(MeteredUsage(reply.prompt_tokens, 0, 0, None, True), reply.rule)
     # Answered, but nobody can say with what; or given up while the model was at work.
-    return reply.estimated_charge()
+    return reply.unseen_charge()
 
 
 def note_key(scope: Scope) -> None:

@@ -106,7 +106,7 @@ def watched_task(
             await end_call(reply, None)
             raise
         except BaseException:  # given up while the model may be at work
-            await end_call(reply, reply.estimated_charge() if reply is not None else None)
+            await end_call(reply, reply.unseen_charge() if reply is not None else None)
             raise
         finally:
             inside_task.reset(token)
@@ -224,7 +224,7 @@ def used_or_estimated(reply: Reply) -> Charge:
     """What an answered call cost."""
     if reply.meter.produced:
         return make_charge(reply.meter.total(), reply.rule)
-    return reply.estimated_charge()
+    return reply.unseen_charge()
 
 
 def guard_tasks(layer: UsageLimitsLayer) -> None:
