@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from sqlalchemy import (
-    ColumnElement,
+    CompoundSelect,
     Connection,
     and_,
     bindparam,
@@ -25,7 +26,6 @@ from helpers.ledger.counters import (
     number_values,
     numbered,
 )
-from helpers.ledger.statements import Statement
 from helpers.ledger.tables import IS_OPEN, counters_table, grants_table, records_table
 from helpers.limits.decisions import NOTHING, Amounts
 from helpers.limits.policy import AppliedLimit
@@ -41,6 +41,7 @@ COUNTERS = select(
     counters_table.c.input_tokens,
     counters_table.c.output_tokens,
     counters_table.c.cost_micros,
+    counters_table.c.source,
     grants_table.c.measure,
     grants_table.c.period,
     grants_table.c.amount,
@@ -50,6 +51,7 @@ COUNTERS = select(
     and_(
         grants_table.c.scope == counters_table.c.scope,
         grants_table.c.model_glob == counters_table.c.model_glob,
+        grants_table.c.source == counters_table.c.source,
         grants_table.c.expires_at > bindparam("at"),
     ),
 )
@@ -64,6 +66,7 @@ RUNNING = select(
     records_table.c.weighted_input_tokens,
     records_table.c.weighted_output_tokens,
     records_table.c.cost_micros * records_table.c.counted,
+    records_table.c.source,
     null(),
     null(),
     null(),
@@ -77,6 +80,7 @@ class RunningReply:
     user_id: str
     group_ids: str
     model_names: str
+    source: str
     created_at: int
     reserved: Amounts
 
@@ -85,6 +89,7 @@ class RunningReply:
         start, end = counted_window(applied, at)
         return (
             start <= self.created_at < end
+            and applied.limit.source in ("", self.source)
             and in_scope(applied.scope, self.user_id, self.group_ids)
             and glob_matches(applied.limit.model_glob, self.model_names)
         )
@@ -104,24 +109,24 @@ class Snapshot:
 
 
 @lru_cache(maxsize=256)
-def snapshot_statement(name: str, count: int, of_one_user: bool) -> Statement:
-    """Built once for each form: putting a statement together costs more than running it.
+def snapshot_statement(name: str, count: int, of_one_user: bool) -> CompoundSelect[Any]:
+    """Built once for each form.
 
     Args:
         name: "id" to find counters by their ids, "scope" for those that cover a record.
         count: How many ids or scopes.
         of_one_user: Whether only one user's running replies matter.
     """
-    conditions: list[ColumnElement[bool]] = [counters_table.c[name].in_(numbered(name, count))]
+    counters = COUNTERS.where(counters_table.c[name].in_(numbered(name, count)))
     if name == "scope":
-        conditions += [
+        counters = counters.where(
             counters_table.c.window_start <= bindparam("created_at"),
             counters_table.c.window_end > bindparam("created_at"),
-        ]
+        )
     running = RUNNING
     if of_one_user:  # what all users together have running is little, too
         running = running.where(records_table.c.user_id == bindparam("user_id"))
-    return Statement(union_all(COUNTERS.where(*conditions), running))
+    return union_all(counters, running)
 
 
 def snapshot_of_limits(
@@ -171,18 +176,18 @@ def read_snapshot(
         values["user_id"] = next(iter(users), "")
     statement = snapshot_statement(name, len(keys), of_one_user)
     snapshot = Snapshot({}, [])
-    rows = statement.rows(connection, {**values, **number_values(name, keys)})
+    rows = connection.execute(statement, {**values, **number_values(name, keys)})
     for kind, key, group_ids_or_scope, names_or_glob, instant, end, *numbers in rows:
-        amounts = Amounts(*numbers[:4])
+        amounts, source = Amounts(*numbers[:4]), numbers[4]
         if kind == "running":
             snapshot.running.append(
-                RunningReply(key, group_ids_or_scope, names_or_glob, instant, amounts)
+                RunningReply(key, group_ids_or_scope, names_or_glob, source, instant, amounts)
             )
             continue
         counter = snapshot.counters.setdefault(
-            key, Counter(key, group_ids_or_scope, names_or_glob, instant, end, amounts)
+            key, Counter(key, group_ids_or_scope, names_or_glob, instant, end, amounts, source)
         )
-        measure, period, granted = numbers[4:]
+        measure, period, granted = numbers[5:]
         if granted:
             counter.granted[measure, period] = counter.granted.get((measure, period), 0) + granted
     return snapshot

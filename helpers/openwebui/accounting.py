@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -114,6 +114,16 @@ class Accounting:
         """
         return self._ledger.read(work, getattr(self._turn, "deadline", None))
 
+    def prepare(self) -> None:
+        """Make or update the tables; blocks, and raises as `read` does."""
+        self._ledger.prepare()
+
+    def change(
+        self, work: Callable[[Connection], ThreadResult], scopes: Collection[str]
+    ) -> ThreadResult:
+        """Run `work` in a transaction under the locks of these scopes; blocks, raises as `read`."""
+        return self._ledger.change(work, scopes)
+
     def _read_prepared(self, work: Callable[[Connection], ThreadResult]) -> ThreadResult:
         self._ledger.prepare(getattr(self._turn, "deadline", None))
         return self.read(work)
@@ -189,14 +199,17 @@ class Accounting:
             self._turn.deadline = deadline
             try:
                 built = build()
-                if isinstance(built, tuple):
-                    return built
-                reply = built
-                if not crowded and reply.limits:
+                reply = built[0] if isinstance(built, tuple) else built
+                if not crowded and reply.limits and not isinstance(built, tuple):
                     model = reply.reservation.model_names[0]
                     reply.expected_output = self._lengths.expected(model)
             finally:
                 self._turn.deadline = None
+            request = reply.request_decision()
+            if reply.enforced and not request.allowed:  # whatever the ledger would say
+                return reply, Admission(request)
+            if isinstance(built, tuple):
+                return built
             if crowded:
                 return reply, LedgerError("the ledger is busy: too many wait for it")
             try:
@@ -206,13 +219,15 @@ class Accounting:
                     reply.limits,
                     enforce=reply.enforced,
                     soft_limit_percent=reply.soft_limit_percent,
-                    announce=announce,
+                    # An API call's warning would be seen by nobody, and not be given again.
+                    announce=announce and reply.reservation.source != "api",
                     deadline=deadline,
                 )
             except LedgerError as error:
                 return reply, error
             reply.written = admission.decision.allowed or not reply.enforced
-            return reply, admission
+            decision = admission.decision.with_states(request.states)
+            return reply, replace(admission, decision=decision)
 
         # Where the caller is cancelled the reservation may still be written, and its end must
         # wait for that.

@@ -19,7 +19,7 @@ from helpers.limits.policy import (
     find_model_rule,
 )
 from helpers.metering.estimates import estimate_prompt
-from helpers.openwebui.languages import LONGEST_LANGUAGE_TAG, choose_language
+from helpers.openwebui.languages.catalog import LONGEST_LANGUAGE_TAG, choose_language
 from helpers.openwebui.messages import Reader
 from helpers.openwebui.replies import Reply, ReplyKeeper, count_choices, wanted_output
 from helpers.openwebui.valves import AdminValves, read_timezone
@@ -97,6 +97,7 @@ def build_reply(
         reader=find_reader(valves, user, metadata),
         enforced=not valves.shadow_mode,
         prompt_tokens=prompt_tokens,
+        next_prompt_tokens=prompt_tokens,
         wanted_output=wanted_output(body, ollama=ollama),
         ollama=ollama,
         choices=count_choices(body),

@@ -11,22 +11,24 @@ from importlib import import_module
 from typing import Any
 
 from fastapi import HTTPException
-from sqlalchemy import Connection, Engine, bindparam, func, null, select
+from sqlalchemy import Connection, Engine, Select, bindparam, func, null, select
 from sqlalchemy.pool import NullPool
 
 from helpers.errors import UsageLimitExceeded, UsageLimitsError
 from helpers.ledger.database import open_database, open_postgresql
 from helpers.ledger.identities import HostNames
-from helpers.ledger.statements import Statement
 from helpers.ledger.transactions import TransactionRunner
 from helpers.limits.policy import GroupRef, ModelNames, Subject
 from helpers.logs import log
 from helpers.openwebui.host_versions import OLDEST_HOST_VERSION, REQUEST_HOOK_VERSION
-from helpers.openwebui.request_state import REFUSAL_STATE, note_in_state
+from helpers.openwebui.http_requests import REFUSAL_STATE, note_in_state
+from helpers.openwebui.passthrough import CHAT_PASSTHROUGHS
 from helpers.texts import LONGEST_ID, LONGEST_NAME, clean_text
 
 NAMES_PER_QUERY = 500
 TEMPORARY_CHAT_PREFIXES = ("temporary:", "local:")  # today's and the older one
+# By which clients ask for replies; channels and automations have others.
+CLIENT_PATHS = tuple(path for path, one in CHAT_PASSTHROUGHS.items() if one.kind == "chat")
 
 
 class HostError(HTTPException, UsageLimitsError):
@@ -89,8 +91,8 @@ def is_host_engine(engine: Engine) -> bool:
 class GroupQueries:
     """Statements for a user's groups; each row is a group's id, its name and its parent's id."""
 
-    direct: Statement
-    inherited: Statement | None  # None where groups can't be nested
+    direct: Select[Any]
+    inherited: Select[Any] | None  # None where groups can't be nested
 
 
 @lru_cache(maxsize=1)
@@ -101,28 +103,30 @@ def group_queries() -> GroupQueries | None:
     """
     try:
         models = import_module("open_webui.models.groups")
-        group, member = models.Group, models.GroupMember
-        nested = hasattr(group, "parent_group_id")  # since 0.12
-        columns = select(group.id, group.name, group.parent_group_id if nested else null())
-        direct = columns.join(member, member.group_id == group.id).where(
-            member.user_id == bindparam("user_id")
+        # Their tables: SQLAlchemy takes twice as long over an ORM's classes.
+        group, member = models.Group.__table__, models.GroupMember.__table__
+        nested = "parent_group_id" in group.c  # since 0.12
+        parent = group.c.parent_group_id if nested else null()
+        columns = select(group.c.id, group.c.name, parent)
+        direct = columns.join(member, member.c.group_id == group.c.id).where(
+            member.c.user_id == bindparam("user_id")
         )
         inherited = None
         if nested:
             found = models.user_group_memberships([bindparam("user_id")], include_inherited=True)
-            inherited = Statement(columns.join(found, found.c.group_id == group.id))
+            inherited = columns.join(found, found.c.group_id == group.c.id)
     except (AttributeError, TypeError):  # another name, other arguments
         return None
-    return GroupQueries(Statement(direct), inherited)
+    return GroupQueries(direct, inherited)
 
 
 def read_groups(
     connection: Connection, queries: GroupQueries, user_id: str
 ) -> tuple[GroupRef, ...]:
     """A user's groups, inherited ones included, from Open WebUI's own database; blocks."""
-    rows = queries.direct.rows(connection, {"user_id": user_id})
+    rows = connection.execute(queries.direct, {"user_id": user_id}).all()
     if queries.inherited is not None and any(parent for _, _, parent in rows):
-        rows = queries.inherited.rows(connection, {"user_id": user_id})
+        rows = connection.execute(queries.inherited, {"user_id": user_id}).all()
     return tuple(GroupRef(str(group_id), str(name)) for group_id, name, _ in rows)
 
 
@@ -223,21 +227,74 @@ def list_model_names(
     return found
 
 
-def request_source(metadata: Mapping[str, Any], own_provider: bool = False) -> str:
-    """Where a request comes from: page, temporary, channel, automation, api or direct.
+def request_source(
+    metadata: Mapping[str, Any],
+    own_provider: bool = False,
+    request: Any = None,
+    user_id: str = "",
+) -> str:
+    """Where a request comes from: page, temporary, channel, automation, api or direct; may block.
 
-    All but `direct` is what the client says. It labels a record, and decides nothing that counts.
+    The metadata repeat what a client says. Its own call of a chat path is never a channel's or an
+    automation's, for which Open WebUI calls itself; and only the chat page has a socket open.
     """
     if own_provider:
         return "direct"
-    chat_id = clean_text(metadata.get("chat_id"), LONGEST_ID)
-    if metadata.get("automation_id"):
+    chat_id, session_id = (
+        clean_text(metadata.get(name), LONGEST_ID) for name in ("chat_id", "session_id")
+    )
+    scope = getattr(request, "scope", None)
+    path = scope.get("path") if isinstance(scope, Mapping) else None
+    asked_by_client = isinstance(path, str) and path.endswith(CLIENT_PATHS)
+    if not asked_by_client and metadata.get("automation_id"):
         return "automation"
-    if chat_id.startswith("channel:"):
+    if not asked_by_client and chat_id.startswith("channel:"):
         return "channel"
-    if not metadata.get("session_id") or not chat_id:
+    if not session_id or not chat_id:
+        return "api"
+    if asked_by_client and not is_page(request, session_id, user_id):
         return "api"
     return "temporary" if chat_id.startswith(TEMPORARY_CHAT_PREFIXES) else "page"
+
+
+def is_page(request: Any, session_id: str, user_id: str) -> bool:
+    """Whether a client is the chat page: signed in without an API key, its socket open."""
+    if has_api_key(request):
+        return False
+    sessions = getattr(sys.modules.get("open_webui.socket.main"), "SESSION_POOL", None)
+    if sessions is None:
+        return True  # an Open WebUI that keeps them elsewhere
+    try:
+        session = sessions.get(session_id)
+    except Exception:  # in Redis, whose errors are its own; without it the page doesn't work either
+        log.warning("Usage limits: it can't be seen whose page is open", exc_info=True)
+        return False
+    return isinstance(session, Mapping) and session.get("id") == user_id
+
+
+def has_api_key(request: Any) -> bool:
+    """Whether a client has signed in with an API key."""
+    kind = getattr(request.state, "auth_type", None)
+    if kind is not None:
+        return bool(kind == "api_key")
+    # Before 0.12 Open WebUI doesn't say; it looks in these places, in this order.
+    scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+    stated = getattr(getattr(request.state, "token", None), "credentials", "")
+    token = (scheme.lower() == "bearer" and bearer) or request.cookies.get("token") or stated
+    return str(token).strip().startswith("sk-")
+
+
+async def save_answer(metadata: Mapping[str, Any], content: str) -> None:
+    """Save an answer that no model gave as a message that is done, where the chat is saved."""
+    chat_id, message_id = metadata.get("chat_id"), metadata.get("message_id")
+    if not isinstance(chat_id, str) or not isinstance(message_id, str):
+        return
+    if chat_id.startswith((*TEMPORARY_CHAT_PREFIXES, "channel:")):
+        return
+    chats = import_module("open_webui.models.chats").Chats
+    await chats.upsert_message_to_chat_by_id_and_message_id(
+        chat_id, message_id, {"content": content, "done": True}
+    )
 
 
 def finished_message(body: Mapping[str, Any]) -> tuple[object, str | None]:

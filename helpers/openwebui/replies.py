@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import Any, Protocol
 
 from helpers.ledger.records import Reservation
@@ -13,11 +14,19 @@ from helpers.limits.decisions import Amounts, Decision, LimitState
 from helpers.limits.limit import Measure
 from helpers.limits.policies import ModelRule
 from helpers.limits.policy import AppliedLimit
-from helpers.metering.charges import Charge, make_charge, most_output_tokens, tightest_limit
+from helpers.metering.charges import (
+    Charge,
+    make_charge,
+    most_output_tokens,
+    tightest_limit,
+    weigh_tokens,
+)
 from helpers.metering.usage import MeteredUsage, ReplyMeter, added_usage
 from helpers.openwebui.messages import Reader
 from helpers.texts import LONGEST_NAME, clean_text
 
+# Where a reply travels in Open WebUI's metadata.
+METADATA_KEY = "usage_limits"
 # The output that is reserved for a model whose replies aren't known to be longer.
 EXPECTED_OUTPUT_TOKENS = 500
 # A longer one is rare, and providers refuse a max_tokens beyond what their models can write.
@@ -62,7 +71,8 @@ def count_choices(body: Mapping[str, Any]) -> int:
 def wanted_output(body: Mapping[str, Any], *, ollama: bool) -> int | None:
     """The most output tokens that a request can ask its provider for, where it says.
 
-    A field that doesn't reach the provider, or that it doesn't know, says nothing.
+    A field that doesn't reach the provider, or that it doesn't know, says nothing. One with a value
+    that is no number may take the place of all others there, so then nothing is said.
 
     Args:
         body: The request.
@@ -70,15 +80,15 @@ def wanted_output(body: Mapping[str, Any], *, ollama: bool) -> int | None:
             options say; nobody else reads those.
     """
     options = body.get("options")
-    if not ollama:
-        places = [body.get(name) for name in OUTPUT_KEYS]
-    elif isinstance(options, Mapping):
-        places = [body.get("max_tokens"), *(options.get(name) for name in OPTION_KEYS)]
-    else:
-        places = [body.get("max_tokens")]
+    names = OUTPUT_KEYS[1:] if ollama else OUTPUT_KEYS
+    wanted = [body[name] for name in names if name in body]
+    if ollama and isinstance(options, Mapping):
+        wanted += [options[name] for name in OPTION_KEYS if name in options]
+    if not wanted or not all(type(value) is int and value > 0 for value in wanted):
+        return None
     # Of several nobody knows which one is obeyed.
-    wanted = [value for value in places if type(value) is int and value > 0]
-    return max(wanted) * count_choices(body) if wanted else None
+    longest: int = max(wanted)
+    return longest * count_choices(body)
 
 
 def cap_output(body: dict[str, Any], most: int, *, ollama: bool = False) -> None:
@@ -86,7 +96,8 @@ def cap_output(body: dict[str, Any], most: int, *, ollama: bool = False) -> None
     options, each = body.get("options"), max(1, most // count_choices(body))
     if isinstance(options, dict):
         options.update({name: each for name in OPTION_KEYS if name in options})
-    named = [name for name in OUTPUT_KEYS if body.get(name)]
+    # Open WebUI puts one in the place of the other, null as well.
+    named = [name for name in OUTPUT_KEYS if name in body]
     if ollama or not named:  # to Ollama no other is handed on
         named.append("max_tokens")
     for name in named:
@@ -120,7 +131,7 @@ class Reply:
     rule: ModelRule
     reader: Reader
     enforced: bool  # whether a hard limit refuses its later rounds
-    prompt_tokens: int
+    prompt_tokens: int  # the longest of its calls
     wanted_output: int | None
     capped: bool  # whether the request is lowered to what its limits leave
     soft_limit_percent: int
@@ -129,6 +140,7 @@ class Reply:
     expected_output: int = EXPECTED_OUTPUT_TOKENS  # how long this model's replies are
     output_tokens: int = 0  # what is reserved
     output_cap: int | None = None  # what the request is lowered to, if it is
+    next_prompt_tokens: int = 0  # of the call that comes next
     meter: ReplyMeter = field(default_factory=ReplyMeter)
     ollama: bool = False  # whether Open WebUI sends it to Ollama
     choices: int = 1  # how many answers it asks for at once
@@ -160,8 +172,12 @@ class Reply:
 
     def fit_output(self, decision: Decision) -> Charge:
         """Choose how much output to reserve, now that it is known what the limits leave."""
-        expected = self.expected_output * self.choices
-        self.output_tokens = min(self.wanted_output or expected, expected)
+        self.output_cap = None
+        wanted, expected = self.wanted_output, self.expected_output * self.choices
+        fitting = self.most_output()
+        if fitting is not None:
+            wanted = min(wanted or fitting, fitting)
+        self.output_tokens = min(wanted or expected, expected)
         self.fit_to(decision, 0, self.prompt_tokens)
         return self.reserved_charge()
 
@@ -262,6 +278,39 @@ class Reply:
             The size of its stream at which to ask again; None where it has to end.
         """
         return await self.keeper.keep_up(self, size, step)
+
+    def request_decision(self) -> Decision:
+        """Where the limits on single requests stand: with all rounds, and the prompt of the next.
+
+        No ledger is needed for them.
+        """
+        own = [one for one in self.limits if one.limit.is_per_request]
+        if not own:
+            return Decision()
+        states = tuple(LimitState(one, 0, 0, one.window.end) for one in own)
+        # Of a task that isn't counted a hard limit holds all the same.
+        prompt = weigh_tokens(self.next_prompt_tokens, self.rule.weight or Decimal(1))
+        return Decision(states).with_request(self.used_charge().counted + Amounts(0, prompt))
+
+    def most_output(self) -> int | None:
+        """The most output tokens that the next call may give, at least 1; None for any number."""
+        most = []
+        if self.output_cap is not None:
+            most.append(self.output_cap - self.meter.total().output_tokens)
+        if self.enforced:
+            weight = self.rule.weight or Decimal(1)
+            most += [
+                int(state.remaining / weight)
+                for state in self.request_decision().states
+                if state.applied.limit.measure != "input_tokens"
+            ]
+        return max(1, min(most)) if most else None
+
+    def lower_output(self, body: dict[str, Any]) -> None:
+        """Lower what a call asks for to what may be used."""
+        most, wanted = self.most_output(), wanted_output(body, ollama=self.ollama)
+        if most is not None and (wanted is None or wanted > most):
+            cap_output(body, most, ollama=self.ollama)
 
     def trusted_model(self, asked: object) -> str:
         """The model that a call is for; "" at its user's own provider.

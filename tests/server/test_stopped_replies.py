@@ -12,7 +12,7 @@ from scripts.openwebui.client import OpenWebUIClient
 from scripts.openwebui.page import Page
 from scripts.provider.ollama import OLLAMA_MODEL
 from scripts.provider.server import StandInProvider
-from tests.conftest import OwnServer, StartServer, api_status
+from tests.conftest import OwnServer, StartServer
 
 COUNTER = itertools.count()
 LIMIT = 150
@@ -99,7 +99,7 @@ def test_in_openais_form(
     assert events_of(lines)[-1]["choices"][0]["finish_reason"] == "length"
     assert_stopped(house, provider, resident, marker)
     again = resident.chat("Again", stream=True)
-    assert again.status == api_status(429)
+    assert again.status == 429
 
 
 @pytest.mark.parametrize(
