@@ -59,6 +59,7 @@ def assert_stopped(house: OwnServer, provider: StandInProvider, user: Any, marke
     """The provider's call was ended at the limit, and what it had sent is on record."""
     (call,) = provider.books.wait_until_ended(contains=marker)
     assert call.client_gone
+    print(call, house.usage_limits.settled(1, user_id=user.id))
     used = call.prompt_tokens + call.chunks_sent
     assert 0.75 * LIMIT <= used <= 1.15 * LIMIT  # a few chunks were on their way
     (row,) = house.usage_limits.settled(1, user_id=user.id)
@@ -318,7 +319,8 @@ def test_capped_in_every_round(
     house.admin.install_tool("clock", TOOL)
     marker = new_marker()
     with Page(resident) as page:
-        page.send(f"{marker} [[tool=tell_time rounds=2 chunks=3000]]", tools=["clock"])
+        turn = page.send(f"{marker} [[tool=tell_time rounds=2 chunks=3000]]", tools=["clock"])
+    print(turn.reply)
     calls = provider.books.wait_until_ended(contains=marker)
     assert len(calls) == 3
     limits = [call.max_tokens or 0 for call in calls]
