@@ -15,7 +15,9 @@ from scripts.provider.server import StandInProvider
 from tests.conftest import OwnServer, StartServer
 
 COUNTER = itertools.count()
-LIMIT = 150
+LIMIT = 300
+# What a provider sends meanwhile, when the machine is busy.
+ON_THEIR_WAY = 120
 LONG = "[[chunks=900 delay=0.03 usage=none]]"
 
 
@@ -59,13 +61,13 @@ def assert_stopped(house: OwnServer, provider: StandInProvider, user: Any, marke
     """The provider's call was ended at the limit, and what it had sent is on record."""
     (call,) = provider.books.wait_until_ended(contains=marker)
     assert call.client_gone
-    print(call, house.usage_limits.settled(1, user_id=user.id))
     used = call.prompt_tokens + call.chunks_sent
-    assert 0.75 * LIMIT <= used <= 1.15 * LIMIT  # a few chunks were on their way
+    assert 0.9 * LIMIT <= used <= LIMIT + ON_THEIR_WAY
     (row,) = house.usage_limits.settled(1, user_id=user.id)
     assert row["state"] == "settled"
     assert row["estimated"]
-    assert row["input_tokens"] + row["output_tokens"] == pytest.approx(used, abs=25)
+    recorded = row["input_tokens"] + row["output_tokens"]
+    assert 0.9 * LIMIT <= recorded <= used + 25
 
 
 def events_of(lines: list[str]) -> list[Any]:
@@ -319,10 +321,11 @@ def test_capped_in_every_round(
     house.admin.install_tool("clock", TOOL)
     marker = new_marker()
     with Page(resident) as page:
-        turn = page.send(f"{marker} [[tool=tell_time rounds=2 chunks=3000]]", tools=["clock"])
-    print(turn.reply)
+        directive = "[[tool=tell_time rounds=2 tokens=200 chunks=4]]"
+        page.send(f"{marker} {directive}", tools=["clock"])
     calls = provider.books.wait_until_ended(contains=marker)
     assert len(calls) == 3
     limits = [call.max_tokens or 0 for call in calls]
     assert limits[0] > limits[1] > limits[2] > 0
-    assert sum(call.prompt_tokens for call in calls) + limits[2] <= 1.1 * ROOM
+    before = sum(call.prompt_tokens for call in calls) + 2 * 200
+    assert 0.8 * ROOM <= before + limits[2] <= 1.1 * ROOM
