@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 StreamPart = bytes | str
 LONGEST_LINE = 2**16
+LINE_ENDS = frozenset((b"\n", "\n"))
 
 
 class BoundedReply(Protocol):
@@ -93,8 +94,10 @@ class StreamWatch:
 
     def passes(self, part: StreamPart) -> bool:
         """Note a part that has been passed on; whether to ask now if the reply may go on."""
+        self._size += len(part)
+        if self._size < self._mark and not self._begun and part[-1:] in LINE_ENDS:
+            return False  # as nearly always
         data = part.encode("utf-8", "replace") if isinstance(part, str) else part
-        self._size += len(data)
         if not data.endswith(b"\n"):  # the beginning of a line
             self._begun = (self._begun + data)[-LONGEST_LINE:]
             return False
