@@ -93,7 +93,7 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # 14566  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
 # 14737  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
 # 14871  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 15087  filter                   Open WebUI's hooks, and nothing but hooks.
+# 15089  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -14988,6 +14988,8 @@ async def admit_call(
             reply.rule = replace(reply.rule, weight=Decimal(0))
         if in_passing or allowed:
             reply.enforced = False  # decided below
+        if in_passing:  # short, so it needn't hold all that remains
+            reply.capped = valves.cap_max_tokens and not valves.shadow_mode
 
     enforced = not valves.shadow_mode and not allowed
     told = form_data.get("metadata")

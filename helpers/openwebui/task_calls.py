@@ -142,6 +142,8 @@ async def admit_call(
             reply.rule = replace(reply.rule, weight=Decimal(0))
         if in_passing or allowed:
             reply.enforced = False  # decided below
+        if in_passing:  # short, so it needn't hold all that remains
+            reply.capped = valves.cap_max_tokens and not valves.shadow_mode
 
     enforced = not valves.shadow_mode and not allowed
     told = form_data.get("metadata")
