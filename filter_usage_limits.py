@@ -72,28 +72,28 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  9412  openwebui.valves         What the administrator and each user can set, and how bad input …
 #  9773  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
 #  9834  openwebui.replies        One reply from its admission to its end.
-# 10234  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-# 10453  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-# 10797  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-# 10947  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
-# 11063  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-# 11155  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-# 11247  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-# 11315  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-# 11909  openwebui.directory      All users of Open WebUI with their groups, read at once.
-# 11987  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
-# 12688  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
-# 12842  openwebui.simulation     What is on record, replayed against a policies text.
-# 13166  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
-# 13518  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
-# 13885  openwebui.answers        Answers on their way to the client: read for their usage, or …
-# 14065  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 14137  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
-# 14272  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 14558  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 14729  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 14863  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 15079  filter                   Open WebUI's hooks, and nothing but hooks.
+# 10241  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+# 10460  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+# 10804  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+# 10954  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
+# 11089  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+# 11181  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+# 11273  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+# 11341  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+# 11935  openwebui.directory      All users of Open WebUI with their groups, read at once.
+# 12013  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
+# 12714  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
+# 12868  openwebui.simulation     What is on record, replayed against a policies text.
+# 13192  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
+# 13544  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
+# 13911  openwebui.answers        Answers on their way to the client: read for their usage, or …
+# 14091  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 14163  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
+# 14291  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 14577  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14748  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 14882  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 15100  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -10178,6 +10178,13 @@ class Reply:
             self.rule,
         )
 
+    def unseen_charge(self) -> Charge:
+        """What a call is charged for of which nothing was seen: an ordinary reply at most."""
+        output_tokens = min(self.output_tokens, EXPECTED_OUTPUT_TOKENS * self.choices)
+        return make_charge(
+            MeteredUsage(self.prompt_tokens, output_tokens, 0, None, estimated=True), self.rule
+        )
+
     def used_charge(self) -> Charge:
         """What it has used so far."""
         return make_charge(self.meter.total(), self.rule)
@@ -10199,7 +10206,7 @@ class Reply:
                 metered = added_usage(metered, MeteredUsage(awaited, 0, 0, None, estimated=True))
             return make_charge(metered, self.rule)
         # Stopped before its first byte, or an answer in words that nobody knows.
-        return self.estimated_charge() if self.called_model else None
+        return self.unseen_charge() if self.called_model else None
 
 
 def own_remaining(decision: Decision) -> dict[Measure, int]:
@@ -10446,7 +10453,7 @@ def passthrough_charge(reply: Reply, passthrough: Passthrough, status: int | Non
     if passthrough.kind == "embeddings":
         return make_charge(MeteredUsage(reply.prompt_tokens, 0, 0, None, True), reply.rule)
     # Answered, but nobody can say with what; or given up while the model was at work.
-    return reply.estimated_charge()
+    return reply.unseen_charge()
 
 
 # ==============================================================================
@@ -10949,6 +10956,8 @@ def copied_message(message: object) -> object:
 # ==============================================================================
 
 StreamPart = bytes | str
+LONGEST_LINE = 2**16
+LINE_ENDS = frozenset((b"\n", "\n"))
 
 
 class BoundedReply(Protocol):
@@ -10959,12 +10968,11 @@ class BoundedReply(Protocol):
     async def keep_up(self, size: int, step: int) -> int | None: ...
 
 
-def part_event(part: StreamPart, *, last: bool) -> dict[str, Any]:
+def part_event(part: bytes, *, last: bool) -> dict[str, Any]:
     """The first or the last JSON object in a part of a stream; empty where there is none."""
-    text = part.decode("utf-8", "replace") if isinstance(part, bytes) else part
-    for line in text.splitlines()[:: -1 if last else 1]:
+    for line in part.splitlines()[:: -1 if last else 1]:
         try:
-            event = json.loads(line.removeprefix("data:"))
+            event = json.loads(line.removeprefix(b"data:"))
         except (ValueError, RecursionError):
             continue
         if isinstance(event, dict):
@@ -10981,7 +10989,7 @@ def event_lines(*events: dict[str, Any], named: bool = False) -> list[bytes]:
     ]
 
 
-def end_of_stream(first: StreamPart, last: StreamPart, choices: int = 1) -> list[bytes]:
+def end_of_stream(first: bytes, last: bytes, choices: int = 1) -> list[bytes]:
     """What ends a stream after `last`, in the protocol of both; each item ends an event.
 
     Args:
@@ -11020,16 +11028,42 @@ def end_of_stream(first: StreamPart, last: StreamPart, choices: int = 1) -> list
             held = {"text": ""}
         listed = [{"index": i, **held, "finish_reason": "length"} for i in range(choices)]
         closing = [*event_lines({**chunk, "choices": listed}), b"data: [DONE]\n\n"]
-    gap = "\n\n" if isinstance(last, str) else b"\n\n"
     # The blank line that ends an event may be a part of its own, which doesn't come any more.
-    return closing if last.endswith(gap) else [b"\n", *closing]  # type: ignore[arg-type]
+    return closing if last.endswith(b"\n\n") else [b"\n", *closing]
 
 
-def may_end_after(part: StreamPart) -> bool:
-    """Whether a part ends an event, or a line of one."""
-    if isinstance(part, str):
-        return "{" in part and part.endswith("\n")
-    return b"{" in part and part.endswith(b"\n")
+class StreamWatch:
+    """How far a stream is, and what is needed to end it."""
+
+    __slots__ = ("_begun", "_first", "_last", "_mark", "_size")
+
+    def __init__(self) -> None:
+        self._first = self._last = self._begun = b""
+        self._size = self._mark = 0
+
+    def passes(self, part: StreamPart) -> bool:
+        """Note a part that has been passed on; whether to ask now if the reply may go on."""
+        self._size += len(part)
+        if self._size < self._mark and not self._begun and part[-1:] in LINE_ENDS:
+            return False  # as nearly always
+        data = part.encode("utf-8", "replace") if isinstance(part, str) else part
+        if not data.endswith(b"\n"):  # the beginning of a line
+            self._begun = (self._begun + data)[-LONGEST_LINE:]
+            return False
+        if self._begun:
+            data, self._begun = self._begun + data, b""
+        if b"}" not in data:  # not the end of an event's data
+            return False
+        self._last, self._first = data, self._first or data
+        return self._size >= self._mark
+
+    async def ending(self, reply: BoundedReply) -> list[bytes]:
+        """What ends the stream here; nothing where the reply may go on."""
+        following = await reply.keep_up(self._size, len(self._last))
+        if following is None:
+            return end_of_stream(self._first, self._last, reply.choices)
+        self._mark = following
+        return []
 
 
 async def bounded_stream(reply: BoundedReply, parts: Any) -> AsyncIterator[Any]:
@@ -11037,22 +11071,14 @@ async def bounded_stream(reply: BoundedReply, parts: Any) -> AsyncIterator[Any]:
 
     Whoever takes a part has it metered before it asks for the next one.
     """
-    first: StreamPart = b""
-    size, mark = 0, 0
+    watch = StreamWatch()
     try:
         async for part in parts:
             yield part
-            size += len(part)
-            if not first and may_end_after(part):
-                first = part
-            if size < mark or not may_end_after(part):
-                continue
-            following = await reply.keep_up(size, len(part))
-            if following is None:
-                for closing in end_of_stream(first, part, reply.choices):
-                    yield closing
+            if watch.passes(part) and (closing := await watch.ending(reply)):
+                for each in closing:
+                    yield each
                 return
-            mark = following
     finally:
         # Ends the call to the provider, which may have more to say.
         if (close := getattr(parts, "aclose", None)) is not None:
@@ -14156,7 +14182,7 @@ class MeteredCall:
         self._headers = [*MARK, *headers]
         self._reader = AnswerReader(None)
         self._may_repeat = False
-        self._first, self._size, self._mark = b"", 0, 0
+        self._watch = StreamWatch()
         self._ended = asyncio.Event()
         self._held: list[Message] = []  # an answer that may be a refusal of `stream_options`
 
@@ -14218,19 +14244,12 @@ class MeteredCall:
 
     async def _keep_up(self, part: bytes) -> None:
         """End the answer where no more can be reserved for it."""
-        reply = self._reply
-        if reply is None or not self._reader.by_lines or not may_end_after(part):
+        reply, watch = self._reply, self._watch
+        if reply is None or not (self._reader.by_lines and watch.passes(part)):
             return
-        self._first, self._size = self._first or part, self._size + len(part)
-        if self._size < self._mark:
-            return
-        following = await reply.keep_up(self._size, len(part))
-        if following is not None:
-            self._mark = following
-            return
-        self._ended.set()
-        closing = b"".join(end_of_stream(self._first, part, reply.choices))
-        await self._send({"type": "http.response.body", "body": closing})
+        if closing := await watch.ending(reply):
+            self._ended.set()
+            await self._send({"type": "http.response.body", "body": b"".join(closing)})
 
     async def _release(self) -> None:
         """Pass on what was held."""
@@ -14704,7 +14723,7 @@ class VoiceCall:
         if reply.meter.produced:
             await reply.keeper.end(reply, make_charge(reply.meter.total(), reply.rule))
         else:
-            await reply.keeper.end(reply, reply.estimated_charge() if begun else None)
+            await reply.keeper.end(reply, reply.unseen_charge() if begun else None)
 
     async def _end(self, error: Exception) -> None:
         """End the call with a sentence."""
@@ -14941,7 +14960,7 @@ def watched_task(
             await end_call(reply, None)
             raise
         except BaseException:  # given up while the model may be at work
-            await end_call(reply, reply.estimated_charge() if reply is not None else None)
+            await end_call(reply, reply.unseen_charge() if reply is not None else None)
             raise
         finally:
             inside_task.reset(token)
@@ -14980,6 +14999,8 @@ async def admit_call(
             reply.rule = replace(reply.rule, weight=Decimal(0))
         if in_passing or allowed:
             reply.enforced = False  # decided below
+        if in_passing:  # short, so it needn't hold all that remains
+            reply.capped = valves.cap_max_tokens and not valves.shadow_mode
 
     enforced = not valves.shadow_mode and not allowed
     told = form_data.get("metadata")
@@ -15067,7 +15088,7 @@ def used_or_estimated(reply: Reply) -> Charge:
     """What an answered call cost."""
     if reply.meter.produced:
         return make_charge(reply.meter.total(), reply.rule)
-    return reply.estimated_charge()
+    return reply.unseen_charge()
 
 
 def guard_tasks(layer: UsageLimitsLayer) -> None:
@@ -15191,7 +15212,7 @@ class Filter:
             reply.begin_round(prompt_tokens)
             if not self._watches_calls:
                 reply.called_model = True
-            fits = getattr(reply, "capped", False) or getattr(reply, "stops", False)
+            fits = not is_older(reply) and (reply.capped or reply.stops)
             worth = 0 if fits else GROWTH_WORTH_WRITING
             if later or reply.prompt_tokens - before > worth:
                 await self._begin_round(valves, reply, later)

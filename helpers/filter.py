@@ -179,7 +179,7 @@ class Filter:
             reply.begin_round(prompt_tokens)
             if not self._watches_calls:
                 reply.called_model = True
-            fits = getattr(reply, "capped", False) or getattr(reply, "stops", False)
+            fits = not is_older(reply) and (reply.capped or reply.stops)
             worth = 0 if fits else GROWTH_WORTH_WRITING
             if later or reply.prompt_tokens - before > worth:
                 await self._begin_round(valves, reply, later)

@@ -1,6 +1,6 @@
 """Benchmarks: prints tables, and writes them as JSON if asked.
 
-    python -m scripts.bench [--quick] [--only stream,layer,hooks,ledger,rivals,server] [--json FILE]
+    python -m scripts.bench [--quick] [--only stream,hooks,ledger,server,bursts] [--json FILE]
 
 The variants of a section take turns in one run, and medians are compared: a busy machine slows all
 of them down alike. Whether the results are right is tested elsewhere (`make test`).
@@ -20,6 +20,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from scripts.bench.bursts import measure_bursts
 from scripts.bench.hooks import measure_hooks, measure_memory
 from scripts.bench.layer import measure_layer
 from scripts.bench.ledger import measure_ledger, measure_refusals
@@ -29,7 +30,7 @@ from scripts.bench.stream import measure_stream
 from scripts.bench.tables import Section, as_json, as_markdown, print_section
 from scripts.postgresql import postgresql_server
 
-NAMES = ("stream", "layer", "hooks", "memory", "ledger", "refusals", "rivals", "server")
+NAMES = ("stream", "layer", "hooks", "memory", "ledger", "refusals", "rivals", "server", "bursts")
 ON_POSTGRESQL = {"hooks", "ledger", "refusals", "server"}
 
 
@@ -77,6 +78,7 @@ def main() -> int:
             "refusals": lambda: measure_refusals(quick, server_url),
             "rivals": lambda: measure_rivals(quick),
             "server": lambda: measure_server(quick, server_url),
+            "bursts": lambda: measure_bursts(quick),
         }
         for name in arguments.only:
             with console.status(f"Measuring: {name}"):

@@ -20,6 +20,7 @@ from hypothesis.stateful import (
 from helpers.ledger.database import open_database
 from helpers.ledger.ledger import Ledger
 from helpers.ledger.records import LEASE_SECONDS
+from helpers.ledger.reply_lengths import LENGTH_BOUNDS, ReplyLengths, usual_lengths
 from helpers.ledger.tables import ledger_metadata
 from helpers.limits.decisions import Decision
 from helpers.limits.policies import ModelRule
@@ -222,3 +223,54 @@ def test_any_order_keeps_used_and_reserved_right(database_url: str) -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+def row(
+    user: str, tokens_: int, model: str = "m", source: str = "page", state: str = "settled"
+) -> Any:
+    return (model, user, tokens_, source, state)
+
+
+def test_usual_length_is_a_high_quantile() -> None:
+    """Nine in ten of a model's replies are shorter, within bounds."""
+    lengths = [row(f"u{number}", 100 * number) for number in range(1, 21)]
+    assert usual_lengths(lengths) == {"m": 1_800}
+    assert usual_lengths([row("u", 3)]) == {"m": LENGTH_BOUNDS[0]}
+    assert usual_lengths([row("u", 10**9)]) == {"m": LENGTH_BOUNDS[1]}
+
+
+def test_nobody_makes_the_reservations_of_others_larger() -> None:
+    """However many replies one user has, they weigh no more than another's one."""
+    others = [row(f"u{number}", 700) for number in range(10)]
+    flood = [row("mallory", 8_000) for _ in range(500)]
+    assert usual_lengths(flood + others) == {"m": 700}
+    tiny = [row("mallory", 1) for _ in range(500)]
+    assert usual_lengths(tiny + others) == {"m": 700}
+
+
+def test_lengths_are_of_replies() -> None:
+    """Titles, what was filled in, what failed and what still runs say nothing."""
+    left_out = [
+        row("u", 900, source="task"),
+        row("u", 900, source="backfill"),
+        row("u", 900, state="released"),
+        row("u", 900, state="reserved"),
+        row("u", 0),
+    ]
+    assert usual_lengths(left_out) == {}
+
+
+def test_lengths_are_shared_by_workers(database_url: str) -> None:
+    """What one worker has settled the other knows within a moment; unknown models have a floor."""
+    engine = open_database(database_url)
+    desk = Desk(Ledger(engine, clock=Clock(NOON)), engine, Clock(NOON))
+    moment = Clock(0)
+    other = ReplyLengths(Ledger(engine).read, moment)
+    desk.ledger.prepare()
+    assert other.expected("gpt-4o") == LENGTH_BOUNDS[0]
+    desk.use(used=tokens(10, 2_345))
+    assert other.expected("gpt-4o") == LENGTH_BOUNDS[0]
+    moment.now += 1
+    assert other.expected("gpt-4o") == 2_345
+    assert other.expected("other") == LENGTH_BOUNDS[0]
+    engine.dispose()

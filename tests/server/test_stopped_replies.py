@@ -15,7 +15,9 @@ from scripts.provider.server import StandInProvider
 from tests.conftest import OwnServer, StartServer
 
 COUNTER = itertools.count()
-LIMIT = 150
+LIMIT = 300
+# What a provider sends meanwhile, when the machine is busy.
+ON_THEIR_WAY = 120
 LONG = "[[chunks=900 delay=0.03 usage=none]]"
 
 
@@ -60,11 +62,12 @@ def assert_stopped(house: OwnServer, provider: StandInProvider, user: Any, marke
     (call,) = provider.books.wait_until_ended(contains=marker)
     assert call.client_gone
     used = call.prompt_tokens + call.chunks_sent
-    assert 0.75 * LIMIT <= used <= 1.15 * LIMIT  # a few chunks were on their way
+    assert 0.9 * LIMIT <= used <= LIMIT + ON_THEIR_WAY
     (row,) = house.usage_limits.settled(1, user_id=user.id)
     assert row["state"] == "settled"
     assert row["estimated"]
-    assert row["input_tokens"] + row["output_tokens"] == pytest.approx(used, abs=25)
+    recorded = row["input_tokens"] + row["output_tokens"]
+    assert 0.9 * LIMIT <= recorded <= used + 25
 
 
 def events_of(lines: list[str]) -> list[Any]:
@@ -200,6 +203,18 @@ def test_tool_rounds_end_too(
     assert 1 <= len(calls) < 9
 
 
+GROWER = """
+class Filter:
+    class Valves:
+        priority = 9
+
+        def __init__(self, **_):
+            pass
+
+    def inlet(self, body):
+        body["messages"][-1]["content"] += " and so on" * 130
+        return body
+"""
 TOOL = """
 class Tools:
     def tell_time(self) -> str:
@@ -234,3 +249,83 @@ def test_who_is_not_stopped(
     assert reply.chunks[-1]["choices"][0]["finish_reason"] == "stop"
     (call,) = provider.books.wait_until_ended(contains=marker)
     assert call.chunks_sent == 400
+
+
+ROOM = 1_000
+
+
+def capped_calls(house: OwnServer, provider: StandInProvider, marker: str) -> int:
+    """What the provider's calls with a text have cost."""
+    calls = provider.books.wait_until_ended(contains=marker)
+    assert all(call.max_tokens is not None for call in calls)
+    return sum(call.prompt_tokens + call.completion_tokens for call in calls)
+
+
+@pytest.mark.parametrize(
+    ("path", "key"),
+    [
+        ("/api/chat/completions", "messages"),
+        ("/api/v1/messages", "messages"),
+        ("/openai/completions", "prompt"),
+        ("/openai/responses", "input"),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_capped_at_every_path(
+    house: OwnServer,
+    resident: OpenWebUIClient,
+    provider: StandInProvider,
+    path: str,
+    key: str,
+    stream: bool,
+) -> None:
+    """With `cap_max_tokens` a reply fits into what remains, wherever it is asked for."""
+    policies = f'[role.user]\nlimits = ["{ROOM} tokens/day"]'
+    stop_at(house, policies, running_replies="finish", cap_max_tokens=True)
+    marker = new_marker()
+    text: Any = f"{marker} [[chunks=3000]]"
+    text = [{"role": "user", "content": text}] if key == "messages" else text
+    body = {"model": "stand-in", "stream": stream, key: text}
+    body |= {"max_tokens": 9_000} if path == "/api/v1/messages" else {}
+    assert resident.http.post(path, json=body).status_code == 200
+    assert 0.9 * ROOM <= capped_calls(house, provider, marker) <= 1.05 * ROOM
+
+
+def test_capped_with_what_is_added_later(
+    house: OwnServer, resident: OpenWebUIClient, provider: StandInProvider
+) -> None:
+    """What retrieval or another filter adds to the prompt is no longer there for the reply."""
+    policies = f'[role.user]\nlimits = ["{ROOM} tokens/day"]'
+    stop_at(house, policies, running_replies="finish", cap_max_tokens=True)
+    house.admin.install_function("grower", GROWER)
+    house.admin.switch_function("grower", active=True, everywhere=True)
+    try:
+        marker = new_marker()
+        reply = resident.chat(f"{marker} [[chunks=3000]]", n=4)
+        assert reply.status == 200
+    finally:
+        house.admin.delete_function("grower")
+    (call,) = provider.books.calls(contains=marker)
+    # The stand-in answers once; four such answers would fit.
+    assert call.max_tokens is not None
+    assert call.prompt_tokens > 300
+    assert 0.8 * ROOM <= call.prompt_tokens + 4 * call.max_tokens <= 1.05 * ROOM
+
+
+def test_capped_in_every_round(
+    house: OwnServer, resident: OpenWebUIClient, provider: StandInProvider
+) -> None:
+    """The rounds of a reply share what remains."""
+    policies = f'[role.user]\nlimits = ["{ROOM} tokens/day"]'
+    stop_at(house, policies, running_replies="finish", cap_max_tokens=True)
+    house.admin.install_tool("clock", TOOL)
+    marker = new_marker()
+    with Page(resident) as page:
+        directive = "[[tool=tell_time rounds=2 tokens=200 chunks=4]]"
+        page.send(f"{marker} {directive}", tools=["clock"])
+    calls = provider.books.wait_until_ended(contains=marker)
+    assert len(calls) == 3
+    limits = [call.max_tokens or 0 for call in calls]
+    assert limits[0] > limits[1] > limits[2] > 0
+    before = sum(call.prompt_tokens for call in calls) + 2 * 200
+    assert 0.8 * ROOM <= before + limits[2] <= 1.1 * ROOM
