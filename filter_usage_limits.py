@@ -13,84 +13,85 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # Contents. In a hurry, read the hooks first: they are the last part, filter.
-#   219  errors                   The exceptions, each carrying its data.
-#   275  logs                     The one logger; its name is how Open WebUI's log shows where a …
-#   278  texts                    Texts from outside: what a client, a browser or a provider …
-#   299  limits.periods           The calendar and rolling periods, the window each gives at an …
-#   611  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
-#   762  limits.globs             Which model ids a pattern of an administrator's fits.
-#   785  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
-#  1133  limits.policy_tables     The policies text as checked tables, and what an error says …
-#  1395  limits.policies          What the policies text says about groups, roles, users, pools …
-#  1655  limits.policy            Which limits apply to this user, these groups, this role and …
-#  1967  limits.decisions         Used and reserved amounts against limits: what is decided, and …
-#  2133  metering.byte_pairs      A lower bound of a text's tokens from its pairs of bytes, …
-#  2373  metering.estimates       Token estimates for texts and prompts whose provider reports no …
-#  2677  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
-#  3006  metering.stream_events   What a stream event or a whole answer holds: produced text, …
-#  3274  metering.usage           What one reply is charged for, added up from its stream events.
-#  3576  metering.charges         What one reply costs, in tokens, in money and toward limits.
-#  3673  ledger.database          An engine for a database URL as Open WebUI spells it.
-#  3756  ledger.statements        The statements that every reply runs, on a short way to the …
-#  3886  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
-#  4128  ledger.tables            The ledger's own tables and their numbered migrations.
-#  4349  ledger.identities        Whom the names in the policies mean, also after a rename.
-#  4785  ledger.counters          Sums of settled records per scope, model glob and window.
-#  5122  ledger.snapshots         What one statement sees of the ledger: counters with their …
-#  5290  ledger.limit_states      Where limits stand: what is used, what replies still running …
-#  5440  ledger.records           One row per reply, reserved when it is admitted and closed once.
-#  5607  ledger.reports           What the ledger says of many limits and records at once, read …
-#  6227  ledger.grants            What administrators add to limits, reset and take back; rows, …
-#  6415  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
-#  6462  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  6881  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  7060  openwebui.languages.en   English.
-#  7089  openwebui.languages.de   German.
-#  7123  openwebui.languages.fr   French.
-#  7158  openwebui.languages.fr_ca French as written in Canada.
-#  7169  openwebui.languages.es   Spanish.
-#  7201  openwebui.languages.it   Italian.
-#  7232  openwebui.languages.pt_br Portuguese as written in Brazil.
-#  7264  openwebui.languages.nl   Dutch.
-#  7298  openwebui.languages.pl   Polish.
-#  7332  openwebui.languages.ru   Russian.
-#  7367  openwebui.languages.uk   Ukrainian.
-#  7403  openwebui.languages.tr   Turkish.
-#  7433  openwebui.languages.zh_cn Chinese in simplified script.
-#  7457  openwebui.languages.zh_tw Chinese in traditional script.
-#  7481  openwebui.languages.ja   Japanese.
-#  7511  openwebui.languages.ko   Korean.
-#  7538  openwebui.languages.ar   Arabic.
-#  7570  openwebui.languages.he   Hebrew.
-#  7598  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
-#  7648  openwebui.page_words     What the usage page says to users, in each language.
-#  7779  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
-#  8853  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  9362  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  9449  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  9549  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  9664  openwebui.valves         What the administrator and each user can set, and how bad input …
-# 10019  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-# 10079  openwebui.replies        One reply from its admission to its end.
-# 10355  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-# 10533  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-# 10851  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-# 10999  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-# 11089  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-# 11178  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-# 11246  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-# 11756  openwebui.directory      All users of Open WebUI with their groups, read at once.
-# 11834  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
-# 12483  openwebui.simulation     What is on record, replayed against a policies text.
-# 12808  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
-# 13160  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
-# 13526  openwebui.answers        Answers on their way to the client: read for their usage, or …
-# 13681  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 13754  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 14020  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 14198  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 14329  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 14543  filter                   Open WebUI's hooks, and nothing but hooks.
+#   220  errors                   The exceptions, each carrying its data.
+#   276  logs                     The one logger; its name is how Open WebUI's log shows where a …
+#   279  texts                    Texts from outside: what a client, a browser or a provider …
+#   300  limits.periods           The calendar and rolling periods, the window each gives at an …
+#   612  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
+#   763  limits.globs             Which model ids a pattern of an administrator's fits.
+#   786  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
+#  1134  limits.policy_tables     The policies text as checked tables, and what an error says …
+#  1396  limits.policies          What the policies text says about groups, roles, users, pools …
+#  1656  limits.policy            Which limits apply to this user, these groups, this role and …
+#  1968  limits.decisions         Used and reserved amounts against limits: what is decided, and …
+#  2134  metering.byte_pairs      A lower bound of a text's tokens from its pairs of bytes, …
+#  2374  metering.estimates       Token estimates for texts and prompts whose provider reports no …
+#  2678  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
+#  3007  metering.stream_events   What a stream event or a whole answer holds: produced text, …
+#  3275  metering.usage           What one reply is charged for, added up from its stream events.
+#  3577  metering.charges         What one reply costs, in tokens, in money and toward limits.
+#  3674  ledger.database          An engine for a database URL as Open WebUI spells it.
+#  3757  ledger.statements        The statements that every reply runs, on a short way to the …
+#  3887  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
+#  4129  ledger.tables            The ledger's own tables and their numbered migrations.
+#  4350  ledger.identities        Whom the names in the policies mean, also after a rename.
+#  4786  ledger.counters          Sums of settled records per scope, model glob and window.
+#  5123  ledger.snapshots         What one statement sees of the ledger: counters with their …
+#  5291  ledger.limit_states      Where limits stand: what is used, what replies still running …
+#  5441  ledger.records           One row per reply, reserved when it is admitted and closed once.
+#  5608  ledger.reports           What the ledger says of many limits and records at once, read …
+#  6228  ledger.grants            What administrators add to limits, reset and take back; rows, …
+#  6416  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
+#  6463  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  6882  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  7061  openwebui.languages.en   English.
+#  7090  openwebui.languages.de   German.
+#  7124  openwebui.languages.fr   French.
+#  7159  openwebui.languages.fr_ca French as written in Canada.
+#  7170  openwebui.languages.es   Spanish.
+#  7202  openwebui.languages.it   Italian.
+#  7233  openwebui.languages.pt_br Portuguese as written in Brazil.
+#  7265  openwebui.languages.nl   Dutch.
+#  7299  openwebui.languages.pl   Polish.
+#  7333  openwebui.languages.ru   Russian.
+#  7368  openwebui.languages.uk   Ukrainian.
+#  7404  openwebui.languages.tr   Turkish.
+#  7434  openwebui.languages.zh_cn Chinese in simplified script.
+#  7458  openwebui.languages.zh_tw Chinese in traditional script.
+#  7482  openwebui.languages.ja   Japanese.
+#  7512  openwebui.languages.ko   Korean.
+#  7539  openwebui.languages.ar   Arabic.
+#  7571  openwebui.languages.he   Hebrew.
+#  7599  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
+#  7649  openwebui.page_words     What the usage page says to users, in each language.
+#  7780  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
+#  8854  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  9363  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  9450  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  9550  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  9665  openwebui.valves         What the administrator and each user can set, and how bad input …
+# 10020  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+# 10080  openwebui.replies        One reply from its admission to its end.
+# 10356  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+# 10534  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+# 10865  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+# 11013  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+# 11103  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+# 11192  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+# 11260  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+# 11770  openwebui.directory      All users of Open WebUI with their groups, read at once.
+# 11848  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
+# 12545  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
+# 12701  openwebui.simulation     What is on record, replayed against a policies text.
+# 13025  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
+# 13377  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
+# 13743  openwebui.answers        Answers on their way to the client: read for their usage, or …
+# 13898  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 13971  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 14237  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14415  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 14546  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 14760  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -10791,6 +10792,19 @@ def has_api_key(request: Any) -> bool:
     return str(token).strip().startswith("sk-")
 
 
+async def save_answer(metadata: Mapping[str, Any], content: str) -> None:
+    """Save an answer that no model gave as a message that is done, where the chat is saved."""
+    chat_id, message_id = metadata.get("chat_id"), metadata.get("message_id")
+    if not isinstance(chat_id, str) or not isinstance(message_id, str):
+        return
+    if chat_id.startswith((*TEMPORARY_CHAT_PREFIXES, "channel:")):
+        return
+    chats = import_module("open_webui.models.chats").Chats
+    await chats.upsert_message_to_chat_by_id_and_message_id(
+        chat_id, message_id, {"content": content, "done": True}
+    )
+
+
 def finished_message(body: Mapping[str, Any]) -> tuple[object, str | None]:
     """Usage and text of the message that an outlet is called for, and of no older one.
 
@@ -11860,6 +11874,18 @@ class PageError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a user stands: limits, and use by model, as JSON has it."""
+
+    subject: Subject
+    name: str
+    policy: Policy
+    states: tuple[LimitState, ...]
+    today: list[Json]
+    month: list[Json]
+
+
+@dataclass(frozen=True, slots=True)
 class GrantTarget:
     """Whose limits are to be changed: a user's own, or a pool's."""
 
@@ -12026,34 +12052,52 @@ class PageData:
 
     # One user
 
-    def me(self, user_id: str) -> Json:
-        """Everything of one user's: limits, use by model and day, replies, grants."""
+    def standing(self, user_id: str) -> Standing:
+        """Where a user's limits stand, and what was used today and this month by model."""
         subject, name = self.find_user(user_id)
         finder = LimitFinder(self.valves, self.now)
         policy = finder.policy_of(subject)
         limits = finder.limits_of(subject, policy)
-        month, today = self._window("month"), self._window("day")
+        today = self._selection(self._window("day"), subject.user_id)
+        month = self._selection(self._window("month"), subject.user_id)
+
+        def read(connection: Connection) -> Standing:
+            return Standing(
+                subject,
+                name,
+                policy,
+                read_states(connection, limits, self.now),
+                self._models(sum_models(connection, today)),
+                self._models(sum_models(connection, month)),
+            )
+
+        found: Standing = self.read(read)
+        return found
+
+    def me(self, user_id: str) -> Json:
+        """Everything of one user's: limits, use by model and day, replies, grants."""
+        standing, month = self.standing(user_id), self._window("month")
+        subject = standing.subject
         this_month = self._selection(month, subject.user_id)
+        requests = sum(row["requests"] for row in standing.month)
 
         def read(connection: Connection) -> Json:
-            states = read_states(connection, limits, self.now)
-            scopes = {subject.scope, *(applied.scope for applied in limits)}
+            scopes = {subject.scope, *(state.applied.scope for state in standing.states)}
             days = sum_records(connection, this_month, ["day"])
             replies = read_latest(connection, this_month, MOST_REPLIES)
             grants = read_grants(connection, scopes, int(month.start.timestamp()), MOST_GRANTS)
             return {
-                "limits": self._limits(states),
-                "today": self._models(
-                    sum_models(connection, self._selection(today, subject.user_id))
-                ),
-                "month": self._models(sum_models(connection, this_month)),
                 "days": [{"day": day, **sums_row(sums)} for (day,), sums in sorted(days.items())],
                 "replies": [self._reply(row) for row in replies],
+                "replies_left_out": max(0, requests - len(replies)),
                 "grants": self._grants(grants, {subject.scope: subject.email}),
             }
 
         return {
-            **self._head(subject, name, policy),
+            **self._head(subject, standing.name, standing.policy),
+            "limits": self._limits(standing.states),
+            "today": standing.today,
+            "month": standing.month,
             **self.read(read),
             "since": iso_instant(month.start),
             "timezone": self.valves.timezone,
@@ -12109,10 +12153,15 @@ class PageData:
             )
             row = self._head(subject, directory.names.get(subject.user_id, ""), policy)
             row["limits"] = [written[place] for place in own]
+            row["percent"] = max(fullest, 0)
             row["near"] = alarmed
             rows.append((-fullest if alarmed else 1, subject.email, row))
         rows.sort(key=lambda item: item[:2])
         return [row for _, _, row in rows]
+
+    def exempts(self, subject: Subject) -> bool:
+        """Whether a user is recorded but never refused."""
+        return is_exempt(self.valves, subject)
 
     def is_near(self, state: LimitState) -> bool:
         """Whether a limit is reached, or has reached its warning."""
@@ -12129,15 +12178,28 @@ class PageData:
             for pool in self.valves.policy_set.pools
         ]
         limits = [applied for _, own in found for applied in own]
-        states = iter(self.read(lambda connection: read_states(connection, limits, self.now)))
-        writer, rows = LimitWriter(), []
+        scopes, second = {applied.scope for applied in limits}, int(self.now.timestamp())
+
+        def read(connection: Connection) -> tuple[Sequence[LimitState], Sequence[Row[Any]]]:
+            states = read_states(connection, limits, self.now)
+            return states, read_grants(connection, scopes, second, MOST_GRANTS)
+
+        all_states, grants = self.read(read)
+        states, writer, rows = iter(all_states), LimitWriter(), []
         for pool, own in found:
             mine = [next(states) for _ in own]
+            keys = {grant_key(applied) for applied in own}
+            of_pool = [
+                row
+                for row in grants
+                if (row.scope, row.measure, row.model_glob, row.period, row.source) in keys
+            ]
             rows.append(
                 {
                     "pool": pool.name,
                     "group": pool.group,
                     "limits": [writer.write(state) for state in mine],
+                    "grants": self._grants(of_pool, {}),
                     "near": any(self.is_near(state) for state in mine),
                 }
             )
@@ -12480,6 +12542,162 @@ def read_zone_of(valves: AdminValves) -> Any:
 
 
 # ==============================================================================
+# helpers/openwebui/usage_command.py
+# `/usage` as a message in a chat: the user's limits and use as Markdown, from no model.
+# ==============================================================================
+
+COMMAND = "/usage"
+LONGEST_COMMAND = 200
+MOST_LISTED_MODELS = 20
+MOST_NEAR = 20
+MARKDOWN_SIGNS = "\\`*_[]<>|~#!$"
+TODAY_BY_MODEL: Mapping[str, str] = {
+    "en": "Today by model",
+    "de": "Heute nach Modell",
+    "fr": "Aujourd’hui par modèle",
+    "es": "Hoy por modelo",
+    "it": "Oggi per modello",
+    "pt-br": "Hoje por modelo",
+    "nl": "Vandaag per model",
+    "pl": "Dzisiaj według modelu",
+    "ru": "Сегодня по моделям",
+    "uk": "Сьогодні за моделями",
+    "tr": "Modele göre bugün",
+    "zh-cn": "今日按模型统计",
+    "zh-tw": "今日依模型統計",
+    "ja": "今日のモデル別使用量",
+    "ko": "오늘 모델별 사용량",
+    "ar": "اليوم حسب النموذج",
+    "he": "היום לפי מודל",
+}
+
+
+def asks_for_usage(body: Mapping[str, Any]) -> bool:
+    """Whether the message that is to be answered is the command; what follows it is ignored."""
+    messages = body.get("messages")
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    if not isinstance(last, Mapping) or last.get("role") != "user":
+        return False
+    content = last.get("content")
+    if isinstance(content, list) and len(content) == 1 and isinstance(content[0], Mapping):
+        content = content[0].get("text")
+    if not isinstance(content, str) or len(content) > LONGEST_COMMAND:
+        return False
+    return content.split()[:1] == [COMMAND]
+
+
+def markdown_cell(text: str) -> str:
+    """A name as the cell of a table shows it, whatever signs are in it."""
+    shown = clean_name(text)
+    return "".join(f"\\{sign}" if sign in MARKDOWN_SIGNS else sign for sign in shown)
+
+
+def markdown_table(headings: Iterable[str], rows: Iterable[Iterable[str]], numbers: int) -> str:
+    """A table; its last `numbers` columns are set to the right."""
+    heads = list(headings)
+    rules = ["---"] * (len(heads) - numbers) + ["--:"] * numbers
+    lines = [heads, rules, *(list(row) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def usage_markdown(data: PageData, user_id: str, reader: Reader, with_link: bool) -> str:
+    """What a user reads in answer to the command; blocks.
+
+    Args:
+        data: What can be read.
+        user_id: Whose limits.
+        reader: Who reads.
+        with_link: Whether there is a page to link to.
+
+    Raises:
+        LedgerError: It can't be read.
+    """
+    standing, language = data.standing(user_id), reader.language
+    words = dict(zip(PAGE_WORDS, words_of(language), strict=True))
+    exempt = data.exempts(standing.subject)
+    parts = [f"### {words['title']}"]
+    if exempt:
+        parts.append(words["exempt"])
+        parts += near_parts(data, reader, words)
+    elif standing.states:
+        headings = (words[key] for key in ("limit", "used", "left", "resets"))
+        rows = [limit_cells(state, data, reader, words) for state in standing.states]
+        parts.append(markdown_table(headings, rows, 0))
+    else:
+        parts.append(words["no_limits"])
+    tag = language.tag.lower()
+    today = TODAY_BY_MODEL.get(tag) or TODAY_BY_MODEL[tag.partition("-")[0]]
+    for title, models in ((today, standing.today), (words["by_model"], standing.month)):
+        if models:
+            parts += [f"**{title}**", models_table(models, language, words)]
+    if with_link:
+        parts.append(f"[{words['title']}](/usage-limits)")
+    return "\n\n".join(parts)
+
+
+def limit_cells(
+    state: LimitState, data: PageData, reader: Reader, words: Mapping[str, str]
+) -> list[str]:
+    """A row about one limit: what it is, used, left, and when it begins anew."""
+    limit, language = state.applied.limit, reader.language
+    what = str(limit)
+    if not limit.is_moment:
+        what = language.what.format(
+            quantity=plain_quantity(limit, state.amount, language),
+            period=format_period(limit, language),
+            on=on_model(limit, language),
+        )
+    named = policy_shown(state)
+    what += language.named.format(policy=isolate(named, language)) if named else ""
+    if limit.is_per_request:
+        return [markdown_cell(what), "–", "–", "–"]
+    percent = language.percent.format(n=format_count(state.percent, language))
+    left = format_amount(limit, state.remaining, language)
+    if state.exceeded:
+        left += f" · {words['reached']}"
+    reset = "–"
+    if not limit.is_moment and (limit.period.rolling is None or state.exceeded):
+        reset = finish_sentence(format_at(state.reset_at, data.now, reader))
+    used = f"{format_amount(limit, state.taken, language)} ({percent})"
+    return [markdown_cell(what), used, left, reset]
+
+
+def models_table(models: Iterable[Json], language: Language, words: Mapping[str, str]) -> str:
+    """Use by model, the largest first; no cost where nobody knows one."""
+    rows = []
+    for row in list(models)[:MOST_LISTED_MODELS]:
+        cost = row["cost_usd"]
+        rows.append(
+            [
+                markdown_cell(row["model"]),
+                format_count(row["requests"], language),
+                format_count(row["total_tokens"], language),
+                "–" if cost is None else format_dollars(cost, language),
+            ]
+        )
+    return markdown_table((words[key] for key in ("model", "requests", "tokens", "cost")), rows, 3)
+
+
+def format_dollars(dollars: float, language: Language) -> str:
+    """An amount of money of any size."""
+    digits = 2 if dollars >= 1 or not dollars else 4
+    number = f"{dollars:.{digits}f}" if dollars >= 0.0001 or not dollars else "0.0001"
+    text = language.money.format(amount=number.replace(".", language.decimal))
+    return language.less_than.format(amount=text) if 0 < dollars < 0.0001 else text
+
+
+def near_parts(data: PageData, reader: Reader, words: Mapping[str, str]) -> list[str]:
+    """For an administrator: who is near or over a limit now."""
+    rows = [
+        [markdown_cell(row["email"]), markdown_cell(limit["limit"]), f"{limit['percent']}%"]
+        for row in data.users(near=True)[:MOST_NEAR]
+        for limit in sorted(row["limits"], key=lambda one: -one["percent"])[:1]
+    ]
+    headings = (words["limit"], words["used"])
+    return [markdown_table(("", *headings), rows, 1)] if rows else []
+
+
+# ==============================================================================
 # helpers/openwebui/simulation.py
 # Simulation: what is on record, replayed against a policies text.
 # ==============================================================================
@@ -12696,8 +12914,7 @@ class Replay:
             output_tokens, cost = counted.output_tokens, counted.cost_micros
         suspicious = plan.has_moments
         for gauge in plan.gauges:
-            clock = gauge.clock
-            if clock is None or gauge.start != clock.start:
+            if gauge.clock is None or gauge.start != gauge.clock.start:
                 gauge.move(at)
             # Nobody needs a decision about limits of which none is reached.
             suspicious = suspicious or gauge.used >= gauge.amount
@@ -14594,12 +14811,15 @@ class Filter:
         Raises:
             HostLimitError: A hard limit is reached.
             HostError: The ledger is down and `on_ledger_error` is ``block``.
+            CancelledError: The message was `/usage`, which is answered here.
         """
         valves, user = self.valves, __user__ or {}
         if not user.get("id"):
             return body
         metadata = {} if __metadata__ is None else __metadata__
         self._guard_passthrough()  # where the app wasn't there yet when this was loaded
+        if __event_emitter__ is not None and asks_for_usage(body):
+            await self._answer_usage(valves, user, metadata, __event_emitter__)
         try:
             accounting = self._accounting(valves)
             build = await self._draft(
@@ -14800,6 +15020,40 @@ class Filter:
             return reply if error is None else (reply, error)
 
         return build
+
+    async def _answer_usage(
+        self,
+        valves: AdminValves,
+        user: dict[str, Any],
+        metadata: dict[str, Any],
+        emitter: Emitter,
+    ) -> None:
+        """Answer `/usage` in a chat, and end the request as its user's stop button would.
+
+        A program would get an error for that, so its message goes to the model like any other.
+
+        Raises:
+            CancelledError: It is answered.
+        """
+        if request_source(metadata) not in ("page", "temporary"):
+            return
+        reader = find_reader(valves, user, metadata)
+        try:
+            data = PageData(valves, *self.ledger_of(valves), datetime.now(UTC))
+            link = valves.usage_page and has_layer()
+            text = await asyncio.to_thread(usage_markdown, data, str(user["id"]), reader, link)
+        except Exception:
+            log.exception("Usage limits: the use of user %s can't be shown", user["id"])
+            text = reader.language.ledger_error
+        try:
+            await self._emit(emitter, {"type": "replace", "data": {"content": text}})
+            await self._emit(
+                emitter, {"type": "chat:completion", "data": {"done": True, "content": text}}
+            )
+            await save_answer(metadata, text)
+        except Exception:
+            log.warning("Usage limits: an answer to /usage was not saved", exc_info=True)
+        raise asyncio.CancelledError
 
     def _note_groups(self, user_id: str, groups: tuple[GroupRef, ...]) -> None:
         """Remember a user's groups for the time of an outage, of the latest users only."""
