@@ -306,7 +306,7 @@ async def test_policies_are_checked_saved_and_kept(site: Site) -> None:
     checked = (await site.ask("root", "POST", "/api/policies/check", {"policies": wrong})).json()
     assert [(one["where"], one["line"]) for one in checked["errors"]] == [
         ("[role.user] limits", 2),
-        ("[role.nobody] limits", 5),
+        ("[role.nobody]", 4),
     ]
     assert all(one["given"] and one["allowed"] for one in checked["errors"])
     refused = await site.ask("root", "PUT", "/api/policies", {"policies": wrong})
