@@ -81,17 +81,17 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # 11263  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
 # 11773  openwebui.directory      All users of Open WebUI with their groups, read at once.
 # 11851  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
-# 12548  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
-# 12704  openwebui.simulation     What is on record, replayed against a policies text.
-# 13028  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
-# 13380  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
-# 13746  openwebui.answers        Answers on their way to the client: read for their usage, or …
-# 13901  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 13974  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 14240  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 14418  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 14549  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 14763  filter                   Open WebUI's hooks, and nothing but hooks.
+# 12551  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
+# 12707  openwebui.simulation     What is on record, replayed against a policies text.
+# 13031  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
+# 13383  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
+# 13749  openwebui.answers        Answers on their way to the client: read for their usage, or …
+# 13904  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 13977  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 14243  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14421  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 14552  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 14766  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -5801,6 +5801,7 @@ def read_states(
         },
     )
     states, looked_up = [], 0
+    at = datetime.fromtimestamp(second, UTC)
     for applied, (used, sign, start, end) in zip(limits, needs, strict=True):
         limit = applied.limit
         if sign:
@@ -5821,18 +5822,17 @@ def read_states(
             used = used + more if sign > 0 else used - more
         held = () if limit.is_per_request else running.get(applied.scope, ())
         reserved = [one.reserved for one in held if one.counts_for(applied, second)]
+        rolling = limit.period.rolling
         state = LimitState(
             applied,
-            used=used.of(limit.measure),
-            reserved=sum(reserved, NOTHING).of(limit.measure) if reserved else 0,
-            reset_at=applied.window.end,
-            granted=granted.get(grant_key(applied), 0) if granted else 0,
+            used.of(limit.measure),
+            sum(reserved, NOTHING).of(limit.measure) if reserved else 0,
+            applied.window.end if rolling is None else at + rolling,
+            granted.get(grant_key(applied), 0) if granted else 0,
         )
-        if limit.period.rolling is not None:
-            reset = second + int(limit.period.rolling.total_seconds())
-            if state.exceeded and looked_up < MOST_RESETS_LOOKED_UP:
-                looked_up += 1
-                reset = find_rolling_reset(connection, state, second)
+        if rolling is not None and state.exceeded and looked_up < MOST_RESETS_LOOKED_UP:
+            looked_up += 1
+            reset = find_rolling_reset(connection, state, second)
             state = replace(state, reset_at=datetime.fromtimestamp(reset, UTC))
         states.append(state)
     return tuple(states)
@@ -11902,15 +11902,13 @@ class LimitFinder:
 
     def __init__(self, valves: AdminValves, now: datetime) -> None:
         self.valves, self.now = valves, now
+        self._policies, self._default = valves.policy_set, valves.default_policy
         self._windows: dict[int, tuple[Limit, Window]] = {}
         self._pools: dict[tuple[str, str], tuple[AppliedLimit, ...]] = {}
 
     def policy_of(self, subject: Subject) -> Policy:
         """The policy that counts for a user."""
-        valves = self.valves
-        return choose_policy(
-            subject, valves.policy_set, valves.default_policy, valves.multiple_groups
-        )
+        return choose_policy(subject, self._policies, self._default, self.valves.multiple_groups)
 
     def limits_of(self, subject: Subject, policy: Policy) -> list[AppliedLimit]:
         """A user's own limits, and those of the pools that the user is in."""
@@ -11921,7 +11919,7 @@ class LimitFinder:
             AppliedLimit(limit, subject.scope, self._window(limit), name, policy.kind)
             for limit in policy.limits or ()
         ]
-        for pool in self.valves.policy_set.pools:
+        for pool in self._policies.pools:
             limits += self.limits_of_pool(pool, subject.groups)
         return limits
 
@@ -11952,6 +11950,7 @@ class LimitWriter:
 
     def __init__(self) -> None:
         self._made: dict[int, tuple[Limit, Json]] = {}
+        self._instants: dict[datetime, str] = {}
 
     def write(self, state: LimitState) -> Json:
         """One limit; money in dollars."""
@@ -11978,8 +11977,14 @@ class LimitWriter:
             "reserved": amount_number(measure, state.reserved),
             "remaining": amount_number(measure, state.remaining),
             "percent": state.percent,
-            "reset_at": iso_instant(state.reset_at),
+            "reset_at": self._instant(state.reset_at),
         }
+
+    def _instant(self, instant: datetime) -> str:
+        text = self._instants.get(instant)
+        if text is None:
+            text = self._instants[instant] = iso_instant(instant)
+        return text
 
 
 def iso_instant(instant: datetime) -> str:
@@ -12145,20 +12150,18 @@ class PageData:
         written: dict[int, Json] = {}
         for subject, policy, own in asked:
             # A pool is nobody's own: it has a row of its own.
-            alarmed = any(alarming[place] for place in own if not limits[place].is_pool)
+            mine = [place for place in own if not limits[place].is_pool]
+            alarmed = any(alarming[place] for place in mine)
             if near and not alarmed:
                 continue
             for place in own:
                 if place not in written:
                     written[place] = writer.write(states[place])
-            fullest = max(
-                (states[place].percent for place in own if not limits[place].is_pool), default=-1
-            )
             row = self._head(subject, directory.names.get(subject.user_id, ""), policy)
             row["limits"] = [written[place] for place in own]
-            row["percent"] = max(fullest, 0)
             row["near"] = alarmed
-            rows.append((-fullest if alarmed else 1, subject.email, row))
+            row["percent"] = max((written[place]["percent"] for place in mine), default=0)
+            rows.append((-row["percent"] if alarmed else 1, subject.email, row))
         rows.sort(key=lambda item: item[:2])
         return [row for _, _, row in rows]
 

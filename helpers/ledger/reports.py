@@ -251,6 +251,7 @@ def read_states(
         },
     )
     states, looked_up = [], 0
+    at = datetime.fromtimestamp(second, UTC)
     for applied, (used, sign, start, end) in zip(limits, needs, strict=True):
         limit = applied.limit
         if sign:
@@ -271,18 +272,17 @@ def read_states(
             used = used + more if sign > 0 else used - more
         held = () if limit.is_per_request else running.get(applied.scope, ())
         reserved = [one.reserved for one in held if one.counts_for(applied, second)]
+        rolling = limit.period.rolling
         state = LimitState(
             applied,
-            used=used.of(limit.measure),
-            reserved=sum(reserved, NOTHING).of(limit.measure) if reserved else 0,
-            reset_at=applied.window.end,
-            granted=granted.get(grant_key(applied), 0) if granted else 0,
+            used.of(limit.measure),
+            sum(reserved, NOTHING).of(limit.measure) if reserved else 0,
+            applied.window.end if rolling is None else at + rolling,
+            granted.get(grant_key(applied), 0) if granted else 0,
         )
-        if limit.period.rolling is not None:
-            reset = second + int(limit.period.rolling.total_seconds())
-            if state.exceeded and looked_up < MOST_RESETS_LOOKED_UP:
-                looked_up += 1
-                reset = find_rolling_reset(connection, state, second)
+        if rolling is not None and state.exceeded and looked_up < MOST_RESETS_LOOKED_UP:
+            looked_up += 1
+            reset = find_rolling_reset(connection, state, second)
             state = replace(state, reset_at=datetime.fromtimestamp(reset, UTC))
         states.append(state)
     return tuple(states)

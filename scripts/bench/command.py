@@ -1,6 +1,6 @@
 """Benchmarks: prints tables, and writes them as JSON if asked.
 
-    python -m scripts.bench [--quick] [--only stream,layer,hooks,ledger,pages,rivals,server] [--json FILE]
+    python -m scripts.bench [--quick] [--only stream,layer,ledger,pages,…] [--json FILE]
 
 The variants of a section take turns in one run, and medians are compared: a busy machine slows all
 of them down alike. Whether the results are right is tested elsewhere (`make test`).
