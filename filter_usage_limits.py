@@ -13,85 +13,86 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # Contents. In a hurry, read the hooks first: they are the last part, filter.
-#   221  errors                   The exceptions, each carrying its data.
-#   277  logs                     The one logger; its name is how Open WebUI's log shows where a …
-#   280  texts                    Texts from outside: what a client, a browser or a provider …
-#   301  limits.periods           The calendar and rolling periods, the window each gives at an …
-#   613  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
-#   764  limits.globs             Which model ids a pattern of an administrator's fits.
-#   787  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
-#  1135  limits.policy_tables     The policies text as checked tables, and what an error says …
-#  1397  limits.policies          What the policies text says about groups, roles, users, pools …
-#  1657  limits.policy            Which limits apply to this user, these groups, this role and …
-#  1969  limits.decisions         Used and reserved amounts against limits: what is decided, and …
-#  2135  metering.byte_pairs      A lower bound of a text's tokens from its pairs of bytes, …
-#  2375  metering.estimates       Token estimates for texts and prompts whose provider reports no …
-#  2679  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
-#  3008  metering.stream_events   What a stream event or a whole answer holds: produced text, …
-#  3276  metering.usage           What one reply is charged for, added up from its stream events.
-#  3578  metering.charges         What one reply costs, in tokens, in money and toward limits.
-#  3675  ledger.database          An engine for a database URL as Open WebUI spells it.
-#  3758  ledger.statements        The statements that every reply runs, on a short way to the …
-#  3888  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
-#  4130  ledger.tables            The ledger's own tables and their numbered migrations.
-#  4351  ledger.identities        Whom the names in the policies mean, also after a rename.
-#  4787  ledger.counters          Sums of settled records per scope, model glob and window.
-#  5124  ledger.snapshots         What one statement sees of the ledger: counters with their …
-#  5292  ledger.limit_states      Where limits stand: what is used, what replies still running …
-#  5442  ledger.records           One row per reply, reserved when it is admitted and closed once.
-#  5609  ledger.reports           What the ledger says of many limits and records at once, read …
-#  6231  ledger.grants            What administrators add to limits, reset and take back; rows, …
-#  6419  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
-#  6466  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  6885  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  7064  openwebui.languages.en   English.
-#  7093  openwebui.languages.de   German.
-#  7127  openwebui.languages.fr   French.
-#  7162  openwebui.languages.fr_ca French as written in Canada.
-#  7173  openwebui.languages.es   Spanish.
-#  7205  openwebui.languages.it   Italian.
-#  7236  openwebui.languages.pt_br Portuguese as written in Brazil.
-#  7268  openwebui.languages.nl   Dutch.
-#  7302  openwebui.languages.pl   Polish.
-#  7336  openwebui.languages.ru   Russian.
-#  7371  openwebui.languages.uk   Ukrainian.
-#  7407  openwebui.languages.tr   Turkish.
-#  7437  openwebui.languages.zh_cn Chinese in simplified script.
-#  7461  openwebui.languages.zh_tw Chinese in traditional script.
-#  7485  openwebui.languages.ja   Japanese.
-#  7515  openwebui.languages.ko   Korean.
-#  7542  openwebui.languages.ar   Arabic.
-#  7574  openwebui.languages.he   Hebrew.
-#  7602  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
-#  7652  openwebui.page_words     What the usage page says to users, in each language.
-#  7783  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
-#  8857  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  9366  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  9453  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  9553  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  9668  openwebui.valves         What the administrator and each user can set, and how bad input …
-# 10023  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-# 10083  openwebui.replies        One reply from its admission to its end.
-# 10359  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-# 10537  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-# 10868  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-# 11016  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-# 11106  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-# 11195  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-# 11263  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-# 11773  openwebui.directory      All users of Open WebUI with their groups, read at once.
-# 11851  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
-# 12551  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
-# 12707  openwebui.simulation     What is on record, replayed against a policies text.
-# 13031  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
-# 13383  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
-# 13749  openwebui.answers        Answers on their way to the client: read for their usage, or …
-# 13904  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 13977  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 14243  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 14421  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 14552  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 14766  filter                   Open WebUI's hooks, and nothing but hooks.
+#   222  errors                   The exceptions, each carrying its data.
+#   278  logs                     The one logger; its name is how Open WebUI's log shows where a …
+#   281  texts                    Texts from outside: what a client, a browser or a provider …
+#   302  limits.periods           The calendar and rolling periods, the window each gives at an …
+#   614  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
+#   765  limits.globs             Which model ids a pattern of an administrator's fits.
+#   788  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
+#  1136  limits.policy_tables     The policies text as checked tables, and what an error says …
+#  1398  limits.policies          What the policies text says about groups, roles, users, pools …
+#  1658  limits.policy            Which limits apply to this user, these groups, this role and …
+#  1970  limits.decisions         Used and reserved amounts against limits: what is decided, and …
+#  2136  metering.byte_pairs      A lower bound of a text's tokens from its pairs of bytes, …
+#  2376  metering.estimates       Token estimates for texts and prompts whose provider reports no …
+#  2680  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
+#  3009  metering.stream_events   What a stream event or a whole answer holds: produced text, …
+#  3277  metering.usage           What one reply is charged for, added up from its stream events.
+#  3579  metering.charges         What one reply costs, in tokens, in money and toward limits.
+#  3676  ledger.database          An engine for a database URL as Open WebUI spells it.
+#  3759  ledger.statements        The statements that every reply runs, on a short way to the …
+#  3889  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
+#  4131  ledger.tables            The ledger's own tables and their numbered migrations.
+#  4352  ledger.identities        Whom the names in the policies mean, also after a rename.
+#  4788  ledger.counters          Sums of settled records per scope, model glob and window.
+#  5125  ledger.snapshots         What one statement sees of the ledger: counters with their …
+#  5293  ledger.limit_states      Where limits stand: what is used, what replies still running …
+#  5443  ledger.records           One row per reply, reserved when it is admitted and closed once.
+#  5610  ledger.reports           What the ledger says of many limits and records at once, read …
+#  6232  ledger.grants            What administrators add to limits, reset and take back; rows, …
+#  6420  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
+#  6467  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  6886  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  7065  openwebui.languages.en   English.
+#  7094  openwebui.languages.de   German.
+#  7128  openwebui.languages.fr   French.
+#  7163  openwebui.languages.fr_ca French as written in Canada.
+#  7174  openwebui.languages.es   Spanish.
+#  7206  openwebui.languages.it   Italian.
+#  7237  openwebui.languages.pt_br Portuguese as written in Brazil.
+#  7269  openwebui.languages.nl   Dutch.
+#  7303  openwebui.languages.pl   Polish.
+#  7337  openwebui.languages.ru   Russian.
+#  7372  openwebui.languages.uk   Ukrainian.
+#  7408  openwebui.languages.tr   Turkish.
+#  7438  openwebui.languages.zh_cn Chinese in simplified script.
+#  7462  openwebui.languages.zh_tw Chinese in traditional script.
+#  7486  openwebui.languages.ja   Japanese.
+#  7516  openwebui.languages.ko   Korean.
+#  7543  openwebui.languages.ar   Arabic.
+#  7575  openwebui.languages.he   Hebrew.
+#  7603  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
+#  7653  openwebui.page_words     What the usage page says to users, in each language.
+#  7784  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
+#  8858  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  9392  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  9479  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  9579  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  9694  openwebui.valves         What the administrator and each user can set, and how bad input …
+# 10050  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+# 10110  openwebui.replies        One reply from its admission to its end.
+# 10386  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+# 10564  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+# 10895  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+# 11043  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+# 11133  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+# 11222  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+# 11290  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+# 11800  openwebui.directory      All users of Open WebUI with their groups, read at once.
+# 11878  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
+# 12578  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
+# 12726  openwebui.valves_form    Who is near a limit at its top, and the reason for a refused …
+# 12826  openwebui.simulation     What is on record, replayed against a policies text.
+# 13150  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
+# 13502  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
+# 13868  openwebui.answers        Answers on their way to the client: read for their usage, or …
+# 14023  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 14096  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 14363  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14541  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 14695  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 14909  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -9064,6 +9065,14 @@ def format_amount(limit: Limit, amount: int, language: Language = ENGLISH) -> st
     return language.less_than.format(amount=text) if 0 < amount < least else text
 
 
+def format_dollars(dollars: float, language: Language) -> str:
+    """An amount of money of any size, whatever the limit: to the cent from a dollar on."""
+    digits = 2 if dollars >= 1 or not dollars else 4
+    number = f"{dollars:.{digits}f}" if dollars >= 0.0001 or not dollars else "0.0001"
+    text = language.money.format(amount=number.replace(".", language.decimal))
+    return language.less_than.format(amount=text) if 0 < dollars < 0.0001 else text
+
+
 def isolate_amount(text: str, language: Language) -> str:
     """An amount that stays together in a right-to-left sentence."""
     return ISOLATED.format(text) if language.right_to_left else text
@@ -9341,6 +9350,23 @@ def status_line(state: LimitState, now: datetime, reader: Reader) -> str:
     share = "" if state.exceeded else language.share
     reset = "" if state.applied.limit.period.rolling is not None else language.status_reset
     return finish_sentence((language.status + share + reset).format_map(values))
+
+
+def own_use_line(
+    tokens: int, cost_micros: int, state: LimitState | None, now: datetime, reader: Reader
+) -> str:
+    """The line over a finished reply for who wishes it always: its own use, then what is left.
+
+    A phone cuts the line's end, so the amount that remains stands before the rest.
+    """
+    language = reader.language
+    parts = [count_things("tokens", tokens, language)]
+    if cost_micros:
+        dollars = format_dollars(cost_micros / MICROS, language)
+        parts[0] += f", {isolate_amount(dollars, language)}"
+    if state is not None:
+        parts += [sentence_values(state, now, reader)["left"], status_line(state, now, reader)]
+    return cut_sentence(" · ".join(parts))
 
 
 def cap_sentence(tokens: int, language: Language) -> str:
@@ -9706,8 +9732,9 @@ limits = ["50k tokens/day", "1M tokens/month"]
 limits = "unlimited"
 ```
 
-For a member of several groups, the one with the lowest `priority = N` takes precedence. A longer \
-text is easier to write in an editor and paste here."""
+For a member of several groups, the one with the lowest `priority = N` takes precedence. \
+**The page `/usage-limits` has a better editor:** it checks the text as you type, shows whom each \
+table means, and can replay the last days against it."""
 
 
 class RefusalMemory(BaseModel):
@@ -12684,14 +12711,6 @@ def models_table(models: Iterable[Json], language: Language, words: Mapping[str,
     return markdown_table((words[key] for key in ("model", "requests", "tokens", "cost")), rows, 3)
 
 
-def format_dollars(dollars: float, language: Language) -> str:
-    """An amount of money of any size."""
-    digits = 2 if dollars >= 1 or not dollars else 4
-    number = f"{dollars:.{digits}f}" if dollars >= 0.0001 or not dollars else "0.0001"
-    text = language.money.format(amount=number.replace(".", language.decimal))
-    return language.less_than.format(amount=text) if 0 < dollars < 0.0001 else text
-
-
 def near_parts(data: PageData, reader: Reader, words: Mapping[str, str]) -> list[str]:
     """For an administrator: who is near or over a limit now."""
     rows = [
@@ -12701,6 +12720,106 @@ def near_parts(data: PageData, reader: Reader, words: Mapping[str, str]) -> list
     ]
     headings = (words["limit"], words["used"])
     return [markdown_table(("", *headings), rows, 1)] if rows else []
+
+
+# ==============================================================================
+# helpers/openwebui/valves_form.py
+# The valves form: who is near a limit at its top, and the reason for a refused save in its toast.
+# ==============================================================================
+
+# The form's first field, above whose description the notes stand.
+FIRST_FIELD = "priority"
+NOTES_SECONDS = 5.0
+LONGEST_WAIT_SECONDS = 2.0
+MOST_NOTED = 10
+
+
+def valves_form_action(path: str, method: str, function_id: str) -> str:
+    """What a request is to a filter's form: ``spec`` when it opens, ``update`` to save, or ""."""
+    prefix = f"/api/v1/functions/id/{function_id}/valves/"
+    action = path.removeprefix(prefix) if path.startswith(prefix) else ""
+    return action if (action, method) in (("spec", "GET"), ("update", "POST")) else ""
+
+
+class FormNotes:
+    """Keeps the notes at the form's top, which are read when it is about to open.
+
+    Args:
+        ledger_of: What is read with which valves.
+    """
+
+    def __init__(self, ledger_of: Any) -> None:
+        self._ledger_of = ledger_of
+        self._read_at = float("-inf")
+
+    async def refresh(self, valves: Any) -> None:
+        """Read them anew, if they are old; a form that opens doesn't wait long for that."""
+        if valves is None or time.monotonic() - self._read_at < NOTES_SECONDS:
+            return
+        self._read_at = time.monotonic()
+        try:
+            data = PageData(valves, *self._ledger_of(valves), datetime.now(UTC))
+            reading = asyncio.to_thread(near_note, data)
+            AdminValves.note(FIRST_FIELD, await asyncio.wait_for(reading, LONGEST_WAIT_SECONDS))
+        except Exception:
+            log.warning("Usage limits: the form's notes could not be read", exc_info=True)
+
+
+def near_note(data: PageData) -> str:
+    """Who is near or over a limit now, and which tables name nobody; "" for neither. Blocks."""
+    near, parts = data.users(near=True), []
+    if near:
+        rows = [
+            [markdown_cell(row["email"]), markdown_cell(limit["limit"]), f"{limit['percent']}%"]
+            for row in near[:MOST_NOTED]
+            for limit in [max(row["limits"], key=lambda one: int(one["percent"]))]
+        ]
+        more = len(near) - len(rows)
+        title = "**Near or over a limit now**" + (f", and {more} more" if more else "")
+        parts.append(f"{title} (all at `/usage-limits`):\n\n")
+        parts[-1] += markdown_table(("User", "Limit", "Used"), rows, 1)
+    if data.memory.notices:
+        parts.append(f"**In the policies:**\n\n{form_note(data.memory.notices)}")
+    return "\n\n".join(parts)
+
+
+class SaveAnswer:
+    """The answer to a save: where it is refused, with the reason, which Open WebUI leaves out."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._refused: Message | None = None
+
+    async def send(self, message: Message) -> None:
+        """Pass a part of it on."""
+        if message["type"] == "http.response.start":
+            if message["status"] == 400 and refusal_reasons():
+                self._refused = message
+                return
+        elif self._refused is not None:
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                await self._send_reasons(self._refused)
+            return
+        await self._send(message)
+
+    async def _send_reasons(self, start: Message) -> None:
+        body = json.dumps({"detail": refusal_reasons()}).encode()
+        own = (b"content-type", b"content-length", b"content-encoding")
+        headers = [pair for pair in start.get("headers", ()) if pair[0].lower() not in own]
+        headers += [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+        ]
+        await self._send({**start, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body})
+
+
+def refusal_reasons() -> str:
+    """Why the valves were refused last, as plain text; "" if they weren't."""
+    refused = AdminValves.refusals | AdminValves.unsaved
+    return "\n".join(
+        f"{name}: {re.sub(r'^[*]{2}.*?[*]{2} ', '', text)}" for name, text in refused.items()
+    )
 
 
 # ==============================================================================
@@ -14015,6 +14134,7 @@ class PassthroughGuard:
         self.function_id = function_id
         self.admit_request = admit
         self.ledger_of = ledger_of
+        self.notes = FormNotes(ledger_of)
         self._pages: UsagePages | None = None
         self._switch = Switch()
         self._asking: asyncio.Lock | None = None
@@ -14424,6 +14544,7 @@ class VoiceCall:
 
 # The form of the users' own valves, which is in the language of whoever opens it.
 USER_VALVES_FORM = "/valves/user/spec"
+VALVES_FORM = "/valves/"
 LAYER_NAME = "UsageLimitsLayer"
 MOST_LAYERS = 50
 
@@ -14444,6 +14565,8 @@ class UsageLimitsLayer:
             if route_path(scope).endswith(USER_VALVES_FORM):
                 headers = dict(scope.get("headers", ()))
                 accepted_languages.set(headers.get(b"accept-language", b"").decode("latin-1"))
+            if VALVES_FORM in route_path(scope):
+                send = await self.serve_form(scope, send)
             passthrough = find_passthrough(scope.get("method", "GET"), route_path(scope))
             if passthrough is not None:
                 guard = await self.find_guard(now=passthrough.kind != "chat")
@@ -14472,6 +14595,20 @@ class UsageLimitsLayer:
             await answer(scope, receive, send)
             return
         await guard.serve_page(scope, receive, send)
+
+    async def serve_form(self, scope: Scope, send: Send) -> Send:
+        """Bring the form's notes up to date before it opens; explain a save that is refused."""
+        for function_id, guard in list(self.guards.items()):
+            method = scope.get("method", "GET")
+            action = valves_form_action(route_path(scope), method, function_id)
+            if action == "spec":
+                try:
+                    await guard.notes.refresh((await guard.switch()).valves)
+                except Exception:
+                    log.warning("Usage limits: the form's notes are old", exc_info=True)
+            elif action == "update":
+                return SaveAnswer(send).send
+        return send
 
     async def find_guard(self, *, now: bool = True) -> PassthroughGuard | None:
         """The guard whose function is on; where that can't be seen, the last one."""
@@ -14533,6 +14670,12 @@ def has_layer() -> bool:
     """Whether a layer is around the running app, or none is needed, as outside of a server."""
     host = sys.modules.get("open_webui.main")
     return host is None or find_layer(getattr(host, "app", None))[2] is not None
+
+
+def page_link() -> str:
+    """Where a sentence on the chat page leads to; nothing where there is no page."""
+    app = getattr(sys.modules.get("open_webui.main"), "app", None)
+    return f" {PAGE_PATH}" if find_layer(app)[2] is not None else ""
 
 
 def find_layer(app: Any) -> tuple[Any, str, Any]:
@@ -14914,9 +15057,10 @@ class Filter:
             return body
         try:
             usage, text = finished_message(body)
-            decision = await reply.keeper.end(reply, reply.final_charge(usage, text))
+            charge = reply.final_charge(usage, text)
+            decision = await reply.keeper.end(reply, charge)
             if decision is not None:
-                await self._show_usage(reply, decision, __user__ or {}, __event_emitter__)
+                await self._show_usage(reply, charge, decision, __user__ or {}, __event_emitter__)
         except Exception:
             log.exception("Usage limits: reply %s was not settled", reply.reservation.id)
         return body
@@ -15140,6 +15284,9 @@ class Filter:
             now, model = datetime.now(UTC), reply.reservation.model_names[0]
             try:
                 sentence = limit_sentence(valves.limit_message, state, now, reply.reader, model)
+                seen = reply.reservation.source in ("page", "temporary")
+                if seen and state.amount and valves.usage_page and not valves.limit_message:
+                    sentence += page_link()
             except Exception:
                 # A refusal whose sentence can't be made is still a refusal.
                 log.exception("Usage limits: the sentence of a refusal could not be made")
@@ -15180,18 +15327,23 @@ class Filter:
     async def _show_usage(
         self,
         reply: Reply,
+        charge: Charge | None,
         decision: Decision,
         user: dict[str, Any],
         emitter: Emitter | None,
     ) -> None:
         """The status line of a finished reply, as the user wishes to see it."""
-        state, wish = decision.fullest, self._show_usage_wish(user)
-        if state is None or emitter is None or wish == "never":
+        state, wish, now = decision.fullest, self._show_usage_wish(user), datetime.now(UTC)
+        if emitter is None or reply.reservation.source == "api" or not reply.enforced:
             return
-        if reply.reservation.source == "api" or not reply.enforced:
-            return
-        if wish == "always" or state.crossed_threshold(reply.soft_limit_percent) is not None:
-            await self._emit_status(emitter, status_line(state, datetime.now(UTC), reply.reader))
+        if wish == "always" and charge is not None:
+            tokens = charge.input_tokens + charge.output_tokens
+            line = own_use_line(tokens, charge.cost_micros, state, now, reply.reader)
+            await self._emit_status(emitter, line)
+        elif state is not None and wish == "near_limit":
+            near = state.crossed_threshold(reply.soft_limit_percent) is not None
+            if near:
+                await self._emit_status(emitter, status_line(state, now, reply.reader))
 
     @staticmethod
     def _show_usage_wish(user: dict[str, Any]) -> str:

@@ -93,6 +93,7 @@ PARTS = (
     "openwebui.directory",
     "openwebui.page_data",
     "openwebui.usage_command",
+    "openwebui.valves_form",
     "openwebui.simulation",
     "openwebui.policy_editor",
     "openwebui.pages",

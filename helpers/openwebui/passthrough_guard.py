@@ -46,6 +46,7 @@ from helpers.openwebui.passthrough import (
 from helpers.openwebui.refusals import FAULT_RETRY_SECONDS, PassthroughError, Refusal
 from helpers.openwebui.replies import METADATA_KEY, Reply
 from helpers.openwebui.valves import AdminValves
+from helpers.openwebui.valves_form import FormNotes
 
 # How long it is taken for granted that the function is on, and how its valves are.
 SWITCH_SECONDS = 1.0
@@ -84,6 +85,7 @@ class PassthroughGuard:
         self.function_id = function_id
         self.admit_request = admit
         self.ledger_of = ledger_of
+        self.notes = FormNotes(ledger_of)
         self._pages: UsagePages | None = None
         self._switch = Switch()
         self._asking: asyncio.Lock | None = None
