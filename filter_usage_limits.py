@@ -13,86 +13,87 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # Contents. In a hurry, read the hooks first: they are the last part, filter.
-#   222  errors                   The exceptions, each carrying its data.
-#   278  logs                     The one logger; its name is how Open WebUI's log shows where a …
-#   281  texts                    Texts from outside: what a client, a browser or a provider …
-#   302  limits.periods           The calendar and rolling periods, the window each gives at an …
-#   614  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
-#   765  limits.globs             Which model ids a pattern of an administrator's fits.
-#   788  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
-#  1136  limits.policy_tables     The policies text as checked tables, and what an error says …
-#  1398  limits.policies          What the policies text says about groups, roles, users, pools …
-#  1658  limits.policy            Which limits apply to this user, these groups, this role and …
-#  1970  limits.decisions         Used and reserved amounts against limits: what is decided, and …
-#  2136  metering.byte_pairs      A lower bound of a text's tokens from its pairs of bytes, …
-#  2376  metering.estimates       Token estimates for texts and prompts whose provider reports no …
-#  2680  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
-#  3009  metering.stream_events   What a stream event or a whole answer holds: produced text, …
-#  3277  metering.usage           What one reply is charged for, added up from its stream events.
-#  3579  metering.charges         What one reply costs, in tokens, in money and toward limits.
-#  3676  ledger.database          An engine for a database URL as Open WebUI spells it.
-#  3759  ledger.statements        The statements that every reply runs, on a short way to the …
-#  3889  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
-#  4131  ledger.tables            The ledger's own tables and their numbered migrations.
-#  4352  ledger.identities        Whom the names in the policies mean, also after a rename.
-#  4788  ledger.counters          Sums of settled records per scope, model glob and window.
-#  5125  ledger.snapshots         What one statement sees of the ledger: counters with their …
-#  5293  ledger.limit_states      Where limits stand: what is used, what replies still running …
-#  5443  ledger.records           One row per reply, reserved when it is admitted and closed once.
-#  5610  ledger.reports           What the ledger says of many limits and records at once, read …
-#  6232  ledger.grants            What administrators add to limits, reset and take back; rows, …
-#  6420  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
-#  6467  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  6886  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  7065  openwebui.languages.en   English.
-#  7094  openwebui.languages.de   German.
-#  7128  openwebui.languages.fr   French.
-#  7163  openwebui.languages.fr_ca French as written in Canada.
-#  7174  openwebui.languages.es   Spanish.
-#  7206  openwebui.languages.it   Italian.
-#  7237  openwebui.languages.pt_br Portuguese as written in Brazil.
-#  7269  openwebui.languages.nl   Dutch.
-#  7303  openwebui.languages.pl   Polish.
-#  7337  openwebui.languages.ru   Russian.
-#  7372  openwebui.languages.uk   Ukrainian.
-#  7408  openwebui.languages.tr   Turkish.
-#  7438  openwebui.languages.zh_cn Chinese in simplified script.
-#  7462  openwebui.languages.zh_tw Chinese in traditional script.
-#  7486  openwebui.languages.ja   Japanese.
-#  7516  openwebui.languages.ko   Korean.
-#  7543  openwebui.languages.ar   Arabic.
-#  7575  openwebui.languages.he   Hebrew.
-#  7603  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
-#  7653  openwebui.page_words     What the usage page says to users, in each language.
-#  7784  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
-#  8858  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  9392  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  9479  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  9579  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  9694  openwebui.valves         What the administrator and each user can set, and how bad input …
-# 10050  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-# 10110  openwebui.replies        One reply from its admission to its end.
-# 10386  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-# 10564  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-# 10895  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-# 11043  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-# 11133  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-# 11222  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-# 11290  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-# 11800  openwebui.directory      All users of Open WebUI with their groups, read at once.
-# 11878  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
-# 12578  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
-# 12726  openwebui.valves_form    Who is near a limit at its top, and the reason for a refused …
-# 12826  openwebui.simulation     What is on record, replayed against a policies text.
-# 13150  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
-# 13502  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
-# 13868  openwebui.answers        Answers on their way to the client: read for their usage, or …
-# 14023  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 14096  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 14363  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 14541  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 14695  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 14909  filter                   Open WebUI's hooks, and nothing but hooks.
+#   223  errors                   The exceptions, each carrying its data.
+#   279  logs                     The one logger; its name is how Open WebUI's log shows where a …
+#   282  texts                    Texts from outside: what a client, a browser or a provider …
+#   303  limits.periods           The calendar and rolling periods, the window each gives at an …
+#   615  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
+#   766  limits.globs             Which model ids a pattern of an administrator's fits.
+#   789  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
+#  1137  limits.policy_tables     The policies text as checked tables, and what an error says …
+#  1399  limits.policies          What the policies text says about groups, roles, users, pools …
+#  1659  limits.policy            Which limits apply to this user, these groups, this role and …
+#  1971  limits.decisions         Used and reserved amounts against limits: what is decided, and …
+#  2137  metering.byte_pairs      A lower bound of a text's tokens from its pairs of bytes, …
+#  2377  metering.estimates       Token estimates for texts and prompts whose provider reports no …
+#  2681  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
+#  3010  metering.stream_events   What a stream event or a whole answer holds: produced text, …
+#  3278  metering.usage           What one reply is charged for, added up from its stream events.
+#  3580  metering.charges         What one reply costs, in tokens, in money and toward limits.
+#  3677  ledger.database          An engine for a database URL as Open WebUI spells it.
+#  3760  ledger.statements        The statements that every reply runs, on a short way to the …
+#  3890  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
+#  4132  ledger.tables            The ledger's own tables and their numbered migrations.
+#  4353  ledger.identities        Whom the names in the policies mean, also after a rename.
+#  4789  ledger.counters          Sums of settled records per scope, model glob and window.
+#  5126  ledger.snapshots         What one statement sees of the ledger: counters with their …
+#  5294  ledger.limit_states      Where limits stand: what is used, what replies still running …
+#  5444  ledger.records           One row per reply, reserved when it is admitted and closed once.
+#  5611  ledger.reports           What the ledger says of many limits and records at once, read …
+#  6233  ledger.grants            What administrators add to limits, reset and take back; rows, …
+#  6421  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
+#  6468  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  6887  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  7066  openwebui.languages.en   English.
+#  7095  openwebui.languages.de   German.
+#  7129  openwebui.languages.fr   French.
+#  7164  openwebui.languages.fr_ca French as written in Canada.
+#  7175  openwebui.languages.es   Spanish.
+#  7207  openwebui.languages.it   Italian.
+#  7238  openwebui.languages.pt_br Portuguese as written in Brazil.
+#  7270  openwebui.languages.nl   Dutch.
+#  7304  openwebui.languages.pl   Polish.
+#  7338  openwebui.languages.ru   Russian.
+#  7373  openwebui.languages.uk   Ukrainian.
+#  7409  openwebui.languages.tr   Turkish.
+#  7439  openwebui.languages.zh_cn Chinese in simplified script.
+#  7463  openwebui.languages.zh_tw Chinese in traditional script.
+#  7487  openwebui.languages.ja   Japanese.
+#  7517  openwebui.languages.ko   Korean.
+#  7544  openwebui.languages.ar   Arabic.
+#  7576  openwebui.languages.he   Hebrew.
+#  7604  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
+#  7654  openwebui.page_words     What the usage page says to users, in each language.
+#  7785  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
+#  8859  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  9393  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  9480  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  9580  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  9695  openwebui.valves         What the administrator and each user can set, and how bad input …
+# 10051  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+# 10111  openwebui.replies        One reply from its admission to its end.
+# 10387  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+# 10565  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+# 10896  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+# 11044  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+# 11134  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+# 11223  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+# 11291  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+# 11806  openwebui.directory      All users of Open WebUI with their groups, read at once.
+# 11884  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
+# 12584  openwebui.page_status    How the filter stands in its host: versions, what is leaned …
+# 12670  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
+# 12818  openwebui.valves_form    Who is near a limit at its top, and why a save was refused.
+# 12919  openwebui.simulation     What is on record, replayed against a policies text.
+# 13243  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
+# 13595  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
+# 13963  openwebui.answers        Answers on their way to the client: read for their usage, or …
+# 14118  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 14191  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 14458  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14636  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 14790  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 15004  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -11375,6 +11376,11 @@ class Accounting:
         """
         return self._ledger.read(work, getattr(self._turn, "deadline", None))
 
+    @property
+    def database_kind(self) -> str:
+        """What sort of database the ledger is in."""
+        return {"sqlite": "SQLite"}.get(self._engine.dialect.name, "PostgreSQL")
+
     def prepare(self) -> None:
         """Make or update the tables; blocks, and raises as `read` does."""
         self._ledger.prepare()
@@ -12575,6 +12581,92 @@ def read_zone_of(valves: AdminValves) -> Any:
 
 
 # ==============================================================================
+# helpers/openwebui/page_status.py
+# How the filter stands in its host: versions, what is leaned upon, ways to a model.
+# ==============================================================================
+
+SERVER_MODULE = "open_webui.main"
+# The pasted file's own first lines, where Open WebUI has read them.
+FRONTMATTER_VERSION = re.compile(r"^version: (\S+)$", re.MULTILINE)
+WAYS = {
+    "count": "counted like any other; what can't be counted is blocked",
+    "block": "blocked",
+    "allow": "recorded, and never refused",
+}
+
+
+def own_version() -> str:
+    """The pasted file's version; "" where these modules run by themselves."""
+    found = FRONTMATTER_VERSION.search(__doc__ or "")
+    return found[1] if found else ""
+
+
+def missing_internals() -> list[str]:
+    """What this Open WebUI should have and has elsewhere, each with what doesn't work for it."""
+    version, missing = host_version(), []
+    if SERVER_MODULE not in sys.modules:
+        return []
+    for internal in HOST_INTERNALS:
+        if version > (0, 0, 0) and version < internal.since:
+            continue
+        found: object = sys.modules.get(internal.module)
+        for part in internal.name.split("."):
+            found = getattr(found, part, None)
+        if found is None:
+            missing.append(f"{internal.module}.{internal.name} ({internal.used_for})")
+    return missing
+
+
+def host_status(data: PageData, everywhere: bool) -> Json:
+    """Versions, checks and the ways to a model, for administrators."""
+    valves, version, missing = data.valves, host_version(), missing_internals()
+    checks = [
+        (True, "The layer around Open WebUI is in place."),
+        (
+            everywhere,
+            "The filter is on for all models."
+            if everywhere
+            else "The filter is on for some models only: others have no limits.",
+        ),
+        (
+            not missing,
+            "Open WebUI has all that the filter leans upon."
+            if not missing
+            else f"Open WebUI has moved: {'; '.join(missing)}.",
+        ),
+        (
+            not valves.shadow_mode,
+            "Shadow mode is on: nobody is refused."
+            if valves.shadow_mode
+            else "Limits are enforced.",
+        ),
+    ]
+    if (0, 0, 0) < version < OLDEST_HOST_VERSION:
+        checks.append((False, "This version of Open WebUI is too old."))
+    ways = [
+        ("chats", "counted", "the page, the API, Anthropic's protocol, voice calls"),
+        *(
+            (path, valves.passthrough, WAYS[valves.passthrough])
+            for path in ("/openai/*", "/ollama/*", "/api/v1/tasks/*/completions", "/api/embeddings")
+        ),
+        (
+            "titles, tags and other tasks",
+            "counted" if valves.policy_set.tasks_counted else "recorded",
+            "over a hard limit they call no model",
+        ),
+    ]
+    return {
+        "version": own_version(),
+        "open_webui": ".".join(map(str, version)),
+        "ledger": data.accounting.database_kind
+        + (", a database of its own" if valves.database_url else ", Open WebUI's own database"),
+        "checks": [{"ok": ok, "text": text} for ok, text in checks],
+        "doors": [{"name": name, "state": state, "detail": detail} for name, state, detail in ways],
+        "missing": missing,
+    }
+
+
+# ==============================================================================
 # helpers/openwebui/usage_command.py
 # `/usage` as a message in a chat: the user's limits and use as Markdown, from no model.
 # ==============================================================================
@@ -12724,7 +12816,7 @@ def near_parts(data: PageData, reader: Reader, words: Mapping[str, str]) -> list
 
 # ==============================================================================
 # helpers/openwebui/valves_form.py
-# The valves form: who is near a limit at its top, and the reason for a refused save in its toast.
+# The valves form: who is near a limit at its top, and why a save was refused.
 # ==============================================================================
 
 # The form's first field, above whose description the notes stand.
@@ -12758,7 +12850,8 @@ class FormNotes:
             return
         self._read_at = time.monotonic()
         try:
-            data = PageData(valves, *self._ledger_of(valves), datetime.now(UTC))
+            accounting, memory, read_host = self._ledger_of(valves)
+            data = PageData(valves, accounting, memory, read_host, datetime.now(UTC))
             reading = asyncio.to_thread(near_note, data)
             AdminValves.note(FIRST_FIELD, await asyncio.wait_for(reading, LONGEST_WAIT_SECONDS))
         except Exception:
@@ -13544,6 +13637,7 @@ class PageRequest:
         user: Who asks, as Open WebUI has it.
         parameters: From the path and the query.
         body: The JSON object that was sent; {} for none.
+        everywhere: Whether the filter is on for all models.
     """
 
     guard: PageGuard
@@ -13551,6 +13645,7 @@ class PageRequest:
     user: Any
     parameters: MutableMapping[str, str]
     body: Json
+    everywhere: bool
 
     @property
     def actor(self) -> str:
@@ -13594,7 +13689,7 @@ def answer_pools(asked: PageRequest) -> object:
 
 def answer_overview(asked: PageRequest) -> object:
     """Totals, and how the filter stands."""
-    return asked.data.overview()
+    return {**asked.data.overview(), **host_status(asked.data, asked.everywhere)}
 
 
 def answer_report(asked: PageRequest) -> object:
@@ -13844,10 +13939,10 @@ class UsagePages:
         parameters = {**request.query_params, **request.path_params}
         if any(len(text) > LONGEST_PARAMETER for text in parameters.values()):
             raise PageError(400, f"A parameter is longer than {LONGEST_PARAMETER} characters.")
-        valves = (await self._guard.switch()).valves
-        accounting, memory, read_host = self._guard.ledger_of(valves)
-        data = PageData(valves, accounting, memory, read_host, datetime.now(UTC))
-        return PageRequest(self._guard, data, user, parameters, body)
+        switch = await self._guard.switch()
+        accounting, memory, read_host = self._guard.ledger_of(switch.valves)
+        data = PageData(switch.valves, accounting, memory, read_host, datetime.now(UTC))
+        return PageRequest(self._guard, data, user, parameters, body, switch.everywhere)
 
     async def _in_thread(self, work: Callable[[], PageResult]) -> PageResult:
         if self._waiting >= MOST_WAITING:
@@ -14591,7 +14686,7 @@ class UsageLimitsLayer:
             except Exception:
                 log.exception("Usage limits: it can't be seen whether there are pages")
         if guard is None or not shown:
-            answer = JSONResponse({"detail": "Not Found"}, 404, {"Cache-Control": "no-store"})
+            answer = JSONResponse({"detail": NOT_FOUND}, 404, {"Cache-Control": "no-store"})
             await answer(scope, receive, send)
             return
         await guard.serve_page(scope, receive, send)

@@ -92,6 +92,7 @@ PARTS = (
     "openwebui.accounting",
     "openwebui.directory",
     "openwebui.page_data",
+    "openwebui.page_status",
     "openwebui.usage_command",
     "openwebui.valves_form",
     "openwebui.simulation",

@@ -17,7 +17,7 @@ from helpers.openwebui.http_requests import (
     accepted_languages,
     route_path,
 )
-from helpers.openwebui.pages import is_page_path
+from helpers.openwebui.pages import PAGE_PATH, is_page_path
 from helpers.openwebui.passthrough import find_passthrough
 from helpers.openwebui.passthrough_guard import Admit, PassthroughGuard
 from helpers.openwebui.realtime import REALTIME_PATH, VoiceCall
@@ -73,7 +73,7 @@ class UsageLimitsLayer:
             except Exception:
                 log.exception("Usage limits: it can't be seen whether there are pages")
         if guard is None or not shown:
-            answer = JSONResponse({"detail": "Not Found"}, 404, {"Cache-Control": "no-store"})
+            answer = JSONResponse({"detail": NOT_FOUND}, 404, {"Cache-Control": "no-store"})
             await answer(scope, receive, send)
             return
         await guard.serve_page(scope, receive, send)

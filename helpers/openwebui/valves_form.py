@@ -1,4 +1,4 @@
-"""The valves form: who is near a limit at its top, and the reason for a refused save in its toast."""
+"""The valves form: who is near a limit at its top, and why a save was refused."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ class FormNotes:
             return
         self._read_at = time.monotonic()
         try:
-            data = PageData(valves, *self._ledger_of(valves), datetime.now(UTC))
+            accounting, memory, read_host = self._ledger_of(valves)
+            data = PageData(valves, accounting, memory, read_host, datetime.now(UTC))
             reading = asyncio.to_thread(near_note, data)
             AdminValves.note(FIRST_FIELD, await asyncio.wait_for(reading, LONGEST_WAIT_SECONDS))
         except Exception:
