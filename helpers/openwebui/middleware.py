@@ -17,7 +17,7 @@ from helpers.openwebui.http_requests import (
     accepted_languages,
     route_path,
 )
-from helpers.openwebui.pages import PAGE_PATH, is_page_path
+from helpers.openwebui.pages import NOT_FOUND, PAGE_PATH, is_page_path
 from helpers.openwebui.passthrough import find_passthrough
 from helpers.openwebui.passthrough_guard import Admit, PassthroughGuard
 from helpers.openwebui.realtime import REALTIME_PATH, VoiceCall

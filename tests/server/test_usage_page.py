@@ -107,7 +107,7 @@ def test_usage_in_a_chat(
     usage_limits.configure(daily_token_limit=50)
     page.send(FIFTY)
     usage_limits.settled(1, user_id=user.id)
-    before = len(provider.books.calls)
+    before = len(provider.books.calls())
     turn = page.send("/usage", background_tasks=True)
     chat = user.saved_chat(turn.chat_id)
     shown = [
@@ -118,7 +118,7 @@ def test_usage_in_a_chat(
     assert len(shown) == 1
     assert shown[0]["done"] is True
     assert "| 50 (100%) |" in shown[0]["content"]
-    assert len(provider.books.calls) == before
+    assert len(provider.books.calls()) == before
     assert len(usage_limits.rows(user_id=user.id)) == 1
     refused = page.send(FIFTY).reply.error
     assert refused is not None
