@@ -13,6 +13,7 @@ from rich.table import Table
 from sqlalchemy import Connection, Row, select
 
 from helpers.errors import ConfigurationError
+from helpers.ledger.reports import grant_key, read_states
 from helpers.ledger.tables import grants_table
 from helpers.limits.decisions import LimitState
 from helpers.limits.policy import AppliedLimit, Subject
@@ -37,7 +38,7 @@ from scripts.limits.host import (
 )
 from scripts.limits.names import recall_subjects
 from scripts.limits.standings import Standing, read_standings
-from scripts.limits.state import grant_key, read_states, subject_limits
+from scripts.limits.state import subject_limits
 from scripts.limits.words import describe_limit, describe_reset
 
 
