@@ -13,6 +13,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from helpers.errors import ConfigurationError
+from helpers.ledger.reports import DIMENSIONS, Selection, as_csv, as_json
 from helpers.limits.periods import CalendarRules, load_timezone, reset_instant
 from scripts.limits.check import read_text
 from scripts.limits.console import (
@@ -31,9 +32,9 @@ from scripts.limits.database import (
 from scripts.limits.function import FUNCTION_ID, find_ledger, read_filter
 from scripts.limits.standings import read_standings
 from scripts.report.charts import load_pygal
-from scripts.report.formats import as_csv, as_json, as_table
+from scripts.report.formats import as_table
 from scripts.report.page import GROUPS_NOTE, LimitsSection, make_page
-from scripts.report.rows import DIMENSIONS, Selection, UsageReader
+from scripts.report.rows import UsageReader
 
 INSTANT_ALLOWED = (
     'a date such as "2026-03-01" (its beginning) or an instant such as "2026-03-01T08:00+01:00"'
