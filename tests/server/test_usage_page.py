@@ -13,7 +13,7 @@ from scripts.openwebui.page import Page
 from scripts.provider.server import StandInProvider
 from tests.conftest import InstalledFilter, MakeUser
 
-FIFTY = "prompt_tokens=20 completion_tokens=30"
+FIFTY = "[[in=20 tokens=30]]"
 PATHS = (
     "",
     "/",
