@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -51,6 +52,7 @@ from helpers.openwebui.messages import (
     limit_sentence,
     own_use_line,
     status_line,
+    stopped_sentence,
     warning_sentence,
 )
 from helpers.openwebui.middleware import has_layer, page_link, put_layer
@@ -143,6 +145,8 @@ class Filter:
                 self._refuse(valves, reply, admission.decision)
         metadata[METADATA_KEY] = reply
         self._adjust(valves, reply, body)
+        if __event_emitter__ is not None and reply.reservation.source != "api":
+            reply.tell_stop = partial(self._tell_stopped, reply, __event_emitter__)
         try:
             if isinstance(admission, Admission) and __event_emitter__ is not None and told:
                 await self._tell(valves, reply, admission, user, __event_emitter__)
@@ -163,18 +167,19 @@ class Filter:
         if reply is None:
             return body
         try:
-            before, prompt_tokens = reply.prompt_tokens, estimate_prompt(body)
+            later, before = reply.meter.produced, reply.prompt_tokens
+            prompt_tokens = estimate_prompt(body)
             if not is_older(reply):
                 reply.next_prompt_tokens = prompt_tokens
                 if reply.enforced:
                     self._refuse(valves, reply, reply.request_decision())
-            if reply.meter.produced:
-                await self._check_next_round(valves, reply)
             reply.begin_round(prompt_tokens)
             if not self._watches_calls:
                 reply.called_model = True
-            if reply.prompt_tokens - before > GROWTH_WORTH_WRITING:
-                await reply.keeper.renew(reply)
+            fits = getattr(reply, "capped", False) or getattr(reply, "stops", False)
+            worth = 0 if fits else GROWTH_WORTH_WRITING
+            if later or reply.prompt_tokens - before > worth:
+                await self._begin_round(valves, reply, later)
         except HostError:
             raise
         except LedgerError as error:
@@ -234,7 +239,7 @@ class Filter:
     def _guard_passthrough(self, *, serving: bool = True) -> None:
         """Put the layer around Open WebUI; without it the hooks work as before."""
         try:
-            layer = put_layer(type(self).__module__, self.admit_call, self.ledger_of)
+            layer = put_layer(type(self).__module__, self.admit_call, self.ledger_of, self._unasked)
             if layer is not None:
                 guard_tasks(layer)
             guarded = layer is not None or has_layer()
@@ -449,18 +454,34 @@ class Filter:
                 wait = min(wait, HELD_RETRY_SECONDS)
             raise HostLimitError(UsageLimitExceeded(sentence, state.reset_at, wait))
 
-    async def _check_next_round(self, valves: AdminValves, reply: Reply) -> None:
-        """Refuse another round if the limits are reached with what this reply has used."""
+    async def _begin_round(self, valves: AdminValves, reply: Reply, later: bool) -> None:
+        """Write down what another round needs, or what retrieval has added to the first.
+
+        A later one is refused if the limits are reached with what this reply has used.
+        """
         if not reply.rule.weight:  # a free model's, or over its user's own provider
             return
         subject, names = reply.reservation.subject, reply.reservation.model_names
-        limits = limits_via(
+        applying = limits_via(
             count_limits(valves, subject, names, datetime.now(UTC)), reply.reservation.source
         )
-        adding = [one for one in limits if not one.limit.is_moment]
-        if adding:
-            decision = await reply.keeper.check(reply, adding)
+        limits = [one for one in applying if not one.limit.is_moment]
+        keeper: Any = reply.keeper
+        # A reply that began before 0.2.0 was pasted is kept as it was then.
+        ask = keeper.grow if hasattr(keeper, "grow") else keeper.check
+        decision = await ask(reply, limits)
+        if later:
+            if (stopped_at := getattr(reply, "refused_by", None)) and reply.stopped:
+                stopped_at = replace(stopped_at, used=max(stopped_at.used, stopped_at.amount))
+                self._refuse(valves, reply, Decision((stopped_at,)))
             self._refuse(valves, reply, decision.with_running(reply.used_charge().counted))
+
+    async def _tell_stopped(self, reply: Reply, emitter: Emitter, state: LimitState) -> None:
+        """Say in the chat why a response ends before its end."""
+        measure, used = state.applied.limit.measure, reply.used_charge().counted
+        state = replace(state, used=state.used + used.of(measure))
+        sentence = stopped_sentence(state, datetime.now(UTC), reply.reader)
+        await self._emit_status(emitter, sentence)
 
     async def _warn(
         self,
@@ -488,6 +509,8 @@ class Filter:
         """The status line of a finished reply, as the user wishes to see it."""
         state, wish, now = decision.fullest, self._show_usage_wish(user), datetime.now(UTC)
         if emitter is None or reply.reservation.source == "api" or not reply.enforced:
+            return
+        if getattr(reply, "stopped", False):
             return
         if wish == "always" and charge is not None:
             tokens = charge.input_tokens + charge.output_tokens

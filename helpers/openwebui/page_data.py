@@ -54,7 +54,10 @@ from helpers.limits.policy import (
 from helpers.openwebui.accounting import Accounting
 from helpers.openwebui.admission import is_exempt
 from helpers.openwebui.directory import Directory, read_directory
+from helpers.openwebui.languages.en import ENGLISH
+from helpers.openwebui.messages import limit_text
 from helpers.openwebui.valves import AdminValves, read_timezone
+from helpers.openwebui.wording import Language
 from helpers.texts import LONGEST_ID, LONGEST_NAME, clean_text
 
 MOST_REPLIES = 200
@@ -153,7 +156,8 @@ class LimitFinder:
 class LimitWriter:
     """Writes limits as JSON; what is alike in all of a kind is made once."""
 
-    def __init__(self) -> None:
+    def __init__(self, language: Language) -> None:
+        self._language = language
         self._made: dict[int, tuple[Limit, Json]] = {}
         self._instants: dict[datetime, str] = {}
 
@@ -165,6 +169,7 @@ class LimitWriter:
         if made is None:
             fixed = {
                 "limit": str(limit),
+                "text": limit_text(limit, self._language),
                 "measure": limit.measure,
                 "period": limit.period.name,
                 "model": limit.model_glob,
@@ -182,7 +187,7 @@ class LimitWriter:
             "reserved": amount_number(measure, state.reserved),
             "remaining": amount_number(measure, state.remaining),
             "percent": state.percent,
-            "reset_at": self._instant(state.reset_at),
+            "reset_at": None if limit.is_moment else self._instant(state.reset_at),
         }
 
     def _instant(self, instant: datetime) -> str:
@@ -224,6 +229,7 @@ class PageData:
         memory: Whom the policies mean.
         read_host: Reads from Open WebUI's own database.
         now: The instant of the question.
+        language: The one that limits are said in.
     """
 
     valves: AdminValves
@@ -231,6 +237,7 @@ class PageData:
     memory: IdentityMemory
     read_host: Callable[[Callable[[Connection], Any]], Any]
     now: datetime
+    language: Language = ENGLISH
 
     # What is read
 
@@ -351,7 +358,7 @@ class PageData:
             asked.append((subject, policy, own))
         states = self.read(lambda connection: read_states(connection, limits, self.now))
         alarming = [self.is_near(state) for state in states]
-        writer, rows = LimitWriter(), []
+        writer, rows = LimitWriter(self.language), []
         written: dict[int, Json] = {}
         for subject, policy, own in asked:
             # A pool is nobody's own: it has a row of its own.
@@ -396,7 +403,7 @@ class PageData:
             return states, read_grants(connection, scopes, second, MOST_GRANTS)
 
         all_states, grants = self.read(read)
-        states, writer, rows = iter(all_states), LimitWriter(), []
+        states, writer, rows = iter(all_states), LimitWriter(self.language), []
         for pool, own in found:
             mine = [next(states) for _ in own]
             keys = {grant_key(applied) for applied in own}
@@ -600,7 +607,7 @@ class PageData:
         }
 
     def _limits(self, states: Iterable[LimitState]) -> list[Json]:
-        writer = LimitWriter()
+        writer = LimitWriter(self.language)
         return [writer.write(state) for state in states]
 
     def _window(self, period: str) -> Window:

@@ -28,6 +28,7 @@ from helpers.ledger.reports import (
 )
 from helpers.limits.policy_tables import PoliciesError
 from helpers.logs import log
+from helpers.openwebui.languages.catalog import choose_language
 from helpers.openwebui.page_assets import render_page
 from helpers.openwebui.page_data import Json, PageData, PageError, read_reason, read_zone_of
 from helpers.openwebui.page_status import host_status
@@ -387,7 +388,8 @@ class UsagePages:
             raise PageError(400, f"A parameter is longer than {LONGEST_PARAMETER} characters.")
         switch = await self._guard.switch()
         accounting, memory, read_host = self._guard.ledger_of(switch.valves)
-        data = PageData(switch.valves, accounting, memory, read_host, datetime.now(UTC))
+        language = choose_language(parameters.get("language") or "en")
+        data = PageData(switch.valves, accounting, memory, read_host, datetime.now(UTC), language)
         return PageRequest(self._guard, data, user, parameters, body, switch.everywhere)
 
     async def _in_thread(self, work: Callable[[], PageResult]) -> PageResult:

@@ -26,7 +26,7 @@ from helpers.openwebui.wording import Language
 
 COMMAND = "/usage"
 LONGEST_COMMAND = 200
-MOST_LISTED_MODELS = 20
+MOST_MODELS_SHOWN = 20
 MOST_NEAR = 20
 MARKDOWN_SIGNS = "\\`*_[]<>|~#!$"
 TODAY_BY_MODEL: Mapping[str, str] = {
@@ -118,13 +118,11 @@ def limit_cells(
 ) -> list[str]:
     """A row about one limit: what it is, used, left, and when it begins anew."""
     limit, language = state.applied.limit, reader.language
-    what = str(limit)
-    if not limit.is_moment:
-        what = language.what.format(
-            quantity=plain_quantity(limit, state.amount, language),
-            period=format_period(limit, language),
-            on=on_model(limit, language),
-        )
+    what = language.what.format(
+        quantity=plain_quantity(limit, state.amount, language),
+        period=format_period(limit, language),
+        on=on_model(limit, language),
+    )
     named = policy_shown(state)
     what += language.named.format(policy=isolate(named, language)) if named else ""
     if limit.is_per_request:
@@ -143,7 +141,7 @@ def limit_cells(
 def models_table(models: Iterable[Json], language: Language, words: Mapping[str, str]) -> str:
     """Use by model, the largest first; no cost where nobody knows one."""
     rows = []
-    for row in list(models)[:MOST_LISTED_MODELS]:
+    for row in list(models)[:MOST_MODELS_SHOWN]:
         cost = row["cost_usd"]
         rows.append(
             [
@@ -161,7 +159,7 @@ def near_parts(data: PageData, reader: Reader, words: Mapping[str, str]) -> list
     rows = [
         [markdown_cell(row["email"]), markdown_cell(limit["limit"]), f"{limit['percent']}%"]
         for row in data.users(near=True)[:MOST_NEAR]
-        for limit in sorted(row["limits"], key=lambda one: -one["percent"])[:1]
+        for limit in row["limits"][:1]
     ]
     headings = (words["limit"], words["used"])
     return [markdown_table(("", *headings), rows, 1)] if rows else []

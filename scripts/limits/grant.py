@@ -1,4 +1,4 @@
-"""`limits grant`: more for a user or a pool, until the window that is open now ends."""
+"""`limits grant` and `revoke`: more for a user or a pool, until the window of now ends."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from rich.table import Table
 from sqlalchemy import Connection
 
 from helpers.errors import ConfigurationError
-from helpers.ledger.grants import Change, NewGrant, add_grants, window_end
+from helpers.ledger.grants import (
+    Change,
+    NewGrant,
+    add_grants,
+    find_grant,
+    revoke_grant,
+    window_end,
+)
 from helpers.ledger.transactions import TransactionRunner
 from helpers.limits.policy import AppliedLimit
 from helpers.openwebui.messages import (
@@ -24,6 +31,7 @@ from helpers.openwebui.messages import (
 )
 from helpers.openwebui.valves import read_timezone
 from scripts.limits.console import cell, make_table, output_console
+from scripts.limits.repair import ledger_of
 from scripts.limits.target import Target, find_target, read_limit
 from scripts.limits.words import describe_limit
 
@@ -41,7 +49,9 @@ def grant(arguments: argparse.Namespace) -> int:
     grants = [NewGrant(applied, wanted.amount, window_end(applied, now)) for applied in limits]
     change = write_grants(target, limits, arguments, now, lambda _: grants)
     quantity = format_quantity(wanted, wanted.amount)
-    print_change(target, change, now, f"Granted {quantity} to {target.name}.")
+    ids = ", ".join(new.id for new in change.grants)
+    sentence = f"Granted {quantity} to {target.name}. To take it back: limits revoke {ids}"
+    print_change(target, change, now, sentence)
     return 0
 
 
@@ -67,6 +77,27 @@ def write_grants(
     scopes = {applied.scope for applied in limits}
     with target.ledger.writable() as engine:
         return TransactionRunner(engine, target.ledger.schema).run(work, scopes)
+
+
+def revoke(arguments: argparse.Namespace) -> int:
+    """Take a grant or a reset back, by the id that `show` and `grant` print."""
+    now = datetime.now(UTC)
+    _, ledger = ledger_of(arguments)
+    key: str = arguments.id
+    with ledger.snapshot() as connection:
+        row = find_grant(connection, key, now)
+    if row is None:
+        raise ConfigurationError(
+            "ID",
+            f"no grant {key!r} that still holds",
+            "the id of one that `limits show` lists and that wasn't revoked yet",
+        )
+    by = arguments.by or login_name()
+    work = partial(revoke_grant, key=key, by=by, reason=arguments.reason, now=now)
+    with ledger.writable() as engine:
+        TransactionRunner(engine, ledger.schema).run(work, [row.scope])
+    print(f"Revoked {row.kind} {key} of {row.scope}.")
+    return 0
 
 
 def login_name() -> str:

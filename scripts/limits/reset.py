@@ -21,9 +21,8 @@ def reset(arguments: argparse.Namespace) -> int:
     target = find_target(arguments, now)
     limits = chosen_limits(target, arguments.limit)
 
-    change = write_grants(
-        target, limits, arguments, now, partial(make_resets, limits=limits, now=now)
-    )
+    make = partial(make_resets, limits=limits, now=now)
+    change = write_grants(target, limits, arguments, now, make)
     changed = sum(
         old.amount != new.amount for old, new in zip(change.before, change.after, strict=True)
     )

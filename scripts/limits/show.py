@@ -180,7 +180,7 @@ def granted_table(
 ) -> Table:
     """Who has added what, why and until when."""
     table = make_table(
-        "Granted", "Limit", "Kind", "Amount", "By", "Why", "Made", "Until", numbers=["Amount"]
+        "Granted", "Limit", "Kind", "Amount", "By", "Why", "Made", "Until", "Id", numbers=["Amount"]
     )
     for applied, row in granted:
         end = datetime.fromtimestamp(row.expires_at, UTC)
@@ -193,6 +193,7 @@ def granted_table(
             cell(row.reason),
             f"{made:%Y-%m-%d %H:%M}",
             format_instant(end, now, Reader(zone)),
+            cell(row.id),
         )
     return table
 

@@ -1,4 +1,4 @@
-"""Where limits stand, read without writing a counter."""
+"""A user's limits, and what the records say that counters should hold."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from helpers.ledger.counters import (
-    sum_settled,
-)
+from helpers.ledger.counters import sum_settled
 from helpers.limits.decisions import Amounts
 from helpers.limits.policy import AppliedLimit, Subject, choose_policy, scoped_limits
 from helpers.openwebui.valves import AdminValves

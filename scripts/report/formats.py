@@ -1,4 +1,4 @@
-"""Rows of a report as a table, CSV or JSON."""
+"""Rows of a report as a table for people."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sums of the ledger's records, by user, model, source, day and group."""
+"""Sums of the ledger's records with today's names of users and groups."""
 
 from __future__ import annotations
 
@@ -37,21 +37,20 @@ class UsageReader:
     selection: Selection
 
     def rows(self, dimensions: Collection[str]) -> list[UsageRow]:
-        """Sum the records; days in order, then the largest use first."""
+        """The sums by these dimensions: by day in order, then the largest first."""
         wanted = [name for name in DIMENSIONS if name in dimensions]
-        sums, emails = sum_records(self.ledger, self.selection, wanted), {}
+        sums = sum_records(self.ledger, self.selection, wanted)
+        emails: dict[str, str] = {}
         if "user" in wanted:
-            at = wanted.index("user")
-            user_ids = {key[at] for key in sums}
-            emails = read_emails(self.host, user_ids)
-            emails |= recorded_emails(self.ledger, user_ids - emails.keys())
+            users = {str(key[wanted.index("user")]) for key in sums}
+            emails = read_emails(self.host, users)
+            emails |= recorded_emails(self.ledger, users - emails.keys())
         groups = read_group_names(self.host) if "group" in wanted else {}
         return named_rows(wanted, sums, emails, groups)
 
     def totals(self) -> Sums:
         """The sums of all records, each once."""
-        (row,) = self.rows(())
-        return row.sums
+        return sum_records(self.ledger, self.selection, ()).get((), Sums())
 
     def span(self) -> tuple[date, date] | None:
         """The days of the first and the last record; None if there is none."""

@@ -38,7 +38,7 @@ LOOKS = pytest.mark.parametrize(
     [(DESKTOP, "light"), (DESKTOP, "dark"), (PHONE, "light"), (PHONE, "dark")],
     ids=["desktop-light", "desktop-dark", "phone-light", "phone-dark"],
 )
-VIEWS = ("overview", "users", "groups", "pools", "models", "policies", "system", "me")
+VIEWS = ("overview", "users", "groups", "pools", "models", "policies", "me")
 SIDEWAYS = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 OpenUsage = Callable[..., Page]
@@ -55,16 +55,14 @@ def open_usage(open_tab: OpenTab) -> Iterator[OpenUsage]:
     def open_one(client: OpenWebUIClient, view: str = "", **look: object) -> Page:
         tab = open_tab(client, "/api/version", **look)
         tab.on("pageerror", lambda error: complaints.append(str(error)))
-        tab.on(
-            "console",
-            lambda line: complaints.append(line.text) if line.type in ("error", "warning") else 0,
-        )
+        tab.on("console", lambda line: complaints.append(line.text) if line.type != "log" else 0)
         tab.goto(f"{client.url}/usage-limits{view}")
         ready(tab)
         return tab
 
     yield open_one
-    assert complaints == []
+    # The browser says so of every answer that is a refusal.
+    assert [text for text in complaints if "status of 400" not in text] == []
 
 
 def ready(tab: Page) -> None:
@@ -263,7 +261,7 @@ def test_grant_reset_and_revoke(
     tab.get_by_label("Limit").select_option(label="1,000 tokens per day")
     tab.get_by_label("Amount").fill("10k")
     tab.get_by_label("Reason").first.fill("Thesis week")
-    tab.get_by_role("button", name="Grant").click()
+    tab.get_by_role("button", name="Grant", exact=True).click()
     expect(card).to_contain_text("10,150")
     granted = tab.get_by_role("table", name="Granted")
     expect(granted).to_contain_text("Thesis week")
@@ -278,7 +276,7 @@ def test_grant_reset_and_revoke(
 
     tab.get_by_label("1,000 tokens per day", exact=True).check()
     tab.get_by_label("Reason").last.fill("A fault of ours")
-    tab.get_by_role("button", name="Reset").click()
+    tab.get_by_role("button", name="Reset", exact=True).click()
     expect(card.get_by_role("meter")).to_have_attribute("aria-valuetext", re.compile("Left 1,000"))
 
 
@@ -291,7 +289,7 @@ def test_a_refused_grant_says_why(
     amount.fill("-5")
     tab.get_by_label("Reason").first.fill("x")
     with tab.expect_response("**/api/grants") as answer:
-        tab.get_by_role("button", name="Grant").click()
+        tab.get_by_role("button", name="Grant", exact=True).click()
     assert answer.value.status == 400
     expect(tab.locator(".said.bad")).to_contain_text("amount")
     expect(amount).to_have_value("-5")
@@ -317,13 +315,13 @@ def test_newcomer_sets_a_group_s_limit(
     )
     meaning = tab.get_by_role("table", name="What each table means")
     expect(meaning.get_by_role("row").nth(1)).to_contain_text("1")
-    save = tab.get_by_role("button", name="Save")
+    save = tab.get_by_role("button", name="Save", exact=True)
     expect(save).to_be_enabled()
     save.focus()
     tab.keyboard.press("Enter")
     expect(tab.locator("#saved")).to_have_text("Saved. It is in force from now on.")
     assert time.monotonic() - started < 60
-    assert user.chat("[[in=20 tokens=30]] Hello").ok
+    assert user.chat("[[in=20 tokens=30]] Hello").status == 200
     usage_limits.settled(user_id=user.id)
     assert user.chat("One more").status == 429
 
@@ -339,10 +337,10 @@ def test_errors_stand_at_their_lines(
     area = tab.get_by_label("Policies")
     area.fill('[group.Students]\npriority = 3\nlimits = ["50k tokens per day"]\n')
     errors = tab.locator("#errors")
-    expect(errors).to_contain_text("1 error")
+    expect(errors).to_contain_text('"50k tokens per day" has "per"')
     expect(tab.locator(".editor li.bad")).to_have_text("3")
     expect(area).to_have_attribute("aria-invalid", "true")
-    expect(tab.get_by_role("button", name="Save")).to_be_disabled()
+    expect(tab.get_by_role("button", name="Save", exact=True)).to_be_disabled()
     assert serious_faults(tab) == []
     take_picture(tab, "usage-page-policies-error")
     errors.get_by_role("button", name="Line 3").click()
@@ -351,7 +349,7 @@ def test_errors_stand_at_their_lines(
     assert area.evaluate(chosen) == 'limits = ["50k tokens per day"]'
     tab.keyboard.type('limits = "50k tokens/day"')
     expect(errors).to_contain_text("No errors")
-    expect(tab.get_by_role("button", name="Save")).to_be_enabled()
+    expect(tab.get_by_role("button", name="Save", exact=True)).to_be_enabled()
 
 
 def test_simulation_and_versions(
@@ -366,7 +364,7 @@ def test_simulation_and_versions(
     tab.get_by_role("button", name="Simulate").click()
     refused = tab.get_by_role("table", name="Who would have been refused")
     expect(refused).to_contain_text(student.account.email)
-    save = tab.get_by_role("button", name="Save")
+    save = tab.get_by_role("button", name="Save", exact=True)
     expect(save).to_be_enabled()
     save.click()
     expect(tab.locator("#saved")).to_contain_text("Saved")
