@@ -95,7 +95,7 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # 14768  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
 # 14939  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
 # 15096  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 15312  filter                   Open WebUI's hooks, and nothing but hooks.
+# 15324  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -15161,6 +15161,8 @@ def watched_task(
         model_id = str(form_data.get("model") or "")
         if guard is None or user is None or not await guard.covers(model_id, request.app):
             return await inner(request, form_data, *args, **kwargs)
+        if task and is_only_command(metadata):
+            return refused_task(HostError(429, "A command needs no title.", 60))
         try:
             reply = await admit_call(guard, caller, task, request, form_data, user)
         except HostError as error:
@@ -15184,6 +15186,16 @@ def watched_task(
     # What watches the calls of replies looks for what is innermost.
     setattr(call, ORIGINAL, getattr(inner, ORIGINAL, inner))
     return call
+
+
+def is_only_command(metadata: Any) -> bool:
+    """Whether a task is about a chat in which nothing but `/usage` was asked so far."""
+    body = metadata.get("task_body") if isinstance(metadata, dict) else None
+    messages = body.get("messages") if isinstance(body, dict) else None
+    if not isinstance(messages, list):
+        return False
+    asked = [one for one in messages if isinstance(one, dict) and one.get("role") == "user"]
+    return bool(asked) and all(asks_for_usage({"messages": [one]}) for one in asked)
 
 
 async def admit_call(

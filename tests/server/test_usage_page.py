@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 
 import httpx
 import pytest
@@ -119,10 +120,23 @@ def test_usage_in_a_chat(
     assert shown[0]["done"] is True
     assert "| 50 (100%) |" in shown[0]["content"]
     assert len(provider.books.calls()) == before
-    assert len(usage_limits.rows(user_id=user.id)) == 1
+    assert len(usage_limits.rows(user_id=user.id, source="page")) == 1
     refused = page.send(FIFTY).reply.error
     assert refused is not None
     assert refused.endswith(" /usage-limits")
+
+
+def test_usage_as_a_first_message_gets_no_title_from_a_model(
+    usage_limits: InstalledFilter, user: OpenWebUIClient, page: Page, provider: StandInProvider
+) -> None:
+    """Neither the command nor the title of a chat that has nothing else calls a model."""
+    usage_limits.configure()
+    before = len(provider.books.calls())
+    turn = page.send("/usage", background_tasks=True)
+    user.wait_until_idle(turn.chat_id)
+    time.sleep(1)  # a title would be asked for in a task of its own
+    assert len(provider.books.calls()) == before
+    assert usage_limits.rows(user_id=user.id) == []
 
 
 def test_the_form_tells_who_is_near_and_why_a_save_is_refused(
