@@ -13,87 +13,89 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # Contents. In a hurry, read the hooks first: they are the last part, filter.
-#   226  errors                   The exceptions, each carrying its data.
-#   282  logs                     The one logger; its name is how Open WebUI's log shows where a …
-#   285  texts                    Texts from outside: what a client, a browser or a provider …
-#   306  limits.periods           The calendar and rolling periods, the window each gives at an …
-#   618  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
-#   769  limits.globs             Which model ids a pattern of an administrator's fits.
-#   792  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
-#  1140  limits.policy_tables     The policies text as checked tables, and what an error says …
-#  1402  limits.policies          What the policies text says about groups, roles, users, pools …
-#  1662  limits.policy            Which limits apply to this user, these groups, this role and …
-#  1974  limits.decisions         Used and reserved amounts against limits: what is decided, and …
-#  2140  metering.pieces          What a text costs at least, by the first steps of the tokenizer …
-#  2301  metering.estimates       Token estimates for texts and prompts whose provider reports no …
-#  2570  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
-#  2899  metering.stream_events   What a stream event or a whole answer holds: produced text, …
-#  3167  metering.usage           What one reply is charged for, added up from its stream events.
-#  3487  metering.charges         What one reply costs, in tokens, in money and toward limits.
-#  3592  ledger.database          An engine for a database URL as Open WebUI spells it.
-#  3685  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
-#  3927  ledger.tables            The ledger's own tables and their numbered migrations.
-#  4148  ledger.identities        Whom the names in the policies mean, also after a rename.
-#  4599  ledger.counters          Sums of settled records per scope, model glob and window.
-#  4936  ledger.snapshots         What one statement sees of the ledger: counters with their …
-#  5104  ledger.limit_states      Where limits stand: what is used, what replies still running …
-#  5255  ledger.records           One row per reply, reserved when it is admitted and closed once.
-#  5420  ledger.reports           What the ledger says of many limits and records at once, read …
-#  6039  ledger.grants            What administrators add to limits, reset and take back; rows, …
-#  6227  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
-#  6324  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
-#  6371  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  6820  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  6999  openwebui.languages.en   English.
-#  7028  openwebui.languages.de   German.
-#  7062  openwebui.languages.fr   French.
-#  7097  openwebui.languages.fr_ca French as written in Canada.
-#  7108  openwebui.languages.es   Spanish.
-#  7140  openwebui.languages.it   Italian.
-#  7171  openwebui.languages.pt_br Portuguese as written in Brazil.
-#  7203  openwebui.languages.nl   Dutch.
-#  7237  openwebui.languages.pl   Polish.
-#  7271  openwebui.languages.ru   Russian.
-#  7306  openwebui.languages.uk   Ukrainian.
-#  7342  openwebui.languages.tr   Turkish.
-#  7372  openwebui.languages.zh_cn Chinese in simplified script.
-#  7396  openwebui.languages.zh_tw Chinese in traditional script.
-#  7420  openwebui.languages.ja   Japanese.
-#  7450  openwebui.languages.ko   Korean.
-#  7477  openwebui.languages.ar   Arabic.
-#  7509  openwebui.languages.he   Hebrew.
-#  7537  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
-#  7587  openwebui.page_words     What the usage page says to users, in each language.
-#  7718  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
-#  8598  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  9107  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  9194  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  9294  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  9412  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  9773  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  9834  openwebui.replies        One reply from its admission to its end.
-# 10241  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-# 10460  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-# 10804  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-# 10954  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
-# 11089  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-# 11181  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-# 11273  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-# 11341  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-# 11935  openwebui.directory      All users of Open WebUI with their groups, read at once.
-# 12013  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
-# 12714  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
-# 12868  openwebui.simulation     What is on record, replayed against a policies text.
-# 13192  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
-# 13544  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
-# 13911  openwebui.answers        Answers on their way to the client: read for their usage, or …
-# 14091  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 14163  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
-# 14291  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 14577  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 14748  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 14882  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 15100  filter                   Open WebUI's hooks, and nothing but hooks.
+#   229  errors                   The exceptions, each carrying its data.
+#   285  logs                     The one logger; its name is how Open WebUI's log shows where a …
+#   288  texts                    Texts from outside: what a client, a browser or a provider …
+#   309  limits.periods           The calendar and rolling periods, the window each gives at an …
+#   621  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
+#   772  limits.globs             Which model ids a pattern of an administrator's fits.
+#   795  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
+#  1143  limits.policy_tables     The policies text as checked tables, and what an error says …
+#  1405  limits.policies          What the policies text says about groups, roles, users, pools …
+#  1665  limits.policy            Which limits apply to this user, these groups, this role and …
+#  1977  limits.decisions         Used and reserved amounts against limits: what is decided, and …
+#  2143  metering.pieces          What a text costs at least, by the first steps of the tokenizer …
+#  2304  metering.estimates       Token estimates for texts and prompts whose provider reports no …
+#  2573  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
+#  2902  metering.stream_events   What a stream event or a whole answer holds: produced text, …
+#  3170  metering.usage           What one reply is charged for, added up from its stream events.
+#  3490  metering.charges         What one reply costs, in tokens, in money and toward limits.
+#  3595  ledger.database          An engine for a database URL as Open WebUI spells it.
+#  3688  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
+#  3930  ledger.tables            The ledger's own tables and their numbered migrations.
+#  4151  ledger.identities        Whom the names in the policies mean, also after a rename.
+#  4602  ledger.counters          Sums of settled records per scope, model glob and window.
+#  4939  ledger.snapshots         What one statement sees of the ledger: counters with their …
+#  5107  ledger.limit_states      Where limits stand: what is used, what replies still running …
+#  5258  ledger.records           One row per reply, reserved when it is admitted and closed once.
+#  5423  ledger.reports           What the ledger says of many limits and records at once, read …
+#  6044  ledger.grants            What administrators add to limits, reset and take back; rows, …
+#  6232  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
+#  6329  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
+#  6376  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  6825  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  7004  openwebui.languages.en   English.
+#  7033  openwebui.languages.de   German.
+#  7067  openwebui.languages.fr   French.
+#  7102  openwebui.languages.fr_ca French as written in Canada.
+#  7113  openwebui.languages.es   Spanish.
+#  7145  openwebui.languages.it   Italian.
+#  7176  openwebui.languages.pt_br Portuguese as written in Brazil.
+#  7208  openwebui.languages.nl   Dutch.
+#  7242  openwebui.languages.pl   Polish.
+#  7276  openwebui.languages.ru   Russian.
+#  7311  openwebui.languages.uk   Ukrainian.
+#  7347  openwebui.languages.tr   Turkish.
+#  7377  openwebui.languages.zh_cn Chinese in simplified script.
+#  7401  openwebui.languages.zh_tw Chinese in traditional script.
+#  7425  openwebui.languages.ja   Japanese.
+#  7455  openwebui.languages.ko   Korean.
+#  7482  openwebui.languages.ar   Arabic.
+#  7514  openwebui.languages.he   Hebrew.
+#  7542  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
+#  7592  openwebui.page_words     What the usage page says to users, in each language.
+#  7723  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
+#  8603  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  9137  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  9224  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  9324  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  9442  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  9804  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+#  9865  openwebui.replies        One reply from its admission to its end.
+# 10272  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+# 10491  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+# 10835  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+# 10985  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
+# 11120  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+# 11212  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+# 11304  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+# 11372  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+# 11971  openwebui.directory      All users of Open WebUI with their groups, read at once.
+# 12049  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
+# 12753  openwebui.page_status    How the filter stands in its host: versions, what is leaned …
+# 12839  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
+# 12985  openwebui.valves_form    Who is near a limit at its top, and why a save was refused.
+# 13086  openwebui.simulation     What is on record, replayed against a policies text.
+# 13410  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
+# 13762  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14131  openwebui.answers        Answers on their way to the client: read for their usage, or …
+# 14311  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 14383  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
+# 14511  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 14798  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14969  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 15126  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 15356  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -190,6 +192,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
+    cast,
     create_engine,
     event,
     func,
@@ -201,8 +204,8 @@ from sqlalchemy import (
     select,
     true,
     union_all,
-    values,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import insert as insert_on_postgresql
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as insert_on_sqlite
@@ -5552,34 +5555,36 @@ def sums_of_users(
         wanted: User ids, each with the first second and the one after the last.
     """
     found: defaultdict[tuple[str, int, int], list[tuple[str, str, Amounts]]] = defaultdict(list)
-    ordered = sorted(wanted)
-    for at in range(0, len(ordered), ROWS_PER_QUERY):
-        windows = (
-            values(
-                Column("user_id", Text),
-                Column("since", BigInteger),
-                Column("until", BigInteger),
-                name="windows",
-            )
-            .data(ordered[at : at + ROWS_PER_QUERY])
-            .cte("windows")
+    if not wanted:
+        return found
+    # As one parameter: a list of values would take much longer to compile than to look up.
+    windows: Any
+    text = bindparam("windows", json.dumps(sorted(wanted)), Text)
+    if connection.dialect.name == "sqlite":
+        windows = func.json_each(text).table_valued("value")
+        parts = [func.json_extract(windows.c.value, f"$[{at}]") for at in range(3)]
+    else:
+        elements = func.jsonb_array_elements(cast(text, JSONB))
+        windows = elements.table_valued(Column("value", JSONB)).render_derived()
+        parts = [windows.c.value[at].astext for at in range(3)]
+    user_id, since, until = parts[0], cast(parts[1], BigInteger), cast(parts[2], BigInteger)
+    names, source = records_table.c.model_names, records_table.c.source
+    rows = connection.execute(
+        select(user_id, since, until, names, source, *COUNTED_SUMS)
+        .select_from(windows)
+        .join(
+            records_table,
+            and_(
+                records_table.c.user_id == user_id,
+                records_table.c.created_at >= since,
+                records_table.c.created_at < until,
+                records_table.c.state == "settled",
+            ),
         )
-        keys = (windows.c.user_id, windows.c.since, windows.c.until)
-        rows = connection.execute(
-            select(*keys, records_table.c.model_names, records_table.c.source, *COUNTED_SUMS)
-            .join(
-                records_table,
-                and_(
-                    records_table.c.user_id == windows.c.user_id,
-                    records_table.c.created_at >= windows.c.since,
-                    records_table.c.created_at < windows.c.until,
-                    records_table.c.state == "settled",
-                ),
-            )
-            .group_by(*keys, records_table.c.model_names, records_table.c.source)
-        )
-        for user_id, since, until, names, source, *sums in rows:
-            found[user_id, since, until].append((names, source, Amounts(*map(int, sums))))
+        .group_by(literal_column("1"), literal_column("2"), literal_column("3"), names, source)
+    )
+    for user, first, end, model_names, asked_from, *sums in rows:
+        found[user, first, end].append((model_names, asked_from, Amounts(*map(int, sums))))
     return found
 
 
@@ -5609,6 +5614,7 @@ def read_states(
         },
     )
     states, looked_up = [], 0
+    at = datetime.fromtimestamp(second, UTC)
     for applied, (used, sign, start, end) in zip(limits, needs, strict=True):
         limit = applied.limit
         if sign:
@@ -5629,18 +5635,17 @@ def read_states(
             used = used + more if sign > 0 else used - more
         held = () if limit.is_per_request else running.get(applied.scope, ())
         reserved = [one.reserved for one in held if one.counts_for(applied, second)]
+        rolling = limit.period.rolling
         state = LimitState(
             applied,
-            used=used.of(limit.measure),
-            reserved=sum(reserved, NOTHING).of(limit.measure) if reserved else 0,
-            reset_at=applied.window.end,
-            granted=granted.get(grant_key(applied), 0) if granted else 0,
+            used.of(limit.measure),
+            sum(reserved, NOTHING).of(limit.measure) if reserved else 0,
+            applied.window.end if rolling is None else at + rolling,
+            granted.get(grant_key(applied), 0) if granted else 0,
         )
-        if limit.period.rolling is not None:
-            reset = second + int(limit.period.rolling.total_seconds())
-            if state.exceeded and looked_up < MOST_RESETS_LOOKED_UP:
-                looked_up += 1
-                reset = find_rolling_reset(connection, state, second)
+        if rolling is not None and state.exceeded and looked_up < MOST_RESETS_LOOKED_UP:
+            looked_up += 1
+            reset = find_rolling_reset(connection, state, second)
             state = replace(state, reset_at=datetime.fromtimestamp(reset, UTC))
         states.append(state)
     return tuple(states)
@@ -8805,6 +8810,14 @@ def format_amount(limit: Limit, amount: int, language: Language = ENGLISH) -> st
     return language.less_than.format(amount=text) if 0 < amount < least else text
 
 
+def format_dollars(dollars: float, language: Language) -> str:
+    """An amount of money of any size, whatever the limit: to the cent from a dollar on."""
+    digits = 2 if dollars >= 1 or not dollars else 4
+    number = f"{dollars:.{digits}f}" if dollars >= 0.0001 or not dollars else "0.0001"
+    text = language.money.format(amount=number.replace(".", language.decimal))
+    return language.less_than.format(amount=text) if 0 < dollars < 0.0001 else text
+
+
 def isolate_amount(text: str, language: Language) -> str:
     """An amount that stays together in a right-to-left sentence."""
     return ISOLATED.format(text) if language.right_to_left else text
@@ -9082,6 +9095,23 @@ def status_line(state: LimitState, now: datetime, reader: Reader) -> str:
     share = "" if state.exceeded else language.share
     reset = "" if state.applied.limit.period.rolling is not None else language.status_reset
     return finish_sentence((language.status + share + reset).format_map(values))
+
+
+def own_use_line(
+    tokens: int, cost_micros: int, state: LimitState | None, now: datetime, reader: Reader
+) -> str:
+    """The line over a finished reply for who wishes it always: its own use, then what is left.
+
+    A phone cuts the line's end, so the amount that remains stands before the rest.
+    """
+    language = reader.language
+    parts = [count_things("tokens", tokens, language)]
+    if cost_micros:
+        dollars = format_dollars(cost_micros / MICROS, language)
+        parts[0] += f", {isolate_amount(dollars, language)}"
+    if state is not None:
+        parts += [sentence_values(state, now, reader)["left"], status_line(state, now, reader)]
+    return cut_sentence(" · ".join(parts))
 
 
 def cap_sentence(tokens: int, language: Language) -> str:
@@ -9450,8 +9480,9 @@ limits = ["50k tokens/day", "1M tokens/month"]
 limits = "unlimited"
 ```
 
-For a member of several groups, the one with the lowest `priority = N` takes precedence. A longer \
-text is easier to write in an editor and paste here."""
+For a member of several groups, the one with the lowest `priority = N` takes precedence. \
+**The page `/usage-limits` has a better editor:** it checks the text as you type, shows whom each \
+table means, and can replay the last days against it."""
 
 
 class RefusalMemory(BaseModel):
@@ -11427,6 +11458,11 @@ class Accounting:
         """
         return self._ledger.read(work, getattr(self._turn, "deadline", None))
 
+    @property
+    def database_kind(self) -> str:
+        """What sort of database the ledger is in."""
+        return {"sqlite": "SQLite"}.get(self._engine.dialect.name, "PostgreSQL")
+
     def prepare(self) -> None:
         """Make or update the tables; blocks, and raises as `read` does."""
         self._ledger.prepare()
@@ -12064,15 +12100,13 @@ class LimitFinder:
 
     def __init__(self, valves: AdminValves, now: datetime) -> None:
         self.valves, self.now = valves, now
+        self._policies, self._default = valves.policy_set, valves.default_policy
         self._windows: dict[int, tuple[Limit, Window]] = {}
         self._pools: dict[tuple[str, str], tuple[AppliedLimit, ...]] = {}
 
     def policy_of(self, subject: Subject) -> Policy:
         """The policy that counts for a user."""
-        valves = self.valves
-        return choose_policy(
-            subject, valves.policy_set, valves.default_policy, valves.multiple_groups
-        )
+        return choose_policy(subject, self._policies, self._default, self.valves.multiple_groups)
 
     def limits_of(self, subject: Subject, policy: Policy) -> list[AppliedLimit]:
         """A user's own limits, and those of the pools that the user is in."""
@@ -12083,7 +12117,7 @@ class LimitFinder:
             AppliedLimit(limit, subject.scope, self._window(limit), name, policy.kind)
             for limit in policy.limits or ()
         ]
-        for pool in self.valves.policy_set.pools:
+        for pool in self._policies.pools:
             limits += self.limits_of_pool(pool, subject.groups)
         return limits
 
@@ -12115,6 +12149,7 @@ class LimitWriter:
     def __init__(self, language: Language) -> None:
         self._language = language
         self._made: dict[int, tuple[Limit, Json]] = {}
+        self._instants: dict[datetime, str] = {}
 
     def write(self, state: LimitState) -> Json:
         """One limit; money in dollars."""
@@ -12142,8 +12177,14 @@ class LimitWriter:
             "reserved": amount_number(measure, state.reserved),
             "remaining": amount_number(measure, state.remaining),
             "percent": state.percent,
-            "reset_at": None if limit.is_moment else iso_instant(state.reset_at),
+            "reset_at": None if limit.is_moment else self._instant(state.reset_at),
         }
+
+    def _instant(self, instant: datetime) -> str:
+        text = self._instants.get(instant)
+        if text is None:
+            text = self._instants[instant] = iso_instant(instant)
+        return text
 
 
 def iso_instant(instant: datetime) -> str:
@@ -12311,20 +12352,18 @@ class PageData:
         written: dict[int, Json] = {}
         for subject, policy, own in asked:
             # A pool is nobody's own: it has a row of its own.
-            alarmed = any(alarming[place] for place in own if not limits[place].is_pool)
+            mine = [place for place in own if not limits[place].is_pool]
+            alarmed = any(alarming[place] for place in mine)
             if near and not alarmed:
                 continue
             for place in own:
                 if place not in written:
                     written[place] = writer.write(states[place])
-            fullest = max(
-                (states[place].percent for place in own if not limits[place].is_pool), default=-1
-            )
             row = self._head(subject, directory.names.get(subject.user_id, ""), policy)
             row["limits"] = [written[place] for place in own]
-            row["percent"] = max(fullest, 0)
             row["near"] = alarmed
-            rows.append((-fullest if alarmed else 1, subject.email, row))
+            row["percent"] = max((written[place]["percent"] for place in mine), default=0)
+            rows.append((-row["percent"] if alarmed else 1, subject.email, row))
         rows.sort(key=lambda item: item[:2])
         return [row for _, _, row in rows]
 
@@ -12711,6 +12750,92 @@ def read_zone_of(valves: AdminValves) -> Any:
 
 
 # ==============================================================================
+# helpers/openwebui/page_status.py
+# How the filter stands in its host: versions, what is leaned upon, ways to a model.
+# ==============================================================================
+
+SERVER_MODULE = "open_webui.main"
+# The pasted file's own first lines, where Open WebUI has read them.
+FRONTMATTER_VERSION = re.compile(r"^version: (\S+)$", re.MULTILINE)
+WAYS = {
+    "count": "counted like any other; what can't be counted is blocked",
+    "block": "blocked",
+    "allow": "recorded, and never refused",
+}
+
+
+def own_version() -> str:
+    """The pasted file's version; "" where these modules run by themselves."""
+    found = FRONTMATTER_VERSION.search(__doc__ or "")
+    return found[1] if found else ""
+
+
+def missing_internals() -> list[str]:
+    """What this Open WebUI should have and has elsewhere, each with what doesn't work for it."""
+    version, missing = host_version(), []
+    if SERVER_MODULE not in sys.modules:
+        return []
+    for internal in HOST_INTERNALS:
+        if version > (0, 0, 0) and version < internal.since:
+            continue
+        found: object = sys.modules.get(internal.module)
+        for part in internal.name.split("."):
+            found = getattr(found, part, None)
+        if found is None:
+            missing.append(f"{internal.module}.{internal.name} ({internal.used_for})")
+    return missing
+
+
+def host_status(data: PageData, everywhere: bool) -> Json:
+    """Versions, checks and the ways to a model, for administrators."""
+    valves, version, missing = data.valves, host_version(), missing_internals()
+    checks = [
+        (True, "The layer around Open WebUI is in place."),
+        (
+            everywhere,
+            "The filter is on for all models."
+            if everywhere
+            else "The filter is on for some models only: others have no limits.",
+        ),
+        (
+            not missing,
+            "Open WebUI has all that the filter leans upon."
+            if not missing
+            else f"Open WebUI has moved: {'; '.join(missing)}.",
+        ),
+        (
+            not valves.shadow_mode,
+            "Shadow mode is on: nobody is refused."
+            if valves.shadow_mode
+            else "Limits are enforced.",
+        ),
+    ]
+    if (0, 0, 0) < version < OLDEST_HOST_VERSION:
+        checks.append((False, "This version of Open WebUI is too old."))
+    ways = [
+        ("chats", "counted", "the page, the API, Anthropic's protocol, voice calls"),
+        *(
+            (path, valves.passthrough, WAYS[valves.passthrough])
+            for path in ("/openai/*", "/ollama/*", "/api/v1/tasks/*/completions", "/api/embeddings")
+        ),
+        (
+            "titles, tags and other tasks",
+            "counted" if valves.policy_set.tasks_counted else "recorded",
+            "over a hard limit they call no model",
+        ),
+    ]
+    return {
+        "version": own_version(),
+        "open_webui": ".".join(map(str, version)),
+        "ledger": data.accounting.database_kind
+        + (", a database of its own" if valves.database_url else ", Open WebUI's own database"),
+        "checks": [{"ok": ok, "text": text} for ok, text in checks],
+        "doors": [{"name": name, "state": state, "detail": detail} for name, state, detail in ways],
+        "missing": missing,
+    }
+
+
+# ==============================================================================
 # helpers/openwebui/usage_command.py
 # `/usage` as a message in a chat: the user's limits and use as Markdown, from no model.
 # ==============================================================================
@@ -12845,14 +12970,6 @@ def models_table(models: Iterable[Json], language: Language, words: Mapping[str,
     return markdown_table((words[key] for key in ("model", "requests", "tokens", "cost")), rows, 3)
 
 
-def format_dollars(dollars: float, language: Language) -> str:
-    """An amount of money of any size."""
-    digits = 2 if dollars >= 1 or not dollars else 4
-    number = f"{dollars:.{digits}f}" if dollars >= 0.0001 or not dollars else "0.0001"
-    text = language.money.format(amount=number.replace(".", language.decimal))
-    return language.less_than.format(amount=text) if 0 < dollars < 0.0001 else text
-
-
 def near_parts(data: PageData, reader: Reader, words: Mapping[str, str]) -> list[str]:
     """For an administrator: who is near or over a limit now."""
     rows = [
@@ -12862,6 +12979,107 @@ def near_parts(data: PageData, reader: Reader, words: Mapping[str, str]) -> list
     ]
     headings = (words["limit"], words["used"])
     return [markdown_table(("", *headings), rows, 1)] if rows else []
+
+
+# ==============================================================================
+# helpers/openwebui/valves_form.py
+# The valves form: who is near a limit at its top, and why a save was refused.
+# ==============================================================================
+
+# The form's first field, above whose description the notes stand.
+FIRST_FIELD = "priority"
+NOTES_SECONDS = 5.0
+LONGEST_WAIT_SECONDS = 2.0
+MOST_NOTED = 10
+
+
+def valves_form_action(path: str, method: str, function_id: str) -> str:
+    """What a request is to a filter's form: ``spec`` when it opens, ``update`` to save, or ""."""
+    prefix = f"/api/v1/functions/id/{function_id}/valves/"
+    action = path.removeprefix(prefix) if path.startswith(prefix) else ""
+    return action if (action, method) in (("spec", "GET"), ("update", "POST")) else ""
+
+
+class FormNotes:
+    """Keeps the notes at the form's top, which are read when it is about to open.
+
+    Args:
+        ledger_of: What is read with which valves.
+    """
+
+    def __init__(self, ledger_of: Any) -> None:
+        self._ledger_of = ledger_of
+        self._read_at = float("-inf")
+
+    async def refresh(self, valves: Any) -> None:
+        """Read them anew, if they are old; a form that opens doesn't wait long for that."""
+        if valves is None or time.monotonic() - self._read_at < NOTES_SECONDS:
+            return
+        self._read_at = time.monotonic()
+        try:
+            accounting, memory, read_host = self._ledger_of(valves)
+            data = PageData(valves, accounting, memory, read_host, datetime.now(UTC))
+            reading = asyncio.to_thread(near_note, data)
+            AdminValves.note(FIRST_FIELD, await asyncio.wait_for(reading, LONGEST_WAIT_SECONDS))
+        except Exception:
+            log.warning("Usage limits: the form's notes could not be read", exc_info=True)
+
+
+def near_note(data: PageData) -> str:
+    """Who is near or over a limit now, and which tables name nobody; "" for neither. Blocks."""
+    near, parts = data.users(near=True), []
+    if near:
+        rows = [
+            [markdown_cell(row["email"]), markdown_cell(limit["limit"]), f"{limit['percent']}%"]
+            for row in near[:MOST_NOTED]
+            for limit in [max(row["limits"], key=lambda one: int(one["percent"]))]
+        ]
+        more = len(near) - len(rows)
+        title = "**Near or over a limit now**" + (f", and {more} more" if more else "")
+        parts.append(f"{title} (all at `/usage-limits`):\n\n")
+        parts[-1] += markdown_table(("User", "Limit", "Used"), rows, 1)
+    if data.memory.notices:
+        parts.append(f"**In the policies:**\n\n{form_note(data.memory.notices)}")
+    return "\n\n".join(parts)
+
+
+class SaveAnswer:
+    """The answer to a save: where it is refused, with the reason, which Open WebUI leaves out."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._refused: Message | None = None
+
+    async def send(self, message: Message) -> None:
+        """Pass a part of it on."""
+        if message["type"] == "http.response.start":
+            if message["status"] == 400 and refusal_reasons():
+                self._refused = message
+                return
+        elif self._refused is not None:
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                await self._send_reasons(self._refused)
+            return
+        await self._send(message)
+
+    async def _send_reasons(self, start: Message) -> None:
+        body = json.dumps({"detail": refusal_reasons()}).encode()
+        own = (b"content-type", b"content-length", b"content-encoding")
+        headers = [pair for pair in start.get("headers", ()) if pair[0].lower() not in own]
+        headers += [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+        ]
+        await self._send({**start, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body})
+
+
+def refusal_reasons() -> str:
+    """Why the valves were refused last, as plain text; "" if they weren't."""
+    refused = AdminValves.refusals | AdminValves.unsaved
+    return "\n".join(
+        f"{name}: {re.sub(r'^[*]{2}.*?[*]{2} ', '', text)}" for name, text in refused.items()
+    )
 
 
 # ==============================================================================
@@ -13586,6 +13804,7 @@ class PageRequest:
         user: Who asks, as Open WebUI has it.
         parameters: From the path and the query.
         body: The JSON object that was sent; {} for none.
+        everywhere: Whether the filter is on for all models.
     """
 
     guard: PageGuard
@@ -13593,6 +13812,7 @@ class PageRequest:
     user: Any
     parameters: MutableMapping[str, str]
     body: Json
+    everywhere: bool
 
     @property
     def actor(self) -> str:
@@ -13636,7 +13856,7 @@ def answer_pools(asked: PageRequest) -> object:
 
 def answer_overview(asked: PageRequest) -> object:
     """Totals, and how the filter stands."""
-    return asked.data.overview()
+    return {**asked.data.overview(), **host_status(asked.data, asked.everywhere)}
 
 
 def answer_report(asked: PageRequest) -> object:
@@ -13886,11 +14106,11 @@ class UsagePages:
         parameters = {**request.query_params, **request.path_params}
         if any(len(text) > LONGEST_PARAMETER for text in parameters.values()):
             raise PageError(400, f"A parameter is longer than {LONGEST_PARAMETER} characters.")
-        valves = (await self._guard.switch()).valves
-        accounting, memory, read_host = self._guard.ledger_of(valves)
+        switch = await self._guard.switch()
+        accounting, memory, read_host = self._guard.ledger_of(switch.valves)
         language = choose_language(parameters.get("language") or "en")
-        data = PageData(valves, accounting, memory, read_host, datetime.now(UTC), language)
-        return PageRequest(self._guard, data, user, parameters, body)
+        data = PageData(switch.valves, accounting, memory, read_host, datetime.now(UTC), language)
+        return PageRequest(self._guard, data, user, parameters, body, switch.everywhere)
 
     async def _in_thread(self, work: Callable[[], PageResult]) -> PageResult:
         if self._waiting >= MOST_WAITING:
@@ -14334,6 +14554,7 @@ class PassthroughGuard:
         self.function_id = function_id
         self.admit_request = admit
         self.ledger_of = ledger_of
+        self.notes = FormNotes(ledger_of)
         self._unasked = unasked
         self._pages: UsagePages | None = None
         self._switch = Switch()
@@ -14751,6 +14972,7 @@ class VoiceCall:
 
 # The form of the users' own valves, which is in the language of whoever opens it.
 USER_VALVES_FORM = "/valves/user/spec"
+VALVES_FORM = "/valves/"
 LAYER_NAME = "UsageLimitsLayer"
 
 
@@ -14770,6 +14992,8 @@ class UsageLimitsLayer:
             if route_path(scope).endswith(USER_VALVES_FORM):
                 headers = dict(scope.get("headers", ()))
                 accepted_languages.set(headers.get(b"accept-language", b"").decode("latin-1"))
+            if VALVES_FORM in route_path(scope):
+                send = await self.serve_form(scope, send)
             passthrough = find_passthrough(scope.get("method", "GET"), route_path(scope))
             if passthrough is not None:
                 guard = await self.find_guard(now=passthrough.kind != "chat")
@@ -14794,10 +15018,24 @@ class UsageLimitsLayer:
             except Exception:
                 log.exception("Usage limits: it can't be seen whether there are pages")
         if guard is None or not shown:
-            answer = JSONResponse({"detail": "Not Found"}, 404, {"Cache-Control": "no-store"})
+            answer = JSONResponse({"detail": NOT_FOUND}, 404, {"Cache-Control": "no-store"})
             await answer(scope, receive, send)
             return
         await guard.serve_page(scope, receive, send)
+
+    async def serve_form(self, scope: Scope, send: Send) -> Send:
+        """Bring the form's notes up to date before it opens; explain a save that is refused."""
+        for function_id, guard in list(self.guards.items()):
+            method = scope.get("method", "GET")
+            action = valves_form_action(route_path(scope), method, function_id)
+            if action == "spec":
+                try:
+                    await guard.notes.refresh((await guard.switch()).valves)
+                except Exception:
+                    log.warning("Usage limits: the form's notes are old", exc_info=True)
+            elif action == "update":
+                return SaveAnswer(send).send
+        return send
 
     async def find_guard(self, *, now: bool = True) -> PassthroughGuard | None:
         """The guard whose function is on; where that can't be seen, the last one."""
@@ -14863,6 +15101,12 @@ def has_layer() -> bool:
     """Whether a layer is around the running app, or none is needed, as outside of a server."""
     host = sys.modules.get("open_webui.main")
     return host is None or find_layer(getattr(host, "app", None))[2] is not None
+
+
+def page_link() -> str:
+    """Where a sentence on the chat page leads to; nothing where there is no page."""
+    app = getattr(sys.modules.get("open_webui.main"), "app", None)
+    return f" {PAGE_PATH}" if find_layer(app)[2] is not None else ""
 
 
 def find_layer(app: Any) -> tuple[Any, str, Any]:
@@ -14947,6 +15191,8 @@ def watched_task(
         model_id = str(form_data.get("model") or "")
         if guard is None or user is None or not await guard.covers(model_id, request.app):
             return await inner(request, form_data, *args, **kwargs)
+        if task and is_only_command(metadata):
+            return refused_task(HostError(429, "A command needs no title.", 60))
         try:
             reply = await admit_call(guard, caller, task, request, form_data, user)
         except HostError as error:
@@ -14970,6 +15216,16 @@ def watched_task(
     # What watches the calls of replies looks for what is innermost.
     setattr(call, ORIGINAL, getattr(inner, ORIGINAL, inner))
     return call
+
+
+def is_only_command(metadata: Any) -> bool:
+    """Whether a task is about a chat in which nothing but `/usage` was asked so far."""
+    body = metadata.get("task_body") if isinstance(metadata, dict) else None
+    messages = body.get("messages") if isinstance(body, dict) else None
+    if not isinstance(messages, list):
+        return False
+    asked = [one for one in messages if isinstance(one, dict) and one.get("role") == "user"]
+    return bool(asked) and all(asks_for_usage({"messages": [one]}) for one in asked)
 
 
 async def admit_call(
@@ -15251,9 +15507,10 @@ class Filter:
             return body
         try:
             usage, text = finished_message(body)
-            decision = await reply.keeper.end(reply, reply.final_charge(usage, text))
+            charge = reply.final_charge(usage, text)
+            decision = await reply.keeper.end(reply, charge)
             if decision is not None:
-                await self._show_usage(reply, decision, __user__ or {}, __event_emitter__)
+                await self._show_usage(reply, charge, decision, __user__ or {}, __event_emitter__)
         except Exception:
             log.exception("Usage limits: reply %s was not settled", reply.reservation.id)
         return body
@@ -15482,6 +15739,9 @@ class Filter:
             now, model = datetime.now(UTC), reply.reservation.model_names[0]
             try:
                 sentence = limit_sentence(valves.limit_message, state, now, reply.reader, model)
+                seen = reply.reservation.source in ("page", "temporary")
+                if seen and state.amount and valves.usage_page and not valves.limit_message:
+                    sentence += page_link()
             except Exception:
                 # A refusal whose sentence can't be made is still a refusal.
                 log.exception("Usage limits: the sentence of a refusal could not be made")
@@ -15538,18 +15798,25 @@ class Filter:
     async def _show_usage(
         self,
         reply: Reply,
+        charge: Charge | None,
         decision: Decision,
         user: dict[str, Any],
         emitter: Emitter | None,
     ) -> None:
         """The status line of a finished reply, as the user wishes to see it."""
-        state, wish = decision.fullest, self._show_usage_wish(user)
-        if state is None or emitter is None or wish == "never" or getattr(reply, "stopped", False):
+        state, wish, now = decision.fullest, self._show_usage_wish(user), datetime.now(UTC)
+        if emitter is None or reply.reservation.source == "api" or not reply.enforced:
             return
-        if reply.reservation.source == "api" or not reply.enforced:
+        if getattr(reply, "stopped", False):
             return
-        if wish == "always" or state.crossed_threshold(reply.soft_limit_percent) is not None:
-            await self._emit_status(emitter, status_line(state, datetime.now(UTC), reply.reader))
+        if wish == "always" and charge is not None:
+            tokens = charge.input_tokens + charge.output_tokens
+            line = own_use_line(tokens, charge.cost_micros, state, now, reply.reader)
+            await self._emit_status(emitter, line)
+        elif state is not None and wish == "near_limit":
+            near = state.crossed_threshold(reply.soft_limit_percent) is not None
+            if near:
+                await self._emit_status(emitter, status_line(state, now, reply.reader))
 
     @staticmethod
     def _show_usage_wish(user: dict[str, Any]) -> str:

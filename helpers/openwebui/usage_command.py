@@ -13,6 +13,7 @@ from helpers.openwebui.messages import (
     format_amount,
     format_at,
     format_count,
+    format_dollars,
     format_period,
     isolate,
     on_model,
@@ -151,14 +152,6 @@ def models_table(models: Iterable[Json], language: Language, words: Mapping[str,
             ]
         )
     return markdown_table((words[key] for key in ("model", "requests", "tokens", "cost")), rows, 3)
-
-
-def format_dollars(dollars: float, language: Language) -> str:
-    """An amount of money of any size."""
-    digits = 2 if dollars >= 1 or not dollars else 4
-    number = f"{dollars:.{digits}f}" if dollars >= 0.0001 or not dollars else "0.0001"
-    text = language.money.format(amount=number.replace(".", language.decimal))
-    return language.less_than.format(amount=text) if 0 < dollars < 0.0001 else text
 
 
 def near_parts(data: PageData, reader: Reader, words: Mapping[str, str]) -> list[str]:

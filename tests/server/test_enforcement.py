@@ -250,7 +250,10 @@ def test_status_line_is_shown_as_the_user_wishes(
     usage_limits.configure(daily_token_limit=1000)
     user.set_user_valves(usage_limits.id, {"show_usage": wish})
     reply = page.send(FIFTY).reply
-    line = "Usage: 50 of 1,000 tokens per day (5%), resets tomorrow at 00:00 UTC"
+    line = (
+        "50 tokens · 950 left · "
+        "Usage: 50 of 1,000 tokens per day (5%), resets tomorrow at 00:00 UTC"
+    )
     assert reply.statuses == ([line] if shown else [])
 
 
