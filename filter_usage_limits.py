@@ -1,7 +1,7 @@
 """
 title: Usage Limits
 author: open-webui-usage-limits contributors
-version: 0.1.0
+version: 0.2.0
 license: MIT
 description: Limits on tokens, requests and money, per user, group, role and model.
 required_open_webui_version: 0.10.0
@@ -13,90 +13,92 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # Contents. In a hurry, read the hooks first: they are the last part, filter.
-#   220  errors                   The exceptions, each carrying its data.
-#   276  logs                     The one logger; its name is how Open WebUI's log shows where a …
-#   279  texts                    Texts from outside: what a client, a browser or a provider …
-#   300  limits.periods           The calendar and rolling periods, the window each gives at an …
-#   612  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
-#   763  limits.globs             Which model ids a pattern of an administrator's fits.
-#   786  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
-#  1134  limits.policy_tables     The policies text as checked tables, and what an error says …
-#  1396  limits.policies          What the policies text says about groups, roles, users, pools …
-#  1656  limits.policy            Which limits apply to this user, these groups, this role and …
-#  1968  limits.decisions         Used and reserved amounts against limits: what is decided, and …
-#  2134  metering.byte_pairs      A lower bound of a text's tokens from its pairs of bytes, …
-#  2374  metering.estimates       Token estimates for texts and prompts whose provider reports no …
-#  2678  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
-#  3007  metering.stream_events   What a stream event or a whole answer holds: produced text, …
-#  3275  metering.usage           What one reply is charged for, added up from its stream events.
-#  3577  metering.charges         What one reply costs, in tokens, in money and toward limits.
-#  3674  ledger.database          An engine for a database URL as Open WebUI spells it.
-#  3757  ledger.statements        The statements that every reply runs, on a short way to the …
-#  3887  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
-#  4129  ledger.tables            The ledger's own tables and their numbered migrations.
-#  4350  ledger.identities        Whom the names in the policies mean, also after a rename.
-#  4786  ledger.counters          Sums of settled records per scope, model glob and window.
-#  5123  ledger.snapshots         What one statement sees of the ledger: counters with their …
-#  5291  ledger.limit_states      Where limits stand: what is used, what replies still running …
-#  5441  ledger.records           One row per reply, reserved when it is admitted and closed once.
-#  5608  ledger.reports           What the ledger says of many limits and records at once, read …
-#  6228  ledger.grants            What administrators add to limits, reset and take back; rows, …
-#  6416  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
-#  6463  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  6882  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  7061  openwebui.languages.en   English.
-#  7090  openwebui.languages.de   German.
-#  7124  openwebui.languages.fr   French.
-#  7159  openwebui.languages.fr_ca French as written in Canada.
-#  7170  openwebui.languages.es   Spanish.
-#  7202  openwebui.languages.it   Italian.
-#  7233  openwebui.languages.pt_br Portuguese as written in Brazil.
-#  7265  openwebui.languages.nl   Dutch.
-#  7299  openwebui.languages.pl   Polish.
-#  7333  openwebui.languages.ru   Russian.
-#  7368  openwebui.languages.uk   Ukrainian.
-#  7404  openwebui.languages.tr   Turkish.
-#  7434  openwebui.languages.zh_cn Chinese in simplified script.
-#  7458  openwebui.languages.zh_tw Chinese in traditional script.
-#  7482  openwebui.languages.ja   Japanese.
-#  7512  openwebui.languages.ko   Korean.
-#  7539  openwebui.languages.ar   Arabic.
-#  7571  openwebui.languages.he   Hebrew.
-#  7599  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
-#  7649  openwebui.page_words     What the usage page says to users, in each language.
-#  7780  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
-#  8660  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  9169  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  9256  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  9356  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  9471  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  9826  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  9886  openwebui.replies        One reply from its admission to its end.
-# 10162  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-# 10340  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-# 10658  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-# 10806  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-# 10896  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-# 10985  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-# 11053  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-# 11563  openwebui.directory      All users of Open WebUI with their groups, read at once.
-# 11641  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
-# 12294  openwebui.simulation     What is on record, replayed against a policies text.
-# 12611  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
-# 12967  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
-# 13334  openwebui.answers        Answers on their way to the client: read for their usage, or …
-# 13489  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 13562  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 13828  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 14006  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 14137  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 14351  filter                   Open WebUI's hooks, and nothing but hooks.
+#   226  errors                   The exceptions, each carrying its data.
+#   282  logs                     The one logger; its name is how Open WebUI's log shows where a …
+#   285  texts                    Texts from outside: what a client, a browser or a provider …
+#   306  limits.periods           The calendar and rolling periods, the window each gives at an …
+#   618  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
+#   769  limits.globs             Which model ids a pattern of an administrator's fits.
+#   792  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
+#  1140  limits.policy_tables     The policies text as checked tables, and what an error says …
+#  1402  limits.policies          What the policies text says about groups, roles, users, pools …
+#  1662  limits.policy            Which limits apply to this user, these groups, this role and …
+#  1974  limits.decisions         Used and reserved amounts against limits: what is decided, and …
+#  2140  metering.pieces          What a text costs at least, by the first steps of the tokenizer …
+#  2301  metering.estimates       Token estimates for texts and prompts whose provider reports no …
+#  2570  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
+#  2899  metering.stream_events   What a stream event or a whole answer holds: produced text, …
+#  3167  metering.usage           What one reply is charged for, added up from its stream events.
+#  3487  metering.charges         What one reply costs, in tokens, in money and toward limits.
+#  3592  ledger.database          An engine for a database URL as Open WebUI spells it.
+#  3685  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
+#  3927  ledger.tables            The ledger's own tables and their numbered migrations.
+#  4148  ledger.identities        Whom the names in the policies mean, also after a rename.
+#  4599  ledger.counters          Sums of settled records per scope, model glob and window.
+#  4936  ledger.snapshots         What one statement sees of the ledger: counters with their …
+#  5104  ledger.limit_states      Where limits stand: what is used, what replies still running …
+#  5255  ledger.records           One row per reply, reserved when it is admitted and closed once.
+#  5420  ledger.reports           What the ledger says of many limits and records at once, read …
+#  6039  ledger.grants            What administrators add to limits, reset and take back; rows, …
+#  6227  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
+#  6324  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
+#  6371  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  6820  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  6999  openwebui.languages.en   English.
+#  7028  openwebui.languages.de   German.
+#  7062  openwebui.languages.fr   French.
+#  7097  openwebui.languages.fr_ca French as written in Canada.
+#  7108  openwebui.languages.es   Spanish.
+#  7140  openwebui.languages.it   Italian.
+#  7171  openwebui.languages.pt_br Portuguese as written in Brazil.
+#  7203  openwebui.languages.nl   Dutch.
+#  7237  openwebui.languages.pl   Polish.
+#  7271  openwebui.languages.ru   Russian.
+#  7306  openwebui.languages.uk   Ukrainian.
+#  7342  openwebui.languages.tr   Turkish.
+#  7372  openwebui.languages.zh_cn Chinese in simplified script.
+#  7396  openwebui.languages.zh_tw Chinese in traditional script.
+#  7420  openwebui.languages.ja   Japanese.
+#  7450  openwebui.languages.ko   Korean.
+#  7477  openwebui.languages.ar   Arabic.
+#  7509  openwebui.languages.he   Hebrew.
+#  7537  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
+#  7587  openwebui.page_words     What the usage page says to users, in each language.
+#  7718  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
+#  8598  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  9107  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  9194  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  9294  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  9411  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  9772  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+#  9833  openwebui.replies        One reply from its admission to its end.
+# 10233  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+# 10452  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+# 10785  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+# 10935  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
+# 11051  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+# 11143  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+# 11235  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+# 11303  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+# 11897  openwebui.directory      All users of Open WebUI with their groups, read at once.
+# 11975  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
+# 12676  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
+# 12830  openwebui.simulation     What is on record, replayed against a policies text.
+# 13154  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
+# 13506  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
+# 13873  openwebui.answers        Answers on their way to the client: read for their usage, or …
+# 14053  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 14125  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
+# 14260  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 14546  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14717  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 14851  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 15067  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
 import asyncio
 import atexit
-import collections
 import csv
 import difflib
 import hashlib
@@ -131,6 +133,7 @@ from collections.abc import (
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from copy import copy
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal, InvalidOperation
@@ -138,12 +141,13 @@ from functools import lru_cache, partial, reduce, wraps
 from importlib import import_module
 from importlib.util import find_spec
 from io import BytesIO, StringIO
+from itertools import pairwise
 from queue import Empty, Full, Queue
 from string import Formatter
 from threading import Lock, Thread
 from types import FrameType, ModuleType
 from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 from weakref import WeakKeyDictionary, ref
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
@@ -170,9 +174,9 @@ from sqlalchemy import (
     BigInteger,
     BindParameter,
     Boolean,
-    ClauseElement,
     Column,
     ColumnElement,
+    CompoundSelect,
     Connection,
     Engine,
     Index,
@@ -182,6 +186,7 @@ from sqlalchemy import (
     Select,
     Table,
     Text,
+    Update,
     and_,
     bindparam,
     case,
@@ -213,6 +218,7 @@ from sqlalchemy.exc import (
     StatementError,
 )
 from sqlalchemy.pool import NullPool, QueuePool
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
@@ -2131,243 +2137,164 @@ class Decision:
 
 
 # ==============================================================================
-# helpers/metering/byte_pairs.py
-# A lower bound of a text's tokens from its pairs of bytes, whatever alphabet or noise it is.
+# helpers/metering/pieces.py
+# Pieces: what a text costs at least, by the first steps of the tokenizer itself.
 # ==============================================================================
 
-# What `estimate_tokens` knows nothing of must not be free: line noise, random letters, tables of
-# marks, rare scripts. So each pair of neighbouring bytes costs something, by the classes of the
-# two. The weights were fitted to cl100k_base on texts, code and noise, and on what a search for
-# the cheapest texts found; for ordinary text they stay below the true count.
-BYTE_CLASSES = """
-00-08 0B-0C 0E-1F 7F C0-C1
-61
-62
-63
-64
-65
-66
-67
-68
-69
-6A
-6B
-6C
-6D
-6E
-6F
-70
-71
-72
-73
-74
-75
-76
-77
-78
-79
-7A
-41 45 49 4F
-55 59
-4A 51 58 5A
-4B 56-57
-42 46-48 4D 50
-43-44 4C 4E 52-54
-30-39
-20
-0A
-0D
-09
-22 27 60
-28 3C 5B 7B
-29 3E 5D 7D
-2C 2E 3A-3B
-23 2A 2D 2F 3D 5C 5F
-21 24-26 2B 3F-40 5E 7C 7E
-80-83
-84-87
-88-8B
-8C-8F
-90-93
-94-97
-98-9B
-9C-9F
-A0-A3
-A4-A7
-A8-AB
-AC-AF
-B0-B3
-B4-B7
-B8-BB
-BC-BF
-C2
-C3
-C4-C5
-C6-CD
-CE-CF
-D0
-D1
-D2-D6
-D7-D9
-DA-DF
-E0
-E1
-E2
-E3
-E4
-E5-E6
-E7-E9
-EA-ED
-EE-EF
-F0-FF
+# The first merges of cl100k_base, in their order; blanks, newlines, tabs and returns are shown.
+# The tokenizer makes the same ones before it makes any other, so a text never has more tokens
+# than pieces here. Ordinary text has about half as many. The last are longer runs of one mark.
+FIRST_MERGES = """
+▁▁ ▁▁▁▁ in ▁t ▁▁▁▁▁▁▁▁ er ▁▁▁ on ▁a re at st en or ▁th ↵↵ ▁c le ▁s it an ar al ▁the ;↵ ▁p ▁f ou ▁=
+is ▁▁▁▁▁▁▁ ing es ▁w ion ed ic ▁b ▁d et ▁m ▁o ⇥⇥ ro as el ct nd ▁in ▁h ent id ▁n am ▁▁▁▁▁▁▁▁▁▁▁ ▁to
+▁re -- ▁{ ▁of om );↵ im ␍↵ ▁( il // ▁and ur se ▁l ex ▁S ad ▁" ch ut if ** ▁} em ol ▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁
+th )↵ ▁{↵ ▁g ig iv ,↵ ce od ▁v ate ▁T ag ay ▁* ot us ▁C ▁st ▁I un ul ue ▁A ow ▁' ew ▁< ation () ▁for
+ab ort um ame ▁is pe tr ck ▁y ist ---- .↵↵ he ▁e lo ▁M ▁be ers ▁on ▁con ap ub ▁P ▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁ ass
+int >↵ ly urn ▁$ ;↵↵ av port ir -> nt ction end ▁de 00 ith out turn our ▁▁▁▁▁ lic res pt == ▁this
+▁wh ▁if ▁D ver age ▁B ht ext =" ▁that **** ▁R ▁it ess ▁F ▁r os and ▁as ect ke rom ▁// con ▁L (" qu
+lass ▁with iz de ▁N ▁al op up get ▁}↵ ile ▁an ata ore ri ▁pro ;␍↵ ⇥⇥⇥⇥ ter ain ▁W ▁E ▁com ▁return
+art ▁H ack import ublic ▁or est ment ▁G able ▁- ine ill ind ere :: ity ▁+ ▁tr elf ight (' orm ult
+str .. ", ▁you ype pl ▁new ▁j ▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁ ▁from ▁ex ▁O 20 ld ▁[ oc :↵ ▁se ▁le -------- .s {↵
+', ant ▁at ase .c ▁ch </ ave ang ▁are ▁int _t ert ial act }↵ ive ode ost ▁class ▁not og ord alue all
+ff ();↵ ont ime are ▁U ▁pr ▁: ies ize ure ▁by ire ▁}↵↵ .p ▁sh ice ast ption tring ok __ cl ## ▁he
+ard ). ▁@ iew ⇥⇥⇥ ▁was ip this ▁u ▁The ide ace ib ac rou ▁we ject ▁public ak ve ath oid ▁=> ust que
+▁res )) 's ▁k ans yst unction ******** ▁i ▁us pp 10 one ail ==== name ▁str ▁/ ▁& ach div ystem ell
+▁have err ould ull pon ▁J _p ▁== ign St .↵ ▁pl );↵↵ form put ount }↵↵ dd ite ▁get rr ome aram cc ▁*/
+ER In les _s ong ie ▁can ▁V erv pr ▁un row ber ▁do ll ▁el ▁self ated ary ▁. '] ud ▁en ▁Th
+▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁ te _c uct ▁ab ork .get ▁# aw ress ob Name 201 app [' ▁all ory ition ance ear
+▁cont vent ia ▁will IN ▁▁▁▁▁▁▁▁▁ return ▁</ data )↵↵ Re ple ild ther ▁your "↵ ($ ▁out ), ▁has String
+so ▁up ax ▁def ▁bo ge alse ON per 12 ich ▁but ▁↵ ▁_ _m add quest odel self ery ft ens //// ake .C
+▁go ▁function ▁K ivate ▁im ▁const .t ▁*/↵ );␍↵ ▁void ▁set ▁System cri ()↵ li ⇥if .m ally set ep bo
+def ',↵ ▁me ▁! atch "> ",↵ ec ▁In ph ▁| _f ▁var ence Id ree ink lect ug eth ▁else ----------------
+19 cont ▁so atic ▁lo pro ton ss own abel oint ous eld ST The ▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁ RE ":
+olor tp eg key ude ▁St ound ▁ar ");↵ ener ser 11 bject essage fer ▁more ations ents ▁his ▁they .S ▁Y
+use ne ish old _d io ield ▁per Cont ings #### ▁data ▁sa ef fo ▁one eng ▁dis AT ▁name ▁true val led
+.f ▁ne ▁end 32 .T 16 cre ark log Ex error _id urre ange ▁null rray ▁my pan ict ator View List
+⇥return ▁pre ▁x clude arg 15 ov .h ▁> ▁their ') irst ick gh LE OR ▁private tem ␍↵␍↵ user ▁) com .A
+";↵ ▁id read ▁who _b ">↵ ▁time ▁man ry ======== roup rop public vel umber ble ▁which
+**************** ▁any ▁false we ▁value ▁li ") nder gr ▁no param 25 fig .com ▁app _l ions .D ▁Ch
+▁about ▁add ▁su ▁string ID ▁over string .l ource 000 _C ]↵ ▁qu ▁String ca SE ▁ro sh ual Type son new
+ern ▁ag AR ];↵ ]. ▁? ical ▁des uth ix ays ▁type 't ault ▁inter var .b ▁part .d urrent IT EN 30 enc
+(f ra value cho 18 utton ose 14 ▁!= ater reate oll pos yle ng AL using ames ▁{␍↵ ates ely ▁work ▁em
+inal ▁sp ▁when .set ▁▁▁▁▁▁ ):↵ to quire indow lement pect ash [i ▁use .F pec ▁ad ove ception ength
+include ader ▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁ atus Th itle rit void (). (↵ ▁off ▁other ▁&& ';↵ ms ▁been
+▁te ml co nc 13 ervice ▁% **↵ ann ade ↵↵↵↵ lock const 100 ponse ▁sup ++ date ▁acc ▁had ▁bu 200 ▁Re
+▁were ▁file ▁would ven iss ▁our class raw ▁year Data ▁val ▁some fter ys ▁/// round view ▁pe ▁there
+▁said du of line /* duct ▁her ▁▁▁▁▁▁▁▁▁▁▁▁▁ Res ▁co ▁comm ise min ▁▁▁▁↵ #include ethod .P ute ▁ass
+Int ask loc ▁like ody ▁let load ▁am rol ▁gr yp ▁also ▁It url ific ors _P _n igh ▁than Com AN UL
+ating 17 ▁This ref _S ▁static roll ▁just ▁result ian idth ▁them ));↵ der reak Con :// ule ... arch
+ement ▁<< 50 ush ense arr ▁into cess amp ied ument ▁\\ ], wo als ▁what anc Value =' olum ▁pos ages
+ayer ▁sc ues ")↵ _T ▁list (s ▁case Ch ⇥⇥⇥⇥⇥ //////// ponent ▁z ▁kn let DE red ▁fe ▁},↵ ▁, (t ▁first
+');↵ word ▁import ▁act ▁char CT ▁Tr ople ={ ⇥f 24 ient cent .j lection ))↵ ▁only ▁print mer .W ock
+▁-- Text ▁op ank ▁its ▁back [" ▁need ▁cl ▁sub ▁la (( ." Object ▁start file (self ner ey ▁user ▁ent
+▁Com its ▁Con ouble ower item very ▁We 64 lick ▁Q php ttp ': ics ▁under ▁*↵ .L ); ices ▁reg )␍↵
+⇥public SS ▁then reat ious .G ek irect heck cript ning ▁Un ▁may ▁Wh Bo Item struct .st ream ible
+loat ▁org und sum _in ../ _M ▁how rite '↵ To 40 ww ▁people index .n http (m ector ▁ind ▁jav ],↵ ▁He
+_st ful ole ){↵ ▁should opy elp ier _name erson ION ote ▁test ▁bet rror ular bs ting ▁make Tr ▁after
+arget RO olumn rc _re define 22 ▁right right day ▁long [] (p td cond ▁Pro ▁rem ptions vid .g ▁ext
+▁__ ')↵ pace mp ▁min stance air action wh type util ait <? IC text ▁ph ▁fl .M ccess br fore ersion
+),↵ .re ateg ▁loc ins -s trib ▁Int ▁array ," Pro (c ession >↵↵ ▁she "] aph ▁exp erty ▁Se ▁par unc ET
+▁read print ▁rel ▁form ▁dr Exception input ▁trans ######## order By ▁aw ities uff play .add ▁want
+▁comp ments ▁|| az be ▁number ▁require ▁Ex 60 ▁col ▁key ember ▁two ▁size ▁where UT result
+▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁ ough orld ood uch ative ger arent ▁/* ▁arg ▁while 23 (this ▁rec ▁dif
+State ▁spec ride _F ▁look AM ility eter ↵↵↵ ayout -------------------------------- ager ▁could ▁br
+ends ures ▁know ets ▁If ▁Sh .w back ▁ser ▁+= ▁fr ());↵ ▁hand Ind ULL Im ();↵↵ ▁most ================
+⇥⇥⇥⇥⇥⇥ ▁▁▁▁▁▁▁▁▁▁▁▁ ▁▁▁▁▁▁▁▁▁▁ .... //////////////// ____ ⇥⇥⇥⇥⇥⇥⇥⇥ ▁▁▁▁▁▁▁▁▁▁▁▁▁▁ ################
+⇥⇥⇥⇥⇥⇥⇥ ________ ........ ↵↵↵↵↵↵ ⇥⇥⇥⇥⇥⇥⇥⇥⇥ ~~ ↵↵↵↵↵↵↵↵ ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ________________ ................
+⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ~~~~ ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ↵↵↵↵↵ ----- ---------- ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ~~~~~~~~ ..... ----------- *****
+--------- ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ↵↵↵↵↵↵↵↵↵↵↵↵↵↵↵↵ ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ↵↵↵↵↵↵↵↵↵↵ ...... ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥
+~~~~~~~~~~~~~~~~ ↵↵↵↵↵↵↵ ========= ↵↵↵↵↵↵↵↵↵↵↵↵ ===== ....... ↵↵↵↵↵↵↵↵↵ ......... ↵↵↵↵↵↵↵↵↵↵↵↵↵↵
+##### _____ ↵↵↵↵↵↵↵↵↵↵↵ /////
 """
-# In 26ths of a token, as digits and letters: a row per class of the first byte, a column per
-# class of the second.
-PAIR_WEIGHTS = """
-IRKJJMMFLPJHJLwRHIORVPHKKJIMRPKMyJMODSHFGJLP999999999999999999FED9BCHFUKKXOMLIF9
-O9016GA4G27D140L5B000499G0GRJKMPLFDSJULE0CIS9999999999999999AD9OG9EDGMfMPRAEYBRC
-H79CF38FF50E8GM3DEB0D8KFI2AVFKGQKOPyLQMSB5SN999999999999999996UMC99KfFEEWFBAEAGA
-I689946D19300DH0CB8D08BPDJ6cTKRTPNCjFIVRGEOT9999999999999999B6EFEDBBhXHIOU98GKL9
-F14C907940G8AKD68777J14EC79NP99CJB0FDH0643GD999999999999999999ADD55ANA4EEBAA8HFD
-Q4530949F9HB430C700558980D6DDM0ASH09PQ2C005D99999999999999996B6IF07BSHWJGJBC8KGL
-r2B8AB99L1HAEET2779DA5HDGEBJPHGGYD0LHGCIC8HN999999999999999994BBD99EOACLNWBDACDB
-I55AH0C903CGAA889702B0EEB4850O36FP0FMI7599DL9999999999999999408IA49DK9C98TB7AOU9
-J08D90DG90A889H0794F4698F77DGIGIO76cPaOG3CKM99999999999999999199C4FGRCXDMCG6C9BC
-J7304565J98920004EE22G9GCB3YKLNMTTaiNGPG48MZ99999999999999999ACDF99JGGHKOyN9KMII
-K5EHC0EHDF98CCG8A999B3TAKFD9LN6UER9CHPPEC7BI99999999999999999869B99BF9FHDL9BAABB
-E2BJ51D4A08965I77CB3C885E374N2539E06EGH604AH99999999999999999J9DB89DIBBA8MG899FA
-L64A511CL3AB9AN0A9B257GCB0DLMU6JES1DBB1A00JF9999999999999999909BC18AD9AJDg968DAB
-N20DA0J8A06G49E459EAKAEIM9CIUGoOHJ5RCBUM0DHF999999999999999990BED79AMDFHAW9LA9JF
-J28001B0A766AH99G7H2095BBBCPFEKIJB0ADL06002E9999999999999999907BA8A9KFIGLQC8B9RB
-PC636L78JEB664093F024062FCEUJHIKSH8XIdMQLKNV99999999999999999O9BGN9KWDVM6J9ABGDG
-L3G8C0DEA5GD0HF39719A8EBF58EKNGKMNC1fHMG90JP9999999999999999A59DG78BVENFAK9QHGNB
-AFCDELBJ8CHa88HKB9ABB0A9FHFEMOIHIPFUCHIIACGM9999999999999999A9A9A99EVCIHLGB99HH8
-W2D830EBF0BDA030E995897NG08CiJ9ILR3LKG47006H9999999999999999C0BBD999PBEFLaCIDDJB
-I8G2C18F946FBBM059D913ABN48HULHSfO07HH0NI08I9999999999999999J069C339TAHGNW86I9SF
-O089C0HH019EF8K4072795E9E05CSJBOJb0JEB05007C9999999999999999B0DDB79CIAOJSR66N8HF
-Q94AG953G9KC040B0E0509HEEE9eLPHIGQDuSONN1FTP99999999999999999B9EH99HCGKGFJBL9CIB
-A0AB905AB0BB8D795KAEBE998BGSVFLQRPEWI9JH38KR999999999999999990GLT9BAE9EEBH9PIDJC
-F5B9A36G718D5B66IC34JCD9DDDbZHTAHF4IBGHG5ANL9999999999999999DA9B9D9DC9SD8S9BK9CD
-J9207C6K68HI40E626554HA990DDAHMSDH0CSA6F807K99999999999999999BJFAA8Ac9MBD99I98E9
-KBBDEBBIJFFEF90A4CA4IDK0G97GJHAKFQ07OH94038B9999999999999999C2HA988DGAL8BM9A68CC
-ABBE96GKP9E9A8DB9GDDHBF4979PBHEECGFyCJQF6EFK999999999999999998DAA99AJAMMCX9JACHA
-RH77CNCLMLKIC77J8FAD6338CHF5G7680J8LMPOL02FI9999999999999999HGERT78ISGLLHVIPDHWN
-RBINJIMQI7GY42BM6C0CF9ACWIHADJBF2J0dEIM5E0HK99999999999999998DCCC9CFOIPDII9E9EIC
-GECIMGNIBHKWCGRL9GQ6M1QJOQDNBFIAER6SIQFMB4GM999999999999999997K9BCABVDFEDKAHCDF9
-K5tEHIJSA0LLMPMCKJMIYDJTL9O9MFEEOQJNGIIJM8NR9999999999999999BG9ADCAHQ9IA9OCEGKKB
-f0IBKDaOGADRCNP5EM73887VGBF14H886J3aP7HH68JR9999999999999999CABNGEBKTKDGFmGIOJEC
-K799M5XN20NPFHR2DIA0FBBFCAT67B065P0JXTHF62EK9999999999999999DDVIGCCFSFEPPYNKNMSI
-QECCLQFRXEHUQTQSJKVLMMLRPNJKXFOJK48OKF3N35JJ99999999999999999CLLIG9FIKNKJXA1ILFD
-yECCNQEUKEKJNJKGCDPIIHDEhLNGMMFKLV9OQOMKJPJM999999999999999988DaTAGg0y2NPSIDVCcL
-Rjf6EAOPxDQbTVMHKCHXMZUGNNO0Xuk97A09C9N0GG0N9999999999999999847OE8CGI9LFNFHE4Q8A
-JRKJKPEBOGHMDAJQGGTLFKMATPCMKLhLUJA59MJECVIR9999999999999999DAD9B9CDD9FHBK9CABAA
-VV4P8JF8HI8I9OAMLGDSTCGDEEDMF9ETNJ26K9HRYTPd999999999999999999JBA99EFAIOFq9GBEA9
-IPC3WUKR8ASHV4VHCITFQFFHSPN9IKQGGP80RKGH00IK9999999999999999DGHCCA9J0AKMEYAHGDKE
-TH55PJETFJEHGAO1DGL0OBG8BIJKTCFHIA84EH097JAI999999999999999998NCC99DEGJLLUDBGFOL
-VZNNUWRnWUMdkZZLPUXGamVVPaYYVSHZUQ70DGIA90OK99999999999999999OCDBHNFVHOoKU9KHBEF
-QDD9BINJG58LEBHGELHEEJSLMLKWYURPVO00dCFERJNO9999999999999999ABIPEmSNSTPOOuKRLILF
-R437AI8GEDOOBFRADIM6F4D9OPIJHJCFI90DJQCH6BEK9999999999999999CGGQIDCDWJSLOMJCRIHH
-N6Q6LMBKH8GKJKKDDDJIMF8EFOHKJIHAIB0AKFEFD8BH9999999999999999FIGKBBHEUFIITTBCQLLV
-JCQIYPHAEHFCRHHO6CFJHGEBCIOSIKFNWQ0DDHBJI5MPB06D8CJKIL6CSVOR98C9B30ERCIMN0001DW8
-EOFRNSCXCPJENGUDJBIUhCHADB4ZUYHaaE0FDH9FHFVMCG996PDDPSMQA7CIBAJFBDPL070JIf01AD0E
-CM9GLKMFBGAALIJLYCIIXBB9aIDVVLEZRY0ZBaCVHQaQPG599HFKMU5JPP6U9ACEB2JB0JEOD010JJEA
-WXFBDHDJOPCEJXDCEBVMFAABDJFEJNDIOQ6TE9KGEPGQ90CFJ739FH98Hb6MA9HCFVTK9C2P00300F63
-EG9ILLCBBEAEGFBFCBEFHTBCHEANMHHDSCK7A9KEBFHHHOJHJIITKICEHUENACIFDMGGHHJ06H00NG19
-LCDBD9ABEEFBIVaZCC9IFBHQEORDAKIBDJhNJ9CEEDIL0D6FGO8KGQEEA3UE9CEDFACL241G01F2CEF8
-HDBXKEBCAACCD8H9FLHdDAAGAEALFIF7GHETCAGNGGCSC5NkEKUB8UILDG939CEBG9KDHEK0DF820CH5
-FFAABJBACH9hABCEFAOACBF8BDQOIHFLHDCDCJAD89LH4FDGCGJ8DDEBEIGD95GEDDFHCGD906A0BE77
-C99BFI9B9GB9ICDJJAFGANLCBCMFDCAENECIBAJEI8EMDIGCERUHEVDGbTI68ACFF59E0FI37OB86D76
-LE9G9PRA8HBIR9SEGAGHGEDCHUPIORFMKD0ELGAKGNKJAE6JkLYMSILJASMR829FEABG0BB8A800CB26
-JHGHA7EDDCCLDI8JAAFFJ86CVKCFDFOIyB0IGAASPiKUaVDLMMBKLHHIMMKF9ALG8DMDGD0KDJ000JG0
-ADGMFQ9FJHBIEBOKRABADBCDEBECIH8JUB0N9AOGDNHNMKHRKGGCBVNOG78D6HHBEKDF6C1F9R000E63
-QFCGFGF9AKEGG9MABQEGNCDFHJCHNEyGF30KD9HDEEANBJHUGQKQGJBIILCGA8DCAA0C0AIH8IA67AC6
-JCKBKPB98RCBkBAEO9FBMDABGRLKAQEICFCCPB9CF97BDI8DKZCJHHLHR5SL9CEEE0FH4B2CDOB0dG33
-LOCCWGBAHI9FEFFA9A7ILCABAD9JWGHLCJ3I9DDRAIIM1383CG0998BL3FF56CDDK60D0F572W001OO5
-G88FMMDHBJ999GFKCDCEJGD8AHEMGBGIfFOLLELN9GJY0VHCME5ILMONKEWD9AFCD4HELD0AA01L0F79
-9999999999999999999999999999999999999999999999997999H9ILC8OF99999999999999999999
-999999999999999999999999999999999999999999996MUMFIQM00000L4799999999999999999999
-99999999999999999999999999999999999999999999MROINTTNLSfSRaOI99999999999999999999
-99999999999999999999999999999999999999999999OSUfPNQWTbaRXOXY99999999999999999999
-99999999999999999999999999999999999999999999IMNJTXLSaQiSNPOO99999999999999999999
-99999999999999999999999999999999999999999999XTDEDGK8BDMD23B099999999999999999999
-9999999999999999999999999999999999999999999905G0MGILESDnJUKN99999999999999999999
-99999999999999999999999999999999999999999999VSYUOQXaYTaURXVT99999999999999999999
-999999999999999999999999999999999999999999990E9JXOUHTXFN5R3I99999999999999999999
-99999999999999999999999999999999999999999999ZRJaQuNQPjOUVTVQ99999999999999999999
-9999999999999999999999999999999999999999999999999999X5KPWQTb99999999999999999999
-99999999999999999999999999999999999999999999OYhdYTRQXSLTqXYe99999999999999999999
-99999999999999999999999999999999999999999999JXffQDUIVSRaYUtb99999999999999999999
-999999999999999999999999999999999999999999990YwgZLKgOUJZNPaf99999999999999999999
-99999999999999999999999999999999999999999999SPUUPfUTbfSVRK0099999999999999999999
-99999999999999999999999999999999999999999999Q000A0g0KJj00I8699999999999999999999
-999999999999999999999999999999999999999999990KSRdOAX56EIGJVC99999999999999999999
-99999999999999999999999999999999999999999999iQXXUZYNOPVYSNUO99999999999999999999
-99999999999999999999999999999999999999999999VbPWQVfUUrTgZZeB99999999999999999999
-999999999999999999999999999999999999999999999999t99NciW9999999999999999999999999
-"""
-# The same for a byte that is repeated.
-REPEATED_WEIGHTS = """
-H9659C3FDG8A8AE8AA7ABGE81687A7AA8521J18884455629DIETEH816AGG55555555555555555555
-"""
-UNITS_PER_TOKEN = 26
-# Letters without a blank for this long are hardly words: tokens for each such run.
-LETTER_RUNS = ((b"a" * 12, 0.71), (b"a" * 18, 1.39), (b"a" * 24, 1.20))
-WEIGHT_DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-# A longer text's pairs are counted in pieces, at places that nobody can foresee.
-LONGEST_COUNTED_WHOLE = 4_000
-PIECES = 8
+MERGES = {
+    piece.translate(str.maketrans("▁↵⇥␍", " \n\t\r")): rank
+    for rank, piece in enumerate(FIRST_MERGES.split())
+}
+NO_MERGE = len(MERGES)
+TOKENS_PER_PIECE = 0.53
+# How the tokenizer sets words apart; here in parts of 16 characters at most.
+WORD = re.compile(
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\nA-Za-z0-9]?[A-Za-z]{1,16}|[0-9]{1,3}"
+    r"| ?[^\sA-Za-z0-9]{1,16}[\r\n]{0,16}|\s{0,16}[\r\n]{1,16}|\s{1,16}(?!\S)|\s"
+)
+# Characters beyond ASCII that are one token each; of the others nearly each byte is one.
+COMMON_CHARACTERS = (
+    "¡-¬®-·¹-ÄÇÉÍÎÐÑÓÖ×ÚÜß-öø-ýāăąćčĐđēęěğīİıłńōőœřśşšţťūůűźżžơưșțəɵ̀́ά-ία-εη-νο-χωόЂА-ЕЗИК-ФЦЧЭЯ-я"
+    "ёіאבדהוחילמנערשת،أإا-غف-يَ-ْپکگیंकतनपमरलसहा-ुेो्নরািে্ிு்്กขคงจชณ-ทน-ผพมยรลวสหอะ-ีืุูเแใไ็่้์ា"
+    "ạảấầẩậắặếềểệỉịọỏốồổỗộớờởợụủứửữự‐‑–—―‘’‚“”„†•…‰′″›※₀₁₂€™←-↓−─━│═║╗╝█░■►●★☆☴♀♥♪✔⟩⠀、。《-】〜あ"
+    "いうえお-きくけこ-すせそただちっつて-にのはばまみめもやよ-ろわをんアィイウェエオカキクグコサシ-セ"
+    "タダチッテ-ニバパビ-プペポマムメャュョラ-ロン・ー一万三上下不与专业东两个中串为主么义之也书了"
+    "事二于五些交产享京人亿今介从他付代以们件价任份企优会传但位体何余作你使例供価保信修倍值停像元先"
+    "入全公共关其具内円册再写出击分列则初利别到制前力功加务动動包化北区十午华单南即历原去县参及友反"
+    "发取变口只可台右号司合同名后向否含听启告员周命和品哈商問器四回因国图土在地场址型城基報場填增声"
+    "处备复外多大天失头女好如始子字存学安宋完定实审客家容密对导将小少尔就局展山岁州工左已市布常平年"
+    "并广序库应店度建开异式引张当录形影径待後得微心必志态思性总息您情意感成我或户所手打找技投报拉持"
+    "指按换据排接推提播支收改放政效数整文料断新方族无日时明易星是時景更最月有服期木未本机权束条来板"
+    "构析果查标样核格案检模次款止-步歳段每比民気水求江汽没治法注活流海消清游源火点無然片版物特率环"
+    "现球理生用由电男画界番登的监目直相省看県真知码确示社票私种科秒称移程稍税稿空立站章端笑符第等签"
+    "简算管箱米类系素索约级线组经结给络统编网置美老考者而联能自至色节英藏行表装西要見见规视角解言計"
+    "記話読计认议记论设证评试话询该详语误说请读调象责败账货购费资起超路身车转软载辑输达过运近还这进"
+    "连述退送选通速造連道邮部都配释里重量金钟钮链销错键长開間関门闭问间队阳陆限院除雅集雷需非面音页"
+    "项预频题额首验高黑가간값개거게결경고공과구그글기나내는능니다당대도동되된드든들디라래러력로록료"
+    "류른를름리만메면명목문미버번보복부분비사산상색생서성세션소수스습시식신아야어에여열오와요용우운"
+    "원위으은을음의이인일임입자작장재적전정제져조주지진째체출치크태터턴트튼하한할함해호화환회️！（"
+    "），-；＞？＾～･￥�"
+)
+# Runs of these are ornament, four to a token at least.
+ORNAMENTS = "—…─═█"
+# What a common character saves within a word, by the high byte of UTF-16: Cyrillic,
+# Arabic, Devanagari.
+WORD_SAVINGS = {0x04: 0.48, 0x06: 0.22, 0x09: 0.15}
+UNCOMMON = re.compile(f"[^{COMMON_CHARACTERS}]+")
+ASCII = bytes(range(0x80))
+BEYOND_ASCII = re.compile("[^\x00-\x7f]+")
+LEFT_OUT = "\xff"
+TOKENS_PER_UNCOMMON_BYTE = 0.68
+# A longer text is sampled, at places that nobody can foresee.
+LONGEST_CUT_WHOLE = 2_000
+SAMPLES_CUT = 8
 
 
-def byte_classes() -> list[int]:
-    """The class of each byte."""
-    classes = [0] * 0x100
-    for number, group in enumerate(BYTE_CLASSES.split("\n")[1:-1]):
-        for part in group.split():
-            first, _, last = part.partition("-")
-            for byte in range(int(first, 16), int(last or first, 16) + 1):
-                classes[byte] = number
-    return classes
+@lru_cache(maxsize=10_000)
+def count_pieces(word: str) -> int:
+    """Into how many pieces the first merges put a word."""
+    pieces = list(word)
+    while len(pieces) > 1:
+        ranks = [MERGES.get(first + second, NO_MERGE) for first, second in pairwise(pieces)]
+        rank = min(ranks)
+        if rank == NO_MERGE:
+            break
+        place = ranks.index(rank)
+        pieces[place : place + 2] = ["".join(pieces[place : place + 2])]
+    return len(pieces)
 
 
-def pair_table() -> list[int]:
-    """The weight of each pair of bytes, at the number that the two make in memory."""
-    classes = byte_classes()
-    rows = [list(map(WEIGHT_DIGITS.index, row)) for row in PAIR_WEIGHTS.split()]
-    wide = [[row[column] for column in classes] for row in rows]
-    repeated = list(map(WEIGHT_DIGITS.index, REPEATED_WEIGHTS.strip()))
-    by_first = [wide[each].copy() for each in classes]
-    for byte, each in enumerate(classes):
-        by_first[byte][byte] = repeated[each]
-    if sys.byteorder == "little":
-        by_first = [list(column) for column in zip(*by_first, strict=True)]
-    return [weight for row in by_first for weight in row]
-
-
-PAIR_TABLE = pair_table()
-
-
-def pair_units(data: bytes) -> int:
-    """The weights of all pairs of neighbouring bytes together."""
-    units = 0
-    for start in (0, 1):
-        pairs = memoryview(data)[start : start + (len(data) - start) // 2 * 2].cast("H")
-        units += sum(map(PAIR_TABLE.__getitem__, pairs.tolist()))
-    return units
-
-
-def least_tokens(text: str, letter_kinds: bytes) -> float:
-    """What a text costs at least; in `letter_kinds` each letter of it is an "a"."""
-    data = b" " + text.encode("utf-8", "surrogatepass")
-    if len(data) <= LONGEST_COUNTED_WHOLE:
-        units: float = pair_units(data)
-    else:
+def least_tokens(text: str) -> float:
+    """What the ASCII in a text costs at least."""
+    read = text
+    if len(text) > LONGEST_CUT_WHOLE:
         chance = random.Random(hash(text))  # differs from process to process
-        share, size = len(data) // PIECES, LONGEST_COUNTED_WHOLE // PIECES
-        starts = [each * share + chance.randrange(share - size + 1) for each in range(PIECES)]
-        counted = sum(pair_units(data[start : start + size]) for start in starts)
-        units = counted * (len(data) / (size * PIECES))
-    runs = sum(tokens * letter_kinds.count(run) for run, tokens in LETTER_RUNS)
-    return units / UNITS_PER_TOKEN + runs
+        share, size = len(text) // SAMPLES_CUT, LONGEST_CUT_WHOLE // SAMPLES_CUT
+        starts = [each * share + chance.randrange(share - size + 1) for each in range(SAMPLES_CUT)]
+        read = "".join(text[start : start + size] for start in starts)
+    ascii_text, left_out = BEYOND_ASCII.subn(LEFT_OUT, read)
+    pieces = sum(map(count_pieces, WORD.findall(ascii_text))) - left_out
+    return TOKENS_PER_PIECE * pieces * len(text) / len(read)
+
+
+def tokens_beyond_ascii(text: str) -> float:
+    """What the characters of a text that aren't ASCII cost; less than if each were alone."""
+    for mark in ORNAMENTS:
+        text = text.replace(4 * mark, mark)
+    encoded = text.encode("utf-8").translate(None, ASCII)
+    beyond = encoded.decode("utf-8")
+    uncommon = "".join(UNCOMMON.findall(beyond))
+    dear_bytes = len(uncommon.encode("utf-8"))
+    tokens = len(beyond) - len(uncommon) + TOKENS_PER_UNCOMMON_BYTE * dear_bytes
+    every, dear = (each.encode("utf-16-le")[1::2] for each in (beyond, uncommon))
+    for block, saving in WORD_SAVINGS.items():
+        tokens -= saving * (every.count(block) - dear.count(block))
+    return tokens
 
 
 # ==============================================================================
@@ -2392,31 +2319,10 @@ COMMON_WORDS_ABROAD = frozenset(
     b"os uma e em com para och att det som av nie w z jest ve bir bu ja ei egy az nem".split()
 )
 
-# Scripts beyond Latin-1: ranges of the high byte of UTF-16 code units, and tokens per unit.
-SCRIPT_WEIGHTS = (
-    ("Latin", 0x01, 0x02, 0.0),  # counted as accented letters
-    ("Greek", 0x03, 0x03, 1.05),
-    ("Cyrillic", 0x04, 0x04, 0.21),
-    ("Hebrew", 0x05, 0x05, 1.16),
-    ("Arabic", 0x06, 0x07, 0.6),
-    ("Devanagari", 0x09, 0x09, 1.25),
-    ("Indic", 0x0A, 0x0D, 1.5),
-    ("Thai", 0x0E, 0x0E, 1.0),
-    ("Latin", 0x1E, 0x1E, 0.0),
-    ("punctuation", 0x20, 0x20, 1.0),
-    ("symbol", 0x21, 0x2F, 1.6),
-    ("kana", 0x30, 0x33, 0.9),
-    ("Han", 0x34, 0x9F, 1.3),
-    ("Hangul", 0xAC, 0xD7, 1.2),
-    ("emoji", 0xD8, 0xDF, 1.2),  # two units each
-    ("Han", 0xF9, 0xFA, 1.3),
-    ("Arabic", 0xFB, 0xFE, 0.6),
-    ("fullwidth", 0xFF, 0xFF, 1.0),
-)
-# Cyrillic and Arabic also cost something per word.
-WORD_BLOCK_WEIGHTS = {b"\x04": 1.93, b"\x06": 1.25}
-OTHER_SCRIPT = 255
-OTHER_SCRIPT_WEIGHT = 2.2
+# Letters with accents beyond Latin-1.
+ACCENTED_BLOCKS = (0x01, 0x02, 0x1E)
+ACCENT = 0.2
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 # What a chat format adds: https://cookbook.openai.com/examples/how_to_count_tokens_with_tiktoken
 TOKENS_PER_MESSAGE = 4
@@ -2496,23 +2402,10 @@ def kind_table(letters: bytes, digits: bytes = b" ", marks: bytes = b" ") -> byt
     return bytes(kinds.values())
 
 
-def script_table() -> tuple[dict[str, int], bytes]:
-    """A number for each script, and the table from a UTF-16 high byte to that number."""
-    numbers: dict[str, int] = {}
-    table = bytearray([OTHER_SCRIPT]) * 0x100
-    for script, first, last, _ in SCRIPT_WEIGHTS:
-        number = numbers.setdefault(script, len(numbers))
-        table[first : last + 1] = bytes([number]) * (last + 1 - first)
-    return numbers, bytes(table)
-
-
 WORD_TABLE = kind_table(LETTERS.lower())
 # In the kinds "a" stands for a letter, "0" for a digit, "." for a mark.
 KIND_TABLE = kind_table(b"a", b"0", b".")
 MARK_TABLE = KIND_TABLE.translate(bytes.maketrans(b"a0\n", b"   "))
-SCRIPT_NUMBERS, SCRIPT_TABLE = script_table()
-SCRIPT_UNIT_WEIGHTS = {script: weight for script, _, _, weight in SCRIPT_WEIGHTS}
-
 
 # A longer text is sampled, since the hooks must not hold up the event loop.
 LONGEST_READ_WHOLE = 100_000
@@ -2530,19 +2423,23 @@ def estimate_tokens(text: str) -> int:
         starts = [n * apart + chance.randrange(apart - SAMPLE_LENGTH + 1) for n in range(SAMPLES)]
         sample = "".join(text[start : start + SAMPLE_LENGTH] for start in starts)
         return round(estimate_tokens(sample) * len(text) / len(sample))
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = LONE_SURROGATE.sub("\ufffe", text)
     latin = b" " + text.encode("latin-1", "ignore")
     kinds = latin.translate(KIND_TABLE)
-    accented = len(latin) - len(latin.translate(None, ACCENTED_LETTERS))
-    tokens = mark_tokens(latin, kinds) + digit_tokens(kinds)
+    beyond, accented = 0.0, 0
     if not text.isascii():
-        script_tokens, accented_beyond = other_script_tokens(text)
-        tokens, accented = tokens + script_tokens, accented + accented_beyond
+        accented = count_accented(text, latin)
+        beyond = tokens_beyond_ascii(text) + ACCENT * accented
+    tokens = mark_tokens(latin, kinds) + digit_tokens(kinds)
     if words := latin.translate(WORD_TABLE).split():
-        tokens += 0.94 * len(words) + 0.79 * kinds.count(b"aaaaaaaa") + 1.2 * accented
+        tokens += 0.94 * len(words) + 0.79 * kinds.count(b"aaaaaaaa")
         if abroad := accented + sum(map(COMMON_WORDS_ABROAD.__contains__, words)):
             share = min(0.5, abroad / len(words))
             tokens += 0.51 * share * max(0, kinds.count(b"a") - 3 * len(words))
-    return max(1, round(tokens), math.ceil(least_tokens(text, kinds)))
+    return max(1, round(max(tokens, least_tokens(text)) + beyond))
 
 
 def mark_tokens(latin: bytes, kinds: bytes) -> float:
@@ -2564,16 +2461,11 @@ def digit_tokens(kinds: bytes) -> float:
     return 0.95 * groups
 
 
-def other_script_tokens(text: str) -> tuple[float, int]:
-    """The tokens of all beyond Latin-1, and the number of accented Latin letters there."""
-    blocks = text.encode("utf-16-le", "surrogatepass")[1::2]
-    units = blocks.translate(SCRIPT_TABLE, b"\0")
-    tokens = OTHER_SCRIPT_WEIGHT * units.count(OTHER_SCRIPT)
-    for script, number in SCRIPT_NUMBERS.items():
-        tokens += SCRIPT_UNIT_WEIGHTS[script] * units.count(number)
-    for block, weight in WORD_BLOCK_WEIGHTS.items():
-        tokens += weight * (blocks.count(b"\0" + block) + blocks.startswith(block))
-    return tokens, units.count(SCRIPT_NUMBERS["Latin"])
+def count_accented(text: str, latin: bytes) -> int:
+    """How many accented Latin letters a text has."""
+    blocks = text.encode("utf-16-le")[1::2]
+    beyond = sum(map(blocks.count, ACCENTED_BLOCKS))
+    return beyond + len(latin) - len(latin.translate(None, ACCENTED_LETTERS))
 
 
 def json_text(value: object) -> str:
@@ -3306,8 +3198,25 @@ def added_usage(one: MeteredUsage, other: MeteredUsage) -> MeteredUsage:
     )
 
 
+# Most providers send a chunk for each token: so many chunks are then a better count than a text.
+FEWEST_CHUNKS = 20
+# An estimate that is further from that, in tokens per chunk, shows that these aren't tokens.
+TOKENS_PER_CHUNK = (0.75, 1.34)
+
+
+def estimate_streamed(texts: Sequence[str]) -> int:
+    """About how many tokens the texts of a stream's chunks have."""
+    tokens, chunks = estimate_reply("".join(texts)), len(texts)
+    least, most = TOKENS_PER_CHUNK
+    alike = chunks >= FEWEST_CHUNKS and least * chunks <= tokens <= most * chunks
+    return chunks if alike else tokens
+
+
 def metered_call(
-    usage: TokenUsage, prompt_tokens: int, text: str, uncounted_text: str = ""
+    usage: TokenUsage,
+    prompt_tokens: int,
+    texts: Sequence[str],
+    uncounted_texts: Sequence[str] = (),
 ) -> MeteredUsage:
     """What one call is charged for: what the provider said, and estimates for what it didn't."""
     input_tokens, output_tokens = usage.input_tokens, usage.output_tokens
@@ -3317,18 +3226,18 @@ def metered_call(
             input_tokens, output_tokens, total_tokens
         )
     if total_tokens is not None:
-        text_tokens = estimate_reply(text)
+        text_tokens = estimate_streamed(texts)
         share = text_tokens / (prompt_tokens + text_tokens) if text_tokens else 0
         output_tokens = round(total_tokens * share)
         input_tokens = total_tokens - output_tokens
         estimated = True
     if input_tokens is None:
         input_tokens, estimated = prompt_tokens, True
-    if output_tokens is None or (text and not output_tokens and total_tokens is None):
-        output_tokens, estimated = estimate_reply(text), True
-    elif uncounted_text and (text_tokens := estimate_reply(text)) > output_tokens:
+    if output_tokens is None or (any(texts) and not output_tokens and total_tokens is None):
+        output_tokens, estimated = estimate_streamed(texts), True
+    elif uncounted_texts and (text_tokens := estimate_streamed(texts)) > output_tokens:
         # A reply stopped after an early running total: Anthropic's message_start says 1.
-        output_tokens = min(text_tokens, output_tokens + estimate_reply(uncounted_text))
+        output_tokens = min(text_tokens, output_tokens + estimate_streamed(uncounted_texts))
         estimated = True
     cached = min(usage.cached_input_tokens, input_tokens)
     return MeteredUsage(
@@ -3371,13 +3280,13 @@ class ModelCall:
         return self.answered or bool(self.texts or self.whole_texts) or self.usage.is_charged
 
     @property
-    def text(self) -> str:
-        streamed, whole = "".join(self.texts), "".join(self.whole_texts)
-        return whole if len(whole) > len(streamed) else streamed
+    def produced_texts(self) -> list[str]:
+        streamed, whole = sum(map(len, self.texts)), sum(map(len, self.whole_texts))
+        return ["".join(self.whole_texts)] if whole > streamed else self.texts
 
     def metered(self, prompt_tokens: int) -> MeteredUsage:
-        uncounted = "".join(self.texts[self.counted_texts :])
-        return metered_call(self.usage, prompt_tokens, self.text, uncounted)
+        uncounted = self.texts[self.counted_texts :]
+        return metered_call(self.usage, prompt_tokens, self.produced_texts, uncounted)
 
     def is_continued_by(self, usage: TokenUsage, other: ModelCall) -> bool:
         """Whether `usage`, the first of a call with another id, is this call's running total.
@@ -3561,12 +3470,13 @@ class ReplyMeter:
         ]
         if not any(call.usage.is_charged for _, call in charged):
             usage = parse_usage(outlet_usage)
-            text = "".join(call.text for _, call in charged) or outlet_text or ""
+            texts = [text for _, call in charged for text in call.produced_texts]
+            texts = texts or ([outlet_text] if outlet_text else [])
             # Usage that can't be read is the sign of a call, not of one that cost nothing.
-            seen = bool(text) or bool(outlet_usage)
+            seen = bool(texts) or bool(outlet_usage)
             if usage.is_charged or (seen and not charged and len(self._rounds) == 1):
                 prompt_tokens = sum(tokens for tokens, _ in charged)
-                return metered_call(usage, prompt_tokens or self._rounds[-1].prompt_tokens, text)
+                return metered_call(usage, prompt_tokens or self._rounds[-1].prompt_tokens, texts)
         total = NOTHING_METERED
         for prompt_tokens, call in charged:
             total = added_usage(total, call.metered(prompt_tokens))
@@ -3649,8 +3559,10 @@ def make_charge(usage: MeteredUsage, rule: ModelRule) -> Charge:
     )
 
 
-def most_output_tokens(decision: Decision, prompt_tokens: int, rule: ModelRule) -> int | None:
-    """The output tokens with which a reply ends at its tightest limit, at least 1.
+def tightest_limit(
+    decision: Decision, prompt_tokens: int, rule: ModelRule
+) -> tuple[int, LimitState] | None:
+    """The output tokens with which a reply ends at its tightest limit, below 0 too; and that limit.
 
     Returns:
         None where no limit bounds the output.
@@ -3662,12 +3574,18 @@ def most_output_tokens(decision: Decision, prompt_tokens: int, rule: ModelRule) 
         "cost": (prompt_cost, rule.output_price or Decimal(0)),
     }
     most = [
-        int(((state.remaining - before) / price).to_integral_value(ROUND_FLOOR))
+        (int(((state.remaining - before) / price).to_integral_value(ROUND_FLOOR)), state)
         for state in decision.states
         for before, price in (prices.get(state.applied.limit.measure, (0, Decimal(0))),)
         if price
     ]
-    return max(1, min(most)) if most else None
+    return min(most, key=lambda found: found[0]) if most else None
+
+
+def most_output_tokens(decision: Decision, prompt_tokens: int, rule: ModelRule) -> int | None:
+    """The same as a number that a provider takes, at least 1; None where no limit bounds it."""
+    found = tightest_limit(decision, prompt_tokens, rule)
+    return None if found is None else max(1, found[0])
 
 
 # ==============================================================================
@@ -3744,6 +3662,7 @@ def open_postgresql(url: URL, pooled: bool = True) -> Engine:
     unprepared = {} if pooled else {"prepare_threshold": None}
     engine = create_engine(url, connect_args=unprepared, **pool)
     event.listen(engine, "connect", send_wide_integers)
+    event.listen(engine, "do_execute_no_params", execute_unprepared)
     return engine
 
 
@@ -3753,134 +3672,13 @@ def send_wide_integers(connection: Any, _record: object) -> None:
     connection.adapters.register_dumper(int, dumper)
 
 
-# ==============================================================================
-# helpers/ledger/statements.py
-# The statements that every reply runs, on a short way to the driver.
-# ==============================================================================
+def execute_unprepared(cursor: Any, statement: str, _context: object) -> bool:
+    """Let psycopg 3 prepare nothing that begins or ends a transaction.
 
-# Where a connection's cursor is kept, so that none is made for each statement.
-KEPT_CURSOR = "usage_limits_cursor"
-
-
-def run_on_driver(
-    connection: Connection, text: str, values: Any = None, *, fetch: bool = False
-) -> Any:
-    """Hand a statement to the driver.
-
-    Args:
-        connection: Its transaction, if there is one, was begun in the same way.
-        text: As the driver takes it.
-        values: Its parameters, as the driver takes them.
-        fetch: Whether it gives rows.
-
-    Returns:
-        Its rows, or how many it has changed.
-
-    Raises:
-        DBAPIError: The driver's error, wrapped as SQLAlchemy would.
+    A COMMIT by a name that stands for something else in a pooler's session would be lost.
     """
-    pooled, dialect = connection.connection, connection.dialect
-    cursor: Any = pooled.info.get(KEPT_CURSOR)
-    try:
-        if cursor is None:
-            cursor = pooled.info[KEPT_CURSOR] = pooled.cursor()
-        if values is not None:
-            cursor.execute(text, values)
-        elif dialect.driver == "psycopg":
-            # A COMMIT by a name that stands for something else in a pooler's session would be lost.
-            cursor.execute(text, prepare=False)
-        else:
-            cursor.execute(text)
-        return cursor.fetchall() if fetch else cursor.rowcount
-    except BaseException as error:
-        if cursor is not None:
-            pooled.info.pop(KEPT_CURSOR, None)
-            # As long as SQLite has it open, a broken transaction keeps its locks.
-            with suppress(dialect.loaded_dbapi.Error):
-                cursor.close()
-        if not isinstance(error, dialect.loaded_dbapi.Error):
-            raise
-        lost = dialect.is_disconnect(error, pooled.dbapi_connection, cursor)
-        raise DBAPIError.instance(
-            text,
-            None,  # no values in an error: they may be anyone's
-            error,
-            dialect.loaded_dbapi.Error,
-            connection_invalidated=lost,
-            dialect=dialect,
-        ) from error
-
-
-@dataclass(frozen=True, slots=True)
-class CompiledStatement:
-    """What a driver takes."""
-
-    text: str
-    order: Sequence[str] | None  # of the parameters, where they are taken by position
-    own_values: dict[str, Any]  # those that were written into the statement
-
-
-class Statement:
-    """A statement that is compiled once for each driver and schema.
-
-    Args:
-        clause: Its types are those that the drivers take and give as they are.
-        columns: The columns that an INSERT or UPDATE without values of its own sets.
-
-    Raises:
-        TypeError: It has parameters that are only put into its text when it is run.
-    """
-
-    def __init__(self, clause: ClauseElement, columns: Sequence[str] | None = None) -> None:
-        self._clause = clause
-        self._columns = columns
-        self._compiled: dict[tuple[str, str | None], CompiledStatement] = {}
-        compiled: Any = clause.compile(column_keys=columns)
-        if compiled.post_compile_params or compiled.literal_execute_params:
-            raise TypeError("a statement with parameters that expand")
-
-    def change(self, connection: Connection, values: Mapping[str, Any]) -> int:
-        """Run it, and return how many rows it has changed; arguments and errors as for `rows`."""
-        statement = self._compiled_for(connection)
-        return int(run_on_driver(connection, statement.text, arrange(statement, values)))
-
-    def rows(self, connection: Connection, values: Mapping[str, Any]) -> list[Any]:
-        """Run it, and return its rows.
-
-        Args:
-            connection: As for `run_on_driver`.
-            values: By the names of its parameters; what has no place in it is left out.
-
-        Raises:
-            DBAPIError: The driver's error, wrapped as SQLAlchemy would.
-        """
-        statement = self._compiled_for(connection)
-        given = arrange(statement, values)
-        return list(run_on_driver(connection, statement.text, given, fetch=True))
-
-    def _compiled_for(self, connection: Connection) -> CompiledStatement:
-        schemas = connection.get_execution_options().get("schema_translate_map") or {}
-        key = (connection.dialect.driver, schemas.get(None))
-        if key not in self._compiled:
-            compiled: Any = self._clause.compile(
-                dialect=connection.dialect,
-                column_keys=self._columns,
-                schema_translate_map=schemas or None,
-                render_schema_translate=bool(schemas),
-            )
-            self._compiled[key] = CompiledStatement(
-                compiled.string,
-                compiled.positiontup if compiled.positional else None,
-                {name: value for name, value in compiled.params.items() if value is not None},
-            )
-        return self._compiled[key]
-
-
-def arrange(statement: CompiledStatement, values: Mapping[str, Any]) -> Any:
-    """The values as the driver takes them."""
-    if statement.own_values:
-        values = {**statement.own_values, **values}
-    return values if statement.order is None else [values[name] for name in statement.order]
+    cursor.execute(statement, prepare=False)
+    return True
 
 
 # ==============================================================================
@@ -3937,19 +3735,19 @@ def select_locks(exclusive: Iterable[str], shared: Iterable[str] = (), **setting
 def take_advisory_locks(connection: Connection, exclusive: Iterable[str]) -> None:
     """Wait for more locks in a transaction; SQLite needs none."""
     if connection.dialect.name != "sqlite":
-        run_on_driver(connection, select_locks(exclusive))
+        connection.exec_driver_sql(select_locks(exclusive))
 
 
 def begin_on_sqlite(connection: Connection, milliseconds: int) -> None:
     """Take the one writer's place, and wait no longer for it than that."""
     if milliseconds >= UNHURRIED_MS:
-        run_on_driver(connection, "BEGIN IMMEDIATE")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
         return
     # The connection has a patience of its own, and keeps it.
-    ((own,),) = run_on_driver(connection, "PRAGMA busy_timeout", fetch=True)
-    run_on_driver(connection, f"PRAGMA busy_timeout = {min(own, milliseconds)}")
-    run_on_driver(connection, "BEGIN IMMEDIATE")
-    run_on_driver(connection, f"PRAGMA busy_timeout = {own}")
+    own = connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one()
+    connection.exec_driver_sql(f"PRAGMA busy_timeout = {min(own, milliseconds)}")
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    connection.exec_driver_sql(f"PRAGMA busy_timeout = {own}")
 
 
 def begin_transaction(
@@ -3974,7 +3772,7 @@ def begin_transaction(
         enable_bitmapscan="off",
         **({} if lasting else {"synchronous_commit": "off"}),
     )
-    run_on_driver(connection, f"BEGIN; {locks}")
+    connection.exec_driver_sql(f"BEGIN; {locks}")
 
 
 def sqlstate_of(error: DBAPIError) -> str:
@@ -4021,10 +3819,11 @@ class TransactionRunner:
         self, engine: Engine, schema: str | None = None, keep_connections: bool = False
     ) -> None:
         # Transactions say BEGIN themselves: the driver would spend a round trip on it.
-        self._options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT"}
+        options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "no_parameters": True}
         if schema:  # translating takes a sixth of a reply's time
-            self._options["schema_translate_map"] = {None: schema}
-        self._engine = engine
+            options["schema_translate_map"] = {None: schema}
+        self._engine = engine.execution_options(**options)
+        self._engine.hide_parameters = True  # in errors: they may be anyone's
         self._keeps = keep_connections
         self._idle: list[Connection] = []
 
@@ -4057,7 +3856,7 @@ class TransactionRunner:
         def transaction(connection: Connection) -> WorkResult:
             begin_transaction(connection, exclusive, shared, lasting, until)
             result = work(connection)
-            run_on_driver(connection, "COMMIT")
+            connection.exec_driver_sql("COMMIT")
             return result
 
         return self.read(transaction, until)
@@ -4105,8 +3904,7 @@ class TransactionRunner:
             return None
 
     def _run_once(self, work: Callable[[Connection], WorkResult]) -> WorkResult:
-        # Options of the engine would be looked at with every statement.
-        connection = self._take_idle() or self._engine.connect().execution_options(**self._options)
+        connection = self._take_idle() or self._engine.connect()
         try:
             result = work(connection)
         except BaseException:
@@ -4578,13 +4376,25 @@ class IdentityReader:
 
 
 def nobody_sentence(table: NamedTable, known: Iterable[str]) -> str:
-    """That a table names nobody, with the group that was meant."""
+    """That a table names nobody, with the group or user that was meant."""
+    hint = spelled_like(table.written, known)
     if table.kind == "user":
         kind = "address" if "@" in table.key else "id"
-        return f"{table.header} names nobody: Open WebUI has no user with this {kind}."
-    close = difflib.get_close_matches(table.written, sorted(known)[:1000], n=1, cutoff=0.7)
-    hint = f'; did you mean "{close[0]}"?' if close else "."
+        return f"{table.header} names nobody: Open WebUI has no user with this {kind}{hint}"
     return f'{table.header} names nobody: Open WebUI has no group "{table.written}"{hint}'
+
+
+def spelled_like(name: str, known: Iterable[str]) -> str:
+    """How a sentence ends on a name that isn't known: with the one that was meant, if any."""
+    names = [one for one in sorted(known)[:1000] if is_spelled_like(name, one)]
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.7)
+    return f'; did you mean "{close[0]}"?' if close else "."
+
+
+def is_spelled_like(name: str, other: str) -> bool:
+    """Whether what stands before an "@" is alike; all addresses of a house end alike."""
+    one, two = (text.partition("@")[0].lower() for text in (name, other))
+    return difflib.SequenceMatcher(None, one, two).ratio() >= 0.7
 
 
 def unknown_models(policies: PolicySet, known: Collection[str]) -> Iterator[str]:
@@ -4593,14 +4403,17 @@ def unknown_models(policies: PolicySet, known: Collection[str]) -> Iterator[str]
         return
     for rule in policies.models:
         if not any(glob_fits(rule.glob, name) for name in known):
-            yield f"{table_header('model', rule.glob)} fits no model that Open WebUI has."
+            header = table_header("model", rule.glob)
+            hint = spelled_like(rule.glob, known)
+            yield f"{header} fits no model that Open WebUI has{hint}"
     tables = [*policies.users.values(), *policies.groups.values(), *policies.roles.values()]
     headed = [(table_header(policy.kind, policy.name), policy.limits) for policy in tables]
     headed += [(table_header("pool", pool.name), pool.limits) for pool in policies.pools]
     for header, limits in headed:
         for limit in limits or ():
             if not any(glob_fits(limit.model_glob, name) for name in known):
-                yield f'{header} limit "{limit}" fits no model that Open WebUI has.'
+                hint = spelled_like(limit.model_glob, known)
+                yield f'{header} limit "{limit}" fits no model that Open WebUI has{hint}'
 
 
 def unpriced_models(policies: PolicySet, seen: Iterable[tuple[str, ...]]) -> Iterator[str]:
@@ -4933,13 +4746,13 @@ def number_values(name: str, values: Collection[str]) -> dict[str, str]:
 
 
 @lru_cache(maxsize=64)
-def addition_by_id(count: int) -> Statement:
+def addition_by_id(count: int) -> Update:
     """A statement that adds to that many counters.
 
     Not to one that has moved on since it was read: whoever moved it waits for our commit or has
     left the record behind. (A pool's counter may move without a lock that we hold.)
     """
-    return Statement(
+    return (
         counters_table.update()
         .where(
             counters_table.c.id.in_(numbered("id", count)),
@@ -5114,7 +4927,7 @@ def add_to_counters(
         return
     more = {f"more_{name}": value for name, value in amount_values(amounts).items()}
     values = {**more, **number_values("id", ids), "created_at": created_at}
-    addition_by_id(len(ids)).change(connection, values)
+    connection.execute(addition_by_id(len(ids)), values)
     for key in ids:
         counters[key].used += amounts
 
@@ -5203,24 +5016,24 @@ class Snapshot:
 
 
 @lru_cache(maxsize=256)
-def snapshot_statement(name: str, count: int, of_one_user: bool) -> Statement:
-    """Built once for each form: putting a statement together costs more than running it.
+def snapshot_statement(name: str, count: int, of_one_user: bool) -> CompoundSelect[Any]:
+    """Built once for each form.
 
     Args:
         name: "id" to find counters by their ids, "scope" for those that cover a record.
         count: How many ids or scopes.
         of_one_user: Whether only one user's running replies matter.
     """
-    conditions: list[ColumnElement[bool]] = [counters_table.c[name].in_(numbered(name, count))]
+    counters = COUNTERS.where(counters_table.c[name].in_(numbered(name, count)))
     if name == "scope":
-        conditions += [
+        counters = counters.where(
             counters_table.c.window_start <= bindparam("created_at"),
             counters_table.c.window_end > bindparam("created_at"),
-        ]
+        )
     running = RUNNING
     if of_one_user:  # what all users together have running is little, too
         running = running.where(records_table.c.user_id == bindparam("user_id"))
-    return Statement(union_all(COUNTERS.where(*conditions), running))
+    return union_all(counters, running)
 
 
 def snapshot_of_limits(
@@ -5270,7 +5083,7 @@ def read_snapshot(
         values["user_id"] = next(iter(users), "")
     statement = snapshot_statement(name, len(keys), of_one_user)
     snapshot = Snapshot({}, [])
-    rows = statement.rows(connection, {**values, **number_values(name, keys)})
+    rows = connection.execute(statement, {**values, **number_values(name, keys)})
     for kind, key, group_ids_or_scope, names_or_glob, instant, end, *numbers in rows:
         amounts, source = Amounts(*numbers[:4]), numbers[4]
         if kind == "running":
@@ -5322,14 +5135,15 @@ def read_limit_states(
     if not limits:
         return ()
     keys = [counter_id(applied) for applied in limits]
-    if snapshot is None or not snapshot.counters.keys() >= set(keys):
+    adding = {key for key, applied in zip(keys, limits, strict=True) if not applied.limit.is_moment}
+    if snapshot is None or not snapshot.counters.keys() >= adding:
         # A reply's own counters aren't those of today if it has begun before.
         snapshot = snapshot_of_limits(connection, keys, limits, at, except_id)
     counters = snapshot.counters
     missing = {
         key: applied
         for key, applied in zip(keys, limits, strict=True)
-        if key not in counters and not applied.limit.is_moment
+        if key in adding - counters.keys()
     }
     if missing:
         make_counters(connection, missing, at)
@@ -5445,13 +5259,10 @@ def read_oldest(connection: Connection, scope: str, start: int, most: int) -> Se
 # A reservation whose server has not renewed it for this long is an orphan of a crash.
 LEASE_SECONDS = 300
 
-# Built once: putting a statement together costs more than running it.
+# Built once: SQLAlchemy finds what it has compiled by them.
 FIND_RECORD = select(records_table.c.id).where(records_table.c.id == bindparam("key"))
-INSERT_RECORD = Statement(records_table.insert())
-FIND_OPEN_RECORD = records_table.update().where(records_table.c.id == bindparam("key"), IS_OPEN)
-RENEW_RECORD = Statement(FIND_OPEN_RECORD, ["lease_until", *Charge().values()])
-ENDED_COLUMNS = ["state", "settled_at", "end_reason", *Charge().values()]
-CLOSE_RECORD = Statement(FIND_OPEN_RECORD, ENDED_COLUMNS)
+INSERT_RECORD = records_table.insert()
+UPDATE_OPEN_RECORD = records_table.update().where(records_table.c.id == bindparam("key"), IS_OPEN)
 
 # Why a record was released, or settled by what was noted of its reply last.
 NO_ANSWER = "no answer"
@@ -5537,8 +5348,8 @@ def insert_record(
     """Write a reservation; `may_exist` after a connection that broke during its commit."""
     if may_exist and connection.execute(FIND_RECORD, {"key": reservation.id}).first():
         return
-    INSERT_RECORD.change(
-        connection,
+    connection.execute(
+        INSERT_RECORD,
         {
             "id": reservation.id,
             "user_id": reservation.subject.user_id,
@@ -5564,7 +5375,7 @@ def insert_record(
 def renew_record(connection: Connection, key: str, charge: Charge, now: int) -> None:
     """Push an open record's lease ahead and note what its reply has used so far."""
     values = {"key": key, "lease_until": now + LEASE_SECONDS, **charge.values()}
-    RENEW_RECORD.change(connection, values)
+    connection.execute(UPDATE_OPEN_RECORD, values)
 
 
 def ended_values(charge: Charge | None, now: int, reason: str) -> dict[str, Any]:
@@ -5581,7 +5392,8 @@ def close_record(
     connection: Connection, key: str, charge: Charge | None, now: int, reason: str = ""
 ) -> bool:
     """Settle or release a record; False if it was closed before. Counters are left alone."""
-    return CLOSE_RECORD.change(connection, {"key": key, **ended_values(charge, now, reason)}) > 0
+    values = {"key": key, **ended_values(charge, now, reason)}
+    return connection.execute(UPDATE_OPEN_RECORD, values).rowcount > 0
 
 
 def correct_record(
@@ -5622,11 +5434,10 @@ def read_snapshot_of(
 ) -> SnapshotResult:
     """Let `work` see one moment of the database; SQLite's writers don't wait for it."""
     sqlite = connection.dialect.name == "sqlite"
-    run_on_driver(
-        connection, "BEGIN" if sqlite else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-    )
+    begin = "BEGIN" if sqlite else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+    connection.exec_driver_sql(begin)
     result = work(connection)
-    run_on_driver(connection, "COMMIT")
+    connection.exec_driver_sql("COMMIT")
     return result
 
 
@@ -6413,6 +6224,103 @@ def rolling_parts(
 
 
 # ==============================================================================
+# helpers/ledger/reply_lengths.py
+# Reply lengths: how long the replies of each model are of late, by what is on record.
+# ==============================================================================
+
+# So many records are read, whoever made them, and no more often than that.
+RECORDS_READ = 1_000
+READ_AGAIN_SECONDS = 0.5
+# Each user counts the same, however many replies they had: of these that many are looked at.
+REPLIES_PER_USER = 20
+# Nine in ten are shorter. Within these bounds nobody's replies make the reservations of others
+# larger or smaller.
+QUANTILE = 0.9
+LENGTH_BOUNDS = (500, 8_000)
+MOST_MODELS_KNOWN = 1_000
+# What Open WebUI writes by itself is short, and what was filled in is from before.
+OTHER_SOURCES = ("task", "backfill")
+
+NEWEST_RECORDS = (
+    select(
+        records_table.c.model_id,
+        records_table.c.user_id,
+        records_table.c.output_tokens,
+        records_table.c.source,
+        records_table.c.state,
+    )
+    .order_by(records_table.c.created_at.desc())
+    .limit(RECORDS_READ)
+)
+
+
+def usual_lengths(rows: Iterable[Any]) -> dict[str, int]:
+    """The high quantile of each model's lengths, in output tokens.
+
+    Args:
+        rows: model, user, output tokens, source and state; the newest first.
+    """
+    by_user: dict[str, dict[str, list[int]]] = {}
+    for model, user, tokens, source, state in rows:
+        if state == "settled" and tokens > 0 and source not in OTHER_SOURCES:
+            lengths = by_user.setdefault(model, {}).setdefault(user, [])
+            if len(lengths) < REPLIES_PER_USER:
+                lengths.append(tokens)
+    return {model: weighted_quantile(users.values()) for model, users in by_user.items()}
+
+
+def weighted_quantile(users: Iterable[list[int]]) -> int:
+    """The length that is reached by as many users' replies, each user's together weighing 1."""
+    weighed = [(tokens, 1 / len(each)) for each in users for tokens in each]
+    left = QUANTILE * sum(weight for _, weight in weighed)
+    shortest, longest = LENGTH_BOUNDS
+    for tokens, weight in sorted(weighed):
+        left -= weight
+        if left <= 1e-9:
+            return max(shortest, min(tokens, longest))
+    return shortest
+
+
+class ReplyLengths:
+    """What is known of them in this process; may be used from any thread.
+
+    Args:
+        read: Runs a question in the ledger's database.
+        clock: Seconds.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[Callable[[Connection], list[Any]]], list[Any]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._read = read
+        self._clock = clock
+        self._known: dict[str, int] = {}
+        self._read_at = float("-inf")
+        self._reading = Lock()
+
+    def expected(self, model: str) -> int:
+        """How many output tokens to expect of a model's reply; blocks where it has to read."""
+        with self._reading:
+            now = self._clock()
+            if now - self._read_at >= READ_AGAIN_SECONDS:
+                self._read_at = now
+                self._refresh()
+        return self._known.get(model, LENGTH_BOUNDS[0])
+
+    def _refresh(self) -> None:
+        try:
+            rows = self._read(lambda connection: list(connection.execute(NEWEST_RECORDS)))
+        except UsageLimitsError as error:  # whoever is to be reserved for finds out, too
+            log.debug("Usage limits: %s; reply lengths are as they were", error)
+            return
+        if len(self._known) > MOST_MODELS_KNOWN:
+            self._known.clear()
+        self._known.update(usual_lengths(rows))
+
+
+# ==============================================================================
 # helpers/ledger/policy_versions.py
 # Policy versions: the last policies texts that were saved on the page, to go back to.
 # ==============================================================================
@@ -6716,6 +6624,36 @@ class Ledger:
             limit_scopes(reservation.subject, limits),
             deadline=deadline,
         )
+
+    def grow(
+        self,
+        reservation: Reservation,
+        hold: Callable[[Decision], Charge],
+        limits: Sequence[AppliedLimit],
+        deadline: float | None = None,
+    ) -> Decision:
+        """Hold something else for a running reply from now on; nothing if it has ended.
+
+        Args:
+            reservation: The reply.
+            hold: What to hold for it, given where its limits stand without it. It may be asked
+                twice.
+            limits: The limits that count for it.
+            deadline: Until when it may take, by `time.monotonic`.
+
+        Returns:
+            Where its limits stand without it.
+        """
+        self.prepare(deadline)
+
+        def work(connection: Connection) -> Decision:
+            now = self._now()
+            decision = Decision(read_limit_states(connection, limits, now, reservation.id))
+            renew_record(connection, reservation.id, hold(decision), now)
+            return decision
+
+        scopes = limit_scopes(reservation.subject, limits)
+        return self._transactions.run(work, scopes, lasting=False, deadline=deadline)
 
     def beat(self) -> None:
         """Let the others see that this worker lives."""
@@ -9359,6 +9297,8 @@ def rate_headers(states: Iterable[LimitState], now: datetime) -> RawHeaders:
 
 # Requests that are read here are JSON, with pictures in it at most; a longer one is refused.
 LARGEST_REQUEST = 16 * 2**20
+# As deep as Open WebUI's middlewares are looked through.
+MOST_LAYERS = 50
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -9647,10 +9587,16 @@ class AdminValves(RefusalMemory):
         description="Ask providers to report usage in streams (stream_options.include_usage). "
         "Without it, streamed replies are estimated. Default: on.",
     )
+    running_replies: Literal["finish", "stop"] = Field(
+        default="finish",
+        description="What happens to a response that reaches a hard limit while it is being "
+        "written. `finish`, the default: it is written to its end, which may be over the limit. "
+        "`stop`: it ends there, with what has come so far, and can be continued later.",
+    )
     cap_max_tokens: bool = Field(
         default=False,
-        description="Lower a request's max_tokens to what remains, so that a reply can't exceed "
-        "its limit. Default: off.",
+        description="Lower a request's max_tokens to what remains, in every round and for all its "
+        "choices together, so that a reply can't exceed its limit. Default: off.",
     )
     passthrough: Literal["count", "block", "allow"] = Field(
         default="count",
@@ -9872,6 +9818,7 @@ HOST_INTERNALS = (
         "Functions.get_function_valves_by_id",
         "valves at a pass-through path",
     ),
+    HostInternal("open_webui.models.config", "Config.get", "whether a provider makes embeddings"),
     HostInternal("open_webui.models.models", "Models.get_model_by_id", "models not listed"),
     HostInternal("open_webui.models.groups", "Groups.get_groups_by_member_id", "groups"),
     HostInternal("open_webui.models.groups", "Groups.get_all_groups", "unmatched groups"),
@@ -9879,7 +9826,7 @@ HOST_INTERNALS = (
     HostInternal("open_webui.internal.db", "engine", "the ledger's database"),
     HostInternal("open_webui.internal.db", "async_engine", "the ledger on PostgreSQL"),
     HostInternal("open_webui.env", "VERSION", "this table"),
-    HostInternal("open_webui.env", "CUSTOM_API_KEY_HEADER", "API keys in a header", (0, 12, 0)),
+    HostInternal("open_webui.env", "CUSTOM_API_KEY_HEADER", "API keys in a header"),
 )
 
 # ==============================================================================
@@ -9889,8 +9836,20 @@ HOST_INTERNALS = (
 
 # Where a reply travels in Open WebUI's metadata.
 METADATA_KEY = "usage_limits"
-# The output that is reserved where a request sets no max_tokens: an ordinary chat reply.
+# The output that is reserved for a model whose replies aren't known to be longer.
 EXPECTED_OUTPUT_TOKENS = 500
+# A longer one is rare, and providers refuse a max_tokens beyond what their models can write.
+LONGEST_REPLY = 16_000
+# When more is reserved, and how much: what a reply writes in some seconds. Near a limit it is a
+# part of what nobody holds, so that all who write get to its end together.
+GROW_AT_PERCENT = 80
+BLOCK_SECONDS = 5.0
+SMALLEST_BLOCK, LARGEST_BLOCK = 100, 2_000
+SMALLEST_SHARE = 16
+SHARES = 8
+# From then on it is known how many bytes of a stream bring a token, and how far that may carry.
+MEASURED_TOKENS = 32
+FARTHEST_MARK = 2**16
 # Larger than what any limit leaves.
 UNBOUNDED = 2**62
 
@@ -9921,7 +9880,8 @@ def count_choices(body: Mapping[str, Any]) -> int:
 def wanted_output(body: Mapping[str, Any], *, ollama: bool) -> int | None:
     """The most output tokens that a request can ask its provider for, where it says.
 
-    A field that doesn't reach the provider, or that it doesn't know, says nothing.
+    A field that doesn't reach the provider, or that it doesn't know, says nothing. One with a value
+    that is no number may take the place of all others there, so then nothing is said.
 
     Args:
         body: The request.
@@ -9929,15 +9889,14 @@ def wanted_output(body: Mapping[str, Any], *, ollama: bool) -> int | None:
             options say; nobody else reads those.
     """
     options = body.get("options")
-    if not ollama:
-        places = [body.get(name) for name in OUTPUT_KEYS]
-    elif isinstance(options, Mapping):
-        places = [body.get("max_tokens"), *(options.get(name) for name in OPTION_KEYS)]
-    else:
-        places = [body.get("max_tokens")]
+    names = OUTPUT_KEYS[1:] if ollama else OUTPUT_KEYS
+    wanted = [body[name] for name in names if name in body]
+    if ollama and isinstance(options, Mapping):
+        wanted += [options[name] for name in OPTION_KEYS if name in options]
+    if not wanted or not all(type(value) is int and value > 0 for value in wanted):
+        return None
     # Of several nobody knows which one is obeyed.
-    wanted = [value for value in places if type(value) is int and value > 0]
-    return max(wanted) * count_choices(body) if wanted else None
+    return max(wanted) * count_choices(body)
 
 
 def cap_output(body: dict[str, Any], most: int, *, ollama: bool = False) -> None:
@@ -9945,11 +9904,13 @@ def cap_output(body: dict[str, Any], most: int, *, ollama: bool = False) -> None
     options, each = body.get("options"), max(1, most // count_choices(body))
     if isinstance(options, dict):
         options.update({name: each for name in OPTION_KEYS if name in options})
-    named = [name for name in OUTPUT_KEYS if body.get(name)]
+    # Open WebUI puts one in the place of the other, null as well.
+    named = [name for name in OUTPUT_KEYS if name in body]
     if ollama or not named:  # to Ollama no other is handed on
         named.append("max_tokens")
     for name in named:
-        body[name] = each
+        asked = body.get(name)
+        body[name] = min(asked, each) if type(asked) is int and asked > 0 else each
 
 
 class ReplyKeeper(Protocol):
@@ -9957,9 +9918,9 @@ class ReplyKeeper(Protocol):
 
     def forget(self, reply: Reply) -> None: ...
 
-    async def check(self, reply: Reply, limits: Sequence[AppliedLimit]) -> Decision: ...
+    async def grow(self, reply: Reply, limits: Sequence[AppliedLimit]) -> Decision: ...
 
-    async def renew(self, reply: Reply) -> None: ...
+    async def keep_up(self, reply: Reply, size: int, step: int) -> int | None: ...
 
     async def end(self, reply: Reply, charge: Charge | None) -> Decision | None: ...
 
@@ -9983,6 +9944,8 @@ class Reply:
     capped: bool  # whether the request is lowered to what its limits leave
     soft_limit_percent: int
     alert_url: str  # "" for no alerts
+    stops_at_limit: bool = False  # whether it ends where no more can be reserved for it
+    expected_output: int = EXPECTED_OUTPUT_TOKENS  # how long this model's replies are
     output_tokens: int = 0  # what is reserved
     output_cap: int | None = None  # what the request is lowered to, if it is
     next_prompt_tokens: int = 0  # of the call that comes next
@@ -9996,6 +9959,13 @@ class Reply:
     # What its user's own limits leave, so the most that it holds of what it hasn't produced yet.
     own_remaining: Mapping[Measure, int] = field(default_factory=dict)
     written: bool = False  # whether its reservation is
+    growing: asyncio.Task[None] | None = None
+    stream_size: int = 0  # of the stream that is running, when it was last looked at
+    tokens_before: int = 0  # what the streams before it have produced
+    writes_since: float | None = None  # by `time.monotonic`
+    refused_by: LimitState | None = None  # the limit at which nothing more could be reserved
+    stopped: bool = False
+    tell_stop: Callable[[LimitState], Awaitable[None]] | None = None
     ending: asyncio.Task[Decision | None] | None = None
 
     def begin_round(self, prompt_tokens: int) -> None:
@@ -10003,19 +9973,119 @@ class Reply:
         self.prompt_tokens = max(self.prompt_tokens, prompt_tokens)
         self.meter.begin_round(prompt_tokens)
 
+    @property
+    def stops(self) -> bool:
+        """Whether it ends where no more can be reserved for it."""
+        return self.stops_at_limit and self.enforced
+
     def fit_output(self, decision: Decision) -> Charge:
         """Choose how much output to reserve, now that it is known what the limits leave."""
-        wanted, expected = self.wanted_output, EXPECTED_OUTPUT_TOKENS * self.choices
+        self.output_cap = None
+        wanted, expected = self.wanted_output, self.expected_output * self.choices
         fitting = self.most_output()
         if fitting is not None:
             wanted = min(wanted or fitting, fitting)
         self.output_tokens = min(wanted or expected, expected)
-        most = most_output_tokens(decision, self.prompt_tokens, self.rule) if self.capped else None
-        if most is not None and (wanted is None or wanted > most):
-            # All of it is held: what a parallel request got as well would run over the limit.
-            self.output_tokens = self.output_cap = most
-        self.own_remaining = own_remaining(decision)
+        self.fit_to(decision, 0, self.prompt_tokens)
         return self.reserved_charge()
+
+    def fit_to(self, decision: Decision, produced: int, prompt_tokens: int) -> None:
+        """Hold no more than the limits leave, and see that a capped request asks for no more.
+
+        Args:
+            decision: Where its limits stand without it.
+            produced: The output tokens of the rounds before.
+            prompt_tokens: Those of all rounds, with the one that follows.
+        """
+        self.own_remaining = own_remaining(decision)
+        most = most_output_tokens(decision, prompt_tokens, self.rule)
+        if most is None:
+            return
+        self.output_tokens = min(self.output_tokens, most)
+        if self.stops:  # what follows is reserved as it is written
+            share = max(SMALLEST_BLOCK, most // SHARES)
+            self.output_tokens = max(produced + 1, min(self.output_tokens, produced + share))
+        if self.capped:
+            # All that it may write is held: what a parallel request got as well would run over.
+            wanted = produced + (self.wanted_output or LONGEST_REPLY * self.choices)
+            self.output_tokens = min(wanted, most)
+            self.output_cap = most if most < wanted else None
+
+    def prompt_with(self, seen: MeteredUsage) -> int:
+        """The prompt tokens of all rounds so far, with the one that was announced last."""
+        return max(self.prompt_tokens, seen.input_tokens + self.meter.awaited_prompt_tokens)
+
+    def block(self, produced: int) -> int:
+        """How much is reserved ahead of what was produced."""
+        seconds = time.monotonic() - (self.writes_since or 0.0)
+        speed = produced / max(seconds, 1.0)
+        return max(SMALLEST_BLOCK, min(int(speed * BLOCK_SECONDS), LARGEST_BLOCK))
+
+    def hold_more(self, seen: MeteredUsage, held: int, block: int, decision: Decision) -> Charge:
+        """Hold a block more, or what the limits leave of it; a transaction may do so twice.
+
+        Args:
+            seen: What it has used.
+            held: The output tokens that it has held so far.
+            block: How much to reserve ahead of what it has produced.
+            decision: Where its limits stand without it.
+        """
+        if self.stops:
+            self.own_remaining = own_remaining(decision)
+        self.refused_by = None
+        wanted, least = seen.output_tokens + block, max(held, seen.output_tokens)
+        found = tightest_limit(decision, self.prompt_with(seen), self.rule) if self.stops else None
+        if found is not None:
+            most, state = found
+            share = max(SMALLEST_SHARE, (most - least) // SHARES)
+            wanted = min(wanted, most, least + share)
+            if wanted <= least:
+                self.refused_by = state
+        self.output_tokens = max(least, wanted)
+        return self.reserved_charge(seen)
+
+    def next_part(self, size: int, step: int, produced: int) -> int:
+        """About how many tokens another part of its stream would bring, if like the last one.
+
+        Args:
+            size: Of the stream so far, in bytes or characters.
+            step: Of its last part.
+            produced: The output tokens of all rounds so far.
+        """
+        if size < self.stream_size:  # another round's
+            self.tokens_before = produced
+        self.stream_size = size
+        return (produced - self.tokens_before) * step // size
+
+    def is_nearly_full(self, produced: int) -> bool:
+        """Whether it is time to reserve more."""
+        return produced * 100 >= self.output_tokens * GROW_AT_PERCENT
+
+    def next_mark(self, size: int, produced: int) -> int:
+        """The size of its stream at which to look again whether it holds enough.
+
+        Args:
+            size: Of the stream so far, in bytes or characters.
+            produced: The output tokens so far.
+        """
+        left = self.output_tokens - produced
+        if self.growing is None and self.refused_by is None:
+            left = self.output_tokens * GROW_AT_PERCENT // 100 - produced
+        written = produced - self.tokens_before
+        per_token = size / written if written >= MEASURED_TOKENS else 1.0
+        return size + max(1, min(int(left * max(per_token, 1.0) * 0.9), FARTHEST_MARK))
+
+    async def keep_up(self, size: int, step: int) -> int | None:
+        """See that it holds more than it has produced.
+
+        Args:
+            size: Of its stream so far, in bytes or characters.
+            step: Of the last part of it.
+
+        Returns:
+            The size of its stream at which to ask again; None where it has to end.
+        """
+        return await self.keeper.keep_up(self, size, step)
 
     def request_decision(self) -> Decision:
         """Where the limits on single requests stand: with all rounds, and the prompt of the next.
@@ -10081,23 +10151,24 @@ class Reply:
         """Note an answer that came whole, any JSON value."""
         self.meter.add_answer(answer)
 
-    def reserved_charge(self) -> Charge:
+    def reserved_charge(self, seen: MeteredUsage | None = None) -> Charge:
         """What is to be held for it: the estimate, or what it has used already if more.
 
         Of an estimate it holds no more than its user's own limits leave, so that a single
         request can't empty a pool that others need.
         """
-        estimate = self.estimated_charge()
+        seen = seen or self.meter.total()
+        estimate = self.estimated_charge(seen)
         if not estimate.counted.requests:  # a free model's
             return estimate
-        return hold_at_most(estimate, self.used_charge().counted, self.own_remaining)
+        return hold_at_most(estimate, make_charge(seen, self.rule).counted, self.own_remaining)
 
-    def estimated_charge(self) -> Charge:
+    def estimated_charge(self, seen: MeteredUsage | None = None) -> Charge:
         """What it may cost: the estimate, or what it has used already if more."""
-        seen = self.meter.total()
+        seen = seen or self.meter.total()
         return make_charge(
             MeteredUsage(
-                input_tokens=max(self.prompt_tokens, seen.input_tokens),
+                input_tokens=self.prompt_with(seen),
                 output_tokens=max(self.output_tokens, seen.output_tokens),
                 cached_input_tokens=0,
                 cost_micros=seen.cost_micros,
@@ -10164,10 +10235,11 @@ def hold_at_most(estimate: Charge, used: Amounts, remaining: Mapping[Measure, in
 # ==============================================================================
 
 # chat: the hooks run. rewritten: sent to a path where they do. metered: admitted and metered by
-# the middleware. request: counted as one request. task: admitted where tasks call their model.
+# the middleware. request: counted as one request. indexing: the same, where the administrator has
+# Open WebUI make embeddings by a provider. task: admitted where tasks call their model.
 # unknown: whatever the provider offers there.
 PassthroughKind = Literal[
-    "chat", "rewritten", "metered", "embeddings", "request", "task", "unknown"
+    "chat", "rewritten", "metered", "embeddings", "request", "indexing", "task", "unknown"
 ]
 
 CHAT_PATH = "/api/chat/completions"
@@ -10184,6 +10256,8 @@ class Passthrough:
         counts_tokens: Whether its answers are made of tokens, so that limits on them apply.
         asks_usage: Whether a stream of it can be asked for its usage as OpenAI spells that.
         in_json: Whether a request is JSON that names its model.
+        of_page: Whether the page itself needs it, so that it is never blocked.
+        model: What its records call the model, where a request doesn't name it.
     """
 
     kind: PassthroughKind
@@ -10192,6 +10266,8 @@ class Passthrough:
     counts_tokens: bool = True
     asks_usage: bool = False
     in_json: bool = True
+    of_page: bool = False
+    model: str = ""
 
 
 CHAT_PASSTHROUGHS = {
@@ -10202,7 +10278,14 @@ CHAT_PASSTHROUGHS = {
     "/api/embeddings": Passthrough("embeddings", "/api/embeddings"),
     "/api/v1/embeddings": Passthrough("embeddings", "/api/v1/embeddings"),
     **{
-        path: Passthrough("request", path, counts_tokens=False, in_json=False)
+        path: Passthrough(
+            "request",
+            path,
+            counts_tokens=False,
+            in_json=False,
+            of_page=True,
+            model=path.rpartition("/")[2],
+        )
         for path in (
             "/api/v1/audio/speech",
             "/api/v1/audio/transcriptions",
@@ -10211,7 +10294,21 @@ CHAT_PASSTHROUGHS = {
         )
     },
 }
+# Where files, memories, pages and queries are embedded, and recordings written down.
+INDEXING_PATH = re.compile(
+    r"/api/v1/(?:files/|files/[^/]+/data/content/update"
+    r"|retrieval/(?:process/(?:file|text|url|youtube|web|web/search|files/batch)"
+    r"|query/(?:doc|collection))"
+    r"|memories/(?:add|update|query|search|reindex|[^/]+/update)"
+    r"|knowledge/(?:create|[^/]+/(?:update|file/add|file/update|files/batch/add)))"
+)
+LENGTH_FIELDS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+EMBEDDING_MODEL = "embedding"
 TASK_PATH = re.compile(r"/api/v1/tasks/[a-z_]+/completions")
+
+INDEXING = Passthrough(
+    "indexing", "", counts_tokens=False, in_json=False, of_page=True, model=EMBEDDING_MODEL
+)
 
 # Below /openai and /ollama everything is a pass-through path but these, which no model answers.
 OPENAI_PAGES = {
@@ -10243,7 +10340,7 @@ OPENAI_KINDS = {
     "completions": Passthrough("metered", "/openai/completions", asks_usage=True),
     "embeddings": Passthrough("embeddings", "/openai/embeddings"),
     "audio/speech": Passthrough(
-        "request", "/openai/audio/speech", counts_tokens=False, in_json=False
+        "request", "/openai/audio/speech", counts_tokens=False, in_json=False, model="speech"
     ),
 }
 OLLAMA_KINDS = {
@@ -10279,9 +10376,11 @@ def find_passthrough(method: str, path: str) -> Passthrough | None:
     if first not in ("openai", "ollama"):
         if method != "POST":
             return None
-        return CHAT_PASSTHROUGHS.get(path) or (
-            Passthrough("task", path) if TASK_PATH.fullmatch(path) else None
-        )
+        if path in CHAT_PASSTHROUGHS:
+            return CHAT_PASSTHROUGHS[path]
+        if TASK_PATH.fullmatch(path):
+            return Passthrough("task", path)
+        return INDEXING if INDEXING_PATH.fullmatch(path) else None
     if method in ("HEAD", "OPTIONS") or path[7:8] not in ("", "/"):
         return None
     pages = (OPENAI_PAGES if first == "openai" else OLLAMA_PAGES).get(method)
@@ -10294,7 +10393,7 @@ def find_passthrough(method: str, path: str) -> Passthrough | None:
             return OPENAI_KINDS[found[1]]
         if found := OLLAMA_PASSTHROUGH.fullmatch(plain):
             return OLLAMA_KINDS[found[1]]
-    return Passthrough("unknown", path, "ollama" if first == "ollama" else "openai")
+    return Passthrough("unknown", "", "ollama" if first == "ollama" else "openai")
 
 
 def passthrough_output(body: dict[str, Any], passthrough: Passthrough) -> int | None:
@@ -10304,17 +10403,30 @@ def passthrough_output(body: dict[str, Any], passthrough: Passthrough) -> int | 
         wanted = options.get("num_predict") if isinstance(options, dict) else None
     else:
         wanted = body.get(output_field(passthrough))
-    return wanted * count_choices(body) if type(wanted) is int and wanted > 0 else None
+        # Of several nobody knows which one is obeyed.
+        others = [body[name] for name in LENGTH_FIELDS if type(body.get(name)) is int]
+        wanted = max([wanted, *others]) if type(wanted) is int else None
+    return wanted * count_answers(body) if type(wanted) is int and wanted > 0 else None
+
+
+def count_answers(body: dict[str, Any]) -> int:
+    """How many answers a request asks for: each of a list of prompts gets its own."""
+    prompts = body.get("prompt")
+    # A list of numbers is one prompt, in tokens.
+    if not isinstance(prompts, list) or all(type(part) is int for part in prompts):
+        return count_choices(body)
+    return count_choices(body) * len(prompts)
 
 
 def cap_passthrough(body: dict[str, Any], passthrough: Passthrough, most: int) -> None:
     """Lower what a request asks for in all, as its protocol says it."""
-    each = max(1, most // count_choices(body))
+    each = max(1, most // count_answers(body))
     if passthrough.form == "ollama":
         options = body.get("options")
         body["options"] = {**(options if isinstance(options, dict) else {}), "num_predict": each}
     else:
-        body[output_field(passthrough)] = each
+        for name in {output_field(passthrough), *(name for name in LENGTH_FIELDS if name in body)}:
+            body[name] = each
 
 
 def output_field(passthrough: Passthrough) -> str:
@@ -10407,8 +10519,8 @@ def is_host_engine(engine: Engine) -> bool:
 class GroupQueries:
     """Statements for a user's groups; each row is a group's id, its name and its parent's id."""
 
-    direct: Statement
-    inherited: Statement | None  # None where groups can't be nested
+    direct: Select[Any]
+    inherited: Select[Any] | None  # None where groups can't be nested
 
 
 @lru_cache(maxsize=1)
@@ -10419,28 +10531,30 @@ def group_queries() -> GroupQueries | None:
     """
     try:
         models = import_module("open_webui.models.groups")
-        group, member = models.Group, models.GroupMember
-        nested = hasattr(group, "parent_group_id")  # since 0.12
-        columns = select(group.id, group.name, group.parent_group_id if nested else null())
-        direct = columns.join(member, member.group_id == group.id).where(
-            member.user_id == bindparam("user_id")
+        # Their tables: SQLAlchemy takes twice as long over an ORM's classes.
+        group, member = models.Group.__table__, models.GroupMember.__table__
+        nested = "parent_group_id" in group.c  # since 0.12
+        parent = group.c.parent_group_id if nested else null()
+        columns = select(group.c.id, group.c.name, parent)
+        direct = columns.join(member, member.c.group_id == group.c.id).where(
+            member.c.user_id == bindparam("user_id")
         )
         inherited = None
         if nested:
             found = models.user_group_memberships([bindparam("user_id")], include_inherited=True)
-            inherited = Statement(columns.join(found, found.c.group_id == group.id))
+            inherited = columns.join(found, found.c.group_id == group.c.id)
     except (AttributeError, TypeError):  # another name, other arguments
         return None
-    return GroupQueries(Statement(direct), inherited)
+    return GroupQueries(direct, inherited)
 
 
 def read_groups(
     connection: Connection, queries: GroupQueries, user_id: str
 ) -> tuple[GroupRef, ...]:
     """A user's groups, inherited ones included, from Open WebUI's own database; blocks."""
-    rows = queries.direct.rows(connection, {"user_id": user_id})
+    rows = connection.execute(queries.direct, {"user_id": user_id}).all()
     if queries.inherited is not None and any(parent for _, _, parent in rows):
-        rows = queries.inherited.rows(connection, {"user_id": user_id})
+        rows = connection.execute(queries.inherited, {"user_id": user_id}).all()
     return tuple(GroupRef(str(group_id), str(name)) for group_id, name, _ in rows)
 
 
@@ -10598,6 +10712,19 @@ def has_api_key(request: Any) -> bool:
     return str(token).strip().startswith("sk-")
 
 
+async def save_answer(metadata: Mapping[str, Any], content: str) -> None:
+    """Save an answer that no model gave as a message that is done, where the chat is saved."""
+    chat_id, message_id = metadata.get("chat_id"), metadata.get("message_id")
+    if not isinstance(chat_id, str) or not isinstance(message_id, str):
+        return
+    if chat_id.startswith((*TEMPORARY_CHAT_PREFIXES, "channel:")):
+        return
+    chats = import_module("open_webui.models.chats").Chats
+    await chats.upsert_message_to_chat_by_id_and_message_id(
+        chat_id, message_id, {"content": content, "done": True}
+    )
+
+
 def finished_message(body: Mapping[str, Any]) -> tuple[object, str | None]:
     """Usage and text of the message that an outlet is called for, and of no older one.
 
@@ -10673,6 +10800,7 @@ ORDINARY_FIELDS = frozenset(
     (
         "model",
         "messages",
+        "prompt",
         "stream",
         "stream_options",
         "metadata",
@@ -10786,7 +10914,8 @@ def copied_call(form_data: Mapping[str, Any]) -> dict[str, Any]:
     It also takes a name out of its metadata.
     """
     copy = {name: value for name, value in form_data.items() if name != "stream_options"}
-    copy["metadata"] = dict(copy["metadata"])
+    if isinstance(metadata := copy.get("metadata"), dict):
+        copy["metadata"] = dict(metadata)
     if isinstance(messages := copy.get("messages"), list):
         copy["messages"] = [copied_message(message) for message in messages]
     return copy
@@ -10800,6 +10929,122 @@ def copied_message(message: object) -> object:
         return dict(message)
     own = [dict(part) if isinstance(part, dict) else part for part in parts]
     return {**message, "content": own}
+
+
+# ==============================================================================
+# helpers/openwebui/endings.py
+# Endings: a stream that may go no further ends as its protocol ends one at its length.
+# ==============================================================================
+
+StreamPart = bytes | str
+
+
+class BoundedReply(Protocol):
+    """A reply whose stream may have to end."""
+
+    choices: int
+
+    async def keep_up(self, size: int, step: int) -> int | None: ...
+
+
+def part_event(part: StreamPart, *, last: bool) -> dict[str, Any]:
+    """The first or the last JSON object in a part of a stream; empty where there is none."""
+    text = part.decode("utf-8", "replace") if isinstance(part, bytes) else part
+    for line in text.splitlines()[:: -1 if last else 1]:
+        try:
+            event = json.loads(line.removeprefix("data:"))
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(event, dict):
+            return event
+    return {}
+
+
+def event_lines(*events: dict[str, Any], named: bool = False) -> list[bytes]:
+    """Events as lines of an event stream, with their names where the protocol has them."""
+    names = [f"event: {event['type']}\n" if named else "" for event in events]
+    return [
+        f"{name}data: {json.dumps(event)}\n\n".encode()
+        for name, event in zip(names, events, strict=True)
+    ]
+
+
+def end_of_stream(first: StreamPart, last: StreamPart, choices: int = 1) -> list[bytes]:
+    """What ends a stream after `last`, in the protocol of both; each item ends an event.
+
+    Args:
+        first: The first part that held JSON: it names the answer.
+        last: The part after which nothing of the provider's follows.
+        choices: How many answers there are at once.
+    """
+    begun, event = part_event(first, last=False), part_event(last, last=True)
+    kind = str(event.get("type") or "")
+    if kind.startswith("response."):
+        answer = begun.get("response")
+        why = {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}
+        answer = {**(answer if isinstance(answer, dict) else {}), **why}
+        closing = event_lines({"type": "response.incomplete", "response": answer}, named=True)
+    elif kind.startswith(("message_", "content_block", "ping")):
+        index = event.get("index") if kind != "content_block_stop" else None
+        ended = {"stop_reason": "max_tokens", "stop_sequence": None}
+        events: list[dict[str, Any]] = [
+            {"type": "message_delta", "delta": ended, "usage": {"output_tokens": 0}},
+            {"type": "message_stop"},
+        ]
+        if isinstance(index, int):
+            events.insert(0, {"type": "content_block_stop", "index": index})
+        closing = event_lines(*events, named=True)
+    elif "done" in event and "choices" not in event:  # Ollama's, a line for each object
+        final = {"model": event.get("model"), "created_at": event.get("created_at")}
+        final |= {"response": ""} if "response" in event else {}
+        final |= {"message": {"role": "assistant", "content": ""}} if "message" in event else {}
+        final |= {"done": True, "done_reason": "length"}
+        return [json.dumps(final).encode() + b"\n"]
+    else:
+        named = ("id", "object", "created", "model", "system_fingerprint")
+        chunk = {name: event[name] for name in named if name in event}
+        held: dict[str, Any] = {"delta": {}}
+        if event.get("object") == "text_completion":
+            held = {"text": ""}
+        listed = [{"index": i, **held, "finish_reason": "length"} for i in range(choices)]
+        closing = [*event_lines({**chunk, "choices": listed}), b"data: [DONE]\n\n"]
+    gap = "\n\n" if isinstance(last, str) else b"\n\n"
+    # The blank line that ends an event may be a part of its own, which doesn't come any more.
+    return closing if last.endswith(gap) else [b"\n", *closing]  # type: ignore[arg-type]
+
+
+def may_end_after(part: StreamPart) -> bool:
+    """Whether a part ends an event, or a line of one."""
+    if isinstance(part, str):
+        return "{" in part and part.endswith("\n")
+    return b"{" in part and part.endswith(b"\n")
+
+
+async def bounded_stream(reply: BoundedReply, parts: Any) -> AsyncIterator[Any]:
+    """A stream's parts as they come, and its end where the reply may go no further.
+
+    Whoever takes a part has it metered before it asks for the next one.
+    """
+    first: StreamPart = b""
+    size, mark = 0, 0
+    try:
+        async for part in parts:
+            yield part
+            size += len(part)
+            if not first and may_end_after(part):
+                first = part
+            if size < mark or not may_end_after(part):
+                continue
+            following = await reply.keep_up(size, len(part))
+            if following is None:
+                for closing in end_of_stream(first, part, reply.choices):
+                    yield closing
+                return
+            mark = following
+    finally:
+        # Ends the call to the provider, which may have more to say.
+        if (close := getattr(parts, "aclose", None)) is not None:
+            await close()
 
 
 # ==============================================================================
@@ -10861,7 +11106,9 @@ def watched_call(
             raise
         if is_failure(answer):
             reply.call_failed()
-        elif not isinstance(answer, StreamingResponse):
+        elif isinstance(answer, StreamingResponse):
+            answer.body_iterator = bounded_stream(reply, answer.body_iterator)
+        else:
             reply.call_answered(answer_content(answer))
         return answer
 
@@ -10951,7 +11198,7 @@ def build_reply(
     """
     policies = valves.policy_set
     policy = choose_policy(subject, policies, valves.default_policy, valves.multiple_groups)
-    prompt_tokens = estimate_prompt(body)
+    prompt_tokens, stops = estimate_prompt(body), valves.running_replies == "stop"
     reply = Reply(
         keeper=keeper,
         reservation=Reservation(
@@ -10975,7 +11222,10 @@ def build_reply(
         choices=count_choices(body),
         soft_limit_percent=valves.soft_limit_percent,
         alert_url="" if valves.shadow_mode else valves.alert_webhook_url,
-        capped=valves.cap_max_tokens and not valves.shadow_mode,
+        # An answer that comes whole can't be ended on its way.
+        capped=not valves.shadow_mode
+        and (valves.cap_max_tokens or (stops and body.get("stream") is not True)),
+        stops_at_limit=stops,
     )
     reply.meter.begin_round(prompt_tokens)
     return reply
@@ -11111,6 +11361,7 @@ class Accounting:
         self._ledger = Ledger(engine, schema, clock, True, worker=uuid.uuid4().hex)
         self._threads: ThreadPoolExecutor | None = None
         self._alerts = AlertSender()
+        self._lengths = ReplyLengths(self._read_prepared)
         self.retention_seconds = RETENTION_SECONDS
         self._running: dict[str, Reply] = {}
         self._unwritten: dict[str, WaitingEnd] = {}
@@ -11147,6 +11398,10 @@ class Accounting:
     ) -> ThreadResult:
         """Run `work` in a transaction under the locks of these scopes; blocks, raises as `read`."""
         return self._ledger.change(work, scopes)
+
+    def _read_prepared(self, work: Callable[[Connection], ThreadResult]) -> ThreadResult:
+        self._ledger.prepare(getattr(self._turn, "deadline", None))
+        return self.read(work)
 
     def remember_identities(
         self,
@@ -11219,9 +11474,12 @@ class Accounting:
             self._turn.deadline = deadline
             try:
                 built = build()
+                reply = built[0] if isinstance(built, tuple) else built
+                if not crowded and reply.limits and not isinstance(built, tuple):
+                    model = reply.reservation.model_names[0]
+                    reply.expected_output = self._lengths.expected(model)
             finally:
                 self._turn.deadline = None
-            reply = built[0] if isinstance(built, tuple) else built
             request = reply.request_decision()
             if reply.enforced and not request.allowed:  # whatever the ledger would say
                 return reply, Admission(request)
@@ -11263,27 +11521,103 @@ class Accounting:
         """Leave a reply alone that is not going to run."""
         self._running.pop(reply.reservation.id, None)
 
-    async def check(self, reply: Reply, limits: Sequence[AppliedLimit]) -> Decision:
-        """Where limits stand without this reply.
-
-        Raises:
-            LedgerError: The database can't be reached, or is too busy.
-            LedgerDataError: It refuses the question.
-        """
-        deadline = new_deadline()
-        return await self._in_thread(
-            lambda: self._ledger.check(reply.reservation, limits, deadline)
-        )
-
-    async def renew(self, reply: Reply) -> None:
-        """Write down at once what a running reply holds now.
+    async def grow(self, reply: Reply, limits: Sequence[AppliedLimit]) -> Decision:
+        """Write down what another round of a reply needs, and where its limits stand without it.
 
         Raises:
             LedgerError: The database can't be reached, or is too busy.
             LedgerDataError: It refuses what is to be written.
         """
-        charges, deadline = {reply.reservation.id: reply.reserved_charge()}, new_deadline()
-        await self._in_thread(lambda: self._ledger.renew(charges, deadline))
+        if reply.growing is not None:
+            await asyncio.shield(reply.growing)
+        seen, deadline = reply.meter.total(), new_deadline()
+
+        def hold(decision: Decision) -> Charge:
+            reply.fit_to(decision, seen.output_tokens, reply.prompt_with(seen))
+            return reply.reserved_charge(seen)
+
+        return await self._in_thread(
+            lambda: self._ledger.grow(reply.reservation, hold, limits, deadline)
+        )
+
+    async def keep_up(self, reply: Reply, size: int, step: int) -> int | None:
+        """See that a reply holds more than it has produced: more is reserved in the background.
+
+        Args:
+            reply: The reply.
+            size: How long its stream is so far.
+            step: How long the last part of it was.
+
+        Returns:
+            How long it may become until this is asked again; None where it has to end now.
+        """
+        try:
+            return await self._keep_up(reply, size, step)
+        except Exception:
+            # Nothing may pass for a fault of ours.
+            log.exception("Usage limits: reply %s was not looked after", reply.reservation.id)
+            return None if reply.stops else size + FARTHEST_MARK
+
+    async def _keep_up(self, reply: Reply, size: int, step: int) -> int | None:
+        if reply.stopped:  # in a round before
+            return None
+        if not reply.rule.weight:
+            return size + FARTHEST_MARK
+        if reply.writes_since is None:
+            reply.writes_since = time.monotonic()
+        produced = reply.meter.total().output_tokens
+        following = produced + reply.next_part(size, step, produced)
+        if reply.stops and following > reply.output_tokens:
+            # It has used up all that it holds: what comes next waits until there is more.
+            if reply.growing is not None:
+                await asyncio.shield(reply.growing)
+            held = 0
+            while held < reply.output_tokens < following:
+                held = reply.output_tokens
+                await self._grow(reply)
+            if following > reply.output_tokens:
+                await self._stop_reply(reply)
+                return None
+        elif reply.growing is None and reply.refused_by is None and reply.is_nearly_full(produced):
+            reply.growing = asyncio.create_task(self._grow(reply))
+        return reply.next_mark(size, produced)
+
+    async def _stop_reply(self, reply: Reply) -> None:
+        reply.stopped = True
+        log.info(
+            "Usage limits: reply %s of user %s was stopped at its limit",
+            reply.reservation.id,
+            reply.reservation.subject.user_id,
+        )
+        if reply.tell_stop is not None and reply.refused_by is not None:
+            await reply.tell_stop(reply.refused_by)
+
+    async def _grow(self, reply: Reply) -> None:
+        """Reserve a block more for a reply, at once visible to all; never raises."""
+        seen, held, deadline = reply.meter.total(), reply.output_tokens, new_deadline()
+        block = reply.block(seen.output_tokens)
+        limits = reply.limits if reply.stops else ()
+        try:
+            if reply.written:
+                await self._in_thread(
+                    lambda: self._ledger.grow(
+                        reply.reservation,
+                        partial(reply.hold_more, seen, held, block),
+                        limits,
+                        deadline,
+                    )
+                )
+            else:  # let through while the ledger was away, and written down at its end
+                reply.output_tokens = seen.output_tokens + block
+        except LedgerError as error:
+            log.error("Usage limits: %s; reply %s goes on unreserved", error, reply.reservation.id)
+            reply.output_tokens = seen.output_tokens + block
+        except Exception:
+            # Nothing may pass for a fault of ours: it ends where its reservation does.
+            log.exception("Usage limits: nothing was reserved for %s", reply.reservation.id)
+            reply.output_tokens = held
+        finally:
+            reply.growing = None
 
     async def end(self, reply: Reply, charge: Charge | None, reason: str = "") -> Decision | None:
         """Settle a reply, or release it where `charge` is None; only the first end counts.
@@ -11667,6 +12001,18 @@ class PageError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a user stands: limits, and use by model, as JSON has it."""
+
+    subject: Subject
+    name: str
+    policy: Policy
+    states: tuple[LimitState, ...]
+    today: list[Json]
+    month: list[Json]
+
+
+@dataclass(frozen=True, slots=True)
 class GrantTarget:
     """Whose limits are to be changed: a user's own, or a pool's."""
 
@@ -11758,7 +12104,7 @@ class LimitWriter:
             "reserved": amount_number(measure, state.reserved),
             "remaining": amount_number(measure, state.remaining),
             "percent": state.percent,
-            "reset_at": iso_instant(state.reset_at),
+            "reset_at": None if limit.is_moment else iso_instant(state.reset_at),
         }
 
 
@@ -11837,34 +12183,52 @@ class PageData:
 
     # One user
 
-    def me(self, user_id: str) -> Json:
-        """Everything of one user's: limits, use by model and day, replies, grants."""
+    def standing(self, user_id: str) -> Standing:
+        """Where a user's limits stand, and what was used today and this month by model."""
         subject, name = self.find_user(user_id)
         finder = LimitFinder(self.valves, self.now)
         policy = finder.policy_of(subject)
         limits = finder.limits_of(subject, policy)
-        month, today = self._window("month"), self._window("day")
+        today = self._selection(self._window("day"), subject.user_id)
+        month = self._selection(self._window("month"), subject.user_id)
+
+        def read(connection: Connection) -> Standing:
+            return Standing(
+                subject,
+                name,
+                policy,
+                read_states(connection, limits, self.now),
+                self._models(sum_models(connection, today)),
+                self._models(sum_models(connection, month)),
+            )
+
+        found: Standing = self.read(read)
+        return found
+
+    def me(self, user_id: str) -> Json:
+        """Everything of one user's: limits, use by model and day, replies, grants."""
+        standing, month = self.standing(user_id), self._window("month")
+        subject = standing.subject
         this_month = self._selection(month, subject.user_id)
+        requests = sum(row["requests"] for row in standing.month)
 
         def read(connection: Connection) -> Json:
-            states = read_states(connection, limits, self.now)
-            scopes = {subject.scope, *(applied.scope for applied in limits)}
+            scopes = {subject.scope, *(state.applied.scope for state in standing.states)}
             days = sum_records(connection, this_month, ["day"])
             replies = read_latest(connection, this_month, MOST_REPLIES)
             grants = read_grants(connection, scopes, int(month.start.timestamp()), MOST_GRANTS)
             return {
-                "limits": self._limits(states),
-                "today": self._models(
-                    sum_models(connection, self._selection(today, subject.user_id))
-                ),
-                "month": self._models(sum_models(connection, this_month)),
                 "days": [{"day": day, **sums_row(sums)} for (day,), sums in sorted(days.items())],
                 "replies": [self._reply(row) for row in replies],
+                "replies_left_out": max(0, requests - len(replies)),
                 "grants": self._grants(grants, {subject.scope: subject.email}),
             }
 
         return {
-            **self._head(subject, name, policy),
+            **self._head(subject, standing.name, standing.policy),
+            "limits": self._limits(standing.states),
+            "today": standing.today,
+            "month": standing.month,
             **self.read(read),
             "since": iso_instant(month.start),
             "timezone": self.valves.timezone,
@@ -11920,10 +12284,15 @@ class PageData:
             )
             row = self._head(subject, directory.names.get(subject.user_id, ""), policy)
             row["limits"] = [written[place] for place in own]
+            row["percent"] = max(fullest, 0)
             row["near"] = alarmed
             rows.append((-fullest if alarmed else 1, subject.email, row))
         rows.sort(key=lambda item: item[:2])
         return [row for _, _, row in rows]
+
+    def exempts(self, subject: Subject) -> bool:
+        """Whether a user is recorded but never refused."""
+        return is_exempt(self.valves, subject)
 
     def is_near(self, state: LimitState) -> bool:
         """Whether a limit is reached, or has reached its warning."""
@@ -11940,15 +12309,28 @@ class PageData:
             for pool in self.valves.policy_set.pools
         ]
         limits = [applied for _, own in found for applied in own]
-        states = iter(self.read(lambda connection: read_states(connection, limits, self.now)))
-        writer, rows = LimitWriter(self.language), []
+        scopes, second = {applied.scope for applied in limits}, int(self.now.timestamp())
+
+        def read(connection: Connection) -> tuple[Sequence[LimitState], Sequence[Row[Any]]]:
+            states = read_states(connection, limits, self.now)
+            return states, read_grants(connection, scopes, second, MOST_GRANTS)
+
+        all_states, grants = self.read(read)
+        states, writer, rows = iter(all_states), LimitWriter(self.language), []
         for pool, own in found:
             mine = [next(states) for _ in own]
+            keys = {grant_key(applied) for applied in own}
+            of_pool = [
+                row
+                for row in grants
+                if (row.scope, row.measure, row.model_glob, row.period, row.source) in keys
+            ]
             rows.append(
                 {
                     "pool": pool.name,
                     "group": pool.group,
                     "limits": [writer.write(state) for state in mine],
+                    "grants": self._grants(of_pool, {}),
                     "near": any(self.is_near(state) for state in mine),
                 }
             )
@@ -12291,6 +12673,160 @@ def read_zone_of(valves: AdminValves) -> Any:
 
 
 # ==============================================================================
+# helpers/openwebui/usage_command.py
+# `/usage` as a message in a chat: the user's limits and use as Markdown, from no model.
+# ==============================================================================
+
+COMMAND = "/usage"
+LONGEST_COMMAND = 200
+MOST_MODELS_SHOWN = 20
+MOST_NEAR = 20
+MARKDOWN_SIGNS = "\\`*_[]<>|~#!$"
+TODAY_BY_MODEL: Mapping[str, str] = {
+    "en": "Today by model",
+    "de": "Heute nach Modell",
+    "fr": "Aujourd’hui par modèle",
+    "es": "Hoy por modelo",
+    "it": "Oggi per modello",
+    "pt-br": "Hoje por modelo",
+    "nl": "Vandaag per model",
+    "pl": "Dzisiaj według modelu",
+    "ru": "Сегодня по моделям",
+    "uk": "Сьогодні за моделями",
+    "tr": "Modele göre bugün",
+    "zh-cn": "今日按模型统计",
+    "zh-tw": "今日依模型統計",
+    "ja": "今日のモデル別使用量",
+    "ko": "오늘 모델별 사용량",
+    "ar": "اليوم حسب النموذج",
+    "he": "היום לפי מודל",
+}
+
+
+def asks_for_usage(body: Mapping[str, Any]) -> bool:
+    """Whether the message that is to be answered is the command; what follows it is ignored."""
+    messages = body.get("messages")
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    if not isinstance(last, Mapping) or last.get("role") != "user":
+        return False
+    content = last.get("content")
+    if isinstance(content, list) and len(content) == 1 and isinstance(content[0], Mapping):
+        content = content[0].get("text")
+    if not isinstance(content, str) or len(content) > LONGEST_COMMAND:
+        return False
+    return content.split()[:1] == [COMMAND]
+
+
+def markdown_cell(text: str) -> str:
+    """A name as the cell of a table shows it, whatever signs are in it."""
+    shown = clean_name(text)
+    return "".join(f"\\{sign}" if sign in MARKDOWN_SIGNS else sign for sign in shown)
+
+
+def markdown_table(headings: Iterable[str], rows: Iterable[Iterable[str]], numbers: int) -> str:
+    """A table; its last `numbers` columns are set to the right."""
+    heads = list(headings)
+    rules = ["---"] * (len(heads) - numbers) + ["--:"] * numbers
+    lines = [heads, rules, *(list(row) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def usage_markdown(data: PageData, user_id: str, reader: Reader, with_link: bool) -> str:
+    """What a user reads in answer to the command; blocks.
+
+    Args:
+        data: What can be read.
+        user_id: Whose limits.
+        reader: Who reads.
+        with_link: Whether there is a page to link to.
+
+    Raises:
+        LedgerError: It can't be read.
+    """
+    standing, language = data.standing(user_id), reader.language
+    words = dict(zip(PAGE_WORDS, words_of(language), strict=True))
+    exempt = data.exempts(standing.subject)
+    parts = [f"### {words['title']}"]
+    if exempt:
+        parts.append(words["exempt"])
+        parts += near_parts(data, reader, words)
+    elif standing.states:
+        headings = (words[key] for key in ("limit", "used", "left", "resets"))
+        rows = [limit_cells(state, data, reader, words) for state in standing.states]
+        parts.append(markdown_table(headings, rows, 0))
+    else:
+        parts.append(words["no_limits"])
+    tag = language.tag.lower()
+    today = TODAY_BY_MODEL.get(tag) or TODAY_BY_MODEL[tag.partition("-")[0]]
+    for title, models in ((today, standing.today), (words["by_model"], standing.month)):
+        if models:
+            parts += [f"**{title}**", models_table(models, language, words)]
+    if with_link:
+        parts.append(f"[{words['title']}](/usage-limits)")
+    return "\n\n".join(parts)
+
+
+def limit_cells(
+    state: LimitState, data: PageData, reader: Reader, words: Mapping[str, str]
+) -> list[str]:
+    """A row about one limit: what it is, used, left, and when it begins anew."""
+    limit, language = state.applied.limit, reader.language
+    what = language.what.format(
+        quantity=plain_quantity(limit, state.amount, language),
+        period=format_period(limit, language),
+        on=on_model(limit, language),
+    )
+    named = policy_shown(state)
+    what += language.named.format(policy=isolate(named, language)) if named else ""
+    if limit.is_per_request:
+        return [markdown_cell(what), "–", "–", "–"]
+    percent = language.percent.format(n=format_count(state.percent, language))
+    left = format_amount(limit, state.remaining, language)
+    if state.exceeded:
+        left += f" · {words['reached']}"
+    reset = "–"
+    if not limit.is_moment and (limit.period.rolling is None or state.exceeded):
+        reset = finish_sentence(format_at(state.reset_at, data.now, reader))
+    used = f"{format_amount(limit, state.taken, language)} ({percent})"
+    return [markdown_cell(what), used, left, reset]
+
+
+def models_table(models: Iterable[Json], language: Language, words: Mapping[str, str]) -> str:
+    """Use by model, the largest first; no cost where nobody knows one."""
+    rows = []
+    for row in list(models)[:MOST_MODELS_SHOWN]:
+        cost = row["cost_usd"]
+        rows.append(
+            [
+                markdown_cell(row["model"]),
+                format_count(row["requests"], language),
+                format_count(row["total_tokens"], language),
+                "–" if cost is None else format_dollars(cost, language),
+            ]
+        )
+    return markdown_table((words[key] for key in ("model", "requests", "tokens", "cost")), rows, 3)
+
+
+def format_dollars(dollars: float, language: Language) -> str:
+    """An amount of money of any size."""
+    digits = 2 if dollars >= 1 or not dollars else 4
+    number = f"{dollars:.{digits}f}" if dollars >= 0.0001 or not dollars else "0.0001"
+    text = language.money.format(amount=number.replace(".", language.decimal))
+    return language.less_than.format(amount=text) if 0 < dollars < 0.0001 else text
+
+
+def near_parts(data: PageData, reader: Reader, words: Mapping[str, str]) -> list[str]:
+    """For an administrator: who is near or over a limit now."""
+    rows = [
+        [markdown_cell(row["email"]), markdown_cell(limit["limit"]), f"{limit['percent']}%"]
+        for row in data.users(near=True)[:MOST_NEAR]
+        for limit in row["limits"][:1]
+    ]
+    headings = (words["limit"], words["used"])
+    return [markdown_table(("", *headings), rows, 1)] if rows else []
+
+
+# ==============================================================================
 # helpers/openwebui/simulation.py
 # Simulation: what is on record, replayed against a policies text.
 # ==============================================================================
@@ -12382,17 +12918,13 @@ class ReplayPlan:
 
 @dataclass(frozen=True, slots=True)
 class SimulatedRefusal:
-    """A request that would have been refused; money in millionths of a dollar."""
+    """A request that would have been refused, and by which limit."""
 
     id: str
     user_id: str
     model: str
-    at: int
-    limit: str
-    policy: str
-    is_pool: bool
-    cost_micros: int
-    tokens: int
+    at: int  # seconds since 1970
+    applied: AppliedLimit
 
 
 @dataclass(slots=True)
@@ -12404,7 +12936,13 @@ class RefusedUser:
     tokens: int = 0
     first_at: int = 0
     last_at: int = 0
-    limits: dict[tuple[str, str], int] = field(default_factory=dict)
+    limits: dict[int, list[Any]] = field(default_factory=dict)  # each with how often it refused
+
+    @property
+    def most_refusing(self) -> AppliedLimit:
+        """The limit that has refused most."""
+        found: AppliedLimit = max(self.limits.values(), key=lambda counted: counted[1])[0]
+        return found
 
 
 @dataclass(slots=True)
@@ -12417,18 +12955,34 @@ class SimulationResult:
     refusals: list[SimulatedRefusal] = field(default_factory=list)
     cut_off: bool = False  # whether there were more records than are replayed
 
-    def note(self, refusal: SimulatedRefusal) -> None:
+    def note(
+        self,
+        key: str,
+        user_id: str,
+        names: str,
+        at: int,
+        applied: AppliedLimit,
+        cost_micros: int,
+        tokens: int,
+    ) -> None:
         """Add a refusal."""
         self.refused += 1
-        user = self.users.setdefault(refusal.user_id, RefusedUser(first_at=refusal.at))
+        user = self.users.get(user_id)
+        if user is None:
+            user = self.users[user_id] = RefusedUser(first_at=at)
         user.refused += 1
-        user.cost_micros += refusal.cost_micros
-        user.tokens += refusal.tokens
-        user.last_at = refusal.at
-        key = (refusal.limit, refusal.policy)
-        user.limits[key] = user.limits.get(key, 0) + 1
+        user.cost_micros += cost_micros
+        user.tokens += tokens
+        user.last_at = at
+        # By identity: an instance is made for each user, and lives as long as the replay.
+        counted = user.limits.get(id(applied))
+        if counted is None:
+            user.limits[id(applied)] = [applied, 1]
+        else:
+            counted[1] += 1
         if len(self.refusals) < MOST_REFUSALS:
-            self.refusals.append(refusal)
+            model = "".join(split_names(names)[:1])
+            self.refusals.append(SimulatedRefusal(key, user_id, model, at, applied))
 
 
 class Replay:
@@ -12460,9 +13014,8 @@ class Replay:
 
     def run(self, rows: Iterable[Any], since: int) -> SimulationResult:
         """Replay records; those before `since` are only counted."""
-        result, done = SimulationResult(), 0
-        for row in rows:
-            done += 1
+        result = SimulationResult()
+        for done, row in enumerate(rows, 1):
             if done % RECORDS_PER_TURN == 0:
                 time.sleep(0)  # the chats' turn
                 if done > MOST_REPLAYED:
@@ -12490,30 +13043,20 @@ class Replay:
             output_tokens, cost = counted.output_tokens, counted.cost_micros
         suspicious = plan.has_moments
         for gauge in plan.gauges:
-            gauge.move(at)
+            if gauge.clock is None or gauge.start != gauge.clock.start:
+                gauge.move(at)
             # Nobody needs a decision about limits of which none is reached.
             suspicious = suspicious or gauge.used >= gauge.amount
         if at >= since and plan.decided:
             result.requests += 1
             if suspicious:
                 states = tuple(gauge.state(at) for gauge in plan.gauges)
-                decision = Decision(states).with_request(Amounts(0, input_tokens))
+                decision = Decision(states)
+                if plan.has_moments:
+                    decision = decision.with_request(Amounts(0, input_tokens))
                 if (refusing := decision.refusing) is not None:
-                    applied = refusing.applied
-                    tokens_saved = input_tokens + output_tokens
-                    result.note(
-                        SimulatedRefusal(
-                            row[15],
-                            user_id,
-                            split_names(names)[0] if names else "",
-                            at,
-                            str(applied.limit),
-                            applied.policy or "default",
-                            applied.is_pool,
-                            cost,
-                            tokens_saved,
-                        )
-                    )
+                    tokens = input_tokens + output_tokens
+                    result.note(row[15], user_id, names, at, refusing.applied, cost, tokens)
                     return
         values = (input_tokens + output_tokens, input_tokens, output_tokens, requests, cost)
         for gauge in plan.gauges:
@@ -12718,19 +13261,15 @@ def explain_policies(data: PageData, text: str) -> Json:
     """Who gets what by a text, and which of its names mean nobody."""
     policies, directory = read_policies(text), data.directory()
     valves, identities = with_policies(data.valves, text), identities_of(data, policies, directory)
-    users: collections.Counter[tuple[str, str]] = collections.Counter()
-    pools: collections.Counter[str] = collections.Counter()
+    users: defaultdict[tuple[str, str], int] = defaultdict(int)
+    pools: defaultdict[str, int] = defaultdict(int)
     for named in directory.subjects.values():
         subject = identities.recall(named)
         policy = choose_policy(subject, policies, valves.default_policy, valves.multiple_groups)
         users[policy.kind, policy.name] += 1
-        pools.update(
-            {
-                pool.name
-                for pool in policies.pools
-                if pool.group is None or fold_name(pool.group) in group_keys(subject.groups)
-            }
-        )
+        for pool in policies.pools:
+            if pool.group is None or fold_name(pool.group) in group_keys(subject.groups):
+                pools[pool.name] += 1
     unmatched = [
         table.header
         for table in named_in(policies)
@@ -12757,8 +13296,8 @@ def meant_by(identities: Identities, kind: str, key: str) -> bool:
 def summary_rows(
     policies: PolicySet,
     valves: AdminValves,
-    users: collections.Counter[tuple[str, str]],
-    pools: collections.Counter[str],
+    users: Mapping[tuple[str, str], int],
+    pools: Mapping[str, int],
 ) -> Iterator[Json]:
     """Each table with its limits and for how many users it counts."""
     tables = (*policies.users.values(), *policies.groups.values(), *policies.roles.values())
@@ -12766,13 +13305,13 @@ def summary_rows(
         yield {
             "table": table_header(policy.kind, policy.name),
             "limits": limit_texts(policy.limits),
-            "users": users[policy.kind, policy.name],
+            "users": users.get((policy.kind, policy.name), 0),
         }
     for pool in policies.pools:
         yield {
             "table": table_header("pool", pool.name),
             "limits": limit_texts(pool.limits),
-            "users": pools[pool.name],
+            "users": pools.get(pool.name, 0),
         }
     others = sum(count for (kind, _), count in users.items() if kind == "default")
     yield {
@@ -12883,8 +13422,8 @@ def simulate_policies(data: PageData, body: Json) -> Json:
                 "user_id": user_id,
                 "email": emails.get(user_id, ""),
                 "refused": user.refused,
-                "limit": max(user.limits, key=lambda key: user.limits[key])[0],
-                "policy": max(user.limits, key=lambda key: user.limits[key])[1],
+                "limit": str(user.most_refusing.limit),
+                "policy": user.most_refusing.policy or "default",
                 "first_at": iso_second(user.first_at),
                 "last_at": iso_second(user.last_at),
                 "cost_saved_usd": user.cost_micros / 1_000_000,
@@ -12907,8 +13446,8 @@ def shadow_refusals(data: PageData, since: int) -> list[Json]:
             "user_id": one.user_id,
             "email": emails.get(one.user_id, ""),
             "model": one.model,
-            "limit": one.limit,
-            "policy": one.policy,
+            "limit": str(one.applied.limit),
+            "policy": one.applied.policy or "default",
         }
         for one in reversed(result.refusals[-MOST_LISTED_REFUSALS:])
     ]
@@ -13353,12 +13892,12 @@ def read_json(data: bytes | bytearray) -> Any:
 class AnswerReader:
     """Hands what passes to a meter: line by line, or whole."""
 
-    __slots__ = ("_buffer", "_by_lines", "_meter", "_overflown", "_readable", "answer", "status")
+    __slots__ = ("_buffer", "_meter", "_overflown", "_readable", "answer", "by_lines", "status")
 
     def __init__(self, meter: ReplyMeter | None) -> None:
         self._meter = meter
         self._buffer = bytearray()
-        self._by_lines = False
+        self.by_lines = False
         self._overflown = False
         self._readable = False
         self.status: int | None = None
@@ -13369,7 +13908,7 @@ class AnswerReader:
         self.status = status
         kind = next((value for name, value in headers if name.lower() == b"content-type"), b"")
         encoded = any(name.lower() == b"content-encoding" for name, _ in headers)
-        self._by_lines = any(each in kind.lower() for each in LINE_TYPES)
+        self.by_lines = any(each in kind.lower() for each in LINE_TYPES)
         self._readable = not encoded
 
     def feed(self, chunk: bytes) -> None:
@@ -13377,7 +13916,7 @@ class AnswerReader:
         if not self._readable or not chunk:
             return
         self._buffer += chunk
-        if self._by_lines and b"\n" in chunk:
+        if self.by_lines and b"\n" in chunk:
             *lines, rest = self._buffer.split(b"\n")
             self._buffer = bytearray(rest)
             if self._overflown:  # the rest of a line whose beginning is gone
@@ -13394,7 +13933,7 @@ class AnswerReader:
         rest, self._buffer = self._buffer, bytearray()
         if not rest or self._overflown:
             return
-        if self._by_lines:
+        if self.by_lines:
             self._read_line(rest)
             return
         self.answer = read_json(rest)
@@ -13412,10 +13951,8 @@ class AnswerReader:
             self._meter.add_event(read_json(line))
 
 
-async def send_refusal(
-    send: Send, passthrough: Passthrough, refusal: Refusal, more: Any = ()
-) -> None:
-    """Answer a request in its protocol's own form."""
+def refusal_messages(passthrough: Passthrough, refusal: Refusal, more: RawHeaders) -> list[Message]:
+    """A refusal in its protocol's own form."""
     body = refusal.body(passthrough.form)
     headers = [
         (b"content-type", b"application/json"),
@@ -13424,8 +13961,34 @@ async def send_refusal(
         *MARK,
         *more,
     ]
-    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    return [
+        {"type": "http.response.start", "status": refusal.status, "headers": headers},
+        {"type": "http.response.body", "body": body},
+    ]
+
+
+async def send_own(
+    app: AsgiApp, scope: Scope, receive: Receive, send: Send, messages: list[Message]
+) -> None:
+    """Send an answer that isn't Open WebUI's, with the headers that its CORS middleware adds.
+
+    Args:
+        app: Open WebUI's app; the middleware is somewhere in its stack.
+    """
+
+    async def answer(_: Scope, __: Receive, send: Send) -> None:
+        for message in messages:
+            await send(message)
+
+    below: Any = app
+    for _ in range(MOST_LAYERS):
+        if isinstance(below, CORSMiddleware):
+            cors = copy(below)
+            cors.app = answer
+            await cors(scope, receive, send)
+            return
+        below = getattr(below, "app", None)
+    await answer(scope, receive, send)
 
 
 class ChatAnswer:
@@ -13451,7 +14014,8 @@ class ChatAnswer:
             await self._send(message)
         elif kind == "http.response.body" and not message.get("more_body"):
             more = [*self._headers, *limit_headers(self._state)]
-            await send_refusal(self._send, self._passthrough, self._refusal, more)
+            for own in refusal_messages(self._passthrough, self._refusal, more):
+                await self._send(own)
 
     def _own_headers(self) -> RawHeaders:
         limits = limit_headers(self._state)
@@ -13500,8 +14064,8 @@ class CallerGate:
     def __init__(self) -> None:
         self._gate: FastAPI | None = None
 
-    async def find_user(self, scope: Scope, send: Send) -> dict[str, Any] | None:
-        """Who asks, by Open WebUI's own rules; its refusal is sent on where it's nobody."""
+    async def find_user(self, scope: Scope) -> tuple[dict[str, Any] | None, list[Message]]:
+        """Who asks, by Open WebUI's own rules, and its refusal where it's nobody."""
         state = scope["state"]
         state.pop(USER_STATE, None)
         answer: list[Message] = []
@@ -13514,23 +14078,22 @@ class CallerGate:
 
         if self._gate is None:
             self._gate = make_gate(scope["app"])
-        note_key(scope)
         # Whoever is refused here gets no further, whatever the reason.
         try:
+            await note_key(scope)
             await self._gate({**scope, "method": "POST"}, nothing, keep)
         except Exception as error:
             log.exception("Usage limits: it can't be seen who asks")
             raise PassthroughError(Refusal(503, FAULT_SENTENCE, FAULT_RETRY_SECONDS)) from error
         user = state.pop(USER_STATE, None)
-        if user is None:
-            for message in answer:
-                await send(message)
-            return None
-        return user if isinstance(user, dict) else dict(user.model_dump())
+        fields = user if user is None or isinstance(user, dict) else dict(user.model_dump())
+        return fields, answer
 
 
-def note_key(scope: Scope) -> None:
-    """An API key in a header of its own, where Open WebUI's middleware puts it later."""
+async def note_key(scope: Scope) -> None:
+    """An API key in a header of its own, and whether keys are on: Open WebUI's middleware's job."""
+    config = import_module("open_webui.models.config").Config
+    scope["state"]["enable_api_keys"] = await config.get("auth.enable_api_keys")
     name = getattr(import_module("open_webui.env"), "CUSTOM_API_KEY_HEADER", "x-api-key")
     wanted = str(name).lower().encode()
     for header, value in scope.get("headers", ()):
@@ -13556,6 +14119,141 @@ def make_gate(app: Any) -> FastAPI:
     let_in.__annotations__ = {"request": Request, "user": Any, "return": Response}
     gate.add_api_route("/{path:path}", let_in, methods=["POST"])
     return gate
+
+
+# ==============================================================================
+# helpers/openwebui/metered_calls.py
+# Metered calls: pass-through calls on their way to the provider, and their answers.
+# ==============================================================================
+
+
+class MeteredCall:
+    """One call: metered by its answer, and settled at whichever end.
+
+    Args:
+        reply: What is reserved for it; None where nothing is.
+        headers: Where its limits stand.
+    """
+
+    def __init__(
+        self, passthrough: Passthrough, reply: Reply | None, send: Send, headers: RawHeaders
+    ) -> None:
+        self._passthrough = passthrough
+        self._reply = reply
+        self._send = send
+        self._headers = [*MARK, *headers]
+        self._reader = AnswerReader(None)
+        self._may_repeat = False
+        self._first, self._size, self._mark = b"", 0, 0
+        self._ended = asyncio.Event()
+        self._held: list[Message] = []  # an answer that may be a refusal of `stream_options`
+
+    async def serve(
+        self,
+        app: AsgiApp,
+        scope: Scope,
+        receive: Receive,
+        again: dict[str, Any] | None,
+        unasked: UnaskedModels,
+    ) -> None:
+        """Make the call.
+
+        Args:
+            again: The same call, not asking for usage, for a provider that refuses to be asked.
+        """
+        self._may_repeat = again is not None
+        second = dict(scope)
+        try:
+            await self._ask(app, scope, receive)
+            if again is not None and self._is_refused(again):
+                self._held.clear()
+                self._may_repeat = False
+                await self._ask(app, second, ReadRequest(again, receive).hand_on(second))
+                if (self._reader.status or 500) < 400:
+                    unasked.note(str(again.get("model")), again, StreamingResponse(()))
+            await self._release()
+        finally:
+            if self._reply is not None:
+                charge = passthrough_charge(self._reply, self._passthrough, self._reader.status)
+                await self._reply.keeper.end(self._reply, charge)
+
+    async def _ask(self, app: AsgiApp, scope: Scope, receive: Receive) -> None:
+        counts = self._reply is not None and self._passthrough.counts_tokens
+        self._reader = AnswerReader(self._reply.meter if self._reply and counts else None)
+        try:
+            await app(scope, receive_until(self._ended, scope, receive), self.send)
+        finally:
+            self._reader.end()
+
+    async def send(self, message: Message) -> None:
+        """Pass a part of the answer on, unless all of it may be asked for once more."""
+        if self._ended.is_set():
+            return
+        if message["type"] == "http.response.start":
+            self._reader.start(message["status"], message.get("headers", []))
+            message = {**message, "headers": with_headers(message, self._headers)}
+            self._may_repeat &= message["status"] in REFUSING_STATUSES
+        elif message["type"] == "http.response.body":
+            self._reader.feed(message.get("body", b""))
+        if not self._may_repeat:
+            await self._send(message)
+            await self._keep_up(message.get("body", b""))
+            return
+        self._held.append(message)
+        if len(self._refusal()) >= LONGEST_REFUSAL:
+            self._may_repeat = False
+            await self._release()
+
+    async def _keep_up(self, part: bytes) -> None:
+        """End the answer where no more can be reserved for it."""
+        reply = self._reply
+        if reply is None or not self._reader.by_lines or not may_end_after(part):
+            return
+        self._first, self._size = self._first or part, self._size + len(part)
+        if self._size < self._mark:
+            return
+        following = await reply.keep_up(self._size, len(part))
+        if following is not None:
+            self._mark = following
+            return
+        self._ended.set()
+        closing = b"".join(end_of_stream(self._first, part, reply.choices))
+        await self._send({"type": "http.response.body", "body": closing})
+
+    async def _release(self) -> None:
+        """Pass on what was held."""
+        held, self._held = self._held, []
+        for message in held:
+            await self._send(message)
+
+    def _refusal(self) -> bytes:
+        return b"".join(message.get("body", b"") for message in self._held)
+
+    def _is_refused(self, again: dict[str, Any]) -> bool:
+        """Whether what was held is a refusal of `stream_options`."""
+        answer = Response(self._refusal(), self._reader.status or 500)
+        return bool(self._held) and refuses_to_be_asked(answer, again)
+
+
+def receive_until(ended: asyncio.Event, scope: Scope, receive: Receive) -> Receive:
+    """What Open WebUI receives: once it has ended, that its client has gone.
+
+    It then ends its call to the provider, as for a client that has really gone.
+    """
+    # Later versions of the protocol tell it only by what sending raises.
+    scope["asgi"] = {**scope.get("asgi", {}), "spec_version": "2.3"}
+
+    async def receive_or_end() -> Message:
+        waits = [asyncio.ensure_future(each) for each in (receive(), ended.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            theirs: asyncio.Future[Any] = waits[0]
+            return {"type": "http.disconnect"} if ended.is_set() else theirs.result()
+        finally:
+            for each in waits:
+                each.cancel()
+
+    return receive_or_end
 
 
 # ==============================================================================
@@ -13592,14 +14290,20 @@ class PassthroughGuard:
         function_id: The filter's id in Open WebUI.
         admit: What admits a request as the filter's inlet does.
         ledger_of: What the pages read and write.
+        unasked: The models that aren't asked for usage in streams.
     """
 
     def __init__(
-        self, function_id: str, admit: Admit, ledger_of: Callable[[AdminValves], Any]
+        self,
+        function_id: str,
+        admit: Admit,
+        ledger_of: Callable[[AdminValves], Any],
+        unasked: UnaskedModels,
     ) -> None:
         self.function_id = function_id
         self.admit_request = admit
         self.ledger_of = ledger_of
+        self._unasked = unasked
         self._pages: UsagePages | None = None
         self._switch = Switch()
         self._asking: asyncio.Lock | None = None
@@ -13610,7 +14314,7 @@ class PassthroughGuard:
         if self._pages is None:
             self._pages = UsagePages(self, scope["app"])
         scope.setdefault("state", {})
-        note_key(scope)
+        await note_key(scope)
         await self._pages.app(scope, receive, send)
 
     async def switch(self, *, now: bool = False) -> Switch:
@@ -13672,13 +14376,15 @@ class PassthroughGuard:
         except PassthroughError as error:
             if started:
                 raise
-            await send_refusal(send, passthrough, error.refusal)
+            refused = refusal_messages(passthrough, error.refusal, [])
+            await send_own(app, scope, receive, send, refused)
         except HostError as error:
             if started:
                 raise
             retry_after = int((error.headers or {}).get("Retry-After", FAULT_RETRY_SECONDS))
             refusal = Refusal(error.status_code, str(error.detail), retry_after)
-            await send_refusal(send, passthrough, refusal, limit_headers(scope["state"]))
+            refused = refusal_messages(passthrough, refusal, limit_headers(scope["state"]))
+            await send_own(app, scope, receive, send, refused)
 
     async def _serve_chat(
         self, app: AsgiApp, passthrough: Passthrough, scope: Scope, receive: Receive, send: Send
@@ -13701,18 +14407,23 @@ class PassthroughGuard:
             set_route_path(scope, CHAT_PATH)
             await self._serve_chat(app, passthrough, scope, receive, send)
             return
-        user = await self.gate.find_user(scope, send)
+        if passthrough.kind == "indexing" and not await asks_provider(scope):
+            await app(scope, receive, send)
+            return
+        user, answer = await self.gate.find_user(scope)
         if user is None:
+            await send_own(app, scope, receive, send, answer)
             return
         if user.get("role") != "admin" and (
-            setting == "block" or (passthrough.kind == "unknown" and setting == "count")
+            (setting == "block" and not passthrough.of_page)
+            or (passthrough.kind == "unknown" and setting == "count")
         ):
             raise PassthroughError(Refusal(403, BLOCKED_SENTENCE.format(path=CHAT_PATH)))
         if passthrough.kind == "task":
             # Admitted where it calls its model, whose name isn't known before.
             await self._serve_chat(app, passthrough, scope, receive, send)
             return
-        if passthrough.kind != "unknown" and route_path(scope) != passthrough.path:
+        if passthrough.path and route_path(scope) != passthrough.path:
             # Another spelling, whose meaning only the provider would know.
             set_route_path(scope, passthrough.path)
         await self._serve_metered(app, passthrough, scope, receive, send, user)
@@ -13731,7 +14442,7 @@ class PassthroughGuard:
             await app(scope, receive, send)  # it is on for models that are named only
             return
         read: ReadRequest | None = None
-        body: dict[str, Any] = {"model": passthrough.path.rpartition("/")[2]}
+        body: dict[str, Any] = {"model": passthrough.model}
         if passthrough.in_json and passthrough.kind != "unknown":
             read = await ReadRequest.read(receive)
             if read.value.get("background"):
@@ -13747,44 +14458,36 @@ class PassthroughGuard:
         def adjust(reply: Reply) -> None:
             # Another protocol's fields mean nothing at this pass-through path.
             reply.wanted_output = passthrough_output(body, passthrough)
-            if not passthrough.counts_tokens:
+            reply.choices = count_answers(body)
+            if passthrough.kind == "request":
                 reply.limits = tuple(
                     each for each in reply.limits if each.limit.measure == "requests"
                 )
             if switch.valves is not None and switch.valves.passthrough == "allow":
                 reply.enforced = False
+            if passthrough.form == "ollama" and body.get("stream") is None:  # it streams then
+                reply.capped = reply.capped and (switch.valves or AdminValves()).cap_max_tokens
 
         metadata: dict[str, Any] = {ADJUST_KEY: adjust}
         body = await self.admit(body, user, metadata, Request(scope))
         reply = metadata.get(METADATA_KEY)
+        call = MeteredCall(passthrough, reply, send, limit_headers(scope["state"]))
+        again = None
         if read is not None:
             if passthrough.asks_usage and "stream_options" in body:
                 read.value["stream_options"] = body["stream_options"]
-            if reply is not None and passthrough.kind != "embeddings":
+            if reply is not None:
                 most, wanted = reply.most_output(), passthrough_output(read.value, passthrough)
+                if passthrough.kind != "metered":
+                    most = None
                 if most is not None and (wanted is None or wanted > most):
                     cap_passthrough(read.value, passthrough, most)
+                if passthrough.asks_usage:
+                    model = unasked_name(reply, read.value)
+                    again = self._unasked.call_without(model, read.value)
             receive = read.hand_on(scope)
         plain_answers(scope)
-        reader = AnswerReader(
-            reply.meter if reply is not None and passthrough.counts_tokens else None
-        )
-        headers = [*MARK, *limit_headers(scope["state"])]
-
-        async def metered_send(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                reader.start(message["status"], message.get("headers", []))
-                message = {**message, "headers": with_headers(message, headers)}
-            elif message["type"] == "http.response.body":
-                reader.feed(message.get("body", b""))
-            await send(message)
-
-        try:
-            await app(scope, receive, metered_send)
-        finally:
-            reader.end()
-            if reply is not None:
-                await reply.keeper.end(reply, passthrough_charge(reply, passthrough, reader.status))
+        await call.serve(app, scope, receive, again, self._unasked)
 
     async def admit(
         self,
@@ -13807,6 +14510,21 @@ class PassthroughGuard:
         except Exception as error:
             log.exception("Usage limits: a request of user %s was not admitted", user.get("id"))
             raise HostError(503, FAULT_SENTENCE, FAULT_RETRY_SECONDS) from error
+
+
+async def asks_provider(scope: Scope) -> bool:
+    """Whether files, memories and queries are embedded by a provider, or recordings read by one."""
+    files = route_path(scope) == "/api/v1/files/"
+    query = parse_qs(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
+    if files and query.get("process") == ["false"]:
+        return False
+    settings = ("rag.embedding_engine", *(("audio.stt.engine",) if files else ()))
+    try:
+        config = import_module("open_webui.models.config").Config
+        return any([await config.get(setting) for setting in settings])
+    except Exception:
+        log.exception("Usage limits: it can't be seen who makes embeddings")
+        return True
 
 
 async def describe_model(model_id: object, app: Any) -> dict[str, Any] | None:
@@ -13851,10 +14569,6 @@ QUIET_COMMANDS = frozenset(
 # What is only heard is charged with the next answer, but no more of it than this at once.
 MOST_TRANSCRIPTS = 8
 POLICY_VIOLATION = 1008
-
-
-async def drop(_: Message) -> None:
-    """Send nothing."""
 
 
 class VoiceCall:
@@ -13938,12 +14652,9 @@ class VoiceCall:
             self._user = {}
             return {"type": "websocket.receive", "text": json.dumps(login)}
         headers = [(b"authorization", f"Bearer {token}".encode())]
-        user = await self._guard.gate.find_user(self._http_scope(headers), drop)
+        user, _ = await self._guard.gate.find_user(self._http_scope(headers))
         if user is None:
             raise HostError(401, FAULT_SENTENCE, 0)
-        valves = switch.valves
-        if valves is not None and valves.passthrough == "block" and user.get("role") != "admin":
-            raise HostError(403, BLOCKED_SENTENCE.format(path=CHAT_PATH), 0)
         self._user, self._counted = user, True
         await self._admit_asked()
         return {"type": "websocket.receive", "text": json.dumps(login)}
@@ -14010,7 +14721,6 @@ class VoiceCall:
 # The form of the users' own valves, which is in the language of whoever opens it.
 USER_VALVES_FORM = "/valves/user/spec"
 LAYER_NAME = "UsageLimitsLayer"
-MOST_LAYERS = 50
 
 
 class UsageLimitsLayer:
@@ -14083,7 +14793,10 @@ def function_id_of(module_name: str) -> str | None:
 
 
 def put_layer(
-    module_name: str, admit: Admit, ledger_of: Callable[[AdminValves], Any]
+    module_name: str,
+    admit: Admit,
+    ledger_of: Callable[[AdminValves], Any],
+    unasked: UnaskedModels,
 ) -> UsageLimitsLayer | None:
     """Put the layer around the running app, in the place of an older one.
 
@@ -14091,6 +14804,7 @@ def put_layer(
         module_name: The filter's module, named by Open WebUI.
         admit: What admits a request as the filter's inlet does.
         ledger_of: What the pages read and write.
+        unasked: The models that aren't asked for usage in streams.
 
     Returns:
         The layer; None where it can't be put there, or where it needn't.
@@ -14108,7 +14822,7 @@ def put_layer(
     guard = guards.get(function_id)
     if layer is not None and getattr(guard, "admit_request", None) == admit:
         return layer if isinstance(layer, UsageLimitsLayer) else None
-    guards[function_id] = PassthroughGuard(function_id, admit, ledger_of)
+    guards[function_id] = PassthroughGuard(function_id, admit, ledger_of, unasked)
     placed = UsageLimitsLayer(below, guards)
     setattr(above, attribute, placed)
     return placed
@@ -14310,7 +15024,7 @@ async def metered_answer(reply: Reply | None, answer: Any) -> Any:
     if reply is None:
         return answer
     if isinstance(answer, StreamingResponse):
-        answer.body_iterator = metered_stream(reply, answer.body_iterator)
+        answer.body_iterator = bounded_stream(reply, metered_stream(reply, answer.body_iterator))
         return answer
     if is_failure(answer):
         await end_call(reply, None)
@@ -14331,6 +15045,8 @@ async def metered_stream(reply: Reply, parts: Any) -> AsyncIterator[Any]:
             reader.feed(part.encode() if isinstance(part, str) else bytes(part))
             yield part
     finally:
+        if (close := getattr(parts, "aclose", None)) is not None:
+            await close()
         reader.end()
         await end_call(reply, used_or_estimated(reply))
 
@@ -14402,12 +15118,15 @@ class Filter:
         Raises:
             HostLimitError: A hard limit is reached.
             HostError: The ledger is down and `on_ledger_error` is ``block``.
+            CancelledError: The message was `/usage`, which is answered here.
         """
         valves, user = self.valves, __user__ or {}
         if not user.get("id"):
             return body
         metadata = {} if __metadata__ is None else __metadata__
         self._guard_passthrough()  # where the app wasn't there yet when this was loaded
+        if __event_emitter__ is not None and asks_for_usage(body):
+            await self._answer_usage(valves, user, metadata, __event_emitter__)
         try:
             accounting = self._accounting(valves)
             build = await self._draft(
@@ -14429,6 +15148,8 @@ class Filter:
                 self._refuse(valves, reply, admission.decision)
         metadata[METADATA_KEY] = reply
         self._adjust(valves, reply, body)
+        if __event_emitter__ is not None and reply.reservation.source != "api":
+            reply.tell_stop = partial(self._tell_stopped, reply, __event_emitter__)
         try:
             if isinstance(admission, Admission) and __event_emitter__ is not None and told:
                 await self._tell(valves, reply, admission, user, __event_emitter__)
@@ -14449,18 +15170,19 @@ class Filter:
         if reply is None:
             return body
         try:
-            before, prompt_tokens = reply.prompt_tokens, estimate_prompt(body)
+            later, before = reply.meter.produced, reply.prompt_tokens
+            prompt_tokens = estimate_prompt(body)
             if not is_older(reply):
                 reply.next_prompt_tokens = prompt_tokens
                 if reply.enforced:
                     self._refuse(valves, reply, reply.request_decision())
-            if reply.meter.produced:
-                await self._check_next_round(valves, reply)
             reply.begin_round(prompt_tokens)
             if not self._watches_calls:
                 reply.called_model = True
-            if reply.prompt_tokens - before > GROWTH_WORTH_WRITING:
-                await reply.keeper.renew(reply)
+            fits = getattr(reply, "capped", False) or getattr(reply, "stops", False)
+            worth = 0 if fits else GROWTH_WORTH_WRITING
+            if later or reply.prompt_tokens - before > worth:
+                await self._begin_round(valves, reply, later)
         except HostError:
             raise
         except LedgerError as error:
@@ -14519,7 +15241,7 @@ class Filter:
     def _guard_passthrough(self, *, serving: bool = True) -> None:
         """Put the layer around Open WebUI; without it the hooks work as before."""
         try:
-            layer = put_layer(type(self).__module__, self.admit_call, self.ledger_of)
+            layer = put_layer(type(self).__module__, self.admit_call, self.ledger_of, self._unasked)
             if layer is not None:
                 guard_tasks(layer)
             guarded = layer is not None or has_layer()
@@ -14609,6 +15331,40 @@ class Filter:
 
         return build
 
+    async def _answer_usage(
+        self,
+        valves: AdminValves,
+        user: dict[str, Any],
+        metadata: dict[str, Any],
+        emitter: Emitter,
+    ) -> None:
+        """Answer `/usage` in a chat, and end the request as its user's stop button would.
+
+        A program would get an error for that, so its message goes to the model like any other.
+
+        Raises:
+            CancelledError: It is answered.
+        """
+        if request_source(metadata) not in ("page", "temporary"):
+            return
+        reader = find_reader(valves, user, metadata)
+        try:
+            data = PageData(valves, *self.ledger_of(valves), datetime.now(UTC))
+            link = valves.usage_page and has_layer()
+            text = await asyncio.to_thread(usage_markdown, data, str(user["id"]), reader, link)
+        except Exception:
+            log.exception("Usage limits: the use of user %s can't be shown", user["id"])
+            text = reader.language.ledger_error
+        try:
+            await self._emit(emitter, {"type": "replace", "data": {"content": text}})
+            await self._emit(
+                emitter, {"type": "chat:completion", "data": {"done": True, "content": text}}
+            )
+            await save_answer(metadata, text)
+        except Exception:
+            log.warning("Usage limits: an answer to /usage was not saved", exc_info=True)
+        raise asyncio.CancelledError
+
     def _note_groups(self, user_id: str, groups: tuple[GroupRef, ...]) -> None:
         """Remember a user's groups for the time of an outage, of the latest users only."""
         self._last_groups.pop(user_id, None)
@@ -14697,18 +15453,34 @@ class Filter:
                 wait = min(wait, HELD_RETRY_SECONDS)
             raise HostLimitError(UsageLimitExceeded(sentence, state.reset_at, wait))
 
-    async def _check_next_round(self, valves: AdminValves, reply: Reply) -> None:
-        """Refuse another round if the limits are reached with what this reply has used."""
+    async def _begin_round(self, valves: AdminValves, reply: Reply, later: bool) -> None:
+        """Write down what another round needs, or what retrieval has added to the first.
+
+        A later one is refused if the limits are reached with what this reply has used.
+        """
         if not reply.rule.weight:  # a free model's, or over its user's own provider
             return
         subject, names = reply.reservation.subject, reply.reservation.model_names
-        limits = limits_via(
+        applying = limits_via(
             count_limits(valves, subject, names, datetime.now(UTC)), reply.reservation.source
         )
-        adding = [one for one in limits if not one.limit.is_moment]
-        if adding:
-            decision = await reply.keeper.check(reply, adding)
+        limits = [one for one in applying if not one.limit.is_moment]
+        keeper: Any = reply.keeper
+        # A reply that began before 0.2.0 was pasted is kept as it was then.
+        ask = keeper.grow if hasattr(keeper, "grow") else keeper.check
+        decision = await ask(reply, limits)
+        if later:
+            if (stopped_at := getattr(reply, "refused_by", None)) and reply.stopped:
+                stopped_at = replace(stopped_at, used=max(stopped_at.used, stopped_at.amount))
+                self._refuse(valves, reply, Decision((stopped_at,)))
             self._refuse(valves, reply, decision.with_running(reply.used_charge().counted))
+
+    async def _tell_stopped(self, reply: Reply, emitter: Emitter, state: LimitState) -> None:
+        """Say in the chat why a response ends before its end."""
+        measure, used = state.applied.limit.measure, reply.used_charge().counted
+        state = replace(state, used=state.used + used.of(measure))
+        sentence = stopped_sentence(state, datetime.now(UTC), reply.reader)
+        await self._emit_status(emitter, sentence)
 
     async def _warn(
         self,
@@ -14734,7 +15506,7 @@ class Filter:
     ) -> None:
         """The status line of a finished reply, as the user wishes to see it."""
         state, wish = decision.fullest, self._show_usage_wish(user)
-        if state is None or emitter is None or wish == "never":
+        if state is None or emitter is None or wish == "never" or getattr(reply, "stopped", False):
             return
         if reply.reservation.source == "api" or not reply.enforced:
             return

@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse
 
 from helpers.logs import log
 from helpers.openwebui.http_requests import (
+    MOST_LAYERS,
     AsgiApp,
     Receive,
     Scope,
@@ -21,12 +22,12 @@ from helpers.openwebui.pages import is_page_path
 from helpers.openwebui.passthrough import find_passthrough
 from helpers.openwebui.passthrough_guard import Admit, PassthroughGuard
 from helpers.openwebui.realtime import REALTIME_PATH, VoiceCall
+from helpers.openwebui.stream_usage import UnaskedModels
 from helpers.openwebui.valves import AdminValves
 
 # The form of the users' own valves, which is in the language of whoever opens it.
 USER_VALVES_FORM = "/valves/user/spec"
 LAYER_NAME = "UsageLimitsLayer"
-MOST_LAYERS = 50
 
 
 class UsageLimitsLayer:
@@ -99,7 +100,10 @@ def function_id_of(module_name: str) -> str | None:
 
 
 def put_layer(
-    module_name: str, admit: Admit, ledger_of: Callable[[AdminValves], Any]
+    module_name: str,
+    admit: Admit,
+    ledger_of: Callable[[AdminValves], Any],
+    unasked: UnaskedModels,
 ) -> UsageLimitsLayer | None:
     """Put the layer around the running app, in the place of an older one.
 
@@ -107,6 +111,7 @@ def put_layer(
         module_name: The filter's module, named by Open WebUI.
         admit: What admits a request as the filter's inlet does.
         ledger_of: What the pages read and write.
+        unasked: The models that aren't asked for usage in streams.
 
     Returns:
         The layer; None where it can't be put there, or where it needn't.
@@ -124,7 +129,7 @@ def put_layer(
     guard = guards.get(function_id)
     if layer is not None and getattr(guard, "admit_request", None) == admit:
         return layer if isinstance(layer, UsageLimitsLayer) else None
-    guards[function_id] = PassthroughGuard(function_id, admit, ledger_of)
+    guards[function_id] = PassthroughGuard(function_id, admit, ledger_of, unasked)
     placed = UsageLimitsLayer(below, guards)
     setattr(above, attribute, placed)
     return placed

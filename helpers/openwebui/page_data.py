@@ -28,6 +28,7 @@ from helpers.ledger.reports import (
     Sums,
     UsageRow,
     amount_number,
+    grant_key,
     named_rows,
     read_grants,
     read_latest,
@@ -81,6 +82,18 @@ class PageError(Exception):
         super().__init__(detail)
         self.status = status
         self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a user stands: limits, and use by model, as JSON has it."""
+
+    subject: Subject
+    name: str
+    policy: Policy
+    states: tuple[LimitState, ...]
+    today: list[Json]
+    month: list[Json]
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +188,7 @@ class LimitWriter:
             "reserved": amount_number(measure, state.reserved),
             "remaining": amount_number(measure, state.remaining),
             "percent": state.percent,
-            "reset_at": iso_instant(state.reset_at),
+            "reset_at": None if limit.is_moment else iso_instant(state.reset_at),
         }
 
 
@@ -254,34 +267,52 @@ class PageData:
 
     # One user
 
-    def me(self, user_id: str) -> Json:
-        """Everything of one user's: limits, use by model and day, replies, grants."""
+    def standing(self, user_id: str) -> Standing:
+        """Where a user's limits stand, and what was used today and this month by model."""
         subject, name = self.find_user(user_id)
         finder = LimitFinder(self.valves, self.now)
         policy = finder.policy_of(subject)
         limits = finder.limits_of(subject, policy)
-        month, today = self._window("month"), self._window("day")
+        today = self._selection(self._window("day"), subject.user_id)
+        month = self._selection(self._window("month"), subject.user_id)
+
+        def read(connection: Connection) -> Standing:
+            return Standing(
+                subject,
+                name,
+                policy,
+                read_states(connection, limits, self.now),
+                self._models(sum_models(connection, today)),
+                self._models(sum_models(connection, month)),
+            )
+
+        found: Standing = self.read(read)
+        return found
+
+    def me(self, user_id: str) -> Json:
+        """Everything of one user's: limits, use by model and day, replies, grants."""
+        standing, month = self.standing(user_id), self._window("month")
+        subject = standing.subject
         this_month = self._selection(month, subject.user_id)
+        requests = sum(row["requests"] for row in standing.month)
 
         def read(connection: Connection) -> Json:
-            states = read_states(connection, limits, self.now)
-            scopes = {subject.scope, *(applied.scope for applied in limits)}
+            scopes = {subject.scope, *(state.applied.scope for state in standing.states)}
             days = sum_records(connection, this_month, ["day"])
             replies = read_latest(connection, this_month, MOST_REPLIES)
             grants = read_grants(connection, scopes, int(month.start.timestamp()), MOST_GRANTS)
             return {
-                "limits": self._limits(states),
-                "today": self._models(
-                    sum_models(connection, self._selection(today, subject.user_id))
-                ),
-                "month": self._models(sum_models(connection, this_month)),
                 "days": [{"day": day, **sums_row(sums)} for (day,), sums in sorted(days.items())],
                 "replies": [self._reply(row) for row in replies],
+                "replies_left_out": max(0, requests - len(replies)),
                 "grants": self._grants(grants, {subject.scope: subject.email}),
             }
 
         return {
-            **self._head(subject, name, policy),
+            **self._head(subject, standing.name, standing.policy),
+            "limits": self._limits(standing.states),
+            "today": standing.today,
+            "month": standing.month,
             **self.read(read),
             "since": iso_instant(month.start),
             "timezone": self.valves.timezone,
@@ -337,10 +368,15 @@ class PageData:
             )
             row = self._head(subject, directory.names.get(subject.user_id, ""), policy)
             row["limits"] = [written[place] for place in own]
+            row["percent"] = max(fullest, 0)
             row["near"] = alarmed
             rows.append((-fullest if alarmed else 1, subject.email, row))
         rows.sort(key=lambda item: item[:2])
         return [row for _, _, row in rows]
+
+    def exempts(self, subject: Subject) -> bool:
+        """Whether a user is recorded but never refused."""
+        return is_exempt(self.valves, subject)
 
     def is_near(self, state: LimitState) -> bool:
         """Whether a limit is reached, or has reached its warning."""
@@ -357,15 +393,28 @@ class PageData:
             for pool in self.valves.policy_set.pools
         ]
         limits = [applied for _, own in found for applied in own]
-        states = iter(self.read(lambda connection: read_states(connection, limits, self.now)))
-        writer, rows = LimitWriter(self.language), []
+        scopes, second = {applied.scope for applied in limits}, int(self.now.timestamp())
+
+        def read(connection: Connection) -> tuple[Sequence[LimitState], Sequence[Row[Any]]]:
+            states = read_states(connection, limits, self.now)
+            return states, read_grants(connection, scopes, second, MOST_GRANTS)
+
+        all_states, grants = self.read(read)
+        states, writer, rows = iter(all_states), LimitWriter(self.language), []
         for pool, own in found:
             mine = [next(states) for _ in own]
+            keys = {grant_key(applied) for applied in own}
+            of_pool = [
+                row
+                for row in grants
+                if (row.scope, row.measure, row.model_glob, row.period, row.source) in keys
+            ]
             rows.append(
                 {
                     "pool": pool.name,
                     "group": pool.group,
                     "limits": [writer.write(state) for state in mine],
+                    "grants": self._grants(of_pool, {}),
                     "near": any(self.is_near(state) for state in mine),
                 }
             )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import collections
 import re
 import tomllib
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from importlib import import_module
@@ -147,19 +147,15 @@ def explain_policies(data: PageData, text: str) -> Json:
     """Who gets what by a text, and which of its names mean nobody."""
     policies, directory = read_policies(text), data.directory()
     valves, identities = with_policies(data.valves, text), identities_of(data, policies, directory)
-    users: collections.Counter[tuple[str, str]] = collections.Counter()
-    pools: collections.Counter[str] = collections.Counter()
+    users: defaultdict[tuple[str, str], int] = defaultdict(int)
+    pools: defaultdict[str, int] = defaultdict(int)
     for named in directory.subjects.values():
         subject = identities.recall(named)
         policy = choose_policy(subject, policies, valves.default_policy, valves.multiple_groups)
         users[policy.kind, policy.name] += 1
-        pools.update(
-            {
-                pool.name
-                for pool in policies.pools
-                if pool.group is None or fold_name(pool.group) in group_keys(subject.groups)
-            }
-        )
+        for pool in policies.pools:
+            if pool.group is None or fold_name(pool.group) in group_keys(subject.groups):
+                pools[pool.name] += 1
     unmatched = [
         table.header
         for table in named_in(policies)
@@ -186,8 +182,8 @@ def meant_by(identities: Identities, kind: str, key: str) -> bool:
 def summary_rows(
     policies: PolicySet,
     valves: AdminValves,
-    users: collections.Counter[tuple[str, str]],
-    pools: collections.Counter[str],
+    users: Mapping[tuple[str, str], int],
+    pools: Mapping[str, int],
 ) -> Iterator[Json]:
     """Each table with its limits and for how many users it counts."""
     tables = (*policies.users.values(), *policies.groups.values(), *policies.roles.values())
@@ -195,13 +191,13 @@ def summary_rows(
         yield {
             "table": table_header(policy.kind, policy.name),
             "limits": limit_texts(policy.limits),
-            "users": users[policy.kind, policy.name],
+            "users": users.get((policy.kind, policy.name), 0),
         }
     for pool in policies.pools:
         yield {
             "table": table_header("pool", pool.name),
             "limits": limit_texts(pool.limits),
-            "users": pools[pool.name],
+            "users": pools.get(pool.name, 0),
         }
     others = sum(count for (kind, _), count in users.items() if kind == "default")
     yield {
@@ -312,8 +308,8 @@ def simulate_policies(data: PageData, body: Json) -> Json:
                 "user_id": user_id,
                 "email": emails.get(user_id, ""),
                 "refused": user.refused,
-                "limit": max(user.limits, key=lambda key: user.limits[key])[0],
-                "policy": max(user.limits, key=lambda key: user.limits[key])[1],
+                "limit": str(user.most_refusing.limit),
+                "policy": user.most_refusing.policy or "default",
                 "first_at": iso_second(user.first_at),
                 "last_at": iso_second(user.last_at),
                 "cost_saved_usd": user.cost_micros / 1_000_000,
@@ -336,8 +332,8 @@ def shadow_refusals(data: PageData, since: int) -> list[Json]:
             "user_id": one.user_id,
             "email": emails.get(one.user_id, ""),
             "model": one.model,
-            "limit": one.limit,
-            "policy": one.policy,
+            "limit": str(one.applied.limit),
+            "policy": one.applied.policy or "default",
         }
         for one in reversed(result.refusals[-MOST_LISTED_REFUSALS:])
     ]

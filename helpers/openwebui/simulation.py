@@ -109,17 +109,13 @@ class ReplayPlan:
 
 @dataclass(frozen=True, slots=True)
 class SimulatedRefusal:
-    """A request that would have been refused; money in millionths of a dollar."""
+    """A request that would have been refused, and by which limit."""
 
     id: str
     user_id: str
     model: str
-    at: int
-    limit: str
-    policy: str
-    is_pool: bool
-    cost_micros: int
-    tokens: int
+    at: int  # seconds since 1970
+    applied: AppliedLimit
 
 
 @dataclass(slots=True)
@@ -131,7 +127,13 @@ class RefusedUser:
     tokens: int = 0
     first_at: int = 0
     last_at: int = 0
-    limits: dict[tuple[str, str], int] = field(default_factory=dict)
+    limits: dict[int, list[Any]] = field(default_factory=dict)  # each with how often it refused
+
+    @property
+    def most_refusing(self) -> AppliedLimit:
+        """The limit that has refused most."""
+        found: AppliedLimit = max(self.limits.values(), key=lambda counted: counted[1])[0]
+        return found
 
 
 @dataclass(slots=True)
@@ -144,18 +146,34 @@ class SimulationResult:
     refusals: list[SimulatedRefusal] = field(default_factory=list)
     cut_off: bool = False  # whether there were more records than are replayed
 
-    def note(self, refusal: SimulatedRefusal) -> None:
+    def note(
+        self,
+        key: str,
+        user_id: str,
+        names: str,
+        at: int,
+        applied: AppliedLimit,
+        cost_micros: int,
+        tokens: int,
+    ) -> None:
         """Add a refusal."""
         self.refused += 1
-        user = self.users.setdefault(refusal.user_id, RefusedUser(first_at=refusal.at))
+        user = self.users.get(user_id)
+        if user is None:
+            user = self.users[user_id] = RefusedUser(first_at=at)
         user.refused += 1
-        user.cost_micros += refusal.cost_micros
-        user.tokens += refusal.tokens
-        user.last_at = refusal.at
-        key = (refusal.limit, refusal.policy)
-        user.limits[key] = user.limits.get(key, 0) + 1
+        user.cost_micros += cost_micros
+        user.tokens += tokens
+        user.last_at = at
+        # By identity: an instance is made for each user, and lives as long as the replay.
+        counted = user.limits.get(id(applied))
+        if counted is None:
+            user.limits[id(applied)] = [applied, 1]
+        else:
+            counted[1] += 1
         if len(self.refusals) < MOST_REFUSALS:
-            self.refusals.append(refusal)
+            model = "".join(split_names(names)[:1])
+            self.refusals.append(SimulatedRefusal(key, user_id, model, at, applied))
 
 
 class Replay:
@@ -187,9 +205,8 @@ class Replay:
 
     def run(self, rows: Iterable[Any], since: int) -> SimulationResult:
         """Replay records; those before `since` are only counted."""
-        result, done = SimulationResult(), 0
-        for row in rows:
-            done += 1
+        result = SimulationResult()
+        for done, row in enumerate(rows, 1):
             if done % RECORDS_PER_TURN == 0:
                 time.sleep(0)  # the chats' turn
                 if done > MOST_REPLAYED:
@@ -217,30 +234,20 @@ class Replay:
             output_tokens, cost = counted.output_tokens, counted.cost_micros
         suspicious = plan.has_moments
         for gauge in plan.gauges:
-            gauge.move(at)
+            if gauge.clock is None or gauge.start != gauge.clock.start:
+                gauge.move(at)
             # Nobody needs a decision about limits of which none is reached.
             suspicious = suspicious or gauge.used >= gauge.amount
         if at >= since and plan.decided:
             result.requests += 1
             if suspicious:
                 states = tuple(gauge.state(at) for gauge in plan.gauges)
-                decision = Decision(states).with_request(Amounts(0, input_tokens))
+                decision = Decision(states)
+                if plan.has_moments:
+                    decision = decision.with_request(Amounts(0, input_tokens))
                 if (refusing := decision.refusing) is not None:
-                    applied = refusing.applied
-                    tokens_saved = input_tokens + output_tokens
-                    result.note(
-                        SimulatedRefusal(
-                            row[15],
-                            user_id,
-                            split_names(names)[0] if names else "",
-                            at,
-                            str(applied.limit),
-                            applied.policy or "default",
-                            applied.is_pool,
-                            cost,
-                            tokens_saved,
-                        )
-                    )
+                    tokens = input_tokens + output_tokens
+                    result.note(row[15], user_id, names, at, refusing.applied, cost, tokens)
                     return
         values = (input_tokens + output_tokens, input_tokens, output_tokens, requests, cost)
         for gauge in plan.gauges:

@@ -187,7 +187,7 @@ def test_forgotten_twice_or_never_known(
 ) -> None:
     """Nobody is forgotten who isn't on record, and a name that is nearly right gets a hint."""
     before = everything(books)
-    assert "did you mean eve@example.org" in refuse("forget", "evee@example.org")
+    assert 'did you mean "eve@example.org"?' in refuse("forget", "evee@example.org")
     refuse("forget", "")
     assert everything(books) == before
     say("forget", EVE[0])
