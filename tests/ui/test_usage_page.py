@@ -182,10 +182,7 @@ def test_every_view_of_the_administrator_s(
     pages = [*VIEWS, f"user={student.id}", "pool=everyone"]
     for view in pages:
         tab.evaluate(f"location.hash = {view!r}")
-        tab.wait_for_function(
-            "document.querySelector('main:not([aria-busy])') && "
-            "document.activeElement.id === 'main'"
-        )
+        expect(tab.locator("main:not([aria-busy])")).to_be_focused()
         expect(tab.get_by_role("alert"), view).to_have_count(0)
         assert tab.evaluate(SIDEWAYS) == 0, view
         assert serious_faults(tab) == [], view
@@ -274,7 +271,7 @@ def test_grant_reset_and_revoke(
     expect(card).not_to_contain_text("10,150")
     expect(card).to_contain_text("150")
 
-    tab.get_by_label("1,000 tokens per day", exact=True).check()
+    tab.get_by_role("checkbox", name="1,000 tokens per day").check()
     tab.get_by_label("Reason").last.fill("A fault of ours")
     tab.get_by_role("button", name="Reset", exact=True).click()
     expect(card.get_by_role("meter")).to_have_attribute("aria-valuetext", re.compile("Left 1,000"))

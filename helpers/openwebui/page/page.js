@@ -461,22 +461,6 @@ function addLimit(text, kind, name, limit) {
   return `${lines.join("\n")}\n`;
 }
 
-function lineOf(error, lines) {
-  // Where the text says what an error names: its line, else the words that it quotes.
-  const said = error.line || /line (\d+)/.exec(error.where)?.[1];
-  if (said) return Number(said);
-  const [, head, key] = /^(\[.*\]) ?(\w*)/.exec(error.where) || [];
-  const at = lines.findIndex((line) => head && line.trim().startsWith(head));
-  const end = lines.findIndex((line, one) => one > at && /^\s*\[/.test(line));
-  const quoted = /"((?:[^"\\]|\\.)+)"/.exec(error.given)?.[1];
-  for (const word of [quoted, key].filter(Boolean)) {
-    const found = lines.findIndex((line, one) =>
-      one >= at && (at < 0 || end < 0 || one < end) && line.includes(word));
-    if (found >= 0) return found + 1;
-  }
-  return at + 1 || null;
-}
-
 async function policiesView() {
   const [kept, groups] = await Promise.all([call("policies"), report("group").catch(() => [])]);
   let timer, asked = 0;
@@ -486,7 +470,8 @@ async function policiesView() {
     oninput: () => changed(), onscroll: () => (numbers.scrollTop = area.scrollTop) });
   area.value = state.draft ?? kept.policies;
   const result = el("", { id: "errors", role: "status" }), means = el("");
-  const replayed = el("", { role: "status" }), versions = kept.versions || [];
+  const replayed = el("", { role: "status" });
+  const versions = (kept.versions || []).filter((one) => one.policies !== kept.policies);
   const save = button("Save", keep, "button.main");
 
   function goTo(line) {
@@ -498,7 +483,7 @@ async function policiesView() {
 
   function show(checked) {
     const lines = area.value.split("\n");
-    const errors = (checked?.errors || []).map((one) => ({ ...one, line: lineOf(one, lines) }));
+    const errors = checked?.errors || [];
     numbers.replaceChildren(...lines.map((_, at) =>
       el(errors.some((one) => one.line === at + 1) ? "li.bad" : "li", {}, at + 1)));
     numbers.scrollTop = area.scrollTop;
