@@ -2,7 +2,8 @@
 // The usage page: what is left, who is near a limit, and what to do about it. Names of users,
 // groups and models are whatever somebody chose: they become text nodes, never HTML.
 
-const BASE = `${location.pathname.replace(/\/+$/, "")}/api/`;
+const HOME = location.pathname.replace(/usage-limits\/*$/, ""); // Open WebUI's own path
+const BASE = `${HOME}usage-limits/api/`;
 const SHOWN_ROWS = 25;
 const CHECK_AFTER = 400; // milliseconds without a key
 const PERIODS = { month: "This month", 7: "7 days", 30: "30 days", 90: "90 days", 365: "A year" };
@@ -623,7 +624,7 @@ async function route(event) {
       href: `#${key}`, "aria-current": key === (detail ? detail[0] : view) && "page" }, title)));
     parts = await (detail ? detail[1](decodeURIComponent(id)) : VIEWS[view][1]());
   } catch (error) {
-    parts = [el("h1", {}, t("title")), error.status === 401 ? link("/auth", t("sign_in"))
+    parts = [el("h1", {}, t("title")), error.status === 401 ? link(`${HOME}auth`, t("sign_in"))
       : el("p.said.bad", { role: "alert" }, `${t("failed")} (${error.message})`)];
   }
   if (turn !== state.turn) return; // gone elsewhere meanwhile
@@ -644,6 +645,7 @@ function start() {
   document.documentElement.lang = tag;
   document.documentElement.dir = languages.rtl.includes(tag) ? "rtl" : "ltr";
   byId("back").textContent = t("back");
+  byId("back").href = HOME;
   addEventListener("hashchange", route);
   addEventListener("beforeunload", (event) => state.draft !== null && event.preventDefault());
   return route();
