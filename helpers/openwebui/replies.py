@@ -87,7 +87,8 @@ def wanted_output(body: Mapping[str, Any], *, ollama: bool) -> int | None:
     if not wanted or not all(type(value) is int and value > 0 for value in wanted):
         return None
     # Of several nobody knows which one is obeyed.
-    return max(wanted) * count_choices(body)
+    longest: int = max(wanted)
+    return longest * count_choices(body)
 
 
 def cap_output(body: dict[str, Any], most: int, *, ollama: bool = False) -> None:
