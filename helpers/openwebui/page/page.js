@@ -224,7 +224,7 @@ function dayChart(rows) {
   return rows.length ? [
     el("figure", {}, chart, el("figcaption.note", {}, el("span.key.first"), t("input"),
       el("span.key.second"), t("output"))),
-    el("details", {}, el("summary", {}, `${t("day")}: ${t("tokens")}`), table(t("by_day"),
+    el("details", {}, el("summary", {}, `${t("tokens")} / ${t("day")}`), table(t("by_day"),
       [column("day", t("day"), (row) => day(row.day)), ...useColumns(rows)], rows)),
   ] : note(t("nothing"));
 }
@@ -341,9 +341,13 @@ async function overview() {
         times("at", "Time", (row) => when(row.at)), column("email", "User", userLink),
         column("model", "Model"), column("limit", "Limit"), column("policy", "Policy"),
       ], refused, { search: "Search refusals" })),
-    checks.length > 0 && section("Checks", el("ul", {}, checks.map((check) => el("li", {},
-      el(check.ok ? "span.good" : "span.bad", {}, check.ok ? "OK: " : "Look here: "),
-      check.text)))),
+    section("Installation", note(`Usage Limits ${all.version || ""}, Open WebUI ${
+      all.open_webui || ""}, ledger: ${all.ledger || ""}, days as in ${all.timezone}`),
+    el("ul", {}, checks.map((check) => el("li", {},
+      el(check.ok ? "span.good" : "span.bad", {}, check.ok ? "OK: " : "Note: "),
+      check.text))), table("Ways to a model", [column("name", "Way to a model"),
+      column("state", "State"), column("detail", "What happens")], all.doors || [],
+    { plain: true })),
     section("Files", files("day", "each day"),
       files("user,model,day", "each user, model and day"), files("source", "each source")),
   ];
@@ -635,7 +639,7 @@ async function route(event) {
   document.title = main.querySelector("h1").textContent;
   if (event) {
     scrollTo(0, 0);
-    main.focus();
+    main.focus({ preventScroll: true });
   }
 }
 
