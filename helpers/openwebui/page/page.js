@@ -40,11 +40,12 @@ function chooseLanguage() {
 
 const t = (word) => languages.words[tag][languages.keys.indexOf(word)];
 const digits = () => `${tag}-u-nu-latn`;
-const number = (value, options) => new Intl.NumberFormat(digits(), options).format(value ?? 0);
+const number = (value, options, language = digits()) =>
+  new Intl.NumberFormat(language, options).format(value ?? 0);
 const dollars = (value) => number(value, {
   style: "currency", currency: "USD", currencyDisplay: "narrowSymbol",
   ...(value > 0 && value < 0.01 && { maximumSignificantDigits: 2 }),
-});
+}, languages.rtl.includes(tag) ? "en" : digits()); // as in the sentences
 // What has no price has no cost: a zero would say that it was free.
 const money = (value) => (value ? dollars(value) : "–");
 const amount = (limit, value) => (limit.measure === "cost" ? dollars : number)(value);
