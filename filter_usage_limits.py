@@ -65,37 +65,37 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  7542  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
 #  7592  openwebui.page_words     What the usage page says to users, in each language.
 #  7723  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
-#  8603  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  9137  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  9224  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  9324  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  9442  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  9804  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  9865  openwebui.replies        One reply from its admission to its end.
-# 10272  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-# 10491  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-# 10835  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-# 10985  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
-# 11120  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-# 11212  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-# 11304  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-# 11372  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-# 11971  openwebui.directory      All users of Open WebUI with their groups, read at once.
-# 12049  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
-# 12753  openwebui.page_status    How the filter stands in its host: versions, what is leaned …
-# 12839  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
-# 12985  openwebui.valves_form    Who is near a limit at its top, and why a save was refused.
-# 13086  openwebui.simulation     What is on record, replayed against a policies text.
-# 13410  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
-# 13762  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14131  openwebui.answers        Answers on their way to the client: read for their usage, or …
-# 14311  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 14383  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
-# 14511  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 14798  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 14969  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 15126  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 15356  filter                   Open WebUI's hooks, and nothing but hooks.
+#  8595  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  9129  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  9216  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  9316  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  9434  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  9796  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+#  9857  openwebui.replies        One reply from its admission to its end.
+# 10264  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+# 10483  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+# 10827  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+# 10977  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
+# 11112  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+# 11204  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+# 11296  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+# 11364  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+# 11963  openwebui.directory      All users of Open WebUI with their groups, read at once.
+# 12041  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
+# 12745  openwebui.page_status    How the filter stands in its host: versions, what is leaned …
+# 12831  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
+# 12977  openwebui.valves_form    Who is near a limit at its top, and why a save was refused.
+# 13078  openwebui.simulation     What is on record, replayed against a policies text.
+# 13402  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
+# 13754  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14123  openwebui.answers        Answers on their way to the client: read for their usage, or …
+# 14303  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 14375  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
+# 14503  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 14790  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14961  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 15118  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 15348  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -7784,6 +7784,7 @@ a { color: var(--accent); }
   white-space: nowrap; }
 :focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; border-radius: 3px; }
 main:focus { outline: none; }
+[hidden] { display: none !important; }
 
 /* Boxes */
 .totals { display: grid; gap: .6rem; margin: 1rem 0;
@@ -7803,7 +7804,6 @@ main:focus { outline: none; }
 .tag { font-size: .8rem; font-weight: 400; color: var(--faint); border: 1px solid var(--line);
   border-radius: 99px; padding: 0 .5rem; white-space: nowrap; }
 .tag.bad { color: var(--bad); border-color: currentcolor; }
-.tag.warn { color: var(--warn); border-color: currentcolor; }
 
 /* Bars and charts */
 .meter { display: flex; height: .7rem; border-radius: 99px; overflow: hidden;
@@ -7909,7 +7909,8 @@ PAGE_JS = r""""use strict";
 // The usage page: what is left, who is near a limit, and what to do about it. Names of users,
 // groups and models are whatever somebody chose: they become text nodes, never HTML.
 
-const BASE = `${location.pathname.replace(/\/+$/, "")}/api/`;
+const HOME = location.pathname.replace(/usage-limits\/*$/, ""); // Open WebUI's own path
+const BASE = `${HOME}usage-limits/api/`;
 const SHOWN_ROWS = 25;
 const CHECK_AFTER = 400; // milliseconds without a key
 const PERIODS = { month: "This month", 7: "7 days", 30: "30 days", 90: "90 days", 365: "A year" };
@@ -7946,11 +7947,12 @@ function chooseLanguage() {
 
 const t = (word) => languages.words[tag][languages.keys.indexOf(word)];
 const digits = () => `${tag}-u-nu-latn`;
-const number = (value, options) => new Intl.NumberFormat(digits(), options).format(value ?? 0);
+const number = (value, options, language = digits()) =>
+  new Intl.NumberFormat(language, options).format(value ?? 0);
 const dollars = (value) => number(value, {
   style: "currency", currency: "USD", currencyDisplay: "narrowSymbol",
   ...(value > 0 && value < 0.01 && { maximumSignificantDigits: 2 }),
-});
+}, languages.rtl.includes(tag) ? "en" : digits()); // as in the sentences
 // What has no price has no cost: a zero would say that it was free.
 const money = (value) => (value ? dollars(value) : "–");
 const amount = (limit, value) => (limit.measure === "cost" ? dollars : number)(value);
@@ -8130,7 +8132,7 @@ function dayChart(rows) {
   return rows.length ? [
     el("figure", {}, chart, el("figcaption.note", {}, el("span.key.first"), t("input"),
       el("span.key.second"), t("output"))),
-    el("details", {}, el("summary", {}, `${t("day")}: ${t("tokens")}`), table(t("by_day"),
+    el("details", {}, el("summary", {}, `${t("tokens")} / ${t("day")}`), table(t("by_day"),
       [column("day", t("day"), (row) => day(row.day)), ...useColumns(rows)], rows)),
   ] : note(t("nothing"));
 }
@@ -8247,9 +8249,13 @@ async function overview() {
         times("at", "Time", (row) => when(row.at)), column("email", "User", userLink),
         column("model", "Model"), column("limit", "Limit"), column("policy", "Policy"),
       ], refused, { search: "Search refusals" })),
-    checks.length > 0 && section("Checks", el("ul", {}, checks.map((check) => el("li", {},
-      el(check.ok ? "span.good" : "span.bad", {}, check.ok ? "OK: " : "Look here: "),
-      check.text)))),
+    section("Installation", note(`Usage Limits ${all.version || ""}, Open WebUI ${
+      all.open_webui || ""}, ledger: ${all.ledger || ""}, days as in ${all.timezone}`),
+    el("ul", {}, checks.map((check) => el("li", {},
+      el(check.ok ? "span.good" : "span.bad", {}, check.ok ? "OK: " : "Note: "),
+      check.text))), table("Ways to a model", [column("name", "Way to a model"),
+      column("state", "State"), column("detail", "What happens")], all.doors || [],
+    { plain: true })),
     section("Files", files("day", "each day"),
       files("user,model,day", "each user, model and day"), files("source", "each source")),
   ];
@@ -8368,22 +8374,6 @@ function addLimit(text, kind, name, limit) {
   return `${lines.join("\n")}\n`;
 }
 
-function lineOf(error, lines) {
-  // Where the text says what an error names: its line, else the words that it quotes.
-  const said = error.line || /line (\d+)/.exec(error.where)?.[1];
-  if (said) return Number(said);
-  const [, head, key] = /^(\[.*\]) ?(\w*)/.exec(error.where) || [];
-  const at = lines.findIndex((line) => head && line.trim().startsWith(head));
-  const end = lines.findIndex((line, one) => one > at && /^\s*\[/.test(line));
-  const quoted = /"((?:[^"\\]|\\.)+)"/.exec(error.given)?.[1];
-  for (const word of [quoted, key].filter(Boolean)) {
-    const found = lines.findIndex((line, one) =>
-      one >= at && (at < 0 || end < 0 || one < end) && line.includes(word));
-    if (found >= 0) return found + 1;
-  }
-  return at + 1 || null;
-}
-
 async function policiesView() {
   const [kept, groups] = await Promise.all([call("policies"), report("group").catch(() => [])]);
   let timer, asked = 0;
@@ -8393,7 +8383,8 @@ async function policiesView() {
     oninput: () => changed(), onscroll: () => (numbers.scrollTop = area.scrollTop) });
   area.value = state.draft ?? kept.policies;
   const result = el("", { id: "errors", role: "status" }), means = el("");
-  const replayed = el("", { role: "status" }), versions = kept.versions || [];
+  const replayed = el("", { role: "status" });
+  const versions = (kept.versions || []).filter((one) => one.policies !== kept.policies);
   const save = button("Save", keep, "button.main");
 
   function goTo(line) {
@@ -8405,7 +8396,7 @@ async function policiesView() {
 
   function show(checked) {
     const lines = area.value.split("\n");
-    const errors = (checked?.errors || []).map((one) => ({ ...one, line: lineOf(one, lines) }));
+    const errors = checked?.errors || [];
     numbers.replaceChildren(...lines.map((_, at) =>
       el(errors.some((one) => one.line === at + 1) ? "li.bad" : "li", {}, at + 1)));
     numbers.scrollTop = area.scrollTop;
@@ -8545,7 +8536,7 @@ async function route(event) {
       href: `#${key}`, "aria-current": key === (detail ? detail[0] : view) && "page" }, title)));
     parts = await (detail ? detail[1](decodeURIComponent(id)) : VIEWS[view][1]());
   } catch (error) {
-    parts = [el("h1", {}, t("title")), error.status === 401 ? link("/auth", t("sign_in"))
+    parts = [el("h1", {}, t("title")), error.status === 401 ? link(`${HOME}auth`, t("sign_in"))
       : el("p.said.bad", { role: "alert" }, `${t("failed")} (${error.message})`)];
   }
   if (turn !== state.turn) return; // gone elsewhere meanwhile
@@ -8556,7 +8547,7 @@ async function route(event) {
   document.title = main.querySelector("h1").textContent;
   if (event) {
     scrollTo(0, 0);
-    main.focus();
+    main.focus({ preventScroll: true });
   }
 }
 
@@ -8566,6 +8557,7 @@ function start() {
   document.documentElement.lang = tag;
   document.documentElement.dir = languages.rtl.includes(tag) ? "rtl" : "ltr";
   byId("back").textContent = t("back");
+  byId("back").href = HOME;
   addEventListener("hashchange", route);
   addEventListener("beforeunload", (event) => state.draft !== null && event.preventDefault());
   return route();
