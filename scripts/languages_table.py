@@ -15,7 +15,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from helpers.limits.decisions import LimitState
-from helpers.limits.limit import Limit, parse_limit
+from helpers.limits.limit import SOURCES, Limit, parse_limit
 from helpers.limits.periods import Period, Window
 from helpers.limits.policy import AppliedLimit
 from helpers.openwebui.languages.catalog import LANGUAGES
@@ -30,15 +30,12 @@ from helpers.openwebui.messages import (
     stopped_sentence,
     warning_sentence,
 )
-from helpers.openwebui.wording import PERIOD_NAMES, Language
+from helpers.openwebui.wording import MOMENT_NAMES, PERIOD_NAMES, Language
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "languages.md"
 NOW = datetime(2026, 1, 15, 17, 48, tzinfo=UTC)
 BERLIN = ZoneInfo("Europe/Berlin")
 COUNTS = (0, 1, 2, 5, 21, 50_000)
-PLACES_IN_THE_REPOSITORY = (
-    "`helpers.openwebui.languages.en.py` and `helpers/openwebui/languages_eastern.py`"
-)
 
 
 def example(
@@ -68,12 +65,17 @@ def sentences(language: Language) -> Mapping[str, str]:
     shared_some = replace(shared, used=70_000_000)
     held = example("50k output tokens/day", 30_000, 20_000)
     nothing = example("0 tokens/day on gpt-4*", 0)
+    api = example("10k tokens/day via api", 10_000)
+    no_api = example("0 tokens/day via api", 0)
+    pool = example("30 requests at once", 0, 30, scope="everyone")
     return {
         "The limit is reached": limit_sentence("", day, NOW, own, ""),
         "… with a reset on a date": limit_sentence("", month, NOW, reader, ""),
         "… of a rolling period": limit_sentence("", rolling, NOW, reader, ""),
         "… of a pool": limit_sentence("", shared, NOW, reader, ""),
         "Running responses hold the rest": limit_sentence("", held, NOW, reader, ""),
+        "… of the API": limit_sentence("", api, NOW, own, ""),
+        "No model is allowed there": limit_sentence("", no_api, NOW, own, ""),
         "A model isn't allowed": limit_sentence("", nothing, NOW, reader, ""),
         "No model is allowed": limit_sentence("", example("0 tokens/day", 0), NOW, reader, ""),
         "No paid model is": limit_sentence("", example("$0/day", 0), NOW, reader, ""),
@@ -92,6 +94,7 @@ def sentences(language: Language) -> Mapping[str, str]:
         ),
         "One response is running": at_once_sentence(1, language),
         "Three are running": at_once_sentence(3, language),
+        "All that may run in a pool are": limit_sentence("", pool, NOW, own, ""),
         "The ledger is out of reach": language.ledger_error,
         "The user's own setting": " · ".join(language.show_usage.split("|")),
     }
@@ -108,11 +111,18 @@ def words(language: Language) -> Mapping[str, str]:
     }
     calendar = [Period(name) for name in PERIOD_NAMES]
     rolling = [parse_limit(f"1 token/{text}").period for text in ("1m", "90m", "5h", "2d", "30d")]
+    moments = [Period(name) for name in MOMENT_NAMES]
     periods = {
         title: " · ".join(format_period(Limit(1, "tokens", one), language) for one in group)
-        for title, group in (("periods", calendar), ("rolling periods", rolling))
+        for title, group in (
+            ("periods", calendar),
+            ("rolling periods", rolling),
+            ("moments", moments),
+        )
     }
-    return forms | periods
+    more = {"sources": " · ".join(map(language.source, SOURCES))}
+    more["the usage page"] = " · ".join(language.page_words().values())
+    return forms | periods | more
 
 
 def table(rows: Mapping[str, str]) -> list[str]:

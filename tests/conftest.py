@@ -20,7 +20,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import create_engine, text
 
-from scripts.compat.hosts import ERROR_STATUS, Ability, left_out
+from scripts.compat.hosts import PROVIDER_STATUS, Ability, left_out
 from scripts.openwebui.admin import OpenWebUIAdmin
 from scripts.openwebui.client import OpenWebUIClient
 from scripts.openwebui.page import Page
@@ -65,9 +65,9 @@ def host_can(ability: Ability) -> bool:
     return ability.is_in(host_version())
 
 
-def api_status(status: int) -> int:
-    """The status as which API clients get an error: before 0.12 it is 400 for all of them."""
-    return status if host_can(ERROR_STATUS) else 400
+def provider_status(status: int) -> int:
+    """The status as which API clients get a provider's error: before 0.12 always 400."""
+    return status if host_can(PROVIDER_STATUS) else 400
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest selects by marker

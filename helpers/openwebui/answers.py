@@ -1,14 +1,34 @@
-"""An answer on its way to the client, read for its usage as it passes."""
+"""Answers on their way to the client: read for their usage, or replaced by a refusal."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import MutableMapping
+from copy import copy
+from datetime import UTC, datetime
 from typing import Any
 
+from starlette.middleware.cors import CORSMiddleware
+
+from helpers.logs import log
 from helpers.metering.usage import ReplyMeter
+from helpers.openwebui.http_requests import (
+    LIMITS_STATE,
+    MOST_LAYERS,
+    REFUSAL_STATE,
+    AsgiApp,
+    Message,
+    Receive,
+    Scope,
+    Send,
+)
+from helpers.openwebui.passthrough import Passthrough
+from helpers.openwebui.refusals import RawHeaders, Refusal, rate_headers
 
 # Of an answer that isn't streamed, or of one line of a stream; a longer one is estimated.
 LARGEST_ANSWER = 16 * 2**20
+# On every answer that was counted or refused, for whoever checks that.
+MARK: RawHeaders = [(b"x-usage-limits", b"checked")]
 LINE_TYPES = (b"event-stream", b"ndjson", b"jsonl", b"json-seq")
 
 
@@ -23,12 +43,12 @@ def read_json(data: bytes | bytearray) -> Any:
 class AnswerReader:
     """Hands what passes to a meter: line by line, or whole."""
 
-    __slots__ = ("_buffer", "_by_lines", "_meter", "_overflown", "_readable", "answer", "status")
+    __slots__ = ("_buffer", "_meter", "_overflown", "_readable", "answer", "by_lines", "status")
 
     def __init__(self, meter: ReplyMeter | None) -> None:
         self._meter = meter
         self._buffer = bytearray()
-        self._by_lines = False
+        self.by_lines = False
         self._overflown = False
         self._readable = False
         self.status: int | None = None
@@ -39,7 +59,7 @@ class AnswerReader:
         self.status = status
         kind = next((value for name, value in headers if name.lower() == b"content-type"), b"")
         encoded = any(name.lower() == b"content-encoding" for name, _ in headers)
-        self._by_lines = any(each in kind.lower() for each in LINE_TYPES)
+        self.by_lines = any(each in kind.lower() for each in LINE_TYPES)
         self._readable = not encoded
 
     def feed(self, chunk: bytes) -> None:
@@ -47,7 +67,7 @@ class AnswerReader:
         if not self._readable or not chunk:
             return
         self._buffer += chunk
-        if self._by_lines and b"\n" in chunk:
+        if self.by_lines and b"\n" in chunk:
             *lines, rest = self._buffer.split(b"\n")
             self._buffer = bytearray(rest)
             if self._overflown:  # the rest of a line whose beginning is gone
@@ -64,7 +84,7 @@ class AnswerReader:
         rest, self._buffer = self._buffer, bytearray()
         if not rest or self._overflown:
             return
-        if self._by_lines:
+        if self.by_lines:
             self._read_line(rest)
             return
         self.answer = read_json(rest)
@@ -80,3 +100,101 @@ class AnswerReader:
             line = line[5:]
         if self._meter is not None and line.lstrip().startswith(b"{"):
             self._meter.add_event(read_json(line))
+
+
+def refusal_messages(passthrough: Passthrough, refusal: Refusal, more: RawHeaders) -> list[Message]:
+    """A refusal in its protocol's own form."""
+    body = refusal.body(passthrough.form)
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        *refusal.headers(),
+        *MARK,
+        *more,
+    ]
+    return [
+        {"type": "http.response.start", "status": refusal.status, "headers": headers},
+        {"type": "http.response.body", "body": body},
+    ]
+
+
+async def send_own(
+    app: AsgiApp, scope: Scope, receive: Receive, send: Send, messages: list[Message]
+) -> None:
+    """Send an answer that isn't Open WebUI's, with the headers that its CORS middleware adds.
+
+    Args:
+        app: Open WebUI's app; the middleware is somewhere in its stack.
+    """
+
+    async def answer(_: Scope, __: Receive, send: Send) -> None:
+        for message in messages:
+            await send(message)
+
+    below: Any = app
+    for _ in range(MOST_LAYERS):
+        if isinstance(below, CORSMiddleware):
+            cors = copy(below)
+            cors.app = answer
+            await cors(scope, receive, send)
+            return
+        below = getattr(below, "app", None)
+    await answer(scope, receive, send)
+
+
+class ChatAnswer:
+    """The answer of a path where the hooks run."""
+
+    def __init__(
+        self, passthrough: Passthrough, state: MutableMapping[str, Any], send: Send
+    ) -> None:
+        self._passthrough = passthrough
+        self._state = state
+        self._send = send
+        self._headers: RawHeaders = []
+        self._refusal: Refusal | None = None
+
+    async def send(self, message: Message) -> None:
+        """Pass a part of it on; a refusal takes the place of the whole answer."""
+        kind = message["type"]
+        if kind == "http.response.start":
+            self._start(message)
+            if self._refusal is None:
+                message = {**message, "headers": with_headers(message, self._own_headers())}
+        if self._refusal is None:
+            await self._send(message)
+        elif kind == "http.response.body" and not message.get("more_body"):
+            more = [*self._headers, *limit_headers(self._state)]
+            for own in refusal_messages(self._passthrough, self._refusal, more):
+                await self._send(own)
+
+    def _own_headers(self) -> RawHeaders:
+        limits = limit_headers(self._state)
+        # Where the hooks run they may not be on for the model that was asked for.
+        checked = self._passthrough.kind == "task" or LIMITS_STATE in self._state
+        return [*MARK, *limits] if checked else limits
+
+    def _start(self, message: Message) -> None:
+        refusal = self._state.get(REFUSAL_STATE)
+        if message["status"] >= 400 and refusal is not None:
+            self._refusal = Refusal(*refusal)
+            own = (b"content-type", b"content-length", b"content-encoding", b"retry-after")
+            self._headers = [
+                pair for pair in message.get("headers", ()) if pair[0].lower() not in own
+            ]
+
+
+def with_headers(message: Message, own: RawHeaders) -> RawHeaders:
+    """An answer's headers and ours; a provider's own of the same name speak of its key."""
+    names = {name for name, _ in own}
+    theirs = message.get("headers", ())
+    return [*(pair for pair in theirs if pair[0].lower() not in names), *own]
+
+
+def limit_headers(state: MutableMapping[str, Any]) -> RawHeaders:
+    """Where a request's limits stand; a fault here costs no answer."""
+    try:
+        return rate_headers(state.get(LIMITS_STATE) or (), datetime.now(UTC))
+    except Exception:
+        log.exception("Usage limits: the headers of an answer could not be made")
+        return []

@@ -11,10 +11,12 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from functools import wraps
-from typing import Any, Protocol
+from typing import Any
 
 from starlette.responses import Response, StreamingResponse
 
+from helpers.openwebui.endings import bounded_stream
+from helpers.openwebui.replies import Reply
 from helpers.openwebui.stream_usage import UnaskedModels, refuses_to_be_asked
 
 # Where Open WebUI calls models for replies, under the name that each module has for it.
@@ -25,20 +27,8 @@ CALLERS = (
 ORIGINAL = "usage_limits_original"
 
 
-class CalledReply(Protocol):
-    """A reply for which a model is called."""
-
-    def trusted_model(self, asked: object) -> str: ...
-
-    def call_begins(self) -> None: ...
-
-    def call_failed(self) -> None: ...
-
-    def call_answered(self, answer: object) -> None: ...
-
-
 def watch_model_calls(
-    find_reply: Callable[[Mapping[str, Any] | None], CalledReply | None],
+    find_reply: Callable[[Mapping[str, Any] | None], Reply | None],
     unasked: UnaskedModels,
 ) -> bool:
     """See every call for a reply from now on; what an earlier paste has put there is replaced.
@@ -59,7 +49,7 @@ def watch_model_calls(
 
 def watched_call(
     original: Callable[..., Any],
-    find_reply: Callable[[Mapping[str, Any] | None], CalledReply | None],
+    find_reply: Callable[[Mapping[str, Any] | None], Reply | None],
     unasked: UnaskedModels,
 ) -> Callable[..., Any]:
     """Open WebUI's function with an eye on what comes back for a reply."""
@@ -83,7 +73,9 @@ def watched_call(
             raise
         if is_failure(answer):
             reply.call_failed()
-        elif not isinstance(answer, StreamingResponse):
+        elif isinstance(answer, StreamingResponse):
+            answer.body_iterator = bounded_stream(reply, answer.body_iterator)
+        else:
             reply.call_answered(answer_content(answer))
         return answer
 
@@ -91,7 +83,7 @@ def watched_call(
     return call
 
 
-def unasked_name(reply: CalledReply, form_data: Mapping[str, Any]) -> str:
+def unasked_name(reply: Reply, form_data: Mapping[str, Any]) -> str:
     """The model whose provider may be found to refuse; "" for the reply of an earlier paste."""
     find = getattr(reply, "trusted_model", None)
     return "" if find is None else find(form_data.get("model"))

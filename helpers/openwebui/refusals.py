@@ -6,12 +6,14 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from helpers.limits.decisions import LimitState
-from helpers.openwebui.passthrough import ErrorForm
 
 # The clients of OpenAI and Anthropic wait this long between their own attempts at most.
 LONGEST_CLIENT_WAIT = 60
+# When to come again after a fault of ours.
+FAULT_RETRY_SECONDS = 60
 
 OPENAI_ERROR_TYPES = {
     400: "invalid_request_error",
@@ -30,6 +32,8 @@ ANTHROPIC_ERROR_TYPES = {
 # The measures that OpenAI's headers speak of, and how it calls them.
 HEADER_MEASURES = (("requests", "requests"), ("tokens", "tokens"))
 
+# What the clients of a path read errors in.
+ErrorForm = Literal["openai", "anthropic", "ollama"]
 RawHeaders = list[tuple[bytes, bytes]]
 
 
@@ -63,6 +67,14 @@ class Refusal:
         return headers
 
 
+class PassthroughError(Exception):
+    """A request that is refused at its pass-through path."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.sentence)
+        self.refusal = refusal
+
+
 def spell_wait(seconds: float) -> str:
     """A time to wait as OpenAI spells it: 1s, 6m0s, 5h12m0s."""
     minutes, second = divmod(max(0, round(seconds)), 60)
@@ -77,7 +89,11 @@ def rate_headers(states: Iterable[LimitState], now: datetime) -> RawHeaders:
     headers: RawHeaders = []
     listed = list(states)
     for measure, name in HEADER_MEASURES:
-        found = [state for state in listed if state.applied.limit.measure == measure]
+        found = [
+            state
+            for state in listed
+            if state.applied.limit.measure == measure and not state.applied.limit.is_moment
+        ]
         if found:
             tightest = min(found, key=lambda state: state.remaining)
             wait = spell_wait((tightest.reset_at - now).total_seconds())

@@ -15,18 +15,16 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from helpers.logs import log
 from helpers.metering.charges import Charge, make_charge
 from helpers.openwebui.answers import AnswerReader
+from helpers.openwebui.endings import bounded_stream
 from helpers.openwebui.host import HostError
-from helpers.openwebui.middleware import (
-    ADJUST_KEY,
-    METADATA_REPLY,
-    PassthroughGuard,
-    UsageLimitsLayer,
-    route_path,
-)
+from helpers.openwebui.http_requests import LIMITS_STATE, current_state, route_path
+from helpers.openwebui.messages import TASK_REFUSED_SENTENCE
+from helpers.openwebui.middleware import UsageLimitsLayer
 from helpers.openwebui.model_calls import ORIGINAL, answer_content, is_failure
+from helpers.openwebui.passthrough_guard import ADJUST_KEY, PassthroughGuard
 from helpers.openwebui.refusals import Refusal
-from helpers.openwebui.replies import Reply
-from helpers.openwebui.request_state import LIMITS_STATE, current_state
+from helpers.openwebui.replies import METADATA_KEY, Reply
+from helpers.openwebui.valves import AdminValves
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +55,10 @@ ASKED_FOR = ("/api/v1/tasks/", "/api/v1/chats/")
 # Open WebUI calls one of these names from another.
 inside_task: ContextVar[bool] = ContextVar("usage_limits_inside_task", default=False)
 
-KeeperFinder = Callable[[], Awaitable[PassthroughGuard | None]]
+GuardFinder = Callable[[], Awaitable[PassthroughGuard | None]]
 
 
-def watch_task_calls(find_keeper: KeeperFinder, owner: object) -> None:
+def watch_task_calls(find_guard: GuardFinder, owner: object) -> None:
     """See every such call from now on; what an earlier paste has put there is replaced."""
     for caller in TASK_CALLERS:
         module = sys.modules.get(caller.module)
@@ -71,11 +69,11 @@ def watch_task_calls(find_keeper: KeeperFinder, owner: object) -> None:
         if wrapped is not None and wrapped[0] is owner:
             continue
         inner = function if wrapped is None else wrapped[1]
-        setattr(module, caller.name, watched_task(inner, caller, find_keeper, owner))
+        setattr(module, caller.name, watched_task(inner, caller, find_guard, owner))
 
 
 def watched_task(
-    inner: Callable[..., Any], caller: TaskCaller, find_keeper: KeeperFinder, owner: object
+    inner: Callable[..., Any], caller: TaskCaller, find_guard: GuardFinder, owner: object
 ) -> Callable[..., Any]:
     """Open WebUI's function, admitted, metered and settled."""
 
@@ -87,13 +85,13 @@ def watched_task(
         task = str(metadata.get("task") or "") if isinstance(metadata, dict) else ""
         if caller.calls == "mixed" and not task:
             return await inner(request, form_data, *args, **kwargs)
-        keeper = await find_keeper()
+        guard = await find_guard()
         user = kwargs.get("user", args[0] if args else None)
         model_id = str(form_data.get("model") or "")
-        if keeper is None or user is None or not await keeper.covers(model_id, request.app):
+        if guard is None or user is None or not await guard.covers(model_id, request.app):
             return await inner(request, form_data, *args, **kwargs)
         try:
-            reply = await admit_call(keeper, caller, task, request, form_data, user)
+            reply = await admit_call(guard, caller, task, request, form_data, user)
         except HostError as error:
             if caller.calls == "reply":
                 raise
@@ -118,7 +116,7 @@ def watched_task(
 
 
 async def admit_call(
-    keeper: PassthroughGuard,
+    guard: PassthroughGuard,
     caller: TaskCaller,
     task: str,
     request: Any,
@@ -130,7 +128,7 @@ async def admit_call(
     Raises:
         HostError: A hard limit is reached, or the call can't be put on record.
     """
-    valves = (await keeper.switch()).valves
+    valves = (await guard.switch()).valves or AdminValves()
     # Whoever calls a task's path asks for what they like; the chats ask for it in passing.
     asked_for = route_path(request.scope).startswith(ASKED_FOR)
     in_passing = caller.calls != "reply" and not asked_for and task not in COUNTED_TASKS
@@ -153,21 +151,29 @@ async def admit_call(
     body = {key: value for key, value in form_data.items() if key != "metadata"}
     fields = user if isinstance(user, dict) else user.model_dump()
     if not in_passing:
-        await keeper.admit(body, fields, metadata, request)
-        return metadata.get(METADATA_REPLY)
+        await guard.admit(body, fields, metadata, request)
+        return lowered_call(metadata.get(METADATA_KEY), form_data, enforced)
     # Its refusal is nobody's: the request that it belongs to goes on.
     state: dict[str, Any] = {}
     token = current_state.set(state)
     try:
-        await keeper.admit(body, fields, metadata, request)
+        await guard.admit(body, fields, metadata, request)
     finally:
         current_state.reset(token)
-    reply: Reply | None = metadata.get(METADATA_REPLY)
+    reply: Reply | None = metadata.get(METADATA_KEY)
     # Replies that are still running don't cost a chat its title.
     reached = [each for each in state.get(LIMITS_STATE) or () if each.exceeded]
     if reply is not None and enforced and any(not each.is_only_held for each in reached):
         await end_call(reply, None)
-        raise HostError(429, "Over a usage limit no model is called for a task.", 60)
+        raise HostError(429, TASK_REFUSED_SENTENCE, 60)
+    return lowered_call(reply, form_data, enforced)
+
+
+def lowered_call(reply: Reply | None, form_data: dict[str, Any], enforced: bool) -> Reply | None:
+    """The reply, when its call asks for no more output than may be used."""
+    if reply is not None:
+        reply.enforced = enforced
+        reply.lower_output(form_data)
     return reply
 
 
@@ -192,7 +198,7 @@ async def metered_answer(reply: Reply | None, answer: Any) -> Any:
     if reply is None:
         return answer
     if isinstance(answer, StreamingResponse):
-        answer.body_iterator = metered_stream(reply, answer.body_iterator)
+        answer.body_iterator = bounded_stream(reply, metered_stream(reply, answer.body_iterator))
         return answer
     if is_failure(answer):
         await end_call(reply, None)
@@ -213,6 +219,8 @@ async def metered_stream(reply: Reply, parts: Any) -> AsyncIterator[Any]:
             reader.feed(part.encode() if isinstance(part, str) else bytes(part))
             yield part
     finally:
+        if (close := getattr(parts, "aclose", None)) is not None:
+            await close()
         reader.end()
         await end_call(reply, used_or_estimated(reply))
 
@@ -226,4 +234,4 @@ def used_or_estimated(reply: Reply) -> Charge:
 
 def guard_tasks(layer: UsageLimitsLayer) -> None:
     """Watch the tasks for the filters of a layer."""
-    watch_task_calls(layer.find_keeper, layer)
+    watch_task_calls(layer.find_guard, layer)

@@ -26,6 +26,7 @@ from helpers.errors import ConfigurationError
 from helpers.ledger.database import parse_database_url
 from helpers.limits.limit import Limit
 from helpers.limits.periods import (
+    DATE_PERIODS,
     CalendarRules,
     available_timezones_list,
     load_timezone,
@@ -33,9 +34,9 @@ from helpers.limits.periods import (
 )
 from helpers.limits.policies import Policy, PolicySet, Pool, parse_policies
 from helpers.logs import log
+from helpers.openwebui.http_requests import accepted_languages
 from helpers.openwebui.languages.catalog import choose_language
 from helpers.openwebui.messages import check_placeholders, check_template
-from helpers.openwebui.request_state import accepted_languages
 
 # Open WebUI builds the valves anew for every request; the texts rarely change.
 read_policies = lru_cache(maxsize=8)(parse_policies)
@@ -43,17 +44,24 @@ read_timezone = lru_cache(maxsize=64)(load_timezone)
 
 
 @lru_cache(maxsize=8)
-def longest_rolling_period(policies_text: str) -> timedelta:
-    """The longest rolling period in a policies text; 0 without any."""
+def needed_retention(policies_text: str) -> timedelta:
+    """For how long the limits in a policies text need records; 0 without any limit.
+
+    A calendar period's for itself; a rolling one's twice, since it looks back on one.
+    """
     policies = read_policies(policies_text)
     tables: list[Policy | Pool] = list(policies.pools)
     for named in (policies.users, policies.groups, policies.roles):
         tables.extend(named.values())
     periods = [limit.period for table in tables for limit in table.limits or ()]
-    return max((period.rolling or timedelta() for period in periods), default=timedelta())
+    needed = (
+        timedelta(days=DATE_PERIODS.get(one.name, 0)) if one.rolling is None else 2 * one.rolling
+        for one in periods
+    )
+    return max(needed, default=timedelta())
 
 
-# Two of the longest calendar period, since a rolling one looks back on one of its length.
+# Two months, of which a rolling one looks back on the first.
 SHORTEST_RETENTION_DAYS = 62
 
 POLICIES_EXAMPLE = """\
@@ -205,10 +213,16 @@ class AdminValves(RefusalMemory):
         description="Ask providers to report usage in streams (stream_options.include_usage). "
         "Without it, streamed replies are estimated. Default: on.",
     )
+    running_replies: Literal["finish", "stop"] = Field(
+        default="finish",
+        description="What happens to a response that reaches a hard limit while it is being "
+        "written. `finish`, the default: it is written to its end, which may be over the limit. "
+        "`stop`: it ends there, with what has come so far, and can be continued later.",
+    )
     cap_max_tokens: bool = Field(
         default=False,
-        description="Lower a request's max_tokens to what remains, so that a reply can't exceed "
-        "its limit. Default: off.",
+        description="Lower a request's max_tokens to what remains, in every round and for all its "
+        "choices together, so that a reply can't exceed its limit. Default: off.",
     )
     passthrough: Literal["count", "block", "allow"] = Field(
         default="count",
@@ -216,6 +230,11 @@ class AdminValves(RefusalMemory):
         "`/api/v1/tasks/*/completions`, embeddings, speech). `count`, the default: they count like "
         "any other, and what can't be counted is blocked. `block`: all are blocked. `allow`: they "
         "pass and are recorded.",
+    )
+    usage_page: bool = Field(
+        default=True,
+        description="Pages at `/usage-limits`: their own use for users, all of it for "
+        "administrators. Default: on.",
     )
     on_ledger_error: Literal["allow", "block"] = Field(
         default="allow",
@@ -325,9 +344,9 @@ class AdminValves(RefusalMemory):
 
     @property
     def retention_seconds(self) -> int:
-        """How long records are kept: never less than twice the longest rolling period."""
-        longest = longest_rolling_period(self.policies)
-        return int(max(timedelta(days=self.retention_days), 2 * longest).total_seconds())
+        """How long records are kept: never less than the limits need."""
+        needed = needed_retention(self.policies)
+        return int(max(timedelta(days=self.retention_days), needed).total_seconds())
 
     @property
     def calendar_rules(self) -> CalendarRules:

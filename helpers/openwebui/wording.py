@@ -7,10 +7,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from helpers.limits.limit import SOURCES
+from helpers.limits.periods import CALENDAR_PERIODS, MOMENTS
+
 # The order in which a language lists its words.
 COUNTED_THINGS = ("tokens", "input_tokens", "output_tokens", "requests", "responses")
-PERIOD_NAMES = ("minute", "hour", "day", "week", "month", "quarter", "year")
+PERIOD_NAMES = CALENDAR_PERIODS
+MOMENT_NAMES = tuple(MOMENTS)
 ROLLING_UNITS_SAID = ("second", "minute", "hour", "day")
+PAGE_WORDS = (
+    *("title", "limit", "used", "reserved", "left", "resets", "reached", "shared", "no_limits"),
+    *("exempt", "by_day", "day", "by_model", "model", "requests", "input", "output", "tokens"),
+    *("cost", "total", "replies", "time", "estimated", "running", "grants", "amount", "reason"),
+    *("until", "nothing", "show_all", "refresh", "back", "sign_in", "failed"),
+)
 # Around a name or an amount in a right-to-left sentence (or a right-to-left name in any other),
 # so that neither turns the other around: first strong isolate, pop directional isolate.
 ISOLATED = "\u2068{}\u2069"
@@ -84,6 +94,7 @@ class Language:
     units: str
     # Periods
     periods: str
+    moments: str
     rolling: str
     rolling_units: str
     # Times
@@ -102,6 +113,8 @@ class Language:
     owner: str
     what: str = "{quantity} {period}{on}"
     on: str
+    sources: str
+    via: str = " {source}"
     named: str = " ({policy})"
     # Sentences
     reached: str
@@ -126,6 +139,7 @@ class Language:
     ledger_error: str
     # Each user's own setting: its title, what it is for, and its options
     show_usage: str
+    page: str  # the words of the usage page
 
     def form(self, forms: str, count: int) -> str:
         """The plural form of a word, or of a phrase, that goes with a number."""
@@ -141,8 +155,18 @@ class Language:
         return self.form(self.rolling_units.split(", ")[ROLLING_UNITS_SAID.index(unit)], count)
 
     def period(self, name: str) -> str:
-        """A calendar period: ``per day``."""
+        """A calendar period or a moment: ``per day``, ``per request``, ``at once``."""
+        if name in MOMENT_NAMES:
+            return self.moments.split(", ")[MOMENT_NAMES.index(name)]
         return self.periods.split(", ")[PERIOD_NAMES.index(name)]
+
+    def page_words(self) -> dict[str, str]:
+        """The words of the usage page and of the answer to ``/usage``, by name."""
+        return dict(zip(PAGE_WORDS, self.page.split("|"), strict=True))
+
+    def source(self, name: str) -> str:
+        """Where requests come from: ``via the API``."""
+        return self.sources.split(", ")[SOURCES.index(name)]
 
 
 FIELDS_OTHER_THAN_TEXT: Mapping[str, Callable[[str], object]] = {
@@ -165,7 +189,8 @@ def read_language(text: str, base: Language | None = None) -> Language:
     stated: dict[str, Any] = {}
     for entry in re.split(r" · |\n(?=\w+:)", text.strip()):
         field, _, value = entry.partition(":")
-        stated[field] = " ".join(value.split("\n  ")).strip(" ").replace("_", " ")
+        value = " ".join(value.split("\n  ")).replace("| ", "|")
+        stated[field] = value.strip(" ").replace("_", " ")
     for field, read in FIELDS_OTHER_THAN_TEXT.items():
         if field in stated:
             stated[field] = read(stated[field])

@@ -8,7 +8,9 @@ import time
 from typing import Any
 
 from helpers.filter import Filter
-from helpers.openwebui.middleware import PassthroughGuard, UsageLimitsLayer
+from helpers.openwebui.middleware import UsageLimitsLayer
+from helpers.openwebui.passthrough_guard import PassthroughGuard
+from helpers.openwebui.stream_usage import UnaskedModels
 from scripts.bench.tables import Section
 
 GOAL_MICROSECONDS = 20.0
@@ -28,8 +30,9 @@ async def answer_nothing(scope: Any, receive: Any, send: Any) -> None:
 def measure_layer(quick: bool) -> Section:
     """Microseconds per request and kind of request."""
     section = Section("layer", "Layer around Open WebUI: µs per request that it lets pass")
-    keeper = PassthroughGuard("usage_limits", Filter())
-    apps = {"with": UsageLimitsLayer(answer_nothing, {"usage_limits": keeper})}
+    limits = Filter()
+    guard = PassthroughGuard("usage_limits", limits.admit_call, limits.ledger_of, UnaskedModels())
+    apps = {"with": UsageLimitsLayer(answer_nothing, {"usage_limits": guard})}
 
     async def seconds(app: Any, method: str, path: str) -> float:
         began = time.process_time()

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from helpers.filter import METADATA_KEY, Filter
+from helpers.filter import Filter
 from helpers.limits.policy import Subject
 from helpers.openwebui.admission import build_reply
-from helpers.openwebui.replies import ReplyKeeper
+from helpers.openwebui.replies import METADATA_KEY, ReplyKeeper
 from helpers.openwebui.valves import AdminValves
 from scripts.bench.tables import Section
 from scripts.bench.timing import percentile

@@ -1,6 +1,6 @@
 """Runs the tests against older versions of Open WebUI, and says what works on each.
 
-python -m scripts.compat                 the newest release of each series
+python -m scripts.compat                 the first and the newest release of each series
 python -m scripts.compat 0.11 0.10.1     those (a series or a release)
 python -m scripts.compat --write         the same as the first, and write docs/compatibility.md
 
@@ -37,6 +37,8 @@ TESTS = (
     "tests/server/test_enforcement.py",
     "tests/server/test_ends.py",
     "tests/server/test_forgery.py",
+    "tests/server/test_passthrough.py",
+    "tests/openwebui/test_host_versions.py",
     "tests/server/test_servers_postgresql.py",
 )
 DOCUMENT = ROOT / "docs" / "compatibility.md"

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 Version = tuple[int, ...]
 
-# The newest release of each is tested. 0.9 isn't: it calls no outlet for API requests, and its
-# chat page speaks another protocol.
-SERIES = ("0.10", "0.11", "0.12")
+# The first and the newest release of each are tested. 0.9 isn't: it calls no outlet for API
+# requests, and its chat page speaks another protocol.
+SERIES = ("0.10.0", "0.10", "0.11.0", "0.11", "0.12.0", "0.12")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +29,10 @@ class Ability:
         return version >= self.since
 
 
-ERROR_STATUS = Ability(
-    "API clients get an error's own status and `Retry-After`",
+PROVIDER_STATUS = Ability(
+    "API clients get a provider's error with its own status",
     (0, 12, 0),
-    "refusals and provider errors come as status 400, with the same sentence",
+    "it comes as status 400, with the same sentence; the filter's refusals are 429 all the same",
 )
 NESTED_GROUPS = Ability(
     "groups inside groups",
@@ -57,7 +57,29 @@ TEMPORARY_PREFIX = Ability(
     (0, 11, 0),
     "they are called `local:…`, and count all the same",
 )
-ABILITIES = (ERROR_STATUS, NESTED_GROUPS, REQUEST_HOOK, QUIET_LOG, TEMPORARY_PREFIX)
+VOICE_CALLS = Ability(
+    "voice calls to a realtime model",
+    (0, 12, 0),
+    "there are none",
+    needed_by=(
+        "test_a_voice_call_is_counted_answer_by_answer",
+        "test_a_voice_call_ends_over_a_limit",
+    ),
+)
+OLLAMA_EMBEDDINGS = Ability(
+    "the path `/ollama/v1/embeddings`",
+    (0, 11, 0),
+    "there is none",
+)
+ABILITIES = (
+    PROVIDER_STATUS,
+    NESTED_GROUPS,
+    REQUEST_HOOK,
+    QUIET_LOG,
+    TEMPORARY_PREFIX,
+    VOICE_CALLS,
+    OLLAMA_EMBEDDINGS,
+)
 
 
 def left_out(version: Version) -> dict[str, Ability]:
@@ -96,8 +118,6 @@ FEATURES = (
             "test_first_thirty_calls_at_once",
             "test_odd_bodies_do_no_harm",
         ),
-        needs=ERROR_STATUS,
-        without="yes, as status 400",
     ),
     Feature(
         "Policies: groups, roles, models, administrators, shadow mode",
@@ -172,6 +192,20 @@ FEATURES = (
             "test_limit_holds_across_servers",
             "test_killed_server_leaves_its_reservation_to_the_other",
             "test_limit_holds_across_workers",
+        ),
+    ),
+    Feature(
+        "Pass-through paths: counted, refused over a limit, tasks, embeddings",
+        (
+            "test_below_a_limit_everything_is_on_record",
+            "test_over_a_limit_no_path_reaches_a_model",
+            "test_what_nobody_can_count_is_closed",
+            "test_tasks_that_a_user_asks_for",
+            "test_titles_are_recorded_and_not_counted",
+            "test_over_a_limit_no_title_is_asked_for",
+            "test_passthrough_block_and_allow",
+            "test_switched_off_and_deleted",
+            "test_requests_without_tokens",
         ),
     ),
     Feature(

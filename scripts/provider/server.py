@@ -7,6 +7,7 @@ Run alone with ``python -m scripts.provider --port 9099``, or from a test as a t
     POST /v1/chat/completions   an answer, streaming or not
     GET  /responses/v1/models, POST /responses/v1/responses: the same by OpenAI's Responses API
     POST /v1/completions, /v1/embeddings, /v1/responses, /v1/audio/speech: the rest of OpenAI's
+    WS   /v1/realtime           a voice session
     GET  /ollama/api/tags, POST /ollama/api/chat, …/generate, …/embed, /ollama/v1/*: an Ollama
     GET  /books                 what every call cost and how it ended
     POST /script                {"rules": [{"model": GLOB, "contains": TEXT, "times": N,
@@ -29,7 +30,8 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from scripts.provider.answers import Answer, BookedResponse
 from scripts.provider.books import Books, Call
@@ -171,7 +173,7 @@ class StandInProvider:
     async def _responses_models(self, _: Request) -> Response:
         return JSONResponse(model_list([RESPONSES_MODEL]))
 
-    def _more_routes(self) -> list[Route]:
+    def _more_routes(self) -> list[BaseRoute]:
         """What is asked for past the chats: each path, and the shape of its answer."""
         shapes: dict[str, type[Answer]] = {
             "/v1/completions": CompletionAnswer,
@@ -211,6 +213,7 @@ class StandInProvider:
 
         return [
             Route("/v1/audio/speech", self._speech, methods=["POST"]),
+            WebSocketRoute("/v1/realtime", self._realtime),
             Route("/ollama/api/tags", list_tags),
             Route("/ollama/api/version", version),
             Route("/ollama/api/ps", version),
@@ -222,6 +225,34 @@ class StandInProvider:
         call = Call("speech", "speech", request.url.path, False, text, 0, 0, 0, finished=True)
         self.books.close(self.books.enter(call))
         return Response(b"sound", media_type="audio/mpeg")
+
+    async def _realtime(self, socket: WebSocket) -> None:
+        """A voice session: what is asked for is said in 121 tokens."""
+        await socket.accept()
+        await socket.send_json({"type": "session.created"})
+        with contextlib.suppress(WebSocketDisconnect):
+            while True:
+                event = await socket.receive_json()
+                if event["type"] == "session.update":
+                    await socket.send_json({"type": "session.updated"})
+                elif event["type"] == "input_audio_buffer.commit":
+                    await self._book_voice(socket, "heard", 13, 9)
+                elif event["type"] == "response.create":
+                    await self._book_voice(socket, "said", 132, 121)
+
+    async def _book_voice(self, socket: WebSocket, what: str, read: int, written: int) -> None:
+        call = Call(uuid4().hex, "realtime", "/v1/realtime", True, what, read, written, 0)
+        self.books.close(self.books.enter(call))
+        usage = {"input_tokens": read, "output_tokens": written, "total_tokens": read + written}
+        if what == "heard":
+            kind = "conversation.item.input_audio_transcription.completed"
+            heard = {"type": kind, "item_id": call.id, "transcript": "Hi"}
+            await socket.send_json({**heard, "usage": {"type": "tokens", **usage}})
+            return
+        answer: dict[str, Any] = {"id": call.id, "output": []}
+        await socket.send_json({"type": "response.created", "response": answer})
+        answer = {**answer, "status": "completed", "usage": usage}
+        await socket.send_json({"type": "response.done", "response": answer})
 
     async def _books(self, _: Request) -> Response:
         return JSONResponse({"calls": self.books.as_json()})
@@ -265,7 +296,9 @@ class StandInProvider:
             return JSONResponse({"error": {"message": str(error)}}, status_code=400)
         since = messages[asked[-1] + 1 :] if asked else []
         results = sum(each.get("role") == "tool" for each in since)
-        limits = (body.get(name) for name in _LIMITS)
+        limits = [body.get(name) for name in _LIMITS]
+        if request.url.path.startswith("/ollama/api/"):
+            limits = [(body.get("options") or {}).get("num_predict")]
         call = Call(
             id=f"chatcmpl-{uuid4().hex}",
             model=model,

@@ -18,7 +18,7 @@ from scripts.openwebui.client import ApiReply, OpenWebUIClient
 from scripts.openwebui.page import Page
 from scripts.postgresql import new_postgresql_database
 from scripts.provider.server import StandInProvider
-from tests.conftest import InstalledFilter, OpenPage, StartServer, api_status
+from tests.conftest import InstalledFilter, OpenPage, StartServer
 
 pytest_plugins = ["tests.support.databases"]
 
@@ -94,7 +94,7 @@ def test_odd_bodies_pass_no_limit(target: Target, provider: StandInProvider, nam
     assert_held(provider, target.usage_limits, user)
     # The next honest call is judged by what is on record.
     statuses = [user.chat(HUNGRY).status for _ in range(2)]
-    assert statuses[-1] == api_status(429)
+    assert statuses[-1] == 429
     user.close()
 
 
@@ -159,7 +159,7 @@ def test_answers_without_text_are_charged(
     if usage == "asked":
         assert_held(provider, usage_limits, user)
         return
-    assert replies[-1].status == api_status(429)
+    assert replies[-1].status == 429
     first = usage_limits.settled(1, user_id=user.id)[0]
     assert (first["state"], first["estimated"]) == ("settled", 1)
     assert first["input_tokens"] >= estimate_prompt({"messages": [{"role": "u", "content": text}]})
@@ -286,7 +286,7 @@ def test_own_time_zone_of_any_text(
     user.http.post("/api/v1/auths/update/timezone", json={"timezone": zone})
     assert user.chat(HUNGRY).status == 200
     usage_limits.settled(1, user_id=user.id)
-    assert user.chat(HUNGRY).status == api_status(429)
+    assert user.chat(HUNGRY).status == 429
 
 
 def test_a_type_hides_no_text_and_makes_no_media(

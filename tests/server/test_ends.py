@@ -20,8 +20,8 @@ from tests.conftest import (
     InstalledFilter,
     OpenPage,
     Row,
-    api_status,
     host_can,
+    provider_status,
 )
 
 SLOW = "[[chunks=60 delay=0.1]]"
@@ -105,7 +105,7 @@ def test_provider_that_fails_at_once(
         if by == "page":
             assert page.send(text).reply.error
         else:
-            assert user.chat(text, stream=by == "stream").status == api_status(status)
+            assert user.chat(text, stream=by == "stream").status == provider_status(status)
     rows = usage_limits.settled(2, user_id=user.id)
     assert [(row["state"], row["input_tokens"]) for row in rows] == [("released", 0)] * 2
 
@@ -192,7 +192,7 @@ def test_refused_call_with_tools_costs_nothing(
     usage_limits: InstalledFilter, user: OpenWebUIClient
 ) -> None:
     """A call with tools that the provider refuses is told from one that was answered."""
-    assert user.chat("Call it [[error=500]]", tools=TOOLS).status == api_status(500)
+    assert user.chat("Call it [[error=500]]", tools=TOOLS).status == provider_status(500)
     assert only_row(usage_limits, user)["state"] == "released"
 
 
@@ -225,5 +225,5 @@ def test_without_api_outlets(
     assert user.chat("Whole [[in=20 tokens=30]]").status == 200
     row = installed.settled(2, user_id=user.id)[1]
     assert (row["input_tokens"], row["output_tokens"], row["estimated"]) == (20, 30, 0)
-    assert user.chat("Refused [[error=429]]").status == api_status(429)
+    assert user.chat("Refused [[error=429]]").status == provider_status(429)
     assert installed.settled(3, user_id=user.id)[2]["state"] == "released"

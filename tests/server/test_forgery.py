@@ -8,7 +8,7 @@ import pytest
 
 from scripts.openwebui.client import OpenWebUIClient
 from scripts.openwebui.page import Page, Turn
-from tests.conftest import InstalledFilter, MakeUser, api_status
+from tests.conftest import InstalledFilter, MakeUser
 
 EXACT = "[[in=20 tokens=30]]"
 INVENTED = {"input_tokens": -5000, "output_tokens": 0, "prompt_tokens": -5000, "total_tokens": 1}
@@ -88,4 +88,4 @@ def test_metadata_of_a_client_is_not_believed(
     assert user.chat(EXACT, stream=stream, metadata=metadata).status == 200
     row = usage_limits.settled(1, user_id=user.id)[0]
     assert (row["user_id"], row["input_tokens"], row["output_tokens"]) == (user.id, 20, 30)
-    assert user.chat(EXACT, stream=stream, metadata=metadata).status == api_status(429)
+    assert user.chat(EXACT, stream=stream, metadata=metadata).status == 429

@@ -19,7 +19,7 @@ from scripts.openwebui.client import OpenWebUIClient
 from scripts.openwebui.server import OpenWebUIServer
 from scripts.postgresql import new_postgresql_database
 from scripts.provider.server import StandInProvider
-from tests.conftest import FUNCTION_FILE, FUNCTION_ID, InstalledFilter, api_status, new_server
+from tests.conftest import FUNCTION_FILE, FUNCTION_ID, InstalledFilter, new_server
 
 pytest_plugins = ["tests.support.databases"]
 
@@ -110,7 +110,7 @@ def test_limit_holds_across_servers(replicas: Replicas, stream: bool) -> None:
     """Two servers that are asked at once let in exactly what the limit allows."""
     replicas.usage_limits.configure(policies='[role.user]\nlimits = ["11 requests/day"]')
     with replicas.new_user("Parallel") as user:
-        assert replicas.ask_both(user, 12, stream=stream) == [200] * 11 + [api_status(429)] * 13
+        assert replicas.ask_both(user, 12, stream=stream) == [200] * 11 + [429] * 13
     assert len(replicas.usage_limits.settled(11, user_id=user[0].id)) == 11
 
 
@@ -138,7 +138,7 @@ def test_killed_server_leaves_its_reservation_to_the_other(replicas: Replicas) -
         held = replicas.usage_limits.rows(user_id=first.id)
         assert [row["state"] for row in held] == ["reserved"]
         assert second.chat("One more").status == 200
-        assert second.chat("Over").status == api_status(429)
+        assert second.chat("Over").status == 429
         after = replicas.usage_limits.wait_for_rows(
             lambda rows: [row["state"] for row in rows].count("settled") == 1, user_id=first.id
         )
@@ -174,12 +174,12 @@ def test_limit_holds_across_workers(
         admin.switch_function("probe", active=True, everywhere=True)
         installed.configure(policies='[role.user]\nlimits = ["13 requests/day"]')
         user = admin.add_user("Worker", "worker@example.org")
-        assert ask_at_once(server.url, user, 40) == [200] * 13 + [api_status(429)] * 27
+        assert ask_at_once(server.url, user, 40) == [200] * 13 + [429] * 27
         assert len(installed.rows("usage_limits_migrations")) == len(MIGRATIONS)
         assert len(installed.settled(13, user_id=user.id)) == 13
         # On a busy machine one worker may have taken them all; the other knows the limit as well.
         for _ in range(20):
             if len(list(folder.glob("worker-*"))) == 2:
                 break
-            assert ask_at_once(server.url, user, 40) == [api_status(429)] * 40
+            assert ask_at_once(server.url, user, 40) == [429] * 40
         assert len(list(folder.glob("worker-*"))) == 2

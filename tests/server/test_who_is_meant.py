@@ -9,11 +9,11 @@ import pytest
 
 from scripts.openwebui.admin import OpenWebUIAdmin
 from scripts.openwebui.client import OpenWebUIClient
-from tests.conftest import InstalledFilter, MakeUser, StartServer, api_status
+from tests.conftest import InstalledFilter, MakeUser, StartServer
 
 FIFTY = "[[in=20 tokens=30]]"
 ONE_REPLY = 'limits = ["40 tokens/day"]\n'
-REFUSED = api_status(429)
+REFUSED = 429
 
 
 def statuses(user: OpenWebUIClient, count: int = 2, **options: str) -> list[int]:

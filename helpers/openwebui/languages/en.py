@@ -8,6 +8,8 @@ ENGLISH = read_language("""
 tag: en · name: English · less_than: less than {amount}
 units: token|tokens, input token|input tokens, output token|output tokens, request|requests,
   response|responses
+moments: per request, at once
+sources: in saved chats, in temporary chats, in channels, in automations, via the API, for tasks
 periods: per minute, per hour, per day, per week, per month, per quarter, per year
 rolling: per {n} {unit} · rolling_units: second|seconds, minute|minutes, hour|hours, day|days
 months: January February March April May June July August September October November December
@@ -28,4 +30,9 @@ cap: This response can have at most {quantity}.
 ledger_error: Usage can't be recorded at the moment, so no requests are accepted. Please try again
   later.
 show_usage: Show usage|Your usage above each response.|near a limit|always|never
+page: Usage limits|Limit|Used|Reserved|Left|Resets|Reached|Shared|No limits apply to you.|
+  Your use is recorded, but never refused.|Use by day|Day|This month by model|Model|Requests|
+  Input tokens|Output tokens|Tokens|Cost|Total|Responses this month|Time|estimated|running|Granted|
+  Amount|Reason|Valid until|Nothing yet.|Show all|Refresh|Back to the chat|
+  Please sign in to Open WebUI first.|This can’t be shown right now. Please try again later.
 """)

@@ -9,6 +9,9 @@ tag: es · name: español · thousands: \u202f · decimal: , · grouped_from: 10
 money: {amount}\u00a0USD · less_than: menos de {amount} · percent: {n}\u00a0%
 units: token|tokens, token de entrada|tokens de entrada, token de salida|tokens de salida,
   solicitud|solicitudes, respuesta|respuestas
+moments: por solicitud, a la vez
+sources: en chats guardados, en chats temporales, en canales, en automatizaciones, por la API,
+  para tareas
 periods: por minuto, por hora, por día, por semana, por mes, por trimestre, por año
 rolling: por cada {n} {unit} · rolling_units: segundo|segundos, minuto|minutos, hora|horas, día|días
 date: {day} de {month}
@@ -30,4 +33,10 @@ cap: Esta respuesta puede tener como máximo {quantity}.
 ledger_error: El uso no se puede registrar en este momento, por lo que no se aceptan solicitudes.
   Inténtalo de nuevo más tarde.
 show_usage: Mostrar uso|Tu uso encima de cada respuesta.|cerca de un límite|siempre|nunca
+page: Límites de uso|Límite|Usado|Reservado|Queda|Se restablece|Alcanzado|Compartido|
+  No se te aplica ningún límite.|Tu uso se registra, pero nunca se rechaza.|Uso por día|Día|
+  Este mes por modelo|Modelo|Solicitudes|Tokens de entrada|Tokens de salida|Tokens|Coste|Total|
+  Respuestas de este mes|Hora|estimado|en curso|Concedido|Cantidad|Motivo|Válido hasta|
+  Nada todavía.|Mostrar todo|Actualizar|Volver al chat|Inicia sesión primero en Open WebUI.|
+  No se puede mostrar en este momento. Inténtalo de nuevo más tarde.
 """)

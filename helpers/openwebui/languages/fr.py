@@ -9,6 +9,9 @@ tag: fr · name: français · plural: below two or other · thousands: \u202f ·
 money: {amount}\u00a0$ · less_than: moins de {amount} · percent: {n}\u202f%
 units: token|tokens, token d’entrée|tokens d’entrée, token de sortie|tokens de sortie,
   requête|requêtes, réponse|réponses
+moments: par requête, à la fois
+sources: dans les discussions enregistrées, dans les discussions temporaires, dans les canaux,
+  dans les automatisations, via l’API, pour les tâches
 periods: par minute, par heure, par jour, par semaine, par mois, par trimestre, par an
 rolling: sur {n} {unit}
 rolling_units: seconde glissante|secondes glissantes, minute glissante|minutes glissantes, heure
@@ -33,4 +36,11 @@ ledger_error: L’utilisation ne peut pas être enregistrée pour le moment\u00a
   acceptée. Veuillez réessayer plus tard.
 show_usage: Afficher l’utilisation|Votre utilisation au-dessus de chaque réponse.|
   à l’approche d’une limite|toujours|jamais
+page: Limites d’utilisation|Limite|Utilisé|Réservé|Restant|Réinitialisation|Atteinte|Commune|
+  Aucune limite ne s’applique à vous.|Votre utilisation est enregistrée, mais jamais refusée.|
+  Utilisation par jour|Jour|Ce mois-ci par modèle|Modèle|Requêtes|Tokens d’entrée|Tokens de sortie|
+  Tokens|Coût|Total|Réponses de ce mois|Heure|estimé|en cours|Accordé en plus|Quantité|Motif|
+  Valable jusqu’au|Rien pour l’instant.|Tout afficher|Actualiser|Retour à la discussion|
+  Veuillez d’abord vous connecter à Open WebUI.|
+  Affichage impossible pour le moment. Veuillez réessayer plus tard.
 """)

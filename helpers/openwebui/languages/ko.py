@@ -7,6 +7,8 @@ from helpers.openwebui.wording import read_language
 KOREAN = read_language("""
 tag: ko · name: 한국어 · plural: alike · less_than: {amount} 미만 · counted: {unit} {amount}개
 units: 토큰, 입력 토큰, 출력 토큰, 요청, 응답
+moments: 요청당, 동시 · via: ({source})
+sources: 저장된 채팅, 임시 채팅, 채널, 자동화, API 사용, 작업
 periods: 분당, 시간당, 하루, 주당, 월간, 분기당, 연간 · rolling: 최근 {n}{unit}
 rolling_units: 초, 분, 시간, 일 · durations: 일 시간 분 초 · duration: {n}{unit}
 date: {month}월 {day}일 · moment: {date} {time} · at: {time} · tomorrow: 내일 {time}
@@ -26,4 +28,9 @@ status: {label}: {used} / {what} · status_reset: , {at} 초기화
 cap: 이 응답은 최대 {quantity}입니다.
 ledger_error: 지금은 사용량을 기록할 수 없어 요청을 받지 않습니다. 나중에 다시 시도하세요.
 show_usage: 사용량 표시|각 응답 위에 사용량을 표시합니다.|한도에 가까울 때|항상|표시 안 함
+page: 사용량 한도|한도|사용|예약|남음|초기화|한도 도달|공유|적용되는 한도가 없습니다.|
+  사용량은 기록되지만 거부되지 않습니다.|일별 사용량|날짜|이번 달 모델별 사용량|모델|요청|입력 토큰|
+  출력 토큰|토큰|비용|합계|이번 달 응답|시간|추정|생성 중|추가 부여|양|사유|유효 기한|
+  아직 없습니다.|모두 표시|새로 고침|채팅으로 돌아가기|먼저 Open WebUI에 로그인하세요.|
+  지금은 표시할 수 없습니다. 나중에 다시 시도하세요.
 """)

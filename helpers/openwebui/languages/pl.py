@@ -9,6 +9,9 @@ tag: pl · name: polski · plural: Polish · thousands: \u00a0 · decimal: , · 
 money: {amount}\u00a0USD · less_than: mniej niż {amount}
 units: token|tokeny|tokenów, token wejściowy|tokeny wejściowe|tokenów wejściowych, token
   wyjściowy|tokeny wyjściowe|tokenów wyjściowych, żądanie|żądania|żądań, odpowiedź|odpowiedzi
+moments: na żądanie, jednocześnie · via: _({source})
+sources: w zapisanych czatach, w czatach tymczasowych, na kanałach, w automatyzacjach, przez API,
+  dla zadań
 periods: na minutę, na godzinę, dziennie, tygodniowo, miesięcznie, kwartalnie, rocznie
 rolling: w ciągu {n} {unit} · rolling_units: sekundy|sekund, minuty|minut, godziny|godzin, dnia|dni
 months: stycznia lutego marca kwietnia maja czerwca lipca sierpnia września października listopada
@@ -32,4 +35,10 @@ cap: Limit tej odpowiedzi: {quantity}.
 ledger_error: Nie można teraz zapisać użycia, więc żądania nie są przyjmowane. Spróbuj ponownie
   później.
 show_usage: Pokaż użycie|Twoje użycie nad każdą odpowiedzią.|blisko limitu|zawsze|nigdy
+page: Limity użycia|Limit|Zużyto|Zarezerwowano|Pozostało|Odnowienie|Wyczerpany|Wspólny|
+  Nie obowiązują Cię żadne limity.|Twoje użycie jest zapisywane, ale nigdy nie odrzucane.|
+  Użycie według dni|Dzień|Ten miesiąc według modelu|Model|Żądania|Tokeny wejściowe|Tokeny wyjściowe|
+  Tokeny|Koszt|Razem|Odpowiedzi z tego miesiąca|Czas|szacunkowo|w toku|Przyznano|Ilość|Powód|
+  Ważne do|Jeszcze nic.|Pokaż wszystko|Odśwież|Powrót do czatu|Najpierw zaloguj się do Open WebUI.|
+  Nie można teraz tego pokazać. Spróbuj ponownie później.
 """)

@@ -9,6 +9,8 @@ tag: pt-BR · name: português (Brasil) · plural: below two or other · thousan
 money: US$\u00a0{amount} · less_than: menos de {amount}
 units: token|tokens, token de entrada|tokens de entrada, token de saída|tokens de saída,
   solicitação|solicitações, resposta|respostas
+moments: por solicitação, ao mesmo tempo
+sources: em chats salvos, em chats temporários, em canais, em automações, pela API, para tarefas
 periods: por minuto, por hora, por dia, por semana, por mês, por trimestre, por ano
 rolling: a cada {n} {unit} · rolling_units: segundo|segundos, minuto|minutos, hora|horas, dia|dias
 date: {day} de {month} · first_day: 1º
@@ -31,4 +33,10 @@ cap: Esta resposta pode ter no máximo {quantity}.
 ledger_error: O uso não pode ser registrado no momento, por isso nenhuma solicitação é aceita. Tente
   novamente mais tarde.
 show_usage: Mostrar uso|Seu uso acima de cada resposta.|perto de um limite|sempre|nunca
+page: Limites de uso|Limite|Usado|Reservado|Restante|Renova|Atingido|Compartilhado|
+  Nenhum limite se aplica a você.|Seu uso é registrado, mas nunca recusado.|Uso por dia|Dia|
+  Este mês por modelo|Modelo|Solicitações|Tokens de entrada|Tokens de saída|Tokens|Custo|Total|
+  Respostas deste mês|Hora|estimado|em andamento|Concedido|Quantidade|Motivo|Válido até|Nada ainda.|
+  Mostrar tudo|Atualizar|Voltar ao chat|Entre primeiro no Open WebUI.|
+  Não é possível mostrar isto agora. Tente novamente mais tarde.
 """)

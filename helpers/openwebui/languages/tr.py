@@ -7,6 +7,9 @@ from helpers.openwebui.wording import read_language
 TURKISH = read_language("""
 tag: tr · name: Türkçe · thousands: . · decimal: , · money: {amount}\u00a0$
 less_than: {amount} altında · percent: %{n} · units: token, giriş tokeni, çıktı tokeni, istek, yanıt
+moments: istek başına, aynı anda · via: _({source})
+sources: kayıtlı sohbetlerde, geçici sohbetlerde, kanallarda, otomasyonlarda, API üzerinden,
+  görevlerde
 periods: dakika başına, saat başına, günlük, haftalık, aylık, üç aylık, yıllık
 rolling: her {n} {unit} için · rolling_units: saniye, dakika, saat, gün · durations: g sa dk sn
 months: Ocak Şubat Mart Nisan Mayıs Haziran Temmuz Ağustos Eylül Ekim Kasım Aralık · at: saat {time}
@@ -28,4 +31,11 @@ ledger_error: Kullanım şu anda kaydedilemediği için istek kabul edilmiyor. L
   deneyin.
 show_usage: Kullanımı göster|Her yanıtın üstünde kullanımınız.|sınıra yaklaşınca|her
   zaman|hiçbir zaman
+page: Kullanım sınırları|Sınır|Kullanılan|Ayrılan|Kalan|Yenilenme|Doldu|Ortak|
+  Sizin için bir sınır yok.|Kullanımınız kaydedilir, ancak hiçbir zaman reddedilmez.|
+  Günlere göre kullanım|Gün|Bu ay, modele göre|Model|İstekler|Giriş tokenleri|Çıktı tokenleri|
+  Tokenler|Maliyet|Toplam|Bu ayın yanıtları|Zaman|tahmini|sürüyor|Ek olarak verilen|Miktar|Neden|
+  Geçerlilik sonu|Henüz bir şey yok.|Tümünü göster|Yenile|Sohbete dön|
+  Lütfen önce Open WebUI’de oturum açın.|
+  Bu şu anda gösterilemiyor. Lütfen daha sonra yeniden deneyin.
 """)
