@@ -13,87 +13,87 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # Contents. In a hurry, read the hooks first: they are the last part, filter.
-#   225  errors                   The exceptions, each carrying its data.
-#   281  logs                     The one logger; its name is how Open WebUI's log shows where a …
-#   284  texts                    Texts from outside: what a client, a browser or a provider …
-#   305  limits.periods           The calendar and rolling periods, the window each gives at an …
-#   617  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
-#   768  limits.globs             Which model ids a pattern of an administrator's fits.
-#   791  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
-#  1139  limits.policy_tables     The policies text as checked tables, and what an error says …
-#  1401  limits.policies          What the policies text says about groups, roles, users, pools …
-#  1661  limits.policy            Which limits apply to this user, these groups, this role and …
-#  1973  limits.decisions         Used and reserved amounts against limits: what is decided, and …
-#  2139  metering.pieces          What a text costs at least, by the first steps of the tokenizer …
-#  2300  metering.estimates       Token estimates for texts and prompts whose provider reports no …
-#  2569  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
-#  2898  metering.stream_events   What a stream event or a whole answer holds: produced text, …
-#  3166  metering.usage           What one reply is charged for, added up from its stream events.
-#  3486  metering.charges         What one reply costs, in tokens, in money and toward limits.
-#  3591  ledger.database          An engine for a database URL as Open WebUI spells it.
-#  3674  ledger.statements        The statements that every reply runs, on a short way to the …
-#  3804  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
-#  4046  ledger.tables            The ledger's own tables and their numbered migrations.
-#  4267  ledger.identities        Whom the names in the policies mean, also after a rename.
-#  4718  ledger.counters          Sums of settled records per scope, model glob and window.
-#  5055  ledger.snapshots         What one statement sees of the ledger: counters with their …
-#  5223  ledger.limit_states      Where limits stand: what is used, what replies still running …
-#  5374  ledger.records           One row per reply, reserved when it is admitted and closed once.
-#  5541  ledger.reports           What the ledger says of many limits and records at once, read …
-#  6161  ledger.grants            What administrators add to limits, reset and take back; rows, …
-#  6349  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
-#  6446  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
-#  6493  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  6942  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  7133  openwebui.languages.en   English.
-#  7168  openwebui.languages.de   German.
-#  7213  openwebui.languages.fr   French.
-#  7258  openwebui.languages.fr_ca French as written in Canada.
-#  7277  openwebui.languages.es   Spanish.
-#  7318  openwebui.languages.it   Italian.
-#  7356  openwebui.languages.pt_br Portuguese as written in Brazil.
-#  7398  openwebui.languages.nl   Dutch.
-#  7442  openwebui.languages.pl   Polish.
-#  7486  openwebui.languages.ru   Russian.
-#  7531  openwebui.languages.uk   Ukrainian.
-#  7576  openwebui.languages.tr   Turkish.
-#  7613  openwebui.languages.zh_cn Chinese in simplified script.
-#  7641  openwebui.languages.zh_tw Chinese in traditional script.
-#  7669  openwebui.languages.ja   Japanese.
-#  7705  openwebui.languages.ko   Korean.
-#  7737  openwebui.languages.ar   Arabic.
-#  7774  openwebui.languages.he   Hebrew.
-#  7807  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
-#  7857  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
-#  8737  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  9246  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  9333  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  9433  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  9550  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  9911  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  9972  openwebui.replies        One reply from its admission to its end.
-# 10371  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-# 10590  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-# 10921  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-# 11071  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
-# 11187  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-# 11279  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-# 11371  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-# 11439  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-# 12033  openwebui.directory      All users of Open WebUI with their groups, read at once.
-# 12111  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
-# 12812  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
-# 12966  openwebui.simulation     What is on record, replayed against a policies text.
-# 13290  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
-# 13642  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14009  openwebui.answers        Answers on their way to the client: read for their usage, or …
-# 14189  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 14261  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
-# 14396  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 14681  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 14852  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 14986  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 15202  filter                   Open WebUI's hooks, and nothing but hooks.
+#   226  errors                   The exceptions, each carrying its data.
+#   282  logs                     The one logger; its name is how Open WebUI's log shows where a …
+#   285  texts                    Texts from outside: what a client, a browser or a provider …
+#   306  limits.periods           The calendar and rolling periods, the window each gives at an …
+#   618  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
+#   769  limits.globs             Which model ids a pattern of an administrator's fits.
+#   792  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
+#  1140  limits.policy_tables     The policies text as checked tables, and what an error says …
+#  1402  limits.policies          What the policies text says about groups, roles, users, pools …
+#  1662  limits.policy            Which limits apply to this user, these groups, this role and …
+#  1974  limits.decisions         Used and reserved amounts against limits: what is decided, and …
+#  2140  metering.pieces          What a text costs at least, by the first steps of the tokenizer …
+#  2301  metering.estimates       Token estimates for texts and prompts whose provider reports no …
+#  2567  metering.provider_usage  Usage as each provider reports it: input, output, cached, cache …
+#  2875  metering.stream_events   What a stream event or a whole answer holds: produced text, …
+#  3143  metering.usage           What one reply is charged for, added up from its stream events.
+#  3463  metering.charges         What one reply costs, in tokens, in money and toward limits.
+#  3568  ledger.database          An engine for a database URL as Open WebUI spells it.
+#  3651  ledger.statements        The statements that every reply runs, on a short way to the …
+#  3781  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
+#  4023  ledger.tables            The ledger's own tables and their numbered migrations.
+#  4244  ledger.identities        Whom the names in the policies mean, also after a rename.
+#  4695  ledger.counters          Sums of settled records per scope, model glob and window.
+#  5032  ledger.snapshots         What one statement sees of the ledger: counters with their …
+#  5200  ledger.limit_states      Where limits stand: what is used, what replies still running …
+#  5351  ledger.records           One row per reply, reserved when it is admitted and closed once.
+#  5518  ledger.reports           What the ledger says of many limits and records at once, read …
+#  6138  ledger.grants            What administrators add to limits, reset and take back; rows, …
+#  6326  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
+#  6423  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
+#  6470  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  6919  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  7110  openwebui.languages.en   English.
+#  7145  openwebui.languages.de   German.
+#  7190  openwebui.languages.fr   French.
+#  7235  openwebui.languages.fr_ca French as written in Canada.
+#  7254  openwebui.languages.es   Spanish.
+#  7295  openwebui.languages.it   Italian.
+#  7333  openwebui.languages.pt_br Portuguese as written in Brazil.
+#  7375  openwebui.languages.nl   Dutch.
+#  7419  openwebui.languages.pl   Polish.
+#  7463  openwebui.languages.ru   Russian.
+#  7508  openwebui.languages.uk   Ukrainian.
+#  7553  openwebui.languages.tr   Turkish.
+#  7590  openwebui.languages.zh_cn Chinese in simplified script.
+#  7618  openwebui.languages.zh_tw Chinese in traditional script.
+#  7646  openwebui.languages.ja   Japanese.
+#  7682  openwebui.languages.ko   Korean.
+#  7714  openwebui.languages.ar   Arabic.
+#  7751  openwebui.languages.he   Hebrew.
+#  7784  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
+#  7834  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
+#  8714  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  9223  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  9310  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  9410  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  9527  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  9888  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+#  9949  openwebui.replies        One reply from its admission to its end.
+# 10348  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+# 10567  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+# 10898  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+# 11048  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
+# 11164  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+# 11256  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+# 11348  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+# 11416  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+# 12010  openwebui.directory      All users of Open WebUI with their groups, read at once.
+# 12088  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
+# 12789  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
+# 12943  openwebui.simulation     What is on record, replayed against a policies text.
+# 13267  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
+# 13619  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
+# 13986  openwebui.answers        Answers on their way to the client: read for their usage, or …
+# 14166  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 14238  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
+# 14373  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 14658  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14829  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 14963  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 15179  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -107,6 +107,7 @@ import inspect
 import json
 import logging
 import math
+import operator
 import posixpath
 import random
 import re
@@ -2249,9 +2250,7 @@ ASCII = bytes(range(0x80))
 BEYOND_ASCII = re.compile("[^\x00-\x7f]+")
 LEFT_OUT = "\xff"
 TOKENS_PER_UNCOMMON_BYTE = 0.68
-# A longer text is sampled, at places that nobody can foresee.
-LONGEST_CUT_WHOLE = 2_000
-SAMPLES_CUT = 8
+LONGEST_CUT_WHOLE = 2_000  # a longer text is sampled
 
 
 @lru_cache(maxsize=10_000)
@@ -2268,14 +2267,16 @@ def count_pieces(word: str) -> int:
     return len(pieces)
 
 
+def sample_text(text: str, samples: int, length: int) -> str:
+    """Parts of a long text, at places that nobody can foresee, or its dear part would hide."""
+    chance, apart = random.Random(hash(text)), len(text) // samples  # differs by process
+    starts = (n * apart + chance.randrange(apart - length + 1) for n in range(samples))
+    return "".join(text[start : start + length] for start in starts)
+
+
 def least_tokens(text: str) -> float:
     """What the ASCII in a text costs at least."""
-    read = text
-    if len(text) > LONGEST_CUT_WHOLE:
-        chance = random.Random(hash(text))  # differs from process to process
-        share, size = len(text) // SAMPLES_CUT, LONGEST_CUT_WHOLE // SAMPLES_CUT
-        starts = [each * share + chance.randrange(share - size + 1) for each in range(SAMPLES_CUT)]
-        read = "".join(text[start : start + size] for start in starts)
+    read = text if len(text) <= LONGEST_CUT_WHOLE else sample_text(text, 8, LONGEST_CUT_WHOLE // 8)
     ascii_text, left_out = BEYOND_ASCII.subn(LEFT_OUT, read)
     pieces = sum(map(count_pieces, WORD.findall(ascii_text))) - left_out
     return TOKENS_PER_PIECE * pieces * len(text) / len(read)
@@ -2417,10 +2418,7 @@ def estimate_tokens(text: str) -> int:
     if not text:
         return 0
     if len(text) > LONGEST_READ_WHOLE:
-        # At places that nobody can foresee, or the dear part of a text would stand between them.
-        chance, apart = random.Random(hash(text)), len(text) // SAMPLES
-        starts = [n * apart + chance.randrange(apart - SAMPLE_LENGTH + 1) for n in range(SAMPLES)]
-        sample = "".join(text[start : start + SAMPLE_LENGTH] for start in starts)
+        sample = sample_text(text, SAMPLES, SAMPLE_LENGTH)
         return round(estimate_tokens(sample) * len(text) / len(sample))
     try:
         text.encode()
@@ -2566,8 +2564,8 @@ def estimate_reply(text: str) -> int:
 
 
 # ==============================================================================
-# helpers/metering/usage_shapes.py
-# One usage object in any provider's shape, read as token counts.
+# helpers/metering/provider_usage.py
+# Usage as each provider reports it: input, output, cached, cache writes, reasoning, cost.
 # ==============================================================================
 
 # Above any real call, below what a 64-bit column could be made to overflow with by a few sums.
@@ -2576,8 +2574,8 @@ COUNT_TEXT = re.compile(r"\s*(\d{1,13}|\d{1,3}(?:,\d{3}){1,4})(\.\d{1,20})?\s*",
 # More seconds of sound than tokens they are: Voxtral counts 12.5 a second, Gemini 32, OpenAI 10.
 MOST_TOKENS_PER_SECOND = 100
 
-# Kind of count -> spellings, each a sum, because Gemini and llama.cpp report parts without a whole.
-COUNT_SPELLINGS = {
+# Kind of count -> field aliases, each a sum: Gemini and llama.cpp report parts without a whole.
+COUNT_ALIASES = {
     "input": (  # with what came from the cache
         ("prompt_tokens",),
         ("promptTokens",),
@@ -2591,7 +2589,7 @@ COUNT_SPELLINGS = {
         ("tokens_input",),  # DeepInfra
         ("tokens_evaluated",),  # llama.cpp
     ),
-    "bare input": (  # Anthropic and Bedrock: without the cache; OpenAI's Responses: with it
+    "uncached input": (  # Anthropic and Bedrock: without the cache; OpenAI's Responses: with it
         ("input_tokens",),
         ("inputTokens",),
         ("inputTokenCount",),
@@ -2652,17 +2650,17 @@ COUNT_SPELLINGS = {
 }
 
 
-def slots_by_spelling() -> dict[str, list[tuple[str, int]]]:
-    """COUNT_SPELLINGS turned round: reading costs what a provider sends, not what all could."""
+def slots_by_alias() -> dict[str, list[tuple[str, int]]]:
+    """COUNT_ALIASES turned round: reading costs what a provider sends, not what all could."""
     slots: dict[str, list[tuple[str, int]]] = {}
-    for kind, alternatives in COUNT_SPELLINGS.items():
+    for kind, alternatives in COUNT_ALIASES.items():
         for number, names in enumerate(alternatives):
             for name in names:
                 slots.setdefault(name, []).append((kind, number))
     return slots
 
 
-SPELLING_SLOTS = slots_by_spelling()
+ALIAS_SLOTS = slots_by_alias()
 
 
 @dataclass(frozen=True, slots=True)
@@ -2685,28 +2683,16 @@ class TokenUsage:
         return bool(self.input_tokens or self.output_tokens or self.total_tokens)
 
     def merged(self, other: TokenUsage) -> TokenUsage:
-        """The field-wise maximum: within one completion later usage is a running total."""
-        return TokenUsage(
-            larger_count(self.input_tokens, other.input_tokens),
-            larger_count(self.output_tokens, other.output_tokens),
-            max(self.cached_input_tokens, other.cached_input_tokens),
-            larger_count(self.cost_micros, other.cost_micros),
-            larger_count(self.total_tokens, other.total_tokens),
-            max(self.cache_write_tokens, other.cache_write_tokens),
-            max(self.reasoning_tokens, other.reasoning_tokens),
-        )
+        """The larger of each count: within one completion later usage is a running total."""
+        return self._combined(other, max)
 
     def added(self, other: TokenUsage) -> TokenUsage:
-        """The field-wise sum, of two calls that are reported side by side."""
-        return TokenUsage(
-            added_count(self.input_tokens, other.input_tokens),
-            added_count(self.output_tokens, other.output_tokens),
-            self.cached_input_tokens + other.cached_input_tokens,
-            added_count(self.cost_micros, other.cost_micros),
-            added_count(self.total_tokens, other.total_tokens),
-            self.cache_write_tokens + other.cache_write_tokens,
-            self.reasoning_tokens + other.reasoning_tokens,
-        )
+        """The sum of each count, of two calls that are reported side by side."""
+        return self._combined(other, operator.add)
+
+    def _combined(self, other: TokenUsage, combine: Callable[[int, int], int]) -> TokenUsage:
+        pairs = [(getattr(self, name), getattr(other, name)) for name in self.__slots__]
+        return TokenUsage(*(combine_known(one, two, combine) for one, two in pairs))
 
 
 NO_USAGE = TokenUsage()
@@ -2728,24 +2714,19 @@ def token_count(value: object) -> int | None:
     return None
 
 
-def larger_count(one: int | None, other: int | None) -> int | None:
+def combine_known(one: Any, other: Any, combine: Callable[[int, int], int]) -> Any:
+    """Two counts combined, or the one that is known."""
     if one is None or other is None:
         return other if one is None else one
-    return max(one, other)
-
-
-def added_count(one: int | None, other: int | None) -> int | None:
-    if one is None or other is None:
-        return other if one is None else one
-    return one + other
+    return combine(one, other)
 
 
 def known_counts(fields: Mapping[str, object]) -> dict[str, int]:
-    """Each kind's largest spelling, since the host and gateways write zeros beside the count."""
+    """Each kind's largest alias, since the host and gateways write zeros beside the count."""
     sums: dict[tuple[str, int], int] = {}
     for name, value in fields.items():
-        if name in SPELLING_SLOTS and (count := token_count(value)) is not None:
-            for slot in SPELLING_SLOTS[name]:
+        if name in ALIAS_SLOTS and (count := token_count(value)) is not None:
+            for slot in ALIAS_SLOTS[name]:
                 sums[slot] = sums.get(slot, 0) + count
     counts: dict[str, int] = {}
     for (kind, _), count in sums.items():
@@ -2812,7 +2793,7 @@ def parse_usage(raw: object, timings: object = None) -> TokenUsage:
     counts, cost = known_counts(fields), cost_in_micros(fields)
     if not counts and cost is None:
         return NO_USAGE
-    input_tokens = max(counts.get("input", 0), counts.get("bare input", 0))
+    input_tokens = max(counts.get("input", 0), counts.get("uncached input", 0))
     output_tokens = counts.get("output")
     total_tokens = counts.get("total") or None
     openai_cached = detail_count(fields, "input_tokens_details", "cached_tokens") or 0
@@ -2852,13 +2833,9 @@ def parse_usage(raw: object, timings: object = None) -> TokenUsage:
 
 
 def reported_reasoning(fields: Mapping[str, object], counts: Mapping[str, int]) -> int | None:
-    return larger_count(
-        counts.get("thoughts"),
-        larger_count(
-            detail_count(fields, "completion_tokens_details", "reasoning_tokens"),
-            detail_count(fields, "output_tokens_details", "reasoning_tokens"),
-        ),
-    )
+    details = ("completion_tokens_details", "output_tokens_details")
+    said = [counts.get("thoughts"), *(detail_count(fields, x, "reasoning_tokens") for x in details)]
+    return max((count for count in said if count is not None), default=None)
 
 
 def split_total(

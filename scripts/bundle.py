@@ -37,7 +37,7 @@ PARTS = (
     "limits.decisions",
     "metering.pieces",
     "metering.estimates",
-    "metering.usage_shapes",
+    "metering.provider_usage",
     "metering.stream_events",
     "metering.usage",
     "metering.charges",

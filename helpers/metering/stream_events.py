@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import reduce
 
 from helpers.metering.estimates import json_text
-from helpers.metering.usage_shapes import NO_USAGE, TokenUsage, parse_usage
+from helpers.metering.provider_usage import NO_USAGE, TokenUsage, parse_usage
 
 # Where produced text stands, in the objects of OpenAI, Anthropic, Gemini, Mistral and Ollama.
 TEXT_KEYS = frozenset(
