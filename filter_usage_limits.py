@@ -31,69 +31,68 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  3143  metering.usage           What one reply is charged for, added up from its stream events.
 #  3463  metering.charges         What one reply costs, in tokens, in money and toward limits.
 #  3568  ledger.database          An engine for a database URL as Open WebUI spells it.
-#  3651  ledger.statements        The statements that every reply runs, on a short way to the …
-#  3781  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
-#  4023  ledger.tables            The ledger's own tables and their numbered migrations.
-#  4244  ledger.identities        Whom the names in the policies mean, also after a rename.
-#  4695  ledger.counters          Sums of settled records per scope, model glob and window.
-#  5032  ledger.snapshots         What one statement sees of the ledger: counters with their …
-#  5200  ledger.limit_states      Where limits stand: what is used, what replies still running …
-#  5351  ledger.records           One row per reply, reserved when it is admitted and closed once.
-#  5518  ledger.reports           What the ledger says of many limits and records at once, read …
-#  6138  ledger.grants            What administrators add to limits, reset and take back; rows, …
-#  6326  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
-#  6423  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
-#  6470  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  6919  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  7110  openwebui.languages.en   English.
-#  7145  openwebui.languages.de   German.
-#  7190  openwebui.languages.fr   French.
-#  7235  openwebui.languages.fr_ca French as written in Canada.
-#  7254  openwebui.languages.es   Spanish.
-#  7295  openwebui.languages.it   Italian.
-#  7333  openwebui.languages.pt_br Portuguese as written in Brazil.
-#  7375  openwebui.languages.nl   Dutch.
-#  7419  openwebui.languages.pl   Polish.
-#  7463  openwebui.languages.ru   Russian.
-#  7508  openwebui.languages.uk   Ukrainian.
-#  7553  openwebui.languages.tr   Turkish.
-#  7590  openwebui.languages.zh_cn Chinese in simplified script.
-#  7618  openwebui.languages.zh_tw Chinese in traditional script.
-#  7646  openwebui.languages.ja   Japanese.
-#  7682  openwebui.languages.ko   Korean.
-#  7714  openwebui.languages.ar   Arabic.
-#  7751  openwebui.languages.he   Hebrew.
-#  7784  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
-#  7834  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
-#  8714  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  9223  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  9310  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  9410  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  9527  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  9888  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  9949  openwebui.replies        One reply from its admission to its end.
-# 10348  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-# 10567  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-# 10898  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-# 11048  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
-# 11164  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-# 11256  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-# 11348  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-# 11416  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-# 12010  openwebui.directory      All users of Open WebUI with their groups, read at once.
-# 12088  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
-# 12789  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
-# 12943  openwebui.simulation     What is on record, replayed against a policies text.
-# 13267  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
-# 13619  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
-# 13986  openwebui.answers        Answers on their way to the client: read for their usage, or …
-# 14166  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 14238  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
-# 14373  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 14658  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 14829  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 14963  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 15179  filter                   Open WebUI's hooks, and nothing but hooks.
+#  3661  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
+#  3903  ledger.tables            The ledger's own tables and their numbered migrations.
+#  4124  ledger.identities        Whom the names in the policies mean, also after a rename.
+#  4575  ledger.counters          Sums of settled records per scope, model glob and window.
+#  4912  ledger.snapshots         What one statement sees of the ledger: counters with their …
+#  5080  ledger.limit_states      Where limits stand: what is used, what replies still running …
+#  5231  ledger.records           One row per reply, reserved when it is admitted and closed once.
+#  5396  ledger.reports           What the ledger says of many limits and records at once, read …
+#  6015  ledger.grants            What administrators add to limits, reset and take back; rows, …
+#  6203  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
+#  6300  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
+#  6347  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  6796  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  6987  openwebui.languages.en   English.
+#  7022  openwebui.languages.de   German.
+#  7067  openwebui.languages.fr   French.
+#  7112  openwebui.languages.fr_ca French as written in Canada.
+#  7131  openwebui.languages.es   Spanish.
+#  7172  openwebui.languages.it   Italian.
+#  7210  openwebui.languages.pt_br Portuguese as written in Brazil.
+#  7252  openwebui.languages.nl   Dutch.
+#  7296  openwebui.languages.pl   Polish.
+#  7340  openwebui.languages.ru   Russian.
+#  7385  openwebui.languages.uk   Ukrainian.
+#  7430  openwebui.languages.tr   Turkish.
+#  7467  openwebui.languages.zh_cn Chinese in simplified script.
+#  7495  openwebui.languages.zh_tw Chinese in traditional script.
+#  7523  openwebui.languages.ja   Japanese.
+#  7559  openwebui.languages.ko   Korean.
+#  7591  openwebui.languages.ar   Arabic.
+#  7628  openwebui.languages.he   Hebrew.
+#  7661  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
+#  7711  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
+#  8591  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  9100  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  9187  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  9287  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  9404  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  9765  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+#  9826  openwebui.replies        One reply from its admission to its end.
+# 10227  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+# 10446  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+# 10779  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+# 10929  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
+# 11045  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+# 11137  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+# 11229  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+# 11297  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+# 11891  openwebui.directory      All users of Open WebUI with their groups, read at once.
+# 11969  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
+# 12670  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
+# 12824  openwebui.simulation     What is on record, replayed against a policies text.
+# 13148  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
+# 13500  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
+# 13867  openwebui.answers        Answers on their way to the client: read for their usage, or …
+# 14047  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 14119  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
+# 14254  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 14540  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14711  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 14845  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 15061  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -175,9 +174,9 @@ from sqlalchemy import (
     BigInteger,
     BindParameter,
     Boolean,
-    ClauseElement,
     Column,
     ColumnElement,
+    CompoundSelect,
     Connection,
     Engine,
     Index,
@@ -187,6 +186,7 @@ from sqlalchemy import (
     Select,
     Table,
     Text,
+    Update,
     and_,
     bindparam,
     case,
@@ -3638,6 +3638,7 @@ def open_postgresql(url: URL, pooled: bool = True) -> Engine:
     unprepared = {} if pooled else {"prepare_threshold": None}
     engine = create_engine(url, connect_args=unprepared, **pool)
     event.listen(engine, "connect", send_wide_integers)
+    event.listen(engine, "do_execute_no_params", execute_unprepared)
     return engine
 
 
@@ -3647,134 +3648,13 @@ def send_wide_integers(connection: Any, _record: object) -> None:
     connection.adapters.register_dumper(int, dumper)
 
 
-# ==============================================================================
-# helpers/ledger/statements.py
-# The statements that every reply runs, on a short way to the driver.
-# ==============================================================================
+def execute_unprepared(cursor: Any, statement: str, _context: object) -> bool:
+    """Let psycopg 3 prepare nothing that begins or ends a transaction.
 
-# Where a connection's cursor is kept, so that none is made for each statement.
-KEPT_CURSOR = "usage_limits_cursor"
-
-
-def run_on_driver(
-    connection: Connection, text: str, values: Any = None, *, fetch: bool = False
-) -> Any:
-    """Hand a statement to the driver.
-
-    Args:
-        connection: Its transaction, if there is one, was begun in the same way.
-        text: As the driver takes it.
-        values: Its parameters, as the driver takes them.
-        fetch: Whether it gives rows.
-
-    Returns:
-        Its rows, or how many it has changed.
-
-    Raises:
-        DBAPIError: The driver's error, wrapped as SQLAlchemy would.
+    A COMMIT by a name that stands for something else in a pooler's session would be lost.
     """
-    pooled, dialect = connection.connection, connection.dialect
-    cursor: Any = pooled.info.get(KEPT_CURSOR)
-    try:
-        if cursor is None:
-            cursor = pooled.info[KEPT_CURSOR] = pooled.cursor()
-        if values is not None:
-            cursor.execute(text, values)
-        elif dialect.driver == "psycopg":
-            # A COMMIT by a name that stands for something else in a pooler's session would be lost.
-            cursor.execute(text, prepare=False)
-        else:
-            cursor.execute(text)
-        return cursor.fetchall() if fetch else cursor.rowcount
-    except BaseException as error:
-        if cursor is not None:
-            pooled.info.pop(KEPT_CURSOR, None)
-            # As long as SQLite has it open, a broken transaction keeps its locks.
-            with suppress(dialect.loaded_dbapi.Error):
-                cursor.close()
-        if not isinstance(error, dialect.loaded_dbapi.Error):
-            raise
-        lost = dialect.is_disconnect(error, pooled.dbapi_connection, cursor)
-        raise DBAPIError.instance(
-            text,
-            None,  # no values in an error: they may be anyone's
-            error,
-            dialect.loaded_dbapi.Error,
-            connection_invalidated=lost,
-            dialect=dialect,
-        ) from error
-
-
-@dataclass(frozen=True, slots=True)
-class CompiledStatement:
-    """What a driver takes."""
-
-    text: str
-    order: Sequence[str] | None  # of the parameters, where they are taken by position
-    own_values: dict[str, Any]  # those that were written into the statement
-
-
-class Statement:
-    """A statement that is compiled once for each driver and schema.
-
-    Args:
-        clause: Its types are those that the drivers take and give as they are.
-        columns: The columns that an INSERT or UPDATE without values of its own sets.
-
-    Raises:
-        TypeError: It has parameters that are only put into its text when it is run.
-    """
-
-    def __init__(self, clause: ClauseElement, columns: Sequence[str] | None = None) -> None:
-        self._clause = clause
-        self._columns = columns
-        self._compiled: dict[tuple[str, str | None], CompiledStatement] = {}
-        compiled: Any = clause.compile(column_keys=columns)
-        if compiled.post_compile_params or compiled.literal_execute_params:
-            raise TypeError("a statement with parameters that expand")
-
-    def change(self, connection: Connection, values: Mapping[str, Any]) -> int:
-        """Run it, and return how many rows it has changed; arguments and errors as for `rows`."""
-        statement = self._compiled_for(connection)
-        return int(run_on_driver(connection, statement.text, arrange(statement, values)))
-
-    def rows(self, connection: Connection, values: Mapping[str, Any]) -> list[Any]:
-        """Run it, and return its rows.
-
-        Args:
-            connection: As for `run_on_driver`.
-            values: By the names of its parameters; what has no place in it is left out.
-
-        Raises:
-            DBAPIError: The driver's error, wrapped as SQLAlchemy would.
-        """
-        statement = self._compiled_for(connection)
-        given = arrange(statement, values)
-        return list(run_on_driver(connection, statement.text, given, fetch=True))
-
-    def _compiled_for(self, connection: Connection) -> CompiledStatement:
-        schemas = connection.get_execution_options().get("schema_translate_map") or {}
-        key = (connection.dialect.driver, schemas.get(None))
-        if key not in self._compiled:
-            compiled: Any = self._clause.compile(
-                dialect=connection.dialect,
-                column_keys=self._columns,
-                schema_translate_map=schemas or None,
-                render_schema_translate=bool(schemas),
-            )
-            self._compiled[key] = CompiledStatement(
-                compiled.string,
-                compiled.positiontup if compiled.positional else None,
-                {name: value for name, value in compiled.params.items() if value is not None},
-            )
-        return self._compiled[key]
-
-
-def arrange(statement: CompiledStatement, values: Mapping[str, Any]) -> Any:
-    """The values as the driver takes them."""
-    if statement.own_values:
-        values = {**statement.own_values, **values}
-    return values if statement.order is None else [values[name] for name in statement.order]
+    cursor.execute(statement, prepare=False)
+    return True
 
 
 # ==============================================================================
@@ -3831,19 +3711,19 @@ def select_locks(exclusive: Iterable[str], shared: Iterable[str] = (), **setting
 def take_advisory_locks(connection: Connection, exclusive: Iterable[str]) -> None:
     """Wait for more locks in a transaction; SQLite needs none."""
     if connection.dialect.name != "sqlite":
-        run_on_driver(connection, select_locks(exclusive))
+        connection.exec_driver_sql(select_locks(exclusive))
 
 
 def begin_on_sqlite(connection: Connection, milliseconds: int) -> None:
     """Take the one writer's place, and wait no longer for it than that."""
     if milliseconds >= UNHURRIED_MS:
-        run_on_driver(connection, "BEGIN IMMEDIATE")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
         return
     # The connection has a patience of its own, and keeps it.
-    ((own,),) = run_on_driver(connection, "PRAGMA busy_timeout", fetch=True)
-    run_on_driver(connection, f"PRAGMA busy_timeout = {min(own, milliseconds)}")
-    run_on_driver(connection, "BEGIN IMMEDIATE")
-    run_on_driver(connection, f"PRAGMA busy_timeout = {own}")
+    own = connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one()
+    connection.exec_driver_sql(f"PRAGMA busy_timeout = {min(own, milliseconds)}")
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    connection.exec_driver_sql(f"PRAGMA busy_timeout = {own}")
 
 
 def begin_transaction(
@@ -3868,7 +3748,7 @@ def begin_transaction(
         enable_bitmapscan="off",
         **({} if lasting else {"synchronous_commit": "off"}),
     )
-    run_on_driver(connection, f"BEGIN; {locks}")
+    connection.exec_driver_sql(f"BEGIN; {locks}")
 
 
 def sqlstate_of(error: DBAPIError) -> str:
@@ -3915,10 +3795,11 @@ class TransactionRunner:
         self, engine: Engine, schema: str | None = None, keep_connections: bool = False
     ) -> None:
         # Transactions say BEGIN themselves: the driver would spend a round trip on it.
-        self._options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT"}
+        options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "no_parameters": True}
         if schema:  # translating takes a sixth of a reply's time
-            self._options["schema_translate_map"] = {None: schema}
-        self._engine = engine
+            options["schema_translate_map"] = {None: schema}
+        self._engine = engine.execution_options(**options)
+        self._engine.hide_parameters = True  # in errors: they may be anyone's
         self._keeps = keep_connections
         self._idle: list[Connection] = []
 
@@ -3951,7 +3832,7 @@ class TransactionRunner:
         def transaction(connection: Connection) -> WorkResult:
             begin_transaction(connection, exclusive, shared, lasting, until)
             result = work(connection)
-            run_on_driver(connection, "COMMIT")
+            connection.exec_driver_sql("COMMIT")
             return result
 
         return self.read(transaction, until)
@@ -3999,8 +3880,7 @@ class TransactionRunner:
             return None
 
     def _run_once(self, work: Callable[[Connection], WorkResult]) -> WorkResult:
-        # Options of the engine would be looked at with every statement.
-        connection = self._take_idle() or self._engine.connect().execution_options(**self._options)
+        connection = self._take_idle() or self._engine.connect()
         try:
             result = work(connection)
         except BaseException:
@@ -4842,13 +4722,13 @@ def number_values(name: str, values: Collection[str]) -> dict[str, str]:
 
 
 @lru_cache(maxsize=64)
-def addition_by_id(count: int) -> Statement:
+def addition_by_id(count: int) -> Update:
     """A statement that adds to that many counters.
 
     Not to one that has moved on since it was read: whoever moved it waits for our commit or has
     left the record behind. (A pool's counter may move without a lock that we hold.)
     """
-    return Statement(
+    return (
         counters_table.update()
         .where(
             counters_table.c.id.in_(numbered("id", count)),
@@ -5023,7 +4903,7 @@ def add_to_counters(
         return
     more = {f"more_{name}": value for name, value in amount_values(amounts).items()}
     values = {**more, **number_values("id", ids), "created_at": created_at}
-    addition_by_id(len(ids)).change(connection, values)
+    connection.execute(addition_by_id(len(ids)), values)
     for key in ids:
         counters[key].used += amounts
 
@@ -5112,24 +4992,24 @@ class Snapshot:
 
 
 @lru_cache(maxsize=256)
-def snapshot_statement(name: str, count: int, of_one_user: bool) -> Statement:
-    """Built once for each form: putting a statement together costs more than running it.
+def snapshot_statement(name: str, count: int, of_one_user: bool) -> CompoundSelect[Any]:
+    """Built once for each form.
 
     Args:
         name: "id" to find counters by their ids, "scope" for those that cover a record.
         count: How many ids or scopes.
         of_one_user: Whether only one user's running replies matter.
     """
-    conditions: list[ColumnElement[bool]] = [counters_table.c[name].in_(numbered(name, count))]
+    counters = COUNTERS.where(counters_table.c[name].in_(numbered(name, count)))
     if name == "scope":
-        conditions += [
+        counters = counters.where(
             counters_table.c.window_start <= bindparam("created_at"),
             counters_table.c.window_end > bindparam("created_at"),
-        ]
+        )
     running = RUNNING
     if of_one_user:  # what all users together have running is little, too
         running = running.where(records_table.c.user_id == bindparam("user_id"))
-    return Statement(union_all(COUNTERS.where(*conditions), running))
+    return union_all(counters, running)
 
 
 def snapshot_of_limits(
@@ -5179,7 +5059,7 @@ def read_snapshot(
         values["user_id"] = next(iter(users), "")
     statement = snapshot_statement(name, len(keys), of_one_user)
     snapshot = Snapshot({}, [])
-    rows = statement.rows(connection, {**values, **number_values(name, keys)})
+    rows = connection.execute(statement, {**values, **number_values(name, keys)})
     for kind, key, group_ids_or_scope, names_or_glob, instant, end, *numbers in rows:
         amounts, source = Amounts(*numbers[:4]), numbers[4]
         if kind == "running":
@@ -5355,13 +5235,10 @@ def read_oldest(connection: Connection, scope: str, start: int, most: int) -> Se
 # A reservation whose server has not renewed it for this long is an orphan of a crash.
 LEASE_SECONDS = 300
 
-# Built once: putting a statement together costs more than running it.
+# Built once: SQLAlchemy finds what it has compiled by them.
 FIND_RECORD = select(records_table.c.id).where(records_table.c.id == bindparam("key"))
-INSERT_RECORD = Statement(records_table.insert())
-FIND_OPEN_RECORD = records_table.update().where(records_table.c.id == bindparam("key"), IS_OPEN)
-RENEW_RECORD = Statement(FIND_OPEN_RECORD, ["lease_until", *Charge().values()])
-ENDED_COLUMNS = ["state", "settled_at", "end_reason", *Charge().values()]
-CLOSE_RECORD = Statement(FIND_OPEN_RECORD, ENDED_COLUMNS)
+INSERT_RECORD = records_table.insert()
+UPDATE_OPEN_RECORD = records_table.update().where(records_table.c.id == bindparam("key"), IS_OPEN)
 
 # Why a record was released, or settled by what was noted of its reply last.
 NO_ANSWER = "no answer"
@@ -5447,8 +5324,8 @@ def insert_record(
     """Write a reservation; `may_exist` after a connection that broke during its commit."""
     if may_exist and connection.execute(FIND_RECORD, {"key": reservation.id}).first():
         return
-    INSERT_RECORD.change(
-        connection,
+    connection.execute(
+        INSERT_RECORD,
         {
             "id": reservation.id,
             "user_id": reservation.subject.user_id,
@@ -5474,7 +5351,7 @@ def insert_record(
 def renew_record(connection: Connection, key: str, charge: Charge, now: int) -> None:
     """Push an open record's lease ahead and note what its reply has used so far."""
     values = {"key": key, "lease_until": now + LEASE_SECONDS, **charge.values()}
-    RENEW_RECORD.change(connection, values)
+    connection.execute(UPDATE_OPEN_RECORD, values)
 
 
 def ended_values(charge: Charge | None, now: int, reason: str) -> dict[str, Any]:
@@ -5491,7 +5368,8 @@ def close_record(
     connection: Connection, key: str, charge: Charge | None, now: int, reason: str = ""
 ) -> bool:
     """Settle or release a record; False if it was closed before. Counters are left alone."""
-    return CLOSE_RECORD.change(connection, {"key": key, **ended_values(charge, now, reason)}) > 0
+    values = {"key": key, **ended_values(charge, now, reason)}
+    return connection.execute(UPDATE_OPEN_RECORD, values).rowcount > 0
 
 
 def correct_record(
@@ -5532,11 +5410,10 @@ def read_snapshot_of(
 ) -> SnapshotResult:
     """Let `work` see one moment of the database; SQLite's writers don't wait for it."""
     sqlite = connection.dialect.name == "sqlite"
-    run_on_driver(
-        connection, "BEGIN" if sqlite else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-    )
+    begin = "BEGIN" if sqlite else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+    connection.exec_driver_sql(begin)
     result = work(connection)
-    run_on_driver(connection, "COMMIT")
+    connection.exec_driver_sql("COMMIT")
     return result
 
 
@@ -9996,7 +9873,8 @@ def count_choices(body: Mapping[str, Any]) -> int:
 def wanted_output(body: Mapping[str, Any], *, ollama: bool) -> int | None:
     """The most output tokens that a request can ask its provider for, where it says.
 
-    A field that doesn't reach the provider, or that it doesn't know, says nothing.
+    A field that doesn't reach the provider, or that it doesn't know, says nothing. One with a value
+    that is no number may take the place of all others there, so then nothing is said.
 
     Args:
         body: The request.
@@ -10004,15 +9882,15 @@ def wanted_output(body: Mapping[str, Any], *, ollama: bool) -> int | None:
             options say; nobody else reads those.
     """
     options = body.get("options")
-    if not ollama:
-        places = [body.get(name) for name in OUTPUT_KEYS]
-    elif isinstance(options, Mapping):
-        places = [body.get("max_tokens"), *(options.get(name) for name in OPTION_KEYS)]
-    else:
-        places = [body.get("max_tokens")]
+    names = OUTPUT_KEYS[1:] if ollama else OUTPUT_KEYS
+    wanted = [body[name] for name in names if name in body]
+    if ollama and isinstance(options, Mapping):
+        wanted += [options[name] for name in OPTION_KEYS if name in options]
+    if not wanted or not all(type(value) is int and value > 0 for value in wanted):
+        return None
     # Of several nobody knows which one is obeyed.
-    wanted = [value for value in places if type(value) is int and value > 0]
-    return max(wanted) * count_choices(body) if wanted else None
+    longest: int = max(wanted)
+    return longest * count_choices(body)
 
 
 def cap_output(body: dict[str, Any], most: int, *, ollama: bool = False) -> None:
@@ -10020,7 +9898,8 @@ def cap_output(body: dict[str, Any], most: int, *, ollama: bool = False) -> None
     options, each = body.get("options"), max(1, most // count_choices(body))
     if isinstance(options, dict):
         options.update({name: each for name in OPTION_KEYS if name in options})
-    named = [name for name in OUTPUT_KEYS if body.get(name)]
+    # Open WebUI puts one in the place of the other, null as well.
+    named = [name for name in OUTPUT_KEYS if name in body]
     if ollama or not named:  # to Ollama no other is handed on
         named.append("max_tokens")
     for name in named:
@@ -10634,8 +10513,8 @@ def is_host_engine(engine: Engine) -> bool:
 class GroupQueries:
     """Statements for a user's groups; each row is a group's id, its name and its parent's id."""
 
-    direct: Statement
-    inherited: Statement | None  # None where groups can't be nested
+    direct: Select[Any]
+    inherited: Select[Any] | None  # None where groups can't be nested
 
 
 @lru_cache(maxsize=1)
@@ -10646,28 +10525,30 @@ def group_queries() -> GroupQueries | None:
     """
     try:
         models = import_module("open_webui.models.groups")
-        group, member = models.Group, models.GroupMember
-        nested = hasattr(group, "parent_group_id")  # since 0.12
-        columns = select(group.id, group.name, group.parent_group_id if nested else null())
-        direct = columns.join(member, member.group_id == group.id).where(
-            member.user_id == bindparam("user_id")
+        # Their tables: SQLAlchemy takes twice as long over an ORM's classes.
+        group, member = models.Group.__table__, models.GroupMember.__table__
+        nested = "parent_group_id" in group.c  # since 0.12
+        parent = group.c.parent_group_id if nested else null()
+        columns = select(group.c.id, group.c.name, parent)
+        direct = columns.join(member, member.c.group_id == group.c.id).where(
+            member.c.user_id == bindparam("user_id")
         )
         inherited = None
         if nested:
             found = models.user_group_memberships([bindparam("user_id")], include_inherited=True)
-            inherited = Statement(columns.join(found, found.c.group_id == group.id))
+            inherited = columns.join(found, found.c.group_id == group.c.id)
     except (AttributeError, TypeError):  # another name, other arguments
         return None
-    return GroupQueries(Statement(direct), inherited)
+    return GroupQueries(direct, inherited)
 
 
 def read_groups(
     connection: Connection, queries: GroupQueries, user_id: str
 ) -> tuple[GroupRef, ...]:
     """A user's groups, inherited ones included, from Open WebUI's own database; blocks."""
-    rows = queries.direct.rows(connection, {"user_id": user_id})
+    rows = connection.execute(queries.direct, {"user_id": user_id}).all()
     if queries.inherited is not None and any(parent for _, _, parent in rows):
-        rows = queries.inherited.rows(connection, {"user_id": user_id})
+        rows = connection.execute(queries.inherited, {"user_id": user_id}).all()
     return tuple(GroupRef(str(group_id), str(name)) for group_id, name, _ in rows)
 
 
@@ -12217,7 +12098,7 @@ class LimitWriter:
             "reserved": amount_number(measure, state.reserved),
             "remaining": amount_number(measure, state.remaining),
             "percent": state.percent,
-            "reset_at": iso_instant(state.reset_at),
+            "reset_at": None if limit.is_moment else iso_instant(state.reset_at),
         }
 
 
@@ -14427,7 +14308,7 @@ class PassthroughGuard:
         if self._pages is None:
             self._pages = UsagePages(self, scope["app"])
         scope.setdefault("state", {})
-        note_key(scope)
+        await note_key(scope)
         await self._pages.app(scope, receive, send)
 
     async def switch(self, *, now: bool = False) -> Switch:
@@ -14591,9 +14472,10 @@ class PassthroughGuard:
                 read.value["stream_options"] = body["stream_options"]
             if reply is not None:
                 most, wanted = reply.most_output(), passthrough_output(read.value, passthrough)
-                if passthrough.kind == "metered" and most is not None:
-                    if wanted is None or wanted > most:
-                        cap_passthrough(read.value, passthrough, most)
+                if passthrough.kind != "metered":
+                    most = None
+                if most is not None and (wanted is None or wanted > most):
+                    cap_passthrough(read.value, passthrough, most)
                 if passthrough.asks_usage:
                     model = unasked_name(reply, read.value)
                     again = self._unasked.call_without(model, read.value)
@@ -15291,7 +15173,9 @@ class Filter:
             reply.begin_round(prompt_tokens)
             if not self._watches_calls:
                 reply.called_model = True
-            if later or reply.prompt_tokens - before > GROWTH_WORTH_WRITING:
+            fits = getattr(reply, "capped", False) or getattr(reply, "stops", False)
+            worth = 0 if fits else GROWTH_WORTH_WRITING
+            if later or reply.prompt_tokens - before > worth:
                 await self._begin_round(valves, reply, later)
         except HostError:
             raise

@@ -42,7 +42,6 @@ PARTS = (
     "metering.usage",
     "metering.charges",
     "ledger.database",
-    "ledger.statements",
     "ledger.transactions",
     "ledger.tables",
     "ledger.identities",

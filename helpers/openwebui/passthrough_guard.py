@@ -97,7 +97,7 @@ class PassthroughGuard:
         if self._pages is None:
             self._pages = UsagePages(self, scope["app"])
         scope.setdefault("state", {})
-        note_key(scope)
+        await note_key(scope)
         await self._pages.app(scope, receive, send)
 
     async def switch(self, *, now: bool = False) -> Switch:
@@ -261,9 +261,10 @@ class PassthroughGuard:
                 read.value["stream_options"] = body["stream_options"]
             if reply is not None:
                 most, wanted = reply.most_output(), passthrough_output(read.value, passthrough)
-                if passthrough.kind == "metered" and most is not None:
-                    if wanted is None or wanted > most:
-                        cap_passthrough(read.value, passthrough, most)
+                if passthrough.kind != "metered":
+                    most = None
+                if most is not None and (wanted is None or wanted > most):
+                    cap_passthrough(read.value, passthrough, most)
                 if passthrough.asks_usage:
                     model = unasked_name(reply, read.value)
                     again = self._unasked.call_without(model, read.value)

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from helpers.filter import Filter
 from helpers.openwebui.middleware import PassthroughGuard, UsageLimitsLayer
+from helpers.openwebui.stream_usage import UnaskedModels
 from tests.openwebui.test_pasted import Host, host  # noqa: F401
 
 FUNCTION = "usage_limits"
