@@ -26,73 +26,73 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  1974  limits.decisions         Used and reserved amounts against limits: what is decided, and …
 #  2140  metering.pieces          What a text costs at least, by the first steps of the tokenizer …
 #  2301  metering.estimates       Token estimates for texts and prompts whose provider reports no …
-#  2567  metering.provider_usage  Usage as each provider reports it: input, output, cached, cache …
-#  2875  metering.stream_events   What a stream event or a whole answer holds: produced text, …
-#  3143  metering.usage           What one reply is charged for, added up from its stream events.
-#  3463  metering.charges         What one reply costs, in tokens, in money and toward limits.
-#  3568  ledger.database          An engine for a database URL as Open WebUI spells it.
-#  3661  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
-#  3903  ledger.tables            The ledger's own tables and their numbered migrations.
-#  4124  ledger.identities        Whom the names in the policies mean, also after a rename.
-#  4575  ledger.counters          Sums of settled records per scope, model glob and window.
-#  4912  ledger.snapshots         What one statement sees of the ledger: counters with their …
-#  5080  ledger.limit_states      Where limits stand: what is used, what replies still running …
-#  5231  ledger.records           One row per reply, reserved when it is admitted and closed once.
-#  5396  ledger.reports           What the ledger says of many limits and records at once, read …
-#  6015  ledger.grants            What administrators add to limits, reset and take back; rows, …
-#  6203  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
-#  6300  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
-#  6347  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  6796  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  6987  openwebui.languages.en   English.
-#  7022  openwebui.languages.de   German.
-#  7067  openwebui.languages.fr   French.
-#  7112  openwebui.languages.fr_ca French as written in Canada.
-#  7131  openwebui.languages.es   Spanish.
-#  7172  openwebui.languages.it   Italian.
-#  7210  openwebui.languages.pt_br Portuguese as written in Brazil.
-#  7252  openwebui.languages.nl   Dutch.
-#  7296  openwebui.languages.pl   Polish.
-#  7340  openwebui.languages.ru   Russian.
-#  7385  openwebui.languages.uk   Ukrainian.
-#  7430  openwebui.languages.tr   Turkish.
-#  7467  openwebui.languages.zh_cn Chinese in simplified script.
-#  7495  openwebui.languages.zh_tw Chinese in traditional script.
-#  7523  openwebui.languages.ja   Japanese.
-#  7559  openwebui.languages.ko   Korean.
-#  7591  openwebui.languages.ar   Arabic.
-#  7628  openwebui.languages.he   Hebrew.
-#  7661  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
-#  7711  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
-#  8591  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  9100  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  9187  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  9287  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  9404  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  9765  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  9826  openwebui.replies        One reply from its admission to its end.
-# 10227  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-# 10446  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-# 10779  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-# 10929  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
-# 11045  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-# 11137  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-# 11229  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-# 11297  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-# 11891  openwebui.directory      All users of Open WebUI with their groups, read at once.
-# 11969  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
-# 12670  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
-# 12824  openwebui.simulation     What is on record, replayed against a policies text.
-# 13148  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
-# 13500  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
-# 13867  openwebui.answers        Answers on their way to the client: read for their usage, or …
-# 14047  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 14119  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
-# 14254  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 14540  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 14711  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 14845  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 15061  filter                   Open WebUI's hooks, and nothing but hooks.
+#  2541  metering.provider_usage  Usage as each provider reports it: input, output, cached, cache …
+#  2805  metering.stream_events   What a stream event or a whole answer holds: produced text, …
+#  3025  metering.usage           What one reply is charged for, added up from its stream events.
+#  3345  metering.charges         What one reply costs, in tokens, in money and toward limits.
+#  3450  ledger.database          An engine for a database URL as Open WebUI spells it.
+#  3543  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
+#  3785  ledger.tables            The ledger's own tables and their numbered migrations.
+#  4006  ledger.identities        Whom the names in the policies mean, also after a rename.
+#  4457  ledger.counters          Sums of settled records per scope, model glob and window.
+#  4794  ledger.snapshots         What one statement sees of the ledger: counters with their …
+#  4962  ledger.limit_states      Where limits stand: what is used, what replies still running …
+#  5113  ledger.records           One row per reply, reserved when it is admitted and closed once.
+#  5278  ledger.reports           What the ledger says of many limits and records at once, read …
+#  5897  ledger.grants            What administrators add to limits, reset and take back; rows, …
+#  6085  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
+#  6182  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
+#  6229  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  6678  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  6869  openwebui.languages.en   English.
+#  6904  openwebui.languages.de   German.
+#  6949  openwebui.languages.fr   French.
+#  6994  openwebui.languages.fr_ca French as written in Canada.
+#  7013  openwebui.languages.es   Spanish.
+#  7054  openwebui.languages.it   Italian.
+#  7092  openwebui.languages.pt_br Portuguese as written in Brazil.
+#  7134  openwebui.languages.nl   Dutch.
+#  7178  openwebui.languages.pl   Polish.
+#  7222  openwebui.languages.ru   Russian.
+#  7267  openwebui.languages.uk   Ukrainian.
+#  7312  openwebui.languages.tr   Turkish.
+#  7349  openwebui.languages.zh_cn Chinese in simplified script.
+#  7377  openwebui.languages.zh_tw Chinese in traditional script.
+#  7405  openwebui.languages.ja   Japanese.
+#  7441  openwebui.languages.ko   Korean.
+#  7473  openwebui.languages.ar   Arabic.
+#  7510  openwebui.languages.he   Hebrew.
+#  7543  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
+#  7593  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
+#  8473  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  8974  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  9061  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  9161  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  9278  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  9639  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+#  9700  openwebui.replies        One reply from its admission to its end.
+# 10101  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+# 10320  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+# 10653  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+# 10803  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
+# 10919  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+# 11011  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+# 11103  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+# 11171  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+# 11765  openwebui.directory      All users of Open WebUI with their groups, read at once.
+# 11843  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
+# 12544  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
+# 12698  openwebui.simulation     What is on record, replayed against a policies text.
+# 13022  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
+# 13374  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
+# 13741  openwebui.answers        Answers on their way to the client: read for their usage, or …
+# 13921  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 13993  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
+# 14128  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 14414  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14585  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 14719  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 14935  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -2350,22 +2350,8 @@ BASE64 = re.compile(r"[\w+/=%\r\n-]*", re.ASCII)
 LONGEST_LINK = 2_048
 # Where the parts of a message's content have their media, and what is only said about them.
 MEDIA_KEYS = (
-    "image_url",
-    "input_image",
-    "image",
-    "input_audio",
-    "audio_url",
-    "audio",
-    "video_url",
-    "video",
-    "file",
-    "file_url",
-    "file_data",
-    "file_id",
-    "document",
-    "source",
-    "url",
-    "data",
+    *("image_url", "input_image", "image", "input_audio", "audio_url", "audio", "video_url"),
+    *("video", "file", "file_url", "file_data", "file_id", "document", "source", "url", "data"),
 )
 MEDIA_NOTES = frozenset(("type", "media_type", "mime_type", "format", "detail", "filename"))
 # A chat provider gets `messages`; of the others each request has its own protocol's.
@@ -2373,20 +2359,8 @@ CHAT_KEYS = ("messages",)
 OTHER_PROMPT_KEYS = ("prompt", "suffix", "input", "system", "instructions")
 PROMPT_JSON_KEYS = ("tools", "functions", "response_format", "format")
 CONTENT_KEYS = (
-    "content",
-    "text",
-    "thinking",
-    "reasoning",
-    "reasoning_content",
-    "reasoning_details",
-    "summary",
-    "refusal",
-    "output",
-    "name",
-    "title",
-    "context",
-    "tool_calls",
-    "function_call",
+    *("content", "text", "thinking", "reasoning", "reasoning_content", "reasoning_details"),
+    *("summary", "refusal", "output", "name", "title", "context", "tool_calls", "function_call"),
     "function",
 )
 # In these the items of a list are content parts; only such a part can be a picture or a file.
@@ -2574,79 +2548,35 @@ COUNT_TEXT = re.compile(r"\s*(\d{1,13}|\d{1,3}(?:,\d{3}){1,4})(\.\d{1,20})?\s*",
 # More seconds of sound than tokens they are: Voxtral counts 12.5 a second, Gemini 32, OpenAI 10.
 MOST_TOKENS_PER_SECOND = 100
 
-# Kind of count -> field aliases, each a sum: Gemini and llama.cpp report parts without a whole.
+# The fields that each kind of count may have, with "|" between them; "+" where Gemini, llama.cpp
+# and others report parts without a whole.
 COUNT_ALIASES = {
-    "input": (  # with what came from the cache
-        ("prompt_tokens",),
-        ("promptTokens",),
-        ("prompt_eval_count",),
-        ("promptTokenCount", "toolUsePromptTokenCount"),
-        ("prompt_token_count", "tool_use_prompt_token_count"),
-        ("cache_n", "prompt_n"),
-        ("prompt_cache_hit_tokens", "prompt_cache_miss_tokens"),
-        ("input_token_count",),  # watsonx
-        ("input_length",),  # TGI
-        ("tokens_input",),  # DeepInfra
-        ("tokens_evaluated",),  # llama.cpp
-    ),
-    "uncached input": (  # Anthropic and Bedrock: without the cache; OpenAI's Responses: with it
-        ("input_tokens",),
-        ("inputTokens",),
-        ("inputTokenCount",),
-    ),
-    "cache": (  # what Anthropic and Bedrock count beside the input
-        ("cache_read_input_tokens", "cache_creation_input_tokens"),
-        ("cacheReadInputTokens", "cacheWriteInputTokens"),
-        ("cacheReadInputTokenCount", "cacheWriteInputTokenCount"),
-    ),
-    "cache write": (
-        ("cache_creation_input_tokens",),
-        ("cacheWriteInputTokens",),
-        ("cacheWriteInputTokenCount",),
-    ),
-    "thoughts": (
-        ("thoughtsTokenCount",),
-        ("thoughts_token_count",),
-        ("reasoning_tokens",),
-    ),
-    "tool prompt": (
-        ("toolUsePromptTokenCount",),
-        ("tool_use_prompt_token_count",),
-        ("tool_use_prompt_tokens",),
-        ("tool_prompt_tokens",),
-    ),
-    "sound": (("prompt_audio_seconds",), ("audio_seconds",)),
-    "cached": (
-        ("cache_read_input_tokens",),
-        ("cacheReadInputTokens",),
-        ("cacheReadInputTokenCount",),
-        ("cachedContentTokenCount",),
-        ("cached_content_token_count",),
-        ("prompt_cache_hit_tokens",),
-        ("cached_tokens",),
-        ("cache_n",),
-    ),
-    "output": (
-        ("completion_tokens",),
-        ("completionTokens",),
-        ("output_tokens",),
-        ("outputTokens",),
-        ("outputTokenCount",),
-        ("eval_count",),
-        ("candidatesTokenCount", "thoughtsTokenCount"),
-        ("candidates_token_count", "thoughts_token_count"),
-        ("predicted_n",),
-        ("generated_token_count",),
-        ("generated_tokens",),
-        ("tokens_generated",),
-        ("tokens_predicted",),
-    ),
-    "total": (
-        ("total_tokens",),
-        ("totalTokens",),
-        ("totalTokenCount",),
-        ("total_token_count",),
-    ),
+    # With what came from the cache; the last are watsonx's, TGI's, DeepInfra's and llama.cpp's.
+    "input": "prompt_tokens | promptTokens | prompt_eval_count"
+    " | promptTokenCount + toolUsePromptTokenCount"
+    " | prompt_token_count + tool_use_prompt_token_count"
+    " | cache_n + prompt_n | prompt_cache_hit_tokens + prompt_cache_miss_tokens"
+    " | input_token_count | input_length | tokens_input | tokens_evaluated",
+    # Anthropic and Bedrock: without the cache; OpenAI's Responses: with it.
+    "uncached input": "input_tokens | inputTokens | inputTokenCount",
+    # What Anthropic and Bedrock count beside the input.
+    "cache": "cache_read_input_tokens + cache_creation_input_tokens"
+    " | cacheReadInputTokens + cacheWriteInputTokens"
+    " | cacheReadInputTokenCount + cacheWriteInputTokenCount",
+    "cache write": "cache_creation_input_tokens | cacheWriteInputTokens"
+    " | cacheWriteInputTokenCount",
+    "thoughts": "thoughtsTokenCount | thoughts_token_count | reasoning_tokens",
+    "tool prompt": "toolUsePromptTokenCount | tool_use_prompt_token_count | tool_use_prompt_tokens"
+    " | tool_prompt_tokens",
+    "sound": "prompt_audio_seconds | audio_seconds",
+    "cached": "cache_read_input_tokens | cacheReadInputTokens | cacheReadInputTokenCount"
+    " | cachedContentTokenCount | cached_content_token_count | prompt_cache_hit_tokens"
+    " | cached_tokens | cache_n",
+    "output": "completion_tokens | completionTokens | output_tokens | outputTokens"
+    " | outputTokenCount | eval_count | candidatesTokenCount + thoughtsTokenCount"
+    " | candidates_token_count + thoughts_token_count | predicted_n | generated_token_count"
+    " | generated_tokens | tokens_generated | tokens_predicted",
+    "total": "total_tokens | totalTokens | totalTokenCount | total_token_count",
 }
 
 
@@ -2654,8 +2584,8 @@ def slots_by_alias() -> dict[str, list[tuple[str, int]]]:
     """COUNT_ALIASES turned round: reading costs what a provider sends, not what all could."""
     slots: dict[str, list[tuple[str, int]]] = {}
     for kind, alternatives in COUNT_ALIASES.items():
-        for number, names in enumerate(alternatives):
-            for name in names:
+        for number, names in enumerate(alternatives.split(" | ")):
+            for name in names.split(" + "):
                 slots.setdefault(name, []).append((kind, number))
     return slots
 
@@ -2878,84 +2808,36 @@ def split_total(
 
 # Where produced text stands, in the objects of OpenAI, Anthropic, Gemini, Mistral and Ollama.
 TEXT_KEYS = frozenset(
-    {
-        "content",
-        "text",
-        "reasoning_content",
-        "reasoning",
-        "thinking",
-        "refusal",
-        "transcript",
-        "name",
-        "arguments",
-        "args",
-        "input",
-        "partial_json",
-        "summary",
-        "code",
-        "generated_text",
-        "completion",
-    }
+    (
+        *("content", "text", "reasoning_content", "reasoning", "thinking", "refusal"),
+        *("transcript", "name", "arguments", "args", "input", "partial_json", "summary", "code"),
+        *("generated_text", "completion"),
+    )
 )
 ARGUMENT_KEYS = frozenset(("arguments", "args", "input"))
 NESTING_KEYS = frozenset(
-    {
-        "content",
-        "reasoning",
-        "thinking",
-        "audio",
-        "parts",
-        "tool_calls",
-        "function_call",
-        "functionCall",
-        "function",
-        "reasoning_details",
-        "summary",
-        "output",
-        "message",
-        "results",
-        "delta",
-    }
+    (
+        *("content", "reasoning", "thinking", "audio", "parts", "tool_calls", "function_call"),
+        *("functionCall", "function", "reasoning_details", "summary", "output", "message"),
+        *("results", "delta"),
+    )
 )
 # Where thoughts stand; the first that a provider fills is the one that counts.
 THOUGHT_KEYS = ("reasoning_content", "reasoning", "reasoning_details")
 # Where a whole answer has its text, beside `choices`.
 ANSWER_KEYS = (
-    "content",
-    "message",
-    "output",
-    "response",
-    "thinking",
-    "text",
-    "generated_text",
-    "completion",
-    "results",
-    "candidates",
+    *("content", "message", "output", "response", "thinking", "text", "generated_text"),
+    *("completion", "results", "candidates"),
 )
 MOST_ANSWERS = 64
 # What can hold usage. Not its details, which repeat parts of it; and of `metadata`, which with
 # OpenAI is the client's own, only what it holds.
 USAGE_HOLDERS = frozenset(
-    {
-        "usage",
-        "usageMetadata",
-        "usage_metadata",
-        "token_usage",
-        "tokens",
-        "billed_units",
-        "x_groq",
-        "response",
-        "message",
-        "metadata",
-        "meta",
-        "delta",
-        "choices",
-        "details",
-        "results",
-        "inference_status",
-        "response_metadata",
-        "amazon-bedrock-invocationMetrics",
-    }
+    (
+        *("usage", "usageMetadata", "usage_metadata", "token_usage", "tokens", "billed_units"),
+        *("x_groq", "response", "message", "metadata", "meta", "delta", "choices", "details"),
+        *("results", "inference_status", "response_metadata", "amazon-bedrock-invocationMetrics"),
+    )
 )
 DEEPEST_USAGE = 4
 MOST_HOLDERS = 64
@@ -8593,15 +8475,7 @@ def render_page(nonce: str) -> str:
 # ==============================================================================
 
 PLACEHOLDERS = (
-    "used",
-    "limit",
-    "remaining",
-    "percent",
-    "unit",
-    "period",
-    "reset_at",
-    "reset_in",
-    "policy",
+    *("used", "limit", "remaining", "percent", "unit", "period", "reset_at", "reset_in", "policy"),
     "model",
 )
 MICROS = 1_000_000

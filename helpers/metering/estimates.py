@@ -56,22 +56,8 @@ BASE64 = re.compile(r"[\w+/=%\r\n-]*", re.ASCII)
 LONGEST_LINK = 2_048
 # Where the parts of a message's content have their media, and what is only said about them.
 MEDIA_KEYS = (
-    "image_url",
-    "input_image",
-    "image",
-    "input_audio",
-    "audio_url",
-    "audio",
-    "video_url",
-    "video",
-    "file",
-    "file_url",
-    "file_data",
-    "file_id",
-    "document",
-    "source",
-    "url",
-    "data",
+    *("image_url", "input_image", "image", "input_audio", "audio_url", "audio", "video_url"),
+    *("video", "file", "file_url", "file_data", "file_id", "document", "source", "url", "data"),
 )
 MEDIA_NOTES = frozenset(("type", "media_type", "mime_type", "format", "detail", "filename"))
 # A chat provider gets `messages`; of the others each request has its own protocol's.
@@ -79,20 +65,8 @@ CHAT_KEYS = ("messages",)
 OTHER_PROMPT_KEYS = ("prompt", "suffix", "input", "system", "instructions")
 PROMPT_JSON_KEYS = ("tools", "functions", "response_format", "format")
 CONTENT_KEYS = (
-    "content",
-    "text",
-    "thinking",
-    "reasoning",
-    "reasoning_content",
-    "reasoning_details",
-    "summary",
-    "refusal",
-    "output",
-    "name",
-    "title",
-    "context",
-    "tool_calls",
-    "function_call",
+    *("content", "text", "thinking", "reasoning", "reasoning_content", "reasoning_details"),
+    *("summary", "refusal", "output", "name", "title", "context", "tool_calls", "function_call"),
     "function",
 )
 # In these the items of a list are content parts; only such a part can be a picture or a file.

@@ -15,79 +15,35 @@ COUNT_TEXT = re.compile(r"\s*(\d{1,13}|\d{1,3}(?:,\d{3}){1,4})(\.\d{1,20})?\s*",
 # More seconds of sound than tokens they are: Voxtral counts 12.5 a second, Gemini 32, OpenAI 10.
 MOST_TOKENS_PER_SECOND = 100
 
-# Kind of count -> field aliases, each a sum: Gemini and llama.cpp report parts without a whole.
+# The fields that each kind of count may have, with "|" between them; "+" where Gemini, llama.cpp
+# and others report parts without a whole.
 COUNT_ALIASES = {
-    "input": (  # with what came from the cache
-        ("prompt_tokens",),
-        ("promptTokens",),
-        ("prompt_eval_count",),
-        ("promptTokenCount", "toolUsePromptTokenCount"),
-        ("prompt_token_count", "tool_use_prompt_token_count"),
-        ("cache_n", "prompt_n"),
-        ("prompt_cache_hit_tokens", "prompt_cache_miss_tokens"),
-        ("input_token_count",),  # watsonx
-        ("input_length",),  # TGI
-        ("tokens_input",),  # DeepInfra
-        ("tokens_evaluated",),  # llama.cpp
-    ),
-    "uncached input": (  # Anthropic and Bedrock: without the cache; OpenAI's Responses: with it
-        ("input_tokens",),
-        ("inputTokens",),
-        ("inputTokenCount",),
-    ),
-    "cache": (  # what Anthropic and Bedrock count beside the input
-        ("cache_read_input_tokens", "cache_creation_input_tokens"),
-        ("cacheReadInputTokens", "cacheWriteInputTokens"),
-        ("cacheReadInputTokenCount", "cacheWriteInputTokenCount"),
-    ),
-    "cache write": (
-        ("cache_creation_input_tokens",),
-        ("cacheWriteInputTokens",),
-        ("cacheWriteInputTokenCount",),
-    ),
-    "thoughts": (
-        ("thoughtsTokenCount",),
-        ("thoughts_token_count",),
-        ("reasoning_tokens",),
-    ),
-    "tool prompt": (
-        ("toolUsePromptTokenCount",),
-        ("tool_use_prompt_token_count",),
-        ("tool_use_prompt_tokens",),
-        ("tool_prompt_tokens",),
-    ),
-    "sound": (("prompt_audio_seconds",), ("audio_seconds",)),
-    "cached": (
-        ("cache_read_input_tokens",),
-        ("cacheReadInputTokens",),
-        ("cacheReadInputTokenCount",),
-        ("cachedContentTokenCount",),
-        ("cached_content_token_count",),
-        ("prompt_cache_hit_tokens",),
-        ("cached_tokens",),
-        ("cache_n",),
-    ),
-    "output": (
-        ("completion_tokens",),
-        ("completionTokens",),
-        ("output_tokens",),
-        ("outputTokens",),
-        ("outputTokenCount",),
-        ("eval_count",),
-        ("candidatesTokenCount", "thoughtsTokenCount"),
-        ("candidates_token_count", "thoughts_token_count"),
-        ("predicted_n",),
-        ("generated_token_count",),
-        ("generated_tokens",),
-        ("tokens_generated",),
-        ("tokens_predicted",),
-    ),
-    "total": (
-        ("total_tokens",),
-        ("totalTokens",),
-        ("totalTokenCount",),
-        ("total_token_count",),
-    ),
+    # With what came from the cache; the last are watsonx's, TGI's, DeepInfra's and llama.cpp's.
+    "input": "prompt_tokens | promptTokens | prompt_eval_count"
+    " | promptTokenCount + toolUsePromptTokenCount"
+    " | prompt_token_count + tool_use_prompt_token_count"
+    " | cache_n + prompt_n | prompt_cache_hit_tokens + prompt_cache_miss_tokens"
+    " | input_token_count | input_length | tokens_input | tokens_evaluated",
+    # Anthropic and Bedrock: without the cache; OpenAI's Responses: with it.
+    "uncached input": "input_tokens | inputTokens | inputTokenCount",
+    # What Anthropic and Bedrock count beside the input.
+    "cache": "cache_read_input_tokens + cache_creation_input_tokens"
+    " | cacheReadInputTokens + cacheWriteInputTokens"
+    " | cacheReadInputTokenCount + cacheWriteInputTokenCount",
+    "cache write": "cache_creation_input_tokens | cacheWriteInputTokens"
+    " | cacheWriteInputTokenCount",
+    "thoughts": "thoughtsTokenCount | thoughts_token_count | reasoning_tokens",
+    "tool prompt": "toolUsePromptTokenCount | tool_use_prompt_token_count | tool_use_prompt_tokens"
+    " | tool_prompt_tokens",
+    "sound": "prompt_audio_seconds | audio_seconds",
+    "cached": "cache_read_input_tokens | cacheReadInputTokens | cacheReadInputTokenCount"
+    " | cachedContentTokenCount | cached_content_token_count | prompt_cache_hit_tokens"
+    " | cached_tokens | cache_n",
+    "output": "completion_tokens | completionTokens | output_tokens | outputTokens"
+    " | outputTokenCount | eval_count | candidatesTokenCount + thoughtsTokenCount"
+    " | candidates_token_count + thoughts_token_count | predicted_n | generated_token_count"
+    " | generated_tokens | tokens_generated | tokens_predicted",
+    "total": "total_tokens | totalTokens | totalTokenCount | total_token_count",
 }
 
 
@@ -95,8 +51,8 @@ def slots_by_alias() -> dict[str, list[tuple[str, int]]]:
     """COUNT_ALIASES turned round: reading costs what a provider sends, not what all could."""
     slots: dict[str, list[tuple[str, int]]] = {}
     for kind, alternatives in COUNT_ALIASES.items():
-        for number, names in enumerate(alternatives):
-            for name in names:
+        for number, names in enumerate(alternatives.split(" | ")):
+            for name in names.split(" + "):
                 slots.setdefault(name, []).append((kind, number))
     return slots
 
