@@ -26,76 +26,75 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  1977  limits.decisions         Used and reserved amounts against limits: what is decided, and …
 #  2143  metering.pieces          What a text costs at least, by the first steps of the tokenizer …
 #  2304  metering.estimates       Token estimates for texts and prompts whose provider reports no …
-#  2573  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
-#  2902  metering.stream_events   What a stream event or a whole answer holds: produced text, …
-#  3170  metering.usage           What one reply is charged for, added up from its stream events.
-#  3490  metering.charges         What one reply costs, in tokens, in money and toward limits.
-#  3595  ledger.database          An engine for a database URL as Open WebUI spells it.
-#  3688  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
-#  3930  ledger.tables            The ledger's own tables and their numbered migrations.
-#  4151  ledger.identities        Whom the names in the policies mean, also after a rename.
-#  4602  ledger.counters          Sums of settled records per scope, model glob and window.
-#  4939  ledger.snapshots         What one statement sees of the ledger: counters with their …
-#  5107  ledger.limit_states      Where limits stand: what is used, what replies still running …
-#  5258  ledger.records           One row per reply, reserved when it is admitted and closed once.
-#  5423  ledger.reports           What the ledger says of many limits and records at once, read …
-#  6044  ledger.grants            What administrators add to limits, reset and take back; rows, …
-#  6232  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
-#  6329  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
-#  6376  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  6825  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  7004  openwebui.languages.en   English.
-#  7033  openwebui.languages.de   German.
-#  7067  openwebui.languages.fr   French.
-#  7102  openwebui.languages.fr_ca French as written in Canada.
-#  7113  openwebui.languages.es   Spanish.
-#  7145  openwebui.languages.it   Italian.
-#  7176  openwebui.languages.pt_br Portuguese as written in Brazil.
-#  7208  openwebui.languages.nl   Dutch.
-#  7242  openwebui.languages.pl   Polish.
-#  7276  openwebui.languages.ru   Russian.
-#  7311  openwebui.languages.uk   Ukrainian.
-#  7347  openwebui.languages.tr   Turkish.
-#  7377  openwebui.languages.zh_cn Chinese in simplified script.
-#  7401  openwebui.languages.zh_tw Chinese in traditional script.
-#  7425  openwebui.languages.ja   Japanese.
-#  7455  openwebui.languages.ko   Korean.
-#  7482  openwebui.languages.ar   Arabic.
-#  7514  openwebui.languages.he   Hebrew.
-#  7542  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
-#  7592  openwebui.page_words     What the usage page says to users, in each language.
-#  7723  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
-#  8595  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  9129  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  9216  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  9316  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  9434  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  9796  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  9857  openwebui.replies        One reply from its admission to its end.
-# 10264  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-# 10483  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-# 10827  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-# 10977  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
-# 11112  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-# 11204  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-# 11296  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-# 11364  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-# 11963  openwebui.directory      All users of Open WebUI with their groups, read at once.
-# 12041  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
-# 12745  openwebui.page_status    How the filter stands in its host: versions, what is leaned …
-# 12831  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
-# 12977  openwebui.valves_form    Who is near a limit at its top, and why a save was refused.
-# 13078  openwebui.simulation     What is on record, replayed against a policies text.
-# 13402  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
-# 13754  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14123  openwebui.answers        Answers on their way to the client: read for their usage, or …
-# 14303  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 14375  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
-# 14503  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 14790  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 14961  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 15118  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 15348  filter                   Open WebUI's hooks, and nothing but hooks.
+#  2544  metering.provider_usage  Usage as each provider reports it: input, output, cached, cache …
+#  2808  metering.stream_events   What a stream event or a whole answer holds: produced text, …
+#  3028  metering.usage           What one reply is charged for, added up from its stream events.
+#  3348  metering.charges         What one reply costs, in tokens, in money and toward limits.
+#  3453  ledger.database          An engine for a database URL as Open WebUI spells it.
+#  3546  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
+#  3788  ledger.tables            The ledger's own tables and their numbered migrations.
+#  4009  ledger.identities        Whom the names in the policies mean, also after a rename.
+#  4460  ledger.counters          Sums of settled records per scope, model glob and window.
+#  4797  ledger.snapshots         What one statement sees of the ledger: counters with their …
+#  4965  ledger.limit_states      Where limits stand: what is used, what replies still running …
+#  5116  ledger.records           One row per reply, reserved when it is admitted and closed once.
+#  5281  ledger.reports           What the ledger says of many limits and records at once, read …
+#  5902  ledger.grants            What administrators add to limits, reset and take back; rows, …
+#  6090  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
+#  6187  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
+#  6234  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  6683  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  6874  openwebui.languages.en   English.
+#  6909  openwebui.languages.de   German.
+#  6954  openwebui.languages.fr   French.
+#  6999  openwebui.languages.fr_ca French as written in Canada.
+#  7018  openwebui.languages.es   Spanish.
+#  7059  openwebui.languages.it   Italian.
+#  7097  openwebui.languages.pt_br Portuguese as written in Brazil.
+#  7139  openwebui.languages.nl   Dutch.
+#  7183  openwebui.languages.pl   Polish.
+#  7227  openwebui.languages.ru   Russian.
+#  7272  openwebui.languages.uk   Ukrainian.
+#  7317  openwebui.languages.tr   Turkish.
+#  7354  openwebui.languages.zh_cn Chinese in simplified script.
+#  7382  openwebui.languages.zh_tw Chinese in traditional script.
+#  7410  openwebui.languages.ja   Japanese.
+#  7446  openwebui.languages.ko   Korean.
+#  7478  openwebui.languages.ar   Arabic.
+#  7515  openwebui.languages.he   Hebrew.
+#  7548  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
+#  7598  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
+#  8470  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  8996  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  9083  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  9183  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  9301  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  9663  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+#  9724  openwebui.replies        One reply from its admission to its end.
+# 10131  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+# 10350  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+# 10694  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+# 10844  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
+# 10979  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+# 11071  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+# 11163  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+# 11231  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+# 11830  openwebui.directory      All users of Open WebUI with their groups, read at once.
+# 11908  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
+# 12612  openwebui.page_status    How the filter stands in its host: versions, what is leaned …
+# 12698  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
+# 12844  openwebui.valves_form    Who is near a limit at its top, and why a save was refused.
+# 12945  openwebui.simulation     What is on record, replayed against a policies text.
+# 13269  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
+# 13621  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
+# 13990  openwebui.answers        Answers on their way to the client: read for their usage, or …
+# 14170  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 14242  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
+# 14370  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 14657  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14828  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 14985  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 15215  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -109,6 +108,7 @@ import inspect
 import json
 import logging
 import math
+import operator
 import posixpath
 import random
 import re
@@ -2253,9 +2253,7 @@ ASCII = bytes(range(0x80))
 BEYOND_ASCII = re.compile("[^\x00-\x7f]+")
 LEFT_OUT = "\xff"
 TOKENS_PER_UNCOMMON_BYTE = 0.68
-# A longer text is sampled, at places that nobody can foresee.
-LONGEST_CUT_WHOLE = 2_000
-SAMPLES_CUT = 8
+LONGEST_CUT_WHOLE = 2_000  # a longer text is sampled
 
 
 @lru_cache(maxsize=10_000)
@@ -2272,14 +2270,16 @@ def count_pieces(word: str) -> int:
     return len(pieces)
 
 
+def sample_text(text: str, samples: int, length: int) -> str:
+    """Parts of a long text, at places that nobody can foresee, or its dear part would hide."""
+    chance, apart = random.Random(hash(text)), len(text) // samples  # differs by process
+    starts = (n * apart + chance.randrange(apart - length + 1) for n in range(samples))
+    return "".join(text[start : start + length] for start in starts)
+
+
 def least_tokens(text: str) -> float:
     """What the ASCII in a text costs at least."""
-    read = text
-    if len(text) > LONGEST_CUT_WHOLE:
-        chance = random.Random(hash(text))  # differs from process to process
-        share, size = len(text) // SAMPLES_CUT, LONGEST_CUT_WHOLE // SAMPLES_CUT
-        starts = [each * share + chance.randrange(share - size + 1) for each in range(SAMPLES_CUT)]
-        read = "".join(text[start : start + size] for start in starts)
+    read = text if len(text) <= LONGEST_CUT_WHOLE else sample_text(text, 8, LONGEST_CUT_WHOLE // 8)
     ascii_text, left_out = BEYOND_ASCII.subn(LEFT_OUT, read)
     pieces = sum(map(count_pieces, WORD.findall(ascii_text))) - left_out
     return TOKENS_PER_PIECE * pieces * len(text) / len(read)
@@ -2353,22 +2353,8 @@ BASE64 = re.compile(r"[\w+/=%\r\n-]*", re.ASCII)
 LONGEST_LINK = 2_048
 # Where the parts of a message's content have their media, and what is only said about them.
 MEDIA_KEYS = (
-    "image_url",
-    "input_image",
-    "image",
-    "input_audio",
-    "audio_url",
-    "audio",
-    "video_url",
-    "video",
-    "file",
-    "file_url",
-    "file_data",
-    "file_id",
-    "document",
-    "source",
-    "url",
-    "data",
+    *("image_url", "input_image", "image", "input_audio", "audio_url", "audio", "video_url"),
+    *("video", "file", "file_url", "file_data", "file_id", "document", "source", "url", "data"),
 )
 MEDIA_NOTES = frozenset(("type", "media_type", "mime_type", "format", "detail", "filename"))
 # A chat provider gets `messages`; of the others each request has its own protocol's.
@@ -2376,20 +2362,8 @@ CHAT_KEYS = ("messages",)
 OTHER_PROMPT_KEYS = ("prompt", "suffix", "input", "system", "instructions")
 PROMPT_JSON_KEYS = ("tools", "functions", "response_format", "format")
 CONTENT_KEYS = (
-    "content",
-    "text",
-    "thinking",
-    "reasoning",
-    "reasoning_content",
-    "reasoning_details",
-    "summary",
-    "refusal",
-    "output",
-    "name",
-    "title",
-    "context",
-    "tool_calls",
-    "function_call",
+    *("content", "text", "thinking", "reasoning", "reasoning_content", "reasoning_details"),
+    *("summary", "refusal", "output", "name", "title", "context", "tool_calls", "function_call"),
     "function",
 )
 # In these the items of a list are content parts; only such a part can be a picture or a file.
@@ -2421,10 +2395,7 @@ def estimate_tokens(text: str) -> int:
     if not text:
         return 0
     if len(text) > LONGEST_READ_WHOLE:
-        # At places that nobody can foresee, or the dear part of a text would stand between them.
-        chance, apart = random.Random(hash(text)), len(text) // SAMPLES
-        starts = [n * apart + chance.randrange(apart - SAMPLE_LENGTH + 1) for n in range(SAMPLES)]
-        sample = "".join(text[start : start + SAMPLE_LENGTH] for start in starts)
+        sample = sample_text(text, SAMPLES, SAMPLE_LENGTH)
         return round(estimate_tokens(sample) * len(text) / len(sample))
     try:
         text.encode()
@@ -2570,8 +2541,8 @@ def estimate_reply(text: str) -> int:
 
 
 # ==============================================================================
-# helpers/metering/usage_shapes.py
-# One usage object in any provider's shape, read as token counts.
+# helpers/metering/provider_usage.py
+# Usage as each provider reports it: input, output, cached, cache writes, reasoning, cost.
 # ==============================================================================
 
 # Above any real call, below what a 64-bit column could be made to overflow with by a few sums.
@@ -2580,93 +2551,49 @@ COUNT_TEXT = re.compile(r"\s*(\d{1,13}|\d{1,3}(?:,\d{3}){1,4})(\.\d{1,20})?\s*",
 # More seconds of sound than tokens they are: Voxtral counts 12.5 a second, Gemini 32, OpenAI 10.
 MOST_TOKENS_PER_SECOND = 100
 
-# Kind of count -> spellings, each a sum, because Gemini and llama.cpp report parts without a whole.
-COUNT_SPELLINGS = {
-    "input": (  # with what came from the cache
-        ("prompt_tokens",),
-        ("promptTokens",),
-        ("prompt_eval_count",),
-        ("promptTokenCount", "toolUsePromptTokenCount"),
-        ("prompt_token_count", "tool_use_prompt_token_count"),
-        ("cache_n", "prompt_n"),
-        ("prompt_cache_hit_tokens", "prompt_cache_miss_tokens"),
-        ("input_token_count",),  # watsonx
-        ("input_length",),  # TGI
-        ("tokens_input",),  # DeepInfra
-        ("tokens_evaluated",),  # llama.cpp
-    ),
-    "bare input": (  # Anthropic and Bedrock: without the cache; OpenAI's Responses: with it
-        ("input_tokens",),
-        ("inputTokens",),
-        ("inputTokenCount",),
-    ),
-    "cache": (  # what Anthropic and Bedrock count beside the input
-        ("cache_read_input_tokens", "cache_creation_input_tokens"),
-        ("cacheReadInputTokens", "cacheWriteInputTokens"),
-        ("cacheReadInputTokenCount", "cacheWriteInputTokenCount"),
-    ),
-    "cache write": (
-        ("cache_creation_input_tokens",),
-        ("cacheWriteInputTokens",),
-        ("cacheWriteInputTokenCount",),
-    ),
-    "thoughts": (
-        ("thoughtsTokenCount",),
-        ("thoughts_token_count",),
-        ("reasoning_tokens",),
-    ),
-    "tool prompt": (
-        ("toolUsePromptTokenCount",),
-        ("tool_use_prompt_token_count",),
-        ("tool_use_prompt_tokens",),
-        ("tool_prompt_tokens",),
-    ),
-    "sound": (("prompt_audio_seconds",), ("audio_seconds",)),
-    "cached": (
-        ("cache_read_input_tokens",),
-        ("cacheReadInputTokens",),
-        ("cacheReadInputTokenCount",),
-        ("cachedContentTokenCount",),
-        ("cached_content_token_count",),
-        ("prompt_cache_hit_tokens",),
-        ("cached_tokens",),
-        ("cache_n",),
-    ),
-    "output": (
-        ("completion_tokens",),
-        ("completionTokens",),
-        ("output_tokens",),
-        ("outputTokens",),
-        ("outputTokenCount",),
-        ("eval_count",),
-        ("candidatesTokenCount", "thoughtsTokenCount"),
-        ("candidates_token_count", "thoughts_token_count"),
-        ("predicted_n",),
-        ("generated_token_count",),
-        ("generated_tokens",),
-        ("tokens_generated",),
-        ("tokens_predicted",),
-    ),
-    "total": (
-        ("total_tokens",),
-        ("totalTokens",),
-        ("totalTokenCount",),
-        ("total_token_count",),
-    ),
+# The fields that each kind of count may have, with "|" between them; "+" where Gemini, llama.cpp
+# and others report parts without a whole.
+COUNT_ALIASES = {
+    # With what came from the cache; the last are watsonx's, TGI's, DeepInfra's and llama.cpp's.
+    "input": "prompt_tokens | promptTokens | prompt_eval_count"
+    " | promptTokenCount + toolUsePromptTokenCount"
+    " | prompt_token_count + tool_use_prompt_token_count"
+    " | cache_n + prompt_n | prompt_cache_hit_tokens + prompt_cache_miss_tokens"
+    " | input_token_count | input_length | tokens_input | tokens_evaluated",
+    # Anthropic and Bedrock: without the cache; OpenAI's Responses: with it.
+    "uncached input": "input_tokens | inputTokens | inputTokenCount",
+    # What Anthropic and Bedrock count beside the input.
+    "cache": "cache_read_input_tokens + cache_creation_input_tokens"
+    " | cacheReadInputTokens + cacheWriteInputTokens"
+    " | cacheReadInputTokenCount + cacheWriteInputTokenCount",
+    "cache write": "cache_creation_input_tokens | cacheWriteInputTokens"
+    " | cacheWriteInputTokenCount",
+    "thoughts": "thoughtsTokenCount | thoughts_token_count | reasoning_tokens",
+    "tool prompt": "toolUsePromptTokenCount | tool_use_prompt_token_count | tool_use_prompt_tokens"
+    " | tool_prompt_tokens",
+    "sound": "prompt_audio_seconds | audio_seconds",
+    "cached": "cache_read_input_tokens | cacheReadInputTokens | cacheReadInputTokenCount"
+    " | cachedContentTokenCount | cached_content_token_count | prompt_cache_hit_tokens"
+    " | cached_tokens | cache_n",
+    "output": "completion_tokens | completionTokens | output_tokens | outputTokens"
+    " | outputTokenCount | eval_count | candidatesTokenCount + thoughtsTokenCount"
+    " | candidates_token_count + thoughts_token_count | predicted_n | generated_token_count"
+    " | generated_tokens | tokens_generated | tokens_predicted",
+    "total": "total_tokens | totalTokens | totalTokenCount | total_token_count",
 }
 
 
-def slots_by_spelling() -> dict[str, list[tuple[str, int]]]:
-    """COUNT_SPELLINGS turned round: reading costs what a provider sends, not what all could."""
+def slots_by_alias() -> dict[str, list[tuple[str, int]]]:
+    """COUNT_ALIASES turned round: reading costs what a provider sends, not what all could."""
     slots: dict[str, list[tuple[str, int]]] = {}
-    for kind, alternatives in COUNT_SPELLINGS.items():
-        for number, names in enumerate(alternatives):
-            for name in names:
+    for kind, alternatives in COUNT_ALIASES.items():
+        for number, names in enumerate(alternatives.split(" | ")):
+            for name in names.split(" + "):
                 slots.setdefault(name, []).append((kind, number))
     return slots
 
 
-SPELLING_SLOTS = slots_by_spelling()
+ALIAS_SLOTS = slots_by_alias()
 
 
 @dataclass(frozen=True, slots=True)
@@ -2689,28 +2616,16 @@ class TokenUsage:
         return bool(self.input_tokens or self.output_tokens or self.total_tokens)
 
     def merged(self, other: TokenUsage) -> TokenUsage:
-        """The field-wise maximum: within one completion later usage is a running total."""
-        return TokenUsage(
-            larger_count(self.input_tokens, other.input_tokens),
-            larger_count(self.output_tokens, other.output_tokens),
-            max(self.cached_input_tokens, other.cached_input_tokens),
-            larger_count(self.cost_micros, other.cost_micros),
-            larger_count(self.total_tokens, other.total_tokens),
-            max(self.cache_write_tokens, other.cache_write_tokens),
-            max(self.reasoning_tokens, other.reasoning_tokens),
-        )
+        """The larger of each count: within one completion later usage is a running total."""
+        return self._combined(other, max)
 
     def added(self, other: TokenUsage) -> TokenUsage:
-        """The field-wise sum, of two calls that are reported side by side."""
-        return TokenUsage(
-            added_count(self.input_tokens, other.input_tokens),
-            added_count(self.output_tokens, other.output_tokens),
-            self.cached_input_tokens + other.cached_input_tokens,
-            added_count(self.cost_micros, other.cost_micros),
-            added_count(self.total_tokens, other.total_tokens),
-            self.cache_write_tokens + other.cache_write_tokens,
-            self.reasoning_tokens + other.reasoning_tokens,
-        )
+        """The sum of each count, of two calls that are reported side by side."""
+        return self._combined(other, operator.add)
+
+    def _combined(self, other: TokenUsage, combine: Callable[[int, int], int]) -> TokenUsage:
+        pairs = [(getattr(self, name), getattr(other, name)) for name in self.__slots__]
+        return TokenUsage(*(combine_known(one, two, combine) for one, two in pairs))
 
 
 NO_USAGE = TokenUsage()
@@ -2732,24 +2647,19 @@ def token_count(value: object) -> int | None:
     return None
 
 
-def larger_count(one: int | None, other: int | None) -> int | None:
+def combine_known(one: Any, other: Any, combine: Callable[[int, int], int]) -> Any:
+    """Two counts combined, or the one that is known."""
     if one is None or other is None:
         return other if one is None else one
-    return max(one, other)
-
-
-def added_count(one: int | None, other: int | None) -> int | None:
-    if one is None or other is None:
-        return other if one is None else one
-    return one + other
+    return combine(one, other)
 
 
 def known_counts(fields: Mapping[str, object]) -> dict[str, int]:
-    """Each kind's largest spelling, since the host and gateways write zeros beside the count."""
+    """Each kind's largest alias, since the host and gateways write zeros beside the count."""
     sums: dict[tuple[str, int], int] = {}
     for name, value in fields.items():
-        if name in SPELLING_SLOTS and (count := token_count(value)) is not None:
-            for slot in SPELLING_SLOTS[name]:
+        if name in ALIAS_SLOTS and (count := token_count(value)) is not None:
+            for slot in ALIAS_SLOTS[name]:
                 sums[slot] = sums.get(slot, 0) + count
     counts: dict[str, int] = {}
     for (kind, _), count in sums.items():
@@ -2816,7 +2726,7 @@ def parse_usage(raw: object, timings: object = None) -> TokenUsage:
     counts, cost = known_counts(fields), cost_in_micros(fields)
     if not counts and cost is None:
         return NO_USAGE
-    input_tokens = max(counts.get("input", 0), counts.get("bare input", 0))
+    input_tokens = max(counts.get("input", 0), counts.get("uncached input", 0))
     output_tokens = counts.get("output")
     total_tokens = counts.get("total") or None
     openai_cached = detail_count(fields, "input_tokens_details", "cached_tokens") or 0
@@ -2856,13 +2766,9 @@ def parse_usage(raw: object, timings: object = None) -> TokenUsage:
 
 
 def reported_reasoning(fields: Mapping[str, object], counts: Mapping[str, int]) -> int | None:
-    return larger_count(
-        counts.get("thoughts"),
-        larger_count(
-            detail_count(fields, "completion_tokens_details", "reasoning_tokens"),
-            detail_count(fields, "output_tokens_details", "reasoning_tokens"),
-        ),
-    )
+    details = ("completion_tokens_details", "output_tokens_details")
+    said = [counts.get("thoughts"), *(detail_count(fields, x, "reasoning_tokens") for x in details)]
+    return max((count for count in said if count is not None), default=None)
 
 
 def split_total(
@@ -2905,84 +2811,36 @@ def split_total(
 
 # Where produced text stands, in the objects of OpenAI, Anthropic, Gemini, Mistral and Ollama.
 TEXT_KEYS = frozenset(
-    {
-        "content",
-        "text",
-        "reasoning_content",
-        "reasoning",
-        "thinking",
-        "refusal",
-        "transcript",
-        "name",
-        "arguments",
-        "args",
-        "input",
-        "partial_json",
-        "summary",
-        "code",
-        "generated_text",
-        "completion",
-    }
+    (
+        *("content", "text", "reasoning_content", "reasoning", "thinking", "refusal"),
+        *("transcript", "name", "arguments", "args", "input", "partial_json", "summary", "code"),
+        *("generated_text", "completion"),
+    )
 )
 ARGUMENT_KEYS = frozenset(("arguments", "args", "input"))
 NESTING_KEYS = frozenset(
-    {
-        "content",
-        "reasoning",
-        "thinking",
-        "audio",
-        "parts",
-        "tool_calls",
-        "function_call",
-        "functionCall",
-        "function",
-        "reasoning_details",
-        "summary",
-        "output",
-        "message",
-        "results",
-        "delta",
-    }
+    (
+        *("content", "reasoning", "thinking", "audio", "parts", "tool_calls", "function_call"),
+        *("functionCall", "function", "reasoning_details", "summary", "output", "message"),
+        *("results", "delta"),
+    )
 )
 # Where thoughts stand; the first that a provider fills is the one that counts.
 THOUGHT_KEYS = ("reasoning_content", "reasoning", "reasoning_details")
 # Where a whole answer has its text, beside `choices`.
 ANSWER_KEYS = (
-    "content",
-    "message",
-    "output",
-    "response",
-    "thinking",
-    "text",
-    "generated_text",
-    "completion",
-    "results",
-    "candidates",
+    *("content", "message", "output", "response", "thinking", "text", "generated_text"),
+    *("completion", "results", "candidates"),
 )
 MOST_ANSWERS = 64
 # What can hold usage. Not its details, which repeat parts of it; and of `metadata`, which with
 # OpenAI is the client's own, only what it holds.
 USAGE_HOLDERS = frozenset(
-    {
-        "usage",
-        "usageMetadata",
-        "usage_metadata",
-        "token_usage",
-        "tokens",
-        "billed_units",
-        "x_groq",
-        "response",
-        "message",
-        "metadata",
-        "meta",
-        "delta",
-        "choices",
-        "details",
-        "results",
-        "inference_status",
-        "response_metadata",
-        "amazon-bedrock-invocationMetrics",
-    }
+    (
+        *("usage", "usageMetadata", "usage_metadata", "token_usage", "tokens", "billed_units"),
+        *("x_groq", "response", "message", "metadata", "meta", "delta", "choices", "details"),
+        *("results", "inference_status", "response_metadata", "amazon-bedrock-invocationMetrics"),
+    )
 )
 DEEPEST_USAGE = 4
 MOST_HOLDERS = 64
@@ -6831,6 +6689,12 @@ COUNTED_THINGS = ("tokens", "input_tokens", "output_tokens", "requests", "respon
 PERIOD_NAMES = CALENDAR_PERIODS
 MOMENT_NAMES = tuple(MOMENTS)
 ROLLING_UNITS_SAID = ("second", "minute", "hour", "day")
+PAGE_WORDS = (
+    *("title", "limit", "used", "reserved", "left", "resets", "reached", "shared", "no_limits"),
+    *("exempt", "by_day", "day", "by_model", "model", "requests", "input", "output", "tokens"),
+    *("cost", "total", "replies", "time", "estimated", "running", "grants", "amount", "reason"),
+    *("until", "nothing", "show_all", "refresh", "back", "sign_in", "failed"),
+)
 # Around a name or an amount in a right-to-left sentence (or a right-to-left name in any other),
 # so that neither turns the other around: first strong isolate, pop directional isolate.
 ISOLATED = "\u2068{}\u2069"
@@ -6949,6 +6813,7 @@ class Language:
     ledger_error: str
     # Each user's own setting: its title, what it is for, and its options
     show_usage: str
+    page: str  # the words of the usage page
 
     def form(self, forms: str, count: int) -> str:
         """The plural form of a word, or of a phrase, that goes with a number."""
@@ -6968,6 +6833,10 @@ class Language:
         if name in MOMENT_NAMES:
             return self.moments.split(", ")[MOMENT_NAMES.index(name)]
         return self.periods.split(", ")[PERIOD_NAMES.index(name)]
+
+    def page_words(self) -> dict[str, str]:
+        """The words of the usage page and of the answer to ``/usage``, by name."""
+        return dict(zip(PAGE_WORDS, self.page.split("|"), strict=True))
 
     def source(self, name: str) -> str:
         """Where requests come from: ``via the API``."""
@@ -6994,7 +6863,8 @@ def read_language(text: str, base: Language | None = None) -> Language:
     stated: dict[str, Any] = {}
     for entry in re.split(r" · |\n(?=\w+:)", text.strip()):
         field, _, value = entry.partition(":")
-        stated[field] = " ".join(value.split("\n  ")).strip(" ").replace("_", " ")
+        value = " ".join(value.split("\n  ")).replace("| ", "|")
+        stated[field] = value.strip(" ").replace("_", " ")
     for field, read in FIELDS_OTHER_THAN_TEXT.items():
         if field in stated:
             stated[field] = read(stated[field])
@@ -7028,9 +6898,18 @@ cap: This response can have at most {quantity}.
 ledger_error: Usage can't be recorded at the moment, so no requests are accepted. Please try again
   later.
 show_usage: Show usage|Your usage above each response.|near a limit|always|never
+page: Usage limits|Limit|Used|Reserved|Left|Resets|Reached|Shared|No limits apply to you.|
+  Your use is recorded, but never refused.|Use by day|Day|This month by model|Model|Requests|
+  Input tokens|Output tokens|Tokens|Cost|Total|Responses this month|Time|estimated|running|Granted|
+  Amount|Reason|Valid until|Nothing yet.|Show all|Refresh|Back to the chat|
+  Please sign in to Open WebUI first.|This can’t be shown right now. Please try again later.
 """)
 
+# ==============================================================================
 # helpers/openwebui/languages/de.py
+# German.
+# ==============================================================================
+
 GERMAN = read_language("""
 tag: de · name: Deutsch · thousands: . · decimal: , · money: {amount}\u00a0$
 less_than: weniger als {amount} · percent: {n}\u00a0%
@@ -7062,9 +6941,20 @@ cap: Diese Antwort kann höchstens {quantity} lang sein.
 ledger_error: Die Nutzung kann gerade nicht erfasst werden, deshalb werden keine Anfragen
   angenommen. Bitte versuchen Sie es später erneut.
 show_usage: Nutzung anzeigen|Ihre Nutzung über jeder Antwort.|kurz vor einem Limit|immer|nie
+page: Nutzungslimits|Limit|Verbraucht|Vorgemerkt|Übrig|Neu ab|Erreicht|Gemeinsam|
+  Für Sie gelten keine Limits.|Ihre Nutzung wird erfasst, aber nie abgelehnt.|Nutzung nach Tagen|
+  Tag|Dieser Monat nach Modell|Modell|Anfragen|Eingabe-Token|Ausgabe-Token|Token|Kosten|Summe|
+  Antworten dieses Monats|Zeit|geschätzt|läuft|Zusätzlich gewährt|Menge|Grund|Gültig bis|
+  Noch nichts.|Alle zeigen|Aktualisieren|Zurück zum Chat|
+  Bitte melden Sie sich zuerst bei Open WebUI an.|
+  Das kann gerade nicht angezeigt werden. Bitte versuchen Sie es später erneut.
 """)
 
+# ==============================================================================
 # helpers/openwebui/languages/fr.py
+# French.
+# ==============================================================================
+
 FRENCH = read_language("""
 tag: fr · name: français · plural: below two or other · thousands: \u202f · decimal: ,
 money: {amount}\u00a0$ · less_than: moins de {amount} · percent: {n}\u202f%
@@ -7097,6 +6987,13 @@ ledger_error: L’utilisation ne peut pas être enregistrée pour le moment\u00a
   acceptée. Veuillez réessayer plus tard.
 show_usage: Afficher l’utilisation|Votre utilisation au-dessus de chaque réponse.|
   à l’approche d’une limite|toujours|jamais
+page: Limites d’utilisation|Limite|Utilisé|Réservé|Restant|Réinitialisation|Atteinte|Commune|
+  Aucune limite ne s’applique à vous.|Votre utilisation est enregistrée, mais jamais refusée.|
+  Utilisation par jour|Jour|Ce mois-ci par modèle|Modèle|Requêtes|Tokens d’entrée|Tokens de sortie|
+  Tokens|Coût|Total|Réponses de ce mois|Heure|estimé|en cours|Accordé en plus|Quantité|Motif|
+  Valable jusqu’au|Rien pour l’instant.|Tout afficher|Actualiser|Retour à la discussion|
+  Veuillez d’abord vous connecter à Open WebUI.|
+  Affichage impossible pour le moment. Veuillez réessayer plus tard.
 """)
 
 # helpers/openwebui/languages/fr_ca.py
@@ -7106,11 +7003,22 @@ tag: fr-CA · name: français (Canada) · percent: {n}\u00a0%
 units: jeton|jetons, jeton d’entrée|jetons d’entrée, jeton de sortie|jetons de sortie,
   requête|requêtes, réponse|réponses
 warning: {owner} de {what}{named} est utilisée à {percent}; {left}{until}.
+page: Limites d’utilisation|Limite|Utilisé|Réservé|Restant|Réinitialisation|Atteinte|Commune|
+  Aucune limite ne s’applique à vous.|Votre utilisation est enregistrée, mais jamais refusée.|
+  Utilisation par jour|Jour|Ce mois-ci par modèle|Modèle|Requêtes|Jetons d’entrée|Jetons de sortie|
+  Jetons|Coût|Total|Réponses de ce mois|Heure|estimé|en cours|Accordé en plus|Quantité|Motif|
+  Valable jusqu’au|Rien pour l’instant.|Tout afficher|Actualiser|Retour à la discussion|
+  Veuillez d’abord vous connecter à Open WebUI.|
+  Affichage impossible pour le moment. Veuillez réessayer plus tard.
 """,
     FRENCH,
 )
 
+# ==============================================================================
 # helpers/openwebui/languages/es.py
+# Spanish.
+# ==============================================================================
+
 SPANISH = read_language("""
 tag: es · name: español · thousands: \u202f · decimal: , · grouped_from: 10000
 money: {amount}\u00a0USD · less_than: menos de {amount} · percent: {n}\u00a0%
@@ -7140,6 +7048,12 @@ cap: Esta respuesta puede tener como máximo {quantity}.
 ledger_error: El uso no se puede registrar en este momento, por lo que no se aceptan solicitudes.
   Inténtalo de nuevo más tarde.
 show_usage: Mostrar uso|Tu uso encima de cada respuesta.|cerca de un límite|siempre|nunca
+page: Límites de uso|Límite|Usado|Reservado|Queda|Se restablece|Alcanzado|Compartido|
+  No se te aplica ningún límite.|Tu uso se registra, pero nunca se rechaza.|Uso por día|Día|
+  Este mes por modelo|Modelo|Solicitudes|Tokens de entrada|Tokens de salida|Tokens|Coste|Total|
+  Respuestas de este mes|Hora|estimado|en curso|Concedido|Cantidad|Motivo|Válido hasta|
+  Nada todavía.|Mostrar todo|Actualizar|Volver al chat|Inicia sesión primero en Open WebUI.|
+  No se puede mostrar en este momento. Inténtalo de nuevo más tarde.
 """)
 
 # helpers/openwebui/languages/it.py
@@ -7171,9 +7085,19 @@ cap: Questa risposta può avere al massimo {quantity}.
 ledger_error: Al momento l’utilizzo non può essere registrato, quindi non si accettano richieste.
   Riprova più tardi.
 show_usage: Mostra utilizzo|Il tuo utilizzo sopra ogni risposta.|vicino a un limite|sempre|mai
+page: Limiti di utilizzo|Limite|Usato|Riservato|Rimasto|Si azzera|Raggiunto|Condiviso|
+  Per te non vale alcun limite.|Il tuo utilizzo è registrato, ma mai rifiutato.|Utilizzo per giorno|
+  Giorno|Questo mese per modello|Modello|Richieste|Token di input|Token di output|Token|Costo|
+  Totale|Risposte di questo mese|Ora|stimato|in corso|Concesso|Quantità|Motivo|Valido fino a|
+  Ancora niente.|Mostra tutto|Aggiorna|Torna alla chat|Accedi prima a Open WebUI.|
+  Al momento non è possibile mostrarlo. Riprova più tardi.
 """)
 
+# ==============================================================================
 # helpers/openwebui/languages/pt_br.py
+# Portuguese as written in Brazil.
+# ==============================================================================
+
 BRAZILIAN_PORTUGUESE = read_language("""
 tag: pt-BR · name: português (Brasil) · plural: below two or other · thousands: . · decimal: ,
 money: US$\u00a0{amount} · less_than: menos de {amount}
@@ -7203,9 +7127,19 @@ cap: Esta resposta pode ter no máximo {quantity}.
 ledger_error: O uso não pode ser registrado no momento, por isso nenhuma solicitação é aceita. Tente
   novamente mais tarde.
 show_usage: Mostrar uso|Seu uso acima de cada resposta.|perto de um limite|sempre|nunca
+page: Limites de uso|Limite|Usado|Reservado|Restante|Renova|Atingido|Compartilhado|
+  Nenhum limite se aplica a você.|Seu uso é registrado, mas nunca recusado.|Uso por dia|Dia|
+  Este mês por modelo|Modelo|Solicitações|Tokens de entrada|Tokens de saída|Tokens|Custo|Total|
+  Respostas deste mês|Hora|estimado|em andamento|Concedido|Quantidade|Motivo|Válido até|Nada ainda.|
+  Mostrar tudo|Atualizar|Voltar ao chat|Entre primeiro no Open WebUI.|
+  Não é possível mostrar isto agora. Tente novamente mais tarde.
 """)
 
+# ==============================================================================
 # helpers/openwebui/languages/nl.py
+# Dutch.
+# ==============================================================================
+
 DUTCH = read_language("""
 tag: nl · name: Nederlands · thousands: . · decimal: , · money: $\u00a0{amount}
 less_than: minder dan {amount}
@@ -7237,9 +7171,19 @@ cap: Dit antwoord mag hoogstens {quantity} lang zijn.
 ledger_error: Het gebruik kan nu niet worden vastgelegd, dus er worden geen verzoeken aangenomen.
   Probeer het later opnieuw.
 show_usage: Gebruik tonen|Je gebruik boven elk antwoord.|dicht bij een limiet|altijd|nooit
+page: Gebruikslimieten|Limiet|Gebruikt|Gereserveerd|Over|Vernieuwt|Bereikt|Gedeeld|
+  Voor jou gelden geen limieten.|Je gebruik wordt vastgelegd, maar nooit geweigerd.|Gebruik per dag|
+  Dag|Deze maand per model|Model|Verzoeken|Invoertokens|Uitvoertokens|Tokens|Kosten|Totaal|
+  Antwoorden van deze maand|Tijd|geschat|bezig|Extra toegekend|Hoeveelheid|Reden|Geldig tot|
+  Nog niets.|Alles tonen|Vernieuwen|Terug naar de chat|Meld je eerst aan bij Open WebUI.|
+  Dit kan nu niet worden getoond. Probeer het later opnieuw.
 """)
 
+# ==============================================================================
 # helpers/openwebui/languages/pl.py
+# Polish.
+# ==============================================================================
+
 POLISH = read_language("""
 tag: pl · name: polski · plural: Polish · thousands: \u00a0 · decimal: , · grouped_from: 10000
 money: {amount}\u00a0USD · less_than: mniej niż {amount}
@@ -7271,9 +7215,19 @@ cap: Limit tej odpowiedzi: {quantity}.
 ledger_error: Nie można teraz zapisać użycia, więc żądania nie są przyjmowane. Spróbuj ponownie
   później.
 show_usage: Pokaż użycie|Twoje użycie nad każdą odpowiedzią.|blisko limitu|zawsze|nigdy
+page: Limity użycia|Limit|Zużyto|Zarezerwowano|Pozostało|Odnowienie|Wyczerpany|Wspólny|
+  Nie obowiązują Cię żadne limity.|Twoje użycie jest zapisywane, ale nigdy nie odrzucane.|
+  Użycie według dni|Dzień|Ten miesiąc według modelu|Model|Żądania|Tokeny wejściowe|Tokeny wyjściowe|
+  Tokeny|Koszt|Razem|Odpowiedzi z tego miesiąca|Czas|szacunkowo|w toku|Przyznano|Ilość|Powód|
+  Ważne do|Jeszcze nic.|Pokaż wszystko|Odśwież|Powrót do czatu|Najpierw zaloguj się do Open WebUI.|
+  Nie można teraz tego pokazać. Spróbuj ponownie później.
 """)
 
+# ==============================================================================
 # helpers/openwebui/languages/ru.py
+# Russian.
+# ==============================================================================
+
 RUSSIAN = read_language("""
 tag: ru · name: русский · plural: Slavic · thousands: \u00a0 · decimal: , · money: {amount}\u00a0$
 less_than: менее {amount} · percent: {n}\u00a0%
@@ -7306,9 +7260,19 @@ ledger_error: Сейчас использование не записывает�
   попытку позже.
 show_usage: Показывать использование|Ваше использование над каждым ответом.|вблизи
   лимита|всегда|никогда
+page: Лимиты использования|Лимит|Использовано|Зарезервировано|Осталось|Обновление|Исчерпан|Общий|
+  Для вас нет лимитов.|Ваше использование записывается, но никогда не отклоняется.|
+  Использование по дням|День|Этот месяц по моделям|Модель|Запросы|Входные токены|Выходные токены|
+  Токены|Стоимость|Итого|Ответы за этот месяц|Время|оценка|выполняется|Добавлено|Количество|Причина|
+  Действует до|Пока ничего.|Показать все|Обновить|Вернуться в чат|Сначала войдите в Open WebUI.|
+  Сейчас это нельзя показать. Повторите попытку позже.
 """)
 
+# ==============================================================================
 # helpers/openwebui/languages/uk.py
+# Ukrainian.
+# ==============================================================================
+
 UKRAINIAN = read_language("""
 tag: uk · name: українська · plural: Slavic · thousands: \u00a0 · decimal: ,
 money: {amount}\u00a0$ · less_than: менше ніж {amount}
@@ -7342,6 +7306,12 @@ ledger_error: Зараз використання не записується, �
   пізніше.
 show_usage: Показувати використання|Ваше використання над кожною відповіддю.|поблизу
   ліміту|завжди|ніколи
+page: Ліміти використання|Ліміт|Використано|Зарезервовано|Залишилося|Оновлення|Вичерпано|Спільний|
+  Для вас немає лімітів.|Ваше використання записується, але ніколи не відхиляється.|
+  Використання за днями|День|Цей місяць за моделями|Модель|Запити|Вхідні токени|Вихідні токени|
+  Токени|Вартість|Разом|Відповіді за цей місяць|Час|оцінка|виконується|Додано|Кількість|Причина|
+  Діє до|Поки нічого.|Показати все|Оновити|Повернутися до чату|Спочатку увійдіть в Open WebUI.|
+  Зараз це неможливо показати. Спробуйте пізніше.
 """)
 
 # helpers/openwebui/languages/tr.py
@@ -7372,6 +7342,13 @@ ledger_error: Kullanım şu anda kaydedilemediği için istek kabul edilmiyor. L
   deneyin.
 show_usage: Kullanımı göster|Her yanıtın üstünde kullanımınız.|sınıra yaklaşınca|her
   zaman|hiçbir zaman
+page: Kullanım sınırları|Sınır|Kullanılan|Ayrılan|Kalan|Yenilenme|Doldu|Ortak|
+  Sizin için bir sınır yok.|Kullanımınız kaydedilir, ancak hiçbir zaman reddedilmez.|
+  Günlere göre kullanım|Gün|Bu ay, modele göre|Model|İstekler|Giriş tokenleri|Çıktı tokenleri|
+  Tokenler|Maliyet|Toplam|Bu ayın yanıtları|Zaman|tahmini|sürüyor|Ek olarak verilen|Miktar|Neden|
+  Geçerlilik sonu|Henüz bir şey yok.|Tümünü göster|Yenile|Sohbete dön|
+  Lütfen önce Open WebUI’de oturum açın.|
+  Bu şu anda gösterilemiyor. Lütfen daha sonra yeniden deneyin.
 """)
 
 # helpers/openwebui/languages/zh_cn.py
@@ -7396,6 +7373,10 @@ label: 用量|共享用量 · reached_label: 已达限额|已达共享限额 · 
 share: （{percent}） · status_reset: ，{at} 重置 · cap: 此回答最多 {quantity}。
 ledger_error: 目前无法记录用量，因此暂不接受请求。请稍后重试。
 show_usage: 显示用量|在每个回答上方显示您的用量。|接近限额时|始终|从不
+page: 用量限额|限额|已用|已占用|剩余|重置时间|已达限额|共享|您没有任何限额。|
+  您的用量会被记录，但不会被拒绝。|每日用量|日期|本月各模型用量|模型|请求|输入 Token|输出 Token|
+  Token|费用|合计|本月的回答|时间|估算|生成中|额外授予|数量|原因|有效期至|暂无。|显示全部|刷新|
+  返回对话|请先登录 Open WebUI。|目前无法显示。请稍后重试。
 """)
 
 # helpers/openwebui/languages/zh_tw.py
@@ -7420,6 +7401,10 @@ label: 用量|共用用量 · reached_label: 已達限額|已達共用限額 · 
 share: （{percent}） · status_reset: ，{at} 重設 · cap: 此回應最多 {quantity}。
 ledger_error: 目前無法記錄用量，因此暫不接受請求。請稍後再試。
 show_usage: 顯示用量|在每個回應上方顯示您的用量。|接近限額時|一律|永不
+page: 用量限額|限額|已用|已占用|剩餘|重設時間|已達限額|共用|您沒有任何限額。|
+  您的用量會被記錄，但不會被拒絕。|每日用量|日期|本月各模型用量|模型|請求|輸入 Token|輸出 Token|
+  Token|費用|合計|本月的回應|時間|估算|產生中|額外授予|數量|原因|有效期限|尚無資料。|顯示全部|
+  重新整理|返回對話|請先登入 Open WebUI。|目前無法顯示。請稍後再試。
 """)
 
 # helpers/openwebui/languages/ja.py
@@ -7450,6 +7435,12 @@ cap: この応答は最大 {quantity}です。
 ledger_error:
   現在使用量を記録できないため、リクエストを受け付けていません。しばらくしてから再試行してください。
 show_usage: 使用量を表示|各応答の上に使用量を表示します。|上限に近いとき|常に|表示しない
+page: 使用量の上限|上限|使用済み|予約済み|残り|リセット|上限到達|共有|
+  あなたに適用される上限はありません。|使用量は記録されますが、拒否されることはありません。|
+  日別の使用量|日|今月のモデル別使用量|モデル|リクエスト|入力トークン|出力トークン|トークン|費用|
+  合計|今月の応答|日時|推定|生成中|追加付与|量|理由|有効期限|まだありません。|すべて表示|更新|
+  チャットに戻る|先に Open WebUI にログインしてください。|
+  現在表示できません。しばらくしてから再試行してください。
 """)
 
 # helpers/openwebui/languages/ko.py
@@ -7477,6 +7468,11 @@ status: {label}: {used} / {what} · status_reset: , {at} 초기화
 cap: 이 응답은 최대 {quantity}입니다.
 ledger_error: 지금은 사용량을 기록할 수 없어 요청을 받지 않습니다. 나중에 다시 시도하세요.
 show_usage: 사용량 표시|각 응답 위에 사용량을 표시합니다.|한도에 가까울 때|항상|표시 안 함
+page: 사용량 한도|한도|사용|예약|남음|초기화|한도 도달|공유|적용되는 한도가 없습니다.|
+  사용량은 기록되지만 거부되지 않습니다.|일별 사용량|날짜|이번 달 모델별 사용량|모델|요청|입력 토큰|
+  출력 토큰|토큰|비용|합계|이번 달 응답|시간|추정|생성 중|추가 부여|양|사유|유효 기한|
+  아직 없습니다.|모두 표시|새로 고침|채팅으로 돌아가기|먼저 Open WebUI에 로그인하세요.|
+  지금은 표시할 수 없습니다. 나중에 다시 시도하세요.
 """)
 
 # helpers/openwebui/languages/ar.py
@@ -7509,6 +7505,11 @@ status: {label}: {used} من {what} · status_reset: ، يُجدَّد {at}
 cap: الحدّ الأقصى لهذا الرد: {quantity}.
 ledger_error: يتعذّر تسجيل الاستخدام حاليًا، لذلك لا تُقبل أي طلبات. حاول مرة أخرى لاحقًا.
 show_usage: عرض الاستخدام|استخدامك فوق كل رد.|عند الاقتراب من الحدّ|دائمًا|أبدًا
+page: حدود الاستخدام|الحدّ|المستخدَم|المحجوز|المتبقّي|التجديد|بُلغ الحدّ|مشترك|لا تسري عليك أي حدود.|
+  يُسجَّل استخدامك ولا يُرفض أبدًا.|الاستخدام حسب اليوم|اليوم|هذا الشهر حسب النموذج|النموذج|الطلبات|
+  رموز الإدخال|رموز الإخراج|الرموز|التكلفة|المجموع|ردود هذا الشهر|الوقت|تقديري|قيد التنفيذ|الممنوح|
+  الكمية|السبب|صالح حتى|لا شيء بعد.|عرض الكل|تحديث|العودة إلى المحادثة|
+  يُرجى تسجيل الدخول إلى Open WebUI أولًا.|لا يمكن عرض هذا الآن. يُرجى المحاولة لاحقًا.
 """)
 
 # helpers/openwebui/languages/he.py
@@ -7536,6 +7537,11 @@ status: {label}: {used} מתוך {what} · status_reset: , תתחדש {at}
 cap: אורך התגובה המרבי: {quantity}.
 ledger_error: לא ניתן לרשום את השימוש כעת, ולכן בקשות אינן מתקבלות. נסה שוב מאוחר יותר.
 show_usage: הצגת השימוש|השימוש שלך מעל כל תגובה.|קרוב למכסה|תמיד|אף פעם
+page: מכסות שימוש|מכסה|נוצל|שמור|נותר|מתחדש|המכסה נוצלה|משותף|לא חלות עליך מכסות.|
+  השימוש שלך נרשם, אך לעולם אינו נדחה.|שימוש לפי יום|יום|החודש לפי מודל|מודל|בקשות|אסימוני קלט|
+  אסימוני פלט|אסימונים|עלות|סך הכול|התגובות של החודש|זמן|משוער|בתהליך|הוענק בנוסף|כמות|סיבה|
+  בתוקף עד|אין עדיין.|הצג הכול|רענון|חזרה לצ׳אט|יש להיכנס תחילה ל-Open WebUI.|
+  לא ניתן להציג זאת כעת. נסה שוב מאוחר יותר.
 """)
 
 # ==============================================================================
@@ -7586,137 +7592,6 @@ def choose_language(tags: str) -> Language:
         if language := find_language(tag.partition(";")[0]):
             return language
     return ENGLISH
-
-
-# ==============================================================================
-# helpers/openwebui/page_words.py
-# Page words: what the usage page says to users, in each language.
-# ==============================================================================
-
-# The order in which each language lists its words.
-PAGE_WORDS = (
-    *("title", "limit", "used", "reserved", "left", "resets", "reached", "shared", "no_limits"),
-    *("exempt", "by_day", "day", "by_model", "model", "requests", "input", "output", "tokens"),
-    *("cost", "total", "replies", "time", "estimated", "running", "grants", "amount", "reason"),
-    *("until", "nothing", "show_all", "refresh", "back", "sign_in", "failed"),
-)
-WORDS_BY_TAG: Mapping[str, str] = {
-    "en": "Usage limits|Limit|Used|Reserved|Left|Resets|Reached|Shared|No limits apply to you."
-    "|Your use is recorded, but never refused.|Use by day|Day|This month by model|Model|Requests"
-    "|Input tokens|Output tokens|Tokens|Cost|Total|Responses this month|Time|estimated|running"
-    "|Granted|Amount|Reason|Valid until|Nothing yet.|Show all|Refresh"
-    "|Back to the chat|Please sign in to Open WebUI first."
-    "|This can’t be shown right now. Please try again later.",
-    "de": "Nutzungslimits|Limit|Verbraucht|Vorgemerkt|Übrig|Neu ab|Erreicht|Gemeinsam"
-    "|Für Sie gelten keine Limits.|Ihre Nutzung wird erfasst, aber nie abgelehnt."
-    "|Nutzung nach Tagen|Tag|Dieser Monat nach Modell|Modell|Anfragen|Eingabe-Token"
-    "|Ausgabe-Token|Token|Kosten|Summe|Antworten dieses Monats|Zeit|geschätzt|läuft"
-    "|Zusätzlich gewährt|Menge|Grund|Gültig bis|Noch nichts."
-    "|Alle zeigen|Aktualisieren|Zurück zum Chat"
-    "|Bitte melden Sie sich zuerst bei Open WebUI an."
-    "|Das kann gerade nicht angezeigt werden. Bitte versuchen Sie es später erneut.",
-    "fr": "Limites d’utilisation|Limite|Utilisé|Réservé|Restant|Réinitialisation|Atteinte|Commune"
-    "|Aucune limite ne s’applique à vous."
-    "|Votre utilisation est enregistrée, mais jamais refusée.|Utilisation par jour|Jour"
-    "|Ce mois-ci par modèle|Modèle|Requêtes|Tokens d’entrée|Tokens de sortie|Tokens|Coût|Total"
-    "|Réponses de ce mois|Heure|estimé|en cours|Accordé en plus|Quantité|Motif|Valable jusqu’au"
-    "|Rien pour l’instant.|Tout afficher|Actualiser"
-    "|Retour à la discussion|Veuillez d’abord vous connecter à Open WebUI."
-    "|Affichage impossible pour le moment. Veuillez réessayer plus tard.",
-    "es": "Límites de uso|Límite|Usado|Reservado|Queda|Se renueva|Alcanzado|Compartido"
-    "|No se le aplica ningún límite.|Su uso se registra, pero nunca se rechaza.|Uso por día|Día"
-    "|Este mes por modelo|Modelo|Solicitudes|Tokens de entrada|Tokens de salida|Tokens|Coste"
-    "|Total|Respuestas de este mes|Hora|estimado|en curso|Concedido|Cantidad|Motivo|Válido hasta"
-    "|Nada todavía.|Mostrar todo|Actualizar|Volver al chat"
-    "|Inicie sesión primero en Open WebUI."
-    "|No se puede mostrar en este momento. Inténtelo de nuevo más tarde.",
-    "it": "Limiti di utilizzo|Limite|Usato|Riservato|Rimasto|Si azzera|Raggiunto|Condiviso"
-    "|Per te non vale alcun limite.|Il tuo utilizzo è registrato, ma mai rifiutato."
-    "|Utilizzo per giorno|Giorno|Questo mese per modello|Modello|Richieste|Token di input"
-    "|Token di output|Token|Costo|Totale|Risposte di questo mese|Ora|stimato|in corso|Concesso"
-    "|Quantità|Motivo|Valido fino a|Ancora niente.|Mostra tutto|Aggiorna"
-    "|Torna alla chat|Accedi prima a Open WebUI."
-    "|Al momento non è possibile mostrarlo. Riprova più tardi.",
-    "pt-br": "Limites de uso|Limite|Usado|Reservado|Restante|Renova|Atingido|Compartilhado"
-    "|Nenhum limite se aplica a você.|Seu uso é registrado, mas nunca recusado.|Uso por dia|Dia"
-    "|Este mês por modelo|Modelo|Solicitações|Tokens de entrada|Tokens de saída|Tokens|Custo"
-    "|Total|Respostas deste mês|Hora|estimado|em andamento|Concedido|Quantidade|Motivo"
-    "|Válido até|Nada ainda.|Mostrar tudo|Atualizar|Voltar ao chat"
-    "|Entre primeiro no Open WebUI."
-    "|Não é possível mostrar isto agora. Tente novamente mais tarde.",
-    "nl": "Gebruikslimieten|Limiet|Gebruikt|Gereserveerd|Over|Vernieuwt|Bereikt|Gedeeld"
-    "|Voor u gelden geen limieten.|Uw gebruik wordt vastgelegd, maar nooit geweigerd."
-    "|Gebruik per dag|Dag|Deze maand per model|Model|Verzoeken|Invoertokens|Uitvoertokens|Tokens"
-    "|Kosten|Totaal|Antwoorden van deze maand|Tijd|geschat|bezig|Extra toegekend|Hoeveelheid"
-    "|Reden|Geldig tot|Nog niets.|Alles tonen|Vernieuwen|Terug naar de chat"
-    "|Meld u eerst aan bij Open WebUI."
-    "|Dit kan nu niet worden getoond. Probeer het later opnieuw.",
-    "pl": "Limity użycia|Limit|Zużyto|Zarezerwowano|Pozostało|Odnowienie|Wyczerpany|Wspólny"
-    "|Nie obowiązują Cię żadne limity.|Twoje użycie jest zapisywane, ale nigdy nie odrzucane."
-    "|Użycie według dni|Dzień|Ten miesiąc według modelu|Model|Żądania|Tokeny wejściowe"
-    "|Tokeny wyjściowe|Tokeny|Koszt|Razem|Odpowiedzi z tego miesiąca|Czas|szacunkowo|w toku"
-    "|Przyznano|Ilość|Powód|Ważne do|Jeszcze nic.|Pokaż wszystko"
-    "|Odśwież|Powrót do czatu|Najpierw zaloguj się do Open WebUI."
-    "|Nie można teraz tego pokazać. Spróbuj ponownie później.",
-    "ru": "Лимиты использования|Лимит|Использовано|Зарезервировано|Осталось|Обновление|Исчерпан"
-    "|Общий|Для вас нет лимитов.|Ваше использование записывается, но никогда не отклоняется."
-    "|Использование по дням|День|Этот месяц по моделям|Модель|Запросы|Входные токены"
-    "|Выходные токены|Токены|Стоимость|Итого|Ответы за этот месяц|Время|оценка|выполняется"
-    "|Добавлено|Количество|Причина|Действует до|Пока ничего.|Показать все"
-    "|Обновить|Вернуться в чат|Сначала войдите в Open WebUI."
-    "|Сейчас это нельзя показать. Повторите попытку позже.",
-    "uk": "Ліміти використання|Ліміт|Використано|Зарезервовано|Залишилося|Оновлення|Вичерпано"
-    "|Спільний|Для вас немає лімітів.|Ваше використання записується, але ніколи не відхиляється."
-    "|Використання за днями|День|Цей місяць за моделями|Модель|Запити|Вхідні токени"
-    "|Вихідні токени|Токени|Вартість|Разом|Відповіді за цей місяць|Час|оцінка|виконується"
-    "|Додано|Кількість|Причина|Діє до|Поки нічого.|Показати все|Оновити"
-    "|Повернутися до чату|Спочатку увійдіть в Open WebUI."
-    "|Зараз це неможливо показати. Спробуйте пізніше.",
-    "tr": "Kullanım sınırları|Sınır|Kullanılan|Ayrılan|Kalan|Yenilenme|Doldu|Ortak"
-    "|Sizin için bir sınır yok.|Kullanımınız kaydedilir, ancak hiçbir zaman reddedilmez."
-    "|Günlere göre kullanım|Gün|Bu ay, modele göre|Model|İstekler|Giriş tokenleri"
-    "|Çıktı tokenleri|Tokenler|Maliyet|Toplam|Bu ayın yanıtları|Zaman|tahmini|sürüyor"
-    "|Ek olarak verilen|Miktar|Neden|Geçerlilik sonu|Henüz bir şey yok."
-    "|Tümünü göster|Yenile|Sohbete dön|Lütfen önce Open WebUI’de oturum açın."
-    "|Bu şu anda gösterilemiyor. Lütfen daha sonra yeniden deneyin.",
-    "zh-cn": "用量限额|限额|已用|已占用|剩余|重置时间|已达限额|共享|您没有任何限额。"
-    "|您的用量会被记录，但不会被拒绝。|每日用量|日期|本月各模型用量|模型|请求|输入 Token|输出 Token"
-    "|Token|费用|合计|本月的回答|时间|估算|生成中|额外授予|数量|原因|有效期至|暂无。"
-    "|显示全部|刷新|返回对话|请先登录 Open WebUI。|目前无法显示。请稍后重试。",
-    "zh-tw": "用量限額|限額|已用|已占用|剩餘|重設時間|已達限額|共用|您沒有任何限額。"
-    "|您的用量會被記錄，但不會被拒絕。|每日用量|日期|本月各模型用量|模型|請求|輸入 Token|輸出 Token"
-    "|Token|費用|合計|本月的回應|時間|估算|產生中|額外授予|數量|原因|有效期限|尚無資料。"
-    "|顯示全部|重新整理|返回對話|請先登入 Open WebUI。|目前無法顯示。請稍後再試。",
-    "ja": "使用量の上限|上限|使用済み|予約済み|残り|リセット|上限到達|共有"
-    "|あなたに適用される上限はありません。|使用量は記録されますが、拒否されることはありません。"
-    "|日別の使用量|日|今月のモデル別使用量|モデル|リクエスト|入力トークン|出力トークン|トークン"
-    "|費用|合計|今月の応答|日時|推定|生成中|追加付与|量|理由|有効期限|まだありません。"
-    "|すべて表示|更新|チャットに戻る"
-    "|先に Open WebUI にログインしてください。"
-    "|現在表示できません。しばらくしてから再試行してください。",
-    "ko": "사용량 한도|한도|사용|예약|남음|초기화|한도 도달|공유|적용되는 한도가 없습니다."
-    "|사용량은 기록되지만 거부되지 않습니다.|일별 사용량|날짜|이번 달 모델별 사용량|모델|요청"
-    "|입력 토큰|출력 토큰|토큰|비용|합계|이번 달 응답|시간|추정|생성 중|추가 부여|양|사유"
-    "|유효 기한|아직 없습니다.|모두 표시|새로 고침|채팅으로 돌아가기"
-    "|먼저 Open WebUI에 로그인하세요.|지금은 표시할 수 없습니다. 나중에 다시 시도하세요.",
-    "ar": "حدود الاستخدام|الحدّ|المستخدَم|المحجوز|المتبقّي|التجديد|بُلغ الحدّ|مشترك"
-    "|لا تسري عليك أي حدود.|يُسجَّل استخدامك ولا يُرفض أبدًا.|الاستخدام حسب اليوم|اليوم"
-    "|هذا الشهر حسب النموذج|النموذج|الطلبات|رموز الإدخال|رموز الإخراج|الرموز|التكلفة|المجموع"
-    "|ردود هذا الشهر|الوقت|تقديري|قيد التنفيذ|الممنوح|الكمية|السبب|صالح حتى|لا شيء بعد."
-    "|عرض الكل|تحديث|العودة إلى المحادثة"
-    "|يُرجى تسجيل الدخول إلى Open WebUI أولًا.|لا يمكن عرض هذا الآن. يُرجى المحاولة لاحقًا.",
-    "he": "מכסות שימוש|מכסה|נוצל|שמור|נותר|מתחדש|המכסה נוצלה|משותף|לא חלות עליך מכסות."
-    "|השימוש שלך נרשם, אך לעולם אינו נדחה.|שימוש לפי יום|יום|החודש לפי מודל|מודל|בקשות"
-    "|אסימוני קלט|אסימוני פלט|אסימונים|עלות|סך הכול|התגובות של החודש|זמן|משוער|בתהליך"
-    "|הוענק בנוסף|כמות|סיבה|בתוקף עד|אין עדיין.|הצג הכול|רענון|חזרה לצ׳אט"
-    "|יש להיכנס תחילה ל-Open WebUI.|לא ניתן להציג זאת כעת. נסה שוב מאוחר יותר.",
-}
-
-
-def words_of(language: Language) -> list[str]:
-    """A language's words in the order of `PAGE_WORDS`; a region without its own has others'."""
-    tag = language.tag.lower()
-    return (WORDS_BY_TAG.get(tag) or WORDS_BY_TAG[tag.partition("-")[0]]).split("|")
 
 
 # ==============================================================================
@@ -8574,7 +8449,7 @@ def page_languages() -> str:
     data = {
         "keys": PAGE_WORDS,
         "aliases": LANGUAGE_ALIASES,
-        "words": {tag: words_of(language) for tag, language in LANGUAGES.items()},
+        "words": {tag: language.page.split("|") for tag, language in LANGUAGES.items()},
         "rtl": [tag for tag, language in LANGUAGES.items() if language.right_to_left],
     }
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
@@ -8597,15 +8472,7 @@ def render_page(nonce: str) -> str:
 # ==============================================================================
 
 PLACEHOLDERS = (
-    "used",
-    "limit",
-    "remaining",
-    "percent",
-    "unit",
-    "period",
-    "reset_at",
-    "reset_in",
-    "policy",
+    *("used", "limit", "remaining", "percent", "unit", "period", "reset_at", "reset_in", "policy"),
     "model",
 )
 MICROS = 1_000_000
@@ -12899,7 +12766,7 @@ def usage_markdown(data: PageData, user_id: str, reader: Reader, with_link: bool
         LedgerError: It can't be read.
     """
     standing, language = data.standing(user_id), reader.language
-    words = dict(zip(PAGE_WORDS, words_of(language), strict=True))
+    words = language.page_words()
     exempt = data.exempts(standing.subject)
     parts = [f"### {words['title']}"]
     if exempt:

@@ -131,3 +131,33 @@ def test_user_may_always_see_the_usage(
     write(tab, FIRST)
     line = f"Usage: {FIRST.tokens:,} of {STUDENT_TOKENS:,} tokens per day"
     expect(status_lines(tab).filter(has_text=line)).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    ("locale", "reached", "refusal"),
+    [
+        ("ar", "تم بلوغ الحدّ:", "تم بلوغ حدّك"),
+        ("he-IL", "המכסה נוצלה:", "המכסה שלך"),
+        ("de-DE", "Limit erreicht:", "Ihr Limit von"),
+        ("fr-FR", "Limite atteinte\u00a0:", "Votre limite de"),
+        ("ja-JP", "上限に達しました：", "あなたの上限"),
+    ],
+)
+def test_sentences_in_the_page_s_language(
+    usage_limits: InstalledFilter,
+    student: OpenWebUIClient,
+    open_tab: OpenTab,
+    locale: str,
+    reached: str,
+    refusal: str,
+) -> None:
+    """Who has set the page to a language reads the sentences in it, on a phone, both ways."""
+    usage_limits.configure(policies='[group.Students]\nlimits = ["10 tokens/day"]')
+    tab = open_tab(student, "/?model=stand-in", width=390, height=700, locale=locale)
+    write(tab, FIRST)
+    messages = tab.locator("#messages-container")
+    expect(messages.get_by_text(reached).last).to_be_visible()
+    write(tab, SECOND)
+    box = messages.get_by_text(refusal)
+    expect(box).to_be_visible()
+    assert box.evaluate("box => box.scrollWidth <= box.clientWidth")
