@@ -1,7 +1,7 @@
 """
 title: Usage Limits
 author: open-webui-usage-limits contributors
-version: 0.1.0
+version: 0.2.0
 license: MIT
 description: Limits on tokens, requests and money, per user, group, role and model.
 required_open_webui_version: 0.10.0
@@ -13,66 +13,97 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # Contents. In a hurry, read the hooks first: they are the last part, filter.
-#   191  errors                   The exceptions, each carrying its data.
-#   248  logs                     The one logger; its name is how Open WebUI's log shows where a …
-#   255  texts                    Texts from outside: what a client, a browser or a provider …
-#   279  limits.periods           The calendar and rolling periods, the window each gives at an …
-#   582  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
-#   734  limits.globs             Which model ids a pattern of an administrator's fits.
-#   761  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
-#  1010  limits.policy_tables     The policies text as checked tables, and what an error says …
-#  1272  limits.policies          What the policies text says about groups, roles, users, pools …
-#  1532  limits.policy            Which limits apply to this user, these groups, this role and …
-#  1836  limits.decisions         Used and reserved amounts against limits: what is decided, and …
-#  1975  metering.byte_pairs      A lower bound of a text's tokens from its pairs of bytes, …
-#  2215  metering.estimates       Token estimates for texts and prompts whose provider reports no …
-#  2519  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
-#  2848  metering.stream_events   What a stream event or a whole answer holds: produced text, …
-#  3116  metering.usage           What one reply is charged for, added up from its stream events.
-#  3418  metering.charges         What one reply costs, in tokens, in money and toward limits.
-#  3515  ledger.database          An engine for a database URL as Open WebUI spells it.
-#  3598  ledger.statements        The statements that every reply runs, on a short way to the …
-#  3728  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
-#  3970  ledger.tables            The ledger's own tables and their numbered migrations.
-#  4164  ledger.identities        Whom the names in the policies mean, also after a rename.
-#  4595  ledger.counters          Sums of settled records per scope, model glob and window.
-#  4907  ledger.snapshots         What one statement sees of the ledger: counters with their …
-#  5070  ledger.limit_states      Where limits stand: what is used, what replies still running …
-#  5205  ledger.records           One row per reply, reserved when it is admitted and closed once.
-#  5370  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  5778  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  5914  openwebui.languages_western Western languages: the words of English, German, French, …
-#  6238  openwebui.languages_eastern Other languages: the words of those with other scripts, and …
-#  6677  openwebui.languages      All there are, and which one a reader gets.
-#  6719  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  7209  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  7296  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  7622  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  7718  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  7833  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  7896  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-#  8172  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-#  8322  openwebui.replies        One reply from its admission to its end.
-#  8561  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-#  8651  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-#  8739  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-#  8807  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-#  9302  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-#  9521  openwebui.answers        Answers on their way to the client: read for their usage, or …
-#  9701  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-#  9774  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
-#  9867  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 10131  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 10302  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 10406  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 10612  filter                   Open WebUI's hooks, and nothing but hooks.
+#   225  errors                   The exceptions, each carrying its data.
+#   281  logs                     The one logger; its name is how Open WebUI's log shows where a …
+#   284  texts                    Texts from outside: what a client, a browser or a provider …
+#   305  limits.periods           The calendar and rolling periods, the window each gives at an …
+#   617  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
+#   768  limits.globs             Which model ids a pattern of an administrator's fits.
+#   791  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
+#  1139  limits.policy_tables     The policies text as checked tables, and what an error says …
+#  1401  limits.policies          What the policies text says about groups, roles, users, pools …
+#  1661  limits.policy            Which limits apply to this user, these groups, this role and …
+#  1973  limits.decisions         Used and reserved amounts against limits: what is decided, and …
+#  2139  metering.byte_pairs      A lower bound of a text's tokens from its pairs of bytes, …
+#  2379  metering.estimates       Token estimates for texts and prompts whose provider reports no …
+#  2683  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
+#  3012  metering.stream_events   What a stream event or a whole answer holds: produced text, …
+#  3280  metering.usage           What one reply is charged for, added up from its stream events.
+#  3600  metering.charges         What one reply costs, in tokens, in money and toward limits.
+#  3705  ledger.database          An engine for a database URL as Open WebUI spells it.
+#  3788  ledger.statements        The statements that every reply runs, on a short way to the …
+#  3918  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
+#  4160  ledger.tables            The ledger's own tables and their numbered migrations.
+#  4381  ledger.identities        Whom the names in the policies mean, also after a rename.
+#  4832  ledger.counters          Sums of settled records per scope, model glob and window.
+#  5169  ledger.snapshots         What one statement sees of the ledger: counters with their …
+#  5337  ledger.limit_states      Where limits stand: what is used, what replies still running …
+#  5488  ledger.records           One row per reply, reserved when it is admitted and closed once.
+#  5655  ledger.reports           What the ledger says of many limits and records at once, read …
+#  6275  ledger.grants            What administrators add to limits, reset and take back; rows, …
+#  6463  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
+#  6560  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
+#  6607  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  7056  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  7235  openwebui.languages.en   English.
+#  7264  openwebui.languages.de   German.
+#  7298  openwebui.languages.fr   French.
+#  7333  openwebui.languages.fr_ca French as written in Canada.
+#  7344  openwebui.languages.es   Spanish.
+#  7376  openwebui.languages.it   Italian.
+#  7407  openwebui.languages.pt_br Portuguese as written in Brazil.
+#  7439  openwebui.languages.nl   Dutch.
+#  7473  openwebui.languages.pl   Polish.
+#  7507  openwebui.languages.ru   Russian.
+#  7542  openwebui.languages.uk   Ukrainian.
+#  7578  openwebui.languages.tr   Turkish.
+#  7608  openwebui.languages.zh_cn Chinese in simplified script.
+#  7632  openwebui.languages.zh_tw Chinese in traditional script.
+#  7656  openwebui.languages.ja   Japanese.
+#  7686  openwebui.languages.ko   Korean.
+#  7713  openwebui.languages.ar   Arabic.
+#  7745  openwebui.languages.he   Hebrew.
+#  7773  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
+#  7823  openwebui.page_words     What the usage page says to users, in each language.
+#  7954  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
+#  8834  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  9343  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  9430  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  9530  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  9647  openwebui.valves         What the administrator and each user can set, and how bad input …
+# 10008  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+# 10071  openwebui.replies        One reply from its admission to its end.
+# 10470  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+# 10689  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+# 11020  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+# 11170  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
+# 11286  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+# 11378  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+# 11470  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+# 11538  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+# 12132  openwebui.directory      All users of Open WebUI with their groups, read at once.
+# 12210  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
+# 12911  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
+# 13065  openwebui.simulation     What is on record, replayed against a policies text.
+# 13389  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
+# 13741  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14108  openwebui.answers        Answers on their way to the client: read for their usage, or …
+# 14288  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 14361  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
+# 14495  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 14780  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14951  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 15085  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 15301  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
 import asyncio
 import atexit
+import csv
 import difflib
 import hashlib
+import heapq
 import inspect
 import json
 import logging
@@ -80,6 +111,7 @@ import math
 import posixpath
 import random
 import re
+import secrets
 import signal
 import sys
 import threading
@@ -87,7 +119,7 @@ import time
 import tomllib
 import unicodedata
 import uuid
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -109,7 +141,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal, InvalidO
 from functools import lru_cache, partial, reduce, wraps
 from importlib import import_module
 from importlib.util import find_spec
-from io import BytesIO
+from io import BytesIO, StringIO
 from queue import Empty, Full, Queue
 from string import Formatter
 from threading import Lock, Thread
@@ -156,6 +188,7 @@ from sqlalchemy import (
     Text,
     and_,
     bindparam,
+    case,
     create_engine,
     event,
     func,
@@ -167,6 +200,7 @@ from sqlalchemy import (
     select,
     true,
     union_all,
+    values,
 )
 from sqlalchemy.dialects.postgresql import insert as insert_on_postgresql
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
@@ -244,18 +278,10 @@ class UsageLimitExceeded(UsageLimitsError):
         self.retry_after = max(1, math.ceil(retry_after))
 
 
-# ==============================================================================
 # helpers/logs.py
-# The one logger; its name is how Open WebUI's log shows where a line comes from.
-# ==============================================================================
-
 log = logging.getLogger("usage_limits")
 
-# ==============================================================================
 # helpers/texts.py
-# Texts from outside: what a client, a browser or a provider wrote, made safe to store.
-# ==============================================================================
-
 # The ledger's ids: Open WebUI's own have 36 characters, some with a short prefix.
 LONGEST_ID = 200
 # Ids of models, e-mail addresses, names of policies.
@@ -283,7 +309,8 @@ def clean_text(value: object, longest: int) -> str:
 CLOCK_PERIODS = {"minute": timedelta(minutes=1), "hour": timedelta(hours=1)}
 # The longest that each can be, in days: that far on from where one begins, the next has begun
 # and the one after it has not, for months as well (31 < 28 + 28).
-DATE_PERIODS = {"day": 1, "week": 7, "month": 31}
+DATE_PERIODS = {"day": 1, "week": 7, "month": 31, "quarter": 92, "year": 366}
+MONTHS_PER_PERIOD = {"month": 1, "quarter": 3, "year": 12}
 CALENDAR_PERIODS = (*CLOCK_PERIODS, *DATE_PERIODS)
 
 ROLLING_UNITS = {
@@ -294,12 +321,15 @@ ROLLING_UNITS = {
 ROLLING_TEXT = re.compile(r"0*(?P<count>[1-9][0-9]{0,6})(?P<unit>[mhd])")
 LONGEST_ROLLING = timedelta(days=366)
 PERIODS_ALLOWED = (
-    "minute, hour, day, week, month, or a rolling period in minutes, hours or days"
+    "minute, hour, day, week, month, quarter, year, or a rolling period in minutes, hours or days"
     ' such as "90m", "5h", "7d"'
 )
 
 ONE_MICROSECOND = timedelta(microseconds=1)
 ONE_DAY = timedelta(days=1)
+# Limits about one moment have no window. One that is too long will be so an hour later, too;
+# running replies are over any second.
+MOMENTS = {"request": timedelta(hours=1), "at once": timedelta(seconds=10)}
 MIDNIGHT_UTC = datetime(1970, 1, 1, tzinfo=UTC)
 
 # What a zone file for UTC says: version 1, one offset (0 s, no summer time), one name.
@@ -322,9 +352,9 @@ class CalendarRules:
 
     Args:
         timezone: The zone whose clock and calendar count.
-        reset_hour: The local hour, 0 to 23, at which days, weeks and months begin.
+        reset_hour: The local hour, 0 to 23, at which days and longer periods begin.
         week_starts_on: The day on which weeks begin.
-        month_starts_on: The day of the month, 1 to 28, on which months begin.
+        month_starts_on: The day of the month, 1 to 28, on which months, quarters and years begin.
     """
 
     timezone: ZoneInfo = field(default_factory=utc_zone)
@@ -349,8 +379,9 @@ class Period:
     """The recurring rule that a limit counts by.
 
     Args:
-        name: ``minute``, ``hour``, ``day``, ``week`` or ``month`` (calendar), or the text of a
-            rolling period as its author wrote it: ``90m``, ``24h``, ``7d``.
+        name: ``minute``, ``hour``, ``day``, ``week``, ``month``, ``quarter`` or ``year``
+            (calendar), the text of a rolling period as its author wrote it (``90m``, ``24h``,
+            ``7d``), or one of `MOMENTS`.
         rolling: The length of a rolling period; None for a calendar period.
     """
 
@@ -366,6 +397,8 @@ class Period:
         written with the same half-open bounds as every other window, so it starts and ends a
         microsecond later than a reader may expect: what was used at `at` itself counts, what
         was used exactly one `rolling` earlier has just dropped out.
+
+        What is about one moment has none: its end only says when to ask again.
         """
         if at.tzinfo is None:
             raise ValueError("an instant needs a time zone")
@@ -373,6 +406,8 @@ class Period:
         if self.rolling is not None:
             end = instant + ONE_MICROSECOND
             return Window(end - self.rolling, end)
+        if self.name in MOMENTS:
+            return Window(instant, instant + MOMENTS[self.name])
         latest = LATEST_WINDOWS.get((self.name, rules))
         if latest is None or not latest.contains(instant):
             if self.name in CLOCK_PERIODS:
@@ -405,7 +440,7 @@ def clock_window(instant: datetime, length: timedelta, zone: ZoneInfo) -> Window
 
 
 def date_window(instant: datetime, name: str, rules: CalendarRules) -> Window:
-    """The day, week or month around `instant`."""
+    """The day, week, month, quarter or year around `instant`."""
     since_reset = instant.astimezone(rules.timezone) - timedelta(hours=rules.reset_hour)
     first = first_date(name, since_reset.date(), rules)
     longest = timedelta(days=DATE_PERIODS[name])
@@ -422,12 +457,12 @@ def date_window(instant: datetime, name: str, rules: CalendarRules) -> Window:
 
 
 def first_date(name: str, day: date, rules: CalendarRules) -> date:
-    """The local date on which the day, week or month that contains `day` begins."""
-    if name == "month":
+    """The local date on which the day, week, month, quarter or year that contains `day` begins."""
+    if name in MONTHS_PER_PERIOD:
         first = day.replace(day=rules.month_starts_on)
         if first > day:
             first = (day.replace(day=1) - ONE_DAY).replace(day=rules.month_starts_on)
-        return first
+        return first.replace(month=first.month - (first.month - 1) % MONTHS_PER_PERIOD[name])
     if name == "week":
         days_in = day.weekday() if rules.week_starts_on == "monday" else day.isoweekday() % 7
         return day - timedelta(days=days_in)
@@ -505,8 +540,8 @@ def parse_period(text: str, where: str = "period") -> Period:
 
 def suggested_period(word: str) -> str | None:
     """What someone who wrote `word` for a period probably meant, in our notation."""
-    if word.startswith(("year", "annual")):
-        return "365d"
+    if word.startswith("annual"):
+        return "year"
     match = re.fullmatch(r"([1-9][0-9]{0,3})\s*([a-z]+)", word)
     if match is None:
         close = difflib.get_close_matches(word, CALENDAR_PERIODS, n=1)
@@ -730,12 +765,7 @@ def too_large(largest: str) -> NotationMistake:
     )
 
 
-# ==============================================================================
 # helpers/limits/globs.py
-# Globs: which model ids a pattern of an administrator's fits.
-# ==============================================================================
-
-
 @lru_cache(maxsize=1024)
 def compiled_glob(glob: str) -> re.Pattern[str]:
     """A pattern in which only ``*`` and ``?`` are special.
@@ -780,7 +810,14 @@ MONEY_TEXT = re.compile(
 )
 # What people write for the "/".
 PER_WORDS = ("per", "a", "an", "each", "every")
-OPTION_EXAMPLES = {"on": "on gpt-4*", "warn": "warn 70% 90%"}
+OPTION_EXAMPLES = {"on": "on gpt-4*", "via": "via api", "warn": "warn 70% 90%"}
+# Where requests come from, as far as that counts toward limits: the chat page, its temporary
+# chats, channels, automations, programs, and what Open WebUI asks a model for by itself.
+SOURCES = ("page", "temporary", "channel", "automation", "api", "task")
+PER_REQUEST, AT_ONCE = MOMENTS
+AT_ONCE_WORDS = re.compile(r"\bat\s+once(?=[\s/]|$)", re.IGNORECASE)
+# What people write for it.
+PARALLEL_WORDS = re.compile(r"\b(?:concurrent|parallel|simultaneous)", re.IGNORECASE)
 # One word after the "/": a quoted model glob, or anything up to the next blank.
 OPTION_WORD = re.compile(r'"[^"]*"|\S+')
 UNITS_ALLOWED = "tokens, input tokens, output tokens or requests"
@@ -797,6 +834,7 @@ class Limit:
         period: The rule by which the count starts anew.
         model_glob: The models that count, as a pattern over their ids.
         warn_percents: Where to warn, sorted; empty: where the ``soft_limit_percent`` valve says.
+        source: The one of `SOURCES` that counts; "" for all.
     """
 
     amount: int
@@ -804,6 +842,33 @@ class Limit:
     period: Period
     model_glob: str = "*"
     warn_percents: tuple[int, ...] = ()
+    source: str = ""
+
+    @property
+    def is_per_request(self) -> bool:
+        """Whether it is about what one request takes."""
+        return self.period.name == PER_REQUEST
+
+    @property
+    def is_at_once(self) -> bool:
+        """Whether it is about how many requests are running."""
+        return self.period.name == AT_ONCE
+
+    @property
+    def is_moment(self) -> bool:
+        """Whether it is about one moment, so that nothing adds up."""
+        return self.period.name in MOMENTS
+
+    @property
+    def is_general(self) -> bool:
+        """Whether it counts all that is used, of whatever model and source."""
+        return self.model_glob == "*" and not self.source and not self.is_moment
+
+    @property
+    def counts(self) -> tuple[object, ...]:
+        """What it counts, whatever its amount; "24h" and "1d" are the same."""
+        period = self.period.rolling or self.period.name
+        return self.measure, period, self.model_glob, self.source
 
     def __str__(self) -> str:
         """The notation that `parse_limit` reads back as an equal limit."""
@@ -812,10 +877,12 @@ class Limit:
         else:
             unit = self.measure.replace("_", " ")
             text = f"{count_text(self.amount)} {unit[:-1] if self.amount == 1 else unit}"
-        text += f"/{self.period.name}"
+        text += " at once" if self.is_at_once else f"/{self.period.name}"
         if self.model_glob != "*":
             plain = is_plain_glob(self.model_glob)
             text += f" on {self.model_glob}" if plain else f' on "{self.model_glob}"'
+        if self.source:
+            text += f" via {self.source}"
         if self.warn_percents:
             text += " warn " + " ".join(f"{percent}%" for percent in self.warn_percents)
         return text
@@ -839,16 +906,26 @@ def parse_limit(text: str, where: str = "limit") -> Limit:
     try:
         quantity, options = split_at_period(text)
         amount, measure = read_quantity(quantity)
-        period = read_limit_period(options[0])
-        model_glob, warn_percents = read_options(options[1:])
+        period = read_limit_period(options[0], measure)
+        values = read_options(options[1:])
+        if period.name in MOMENTS and "warn" in values:
+            raise NotationMistake(
+                'has "warn", though nothing adds up in it', f'no "warn" after "{period.name}"'
+            )
+        model_glob = read_model_glob(values["on"]) if "on" in values else "*"
+        source = read_source(values["via"]) if "via" in values else ""
+        warn_percents = tuple(sorted({read_percent(word) for word in values.get("warn", ())}))
     except NotationMistake as error:
         given = f"{quoted_text(text)} {error.mistake}" if text.strip() else error.mistake
         raise ConfigurationError(where, given, error.allowed) from None
-    return Limit(amount, measure, period, model_glob, warn_percents)
+    return Limit(amount, measure, period, model_glob, warn_percents, source)
 
 
 def split_at_period(text: str) -> tuple[list[str], list[str]]:
-    """The words before the "/" and those after it, of which the first is the period."""
+    """The words before the "/" and those after it, of which the first is the period.
+
+    "at once" is a period without a "/".
+    """
     if not text.strip():
         raise NotationMistake("an empty text is no limit", LIMIT_EXAMPLES)
     if text.strip().lower() == "unlimited":
@@ -858,7 +935,20 @@ def split_at_period(text: str) -> tuple[list[str], list[str]]:
         )
     # The first "/" is the period's: one in a model's id ("openai/gpt-4o") comes after it.
     before, _, after = text.partition("/")
+    moment = AT_ONCE_WORDS.search(text)
+    if moment is not None and moment.start() < len(before):
+        before, after = text[: moment.start()], text[moment.end() :]
+    else:
+        moment = None
     quantity, options = before.split(), OPTION_WORD.findall(after)
+    if moment is not None:
+        if after.strip().startswith("/"):
+            raise NotationMistake(
+                'has a period after "at once"', 'either "3 requests at once" or "30 requests/hour"'
+            )
+        if len(quantity) == 1:
+            raise NotationMistake("has no unit", 'requests, as in "3 requests at once"')
+        options.insert(0, AT_ONCE)
     for at, word in enumerate(quantity):
         if word.lower() in PER_WORDS:
             example = quantity_example(quantity[:at])
@@ -872,10 +962,13 @@ def split_at_period(text: str) -> tuple[list[str], list[str]]:
                 f'the period first, as in "{example}/day {option}"',
             )
     if not options:
+        if PARALLEL_WORDS.search(before):
+            raise NotationMistake("has no period", 'running requests as in "3 requests at once"')
         example = quantity_example(quantity)
         raise NotationMistake("has no period", f'"/" and a period, as in "{example}/day"')
     if not quantity:
-        raise NotationMistake('has nothing before the "/"', LIMIT_EXAMPLES)
+        place = AT_ONCE if moment else "/"
+        raise NotationMistake(f'has nothing before the "{place}"', LIMIT_EXAMPLES)
     return quantity, options
 
 
@@ -890,6 +983,8 @@ def quantity_example(words: list[str]) -> str:
 
 def period_example(words: list[str]) -> str:
     """The word itself if it is a period."""
+    if words == [PER_REQUEST]:
+        return PER_REQUEST
     try:
         return parse_period("".join(words)).name
     except ConfigurationError:
@@ -936,15 +1031,36 @@ def unit_mistake(amount: str, unit: str) -> NotationMistake:
     return NotationMistake(f"has the unknown unit {quoted_text(unit)}", UNITS_ALLOWED + hint)
 
 
-def read_limit_period(word: str) -> Period:
+def read_limit_period(word: str, measure: Measure) -> Period:
+    """What stands after the "/", or "at once"."""
+    name, counts_tokens = word.lower(), measure.endswith("tokens")
+    if name == AT_ONCE and measure != "requests":
+        raise NotationMistake(
+            f'has no requests before "{AT_ONCE}"', 'requests, as in "3 requests at once"'
+        )
+    if name == PER_REQUEST and not counts_tokens:
+        what = "money" if measure == "cost" else "requests"
+        raise NotationMistake(
+            f"has {what} per request",
+            'tokens, input tokens or output tokens there, as in "4k tokens/request"',
+        )
+    if name in MOMENTS:
+        return Period(name)
+    if name == "at":
+        raise NotationMistake('has "at" after the "/"', 'no "/" there: "3 requests at once"')
     try:
         return parse_period(word)
     except ConfigurationError as error:
-        raise NotationMistake(f"has a wrong period: {error.given}", error.allowed) from None
+        allowed = error.allowed
+        if counts_tokens:
+            allowed = allowed.replace(PERIODS_ALLOWED, f'{PERIODS_ALLOWED}, or "{PER_REQUEST}"')
+            if difflib.get_close_matches(name, [PER_REQUEST], n=1):
+                allowed += f'; did you mean "{PER_REQUEST}"?'
+        raise NotationMistake(f"has a wrong period: {error.given}", allowed) from None
 
 
-def read_options(words: list[str]) -> tuple[str, tuple[int, ...]]:
-    """The model glob and the warning percentages; "on" and "warn" in either order."""
+def read_options(words: list[str]) -> dict[str, list[str]]:
+    """The words after "on", "via" and "warn", which stand in any order."""
     values: dict[str, list[str]] = {}
     current: list[str] | None = None
     for word in words:
@@ -958,8 +1074,8 @@ def read_options(words: list[str]) -> tuple[str, tuple[int, ...]]:
         elif current is None:
             raise NotationMistake(
                 f"has {quoted_text(word)} after the period",
-                'nothing more there, or "on" and a model, or "warn" and percentages, as in'
-                ' "50k tokens/day on gpt-4* warn 80%"',
+                'nothing more there, or "on" and a model, "via" and a source, or "warn" and'
+                ' percentages, as in "50k tokens/day on gpt-4* warn 80%"',
             )
         else:
             current.append(word)
@@ -969,8 +1085,21 @@ def read_options(words: list[str]) -> tuple[str, tuple[int, ...]]:
                 f'has nothing after "{keyword}"',
                 f'a value, as in "{OPTION_EXAMPLES[keyword]}"',
             )
-    model_glob = read_model_glob(values["on"]) if "on" in values else "*"
-    return model_glob, tuple(sorted({read_percent(word) for word in values.get("warn", ())}))
+    return values
+
+
+def read_source(words: list[str]) -> str:
+    """What stands after "via"."""
+    source, allowed = words[0].lower(), "one of " + ", ".join(SOURCES)
+    if len(words) > 1:
+        raise NotationMistake(
+            'has more than one word after "via"', f"{allowed}; a second one needs a second limit"
+        )
+    if source not in SOURCES:
+        close = difflib.get_close_matches(source, SOURCES, n=1)
+        hint = f'; did you mean "via {close[0]}"?' if close else ""
+        raise NotationMistake(f"has the unknown source {quoted_text(words[0])}", allowed + hint)
+    return source
 
 
 def read_model_glob(words: list[str]) -> str:
@@ -1518,7 +1647,7 @@ def table_limits(kind: str, name: str, value: str | list[str]) -> tuple[Limit, .
             mistakes.append(error)
             continue
         # Of two that count the same, the larger would never matter. "24h" and "1d" are the same.
-        counts = (limit.measure, limit.period.rolling or limit.period.name, limit.model_glob)
+        counts = limit.counts
         if counts in limits:
             given = f"{quoted_text(text)} counts the same as {quoted_text(str(limits[counts]))}"
             mistakes.append(ConfigurationError(where, given, "one of the two"))
@@ -1541,6 +1670,8 @@ DAYS_PER_CALENDAR_PERIOD = {
     "day": Decimal(1),
     "week": Decimal(7),
     "month": Decimal("30.44"),
+    "quarter": Decimal("91.31"),
+    "year": Decimal("365.25"),
 }
 # What "the policy that allows most" looks at first.
 GENEROSITY_ORDER: tuple[Measure, ...] = (
@@ -1625,7 +1756,8 @@ class AppliedLimit:
 def policy_generosity(policy: Policy) -> tuple[Decimal, ...]:
     """How much `policy` allows per day, by measure; larger allows more.
 
-    Limits on single models are left out: they narrow a policy, they don't grant more.
+    Limits on single models or sources and about one moment are left out: they narrow a policy,
+    they don't grant more.
     """
     if policy.limits is None:
         return tuple(Decimal("Infinity") for _ in GENEROSITY_ORDER)
@@ -1634,7 +1766,7 @@ def policy_generosity(policy: Policy) -> tuple[Decimal, ...]:
             (
                 limit.amount / period_days(limit)
                 for limit in policy.limits
-                if limit.measure == measure and limit.model_glob == "*"
+                if limit.measure == measure and limit.is_general
             ),
             default=Decimal("Infinity"),
         )
@@ -1643,7 +1775,7 @@ def policy_generosity(policy: Policy) -> tuple[Decimal, ...]:
 
 
 def period_days(limit: Limit) -> Decimal:
-    """The length of a limit's period in days; an average for months."""
+    """The length of a limit's period in days; an average for months and longer ones."""
     if limit.period.rolling is not None:
         return Decimal(limit.period.rolling // timedelta(minutes=1)) / 1440
     return DAYS_PER_CALENDAR_PERIOD[limit.period.name]
@@ -1761,6 +1893,11 @@ def applied_limits(
         for applied in scoped_limits(subject, policy, policies, at, rules)
         if applied.limit.matches_model(names)
     )
+
+
+def limits_via(limits: Iterable[AppliedLimit], source: str) -> tuple[AppliedLimit, ...]:
+    """Those of the limits that count what comes from this source."""
+    return tuple(applied for applied in limits if applied.limit.source in ("", source))
 
 
 class ModelNames(tuple[str, ...]):
@@ -1890,9 +2027,11 @@ class LimitState:
 
     Args:
         applied: The limit and its window.
-        used: What settled records have used in the window.
-        reserved: What replies still running hold.
-        reset_at: When the window ends; of a rolling one, when enough of it will have passed.
+        used: What settled records have used in the window; of a limit per request, what this one
+            takes.
+        reserved: What replies still running hold; of a limit on how many run at once, how many do.
+        reset_at: When the window ends; of a rolling one, when enough of it will have passed. Of
+            one about a moment, when to ask again.
         granted: What an administrator has added to the limit in this window.
     """
 
@@ -1919,7 +2058,10 @@ class LimitState:
 
     @property
     def exceeded(self) -> bool:
-        """Whether the hard limit is reached."""
+        """Whether the hard limit is reached: a request may have all the input that it says."""
+        limit = self.applied.limit
+        if limit.is_per_request and limit.measure == "input_tokens" and self.amount:
+            return self.taken > self.amount
         return self.taken >= self.amount
 
     @property
@@ -1933,7 +2075,12 @@ class LimitState:
         return self.exceeded and self.used < self.amount
 
     def crossed_threshold(self, soft_limit_percent: int) -> int | None:
-        """The highest soft limit, in percent, that is crossed; None below all of them."""
+        """The highest soft limit, in percent, that is crossed; None below all of them.
+
+        Of what is about one moment nothing is used up, so there is nothing to warn of.
+        """
+        if self.applied.limit.is_moment:
+            return None
         thresholds = self.applied.limit.warn_percents or (soft_limit_percent,)
         return max((percent for percent in thresholds if percent <= self.percent), default=None)
 
@@ -1965,10 +2112,27 @@ class Decision:
             )
         )
 
+    def with_request(self, amounts: Amounts) -> Decision:
+        """The same where limits on single requests stand with what this one takes."""
+        return Decision(
+            tuple(
+                replace(state, used=amounts.of(state.applied.limit.measure))
+                if state.applied.limit.is_per_request
+                else state
+                for state in self.states
+            )
+        )
+
+    def with_states(self, states: Iterable[LimitState]) -> Decision:
+        """The same with these states in the place of those of the same limits."""
+        newer = {state.applied: state for state in states}
+        return Decision(tuple(newer.get(state.applied, state) for state in self.states))
+
     @property
     def fullest(self) -> LimitState | None:
-        """The limit of which the largest part is taken."""
-        return max(self.states, key=lambda state: state.percent) if self.states else None
+        """The limit of which the largest part is taken, if any adds up."""
+        adding = (state for state in self.states if not state.applied.limit.is_moment)
+        return max(adding, key=lambda state: state.percent, default=None)
 
 
 # ==============================================================================
@@ -3147,8 +3311,25 @@ def added_usage(one: MeteredUsage, other: MeteredUsage) -> MeteredUsage:
     )
 
 
+# Most providers send a chunk for each token: so many chunks are then a better count than a text.
+FEWEST_CHUNKS = 20
+# An estimate that is further from that, in tokens per chunk, shows that these aren't tokens.
+TOKENS_PER_CHUNK = (0.75, 1.34)
+
+
+def estimate_streamed(texts: Sequence[str]) -> int:
+    """About how many tokens the texts of a stream's chunks have."""
+    tokens, chunks = estimate_reply("".join(texts)), len(texts)
+    least, most = TOKENS_PER_CHUNK
+    alike = chunks >= FEWEST_CHUNKS and least * chunks <= tokens <= most * chunks
+    return chunks if alike else tokens
+
+
 def metered_call(
-    usage: TokenUsage, prompt_tokens: int, text: str, uncounted_text: str = ""
+    usage: TokenUsage,
+    prompt_tokens: int,
+    texts: Sequence[str],
+    uncounted_texts: Sequence[str] = (),
 ) -> MeteredUsage:
     """What one call is charged for: what the provider said, and estimates for what it didn't."""
     input_tokens, output_tokens = usage.input_tokens, usage.output_tokens
@@ -3158,18 +3339,18 @@ def metered_call(
             input_tokens, output_tokens, total_tokens
         )
     if total_tokens is not None:
-        text_tokens = estimate_reply(text)
+        text_tokens = estimate_streamed(texts)
         share = text_tokens / (prompt_tokens + text_tokens) if text_tokens else 0
         output_tokens = round(total_tokens * share)
         input_tokens = total_tokens - output_tokens
         estimated = True
     if input_tokens is None:
         input_tokens, estimated = prompt_tokens, True
-    if output_tokens is None or (text and not output_tokens and total_tokens is None):
-        output_tokens, estimated = estimate_reply(text), True
-    elif uncounted_text and (text_tokens := estimate_reply(text)) > output_tokens:
+    if output_tokens is None or (any(texts) and not output_tokens and total_tokens is None):
+        output_tokens, estimated = estimate_streamed(texts), True
+    elif uncounted_texts and (text_tokens := estimate_streamed(texts)) > output_tokens:
         # A reply stopped after an early running total: Anthropic's message_start says 1.
-        output_tokens = min(text_tokens, output_tokens + estimate_reply(uncounted_text))
+        output_tokens = min(text_tokens, output_tokens + estimate_streamed(uncounted_texts))
         estimated = True
     cached = min(usage.cached_input_tokens, input_tokens)
     return MeteredUsage(
@@ -3212,13 +3393,13 @@ class ModelCall:
         return self.answered or bool(self.texts or self.whole_texts) or self.usage.is_charged
 
     @property
-    def text(self) -> str:
-        streamed, whole = "".join(self.texts), "".join(self.whole_texts)
-        return whole if len(whole) > len(streamed) else streamed
+    def produced_texts(self) -> list[str]:
+        streamed, whole = sum(map(len, self.texts)), sum(map(len, self.whole_texts))
+        return ["".join(self.whole_texts)] if whole > streamed else self.texts
 
     def metered(self, prompt_tokens: int) -> MeteredUsage:
-        uncounted = "".join(self.texts[self.counted_texts :])
-        return metered_call(self.usage, prompt_tokens, self.text, uncounted)
+        uncounted = self.texts[self.counted_texts :]
+        return metered_call(self.usage, prompt_tokens, self.produced_texts, uncounted)
 
     def is_continued_by(self, usage: TokenUsage, other: ModelCall) -> bool:
         """Whether `usage`, the first of a call with another id, is this call's running total.
@@ -3402,12 +3583,13 @@ class ReplyMeter:
         ]
         if not any(call.usage.is_charged for _, call in charged):
             usage = parse_usage(outlet_usage)
-            text = "".join(call.text for _, call in charged) or outlet_text or ""
+            texts = [text for _, call in charged for text in call.produced_texts]
+            texts = texts or ([outlet_text] if outlet_text else [])
             # Usage that can't be read is the sign of a call, not of one that cost nothing.
-            seen = bool(text) or bool(outlet_usage)
+            seen = bool(texts) or bool(outlet_usage)
             if usage.is_charged or (seen and not charged and len(self._rounds) == 1):
                 prompt_tokens = sum(tokens for tokens, _ in charged)
-                return metered_call(usage, prompt_tokens or self._rounds[-1].prompt_tokens, text)
+                return metered_call(usage, prompt_tokens or self._rounds[-1].prompt_tokens, texts)
         total = NOTHING_METERED
         for prompt_tokens, call in charged:
             total = added_usage(total, call.metered(prompt_tokens))
@@ -3490,8 +3672,10 @@ def make_charge(usage: MeteredUsage, rule: ModelRule) -> Charge:
     )
 
 
-def most_output_tokens(decision: Decision, prompt_tokens: int, rule: ModelRule) -> int | None:
-    """The output tokens with which a reply ends at its tightest limit, at least 1.
+def tightest_limit(
+    decision: Decision, prompt_tokens: int, rule: ModelRule
+) -> tuple[int, LimitState] | None:
+    """The output tokens with which a reply ends at its tightest limit, below 0 too; and that limit.
 
     Returns:
         None where no limit bounds the output.
@@ -3503,12 +3687,18 @@ def most_output_tokens(decision: Decision, prompt_tokens: int, rule: ModelRule) 
         "cost": (prompt_cost, rule.output_price or Decimal(0)),
     }
     most = [
-        int(((state.remaining - before) / price).to_integral_value(ROUND_FLOOR))
+        (int(((state.remaining - before) / price).to_integral_value(ROUND_FLOOR)), state)
         for state in decision.states
         for before, price in (prices.get(state.applied.limit.measure, (0, Decimal(0))),)
         if price
     ]
-    return max(1, min(most)) if most else None
+    return min(most, key=lambda found: found[0]) if most else None
+
+
+def most_output_tokens(decision: Decision, prompt_tokens: int, rule: ModelRule) -> int | None:
+    """The same as a number that a provider takes, at least 1; None where no limit bounds it."""
+    found = tightest_limit(decision, prompt_tokens, rule)
+    return None if found is None else max(1, found[0])
 
 
 # ==============================================================================
@@ -3986,7 +4176,8 @@ records_table = Table(
     Column("model_id", Text, nullable=False),
     # "|chosen|base|": every name that a limit's model glob may match.
     Column("model_names", Text, nullable=False),
-    Column("source", Text, nullable=False),  # page, temporary, channel, automation, api, backfill
+    # page, temporary, channel, automation, api, task, direct, backfill
+    Column("source", Text, nullable=False),
     Column("chat_id", Text, nullable=False),
     Column("message_id", Text, nullable=False),
     Column("policy", Text, nullable=False),
@@ -4041,6 +4232,7 @@ counters_table = Table(
     Column("input_tokens", BigInteger, nullable=False),
     Column("output_tokens", BigInteger, nullable=False),
     Column("cost_micros", BigInteger, nullable=False),
+    Column("source", Text, nullable=False, server_default=""),  # "" for all
 )
 Index("usage_limits_counters_scope", counters_table.c.scope, counters_table.c.window_end)
 
@@ -4068,6 +4260,7 @@ grants_table = Table(
     Column("reason", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
+    Column("source", Text, nullable=False, server_default=""),  # as the counter's
 )
 Index("usage_limits_grants_scope", grants_table.c.scope, grants_table.c.expires_at)
 
@@ -4090,6 +4283,17 @@ workers_table = Table(
     Column("id", Text, primary_key=True),
     Column("beats", BigInteger, nullable=False),
     Column("seen_at", BigInteger, nullable=False),
+)
+
+# The last policies texts that were saved on the page, to go back to.
+policies_table = Table(
+    "usage_limits_policies",
+    ledger_metadata,
+    Column("id", Text, primary_key=True),
+    Column("number", BigInteger, nullable=False),  # in the order in which they were saved
+    Column("policies", Text, nullable=False),
+    Column("saved_by", Text, nullable=False),
+    Column("saved_at", BigInteger, nullable=False),
 )
 
 migrations_table = Table(
@@ -4136,11 +4340,24 @@ def m003_workers(connection: Connection) -> None:
     add_text_columns(connection, records_table, "worker", "end_reason")
 
 
+def m004_sources(connection: Connection) -> None:
+    """Counters and grants of limits on one source of requests."""
+    add_text_columns(connection, counters_table, "source")
+    add_text_columns(connection, grants_table, "source")
+
+
+def m005_policy_versions(connection: Connection) -> None:
+    """The policies texts that were saved on the page."""
+    policies_table.create(connection, checkfirst=True)
+
+
 # Append only: a released migration is never changed.
 MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     m001_first_tables,
     m002_names,
     m003_workers,
+    m004_sources,
+    m005_policy_versions,
 )
 
 
@@ -4392,13 +4609,25 @@ class IdentityReader:
 
 
 def nobody_sentence(table: NamedTable, known: Iterable[str]) -> str:
-    """That a table names nobody, with the group that was meant."""
+    """That a table names nobody, with the group or user that was meant."""
+    hint = spelled_like(table.written, known)
     if table.kind == "user":
         kind = "address" if "@" in table.key else "id"
-        return f"{table.header} names nobody: Open WebUI has no user with this {kind}."
-    close = difflib.get_close_matches(table.written, sorted(known)[:1000], n=1, cutoff=0.7)
-    hint = f'; did you mean "{close[0]}"?' if close else "."
+        return f"{table.header} names nobody: Open WebUI has no user with this {kind}{hint}"
     return f'{table.header} names nobody: Open WebUI has no group "{table.written}"{hint}'
+
+
+def spelled_like(name: str, known: Iterable[str]) -> str:
+    """How a sentence ends on a name that isn't known: with the one that was meant, if any."""
+    names = [one for one in sorted(known)[:1000] if is_spelled_like(name, one)]
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.7)
+    return f'; did you mean "{close[0]}"?' if close else "."
+
+
+def is_spelled_like(name: str, other: str) -> bool:
+    """Whether what stands before an "@" is alike; all addresses of a house end alike."""
+    one, two = (text.partition("@")[0].lower() for text in (name, other))
+    return difflib.SequenceMatcher(None, one, two).ratio() >= 0.7
 
 
 def unknown_models(policies: PolicySet, known: Collection[str]) -> Iterator[str]:
@@ -4407,14 +4636,17 @@ def unknown_models(policies: PolicySet, known: Collection[str]) -> Iterator[str]
         return
     for rule in policies.models:
         if not any(glob_fits(rule.glob, name) for name in known):
-            yield f"{table_header('model', rule.glob)} fits no model that Open WebUI has."
+            header = table_header("model", rule.glob)
+            hint = spelled_like(rule.glob, known)
+            yield f"{header} fits no model that Open WebUI has{hint}"
     tables = [*policies.users.values(), *policies.groups.values(), *policies.roles.values()]
     headed = [(table_header(policy.kind, policy.name), policy.limits) for policy in tables]
     headed += [(table_header("pool", pool.name), pool.limits) for pool in policies.pools]
     for header, limits in headed:
         for limit in limits or ():
             if not any(glob_fits(limit.model_glob, name) for name in known):
-                yield f'{header} limit "{limit}" fits no model that Open WebUI has.'
+                hint = spelled_like(limit.model_glob, known)
+                yield f'{header} limit "{limit}" fits no model that Open WebUI has{hint}'
 
 
 def unpriced_models(policies: PolicySet, seen: Iterable[tuple[str, ...]]) -> Iterator[str]:
@@ -4505,6 +4737,11 @@ class IdentityMemory:
         self._notices: tuple[str, ...] = ()
         # By the model called, all the names of one that was seen to have no cost.
         self._unpriced: dict[str, tuple[str, ...]] = {}
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What an administrator should know of the policies, as of the last look."""
+        return self._notices
 
     def knows_unpriced(self, model_names: tuple[str, ...]) -> bool:
         """Whether nothing is to be said of a model's having no cost, or it has been."""
@@ -4623,6 +4860,7 @@ class Counter:
     window_start: int  # seconds since 1970
     window_end: int
     used: Amounts
+    source: str = ""
     granted: dict[tuple[str, str], int] = field(default_factory=dict)  # by measure and period
 
     def granted_to(self, applied: AppliedLimit) -> int:
@@ -4658,7 +4896,12 @@ def glob_matches(glob: str, model_names: str) -> bool:
 
 
 def counted_window(applied: AppliedLimit, at: int) -> tuple[int, int]:
-    """The seconds ``[start, end)`` whose records a limit counts at the second `at`."""
+    """The seconds ``[start, end)`` whose records a limit counts at the second `at`.
+
+    What is running counts toward a limit on that whenever it began.
+    """
+    if applied.limit.is_moment:
+        return 0, NO_END
     rolling = applied.limit.period.rolling
     if rolling is not None:
         return at - int(rolling.total_seconds()) + 1, NO_END
@@ -4666,14 +4909,18 @@ def counted_window(applied: AppliedLimit, at: int) -> tuple[int, int]:
 
 
 def counter_id(applied: AppliedLimit) -> str:
-    """The counter that a limit reads; limits that count the same share one."""
+    """The counter that a limit reads; limits that count the same share one.
+
+    No scope begins with "via ", and a model's id may hold anything.
+    """
     rolling = applied.limit.period.rolling
     window = (
         f"{ROLLING_MARK.strip()} {int(rolling.total_seconds())}"
         if rolling is not None
         else f"{applied.window.start.timestamp():.0f}-{applied.window.end.timestamp():.0f}"
     )
-    return f"{applied.scope} {applied.limit.model_glob} {window}"
+    via = f"via {applied.limit.source} " if applied.limit.source else ""
+    return f"{via}{applied.scope} {applied.limit.model_glob} {window}"
 
 
 def rolling_seconds(key: str) -> int:
@@ -4682,8 +4929,10 @@ def rolling_seconds(key: str) -> int:
     return int(seconds) if mark and seconds.isdecimal() else 0
 
 
-def scope_condition(scope: str) -> ColumnElement[bool]:
-    """The records that belong to a scope."""
+def scope_condition(scope: str, source: str = "") -> ColumnElement[bool]:
+    """The records that belong to a scope, or those of them that came from one source."""
+    if source:
+        return scope_condition(scope) & (records_table.c.source == source)
     if scope == EVERYONE:
         return true()
     kind, _, key = scope.partition(":")
@@ -4698,15 +4947,17 @@ def in_scope(scope: str, user_id: str, group_ids: str) -> bool:
     return scope == EVERYONE or (user_id == key if kind == "user" else f"|{key}|" in group_ids)
 
 
-def sum_settled(connection: Connection, scope: str, glob: str, start: int, end: int) -> Amounts:
-    """Sum the settled records of a scope with ``start <= created_at < end``."""
+def sum_settled(
+    connection: Connection, scope: str, glob: str, start: int, end: int, source: str = ""
+) -> Amounts:
+    """Sum the settled records of a scope and source with ``start <= created_at < end``."""
     rows = connection.execute(
         select(records_table.c.model_names, *COUNTED_SUMS)
         .where(
             records_table.c.state == "settled",
             records_table.c.created_at >= start,
             records_table.c.created_at < end,
-            scope_condition(scope),
+            scope_condition(scope, source),
         )
         .group_by(records_table.c.model_names)
     )
@@ -4775,6 +5026,7 @@ def make_counters(connection: Connection, missing: Mapping[str, AppliedLimit], a
                 "model_glob": applied.limit.model_glob,
                 "window_start": start,
                 "window_end": end,
+                "source": applied.limit.source,
                 **amount_values(used[key]),
             }
             for key, applied in limits.items()
@@ -4795,20 +5047,25 @@ def sum_for_limits(
     else:
         groups = records_table.c.group_ids
     rows = connection.execute(
-        select(groups, records_table.c.model_names, *COUNTED_SUMS)
+        select(groups, records_table.c.model_names, records_table.c.source, *COUNTED_SUMS)
         .where(
             records_table.c.state == "settled",
             records_table.c.created_at >= start,
             records_table.c.created_at < end,
             scope_condition(read_from),
         )
-        .group_by(records_table.c.model_names, *([] if set(by_scope) <= {read_from} else [groups]))
+        .group_by(
+            records_table.c.model_names,
+            records_table.c.source,
+            *([] if set(by_scope) <= {read_from} else [groups]),
+        )
     )
-    for group_ids, names, *sums in rows:
+    for group_ids, names, source, *sums in rows:
         amounts = Amounts(*(int(value) for value in sums))
         for scope in {read_from, *(f"group:{group}" for group in split_names(group_ids))}:
             for key in by_scope.get(scope, ()):
-                if glob_matches(limits[key].limit.model_glob, names):
+                limit = limits[key].limit
+                if limit.source in ("", source) and glob_matches(limit.model_glob, names):
                     used[key] += amounts
     return used
 
@@ -4843,7 +5100,7 @@ def move_rolling_counter(
     again = abs(moved) >= period_seconds or moved < -STEP_SECONDS or outlived
     if moved <= 0 and not again:
         return
-    scope, glob = counter.scope, counter.model_glob
+    scope, glob, source = counter.scope, counter.model_glob, counter.source
     is_pool = not scope.startswith("user:")
     values: dict[str, Any] = {"window_start": start}
     if again:
@@ -4851,7 +5108,7 @@ def move_rolling_counter(
             # One may be settling who has read it with the old window.
             take_advisory_locks(connection, (NEW_POOL_COUNTER_LOCK,))
         counter.window_end = rolling_end(connection, scope, at)
-        counter.used = sum_settled(connection, scope, glob, start, counter.window_end)
+        counter.used = sum_settled(connection, scope, glob, start, counter.window_end, source)
         values |= {"window_end": counter.window_end, **amount_values(counter.used)}
     elif is_pool:
         (row,) = connection.execute(
@@ -4863,7 +5120,7 @@ def move_rolling_counter(
         counter.used, values = Amounts(*row), {}
     counter_start, counter.window_start = counter.window_start, start
     if not again:
-        gone = sum_settled(connection, scope, glob, counter_start, start)
+        gone = sum_settled(connection, scope, glob, counter_start, start, source)
         counter.used -= gone
         if gone != NOTHING or not is_pool:
             values |= {
@@ -4889,11 +5146,16 @@ def add_to_counters(
     connection: Connection,
     counters: dict[str, Counter],
     model_names: str,
+    source: str,
     created_at: int,
     amounts: Amounts,
 ) -> None:
-    """Add a settled record to those of these counters whose glob matches."""
-    ids = [key for key, one in counters.items() if glob_matches(one.model_glob, model_names)]
+    """Add a settled record to those of these counters whose source and glob match."""
+    ids = [
+        key
+        for key, one in counters.items()
+        if one.source in ("", source) and glob_matches(one.model_glob, model_names)
+    ]
     if not ids:
         return
     more = {f"more_{name}": value for name, value in amount_values(amounts).items()}
@@ -4919,6 +5181,7 @@ COUNTERS = select(
     counters_table.c.input_tokens,
     counters_table.c.output_tokens,
     counters_table.c.cost_micros,
+    counters_table.c.source,
     grants_table.c.measure,
     grants_table.c.period,
     grants_table.c.amount,
@@ -4928,6 +5191,7 @@ COUNTERS = select(
     and_(
         grants_table.c.scope == counters_table.c.scope,
         grants_table.c.model_glob == counters_table.c.model_glob,
+        grants_table.c.source == counters_table.c.source,
         grants_table.c.expires_at > bindparam("at"),
     ),
 )
@@ -4942,6 +5206,7 @@ RUNNING = select(
     records_table.c.weighted_input_tokens,
     records_table.c.weighted_output_tokens,
     records_table.c.cost_micros * records_table.c.counted,
+    records_table.c.source,
     null(),
     null(),
     null(),
@@ -4955,6 +5220,7 @@ class RunningReply:
     user_id: str
     group_ids: str
     model_names: str
+    source: str
     created_at: int
     reserved: Amounts
 
@@ -4963,6 +5229,7 @@ class RunningReply:
         start, end = counted_window(applied, at)
         return (
             start <= self.created_at < end
+            and applied.limit.source in ("", self.source)
             and in_scope(applied.scope, self.user_id, self.group_ids)
             and glob_matches(applied.limit.model_glob, self.model_names)
         )
@@ -5051,16 +5318,16 @@ def read_snapshot(
     snapshot = Snapshot({}, [])
     rows = statement.rows(connection, {**values, **number_values(name, keys)})
     for kind, key, group_ids_or_scope, names_or_glob, instant, end, *numbers in rows:
-        amounts = Amounts(*numbers[:4])
+        amounts, source = Amounts(*numbers[:4]), numbers[4]
         if kind == "running":
             snapshot.running.append(
-                RunningReply(key, group_ids_or_scope, names_or_glob, instant, amounts)
+                RunningReply(key, group_ids_or_scope, names_or_glob, source, instant, amounts)
             )
             continue
         counter = snapshot.counters.setdefault(
-            key, Counter(key, group_ids_or_scope, names_or_glob, instant, end, amounts)
+            key, Counter(key, group_ids_or_scope, names_or_glob, instant, end, amounts, source)
         )
-        measure, period, granted = numbers[4:]
+        measure, period, granted = numbers[5:]
         if granted:
             counter.granted[measure, period] = counter.granted.get((measure, period), 0) + granted
     return snapshot
@@ -5101,11 +5368,15 @@ def read_limit_states(
     if not limits:
         return ()
     keys = [counter_id(applied) for applied in limits]
-    if snapshot is None:
+    adding = {key for key, applied in zip(keys, limits, strict=True) if not applied.limit.is_moment}
+    if snapshot is None or not snapshot.counters.keys() >= adding:
+        # A reply's own counters aren't those of today if it has begun before.
         snapshot = snapshot_of_limits(connection, keys, limits, at, except_id)
     counters = snapshot.counters
     missing = {
-        key: applied for key, applied in zip(keys, limits, strict=True) if key not in counters
+        key: applied
+        for key, applied in zip(keys, limits, strict=True)
+        if key in adding - counters.keys()
     }
     if missing:
         make_counters(connection, missing, at)
@@ -5113,6 +5384,9 @@ def read_limit_states(
     states = []
     for key, applied in zip(keys, limits, strict=True):
         rolling, measure = applied.limit.period.rolling, applied.limit.measure
+        if applied.limit.is_moment:
+            states.append(moment_state(applied, snapshot, at))
+            continue
         if rolling is not None:
             start, _ = counted_window(applied, at)
             move_rolling_counter(connection, counters[key], start, int(rolling.total_seconds()))
@@ -5128,6 +5402,12 @@ def read_limit_states(
             state = replace(state, reset_at=datetime.fromtimestamp(reset_at, UTC))
         states.append(state)
     return tuple(states)
+
+
+def moment_state(applied: AppliedLimit, snapshot: Snapshot, at: int) -> LimitState:
+    """Where a limit about one moment stands: what is running; of single requests, nothing yet."""
+    running = snapshot.reserved_of(applied, at).requests if applied.limit.is_at_once else 0
+    return LimitState(applied, used=0, reserved=running, reset_at=applied.window.end)
 
 
 def find_rolling_reset(connection: Connection, state: LimitState, at: int) -> int:
@@ -5173,6 +5453,8 @@ def counted_by(applied: AppliedLimit, row: Row[Any]) -> int:
         return 0
     if not glob_matches(applied.limit.model_glob, row.model_names):
         return 0
+    if applied.limit.source not in ("", row.source):
+        return 0
     input_tokens, output_tokens = row.weighted_input_tokens, row.weighted_output_tokens
     cost = row.cost_micros * row.counted
     return Amounts(row.counted, input_tokens, output_tokens, cost).of(applied.limit.measure)
@@ -5189,6 +5471,7 @@ def read_oldest(connection: Connection, scope: str, start: int, most: int) -> Se
             records_table.c.user_id,
             records_table.c.group_ids,
             records_table.c.model_names,
+            records_table.c.source,
             records_table.c.created_at,
             records_table.c.counted,
             records_table.c.weighted_input_tokens,
@@ -5252,6 +5535,7 @@ class RecordKey:
     id: str
     scopes: tuple[str, ...]
     model_names: str
+    source: str
     created_at: int
 
 
@@ -5261,6 +5545,7 @@ def key_of_reservation(reservation: Reservation) -> RecordKey:
         reservation.id,
         reservation.subject.scopes,
         join_names(reservation.model_names),
+        reservation.source,
         reservation.created_at,
     )
 
@@ -5269,7 +5554,7 @@ def key_of_row(row: Row[Any]) -> RecordKey:
     """The key of a record that was read."""
     groups = (f"group:{group}" for group in split_names(row.group_ids))
     scopes = (f"user:{row.user_id}", *groups, EVERYONE)
-    return RecordKey(row.id, scopes, row.model_names, row.created_at)
+    return RecordKey(row.id, scopes, row.model_names, row.source, row.created_at)
 
 
 def charge_of_row(row: Row[Any]) -> Charge:
@@ -5367,6 +5652,958 @@ def correct_record(
 
 
 # ==============================================================================
+# helpers/ledger/reports.py
+# Reports: what the ledger says of many limits and records at once, read only.
+# ==============================================================================
+
+ROWS_PER_QUERY = 500
+# Of so many rolling limits that are reached it is looked up when they open again.
+MOST_RESETS_LOOKED_UP = 200
+
+SnapshotResult = TypeVar("SnapshotResult")
+GrantKey = tuple[str, ...]
+
+
+def read_snapshot_of(
+    connection: Connection, work: Callable[[Connection], SnapshotResult]
+) -> SnapshotResult:
+    """Let `work` see one moment of the database; SQLite's writers don't wait for it."""
+    sqlite = connection.dialect.name == "sqlite"
+    run_on_driver(
+        connection, "BEGIN" if sqlite else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+    )
+    result = work(connection)
+    run_on_driver(connection, "COMMIT")
+    return result
+
+
+# Where limits stand
+
+
+def grant_key(applied: AppliedLimit) -> GrantKey:
+    """The columns by which a grant names the limit that it adds to."""
+    limit = applied.limit
+    return applied.scope, limit.measure, limit.model_glob, limit.period.name, limit.source
+
+
+def in_parts(items: Collection[str]) -> Iterator[list[str]]:
+    """Values for INs of a bounded length, in order."""
+    ordered = sorted(items)
+    for start in range(0, len(ordered), ROWS_PER_QUERY):
+        yield ordered[start : start + ROWS_PER_QUERY]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCounter:
+    """A counter as its row has it."""
+
+    window_start: int
+    window_end: int
+    used: Amounts
+
+
+def read_counters(
+    connection: Connection, scopes: Collection[str], at: int
+) -> dict[str, StoredCounter]:
+    """The counters of these scopes whose windows are open, by id."""
+    columns = counters_table.c
+    query = select(
+        columns.id,
+        columns.window_start,
+        columns.window_end,
+        columns.requests,
+        columns.input_tokens,
+        columns.output_tokens,
+        columns.cost_micros,
+    )
+    return {
+        key: StoredCounter(start, end, Amounts(*sums))
+        for some in in_parts(scopes)
+        for key, start, end, *sums in connection.execute(
+            query.where(columns.scope.in_(some), columns.window_end > at)
+        )
+    }
+
+
+def read_granted(connection: Connection, scopes: Collection[str], at: int) -> dict[GrantKey, int]:
+    """What administrators have added to limits of these scopes, by `grant_key`."""
+    columns = grants_table.c
+    key = (columns.scope, columns.measure, columns.model_glob, columns.period, columns.source)
+    return {
+        tuple(names): int(amount)
+        for some in in_parts(scopes)
+        for *names, amount in connection.execute(
+            select(*key, func.sum(columns.amount))
+            .where(columns.scope.in_(some), columns.expires_at > at)
+            .group_by(*key)
+        )
+    }
+
+
+def read_running(connection: Connection, scopes: Collection[str]) -> dict[str, list[RunningReply]]:
+    """Replies that are still running, by each scope that they count for."""
+    query = RUNNING
+    if len(scopes) == 1 and (only := next(iter(scopes))).startswith("user:"):
+        query = query.where(records_table.c.user_id == only.removeprefix("user:"))
+    running: defaultdict[str, list[RunningReply]] = defaultdict(list)
+    for _, user_id, group_ids, names, created_at, _, *rest in connection.execute(
+        query, {"except_id": ""}
+    ):
+        amounts, source = Amounts(*rest[:4]), rest[4]
+        reply = RunningReply(user_id, group_ids, names, source, created_at, amounts)
+        groups = (f"group:{group}" for group in split_names(group_ids))
+        for scope in (f"user:{user_id}", *groups, EVERYONE):
+            running[scope].append(reply)
+    return running
+
+
+def counter_needs(
+    applied: AppliedLimit, counter: StoredCounter | None, at: int
+) -> tuple[Amounts, int, int, int]:
+    """What is known of a limit's use, and which records to add (1) or take away (-1)."""
+    start, end = counted_window(applied, at)
+    rolling = applied.limit.period.rolling
+    if applied.limit.is_moment:
+        return NOTHING, 0, 0, 0
+    if counter is None:
+        return NOTHING, 1, start, end
+    if rolling is None:
+        return counter.used, 0, 0, 0
+    moved = start - counter.window_start
+    outlived = counter.window_end < at + CLOCK_TOLERANCE_SECONDS // 2
+    if abs(moved) >= rolling.total_seconds() or moved < -STEP_SECONDS or outlived:
+        return NOTHING, 1, start, NO_END
+    if moved <= 0:
+        return counter.used, 0, 0, 0
+    return counter.used, -1, counter.window_start, start
+
+
+def sums_of_users(
+    connection: Connection, wanted: Collection[tuple[str, int, int]]
+) -> dict[tuple[str, int, int], list[tuple[str, str, Amounts]]]:
+    """What users have used in windows of theirs, by the models' names and the source.
+
+    Args:
+        connection: The ledger's.
+        wanted: User ids, each with the first second and the one after the last.
+    """
+    found: defaultdict[tuple[str, int, int], list[tuple[str, str, Amounts]]] = defaultdict(list)
+    ordered = sorted(wanted)
+    for at in range(0, len(ordered), ROWS_PER_QUERY):
+        windows = (
+            values(
+                Column("user_id", Text),
+                Column("since", BigInteger),
+                Column("until", BigInteger),
+                name="windows",
+            )
+            .data(ordered[at : at + ROWS_PER_QUERY])
+            .cte("windows")
+        )
+        keys = (windows.c.user_id, windows.c.since, windows.c.until)
+        rows = connection.execute(
+            select(*keys, records_table.c.model_names, records_table.c.source, *COUNTED_SUMS)
+            .join(
+                records_table,
+                and_(
+                    records_table.c.user_id == windows.c.user_id,
+                    records_table.c.created_at >= windows.c.since,
+                    records_table.c.created_at < windows.c.until,
+                    records_table.c.state == "settled",
+                ),
+            )
+            .group_by(*keys, records_table.c.model_names, records_table.c.source)
+        )
+        for user_id, since, until, names, source, *sums in rows:
+            found[user_id, since, until].append((names, source, Amounts(*map(int, sums))))
+    return found
+
+
+def read_states(
+    connection: Connection, limits: Sequence[AppliedLimit], at: datetime
+) -> tuple[LimitState, ...]:
+    """Where limits stand at the instant `at`: by their counters, else by the records.
+
+    Nothing is written and no lock is needed, if the connection sees one moment of the database.
+    However many limits, it takes few statements.
+    """
+    if not limits:
+        return ()
+    second, scopes = int(at.timestamp()), {applied.scope for applied in limits}
+    counters = read_counters(connection, scopes, second)
+    granted = read_granted(connection, scopes, second)
+    running = read_running(connection, scopes)
+    needs = [
+        counter_needs(applied, counters.get(counter_id(applied)), second) for applied in limits
+    ]
+    sums = sums_of_users(
+        connection,
+        {
+            (applied.scope.removeprefix("user:"), start, end)
+            for applied, (_, sign, start, end) in zip(limits, needs, strict=True)
+            if sign and not applied.is_pool
+        },
+    )
+    states, looked_up = [], 0
+    for applied, (used, sign, start, end) in zip(limits, needs, strict=True):
+        limit = applied.limit
+        if sign:
+            if applied.is_pool:
+                more = sum_settled(
+                    connection, applied.scope, limit.model_glob, start, end, limit.source
+                )
+            else:
+                parts = sums.get((applied.scope.removeprefix("user:"), start, end), ())
+                more = sum(
+                    (
+                        part
+                        for names, source, part in parts
+                        if limit.source in ("", source) and glob_matches(limit.model_glob, names)
+                    ),
+                    NOTHING,
+                )
+            used = used + more if sign > 0 else used - more
+        held = () if limit.is_per_request else running.get(applied.scope, ())
+        reserved = [one.reserved for one in held if one.counts_for(applied, second)]
+        state = LimitState(
+            applied,
+            used=used.of(limit.measure),
+            reserved=sum(reserved, NOTHING).of(limit.measure) if reserved else 0,
+            reset_at=applied.window.end,
+            granted=granted.get(grant_key(applied), 0) if granted else 0,
+        )
+        if limit.period.rolling is not None:
+            reset = second + int(limit.period.rolling.total_seconds())
+            if state.exceeded and looked_up < MOST_RESETS_LOOKED_UP:
+                looked_up += 1
+                reset = find_rolling_reset(connection, state, second)
+            state = replace(state, reset_at=datetime.fromtimestamp(reset, UTC))
+        states.append(state)
+    return tuple(states)
+
+
+# Which day a record belongs to
+
+DAY_LENGTH = 86_400
+FIRST_DAY = date(1970, 1, 1)
+
+
+def instant_of(second: int) -> datetime:
+    """A second of the ledger as an instant."""
+    return datetime.fromtimestamp(second, UTC)
+
+
+def day_number(zone: ZoneInfo, first: int, last: int, reset_hour: int = 0) -> ColumnElement[int]:
+    """In SQL: how many days after 1 January 1970 a record was made by the calendar in a zone.
+
+    The numbers are written out: PostgreSQL takes two parameters of one value for different ones,
+    and the expression stands in two places of a query.
+    """
+    created_at = records_table.c.created_at
+    back = reset_hour * 3_600
+    *earlier, (_, offset) = offsets(zone, first, last)
+    local: ColumnElement[Any] = created_at + whole(offset - back)
+    if earlier:
+        cases = [
+            (created_at < whole(end), created_at + whole(past - back)) for end, past in earlier
+        ]
+        local = case(*cases, else_=local)
+    return local // whole(DAY_LENGTH)
+
+
+def whole(number: int) -> ColumnElement[int]:
+    """A whole number as it stands."""
+    return literal_column(str(number), BigInteger)
+
+
+def offsets(zone: ZoneInfo, first: int, last: int) -> list[tuple[int, int]]:
+    """How far the clock in a zone is ahead of UTC, each with the second until which that holds."""
+    found = []
+    instant, end = instant_of(first), instant_of(last)
+    while instant < end:
+        following = min(instant + timedelta(days=1), end)
+        if zone_offset(instant, zone) != zone_offset(following, zone):
+            change = clock_change(zone, instant, following)
+            found.append((int(change.timestamp()), offset_seconds(instant, zone)))
+        instant = following
+    return [*found, (last + 1, offset_seconds(end, zone))]
+
+
+def offset_seconds(instant: datetime, zone: ZoneInfo) -> int:
+    """How far the clock in a zone is ahead of UTC."""
+    return int(zone_offset(instant, zone).total_seconds())
+
+
+def day_of_number(number: int) -> date:
+    """The date of a number that `day_number` gave."""
+    return FIRST_DAY + timedelta(days=number)
+
+
+# What records add up to
+
+# What can be summed by, in the order of the columns, and the columns that each gives.
+DIMENSIONS = {
+    "user": ("user_id", "user_email"),
+    "model": ("model_id",),
+    "source": ("source",),
+    "day": ("day",),
+    "group": ("group_id", "group_name"),
+}
+RECORD_SUMS = (
+    func.count(),
+    func.sum(records_table.c.input_tokens),
+    func.sum(records_table.c.output_tokens),
+    func.sum(records_table.c.cost_micros),
+    func.sum(case((records_table.c.estimated, 1), else_=0)),
+)
+INSTANT_ALLOWED = (
+    'a date such as "2026-03-01" (its beginning) or an instant such as "2026-03-01T08:00+01:00"'
+)
+
+RowKey = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """What a number of records add up to; money in millionths of a dollar."""
+
+    requests: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_micros: int = 0
+    estimated_requests: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        """Input and output."""
+        return self.input_tokens + self.output_tokens
+
+    def __add__(self, other: Sums) -> Sums:
+        return Sums(
+            self.requests + other.requests,
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cost_micros + other.cost_micros,
+            self.estimated_requests + other.estimated_requests,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which records count: ``since <= created_at < until``, and whose days they fall on.
+
+    Args:
+        since: In seconds since 1970; None: from the first one.
+        until: The second after the last one; None: to the last one.
+        zone: Whose calendar days are.
+        reset_hour: The local hour at which they begin.
+        user_id: Whose records; None: everybody's.
+    """
+
+    since: int | None = None
+    until: int | None = None
+    zone: ZoneInfo = field(default_factory=utc_zone)
+    reset_hour: int = 0
+    user_id: str | None = None
+
+    @property
+    def condition(self) -> ColumnElement[bool]:
+        """Reservations still open count at their estimate, released ones not at all."""
+        columns = records_table.c
+        bounds = [] if self.since is None else [columns.created_at >= self.since]
+        bounds += [] if self.until is None else [columns.created_at < self.until]
+        bounds += [] if self.user_id is None else [columns.user_id == self.user_id]
+        return and_(columns.state != "released", *bounds)
+
+
+def read_dimensions(text: str) -> list[str]:
+    """The names in a list with commas, in the order of the columns.
+
+    Raises:
+        ConfigurationError: One isn't a dimension.
+    """
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in DIMENSIONS:
+            allowed = ", ".join(DIMENSIONS)
+            raise ConfigurationError("by", quoted_text(name), f"{allowed}, separated by commas")
+    return [name for name in DIMENSIONS if name in names]
+
+
+def read_instant(text: str | None, where: str, zone: ZoneInfo) -> int | None:
+    """The first whole second that isn't before a date's beginning or an instant.
+
+    Raises:
+        ConfigurationError: It is neither.
+    """
+    if text is None:
+        return None
+    try:
+        instant = reset_instant(date.fromisoformat(text.strip()), CalendarRules(zone))
+    except (ValueError, OverflowError):
+        try:
+            instant = datetime.fromisoformat(text.strip())
+            instant = instant if instant.tzinfo else instant.replace(tzinfo=zone)
+            return math.ceil(instant.timestamp())
+        except (ValueError, OverflowError):
+            raise ConfigurationError(where, quoted_text(text), INSTANT_ALLOWED) from None
+    return math.ceil(instant.timestamp())
+
+
+def first_and_last(connection: Connection, selection: Selection) -> tuple[int, int] | None:
+    """When the first and the last record were made, by the index."""
+    created_at = records_table.c.created_at
+    query = select(created_at).where(selection.condition).limit(1)
+    first = connection.scalar(query.order_by(created_at))
+    last = connection.scalar(query.order_by(created_at.desc()))
+    return None if first is None or last is None else (first, last)
+
+
+def sum_records(
+    connection: Connection, selection: Selection, wanted: Sequence[str]
+) -> dict[RowKey, Sums]:
+    """What records add up to, by the values of some dimensions.
+
+    Sums come from the database; only groups, of which a record names several, are told apart
+    here. A record of a user in several groups counts in each of them, one in none under None.
+    """
+    columns: dict[str, ColumnElement[Any]] = {
+        "user": records_table.c.user_id,
+        "model": records_table.c.model_id,
+        "source": records_table.c.source,
+        "group": records_table.c.group_ids,
+    }
+    day_at = wanted.index("day") if "day" in wanted else None
+    group_at = wanted.index("group") if "group" in wanted else None
+    if day_at is not None:
+        span = first_and_last(connection, selection)
+        if span is None:
+            return {}
+        columns["day"] = day_number(selection.zone, *span, selection.reset_hour)
+    grouped = [columns[name] for name in wanted]
+    rows = connection.execute(
+        select(*grouped, *RECORD_SUMS).where(selection.condition).group_by(*grouped),
+        execution_options={"yield_per": 1_000},
+    )
+    sums: defaultdict[RowKey, Sums] = defaultdict(Sums)
+    for row in rows:
+        key = list(row[: len(wanted)])
+        part = Sums(*(int(value or 0) for value in row[len(wanted) :]))
+        if day_at is not None:
+            key[day_at] = day_of_number(key[day_at]).isoformat()
+        groups = [None] if group_at is None else split_names(key[group_at] or "") or [None]
+        for group in groups:
+            if group_at is not None:
+                key[group_at] = group
+            sums[tuple(key)] += part
+    return sums
+
+
+def sum_models(connection: Connection, selection: Selection) -> dict[tuple[str, str], Sums]:
+    """What records add up to by model: its id and its joined names."""
+    keys = (records_table.c.model_id, records_table.c.model_names)
+    rows = connection.execute(
+        select(*keys, *RECORD_SUMS).where(selection.condition).group_by(*keys)
+    )
+    return {
+        (model, names): Sums(*(int(value or 0) for value in sums)) for model, names, *sums in rows
+    }
+
+
+def read_latest(connection: Connection, selection: Selection, most: int) -> Sequence[Row[Any]]:
+    """The latest records, the newest first."""
+    columns = records_table.c
+    return connection.execute(
+        select(
+            columns.created_at,
+            columns.model_id,
+            columns.model_names,
+            columns.source,
+            columns.state,
+            columns.input_tokens,
+            columns.output_tokens,
+            columns.cost_micros,
+            columns.estimated,
+        )
+        .where(selection.condition)
+        .order_by(columns.created_at.desc())
+        .limit(most)
+    ).all()
+
+
+def read_grants(
+    connection: Connection, scopes: Collection[str], since: int, most: int
+) -> Sequence[Row[Any]]:
+    """What was granted, reset and taken back since then, the newest first."""
+    columns = grants_table.c
+    return connection.execute(
+        select(grants_table)
+        .where(columns.scope.in_(sorted(scopes)), columns.expires_at > since)
+        .order_by(columns.created_at.desc(), columns.id)
+        .limit(most)
+    ).all()
+
+
+# As text
+
+# Public, as are the columns of DIMENSIONS: other programs read them.
+SUM_COLUMNS = (
+    "requests",
+    "input_tokens",
+    "output_tokens",
+    "total_tokens",
+    "cost_usd",
+    "estimated_requests",
+)
+# What a spreadsheet takes for the beginning of a formula.
+FORMULA_SIGNS = ("=", "+", "-", "@")
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRow:
+    """The sums of all records that are alike in some columns."""
+
+    keys: dict[str, str | None]
+    sums: Sums
+
+
+def named_rows(
+    wanted: Sequence[str],
+    sums: Mapping[RowKey, Sums],
+    emails: Mapping[str, str],
+    group_names: Mapping[str, str],
+) -> list[UsageRow]:
+    """Rows with the names of the ids in the keys; days in order, then the largest use first."""
+    rows = []
+    for key, part in sums.items():
+        keys: dict[str, str | None] = {}
+        for name, value in zip(wanted, key, strict=True):
+            keys[DIMENSIONS[name][0]] = value
+            if name == "user":
+                keys["user_email"] = emails.get(value or "", "")
+            if name == "group":
+                keys["group_name"] = group_names.get(value or "")
+        rows.append(UsageRow(keys, part))
+    rows.sort(
+        key=lambda row: (
+            row.keys.get("day") or "",
+            -row.sums.total_tokens,
+            *(value or "" for value in row.keys.values()),
+        )
+    )
+    return rows
+
+
+def recorded_emails(connection: Connection, user_ids: Iterable[str]) -> dict[str, str]:
+    """The last address on record of users whom Open WebUI has no more."""
+    columns = records_table.c
+    emails = {}
+    for user_id in user_ids:
+        email = connection.scalar(
+            select(columns.user_email)
+            .where(columns.user_id == user_id)
+            .order_by(columns.created_at.desc())
+            .limit(1)
+        )
+        emails[user_id] = str(email or "")
+    return emails
+
+
+def printable(text: str) -> str:
+    """A text without control characters: models' ids come from outside.
+
+    A terminal or a spreadsheet might obey them, and XML has no place for them.
+    """
+    return "".join(
+        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(letter) in ("Cc", "Cs") else letter
+        for letter in text
+    )
+
+
+def csv_cell(text: str | None) -> str:
+    """A text that a spreadsheet shows and doesn't compute."""
+    shown = printable(text or "")
+    return f"'{shown}" if shown.lstrip().startswith(FORMULA_SIGNS) else shown
+
+
+def key_columns(dimensions: Sequence[str]) -> list[str]:
+    """The columns that identify a row."""
+    wanted = [name for name in DIMENSIONS if name in dimensions]
+    return [name for dimension in wanted for name in DIMENSIONS[dimension]]
+
+
+def sum_values(sums: Sums) -> tuple[int | Decimal, ...]:
+    """The values of `SUM_COLUMNS`."""
+    return (
+        sums.requests,
+        sums.input_tokens,
+        sums.output_tokens,
+        sums.total_tokens,
+        Decimal(sums.cost_micros) / 1_000_000,
+        sums.estimated_requests,
+    )
+
+
+def as_json(rows: Iterable[UsageRow]) -> str:
+    """A list of objects, one on each line; money as a number."""
+    objects: list[dict[str, Any]] = [
+        {**row.keys, **dict(zip(SUM_COLUMNS, sum_values(row.sums), strict=True))} for row in rows
+    ]
+    lines = [json.dumps(item, ensure_ascii=False, default=float) for item in objects]
+    return "[\n" + ",\n".join(lines) + "\n]\n" if lines else "[]\n"
+
+
+def as_csv(rows: Iterable[UsageRow], dimensions: Sequence[str]) -> str:
+    """Comma-separated values with a line of column names; what isn't known is empty."""
+    output = StringIO()
+    writer = csv.writer(output, lineterminator="\n")
+    writer.writerow([*key_columns(dimensions), *SUM_COLUMNS])
+    for row in rows:
+        cells = [
+            f"{value:f}" if isinstance(value, Decimal) else value for value in sum_values(row.sums)
+        ]
+        writer.writerow([*map(csv_cell, row.keys.values()), *cells])
+    return output.getvalue()
+
+
+def amount_number(measure: Measure, amount: int) -> float:
+    """An amount of a limit as JSON has it: money in dollars, all else as it is counted."""
+    return amount / 1_000_000 if measure == "cost" else amount
+
+
+# ==============================================================================
+# helpers/ledger/grants.py
+# Grants: what administrators add to limits, reset and take back; rows, never edits.
+# ==============================================================================
+
+# A reset of a rolling limit is a few rows that run out one after another, as the use does.
+ROLLING_PARTS = 60
+# A row that takes another one back has its id, so that it can't be taken back twice.
+REVOKED = "revoked:"
+
+
+@dataclass(frozen=True, slots=True)
+class NewGrant:
+    """A row to write: what is added to a limit, and until when (seconds since 1970)."""
+
+    applied: AppliedLimit
+    amount: int
+    expires_at: int
+    kind: str = "grant"
+    # Made once: a transaction that is tried again must not write it twice.
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Limits before and after rows were added for them, and those rows."""
+
+    before: tuple[LimitState, ...]
+    after: tuple[LimitState, ...]
+    grants: tuple[NewGrant, ...] = ()
+
+
+def window_end(applied: AppliedLimit, now: datetime) -> int:
+    """The second at which a limit's window ends; of a rolling one, a period from now."""
+    rolling = applied.limit.period.rolling
+    end = applied.window.end if rolling is None else now + rolling
+    return int(end.timestamp())
+
+
+def add_grants(
+    connection: Connection,
+    limits: Sequence[AppliedLimit],
+    make: Callable[[Connection], Sequence[NewGrant]],
+    by: str,
+    reason: str,
+    now: datetime,
+) -> Change:
+    """Write grants, in a transaction under the locks of all scopes concerned.
+
+    Args:
+        connection: In that transaction; no reply of these scopes is settled during it.
+        limits: The limits that change.
+        make: What to add, given the ledger as it is then.
+        by: Who grants.
+        reason: Why.
+        now: When they are granted.
+    """
+    before, grants = read_states(connection, limits, now), tuple(make(connection))
+    for new in grants:
+        if connection.scalar(select(grants_table.c.id).where(grants_table.c.id == new.id)):
+            continue
+        scope, measure, model_glob, period, source = grant_key(new.applied)
+        connection.execute(
+            grants_table.insert().values(
+                id=new.id,
+                scope=scope,
+                measure=measure,
+                model_glob=model_glob,
+                period=period,
+                source=source,
+                amount=new.amount,
+                kind=new.kind,
+                granted_by=by,
+                reason=reason,
+                created_at=int(now.timestamp()),
+                expires_at=new.expires_at,
+            )
+        )
+    return Change(before, read_states(connection, limits, now), grants)
+
+
+def find_grant(connection: Connection, key: str, now: datetime) -> Row[tuple[object, ...]] | None:
+    """A grant or reset that still holds and wasn't taken back."""
+    taken_back = select(grants_table.c.id).where(grants_table.c.id == REVOKED + key)
+    return connection.execute(
+        select(grants_table).where(
+            grants_table.c.id == key,
+            grants_table.c.amount > 0,
+            grants_table.c.expires_at > int(now.timestamp()),
+            ~taken_back.exists(),
+        )
+    ).first()
+
+
+def revoke_grant(connection: Connection, key: str, by: str, reason: str, now: datetime) -> bool:
+    """Take a grant back by a row of its own; False where there is none that still holds.
+
+    The caller holds the lock of its scope.
+    """
+    row = find_grant(connection, key, now)
+    if row is None:
+        return False
+    values = dict(row._mapping)
+    values |= {
+        "id": REVOKED + key,
+        "amount": -int(values["amount"]),
+        "granted_by": by,
+        "reason": reason,
+        "created_at": int(now.timestamp()),
+    }
+    connection.execute(grants_table.insert().values(values))
+    return True
+
+
+def missing_resets(connection: Connection, state: LimitState, now: datetime) -> Iterator[NewGrant]:
+    """The grants that make up for what was used and that no earlier reset has made up for."""
+    applied, second = state.applied, int(now.timestamp())
+    scope, measure, model_glob, period, source = grant_key(applied)
+    earlier = connection.scalar(
+        select(func.coalesce(func.sum(grants_table.c.amount), 0)).where(
+            grants_table.c.scope == scope,
+            grants_table.c.measure == measure,
+            grants_table.c.model_glob == model_glob,
+            grants_table.c.period == period,
+            grants_table.c.source == source,
+            grants_table.c.kind == "reset",
+            grants_table.c.expires_at > second,
+        )
+    )
+    amount = state.used - int(earlier or 0)
+    if amount <= 0:
+        return
+    if applied.limit.period.rolling is None:
+        yield NewGrant(applied, amount, window_end(applied, now), "reset")
+        return
+    for expires_at, part in rolling_parts(connection, applied, amount, second).items():
+        yield NewGrant(applied, part, expires_at, "reset")
+
+
+def make_resets(
+    connection: Connection, limits: Sequence[AppliedLimit], now: datetime
+) -> list[NewGrant]:
+    """What has been used of limits, as grants."""
+    states = read_states(connection, limits, now)
+    return [new for state in states for new in missing_resets(connection, state, now)]
+
+
+def rolling_parts(
+    connection: Connection, applied: AppliedLimit, amount: int, second: int
+) -> dict[int, int]:
+    """The newest use of a rolling limit up to `amount`, by when it leaves the window.
+
+    A single grant of all of it would last a period from now, and so would add to the limit
+    after the use that it makes up for is forgotten. Times are rounded up to a few instants.
+    """
+    start, _ = counted_window(applied, second)
+    length = second - start + 1
+    step = max(1, length // ROLLING_PARTS)
+    columns = records_table.c
+    rows = connection.execute(
+        select(
+            columns.created_at,
+            columns.model_names,
+            columns.counted,
+            columns.weighted_input_tokens,
+            columns.weighted_output_tokens,
+            columns.cost_micros,
+        )
+        .where(
+            columns.state == "settled",
+            columns.counted > 0,
+            columns.created_at >= start,
+            scope_condition(applied.scope, applied.limit.source),
+        )
+        .order_by(columns.created_at.desc())
+    )
+    parts: dict[int, int] = {}
+    for created_at, model_names, *amounts in rows:
+        if glob_matches(applied.limit.model_glob, model_names):
+            part = min(amount, Amounts(*amounts).of(applied.limit.measure))
+            expires_at = -(-(created_at + length) // step) * step
+            parts[expires_at] = parts.get(expires_at, 0) + part
+            amount -= part
+        if amount <= 0:
+            break
+    return {expires_at: part for expires_at, part in parts.items() if part}
+
+
+# ==============================================================================
+# helpers/ledger/reply_lengths.py
+# Reply lengths: how long the replies of each model are of late, by what is on record.
+# ==============================================================================
+
+# So many records are read, whoever made them, and no more often than that.
+RECORDS_READ = 1_000
+READ_AGAIN_SECONDS = 0.5
+# Each user counts the same, however many replies they had: of these that many are looked at.
+REPLIES_PER_USER = 20
+# Nine in ten are shorter. Within these bounds nobody's replies make the reservations of others
+# larger or smaller.
+QUANTILE = 0.9
+LENGTH_BOUNDS = (500, 8_000)
+MOST_MODELS_KNOWN = 1_000
+# What Open WebUI writes by itself is short, and what was filled in is from before.
+OTHER_SOURCES = ("task", "backfill")
+
+NEWEST_RECORDS = (
+    select(
+        records_table.c.model_id,
+        records_table.c.user_id,
+        records_table.c.output_tokens,
+        records_table.c.source,
+        records_table.c.state,
+    )
+    .order_by(records_table.c.created_at.desc())
+    .limit(RECORDS_READ)
+)
+
+
+def usual_lengths(rows: Iterable[Any]) -> dict[str, int]:
+    """The high quantile of each model's lengths, in output tokens.
+
+    Args:
+        rows: model, user, output tokens, source and state; the newest first.
+    """
+    by_user: dict[str, dict[str, list[int]]] = {}
+    for model, user, tokens, source, state in rows:
+        if state == "settled" and tokens > 0 and source not in OTHER_SOURCES:
+            lengths = by_user.setdefault(model, {}).setdefault(user, [])
+            if len(lengths) < REPLIES_PER_USER:
+                lengths.append(tokens)
+    return {model: weighted_quantile(users.values()) for model, users in by_user.items()}
+
+
+def weighted_quantile(users: Iterable[list[int]]) -> int:
+    """The length that is reached by as many users' replies, each user's together weighing 1."""
+    weighed = [(tokens, 1 / len(each)) for each in users for tokens in each]
+    left = QUANTILE * sum(weight for _, weight in weighed)
+    shortest, longest = LENGTH_BOUNDS
+    for tokens, weight in sorted(weighed):
+        left -= weight
+        if left <= 1e-9:
+            return max(shortest, min(tokens, longest))
+    return shortest
+
+
+class ReplyLengths:
+    """What is known of them in this process; may be used from any thread.
+
+    Args:
+        read: Runs a question in the ledger's database.
+        clock: Seconds.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[Callable[[Connection], list[Any]]], list[Any]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._read = read
+        self._clock = clock
+        self._known: dict[str, int] = {}
+        self._read_at = float("-inf")
+        self._reading = Lock()
+
+    def expected(self, model: str) -> int:
+        """How many output tokens to expect of a model's reply; blocks where it has to read."""
+        with self._reading:
+            now = self._clock()
+            if now - self._read_at >= READ_AGAIN_SECONDS:
+                self._read_at = now
+                self._refresh()
+        return self._known.get(model, LENGTH_BOUNDS[0])
+
+    def _refresh(self) -> None:
+        try:
+            rows = self._read(lambda connection: list(connection.execute(NEWEST_RECORDS)))
+        except UsageLimitsError as error:  # whoever is to be reserved for finds out, too
+            log.debug("Usage limits: %s; reply lengths are as they were", error)
+            return
+        if len(self._known) > MOST_MODELS_KNOWN:
+            self._known.clear()
+        self._known.update(usual_lengths(rows))
+
+
+# ==============================================================================
+# helpers/ledger/policy_versions.py
+# Policy versions: the last policies texts that were saved on the page, to go back to.
+# ==============================================================================
+
+MOST_VERSIONS = 20
+
+
+def read_versions(connection: Connection) -> Sequence[Row[Any]]:
+    """The saved texts, the newest first."""
+    columns = policies_table.c
+    return connection.execute(
+        select(policies_table).order_by(columns.saved_at.desc(), columns.number.desc())
+    ).all()
+
+
+def keep_version(connection: Connection, before: str, text: str, by: str, now: int) -> None:
+    """Write down a text that was saved, and what stood there before if that isn't known.
+
+    Args:
+        connection: In a transaction.
+        before: The text that was in force.
+        text: The new one.
+        by: Who saved it.
+        now: Seconds since 1970.
+    """
+    known = list(read_versions(connection))
+    number = max((row.number for row in known), default=0)
+    last = known[0].policies if known else ""
+    for policies, saved_by in ((before, ""), (text, by)):
+        if policies.strip() and policies != last:
+            number += 1
+            last = policies
+            connection.execute(
+                policies_table.insert().values(
+                    id=uuid.uuid4().hex,
+                    number=number,
+                    policies=policies,
+                    saved_by=saved_by,
+                    saved_at=now,
+                )
+            )
+    connection.execute(
+        policies_table.delete().where(policies_table.c.number <= number - MOST_VERSIONS)
+    )
+
+
+# ==============================================================================
 # helpers/ledger/ledger.py
 # The ledger: reserve, settle, check, renew and sweep, each one transaction.
 # ==============================================================================
@@ -5431,7 +6668,9 @@ def settle_record(
     if more is None or more == NOTHING:
         return True, None
     snapshot = snapshot_of_record(connection, key.scopes, key.created_at, limits, now, key.id)
-    add_to_counters(connection, snapshot.counters, key.model_names, key.created_at, more)
+    add_to_counters(
+        connection, snapshot.counters, key.model_names, key.source, key.created_at, more
+    )
     return True, snapshot
 
 
@@ -5473,6 +6712,13 @@ class Ledger:
     ) -> ReadResult:
         """Read something else from the same database."""
         return self._transactions.read(work, deadline)
+
+    def change(
+        self, work: Callable[[Connection], ReadResult], scopes: Collection[str]
+    ) -> ReadResult:
+        """Run `work` in a transaction, during which no reply of these scopes is settled."""
+        self.prepare()
+        return self._transactions.run(work, scopes)
 
     def read_names(self) -> frozenset[RememberedName]:
         """Whom the names in the policies have meant so far."""
@@ -5615,6 +6861,36 @@ class Ledger:
             deadline=deadline,
         )
 
+    def grow(
+        self,
+        reservation: Reservation,
+        hold: Callable[[Decision], Charge],
+        limits: Sequence[AppliedLimit],
+        deadline: float | None = None,
+    ) -> Decision:
+        """Hold something else for a running reply from now on; nothing if it has ended.
+
+        Args:
+            reservation: The reply.
+            hold: What to hold for it, given where its limits stand without it. It may be asked
+                twice.
+            limits: The limits that count for it.
+            deadline: Until when it may take, by `time.monotonic`.
+
+        Returns:
+            Where its limits stand without it.
+        """
+        self.prepare(deadline)
+
+        def work(connection: Connection) -> Decision:
+            now = self._now()
+            decision = Decision(read_limit_states(connection, limits, now, reservation.id))
+            renew_record(connection, reservation.id, hold(decision), now)
+            return decision
+
+        scopes = limit_scopes(reservation.subject, limits)
+        return self._transactions.run(work, scopes, lasting=False, deadline=deadline)
+
     def beat(self) -> None:
         """Let the others see that this worker lives."""
         self.prepare()
@@ -5754,6 +7030,8 @@ class Ledger:
         audience: str,
     ) -> bool:
         """Whether a limit is crossed of which `audience` was not yet told in this window."""
+        if state.applied.limit.is_moment:
+            return False  # nobody is short of anything
         percent = 100 if state.exceeded else state.crossed_threshold(soft_limit_percent)
         if percent is None:
             return False
@@ -5781,7 +7059,8 @@ class Ledger:
 
 # The order in which a language lists its words.
 COUNTED_THINGS = ("tokens", "input_tokens", "output_tokens", "requests", "responses")
-PERIOD_NAMES = ("minute", "hour", "day", "week", "month", "quarter", "year")
+PERIOD_NAMES = CALENDAR_PERIODS
+MOMENT_NAMES = tuple(MOMENTS)
 ROLLING_UNITS_SAID = ("second", "minute", "hour", "day")
 # Around a name or an amount in a right-to-left sentence (or a right-to-left name in any other),
 # so that neither turns the other around: first strong isolate, pop directional isolate.
@@ -5815,21 +7094,26 @@ def pick_arabic(count: int) -> int:
     return 3 if 3 <= count % 100 <= 10 else 4 if count % 100 >= 11 else 5
 
 
-ALIKE = PluralRule(("other",), lambda count: 0)
-ONE_OR_OTHER = PluralRule(("one", "other"), lambda count: int(count != 1))
-BELOW_TWO_OR_OTHER = PluralRule(("one", "other"), lambda count: int(count > 1))
-HEBREW_PLURAL = PluralRule(("one", "two", "other"), lambda count: {1: 0, 2: 1}.get(count, 2))
-SLAVIC = PluralRule(("one", "few", "many"), pick_slavic)
-POLISH_PLURAL = PluralRule(("one", "few", "many"), pick_polish)
-ARABIC_PLURAL = PluralRule(("zero", "one", "two", "few", "many", "other"), pick_arabic)
+# By the name that a language's file gives them.
+PLURAL_RULES: Mapping[str, PluralRule] = {
+    "alike": PluralRule(("other",), lambda count: 0),
+    "one or other": PluralRule(("one", "other"), lambda count: int(count != 1)),
+    "below two or other": PluralRule(("one", "other"), lambda count: int(count > 1)),
+    "Hebrew": PluralRule(("one", "two", "other"), lambda count: {1: 0, 2: 1}.get(count, 2)),
+    "Slavic": PluralRule(("one", "few", "many"), pick_slavic),
+    "Polish": PluralRule(("one", "few", "many"), pick_polish),
+    "Arabic": PluralRule(("zero", "one", "two", "few", "many", "other"), pick_arabic),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Language:
     """How one language says what users read.
 
-    Words are listed with ", " between them and "|" between the plural forms of one, which come
-    in the order of the rule's categories; where the last ones are alike they are said once.
+    A language's file states these fields as `read_language` reads them, and only those that
+    differ from what stands here. Words are listed with ", " between them and "|" between the
+    plural forms of one, which come in the order of the rule's categories; where the last ones are
+    alike they are said once.
     A pair "a|b" without a number is for the user's own limit and for one that is shared. A
     sentence begins with a capital by itself. Fields: ``quantity`` (an amount with its unit),
     ``what`` (quantity, period and model), ``owner`` (whose limit), ``named`` (the policy or pool
@@ -5838,7 +7122,7 @@ class Language:
 
     tag: str
     name: str  # as its speakers say it
-    plural: PluralRule = ONE_OR_OTHER
+    plural: PluralRule = PLURAL_RULES["one or other"]
     right_to_left: bool = False
     # Numbers
     thousands: str = ","
@@ -5851,6 +7135,7 @@ class Language:
     units: str
     # Periods
     periods: str
+    moments: str
     rolling: str
     rolling_units: str
     # Times
@@ -5864,11 +7149,13 @@ class Language:
     at: str
     tomorrow: str
     on_date: str
-    hour_one: tuple[str, str] = ("", "")  # the preposition that changes before one o'clock
+    hour_one: str = ""  # a preposition, and what it becomes before one o'clock
     # Whose limit, and of what
     owner: str
     what: str = "{quantity} {period}{on}"
     on: str
+    sources: str
+    via: str = " {source}"
     named: str = " ({policy})"
     # Sentences
     reached: str
@@ -5883,7 +7170,7 @@ class Language:
     opens: str
     within: str  # after `at`, where that is today or tomorrow
     warning: str
-    left: str
+    left: str = "{n}"
     label: str
     reached_label: str
     status: str
@@ -5891,6 +7178,8 @@ class Language:
     status_reset: str
     cap: str
     ledger_error: str
+    # Each user's own setting: its title, what it is for, and its options
+    show_usage: str
 
     def form(self, forms: str, count: int) -> str:
         """The plural form of a word, or of a phrase, that goes with a number."""
@@ -5906,775 +7195,582 @@ class Language:
         return self.form(self.rolling_units.split(", ")[ROLLING_UNITS_SAID.index(unit)], count)
 
     def period(self, name: str) -> str:
-        """A calendar period: ``per day``."""
+        """A calendar period or a moment: ``per day``, ``per request``, ``at once``."""
+        if name in MOMENT_NAMES:
+            return self.moments.split(", ")[MOMENT_NAMES.index(name)]
         return self.periods.split(", ")[PERIOD_NAMES.index(name)]
 
+    def source(self, name: str) -> str:
+        """Where requests come from: ``via the API``."""
+        return self.sources.split(", ")[SOURCES.index(name)]
 
-# ==============================================================================
-# helpers/openwebui/languages_western.py
-# Western languages: the words of English, German, French, Spanish, Italian, Portuguese, Dutch.
-# ==============================================================================
 
-ENGLISH = Language(
-    tag="en",
-    name="English",
-    less_than="less than {amount}",
-    units="token|tokens, input token|input tokens, output token|output tokens, "
-    "request|requests, response|responses",
-    periods="per minute, per hour, per day, per week, per month, per quarter, per year",
-    rolling="per {n} {unit}",
-    rolling_units="second|seconds, minute|minutes, hour|hours, day|days",
-    months="January February March April May June July August September October November December",
-    at="at {time}",
-    tomorrow="tomorrow at {time}",
-    on_date="on {date} at {time}",
-    owner="your limit|the shared limit",
-    on=" on {model}",
-    reached="you've reached {owner} of {what}{named}.",
-    held="running responses hold the rest of {owner} of {what}{named}. "
-    "Please try again when they are done.",
-    stopped="stopped at {owner} of {what}{named}.",
-    no_model="You can't use {model} here{named}.",
-    no_models="You can't use any models here{named}.",
-    no_paid="You can't use models that cost money here{named}.",
-    per_request="This request is too long: at most {quantity} per request{on}{named}.",
-    at_once="You already have {quantity} running. Please try again when one is done.",
-    resets="It resets {at}{within}.",
-    opens="You can continue {at}{within}.",
-    within=", in {within}",
-    warning="{percent} of {owner} of {what}{named} used; {left}{until}.",
-    left="{n} left",
-    label="Usage|Shared usage",
-    reached_label="Limit reached|Shared limit reached",
-    status="{label}: {used} of {what}",
-    status_reset=", resets {at}",
-    cap="This response can have at most {quantity}.",
-    ledger_error="Usage can't be recorded at the moment, so no requests are accepted. "
-    "Please try again later.",
-)
+FIELDS_OTHER_THAN_TEXT: Mapping[str, Callable[[str], object]] = {
+    "plural": PLURAL_RULES.__getitem__,
+    "grouped_from": int,
+    "right_to_left": bool,
+}
 
-GERMAN = Language(
-    tag="de",
-    name="Deutsch",
-    thousands=".",
-    decimal=",",
-    money="{amount}\u00a0$",
-    less_than="weniger als {amount}",
-    percent="{n}\u00a0%",
-    units="Token, Eingabe-Token, Ausgabe-Token, Anfrage|Anfragen, Antwort|Antworten",
-    periods="pro Minute, pro Stunde, pro Tag, pro Woche, pro Monat, pro Quartal, pro Jahr",
-    rolling="innerhalb von {n} {unit}",
-    rolling_units="Sekunde|Sekunden, Minute|Minuten, Stunde|Stunden, Tag|Tagen",
-    durations="Tg. Std. Min. Sek.",
-    clock="{clock} Uhr",
-    date="{day}. {month}",
-    months="Januar Februar März April Mai Juni Juli August September Oktober November Dezember",
-    at="um {time}",
-    tomorrow="morgen um {time}",
-    on_date="am {date} um {time}",
-    owner="Ihr Limit|das gemeinsame Limit",
-    on=" für {model}",
-    reached="{owner} von {what}{named} ist erreicht.",
-    held="{owner} von {what}{named} ist für laufende Antworten vorgemerkt. "
-    "Bitte gleich erneut versuchen.",
-    stopped="beendet, denn {owner} von {what}{named} ist erreicht.",
-    no_model="Sie können {model} hier nicht verwenden{named}.",
-    no_models="Sie können hier keine Modelle verwenden{named}.",
-    no_paid="Sie können hier keine kostenpflichtigen Modelle verwenden{named}.",
-    per_request="Diese Anfrage ist zu lang: höchstens {quantity} pro Anfrage{on}{named}.",
-    at_once="Es läuft bereits {quantity}. Bitte versuchen Sie es nach deren Ende erneut.|"
-    "Es laufen bereits {quantity}. Bitte versuchen Sie es erneut, wenn eine beendet ist.",
-    resets="Wieder verfügbar {at}{within}.",
-    opens="Weiter {at}{within}.",
-    within=", in {within}",
-    warning="{owner} von {what}{named} ist zu {percent} verbraucht; noch {left}{until}.",
-    left="{n}",
-    label="Nutzung|Gemeinsame Nutzung",
-    reached_label="Limit erreicht|Gemeinsames Limit erreicht",
-    status="{label}: {used} von {what}",
-    status_reset=", neu {at}",
-    cap="Diese Antwort kann höchstens {quantity} lang sein.",
-    ledger_error="Die Nutzung kann gerade nicht erfasst werden, deshalb werden keine Anfragen "
-    "angenommen. Bitte versuchen Sie es später erneut.",
-)
 
-FRENCH = Language(
-    tag="fr",
-    name="français",
-    plural=BELOW_TWO_OR_OTHER,
-    thousands="\u202f",
-    decimal=",",
-    money="{amount}\u00a0$",
-    less_than="moins de {amount}",
-    percent="{n}\u202f%",
-    units="token|tokens, token d’entrée|tokens d’entrée, token de sortie|tokens de sortie, "
-    "requête|requêtes, réponse|réponses",
-    periods="par minute, par heure, par jour, par semaine, par mois, par trimestre, par an",
-    rolling="sur {n} {unit}",
-    rolling_units="seconde glissante|secondes glissantes, minute glissante|minutes glissantes, "
-    "heure glissante|heures glissantes, jour glissant|jours glissants",
-    durations="j h min s",
-    first_day="1er",
-    months="janvier février mars avril mai juin juillet août septembre octobre novembre décembre",
-    at="à {time}",
-    tomorrow="demain à {time}",
-    on_date="le {date} à {time}",
-    owner="votre limite|la limite commune",
-    on=" avec {model}",
-    reached="{owner} de {what}{named} est atteinte.",
-    held="{owner} de {what}{named} est occupée par des réponses en cours. "
-    "Veuillez réessayer ensuite.",
-    stopped="arrêt\u00a0: {owner} de {what}{named} est atteinte.",
-    no_model="Vous ne pouvez pas utiliser {model} ici{named}.",
-    no_models="Vous ne pouvez utiliser aucun modèle ici{named}.",
-    no_paid="Vous ne pouvez pas utiliser de modèles payants ici{named}.",
-    per_request="Cette requête est trop longue\u00a0: au plus {quantity} par requête{on}{named}.",
-    at_once="Vous avez déjà {quantity} en cours. Veuillez réessayer quand l’une sera terminée.",
-    resets="Remise à zéro {at}{within}.",
-    opens="Reprise {at}{within}.",
-    within=", dans {within}",
-    warning="{owner} de {what}{named} est utilisée à {percent}\u202f; {left}{until}.",
-    left="reste {n}",
-    label="Utilisation|Utilisation commune",
-    reached_label="Limite atteinte|Limite commune atteinte",
-    status="{label}\u00a0: {used} sur {what}",
-    status_reset=", remise à zéro {at}",
-    cap="Cette réponse peut compter au plus {quantity}.",
-    ledger_error="L’utilisation ne peut pas être enregistrée pour le moment\u00a0: aucune requête "
-    "n’est acceptée. Veuillez réessayer plus tard.",
-)
+def read_language(text: str, base: Language | None = None) -> Language:
+    """A language from its file: ``field: value``, on lines of their own or with " · " between.
 
-CANADIAN_FRENCH = replace(
+    A longer value goes on in the next line. "_" is a blank, where a value begins or ends with
+    one. What isn't stated is as in `base`, or as `Language` has it.
+
+    Raises:
+        TypeError: A field is unknown, or one is missing that each language has to state.
+        KeyError: There is no such plural rule.
+    """
+    stated: dict[str, Any] = {}
+    for entry in re.split(r" · |\n(?=\w+:)", text.strip()):
+        field, _, value = entry.partition(":")
+        stated[field] = " ".join(value.split("\n  ")).strip(" ").replace("_", " ")
+    for field, read in FIELDS_OTHER_THAN_TEXT.items():
+        if field in stated:
+            stated[field] = read(stated[field])
+    return replace(base, **stated) if base else Language(**stated)
+
+
+# helpers/openwebui/languages/en.py
+ENGLISH = read_language("""
+tag: en · name: English · less_than: less than {amount}
+units: token|tokens, input token|input tokens, output token|output tokens, request|requests,
+  response|responses
+moments: per request, at once
+sources: in saved chats, in temporary chats, in channels, in automations, via the API, for tasks
+periods: per minute, per hour, per day, per week, per month, per quarter, per year
+rolling: per {n} {unit} · rolling_units: second|seconds, minute|minutes, hour|hours, day|days
+months: January February March April May June July August September October November December
+at: at {time} · tomorrow: tomorrow at {time} · on_date: on {date} at {time}
+owner: your limit|the shared limit · on: _on {model}
+reached: you've reached {owner} of {what}{named}.
+held: running responses hold the rest of {owner} of {what}{named}. Please try again when they are
+  done. · stopped: stopped at {owner} of {what}{named}.
+no_model: You can't use {model} here{named}. · no_models: You can't use any models here{named}.
+no_paid: You can't use models that cost money here{named}.
+per_request: This request is too long: at most {quantity} per request{on}{named}.
+at_once: You already have {quantity} running. Please try again when one is done.
+resets: It resets {at}{within}. · opens: You can continue {at}{within}. · within: , in {within}
+warning: {percent} of {owner} of {what}{named} used; {left}{until}. · left: {n} left
+label: Usage|Shared usage · reached_label: Limit reached|Shared limit reached
+status: {label}: {used} of {what} · status_reset: , resets {at}
+cap: This response can have at most {quantity}.
+ledger_error: Usage can't be recorded at the moment, so no requests are accepted. Please try again
+  later.
+show_usage: Show usage|Your usage above each response.|near a limit|always|never
+""")
+
+# helpers/openwebui/languages/de.py
+GERMAN = read_language("""
+tag: de · name: Deutsch · thousands: . · decimal: , · money: {amount}\u00a0$
+less_than: weniger als {amount} · percent: {n}\u00a0%
+units: Token, Eingabe-Token, Ausgabe-Token, Anfrage|Anfragen, Antwort|Antworten
+moments: pro Anfrage, gleichzeitig
+sources: in gespeicherten Chats, in temporären Chats, in Kanälen, in Automatisierungen, über die
+  API, für Aufgaben
+periods: pro Minute, pro Stunde, pro Tag, pro Woche, pro Monat, pro Quartal, pro Jahr
+rolling: innerhalb von {n} {unit}
+rolling_units: Sekunde|Sekunden, Minute|Minuten, Stunde|Stunden, Tag|Tagen
+durations: Tg. Std. Min. Sek. · clock: {clock} Uhr · date: {day}. {month}
+months: Januar Februar März April Mai Juni Juli August September Oktober November Dezember
+at: um {time} · tomorrow: morgen um {time} · on_date: am {date} um {time}
+owner: Ihr Limit|das gemeinsame Limit · on: _für {model}
+reached: {owner} von {what}{named} ist erreicht.
+held: {owner} von {what}{named} ist für laufende Antworten vorgemerkt. Bitte gleich erneut
+  versuchen. · stopped: beendet, denn {owner} von {what}{named} ist erreicht.
+no_model: Sie können {model} hier nicht verwenden{named}.
+no_models: Sie können hier keine Modelle verwenden{named}.
+no_paid: Sie können hier keine kostenpflichtigen Modelle verwenden{named}.
+per_request: Diese Anfrage ist zu lang: höchstens {quantity} pro Anfrage{on}{named}.
+at_once: Es läuft bereits {quantity}. Bitte versuchen Sie es nach deren Ende erneut.|Es laufen
+  bereits {quantity}. Bitte versuchen Sie es erneut, wenn eine beendet ist.
+resets: Wieder verfügbar {at}{within}. · opens: Weiter {at}{within}. · within: , in {within}
+warning: {owner} von {what}{named} ist zu {percent} verbraucht; noch {left}{until}.
+label: Nutzung|Gemeinsame Nutzung · reached_label: Limit erreicht|Gemeinsames Limit erreicht
+status: {label}: {used} von {what} · status_reset: , neu {at}
+cap: Diese Antwort kann höchstens {quantity} lang sein.
+ledger_error: Die Nutzung kann gerade nicht erfasst werden, deshalb werden keine Anfragen
+  angenommen. Bitte versuchen Sie es später erneut.
+show_usage: Nutzung anzeigen|Ihre Nutzung über jeder Antwort.|kurz vor einem Limit|immer|nie
+""")
+
+# helpers/openwebui/languages/fr.py
+FRENCH = read_language("""
+tag: fr · name: français · plural: below two or other · thousands: \u202f · decimal: ,
+money: {amount}\u00a0$ · less_than: moins de {amount} · percent: {n}\u202f%
+units: token|tokens, token d’entrée|tokens d’entrée, token de sortie|tokens de sortie,
+  requête|requêtes, réponse|réponses
+moments: par requête, à la fois
+sources: dans les discussions enregistrées, dans les discussions temporaires, dans les canaux,
+  dans les automatisations, via l’API, pour les tâches
+periods: par minute, par heure, par jour, par semaine, par mois, par trimestre, par an
+rolling: sur {n} {unit}
+rolling_units: seconde glissante|secondes glissantes, minute glissante|minutes glissantes, heure
+  glissante|heures glissantes, jour glissant|jours glissants · durations: j h min s · first_day: 1er
+months: janvier février mars avril mai juin juillet août septembre octobre novembre décembre
+at: à {time} · tomorrow: demain à {time} · on_date: le {date} à {time}
+owner: votre limite|la limite commune · on: _avec {model}
+reached: {owner} de {what}{named} est atteinte.
+held: {owner} de {what}{named} est occupée par des réponses en cours. Veuillez réessayer ensuite.
+stopped: arrêt\u00a0: {owner} de {what}{named} est atteinte.
+no_model: Vous ne pouvez pas utiliser {model} ici{named}.
+no_models: Vous ne pouvez utiliser aucun modèle ici{named}.
+no_paid: Vous ne pouvez pas utiliser de modèles payants ici{named}.
+per_request: Cette requête est trop longue\u00a0: au plus {quantity} par requête{on}{named}.
+at_once: Vous avez déjà {quantity} en cours. Veuillez réessayer quand l’une sera terminée.
+resets: Remise à zéro {at}{within}. · opens: Reprise {at}{within}. · within: , dans {within}
+warning: {owner} de {what}{named} est utilisée à {percent}\u202f; {left}{until}. · left: reste {n}
+label: Utilisation|Utilisation commune · reached_label: Limite atteinte|Limite commune atteinte
+status: {label}\u00a0: {used} sur {what} · status_reset: , remise à zéro {at}
+cap: Cette réponse peut compter au plus {quantity}.
+ledger_error: L’utilisation ne peut pas être enregistrée pour le moment\u00a0: aucune requête n’est
+  acceptée. Veuillez réessayer plus tard.
+show_usage: Afficher l’utilisation|Votre utilisation au-dessus de chaque réponse.|
+  à l’approche d’une limite|toujours|jamais
+""")
+
+# helpers/openwebui/languages/fr_ca.py
+CANADIAN_FRENCH = read_language(
+    """
+tag: fr-CA · name: français (Canada) · percent: {n}\u00a0%
+units: jeton|jetons, jeton d’entrée|jetons d’entrée, jeton de sortie|jetons de sortie,
+  requête|requêtes, réponse|réponses
+warning: {owner} de {what}{named} est utilisée à {percent}; {left}{until}.
+""",
     FRENCH,
-    tag="fr-CA",
-    name="français (Canada)",
-    percent="{n}\u00a0%",
-    units="jeton|jetons, jeton d’entrée|jetons d’entrée, jeton de sortie|jetons de sortie, "
-    "requête|requêtes, réponse|réponses",
-    warning="{owner} de {what}{named} est utilisée à {percent}; {left}{until}.",
 )
 
-SPANISH = Language(
-    tag="es",
-    name="español",
-    thousands="\u202f",
-    decimal=",",
-    grouped_from=10_000,
-    money="{amount}\u00a0USD",
-    less_than="menos de {amount}",
-    percent="{n}\u00a0%",
-    units="token|tokens, token de entrada|tokens de entrada, token de salida|tokens de salida, "
-    "solicitud|solicitudes, respuesta|respuestas",
-    periods="por minuto, por hora, por día, por semana, por mes, por trimestre, por año",
-    rolling="por cada {n} {unit}",
-    rolling_units="segundo|segundos, minuto|minutos, hora|horas, día|días",
-    date="{day} de {month}",
-    months="enero febrero marzo abril mayo junio "
-    "julio agosto septiembre octubre noviembre diciembre",
-    at="a las {time}",
-    tomorrow="mañana a las {time}",
-    on_date="el {date} a las {time}",
-    hour_one=("a las ", "a la "),
-    owner="tu límite|el límite compartido",
-    on=" con {model}",
-    reached="has alcanzado {owner} de {what}{named}.",
-    held="las respuestas en curso ocupan el resto; {owner} es de {what}{named}. "
-    "Inténtalo de nuevo después.",
-    stopped="detenida por {owner} de {what}{named}.",
-    no_model="No puedes usar {model} aquí{named}.",
-    no_models="No puedes usar ningún modelo aquí{named}.",
-    no_paid="No puedes usar modelos de pago aquí{named}.",
-    per_request="Esta solicitud es demasiado larga: máximo {quantity} por solicitud{on}{named}.",
-    at_once="Ya tienes {quantity} en curso. Inténtalo de nuevo cuando termine una.",
-    resets="Se restablece {at}{within}.",
-    opens="Podrás seguir {at}{within}.",
-    within=", en {within}",
-    warning="{owner} de {what}{named} está al {percent}; {left}{until}.",
-    left="queda {n}|quedan {n}",
-    label="Uso|Uso compartido",
-    reached_label="Límite alcanzado|Límite compartido alcanzado",
-    status="{label}: {used} de {what}",
-    status_reset=", se restablece {at}",
-    cap="Esta respuesta puede tener como máximo {quantity}.",
-    ledger_error="El uso no se puede registrar en este momento, por lo que no se aceptan "
-    "solicitudes. Inténtalo de nuevo más tarde.",
-)
+# helpers/openwebui/languages/es.py
+SPANISH = read_language("""
+tag: es · name: español · thousands: \u202f · decimal: , · grouped_from: 10000
+money: {amount}\u00a0USD · less_than: menos de {amount} · percent: {n}\u00a0%
+units: token|tokens, token de entrada|tokens de entrada, token de salida|tokens de salida,
+  solicitud|solicitudes, respuesta|respuestas
+moments: por solicitud, a la vez
+sources: en chats guardados, en chats temporales, en canales, en automatizaciones, por la API,
+  para tareas
+periods: por minuto, por hora, por día, por semana, por mes, por trimestre, por año
+rolling: por cada {n} {unit} · rolling_units: segundo|segundos, minuto|minutos, hora|horas, día|días
+date: {day} de {month}
+months: enero febrero marzo abril mayo junio julio agosto septiembre octubre noviembre diciembre
+at: a las {time} · tomorrow: mañana a las {time} · on_date: el {date} a las {time}
+hour_one: a las_|a la_ · owner: tu límite|el límite compartido · on: _con {model}
+reached: has alcanzado {owner} de {what}{named}.
+held: las respuestas en curso ocupan el resto; {owner} es de {what}{named}. Inténtalo de nuevo
+  después. · stopped: detenida por {owner} de {what}{named}.
+no_model: No puedes usar {model} aquí{named}. · no_models: No puedes usar ningún modelo aquí{named}.
+no_paid: No puedes usar modelos de pago aquí{named}.
+per_request: Esta solicitud es demasiado larga: máximo {quantity} por solicitud{on}{named}.
+at_once: Ya tienes {quantity} en curso. Inténtalo de nuevo cuando termine una.
+resets: Se restablece {at}{within}. · opens: Podrás seguir {at}{within}. · within: , en {within}
+warning: {owner} de {what}{named} está al {percent}; {left}{until}. · left: queda {n}|quedan {n}
+label: Uso|Uso compartido · reached_label: Límite alcanzado|Límite compartido alcanzado
+status: {label}: {used} de {what} · status_reset: , se restablece {at}
+cap: Esta respuesta puede tener como máximo {quantity}.
+ledger_error: El uso no se puede registrar en este momento, por lo que no se aceptan solicitudes.
+  Inténtalo de nuevo más tarde.
+show_usage: Mostrar uso|Tu uso encima de cada respuesta.|cerca de un límite|siempre|nunca
+""")
 
-ITALIAN = Language(
-    tag="it",
-    name="italiano",
-    thousands=".",
-    decimal=",",
-    money="{amount}\u00a0$",
-    less_than="meno di {amount}",
-    units="token, token di input, token di output, richiesta|richieste, risposta|risposte",
-    periods="al minuto, all’ora, al giorno, a settimana, al mese, a trimestre, all’anno",
-    rolling="ogni {n} {unit}",
-    rolling_units="secondo|secondi, minuto|minuti, ora|ore, giorno|giorni",
-    durations="g h min s",
-    first_day="1º",
-    months="gennaio febbraio marzo aprile maggio giugno "
-    "luglio agosto settembre ottobre novembre dicembre",
-    at="alle {time}",
-    tomorrow="domani alle {time}",
-    on_date="il {date} alle {time}",
-    hour_one=("alle ", "all’"),
-    owner="il tuo limite|il limite condiviso",
-    on=" con {model}",
-    reached="hai raggiunto {owner} di {what}{named}.",
-    held="le risposte in corso occupano il resto; {owner} è di {what}{named}. "
-    "Riprova quando saranno terminate.",
-    stopped="interrotta: raggiunto {owner} di {what}{named}.",
-    no_model="Qui non puoi usare {model}{named}.",
-    no_models="Qui non puoi usare alcun modello{named}.",
-    no_paid="Qui non puoi usare modelli a pagamento{named}.",
-    per_request="Questa richiesta è troppo lunga: al massimo {quantity} per richiesta{on}{named}.",
-    at_once="Hai già {quantity} in corso. Riprova quando una sarà terminata.",
-    resets="Si rinnova {at}{within}.",
-    opens="Puoi continuare {at}{within}.",
-    within=", tra {within}",
-    warning="{owner} di {what}{named} è usato al {percent}; {left}{until}.",
-    left="resta {n}|restano {n}",
-    label="Utilizzo|Utilizzo condiviso",
-    reached_label="Limite raggiunto|Limite condiviso raggiunto",
-    status="{label}: {used} su {what}",
-    status_reset=", si rinnova {at}",
-    cap="Questa risposta può avere al massimo {quantity}.",
-    ledger_error="Al momento l’utilizzo non può essere registrato, quindi non si accettano "
-    "richieste. Riprova più tardi.",
-)
+# helpers/openwebui/languages/it.py
+ITALIAN = read_language("""
+tag: it · name: italiano · thousands: . · decimal: , · money: {amount}\u00a0$
+less_than: meno di {amount}
+units: token, token di input, token di output, richiesta|richieste, risposta|risposte
+moments: per richiesta, alla volta
+sources: nelle chat salvate, nelle chat temporanee, nei canali, nelle automazioni, tramite l’API,
+  per le attività
+periods: al minuto, all’ora, al giorno, a settimana, al mese, a trimestre, all’anno
+rolling: ogni {n} {unit} · rolling_units: secondo|secondi, minuto|minuti, ora|ore, giorno|giorni
+durations: g h min s · first_day: 1º
+months: gennaio febbraio marzo aprile maggio giugno luglio agosto settembre ottobre novembre
+  dicembre · at: alle {time} · tomorrow: domani alle {time} · on_date: il {date} alle {time}
+hour_one: alle_|all’ · owner: il tuo limite|il limite condiviso · on: _con {model}
+reached: hai raggiunto {owner} di {what}{named}.
+held: le risposte in corso occupano il resto; {owner} è di {what}{named}. Riprova quando saranno
+  terminate. · stopped: interrotta: raggiunto {owner} di {what}{named}.
+no_model: Qui non puoi usare {model}{named}. · no_models: Qui non puoi usare alcun modello{named}.
+no_paid: Qui non puoi usare modelli a pagamento{named}.
+per_request: Questa richiesta è troppo lunga: al massimo {quantity} per richiesta{on}{named}.
+at_once: Hai già {quantity} in corso. Riprova quando una sarà terminata.
+resets: Si rinnova {at}{within}. · opens: Puoi continuare {at}{within}. · within: , tra {within}
+warning: {owner} di {what}{named} è usato al {percent}; {left}{until}. · left: resta {n}|restano {n}
+label: Utilizzo|Utilizzo condiviso · reached_label: Limite raggiunto|Limite condiviso raggiunto
+status: {label}: {used} su {what} · status_reset: , si rinnova {at}
+cap: Questa risposta può avere al massimo {quantity}.
+ledger_error: Al momento l’utilizzo non può essere registrato, quindi non si accettano richieste.
+  Riprova più tardi.
+show_usage: Mostra utilizzo|Il tuo utilizzo sopra ogni risposta.|vicino a un limite|sempre|mai
+""")
 
-BRAZILIAN_PORTUGUESE = Language(
-    tag="pt-BR",
-    name="português (Brasil)",
-    plural=BELOW_TWO_OR_OTHER,
-    thousands=".",
-    decimal=",",
-    money="US$\u00a0{amount}",
-    less_than="menos de {amount}",
-    units="token|tokens, token de entrada|tokens de entrada, token de saída|tokens de saída, "
-    "solicitação|solicitações, resposta|respostas",
-    periods="por minuto, por hora, por dia, por semana, por mês, por trimestre, por ano",
-    rolling="a cada {n} {unit}",
-    rolling_units="segundo|segundos, minuto|minutos, hora|horas, dia|dias",
-    date="{day} de {month}",
-    first_day="1º",
-    months="janeiro fevereiro março abril maio junho "
-    "julho agosto setembro outubro novembro dezembro",
-    at="às {time}",
-    tomorrow="amanhã às {time}",
-    on_date="em {date} às {time}",
-    hour_one=("às ", "à "),
-    owner="seu limite|o limite compartilhado",
-    on=" com {model}",
-    reached="{owner} de {what}{named} foi atingido.",
-    held="as respostas em andamento ocupam o restante; {owner} é de {what}{named}. "
-    "Tente novamente depois.",
-    stopped="interrompida: {owner} de {what}{named} foi atingido.",
-    no_model="Você não pode usar {model} aqui{named}.",
-    no_models="Você não pode usar nenhum modelo aqui{named}.",
-    no_paid="Você não pode usar modelos pagos aqui{named}.",
-    per_request="Esta solicitação é longa demais: no máximo {quantity} por solicitação{on}{named}.",
-    at_once="Você já tem {quantity} em andamento. Tente novamente quando uma terminar.",
-    resets="Será renovado {at}{within}.",
-    opens="Continue {at}{within}.",
-    within=", em {within}",
-    warning="{owner} de {what}{named} está em {percent}; {left}{until}.",
-    left="resta {n}|restam {n}",
-    label="Uso|Uso compartilhado",
-    reached_label="Limite atingido|Limite compartilhado atingido",
-    status="{label}: {used} de {what}",
-    status_reset=", renovação {at}",
-    cap="Esta resposta pode ter no máximo {quantity}.",
-    ledger_error="O uso não pode ser registrado no momento, por isso nenhuma solicitação é "
-    "aceita. Tente novamente mais tarde.",
-)
+# helpers/openwebui/languages/pt_br.py
+BRAZILIAN_PORTUGUESE = read_language("""
+tag: pt-BR · name: português (Brasil) · plural: below two or other · thousands: . · decimal: ,
+money: US$\u00a0{amount} · less_than: menos de {amount}
+units: token|tokens, token de entrada|tokens de entrada, token de saída|tokens de saída,
+  solicitação|solicitações, resposta|respostas
+moments: por solicitação, ao mesmo tempo
+sources: em chats salvos, em chats temporários, em canais, em automações, pela API, para tarefas
+periods: por minuto, por hora, por dia, por semana, por mês, por trimestre, por ano
+rolling: a cada {n} {unit} · rolling_units: segundo|segundos, minuto|minutos, hora|horas, dia|dias
+date: {day} de {month} · first_day: 1º
+months: janeiro fevereiro março abril maio junho julho agosto setembro outubro novembro dezembro
+at: às {time} · tomorrow: amanhã às {time} · on_date: em {date} às {time} · hour_one: às_|à_
+owner: seu limite|o limite compartilhado · on: _com {model}
+reached: {owner} de {what}{named} foi atingido.
+held: as respostas em andamento ocupam o restante; {owner} é de {what}{named}. Tente novamente
+  depois. · stopped: interrompida: {owner} de {what}{named} foi atingido.
+no_model: Você não pode usar {model} aqui{named}.
+no_models: Você não pode usar nenhum modelo aqui{named}.
+no_paid: Você não pode usar modelos pagos aqui{named}.
+per_request: Esta solicitação é longa demais: no máximo {quantity} por solicitação{on}{named}.
+at_once: Você já tem {quantity} em andamento. Tente novamente quando uma terminar.
+resets: Será renovado {at}{within}. · opens: Continue {at}{within}. · within: , em {within}
+warning: {owner} de {what}{named} está em {percent}; {left}{until}. · left: resta {n}|restam {n}
+label: Uso|Uso compartilhado · reached_label: Limite atingido|Limite compartilhado atingido
+status: {label}: {used} de {what} · status_reset: , renovação {at}
+cap: Esta resposta pode ter no máximo {quantity}.
+ledger_error: O uso não pode ser registrado no momento, por isso nenhuma solicitação é aceita. Tente
+  novamente mais tarde.
+show_usage: Mostrar uso|Seu uso acima de cada resposta.|perto de um limite|sempre|nunca
+""")
 
-DUTCH = Language(
-    tag="nl",
-    name="Nederlands",
-    thousands=".",
-    decimal=",",
-    money="$\u00a0{amount}",
-    less_than="minder dan {amount}",
-    units="token|tokens, invoertoken|invoertokens, uitvoertoken|uitvoertokens, "
-    "verzoek|verzoeken, antwoord|antwoorden",
-    periods="per minuut, per uur, per dag, per week, per maand, per kwartaal, per jaar",
-    rolling="per {n} {unit}",
-    rolling_units="seconde|seconden, minuut|minuten, uur, dag|dagen",
-    durations="d u min s",
-    months="januari februari maart april mei juni "
-    "juli augustus september oktober november december",
-    at="om {time}",
-    tomorrow="morgen om {time}",
-    on_date="op {date} om {time}",
-    owner="je limiet|de gedeelde limiet",
-    on=" met {model}",
-    reached="{owner} van {what}{named} is bereikt.",
-    held="lopende antwoorden bezetten de rest van {owner} van {what}{named}. "
-    "Probeer het straks opnieuw.",
-    stopped="gestopt, want {owner} van {what}{named} is bereikt.",
-    no_model="Je kunt {model} hier niet gebruiken{named}.",
-    no_models="Je kunt hier geen modellen gebruiken{named}.",
-    no_paid="Je kunt hier geen betaalde modellen gebruiken{named}.",
-    per_request="Dit verzoek is te lang: hoogstens {quantity} per verzoek{on}{named}.",
-    at_once="Er loopt al {quantity}. Probeer het opnieuw als het klaar is.|"
-    "Er lopen al {quantity}. Probeer het opnieuw als er een klaar is.",
-    resets="Wordt vernieuwd {at}{within}.",
-    opens="Je kunt verder {at}{within}.",
-    within=", over {within}",
-    warning="{owner} van {what}{named} is voor {percent} verbruikt; nog {left}{until}.",
-    left="{n}",
-    label="Gebruik|Gedeeld gebruik",
-    reached_label="Limiet bereikt|Gedeelde limiet bereikt",
-    status="{label}: {used} van {what}",
-    status_reset=", vernieuwd {at}",
-    cap="Dit antwoord mag hoogstens {quantity} lang zijn.",
-    ledger_error="Het gebruik kan nu niet worden vastgelegd, dus er worden geen verzoeken "
-    "aangenomen. Probeer het later opnieuw.",
-)
+# helpers/openwebui/languages/nl.py
+DUTCH = read_language("""
+tag: nl · name: Nederlands · thousands: . · decimal: , · money: $\u00a0{amount}
+less_than: minder dan {amount}
+units: token|tokens, invoertoken|invoertokens, uitvoertoken|uitvoertokens, verzoek|verzoeken,
+  antwoord|antwoorden
+moments: per verzoek, tegelijk
+sources: in bewaarde chats, in tijdelijke chats, in kanalen, in automatiseringen, via de API,
+  voor taken
+periods: per minuut, per uur, per dag, per week, per maand, per kwartaal, per jaar
+rolling: per {n} {unit} · rolling_units: seconde|seconden, minuut|minuten, uur, dag|dagen
+durations: d u min s
+months: januari februari maart april mei juni juli augustus september oktober november december
+at: om {time} · tomorrow: morgen om {time} · on_date: op {date} om {time}
+owner: je limiet|de gedeelde limiet · on: _met {model}
+reached: {owner} van {what}{named} is bereikt.
+held: lopende antwoorden bezetten de rest van {owner} van {what}{named}. Probeer het straks opnieuw.
+stopped: gestopt, want {owner} van {what}{named} is bereikt.
+no_model: Je kunt {model} hier niet gebruiken{named}.
+no_models: Je kunt hier geen modellen gebruiken{named}.
+no_paid: Je kunt hier geen betaalde modellen gebruiken{named}.
+per_request: Dit verzoek is te lang: hoogstens {quantity} per verzoek{on}{named}.
+at_once: Er loopt al {quantity}. Probeer het opnieuw als het klaar is.|Er lopen al {quantity}.
+  Probeer het opnieuw als er een klaar is. · resets: Wordt vernieuwd {at}{within}.
+opens: Je kunt verder {at}{within}. · within: , over {within}
+warning: {owner} van {what}{named} is voor {percent} verbruikt; nog {left}{until}.
+label: Gebruik|Gedeeld gebruik · reached_label: Limiet bereikt|Gedeelde limiet bereikt
+status: {label}: {used} van {what} · status_reset: , vernieuwd {at}
+cap: Dit antwoord mag hoogstens {quantity} lang zijn.
+ledger_error: Het gebruik kan nu niet worden vastgelegd, dus er worden geen verzoeken aangenomen.
+  Probeer het later opnieuw.
+show_usage: Gebruik tonen|Je gebruik boven elk antwoord.|dicht bij een limiet|altijd|nooit
+""")
+
+# helpers/openwebui/languages/pl.py
+POLISH = read_language("""
+tag: pl · name: polski · plural: Polish · thousands: \u00a0 · decimal: , · grouped_from: 10000
+money: {amount}\u00a0USD · less_than: mniej niż {amount}
+units: token|tokeny|tokenów, token wejściowy|tokeny wejściowe|tokenów wejściowych, token
+  wyjściowy|tokeny wyjściowe|tokenów wyjściowych, żądanie|żądania|żądań, odpowiedź|odpowiedzi
+moments: na żądanie, jednocześnie · via: _({source})
+sources: w zapisanych czatach, w czatach tymczasowych, na kanałach, w automatyzacjach, przez API,
+  dla zadań
+periods: na minutę, na godzinę, dziennie, tygodniowo, miesięcznie, kwartalnie, rocznie
+rolling: w ciągu {n} {unit} · rolling_units: sekundy|sekund, minuty|minut, godziny|godzin, dnia|dni
+months: stycznia lutego marca kwietnia maja czerwca lipca sierpnia września października listopada
+  grudnia · at: o {time} · tomorrow: jutro o {time} · on_date: {date} o {time}
+owner: Twój limit|wspólny limit · on: _({model})
+reached: {owner}{named} został wyczerpany: {what}.
+held: resztę zajmują trwające odpowiedzi; {owner}{named}: {what}. Spróbuj ponownie po ich
+  zakończeniu. · stopped: zatrzymano, bo {owner}{named} został wyczerpany: {what}.
+no_model: Nie możesz tu używać modelu {model}{named}.
+no_models: Nie możesz tu używać żadnych modeli{named}.
+no_paid: Nie możesz tu używać płatnych modeli{named}.
+per_request: To żądanie jest za długie, limit na żądanie: {quantity}{on}{named}.
+at_once: Już trwa {quantity}. Spróbuj ponownie po zakończeniu.|Już trwają {quantity}. Spróbuj
+  ponownie po zakończeniu jednej z nich.|Już trwa {quantity}. Spróbuj ponownie po zakończeniu jednej
+  z nich. · resets: Odnowienie {at}{within}. · opens: Możesz kontynuować {at}{within}.
+within: , za {within}
+warning: {owner}{named} jest wykorzystany w {percent}: {what}, {left}{until}. · left: pozostało {n}
+label: Użycie|Wspólne użycie · reached_label: Limit wyczerpany|Wspólny limit wyczerpany
+status: {label}: {used} / {what} · status_reset: , odnowienie {at}
+cap: Limit tej odpowiedzi: {quantity}.
+ledger_error: Nie można teraz zapisać użycia, więc żądania nie są przyjmowane. Spróbuj ponownie
+  później.
+show_usage: Pokaż użycie|Twoje użycie nad każdą odpowiedzią.|blisko limitu|zawsze|nigdy
+""")
+
+# helpers/openwebui/languages/ru.py
+RUSSIAN = read_language("""
+tag: ru · name: русский · plural: Slavic · thousands: \u00a0 · decimal: , · money: {amount}\u00a0$
+less_than: менее {amount} · percent: {n}\u00a0%
+units: токен|токена|токенов, входной токен|входных токена|входных токенов, выходной токен|выходных
+  токена|выходных токенов, запрос|запроса|запросов, ответ|ответа|ответов
+moments: на запрос, одновременно · via: _({source})
+sources: в сохранённых чатах, во временных чатах, в каналах, в автоматизациях, через API, для
+  задач
+periods: в минуту, в час, в день, в неделю, в месяц, в квартал, в год · rolling: за любые {n} {unit}
+rolling_units: секунду|секунды|секунд, минуту|минуты|минут, час|часа|часов, день|дня|дней
+durations: д ч мин с
+months: января февраля марта апреля мая июня июля августа сентября октября ноября декабря
+at: в {time} · tomorrow: завтра в {time} · on_date: {date} в {time} · owner: ваш лимит|общий лимит
+on: _({model}) · reached: {owner}{named} исчерпан: {what}.
+held: остаток занят текущими ответами; {owner}{named}: {what}. Повторите попытку позже.
+stopped: остановлено, {owner}{named} исчерпан: {what}.
+no_model: Здесь нельзя использовать {model}{named}.
+no_models: Здесь нельзя использовать модели{named}.
+no_paid: Здесь нельзя использовать платные модели{named}.
+per_request: Слишком длинный запрос, лимит на один запрос: {quantity}{on}{named}.
+at_once: Уже генерируется {quantity}. Повторите попытку, когда он завершится.|Уже генерируются
+  {quantity}. Повторите попытку, когда один из них завершится.|Уже генерируется {quantity}.
+  Повторите попытку, когда один из них завершится. · resets: Обновится {at}{within}.
+opens: Можно продолжить {at}{within}. · within: , через {within}
+warning: {owner}{named} использован на {percent}: {what}, осталось {left}{until}.
+label: Использование|Общее использование · reached_label: Лимит исчерпан|Общий лимит исчерпан
+status: {label}: {used} / {what} · status_reset: , обновится {at}
+cap: Лимит этого ответа: {quantity}.
+ledger_error: Сейчас использование не записывается, поэтому запросы не принимаются. Повторите
+  попытку позже.
+show_usage: Показывать использование|Ваше использование над каждым ответом.|вблизи
+  лимита|всегда|никогда
+""")
+
+# helpers/openwebui/languages/uk.py
+UKRAINIAN = read_language("""
+tag: uk · name: українська · plural: Slavic · thousands: \u00a0 · decimal: ,
+money: {amount}\u00a0$ · less_than: менше ніж {amount}
+units: токен|токени|токенів, вхідний токен|вхідні токени|вхідних токенів, вихідний токен|вихідні
+  токени|вихідних токенів, запит|запити|запитів, відповідь|відповіді|відповідей
+moments: на запит, одночасно · via: _({source})
+sources: у збережених чатах, у тимчасових чатах, у каналах, в автоматизаціях, через API, для
+  завдань
+periods: на хвилину, на годину, на день, на тиждень, на місяць, на квартал, на рік
+rolling: за будь-які {n} {unit}
+rolling_units: секунду|секунди|секунд, хвилину|хвилини|хвилин, годину|години|годин, день|дні|днів
+durations: д год хв с
+months: січня лютого березня квітня травня червня липня серпня вересня жовтня листопада грудня
+at: о {time} · tomorrow: завтра о {time} · on_date: {date} о {time}
+owner: ваш ліміт|спільний ліміт · on: _({model}) · reached: {owner}{named} вичерпано: {what}.
+held: решту зайняли поточні відповіді; {owner}{named}: {what}. Спробуйте ще раз пізніше.
+stopped: зупинено, {owner}{named} вичерпано: {what}.
+no_model: Тут не можна використовувати {model}{named}.
+no_models: Тут не можна використовувати моделі{named}.
+no_paid: Тут не можна використовувати платні моделі{named}.
+per_request: Запит задовгий, ліміт на один запит: {quantity}{on}{named}.
+at_once: Уже генерується {quantity}. Спробуйте ще раз, коли вона завершиться.|Уже генеруються
+  {quantity}. Спробуйте ще раз, коли одна з них завершиться.|Уже генерується {quantity}. Спробуйте
+  ще раз, коли одна з них завершиться. · resets: Оновиться {at}{within}.
+opens: Можна продовжити {at}{within}. · within: , через {within}
+warning: {owner}{named} використано на {percent}: {what}, залишилося {left}{until}.
+label: Використання|Спільне використання · reached_label: Ліміт вичерпано|Спільний ліміт вичерпано
+status: {label}: {used} / {what} · status_reset: , оновиться {at}
+cap: Ліміт цієї відповіді: {quantity}.
+ledger_error: Зараз використання не записується, тому запити не приймаються. Спробуйте ще раз
+  пізніше.
+show_usage: Показувати використання|Ваше використання над кожною відповіддю.|поблизу
+  ліміту|завжди|ніколи
+""")
+
+# helpers/openwebui/languages/tr.py
+TURKISH = read_language("""
+tag: tr · name: Türkçe · thousands: . · decimal: , · money: {amount}\u00a0$
+less_than: {amount} altında · percent: %{n} · units: token, giriş tokeni, çıktı tokeni, istek, yanıt
+moments: istek başına, aynı anda · via: _({source})
+sources: kayıtlı sohbetlerde, geçici sohbetlerde, kanallarda, otomasyonlarda, API üzerinden,
+  görevlerde
+periods: dakika başına, saat başına, günlük, haftalık, aylık, üç aylık, yıllık
+rolling: her {n} {unit} için · rolling_units: saniye, dakika, saat, gün · durations: g sa dk sn
+months: Ocak Şubat Mart Nisan Mayıs Haziran Temmuz Ağustos Eylül Ekim Kasım Aralık · at: saat {time}
+tomorrow: yarın saat {time} · on_date: {date} saat {time} · owner: sınırınız|ortak sınır
+what: {period} {quantity}{on} · on: _({model}) · reached: {owner}{named} doldu: {what}.
+held: {owner}{named}, kalanı süren yanıtlara ayrıldı: {what}. Yanıtlar bitince tekrar deneyin.
+stopped: durduruldu, {owner}{named} doldu: {what}.
+no_model: Bu modeli burada kullanamazsınız: {model}{named}.
+no_models: Burada hiçbir modeli kullanamazsınız{named}.
+no_paid: Burada ücretli modelleri kullanamazsınız{named}.
+per_request: Bu istek çok uzun, istek başına sınır: {quantity}{on}{named}.
+at_once: Zaten süren {quantity} var. Biri bitince tekrar deneyin. · resets: Yenilenme: {at}{within}.
+opens: Devam: {at}{within}. · within: _({within} sonra)
+warning: {owner}{named}, kullanılan {percent}: {what}, kalan {left}{until}.
+label: Kullanım|Ortak kullanım · reached_label: Sınır doldu|Ortak sınır doldu
+status: {label}: {used} / {what} · status_reset: , yenilenme {at}
+cap: Bu yanıtın sınırı: {quantity}.
+ledger_error: Kullanım şu anda kaydedilemediği için istek kabul edilmiyor. Lütfen daha sonra tekrar
+  deneyin.
+show_usage: Kullanımı göster|Her yanıtın üstünde kullanımınız.|sınıra yaklaşınca|her
+  zaman|hiçbir zaman
+""")
+
+# helpers/openwebui/languages/zh_cn.py
+CHINESE = read_language("""
+tag: zh-CN · name: 简体中文 · plural: alike · less_than: 不到 {amount}
+units: 个 Token, 个输入 Token, 个输出 Token, 次请求, 个回答
+moments: 每次请求, 同时 · via: （{source}）
+sources: 已保存的对话, 临时对话, 频道, 自动化, 通过 API, 后台任务
+periods: 每分钟, 每小时, 每天, 每周, 每月, 每季度, 每年 · rolling: 任意 {n} {unit}内
+rolling_units: 秒, 分钟, 小时, 天 · durations: 天 小时 分钟 秒 · date: {month}月{day}日
+moment: {date} {time} · at: {time} · tomorrow: 明天 {time} · on_date: {date} {time}
+owner: 您的限额|共享限额 · what: {period} {quantity}{on} · on: （{model}） · named: （{policy}）
+reached: {owner}{named}已用完：{what}。
+held: {owner}{named}的剩余部分已被正在生成的回答占用：{what}。请在其完成后重试。
+stopped: 回答已停止：{owner}{named}已用完（{what}）。 · no_model: 此处不能使用 {model}{named}。
+no_models: 此处不能使用任何模型{named}。 · no_paid: 此处不能使用付费模型{named}。
+per_request: 请求过长：每次请求最多 {quantity}{on}{named}。
+at_once: 您已有 {quantity}正在生成。请在其完成后重试。 · resets: 将于{at} 重置{within}。
+opens: 可于{at} 继续{within}。 · within: （{within}后）
+warning: {owner}{named}已使用 {percent}：{what}，剩余 {left}{until}。
+label: 用量|共享用量 · reached_label: 已达限额|已达共享限额 · status: {label}：{what}，已用 {used}
+share: （{percent}） · status_reset: ，{at} 重置 · cap: 此回答最多 {quantity}。
+ledger_error: 目前无法记录用量，因此暂不接受请求。请稍后重试。
+show_usage: 显示用量|在每个回答上方显示您的用量。|接近限额时|始终|从不
+""")
+
+# helpers/openwebui/languages/zh_tw.py
+TAIWANESE_CHINESE = read_language("""
+tag: zh-TW · name: 繁體中文 · plural: alike · less_than: 不到 {amount}
+units: 個 Token, 個輸入 Token, 個輸出 Token, 次請求, 個回應
+moments: 每次請求, 同時 · via: （{source}）
+sources: 已儲存的對話, 臨時對話, 頻道, 自動化, 透過 API, 背景任務
+periods: 每分鐘, 每小時, 每天, 每週, 每月, 每季, 每年 · rolling: 任意 {n} {unit}內
+rolling_units: 秒, 分鐘, 小時, 天 · durations: 天 小時 分鐘 秒 · date: {month}月{day}日
+moment: {date} {time} · at: {time} · tomorrow: 明天 {time} · on_date: {date} {time}
+owner: 您的限額|共用限額 · what: {period} {quantity}{on} · on: （{model}） · named: （{policy}）
+reached: {owner}{named}已用完：{what}。
+held: {owner}{named}的剩餘部分已被正在產生的回應占用：{what}。請在其完成後重試。
+stopped: 回應已停止：{owner}{named}已用完（{what}）。 · no_model: 此處無法使用 {model}{named}。
+no_models: 此處無法使用任何模型{named}。 · no_paid: 此處無法使用付費模型{named}。
+per_request: 請求過長：每次請求最多 {quantity}{on}{named}。
+at_once: 您已有 {quantity}正在產生。請在其完成後重試。 · resets: 將於{at} 重設{within}。
+opens: 可於{at} 繼續使用{within}。 · within: （{within}後）
+warning: {owner}{named}已使用 {percent}：{what}，剩餘 {left}{until}。
+label: 用量|共用用量 · reached_label: 已達限額|已達共用限額 · status: {label}：{what}，已用 {used}
+share: （{percent}） · status_reset: ，{at} 重設 · cap: 此回應最多 {quantity}。
+ledger_error: 目前無法記錄用量，因此暫不接受請求。請稍後再試。
+show_usage: 顯示用量|在每個回應上方顯示您的用量。|接近限額時|一律|永不
+""")
+
+# helpers/openwebui/languages/ja.py
+JAPANESE = read_language("""
+tag: ja · name: 日本語 · plural: alike · less_than: {amount} 未満
+units: トークン, 入力トークン, 出力トークン, リクエスト, 件の応答
+moments: 1リクエストあたり, 同時に · via: （{source}）
+sources: 保存されたチャット, 一時チャット, チャンネル, オートメーション, API 経由, タスク
+periods: 1分あたり, 1時間あたり, 1日あたり, 1週間あたり, 1か月あたり, 四半期あたり, 1年あたり
+rolling: 直近{n}{unit}で · rolling_units: 秒間, 分間, 時間, 日間 · durations: 日 時間 分 秒
+duration: {n}{unit} · date: {month}月{day}日 · moment: {date} {time} · at: {time}
+tomorrow: 明日 {time} · on_date: {date} {time} · owner: あなたの上限|共有の上限
+what: {period} {quantity}{on} · on: （{model}） · named: （{policy}）
+reached: {owner}{named}に達しました：{what}。
+held: {owner}{named}の残りは生成中の応答が使用しています：{what}。完了後に再試行してください。
+stopped: {owner}{named}に達したため、応答を停止しました：{what}。
+no_model: ここでは {model} を使用できません{named}。
+no_models: ここではモデルを使用できません{named}。
+no_paid: ここでは有料モデルを使用できません{named}。
+per_request: リクエストが長すぎます：1件あたり最大 {quantity}{on}{named}。
+at_once: すでに {quantity}を生成中です。完了後に再試行してください。
+resets: {at} にリセットされます{within}。 · opens: {at} から続けられます{within}。
+within: （{within}後）
+warning: {owner}{named}の {percent} を使用しました：{what}、残り {left}{until}。
+label: 使用量|共有の使用量 · reached_label: 上限に達しました|共有の上限に達しました
+status: {label}：{used} / {what} · share: （{percent}） · status_reset: 、{at} にリセット
+cap: この応答は最大 {quantity}です。
+ledger_error:
+  現在使用量を記録できないため、リクエストを受け付けていません。しばらくしてから再試行してください。
+show_usage: 使用量を表示|各応答の上に使用量を表示します。|上限に近いとき|常に|表示しない
+""")
+
+# helpers/openwebui/languages/ko.py
+KOREAN = read_language("""
+tag: ko · name: 한국어 · plural: alike · less_than: {amount} 미만 · counted: {unit} {amount}개
+units: 토큰, 입력 토큰, 출력 토큰, 요청, 응답
+moments: 요청당, 동시 · via: ({source})
+sources: 저장된 채팅, 임시 채팅, 채널, 자동화, API 사용, 작업
+periods: 분당, 시간당, 하루, 주당, 월간, 분기당, 연간 · rolling: 최근 {n}{unit}
+rolling_units: 초, 분, 시간, 일 · durations: 일 시간 분 초 · duration: {n}{unit}
+date: {month}월 {day}일 · moment: {date} {time} · at: {time} · tomorrow: 내일 {time}
+on_date: {date} {time} · owner: 내 한도|공유 한도 · what: {period} {quantity}{on} · on: ({model})
+named: ({policy}) · reached: {owner}{named}에 도달했습니다: {what}.
+held: {owner}{named}의 나머지는 생성 중인 응답이 사용하고 있습니다: {what}. 응답이 끝난 후 다시
+  시도하세요. · stopped: {owner}{named}에 도달하여 응답이 중지되었습니다: {what}.
+no_model: 여기서는 다음 모델을 사용할 수 없습니다: {model}{named}.
+no_models: 여기서는 모델을 사용할 수 없습니다{named}.
+no_paid: 여기서는 유료 모델을 사용할 수 없습니다{named}.
+per_request: 요청이 너무 깁니다: 요청당 최대 {quantity}{on}{named}.
+at_once: 이미 {quantity}가 생성 중입니다. 응답이 끝난 후 다시 시도하세요.
+resets: {at}에 초기화됩니다{within}. · opens: {at}부터 계속할 수 있습니다{within}.
+within: ({within} 후) · warning: {owner}{named}의 {percent}를 사용했습니다: {what}, {left}{until}.
+left: {n} 남음 · label: 사용량|공유 사용량 · reached_label: 한도 도달|공유 한도 도달
+status: {label}: {used} / {what} · status_reset: , {at} 초기화
+cap: 이 응답은 최대 {quantity}입니다.
+ledger_error: 지금은 사용량을 기록할 수 없어 요청을 받지 않습니다. 나중에 다시 시도하세요.
+show_usage: 사용량 표시|각 응답 위에 사용량을 표시합니다.|한도에 가까울 때|항상|표시 안 함
+""")
+
+# helpers/openwebui/languages/ar.py
+ARABIC = read_language("""
+tag: ar · name: العربية · plural: Arabic · right_to_left: yes · less_than: أقل من {amount}
+counted: {amount} {unit}|{unit}|{unit}|{amount} {unit}
+units: رمز|رمز واحد|رمزان|رموز|رمزًا|رمز, رمز إدخال|رمز إدخال واحد|رمزا إدخال|رموز إدخال|رمز إدخال,
+  رمز إخراج|رمز إخراج واحد|رمزا إخراج|رموز إخراج|رمز إخراج, طلب|طلب واحد|طلبان|طلبات|طلبًا|طلب, رد|رد
+  واحد|ردان|ردود|ردًا|رد
+moments: لكل طلب, في آن واحد · via: _({source})
+sources: في المحادثات المحفوظة, في المحادثات المؤقتة, في القنوات, في الأتمتة, عبر API, للمهام
+periods: في الدقيقة, في الساعة, في اليوم, في الأسبوع, في الشهر, في ربع السنة, في السنة
+rolling: خلال آخر {n} {unit}
+rolling_units: ثانية|ثانية|ثانيتين|ثوانٍ|ثانية, دقيقة|دقيقة|دقيقتين|دقائق|دقيقة,
+  ساعة|ساعة|ساعتين|ساعات|ساعة, يوم|يوم|يومين|أيام|يومًا|يوم · durations: ي س د ث
+months: يناير فبراير مارس أبريل مايو يونيو يوليو أغسطس سبتمبر أكتوبر نوفمبر ديسمبر
+moment: {date}، {time} · at: الساعة {time} · tomorrow: غدًا الساعة {time}
+on_date: يوم {date} الساعة {time} · owner: حدّك|الحدّ المشترك · on: _({model})
+reached: تم بلوغ {owner}{named}: {what}.
+held: الردود الجارية تشغل ما تبقّى من {owner}{named}: {what}. حاول مرة أخرى بعد انتهائها.
+stopped: توقّف الرد لبلوغ {owner}{named}: {what}. · no_model: لا يمكنك استخدام {model} هنا{named}.
+no_models: لا يمكنك استخدام أي نموذج هنا{named}.
+no_paid: لا يمكنك استخدام النماذج المدفوعة هنا{named}.
+per_request: هذا الطلب طويل جدًا، والحدّ لكل طلب: {quantity}{on}{named}.
+at_once: لديك ردود جارية بالفعل: {quantity}. حاول مرة أخرى بعد انتهاء أحدها.
+resets: يُجدَّد {at}{within}. · opens: يمكنك المتابعة {at}{within}. · within: ، بعد {within}
+warning: استُخدم {percent} من {owner}{named}: {what}، والمتبقي {left}{until}.
+label: الاستخدام|الاستخدام المشترك · reached_label: تم بلوغ الحدّ|تم بلوغ الحدّ المشترك
+status: {label}: {used} من {what} · status_reset: ، يُجدَّد {at}
+cap: الحدّ الأقصى لهذا الرد: {quantity}.
+ledger_error: يتعذّر تسجيل الاستخدام حاليًا، لذلك لا تُقبل أي طلبات. حاول مرة أخرى لاحقًا.
+show_usage: عرض الاستخدام|استخدامك فوق كل رد.|عند الاقتراب من الحدّ|دائمًا|أبدًا
+""")
+
+# helpers/openwebui/languages/he.py
+HEBREW = read_language("""
+tag: he · name: עברית · plural: Hebrew · right_to_left: yes · less_than: פחות מ-{amount}
+units: אסימון|אסימונים, אסימון קלט|אסימוני קלט, אסימון פלט|אסימוני פלט, בקשה|בקשות, תגובה|תגובות
+moments: לבקשה, בו-זמנית · via: _({source})
+sources: בשיחות שמורות, בשיחות זמניות, בערוצים, באוטומציות, דרך ה-API, למשימות
+periods: לדקה, לשעה, ליום, לשבוע, לחודש, לרבעון, לשנה · rolling: בכל {n} {unit}
+rolling_units: שנייה|שניות, דקה|דקות, שעה|שעות, יום|ימים · durations: ימ׳ שע׳ דק׳ שנ׳
+date: {day} ב{month}
+months: ינואר פברואר מרץ אפריל מאי יוני יולי אוגוסט ספטמבר אוקטובר נובמבר דצמבר · at: בשעה {time}
+tomorrow: מחר בשעה {time} · on_date: ב-{date} בשעה {time} · owner: המכסה שלך|המכסה המשותפת
+on: _({model}) · reached: {owner}{named} נוצלה: {what}.
+held: תגובות שעדיין נוצרות תופסות את יתרת {owner}{named}: {what}. נסה שוב לאחר שיסתיימו.
+stopped: התגובה נעצרה כי {owner}{named} נוצלה: {what}.
+no_model: לא ניתן להשתמש כאן במודל {model}{named}. · no_models: לא ניתן להשתמש כאן במודלים{named}.
+no_paid: לא ניתן להשתמש כאן במודלים בתשלום{named}.
+per_request: הבקשה ארוכה מדי, המכסה לבקשה: {quantity}{on}{named}.
+at_once: כבר נוצרות תגובות: {quantity}. נסה שוב לאחר שאחת מהן תסתיים.
+resets: המכסה תתחדש {at}{within}. · opens: אפשר להמשיך {at}{within}. · within: , בעוד {within}
+warning: נוצלו {percent} מתוך {owner}{named}: {what}, נותרו {left}{until}.
+label: שימוש|שימוש משותף · reached_label: המכסה נוצלה|המכסה המשותפת נוצלה
+status: {label}: {used} מתוך {what} · status_reset: , תתחדש {at}
+cap: אורך התגובה המרבי: {quantity}.
+ledger_error: לא ניתן לרשום את השימוש כעת, ולכן בקשות אינן מתקבלות. נסה שוב מאוחר יותר.
+show_usage: הצגת השימוש|השימוש שלך מעל כל תגובה.|קרוב למכסה|תמיד|אף פעם
+""")
 
 # ==============================================================================
-# helpers/openwebui/languages_eastern.py
-# Other languages: the words of those with other scripts, and of those with more plural forms.
-# ==============================================================================
-
-CHINESE = Language(
-    tag="zh-CN",
-    name="简体中文",
-    plural=ALIKE,
-    less_than="不到 {amount}",
-    units="个 Token, 个输入 Token, 个输出 Token, 次请求, 个回答",
-    periods="每分钟, 每小时, 每天, 每周, 每月, 每季度, 每年",
-    rolling="任意 {n} {unit}内",
-    rolling_units="秒, 分钟, 小时, 天",
-    durations="天 小时 分钟 秒",
-    date="{month}月{day}日",
-    moment="{date} {time}",
-    at="{time}",
-    tomorrow="明天 {time}",
-    on_date="{date} {time}",
-    owner="您的限额|共享限额",
-    what="{period} {quantity}{on}",
-    on="（{model}）",
-    named="（{policy}）",
-    reached="{owner}{named}已用完：{what}。",
-    held="{owner}{named}的剩余部分已被正在生成的回答占用：{what}。请在其完成后重试。",
-    stopped="回答已停止：{owner}{named}已用完（{what}）。",
-    no_model="此处不能使用 {model}{named}。",
-    no_models="此处不能使用任何模型{named}。",
-    no_paid="此处不能使用付费模型{named}。",
-    per_request="请求过长：每次请求最多 {quantity}{on}{named}。",
-    at_once="您已有 {quantity}正在生成。请在其完成后重试。",
-    resets="将于{at} 重置{within}。",
-    opens="可于{at} 继续{within}。",
-    within="（{within}后）",
-    warning="{owner}{named}已使用 {percent}：{what}，剩余 {left}{until}。",
-    left="{n}",
-    label="用量|共享用量",
-    reached_label="已达限额|已达共享限额",
-    status="{label}：{what}，已用 {used}",
-    share="（{percent}）",
-    status_reset="，{at} 重置",
-    cap="此回答最多 {quantity}。",
-    ledger_error="目前无法记录用量，因此暂不接受请求。请稍后重试。",
-)
-
-TAIWANESE_CHINESE = Language(
-    tag="zh-TW",
-    name="繁體中文",
-    plural=ALIKE,
-    less_than="不到 {amount}",
-    units="個 Token, 個輸入 Token, 個輸出 Token, 次請求, 個回應",
-    periods="每分鐘, 每小時, 每天, 每週, 每月, 每季, 每年",
-    rolling="任意 {n} {unit}內",
-    rolling_units="秒, 分鐘, 小時, 天",
-    durations="天 小時 分鐘 秒",
-    date="{month}月{day}日",
-    moment="{date} {time}",
-    at="{time}",
-    tomorrow="明天 {time}",
-    on_date="{date} {time}",
-    owner="您的限額|共用限額",
-    what="{period} {quantity}{on}",
-    on="（{model}）",
-    named="（{policy}）",
-    reached="{owner}{named}已用完：{what}。",
-    held="{owner}{named}的剩餘部分已被正在產生的回應占用：{what}。請在其完成後重試。",
-    stopped="回應已停止：{owner}{named}已用完（{what}）。",
-    no_model="此處無法使用 {model}{named}。",
-    no_models="此處無法使用任何模型{named}。",
-    no_paid="此處無法使用付費模型{named}。",
-    per_request="請求過長：每次請求最多 {quantity}{on}{named}。",
-    at_once="您已有 {quantity}正在產生。請在其完成後重試。",
-    resets="將於{at} 重設{within}。",
-    opens="可於{at} 繼續使用{within}。",
-    within="（{within}後）",
-    warning="{owner}{named}已使用 {percent}：{what}，剩餘 {left}{until}。",
-    left="{n}",
-    label="用量|共用用量",
-    reached_label="已達限額|已達共用限額",
-    status="{label}：{what}，已用 {used}",
-    share="（{percent}）",
-    status_reset="，{at} 重設",
-    cap="此回應最多 {quantity}。",
-    ledger_error="目前無法記錄用量，因此暫不接受請求。請稍後再試。",
-)
-
-JAPANESE = Language(
-    tag="ja",
-    name="日本語",
-    plural=ALIKE,
-    less_than="{amount} 未満",
-    units="トークン, 入力トークン, 出力トークン, リクエスト, 件の応答",
-    periods="1分あたり, 1時間あたり, 1日あたり, 1週間あたり, 1か月あたり, 四半期あたり, 1年あたり",
-    rolling="直近{n}{unit}で",
-    rolling_units="秒間, 分間, 時間, 日間",
-    durations="日 時間 分 秒",
-    duration="{n}{unit}",
-    date="{month}月{day}日",
-    moment="{date} {time}",
-    at="{time}",
-    tomorrow="明日 {time}",
-    on_date="{date} {time}",
-    owner="あなたの上限|共有の上限",
-    what="{period} {quantity}{on}",
-    on="（{model}）",
-    named="（{policy}）",
-    reached="{owner}{named}に達しました：{what}。",
-    held="{owner}{named}の残りは生成中の応答が使用しています：{what}。完了後に再試行してください。",
-    stopped="{owner}{named}に達したため、応答を停止しました：{what}。",
-    no_model="ここでは {model} を使用できません{named}。",
-    no_models="ここではモデルを使用できません{named}。",
-    no_paid="ここでは有料モデルを使用できません{named}。",
-    per_request="リクエストが長すぎます：1件あたり最大 {quantity}{on}{named}。",
-    at_once="すでに {quantity}を生成中です。完了後に再試行してください。",
-    resets="{at} にリセットされます{within}。",
-    opens="{at} から続けられます{within}。",
-    within="（{within}後）",
-    warning="{owner}{named}の {percent} を使用しました：{what}、残り {left}{until}。",
-    left="{n}",
-    label="使用量|共有の使用量",
-    reached_label="上限に達しました|共有の上限に達しました",
-    status="{label}：{used} / {what}",
-    share="（{percent}）",
-    status_reset="、{at} にリセット",
-    cap="この応答は最大 {quantity}です。",
-    ledger_error="現在使用量を記録できないため、リクエストを受け付けていません。"
-    "しばらくしてから再試行してください。",
-)
-
-KOREAN = Language(
-    tag="ko",
-    name="한국어",
-    plural=ALIKE,
-    less_than="{amount} 미만",
-    units="토큰, 입력 토큰, 출력 토큰, 요청, 응답",
-    counted="{unit} {amount}개",
-    periods="분당, 시간당, 하루, 주당, 월간, 분기당, 연간",
-    rolling="최근 {n}{unit}",
-    rolling_units="초, 분, 시간, 일",
-    durations="일 시간 분 초",
-    duration="{n}{unit}",
-    date="{month}월 {day}일",
-    moment="{date} {time}",
-    at="{time}",
-    tomorrow="내일 {time}",
-    on_date="{date} {time}",
-    owner="내 한도|공유 한도",
-    what="{period} {quantity}{on}",
-    on="({model})",
-    named="({policy})",
-    reached="{owner}{named}에 도달했습니다: {what}.",
-    held="{owner}{named}의 나머지는 생성 중인 응답이 사용하고 있습니다: {what}. "
-    "응답이 끝난 후 다시 시도하세요.",
-    stopped="{owner}{named}에 도달하여 응답이 중지되었습니다: {what}.",
-    no_model="여기서는 다음 모델을 사용할 수 없습니다: {model}{named}.",
-    no_models="여기서는 모델을 사용할 수 없습니다{named}.",
-    no_paid="여기서는 유료 모델을 사용할 수 없습니다{named}.",
-    per_request="요청이 너무 깁니다: 요청당 최대 {quantity}{on}{named}.",
-    at_once="이미 {quantity}가 생성 중입니다. 응답이 끝난 후 다시 시도하세요.",
-    resets="{at}에 초기화됩니다{within}.",
-    opens="{at}부터 계속할 수 있습니다{within}.",
-    within="({within} 후)",
-    warning="{owner}{named}의 {percent}를 사용했습니다: {what}, {left}{until}.",
-    left="{n} 남음",
-    label="사용량|공유 사용량",
-    reached_label="한도 도달|공유 한도 도달",
-    status="{label}: {used} / {what}",
-    status_reset=", {at} 초기화",
-    cap="이 응답은 최대 {quantity}입니다.",
-    ledger_error="지금은 사용량을 기록할 수 없어 요청을 받지 않습니다. 나중에 다시 시도하세요.",
-)
-
-POLISH = Language(
-    tag="pl",
-    name="polski",
-    plural=POLISH_PLURAL,
-    thousands="\u00a0",
-    decimal=",",
-    grouped_from=10_000,
-    money="{amount}\u00a0USD",
-    less_than="mniej niż {amount}",
-    units="token|tokeny|tokenów, token wejściowy|tokeny wejściowe|tokenów wejściowych, "
-    "token wyjściowy|tokeny wyjściowe|tokenów wyjściowych, żądanie|żądania|żądań, "
-    "odpowiedź|odpowiedzi",
-    periods="na minutę, na godzinę, dziennie, tygodniowo, miesięcznie, kwartalnie, rocznie",
-    rolling="w ciągu {n} {unit}",
-    rolling_units="sekundy|sekund, minuty|minut, godziny|godzin, dnia|dni",
-    durations="d h min s",
-    months="stycznia lutego marca kwietnia maja czerwca "
-    "lipca sierpnia września października listopada grudnia",
-    at="o {time}",
-    tomorrow="jutro o {time}",
-    on_date="{date} o {time}",
-    owner="Twój limit|wspólny limit",
-    on=" ({model})",
-    reached="{owner}{named} został wyczerpany: {what}.",
-    held="resztę zajmują trwające odpowiedzi; {owner}{named}: {what}. "
-    "Spróbuj ponownie po ich zakończeniu.",
-    stopped="zatrzymano, bo {owner}{named} został wyczerpany: {what}.",
-    no_model="Nie możesz tu używać modelu {model}{named}.",
-    no_models="Nie możesz tu używać żadnych modeli{named}.",
-    no_paid="Nie możesz tu używać płatnych modeli{named}.",
-    per_request="To żądanie jest za długie, limit na żądanie: {quantity}{on}{named}.",
-    at_once="Już trwa {quantity}. Spróbuj ponownie po zakończeniu.|"
-    "Już trwają {quantity}. Spróbuj ponownie po zakończeniu jednej z nich.|"
-    "Już trwa {quantity}. Spróbuj ponownie po zakończeniu jednej z nich.",
-    resets="Odnowienie {at}{within}.",
-    opens="Możesz kontynuować {at}{within}.",
-    within=", za {within}",
-    warning="{owner}{named} jest wykorzystany w {percent}: {what}, {left}{until}.",
-    left="pozostało {n}",
-    label="Użycie|Wspólne użycie",
-    reached_label="Limit wyczerpany|Wspólny limit wyczerpany",
-    status="{label}: {used} / {what}",
-    status_reset=", odnowienie {at}",
-    cap="Limit tej odpowiedzi: {quantity}.",
-    ledger_error="Nie można teraz zapisać użycia, więc żądania nie są przyjmowane. "
-    "Spróbuj ponownie później.",
-)
-
-RUSSIAN = Language(
-    tag="ru",
-    name="русский",
-    plural=SLAVIC,
-    thousands="\u00a0",
-    decimal=",",
-    money="{amount}\u00a0$",
-    less_than="менее {amount}",
-    percent="{n}\u00a0%",
-    units="токен|токена|токенов, входной токен|входных токена|входных токенов, "
-    "выходной токен|выходных токена|выходных токенов, запрос|запроса|запросов, "
-    "ответ|ответа|ответов",
-    periods="в минуту, в час, в день, в неделю, в месяц, в квартал, в год",
-    rolling="за любые {n} {unit}",
-    rolling_units="секунду|секунды|секунд, минуту|минуты|минут, час|часа|часов, день|дня|дней",
-    durations="д ч мин с",
-    months="января февраля марта апреля мая июня июля августа сентября октября ноября декабря",
-    at="в {time}",
-    tomorrow="завтра в {time}",
-    on_date="{date} в {time}",
-    owner="ваш лимит|общий лимит",
-    on=" ({model})",
-    reached="{owner}{named} исчерпан: {what}.",
-    held="остаток занят текущими ответами; {owner}{named}: {what}. Повторите попытку позже.",
-    stopped="остановлено, {owner}{named} исчерпан: {what}.",
-    no_model="Здесь нельзя использовать {model}{named}.",
-    no_models="Здесь нельзя использовать модели{named}.",
-    no_paid="Здесь нельзя использовать платные модели{named}.",
-    per_request="Слишком длинный запрос, лимит на один запрос: {quantity}{on}{named}.",
-    at_once="Уже генерируется {quantity}. Повторите попытку, когда он завершится.|"
-    "Уже генерируются {quantity}. Повторите попытку, когда один из них завершится.|"
-    "Уже генерируется {quantity}. Повторите попытку, когда один из них завершится.",
-    resets="Обновится {at}{within}.",
-    opens="Можно продолжить {at}{within}.",
-    within=", через {within}",
-    warning="{owner}{named} использован на {percent}: {what}, осталось {left}{until}.",
-    left="{n}",
-    label="Использование|Общее использование",
-    reached_label="Лимит исчерпан|Общий лимит исчерпан",
-    status="{label}: {used} / {what}",
-    status_reset=", обновится {at}",
-    cap="Лимит этого ответа: {quantity}.",
-    ledger_error="Сейчас использование не записывается, поэтому запросы не принимаются. "
-    "Повторите попытку позже.",
-)
-
-UKRAINIAN = Language(
-    tag="uk",
-    name="українська",
-    plural=SLAVIC,
-    thousands="\u00a0",
-    decimal=",",
-    money="{amount}\u00a0$",
-    less_than="менше ніж {amount}",
-    units="токен|токени|токенів, вхідний токен|вхідні токени|вхідних токенів, "
-    "вихідний токен|вихідні токени|вихідних токенів, запит|запити|запитів, "
-    "відповідь|відповіді|відповідей",
-    periods="на хвилину, на годину, на день, на тиждень, на місяць, на квартал, на рік",
-    rolling="за будь-які {n} {unit}",
-    rolling_units="секунду|секунди|секунд, хвилину|хвилини|хвилин, годину|години|годин, "
-    "день|дні|днів",
-    durations="д год хв с",
-    months="січня лютого березня квітня травня червня липня серпня вересня жовтня листопада грудня",
-    at="о {time}",
-    tomorrow="завтра о {time}",
-    on_date="{date} о {time}",
-    owner="ваш ліміт|спільний ліміт",
-    on=" ({model})",
-    reached="{owner}{named} вичерпано: {what}.",
-    held="решту зайняли поточні відповіді; {owner}{named}: {what}. Спробуйте ще раз пізніше.",
-    stopped="зупинено, {owner}{named} вичерпано: {what}.",
-    no_model="Тут не можна використовувати {model}{named}.",
-    no_models="Тут не можна використовувати моделі{named}.",
-    no_paid="Тут не можна використовувати платні моделі{named}.",
-    per_request="Запит задовгий, ліміт на один запит: {quantity}{on}{named}.",
-    at_once="Уже генерується {quantity}. Спробуйте ще раз, коли вона завершиться.|"
-    "Уже генеруються {quantity}. Спробуйте ще раз, коли одна з них завершиться.|"
-    "Уже генерується {quantity}. Спробуйте ще раз, коли одна з них завершиться.",
-    resets="Оновиться {at}{within}.",
-    opens="Можна продовжити {at}{within}.",
-    within=", через {within}",
-    warning="{owner}{named} використано на {percent}: {what}, залишилося {left}{until}.",
-    left="{n}",
-    label="Використання|Спільне використання",
-    reached_label="Ліміт вичерпано|Спільний ліміт вичерпано",
-    status="{label}: {used} / {what}",
-    status_reset=", оновиться {at}",
-    cap="Ліміт цієї відповіді: {quantity}.",
-    ledger_error="Зараз використання не записується, тому запити не приймаються. "
-    "Спробуйте ще раз пізніше.",
-)
-
-TURKISH = Language(
-    tag="tr",
-    name="Türkçe",
-    thousands=".",
-    decimal=",",
-    money="{amount}\u00a0$",
-    less_than="{amount} altında",
-    percent="%{n}",
-    units="token, giriş tokeni, çıktı tokeni, istek, yanıt",
-    periods="dakika başına, saat başına, günlük, haftalık, aylık, üç aylık, yıllık",
-    rolling="her {n} {unit} için",
-    rolling_units="saniye, dakika, saat, gün",
-    durations="g sa dk sn",
-    months="Ocak Şubat Mart Nisan Mayıs Haziran Temmuz Ağustos Eylül Ekim Kasım Aralık",
-    at="saat {time}",
-    tomorrow="yarın saat {time}",
-    on_date="{date} saat {time}",
-    owner="sınırınız|ortak sınır",
-    what="{period} {quantity}{on}",
-    on=" ({model})",
-    reached="{owner}{named} doldu: {what}.",
-    held="{owner}{named}, kalanı süren yanıtlara ayrıldı: {what}. Yanıtlar bitince tekrar deneyin.",
-    stopped="durduruldu, {owner}{named} doldu: {what}.",
-    no_model="Bu modeli burada kullanamazsınız: {model}{named}.",
-    no_models="Burada hiçbir modeli kullanamazsınız{named}.",
-    no_paid="Burada ücretli modelleri kullanamazsınız{named}.",
-    per_request="Bu istek çok uzun, istek başına sınır: {quantity}{on}{named}.",
-    at_once="Zaten süren {quantity} var. Biri bitince tekrar deneyin.",
-    resets="Yenilenme: {at}{within}.",
-    opens="Devam: {at}{within}.",
-    within=" ({within} sonra)",
-    warning="{owner}{named}, kullanılan {percent}: {what}, kalan {left}{until}.",
-    left="{n}",
-    label="Kullanım|Ortak kullanım",
-    reached_label="Sınır doldu|Ortak sınır doldu",
-    status="{label}: {used} / {what}",
-    status_reset=", yenilenme {at}",
-    cap="Bu yanıtın sınırı: {quantity}.",
-    ledger_error="Kullanım şu anda kaydedilemediği için istek kabul edilmiyor. "
-    "Lütfen daha sonra tekrar deneyin.",
-)
-
-ARABIC = Language(
-    tag="ar",
-    name="العربية",
-    plural=ARABIC_PLURAL,
-    right_to_left=True,
-    less_than="أقل من {amount}",
-    counted="{amount} {unit}|{unit}|{unit}|{amount} {unit}",
-    units="رمز|رمز واحد|رمزان|رموز|رمزًا|رمز, "
-    "رمز إدخال|رمز إدخال واحد|رمزا إدخال|رموز إدخال|رمز إدخال, "
-    "رمز إخراج|رمز إخراج واحد|رمزا إخراج|رموز إخراج|رمز إخراج, "
-    "طلب|طلب واحد|طلبان|طلبات|طلبًا|طلب, رد|رد واحد|ردان|ردود|ردًا|رد",
-    periods="في الدقيقة, في الساعة, في اليوم, في الأسبوع, في الشهر, في ربع السنة, في السنة",
-    rolling="خلال آخر {n} {unit}",
-    rolling_units="ثانية|ثانية|ثانيتين|ثوانٍ|ثانية, دقيقة|دقيقة|دقيقتين|دقائق|دقيقة, "
-    "ساعة|ساعة|ساعتين|ساعات|ساعة, يوم|يوم|يومين|أيام|يومًا|يوم",
-    durations="ي س د ث",
-    moment="{date}، {time}",
-    months="يناير فبراير مارس أبريل مايو يونيو يوليو أغسطس سبتمبر أكتوبر نوفمبر ديسمبر",
-    at="الساعة {time}",
-    tomorrow="غدًا الساعة {time}",
-    on_date="يوم {date} الساعة {time}",
-    owner="حدّك|الحدّ المشترك",
-    on=" ({model})",
-    reached="تم بلوغ {owner}{named}: {what}.",
-    held="الردود الجارية تشغل ما تبقّى من {owner}{named}: {what}. حاول مرة أخرى بعد انتهائها.",
-    stopped="توقّف الرد لبلوغ {owner}{named}: {what}.",
-    no_model="لا يمكنك استخدام {model} هنا{named}.",
-    no_models="لا يمكنك استخدام أي نموذج هنا{named}.",
-    no_paid="لا يمكنك استخدام النماذج المدفوعة هنا{named}.",
-    per_request="هذا الطلب طويل جدًا، والحدّ لكل طلب: {quantity}{on}{named}.",
-    at_once="لديك ردود جارية بالفعل: {quantity}. حاول مرة أخرى بعد انتهاء أحدها.",
-    resets="يُجدَّد {at}{within}.",
-    opens="يمكنك المتابعة {at}{within}.",
-    within="، بعد {within}",
-    warning="استُخدم {percent} من {owner}{named}: {what}، والمتبقي {left}{until}.",
-    left="{n}",
-    label="الاستخدام|الاستخدام المشترك",
-    reached_label="تم بلوغ الحدّ|تم بلوغ الحدّ المشترك",
-    status="{label}: {used} من {what}",
-    status_reset="، يُجدَّد {at}",
-    cap="الحدّ الأقصى لهذا الرد: {quantity}.",
-    ledger_error="يتعذّر تسجيل الاستخدام حاليًا، لذلك لا تُقبل أي طلبات. حاول مرة أخرى لاحقًا.",
-)
-
-HEBREW = Language(
-    tag="he",
-    name="עברית",
-    plural=HEBREW_PLURAL,
-    right_to_left=True,
-    less_than="פחות מ-{amount}",
-    units="אסימון|אסימונים, אסימון קלט|אסימוני קלט, אסימון פלט|אסימוני פלט, "
-    "בקשה|בקשות, תגובה|תגובות",
-    periods="לדקה, לשעה, ליום, לשבוע, לחודש, לרבעון, לשנה",
-    rolling="בכל {n} {unit}",
-    rolling_units="שנייה|שניות, דקה|דקות, שעה|שעות, יום|ימים",
-    durations="ימ׳ שע׳ דק׳ שנ׳",
-    date="{day} ב{month}",
-    months="ינואר פברואר מרץ אפריל מאי יוני יולי אוגוסט ספטמבר אוקטובר נובמבר דצמבר",
-    at="בשעה {time}",
-    tomorrow="מחר בשעה {time}",
-    on_date="ב-{date} בשעה {time}",
-    owner="המכסה שלך|המכסה המשותפת",
-    on=" ({model})",
-    reached="{owner}{named} נוצלה: {what}.",
-    held="תגובות שעדיין נוצרות תופסות את יתרת {owner}{named}: {what}. נסה שוב לאחר שיסתיימו.",
-    stopped="התגובה נעצרה כי {owner}{named} נוצלה: {what}.",
-    no_model="לא ניתן להשתמש כאן במודל {model}{named}.",
-    no_models="לא ניתן להשתמש כאן במודלים{named}.",
-    no_paid="לא ניתן להשתמש כאן במודלים בתשלום{named}.",
-    per_request="הבקשה ארוכה מדי, המכסה לבקשה: {quantity}{on}{named}.",
-    at_once="כבר נוצרות תגובות: {quantity}. נסה שוב לאחר שאחת מהן תסתיים.",
-    resets="המכסה תתחדש {at}{within}.",
-    opens="אפשר להמשיך {at}{within}.",
-    within=", בעוד {within}",
-    warning="נוצלו {percent} מתוך {owner}{named}: {what}, נותרו {left}{until}.",
-    left="{n}",
-    label="שימוש|שימוש משותף",
-    reached_label="המכסה נוצלה|המכסה המשותפת נוצלה",
-    status="{label}: {used} מתוך {what}",
-    status_reset=", תתחדש {at}",
-    cap="אורך התגובה המרבי: {quantity}.",
-    ledger_error="לא ניתן לרשום את השימוש כעת, ולכן בקשות אינן מתקבלות. נסה שוב מאוחר יותר.",
-)
-
-# ==============================================================================
-# helpers/openwebui/languages.py
+# helpers/openwebui/languages/catalog.py
 # Languages: all there are, and which one a reader gets.
 # ==============================================================================
 
@@ -6697,22 +7793,1041 @@ LANGUAGE_ALIASES = {
     "iw": "he",
 }
 LONGEST_LANGUAGE_TAG = 35
+LONGEST_ACCEPT_LANGUAGE = 500
 
 
-def choose_language(tag: str) -> Language:
-    """The language for a tag such as ``de-AT``: the longest beginning that is known; or English.
+def find_language(tag: str) -> Language | None:
+    """The language for a tag such as ``de-AT``: the longest beginning that is known, if any is.
 
     The tag is what a browser sent: a longer one than any real one is no tag.
     """
     if len(tag) > LONGEST_LANGUAGE_TAG:
-        return LANGUAGES["en"]
+        return None
     parts = tag.strip().lower().replace("_", "-").split("-")
     for length in range(len(parts), 0, -1):
         beginning = "-".join(parts[:length])
-        language = LANGUAGES.get(LANGUAGE_ALIASES.get(beginning, beginning))
-        if language is not None:
+        if language := LANGUAGES.get(LANGUAGE_ALIASES.get(beginning, beginning)):
             return language
-    return LANGUAGES["en"]
+    return None
+
+
+def choose_language(tags: str) -> Language:
+    """The first known language of a tag, or of an ``Accept-Language`` header; or English."""
+    for tag in tags[:LONGEST_ACCEPT_LANGUAGE].split(","):
+        if language := find_language(tag.partition(";")[0]):
+            return language
+    return ENGLISH
+
+
+# ==============================================================================
+# helpers/openwebui/page_words.py
+# Page words: what the usage page says to users, in each language.
+# ==============================================================================
+
+# The order in which each language lists its words.
+PAGE_WORDS = (
+    *("title", "limit", "used", "reserved", "left", "resets", "reached", "shared", "no_limits"),
+    *("exempt", "by_day", "day", "by_model", "model", "requests", "input", "output", "tokens"),
+    *("cost", "total", "replies", "time", "estimated", "running", "grants", "amount", "reason"),
+    *("until", "nothing", "show_all", "refresh", "back", "sign_in", "failed"),
+)
+WORDS_BY_TAG: Mapping[str, str] = {
+    "en": "Usage limits|Limit|Used|Reserved|Left|Resets|Reached|Shared|No limits apply to you."
+    "|Your use is recorded, but never refused.|Use by day|Day|This month by model|Model|Requests"
+    "|Input tokens|Output tokens|Tokens|Cost|Total|Responses this month|Time|estimated|running"
+    "|Granted|Amount|Reason|Valid until|Nothing yet.|Show all|Refresh"
+    "|Back to the chat|Please sign in to Open WebUI first."
+    "|This can’t be shown right now. Please try again later.",
+    "de": "Nutzungslimits|Limit|Verbraucht|Vorgemerkt|Übrig|Neu ab|Erreicht|Gemeinsam"
+    "|Für Sie gelten keine Limits.|Ihre Nutzung wird erfasst, aber nie abgelehnt."
+    "|Nutzung nach Tagen|Tag|Dieser Monat nach Modell|Modell|Anfragen|Eingabe-Token"
+    "|Ausgabe-Token|Token|Kosten|Summe|Antworten dieses Monats|Zeit|geschätzt|läuft"
+    "|Zusätzlich gewährt|Menge|Grund|Gültig bis|Noch nichts."
+    "|Alle zeigen|Aktualisieren|Zurück zum Chat"
+    "|Bitte melden Sie sich zuerst bei Open WebUI an."
+    "|Das kann gerade nicht angezeigt werden. Bitte versuchen Sie es später erneut.",
+    "fr": "Limites d’utilisation|Limite|Utilisé|Réservé|Restant|Réinitialisation|Atteinte|Commune"
+    "|Aucune limite ne s’applique à vous."
+    "|Votre utilisation est enregistrée, mais jamais refusée.|Utilisation par jour|Jour"
+    "|Ce mois-ci par modèle|Modèle|Requêtes|Tokens d’entrée|Tokens de sortie|Tokens|Coût|Total"
+    "|Réponses de ce mois|Heure|estimé|en cours|Accordé en plus|Quantité|Motif|Valable jusqu’au"
+    "|Rien pour l’instant.|Tout afficher|Actualiser"
+    "|Retour à la discussion|Veuillez d’abord vous connecter à Open WebUI."
+    "|Affichage impossible pour le moment. Veuillez réessayer plus tard.",
+    "es": "Límites de uso|Límite|Usado|Reservado|Queda|Se renueva|Alcanzado|Compartido"
+    "|No se le aplica ningún límite.|Su uso se registra, pero nunca se rechaza.|Uso por día|Día"
+    "|Este mes por modelo|Modelo|Solicitudes|Tokens de entrada|Tokens de salida|Tokens|Coste"
+    "|Total|Respuestas de este mes|Hora|estimado|en curso|Concedido|Cantidad|Motivo|Válido hasta"
+    "|Nada todavía.|Mostrar todo|Actualizar|Volver al chat"
+    "|Inicie sesión primero en Open WebUI."
+    "|No se puede mostrar en este momento. Inténtelo de nuevo más tarde.",
+    "it": "Limiti di utilizzo|Limite|Usato|Riservato|Rimasto|Si azzera|Raggiunto|Condiviso"
+    "|Per te non vale alcun limite.|Il tuo utilizzo è registrato, ma mai rifiutato."
+    "|Utilizzo per giorno|Giorno|Questo mese per modello|Modello|Richieste|Token di input"
+    "|Token di output|Token|Costo|Totale|Risposte di questo mese|Ora|stimato|in corso|Concesso"
+    "|Quantità|Motivo|Valido fino a|Ancora niente.|Mostra tutto|Aggiorna"
+    "|Torna alla chat|Accedi prima a Open WebUI."
+    "|Al momento non è possibile mostrarlo. Riprova più tardi.",
+    "pt-br": "Limites de uso|Limite|Usado|Reservado|Restante|Renova|Atingido|Compartilhado"
+    "|Nenhum limite se aplica a você.|Seu uso é registrado, mas nunca recusado.|Uso por dia|Dia"
+    "|Este mês por modelo|Modelo|Solicitações|Tokens de entrada|Tokens de saída|Tokens|Custo"
+    "|Total|Respostas deste mês|Hora|estimado|em andamento|Concedido|Quantidade|Motivo"
+    "|Válido até|Nada ainda.|Mostrar tudo|Atualizar|Voltar ao chat"
+    "|Entre primeiro no Open WebUI."
+    "|Não é possível mostrar isto agora. Tente novamente mais tarde.",
+    "nl": "Gebruikslimieten|Limiet|Gebruikt|Gereserveerd|Over|Vernieuwt|Bereikt|Gedeeld"
+    "|Voor u gelden geen limieten.|Uw gebruik wordt vastgelegd, maar nooit geweigerd."
+    "|Gebruik per dag|Dag|Deze maand per model|Model|Verzoeken|Invoertokens|Uitvoertokens|Tokens"
+    "|Kosten|Totaal|Antwoorden van deze maand|Tijd|geschat|bezig|Extra toegekend|Hoeveelheid"
+    "|Reden|Geldig tot|Nog niets.|Alles tonen|Vernieuwen|Terug naar de chat"
+    "|Meld u eerst aan bij Open WebUI."
+    "|Dit kan nu niet worden getoond. Probeer het later opnieuw.",
+    "pl": "Limity użycia|Limit|Zużyto|Zarezerwowano|Pozostało|Odnowienie|Wyczerpany|Wspólny"
+    "|Nie obowiązują Cię żadne limity.|Twoje użycie jest zapisywane, ale nigdy nie odrzucane."
+    "|Użycie według dni|Dzień|Ten miesiąc według modelu|Model|Żądania|Tokeny wejściowe"
+    "|Tokeny wyjściowe|Tokeny|Koszt|Razem|Odpowiedzi z tego miesiąca|Czas|szacunkowo|w toku"
+    "|Przyznano|Ilość|Powód|Ważne do|Jeszcze nic.|Pokaż wszystko"
+    "|Odśwież|Powrót do czatu|Najpierw zaloguj się do Open WebUI."
+    "|Nie można teraz tego pokazać. Spróbuj ponownie później.",
+    "ru": "Лимиты использования|Лимит|Использовано|Зарезервировано|Осталось|Обновление|Исчерпан"
+    "|Общий|Для вас нет лимитов.|Ваше использование записывается, но никогда не отклоняется."
+    "|Использование по дням|День|Этот месяц по моделям|Модель|Запросы|Входные токены"
+    "|Выходные токены|Токены|Стоимость|Итого|Ответы за этот месяц|Время|оценка|выполняется"
+    "|Добавлено|Количество|Причина|Действует до|Пока ничего.|Показать все"
+    "|Обновить|Вернуться в чат|Сначала войдите в Open WebUI."
+    "|Сейчас это нельзя показать. Повторите попытку позже.",
+    "uk": "Ліміти використання|Ліміт|Використано|Зарезервовано|Залишилося|Оновлення|Вичерпано"
+    "|Спільний|Для вас немає лімітів.|Ваше використання записується, але ніколи не відхиляється."
+    "|Використання за днями|День|Цей місяць за моделями|Модель|Запити|Вхідні токени"
+    "|Вихідні токени|Токени|Вартість|Разом|Відповіді за цей місяць|Час|оцінка|виконується"
+    "|Додано|Кількість|Причина|Діє до|Поки нічого.|Показати все|Оновити"
+    "|Повернутися до чату|Спочатку увійдіть в Open WebUI."
+    "|Зараз це неможливо показати. Спробуйте пізніше.",
+    "tr": "Kullanım sınırları|Sınır|Kullanılan|Ayrılan|Kalan|Yenilenme|Doldu|Ortak"
+    "|Sizin için bir sınır yok.|Kullanımınız kaydedilir, ancak hiçbir zaman reddedilmez."
+    "|Günlere göre kullanım|Gün|Bu ay, modele göre|Model|İstekler|Giriş tokenleri"
+    "|Çıktı tokenleri|Tokenler|Maliyet|Toplam|Bu ayın yanıtları|Zaman|tahmini|sürüyor"
+    "|Ek olarak verilen|Miktar|Neden|Geçerlilik sonu|Henüz bir şey yok."
+    "|Tümünü göster|Yenile|Sohbete dön|Lütfen önce Open WebUI’de oturum açın."
+    "|Bu şu anda gösterilemiyor. Lütfen daha sonra yeniden deneyin.",
+    "zh-cn": "用量限额|限额|已用|已占用|剩余|重置时间|已达限额|共享|您没有任何限额。"
+    "|您的用量会被记录，但不会被拒绝。|每日用量|日期|本月各模型用量|模型|请求|输入 Token|输出 Token"
+    "|Token|费用|合计|本月的回答|时间|估算|生成中|额外授予|数量|原因|有效期至|暂无。"
+    "|显示全部|刷新|返回对话|请先登录 Open WebUI。|目前无法显示。请稍后重试。",
+    "zh-tw": "用量限額|限額|已用|已占用|剩餘|重設時間|已達限額|共用|您沒有任何限額。"
+    "|您的用量會被記錄，但不會被拒絕。|每日用量|日期|本月各模型用量|模型|請求|輸入 Token|輸出 Token"
+    "|Token|費用|合計|本月的回應|時間|估算|產生中|額外授予|數量|原因|有效期限|尚無資料。"
+    "|顯示全部|重新整理|返回對話|請先登入 Open WebUI。|目前無法顯示。請稍後再試。",
+    "ja": "使用量の上限|上限|使用済み|予約済み|残り|リセット|上限到達|共有"
+    "|あなたに適用される上限はありません。|使用量は記録されますが、拒否されることはありません。"
+    "|日別の使用量|日|今月のモデル別使用量|モデル|リクエスト|入力トークン|出力トークン|トークン"
+    "|費用|合計|今月の応答|日時|推定|生成中|追加付与|量|理由|有効期限|まだありません。"
+    "|すべて表示|更新|チャットに戻る"
+    "|先に Open WebUI にログインしてください。"
+    "|現在表示できません。しばらくしてから再試行してください。",
+    "ko": "사용량 한도|한도|사용|예약|남음|초기화|한도 도달|공유|적용되는 한도가 없습니다."
+    "|사용량은 기록되지만 거부되지 않습니다.|일별 사용량|날짜|이번 달 모델별 사용량|모델|요청"
+    "|입력 토큰|출력 토큰|토큰|비용|합계|이번 달 응답|시간|추정|생성 중|추가 부여|양|사유"
+    "|유효 기한|아직 없습니다.|모두 표시|새로 고침|채팅으로 돌아가기"
+    "|먼저 Open WebUI에 로그인하세요.|지금은 표시할 수 없습니다. 나중에 다시 시도하세요.",
+    "ar": "حدود الاستخدام|الحدّ|المستخدَم|المحجوز|المتبقّي|التجديد|بُلغ الحدّ|مشترك"
+    "|لا تسري عليك أي حدود.|يُسجَّل استخدامك ولا يُرفض أبدًا.|الاستخدام حسب اليوم|اليوم"
+    "|هذا الشهر حسب النموذج|النموذج|الطلبات|رموز الإدخال|رموز الإخراج|الرموز|التكلفة|المجموع"
+    "|ردود هذا الشهر|الوقت|تقديري|قيد التنفيذ|الممنوح|الكمية|السبب|صالح حتى|لا شيء بعد."
+    "|عرض الكل|تحديث|العودة إلى المحادثة"
+    "|يُرجى تسجيل الدخول إلى Open WebUI أولًا.|لا يمكن عرض هذا الآن. يُرجى المحاولة لاحقًا.",
+    "he": "מכסות שימוש|מכסה|נוצל|שמור|נותר|מתחדש|המכסה נוצלה|משותף|לא חלות עליך מכסות."
+    "|השימוש שלך נרשם, אך לעולם אינו נדחה.|שימוש לפי יום|יום|החודש לפי מודל|מודל|בקשות"
+    "|אסימוני קלט|אסימוני פלט|אסימונים|עלות|סך הכול|התגובות של החודש|זמן|משוער|בתהליך"
+    "|הוענק בנוסף|כמות|סיבה|בתוקף עד|אין עדיין.|הצג הכול|רענון|חזרה לצ׳אט"
+    "|יש להיכנס תחילה ל-Open WebUI.|לא ניתן להציג זאת כעת. נסה שוב מאוחר יותר.",
+}
+
+
+def words_of(language: Language) -> list[str]:
+    """A language's words in the order of `PAGE_WORDS`; a region without its own has others'."""
+    tag = language.tag.lower()
+    return (WORDS_BY_TAG.get(tag) or WORDS_BY_TAG[tag.partition("-")[0]]).split("|")
+
+
+# ==============================================================================
+# helpers/openwebui/page_assets.py
+# The usage page: one HTML page with its style, its script and the words of all languages.
+# ==============================================================================
+
+PAGE_HTML = r"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Usage limits</title>
+<link rel="icon" href="data:,">
+<style nonce="{{NONCE}}">
+{{CSS}}</style>
+<script type="application/json" id="languages">{{LANGUAGES}}</script>
+<script nonce="{{NONCE}}">
+{{JS}}</script>
+</head>
+<body>
+<header class="bar">
+<a class="back" id="back" href="/">Back to the chat</a>
+<nav id="nav" aria-label="Views" lang="en" dir="ltr" hidden></nav>
+</header>
+<main id="main" tabindex="-1" aria-busy="true"></main>
+<p id="live" class="unseen" role="status" aria-live="polite"></p>
+<noscript>This page needs JavaScript.</noscript>
+</body>
+</html>
+"""
+PAGE_CSS = r"""/* One look, light and dark, for the usage page and the static report. */
+:root {
+  color-scheme: light dark;
+  --page: light-dark(#fff, #171717);
+  --raised: light-dark(#f6f6f7, #212121);
+  --text: light-dark(#1b1b1f, #ececec);
+  --faint: light-dark(#595f69, #b0b4bb);
+  --line: light-dark(#d9dbe0, #3d3d41);
+  --strong: light-dark(#8a8f99, #85898f);
+  --accent: light-dark(#1f5fa8, #8fbcf2);
+  --first: light-dark(#2f6fb7, #5f9fe6);
+  --second: light-dark(#e08b1f, #f0a84e);
+  --bad: light-dark(#b3261e, #ff8a80);
+  --warn: light-dark(#a86400, #f2b84b);
+  --good: light-dark(#1d7a3e, #6fcf8f);
+}
+:root[data-theme="light"] { color-scheme: light; }
+:root[data-theme="dark"] { color-scheme: dark; }
+* { box-sizing: border-box; }
+html { background: var(--page); }
+body { margin: 0 auto; max-width: 70rem; padding: .75rem 1rem 3rem; color: var(--text);
+  background: var(--page);
+  font: 16px/1.45 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
+h1 { font-size: 1.5rem; margin: .5rem 0; overflow-wrap: anywhere; }
+h2 { font-size: 1.15rem; margin: 2rem 0 .6rem; padding-bottom: .2rem;
+  border-bottom: 1px solid var(--line); }
+.card h2 { font-size: 1rem; margin: 0 0 .4rem; padding: 0; border: 0; overflow-wrap: anywhere; }
+p { margin: .4rem 0; overflow-wrap: anywhere; }
+a { color: var(--accent); }
+.note { color: var(--faint); font-size: .9rem; }
+.bad { color: var(--bad); }
+.good { color: var(--good); }
+.unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);
+  white-space: nowrap; }
+:focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; border-radius: 3px; }
+main:focus { outline: none; }
+
+/* Boxes */
+.totals { display: grid; gap: .6rem; margin: 1rem 0;
+  grid-template-columns: repeat(auto-fit, minmax(8.2rem, 1fr)); }
+.totals div { border: 1px solid var(--line); border-radius: 8px; padding: .5rem .75rem;
+  background: var(--raised); }
+.totals dt { color: var(--faint); font-size: .85rem; }
+.totals dd { margin: 0; font-size: 1.2rem; font-weight: 600; overflow-wrap: anywhere; }
+.cards { display: grid; gap: .75rem; padding: 0; margin: 0; list-style: none;
+  grid-template-columns: repeat(auto-fill, minmax(min(21rem, 100%), 1fr)); }
+.card { border: 1px solid var(--line); border-radius: 8px; padding: .75rem .9rem;
+  background: var(--raised); }
+.card dl { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; margin: .5rem 0 0; }
+.card dt { color: var(--faint); font-size: .82rem; }
+.card dd { margin: 0; font-variant-numeric: tabular-nums; }
+.card dl div:last-child { flex-basis: 100%; }
+.tag { font-size: .8rem; font-weight: 400; color: var(--faint); border: 1px solid var(--line);
+  border-radius: 99px; padding: 0 .5rem; white-space: nowrap; }
+.tag.bad { color: var(--bad); border-color: currentcolor; }
+.tag.warn { color: var(--warn); border-color: currentcolor; }
+
+/* Bars and charts */
+.meter { display: flex; height: .7rem; border-radius: 99px; overflow: hidden;
+  background: var(--page); border: 1px solid var(--strong); }
+.meter i { background: var(--first); }
+.meter i + i { background: repeating-linear-gradient(135deg, var(--first) 0 3px,
+  transparent 3px 6px); }
+.near .meter i:first-child { background: var(--warn); }
+.over .meter i:first-child { background: var(--bad); }
+figure { margin: 0; }
+svg { display: block; width: 100%; height: auto; }
+svg text { fill: var(--faint); font-size: 12px; }
+svg .grid { stroke: var(--line); }
+svg .first { fill: var(--first); }
+svg .second { fill: var(--second); }
+.key { display: inline-block; width: .8rem; height: .8rem; border-radius: 2px;
+  margin-inline: .2rem; }
+.key.second { margin-inline-start: 1rem; }
+.key.first { background: var(--first); }
+.key.second { background: var(--second); }
+
+/* Tables: on a phone each row is a box, each cell a line with its column's name. */
+table { border-collapse: collapse; width: 100%; font-size: .92rem; }
+th, td { padding: .35rem .5rem; border-bottom: 1px solid var(--line); text-align: start;
+  vertical-align: top; overflow-wrap: anywhere; }
+td:not(.n), tbody th { min-width: 6.5rem; }
+thead th { border-bottom-color: var(--strong); overflow-wrap: normal; }
+tbody th { font-weight: 400; }
+.n { text-align: end; font-variant-numeric: tabular-nums; }
+td.n, td.t, tbody th.t { white-space: nowrap; }
+tr.over > :first-child { box-shadow: inset 5px 0 var(--bad); padding-inline-start: .8rem; }
+tr.near > :first-child { box-shadow: inset 5px 0 var(--warn); padding-inline-start: .8rem; }
+[dir="rtl"] tr.over > :first-child { box-shadow: inset -5px 0 var(--bad); }
+[dir="rtl"] tr.near > :first-child { box-shadow: inset -5px 0 var(--warn); }
+details { margin: .6rem 0; }
+summary { cursor: pointer; width: fit-content; }
+@media screen and (max-width: 40rem) {
+  table, tbody, tr, td, tbody th { display: block; }
+  thead { display: block; }
+  thead tr { display: flex; flex-wrap: wrap; gap: .2rem .6rem; border: 0; padding: 0; }
+  thead th { padding: .1rem 0; border: 0; }
+  .plain thead { display: none; }
+  tbody tr { border: 1px solid var(--line); border-radius: 8px; margin: .5rem 0;
+    padding: .3rem .6rem; background: var(--raised); }
+  tbody td, tbody th { display: flex; justify-content: space-between; gap: 1rem; border: 0;
+    padding: .12rem 0; text-align: end; }
+  tbody td:empty { display: none; }
+  tbody tr > :first-child { font-weight: 600; }
+  tr.over > :first-child, tr.near > :first-child { padding-inline-start: .6rem; }
+  tbody td::before, tbody th::before { content: attr(data-column); color: var(--faint);
+    font-weight: 400; text-align: start; flex: none; max-width: 45%; }
+  td.n, td.t, tbody th.t { white-space: normal; }
+}
+
+/* The page's own: header, forms, editor */
+.bar { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; align-items: baseline;
+  border-bottom: 1px solid var(--line); padding-bottom: .5rem; }
+nav { display: flex; flex-wrap: wrap; gap: .1rem .9rem; }
+nav a { text-decoration: none; padding: .15rem 0; }
+nav a[aria-current] { color: var(--text); font-weight: 600;
+  box-shadow: 0 2px var(--accent); }
+.row { display: flex; flex-wrap: wrap; gap: .5rem .75rem; align-items: end; margin: .6rem 0; }
+label { display: block; font-size: .9rem; }
+label.wide { flex: 0 1 26rem; }
+fieldset label.wide { flex: 1 1 14rem; }
+fieldset { border: 1px solid var(--line); border-radius: 8px; margin: 0; padding: .5rem .9rem .8rem;
+  min-width: 0; }
+legend { font-weight: 600; padding: 0 .3rem; }
+input, select, textarea, button { font: inherit; color: var(--text); background: var(--page);
+  border: 1px solid var(--strong); border-radius: 6px; padding: .3rem .55rem; max-width: 100%; }
+label input, label select { display: block; width: 100%; margin-top: .1rem; }
+label.check { display: flex; gap: .5rem; align-items: baseline; margin: .15rem 0;
+  overflow-wrap: anywhere; }
+label.check input { width: auto; margin: 0; }
+button { cursor: pointer; background: var(--raised); }
+button:hover:not(:disabled) { border-color: var(--accent); }
+button.main { background: light-dark(#1f5fa8, #2f6fb7); border-color: transparent; color: #fff; }
+button:disabled { opacity: .55; cursor: default; }
+th button { border: 0; background: none; padding: 0; font-weight: 600; text-align: inherit;
+  white-space: nowrap; }
+th button::after { content: " ↕" / ""; color: var(--faint); }
+th[aria-sort="ascending"] button::after { content: " ↑" / ""; color: inherit; }
+th[aria-sort="descending"] button::after { content: " ↓" / ""; color: inherit; }
+.said { border-inline-start: 4px solid var(--accent); padding: .3rem .7rem; margin: .6rem 0;
+  background: var(--raised); overflow-wrap: anywhere; }
+.said.bad { border-color: var(--bad); color: var(--text); }
+.said:empty { display: none; }
+.editor { display: flex; border: 1px solid var(--strong); border-radius: 6px; overflow: hidden;
+  height: 26rem; max-height: 75vh; font: 14px/1.5 ui-monospace, Consolas, monospace; }
+.editor:focus-within { outline: 3px solid var(--accent); outline-offset: 1px; }
+.editor ol { margin: 0; padding: .5rem .5rem .5rem 0; min-width: 3.2em; overflow: hidden;
+  list-style: none; text-align: right; color: var(--faint); background: var(--raised);
+  user-select: none; }
+.editor li.bad { color: var(--page); background: var(--bad); }
+.editor textarea { flex: 1; min-width: 0; border: 0; border-radius: 0; resize: none; outline: none;
+  font: inherit; padding: .5rem; tab-size: 4; white-space: pre; overflow: auto; direction: ltr; }
+.errors { padding-inline-start: 1.2rem; }
+.errors button { padding: 0 .4rem; }
+code { font: .92em ui-monospace, Consolas, monospace; overflow-wrap: anywhere; }
+ol.note { padding-inline-start: 1.3rem; margin: .4rem 0; }
+"""
+PAGE_JS = r""""use strict";
+// The usage page: what is left, who is near a limit, and what to do about it. Names of users,
+// groups and models are whatever somebody chose: they become text nodes, never HTML.
+
+const BASE = `${location.pathname.replace(/\/+$/, "")}/api/`;
+const SHOWN_ROWS = 25;
+const CHECK_AFTER = 400; // milliseconds without a key
+const PERIODS = { month: "This month", 7: "7 days", 30: "30 days", 90: "90 days", 365: "A year" };
+const state = { me: null, period: "month", draft: null, turn: 0 };
+let languages, tag;
+
+const byId = (id) => document.getElementById(id);
+const stored = (key) => {
+  try {
+    return localStorage.getItem(key) || "";
+  } catch { // a browser that keeps nothing
+    return "";
+  }
+};
+
+function followTheme() {
+  const theme = stored("theme");
+  const chosen = /dark/.test(theme) ? "dark" : /^(light|her)$/.test(theme) ? "light" : "system";
+  document.documentElement.dataset.theme = chosen;
+}
+
+// Words and numbers
+
+function chooseLanguage() {
+  for (const wish of [stored("locale"), ...navigator.languages]) {
+    const parts = wish.toLowerCase().replaceAll("_", "-").split("-");
+    for (; parts.length; parts.pop()) {
+      const known = languages.aliases[parts.join("-")] || parts.join("-");
+      if (Object.hasOwn(languages.words, known)) return known;
+    }
+  }
+  return "en";
+}
+
+const t = (word) => languages.words[tag][languages.keys.indexOf(word)];
+const digits = () => `${tag}-u-nu-latn`;
+const number = (value, options) => new Intl.NumberFormat(digits(), options).format(value ?? 0);
+const dollars = (value) => number(value, {
+  style: "currency", currency: "USD", currencyDisplay: "narrowSymbol",
+  ...(value > 0 && value < 0.01 && { maximumSignificantDigits: 2 }),
+});
+// What has no price has no cost: a zero would say that it was free.
+const money = (value) => (value ? dollars(value) : "–");
+const amount = (limit, value) => (limit.measure === "cost" ? dollars : number)(value);
+const date = (value, options) => new Intl.DateTimeFormat(digits(), options).format(value);
+const day = (text) => date(new Date(text), { day: "numeric", month: "short", timeZone: "UTC" });
+const when = (text) => (text ? date(new Date(text), {
+  month: "short", day: "numeric", hour: "numeric", minute: "2-digit",
+}) : "–");
+
+// Elements
+
+function el(name, attributes = {}, ...children) {
+  const [kind, ...classes] = name.split(".");
+  const made = document.createElement(kind || "div");
+  if (classes.length) made.className = classes.join(" ");
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
+    else if (value || value === 0) made.setAttribute(key, value === true ? "" : value);
+  }
+  made.append(...children.flat(9).filter((child) => child || child === 0));
+  return made;
+}
+
+function svg(name, attributes, ...children) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.append(...children);
+  return made;
+}
+
+// A text that leaves the direction of what is around it alone, whatever is in it.
+const own = (...text) => el("bdi", {}, text);
+const note = (...text) => el("p.note", {}, text);
+const code = (text) => el("code", {}, text);
+const link = (href, ...text) => el("a", { href }, text);
+const say = (text) => (byId("live").textContent = text);
+const button = (text, onclick, kind = "button") => el(kind, { type: "button", onclick }, text);
+const section = (title, ...parts) => [el("h2", {}, title), parts];
+const field = (text, input) => el("label.wide", {}, text, input);
+const select = (options, attributes = {}) => el("select", attributes,
+  options.map(([value, text, selected]) => el("option", { value, selected }, text)));
+const pairs = (kind, list) => el(kind, {}, list.filter(Boolean).map(([name, value]) =>
+  el("", {}, el("dt", {}, name), el("dd", {}, own(value)))));
+
+// A column: what it reads of a row, its heading, what a cell shows, what it is sorted by.
+const column = (key, name, show = (row) => row[key], value = (row) => row[key]) =>
+  ({ key, name, show, value: (row) => value(row) ?? "" });
+const figures = (...parts) => ({ ...column(...parts), kind: ".n" });
+const times = (...parts) => ({ ...column(...parts), kind: ".t" });
+const costs = (key, name) => figures(key, name, (row) => money(row[key]));
+
+function table(caption, columns, rows, { order, search, beside, plain, kind = () => "" } = {}) {
+  let shown = SHOWN_ROWS, sorted = order, wanted = "";
+  const texts = new Map(rows.map((row) =>
+    [row, columns.map((one) => one.value(row)).join(" ").toLowerCase()]));
+  const body = el("tbody", { role: "rowgroup" }), rest = note();
+  const compare = (one, other) => typeof one === "number" && typeof other === "number"
+    ? one - other : String(one).localeCompare(String(other), tag, { numeric: true });
+  const cell = (row, one, at) => el((at ? "td" : "th") + (one.kind || ""), {
+    "data-column": one.name, role: at ? "cell" : "rowheader", scope: !at && "row",
+  }, own(one.show(row)));
+
+  function fill() {
+    let found = rows.filter((row) => texts.get(row).includes(wanted));
+    const by = sorted && columns.find((one) => one.key === sorted.key);
+    if (by) found = found.toSorted((a, b) => sorted.sign * compare(by.value(a), by.value(b)));
+    body.replaceChildren(...found.slice(0, shown).map((row) =>
+      el(`tr${kind(row)}`, { role: "row" }, columns.map((one, at) => cell(row, one, at)))));
+    heads.forEach((head, at) => head.setAttribute("aria-sort",
+      columns[at] !== by ? "none" : sorted.sign > 0 ? "ascending" : "descending"));
+    rest.replaceChildren(...(!found.length ? [t("nothing")] : found.length <= shown ? [] : [
+      `${number(shown)} / ${number(found.length)} `,
+      button(t("show_all"), () => { shown = Infinity; fill(); })]));
+    return found.length;
+  }
+
+  function sort(one) {
+    sorted = { key: one.key, sign: sorted?.key === one.key ? -sorted.sign : one.kind ? -1 : 1 };
+    fill();
+  }
+
+  const heads = columns.map((one) =>
+    el(`th${one.kind || ""}`, { scope: "col", role: "columnheader" },
+      plain ? one.name : button(one.name, () => sort(one))));
+  const input = search && el("input", { type: "search", autocomplete: "off", oninput: () => {
+    wanted = input.value.trim().toLowerCase();
+    say(`${number(fill())} found`);
+  } });
+  fill();
+  return [
+    (input || beside) && el(".row", {}, beside, input && field(search, input)),
+    el(plain ? "table.plain" : "table", { role: "table", "aria-label": caption },
+      el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, heads)), body),
+    rest,
+  ];
+}
+
+// The columns of use: a cost only where anything has a price.
+const useColumns = (rows, ...keys) => [
+  ...[["requests", "requests"], ["input_tokens", "input"], ["output_tokens", "output"]]
+    .filter(([key]) => !keys.length || keys.includes(key))
+    .map(([key, word]) => figures(key, t(word), (row) => number(row[key]))),
+  ...(rows.some((row) => row.cost_usd) ? [costs("cost_usd", t("cost"))] : []),
+];
+
+// Limits. Those of one moment, per request and at once, add nothing up.
+
+const isMoment = (limit) => /^(request|at once)$/.test(limit.period);
+const share = (limit) => (limit.amount > 0 ? limit.percent ?? 0 : 100);
+const left = (limit) => amount(limit, Math.max(0, limit.remaining));
+const percent = (limit) => number(share(limit) / 100, { style: "percent" });
+const textOf = (limit) => limit.text || limit.limit || "";
+const kindOf = (limit) => isMoment(limit) ? "" : limit.remaining <= 0 ? ".over"
+  : share(limit) >= (state.me.soft_limit_percent || 80) ? ".near" : "";
+const mostUsed = (limits) => limits.filter((limit) => !isMoment(limit))
+  .toSorted((one, other) => share(other) - share(one))[0];
+
+function limitCard(limit) {
+  const parts = [limit.used, limit.reserved].map((value) => {
+    const part = el("i");
+    part.style.width = `${limit.amount > 0 ? Math.min(100, (100 * value) / limit.amount) : 100}%`;
+    return part;
+  });
+  const kind = kindOf(limit), used = amount(limit, limit.used);
+  return el(`li.card${kind}`, {},
+    el("h2", {}, own(textOf(limit)), " ", limit.scope !== "user" &&
+      el("span.tag", {}, t("shared"), ": ", own(limit.scope)), " ",
+    kind === ".over" && el("span.tag.bad", {}, t("reached"))),
+    el(".meter", { role: "meter", "aria-label": textOf(limit), "aria-valuemin": 0,
+      "aria-valuemax": 100, "aria-valuenow": Math.min(100, Math.round(share(limit))),
+      "aria-valuetext": `${t("used")} ${used}, ${t("left")} ${left(limit)}` }, parts),
+    pairs("dl", [
+      [t("used"), [own(used), " ", own(`(${percent(limit)})`)]],
+      limit.reserved > 0 && [t("reserved"), amount(limit, limit.reserved)],
+      [t("left"), left(limit)],
+      limit.granted > 0 && [t("grants"), amount(limit, limit.granted)],
+      [t("resets"), when(limit.reset_at)],
+    ]));
+}
+
+const limitCards = (limits) => [
+  el("ul.cards", {}, limits.filter((limit) => !isMoment(limit)).map(limitCard)),
+  el("ul", {}, limits.filter(isMoment).map((limit) => el("li", {}, own(textOf(limit))))),
+];
+
+function dayChart(rows) {
+  const by = new Map(rows.map((row) => [row.day, row])), days = [];
+  // Days without any use are days as well.
+  for (let at = Date.parse(rows[0]?.day); at <= Date.parse(rows.at(-1)?.day); at += 864e5) {
+    const name = new Date(at).toISOString().slice(0, 10);
+    days.push({ day: name, input_tokens: 0, output_tokens: 0, ...by.get(name) });
+  }
+  const width = Math.min(byId("main").clientWidth, 1088), edge = 44, tall = 160;
+  const sum = (one) => one.input_tokens + one.output_tokens;
+  const most = Math.max(...days.map(sum), 1), step = Math.min((width - edge) / days.length, 48);
+  const total = number(days.reduce((all, one) => all + sum(one), 0));
+  const chart = svg("svg", { viewBox: `0 0 ${width} ${tall + 30}`, role: "img",
+    direction: "ltr", "aria-label": `${t("by_day")}: ${t("total")} ${total} ${t("tokens")}` });
+  for (const part of [0, 0.5, 1]) {
+    const y = 8 + tall * (1 - part);
+    chart.append(svg("line", { class: "grid", x1: edge, x2: width, y1: y, y2: y }),
+      svg("text", { x: edge - 6, y: y + 4, "text-anchor": "end" },
+        number(most * part, { notation: "compact" })));
+  }
+  const every = Math.ceil(75 / step);
+  days.forEach((one, at) => {
+    const x = edge + at * step, bottom = 8 + tall, wide = Math.max(step - 2, 1);
+    const low = (tall * one.input_tokens) / most, high = (tall * one.output_tokens) / most;
+    chart.append(svg("g", {},
+      svg("title", {}, `${day(one.day)}: ${number(sum(one))} ${t("tokens")}`),
+      svg("rect", { class: "first", x, y: bottom - low, width: wide, height: low }),
+      svg("rect", { class: "second", x, y: bottom - low - high, width: wide, height: high })));
+    if (at % every === 0 && x < width - 50) {
+      chart.append(svg("text", { x, y: tall + 24 }, day(one.day)));
+    }
+  });
+  return rows.length ? [
+    el("figure", {}, chart, el("figcaption.note", {}, el("span.key.first"), t("input"),
+      el("span.key.second"), t("output"))),
+    el("details", {}, el("summary", {}, `${t("day")}: ${t("tokens")}`), table(t("by_day"),
+      [column("day", t("day"), (row) => day(row.day)), ...useColumns(rows)], rows)),
+  ] : note(t("nothing"));
+}
+
+// A user's limits and use, for the user or for an administrator
+
+function userParts(data, afterLimits) {
+  const mark = (row) => row.running ? ` (${t("running")})`
+    : row.estimated ? ` (${t("estimated")})` : "";
+  return [
+    data.exempt && el("p.said", {}, t("exempt")),
+    data.limits.length ? limitCards(data.limits) : el("p", {}, t("no_limits")),
+    afterLimits || grantTable(data.grants, data.limits),
+    section(t("by_day"), dayChart(data.days)),
+    section(t("by_model"), table(t("by_model"),
+      [column("model", t("model")), ...useColumns(data.month)], data.month)),
+    section(t("replies"), table(t("replies"), [
+      times("at", t("time"), (row) => [when(row.at), mark(row)]), column("model", t("model")),
+      ...useColumns(data.replies, "input_tokens", "output_tokens"),
+    ], data.replies)),
+  ];
+}
+
+function grantTable(grants, limits, revoke) {
+  const rows = grants.filter((one) => one.holds && one.kind !== "revoke");
+  const granted = (row) => {
+    const one = limits.find((limit) => (limit.scope === "user") === (row.scope === "user") &&
+      ["measure", "period", "model", "source"].every((key) => limit[key] === row[key]));
+    return one ? textOf(one) : `${row.measure.replace("_", " ")}/${row.period}`;
+  };
+  return rows.length > 0 && section(t("grants"), table(t("grants"), [
+    column("limit", t("limit"), granted),
+    figures("amount", t("amount"), (row) => `+${amount(row, row.amount)}`),
+    column("reason", t("reason")),
+    times("expires_at", t("until"), (row) => when(row.expires_at)),
+    ...(revoke ? [column("id", "Take back", (row) => {
+      const control = button("Revoke", () => revoke(row, control));
+      control.setAttribute("aria-label", `Revoke ${amount(row, row.amount)} of ${granted(row)}`);
+      return control;
+    })] : []),
+  ], rows, { plain: true }));
+}
+
+async function myView() {
+  const data = await call(`me?language=${tag}`);
+  return [el("h1", {}, t("title")), el(".row", {}, button(t("refresh"), () => route())),
+    userParts(data)];
+}
+
+// The administrator's views, in English
+
+function since() {
+  const from = new Date();
+  if (state.period === "month") from.setDate(1);
+  else from.setDate(from.getDate() - Number(state.period) + 1);
+  return from.toLocaleDateString("sv"); // which writes dates as ISO has them
+}
+
+const report = (by) => call(`report?by=${by}&since=${since()}`);
+const periodPicker = () => {
+  const input = select(Object.entries(PERIODS).map(([value, text]) =>
+    [value, text, value === state.period]), {
+    onchange: () => { state.period = input.value; route(); },
+  });
+  return el("label", {}, "Period", input);
+};
+const files = (by, what) => note(`Download ${what}: `, ["csv", "json"].map((format) =>
+  [el("a", { href: `${BASE}report?by=${by}&since=${since()}&format=${format}`,
+    download: `usage-by-${by}.${format}` }, format.toUpperCase()), " "]));
+const userLink = (row) => link(`#user=${encodeURIComponent(row.user_id)}`,
+  row.name || row.email || row.user_id);
+
+const limitColumns = () => [
+  column("limit", "Limit", (row) => (row.most ? textOf(row.most) : "no limit")),
+  figures("percent", "Used", (row) => (row.most ? percent(row.most) : "–"),
+    (row) => (row.most ? share(row.most) : -1)),
+  figures("left", "Left", (row) => (row.most ? left(row.most) : "–"),
+    (row) => row.most?.remaining ?? Infinity),
+  times("resets", "Resets", (row) => when(row.most?.reset_at), (row) => row.most?.reset_at),
+];
+const nearFirst = { kind: (row) => (row.most ? kindOf(row.most) : ""),
+  order: { key: "percent", sign: -1 } };
+
+function userTable(users, more = [], options = {}) {
+  const rows = users.map((row) => ({ ...row, most: mostUsed(row.limits) }));
+  return table("Users, the most used limit of each", [
+    column("user", "User", (row) => [userLink(row), row.exempt && [" ",
+      el("span.tag", {}, "exempt")]], (row) => [row.name, row.email, row.user_id].join(" ")),
+    column("groups", "Groups", (row) => row.groups.join(", "), (row) => row.groups.join(", ")),
+    column("policy", "Policy"), ...limitColumns(), ...more,
+  ], rows, { ...nearFirst, ...options });
+}
+
+async function overview() {
+  const [all, days, near, refused] = await Promise.all([call("overview"), report("day"),
+    call("users?near=true"), call(`shadow?since=${since()}`).catch(() => [])]);
+  const sum = (key) => days.reduce((total, row) => total + (row[key] || 0), 0);
+  const over = near.filter((row) => row.limits.some((limit) => kindOf(limit) === ".over"));
+  const notices = all.notices || [], checks = all.checks || [];
+  return [
+    el("h1", {}, "Overview"),
+    el(".row", {}, periodPicker()),
+    pairs("dl.totals", [["Requests", number(sum("requests"))],
+      ["Input tokens", number(sum("input_tokens"))],
+      ["Output tokens", number(sum("output_tokens"))], ["Cost", money(sum("cost_usd"))],
+      ["Over a limit", number(over.length)], ["Near a limit", number(near.length - over.length)]]),
+    all.shadow_mode && el("p.said", {}, "Shadow mode is on: nobody is refused."),
+    notices.length > 0 && el(".said.bad", {}, el("ul", {}, notices.map((text) =>
+      el("li", {}, text))), link("#policies", "Correct the policies")),
+    section("Near or over a limit", near.length ? userTable(near) : note("Nobody.")),
+    section("By day", dayChart(days)),
+    refused.length > 0 && section("Shadow mode would have refused",
+      table("Would-have-been refusals", [
+        times("at", "Time", (row) => when(row.at)), column("email", "User", userLink),
+        column("model", "Model"), column("limit", "Limit"), column("policy", "Policy"),
+      ], refused, { search: "Search refusals" })),
+    checks.length > 0 && section("Checks", el("ul", {}, checks.map((check) => el("li", {},
+      el(check.ok ? "span.good" : "span.bad", {}, check.ok ? "OK: " : "Look here: "),
+      check.text)))),
+    section("Files", files("day", "each day"),
+      files("user,model,day", "each user, model and day"), files("source", "each source")),
+  ];
+}
+
+async function usersView() {
+  const [users, used] = await Promise.all([call("users"), report("user")]);
+  const sums = new Map(used.map((row) => [row.user_id, row]));
+  const rows = users.map((row) => ({ ...row, tokens: sums.get(row.user_id)?.total_tokens || 0,
+    cost_usd: sums.get(row.user_id)?.cost_usd }));
+  const more = [figures("tokens", "Tokens", (row) => number(row.tokens))];
+  if (rows.some((row) => row.cost_usd)) more.push(costs("cost_usd", "Cost"));
+  return [el("h1", {}, "Users"), userTable(rows, more,
+    { search: "Search users, groups, policies", beside: periodPicker() }),
+  files("user", "all users")];
+}
+
+const useView = (title, by, key, name) => async () => {
+  const rows = await report(by), label = (row) => row[name] || row[key] || `no ${by}`;
+  return [el("h1", {}, title), table(title,
+    [column(key, title.slice(0, -1), label, label), ...useColumns(rows)], rows,
+    { search: `Search ${title.toLowerCase()}`, beside: periodPicker(),
+      order: { key: "input_tokens", sign: -1 } }),
+  files(by, `all ${title.toLowerCase()}`),
+  by === "group" && note("Who is in several groups counts in each of them.")];
+};
+
+async function poolsView() {
+  const rows = (await call("pools")).flatMap((pool) =>
+    pool.limits.map((limit) => ({ ...pool, most: limit })));
+  return [el("h1", {}, "Pools"), table("Pools and their limits", [
+    column("pool", "Pool", (row) => link(`#pool=${encodeURIComponent(row.pool)}`, row.pool)),
+    column("group", "Group"), ...limitColumns(),
+  ], rows, { ...nearFirst, search: "Search pools" })];
+}
+
+// Grant, reset, revoke
+
+function actions(who, limits, grants) {
+  const countable = limits.filter((limit) => !isMoment(limit));
+  const said = el("p.said.bad", { role: "alert" });
+  const change = async (control, method, path, body, done) => {
+    control.disabled = true;
+    said.textContent = "";
+    try {
+      await call(path, method, body);
+      await route();
+      say(done);
+    } catch (error) {
+      said.textContent = error.message;
+      control.disabled = false;
+    }
+  };
+  const reason = () => el("input", { required: true, maxlength: 200 });
+  const limit = select(countable.map((one) => [one.limit, textOf(one)]));
+  const much = el("input", { required: true, placeholder: "10k" });
+  const [whyMore, whyReset] = [reason(), reason()];
+  const give = el("button.main", {}, "Grant"), zero = el("button", {}, "Reset");
+  const checks = countable.map((one) => el("input", { type: "checkbox", value: one.limit }));
+  const form = (title, onsubmit, ...parts) => el("form", { onsubmit: (event) => {
+    event.preventDefault();
+    onsubmit();
+  } }, el("fieldset", {}, el("legend", {}, title), parts));
+  return [
+    said,
+    countable.length > 0 && section("Grant or reset", el(".cards", {},
+      form("Grant more until the limit resets", () => change(give, "POST", "grants", {
+        ...who, limit: limit.value, amount: much.value.trim(), reason: whyMore.value,
+      }, "Granted"), field("Limit", limit),
+      el(".row", {}, field("Amount, such as 10k or $5", much), field("Reason", whyMore), give)),
+      form("Start a limit anew", () => {
+        const chosen = checks.filter((one) => one.checked).map((one) => one.value);
+        if (!chosen.length) checks[0].focus();
+        else change(zero, "POST", "resets", { ...who, limits: chosen, reason: whyReset.value },
+          "Reset");
+      }, checks.map((check, at) => el("label.check", {}, check, textOf(countable[at]))),
+      el(".row", {}, field("Reason", whyReset), zero)))),
+    grantTable(grants, limits, (grant, control) => change(control, "DELETE",
+      `grants/${encodeURIComponent(grant.id)}`, undefined, "Revoked")),
+  ];
+}
+
+async function userView(id) {
+  const data = await call(`users/${encodeURIComponent(id)}?language=en`);
+  const its = (list) => list.filter((one) => one.scope === "user");
+  return [
+    el("p", {}, link("#users", "All users")),
+    el("h1", {}, data.name || data.email || data.user_id),
+    note([data.email, data.groups.join(", "), data.policy].filter(Boolean).join(" · ")),
+    userParts(data, actions({ user: data.user_id }, its(data.limits), its(data.grants))),
+  ];
+}
+
+async function poolView(name) {
+  const found = (await call("pools")).filter((one) => one.pool === name);
+  const limits = found.flatMap((one) => one.limits);
+  return [
+    el("p", {}, link("#pools", "All pools")), el("h1", {}, name), limitCards(limits),
+    actions({ pool: name }, limits, found.flatMap((one) => one.grants || [])),
+  ];
+}
+
+// The policies editor
+
+function addLimit(text, kind, name, limit) {
+  const head = `[${kind}.${/^[\w-]+$/.test(name) ? name : JSON.stringify(name)}]`;
+  const lines = text.trimEnd().split("\n"), wanted = JSON.stringify(limit);
+  const at = lines.findIndex((line) => line.trim() === head);
+  const end = lines.findIndex((line, one) => one > at && /^\s*\[/.test(line));
+  const list = lines.findIndex((line, one) => one > at && (end < 0 || one < end) &&
+    /^\s*limits\s*=\s*\[/.test(line));
+  if (at < 0) return `${[...lines, "", head].join("\n").trimStart()}\nlimits = [${wanted}]\n`;
+  if (list < 0) lines.splice(at + 1, 0, `limits = [${wanted}]`);
+  else lines[list] = lines[list].replace(/\[\s*(\]?)/, (_, empty) =>
+    `[${wanted}${empty || ", "}`);
+  return `${lines.join("\n")}\n`;
+}
+
+function lineOf(error, lines) {
+  // Where the text says what an error names: its line, else the words that it quotes.
+  const said = error.line || /line (\d+)/.exec(error.where)?.[1];
+  if (said) return Number(said);
+  const [, head, key] = /^(\[.*\]) ?(\w*)/.exec(error.where) || [];
+  const at = lines.findIndex((line) => head && line.trim().startsWith(head));
+  const end = lines.findIndex((line, one) => one > at && /^\s*\[/.test(line));
+  const quoted = /"((?:[^"\\]|\\.)+)"/.exec(error.given)?.[1];
+  for (const word of [quoted, key].filter(Boolean)) {
+    const found = lines.findIndex((line, one) =>
+      one >= at && (at < 0 || end < 0 || one < end) && line.includes(word));
+    if (found >= 0) return found + 1;
+  }
+  return at + 1 || null;
+}
+
+async function policiesView() {
+  const [kept, groups] = await Promise.all([call("policies"), report("group").catch(() => [])]);
+  let timer, asked = 0;
+  const numbers = el("ol", { "aria-hidden": "true" });
+  const area = el("textarea", { id: "policies", spellcheck: "false", autocomplete: "off",
+    autocapitalize: "off", wrap: "off", "aria-label": "Policies", "aria-describedby": "errors",
+    oninput: () => changed(), onscroll: () => (numbers.scrollTop = area.scrollTop) });
+  area.value = state.draft ?? kept.policies;
+  const result = el("", { id: "errors", role: "status" }), means = el("");
+  const replayed = el("", { role: "status" }), versions = kept.versions || [];
+  const save = button("Save", keep, "button.main");
+
+  function goTo(line) {
+    const before = area.value.split("\n").slice(0, line - 1).map((one) => `${one}\n`).join("");
+    area.focus();
+    area.setSelectionRange(before.length, `${area.value}\n`.indexOf("\n", before.length));
+    area.scrollTop = Math.max(0, (line - 5) * 21);
+  }
+
+  function show(checked) {
+    const lines = area.value.split("\n");
+    const errors = (checked?.errors || []).map((one) => ({ ...one, line: lineOf(one, lines) }));
+    numbers.replaceChildren(...lines.map((_, at) =>
+      el(errors.some((one) => one.line === at + 1) ? "li.bad" : "li", {}, at + 1)));
+    numbers.scrollTop = area.scrollTop;
+    save.disabled = !checked || errors.length > 0 || area.value === kept.policies;
+    if (!checked) return; // until the server has looked at it
+    area.setAttribute("aria-invalid", String(errors.length > 0));
+    result.replaceChildren(errors.length ? el("ul.errors", {}, errors.map((one) => el("li.bad", {},
+      one.line && [button(`Line ${one.line}`, () => goTo(one.line)), " "],
+      `${one.where || ""}: ${one.given || ""}${one.allowed ? `; allowed: ${one.allowed}` : ""}`)))
+      : el("p.good", {}, `No errors. ${area.value === kept.policies
+        ? "This is what is in force." : "Save puts it in force."}`));
+    if (errors.length) return;
+    const nobody = checked.unmatched || [];
+    means.replaceChildren(...table("What each table means", [
+      column("table", "Table", (row) => code(row.table)),
+      column("limits", "Limits", (row) => [row.limits].flat().join("; ")),
+      figures("users", "Users", (row) => typeof row.users === "number" ? number(row.users) : "–"),
+    ], checked.summary || [], { plain: true }).filter(Boolean), ...(nobody.length
+      ? [el("p.said.bad", {}, `Nobody is meant by: ${nobody.join(", ")}`)] : []));
+  }
+
+  const failed = (error) => ({ errors: [{ where: "The server", given: error.message }] });
+  const ask = (path, method, more) =>
+    call(`policies${path}`, method, { policies: area.value, ...more }).catch(failed);
+
+  function changed() {
+    const turn = ++asked;
+    state.draft = area.value === kept.policies ? null : area.value;
+    show(null);
+    clearTimeout(timer);
+    timer = setTimeout(async () => {
+      const checked = await ask("/check", "POST");
+      if (turn === asked) show(checked); // else typed on meanwhile
+    }, CHECK_AFTER);
+  }
+
+  function put(text) {
+    area.value = text;
+    changed();
+  }
+
+  async function keep() {
+    save.disabled = true;
+    const answer = await ask("", "PUT");
+    if (answer.errors?.length) return show(answer);
+    state.draft = null;
+    await route();
+    byId("saved").textContent = "Saved. It is in force from now on.";
+    return byId("policies").focus();
+  }
+
+  async function simulate(event) {
+    event.preventDefault();
+    replayed.replaceChildren(note("Replaying …"));
+    const found = await ask("/simulate", "POST", { days: Number(days.value) });
+    if (found.errors?.length) show(found);
+    replayed.replaceChildren(...(found.errors?.length ? [] : [
+      el("p", {}, `Of ${number(found.requests)} requests in ${number(found.days)} days, ${
+        number(found.refused)} would have been refused.`, found.cost_saved_usd > 0 &&
+        ` That would have saved ${money(found.cost_saved_usd)}.`),
+      ...table("Who would have been refused", [
+        column("email", "User", userLink), figures("refused", "Refused"), column("limit", "Limit"),
+        times("first_at", "First", (row) => when(row.first_at)),
+        times("last_at", "Last", (row) => when(row.last_at)), costs("cost_saved_usd", "Saved"),
+      ], found.users || [], { order: { key: "refused", sign: -1 } }).filter(Boolean)]));
+  }
+
+  const kind = select(["group", "user", "role", "pool"].map((one) => [one, one]));
+  const name = el("input", { required: true, list: "names", placeholder: "Students" });
+  const limit = el("input", { required: true, placeholder: "50k tokens/day" });
+  const days = el("input", { type: "number", min: 1, max: 400, value: 30, required: true });
+  const version = select(versions.map((one, at) =>
+    [at, [when(one.saved_at), one.saved_by].filter(Boolean).join(", ")]));
+  const add = (event) => {
+    event.preventDefault();
+    put(addLimit(area.value, kind.value, name.value.trim(), limit.value.trim()));
+    limit.value = "";
+  };
+  changed();
+  return [
+    el("h1", {}, "Policies"), el("p.said", { id: "saved", role: "status" }),
+    el("form", { onsubmit: add }, el("fieldset", {}, el("legend", {}, "Add a limit"),
+      el("ol.note", {}, ["Say who: a group, a user’s e-mail, a role, or a pool.",
+        "Write the limit, such as 50k tokens/day, $20/month or 30 requests/hour.",
+        "Add it to the text, see below what it means, and save."].map((step) =>
+        el("li", {}, step))),
+      el(".row", {}, el("label", {}, "For", kind), field("Name", name), field("Limit", limit),
+        el("button", {}, "Add to the text")))),
+    el("datalist", { id: "names" }, groups.filter((row) => row.group_name).map((row) =>
+      el("option", { value: row.group_name }))),
+    section("Text", el(".editor", {}, numbers, area), result, el(".row", {}, save,
+      versions.length > 0 && [el("label", {}, "Earlier versions", version),
+        button("Load this version", () => put(versions[version.value].policies))],
+      button("Discard changes", () => put(kept.policies)))),
+    section("What it means", means),
+    section("Simulate", note("Replays what is on record against the text above."),
+      el("form.row", { onsubmit: simulate }, el("label", {}, "Days", days),
+        el("button", {}, "Simulate")), replayed),
+  ];
+}
+
+// Where to go, and how to ask
+
+const VIEWS = {
+  overview: ["Overview", overview], users: ["Users", usersView],
+  groups: ["Groups", useView("Groups", "group", "group_id", "group_name")],
+  pools: ["Pools", poolsView], models: ["Models", useView("Models", "model", "model_id")],
+  policies: ["Policies", policiesView], me: ["My use", myView],
+};
+const DETAILS = { user: ["users", userView], pool: ["pools", poolView] };
+
+async function call(path, method = "GET", body = undefined) {
+  const headers = { Accept: "application/json" }, token = stored("token");
+  if (token) headers.Authorization = `Bearer ${token}`;
+  if (body) headers["Content-Type"] = "application/json";
+  const answer = await fetch(BASE + path,
+    { method, headers, cache: "no-store", ...(body && { body: JSON.stringify(body) }) });
+  const data = await answer.json().catch(() => ({}));
+  if (answer.ok || data.errors) return data;
+  const said = typeof data.detail === "string" ? data.detail : `${answer.status}`;
+  throw Object.assign(new Error(said), { status: answer.status });
+}
+
+async function route(event) {
+  const main = byId("main"), nav = byId("nav"), turn = ++state.turn;
+  main.setAttribute("aria-busy", "true");
+  tag = chooseLanguage();
+  let parts;
+  try {
+    state.me ??= await call(`me?language=${tag}`);
+    const admin = state.me.role === "admin", [name, id] = location.hash.slice(1).split("=");
+    const detail = admin && id && Object.hasOwn(DETAILS, name) ? DETAILS[name] : null;
+    const view = admin ? (Object.hasOwn(VIEWS, name) ? name : "overview") : "me";
+    if (detail || view !== "me") tag = "en";
+    nav.hidden = !admin;
+    nav.replaceChildren(...Object.entries(VIEWS).map(([key, [title]]) => el("a", {
+      href: `#${key}`, "aria-current": key === (detail ? detail[0] : view) && "page" }, title)));
+    parts = await (detail ? detail[1](decodeURIComponent(id)) : VIEWS[view][1]());
+  } catch (error) {
+    parts = [el("h1", {}, t("title")), error.status === 401 ? link("/auth", t("sign_in"))
+      : el("p.said.bad", { role: "alert" }, `${t("failed")} (${error.message})`)];
+  }
+  if (turn !== state.turn) return; // gone elsewhere meanwhile
+  main.lang = tag;
+  main.dir = languages.rtl.includes(tag) ? "rtl" : "ltr";
+  main.replaceChildren(...parts.flat(9).filter(Boolean));
+  main.removeAttribute("aria-busy");
+  document.title = main.querySelector("h1").textContent;
+  if (event) {
+    scrollTo(0, 0);
+    main.focus();
+  }
+}
+
+function start() {
+  languages = JSON.parse(byId("languages").textContent);
+  tag = chooseLanguage();
+  document.documentElement.lang = tag;
+  document.documentElement.dir = languages.rtl.includes(tag) ? "rtl" : "ltr";
+  byId("back").textContent = t("back");
+  addEventListener("hashchange", route);
+  addEventListener("beforeunload", (event) => state.draft !== null && event.preventDefault());
+  return route();
+}
+
+followTheme();
+addEventListener("storage", followTheme);
+addEventListener("DOMContentLoaded", start);
+"""
+
+
+def page_languages() -> str:
+    """The words of all languages as JSON that may stand in a script element."""
+    data = {
+        "keys": PAGE_WORDS,
+        "aliases": LANGUAGE_ALIASES,
+        "words": {tag: words_of(language) for tag, language in LANGUAGES.items()},
+        "rtl": [tag for tag, language in LANGUAGES.items() if language.right_to_left],
+    }
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c")  # so that no word could end the element
+
+
+def render_page(nonce: str) -> str:
+    """The page, which holds nobody's data: its script asks for that.
+
+    Args:
+        nonce: The one that this answer's Content-Security-Policy names, letters and digits.
+    """
+    page = PAGE_HTML.replace("{{NONCE}}", nonce).replace("{{CSS}}", PAGE_CSS)
+    return page.replace("{{JS}}", PAGE_JS).replace("{{LANGUAGES}}", page_languages())
 
 
 # ==============================================================================
@@ -6944,7 +9059,7 @@ def count_things(thing: str, count: int, language: Language) -> str:
 
 
 def format_quantity(limit: Limit, amount: int, language: Language = ENGLISH) -> str:
-    """Amount, unit and model: ``1 token``, ``50,000 tokens on gpt-4*``, ``$20.00``."""
+    """Amount, unit, model and source: ``50,000 tokens on gpt-4* via the API``, ``$20.00``."""
     return plain_quantity(limit, amount, language) + on_model(limit, language)
 
 
@@ -6956,14 +9071,15 @@ def plain_quantity(limit: Limit, amount: int, language: Language) -> str:
 
 
 def on_model(limit: Limit, language: Language) -> str:
-    """The models that a limit is limited to, if it is."""
+    """The models and the source that a limit is limited to, if it is."""
+    text = language.via.format(source=language.source(limit.source)) if limit.source else ""
     if limit.model_glob == "*":
-        return ""
-    return language.on.format(model=isolate(clean_name(limit.model_glob), language))
+        return text
+    return language.on.format(model=isolate(clean_name(limit.model_glob), language)) + text
 
 
 def format_period(limit: Limit, language: Language) -> str:
-    """Which period it is: ``per day``, or ``per 5 hours`` for a rolling one.
+    """Which period it is: ``per day``, ``at once``, or ``per 5 hours`` for a rolling one.
 
     A rolling one is never said in ones of anything: "per hour" is what the calendar's is called.
     """
@@ -7043,8 +9159,9 @@ def format_at(instant: datetime, now: datetime, reader: Reader) -> str:
     local, language = local_minute(instant, reader), reader.language
     days = (local.date() - now.astimezone(reader.zone).date()).days
     pattern = {0: language.at, 1: language.tomorrow}.get(days, language.on_date)
-    if local.hour == 1 and language.hour_one[0]:
-        pattern = pattern.replace(*language.hour_one)
+    if local.hour == 1 and language.hour_one:
+        usual, _, before_one = language.hour_one.partition("|")
+        pattern = pattern.replace(usual, before_one)
     return pattern.format(date=format_date(local, language), time=format_time(local, reader))
 
 
@@ -7087,6 +9204,12 @@ def template_values(
     }
 
 
+def limit_text(limit: Limit, language: Language = ENGLISH) -> str:
+    """A limit as a heading or a cell says it: ``50,000 tokens per day on gpt-4*``."""
+    quantity, on = plain_quantity(limit, limit.amount, language), on_model(limit, language)
+    return language.what.format(quantity=quantity, period=format_period(limit, language), on=on)
+
+
 def sentence_values(state: LimitState, now: datetime, reader: Reader) -> dict[str, str]:
     """The fields of the language's own sentences, for one limit."""
     limit, language = state.applied.limit, reader.language
@@ -7126,16 +9249,27 @@ def with_reset(state: LimitState, sentence: str, values: Mapping[str, str], read
 def limit_sentence(
     template: str, state: LimitState, now: datetime, reader: Reader, model: str
 ) -> str:
-    """The refusal that a user reads at the hard limit; `template` "" for the built-in one."""
-    own = fill_template(template, state, now, reader, model)
+    """The refusal that a user reads at the hard limit; `template` "" for the built-in one.
+
+    A limit about one moment isn't used up and doesn't reset, so no template speaks of it.
+    """
+    limit = state.applied.limit
+    own = None if limit.is_moment else fill_template(template, state, now, reader, model)
     if own is not None:
         return own
     language, values = reader.language, sentence_values(state, now, reader)
-    limit = state.applied.limit
     if state.amount == 0:
+        if limit.source:
+            source = language.named.format(policy=language.source(limit.source))
+            values["named"] = source + values["named"]
         every = language.no_paid if limit.measure == "cost" else language.no_models
         sentence = every if limit.model_glob == "*" else language.no_model
         return finish_sentence(sentence.format_map(values))
+    if limit.is_per_request:
+        return per_request_sentence(limit, reader, policy_shown(state))
+    counts_all = limit.model_glob == "*" and not limit.source and not state.applied.is_pool
+    if limit.is_at_once and counts_all:
+        return at_once_sentence(state.taken, language)
     if state.is_only_held:
         return finish_sentence(language.held.format_map(values))
     return with_reset(state, language.reached, values, reader)
@@ -7293,6 +9427,223 @@ class AlertSender:
 
 
 # ==============================================================================
+# helpers/openwebui/refusals.py
+# Refusals and rate headers as the programs of each protocol read them.
+# ==============================================================================
+
+# The clients of OpenAI and Anthropic wait this long between their own attempts at most.
+LONGEST_CLIENT_WAIT = 60
+# When to come again after a fault of ours.
+FAULT_RETRY_SECONDS = 60
+
+OPENAI_ERROR_TYPES = {
+    400: "invalid_request_error",
+    403: "permission_denied",
+    413: "request_too_large",
+    429: "rate_limit_exceeded",
+    503: "service_unavailable",
+}
+ANTHROPIC_ERROR_TYPES = {
+    400: "invalid_request_error",
+    403: "permission_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+}
+# The measures that OpenAI's headers speak of, and how it calls them.
+HEADER_MEASURES = (("requests", "requests"), ("tokens", "tokens"))
+
+# What the clients of a path read errors in.
+ErrorForm = Literal["openai", "anthropic", "ollama"]
+RawHeaders = list[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What a program is told instead of an answer."""
+
+    status: int
+    sentence: str
+    retry_after: int | None = None
+
+    def body(self, form: ErrorForm) -> bytes:
+        """The error as clients of this protocol read it, and Open WebUI's own `detail`."""
+        if form == "ollama":
+            error: dict[str, object] = {"error": self.sentence}
+        elif form == "anthropic":
+            kind = ANTHROPIC_ERROR_TYPES.get(self.status, "api_error")
+            error = {"type": "error", "error": {"type": kind, "message": self.sentence}}
+        else:
+            kind = OPENAI_ERROR_TYPES.get(self.status, "server_error")
+            error = {"error": {"message": self.sentence, "type": kind, "param": None, "code": kind}}
+        return json.dumps({**error, "detail": self.sentence}).encode()
+
+    def headers(self) -> RawHeaders:
+        """When to come again, and whether to try before."""
+        if self.retry_after is None:
+            return [(b"x-should-retry", b"false")]
+        headers = [(b"retry-after", str(self.retry_after).encode())]
+        if self.retry_after > LONGEST_CLIENT_WAIT:
+            headers.append((b"x-should-retry", b"false"))
+        return headers
+
+
+class PassthroughError(Exception):
+    """A request that is refused at its pass-through path."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.sentence)
+        self.refusal = refusal
+
+
+def spell_wait(seconds: float) -> str:
+    """A time to wait as OpenAI spells it: 1s, 6m0s, 5h12m0s."""
+    minutes, second = divmod(max(0, round(seconds)), 60)
+    hours, minute = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minute}m{second}s"
+    return f"{minute}m{second}s" if minute else f"{second}s"
+
+
+def rate_headers(states: Iterable[LimitState], now: datetime) -> RawHeaders:
+    """Where the tightest limit on requests and the one on tokens stand."""
+    headers: RawHeaders = []
+    listed = list(states)
+    for measure, name in HEADER_MEASURES:
+        found = [
+            state
+            for state in listed
+            if state.applied.limit.measure == measure and not state.applied.limit.is_moment
+        ]
+        if found:
+            tightest = min(found, key=lambda state: state.remaining)
+            wait = spell_wait((tightest.reset_at - now).total_seconds())
+            headers += [
+                (f"x-ratelimit-limit-{name}".encode(), str(tightest.amount).encode()),
+                (f"x-ratelimit-remaining-{name}".encode(), str(tightest.remaining).encode()),
+                (f"x-ratelimit-reset-{name}".encode(), wait.encode()),
+            ]
+    return headers
+
+
+# ==============================================================================
+# helpers/openwebui/http_requests.py
+# The HTTP requests that the layer serves: their state, path and body.
+# ==============================================================================
+
+# Requests that are read here are JSON, with pictures in it at most; a longer one is refused.
+LARGEST_REQUEST = 16 * 2**20
+# As deep as Open WebUI's middlewares are looked through.
+MOST_LAYERS = 50
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+# The state of the request that this task serves, or that started it: out of its client's reach.
+current_state: ContextVar[MutableMapping[str, Any] | None] = ContextVar(
+    "usage_limits_state", default=None
+)
+# What the browser that asks for a valves form accepts: the header, as it came.
+accepted_languages: ContextVar[str] = ContextVar("usage_limits_languages", default="")
+REFUSAL_STATE = "usage_limits_refusal"
+LIMITS_STATE = "usage_limits_limits"
+
+
+def note_in_state(name: str, value: object) -> None:
+    """Keep something for the layer; nothing is kept where there is none."""
+    state = current_state.get()
+    if state is not None:
+        state[name] = value
+
+
+def route_path(scope: Scope) -> str:
+    """A request's path below the prefix that a proxy may have put before Open WebUI."""
+    path, prefix = str(scope.get("path", "")), str(scope.get("root_path", ""))
+    if prefix and path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in ("", "/"):
+        return path[len(prefix) :]
+    return path
+
+
+def set_route_path(scope: Scope, path: str) -> None:
+    """Send a request to another path of Open WebUI."""
+    prefix = str(scope.get("root_path", ""))
+    whole = prefix + path if str(scope.get("path", "")).startswith(prefix) else path
+    scope["path"] = whole
+    scope["raw_path"] = whole.encode()
+
+
+def plain_answers(scope: Scope) -> None:
+    """Ask Open WebUI for an answer that can be read, not a compressed one."""
+    scope["headers"] = [
+        (name, value)
+        for name, value in scope.get("headers", ())
+        if name.lower() != b"accept-encoding"
+    ]
+
+
+class ReadRequest:
+    """A JSON request, read here and handed on as it was understood."""
+
+    def __init__(self, value: dict[str, Any], receive: Receive) -> None:
+        self.value = value
+        self._receive: Receive = receive
+        self._handed = False
+
+    @classmethod
+    async def read(cls, receive: Receive) -> ReadRequest:
+        """Read it.
+
+        Raises:
+            PassthroughError: It is too long, or no JSON object.
+        """
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            message = await receive()
+            if message["type"] != "http.request":
+                raise PassthroughError(Refusal(400, UNREADABLE_SENTENCE))
+            part = message.get("body", b"")
+            size += len(part)
+            if size > LARGEST_REQUEST:
+                sentence = TOO_LARGE_SENTENCE.format(size=LARGEST_REQUEST // 2**20)
+                raise PassthroughError(Refusal(413, sentence))
+            parts.append(part)
+            if not message.get("more_body"):
+                break
+        try:
+            value = json.loads(b"".join(parts))
+        except (ValueError, RecursionError):
+            value = None
+        if not isinstance(value, dict):
+            raise PassthroughError(Refusal(400, UNREADABLE_SENTENCE))
+        return cls(value, receive)
+
+    def hand_on(self, scope: Scope) -> Receive:
+        """What Open WebUI receives; two readings of the same text can't differ this way."""
+        try:
+            body = json.dumps(self.value).encode()
+        except (ValueError, RecursionError) as error:
+            raise PassthroughError(Refusal(400, UNREADABLE_SENTENCE)) from error
+        replaced = (b"content-length", b"content-type", b"transfer-encoding")
+        scope["headers"] = [
+            *(pair for pair in scope.get("headers", ()) if pair[0].lower() not in replaced),
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+        ]
+
+        async def receive() -> Message:
+            if self._handed:
+                return await self._receive()
+            self._handed = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        return receive
+
+
+# ==============================================================================
 # helpers/openwebui/valves.py
 # The valves: what the administrator and each user can set, and how bad input is refused.
 # ==============================================================================
@@ -7303,17 +9654,24 @@ read_timezone = lru_cache(maxsize=64)(load_timezone)
 
 
 @lru_cache(maxsize=8)
-def longest_rolling_period(policies_text: str) -> timedelta:
-    """The longest rolling period in a policies text; 0 without any."""
+def needed_retention(policies_text: str) -> timedelta:
+    """For how long the limits in a policies text need records; 0 without any limit.
+
+    A calendar period's for itself; a rolling one's twice, since it looks back on one.
+    """
     policies = read_policies(policies_text)
     tables: list[Policy | Pool] = list(policies.pools)
     for named in (policies.users, policies.groups, policies.roles):
         tables.extend(named.values())
     periods = [limit.period for table in tables for limit in table.limits or ()]
-    return max((period.rolling or timedelta() for period in periods), default=timedelta())
+    needed = (
+        timedelta(days=DATE_PERIODS.get(one.name, 0)) if one.rolling is None else 2 * one.rolling
+        for one in periods
+    )
+    return max(needed, default=timedelta())
 
 
-# Two of the longest calendar period, since a rolling one looks back on one of its length.
+# Two months, of which a rolling one looks back on the first.
 SHORTEST_RETENTION_DAYS = 62
 
 POLICIES_EXAMPLE = """\
@@ -7465,10 +9823,16 @@ class AdminValves(RefusalMemory):
         description="Ask providers to report usage in streams (stream_options.include_usage). "
         "Without it, streamed replies are estimated. Default: on.",
     )
+    running_replies: Literal["finish", "stop"] = Field(
+        default="finish",
+        description="What happens to a response that reaches a hard limit while it is being "
+        "written. `finish`, the default: it is written to its end, which may be over the limit. "
+        "`stop`: it ends there, with what has come so far, and can be continued later.",
+    )
     cap_max_tokens: bool = Field(
         default=False,
-        description="Lower a request's max_tokens to what remains, so that a reply can't run over "
-        "its limit. Default: off.",
+        description="Lower a request's max_tokens to what remains, in every round and for all its "
+        "choices together, so that a reply can't exceed its limit. Default: off.",
     )
     passthrough: Literal["count", "block", "allow"] = Field(
         default="count",
@@ -7477,6 +9841,11 @@ class AdminValves(RefusalMemory):
         "any other, and what can't be counted is blocked. `block`: all are blocked. `allow`: they "
         "pass and are recorded.",
     )
+    usage_page: bool = Field(
+        default=True,
+        description="Pages at `/usage-limits`: their own use for users, all of it for "
+        "administrators. Default: on.",
+    )
     on_ledger_error: Literal["allow", "block"] = Field(
         default="allow",
         description="What happens to requests while the ledger can't be read or written. `allow`, "
@@ -7484,7 +9853,7 @@ class AdminValves(RefusalMemory):
     )
     shadow_mode: bool = Field(
         default=False,
-        description="Try out limits: record, and log what would be refused. Default: off.",
+        description="Try out limits: refuse nothing, and log what would be refused. Default: off.",
     )
     limit_message: str = Field(
         default="",
@@ -7496,12 +9865,12 @@ class AdminValves(RefusalMemory):
     warning_message: str = Field(
         default="",
         description="What users read at a soft limit. Default: a sentence in each user's "
-        "language. The same placeholders.",
+        "language. Placeholders as above.",
     )
     alert_webhook_url: str = Field(
         default="",
-        description="Web address that is told when a user crosses a limit, once per period: JSON "
-        "that Slack, Mattermost and Teams can read.",
+        description="Web address that gets a message when a user reaches a limit, once per period: "
+        "JSON that Slack, Mattermost and Teams can read. Default: none.",
         json_schema_extra={"input": {"type": "password"}},
     )
     retention_days: int = Field(
@@ -7585,9 +9954,9 @@ class AdminValves(RefusalMemory):
 
     @property
     def retention_seconds(self) -> int:
-        """How long records are kept: never less than twice the longest rolling period."""
-        longest = longest_rolling_period(self.policies)
-        return int(max(timedelta(days=self.retention_days), 2 * longest).total_seconds())
+        """How long records are kept: never less than the limits need."""
+        needed = needed_retention(self.policies)
+        return int(max(timedelta(days=self.retention_days), needed).total_seconds())
 
     @property
     def calendar_rules(self) -> CalendarRules:
@@ -7610,223 +9979,29 @@ class AdminValves(RefusalMemory):
 
 
 class PersonalValves(BaseModel):
-    """What each user sets."""
+    """What each user sets, in a form in the user's own language."""
 
     show_usage: Literal["near_limit", "always", "never"] = Field(
         default="near_limit",
-        description="Show your usage above each response: near a limit, always, or never.",
+        description="Your usage above each response: near a limit, always, or never. "
+        "The form is in the user's language.",
     )
 
-
-# ==============================================================================
-# helpers/openwebui/refusals.py
-# Refusals and rate headers as the programs of each protocol read them.
-# ==============================================================================
-
-# The clients of OpenAI and Anthropic wait this long between their own attempts at most.
-LONGEST_CLIENT_WAIT = 60
-# When to come again after a fault of ours.
-FAULT_RETRY_SECONDS = 60
-
-OPENAI_ERROR_TYPES = {
-    400: "invalid_request_error",
-    403: "permission_denied",
-    413: "request_too_large",
-    429: "rate_limit_exceeded",
-    503: "service_unavailable",
-}
-ANTHROPIC_ERROR_TYPES = {
-    400: "invalid_request_error",
-    403: "permission_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    503: "overloaded_error",
-}
-# The measures that OpenAI's headers speak of, and how it calls them.
-HEADER_MEASURES = (("requests", "requests"), ("tokens", "tokens"))
-
-# What the clients of a path read errors in.
-ErrorForm = Literal["openai", "anthropic", "ollama"]
-RawHeaders = list[tuple[bytes, bytes]]
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """What a program is told instead of an answer."""
-
-    status: int
-    sentence: str
-    retry_after: int | None = None
-
-    def body(self, form: ErrorForm) -> bytes:
-        """The error as clients of this protocol read it, and Open WebUI's own `detail`."""
-        if form == "ollama":
-            error: dict[str, object] = {"error": self.sentence}
-        elif form == "anthropic":
-            kind = ANTHROPIC_ERROR_TYPES.get(self.status, "api_error")
-            error = {"type": "error", "error": {"type": kind, "message": self.sentence}}
-        else:
-            kind = OPENAI_ERROR_TYPES.get(self.status, "server_error")
-            error = {"error": {"message": self.sentence, "type": kind, "param": None, "code": kind}}
-        return json.dumps({**error, "detail": self.sentence}).encode()
-
-    def headers(self) -> RawHeaders:
-        """When to come again, and whether to try before."""
-        if self.retry_after is None:
-            return [(b"x-should-retry", b"false")]
-        headers = [(b"retry-after", str(self.retry_after).encode())]
-        if self.retry_after > LONGEST_CLIENT_WAIT:
-            headers.append((b"x-should-retry", b"false"))
-        return headers
-
-
-class PassthroughError(Exception):
-    """A request that is refused at its pass-through path."""
-
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__(refusal.sentence)
-        self.refusal = refusal
-
-
-def spell_wait(seconds: float) -> str:
-    """A time to wait as OpenAI spells it: 1s, 6m0s, 5h12m0s."""
-    minutes, second = divmod(max(0, round(seconds)), 60)
-    hours, minute = divmod(minutes, 60)
-    if hours:
-        return f"{hours}h{minute}m{second}s"
-    return f"{minute}m{second}s" if minute else f"{second}s"
-
-
-def rate_headers(states: Iterable[LimitState], now: datetime) -> RawHeaders:
-    """Where the tightest limit on requests and the one on tokens stand."""
-    headers: RawHeaders = []
-    listed = list(states)
-    for measure, name in HEADER_MEASURES:
-        found = [state for state in listed if state.applied.limit.measure == measure]
-        if found:
-            tightest = min(found, key=lambda state: state.remaining)
-            wait = spell_wait((tightest.reset_at - now).total_seconds())
-            headers += [
-                (f"x-ratelimit-limit-{name}".encode(), str(tightest.amount).encode()),
-                (f"x-ratelimit-remaining-{name}".encode(), str(tightest.remaining).encode()),
-                (f"x-ratelimit-reset-{name}".encode(), wait.encode()),
-            ]
-    return headers
-
-
-# ==============================================================================
-# helpers/openwebui/http_requests.py
-# The HTTP requests that the layer serves: their state, path and body.
-# ==============================================================================
-
-# Requests that are read here are JSON, with pictures in it at most; a longer one is refused.
-LARGEST_REQUEST = 16 * 2**20
-# As deep as Open WebUI's middlewares are looked through.
-MOST_LAYERS = 50
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-# The state of the request that this task serves, or that started it: out of its client's reach.
-current_state: ContextVar[MutableMapping[str, Any] | None] = ContextVar(
-    "usage_limits_state", default=None
-)
-REFUSAL_STATE = "usage_limits_refusal"
-LIMITS_STATE = "usage_limits_limits"
-
-
-def note_in_state(name: str, value: object) -> None:
-    """Keep something for the layer; nothing is kept where there is none."""
-    state = current_state.get()
-    if state is not None:
-        state[name] = value
-
-
-def route_path(scope: Scope) -> str:
-    """A request's path below the prefix that a proxy may have put before Open WebUI."""
-    path, prefix = str(scope.get("path", "")), str(scope.get("root_path", ""))
-    if prefix and path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in ("", "/"):
-        return path[len(prefix) :]
-    return path
-
-
-def set_route_path(scope: Scope, path: str) -> None:
-    """Send a request to another path of Open WebUI."""
-    prefix = str(scope.get("root_path", ""))
-    whole = prefix + path if str(scope.get("path", "")).startswith(prefix) else path
-    scope["path"] = whole
-    scope["raw_path"] = whole.encode()
-
-
-def plain_answers(scope: Scope) -> None:
-    """Ask Open WebUI for an answer that can be read, not a compressed one."""
-    scope["headers"] = [
-        (name, value)
-        for name, value in scope.get("headers", ())
-        if name.lower() != b"accept-encoding"
-    ]
-
-
-class ReadRequest:
-    """A JSON request, read here and handed on as it was understood."""
-
-    def __init__(self, value: dict[str, Any], receive: Receive) -> None:
-        self.value = value
-        self._receive: Receive = receive
-        self._handed = False
-
     @classmethod
-    async def read(cls, receive: Receive) -> ReadRequest:
-        """Read it.
-
-        Raises:
-            PassthroughError: It is too long, or no JSON object.
-        """
-        parts: list[bytes] = []
-        size = 0
-        while True:
-            message = await receive()
-            if message["type"] != "http.request":
-                raise PassthroughError(Refusal(400, UNREADABLE_SENTENCE))
-            part = message.get("body", b"")
-            size += len(part)
-            if size > LARGEST_REQUEST:
-                sentence = TOO_LARGE_SENTENCE.format(size=LARGEST_REQUEST // 2**20)
-                raise PassthroughError(Refusal(413, sentence))
-            parts.append(part)
-            if not message.get("more_body"):
-                break
-        try:
-            value = json.loads(b"".join(parts))
-        except (ValueError, RecursionError):
-            value = None
-        if not isinstance(value, dict):
-            raise PassthroughError(Refusal(400, UNREADABLE_SENTENCE))
-        return cls(value, receive)
-
-    def hand_on(self, scope: Scope) -> Receive:
-        """What Open WebUI receives; two readings of the same text can't differ this way."""
-        try:
-            body = json.dumps(self.value).encode()
-        except (ValueError, RecursionError) as error:
-            raise PassthroughError(Refusal(400, UNREADABLE_SENTENCE)) from error
-        replaced = (b"content-length", b"content-type", b"transfer-encoding")
-        scope["headers"] = [
-            *(pair for pair in scope.get("headers", ()) if pair[0].lower() not in replaced),
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-        ]
-
-        async def receive() -> Message:
-            if self._handed:
-                return await self._receive()
-            self._handed = True
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        return receive
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        schema = handler.resolve_ref_schema(handler(core_schema))
+        field = schema["properties"]["show_usage"]
+        title, description, *labels = choose_language(accepted_languages.get()).show_usage.split(
+            "|"
+        )
+        # Open WebUI shows a list of bare values as it is, and would prefer it.
+        options = zip(field.pop("enum"), labels, strict=True)
+        labelled = [{"value": value, "label": label} for value, label in options]
+        field["title"], field["description"] = title, description
+        field["input"] = {"type": "select", "options": labelled}
+        return schema
 
 
 # ==============================================================================
@@ -7893,12 +10068,632 @@ HOST_INTERNALS = (
 )
 
 # ==============================================================================
+# helpers/openwebui/replies.py
+# One reply from its admission to its end.
+# ==============================================================================
+
+# Where a reply travels in Open WebUI's metadata.
+METADATA_KEY = "usage_limits"
+# The output that is reserved for a model whose replies aren't known to be longer.
+EXPECTED_OUTPUT_TOKENS = 500
+# A longer one is rare, and providers refuse a max_tokens beyond what their models can write.
+LONGEST_REPLY = 16_000
+# When more is reserved, and how much: what a reply writes in some seconds. Near a limit it is a
+# part of what nobody holds, so that all who write get to its end together.
+GROW_AT_PERCENT = 80
+BLOCK_SECONDS = 5.0
+SMALLEST_BLOCK, LARGEST_BLOCK = 100, 2_000
+SMALLEST_SHARE = 16
+SHARES = 8
+# From then on it is known how many bytes of a stream bring a token, and how far that may carry.
+MEASURED_TOKENS = 32
+FARTHEST_MARK = 2**16
+# Larger than what any limit leaves.
+UNBOUNDED = 2**62
+
+
+# As many choices as OpenAI's API gives at most.
+MOST_CHOICES = 128
+OUTPUT_KEYS = ("max_completion_tokens", "max_tokens")
+OPTION_KEYS = ("num_predict", "max_tokens")
+
+
+def positive_number(value: object) -> int | None:
+    """A whole number above 0, however its JSON says it; None where it isn't one."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = int(float(value[:20]) if isinstance(value, str) else value)
+    except (ValueError, OverflowError):
+        return None
+    return number if number > 0 else None
+
+
+def count_choices(body: Mapping[str, Any]) -> int:
+    """How many answers a request asks for at once."""
+    asked = (positive_number(body.get(name)) or 1 for name in ("n", "best_of"))
+    return min(max(asked), MOST_CHOICES)
+
+
+def wanted_output(body: Mapping[str, Any], *, ollama: bool) -> int | None:
+    """The most output tokens that a request can ask its provider for, where it says.
+
+    A field that doesn't reach the provider, or that it doesn't know, says nothing.
+
+    Args:
+        body: The request.
+        ollama: Whether Open WebUI sends it to Ollama. It hands on `max_tokens` then, or what the
+            options say; nobody else reads those.
+    """
+    options = body.get("options")
+    if not ollama:
+        places = [body.get(name) for name in OUTPUT_KEYS]
+    elif isinstance(options, Mapping):
+        places = [body.get("max_tokens"), *(options.get(name) for name in OPTION_KEYS)]
+    else:
+        places = [body.get("max_tokens")]
+    # Of several nobody knows which one is obeyed.
+    wanted = [value for value in places if type(value) is int and value > 0]
+    return max(wanted) * count_choices(body) if wanted else None
+
+
+def cap_output(body: dict[str, Any], most: int, *, ollama: bool = False) -> None:
+    """Lower what a request asks for to `most` output tokens in all, wherever it says so."""
+    options, each = body.get("options"), max(1, most // count_choices(body))
+    if isinstance(options, dict):
+        options.update({name: each for name in OPTION_KEYS if name in options})
+    named = [name for name in OUTPUT_KEYS if body.get(name)]
+    if ollama or not named:  # to Ollama no other is handed on
+        named.append("max_tokens")
+    for name in named:
+        asked = body.get(name)
+        body[name] = min(asked, each) if type(asked) is int and asked > 0 else each
+
+
+class ReplyKeeper(Protocol):
+    """Who keeps the books of a reply; it stays with it even if the filter is replaced."""
+
+    def forget(self, reply: Reply) -> None: ...
+
+    async def grow(self, reply: Reply, limits: Sequence[AppliedLimit]) -> Decision: ...
+
+    async def keep_up(self, reply: Reply, size: int, step: int) -> int | None: ...
+
+    async def end(self, reply: Reply, charge: Charge | None) -> Decision | None: ...
+
+
+@dataclass(slots=True, eq=False)
+class Reply:
+    """What is known of one reply while it runs.
+
+    Open WebUI hands the same metadata to all hooks of a reply; this object travels in it. As
+    clients can only send JSON, none of them can make one up.
+    """
+
+    keeper: ReplyKeeper
+    reservation: Reservation
+    limits: tuple[AppliedLimit, ...]
+    rule: ModelRule
+    reader: Reader
+    enforced: bool  # whether a hard limit refuses its later rounds
+    prompt_tokens: int  # the longest of its calls
+    wanted_output: int | None
+    capped: bool  # whether the request is lowered to what its limits leave
+    soft_limit_percent: int
+    alert_url: str  # "" for no alerts
+    stops_at_limit: bool = False  # whether it ends where no more can be reserved for it
+    expected_output: int = EXPECTED_OUTPUT_TOKENS  # how long this model's replies are
+    output_tokens: int = 0  # what is reserved
+    output_cap: int | None = None  # what the request is lowered to, if it is
+    next_prompt_tokens: int = 0  # of the call that comes next
+    meter: ReplyMeter = field(default_factory=ReplyMeter)
+    ollama: bool = False  # whether Open WebUI sends it to Ollama
+    choices: int = 1  # how many answers it asks for at once
+    # Whether a model was called whose answer may be on its way, unseen: its estimate counts.
+    called_model: bool = False
+    call_refused: bool = False  # whether the last call was refused by its provider, or broke
+    answer_watched: bool = False  # whether whatever comes back from it is seen
+    # What its user's own limits leave, so the most that it holds of what it hasn't produced yet.
+    own_remaining: Mapping[Measure, int] = field(default_factory=dict)
+    written: bool = False  # whether its reservation is
+    growing: asyncio.Task[None] | None = None
+    stream_size: int = 0  # of the stream that is running, when it was last looked at
+    tokens_before: int = 0  # what the streams before it have produced
+    writes_since: float | None = None  # by `time.monotonic`
+    refused_by: LimitState | None = None  # the limit at which nothing more could be reserved
+    stopped: bool = False
+    tell_stop: Callable[[LimitState], Awaitable[None]] | None = None
+    ending: asyncio.Task[Decision | None] | None = None
+
+    def begin_round(self, prompt_tokens: int) -> None:
+        """Note that the model is about to be called with this many prompt tokens."""
+        self.prompt_tokens = max(self.prompt_tokens, prompt_tokens)
+        self.meter.begin_round(prompt_tokens)
+
+    @property
+    def stops(self) -> bool:
+        """Whether it ends where no more can be reserved for it."""
+        return self.stops_at_limit and self.enforced
+
+    def fit_output(self, decision: Decision) -> Charge:
+        """Choose how much output to reserve, now that it is known what the limits leave."""
+        self.output_cap = None
+        wanted, expected = self.wanted_output, self.expected_output * self.choices
+        fitting = self.most_output()
+        if fitting is not None:
+            wanted = min(wanted or fitting, fitting)
+        self.output_tokens = min(wanted or expected, expected)
+        self.fit_to(decision, 0, self.prompt_tokens)
+        return self.reserved_charge()
+
+    def fit_to(self, decision: Decision, produced: int, prompt_tokens: int) -> None:
+        """Hold no more than the limits leave, and see that a capped request asks for no more.
+
+        Args:
+            decision: Where its limits stand without it.
+            produced: The output tokens of the rounds before.
+            prompt_tokens: Those of all rounds, with the one that follows.
+        """
+        self.own_remaining = own_remaining(decision)
+        most = most_output_tokens(decision, prompt_tokens, self.rule)
+        if most is None:
+            return
+        self.output_tokens = min(self.output_tokens, most)
+        if self.stops:  # what follows is reserved as it is written
+            share = max(SMALLEST_BLOCK, most // SHARES)
+            self.output_tokens = max(produced + 1, min(self.output_tokens, produced + share))
+        if self.capped:
+            # All that it may write is held: what a parallel request got as well would run over.
+            wanted = produced + (self.wanted_output or LONGEST_REPLY * self.choices)
+            self.output_tokens = min(wanted, most)
+            self.output_cap = most if most < wanted else None
+
+    def prompt_with(self, seen: MeteredUsage) -> int:
+        """The prompt tokens of all rounds so far, with the one that was announced last."""
+        return max(self.prompt_tokens, seen.input_tokens + self.meter.awaited_prompt_tokens)
+
+    def block(self, produced: int) -> int:
+        """How much is reserved ahead of what was produced."""
+        seconds = time.monotonic() - (self.writes_since or 0.0)
+        speed = produced / max(seconds, 1.0)
+        return max(SMALLEST_BLOCK, min(int(speed * BLOCK_SECONDS), LARGEST_BLOCK))
+
+    def hold_more(self, seen: MeteredUsage, held: int, block: int, decision: Decision) -> Charge:
+        """Hold a block more, or what the limits leave of it; a transaction may do so twice.
+
+        Args:
+            seen: What it has used.
+            held: The output tokens that it has held so far.
+            block: How much to reserve ahead of what it has produced.
+            decision: Where its limits stand without it.
+        """
+        if self.stops:
+            self.own_remaining = own_remaining(decision)
+        self.refused_by = None
+        wanted, least = seen.output_tokens + block, max(held, seen.output_tokens)
+        found = tightest_limit(decision, self.prompt_with(seen), self.rule) if self.stops else None
+        if found is not None:
+            most, state = found
+            share = max(SMALLEST_SHARE, (most - least) // SHARES)
+            wanted = min(wanted, most, least + share)
+            if wanted <= least:
+                self.refused_by = state
+        self.output_tokens = max(least, wanted)
+        return self.reserved_charge(seen)
+
+    def next_part(self, size: int, step: int, produced: int) -> int:
+        """About how many tokens another part of its stream would bring, if like the last one.
+
+        Args:
+            size: Of the stream so far, in bytes or characters.
+            step: Of its last part.
+            produced: The output tokens of all rounds so far.
+        """
+        if size < self.stream_size:  # another round's
+            self.tokens_before = produced
+        self.stream_size = size
+        return (produced - self.tokens_before) * step // size
+
+    def is_nearly_full(self, produced: int) -> bool:
+        """Whether it is time to reserve more."""
+        return produced * 100 >= self.output_tokens * GROW_AT_PERCENT
+
+    def next_mark(self, size: int, produced: int) -> int:
+        """The size of its stream at which to look again whether it holds enough.
+
+        Args:
+            size: Of the stream so far, in bytes or characters.
+            produced: The output tokens so far.
+        """
+        left = self.output_tokens - produced
+        if self.growing is None and self.refused_by is None:
+            left = self.output_tokens * GROW_AT_PERCENT // 100 - produced
+        written = produced - self.tokens_before
+        per_token = size / written if written >= MEASURED_TOKENS else 1.0
+        return size + max(1, min(int(left * max(per_token, 1.0) * 0.9), FARTHEST_MARK))
+
+    async def keep_up(self, size: int, step: int) -> int | None:
+        """See that it holds more than it has produced.
+
+        Args:
+            size: Of its stream so far, in bytes or characters.
+            step: Of the last part of it.
+
+        Returns:
+            The size of its stream at which to ask again; None where it has to end.
+        """
+        return await self.keeper.keep_up(self, size, step)
+
+    def request_decision(self) -> Decision:
+        """Where the limits on single requests stand: with all rounds, and the prompt of the next.
+
+        No ledger is needed for them.
+        """
+        own = [one for one in self.limits if one.limit.is_per_request]
+        if not own:
+            return Decision()
+        states = tuple(LimitState(one, 0, 0, one.window.end) for one in own)
+        # Of a task that isn't counted a hard limit holds all the same.
+        prompt = weigh_tokens(self.next_prompt_tokens, self.rule.weight or Decimal(1))
+        return Decision(states).with_request(self.used_charge().counted + Amounts(0, prompt))
+
+    def most_output(self) -> int | None:
+        """The most output tokens that the next call may give, at least 1; None for any number."""
+        most = []
+        if self.output_cap is not None:
+            most.append(self.output_cap - self.meter.total().output_tokens)
+        if self.enforced:
+            weight = self.rule.weight or Decimal(1)
+            most += [
+                int(state.remaining / weight)
+                for state in self.request_decision().states
+                if state.applied.limit.measure != "input_tokens"
+            ]
+        return max(1, min(most)) if most else None
+
+    def lower_output(self, body: dict[str, Any]) -> None:
+        """Lower what a call asks for to what may be used."""
+        most, wanted = self.most_output(), wanted_output(body, ollama=self.ollama)
+        if most is not None and (wanted is None or wanted > most):
+            cap_output(body, most, ollama=self.ollama)
+
+    def trusted_model(self, asked: object) -> str:
+        """The model that a call is for; "" at its user's own provider.
+
+        There both the model's name and the answer are what the user likes. A custom model isn't
+        taken for its base: it may bring parameters that the base's provider would not refuse.
+        """
+        own = self.reservation.source == "direct"
+        return "" if own else clean_text(asked, LONGEST_NAME)
+
+    def lacks_price(self, charge: Charge) -> bool:
+        """Whether limits in money should count this charge, and nobody knows its cost."""
+        return (
+            not charge.cost_micros
+            and not self.rule.is_priced
+            and any(one.limit.measure == "cost" for one in self.limits)
+            and self.meter.total().cost_micros is None  # a reported 0 is a cost
+        )
+
+    def call_begins(self) -> None:
+        """Note that a model is being called, and that its answer will be seen."""
+        self.called_model = self.answer_watched = True
+        self.call_refused = False
+
+    def call_failed(self) -> None:
+        """Note that the provider refused the call, or that it broke before it answered."""
+        self.called_model, self.call_refused = False, True
+
+    def call_answered(self, answer: object) -> None:
+        """Note an answer that came whole, any JSON value."""
+        self.meter.add_answer(answer)
+
+    def reserved_charge(self, seen: MeteredUsage | None = None) -> Charge:
+        """What is to be held for it: the estimate, or what it has used already if more.
+
+        Of an estimate it holds no more than its user's own limits leave, so that a single
+        request can't empty a pool that others need.
+        """
+        seen = seen or self.meter.total()
+        estimate = self.estimated_charge(seen)
+        if not estimate.counted.requests:  # a free model's
+            return estimate
+        return hold_at_most(estimate, make_charge(seen, self.rule).counted, self.own_remaining)
+
+    def estimated_charge(self, seen: MeteredUsage | None = None) -> Charge:
+        """What it may cost: the estimate, or what it has used already if more."""
+        seen = seen or self.meter.total()
+        return make_charge(
+            MeteredUsage(
+                input_tokens=self.prompt_with(seen),
+                output_tokens=max(self.output_tokens, seen.output_tokens),
+                cached_input_tokens=0,
+                cost_micros=seen.cost_micros,
+                estimated=True,
+            ),
+            self.rule,
+        )
+
+    def used_charge(self) -> Charge:
+        """What it has used so far."""
+        return make_charge(self.meter.total(), self.rule)
+
+    def final_charge(self, usage: object = None, text: str | None = None) -> Charge | None:
+        """What it cost in the end; None if no model was called, or none that answered.
+
+        Args:
+            usage: The usage of the finished message, if any. It is read only where the model's
+                answer wasn't seen: the message may have been saved by its user beforehand.
+            text: The finished message, if the outlet saw one; for it the same holds.
+        """
+        if self.answer_watched:
+            usage = text = None
+        if self.meter.produced or usage or text:
+            metered = self.meter.total(usage, text)
+            awaited = self.meter.awaited_prompt_tokens if self.called_model else 0
+            if awaited:  # stopped while a round of tools had gone to the model
+                metered = added_usage(metered, MeteredUsage(awaited, 0, 0, None, estimated=True))
+            return make_charge(metered, self.rule)
+        # Stopped before its first byte, or an answer in words that nobody knows.
+        return self.estimated_charge() if self.called_model else None
+
+
+def own_remaining(decision: Decision) -> dict[Measure, int]:
+    """What a user's own limits leave, by measure; nothing for a measure without one."""
+    remaining: dict[Measure, int] = {}
+    for state in decision.states:
+        if not state.applied.is_pool:
+            measure = state.applied.limit.measure
+            remaining[measure] = min(state.remaining, remaining.get(measure, state.remaining))
+    return remaining
+
+
+def hold_at_most(estimate: Charge, used: Amounts, remaining: Mapping[Measure, int]) -> Charge:
+    """An estimate that counts no more than what was used already, or than what remains."""
+    counted = estimate.counted
+    tokens = remaining.get("tokens", UNBOUNDED)
+    input_tokens = min(counted.input_tokens, remaining.get("input_tokens", UNBOUNDED), tokens)
+    output_tokens = min(
+        counted.output_tokens, remaining.get("output_tokens", UNBOUNDED), tokens - input_tokens
+    )
+    cost = min(estimate.cost_micros, remaining.get("cost", UNBOUNDED))
+    held = Amounts(
+        counted.requests,
+        max(used.input_tokens, input_tokens),
+        max(used.output_tokens, output_tokens),
+        max(used.cost_micros, cost),
+    )
+    return replace(estimate, cost_micros=held.cost_micros, counted=held)
+
+
+# ==============================================================================
+# helpers/openwebui/passthrough.py
+# The paths by which Open WebUI lets its users reach a model past the hooks.
+# ==============================================================================
+
+# chat: the hooks run. rewritten: sent to a path where they do. metered: admitted and metered by
+# the middleware. request: counted as one request. indexing: the same, where the administrator has
+# Open WebUI make embeddings by a provider. task: admitted where tasks call their model.
+# unknown: whatever the provider offers there.
+PassthroughKind = Literal[
+    "chat", "rewritten", "metered", "embeddings", "request", "indexing", "task", "unknown"
+]
+
+CHAT_PATH = "/api/chat/completions"
+# A path whose spelling changes this often under percent-decoding isn't meant well.
+MOST_DECODINGS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Passthrough:
+    """One of these paths.
+
+    Args:
+        path: How Open WebUI spells it.
+        counts_tokens: Whether its answers are made of tokens, so that limits on them apply.
+        asks_usage: Whether a stream of it can be asked for its usage as OpenAI spells that.
+        in_json: Whether a request is JSON that names its model.
+        of_page: Whether the page itself needs it, so that it is never blocked.
+        model: What its records call the model, where a request doesn't name it.
+    """
+
+    kind: PassthroughKind
+    path: str
+    form: ErrorForm = "openai"
+    counts_tokens: bool = True
+    asks_usage: bool = False
+    in_json: bool = True
+    of_page: bool = False
+    model: str = ""
+
+
+CHAT_PASSTHROUGHS = {
+    CHAT_PATH: Passthrough("chat", CHAT_PATH),
+    "/api/v1/chat/completions": Passthrough("chat", "/api/v1/chat/completions"),
+    "/api/message": Passthrough("chat", "/api/message", "anthropic"),
+    "/api/v1/messages": Passthrough("chat", "/api/v1/messages", "anthropic"),
+    "/api/embeddings": Passthrough("embeddings", "/api/embeddings"),
+    "/api/v1/embeddings": Passthrough("embeddings", "/api/v1/embeddings"),
+    **{
+        path: Passthrough(
+            "request",
+            path,
+            counts_tokens=False,
+            in_json=False,
+            of_page=True,
+            model=path.rpartition("/")[2],
+        )
+        for path in (
+            "/api/v1/audio/speech",
+            "/api/v1/audio/transcriptions",
+            "/api/v1/images/generations",
+            "/api/v1/images/edit",
+        )
+    },
+}
+# Where files, memories, pages and queries are embedded, and recordings written down.
+INDEXING_PATH = re.compile(
+    r"/api/v1/(?:files/|files/[^/]+/data/content/update"
+    r"|retrieval/(?:process/(?:file|text|url|youtube|web|web/search|files/batch)"
+    r"|query/(?:doc|collection))"
+    r"|memories/(?:add|update|query|search|reindex|[^/]+/update)"
+    r"|knowledge/(?:create|[^/]+/(?:update|file/add|file/update|files/batch/add)))"
+)
+LENGTH_FIELDS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+EMBEDDING_MODEL = "embedding"
+TASK_PATH = re.compile(r"/api/v1/tasks/[a-z_]+/completions")
+
+INDEXING = Passthrough(
+    "indexing", "", counts_tokens=False, in_json=False, of_page=True, model=EMBEDDING_MODEL
+)
+
+# Below /openai and /ollama everything is a pass-through path but these, which no model answers.
+OPENAI_PAGES = {
+    "GET": re.compile(
+        r"config|models(?:/[^/]+)?|models/[^/]+/(?:catalog|sse|download/status/[^/]+)", re.ASCII
+    ),
+    "POST": re.compile(r"config/update|verify|models/[^/]+/(?:download|load|unload)", re.ASCII),
+    "DELETE": re.compile(r"models/[^/]+", re.ASCII),
+}
+OLLAMA_PAGES = {
+    "GET": re.compile(r"|config|api/(?:tags|ps|version)(?:/\d+)?|v1/models(?:/\d+)?", re.ASCII),
+    "POST": re.compile(
+        r"verify|config/update|api/(?:show|unload|copy)(?:/\d+)?|api/(?:pull|create|push)(?:/\d+)?"
+        r"|urls/update|models/(?:download|upload)(?:/\d+)?",
+        re.ASCII,
+    ),
+    "DELETE": re.compile(r"api/(?:delete|push)(?:/\d+)?", re.ASCII),
+}
+OPENAI_PASSTHROUGH = re.compile(
+    r"/openai/(?:v1/)*(chat/completions|responses|completions|embeddings|audio/speech)(?:/\d+)?"
+)
+OLLAMA_PASSTHROUGH = re.compile(
+    r"/ollama/(api/chat|api/generate|api/embed|api/embeddings"
+    r"|v1/chat/completions|v1/completions|v1/messages|v1/responses|v1/embeddings)(?:/\d+)?"
+)
+OPENAI_KINDS = {
+    "chat/completions": Passthrough("rewritten", "/openai/chat/completions", asks_usage=True),
+    "responses": Passthrough("metered", "/openai/responses"),
+    "completions": Passthrough("metered", "/openai/completions", asks_usage=True),
+    "embeddings": Passthrough("embeddings", "/openai/embeddings"),
+    "audio/speech": Passthrough(
+        "request", "/openai/audio/speech", counts_tokens=False, in_json=False, model="speech"
+    ),
+}
+OLLAMA_KINDS = {
+    "api/chat": Passthrough("metered", "/ollama/api/chat", "ollama"),
+    "api/generate": Passthrough("metered", "/ollama/api/generate", "ollama"),
+    "api/embed": Passthrough("embeddings", "/ollama/api/embed", "ollama"),
+    "api/embeddings": Passthrough("embeddings", "/ollama/api/embeddings", "ollama"),
+    "v1/chat/completions": Passthrough("rewritten", "/ollama/v1/chat/completions", asks_usage=True),
+    "v1/completions": Passthrough("metered", "/ollama/v1/completions", asks_usage=True),
+    "v1/messages": Passthrough("metered", "/ollama/v1/messages", "anthropic"),
+    "v1/responses": Passthrough("metered", "/ollama/v1/responses"),
+    "v1/embeddings": Passthrough("embeddings", "/ollama/v1/embeddings"),
+}
+
+
+def plain_path(path: str) -> str:
+    """A path as the server behind Open WebUI may come to read it, however it is spelled."""
+    for _ in range(MOST_DECODINGS):
+        decoded = unquote(path)
+        if decoded == path:
+            break
+        path = decoded
+    path = path.replace("\\", "/").partition("?")[0].partition("#")[0]
+    return posixpath.normpath("/" + path.lstrip("/")).casefold()
+
+
+def find_passthrough(method: str, path: str) -> Passthrough | None:
+    """The pass-through path that is asked; None where it reaches no model past the hooks.
+
+    Open WebUI answers HEAD and OPTIONS on these paths itself.
+    """
+    first = path[1:7]
+    if first not in ("openai", "ollama"):
+        if method != "POST":
+            return None
+        if path in CHAT_PASSTHROUGHS:
+            return CHAT_PASSTHROUGHS[path]
+        if TASK_PATH.fullmatch(path):
+            return Passthrough("task", path)
+        return INDEXING if INDEXING_PATH.fullmatch(path) else None
+    if method in ("HEAD", "OPTIONS") or path[7:8] not in ("", "/"):
+        return None
+    pages = (OPENAI_PAGES if first == "openai" else OLLAMA_PAGES).get(method)
+    below = path[8:]
+    if pages is not None and pages.fullmatch(below) and not {".", ".."} & set(below.split("/")):
+        return None
+    plain = plain_path(path)
+    if method == "POST":
+        if found := OPENAI_PASSTHROUGH.fullmatch(plain):
+            return OPENAI_KINDS[found[1]]
+        if found := OLLAMA_PASSTHROUGH.fullmatch(plain):
+            return OLLAMA_KINDS[found[1]]
+    return Passthrough("unknown", "", "ollama" if first == "ollama" else "openai")
+
+
+def passthrough_output(body: dict[str, Any], passthrough: Passthrough) -> int | None:
+    """The most output tokens that a request asks for in the words of its protocol, if it does."""
+    if passthrough.form == "ollama":
+        options = body.get("options")
+        wanted = options.get("num_predict") if isinstance(options, dict) else None
+    else:
+        wanted = body.get(output_field(passthrough))
+        # Of several nobody knows which one is obeyed.
+        others = [body[name] for name in LENGTH_FIELDS if type(body.get(name)) is int]
+        wanted = max([wanted, *others]) if type(wanted) is int else None
+    return wanted * count_answers(body) if type(wanted) is int and wanted > 0 else None
+
+
+def count_answers(body: dict[str, Any]) -> int:
+    """How many answers a request asks for: each of a list of prompts gets its own."""
+    prompts = body.get("prompt")
+    # A list of numbers is one prompt, in tokens.
+    if not isinstance(prompts, list) or all(type(part) is int for part in prompts):
+        return count_choices(body)
+    return count_choices(body) * len(prompts)
+
+
+def cap_passthrough(body: dict[str, Any], passthrough: Passthrough, most: int) -> None:
+    """Lower what a request asks for in all, as its protocol says it."""
+    each = max(1, most // count_answers(body))
+    if passthrough.form == "ollama":
+        options = body.get("options")
+        body["options"] = {**(options if isinstance(options, dict) else {}), "num_predict": each}
+    else:
+        for name in {output_field(passthrough), *(name for name in LENGTH_FIELDS if name in body)}:
+            body[name] = each
+
+
+def output_field(passthrough: Passthrough) -> str:
+    """Where a protocol other than Ollama's own says how long an answer may be."""
+    return "max_output_tokens" if passthrough.path.endswith("/responses") else "max_tokens"
+
+
+def passthrough_charge(reply: Reply, passthrough: Passthrough, status: int | None) -> Charge | None:
+    """What a reply cost whose answer went through the layer; None where there was none."""
+    if reply.meter.produced:
+        return make_charge(reply.meter.total(), reply.rule)
+    if status is not None and status >= 400:
+        return None
+    if not passthrough.counts_tokens:
+        return make_charge(MeteredUsage(0, 0, 0, None, False), reply.rule)
+    if passthrough.kind == "embeddings":
+        return make_charge(MeteredUsage(reply.prompt_tokens, 0, 0, None, True), reply.rule)
+    # Answered, but nobody can say with what; or given up while the model was at work.
+    return reply.estimated_charge()
+
+
+# ==============================================================================
 # helpers/openwebui/host.py
 # The only place that knows Open WebUI: its database, groups, models and errors.
 # ==============================================================================
 
 NAMES_PER_QUERY = 500
 TEMPORARY_CHAT_PREFIXES = ("temporary:", "local:")  # today's and the older one
+# By which clients ask for replies; channels and automations have others.
+CLIENT_PATHS = tuple(path for path, one in CHAT_PASSTHROUGHS.items() if one.kind == "chat")
 
 
 class HostError(HTTPException, UsageLimitsError):
@@ -8095,21 +10890,74 @@ def list_model_names(
     return found
 
 
-def request_source(metadata: Mapping[str, Any], own_provider: bool = False) -> str:
-    """Where a request comes from: page, temporary, channel, automation, api or direct.
+def request_source(
+    metadata: Mapping[str, Any],
+    own_provider: bool = False,
+    request: Any = None,
+    user_id: str = "",
+) -> str:
+    """Where a request comes from: page, temporary, channel, automation, api or direct; may block.
 
-    All but `direct` is what the client says. It labels a record, and decides nothing that counts.
+    The metadata repeat what a client says. Its own call of a chat path is never a channel's or an
+    automation's, for which Open WebUI calls itself; and only the chat page has a socket open.
     """
     if own_provider:
         return "direct"
-    chat_id = clean_text(metadata.get("chat_id"), LONGEST_ID)
-    if metadata.get("automation_id"):
+    chat_id, session_id = (
+        clean_text(metadata.get(name), LONGEST_ID) for name in ("chat_id", "session_id")
+    )
+    scope = getattr(request, "scope", None)
+    path = scope.get("path") if isinstance(scope, Mapping) else None
+    asked_by_client = isinstance(path, str) and path.endswith(CLIENT_PATHS)
+    if not asked_by_client and metadata.get("automation_id"):
         return "automation"
-    if chat_id.startswith("channel:"):
+    if not asked_by_client and chat_id.startswith("channel:"):
         return "channel"
-    if not metadata.get("session_id") or not chat_id:
+    if not session_id or not chat_id:
+        return "api"
+    if asked_by_client and not is_page(request, session_id, user_id):
         return "api"
     return "temporary" if chat_id.startswith(TEMPORARY_CHAT_PREFIXES) else "page"
+
+
+def is_page(request: Any, session_id: str, user_id: str) -> bool:
+    """Whether a client is the chat page: signed in without an API key, its socket open."""
+    if has_api_key(request):
+        return False
+    sessions = getattr(sys.modules.get("open_webui.socket.main"), "SESSION_POOL", None)
+    if sessions is None:
+        return True  # an Open WebUI that keeps them elsewhere
+    try:
+        session = sessions.get(session_id)
+    except Exception:  # in Redis, whose errors are its own; without it the page doesn't work either
+        log.warning("Usage limits: it can't be seen whose page is open", exc_info=True)
+        return False
+    return isinstance(session, Mapping) and session.get("id") == user_id
+
+
+def has_api_key(request: Any) -> bool:
+    """Whether a client has signed in with an API key."""
+    kind = getattr(request.state, "auth_type", None)
+    if kind is not None:
+        return bool(kind == "api_key")
+    # Before 0.12 Open WebUI doesn't say; it looks in these places, in this order.
+    scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+    stated = getattr(getattr(request.state, "token", None), "credentials", "")
+    token = (scheme.lower() == "bearer" and bearer) or request.cookies.get("token") or stated
+    return str(token).strip().startswith("sk-")
+
+
+async def save_answer(metadata: Mapping[str, Any], content: str) -> None:
+    """Save an answer that no model gave as a message that is done, where the chat is saved."""
+    chat_id, message_id = metadata.get("chat_id"), metadata.get("message_id")
+    if not isinstance(chat_id, str) or not isinstance(message_id, str):
+        return
+    if chat_id.startswith((*TEMPORARY_CHAT_PREFIXES, "channel:")):
+        return
+    chats = import_module("open_webui.models.chats").Chats
+    await chats.upsert_message_to_chat_by_id_and_message_id(
+        chat_id, message_id, {"content": content, "done": True}
+    )
 
 
 def finished_message(body: Mapping[str, Any]) -> tuple[object, str | None]:
@@ -8319,242 +11167,119 @@ def copied_message(message: object) -> object:
 
 
 # ==============================================================================
-# helpers/openwebui/replies.py
-# One reply from its admission to its end.
+# helpers/openwebui/endings.py
+# Endings: a stream that may go no further ends as its protocol ends one at its length.
 # ==============================================================================
 
-# Where a reply travels in Open WebUI's metadata.
-METADATA_KEY = "usage_limits"
-# The output that is reserved where a request sets no max_tokens: an ordinary chat reply.
-EXPECTED_OUTPUT_TOKENS = 500
-# Larger than what any limit leaves.
-UNBOUNDED = 2**62
+StreamPart = bytes | str
 
 
-# As many choices as OpenAI's API gives at most.
-MOST_CHOICES = 128
-OUTPUT_KEYS = ("max_completion_tokens", "max_tokens")
-OPTION_KEYS = ("num_predict", "max_tokens")
+class BoundedReply(Protocol):
+    """A reply whose stream may have to end."""
+
+    choices: int
+
+    async def keep_up(self, size: int, step: int) -> int | None: ...
 
 
-def positive_number(value: object) -> int | None:
-    """A whole number above 0, however its JSON says it; None where it isn't one."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        return None
-    try:
-        number = int(float(value[:20]) if isinstance(value, str) else value)
-    except (ValueError, OverflowError):
-        return None
-    return number if number > 0 else None
+def part_event(part: StreamPart, *, last: bool) -> dict[str, Any]:
+    """The first or the last JSON object in a part of a stream; empty where there is none."""
+    text = part.decode("utf-8", "replace") if isinstance(part, bytes) else part
+    for line in text.splitlines()[:: -1 if last else 1]:
+        try:
+            event = json.loads(line.removeprefix("data:"))
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(event, dict):
+            return event
+    return {}
 
 
-def count_choices(body: Mapping[str, Any]) -> int:
-    """How many answers a request asks for at once."""
-    asked = (positive_number(body.get(name)) or 1 for name in ("n", "best_of"))
-    return min(max(asked), MOST_CHOICES)
+def event_lines(*events: dict[str, Any], named: bool = False) -> list[bytes]:
+    """Events as lines of an event stream, with their names where the protocol has them."""
+    names = [f"event: {event['type']}\n" if named else "" for event in events]
+    return [
+        f"{name}data: {json.dumps(event)}\n\n".encode()
+        for name, event in zip(names, events, strict=True)
+    ]
 
 
-def wanted_output(body: Mapping[str, Any], *, ollama: bool) -> int | None:
-    """The most output tokens that a request can ask its provider for, where it says.
-
-    A field that doesn't reach the provider, or that it doesn't know, says nothing.
+def end_of_stream(first: StreamPart, last: StreamPart, choices: int = 1) -> list[bytes]:
+    """What ends a stream after `last`, in the protocol of both; each item ends an event.
 
     Args:
-        body: The request.
-        ollama: Whether Open WebUI sends it to Ollama. It hands on `max_tokens` then, or what the
-            options say; nobody else reads those.
+        first: The first part that held JSON: it names the answer.
+        last: The part after which nothing of the provider's follows.
+        choices: How many answers there are at once.
     """
-    options = body.get("options")
-    if not ollama:
-        places = [body.get(name) for name in OUTPUT_KEYS]
-    elif isinstance(options, Mapping):
-        places = [body.get("max_tokens"), *(options.get(name) for name in OPTION_KEYS)]
+    begun, event = part_event(first, last=False), part_event(last, last=True)
+    kind = str(event.get("type") or "")
+    if kind.startswith("response."):
+        answer = begun.get("response")
+        why = {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}
+        answer = {**(answer if isinstance(answer, dict) else {}), **why}
+        closing = event_lines({"type": "response.incomplete", "response": answer}, named=True)
+    elif kind.startswith(("message_", "content_block", "ping")):
+        index = event.get("index") if kind != "content_block_stop" else None
+        ended = {"stop_reason": "max_tokens", "stop_sequence": None}
+        events: list[dict[str, Any]] = [
+            {"type": "message_delta", "delta": ended, "usage": {"output_tokens": 0}},
+            {"type": "message_stop"},
+        ]
+        if isinstance(index, int):
+            events.insert(0, {"type": "content_block_stop", "index": index})
+        closing = event_lines(*events, named=True)
+    elif "done" in event and "choices" not in event:  # Ollama's, a line for each object
+        final = {"model": event.get("model"), "created_at": event.get("created_at")}
+        final |= {"response": ""} if "response" in event else {}
+        final |= {"message": {"role": "assistant", "content": ""}} if "message" in event else {}
+        final |= {"done": True, "done_reason": "length"}
+        return [json.dumps(final).encode() + b"\n"]
     else:
-        places = [body.get("max_tokens")]
-    # Of several nobody knows which one is obeyed.
-    wanted = [value for value in places if type(value) is int and value > 0]
-    return max(wanted) * count_choices(body) if wanted else None
+        named = ("id", "object", "created", "model", "system_fingerprint")
+        chunk = {name: event[name] for name in named if name in event}
+        held: dict[str, Any] = {"delta": {}}
+        if event.get("object") == "text_completion":
+            held = {"text": ""}
+        listed = [{"index": i, **held, "finish_reason": "length"} for i in range(choices)]
+        closing = [*event_lines({**chunk, "choices": listed}), b"data: [DONE]\n\n"]
+    gap = "\n\n" if isinstance(last, str) else b"\n\n"
+    # The blank line that ends an event may be a part of its own, which doesn't come any more.
+    return closing if last.endswith(gap) else [b"\n", *closing]  # type: ignore[arg-type]
 
 
-def cap_output(body: dict[str, Any], most: int, *, ollama: bool = False) -> None:
-    """Lower what a request asks for to `most` output tokens in all, wherever it says so."""
-    options, each = body.get("options"), max(1, most // count_choices(body))
-    if isinstance(options, dict):
-        options.update({name: each for name in OPTION_KEYS if name in options})
-    named = [name for name in OUTPUT_KEYS if body.get(name)]
-    if ollama or not named:  # to Ollama no other is handed on
-        named.append("max_tokens")
-    for name in named:
-        body[name] = each
+def may_end_after(part: StreamPart) -> bool:
+    """Whether a part ends an event, or a line of one."""
+    if isinstance(part, str):
+        return "{" in part and part.endswith("\n")
+    return b"{" in part and part.endswith(b"\n")
 
 
-class ReplyKeeper(Protocol):
-    """Who keeps the books of a reply; it stays with it even if the filter is replaced."""
+async def bounded_stream(reply: BoundedReply, parts: Any) -> AsyncIterator[Any]:
+    """A stream's parts as they come, and its end where the reply may go no further.
 
-    def forget(self, reply: Reply) -> None: ...
-
-    async def check(self, reply: Reply, limits: Sequence[AppliedLimit]) -> Decision: ...
-
-    async def renew(self, reply: Reply) -> None: ...
-
-    async def end(self, reply: Reply, charge: Charge | None) -> Decision | None: ...
-
-
-@dataclass(slots=True, eq=False)
-class Reply:
-    """What is known of one reply while it runs.
-
-    Open WebUI hands the same metadata to all hooks of a reply; this object travels in it. As
-    clients can only send JSON, none of them can make one up.
+    Whoever takes a part has it metered before it asks for the next one.
     """
-
-    keeper: ReplyKeeper
-    reservation: Reservation
-    limits: tuple[AppliedLimit, ...]
-    rule: ModelRule
-    reader: Reader
-    enforced: bool  # whether a hard limit refuses its later rounds
-    prompt_tokens: int
-    wanted_output: int | None
-    capped: bool  # whether the request is lowered to what its limits leave
-    soft_limit_percent: int
-    alert_url: str  # "" for no alerts
-    output_tokens: int = 0  # what is reserved
-    output_cap: int | None = None  # what the request is lowered to, if it is
-    meter: ReplyMeter = field(default_factory=ReplyMeter)
-    ollama: bool = False  # whether Open WebUI sends it to Ollama
-    choices: int = 1  # how many answers it asks for at once
-    # Whether a model was called whose answer may be on its way, unseen: its estimate counts.
-    called_model: bool = False
-    call_refused: bool = False  # whether the last call was refused by its provider, or broke
-    answer_watched: bool = False  # whether whatever comes back from it is seen
-    # What its user's own limits leave, so the most that it holds of what it hasn't produced yet.
-    own_remaining: Mapping[Measure, int] = field(default_factory=dict)
-    written: bool = False  # whether its reservation is
-    ending: asyncio.Task[Decision | None] | None = None
-
-    def begin_round(self, prompt_tokens: int) -> None:
-        """Note that the model is about to be called with this many prompt tokens."""
-        self.prompt_tokens = max(self.prompt_tokens, prompt_tokens)
-        self.meter.begin_round(prompt_tokens)
-
-    def fit_output(self, decision: Decision) -> Charge:
-        """Choose how much output to reserve, now that it is known what the limits leave."""
-        wanted, expected = self.wanted_output, EXPECTED_OUTPUT_TOKENS * self.choices
-        self.output_tokens = min(wanted or expected, expected)
-        most = most_output_tokens(decision, self.prompt_tokens, self.rule) if self.capped else None
-        if most is not None and (wanted is None or wanted > most):
-            # All of it is held: what a parallel request got as well would run over the limit.
-            self.output_tokens = self.output_cap = most
-        self.own_remaining = own_remaining(decision)
-        return self.reserved_charge()
-
-    def trusted_model(self, asked: object) -> str:
-        """The model that a call is for; "" at its user's own provider.
-
-        There both the model's name and the answer are what the user likes. A custom model isn't
-        taken for its base: it may bring parameters that the base's provider would not refuse.
-        """
-        own = self.reservation.source == "direct"
-        return "" if own else clean_text(asked, LONGEST_NAME)
-
-    def lacks_price(self, charge: Charge) -> bool:
-        """Whether limits in money should count this charge, and nobody knows its cost."""
-        return (
-            not charge.cost_micros
-            and not self.rule.is_priced
-            and any(one.limit.measure == "cost" for one in self.limits)
-            and self.meter.total().cost_micros is None  # a reported 0 is a cost
-        )
-
-    def call_begins(self) -> None:
-        """Note that a model is being called, and that its answer will be seen."""
-        self.called_model = self.answer_watched = True
-        self.call_refused = False
-
-    def call_failed(self) -> None:
-        """Note that the provider refused the call, or that it broke before it answered."""
-        self.called_model, self.call_refused = False, True
-
-    def call_answered(self, answer: object) -> None:
-        """Note an answer that came whole, any JSON value."""
-        self.meter.add_answer(answer)
-
-    def reserved_charge(self) -> Charge:
-        """What is to be held for it: the estimate, or what it has used already if more.
-
-        Of an estimate it holds no more than its user's own limits leave, so that a single
-        request can't empty a pool that others need.
-        """
-        estimate = self.estimated_charge()
-        if not estimate.counted.requests:  # a free model's
-            return estimate
-        return hold_at_most(estimate, self.used_charge().counted, self.own_remaining)
-
-    def estimated_charge(self) -> Charge:
-        """What it may cost: the estimate, or what it has used already if more."""
-        seen = self.meter.total()
-        return make_charge(
-            MeteredUsage(
-                input_tokens=max(self.prompt_tokens, seen.input_tokens),
-                output_tokens=max(self.output_tokens, seen.output_tokens),
-                cached_input_tokens=0,
-                cost_micros=seen.cost_micros,
-                estimated=True,
-            ),
-            self.rule,
-        )
-
-    def used_charge(self) -> Charge:
-        """What it has used so far."""
-        return make_charge(self.meter.total(), self.rule)
-
-    def final_charge(self, usage: object = None, text: str | None = None) -> Charge | None:
-        """What it cost in the end; None if no model was called, or none that answered.
-
-        Args:
-            usage: The usage of the finished message, if any. It is read only where the model's
-                answer wasn't seen: the message may have been saved by its user beforehand.
-            text: The finished message, if the outlet saw one; for it the same holds.
-        """
-        if self.answer_watched:
-            usage = text = None
-        if self.meter.produced or usage or text:
-            metered = self.meter.total(usage, text)
-            awaited = self.meter.awaited_prompt_tokens if self.called_model else 0
-            if awaited:  # stopped while a round of tools had gone to the model
-                metered = added_usage(metered, MeteredUsage(awaited, 0, 0, None, estimated=True))
-            return make_charge(metered, self.rule)
-        # Stopped before its first byte, or an answer in words that nobody knows.
-        return self.estimated_charge() if self.called_model else None
-
-
-def own_remaining(decision: Decision) -> dict[Measure, int]:
-    """What a user's own limits leave, by measure; nothing for a measure without one."""
-    remaining: dict[Measure, int] = {}
-    for state in decision.states:
-        if not state.applied.is_pool:
-            measure = state.applied.limit.measure
-            remaining[measure] = min(state.remaining, remaining.get(measure, state.remaining))
-    return remaining
-
-
-def hold_at_most(estimate: Charge, used: Amounts, remaining: Mapping[Measure, int]) -> Charge:
-    """An estimate that counts no more than what was used already, or than what remains."""
-    counted = estimate.counted
-    tokens = remaining.get("tokens", UNBOUNDED)
-    input_tokens = min(counted.input_tokens, remaining.get("input_tokens", UNBOUNDED), tokens)
-    output_tokens = min(
-        counted.output_tokens, remaining.get("output_tokens", UNBOUNDED), tokens - input_tokens
-    )
-    cost = min(estimate.cost_micros, remaining.get("cost", UNBOUNDED))
-    held = Amounts(
-        counted.requests,
-        max(used.input_tokens, input_tokens),
-        max(used.output_tokens, output_tokens),
-        max(used.cost_micros, cost),
-    )
-    return replace(estimate, cost_micros=held.cost_micros, counted=held)
+    first: StreamPart = b""
+    size, mark = 0, 0
+    try:
+        async for part in parts:
+            yield part
+            size += len(part)
+            if not first and may_end_after(part):
+                first = part
+            if size < mark or not may_end_after(part):
+                continue
+            following = await reply.keep_up(size, len(part))
+            if following is None:
+                for closing in end_of_stream(first, part, reply.choices):
+                    yield closing
+                return
+            mark = following
+    finally:
+        # Ends the call to the provider, which may have more to say.
+        if (close := getattr(parts, "aclose", None)) is not None:
+            await close()
 
 
 # ==============================================================================
@@ -8616,7 +11341,9 @@ def watched_call(
             raise
         if is_failure(answer):
             reply.call_failed()
-        elif not isinstance(answer, StreamingResponse):
+        elif isinstance(answer, StreamingResponse):
+            answer.body_iterator = bounded_stream(reply, answer.body_iterator)
+        else:
             reply.call_answered(answer_content(answer))
         return answer
 
@@ -8706,7 +11433,7 @@ def build_reply(
     """
     policies = valves.policy_set
     policy = choose_policy(subject, policies, valves.default_policy, valves.multiple_groups)
-    prompt_tokens = estimate_prompt(body)
+    prompt_tokens, stops = estimate_prompt(body), valves.running_replies == "stop"
     reply = Reply(
         keeper=keeper,
         reservation=Reservation(
@@ -8724,12 +11451,16 @@ def build_reply(
         reader=find_reader(valves, user, metadata),
         enforced=not valves.shadow_mode,
         prompt_tokens=prompt_tokens,
+        next_prompt_tokens=prompt_tokens,
         wanted_output=wanted_output(body, ollama=ollama),
         ollama=ollama,
         choices=count_choices(body),
         soft_limit_percent=valves.soft_limit_percent,
         alert_url="" if valves.shadow_mode else valves.alert_webhook_url,
-        capped=valves.cap_max_tokens and not valves.shadow_mode,
+        # An answer that comes whole can't be ended on its way.
+        capped=not valves.shadow_mode
+        and (valves.cap_max_tokens or (stops and body.get("stream") is not True)),
+        stops_at_limit=stops,
     )
     reply.meter.begin_round(prompt_tokens)
     return reply
@@ -8865,6 +11596,7 @@ class Accounting:
         self._ledger = Ledger(engine, schema, clock, True, worker=uuid.uuid4().hex)
         self._threads: ThreadPoolExecutor | None = None
         self._alerts = AlertSender()
+        self._lengths = ReplyLengths(self._read_prepared)
         self.retention_seconds = RETENTION_SECONDS
         self._running: dict[str, Reply] = {}
         self._unwritten: dict[str, WaitingEnd] = {}
@@ -8891,6 +11623,20 @@ class Accounting:
             LedgerDataError: It refuses the question.
         """
         return self._ledger.read(work, getattr(self._turn, "deadline", None))
+
+    def prepare(self) -> None:
+        """Make or update the tables; blocks, and raises as `read` does."""
+        self._ledger.prepare()
+
+    def change(
+        self, work: Callable[[Connection], ThreadResult], scopes: Collection[str]
+    ) -> ThreadResult:
+        """Run `work` in a transaction under the locks of these scopes; blocks, raises as `read`."""
+        return self._ledger.change(work, scopes)
+
+    def _read_prepared(self, work: Callable[[Connection], ThreadResult]) -> ThreadResult:
+        self._ledger.prepare(getattr(self._turn, "deadline", None))
+        return self.read(work)
 
     def remember_identities(
         self,
@@ -8963,11 +11709,17 @@ class Accounting:
             self._turn.deadline = deadline
             try:
                 built = build()
+                reply = built[0] if isinstance(built, tuple) else built
+                if not crowded and reply.limits and not isinstance(built, tuple):
+                    model = reply.reservation.model_names[0]
+                    reply.expected_output = self._lengths.expected(model)
             finally:
                 self._turn.deadline = None
+            request = reply.request_decision()
+            if reply.enforced and not request.allowed:  # whatever the ledger would say
+                return reply, Admission(request)
             if isinstance(built, tuple):
                 return built
-            reply = built
             if crowded:
                 return reply, LedgerError("the ledger is busy: too many wait for it")
             try:
@@ -8977,13 +11729,15 @@ class Accounting:
                     reply.limits,
                     enforce=reply.enforced,
                     soft_limit_percent=reply.soft_limit_percent,
-                    announce=announce,
+                    # An API call's warning would be seen by nobody, and not be given again.
+                    announce=announce and reply.reservation.source != "api",
                     deadline=deadline,
                 )
             except LedgerError as error:
                 return reply, error
             reply.written = admission.decision.allowed or not reply.enforced
-            return reply, admission
+            decision = admission.decision.with_states(request.states)
+            return reply, replace(admission, decision=decision)
 
         # Where the caller is cancelled the reservation may still be written, and its end must
         # wait for that.
@@ -9002,27 +11756,103 @@ class Accounting:
         """Leave a reply alone that is not going to run."""
         self._running.pop(reply.reservation.id, None)
 
-    async def check(self, reply: Reply, limits: Sequence[AppliedLimit]) -> Decision:
-        """Where limits stand without this reply.
-
-        Raises:
-            LedgerError: The database can't be reached, or is too busy.
-            LedgerDataError: It refuses the question.
-        """
-        deadline = new_deadline()
-        return await self._in_thread(
-            lambda: self._ledger.check(reply.reservation, limits, deadline)
-        )
-
-    async def renew(self, reply: Reply) -> None:
-        """Write down at once what a running reply holds now.
+    async def grow(self, reply: Reply, limits: Sequence[AppliedLimit]) -> Decision:
+        """Write down what another round of a reply needs, and where its limits stand without it.
 
         Raises:
             LedgerError: The database can't be reached, or is too busy.
             LedgerDataError: It refuses what is to be written.
         """
-        charges, deadline = {reply.reservation.id: reply.reserved_charge()}, new_deadline()
-        await self._in_thread(lambda: self._ledger.renew(charges, deadline))
+        if reply.growing is not None:
+            await asyncio.shield(reply.growing)
+        seen, deadline = reply.meter.total(), new_deadline()
+
+        def hold(decision: Decision) -> Charge:
+            reply.fit_to(decision, seen.output_tokens, reply.prompt_with(seen))
+            return reply.reserved_charge(seen)
+
+        return await self._in_thread(
+            lambda: self._ledger.grow(reply.reservation, hold, limits, deadline)
+        )
+
+    async def keep_up(self, reply: Reply, size: int, step: int) -> int | None:
+        """See that a reply holds more than it has produced: more is reserved in the background.
+
+        Args:
+            reply: The reply.
+            size: How long its stream is so far.
+            step: How long the last part of it was.
+
+        Returns:
+            How long it may become until this is asked again; None where it has to end now.
+        """
+        try:
+            return await self._keep_up(reply, size, step)
+        except Exception:
+            # Nothing may pass for a fault of ours.
+            log.exception("Usage limits: reply %s was not looked after", reply.reservation.id)
+            return None if reply.stops else size + FARTHEST_MARK
+
+    async def _keep_up(self, reply: Reply, size: int, step: int) -> int | None:
+        if reply.stopped:  # in a round before
+            return None
+        if not reply.rule.weight:
+            return size + FARTHEST_MARK
+        if reply.writes_since is None:
+            reply.writes_since = time.monotonic()
+        produced = reply.meter.total().output_tokens
+        following = produced + reply.next_part(size, step, produced)
+        if reply.stops and following > reply.output_tokens:
+            # It has used up all that it holds: what comes next waits until there is more.
+            if reply.growing is not None:
+                await asyncio.shield(reply.growing)
+            held = 0
+            while held < reply.output_tokens < following:
+                held = reply.output_tokens
+                await self._grow(reply)
+            if following > reply.output_tokens:
+                await self._stop_reply(reply)
+                return None
+        elif reply.growing is None and reply.refused_by is None and reply.is_nearly_full(produced):
+            reply.growing = asyncio.create_task(self._grow(reply))
+        return reply.next_mark(size, produced)
+
+    async def _stop_reply(self, reply: Reply) -> None:
+        reply.stopped = True
+        log.info(
+            "Usage limits: reply %s of user %s was stopped at its limit",
+            reply.reservation.id,
+            reply.reservation.subject.user_id,
+        )
+        if reply.tell_stop is not None and reply.refused_by is not None:
+            await reply.tell_stop(reply.refused_by)
+
+    async def _grow(self, reply: Reply) -> None:
+        """Reserve a block more for a reply, at once visible to all; never raises."""
+        seen, held, deadline = reply.meter.total(), reply.output_tokens, new_deadline()
+        block = reply.block(seen.output_tokens)
+        limits = reply.limits if reply.stops else ()
+        try:
+            if reply.written:
+                await self._in_thread(
+                    lambda: self._ledger.grow(
+                        reply.reservation,
+                        partial(reply.hold_more, seen, held, block),
+                        limits,
+                        deadline,
+                    )
+                )
+            else:  # let through while the ledger was away, and written down at its end
+                reply.output_tokens = seen.output_tokens + block
+        except LedgerError as error:
+            log.error("Usage limits: %s; reply %s goes on unreserved", error, reply.reservation.id)
+            reply.output_tokens = seen.output_tokens + block
+        except Exception:
+            # Nothing may pass for a fault of ours: it ends where its reservation does.
+            log.exception("Usage limits: nothing was reserved for %s", reply.reservation.id)
+            reply.output_tokens = held
+        finally:
+            reply.growing = None
 
     async def end(self, reply: Reply, charge: Charge | None, reason: str = "") -> Decision | None:
         """Settle a reply, or release it where `charge` is None; only the first end counts.
@@ -9299,222 +12129,1979 @@ class Accounting:
 
 
 # ==============================================================================
-# helpers/openwebui/passthrough.py
-# The paths by which Open WebUI lets its users reach a model past the hooks.
+# helpers/openwebui/directory.py
+# The directory: all users of Open WebUI with their groups, read at once.
 # ==============================================================================
 
-# chat: the hooks run. rewritten: sent to a path where they do. metered: admitted and metered by
-# the middleware. request: counted as one request. indexing: the same, where the administrator has
-# Open WebUI make embeddings by a provider. task: admitted where tasks call their model.
-# unknown: whatever the provider offers there.
-PassthroughKind = Literal[
-    "chat", "rewritten", "metered", "embeddings", "request", "indexing", "task", "unknown"
-]
-
-CHAT_PATH = "/api/chat/completions"
-# A path whose spelling changes this often under percent-decoding isn't meant well.
-MOST_DECODINGS = 5
+# More users than any page lists.
+MOST_USERS = 50_000
 
 
 @dataclass(frozen=True, slots=True)
-class Passthrough:
-    """One of these paths.
+class Directory:
+    """Open WebUI's users by id and what they are called, and its groups."""
+
+    subjects: Mapping[str, Subject]
+    names: Mapping[str, str]
+    groups: Mapping[str, GroupRef]
+
+    @property
+    def emails(self) -> dict[str, str]:
+        """The users' addresses by id."""
+        return {key: subject.email for key, subject in self.subjects.items()}
+
+
+def read_directory(connection: Connection, user: str | None = None) -> Directory:
+    """Users with all their groups, inherited ones included, from Open WebUI's own database.
 
     Args:
-        path: How Open WebUI spells it.
-        counts_tokens: Whether its answers are made of tokens, so that limits on them apply.
-        asks_usage: Whether a stream of it can be asked for its usage as OpenAI spells that.
-        in_json: Whether a request is JSON that names its model.
-        of_page: Whether the page itself needs it, so that it is never blocked.
-        model: What its records call the model, where a request doesn't name it.
+        connection: To that database.
+        user: The id or the address of a single user; None for all.
+    """
+    host_groups = import_module("open_webui.models.groups")
+    account: Any = import_module("open_webui.models.users").User
+    group, member = host_groups.Group, host_groups.GroupMember
+    parent = getattr(group, "parent_group_id", None)  # groups can be nested since 0.12
+    rows = connection.execute(select(group.id, group.name, null() if parent is None else parent))
+    groups: dict[str, tuple[GroupRef, str | None]] = {
+        str(key): (GroupRef(str(key), str(name or "")), above) for key, name, above in rows
+    }
+    people = select(account.id, account.email, account.role, account.name).limit(MOST_USERS)
+    members = select(member.group_id, member.user_id)
+    if user is not None:
+        wanted = "".join(storable([user]))
+        people = people.where(
+            or_(account.id == wanted, func.lower(account.email) == wanted.strip().lower())
+        )
+    found = connection.execute(people.order_by(account.id)).all()
+    if user is not None:
+        members = members.where(member.user_id.in_([row[0] for row in found]))
+    direct: dict[str, list[str]] = {}
+    for group_id, user_id in connection.execute(members.order_by(member.group_id)):
+        if group_id in groups:
+            direct.setdefault(user_id, []).append(group_id)
+    above = {key: with_outer_groups(key, groups) for key in groups}
+    subjects, names = {}, {}
+    for user_id, email, role, name in found:
+        ids = dict.fromkeys(outer for key in direct.get(user_id, ()) for outer in above[key])
+        subjects[str(user_id)] = Subject(
+            str(user_id),
+            clean_text(email, LONGEST_NAME),
+            clean_text(role, LONGEST_NAME) or "user",
+            tuple(groups[key][0] for key in ids),
+        )
+        names[str(user_id)] = clean_text(name, LONGEST_NAME)
+    return Directory(subjects, names, {key: ref for key, (ref, _) in groups.items()})
+
+
+def with_outer_groups(
+    key: str, groups: Mapping[str, tuple[GroupRef, str | None]]
+) -> tuple[str, ...]:
+    """A group and all that it is inside of, each once."""
+    found, outer = [key], groups[key][1]
+    # Also ends where an older version left a circle of groups.
+    while outer is not None and outer in groups and outer not in found:
+        found.append(outer)
+        outer = groups[outer][1]
+    return tuple(found)
+
+
+# ==============================================================================
+# helpers/openwebui/page_data.py
+# What the usage pages show, as JSON has it; everything here blocks, and runs in a thread.
+# ==============================================================================
+
+MOST_REPLIES = 200
+MOST_GRANTS = 500
+MOST_LISTED_ROWS = 20_000
+LONGEST_REASON = 1_000
+# More than this nobody adds to a limit: a sum of many still fits in 64 bits.
+LARGEST_GRANT = 10**15
+
+Json = dict[str, Any]
+
+
+class PageError(Exception):
+    """An answer other than what was asked for.
+
+    Args:
+        status: The HTTP status.
+        detail: What is wrong, in a sentence.
     """
 
-    kind: PassthroughKind
-    path: str
-    form: ErrorForm = "openai"
-    counts_tokens: bool = True
-    asks_usage: bool = False
-    in_json: bool = True
-    of_page: bool = False
-    model: str = ""
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
 
 
-CHAT_PASSTHROUGHS = {
-    CHAT_PATH: Passthrough("chat", CHAT_PATH),
-    "/api/v1/chat/completions": Passthrough("chat", "/api/v1/chat/completions"),
-    "/api/message": Passthrough("chat", "/api/message", "anthropic"),
-    "/api/v1/messages": Passthrough("chat", "/api/v1/messages", "anthropic"),
-    "/api/embeddings": Passthrough("embeddings", "/api/embeddings"),
-    "/api/v1/embeddings": Passthrough("embeddings", "/api/v1/embeddings"),
-    **{
-        path: Passthrough(
-            "request",
-            path,
-            counts_tokens=False,
-            in_json=False,
-            of_page=True,
-            model=path.rpartition("/")[2],
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a user stands: limits, and use by model, as JSON has it."""
+
+    subject: Subject
+    name: str
+    policy: Policy
+    states: tuple[LimitState, ...]
+    today: list[Json]
+    month: list[Json]
+
+
+@dataclass(frozen=True, slots=True)
+class GrantTarget:
+    """Whose limits are to be changed: a user's own, or a pool's."""
+
+    name: str
+    limits: tuple[AppliedLimit, ...]
+    answer: Json
+
+
+class LimitFinder:
+    """Finds the limits of many users at one instant, each kind of them once."""
+
+    def __init__(self, valves: AdminValves, now: datetime) -> None:
+        self.valves, self.now = valves, now
+        self._windows: dict[int, tuple[Limit, Window]] = {}
+        self._pools: dict[tuple[str, str], tuple[AppliedLimit, ...]] = {}
+
+    def policy_of(self, subject: Subject) -> Policy:
+        """The policy that counts for a user."""
+        valves = self.valves
+        return choose_policy(
+            subject, valves.policy_set, valves.default_policy, valves.multiple_groups
         )
-        for path in (
-            "/api/v1/audio/speech",
-            "/api/v1/audio/transcriptions",
-            "/api/v1/images/generations",
-            "/api/v1/images/edit",
+
+    def limits_of(self, subject: Subject, policy: Policy) -> list[AppliedLimit]:
+        """A user's own limits, and those of the pools that the user is in."""
+        if is_exempt(self.valves, subject):
+            return []
+        name = "" if policy.kind == "default" else policy.name
+        limits = [
+            AppliedLimit(limit, subject.scope, self._window(limit), name, policy.kind)
+            for limit in policy.limits or ()
+        ]
+        for pool in self.valves.policy_set.pools:
+            limits += self.limits_of_pool(pool, subject.groups)
+        return limits
+
+    def limits_of_pool(self, pool: Pool, groups: Iterable[GroupRef]) -> list[AppliedLimit]:
+        """A pool's limits, for each group of its that is among these."""
+        limits: list[AppliedLimit] = []
+        for scope in pool_scopes(pool, groups):
+            key = (pool.name, scope)
+            if key not in self._pools:
+                self._pools[key] = tuple(
+                    AppliedLimit(limit, scope, self._window(limit), pool.name)
+                    for limit in pool.limits
+                )
+            limits += self._pools[key]
+        return limits
+
+    def _window(self, limit: Limit) -> Window:
+        # By identity: the limits of a policies text live as long as it does.
+        found = self._windows.get(id(limit))
+        if found is None:
+            window = limit.period.window(self.now, self.valves.calendar_rules)
+            found = self._windows[id(limit)] = (limit, window)
+        return found[1]
+
+
+class LimitWriter:
+    """Writes limits as JSON; what is alike in all of a kind is made once."""
+
+    def __init__(self, language: Language) -> None:
+        self._language = language
+        self._made: dict[int, tuple[Limit, Json]] = {}
+
+    def write(self, state: LimitState) -> Json:
+        """One limit; money in dollars."""
+        applied = state.applied
+        limit = applied.limit
+        made = self._made.get(id(limit))
+        if made is None:
+            fixed = {
+                "limit": str(limit),
+                "text": limit_text(limit, self._language),
+                "measure": limit.measure,
+                "period": limit.period.name,
+                "model": limit.model_glob,
+                "source": limit.source,
+            }
+            made = self._made[id(limit)] = (limit, fixed)
+        measure = limit.measure
+        return {
+            **made[1],
+            "scope": applied.policy if applied.is_pool else "user",
+            "policy": applied.policy or "default",
+            "amount": amount_number(measure, state.amount),
+            "granted": amount_number(measure, state.granted),
+            "used": amount_number(measure, state.used),
+            "reserved": amount_number(measure, state.reserved),
+            "remaining": amount_number(measure, state.remaining),
+            "percent": state.percent,
+            "reset_at": iso_instant(state.reset_at),
+        }
+
+
+def iso_instant(instant: datetime) -> str:
+    """An instant as ISO 8601 in UTC."""
+    return instant.astimezone(UTC).isoformat(timespec="seconds")
+
+
+def iso_second(second: int) -> str:
+    """A second of the ledger as ISO 8601 in UTC."""
+    return iso_instant(datetime.fromtimestamp(second, UTC))
+
+
+def sums_row(sums: Sums) -> Json:
+    """Sums as JSON has them."""
+    return {
+        "requests": sums.requests,
+        "input_tokens": sums.input_tokens,
+        "output_tokens": sums.output_tokens,
+        "total_tokens": sums.total_tokens,
+        "cost_usd": sums.cost_micros / 1_000_000,
+        "estimated_requests": sums.estimated_requests,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class PageData:
+    """One answer's view of the ledger and of Open WebUI.
+
+    Args:
+        valves: What the filter is set to.
+        accounting: The ledger.
+        memory: Whom the policies mean.
+        read_host: Reads from Open WebUI's own database.
+        now: The instant of the question.
+        language: The one that limits are said in.
+    """
+
+    valves: AdminValves
+    accounting: Accounting
+    memory: IdentityMemory
+    read_host: Callable[[Callable[[Connection], Any]], Any]
+    now: datetime
+    language: Language = ENGLISH
+
+    # What is read
+
+    def directory(self, user: str | None = None) -> Directory:
+        """Open WebUI's users, or one of them, with their groups."""
+        found: Directory = self.read_host(partial(read_directory, user=user))
+        return found
+
+    def read(self, work: Callable[[Connection], Any]) -> Any:
+        """Read one moment of the ledger."""
+        self.accounting.prepare()
+        return self.accounting.read(partial(read_snapshot_of, work=work))
+
+    def recall(self, subject: Subject) -> Subject:
+        """A user with the names in the policies that mean it."""
+        return self.memory.recall(self.valves.policy_set, subject)
+
+    def find_user(self, key: object) -> tuple[Subject, str]:
+        """A user by id or address, and what the user is called.
+
+        Raises:
+            PageError: There is none.
+        """
+        if not isinstance(key, str) or not 0 < len(key.strip()) <= LONGEST_NAME:
+            raise PageError(400, "user: the id or the e-mail address of a user")
+        directory = self.directory(key)
+        # An id is never taken for an address.
+        found = directory.subjects.get(key) or next(iter(directory.subjects.values()), None)
+        if found is None:
+            raise PageError(404, f"There is no user {quoted_text(key)}.")
+        return self.recall(found), directory.names.get(found.user_id, "")
+
+    # One user
+
+    def standing(self, user_id: str) -> Standing:
+        """Where a user's limits stand, and what was used today and this month by model."""
+        subject, name = self.find_user(user_id)
+        finder = LimitFinder(self.valves, self.now)
+        policy = finder.policy_of(subject)
+        limits = finder.limits_of(subject, policy)
+        today = self._selection(self._window("day"), subject.user_id)
+        month = self._selection(self._window("month"), subject.user_id)
+
+        def read(connection: Connection) -> Standing:
+            return Standing(
+                subject,
+                name,
+                policy,
+                read_states(connection, limits, self.now),
+                self._models(sum_models(connection, today)),
+                self._models(sum_models(connection, month)),
+            )
+
+        found: Standing = self.read(read)
+        return found
+
+    def me(self, user_id: str) -> Json:
+        """Everything of one user's: limits, use by model and day, replies, grants."""
+        standing, month = self.standing(user_id), self._window("month")
+        subject = standing.subject
+        this_month = self._selection(month, subject.user_id)
+        requests = sum(row["requests"] for row in standing.month)
+
+        def read(connection: Connection) -> Json:
+            scopes = {subject.scope, *(state.applied.scope for state in standing.states)}
+            days = sum_records(connection, this_month, ["day"])
+            replies = read_latest(connection, this_month, MOST_REPLIES)
+            grants = read_grants(connection, scopes, int(month.start.timestamp()), MOST_GRANTS)
+            return {
+                "days": [{"day": day, **sums_row(sums)} for (day,), sums in sorted(days.items())],
+                "replies": [self._reply(row) for row in replies],
+                "replies_left_out": max(0, requests - len(replies)),
+                "grants": self._grants(grants, {subject.scope: subject.email}),
+            }
+
+        return {
+            **self._head(subject, standing.name, standing.policy),
+            "limits": self._limits(standing.states),
+            "today": standing.today,
+            "month": standing.month,
+            **self.read(read),
+            "since": iso_instant(month.start),
+            "timezone": self.valves.timezone,
+            "soft_limit_percent": self.valves.soft_limit_percent,
+            "shadow_mode": self.valves.shadow_mode,
+        }
+
+    def user(self, key: str) -> Json:
+        """The same for administrators, by id or address."""
+        return self.me(self.find_user(key)[0].user_id)
+
+    # Everybody
+
+    def users(self, near: bool = False) -> list[Json]:
+        """All users with their limits, those near or over one first.
+
+        Args:
+            near: Only those.
+        """
+        directory = self.directory()
+        finder = LimitFinder(self.valves, self.now)
+        asked: list[tuple[Subject, Policy, list[int]]] = []
+        # A pool's limits are the same for all its members.
+        places: dict[int, int] = {}
+        limits: list[AppliedLimit] = []
+        for named in directory.subjects.values():
+            subject = self.recall(named)
+            policy = finder.policy_of(subject)
+            own = []
+            for applied in finder.limits_of(subject, policy):
+                place = places.get(id(applied))
+                if place is None:
+                    place = len(limits)
+                    limits.append(applied)
+                    if applied.is_pool:
+                        places[id(applied)] = place
+                own.append(place)
+            asked.append((subject, policy, own))
+        states = self.read(lambda connection: read_states(connection, limits, self.now))
+        alarming = [self.is_near(state) for state in states]
+        writer, rows = LimitWriter(self.language), []
+        written: dict[int, Json] = {}
+        for subject, policy, own in asked:
+            # A pool is nobody's own: it has a row of its own.
+            alarmed = any(alarming[place] for place in own if not limits[place].is_pool)
+            if near and not alarmed:
+                continue
+            for place in own:
+                if place not in written:
+                    written[place] = writer.write(states[place])
+            fullest = max(
+                (states[place].percent for place in own if not limits[place].is_pool), default=-1
+            )
+            row = self._head(subject, directory.names.get(subject.user_id, ""), policy)
+            row["limits"] = [written[place] for place in own]
+            row["percent"] = max(fullest, 0)
+            row["near"] = alarmed
+            rows.append((-fullest if alarmed else 1, subject.email, row))
+        rows.sort(key=lambda item: item[:2])
+        return [row for _, _, row in rows]
+
+    def exempts(self, subject: Subject) -> bool:
+        """Whether a user is recorded but never refused."""
+        return is_exempt(self.valves, subject)
+
+    def is_near(self, state: LimitState) -> bool:
+        """Whether a limit is reached, or has reached its warning."""
+        crossed = state.crossed_threshold(self.valves.soft_limit_percent)
+        return state.exceeded or crossed is not None
+
+    def pools(self) -> list[Json]:
+        """All pools with their limits, one row for each group that a pool is of."""
+        finder = LimitFinder(self.valves, self.now)
+        directory = self.directory()
+        (bearer,) = (self.recall(Subject("", "", "", tuple(directory.groups.values()))),)
+        found = [
+            (pool, finder.limits_of_pool(pool, bearer.groups))
+            for pool in self.valves.policy_set.pools
+        ]
+        limits = [applied for _, own in found for applied in own]
+        scopes, second = {applied.scope for applied in limits}, int(self.now.timestamp())
+
+        def read(connection: Connection) -> tuple[Sequence[LimitState], Sequence[Row[Any]]]:
+            states = read_states(connection, limits, self.now)
+            return states, read_grants(connection, scopes, second, MOST_GRANTS)
+
+        all_states, grants = self.read(read)
+        states, writer, rows = iter(all_states), LimitWriter(self.language), []
+        for pool, own in found:
+            mine = [next(states) for _ in own]
+            keys = {grant_key(applied) for applied in own}
+            of_pool = [
+                row
+                for row in grants
+                if (row.scope, row.measure, row.model_glob, row.period, row.source) in keys
+            ]
+            rows.append(
+                {
+                    "pool": pool.name,
+                    "group": pool.group,
+                    "limits": [writer.write(state) for state in mine],
+                    "grants": self._grants(of_pool, {}),
+                    "near": any(self.is_near(state) for state in mine),
+                }
+            )
+        return rows
+
+    def report(self, wanted: Sequence[str], selection: Selection) -> list[UsageRow]:
+        """What all records in a selection add up to.
+
+        Raises:
+            PageError: These are too many rows.
+        """
+        directory = self.directory() if {"user", "group"} & set(wanted) else None
+
+        def read(connection: Connection) -> list[UsageRow]:
+            sums = sum_records(connection, selection, wanted)
+            if len(sums) > MOST_LISTED_ROWS:
+                raise PageError(
+                    400, f"{len(sums):,} rows are too many: ask for fewer days or dimensions."
+                )
+            emails: dict[str, str] = {}
+            names: dict[str, str] = {}
+            if directory is not None:
+                emails = directory.emails
+                names = {key: group.name for key, group in directory.groups.items()}
+            if "user" in wanted:
+                at = wanted.index("user")
+                emails |= recorded_emails(connection, {key[at] for key in sums} - emails.keys())
+            return named_rows(wanted, sums, emails, names)
+
+        rows: list[UsageRow] = self.read(read)
+        return rows
+
+    def overview(self) -> Json:
+        """Totals of today and of this month, use by model, and whom the policies mean."""
+        month, today = self._window("month"), self._window("day")
+
+        def read(connection: Connection) -> Json:
+            models = sum_models(connection, self._selection(month))
+            day = sum_records(connection, self._selection(today), ())
+            total = sum(models.values(), Sums())
+            return {
+                "today": sums_row(day.get((), Sums())),
+                "month": sums_row(total),
+                "models": self._models(models),
+            }
+
+        return {
+            **self.read(read),
+            "since": iso_instant(month.start),
+            "timezone": self.valves.timezone,
+            "notices": list(self.memory.notices),
+            "shadow_mode": self.valves.shadow_mode,
+            "soft_limit_percent": self.valves.soft_limit_percent,
+        }
+
+    # Grants
+
+    def grant_target(self, body: Mapping[str, Any]) -> GrantTarget:
+        """The user or the pool that a request names, with the limits of its own.
+
+        Raises:
+            PageError: It names none, or both.
+        """
+        user, pool = body.get("user"), body.get("pool")
+        finder = LimitFinder(self.valves, self.now)
+        if (user is None) == (pool is None):
+            raise PageError(400, 'either "user" (an id or an e-mail address) or "pool"')
+        if user is not None:
+            subject, _ = self.find_user(user)
+            policy = finder.policy_of(subject)
+            own = [one for one in finder.limits_of(subject, policy) if not one.is_pool]
+            name = subject.email or subject.user_id
+            answer: Json = {"user": name, "user_id": subject.user_id}
+        else:
+            pools = {one.name: one for one in self.valves.policy_set.pools}
+            if not isinstance(pool, str) or pool not in pools:
+                known = ", ".join(pools) or "there are none"
+                given = quoted_text(pool) if isinstance(pool, str) else "pool"
+                raise PageError(404, f"There is no pool {given}. Pools: {known}.")
+            groups = tuple(self.directory().groups.values())
+            own = finder.limits_of_pool(
+                pools[pool], self.recall(Subject("", "", "", groups)).groups
+            )
+            name, answer = f"pool {pool}", {"pool": pool}
+        return GrantTarget(name, tuple(own), answer)
+
+    def grant(self, body: Mapping[str, Any], by: str) -> Json:
+        """Add to a limit until its window ends.
+
+        Raises:
+            PageError: The request can't be understood, or there is no such limit.
+        """
+        wanted = read_limit_text(body.get("limit"))
+        amount, reason = read_amount(body.get("amount"), wanted.measure), read_reason(body)
+        target = self.grant_target(body)
+        limits = matching(target, wanted, body.get("limit"))
+        grants = [NewGrant(applied, amount, window_end(applied, self.now)) for applied in limits]
+        change = self._change(limits, lambda _: grants, by, reason)
+        first = grants[0]
+        return {
+            "id": first.id,
+            "ids": [one.id for one in grants],
+            "kind": "grant",
+            **target.answer,
+            "limit": str(first.applied.limit),
+            "amount": amount_number(wanted.measure, amount),
+            "reason": reason,
+            "granted_by": by,
+            "created_at": iso_instant(self.now),
+            "expires_at": iso_second(first.expires_at),
+            "limits": self._limits(change.after),
+        }
+
+    def reset(self, body: Mapping[str, Any], by: str) -> Json:
+        """Start limits anew by grants of what was used.
+
+        Raises:
+            PageError: The request can't be understood, or there is no such limit.
+        """
+        reason, target = read_reason(body), self.grant_target(body)
+        texts = body.get("limits")
+        if isinstance(texts, str):
+            texts = [] if texts.strip().lower() == "all" else [texts]
+        if texts is not None and (not isinstance(texts, list) or len(texts) > 100):
+            raise PageError(400, 'limits: a list such as ["50k tokens/day"]; left out, all')
+        named = [
+            applied
+            for text in texts or ()
+            for applied in matching(target, read_limit_text(text), text)
+        ]
+        adding = tuple(one for one in target.limits if not one.limit.is_moment)
+        limits = tuple(dict.fromkeys(named)) or adding
+        if not limits:
+            raise PageError(400, f"{target.name} has no limit.")
+        make = partial(make_resets, limits=limits, now=self.now)
+        change = self._change(limits, make, by, reason)
+        return {
+            "kind": "reset",
+            **target.answer,
+            "ids": [one.id for one in change.grants],
+            "reason": reason,
+            "granted_by": by,
+            "created_at": iso_instant(self.now),
+            "limits": self._limits(change.after),
+        }
+
+    def revoke(self, key: str, reason: str, by: str) -> Json:
+        """Take a grant back.
+
+        Raises:
+            PageError: There is none that still holds.
+        """
+        missing = PageError(404, "There is no such grant, or it holds no more.")
+        if not 0 < len(key) <= LONGEST_ID or clean_text(key, LONGEST_ID) != key:
+            raise missing
+        self.accounting.prepare()
+        row = self.accounting.read(partial(find_grant, key=key, now=self.now))
+        if row is None:
+            raise missing
+        revoke = partial(revoke_grant, key=key, by=by, reason=reason, now=self.now)
+        if not self.accounting.change(revoke, {str(row._mapping["scope"])}):
+            raise missing
+        return {"id": key, "revoked": True}
+
+    def _change(
+        self,
+        limits: Sequence[AppliedLimit],
+        make: Callable[[Connection], Sequence[NewGrant]],
+        by: str,
+        reason: str,
+    ) -> Change:
+        work = partial(add_grants, limits=limits, make=make, by=by, reason=reason, now=self.now)
+        return self.accounting.change(work, {applied.scope for applied in limits})
+
+    # Rows
+
+    def _head(self, subject: Subject, name: str, policy: Policy) -> Json:
+        exempt = is_exempt(self.valves, subject)
+        return {
+            "user_id": subject.user_id,
+            "email": subject.email,
+            "name": name,
+            "role": subject.role,
+            "groups": [group.name for group in subject.groups],
+            "policy": policy.name,
+            "exempt": exempt,
+        }
+
+    def _limits(self, states: Iterable[LimitState]) -> list[Json]:
+        writer = LimitWriter(self.language)
+        return [writer.write(state) for state in states]
+
+    def _window(self, period: str) -> Window:
+        return parse_period(period).window(self.now, self.valves.calendar_rules)
+
+    def _selection(self, window: Window, user_id: str | None = None) -> Selection:
+        rules = self.valves.calendar_rules
+        return Selection(
+            int(window.start.timestamp()),
+            None,
+            rules.timezone,
+            rules.reset_hour,
+            user_id,
         )
-    },
-}
-# Where files, memories, pages and queries are embedded, and recordings written down.
-INDEXING_PATH = re.compile(
-    r"/api/v1/(?:files/|files/[^/]+/data/content/update"
-    r"|retrieval/(?:process/(?:file|text|url|youtube|web|web/search|files/batch)"
-    r"|query/(?:doc|collection))"
-    r"|memories/(?:add|update|query|search|reindex|[^/]+/update)"
-    r"|knowledge/(?:create|[^/]+/(?:update|file/add|file/update|files/batch/add)))"
-)
-LENGTH_FIELDS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
-EMBEDDING_MODEL = "embedding"
-TASK_PATH = re.compile(r"/api/v1/tasks/[a-z_]+/completions")
 
-INDEXING = Passthrough(
-    "indexing", "", counts_tokens=False, in_json=False, of_page=True, model=EMBEDDING_MODEL
-)
+    def _cost(self, model_names: str, cost_micros: int) -> float | None:
+        """Dollars; None where nobody knows them."""
+        rule = find_model_rule(self.valves.policy_set, split_names(model_names))
+        return cost_micros / 1_000_000 if cost_micros or rule.is_priced else None
 
-# Below /openai and /ollama everything is a pass-through path but these, which no model answers.
-OPENAI_PAGES = {
-    "GET": re.compile(
-        r"config|models(?:/[^/]+)?|models/[^/]+/(?:catalog|sse|download/status/[^/]+)", re.ASCII
-    ),
-    "POST": re.compile(r"config/update|verify|models/[^/]+/(?:download|load|unload)", re.ASCII),
-    "DELETE": re.compile(r"models/[^/]+", re.ASCII),
-}
-OLLAMA_PAGES = {
-    "GET": re.compile(r"|config|api/(?:tags|ps|version)(?:/\d+)?|v1/models(?:/\d+)?", re.ASCII),
-    "POST": re.compile(
-        r"verify|config/update|api/(?:show|unload|copy)(?:/\d+)?|api/(?:pull|create|push)(?:/\d+)?"
-        r"|urls/update|models/(?:download|upload)(?:/\d+)?",
-        re.ASCII,
-    ),
-    "DELETE": re.compile(r"api/(?:delete|push)(?:/\d+)?", re.ASCII),
-}
-OPENAI_PASSTHROUGH = re.compile(
-    r"/openai/(?:v1/)*(chat/completions|responses|completions|embeddings|audio/speech)(?:/\d+)?"
-)
-OLLAMA_PASSTHROUGH = re.compile(
-    r"/ollama/(api/chat|api/generate|api/embed|api/embeddings"
-    r"|v1/chat/completions|v1/completions|v1/messages|v1/responses|v1/embeddings)(?:/\d+)?"
-)
-OPENAI_KINDS = {
-    "chat/completions": Passthrough("rewritten", "/openai/chat/completions", asks_usage=True),
-    "responses": Passthrough("metered", "/openai/responses"),
-    "completions": Passthrough("metered", "/openai/completions", asks_usage=True),
-    "embeddings": Passthrough("embeddings", "/openai/embeddings"),
-    "audio/speech": Passthrough(
-        "request", "/openai/audio/speech", counts_tokens=False, in_json=False, model="speech"
-    ),
-}
-OLLAMA_KINDS = {
-    "api/chat": Passthrough("metered", "/ollama/api/chat", "ollama"),
-    "api/generate": Passthrough("metered", "/ollama/api/generate", "ollama"),
-    "api/embed": Passthrough("embeddings", "/ollama/api/embed", "ollama"),
-    "api/embeddings": Passthrough("embeddings", "/ollama/api/embeddings", "ollama"),
-    "v1/chat/completions": Passthrough("rewritten", "/ollama/v1/chat/completions", asks_usage=True),
-    "v1/completions": Passthrough("metered", "/ollama/v1/completions", asks_usage=True),
-    "v1/messages": Passthrough("metered", "/ollama/v1/messages", "anthropic"),
-    "v1/responses": Passthrough("metered", "/ollama/v1/responses"),
-    "v1/embeddings": Passthrough("embeddings", "/ollama/v1/embeddings"),
-}
+    def _models(self, sums: Mapping[tuple[str, str], Sums]) -> list[Json]:
+        """Use by model, the largest first."""
+        by_model: dict[str, Json] = {}
+        for (model, names), part in sums.items():
+            row = by_model.setdefault(model, {"model": model, **sums_row(Sums()), "cost_usd": None})
+            cost = self._cost(names, part.cost_micros)
+            for key, value in sums_row(part).items():
+                if key != "cost_usd":
+                    row[key] += value
+            if cost is not None:
+                row["cost_usd"] = (row["cost_usd"] or 0) + cost
+        return sorted(by_model.values(), key=lambda row: (-row["total_tokens"], row["model"]))
+
+    def _reply(self, row: Row[Any]) -> Json:
+        return {
+            "at": iso_second(row.created_at),
+            "model": row.model_id,
+            "source": row.source,
+            "running": row.state == "reserved",
+            "input_tokens": row.input_tokens,
+            "output_tokens": row.output_tokens,
+            "cost_usd": self._cost(row.model_names, row.cost_micros),
+            "estimated": bool(row.estimated),
+        }
+
+    def _grants(self, rows: Iterable[Row[Any]], names: Mapping[str, str]) -> list[Json]:
+        listed = list(rows)
+        revoked = {row.id.removeprefix(REVOKED) for row in listed if row.id.startswith(REVOKED)}
+        now = int(self.now.timestamp())
+        return [
+            {
+                "id": row.id.removeprefix(REVOKED),
+                "kind": "revoke" if row.id.startswith(REVOKED) else row.kind,
+                "scope": "user" if row.scope in names else "pool",
+                "measure": row.measure,
+                "period": row.period,
+                "model": row.model_glob,
+                "source": row.source,
+                "amount": amount_number(row.measure, row.amount),
+                "granted_by": row.granted_by,
+                "reason": row.reason,
+                "created_at": iso_second(row.created_at),
+                "expires_at": iso_second(row.expires_at),
+                "holds": row.expires_at > now and row.amount > 0 and row.id not in revoked,
+            }
+            for row in listed
+        ]
 
 
-def plain_path(path: str) -> str:
-    """A path as the server behind Open WebUI may come to read it, however it is spelled."""
-    for _ in range(MOST_DECODINGS):
-        decoded = unquote(path)
-        if decoded == path:
+def matching(target: GrantTarget, wanted: Limit, text: object) -> tuple[AppliedLimit, ...]:
+    """The limits of a user or a pool that count what is wanted.
+
+    Raises:
+        PageError: There is none; it lists those that there are.
+    """
+    found = tuple(
+        one for one in target.limits if one.limit.counts == wanted.counts and not wanted.is_moment
+    )
+    if not found:
+        known = ", ".join(dict.fromkeys(str(one.limit) for one in target.limits))
+        raise PageError(
+            400,
+            f"limit: {quoted_text(str(text))} counts what no limit of {target.name} counts; "
+            f"its limits: {known or 'none'}",
+        )
+    return found
+
+
+def read_limit_text(value: object) -> Limit:
+    """A limit in its notation, as a request names it.
+
+    Raises:
+        PageError: It isn't one.
+    """
+    if not isinstance(value, str) or len(value) > LONGEST_NAME:
+        raise PageError(400, 'limit: a limit as the policies have it, such as "50k tokens/day"')
+    try:
+        return parse_limit(value, "limit")
+    except ConfigurationError as error:
+        raise PageError(400, str(error)) from None
+
+
+def read_amount(value: object, measure: Measure) -> int:
+    """An amount to add, as the ledger counts it; money comes in dollars.
+
+    Raises:
+        PageError: It isn't a positive number of a sensible size.
+    """
+    money = measure == "cost"
+    allowed = PageError(
+        400, f'amount: a number above 0{" of dollars" if money else ""}, such as 10 or "10k"'
+    )
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise allowed
+    # Python refuses to write out really long numbers.
+    if isinstance(value, int) and not 0 < value <= LARGEST_GRANT:
+        raise allowed
+    text = str(value).strip()
+    if not text or len(text) > 40:
+        raise allowed
+    try:
+        if money:
+            amount = read_dollars(text.removeprefix("$"))
+        elif isinstance(value, float):
+            amount = int(value) if value.is_integer() else 0
+        else:
+            amount = read_count(text, "token")
+    except (NotationMistake, ValueError, OverflowError):
+        raise allowed from None
+    if not 0 < amount <= LARGEST_GRANT:
+        raise allowed
+    return amount
+
+
+def read_reason(body: Mapping[str, Any]) -> str:
+    """Why, as it is stored.
+
+    Raises:
+        PageError: It isn't a text, or too long.
+    """
+    reason = body.get("reason", "")
+    if not isinstance(reason, str) or len(reason) > LONGEST_REASON:
+        raise PageError(400, f"reason: a text of at most {LONGEST_REASON:,} characters")
+    return clean_text(reason, LONGEST_REASON).strip()
+
+
+def read_zone_of(valves: AdminValves) -> Any:
+    """The time zone whose days a report means."""
+    return read_timezone(valves.timezone)
+
+
+# ==============================================================================
+# helpers/openwebui/usage_command.py
+# `/usage` as a message in a chat: the user's limits and use as Markdown, from no model.
+# ==============================================================================
+
+COMMAND = "/usage"
+LONGEST_COMMAND = 200
+MOST_MODELS_SHOWN = 20
+MOST_NEAR = 20
+MARKDOWN_SIGNS = "\\`*_[]<>|~#!$"
+TODAY_BY_MODEL: Mapping[str, str] = {
+    "en": "Today by model",
+    "de": "Heute nach Modell",
+    "fr": "Aujourd’hui par modèle",
+    "es": "Hoy por modelo",
+    "it": "Oggi per modello",
+    "pt-br": "Hoje por modelo",
+    "nl": "Vandaag per model",
+    "pl": "Dzisiaj według modelu",
+    "ru": "Сегодня по моделям",
+    "uk": "Сьогодні за моделями",
+    "tr": "Modele göre bugün",
+    "zh-cn": "今日按模型统计",
+    "zh-tw": "今日依模型統計",
+    "ja": "今日のモデル別使用量",
+    "ko": "오늘 모델별 사용량",
+    "ar": "اليوم حسب النموذج",
+    "he": "היום לפי מודל",
+}
+
+
+def asks_for_usage(body: Mapping[str, Any]) -> bool:
+    """Whether the message that is to be answered is the command; what follows it is ignored."""
+    messages = body.get("messages")
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    if not isinstance(last, Mapping) or last.get("role") != "user":
+        return False
+    content = last.get("content")
+    if isinstance(content, list) and len(content) == 1 and isinstance(content[0], Mapping):
+        content = content[0].get("text")
+    if not isinstance(content, str) or len(content) > LONGEST_COMMAND:
+        return False
+    return content.split()[:1] == [COMMAND]
+
+
+def markdown_cell(text: str) -> str:
+    """A name as the cell of a table shows it, whatever signs are in it."""
+    shown = clean_name(text)
+    return "".join(f"\\{sign}" if sign in MARKDOWN_SIGNS else sign for sign in shown)
+
+
+def markdown_table(headings: Iterable[str], rows: Iterable[Iterable[str]], numbers: int) -> str:
+    """A table; its last `numbers` columns are set to the right."""
+    heads = list(headings)
+    rules = ["---"] * (len(heads) - numbers) + ["--:"] * numbers
+    lines = [heads, rules, *(list(row) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def usage_markdown(data: PageData, user_id: str, reader: Reader, with_link: bool) -> str:
+    """What a user reads in answer to the command; blocks.
+
+    Args:
+        data: What can be read.
+        user_id: Whose limits.
+        reader: Who reads.
+        with_link: Whether there is a page to link to.
+
+    Raises:
+        LedgerError: It can't be read.
+    """
+    standing, language = data.standing(user_id), reader.language
+    words = dict(zip(PAGE_WORDS, words_of(language), strict=True))
+    exempt = data.exempts(standing.subject)
+    parts = [f"### {words['title']}"]
+    if exempt:
+        parts.append(words["exempt"])
+        parts += near_parts(data, reader, words)
+    elif standing.states:
+        headings = (words[key] for key in ("limit", "used", "left", "resets"))
+        rows = [limit_cells(state, data, reader, words) for state in standing.states]
+        parts.append(markdown_table(headings, rows, 0))
+    else:
+        parts.append(words["no_limits"])
+    tag = language.tag.lower()
+    today = TODAY_BY_MODEL.get(tag) or TODAY_BY_MODEL[tag.partition("-")[0]]
+    for title, models in ((today, standing.today), (words["by_model"], standing.month)):
+        if models:
+            parts += [f"**{title}**", models_table(models, language, words)]
+    if with_link:
+        parts.append(f"[{words['title']}](/usage-limits)")
+    return "\n\n".join(parts)
+
+
+def limit_cells(
+    state: LimitState, data: PageData, reader: Reader, words: Mapping[str, str]
+) -> list[str]:
+    """A row about one limit: what it is, used, left, and when it begins anew."""
+    limit, language = state.applied.limit, reader.language
+    what = language.what.format(
+        quantity=plain_quantity(limit, state.amount, language),
+        period=format_period(limit, language),
+        on=on_model(limit, language),
+    )
+    named = policy_shown(state)
+    what += language.named.format(policy=isolate(named, language)) if named else ""
+    if limit.is_per_request:
+        return [markdown_cell(what), "–", "–", "–"]
+    percent = language.percent.format(n=format_count(state.percent, language))
+    left = format_amount(limit, state.remaining, language)
+    if state.exceeded:
+        left += f" · {words['reached']}"
+    reset = "–"
+    if not limit.is_moment and (limit.period.rolling is None or state.exceeded):
+        reset = finish_sentence(format_at(state.reset_at, data.now, reader))
+    used = f"{format_amount(limit, state.taken, language)} ({percent})"
+    return [markdown_cell(what), used, left, reset]
+
+
+def models_table(models: Iterable[Json], language: Language, words: Mapping[str, str]) -> str:
+    """Use by model, the largest first; no cost where nobody knows one."""
+    rows = []
+    for row in list(models)[:MOST_MODELS_SHOWN]:
+        cost = row["cost_usd"]
+        rows.append(
+            [
+                markdown_cell(row["model"]),
+                format_count(row["requests"], language),
+                format_count(row["total_tokens"], language),
+                "–" if cost is None else format_dollars(cost, language),
+            ]
+        )
+    return markdown_table((words[key] for key in ("model", "requests", "tokens", "cost")), rows, 3)
+
+
+def format_dollars(dollars: float, language: Language) -> str:
+    """An amount of money of any size."""
+    digits = 2 if dollars >= 1 or not dollars else 4
+    number = f"{dollars:.{digits}f}" if dollars >= 0.0001 or not dollars else "0.0001"
+    text = language.money.format(amount=number.replace(".", language.decimal))
+    return language.less_than.format(amount=text) if 0 < dollars < 0.0001 else text
+
+
+def near_parts(data: PageData, reader: Reader, words: Mapping[str, str]) -> list[str]:
+    """For an administrator: who is near or over a limit now."""
+    rows = [
+        [markdown_cell(row["email"]), markdown_cell(limit["limit"]), f"{limit['percent']}%"]
+        for row in data.users(near=True)[:MOST_NEAR]
+        for limit in row["limits"][:1]
+    ]
+    headings = (words["limit"], words["used"])
+    return [markdown_table(("", *headings), rows, 1)] if rows else []
+
+
+# ==============================================================================
+# helpers/openwebui/simulation.py
+# Simulation: what is on record, replayed against a policies text.
+# ==============================================================================
+
+# More records than this aren't replayed at once.
+MOST_REPLAYED = 3_000_000
+# Chats come between so many records.
+RECORDS_PER_TURN = 500
+MOST_REFUSALS = 10_000
+MEASURES = ("tokens", "input_tokens", "output_tokens", "requests", "cost")
+
+FindLimits = Callable[[str, str, datetime], Sequence[AppliedLimit]]
+
+
+@dataclass(slots=True)
+class PeriodClock:
+    """The window that a calendar period has at the record that is replayed."""
+
+    period: Period
+    rules: CalendarRules
+    start: int = 0
+    end: int = 0
+
+    def advance(self, at: int) -> None:
+        """Go on to the window around the second `at`."""
+        window = self.period.window(datetime.fromtimestamp(at, UTC), self.rules)
+        self.start, self.end = int(window.start.timestamp()), int(window.end.timestamp())
+
+
+@dataclass(slots=True, eq=False)
+class Gauge:
+    """What one limit has counted so far; limits that count the same in one scope share it.
+
+    Args:
+        applied: The limit.
+        clock: Of a calendar period.
+        seconds: Of a rolling one.
+    """
+
+    applied: AppliedLimit
+    clock: PeriodClock | None
+    seconds: int
+    measure: int
+    amount: int
+    start: int = -1
+    used: int = 0
+    entries: deque[tuple[int, int]] = field(default_factory=deque)
+    running: list[int] = field(default_factory=list)  # when replies that run at once will end
+
+    def move(self, at: int) -> None:
+        """Forget what no longer counts at the second `at`."""
+        if self.clock is not None:
+            if self.start != self.clock.start:
+                self.start, self.used = self.clock.start, 0
+        elif self.seconds:
+            entries, oldest = self.entries, at - self.seconds
+            while entries and entries[0][0] <= oldest:
+                self.used -= entries.popleft()[1]
+        else:
+            while self.running and self.running[0] <= at:
+                heapq.heappop(self.running)
+
+    def add(self, at: int, end: int, value: int) -> None:
+        """Count a reply that was admitted at the second `at` and ended at `end`."""
+        if self.clock is None and not self.seconds:
+            if self.applied.limit.is_at_once and end > at:
+                heapq.heappush(self.running, end)
+        elif value:
+            self.used += value
+            if self.seconds:
+                self.entries.append((at, value))
+
+    def state(self, at: int) -> LimitState:
+        """Where the limit stands."""
+        end = at + (self.seconds or 60) if self.clock is None else self.clock.end
+        reset_at = datetime.fromtimestamp(end, UTC)
+        return LimitState(self.applied, self.used, len(self.running), reset_at)
+
+
+@dataclass(slots=True)
+class ReplayPlan:
+    """How the records of one user with the same model and source are replayed."""
+
+    gauges: tuple[Gauge, ...]
+    decided: bool  # whether such a request can be refused
+    rule: ModelRule | None  # what it costs by the text, where that isn't what is on record
+    has_moments: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedRefusal:
+    """A request that would have been refused, and by which limit."""
+
+    id: str
+    user_id: str
+    model: str
+    at: int  # seconds since 1970
+    applied: AppliedLimit
+
+
+@dataclass(slots=True)
+class RefusedUser:
+    """What would have been refused to one user."""
+
+    refused: int = 0
+    cost_micros: int = 0
+    tokens: int = 0
+    first_at: int = 0
+    last_at: int = 0
+    limits: dict[int, list[Any]] = field(default_factory=dict)  # each with how often it refused
+
+    @property
+    def most_refusing(self) -> AppliedLimit:
+        """The limit that has refused most."""
+        found: AppliedLimit = max(self.limits.values(), key=lambda counted: counted[1])[0]
+        return found
+
+
+@dataclass(slots=True)
+class SimulationResult:
+    """What came of a replay."""
+
+    requests: int = 0
+    refused: int = 0
+    users: dict[str, RefusedUser] = field(default_factory=dict)
+    refusals: list[SimulatedRefusal] = field(default_factory=list)
+    cut_off: bool = False  # whether there were more records than are replayed
+
+    def note(
+        self,
+        key: str,
+        user_id: str,
+        names: str,
+        at: int,
+        applied: AppliedLimit,
+        cost_micros: int,
+        tokens: int,
+    ) -> None:
+        """Add a refusal."""
+        self.refused += 1
+        user = self.users.get(user_id)
+        if user is None:
+            user = self.users[user_id] = RefusedUser(first_at=at)
+        user.refused += 1
+        user.cost_micros += cost_micros
+        user.tokens += tokens
+        user.last_at = at
+        # By identity: an instance is made for each user, and lives as long as the replay.
+        counted = user.limits.get(id(applied))
+        if counted is None:
+            user.limits[id(applied)] = [applied, 1]
+        else:
+            counted[1] += 1
+        if len(self.refusals) < MOST_REFUSALS:
+            model = "".join(split_names(names)[:1])
+            self.refusals.append(SimulatedRefusal(key, user_id, model, at, applied))
+
+
+class Replay:
+    """Replays records in the order of time.
+
+    Decisions are those of `Decision`, on what the records before have used: a reply counts from
+    its admission with what it cost in the end.
+
+    Args:
+        find_limits: The limits of a user, by id and the record's groups, at an instant.
+        find_rules: The model's rule in the text, and the one that its records were charged by.
+        rules: Where calendar periods begin.
+        tasks_counted: Whether tasks count toward limits.
+    """
+
+    def __init__(
+        self,
+        find_limits: FindLimits,
+        find_rules: Callable[[tuple[str, ...]], tuple[ModelRule, ModelRule]],
+        rules: CalendarRules,
+        tasks_counted: bool,
+    ) -> None:
+        self._find_limits, self._find_rules = find_limits, find_rules
+        self._rules, self._tasks_counted = rules, tasks_counted
+        self._clocks: dict[str, PeriodClock] = {}
+        self._gauges: dict[tuple[object, ...], Gauge] = {}
+        self._plans: dict[tuple[str, str, str, str], ReplayPlan] = {}
+        self._limits: dict[tuple[str, str], Sequence[AppliedLimit]] = {}
+
+    def run(self, rows: Iterable[Any], since: int) -> SimulationResult:
+        """Replay records; those before `since` are only counted."""
+        result = SimulationResult()
+        for done, row in enumerate(rows, 1):
+            if done % RECORDS_PER_TURN == 0:
+                time.sleep(0)  # the chats' turn
+                if done > MOST_REPLAYED:
+                    result.cut_off = True
+                    break
+            self._replay(row, since, result)
+        return result
+
+    def _replay(self, row: Any, since: int, result: SimulationResult) -> None:
+        at, user_id, group_ids, names, source = row[:5]
+        for clock in self._clocks.values():
+            if at >= clock.end:
+                clock.advance(at)
+        key = (user_id, group_ids, names, source)
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._plans[key] = self._make_plan(key, at)
+        state, end, requests, input_tokens, output_tokens, cost = row[5:11]
+        if state == "released":
+            requests = input_tokens = output_tokens = cost = 0
+        elif plan.rule is not None:
+            tokens = MeteredUsage(row[11], row[12], row[13], row[10], bool(row[14]))
+            counted = make_charge(tokens, plan.rule).counted
+            requests, input_tokens = counted.requests, counted.input_tokens
+            output_tokens, cost = counted.output_tokens, counted.cost_micros
+        suspicious = plan.has_moments
+        for gauge in plan.gauges:
+            if gauge.clock is None or gauge.start != gauge.clock.start:
+                gauge.move(at)
+            # Nobody needs a decision about limits of which none is reached.
+            suspicious = suspicious or gauge.used >= gauge.amount
+        if at >= since and plan.decided:
+            result.requests += 1
+            if suspicious:
+                states = tuple(gauge.state(at) for gauge in plan.gauges)
+                decision = Decision(states)
+                if plan.has_moments:
+                    decision = decision.with_request(Amounts(0, input_tokens))
+                if (refusing := decision.refusing) is not None:
+                    tokens = input_tokens + output_tokens
+                    result.note(row[15], user_id, names, at, refusing.applied, cost, tokens)
+                    return
+        values = (input_tokens + output_tokens, input_tokens, output_tokens, requests, cost)
+        for gauge in plan.gauges:
+            gauge.add(at, end or at, values[gauge.measure])
+
+    def _make_plan(self, key: tuple[str, str, str, str], at: int) -> ReplayPlan:
+        user_id, group_ids, names, source = key
+        model_names = split_names(names)
+        rule, recorded_by = self._find_rules(model_names)
+        counts_toward_nothing = source == "direct" or not rule.weight
+        if source == "task" and not self._tasks_counted:
+            counts_toward_nothing = True
+        if counts_toward_nothing:
+            return ReplayPlan((), False, None, False)
+        limits = self._limits.get((user_id, group_ids))
+        if limits is None:
+            limits = self._find_limits(user_id, group_ids, datetime.fromtimestamp(at, UTC))
+            self._limits[user_id, group_ids] = limits
+        gauges = tuple(
+            self._gauge(applied, at)
+            for applied in limits
+            if applied.limit.matches_model(model_names) and applied.limit.source in ("", source)
+        )
+        moments = any(gauge.applied.limit.is_moment for gauge in gauges)
+        changed = None if rule == recorded_by else rule
+        return ReplayPlan(gauges, source not in ("task", "backfill"), changed, moments)
+
+    def _gauge(self, applied: AppliedLimit, at: int) -> Gauge:
+        limit = applied.limit
+        key = (applied.scope, *limit.counts, limit.amount)
+        gauge = self._gauges.get(key)
+        if gauge is None:
+            rolling = limit.period.rolling
+            gauge = self._gauges[key] = Gauge(
+                applied,
+                None if rolling is not None or limit.is_moment else self._clock(limit, at),
+                0 if rolling is None else int(rolling.total_seconds()),
+                MEASURES.index(limit.measure),
+                limit.amount,
+            )
+        return gauge
+
+    def _clock(self, limit: Limit, at: int) -> PeriodClock:
+        clock = self._clocks.get(limit.period.name)
+        if clock is None:
+            clock = self._clocks[limit.period.name] = PeriodClock(limit.period, self._rules)
+            clock.advance(at)
+        return clock
+
+
+def replay_start(limits: Iterable[Limit], rules: CalendarRules, since: int) -> int:
+    """From when on records count in a window that is open at `since`."""
+    start, instant = since, datetime.fromtimestamp(since, UTC)
+    for limit in limits:
+        if limit.is_moment:
+            continue
+        rolling = limit.period.rolling
+        if rolling is not None:
+            start = min(start, since - int(rolling.total_seconds()))
+        else:
+            window: Window = limit.period.window(instant, rules)
+            start = min(start, int(window.start.timestamp()))
+    return start
+
+
+def read_replayed(connection: Connection, start: int, until: int) -> Iterable[Any]:
+    """Records from `start` on and before `until`, in the order of time."""
+    columns = records_table.c
+    return connection.execute(
+        select(
+            columns.created_at,
+            columns.user_id,
+            columns.group_ids,
+            columns.model_names,
+            columns.source,
+            columns.state,
+            columns.settled_at,
+            columns.counted,
+            columns.weighted_input_tokens,
+            columns.weighted_output_tokens,
+            columns.cost_micros,
+            columns.input_tokens,
+            columns.output_tokens,
+            columns.cached_input_tokens,
+            columns.estimated,
+            columns.id,
+        )
+        .where(columns.created_at >= start, columns.created_at < until)
+        .order_by(columns.created_at, columns.id),
+        execution_options={"yield_per": 5_000},
+    )
+
+
+# ==============================================================================
+# helpers/openwebui/policy_editor.py
+# The policies editor: a text checked, explained, replayed and saved.
+# ==============================================================================
+
+LONGEST_POLICIES = 1_000_000
+MOST_DAYS = 400
+MOST_LISTED_USERS = 1_000
+MOST_LISTED_REFUSALS = 500
+DAY = 86_400
+# One at a time, since each keeps a core busy for seconds.
+SIMULATING = Lock()
+
+
+def read_policies_text(body: Json) -> str:
+    """The policies text in a request.
+
+    Raises:
+        PageError: There is none, or one of a length that nobody writes.
+        PoliciesError: It has mistakes.
+    """
+    text = body.get("policies")
+    if not isinstance(text, str) or len(text) > LONGEST_POLICIES:
+        raise PageError(400, f"policies: a text of at most {LONGEST_POLICIES:,} characters")
+    if "\0" in text or re.search("[\ud800-\udfff]", text):
+        raise PageError(400, "policies: a text without NUL and lone surrogates")
+    read_policies(text)
+    return text
+
+
+def listed_errors(text: str, error: PoliciesError) -> list[Json]:
+    """The mistakes in a text, each with its line where that can be told."""
+    lines = text.split("\n")
+    return [
+        {
+            "where": one.where,
+            "given": one.given,
+            "allowed": one.allowed,
+            "line": line_of(one, lines),
+        }
+        for one in error.mistakes
+    ]
+
+
+def line_of(mistake: ConfigurationError, lines: list[str]) -> int | None:
+    """The line that a mistake is about, from 1; None where it can't be told."""
+    if found := re.search(r"line (\d+)", mistake.where):
+        return int(found[1])
+    header = re.match(r"\[.*\]", mistake.where)
+    if header is None:
+        return None
+    wanted = header_path(header[0])
+    at = next((n for n, line in enumerate(lines) if header_path(line) == wanted), None)
+    if wanted is None or at is None:
+        return None
+    key = mistake.where[header.end() :].strip()
+    quoted = re.match(r"['\"](.+?)['\"] ", mistake.given)
+    for number in range(at + 1, len(lines)):
+        if header_path(lines[number]) is not None:
             break
-        path = decoded
-    path = path.replace("\\", "/").partition("?")[0].partition("#")[0]
-    return posixpath.normpath("/" + path.lstrip("/")).casefold()
+        if quoted is not None and quoted[1] in " ".join(lines[number].split()):
+            return number + 1
+        if quoted is None and key and re.match(rf"\s*{re.escape(key)}\s*=", lines[number]):
+            return number + 1
+    return at + 1
 
 
-def find_passthrough(method: str, path: str) -> Passthrough | None:
-    """The pass-through path that is asked; None where it reaches no model past the hooks.
+def header_path(line: str) -> tuple[str, ...] | None:
+    """The names in a table's first line, however they are quoted; None for another line."""
+    if not line.lstrip().startswith("["):
+        return None
+    try:
+        value: Any = tomllib.loads(line)
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return None
+    names = []
+    while isinstance(value, dict) and len(value) == 1:
+        ((name, value),) = value.items()
+        names.append(name)
+    return tuple(names) or None
 
-    Open WebUI answers HEAD and OPTIONS on these paths itself.
+
+def with_policies(valves: AdminValves, text: str) -> AdminValves:
+    """The valves with another policies text, which was read already."""
+    return valves.model_copy(update={"policies": text})
+
+
+def identities_of(data: PageData, policies: PolicySet, directory: Directory) -> Identities:
+    """Whom a policies text would mean."""
+    groups = {key: group.name for key, group in directory.groups.items()}
+    host = HostNames(groups, directory.emails, list_model_ids())
+    return identify(policies, host, data.read(read_remembered))
+
+
+def check_policies(data: PageData, body: Json) -> Json:
+    """What a text would mean, or what is wrong with it.
+
+    Raises:
+        PageError: The request has no text.
     """
-    first = path[1:7]
-    if first not in ("openai", "ollama"):
-        if method != "POST":
-            return None
-        if path in CHAT_PASSTHROUGHS:
-            return CHAT_PASSTHROUGHS[path]
-        if TASK_PATH.fullmatch(path):
-            return Passthrough("task", path)
-        return INDEXING if INDEXING_PATH.fullmatch(path) else None
-    if method in ("HEAD", "OPTIONS") or path[7:8] not in ("", "/"):
-        return None
-    pages = (OPENAI_PAGES if first == "openai" else OLLAMA_PAGES).get(method)
-    below = path[8:]
-    if pages is not None and pages.fullmatch(below) and not {".", ".."} & set(below.split("/")):
-        return None
-    plain = plain_path(path)
-    if method == "POST":
-        if found := OPENAI_PASSTHROUGH.fullmatch(plain):
-            return OPENAI_KINDS[found[1]]
-        if found := OLLAMA_PASSTHROUGH.fullmatch(plain):
-            return OLLAMA_KINDS[found[1]]
-    return Passthrough("unknown", "", "ollama" if first == "ollama" else "openai")
+    try:
+        text = read_policies_text(body)
+    except PoliciesError as error:
+        return {"errors": listed_errors(str(body["policies"]), error)}
+    return {"errors": [], **explain_policies(data, text)}
 
 
-def passthrough_output(body: dict[str, Any], passthrough: Passthrough) -> int | None:
-    """The most output tokens that a request asks for in the words of its protocol, if it does."""
-    if passthrough.form == "ollama":
-        options = body.get("options")
-        wanted = options.get("num_predict") if isinstance(options, dict) else None
-    else:
-        wanted = body.get(output_field(passthrough))
-        # Of several nobody knows which one is obeyed.
-        others = [body[name] for name in LENGTH_FIELDS if type(body.get(name)) is int]
-        wanted = max([wanted, *others]) if type(wanted) is int else None
-    return wanted * count_answers(body) if type(wanted) is int and wanted > 0 else None
+def explain_policies(data: PageData, text: str) -> Json:
+    """Who gets what by a text, and which of its names mean nobody."""
+    policies, directory = read_policies(text), data.directory()
+    valves, identities = with_policies(data.valves, text), identities_of(data, policies, directory)
+    users: defaultdict[tuple[str, str], int] = defaultdict(int)
+    pools: defaultdict[str, int] = defaultdict(int)
+    for named in directory.subjects.values():
+        subject = identities.recall(named)
+        policy = choose_policy(subject, policies, valves.default_policy, valves.multiple_groups)
+        users[policy.kind, policy.name] += 1
+        for pool in policies.pools:
+            if pool.group is None or fold_name(pool.group) in group_keys(subject.groups):
+                pools[pool.name] += 1
+    unmatched = [
+        table.header
+        for table in named_in(policies)
+        if not meant_by(identities, table.kind, table.key)
+    ]
+    return {
+        "summary": list(summary_rows(policies, valves, users, pools)),
+        "unmatched": unmatched,
+        "notices": list(identities.notices),
+    }
 
 
-def count_answers(body: dict[str, Any]) -> int:
-    """How many answers a request asks for: each of a list of prompts gets its own."""
-    prompts = body.get("prompt")
-    # A list of numbers is one prompt, in tokens.
-    if not isinstance(prompts, list) or all(type(part) is int for part in prompts):
-        return count_choices(body)
-    return count_choices(body) * len(prompts)
+def group_keys(groups: tuple[GroupRef, ...]) -> set[str]:
+    """All names in the policies that mean one of these groups."""
+    return {key for group in groups for key in group.all_keys}
 
 
-def cap_passthrough(body: dict[str, Any], passthrough: Passthrough, most: int) -> None:
-    """Lower what a request asks for in all, as its protocol says it."""
-    each = max(1, most // count_answers(body))
-    if passthrough.form == "ollama":
-        options = body.get("options")
-        body["options"] = {**(options if isinstance(options, dict) else {}), "num_predict": each}
-    else:
-        for name in {output_field(passthrough), *(name for name in LENGTH_FIELDS if name in body)}:
-            body[name] = each
+def meant_by(identities: Identities, kind: str, key: str) -> bool:
+    """Whether a name in the policies means somebody."""
+    found = (*identities.sure.items(), *identities.doubtful.items())
+    return any(one == kind and key in names for (one, _), names in found)
 
 
-def output_field(passthrough: Passthrough) -> str:
-    """Where a protocol other than Ollama's own says how long an answer may be."""
-    return "max_output_tokens" if passthrough.path.endswith("/responses") else "max_tokens"
+def summary_rows(
+    policies: PolicySet,
+    valves: AdminValves,
+    users: Mapping[tuple[str, str], int],
+    pools: Mapping[str, int],
+) -> Iterator[Json]:
+    """Each table with its limits and for how many users it counts."""
+    tables = (*policies.users.values(), *policies.groups.values(), *policies.roles.values())
+    for policy in tables:
+        yield {
+            "table": table_header(policy.kind, policy.name),
+            "limits": limit_texts(policy.limits),
+            "users": users.get((policy.kind, policy.name), 0),
+        }
+    for pool in policies.pools:
+        yield {
+            "table": table_header("pool", pool.name),
+            "limits": limit_texts(pool.limits),
+            "users": pools.get(pool.name, 0),
+        }
+    others = sum(count for (kind, _), count in users.items() if kind == "default")
+    yield {
+        "table": "everyone else",
+        "limits": limit_texts(valves.default_policy.limits),
+        "users": others,
+    }
 
 
-def passthrough_charge(reply: Reply, passthrough: Passthrough, status: int | None) -> Charge | None:
-    """What a reply cost whose answer went through the layer; None where there was none."""
-    if reply.meter.produced:
-        return make_charge(reply.meter.total(), reply.rule)
-    if status is not None and status >= 400:
-        return None
-    if not passthrough.counts_tokens:
-        return make_charge(MeteredUsage(0, 0, 0, None, False), reply.rule)
-    if passthrough.kind == "embeddings":
-        return make_charge(MeteredUsage(reply.prompt_tokens, 0, 0, None, True), reply.rule)
-    # Answered, but nobody can say with what; or given up while the model was at work.
-    return reply.estimated_charge()
+def limit_texts(limits: tuple[Limit, ...] | None) -> list[str]:
+    """Limits in their notation."""
+    return ["unlimited"] if limits is None else [str(limit) for limit in limits]
+
+
+# Replaying
+
+
+def read_days(body: Json) -> int:
+    """How many days a simulation goes back.
+
+    Raises:
+        PageError: It isn't a sensible number.
+    """
+    days = body.get("days", 30)
+    if type(days) is not int or not 1 <= days <= MOST_DAYS:
+        raise PageError(400, f"days: a whole number from 1 to {MOST_DAYS}")
+    return days
+
+
+def replay_policies(data: PageData, text: str, since: int) -> tuple[SimulationResult, Directory]:
+    """Replay what is on record since then against a text.
+
+    Raises:
+        PageError: Another one is running.
+    """
+    if not SIMULATING.acquire(blocking=False):
+        raise PageError(503, "Another simulation is running. Try again in some seconds.")
+    try:
+        return run_replay(data, text, since)
+    finally:
+        SIMULATING.release()
+
+
+def run_replay(data: PageData, text: str, since: int) -> tuple[SimulationResult, Directory]:
+    """The same, with the turn taken."""
+    policies, current = read_policies(text), data.valves.policy_set
+    valves, directory = with_policies(data.valves, text), data.directory()
+    identities = identities_of(data, policies, directory)
+
+    def find_limits(user_id: str, group_ids: str, at: datetime) -> tuple[AppliedLimit, ...]:
+        # The groups of that time; the role of now, as it isn't on record.
+        groups = tuple(
+            directory.groups.get(key, GroupRef(key, "")) for key in split_names(group_ids)
+        )
+        known = directory.subjects.get(user_id) or Subject(user_id, "", "user")
+        subject = identities.recall(replace(known, groups=groups))
+        if is_exempt(valves, subject):
+            return ()
+        policy: Policy = choose_policy(
+            subject, policies, valves.default_policy, valves.multiple_groups
+        )
+        return scoped_limits(subject, policy, policies, at, valves.calendar_rules)
+
+    def find_rules(names: tuple[str, ...]) -> tuple[ModelRule, ModelRule]:
+        return find_model_rule(policies, names), find_model_rule(current, names)
+
+    tables: list[Any] = [*policies.users.values(), *policies.groups.values(), *policies.pools]
+    tables += [*policies.roles.values(), valves.default_policy]
+    limits = [limit for table in tables for limit in table.limits or ()]
+    rules = valves.calendar_rules
+    start, until = replay_start(limits, rules, since), int(data.now.timestamp()) + 1
+    replay = Replay(find_limits, find_rules, rules, policies.tasks_counted)
+
+    def read(connection: Connection) -> SimulationResult:
+        return replay.run(read_replayed(connection, start, until), since)
+
+    result: SimulationResult = data.read(read)
+    return result, directory
+
+
+def simulate_policies(data: PageData, body: Json) -> Json:
+    """Who would have been refused by a text, how often, and what that would have saved.
+
+    Raises:
+        PageError: The request can't be understood.
+    """
+    days = read_days(body)
+    try:
+        text = read_policies_text(body)
+    except PoliciesError as error:
+        return {"errors": listed_errors(str(body["policies"]), error)}
+    since = int((data.now - timedelta(days=days)).timestamp())
+    result, directory = replay_policies(data, text, since)
+    emails = directory.emails
+    users = sorted(result.users.items(), key=lambda item: (-item[1].refused, item[0]))
+    return {
+        "errors": [],
+        "days": days,
+        "since": iso_second(since),
+        "requests": result.requests,
+        "refused": result.refused,
+        "cost_saved_usd": sum(user.cost_micros for _, user in users) / 1_000_000,
+        "tokens_saved": sum(user.tokens for _, user in users),
+        "cut_off": result.cut_off,
+        "users_refused": len(users),
+        "users": [
+            {
+                "user_id": user_id,
+                "email": emails.get(user_id, ""),
+                "refused": user.refused,
+                "limit": str(user.most_refusing.limit),
+                "policy": user.most_refusing.policy or "default",
+                "first_at": iso_second(user.first_at),
+                "last_at": iso_second(user.last_at),
+                "cost_saved_usd": user.cost_micros / 1_000_000,
+                "tokens_saved": user.tokens,
+            }
+            for user_id, user in users[:MOST_LISTED_USERS]
+        ],
+    }
+
+
+def shadow_refusals(data: PageData, since: int) -> list[Json]:
+    """What the policies in force would have refused, the newest first: shadow mode only tells."""
+    if not data.valves.shadow_mode:
+        return []
+    result, directory = replay_policies(data, data.valves.policies, since)
+    emails = directory.emails
+    return [
+        {
+            "at": iso_second(one.at),
+            "user_id": one.user_id,
+            "email": emails.get(one.user_id, ""),
+            "model": one.model,
+            "limit": str(one.applied.limit),
+            "policy": one.applied.policy or "default",
+        }
+        for one in reversed(result.refusals[-MOST_LISTED_REFUSALS:])
+    ]
+
+
+# Saving
+
+
+def list_versions(data: PageData) -> Json:
+    """The text in force, what it means, and the last ones."""
+    text = data.valves.policies
+    rows = data.read(read_versions)
+    return {
+        "policies": text,
+        **explain_policies(data, text),
+        "versions": [
+            {
+                "id": row.id,
+                "saved_at": iso_second(row.saved_at),
+                "saved_by": row.saved_by,
+                "policies": row.policies,
+            }
+            for row in rows
+        ],
+    }
+
+
+async def store_policies(function_id: str, text: str) -> str:
+    """Save a text as Open WebUI's own form does; returns the one that was there before.
+
+    Raises:
+        PageError: Open WebUI doesn't save it.
+    """
+    functions = import_module("open_webui.models.functions").Functions
+    stored = await functions.get_function_valves_by_id(function_id) or {}
+    values = {name: value for name, value in stored.items() if value is not None}
+    valves = AdminValves.model_validate({**values, "policies": text})
+    saved = await functions.update_function_valves_by_id(
+        function_id, valves.model_dump(exclude_unset=True)
+    )
+    if saved is None:
+        raise PageError(503, "Open WebUI could not save the policies.")
+    return str(stored.get("policies") or "")
+
+
+def note_version(data: PageData, before: str, text: str, by: str) -> Json:
+    """Keep a text that was saved, and say what it means."""
+    accounting, now = data.accounting, int(data.now.timestamp())
+    accounting.change(
+        lambda connection: keep_version(connection, before, text, by, now), {"policies"}
+    )
+    return {"errors": [], "policies": text, **explain_policies(data, text)}
+
+
+# ==============================================================================
+# helpers/openwebui/pages.py
+# The usage pages: `/usage-limits` and its JSON, behind Open WebUI's own sign-in.
+# ==============================================================================
+
+PAGE_PATH = "/usage-limits"
+# A policies text of hundreds of thousands of characters, and nothing near a denial of service.
+LARGEST_BODY = 2 * 2**20
+LONGEST_PARAMETER = 400
+# Reports are read beside the chats, never in their way.
+PAGE_THREADS = 2
+MOST_WAITING = 50
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; "
+    "img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+PAGE_HEADERS = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+NOT_FOUND = "Not Found"
+
+
+class PageGuard(Protocol):
+    """What the pages need of whoever guards a filter's paths."""
+
+    function_id: str
+    ledger_of: Callable[[Any], Any]
+
+    async def switch(self, *, now: bool = False) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """One question, as its handler gets it.
+
+    Args:
+        guard: Of the filter that is asked.
+        data: What can be read.
+        user: Who asks, as Open WebUI has it.
+        parameters: From the path and the query.
+        body: The JSON object that was sent; {} for none.
+    """
+
+    guard: PageGuard
+    data: PageData
+    user: Any
+    parameters: MutableMapping[str, str]
+    body: Json
+
+    @property
+    def actor(self) -> str:
+        """Who asks, as a grant names it."""
+        return str(getattr(self.user, "email", "") or self.user.id)
+
+
+PageResult = TypeVar("PageResult")
+Handler = Callable[[PageRequest], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One path of the JSON; what changes something takes a body, or is a DELETE."""
+
+    method: str
+    path: str
+    handler: Handler
+    for_all: bool = False
+
+
+def answer_me(asked: PageRequest) -> object:
+    """The user's own limits and use."""
+    return asked.data.me(str(asked.user.id))
+
+
+def answer_users(asked: PageRequest) -> object:
+    """All users with their limits."""
+    return asked.data.users(near=read_flag(asked.parameters.get("near")))
+
+
+def answer_user(asked: PageRequest) -> object:
+    """One user, as the user's own page has it."""
+    return asked.data.user(asked.parameters["key"])
+
+
+def answer_pools(asked: PageRequest) -> object:
+    """All pools."""
+    return asked.data.pools()
+
+
+def answer_overview(asked: PageRequest) -> object:
+    """Totals, and how the filter stands."""
+    return asked.data.overview()
+
+
+def answer_report(asked: PageRequest) -> object:
+    """Sums by any dimensions, as JSON or CSV."""
+    parameters, zone = asked.parameters, read_zone_of(asked.data.valves)
+    wanted = read_dimensions(parameters.get("by") or "user")
+    kind = parameters.get("format") or "json"
+    if kind not in ("json", "csv"):
+        raise PageError(400, "format: json or csv")
+    since = read_instant(parameters.get("since") or None, "since", zone)
+    until = read_instant(parameters.get("until") or None, "until", zone)
+    if since is not None and until is not None and since >= until:
+        raise PageError(400, "until: a time after since")
+    reset_hour = asked.data.valves.reset_hour if "day" in wanted else 0
+    rows = asked.data.report(wanted, Selection(since, until, zone, reset_hour))
+    if kind == "json":
+        return Response(as_json(rows), media_type="application/json")
+    name = f"usage-by-{'-'.join(wanted)}.csv"
+    disposition = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(as_csv(rows, wanted), media_type="text/csv", headers=disposition)
+
+
+def answer_grant(asked: PageRequest) -> object:
+    """A grant that was made."""
+    return asked.data.grant(asked.body, asked.actor)
+
+
+def answer_revoke(asked: PageRequest) -> object:
+    """A grant that was taken back."""
+    return asked.data.revoke(asked.parameters["key"], read_reason(asked.body), asked.actor)
+
+
+def answer_reset(asked: PageRequest) -> object:
+    """Limits that begin anew."""
+    return asked.data.reset(asked.body, asked.actor)
+
+
+def answer_check(asked: PageRequest) -> object:
+    """What a policies text means, or what is wrong with it."""
+    return check_policies(asked.data, asked.body)
+
+
+def answer_simulation(asked: PageRequest) -> object:
+    """Whom a policies text would have refused."""
+    return simulate_policies(asked.data, asked.body)
+
+
+def answer_policies(asked: PageRequest) -> object:
+    """The policies text in force, and the last ones."""
+    return list_versions(asked.data)
+
+
+def answer_shadow(asked: PageRequest) -> object:
+    """What shadow mode would have refused."""
+    zone = read_zone_of(asked.data.valves)
+    since = read_instant(asked.parameters.get("since") or None, "since", zone)
+    oldest = int((asked.data.now - timedelta(days=MOST_DAYS)).timestamp())
+    default = int((asked.data.now - timedelta(days=7)).timestamp())
+    return shadow_refusals(asked.data, max(oldest, default if since is None else since))
+
+
+ROUTES = (
+    Route("GET", "/api/me", answer_me, for_all=True),
+    Route("GET", "/api/users", answer_users),
+    Route("GET", "/api/users/{key}", answer_user),
+    Route("GET", "/api/pools", answer_pools),
+    Route("GET", "/api/overview", answer_overview),
+    Route("GET", "/api/report", answer_report),
+    Route("GET", "/api/shadow", answer_shadow),
+    Route("GET", "/api/policies", answer_policies),
+    Route("POST", "/api/policies/check", answer_check),
+    Route("POST", "/api/policies/simulate", answer_simulation),
+    Route("POST", "/api/grants", answer_grant),
+    Route("DELETE", "/api/grants/{key}", answer_revoke),
+    Route("POST", "/api/resets", answer_reset),
+)
+
+
+def read_flag(text: str | None) -> bool:
+    """A parameter that is true or not.
+
+    Raises:
+        PageError: It is neither.
+    """
+    if text not in (None, "", "true", "false", "1", "0"):
+        raise PageError(400, "near: true or false")
+    return text in ("true", "1")
+
+
+async def read_body(request: Request) -> Json:
+    """The JSON object that a request carries; {} where it carries nothing.
+
+    Raises:
+        PageError: It is too long, or something else.
+    """
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > LARGEST_BODY:
+            raise PageError(413, f"The request is longer than {LARGEST_BODY // 2**20} MB.")
+        parts.append(part)
+    text = b"".join(parts)
+    if not text:
+        return {}
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise PageError(400, "The request is not a JSON object.")
+    return value
+
+
+def check_intent(request: Request) -> None:
+    """See that a change was asked for by a program, not by another site in a signed-in browser.
+
+    Neither this header nor this type of content can be sent from there, and a cookie is sent
+    along by itself.
+
+    Raises:
+        PageError: It wasn't.
+    """
+    key_header = getattr(import_module("open_webui.env"), "CUSTOM_API_KEY_HEADER", "x-api-key")
+    bearer = request.headers.get("authorization", "").lower().startswith("bearer ")
+    if not bearer and not request.headers.get(str(key_header)):
+        raise PageError(403, "A change needs the token in the Authorization header.")
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json" and request.method != "DELETE":
+        raise PageError(415, "A change is sent as application/json.")
+
+
+def as_answer(value: object) -> Response:
+    """An answer as it is sent."""
+    if isinstance(value, Response):
+        return value
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+    return Response(text.encode("utf-8", "replace"), media_type="application/json")
+
+
+def error_answer(error: Exception) -> Response:
+    """An error as JSON: never with more than its sentence."""
+    status, content = 500, {"detail": "The usage limits could not be read. See the server's log."}
+    match error:
+        case PageError():
+            status, content = error.status, {"detail": error.detail}
+        case PoliciesError():
+            errors = [
+                {"where": one.where, "given": one.given, "allowed": one.allowed}
+                for one in error.mistakes
+            ]
+            answer = as_answer({"errors": errors})
+            answer.status_code = 400
+            return answer
+        case ConfigurationError():
+            status, content = 400, {"detail": str(error)}
+        case LedgerError():
+            status, content = 503, {"detail": "The ledger can't be reached. Try again later."}
+            log.error("Usage limits: %s; a page was not shown", error)
+        case LedgerDataError():
+            log.error("Usage limits: %s; a page was not shown", error)
+        case _:
+            log.exception("Usage limits: a page was not shown", exc_info=error)
+    answer = as_answer(content)
+    answer.status_code = status
+    return answer
+
+
+class UsagePages:
+    """The pages of one filter.
+
+    Args:
+        guard: Whose filter is asked.
+        app: Open WebUI's, whose sign-in counts.
+    """
+
+    def __init__(self, guard: PageGuard, app: Any) -> None:
+        self._guard = guard
+        self._threads = ThreadPoolExecutor(PAGE_THREADS, thread_name_prefix="usage-limits-pages")
+        self._waiting = 0
+        self.app = self._make_app(app)
+
+    def _make_app(self, host: Any) -> FastAPI:
+        auth = import_module("open_webui.utils.auth")
+        anyone, admins = Depends(auth.get_verified_user), Depends(auth.get_admin_user)
+        app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+        app.state = host.state
+        for path in (PAGE_PATH, f"{PAGE_PATH}/"):
+            self._add(app, path, ["GET"], anyone, self._show_page)
+        for route in ROUTES:
+            who = anyone if route.for_all else admins
+            answer = partial(self._answer, route)
+            self._add(app, PAGE_PATH + route.path, [route.method], who, answer)
+        self._add(app, f"{PAGE_PATH}/api/policies", ["PUT"], admins, self._save_policies)
+        # Whoever isn't signed in doesn't learn which paths there are.
+        methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+        self._add(app, f"{PAGE_PATH}/{{path:path}}", methods, anyone, self._find_nothing)
+        self._add(app, PAGE_PATH, methods, anyone, self._find_nothing)
+        return app
+
+    @staticmethod
+    def _add(
+        app: FastAPI,
+        path: str,
+        methods: list[str],
+        who: Any,
+        answer: Callable[[Request, Any], Awaitable[Response]],
+    ) -> None:
+        async def endpoint(request: Request, user: Any = who) -> Response:
+            try:
+                response = await answer(request, user)
+            except Exception as error:
+                response = error_answer(error)
+            response.headers.update(PAGE_HEADERS)
+            return response
+
+        endpoint.__annotations__ = {"request": Request, "user": Any, "return": Response}
+        app.add_api_route(path, endpoint, methods=methods)
+
+    async def _show_page(self, request: Request, user: Any) -> Response:
+        nonce = secrets.token_hex(16)
+        policy = CONTENT_SECURITY_POLICY.format(nonce=nonce)
+        headers = {"Content-Security-Policy": policy}
+        return Response(render_page(nonce), media_type="text/html", headers=headers)
+
+    async def _find_nothing(self, request: Request, user: Any) -> Response:
+        raise PageError(404, NOT_FOUND)
+
+    async def _answer(self, route: Route, request: Request, user: Any) -> Response:
+        asked = await self._read_request(request, user)
+        return await self._in_thread(lambda: as_answer(route.handler(asked)))
+
+    async def _save_policies(self, request: Request, user: Any) -> Response:
+        """Save a text through Open WebUI's own functions, and keep the one before."""
+        asked = await self._read_request(request, user)
+        text = await self._in_thread(lambda: read_policies_text(asked.body))
+        before = await store_policies(self._guard.function_id, text)
+        log.info("Usage limits: %s has saved the policies on the page", asked.actor)
+        await self._guard.switch(now=True)
+        note = partial(note_version, asked.data, before, text, asked.actor)
+        return await self._in_thread(lambda: as_answer(note()))
+
+    async def _read_request(self, request: Request, user: Any) -> PageRequest:
+        changes = request.method != "GET"
+        if changes:
+            check_intent(request)
+        body = await read_body(request) if changes else {}
+        parameters = {**request.query_params, **request.path_params}
+        if any(len(text) > LONGEST_PARAMETER for text in parameters.values()):
+            raise PageError(400, f"A parameter is longer than {LONGEST_PARAMETER} characters.")
+        valves = (await self._guard.switch()).valves
+        accounting, memory, read_host = self._guard.ledger_of(valves)
+        language = choose_language(parameters.get("language") or "en")
+        data = PageData(valves, accounting, memory, read_host, datetime.now(UTC), language)
+        return PageRequest(self._guard, data, user, parameters, body)
+
+    async def _in_thread(self, work: Callable[[], PageResult]) -> PageResult:
+        if self._waiting >= MOST_WAITING:
+            raise PageError(503, "Too many wait for reports. Try again later.")
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        finally:
+            self._waiting -= 1
+
+
+def is_page_path(path: str) -> bool:
+    """Whether a path is one of the pages'."""
+    return re.match(rf"{PAGE_PATH}(/|$)", path) is not None
 
 
 # ==============================================================================
@@ -9540,12 +14127,12 @@ def read_json(data: bytes | bytearray) -> Any:
 class AnswerReader:
     """Hands what passes to a meter: line by line, or whole."""
 
-    __slots__ = ("_buffer", "_by_lines", "_meter", "_overflown", "_readable", "answer", "status")
+    __slots__ = ("_buffer", "_meter", "_overflown", "_readable", "answer", "by_lines", "status")
 
     def __init__(self, meter: ReplyMeter | None) -> None:
         self._meter = meter
         self._buffer = bytearray()
-        self._by_lines = False
+        self.by_lines = False
         self._overflown = False
         self._readable = False
         self.status: int | None = None
@@ -9556,7 +14143,7 @@ class AnswerReader:
         self.status = status
         kind = next((value for name, value in headers if name.lower() == b"content-type"), b"")
         encoded = any(name.lower() == b"content-encoding" for name, _ in headers)
-        self._by_lines = any(each in kind.lower() for each in LINE_TYPES)
+        self.by_lines = any(each in kind.lower() for each in LINE_TYPES)
         self._readable = not encoded
 
     def feed(self, chunk: bytes) -> None:
@@ -9564,7 +14151,7 @@ class AnswerReader:
         if not self._readable or not chunk:
             return
         self._buffer += chunk
-        if self._by_lines and b"\n" in chunk:
+        if self.by_lines and b"\n" in chunk:
             *lines, rest = self._buffer.split(b"\n")
             self._buffer = bytearray(rest)
             if self._overflown:  # the rest of a line whose beginning is gone
@@ -9581,7 +14168,7 @@ class AnswerReader:
         rest, self._buffer = self._buffer, bytearray()
         if not rest or self._overflown:
             return
-        if self._by_lines:
+        if self.by_lines:
             self._read_line(rest)
             return
         self.answer = read_json(rest)
@@ -9794,6 +14381,8 @@ class MeteredCall:
         self._reader = AnswerReader(None)
         self._may_repeat = False
         self._held: list[Message] = []  # an answer that may be a refusal of `stream_options`
+        self._first, self._size, self._mark = b"", 0, 0
+        self._ended = asyncio.Event()
 
     async def serve(
         self,
@@ -9828,12 +14417,14 @@ class MeteredCall:
         counts = self._reply is not None and self._passthrough.counts_tokens
         self._reader = AnswerReader(self._reply.meter if self._reply and counts else None)
         try:
-            await app(scope, receive, self.send)
+            await app(scope, receive_until(self._ended, scope, receive), self.send)
         finally:
             self._reader.end()
 
     async def send(self, message: Message) -> None:
         """Pass a part of the answer on, unless all of it may be asked for once more."""
+        if self._ended.is_set():
+            return
         if message["type"] == "http.response.start":
             self._reader.start(message["status"], message.get("headers", []))
             message = {**message, "headers": with_headers(message, self._headers)}
@@ -9842,11 +14433,27 @@ class MeteredCall:
             self._reader.feed(message.get("body", b""))
         if not self._may_repeat:
             await self._send(message)
+            await self._keep_up(message.get("body", b""))
             return
         self._held.append(message)
         if len(self._refusal()) >= LONGEST_REFUSAL:
             self._may_repeat = False
             await self._release()
+
+    async def _keep_up(self, part: bytes) -> None:
+        """Reserve more for a stream that has used most of it; end it where none is to be had."""
+        if self._reply is None or not self._reader.by_lines or not may_end_after(part):
+            return
+        self._first, self._size = self._first or part, self._size + len(part)
+        if self._size < self._mark:
+            return
+        following = await self._reply.keep_up(self._size, len(part))
+        if following is not None:
+            self._mark = following
+        else:
+            self._ended.set()
+            closing = b"".join(end_of_stream(self._first, part, self._reply.choices))
+            await self._send({"type": "http.response.body", "body": closing})
 
     async def _release(self) -> None:
         """Pass on what was held."""
@@ -9861,6 +14468,27 @@ class MeteredCall:
         """Whether what was held is a refusal of `stream_options`."""
         answer = Response(self._refusal(), self._reader.status or 500)
         return bool(self._held) and refuses_to_be_asked(answer, again)
+
+
+def receive_until(ended: asyncio.Event, scope: Scope, receive: Receive) -> Receive:
+    """What Open WebUI receives: once it has ended, that its client has gone.
+
+    It then ends its call to the provider, as for a client that has really gone.
+    """
+    # Later versions of the protocol tell it only by what sending raises.
+    scope["asgi"] = {**scope.get("asgi", {}), "spec_version": "2.3"}
+
+    async def receive_or_end() -> Message:
+        waits = [asyncio.ensure_future(each) for each in (receive(), ended.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            theirs: asyncio.Future[Any] = waits[0]
+            return {"type": "http.disconnect"} if ended.is_set() else theirs.result()
+        finally:
+            for each in waits:
+                each.cancel()
+
+    return receive_or_end
 
 
 # ==============================================================================
@@ -9896,16 +14524,33 @@ class PassthroughGuard:
     Args:
         function_id: The filter's id in Open WebUI.
         admit: What admits a request as the filter's inlet does.
+        ledger_of: What the pages read and write.
         unasked: The models that aren't asked for usage in streams.
     """
 
-    def __init__(self, function_id: str, admit: Admit, unasked: UnaskedModels) -> None:
+    def __init__(
+        self,
+        function_id: str,
+        admit: Admit,
+        ledger_of: Callable[[AdminValves], Any],
+        unasked: UnaskedModels,
+    ) -> None:
         self.function_id = function_id
         self.admit_request = admit
+        self.ledger_of = ledger_of
         self._unasked = unasked
+        self._pages: UsagePages | None = None
         self._switch = Switch()
         self._asking: asyncio.Lock | None = None
         self.gate = CallerGate()
+
+    async def serve_page(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request at the pages' paths."""
+        if self._pages is None:
+            self._pages = UsagePages(self, scope["app"])
+        scope.setdefault("state", {})
+        await note_key(scope)
+        await self._pages.app(scope, receive, send)
 
     async def switch(self, *, now: bool = False) -> Switch:
         """Whether the function is on, as of now or of a second ago at most."""
@@ -10055,6 +14700,8 @@ class PassthroughGuard:
                 )
             if switch.valves is not None and switch.valves.passthrough == "allow":
                 reply.enforced = False
+            if passthrough.form == "ollama" and body.get("stream") is None:  # it streams then
+                reply.capped = reply.capped and (switch.valves or AdminValves()).cap_max_tokens
 
         metadata: dict[str, Any] = {ADJUST_KEY: adjust}
         body = await self.admit(body, user, metadata, Request(scope))
@@ -10065,8 +14712,10 @@ class PassthroughGuard:
             if passthrough.asks_usage and "stream_options" in body:
                 read.value["stream_options"] = body["stream_options"]
             if reply is not None:
-                if reply.output_cap is not None:
-                    cap_passthrough(read.value, passthrough, reply.output_cap)
+                most, wanted = reply.most_output(), passthrough_output(read.value, passthrough)
+                longer = most is not None and (wanted is None or wanted > most)
+                if most is not None and longer and passthrough.kind == "metered":
+                    cap_passthrough(read.value, passthrough, most)
                 if passthrough.asks_usage:
                     model = unasked_name(reply, read.value)
                     again = self._unasked.call_without(model, read.value)
@@ -10303,6 +14952,8 @@ class VoiceCall:
 # One ASGI layer around Open WebUI, for the paths that its hooks don't guard.
 # ==============================================================================
 
+# The form of the users' own valves, which is in the language of whoever opens it.
+USER_VALVES_FORM = "/valves/user/spec"
 LAYER_NAME = "UsageLimitsLayer"
 
 
@@ -10316,6 +14967,12 @@ class UsageLimitsLayer:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] == "http":
+            if is_page_path(route_path(scope)):
+                await self.serve_page(scope, receive, send)
+                return
+            if route_path(scope).endswith(USER_VALVES_FORM):
+                headers = dict(scope.get("headers", ()))
+                accepted_languages.set(headers.get(b"accept-language", b"").decode("latin-1"))
             passthrough = find_passthrough(scope.get("method", "GET"), route_path(scope))
             if passthrough is not None:
                 guard = await self.find_guard(now=passthrough.kind != "chat")
@@ -10328,6 +14985,22 @@ class UsageLimitsLayer:
                 await VoiceCall(guard, scope, receive, send).serve(self.app)
                 return
         await self.app(scope, receive, send)
+
+    async def serve_page(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer at the pages' paths, where there are pages."""
+        guard = await self.find_guard()
+        shown = False
+        if guard is not None:
+            try:
+                valves = (await guard.switch()).valves
+                shown = valves is not None and valves.usage_page
+            except Exception:
+                log.exception("Usage limits: it can't be seen whether there are pages")
+        if guard is None or not shown:
+            answer = JSONResponse({"detail": "Not Found"}, 404, {"Cache-Control": "no-store"})
+            await answer(scope, receive, send)
+            return
+        await guard.serve_page(scope, receive, send)
 
     async def find_guard(self, *, now: bool = True) -> PassthroughGuard | None:
         """The guard whose function is on; where that can't be seen, the last one."""
@@ -10353,12 +15026,18 @@ def function_id_of(module_name: str) -> str | None:
     return head if head and is_uuid else name
 
 
-def put_layer(module_name: str, admit: Admit, unasked: UnaskedModels) -> UsageLimitsLayer | None:
+def put_layer(
+    module_name: str,
+    admit: Admit,
+    ledger_of: Callable[[AdminValves], Any],
+    unasked: UnaskedModels,
+) -> UsageLimitsLayer | None:
     """Put the layer around the running app, in the place of an older one.
 
     Args:
         module_name: The filter's module, named by Open WebUI.
         admit: What admits a request as the filter's inlet does.
+        ledger_of: What the pages read and write.
         unasked: The models that aren't asked for usage in streams.
 
     Returns:
@@ -10377,7 +15056,7 @@ def put_layer(module_name: str, admit: Admit, unasked: UnaskedModels) -> UsageLi
     guard = guards.get(function_id)
     if layer is not None and getattr(guard, "admit_request", None) == admit:
         return layer if isinstance(layer, UsageLimitsLayer) else None
-    guards[function_id] = PassthroughGuard(function_id, admit, unasked)
+    guards[function_id] = PassthroughGuard(function_id, admit, ledger_of, unasked)
     placed = UsageLimitsLayer(below, guards)
     setattr(above, attribute, placed)
     return placed
@@ -10533,7 +15212,7 @@ async def admit_call(
     fields = user if isinstance(user, dict) else user.model_dump()
     if not in_passing:
         await guard.admit(body, fields, metadata, request)
-        return metadata.get(METADATA_KEY)
+        return lowered_call(metadata.get(METADATA_KEY), form_data, enforced)
     # Its refusal is nobody's: the request that it belongs to goes on.
     state: dict[str, Any] = {}
     token = current_state.set(state)
@@ -10547,6 +15226,14 @@ async def admit_call(
     if reply is not None and enforced and any(not each.is_only_held for each in reached):
         await end_call(reply, None)
         raise HostError(429, TASK_REFUSED_SENTENCE, 60)
+    return lowered_call(reply, form_data, enforced)
+
+
+def lowered_call(reply: Reply | None, form_data: dict[str, Any], enforced: bool) -> Reply | None:
+    """The reply, when its call asks for no more output than may be used."""
+    if reply is not None:
+        reply.enforced = enforced
+        reply.lower_output(form_data)
     return reply
 
 
@@ -10571,7 +15258,7 @@ async def metered_answer(reply: Reply | None, answer: Any) -> Any:
     if reply is None:
         return answer
     if isinstance(answer, StreamingResponse):
-        answer.body_iterator = metered_stream(reply, answer.body_iterator)
+        answer.body_iterator = bounded_stream(reply, metered_stream(reply, answer.body_iterator))
         return answer
     if is_failure(answer):
         await end_call(reply, None)
@@ -10592,6 +15279,8 @@ async def metered_stream(reply: Reply, parts: Any) -> AsyncIterator[Any]:
             reader.feed(part.encode() if isinstance(part, str) else bytes(part))
             yield part
     finally:
+        if (close := getattr(parts, "aclose", None)) is not None:
+            await close()
         reader.end()
         await end_call(reply, used_or_estimated(reply))
 
@@ -10623,6 +15312,11 @@ MOST_REMEMBERED_USERS = 10_000
 CAP_WORTH_SAYING = 4_000
 
 Emitter = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+def is_older(reply: object) -> bool:
+    """Whether a reply was admitted by an earlier paste, which knew no limits on single requests."""
+    return not hasattr(reply, "request_decision")
 
 
 class Filter:
@@ -10658,20 +15352,21 @@ class Filter:
         Raises:
             HostLimitError: A hard limit is reached.
             HostError: The ledger is down and `on_ledger_error` is ``block``.
+            CancelledError: The message was `/usage`, which is answered here.
         """
         valves, user = self.valves, __user__ or {}
         if not user.get("id"):
             return body
         metadata = {} if __metadata__ is None else __metadata__
         self._guard_passthrough()  # where the app wasn't there yet when this was loaded
+        if __event_emitter__ is not None and asks_for_usage(body):
+            await self._answer_usage(valves, user, metadata, __event_emitter__)
         try:
             accounting = self._accounting(valves)
             build = await self._draft(
                 accounting, valves, body, user, metadata, __model__, __request__
             )
-            # An API call's warning would be seen by nobody, and not be given again.
-            seen = request_source(metadata) != "api"
-            told = __event_emitter__ is not None and seen and not valves.shadow_mode
+            told = __event_emitter__ is not None and not valves.shadow_mode
             reply, admission = await accounting.admit(build, told)
         except Exception as error:
             # Not on record, so it may not pass: whoever could cause this would use models for free.
@@ -10687,6 +15382,8 @@ class Filter:
                 self._refuse(valves, reply, admission.decision)
         metadata[METADATA_KEY] = reply
         self._adjust(valves, reply, body)
+        if __event_emitter__ is not None and reply.reservation.source != "api":
+            reply.tell_stop = partial(self._tell_stopped, reply, __event_emitter__)
         try:
             if isinstance(admission, Admission) and __event_emitter__ is not None and told:
                 await self._tell(valves, reply, admission, user, __event_emitter__)
@@ -10707,14 +15404,17 @@ class Filter:
         if reply is None:
             return body
         try:
-            if reply.meter.produced:
-                await self._check_next_round(valves, reply)
-            before = reply.prompt_tokens
-            reply.begin_round(estimate_prompt(body))
+            later, before = reply.meter.produced, reply.prompt_tokens
+            prompt_tokens = estimate_prompt(body)
+            if not is_older(reply):
+                reply.next_prompt_tokens = prompt_tokens
+                if reply.enforced:
+                    self._refuse(valves, reply, reply.request_decision())
+            reply.begin_round(prompt_tokens)
             if not self._watches_calls:
                 reply.called_model = True
-            if reply.prompt_tokens - before > GROWTH_WORTH_WRITING:
-                await reply.keeper.renew(reply)
+            if later or reply.prompt_tokens - before > GROWTH_WORTH_WRITING:
+                await self._begin_round(valves, reply, later)
         except HostError:
             raise
         except LedgerError as error:
@@ -10773,7 +15473,7 @@ class Filter:
     def _guard_passthrough(self, *, serving: bool = True) -> None:
         """Put the layer around Open WebUI; without it the hooks work as before."""
         try:
-            layer = put_layer(type(self).__module__, self.admit_call, self._unasked)
+            layer = put_layer(type(self).__module__, self.admit_call, self.ledger_of, self._unasked)
             if layer is not None:
                 guard_tasks(layer)
             guarded = layer is not None or has_layer()
@@ -10847,7 +15547,7 @@ class Filter:
                 body,
                 metadata,
                 list_model_names(body, model, metadata, request),
-                request_source(metadata, own_provider),
+                request_source(metadata, own_provider, request, user["id"]),
                 now,
                 ollama=is_ollama_model(model),
                 own_provider=own_provider,
@@ -10858,9 +15558,44 @@ class Filter:
             adjust = metadata.get(ADJUST_KEY)
             if callable(adjust):
                 adjust(reply)
+            reply.limits = limits_via(reply.limits, reply.reservation.source)
             return reply if error is None else (reply, error)
 
         return build
+
+    async def _answer_usage(
+        self,
+        valves: AdminValves,
+        user: dict[str, Any],
+        metadata: dict[str, Any],
+        emitter: Emitter,
+    ) -> None:
+        """Answer `/usage` in a chat, and end the request as its user's stop button would.
+
+        A program would get an error for that, so its message goes to the model like any other.
+
+        Raises:
+            CancelledError: It is answered.
+        """
+        if request_source(metadata) not in ("page", "temporary"):
+            return
+        reader = find_reader(valves, user, metadata)
+        try:
+            data = PageData(valves, *self.ledger_of(valves), datetime.now(UTC))
+            link = valves.usage_page and has_layer()
+            text = await asyncio.to_thread(usage_markdown, data, str(user["id"]), reader, link)
+        except Exception:
+            log.exception("Usage limits: the use of user %s can't be shown", user["id"])
+            text = reader.language.ledger_error
+        try:
+            await self._emit(emitter, {"type": "replace", "data": {"content": text}})
+            await self._emit(
+                emitter, {"type": "chat:completion", "data": {"done": True, "content": text}}
+            )
+            await save_answer(metadata, text)
+        except Exception:
+            log.warning("Usage limits: an answer to /usage was not saved", exc_info=True)
+        raise asyncio.CancelledError
 
     def _note_groups(self, user_id: str, groups: tuple[GroupRef, ...]) -> None:
         """Remember a user's groups for the time of an outage, of the latest users only."""
@@ -10872,9 +15607,8 @@ class Filter:
 
     def _adjust(self, valves: AdminValves, reply: Reply, body: dict[str, Any]) -> None:
         """Ask the provider for usage, and for no more output than may be used."""
-        if reply.output_cap is not None:
-            produced = reply.meter.total().output_tokens
-            cap_output(body, max(1, reply.output_cap - produced), ollama=reply.ollama)
+        if not is_older(reply):
+            reply.lower_output(body)
         if self._unasked.has(unasked_name(reply, body), body):
             return
         if valves.request_stream_usage and body.get("stream"):
@@ -10919,10 +15653,10 @@ class Filter:
         """Show what was decided about an admitted reply, as far as it is worth a line."""
         for state in admission.warnings:
             await self._warn(valves, reply, state, user, emitter)
-        if (reply.output_cap or CAP_WORTH_SAYING) < CAP_WORTH_SAYING:
-            await self._emit_status(
-                emitter, cap_sentence(reply.output_cap or 0, reply.reader.language)
-            )
+        most = reply.most_output()
+        worth = EXPECTED_OUTPUT_TOKENS if reply.output_cap is None else CAP_WORTH_SAYING
+        if most is not None and most < worth:
+            await self._emit_status(emitter, cap_sentence(most, reply.reader.language))
 
     def _refuse(self, valves: AdminValves, reply: Reply, decision: Decision) -> None:
         """Raise for the limit that refuses; in shadow mode only log it."""
@@ -10951,15 +15685,34 @@ class Filter:
                 wait = min(wait, HELD_RETRY_SECONDS)
             raise HostLimitError(UsageLimitExceeded(sentence, state.reset_at, wait))
 
-    async def _check_next_round(self, valves: AdminValves, reply: Reply) -> None:
-        """Refuse another round if the limits are reached with what this reply has used."""
+    async def _begin_round(self, valves: AdminValves, reply: Reply, later: bool) -> None:
+        """Write down what another round needs, or what retrieval has added to the first.
+
+        A later one is refused if the limits are reached with what this reply has used.
+        """
         if not reply.rule.weight:  # a free model's, or over its user's own provider
             return
         subject, names = reply.reservation.subject, reply.reservation.model_names
-        limits = count_limits(valves, subject, names, datetime.now(UTC))
-        if limits:
-            decision = await reply.keeper.check(reply, limits)
+        applying = limits_via(
+            count_limits(valves, subject, names, datetime.now(UTC)), reply.reservation.source
+        )
+        limits = [one for one in applying if not one.limit.is_moment]
+        keeper: Any = reply.keeper
+        # A reply that began before 0.2.0 was pasted is kept as it was then.
+        ask = keeper.grow if hasattr(keeper, "grow") else keeper.check
+        decision = await ask(reply, limits)
+        if later:
+            if (stopped_at := getattr(reply, "refused_by", None)) and reply.stopped:
+                stopped_at = replace(stopped_at, used=max(stopped_at.used, stopped_at.amount))
+                self._refuse(valves, reply, Decision((stopped_at,)))
             self._refuse(valves, reply, decision.with_running(reply.used_charge().counted))
+
+    async def _tell_stopped(self, reply: Reply, emitter: Emitter, state: LimitState) -> None:
+        """Say in the chat why a response ends before its end."""
+        measure, used = state.applied.limit.measure, reply.used_charge().counted
+        state = replace(state, used=state.used + used.of(measure))
+        sentence = stopped_sentence(state, datetime.now(UTC), reply.reader)
+        await self._emit_status(emitter, sentence)
 
     async def _warn(
         self,
@@ -10985,7 +15738,7 @@ class Filter:
     ) -> None:
         """The status line of a finished reply, as the user wishes to see it."""
         state, wish = decision.fullest, self._show_usage_wish(user)
-        if state is None or emitter is None or wish == "never":
+        if state is None or emitter is None or wish == "never" or getattr(reply, "stopped", False):
             return
         if reply.reservation.source == "api" or not reply.enforced:
             return
@@ -11008,6 +15761,14 @@ class Filter:
         except Exception:
             # A browser that has gone away must not cost the reply.
             log.warning("Usage limits: a message could not be shown", exc_info=True)
+
+    def ledger_of(
+        self, valves: AdminValves
+    ) -> tuple[Accounting, IdentityMemory, Callable[[Callable[[Connection], Any]], Any]]:
+        """The ledger, whom the policies mean, and what reads Open WebUI's own database."""
+        accounting = self._accounting(valves)
+        memory = self._identity_memory(valves, accounting)
+        return accounting, memory, host_reader().read if valves.database_url else accounting.read
 
     def _identity_memory(self, valves: AdminValves, accounting: Accounting) -> IdentityMemory:
         """Whom the policies mean, as this ledger remembers it; what is amiss shows in the form."""

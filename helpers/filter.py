@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
+
+from sqlalchemy import Connection
 
 from helpers.errors import LedgerError, UsageLimitExceeded
 from helpers.ledger.identities import IdentityMemory, form_note
 from helpers.ledger.ledger import Admission
 from helpers.limits.decisions import Decision, LimitState
-from helpers.limits.policy import GroupRef
+from helpers.limits.policy import GroupRef, limits_via
 from helpers.logs import log
 from helpers.metering.estimates import estimate_prompt
 from helpers.openwebui.accounting import Accounting
@@ -34,25 +38,29 @@ from helpers.openwebui.host import (
     read_groups,
     read_host_names,
     request_source,
+    save_answer,
     uses_own_provider,
     warn_about_old_host,
 )
 from helpers.openwebui.http_requests import LIMITS_STATE, note_in_state
-from helpers.openwebui.languages_western import ENGLISH
+from helpers.openwebui.languages.en import ENGLISH
 from helpers.openwebui.messages import (
     PLAIN_REFUSAL,
     UNGUARDED,
     cap_sentence,
     limit_sentence,
     status_line,
+    stopped_sentence,
     warning_sentence,
 )
 from helpers.openwebui.middleware import has_layer, put_layer
 from helpers.openwebui.model_calls import unasked_name, watch_model_calls
+from helpers.openwebui.page_data import PageData
 from helpers.openwebui.passthrough_guard import ADJUST_KEY
-from helpers.openwebui.replies import METADATA_KEY, Reply, cap_output
+from helpers.openwebui.replies import EXPECTED_OUTPUT_TOKENS, METADATA_KEY, Reply
 from helpers.openwebui.stream_usage import ASK_FOR_USAGE, UnaskedModels
 from helpers.openwebui.task_calls import guard_tasks
+from helpers.openwebui.usage_command import asks_for_usage, usage_markdown
 from helpers.openwebui.valves import AdminValves, PersonalValves
 
 # A prompt that retrieval made longer than this is written down before the model is called.
@@ -65,6 +73,11 @@ MOST_REMEMBERED_USERS = 10_000
 CAP_WORTH_SAYING = 4_000
 
 Emitter = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+def is_older(reply: object) -> bool:
+    """Whether a reply was admitted by an earlier paste, which knew no limits on single requests."""
+    return not hasattr(reply, "request_decision")
 
 
 class Filter:
@@ -100,20 +113,21 @@ class Filter:
         Raises:
             HostLimitError: A hard limit is reached.
             HostError: The ledger is down and `on_ledger_error` is ``block``.
+            CancelledError: The message was `/usage`, which is answered here.
         """
         valves, user = self.valves, __user__ or {}
         if not user.get("id"):
             return body
         metadata = {} if __metadata__ is None else __metadata__
         self._guard_passthrough()  # where the app wasn't there yet when this was loaded
+        if __event_emitter__ is not None and asks_for_usage(body):
+            await self._answer_usage(valves, user, metadata, __event_emitter__)
         try:
             accounting = self._accounting(valves)
             build = await self._draft(
                 accounting, valves, body, user, metadata, __model__, __request__
             )
-            # An API call's warning would be seen by nobody, and not be given again.
-            seen = request_source(metadata) != "api"
-            told = __event_emitter__ is not None and seen and not valves.shadow_mode
+            told = __event_emitter__ is not None and not valves.shadow_mode
             reply, admission = await accounting.admit(build, told)
         except Exception as error:
             # Not on record, so it may not pass: whoever could cause this would use models for free.
@@ -129,6 +143,8 @@ class Filter:
                 self._refuse(valves, reply, admission.decision)
         metadata[METADATA_KEY] = reply
         self._adjust(valves, reply, body)
+        if __event_emitter__ is not None and reply.reservation.source != "api":
+            reply.tell_stop = partial(self._tell_stopped, reply, __event_emitter__)
         try:
             if isinstance(admission, Admission) and __event_emitter__ is not None and told:
                 await self._tell(valves, reply, admission, user, __event_emitter__)
@@ -149,14 +165,17 @@ class Filter:
         if reply is None:
             return body
         try:
-            if reply.meter.produced:
-                await self._check_next_round(valves, reply)
-            before = reply.prompt_tokens
-            reply.begin_round(estimate_prompt(body))
+            later, before = reply.meter.produced, reply.prompt_tokens
+            prompt_tokens = estimate_prompt(body)
+            if not is_older(reply):
+                reply.next_prompt_tokens = prompt_tokens
+                if reply.enforced:
+                    self._refuse(valves, reply, reply.request_decision())
+            reply.begin_round(prompt_tokens)
             if not self._watches_calls:
                 reply.called_model = True
-            if reply.prompt_tokens - before > GROWTH_WORTH_WRITING:
-                await reply.keeper.renew(reply)
+            if later or reply.prompt_tokens - before > GROWTH_WORTH_WRITING:
+                await self._begin_round(valves, reply, later)
         except HostError:
             raise
         except LedgerError as error:
@@ -215,7 +234,7 @@ class Filter:
     def _guard_passthrough(self, *, serving: bool = True) -> None:
         """Put the layer around Open WebUI; without it the hooks work as before."""
         try:
-            layer = put_layer(type(self).__module__, self.admit_call, self._unasked)
+            layer = put_layer(type(self).__module__, self.admit_call, self.ledger_of, self._unasked)
             if layer is not None:
                 guard_tasks(layer)
             guarded = layer is not None or has_layer()
@@ -289,7 +308,7 @@ class Filter:
                 body,
                 metadata,
                 list_model_names(body, model, metadata, request),
-                request_source(metadata, own_provider),
+                request_source(metadata, own_provider, request, user["id"]),
                 now,
                 ollama=is_ollama_model(model),
                 own_provider=own_provider,
@@ -300,9 +319,44 @@ class Filter:
             adjust = metadata.get(ADJUST_KEY)
             if callable(adjust):
                 adjust(reply)
+            reply.limits = limits_via(reply.limits, reply.reservation.source)
             return reply if error is None else (reply, error)
 
         return build
+
+    async def _answer_usage(
+        self,
+        valves: AdminValves,
+        user: dict[str, Any],
+        metadata: dict[str, Any],
+        emitter: Emitter,
+    ) -> None:
+        """Answer `/usage` in a chat, and end the request as its user's stop button would.
+
+        A program would get an error for that, so its message goes to the model like any other.
+
+        Raises:
+            CancelledError: It is answered.
+        """
+        if request_source(metadata) not in ("page", "temporary"):
+            return
+        reader = find_reader(valves, user, metadata)
+        try:
+            data = PageData(valves, *self.ledger_of(valves), datetime.now(UTC))
+            link = valves.usage_page and has_layer()
+            text = await asyncio.to_thread(usage_markdown, data, str(user["id"]), reader, link)
+        except Exception:
+            log.exception("Usage limits: the use of user %s can't be shown", user["id"])
+            text = reader.language.ledger_error
+        try:
+            await self._emit(emitter, {"type": "replace", "data": {"content": text}})
+            await self._emit(
+                emitter, {"type": "chat:completion", "data": {"done": True, "content": text}}
+            )
+            await save_answer(metadata, text)
+        except Exception:
+            log.warning("Usage limits: an answer to /usage was not saved", exc_info=True)
+        raise asyncio.CancelledError
 
     def _note_groups(self, user_id: str, groups: tuple[GroupRef, ...]) -> None:
         """Remember a user's groups for the time of an outage, of the latest users only."""
@@ -314,9 +368,8 @@ class Filter:
 
     def _adjust(self, valves: AdminValves, reply: Reply, body: dict[str, Any]) -> None:
         """Ask the provider for usage, and for no more output than may be used."""
-        if reply.output_cap is not None:
-            produced = reply.meter.total().output_tokens
-            cap_output(body, max(1, reply.output_cap - produced), ollama=reply.ollama)
+        if not is_older(reply):
+            reply.lower_output(body)
         if self._unasked.has(unasked_name(reply, body), body):
             return
         if valves.request_stream_usage and body.get("stream"):
@@ -361,10 +414,10 @@ class Filter:
         """Show what was decided about an admitted reply, as far as it is worth a line."""
         for state in admission.warnings:
             await self._warn(valves, reply, state, user, emitter)
-        if (reply.output_cap or CAP_WORTH_SAYING) < CAP_WORTH_SAYING:
-            await self._emit_status(
-                emitter, cap_sentence(reply.output_cap or 0, reply.reader.language)
-            )
+        most = reply.most_output()
+        worth = EXPECTED_OUTPUT_TOKENS if reply.output_cap is None else CAP_WORTH_SAYING
+        if most is not None and most < worth:
+            await self._emit_status(emitter, cap_sentence(most, reply.reader.language))
 
     def _refuse(self, valves: AdminValves, reply: Reply, decision: Decision) -> None:
         """Raise for the limit that refuses; in shadow mode only log it."""
@@ -393,15 +446,34 @@ class Filter:
                 wait = min(wait, HELD_RETRY_SECONDS)
             raise HostLimitError(UsageLimitExceeded(sentence, state.reset_at, wait))
 
-    async def _check_next_round(self, valves: AdminValves, reply: Reply) -> None:
-        """Refuse another round if the limits are reached with what this reply has used."""
+    async def _begin_round(self, valves: AdminValves, reply: Reply, later: bool) -> None:
+        """Write down what another round needs, or what retrieval has added to the first.
+
+        A later one is refused if the limits are reached with what this reply has used.
+        """
         if not reply.rule.weight:  # a free model's, or over its user's own provider
             return
         subject, names = reply.reservation.subject, reply.reservation.model_names
-        limits = count_limits(valves, subject, names, datetime.now(UTC))
-        if limits:
-            decision = await reply.keeper.check(reply, limits)
+        applying = limits_via(
+            count_limits(valves, subject, names, datetime.now(UTC)), reply.reservation.source
+        )
+        limits = [one for one in applying if not one.limit.is_moment]
+        keeper: Any = reply.keeper
+        # A reply that began before 0.2.0 was pasted is kept as it was then.
+        ask = keeper.grow if hasattr(keeper, "grow") else keeper.check
+        decision = await ask(reply, limits)
+        if later:
+            if (stopped_at := getattr(reply, "refused_by", None)) and reply.stopped:
+                stopped_at = replace(stopped_at, used=max(stopped_at.used, stopped_at.amount))
+                self._refuse(valves, reply, Decision((stopped_at,)))
             self._refuse(valves, reply, decision.with_running(reply.used_charge().counted))
+
+    async def _tell_stopped(self, reply: Reply, emitter: Emitter, state: LimitState) -> None:
+        """Say in the chat why a response ends before its end."""
+        measure, used = state.applied.limit.measure, reply.used_charge().counted
+        state = replace(state, used=state.used + used.of(measure))
+        sentence = stopped_sentence(state, datetime.now(UTC), reply.reader)
+        await self._emit_status(emitter, sentence)
 
     async def _warn(
         self,
@@ -427,7 +499,7 @@ class Filter:
     ) -> None:
         """The status line of a finished reply, as the user wishes to see it."""
         state, wish = decision.fullest, self._show_usage_wish(user)
-        if state is None or emitter is None or wish == "never":
+        if state is None or emitter is None or wish == "never" or getattr(reply, "stopped", False):
             return
         if reply.reservation.source == "api" or not reply.enforced:
             return
@@ -450,6 +522,14 @@ class Filter:
         except Exception:
             # A browser that has gone away must not cost the reply.
             log.warning("Usage limits: a message could not be shown", exc_info=True)
+
+    def ledger_of(
+        self, valves: AdminValves
+    ) -> tuple[Accounting, IdentityMemory, Callable[[Callable[[Connection], Any]], Any]]:
+        """The ledger, whom the policies mean, and what reads Open WebUI's own database."""
+        accounting = self._accounting(valves)
+        memory = self._identity_memory(valves, accounting)
+        return accounting, memory, host_reader().read if valves.database_url else accounting.read
 
     def _identity_memory(self, valves: AdminValves, accounting: Accounting) -> IdentityMemory:
         """Whom the policies mean, as this ledger remembers it; what is amiss shows in the form."""

@@ -50,25 +50,54 @@ PARTS = (
     "ledger.snapshots",
     "ledger.limit_states",
     "ledger.records",
+    "ledger.reports",
+    "ledger.grants",
+    "ledger.reply_lengths",
+    "ledger.policy_versions",
     "ledger.ledger",
     "openwebui.wording",
-    "openwebui.languages_western",
-    "openwebui.languages_eastern",
-    "openwebui.languages",
+    "openwebui.languages.en",
+    "openwebui.languages.de",
+    "openwebui.languages.fr",
+    "openwebui.languages.fr_ca",
+    "openwebui.languages.es",
+    "openwebui.languages.it",
+    "openwebui.languages.pt_br",
+    "openwebui.languages.nl",
+    "openwebui.languages.pl",
+    "openwebui.languages.ru",
+    "openwebui.languages.uk",
+    "openwebui.languages.tr",
+    "openwebui.languages.zh_cn",
+    "openwebui.languages.zh_tw",
+    "openwebui.languages.ja",
+    "openwebui.languages.ko",
+    "openwebui.languages.ar",
+    "openwebui.languages.he",
+    "openwebui.languages.catalog",
+    "openwebui.page_words",
+    "openwebui.page_assets",
     "openwebui.messages",
     "openwebui.alerts",
-    "openwebui.valves",
     "openwebui.refusals",
     "openwebui.http_requests",
+    "openwebui.valves",
     "openwebui.host_versions",
+    "openwebui.replies",
+    "openwebui.passthrough",
     "openwebui.host",
     "openwebui.stream_usage",
-    "openwebui.replies",
+    "openwebui.endings",
     "openwebui.model_calls",
     "openwebui.admission",
     "openwebui.stopping",
     "openwebui.accounting",
-    "openwebui.passthrough",
+    "openwebui.directory",
+    "openwebui.page_data",
+    "openwebui.usage_command",
+    "openwebui.simulation",
+    "openwebui.policy_editor",
+    "openwebui.pages",
     "openwebui.answers",
     "openwebui.callers",
     "openwebui.metered_calls",
@@ -78,6 +107,8 @@ PARTS = (
     "openwebui.task_calls",
     "filter",
 )
+# A part of fewer lines, such as a language, has its place for a banner.
+SHORT_PART = 35
 # Open WebUI's loader replaces these everywhere in the text, comments and strings included.
 FORBIDDEN_PHRASES = tuple(f"from {name}" for name in ("utils", "apps", "main", "config"))
 FRONTMATTER_KEYS = (
@@ -88,6 +119,12 @@ FRONTMATTER_KEYS = (
     "description",
     "required_open_webui_version",
 )
+
+
+# A file of the usage page's, where a module reads it: the one file holds its text instead.
+ASSETS = HELPERS / "openwebui" / "page"
+ASSET_IMPORT = "helpers.openwebui.page"
+ASSET_CALL = re.compile(r'\basset\("([a-z.]+)"\)')
 
 
 class BundleError(Exception):
@@ -146,6 +183,18 @@ def check_internal_import(part: str, node: ast.ImportFrom, before: tuple[str, ..
             raise BundleError(f"{where}: {alias.name} is imported as {alias.asname}; use its name")
 
 
+def asset_literal(name: str) -> str:
+    """A file of the page's as a raw string, as readable in the one file as in its own.
+
+    Raises:
+        BundleError: It holds what such a string can't.
+    """
+    text = (ASSETS / name).read_text(encoding="utf-8")
+    if '"""' in text or not text.endswith("\n"):
+        raise BundleError(f"{ASSETS / name}: holds three quotes, or doesn't end with a line break")
+    return f'r"""{text}"""'
+
+
 def split_module(part: str, before: tuple[str, ...]) -> tuple[str, list[str], str, list[str]]:
     """Take a module apart.
 
@@ -168,6 +217,8 @@ def split_module(part: str, before: tuple[str, ...]) -> tuple[str, list[str], st
         if not isinstance(node, (ast.Import, ast.ImportFrom)):
             continue
         dropped.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+        if isinstance(node, ast.ImportFrom) and node.module == ASSET_IMPORT:
+            continue  # its only function is replaced by what it would return
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "helpers":
             check_internal_import(part, node, before)
         elif isinstance(node, ast.ImportFrom) and node.module == "__future__":
@@ -180,6 +231,7 @@ def split_module(part: str, before: tuple[str, ...]) -> tuple[str, list[str], st
         if isinstance(nested, (ast.Import, ast.ImportFrom)) and nested.col_offset:
             raise BundleError(f"{place_of(part)}:{nested.lineno}: an import inside a function")
     body = "\n".join(line for number, line in enumerate(lines, 1) if number not in dropped)
+    body = ASSET_CALL.sub(lambda call: asset_literal(call[1]), body)
     return docstring.splitlines()[0], imports, body.strip("\n"), top_level_names(tree)
 
 
@@ -256,7 +308,11 @@ def bundle() -> str:
         titles[part] = short[:1].upper() + short[1:]
         for name in names:
             claim(owner, name, place_of(part))
-        sections.append(f"# {'=' * 78}\n# {place_of(part)}\n# {title}\n# {'=' * 78}\n\n{body}\n")
+        rule = f"# {'=' * 78}\n"
+        banner = f"{rule}# {place_of(part)}\n# {title}\n{rule}\n"
+        if body.count("\n") < SHORT_PART:
+            banner = f"# {place_of(part)}\n"
+        sections.append(f"{banner}{body}\n")
     for line in imports:
         claim(owner, bound_name(line), f'"{line}"')
     text = format_source(

@@ -15,10 +15,10 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from helpers.limits.decisions import LimitState
-from helpers.limits.limit import Limit, parse_limit
+from helpers.limits.limit import SOURCES, Limit, parse_limit
 from helpers.limits.periods import Period, Window
 from helpers.limits.policy import AppliedLimit
-from helpers.openwebui.languages import LANGUAGES
+from helpers.openwebui.languages.catalog import LANGUAGES
 from helpers.openwebui.messages import (
     Reader,
     at_once_sentence,
@@ -30,14 +30,14 @@ from helpers.openwebui.messages import (
     stopped_sentence,
     warning_sentence,
 )
-from helpers.openwebui.wording import PERIOD_NAMES, Language
+from helpers.openwebui.wording import MOMENT_NAMES, PERIOD_NAMES, Language
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "languages.md"
 NOW = datetime(2026, 1, 15, 17, 48, tzinfo=UTC)
 BERLIN = ZoneInfo("Europe/Berlin")
 COUNTS = (0, 1, 2, 5, 21, 50_000)
 PLACES_IN_THE_REPOSITORY = (
-    "`helpers/openwebui/languages_western.py` and `helpers/openwebui/languages_eastern.py`"
+    "`helpers.openwebui.languages.en.py` and `helpers/openwebui/languages_eastern.py`"
 )
 
 
@@ -68,12 +68,17 @@ def sentences(language: Language) -> Mapping[str, str]:
     shared_some = replace(shared, used=70_000_000)
     held = example("50k output tokens/day", 30_000, 20_000)
     nothing = example("0 tokens/day on gpt-4*", 0)
+    api = example("10k tokens/day via api", 10_000)
+    no_api = example("0 tokens/day via api", 0)
+    pool = example("30 requests at once", 0, 30, scope="everyone")
     return {
         "The limit is reached": limit_sentence("", day, NOW, own, ""),
         "… with a reset on a date": limit_sentence("", month, NOW, reader, ""),
         "… of a rolling period": limit_sentence("", rolling, NOW, reader, ""),
         "… of a pool": limit_sentence("", shared, NOW, reader, ""),
         "Running responses hold the rest": limit_sentence("", held, NOW, reader, ""),
+        "… of the API": limit_sentence("", api, NOW, own, ""),
+        "No model is allowed there": limit_sentence("", no_api, NOW, own, ""),
         "A model isn't allowed": limit_sentence("", nothing, NOW, reader, ""),
         "No model is allowed": limit_sentence("", example("0 tokens/day", 0), NOW, reader, ""),
         "No paid model is": limit_sentence("", example("$0/day", 0), NOW, reader, ""),
@@ -92,7 +97,9 @@ def sentences(language: Language) -> Mapping[str, str]:
         ),
         "One response is running": at_once_sentence(1, language),
         "Three are running": at_once_sentence(3, language),
+        "All that may run in a pool are": limit_sentence("", pool, NOW, own, ""),
         "The ledger is out of reach": language.ledger_error,
+        "The user's own setting": " · ".join(language.show_usage.split("|")),
     }
 
 
@@ -107,11 +114,16 @@ def words(language: Language) -> Mapping[str, str]:
     }
     calendar = [Period(name) for name in PERIOD_NAMES]
     rolling = [parse_limit(f"1 token/{text}").period for text in ("1m", "90m", "5h", "2d", "30d")]
+    moments = [Period(name) for name in MOMENT_NAMES]
     periods = {
         title: " · ".join(format_period(Limit(1, "tokens", one), language) for one in group)
-        for title, group in (("periods", calendar), ("rolling periods", rolling))
+        for title, group in (
+            ("periods", calendar),
+            ("rolling periods", rolling),
+            ("moments", moments),
+        )
     }
-    return forms | periods
+    return forms | periods | {"sources": " · ".join(map(language.source, SOURCES))}
 
 
 def table(rows: Mapping[str, str]) -> list[str]:
@@ -126,8 +138,9 @@ def document() -> str:
         "",
         "What users read, in every language, with examples. Made by `python -m "
         "scripts.languages_table`; the words",
-        f"are in {PLACES_IN_THE_REPOSITORY}. Corrections by native readers are",
-        "welcome: name the language, the sentence as it stands and as it should be.",
+        "are in `helpers/openwebui/languages/`, a file for each language. Corrections by native "
+        "readers are welcome:",
+        "name the language, the sentence as it stands and as it should be.",
         "",
         "The group is called Students, the pool Everyone; it is 15 January 2026, 18:48 in Berlin.",
         "A reader whose own time zone Open WebUI doesn't know sees the zone beside each time.",

@@ -53,6 +53,7 @@ class Counter:
     window_start: int  # seconds since 1970
     window_end: int
     used: Amounts
+    source: str = ""
     granted: dict[tuple[str, str], int] = field(default_factory=dict)  # by measure and period
 
     def granted_to(self, applied: AppliedLimit) -> int:
@@ -88,7 +89,12 @@ def glob_matches(glob: str, model_names: str) -> bool:
 
 
 def counted_window(applied: AppliedLimit, at: int) -> tuple[int, int]:
-    """The seconds ``[start, end)`` whose records a limit counts at the second `at`."""
+    """The seconds ``[start, end)`` whose records a limit counts at the second `at`.
+
+    What is running counts toward a limit on that whenever it began.
+    """
+    if applied.limit.is_moment:
+        return 0, NO_END
     rolling = applied.limit.period.rolling
     if rolling is not None:
         return at - int(rolling.total_seconds()) + 1, NO_END
@@ -96,14 +102,18 @@ def counted_window(applied: AppliedLimit, at: int) -> tuple[int, int]:
 
 
 def counter_id(applied: AppliedLimit) -> str:
-    """The counter that a limit reads; limits that count the same share one."""
+    """The counter that a limit reads; limits that count the same share one.
+
+    No scope begins with "via ", and a model's id may hold anything.
+    """
     rolling = applied.limit.period.rolling
     window = (
         f"{ROLLING_MARK.strip()} {int(rolling.total_seconds())}"
         if rolling is not None
         else f"{applied.window.start.timestamp():.0f}-{applied.window.end.timestamp():.0f}"
     )
-    return f"{applied.scope} {applied.limit.model_glob} {window}"
+    via = f"via {applied.limit.source} " if applied.limit.source else ""
+    return f"{via}{applied.scope} {applied.limit.model_glob} {window}"
 
 
 def rolling_seconds(key: str) -> int:
@@ -112,8 +122,10 @@ def rolling_seconds(key: str) -> int:
     return int(seconds) if mark and seconds.isdecimal() else 0
 
 
-def scope_condition(scope: str) -> ColumnElement[bool]:
-    """The records that belong to a scope."""
+def scope_condition(scope: str, source: str = "") -> ColumnElement[bool]:
+    """The records that belong to a scope, or those of them that came from one source."""
+    if source:
+        return scope_condition(scope) & (records_table.c.source == source)
     if scope == EVERYONE:
         return true()
     kind, _, key = scope.partition(":")
@@ -128,15 +140,17 @@ def in_scope(scope: str, user_id: str, group_ids: str) -> bool:
     return scope == EVERYONE or (user_id == key if kind == "user" else f"|{key}|" in group_ids)
 
 
-def sum_settled(connection: Connection, scope: str, glob: str, start: int, end: int) -> Amounts:
-    """Sum the settled records of a scope with ``start <= created_at < end``."""
+def sum_settled(
+    connection: Connection, scope: str, glob: str, start: int, end: int, source: str = ""
+) -> Amounts:
+    """Sum the settled records of a scope and source with ``start <= created_at < end``."""
     rows = connection.execute(
         select(records_table.c.model_names, *COUNTED_SUMS)
         .where(
             records_table.c.state == "settled",
             records_table.c.created_at >= start,
             records_table.c.created_at < end,
-            scope_condition(scope),
+            scope_condition(scope, source),
         )
         .group_by(records_table.c.model_names)
     )
@@ -205,6 +219,7 @@ def make_counters(connection: Connection, missing: Mapping[str, AppliedLimit], a
                 "model_glob": applied.limit.model_glob,
                 "window_start": start,
                 "window_end": end,
+                "source": applied.limit.source,
                 **amount_values(used[key]),
             }
             for key, applied in limits.items()
@@ -225,20 +240,25 @@ def sum_for_limits(
     else:
         groups = records_table.c.group_ids
     rows = connection.execute(
-        select(groups, records_table.c.model_names, *COUNTED_SUMS)
+        select(groups, records_table.c.model_names, records_table.c.source, *COUNTED_SUMS)
         .where(
             records_table.c.state == "settled",
             records_table.c.created_at >= start,
             records_table.c.created_at < end,
             scope_condition(read_from),
         )
-        .group_by(records_table.c.model_names, *([] if set(by_scope) <= {read_from} else [groups]))
+        .group_by(
+            records_table.c.model_names,
+            records_table.c.source,
+            *([] if set(by_scope) <= {read_from} else [groups]),
+        )
     )
-    for group_ids, names, *sums in rows:
+    for group_ids, names, source, *sums in rows:
         amounts = Amounts(*(int(value) for value in sums))
         for scope in {read_from, *(f"group:{group}" for group in split_names(group_ids))}:
             for key in by_scope.get(scope, ()):
-                if glob_matches(limits[key].limit.model_glob, names):
+                limit = limits[key].limit
+                if limit.source in ("", source) and glob_matches(limit.model_glob, names):
                     used[key] += amounts
     return used
 
@@ -273,7 +293,7 @@ def move_rolling_counter(
     again = abs(moved) >= period_seconds or moved < -STEP_SECONDS or outlived
     if moved <= 0 and not again:
         return
-    scope, glob = counter.scope, counter.model_glob
+    scope, glob, source = counter.scope, counter.model_glob, counter.source
     is_pool = not scope.startswith("user:")
     values: dict[str, Any] = {"window_start": start}
     if again:
@@ -281,7 +301,7 @@ def move_rolling_counter(
             # One may be settling who has read it with the old window.
             take_advisory_locks(connection, (NEW_POOL_COUNTER_LOCK,))
         counter.window_end = rolling_end(connection, scope, at)
-        counter.used = sum_settled(connection, scope, glob, start, counter.window_end)
+        counter.used = sum_settled(connection, scope, glob, start, counter.window_end, source)
         values |= {"window_end": counter.window_end, **amount_values(counter.used)}
     elif is_pool:
         (row,) = connection.execute(
@@ -293,7 +313,7 @@ def move_rolling_counter(
         counter.used, values = Amounts(*row), {}
     counter_start, counter.window_start = counter.window_start, start
     if not again:
-        gone = sum_settled(connection, scope, glob, counter_start, start)
+        gone = sum_settled(connection, scope, glob, counter_start, start, source)
         counter.used -= gone
         if gone != NOTHING or not is_pool:
             values |= {
@@ -319,11 +339,16 @@ def add_to_counters(
     connection: Connection,
     counters: dict[str, Counter],
     model_names: str,
+    source: str,
     created_at: int,
     amounts: Amounts,
 ) -> None:
-    """Add a settled record to those of these counters whose glob matches."""
-    ids = [key for key, one in counters.items() if glob_matches(one.model_glob, model_names)]
+    """Add a settled record to those of these counters whose source and glob match."""
+    ids = [
+        key
+        for key, one in counters.items()
+        if one.source in ("", source) and glob_matches(one.model_glob, model_names)
+    ]
     if not ids:
         return
     more = {f"more_{name}": value for name, value in amount_values(amounts).items()}

@@ -106,7 +106,9 @@ def settle_record(
     if more is None or more == NOTHING:
         return True, None
     snapshot = snapshot_of_record(connection, key.scopes, key.created_at, limits, now, key.id)
-    add_to_counters(connection, snapshot.counters, key.model_names, key.created_at, more)
+    add_to_counters(
+        connection, snapshot.counters, key.model_names, key.source, key.created_at, more
+    )
     return True, snapshot
 
 
@@ -148,6 +150,13 @@ class Ledger:
     ) -> ReadResult:
         """Read something else from the same database."""
         return self._transactions.read(work, deadline)
+
+    def change(
+        self, work: Callable[[Connection], ReadResult], scopes: Collection[str]
+    ) -> ReadResult:
+        """Run `work` in a transaction, during which no reply of these scopes is settled."""
+        self.prepare()
+        return self._transactions.run(work, scopes)
 
     def read_names(self) -> frozenset[RememberedName]:
         """Whom the names in the policies have meant so far."""
@@ -290,6 +299,36 @@ class Ledger:
             deadline=deadline,
         )
 
+    def grow(
+        self,
+        reservation: Reservation,
+        hold: Callable[[Decision], Charge],
+        limits: Sequence[AppliedLimit],
+        deadline: float | None = None,
+    ) -> Decision:
+        """Hold something else for a running reply from now on; nothing if it has ended.
+
+        Args:
+            reservation: The reply.
+            hold: What to hold for it, given where its limits stand without it. It may be asked
+                twice.
+            limits: The limits that count for it.
+            deadline: Until when it may take, by `time.monotonic`.
+
+        Returns:
+            Where its limits stand without it.
+        """
+        self.prepare(deadline)
+
+        def work(connection: Connection) -> Decision:
+            now = self._now()
+            decision = Decision(read_limit_states(connection, limits, now, reservation.id))
+            renew_record(connection, reservation.id, hold(decision), now)
+            return decision
+
+        scopes = limit_scopes(reservation.subject, limits)
+        return self._transactions.run(work, scopes, lasting=False, deadline=deadline)
+
     def beat(self) -> None:
         """Let the others see that this worker lives."""
         self.prepare()
@@ -429,6 +468,8 @@ class Ledger:
         audience: str,
     ) -> bool:
         """Whether a limit is crossed of which `audience` was not yet told in this window."""
+        if state.applied.limit.is_moment:
+            return False  # nobody is short of anything
         percent = 100 if state.exceeded else state.crossed_threshold(soft_limit_percent)
         if percent is None:
             return False

@@ -54,11 +54,15 @@ def read_limit_states(
     if not limits:
         return ()
     keys = [counter_id(applied) for applied in limits]
-    if snapshot is None:
+    adding = {key for key, applied in zip(keys, limits, strict=True) if not applied.limit.is_moment}
+    if snapshot is None or not snapshot.counters.keys() >= adding:
+        # A reply's own counters aren't those of today if it has begun before.
         snapshot = snapshot_of_limits(connection, keys, limits, at, except_id)
     counters = snapshot.counters
     missing = {
-        key: applied for key, applied in zip(keys, limits, strict=True) if key not in counters
+        key: applied
+        for key, applied in zip(keys, limits, strict=True)
+        if key in adding - counters.keys()
     }
     if missing:
         make_counters(connection, missing, at)
@@ -66,6 +70,9 @@ def read_limit_states(
     states = []
     for key, applied in zip(keys, limits, strict=True):
         rolling, measure = applied.limit.period.rolling, applied.limit.measure
+        if applied.limit.is_moment:
+            states.append(moment_state(applied, snapshot, at))
+            continue
         if rolling is not None:
             start, _ = counted_window(applied, at)
             move_rolling_counter(connection, counters[key], start, int(rolling.total_seconds()))
@@ -81,6 +88,12 @@ def read_limit_states(
             state = replace(state, reset_at=datetime.fromtimestamp(reset_at, UTC))
         states.append(state)
     return tuple(states)
+
+
+def moment_state(applied: AppliedLimit, snapshot: Snapshot, at: int) -> LimitState:
+    """Where a limit about one moment stands: what is running; of single requests, nothing yet."""
+    running = snapshot.reserved_of(applied, at).requests if applied.limit.is_at_once else 0
+    return LimitState(applied, used=0, reserved=running, reset_at=applied.window.end)
 
 
 def find_rolling_reset(connection: Connection, state: LimitState, at: int) -> int:
@@ -126,6 +139,8 @@ def counted_by(applied: AppliedLimit, row: Row[Any]) -> int:
         return 0
     if not glob_matches(applied.limit.model_glob, row.model_names):
         return 0
+    if applied.limit.source not in ("", row.source):
+        return 0
     input_tokens, output_tokens = row.weighted_input_tokens, row.weighted_output_tokens
     cost = row.cost_micros * row.counted
     return Amounts(row.counted, input_tokens, output_tokens, cost).of(applied.limit.measure)
@@ -142,6 +157,7 @@ def read_oldest(connection: Connection, scope: str, start: int, most: int) -> Se
             records_table.c.user_id,
             records_table.c.group_ids,
             records_table.c.model_names,
+            records_table.c.source,
             records_table.c.created_at,
             records_table.c.counted,
             records_table.c.weighted_input_tokens,

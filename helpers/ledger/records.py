@@ -60,6 +60,7 @@ class RecordKey:
     id: str
     scopes: tuple[str, ...]
     model_names: str
+    source: str
     created_at: int
 
 
@@ -69,6 +70,7 @@ def key_of_reservation(reservation: Reservation) -> RecordKey:
         reservation.id,
         reservation.subject.scopes,
         join_names(reservation.model_names),
+        reservation.source,
         reservation.created_at,
     )
 
@@ -77,7 +79,7 @@ def key_of_row(row: Row[Any]) -> RecordKey:
     """The key of a record that was read."""
     groups = (f"group:{group}" for group in split_names(row.group_ids))
     scopes = (f"user:{row.user_id}", *groups, EVERYONE)
-    return RecordKey(row.id, scopes, row.model_names, row.created_at)
+    return RecordKey(row.id, scopes, row.model_names, row.source, row.created_at)
 
 
 def charge_of_row(row: Row[Any]) -> Charge:

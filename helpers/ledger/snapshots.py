@@ -41,6 +41,7 @@ COUNTERS = select(
     counters_table.c.input_tokens,
     counters_table.c.output_tokens,
     counters_table.c.cost_micros,
+    counters_table.c.source,
     grants_table.c.measure,
     grants_table.c.period,
     grants_table.c.amount,
@@ -50,6 +51,7 @@ COUNTERS = select(
     and_(
         grants_table.c.scope == counters_table.c.scope,
         grants_table.c.model_glob == counters_table.c.model_glob,
+        grants_table.c.source == counters_table.c.source,
         grants_table.c.expires_at > bindparam("at"),
     ),
 )
@@ -64,6 +66,7 @@ RUNNING = select(
     records_table.c.weighted_input_tokens,
     records_table.c.weighted_output_tokens,
     records_table.c.cost_micros * records_table.c.counted,
+    records_table.c.source,
     null(),
     null(),
     null(),
@@ -77,6 +80,7 @@ class RunningReply:
     user_id: str
     group_ids: str
     model_names: str
+    source: str
     created_at: int
     reserved: Amounts
 
@@ -85,6 +89,7 @@ class RunningReply:
         start, end = counted_window(applied, at)
         return (
             start <= self.created_at < end
+            and applied.limit.source in ("", self.source)
             and in_scope(applied.scope, self.user_id, self.group_ids)
             and glob_matches(applied.limit.model_glob, self.model_names)
         )
@@ -173,16 +178,16 @@ def read_snapshot(
     snapshot = Snapshot({}, [])
     rows = statement.rows(connection, {**values, **number_values(name, keys)})
     for kind, key, group_ids_or_scope, names_or_glob, instant, end, *numbers in rows:
-        amounts = Amounts(*numbers[:4])
+        amounts, source = Amounts(*numbers[:4]), numbers[4]
         if kind == "running":
             snapshot.running.append(
-                RunningReply(key, group_ids_or_scope, names_or_glob, instant, amounts)
+                RunningReply(key, group_ids_or_scope, names_or_glob, source, instant, amounts)
             )
             continue
         counter = snapshot.counters.setdefault(
-            key, Counter(key, group_ids_or_scope, names_or_glob, instant, end, amounts)
+            key, Counter(key, group_ids_or_scope, names_or_glob, instant, end, amounts, source)
         )
-        measure, period, granted = numbers[4:]
+        measure, period, granted = numbers[5:]
         if granted:
             counter.granted[measure, period] = counter.granted.get((measure, period), 0) + granted
     return snapshot

@@ -36,7 +36,8 @@ records_table = Table(
     Column("model_id", Text, nullable=False),
     # "|chosen|base|": every name that a limit's model glob may match.
     Column("model_names", Text, nullable=False),
-    Column("source", Text, nullable=False),  # page, temporary, channel, automation, api, backfill
+    # page, temporary, channel, automation, api, task, direct, backfill
+    Column("source", Text, nullable=False),
     Column("chat_id", Text, nullable=False),
     Column("message_id", Text, nullable=False),
     Column("policy", Text, nullable=False),
@@ -91,6 +92,7 @@ counters_table = Table(
     Column("input_tokens", BigInteger, nullable=False),
     Column("output_tokens", BigInteger, nullable=False),
     Column("cost_micros", BigInteger, nullable=False),
+    Column("source", Text, nullable=False, server_default=""),  # "" for all
 )
 Index("usage_limits_counters_scope", counters_table.c.scope, counters_table.c.window_end)
 
@@ -118,6 +120,7 @@ grants_table = Table(
     Column("reason", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
+    Column("source", Text, nullable=False, server_default=""),  # as the counter's
 )
 Index("usage_limits_grants_scope", grants_table.c.scope, grants_table.c.expires_at)
 
@@ -140,6 +143,17 @@ workers_table = Table(
     Column("id", Text, primary_key=True),
     Column("beats", BigInteger, nullable=False),
     Column("seen_at", BigInteger, nullable=False),
+)
+
+# The last policies texts that were saved on the page, to go back to.
+policies_table = Table(
+    "usage_limits_policies",
+    ledger_metadata,
+    Column("id", Text, primary_key=True),
+    Column("number", BigInteger, nullable=False),  # in the order in which they were saved
+    Column("policies", Text, nullable=False),
+    Column("saved_by", Text, nullable=False),
+    Column("saved_at", BigInteger, nullable=False),
 )
 
 migrations_table = Table(
@@ -186,11 +200,24 @@ def m003_workers(connection: Connection) -> None:
     add_text_columns(connection, records_table, "worker", "end_reason")
 
 
+def m004_sources(connection: Connection) -> None:
+    """Counters and grants of limits on one source of requests."""
+    add_text_columns(connection, counters_table, "source")
+    add_text_columns(connection, grants_table, "source")
+
+
+def m005_policy_versions(connection: Connection) -> None:
+    """The policies texts that were saved on the page."""
+    policies_table.create(connection, checkfirst=True)
+
+
 # Append only: a released migration is never changed.
 MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     m001_first_tables,
     m002_names,
     m003_workers,
+    m004_sources,
+    m005_policy_versions,
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -61,9 +62,11 @@ class LimitState:
 
     Args:
         applied: The limit and its window.
-        used: What settled records have used in the window.
-        reserved: What replies still running hold.
-        reset_at: When the window ends; of a rolling one, when enough of it will have passed.
+        used: What settled records have used in the window; of a limit per request, what this one
+            takes.
+        reserved: What replies still running hold; of a limit on how many run at once, how many do.
+        reset_at: When the window ends; of a rolling one, when enough of it will have passed. Of
+            one about a moment, when to ask again.
         granted: What an administrator has added to the limit in this window.
     """
 
@@ -90,7 +93,10 @@ class LimitState:
 
     @property
     def exceeded(self) -> bool:
-        """Whether the hard limit is reached."""
+        """Whether the hard limit is reached: a request may have all the input that it says."""
+        limit = self.applied.limit
+        if limit.is_per_request and limit.measure == "input_tokens" and self.amount:
+            return self.taken > self.amount
         return self.taken >= self.amount
 
     @property
@@ -104,7 +110,12 @@ class LimitState:
         return self.exceeded and self.used < self.amount
 
     def crossed_threshold(self, soft_limit_percent: int) -> int | None:
-        """The highest soft limit, in percent, that is crossed; None below all of them."""
+        """The highest soft limit, in percent, that is crossed; None below all of them.
+
+        Of what is about one moment nothing is used up, so there is nothing to warn of.
+        """
+        if self.applied.limit.is_moment:
+            return None
         thresholds = self.applied.limit.warn_percents or (soft_limit_percent,)
         return max((percent for percent in thresholds if percent <= self.percent), default=None)
 
@@ -136,7 +147,24 @@ class Decision:
             )
         )
 
+    def with_request(self, amounts: Amounts) -> Decision:
+        """The same where limits on single requests stand with what this one takes."""
+        return Decision(
+            tuple(
+                replace(state, used=amounts.of(state.applied.limit.measure))
+                if state.applied.limit.is_per_request
+                else state
+                for state in self.states
+            )
+        )
+
+    def with_states(self, states: Iterable[LimitState]) -> Decision:
+        """The same with these states in the place of those of the same limits."""
+        newer = {state.applied: state for state in states}
+        return Decision(tuple(newer.get(state.applied, state) for state in self.states))
+
     @property
     def fullest(self) -> LimitState | None:
-        """The limit of which the largest part is taken."""
-        return max(self.states, key=lambda state: state.percent) if self.states else None
+        """The limit of which the largest part is taken, if any adds up."""
+        adding = (state for state in self.states if not state.applied.limit.is_moment)
+        return max(adding, key=lambda state: state.percent, default=None)

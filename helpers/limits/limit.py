@@ -2,12 +2,15 @@
 
 The notation, with blanks around "/" as one likes and keywords in any case:
 
-    AMOUNT UNIT / PERIOD [on MODEL-GLOB] [warn N% ...]
+    AMOUNT UNIT / PERIOD [on MODEL-GLOB] [via SOURCE] [warn N% ...]
+    AMOUNT UNIT / request [on MODEL-GLOB] [via SOURCE]       what one request may take
+    AMOUNT requests at once [on MODEL-GLOB] [via SOURCE]     how many may be running
 
     AMOUNT      2000   2_000   2,000   50k   1.5M   $0.25
     UNIT        tokens, input tokens, output tokens, requests; none after a $ amount
-    PERIOD      minute hour day week month, or rolling: 90m 5h 7d
+    PERIOD      minute hour day week month quarter year, or rolling: 90m 5h 7d
     MODEL-GLOB  an id, or * and ? as in file names; "in quotes" if it holds a blank
+    SOURCE      page temporary channel automation api task
 
 Three digits after a point without k or M ("50.000") are refused where they may mean thousands.
 """
@@ -30,7 +33,13 @@ from helpers.limits.amounts import (
     read_dollars,
 )
 from helpers.limits.globs import glob_fits
-from helpers.limits.periods import Period, parse_period, quoted_text
+from helpers.limits.periods import (
+    MOMENTS,
+    PERIODS_ALLOWED,
+    Period,
+    parse_period,
+    quoted_text,
+)
 
 Measure = Literal["tokens", "input_tokens", "output_tokens", "requests", "cost"]
 
@@ -50,7 +59,14 @@ MONEY_TEXT = re.compile(
 )
 # What people write for the "/".
 PER_WORDS = ("per", "a", "an", "each", "every")
-OPTION_EXAMPLES = {"on": "on gpt-4*", "warn": "warn 70% 90%"}
+OPTION_EXAMPLES = {"on": "on gpt-4*", "via": "via api", "warn": "warn 70% 90%"}
+# Where requests come from, as far as that counts toward limits: the chat page, its temporary
+# chats, channels, automations, programs, and what Open WebUI asks a model for by itself.
+SOURCES = ("page", "temporary", "channel", "automation", "api", "task")
+PER_REQUEST, AT_ONCE = MOMENTS
+AT_ONCE_WORDS = re.compile(r"\bat\s+once(?=[\s/]|$)", re.IGNORECASE)
+# What people write for it.
+PARALLEL_WORDS = re.compile(r"\b(?:concurrent|parallel|simultaneous)", re.IGNORECASE)
 # One word after the "/": a quoted model glob, or anything up to the next blank.
 OPTION_WORD = re.compile(r'"[^"]*"|\S+')
 UNITS_ALLOWED = "tokens, input tokens, output tokens or requests"
@@ -67,6 +83,7 @@ class Limit:
         period: The rule by which the count starts anew.
         model_glob: The models that count, as a pattern over their ids.
         warn_percents: Where to warn, sorted; empty: where the ``soft_limit_percent`` valve says.
+        source: The one of `SOURCES` that counts; "" for all.
     """
 
     amount: int
@@ -74,6 +91,33 @@ class Limit:
     period: Period
     model_glob: str = "*"
     warn_percents: tuple[int, ...] = ()
+    source: str = ""
+
+    @property
+    def is_per_request(self) -> bool:
+        """Whether it is about what one request takes."""
+        return self.period.name == PER_REQUEST
+
+    @property
+    def is_at_once(self) -> bool:
+        """Whether it is about how many requests are running."""
+        return self.period.name == AT_ONCE
+
+    @property
+    def is_moment(self) -> bool:
+        """Whether it is about one moment, so that nothing adds up."""
+        return self.period.name in MOMENTS
+
+    @property
+    def is_general(self) -> bool:
+        """Whether it counts all that is used, of whatever model and source."""
+        return self.model_glob == "*" and not self.source and not self.is_moment
+
+    @property
+    def counts(self) -> tuple[object, ...]:
+        """What it counts, whatever its amount; "24h" and "1d" are the same."""
+        period = self.period.rolling or self.period.name
+        return self.measure, period, self.model_glob, self.source
 
     def __str__(self) -> str:
         """The notation that `parse_limit` reads back as an equal limit."""
@@ -82,10 +126,12 @@ class Limit:
         else:
             unit = self.measure.replace("_", " ")
             text = f"{count_text(self.amount)} {unit[:-1] if self.amount == 1 else unit}"
-        text += f"/{self.period.name}"
+        text += " at once" if self.is_at_once else f"/{self.period.name}"
         if self.model_glob != "*":
             plain = is_plain_glob(self.model_glob)
             text += f" on {self.model_glob}" if plain else f' on "{self.model_glob}"'
+        if self.source:
+            text += f" via {self.source}"
         if self.warn_percents:
             text += " warn " + " ".join(f"{percent}%" for percent in self.warn_percents)
         return text
@@ -109,16 +155,26 @@ def parse_limit(text: str, where: str = "limit") -> Limit:
     try:
         quantity, options = split_at_period(text)
         amount, measure = read_quantity(quantity)
-        period = read_limit_period(options[0])
-        model_glob, warn_percents = read_options(options[1:])
+        period = read_limit_period(options[0], measure)
+        values = read_options(options[1:])
+        if period.name in MOMENTS and "warn" in values:
+            raise NotationMistake(
+                'has "warn", though nothing adds up in it', f'no "warn" after "{period.name}"'
+            )
+        model_glob = read_model_glob(values["on"]) if "on" in values else "*"
+        source = read_source(values["via"]) if "via" in values else ""
+        warn_percents = tuple(sorted({read_percent(word) for word in values.get("warn", ())}))
     except NotationMistake as error:
         given = f"{quoted_text(text)} {error.mistake}" if text.strip() else error.mistake
         raise ConfigurationError(where, given, error.allowed) from None
-    return Limit(amount, measure, period, model_glob, warn_percents)
+    return Limit(amount, measure, period, model_glob, warn_percents, source)
 
 
 def split_at_period(text: str) -> tuple[list[str], list[str]]:
-    """The words before the "/" and those after it, of which the first is the period."""
+    """The words before the "/" and those after it, of which the first is the period.
+
+    "at once" is a period without a "/".
+    """
     if not text.strip():
         raise NotationMistake("an empty text is no limit", LIMIT_EXAMPLES)
     if text.strip().lower() == "unlimited":
@@ -128,7 +184,20 @@ def split_at_period(text: str) -> tuple[list[str], list[str]]:
         )
     # The first "/" is the period's: one in a model's id ("openai/gpt-4o") comes after it.
     before, _, after = text.partition("/")
+    moment = AT_ONCE_WORDS.search(text)
+    if moment is not None and moment.start() < len(before):
+        before, after = text[: moment.start()], text[moment.end() :]
+    else:
+        moment = None
     quantity, options = before.split(), OPTION_WORD.findall(after)
+    if moment is not None:
+        if after.strip().startswith("/"):
+            raise NotationMistake(
+                'has a period after "at once"', 'either "3 requests at once" or "30 requests/hour"'
+            )
+        if len(quantity) == 1:
+            raise NotationMistake("has no unit", 'requests, as in "3 requests at once"')
+        options.insert(0, AT_ONCE)
     for at, word in enumerate(quantity):
         if word.lower() in PER_WORDS:
             example = quantity_example(quantity[:at])
@@ -142,10 +211,13 @@ def split_at_period(text: str) -> tuple[list[str], list[str]]:
                 f'the period first, as in "{example}/day {option}"',
             )
     if not options:
+        if PARALLEL_WORDS.search(before):
+            raise NotationMistake("has no period", 'running requests as in "3 requests at once"')
         example = quantity_example(quantity)
         raise NotationMistake("has no period", f'"/" and a period, as in "{example}/day"')
     if not quantity:
-        raise NotationMistake('has nothing before the "/"', LIMIT_EXAMPLES)
+        place = AT_ONCE if moment else "/"
+        raise NotationMistake(f'has nothing before the "{place}"', LIMIT_EXAMPLES)
     return quantity, options
 
 
@@ -160,6 +232,8 @@ def quantity_example(words: list[str]) -> str:
 
 def period_example(words: list[str]) -> str:
     """The word itself if it is a period."""
+    if words == [PER_REQUEST]:
+        return PER_REQUEST
     try:
         return parse_period("".join(words)).name
     except ConfigurationError:
@@ -206,15 +280,36 @@ def unit_mistake(amount: str, unit: str) -> NotationMistake:
     return NotationMistake(f"has the unknown unit {quoted_text(unit)}", UNITS_ALLOWED + hint)
 
 
-def read_limit_period(word: str) -> Period:
+def read_limit_period(word: str, measure: Measure) -> Period:
+    """What stands after the "/", or "at once"."""
+    name, counts_tokens = word.lower(), measure.endswith("tokens")
+    if name == AT_ONCE and measure != "requests":
+        raise NotationMistake(
+            f'has no requests before "{AT_ONCE}"', 'requests, as in "3 requests at once"'
+        )
+    if name == PER_REQUEST and not counts_tokens:
+        what = "money" if measure == "cost" else "requests"
+        raise NotationMistake(
+            f"has {what} per request",
+            'tokens, input tokens or output tokens there, as in "4k tokens/request"',
+        )
+    if name in MOMENTS:
+        return Period(name)
+    if name == "at":
+        raise NotationMistake('has "at" after the "/"', 'no "/" there: "3 requests at once"')
     try:
         return parse_period(word)
     except ConfigurationError as error:
-        raise NotationMistake(f"has a wrong period: {error.given}", error.allowed) from None
+        allowed = error.allowed
+        if counts_tokens:
+            allowed = allowed.replace(PERIODS_ALLOWED, f'{PERIODS_ALLOWED}, or "{PER_REQUEST}"')
+            if difflib.get_close_matches(name, [PER_REQUEST], n=1):
+                allowed += f'; did you mean "{PER_REQUEST}"?'
+        raise NotationMistake(f"has a wrong period: {error.given}", allowed) from None
 
 
-def read_options(words: list[str]) -> tuple[str, tuple[int, ...]]:
-    """The model glob and the warning percentages; "on" and "warn" in either order."""
+def read_options(words: list[str]) -> dict[str, list[str]]:
+    """The words after "on", "via" and "warn", which stand in any order."""
     values: dict[str, list[str]] = {}
     current: list[str] | None = None
     for word in words:
@@ -228,8 +323,8 @@ def read_options(words: list[str]) -> tuple[str, tuple[int, ...]]:
         elif current is None:
             raise NotationMistake(
                 f"has {quoted_text(word)} after the period",
-                'nothing more there, or "on" and a model, or "warn" and percentages, as in'
-                ' "50k tokens/day on gpt-4* warn 80%"',
+                'nothing more there, or "on" and a model, "via" and a source, or "warn" and'
+                ' percentages, as in "50k tokens/day on gpt-4* warn 80%"',
             )
         else:
             current.append(word)
@@ -239,8 +334,21 @@ def read_options(words: list[str]) -> tuple[str, tuple[int, ...]]:
                 f'has nothing after "{keyword}"',
                 f'a value, as in "{OPTION_EXAMPLES[keyword]}"',
             )
-    model_glob = read_model_glob(values["on"]) if "on" in values else "*"
-    return model_glob, tuple(sorted({read_percent(word) for word in values.get("warn", ())}))
+    return values
+
+
+def read_source(words: list[str]) -> str:
+    """What stands after "via"."""
+    source, allowed = words[0].lower(), "one of " + ", ".join(SOURCES)
+    if len(words) > 1:
+        raise NotationMistake(
+            'has more than one word after "via"', f"{allowed}; a second one needs a second limit"
+        )
+    if source not in SOURCES:
+        close = difflib.get_close_matches(source, SOURCES, n=1)
+        hint = f'; did you mean "via {close[0]}"?' if close else ""
+        raise NotationMistake(f"has the unknown source {quoted_text(words[0])}", allowed + hint)
+    return source
 
 
 def read_model_glob(words: list[str]) -> str:

@@ -19,7 +19,8 @@ from helpers.errors import ConfigurationError
 CLOCK_PERIODS = {"minute": timedelta(minutes=1), "hour": timedelta(hours=1)}
 # The longest that each can be, in days: that far on from where one begins, the next has begun
 # and the one after it has not, for months as well (31 < 28 + 28).
-DATE_PERIODS = {"day": 1, "week": 7, "month": 31}
+DATE_PERIODS = {"day": 1, "week": 7, "month": 31, "quarter": 92, "year": 366}
+MONTHS_PER_PERIOD = {"month": 1, "quarter": 3, "year": 12}
 CALENDAR_PERIODS = (*CLOCK_PERIODS, *DATE_PERIODS)
 
 ROLLING_UNITS = {
@@ -30,12 +31,15 @@ ROLLING_UNITS = {
 ROLLING_TEXT = re.compile(r"0*(?P<count>[1-9][0-9]{0,6})(?P<unit>[mhd])")
 LONGEST_ROLLING = timedelta(days=366)
 PERIODS_ALLOWED = (
-    "minute, hour, day, week, month, or a rolling period in minutes, hours or days"
+    "minute, hour, day, week, month, quarter, year, or a rolling period in minutes, hours or days"
     ' such as "90m", "5h", "7d"'
 )
 
 ONE_MICROSECOND = timedelta(microseconds=1)
 ONE_DAY = timedelta(days=1)
+# Limits about one moment have no window. One that is too long will be so an hour later, too;
+# running replies are over any second.
+MOMENTS = {"request": timedelta(hours=1), "at once": timedelta(seconds=10)}
 MIDNIGHT_UTC = datetime(1970, 1, 1, tzinfo=UTC)
 
 # What a zone file for UTC says: version 1, one offset (0 s, no summer time), one name.
@@ -58,9 +62,9 @@ class CalendarRules:
 
     Args:
         timezone: The zone whose clock and calendar count.
-        reset_hour: The local hour, 0 to 23, at which days, weeks and months begin.
+        reset_hour: The local hour, 0 to 23, at which days and longer periods begin.
         week_starts_on: The day on which weeks begin.
-        month_starts_on: The day of the month, 1 to 28, on which months begin.
+        month_starts_on: The day of the month, 1 to 28, on which months, quarters and years begin.
     """
 
     timezone: ZoneInfo = field(default_factory=utc_zone)
@@ -85,8 +89,9 @@ class Period:
     """The recurring rule that a limit counts by.
 
     Args:
-        name: ``minute``, ``hour``, ``day``, ``week`` or ``month`` (calendar), or the text of a
-            rolling period as its author wrote it: ``90m``, ``24h``, ``7d``.
+        name: ``minute``, ``hour``, ``day``, ``week``, ``month``, ``quarter`` or ``year``
+            (calendar), the text of a rolling period as its author wrote it (``90m``, ``24h``,
+            ``7d``), or one of `MOMENTS`.
         rolling: The length of a rolling period; None for a calendar period.
     """
 
@@ -102,6 +107,8 @@ class Period:
         written with the same half-open bounds as every other window, so it starts and ends a
         microsecond later than a reader may expect: what was used at `at` itself counts, what
         was used exactly one `rolling` earlier has just dropped out.
+
+        What is about one moment has none: its end only says when to ask again.
         """
         if at.tzinfo is None:
             raise ValueError("an instant needs a time zone")
@@ -109,6 +116,8 @@ class Period:
         if self.rolling is not None:
             end = instant + ONE_MICROSECOND
             return Window(end - self.rolling, end)
+        if self.name in MOMENTS:
+            return Window(instant, instant + MOMENTS[self.name])
         latest = LATEST_WINDOWS.get((self.name, rules))
         if latest is None or not latest.contains(instant):
             if self.name in CLOCK_PERIODS:
@@ -141,7 +150,7 @@ def clock_window(instant: datetime, length: timedelta, zone: ZoneInfo) -> Window
 
 
 def date_window(instant: datetime, name: str, rules: CalendarRules) -> Window:
-    """The day, week or month around `instant`."""
+    """The day, week, month, quarter or year around `instant`."""
     since_reset = instant.astimezone(rules.timezone) - timedelta(hours=rules.reset_hour)
     first = first_date(name, since_reset.date(), rules)
     longest = timedelta(days=DATE_PERIODS[name])
@@ -158,12 +167,12 @@ def date_window(instant: datetime, name: str, rules: CalendarRules) -> Window:
 
 
 def first_date(name: str, day: date, rules: CalendarRules) -> date:
-    """The local date on which the day, week or month that contains `day` begins."""
-    if name == "month":
+    """The local date on which the day, week, month, quarter or year that contains `day` begins."""
+    if name in MONTHS_PER_PERIOD:
         first = day.replace(day=rules.month_starts_on)
         if first > day:
             first = (day.replace(day=1) - ONE_DAY).replace(day=rules.month_starts_on)
-        return first
+        return first.replace(month=first.month - (first.month - 1) % MONTHS_PER_PERIOD[name])
     if name == "week":
         days_in = day.weekday() if rules.week_starts_on == "monday" else day.isoweekday() % 7
         return day - timedelta(days=days_in)
@@ -241,8 +250,8 @@ def parse_period(text: str, where: str = "period") -> Period:
 
 def suggested_period(word: str) -> str | None:
     """What someone who wrote `word` for a period probably meant, in our notation."""
-    if word.startswith(("year", "annual")):
-        return "365d"
+    if word.startswith("annual"):
+        return "year"
     match = re.fullmatch(r"([1-9][0-9]{0,3})\s*([a-z]+)", word)
     if match is None:
         close = difflib.get_close_matches(word, CALENDAR_PERIODS, n=1)

@@ -273,7 +273,7 @@ def table_limits(kind: str, name: str, value: str | list[str]) -> tuple[Limit, .
             mistakes.append(error)
             continue
         # Of two that count the same, the larger would never matter. "24h" and "1d" are the same.
-        counts = (limit.measure, limit.period.rolling or limit.period.name, limit.model_glob)
+        counts = limit.counts
         if counts in limits:
             given = f"{quoted_text(text)} counts the same as {quoted_text(str(limits[counts]))}"
             mistakes.append(ConfigurationError(where, given, "one of the two"))

@@ -20,6 +20,8 @@ DAYS_PER_CALENDAR_PERIOD = {
     "day": Decimal(1),
     "week": Decimal(7),
     "month": Decimal("30.44"),
+    "quarter": Decimal("91.31"),
+    "year": Decimal("365.25"),
 }
 # What "the policy that allows most" looks at first.
 GENEROSITY_ORDER: tuple[Measure, ...] = (
@@ -104,7 +106,8 @@ class AppliedLimit:
 def policy_generosity(policy: Policy) -> tuple[Decimal, ...]:
     """How much `policy` allows per day, by measure; larger allows more.
 
-    Limits on single models are left out: they narrow a policy, they don't grant more.
+    Limits on single models or sources and about one moment are left out: they narrow a policy,
+    they don't grant more.
     """
     if policy.limits is None:
         return tuple(Decimal("Infinity") for _ in GENEROSITY_ORDER)
@@ -113,7 +116,7 @@ def policy_generosity(policy: Policy) -> tuple[Decimal, ...]:
             (
                 limit.amount / period_days(limit)
                 for limit in policy.limits
-                if limit.measure == measure and limit.model_glob == "*"
+                if limit.measure == measure and limit.is_general
             ),
             default=Decimal("Infinity"),
         )
@@ -122,7 +125,7 @@ def policy_generosity(policy: Policy) -> tuple[Decimal, ...]:
 
 
 def period_days(limit: Limit) -> Decimal:
-    """The length of a limit's period in days; an average for months."""
+    """The length of a limit's period in days; an average for months and longer ones."""
     if limit.period.rolling is not None:
         return Decimal(limit.period.rolling // timedelta(minutes=1)) / 1440
     return DAYS_PER_CALENDAR_PERIOD[limit.period.name]
@@ -240,6 +243,11 @@ def applied_limits(
         for applied in scoped_limits(subject, policy, policies, at, rules)
         if applied.limit.matches_model(names)
     )
+
+
+def limits_via(limits: Iterable[AppliedLimit], source: str) -> tuple[AppliedLimit, ...]:
+    """Those of the limits that count what comes from this source."""
+    return tuple(applied for applied in limits if applied.limit.source in ("", source))
 
 
 class ModelNames(tuple[str, ...]):

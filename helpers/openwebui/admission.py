@@ -19,7 +19,7 @@ from helpers.limits.policy import (
     find_model_rule,
 )
 from helpers.metering.estimates import estimate_prompt
-from helpers.openwebui.languages import LONGEST_LANGUAGE_TAG, choose_language
+from helpers.openwebui.languages.catalog import LONGEST_LANGUAGE_TAG, choose_language
 from helpers.openwebui.messages import Reader
 from helpers.openwebui.replies import Reply, ReplyKeeper, count_choices, wanted_output
 from helpers.openwebui.valves import AdminValves, read_timezone
@@ -79,7 +79,7 @@ def build_reply(
     """
     policies = valves.policy_set
     policy = choose_policy(subject, policies, valves.default_policy, valves.multiple_groups)
-    prompt_tokens = estimate_prompt(body)
+    prompt_tokens, stops = estimate_prompt(body), valves.running_replies == "stop"
     reply = Reply(
         keeper=keeper,
         reservation=Reservation(
@@ -97,12 +97,16 @@ def build_reply(
         reader=find_reader(valves, user, metadata),
         enforced=not valves.shadow_mode,
         prompt_tokens=prompt_tokens,
+        next_prompt_tokens=prompt_tokens,
         wanted_output=wanted_output(body, ollama=ollama),
         ollama=ollama,
         choices=count_choices(body),
         soft_limit_percent=valves.soft_limit_percent,
         alert_url="" if valves.shadow_mode else valves.alert_webhook_url,
-        capped=valves.cap_max_tokens and not valves.shadow_mode,
+        # An answer that comes whole can't be ended on its way.
+        capped=not valves.shadow_mode
+        and (valves.cap_max_tokens or (stops and body.get("stream") is not True)),
+        stops_at_limit=stops,
     )
     reply.meter.begin_round(prompt_tokens)
     return reply

@@ -43,12 +43,12 @@ def read_json(data: bytes | bytearray) -> Any:
 class AnswerReader:
     """Hands what passes to a meter: line by line, or whole."""
 
-    __slots__ = ("_buffer", "_by_lines", "_meter", "_overflown", "_readable", "answer", "status")
+    __slots__ = ("_buffer", "_meter", "_overflown", "_readable", "answer", "by_lines", "status")
 
     def __init__(self, meter: ReplyMeter | None) -> None:
         self._meter = meter
         self._buffer = bytearray()
-        self._by_lines = False
+        self.by_lines = False
         self._overflown = False
         self._readable = False
         self.status: int | None = None
@@ -59,7 +59,7 @@ class AnswerReader:
         self.status = status
         kind = next((value for name, value in headers if name.lower() == b"content-type"), b"")
         encoded = any(name.lower() == b"content-encoding" for name, _ in headers)
-        self._by_lines = any(each in kind.lower() for each in LINE_TYPES)
+        self.by_lines = any(each in kind.lower() for each in LINE_TYPES)
         self._readable = not encoded
 
     def feed(self, chunk: bytes) -> None:
@@ -67,7 +67,7 @@ class AnswerReader:
         if not self._readable or not chunk:
             return
         self._buffer += chunk
-        if self._by_lines and b"\n" in chunk:
+        if self.by_lines and b"\n" in chunk:
             *lines, rest = self._buffer.split(b"\n")
             self._buffer = bytearray(rest)
             if self._overflown:  # the rest of a line whose beginning is gone
@@ -84,7 +84,7 @@ class AnswerReader:
         rest, self._buffer = self._buffer, bytearray()
         if not rest or self._overflown:
             return
-        if self._by_lines:
+        if self.by_lines:
             self._read_line(rest)
             return
         self.answer = read_json(rest)

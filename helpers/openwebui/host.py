@@ -23,10 +23,13 @@ from helpers.limits.policy import GroupRef, ModelNames, Subject
 from helpers.logs import log
 from helpers.openwebui.host_versions import OLDEST_HOST_VERSION, REQUEST_HOOK_VERSION
 from helpers.openwebui.http_requests import REFUSAL_STATE, note_in_state
+from helpers.openwebui.passthrough import CHAT_PASSTHROUGHS
 from helpers.texts import LONGEST_ID, LONGEST_NAME, clean_text
 
 NAMES_PER_QUERY = 500
 TEMPORARY_CHAT_PREFIXES = ("temporary:", "local:")  # today's and the older one
+# By which clients ask for replies; channels and automations have others.
+CLIENT_PATHS = tuple(path for path, one in CHAT_PASSTHROUGHS.items() if one.kind == "chat")
 
 
 class HostError(HTTPException, UsageLimitsError):
@@ -223,21 +226,74 @@ def list_model_names(
     return found
 
 
-def request_source(metadata: Mapping[str, Any], own_provider: bool = False) -> str:
-    """Where a request comes from: page, temporary, channel, automation, api or direct.
+def request_source(
+    metadata: Mapping[str, Any],
+    own_provider: bool = False,
+    request: Any = None,
+    user_id: str = "",
+) -> str:
+    """Where a request comes from: page, temporary, channel, automation, api or direct; may block.
 
-    All but `direct` is what the client says. It labels a record, and decides nothing that counts.
+    The metadata repeat what a client says. Its own call of a chat path is never a channel's or an
+    automation's, for which Open WebUI calls itself; and only the chat page has a socket open.
     """
     if own_provider:
         return "direct"
-    chat_id = clean_text(metadata.get("chat_id"), LONGEST_ID)
-    if metadata.get("automation_id"):
+    chat_id, session_id = (
+        clean_text(metadata.get(name), LONGEST_ID) for name in ("chat_id", "session_id")
+    )
+    scope = getattr(request, "scope", None)
+    path = scope.get("path") if isinstance(scope, Mapping) else None
+    asked_by_client = isinstance(path, str) and path.endswith(CLIENT_PATHS)
+    if not asked_by_client and metadata.get("automation_id"):
         return "automation"
-    if chat_id.startswith("channel:"):
+    if not asked_by_client and chat_id.startswith("channel:"):
         return "channel"
-    if not metadata.get("session_id") or not chat_id:
+    if not session_id or not chat_id:
+        return "api"
+    if asked_by_client and not is_page(request, session_id, user_id):
         return "api"
     return "temporary" if chat_id.startswith(TEMPORARY_CHAT_PREFIXES) else "page"
+
+
+def is_page(request: Any, session_id: str, user_id: str) -> bool:
+    """Whether a client is the chat page: signed in without an API key, its socket open."""
+    if has_api_key(request):
+        return False
+    sessions = getattr(sys.modules.get("open_webui.socket.main"), "SESSION_POOL", None)
+    if sessions is None:
+        return True  # an Open WebUI that keeps them elsewhere
+    try:
+        session = sessions.get(session_id)
+    except Exception:  # in Redis, whose errors are its own; without it the page doesn't work either
+        log.warning("Usage limits: it can't be seen whose page is open", exc_info=True)
+        return False
+    return isinstance(session, Mapping) and session.get("id") == user_id
+
+
+def has_api_key(request: Any) -> bool:
+    """Whether a client has signed in with an API key."""
+    kind = getattr(request.state, "auth_type", None)
+    if kind is not None:
+        return bool(kind == "api_key")
+    # Before 0.12 Open WebUI doesn't say; it looks in these places, in this order.
+    scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+    stated = getattr(getattr(request.state, "token", None), "credentials", "")
+    token = (scheme.lower() == "bearer" and bearer) or request.cookies.get("token") or stated
+    return str(token).strip().startswith("sk-")
+
+
+async def save_answer(metadata: Mapping[str, Any], content: str) -> None:
+    """Save an answer that no model gave as a message that is done, where the chat is saved."""
+    chat_id, message_id = metadata.get("chat_id"), metadata.get("message_id")
+    if not isinstance(chat_id, str) or not isinstance(message_id, str):
+        return
+    if chat_id.startswith((*TEMPORARY_CHAT_PREFIXES, "channel:")):
+        return
+    chats = import_module("open_webui.models.chats").Chats
+    await chats.upsert_message_to_chat_by_id_and_message_id(
+        chat_id, message_id, {"content": content, "done": True}
+    )
 
 
 def finished_message(body: Mapping[str, Any]) -> tuple[object, str | None]:

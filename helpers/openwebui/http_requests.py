@@ -25,6 +25,8 @@ AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 current_state: ContextVar[MutableMapping[str, Any] | None] = ContextVar(
     "usage_limits_state", default=None
 )
+# What the browser that asks for a valves form accepts: the header, as it came.
+accepted_languages: ContextVar[str] = ContextVar("usage_limits_languages", default="")
 REFUSAL_STATE = "usage_limits_refusal"
 LIMITS_STATE = "usage_limits_limits"
 

@@ -13,8 +13,8 @@ from string import Formatter
 from helpers.errors import ConfigurationError
 from helpers.limits.decisions import LimitState
 from helpers.limits.limit import Limit
-from helpers.openwebui.languages import LANGUAGES
-from helpers.openwebui.languages_western import ENGLISH
+from helpers.openwebui.languages.catalog import LANGUAGES
+from helpers.openwebui.languages.en import ENGLISH
 from helpers.openwebui.wording import ISOLATED, Language
 
 PLACEHOLDERS = (
@@ -241,7 +241,7 @@ def count_things(thing: str, count: int, language: Language) -> str:
 
 
 def format_quantity(limit: Limit, amount: int, language: Language = ENGLISH) -> str:
-    """Amount, unit and model: ``1 token``, ``50,000 tokens on gpt-4*``, ``$20.00``."""
+    """Amount, unit, model and source: ``50,000 tokens on gpt-4* via the API``, ``$20.00``."""
     return plain_quantity(limit, amount, language) + on_model(limit, language)
 
 
@@ -253,14 +253,15 @@ def plain_quantity(limit: Limit, amount: int, language: Language) -> str:
 
 
 def on_model(limit: Limit, language: Language) -> str:
-    """The models that a limit is limited to, if it is."""
+    """The models and the source that a limit is limited to, if it is."""
+    text = language.via.format(source=language.source(limit.source)) if limit.source else ""
     if limit.model_glob == "*":
-        return ""
-    return language.on.format(model=isolate(clean_name(limit.model_glob), language))
+        return text
+    return language.on.format(model=isolate(clean_name(limit.model_glob), language)) + text
 
 
 def format_period(limit: Limit, language: Language) -> str:
-    """Which period it is: ``per day``, or ``per 5 hours`` for a rolling one.
+    """Which period it is: ``per day``, ``at once``, or ``per 5 hours`` for a rolling one.
 
     A rolling one is never said in ones of anything: "per hour" is what the calendar's is called.
     """
@@ -340,8 +341,9 @@ def format_at(instant: datetime, now: datetime, reader: Reader) -> str:
     local, language = local_minute(instant, reader), reader.language
     days = (local.date() - now.astimezone(reader.zone).date()).days
     pattern = {0: language.at, 1: language.tomorrow}.get(days, language.on_date)
-    if local.hour == 1 and language.hour_one[0]:
-        pattern = pattern.replace(*language.hour_one)
+    if local.hour == 1 and language.hour_one:
+        usual, _, before_one = language.hour_one.partition("|")
+        pattern = pattern.replace(usual, before_one)
     return pattern.format(date=format_date(local, language), time=format_time(local, reader))
 
 
@@ -384,6 +386,12 @@ def template_values(
     }
 
 
+def limit_text(limit: Limit, language: Language = ENGLISH) -> str:
+    """A limit as a heading or a cell says it: ``50,000 tokens per day on gpt-4*``."""
+    quantity, on = plain_quantity(limit, limit.amount, language), on_model(limit, language)
+    return language.what.format(quantity=quantity, period=format_period(limit, language), on=on)
+
+
 def sentence_values(state: LimitState, now: datetime, reader: Reader) -> dict[str, str]:
     """The fields of the language's own sentences, for one limit."""
     limit, language = state.applied.limit, reader.language
@@ -423,16 +431,27 @@ def with_reset(state: LimitState, sentence: str, values: Mapping[str, str], read
 def limit_sentence(
     template: str, state: LimitState, now: datetime, reader: Reader, model: str
 ) -> str:
-    """The refusal that a user reads at the hard limit; `template` "" for the built-in one."""
-    own = fill_template(template, state, now, reader, model)
+    """The refusal that a user reads at the hard limit; `template` "" for the built-in one.
+
+    A limit about one moment isn't used up and doesn't reset, so no template speaks of it.
+    """
+    limit = state.applied.limit
+    own = None if limit.is_moment else fill_template(template, state, now, reader, model)
     if own is not None:
         return own
     language, values = reader.language, sentence_values(state, now, reader)
-    limit = state.applied.limit
     if state.amount == 0:
+        if limit.source:
+            source = language.named.format(policy=language.source(limit.source))
+            values["named"] = source + values["named"]
         every = language.no_paid if limit.measure == "cost" else language.no_models
         sentence = every if limit.model_glob == "*" else language.no_model
         return finish_sentence(sentence.format_map(values))
+    if limit.is_per_request:
+        return per_request_sentence(limit, reader, policy_shown(state))
+    counts_all = limit.model_glob == "*" and not limit.source and not state.applied.is_pool
+    if limit.is_at_once and counts_all:
+        return at_once_sentence(state.taken, language)
     if state.is_only_held:
         return finish_sentence(language.held.format_map(values))
     return with_reset(state, language.reached, values, reader)

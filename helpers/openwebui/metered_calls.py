@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from starlette.responses import Response, StreamingResponse
 
 from helpers.openwebui.answers import MARK, AnswerReader, with_headers
+from helpers.openwebui.endings import end_of_stream, may_end_after
 from helpers.openwebui.http_requests import AsgiApp, Message, ReadRequest, Receive, Scope, Send
 from helpers.openwebui.passthrough import Passthrough, passthrough_charge
 from helpers.openwebui.refusals import RawHeaders
@@ -37,6 +39,8 @@ class MeteredCall:
         self._reader = AnswerReader(None)
         self._may_repeat = False
         self._held: list[Message] = []  # an answer that may be a refusal of `stream_options`
+        self._first, self._size, self._mark = b"", 0, 0
+        self._ended = asyncio.Event()
 
     async def serve(
         self,
@@ -71,12 +75,14 @@ class MeteredCall:
         counts = self._reply is not None and self._passthrough.counts_tokens
         self._reader = AnswerReader(self._reply.meter if self._reply and counts else None)
         try:
-            await app(scope, receive, self.send)
+            await app(scope, receive_until(self._ended, scope, receive), self.send)
         finally:
             self._reader.end()
 
     async def send(self, message: Message) -> None:
         """Pass a part of the answer on, unless all of it may be asked for once more."""
+        if self._ended.is_set():
+            return
         if message["type"] == "http.response.start":
             self._reader.start(message["status"], message.get("headers", []))
             message = {**message, "headers": with_headers(message, self._headers)}
@@ -85,11 +91,27 @@ class MeteredCall:
             self._reader.feed(message.get("body", b""))
         if not self._may_repeat:
             await self._send(message)
+            await self._keep_up(message.get("body", b""))
             return
         self._held.append(message)
         if len(self._refusal()) >= LONGEST_REFUSAL:
             self._may_repeat = False
             await self._release()
+
+    async def _keep_up(self, part: bytes) -> None:
+        """Reserve more for a stream that has used most of it; end it where none is to be had."""
+        if self._reply is None or not self._reader.by_lines or not may_end_after(part):
+            return
+        self._first, self._size = self._first or part, self._size + len(part)
+        if self._size < self._mark:
+            return
+        following = await self._reply.keep_up(self._size, len(part))
+        if following is not None:
+            self._mark = following
+        else:
+            self._ended.set()
+            closing = b"".join(end_of_stream(self._first, part, self._reply.choices))
+            await self._send({"type": "http.response.body", "body": closing})
 
     async def _release(self) -> None:
         """Pass on what was held."""
@@ -104,3 +126,24 @@ class MeteredCall:
         """Whether what was held is a refusal of `stream_options`."""
         answer = Response(self._refusal(), self._reader.status or 500)
         return bool(self._held) and refuses_to_be_asked(answer, again)
+
+
+def receive_until(ended: asyncio.Event, scope: Scope, receive: Receive) -> Receive:
+    """What Open WebUI receives: once it has ended, that its client has gone.
+
+    It then ends its call to the provider, as for a client that has really gone.
+    """
+    # Later versions of the protocol tell it only by what sending raises.
+    scope["asgi"] = {**scope.get("asgi", {}), "spec_version": "2.3"}
+
+    async def receive_or_end() -> Message:
+        waits = [asyncio.ensure_future(each) for each in (receive(), ended.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            theirs: asyncio.Future[Any] = waits[0]
+            return {"type": "http.disconnect"} if ended.is_set() else theirs.result()
+        finally:
+            for each in waits:
+                each.cancel()
+
+    return receive_or_end

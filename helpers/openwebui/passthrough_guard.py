@@ -14,7 +14,7 @@ from starlette.requests import Request
 
 from helpers.logs import log
 from helpers.openwebui.answers import ChatAnswer, limit_headers, refusal_messages, send_own
-from helpers.openwebui.callers import CallerGate
+from helpers.openwebui.callers import CallerGate, note_key
 from helpers.openwebui.host import HostError
 from helpers.openwebui.http_requests import (
     AsgiApp,
@@ -31,6 +31,7 @@ from helpers.openwebui.http_requests import (
 from helpers.openwebui.messages import BACKGROUND_SENTENCE, BLOCKED_SENTENCE, FAULT_SENTENCE
 from helpers.openwebui.metered_calls import MeteredCall
 from helpers.openwebui.model_calls import unasked_name
+from helpers.openwebui.pages import UsagePages
 from helpers.openwebui.passthrough import (
     CHAT_PATH,
     Passthrough,
@@ -71,16 +72,33 @@ class PassthroughGuard:
     Args:
         function_id: The filter's id in Open WebUI.
         admit: What admits a request as the filter's inlet does.
+        ledger_of: What the pages read and write.
         unasked: The models that aren't asked for usage in streams.
     """
 
-    def __init__(self, function_id: str, admit: Admit, unasked: UnaskedModels) -> None:
+    def __init__(
+        self,
+        function_id: str,
+        admit: Admit,
+        ledger_of: Callable[[AdminValves], Any],
+        unasked: UnaskedModels,
+    ) -> None:
         self.function_id = function_id
         self.admit_request = admit
+        self.ledger_of = ledger_of
         self._unasked = unasked
+        self._pages: UsagePages | None = None
         self._switch = Switch()
         self._asking: asyncio.Lock | None = None
         self.gate = CallerGate()
+
+    async def serve_page(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request at the pages' paths."""
+        if self._pages is None:
+            self._pages = UsagePages(self, scope["app"])
+        scope.setdefault("state", {})
+        await note_key(scope)
+        await self._pages.app(scope, receive, send)
 
     async def switch(self, *, now: bool = False) -> Switch:
         """Whether the function is on, as of now or of a second ago at most."""
@@ -230,6 +248,8 @@ class PassthroughGuard:
                 )
             if switch.valves is not None and switch.valves.passthrough == "allow":
                 reply.enforced = False
+            if passthrough.form == "ollama" and body.get("stream") is None:  # it streams then
+                reply.capped = reply.capped and (switch.valves or AdminValves()).cap_max_tokens
 
         metadata: dict[str, Any] = {ADJUST_KEY: adjust}
         body = await self.admit(body, user, metadata, Request(scope))
@@ -240,8 +260,10 @@ class PassthroughGuard:
             if passthrough.asks_usage and "stream_options" in body:
                 read.value["stream_options"] = body["stream_options"]
             if reply is not None:
-                if reply.output_cap is not None:
-                    cap_passthrough(read.value, passthrough, reply.output_cap)
+                most, wanted = reply.most_output(), passthrough_output(read.value, passthrough)
+                longer = most is not None and (wanted is None or wanted > most)
+                if most is not None and longer and passthrough.kind == "metered":
+                    cap_passthrough(read.value, passthrough, most)
                 if passthrough.asks_usage:
                     model = unasked_name(reply, read.value)
                     again = self._unasked.call_without(model, read.value)

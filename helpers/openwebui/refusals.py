@@ -89,7 +89,11 @@ def rate_headers(states: Iterable[LimitState], now: datetime) -> RawHeaders:
     headers: RawHeaders = []
     listed = list(states)
     for measure, name in HEADER_MEASURES:
-        found = [state for state in listed if state.applied.limit.measure == measure]
+        found = [
+            state
+            for state in listed
+            if state.applied.limit.measure == measure and not state.applied.limit.is_moment
+        ]
         if found:
             tightest = min(found, key=lambda state: state.remaining)
             wait = spell_wait((tightest.reset_at - now).total_seconds())

@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from helpers.logs import log
 from helpers.metering.charges import Charge, make_charge
 from helpers.openwebui.answers import AnswerReader
+from helpers.openwebui.endings import bounded_stream
 from helpers.openwebui.host import HostError
 from helpers.openwebui.http_requests import LIMITS_STATE, current_state, route_path
 from helpers.openwebui.messages import TASK_REFUSED_SENTENCE
@@ -151,7 +152,7 @@ async def admit_call(
     fields = user if isinstance(user, dict) else user.model_dump()
     if not in_passing:
         await guard.admit(body, fields, metadata, request)
-        return metadata.get(METADATA_KEY)
+        return lowered_call(metadata.get(METADATA_KEY), form_data, enforced)
     # Its refusal is nobody's: the request that it belongs to goes on.
     state: dict[str, Any] = {}
     token = current_state.set(state)
@@ -165,6 +166,14 @@ async def admit_call(
     if reply is not None and enforced and any(not each.is_only_held for each in reached):
         await end_call(reply, None)
         raise HostError(429, TASK_REFUSED_SENTENCE, 60)
+    return lowered_call(reply, form_data, enforced)
+
+
+def lowered_call(reply: Reply | None, form_data: dict[str, Any], enforced: bool) -> Reply | None:
+    """The reply, when its call asks for no more output than may be used."""
+    if reply is not None:
+        reply.enforced = enforced
+        reply.lower_output(form_data)
     return reply
 
 
@@ -189,7 +198,7 @@ async def metered_answer(reply: Reply | None, answer: Any) -> Any:
     if reply is None:
         return answer
     if isinstance(answer, StreamingResponse):
-        answer.body_iterator = metered_stream(reply, answer.body_iterator)
+        answer.body_iterator = bounded_stream(reply, metered_stream(reply, answer.body_iterator))
         return answer
     if is_failure(answer):
         await end_call(reply, None)
@@ -210,6 +219,8 @@ async def metered_stream(reply: Reply, parts: Any) -> AsyncIterator[Any]:
             reader.feed(part.encode() if isinstance(part, str) else bytes(part))
             yield part
     finally:
+        if (close := getattr(parts, "aclose", None)) is not None:
+            await close()
         reader.end()
         await end_call(reply, used_or_estimated(reply))
 

@@ -26,6 +26,7 @@ from helpers.errors import ConfigurationError
 from helpers.ledger.database import parse_database_url
 from helpers.limits.limit import Limit
 from helpers.limits.periods import (
+    DATE_PERIODS,
     CalendarRules,
     available_timezones_list,
     load_timezone,
@@ -33,6 +34,8 @@ from helpers.limits.periods import (
 )
 from helpers.limits.policies import Policy, PolicySet, Pool, parse_policies
 from helpers.logs import log
+from helpers.openwebui.http_requests import accepted_languages
+from helpers.openwebui.languages.catalog import choose_language
 from helpers.openwebui.messages import check_placeholders, check_template
 
 # Open WebUI builds the valves anew for every request; the texts rarely change.
@@ -41,17 +44,24 @@ read_timezone = lru_cache(maxsize=64)(load_timezone)
 
 
 @lru_cache(maxsize=8)
-def longest_rolling_period(policies_text: str) -> timedelta:
-    """The longest rolling period in a policies text; 0 without any."""
+def needed_retention(policies_text: str) -> timedelta:
+    """For how long the limits in a policies text need records; 0 without any limit.
+
+    A calendar period's for itself; a rolling one's twice, since it looks back on one.
+    """
     policies = read_policies(policies_text)
     tables: list[Policy | Pool] = list(policies.pools)
     for named in (policies.users, policies.groups, policies.roles):
         tables.extend(named.values())
     periods = [limit.period for table in tables for limit in table.limits or ()]
-    return max((period.rolling or timedelta() for period in periods), default=timedelta())
+    needed = (
+        timedelta(days=DATE_PERIODS.get(one.name, 0)) if one.rolling is None else 2 * one.rolling
+        for one in periods
+    )
+    return max(needed, default=timedelta())
 
 
-# Two of the longest calendar period, since a rolling one looks back on one of its length.
+# Two months, of which a rolling one looks back on the first.
 SHORTEST_RETENTION_DAYS = 62
 
 POLICIES_EXAMPLE = """\
@@ -203,10 +213,16 @@ class AdminValves(RefusalMemory):
         description="Ask providers to report usage in streams (stream_options.include_usage). "
         "Without it, streamed replies are estimated. Default: on.",
     )
+    running_replies: Literal["finish", "stop"] = Field(
+        default="finish",
+        description="What happens to a response that reaches a hard limit while it is being "
+        "written. `finish`, the default: it is written to its end, which may be over the limit. "
+        "`stop`: it ends there, with what has come so far, and can be continued later.",
+    )
     cap_max_tokens: bool = Field(
         default=False,
-        description="Lower a request's max_tokens to what remains, so that a reply can't run over "
-        "its limit. Default: off.",
+        description="Lower a request's max_tokens to what remains, in every round and for all its "
+        "choices together, so that a reply can't exceed its limit. Default: off.",
     )
     passthrough: Literal["count", "block", "allow"] = Field(
         default="count",
@@ -215,6 +231,11 @@ class AdminValves(RefusalMemory):
         "any other, and what can't be counted is blocked. `block`: all are blocked. `allow`: they "
         "pass and are recorded.",
     )
+    usage_page: bool = Field(
+        default=True,
+        description="Pages at `/usage-limits`: their own use for users, all of it for "
+        "administrators. Default: on.",
+    )
     on_ledger_error: Literal["allow", "block"] = Field(
         default="allow",
         description="What happens to requests while the ledger can't be read or written. `allow`, "
@@ -222,7 +243,7 @@ class AdminValves(RefusalMemory):
     )
     shadow_mode: bool = Field(
         default=False,
-        description="Try out limits: record, and log what would be refused. Default: off.",
+        description="Try out limits: refuse nothing, and log what would be refused. Default: off.",
     )
     limit_message: str = Field(
         default="",
@@ -234,12 +255,12 @@ class AdminValves(RefusalMemory):
     warning_message: str = Field(
         default="",
         description="What users read at a soft limit. Default: a sentence in each user's "
-        "language. The same placeholders.",
+        "language. Placeholders as above.",
     )
     alert_webhook_url: str = Field(
         default="",
-        description="Web address that is told when a user crosses a limit, once per period: JSON "
-        "that Slack, Mattermost and Teams can read.",
+        description="Web address that gets a message when a user reaches a limit, once per period: "
+        "JSON that Slack, Mattermost and Teams can read. Default: none.",
         json_schema_extra={"input": {"type": "password"}},
     )
     retention_days: int = Field(
@@ -323,9 +344,9 @@ class AdminValves(RefusalMemory):
 
     @property
     def retention_seconds(self) -> int:
-        """How long records are kept: never less than twice the longest rolling period."""
-        longest = longest_rolling_period(self.policies)
-        return int(max(timedelta(days=self.retention_days), 2 * longest).total_seconds())
+        """How long records are kept: never less than the limits need."""
+        needed = needed_retention(self.policies)
+        return int(max(timedelta(days=self.retention_days), needed).total_seconds())
 
     @property
     def calendar_rules(self) -> CalendarRules:
@@ -348,9 +369,26 @@ class AdminValves(RefusalMemory):
 
 
 class PersonalValves(BaseModel):
-    """What each user sets."""
+    """What each user sets, in a form in the user's own language."""
 
     show_usage: Literal["near_limit", "always", "never"] = Field(
         default="near_limit",
-        description="Show your usage above each response: near a limit, always, or never.",
+        description="Your usage above each response: near a limit, always, or never. "
+        "The form is in the user's language.",
     )
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        schema = handler.resolve_ref_schema(handler(core_schema))
+        field = schema["properties"]["show_usage"]
+        title, description, *labels = choose_language(accepted_languages.get()).show_usage.split(
+            "|"
+        )
+        # Open WebUI shows a list of bare values as it is, and would prefer it.
+        options = zip(field.pop("enum"), labels, strict=True)
+        labelled = [{"value": value, "label": label} for value, label in options]
+        field["title"], field["description"] = title, description
+        field["input"] = {"type": "select", "options": labelled}
+        return schema

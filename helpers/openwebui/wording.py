@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from helpers.limits.limit import SOURCES
+from helpers.limits.periods import CALENDAR_PERIODS, MOMENTS
 
 # The order in which a language lists its words.
 COUNTED_THINGS = ("tokens", "input_tokens", "output_tokens", "requests", "responses")
-PERIOD_NAMES = ("minute", "hour", "day", "week", "month", "quarter", "year")
+PERIOD_NAMES = CALENDAR_PERIODS
+MOMENT_NAMES = tuple(MOMENTS)
 ROLLING_UNITS_SAID = ("second", "minute", "hour", "day")
 # Around a name or an amount in a right-to-left sentence (or a right-to-left name in any other),
 # so that neither turns the other around: first strong isolate, pop directional isolate.
@@ -41,21 +47,26 @@ def pick_arabic(count: int) -> int:
     return 3 if 3 <= count % 100 <= 10 else 4 if count % 100 >= 11 else 5
 
 
-ALIKE = PluralRule(("other",), lambda count: 0)
-ONE_OR_OTHER = PluralRule(("one", "other"), lambda count: int(count != 1))
-BELOW_TWO_OR_OTHER = PluralRule(("one", "other"), lambda count: int(count > 1))
-HEBREW_PLURAL = PluralRule(("one", "two", "other"), lambda count: {1: 0, 2: 1}.get(count, 2))
-SLAVIC = PluralRule(("one", "few", "many"), pick_slavic)
-POLISH_PLURAL = PluralRule(("one", "few", "many"), pick_polish)
-ARABIC_PLURAL = PluralRule(("zero", "one", "two", "few", "many", "other"), pick_arabic)
+# By the name that a language's file gives them.
+PLURAL_RULES: Mapping[str, PluralRule] = {
+    "alike": PluralRule(("other",), lambda count: 0),
+    "one or other": PluralRule(("one", "other"), lambda count: int(count != 1)),
+    "below two or other": PluralRule(("one", "other"), lambda count: int(count > 1)),
+    "Hebrew": PluralRule(("one", "two", "other"), lambda count: {1: 0, 2: 1}.get(count, 2)),
+    "Slavic": PluralRule(("one", "few", "many"), pick_slavic),
+    "Polish": PluralRule(("one", "few", "many"), pick_polish),
+    "Arabic": PluralRule(("zero", "one", "two", "few", "many", "other"), pick_arabic),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Language:
     """How one language says what users read.
 
-    Words are listed with ", " between them and "|" between the plural forms of one, which come
-    in the order of the rule's categories; where the last ones are alike they are said once.
+    A language's file states these fields as `read_language` reads them, and only those that
+    differ from what stands here. Words are listed with ", " between them and "|" between the
+    plural forms of one, which come in the order of the rule's categories; where the last ones are
+    alike they are said once.
     A pair "a|b" without a number is for the user's own limit and for one that is shared. A
     sentence begins with a capital by itself. Fields: ``quantity`` (an amount with its unit),
     ``what`` (quantity, period and model), ``owner`` (whose limit), ``named`` (the policy or pool
@@ -64,7 +75,7 @@ class Language:
 
     tag: str
     name: str  # as its speakers say it
-    plural: PluralRule = ONE_OR_OTHER
+    plural: PluralRule = PLURAL_RULES["one or other"]
     right_to_left: bool = False
     # Numbers
     thousands: str = ","
@@ -77,6 +88,7 @@ class Language:
     units: str
     # Periods
     periods: str
+    moments: str
     rolling: str
     rolling_units: str
     # Times
@@ -90,11 +102,13 @@ class Language:
     at: str
     tomorrow: str
     on_date: str
-    hour_one: tuple[str, str] = ("", "")  # the preposition that changes before one o'clock
+    hour_one: str = ""  # a preposition, and what it becomes before one o'clock
     # Whose limit, and of what
     owner: str
     what: str = "{quantity} {period}{on}"
     on: str
+    sources: str
+    via: str = " {source}"
     named: str = " ({policy})"
     # Sentences
     reached: str
@@ -109,7 +123,7 @@ class Language:
     opens: str
     within: str  # after `at`, where that is today or tomorrow
     warning: str
-    left: str
+    left: str = "{n}"
     label: str
     reached_label: str
     status: str
@@ -117,6 +131,8 @@ class Language:
     status_reset: str
     cap: str
     ledger_error: str
+    # Each user's own setting: its title, what it is for, and its options
+    show_usage: str
 
     def form(self, forms: str, count: int) -> str:
         """The plural form of a word, or of a phrase, that goes with a number."""
@@ -132,5 +148,38 @@ class Language:
         return self.form(self.rolling_units.split(", ")[ROLLING_UNITS_SAID.index(unit)], count)
 
     def period(self, name: str) -> str:
-        """A calendar period: ``per day``."""
+        """A calendar period or a moment: ``per day``, ``per request``, ``at once``."""
+        if name in MOMENT_NAMES:
+            return self.moments.split(", ")[MOMENT_NAMES.index(name)]
         return self.periods.split(", ")[PERIOD_NAMES.index(name)]
+
+    def source(self, name: str) -> str:
+        """Where requests come from: ``via the API``."""
+        return self.sources.split(", ")[SOURCES.index(name)]
+
+
+FIELDS_OTHER_THAN_TEXT: Mapping[str, Callable[[str], object]] = {
+    "plural": PLURAL_RULES.__getitem__,
+    "grouped_from": int,
+    "right_to_left": bool,
+}
+
+
+def read_language(text: str, base: Language | None = None) -> Language:
+    """A language from its file: ``field: value``, on lines of their own or with " · " between.
+
+    A longer value goes on in the next line. "_" is a blank, where a value begins or ends with
+    one. What isn't stated is as in `base`, or as `Language` has it.
+
+    Raises:
+        TypeError: A field is unknown, or one is missing that each language has to state.
+        KeyError: There is no such plural rule.
+    """
+    stated: dict[str, Any] = {}
+    for entry in re.split(r" · |\n(?=\w+:)", text.strip()):
+        field, _, value = entry.partition(":")
+        stated[field] = " ".join(value.split("\n  ")).strip(" ").replace("_", " ")
+    for field, read in FIELDS_OTHER_THAN_TEXT.items():
+        if field in stated:
+            stated[field] = read(stated[field])
+    return replace(base, **stated) if base else Language(**stated)

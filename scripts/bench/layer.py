@@ -30,7 +30,8 @@ async def answer_nothing(scope: Any, receive: Any, send: Any) -> None:
 def measure_layer(quick: bool) -> Section:
     """Microseconds per request and kind of request."""
     section = Section("layer", "Layer around Open WebUI: µs per request that it lets pass")
-    guard = PassthroughGuard("usage_limits", Filter().admit_call, UnaskedModels())
+    limits = Filter()
+    guard = PassthroughGuard("usage_limits", limits.admit_call, limits.ledger_of, UnaskedModels())
     apps = {"with": UsageLimitsLayer(answer_nothing, {"usage_limits": guard})}
 
     async def seconds(app: Any, method: str, path: str) -> float:

@@ -60,7 +60,7 @@ class Demo:
             third = self._chat(
                 page,
                 THIRD,
-                "Past 80 % a warning comes, once a day",
+                "Past 80% a warning comes, once a day",
                 second,
                 "It began below the limit: it is let finish, and booked in full.",
             )

@@ -96,7 +96,7 @@ AUTOMATIC_TASKS = {
 def audit(arguments: Sequence[str]) -> int:
     """Print what is open and what closes it; the exit status says whether anything is open."""
     parser = argparse.ArgumentParser(
-        prog="python -m scripts.install audit",
+        prog="usage-limits audit",
         description=__doc__,
         epilog="It asks real models for as little as they can give: a few tokens for each way that "
         "is open, past all limits. The exit status is 1 if a way is open.",
@@ -189,7 +189,7 @@ def find_unlimited_models(
         "chats with models without the filter",
         "open" if free else "closed" if on else "unknown",
         why,
-        "Global, or python -m scripts.install --global",
+        "Global, or usage-limits install --global",
     )
 
 

@@ -1,10 +1,10 @@
 """Installs or updates the filter in a running Open WebUI, through its REST API.
 
-OPENWEBUI_API_KEY=sk-… python -m scripts.install --url https://chat.example.org --global
-OPENWEBUI_API_KEY=sk-… python -m scripts.install audit --url https://chat.example.org
+OPENWEBUI_API_KEY=sk-… usage-limits install --url https://chat.example.org --global
+OPENWEBUI_API_KEY=sk-… usage-limits audit --url https://chat.example.org
 
 The key is an administrator's for the first, an ordinary user's for the second. What is right
-already stays as it is: a second run changes nothing. `audit --help` says what the second does.
+already stays as it is: a second run changes nothing.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+from scripts.install.audit import audit
 from scripts.install.host import KEY_VARIABLE, InstallError, OpenWebUI, read_key
 from scripts.install.plan import FUNCTION_FILE, MANIFEST, Wishes, check_policies, make_plan
 
@@ -25,7 +26,7 @@ FAILED = 1
 def make_parser() -> argparse.ArgumentParser:
     """The options of the installer."""
     parser = argparse.ArgumentParser(
-        prog="python -m scripts.install",
+        prog="usage-limits install",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -106,9 +107,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if given[:1] == ["audit"]:
-            # Its tables need a library that installing can do without.
-            from scripts.install.audit import audit
-
             return audit(given[1:])
         install(make_parser().parse_args(given))
     except InstallError as error:

@@ -13,6 +13,7 @@ from rich.table import Table
 from sqlalchemy import Connection, select
 
 from helpers.errors import ConfigurationError
+from helpers.ledger.reports import Sums, read_instant
 from helpers.ledger.tables import records_table
 from helpers.limits.policies import Policy, Pool
 from helpers.openwebui.messages import MICROS
@@ -37,9 +38,7 @@ from scripts.limits.history import (
 )
 from scripts.limits.host import read_subjects, require_tables, users_table
 from scripts.limits.past_records import PastRecord, make_past_record, write_past_records
-from scripts.limits.repair import counted
-from scripts.report.command import read_instant
-from scripts.report.rows import Sums
+from scripts.limits.words import counted
 
 RECORDED = "in the ledger already"
 UNFILTERED = "of models that the filter isn't on for"
@@ -91,7 +90,10 @@ def first_second(text: str | None, valves: AdminValves, now: datetime) -> int:
         tables += named.values()
     rules = valves.calendar_rules
     starts = [
-        limit.period.window(now, rules).start for table in tables for limit in table.limits or ()
+        limit.period.window(now, rules).start
+        for table in tables
+        for limit in table.limits or ()
+        if not limit.is_moment
     ]
     if not starts:
         raise ConfigurationError("policies", "no limit, so no window is open", SINCE_EXAMPLE)

@@ -10,8 +10,9 @@ from scripts.limits.check import check
 from scripts.limits.console import ArgumentParser, run
 from scripts.limits.database import add_database_options
 from scripts.limits.explain import explain
+from scripts.limits.forget import forget
 from scripts.limits.function import FUNCTION_ID
-from scripts.limits.grant import grant
+from scripts.limits.grant import grant, revoke
 from scripts.limits.repair import rebuild, sweep
 from scripts.limits.reset import reset
 from scripts.limits.show import show
@@ -19,7 +20,7 @@ from scripts.limits.show import show
 
 def make_parser() -> ArgumentParser:
     """The commands and their options."""
-    parser = ArgumentParser(prog="python -m scripts.limits", description=__doc__)
+    parser = ArgumentParser(prog="usage-limits limits", description=__doc__)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def add(name: str, help_text: str) -> ArgumentParser:
@@ -67,8 +68,11 @@ def make_parser() -> ArgumentParser:
     command.add_argument("--model", metavar="M", required=True, help="the model's id")
     command.set_defaults(command=explain)
 
-    command = add("show", "each limit of a user: used, reserved, remaining, reset")
-    add_user(command)
+    command = add("show", "each limit of a user, or of all: used, reserved, remaining, reset")
+    command.add_argument("user", metavar="USER", nargs="?", help="e-mail address or id")
+    command.add_argument("--all", action="store_true", help="all users and pools")
+    command.add_argument("--near", action="store_true", help="those near or over a limit")
+    add_policies(command)
     command.add_argument("--format", choices=("table", "json"), default="table")
     command.set_defaults(command=show)
 
@@ -79,6 +83,11 @@ def make_parser() -> ArgumentParser:
     )
     add_who_and_why(command)
     command.set_defaults(command=grant)
+
+    command = add("revoke", "take a grant or a reset back")
+    command.add_argument("id", metavar="ID", help="as `show USER` lists it")
+    add_who_and_why(command)
+    command.set_defaults(command=revoke)
 
     command = add("reset", "let limits start anew, as if nothing had been used yet")
     add_user(command, or_pool=True)
@@ -97,6 +106,12 @@ def make_parser() -> ArgumentParser:
     )
     command.add_argument("--dry-run", action="store_true", help="only show what would be counted")
     command.set_defaults(command=backfill)
+
+    command = add("forget", "take a person out of the ledger; all sums stay")
+    command.add_argument(
+        "user", metavar="USER", help="e-mail address or id; of a deleted account, too"
+    )
+    command.set_defaults(command=forget)
 
     command = add("sweep", "settle now what stopped servers left open")
     command.set_defaults(command=sweep)

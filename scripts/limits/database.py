@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 from sqlalchemy import URL, Connection, Engine, create_engine, func, inspect, select
@@ -22,6 +23,8 @@ URL_OPTION = "--database-url"
 URL_EXAMPLES = "sqlite:////path/to/webui.db or postgresql://user:password@host:5432/database"
 # Open WebUI's own way to spell a database in parts; all six together win over DATABASE_URL.
 URL_PARTS = ("TYPE", "USER", "PASSWORD", "HOST", "PORT", "NAME")
+
+CONTAINER_FILE = Path("/app/backend/data/webui.db")
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,8 @@ def add_database_options(parser: argparse.ArgumentParser) -> None:
         URL_OPTION,
         metavar="URL",
         help=f"Open WebUI's database: {URL_EXAMPLES}; "
-        "by default what its own variables say: DATABASE_URL, else webui.db in DATA_DIR",
+        "by default what its own variables say (DATABASE_URL, else webui.db in DATA_DIR), "
+        "else webui.db where its container or its Python package keeps it",
     )
     parser.add_argument(
         "--schema",
@@ -155,7 +159,7 @@ def find_database(arguments: argparse.Namespace) -> Database:
     """The database that the options name, else the one that Open WebUI would use.
 
     Raises:
-        ConfigurationError: Nothing names one.
+        ConfigurationError: Nothing names one, and there is none in the usual places.
     """
     environment = os.environ
     parts = {name: environment.get(f"DATABASE_{name}", "") for name in URL_PARTS}
@@ -169,11 +173,26 @@ def find_database(arguments: argparse.Namespace) -> Database:
     if environment.get("DATA_DIR"):
         file = Path(environment["DATA_DIR"]).absolute() / "webui.db"
         return Database("DATA_DIR", f"sqlite:///{file}", arguments.schema)
+    files = default_files()
+    for where, file in files.items():
+        if file.is_file():
+            return Database(where, f"sqlite:///{file}", arguments.schema)
+    looked = ", ".join(str(file) for file in files.values())
     raise ConfigurationError(
         "database",
-        f"neither {URL_OPTION} nor one of Open WebUI's variables DATABASE_URL and DATA_DIR",
+        f"neither {URL_OPTION} nor one of Open WebUI's variables DATABASE_URL and DATA_DIR, "
+        f"and no file {looked}",
         URL_EXAMPLES,
     )
+
+
+def default_files() -> dict[str, Path]:
+    """Where Open WebUI keeps its database if nothing says otherwise, by what that place is."""
+    files = {"Open WebUI's container": CONTAINER_FILE}
+    package = find_spec("open_webui")  # its own environment, installed by pip
+    for folder in (package and package.submodule_search_locations) or ():
+        files["the package open_webui"] = Path(folder) / "data" / "webui.db"
+    return files
 
 
 def has_tables(connection: Connection, *names: str) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
-from difflib import get_close_matches
 
 from rich.table import Table
 
@@ -14,7 +13,6 @@ from helpers.limits.periods import quoted_text
 from helpers.limits.policies import Policy
 from helpers.limits.policy import AppliedLimit, Subject, choose_policy, find_model_rule, policies_of
 from helpers.openwebui.admission import count_limits, is_exempt
-from helpers.openwebui.messages import Reader, format_duration, format_instant
 from helpers.openwebui.valves import AdminValves, read_timezone
 from scripts.limits.check import read_text
 from scripts.limits.console import cell, make_table, output_console
@@ -29,7 +27,14 @@ from scripts.limits.function import (
 )
 from scripts.limits.host import Membership, find_user, read_memberships
 from scripts.limits.names import read_identities
-from scripts.limits.words import describe_limit, describe_model, header, limits_text
+from scripts.limits.words import (
+    describe_limit,
+    describe_model,
+    describe_reset,
+    did_you_mean,
+    header,
+    limits_text,
+)
 
 
 def explain(arguments: argparse.Namespace) -> int:
@@ -68,11 +73,11 @@ def require_model(model_id: str, known: Collection[str]) -> None:
         ConfigurationError: There is none; it names those that are spelled like it.
     """
     if known and model_id not in known:
-        close = get_close_matches(model_id, sorted(known), n=3) or sorted(known)[:3]
+        some = ", ".join(map(quoted_text, sorted(known)[:3]))
         raise ConfigurationError(
             "--model",
             f"{quoted_text(model_id)} is no model that Open WebUI has",
-            f"a model's id, such as {', '.join(map(quoted_text, close))}",
+            f"a model's id, such as {some}{did_you_mean(model_id, known)}",
         )
 
 
@@ -170,8 +175,7 @@ def limits_table(limits: tuple[AppliedLimit, ...], valves: AdminValves, now: dat
         whose = f"shared: pool {applied.policy}" if applied.is_pool else "this user"
         resets = "as each use grows old"
         if applied.limit.period.rolling is None:
-            end = applied.window.end
-            resets = f"{format_instant(end, now, Reader(zone))}, in {format_duration(end - now)}"
+            resets = describe_reset(applied.limit, applied.window.end, now, zone)
         table.add_row(describe_limit(applied.limit), cell(whose), resets)
     return table
 

@@ -10,6 +10,7 @@ from sqlalchemy import Column, Connection, MetaData, Table, Text, func, inspect,
 from helpers.errors import ConfigurationError
 from helpers.limits.policy import GroupRef, Subject
 from scripts.limits.database import Database, has_tables
+from scripts.limits.words import did_you_mean
 
 host_metadata = MetaData()
 users_table = Table(
@@ -54,9 +55,9 @@ def find_user(connection: Connection, database: Database, key: str) -> Subject:
     condition = or_(users_table.c.id == key, address)
     user_id = connection.scalar(select(users_table.c.id).where(condition))
     if user_id is None:
-        raise ConfigurationError(
-            "USER", repr(key), "the e-mail address or the id of a user whom Open WebUI has now"
-        )
+        known = connection.scalars(select(users_table.c.email))
+        allowed = "the e-mail address or the id of a user whom Open WebUI has now"
+        raise ConfigurationError("USER", repr(key), allowed + did_you_mean(key, known))
     return read_subjects(connection, [user_id])[0]
 
 
@@ -70,9 +71,9 @@ def require_tables(connection: Connection, database: Database, *tables: Table) -
         raise database.error(f"no {tables[0].name}s in this database", "Open WebUI's own database")
 
 
-def read_subjects(connection: Connection, user_ids: Iterable[str]) -> list[Subject]:
-    """Those of these users whom Open WebUI has now, with all their groups."""
-    wanted = set(user_ids)
+def read_subjects(connection: Connection, user_ids: Iterable[str] | None = None) -> list[Subject]:
+    """Those of these users whom Open WebUI has now, or all, with all their groups."""
+    wanted = None if user_ids is None else set(user_ids)
     memberships = read_memberships(connection, wanted)
     return [
         Subject(
@@ -82,18 +83,18 @@ def read_subjects(connection: Connection, user_ids: Iterable[str]) -> list[Subje
             tuple(member.group for member in memberships.get(row.id, ())),
         )
         for row in connection.execute(select(users_table).order_by(users_table.c.id))
-        if row.id in wanted
+        if wanted is None or row.id in wanted
     ]
 
 
 def read_memberships(
-    connection: Connection, user_ids: Collection[str]
+    connection: Connection, user_ids: Collection[str] | None
 ) -> dict[str, tuple[Membership, ...]]:
-    """Users' groups: first those of which they are members, then those around them."""
+    """These users' groups, or everyone's: those they are members of, then those around them."""
     groups = read_groups(connection)
     direct: dict[str, list[str]] = {}
     for row in connection.execute(select(members_table).order_by(members_table.c.group_id)):
-        if row.user_id in user_ids and row.group_id in groups:
+        if (user_ids is None or row.user_id in user_ids) and row.group_id in groups:
             direct.setdefault(row.user_id, []).append(row.group_id)
     return {user_id: with_inherited(keys, groups) for user_id, keys in direct.items()}
 

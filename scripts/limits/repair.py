@@ -21,6 +21,7 @@ from scripts.limits.database import Database, find_database, require_ledger
 from scripts.limits.function import find_ledger
 from scripts.limits.host import read_emails, read_group_names
 from scripts.limits.state import recount, stored_amounts
+from scripts.limits.words import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +138,3 @@ def recounts_table(wrong: list[Recount], names: dict[str, str]) -> Table:
             *(f"{a:,}" if a == b else f"{a:,} → {b:,}" for a, b in pairs),
         )
     return table
-
-
-def counted(count: int, one: str, many: str) -> str:
-    """A number with its noun."""
-    return f"{count:,} {one if count == 1 else many}"

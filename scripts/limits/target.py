@@ -19,6 +19,7 @@ from scripts.limits.function import find_ledger, read_filter, require_filter
 from scripts.limits.host import find_user, groups_table, read_groups, require_tables
 from scripts.limits.names import recall_subjects
 from scripts.limits.state import subject_limits
+from scripts.limits.words import did_you_mean
 
 POOL_PREFIX = "pool:"
 
@@ -45,9 +46,13 @@ class Target:
         """Its limits that count what `wanted` counts; one, or one for each group of that name.
 
         Raises:
-            ConfigurationError: There is none; it lists those that there are.
+            ConfigurationError: There is none, or none that adds up; it lists those that there are.
         """
-        found = tuple(item for item in self.limits if counts(item.limit) == counts(wanted))
+        if wanted.is_moment:
+            raise ConfigurationError(
+                where, f"{quoted_text(text)} is about one moment: nothing adds up", self.known
+            )
+        found = tuple(item for item in self.limits if item.limit.counts == wanted.counts)
         if not found:
             raise ConfigurationError(
                 where, f"{quoted_text(text)} counts what no limit of {self.name} counts", self.known
@@ -55,20 +60,21 @@ class Target:
         return found
 
     @property
+    def adding(self) -> tuple[AppliedLimit, ...]:
+        """Its limits in which use adds up."""
+        return tuple(item for item in self.limits if not item.limit.is_moment)
+
+    @property
     def known(self) -> str:
         """The limits that there are, as an error lists them."""
-        own = listed(self.limits)
+        own = listed(self.adding)
+        pools = [item for item in self.pools if not item.limit.is_moment]
         shared = "; ".join(
-            f"{POOL_PREFIX}{name} for the pool with {listed(self.pools, name)}"
-            for name in dict.fromkeys(item.policy for item in self.pools)
+            f"{POOL_PREFIX}{name} for the pool with {listed(pools, name)}"
+            for name in dict.fromkeys(item.policy for item in pools)
         )
         text = f"what one of these counts: {own}" if own else f"nothing, {self.name} has no limit"
         return f"{text}; or {shared}" if shared else text
-
-
-def counts(limit: Limit) -> tuple[object, ...]:
-    """What a limit counts; "24h" and "1d" are the same."""
-    return limit.measure, limit.period.rolling or limit.period.name, limit.model_glob
 
 
 def listed(limits: Iterable[AppliedLimit], policy: str | None = None) -> str:
@@ -144,7 +150,8 @@ def pool_limits(
     pool = pools.get(name)
     if pool is None:
         known = ", ".join(POOL_PREFIX + known for known in pools)
-        raise ConfigurationError("USER", f"no pool {name!r}", known or "a user: there are no pools")
+        allowed = known + did_you_mean(name, pools) if known else "a user: there are no pools"
+        raise ConfigurationError("USER", f"no pool {name!r}", allowed)
     return tuple(
         AppliedLimit(limit, scope, limit.period.window(now, valves.calendar_rules), pool.name)
         for scope in scopes_of_pool(groups, pool)

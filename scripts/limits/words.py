@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import datetime, tzinfo
 from decimal import Decimal
 
+from helpers.ledger.identities import spelled_like
 from helpers.limits.limit import Limit
 from helpers.limits.policies import ModelRule, Policy, PolicySet
 from helpers.limits.policy_tables import table_header
-from helpers.openwebui.messages import format_quantity
+from helpers.openwebui.messages import Reader, format_duration, format_instant, format_quantity
 
 
 def header(policy: Policy) -> str:
@@ -26,12 +29,20 @@ def limits_text(limits: tuple[Limit, ...] | None) -> str:
 
 
 def describe_limit(limit: Limit) -> str:
-    """A limit in words: ``5,000 tokens on gpt-4* per day, warning at 70 % and 90 %``."""
-    every = "per" if limit.period.rolling is None else "in any"
-    text = f"{format_quantity(limit, limit.amount)} {every} {limit.period.name}"
+    """A limit in words: ``5,000 tokens on gpt-4* per day, warning at 70% and 90%``."""
+    every = "per " if limit.period.rolling is None else "in any "
+    every = "" if limit.is_at_once else every
+    text = f"{format_quantity(limit, limit.amount)} {every}{limit.period.name}"
     if limit.warn_percents:
-        text += ", warning at " + " and ".join(f"{percent} %" for percent in limit.warn_percents)
+        text += ", warning at " + " and ".join(f"{percent}%" for percent in limit.warn_percents)
     return text
+
+
+def describe_reset(limit: Limit, end: datetime, now: datetime, zone: tzinfo) -> str:
+    """When a limit starts anew: at an instant, or by the nature of it."""
+    if limit.is_moment:
+        return "as each reply ends" if limit.is_at_once else "with each request"
+    return f"{format_instant(end, now, Reader(zone))}, in {format_duration(end - now)}"
 
 
 def describe_model(rule: ModelRule) -> str:
@@ -56,3 +67,13 @@ def count_tables(policies: PolicySet) -> str:
     }
     found = [f"{count} {kind}{'s' * (count != 1)}" for kind, count in counts.items() if count]
     return ", ".join(found) or "no tables at all"
+
+
+def counted(count: int, one: str, many: str) -> str:
+    """A number with its noun."""
+    return f"{count:,} {one if count == 1 else many}"
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """What an error adds about the known name that is spelled like the one given; "" for none."""
+    return spelled_like(given, {name for name in known if name}).rstrip(".")

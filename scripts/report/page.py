@@ -10,8 +10,11 @@ from typing import Any
 from jinja2 import Environment
 from markupsafe import Markup
 
+from helpers.ledger.reports import Sums, UsageRow
 from helpers.openwebui.messages import Reader, format_amount, format_duration, format_instant
+from helpers.openwebui.page_assets import PAGE_CSS
 from helpers.openwebui.valves import read_timezone
+from scripts.limits.standings import Standing
 from scripts.limits.words import describe_limit
 from scripts.report.charts import bar_chart, day_chart
 from scripts.report.formats import (
@@ -20,15 +23,22 @@ from scripts.report.formats import (
     key_headings,
     sum_cells,
 )
-from scripts.report.limits import NearLimit
-from scripts.report.rows import Sums, UsageReader, UsageRow
+from scripts.report.rows import UsageReader
 from scripts.report.template import TEMPLATE
 
 CHARTED = 10
 SECTION_ROWS = 20
 DETAIL_ROWS = 1_000
-# The columns that a phone has no room for.
-LESS_NEEDED = ("Input tokens", "Output tokens", "Estimated")
+# The heading, the key in `near_row`, and the class of each column.
+LIMIT_COLUMNS = (
+    ("Who", "who", ""),
+    ("Policy", "policy", ""),
+    ("Limit", "limit", ""),
+    ("Used", "used", "n"),
+    ("Left", "left", "n"),
+    ("%", "percent", "n"),
+    ("Resets", "resets", ""),
+)
 GROUPS_NOTE = "Who is in several groups counts in each of them, so groups can add up to more."
 
 
@@ -45,7 +55,7 @@ class ShownRows:
 class LimitsSection:
     """The users near or over a limit, or why that isn't known."""
 
-    near: list[NearLimit] | None
+    near: list[Standing] | None
     left_out: str = ""
     timezone: str = "UTC"
 
@@ -75,7 +85,8 @@ def make_page(
         address=address,
         made_at=f"{made_at:%Y-%m-%d %H:%M} UTC",
         sum_headings=SUM_HEADINGS,
-        less_needed=LESS_NEEDED,
+        css=Markup(PAGE_CSS),
+        limit_columns=LIMIT_COLUMNS,
         totals=total_boxes(reader.totals(), len(users)),
         days=day_section(reader.rows(["day"])),
         limits=limits.near and [near_row(item, limits.timezone, made_at) for item in limits.near],
@@ -149,7 +160,7 @@ def shown_rows(rows: list[UsageRow], dimensions: Sequence[str], most: int) -> Sh
     return ShownRows(key_headings(dimensions), lines, max(0, len(rows) - most))
 
 
-def near_row(item: NearLimit, timezone: str, now: datetime) -> dict[str, str]:
+def near_row(item: Standing, timezone: str, now: datetime) -> dict[str, str]:
     """A limit near or over its end."""
     state, limit = item.state, item.state.applied.limit
     resets = format_instant(state.reset_at, now, Reader(read_timezone(timezone)))

@@ -44,9 +44,11 @@ def test_pasted_file_is_as_the_loader_needs_it() -> None:
 
 
 def test_parts_are_joined_with_banners(modules: Path) -> None:
-    """Each part stands under its banner, its internal imports gone."""
+    """Each part stands under its banner, its internal imports gone; a short one under its place."""
+    (modules / "first.py").write_text('"""First."""\n\n' + "ONE = 1\n" * 40)
     text = bundle()
-    assert "# helpers/first.py\n# First.\n" in text
+    assert "# helpers/first.py\n# First.\n# ===" in text
+    assert "# helpers/second.py\nTWO = " in text
     assert "import os\n" in text
     assert "helpers.first" not in text
 

@@ -56,7 +56,9 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 @pytest.fixture(scope="module")
 def own(start_server: StartServer) -> OwnServer:
     """A server of this module's own, since the filter is removed and put back."""
-    return start_server()
+    server = start_server()
+    server.admin.create_group("Students")
+    return server
 
 
 @pytest.fixture
@@ -127,6 +129,31 @@ def test_installs_for_all_models_and_then_changes_nothing(
     assert run(*arguments) == (0, ["Nothing needs changing."], "")
     assert run("--url", f"{host.url}/") == (0, ["Nothing needs changing."], "")
     assert installed(host) == function
+
+
+def test_says_whom_the_policies_mean_in_vain(
+    run: Run, host: OpenWebUIAdmin, tmp_path: Path
+) -> None:
+    """Names of groups, users and models that aren't there are told, and saved all the same."""
+    text = (
+        '[group.Studnets]\nlimits = ["1 request/day"]\n'
+        '[group.students]\nlimits = ["5 requests/day on stand-im"]\n'
+        f'[user."{host.account.email}"]\nlimits = "unlimited"\n'
+        f'[user."x{host.account.email}"]\nlimits = "unlimited"\n'
+    )
+    (tmp_path / "policies.toml").write_text(text)
+    status, lines, _ = run("--url", host.url, "--policies", str(tmp_path / "policies.toml"))
+    assert status == 0
+    assert host.valves(FUNCTION_ID) == {"policies": text}
+    warned = [line for line in lines if line.startswith("Warning: ")]
+    assert [line.removeprefix("Warning: ") for line in warned] == [
+        '[group.Studnets] names nobody: Open WebUI has no group "Studnets"; '
+        'did you mean "Students"?',
+        f'[user."x{host.account.email}"] names nobody: Open WebUI has no user with this address; '
+        f'did you mean "{host.account.email}"?',
+        '[group.students] limit "5 requests/day on stand-im" fits no model that Open WebUI has; '
+        'did you mean "stand-in"?',
+    ]
 
 
 def test_enables_only_the_models_named(run: Run, host: OpenWebUIAdmin, own: OwnServer) -> None:

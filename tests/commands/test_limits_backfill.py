@@ -177,7 +177,7 @@ def test_without_limits_no_window_is_open(books: Books, refuse: Callable[..., st
     """With nothing to fill, it asks for a date."""
     set_valves(books)
     assert "policies: no limit, so no window is open; allowed: --since" in refuse("backfill")
-    assert "--since: 'soon'; allowed: a date such as" in refuse("backfill", "--since", "soon")
+    assert '--since: "soon"; allowed: a date such as' in refuse("backfill", "--since", "soon")
 
 
 def test_prices_weights_and_base_models(books: Books, say: Callable[..., str]) -> None:

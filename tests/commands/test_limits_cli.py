@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -20,6 +21,7 @@ from sqlalchemy import func, inspect, select
 from helpers.ledger.database import open_database
 from helpers.ledger.ledger import Ledger
 from helpers.ledger.tables import counters_table, grants_table, records_table
+from scripts.limits import database
 from scripts.limits.command import main
 from scripts.limits.function import functions_table
 from scripts.limits.host import host_metadata
@@ -43,7 +45,7 @@ def test_check_shows_what_it_understood(tmp_path: Path, capsys: pytest.CaptureFi
     (tmp_path / "policies.toml").write_text(POLICIES)
     assert main(["check", str(tmp_path / "policies.toml")]) == 0
     output = capsys.readouterr().out
-    students = ["[group.Students]", "10", "50,000 tokens per day, warning at 70 % and 90 %"]
+    students = ["[group.Students]", "10", "50,000 tokens per day, warning at 70% and 90%"]
     assert line_of(output, "[group.Students]") == students
     assert line_of(output, "30 requests in any 5h")[2] == "30 requests in any 5h"
     assert line_of(output, "2,000 tokens on gpt-4* per month")[1] == "5"
@@ -268,6 +270,9 @@ def test_show_counts_used_and_reserved(books: Books, say: Callable[..., str]) ->
         "policy": "Students",
         "limit": "50k tokens/day warn 70% 90%",
         "pool": False,
+        "period": "day",
+        "model": "*",
+        "source": "",
         "unit": "tokens",
         "amount": 50_000,
         "granted": 0,
@@ -616,3 +621,62 @@ def test_real_server(
     assert ", 0 changed." in capsys.readouterr().out
     assert user.chat("[[in=20 tokens=30]]").status == 200
     assert user.chat("[[in=20 tokens=30]]").status == 429
+
+
+# show --all and --near
+
+
+def test_show_all_and_near(books: Books, say: Callable[..., str]) -> None:
+    """All users and pools, the most utilised first; --near only those whose use warns."""
+    books.add_user("eve")
+    books.add_user("uma", "g1")
+    books.add_user("ada", role="admin")
+    books.add_user("bob")
+    books.record(user_id="eve", created_at=now(), input_tokens=17_000, output_tokens=0)
+    books.record(user_id="ada", created_at=now(), input_tokens=90_000, output_tokens=0)
+    rows = json.loads(say("show", "--all", "--format", "json"))
+    assert [(row["user_id"], row["limit"], row["used"]) for row in rows] == [
+        ("eve", "20k tokens/day", 17_000),
+        (None, "100M tokens/month", 107_000),
+        ("uma", "50k tokens/day warn 70% 90%", 0),
+        ("uma", "30 requests/5h", 0),
+    ]
+    (one,) = [row for row in rows if row["user_id"] == "eve"]
+    assert one == shown(say, "eve")["20k tokens/day"]
+    assert line_of(say("show", "--near"), "eve@")[:4] == [
+        "eve@example.org",
+        "20,000 tokens per day",
+        "user",
+        "17,000",
+    ]
+    set_valves(books, policies='[role.user]\nlimits = ["9M tokens/day", "0 requests/day on x"]')
+    assert "No limit has reached its warning." in say("show", "--near")
+
+
+@pytest.mark.parametrize("arguments", [[], ["eve", "--all"], ["--all", "--near"]])
+def test_show_needs_one_of_three(refuse: Callable[..., str], arguments: list[str]) -> None:
+    """Whose limits are shown is said once."""
+    assert "show USER, show --all or show --near" in refuse("show", *arguments)
+
+
+# which database
+
+
+def test_database_in_the_usual_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without any variable it is the container's file, else that of the installed package."""
+    container = tmp_path / "container.db"
+    package = tmp_path / "open_webui"
+    (package / "data").mkdir(parents=True)
+    (package / "__init__.py").touch()
+    monkeypatch.setattr(database, "CONTAINER_FILE", container)
+    monkeypatch.delitem(sys.modules, "open_webui", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main(["show", "eve"]) == 2
+    said = capsys.readouterr().err
+    assert f"no file {container}, {package / 'data' / 'webui.db'}" in said
+    arguments = argparse.Namespace(database_url=None, schema=None)
+    for file in (package / "data" / "webui.db", container):
+        file.touch()
+        assert database.find_database(arguments).text == f"sqlite:///{file}"

@@ -17,9 +17,10 @@ import pytest
 import time_machine
 from sqlalchemy import select, update
 
+from helpers.ledger.grants import NewGrant
 from helpers.ledger.ledger import Ledger
 from helpers.ledger.tables import grants_table, names_table
-from scripts.limits.grant import NewGrant, write_grants
+from scripts.limits.grant import write_grants
 from scripts.limits.host import groups_table
 from scripts.limits.target import find_target
 from scripts.openwebui.server import OpenWebUIServer
@@ -73,6 +74,7 @@ def test_grant_adds_until_the_window_ends(books: Books, say: Callable[..., str])
         "reason": "thesis",
         "created_at": now(),
         "expires_at": end_of(2026, 3, 11),
+        "source": "",
     }
     allowed = shown(say, "eve")["20k tokens/day"]
     assert (allowed["granted"], allowed["remaining"]) == (5_000, 5_000)
@@ -187,6 +189,54 @@ def test_grant_lets_the_ledger_admit(books: Books, say: Callable[..., str]) -> N
     say("grant", "ann", "20 tokens/day")
     assert desk.ask("100 tokens/day").allowed
     assert not desk.ask("100 tokens/day").allowed
+
+
+# revoke
+
+
+def test_revoke_takes_a_grant_back_once(
+    books: Books, say: Callable[..., str], refuse: Callable[..., str]
+) -> None:
+    """A grant is taken back by a row of its own, with who and why; a second time is refused."""
+    books.add_user("eve")
+    books.record(user_id="eve", created_at=now(), input_tokens=20_000, output_tokens=0)
+    output = say("grant", "eve@example.org", "5k tokens/day", "--by", "root")
+    (granted,) = grants(books)
+    assert f"limits revoke {granted.id}" in output
+    assert granted.id in say("show", "eve")
+    assert shown(say, "eve")["20k tokens/day"]["remaining"] == 5_000
+    say("revoke", granted.id, "--by", "ada", "--reason", "a mistake")
+    limit = shown(say, "eve")["20k tokens/day"]
+    assert (limit["granted"], limit["remaining"]) == (0, 0)
+    rows = {row.id: row for row in grants(books)}
+    assert len(rows) == 2
+    taken_back = next(row for key, row in rows.items() if key != granted.id)
+    assert (taken_back.amount, taken_back.granted_by, taken_back.reason) == (
+        -5_000,
+        "ada",
+        "a mistake",
+    )
+    assert taken_back.expires_at == granted.expires_at
+    assert "no grant" in refuse("revoke", granted.id)
+    assert "no grant" in refuse("revoke", taken_back.id)
+    assert len(grants(books)) == 2
+
+
+def test_revoke_of_a_pool_s_reset_and_of_nothing(
+    books: Books, say: Callable[..., str], refuse: Callable[..., str]
+) -> None:
+    """What a reset gave to a pool can be taken back; an id that is none changes nothing."""
+    books.add_user("eve")
+    books.record(user_id="eve", created_at=now(), input_tokens=20_000, output_tokens=0)
+    say("reset", "pool:everyone")
+    (granted,) = grants(books)
+    for wrong in ("x", "", granted.id[:-1], f"{granted.id}' OR 1=1"):
+        assert "no grant" in refuse("revoke", wrong)
+    assert shown(say, "eve")["100M tokens/month"]["granted"] == 20_000
+    say("revoke", granted.id)
+    assert shown(say, "eve")["100M tokens/month"]["granted"] == 0
+    with time_machine.travel(datetime(2026, 4, 1, 0, 0, 1, tzinfo=UTC)):
+        assert "no grant" in refuse("revoke", granted.id)
 
 
 # reset

@@ -12,11 +12,14 @@ from helpers.ledger.tables import ledger_metadata
 from helpers.limits.limit import MEASURE_OF_UNIT, Limit, parse_limit
 from helpers.limits.periods import CALENDAR_PERIODS
 from helpers.limits.policies import parse_policies
-from helpers.openwebui.languages import LANGUAGES
+from helpers.openwebui.languages.catalog import LANGUAGES
+from scripts.command import COMMANDS
+from scripts.limits.command import make_parser
 from scripts.readme_tables import DOCS, README, ROOT, TABLES, with_tables
 
+LIMITS_COMMANDS = make_parser().format_help()
 PAGES = sorted(DOCS.glob("*.md"))
-DOCUMENTS = (README, ROOT / "CHANGELOG.md", *PAGES)
+DOCUMENTS = (README, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *PAGES)
 LARGEST_PICTURE = 150_000
 README_LINES = 110  # a screen or two
 README_TEXT = README.read_text("utf-8")
@@ -44,6 +47,7 @@ def test_chapters_come_in_their_order() -> None:
         "What users see",
         "What it can't see",
         "Security",
+        "Commands",
         "More for administrators",
         "For developers",
     ]
@@ -138,6 +142,11 @@ def test_commands_exist(document: Path) -> None:
     text = document.read_text("utf-8")
     for module in re.findall(r"python -m (scripts\.\w+)", text):
         assert find_spec(module), module
+    for words in re.findall(r"(?<![-\w/`])`?usage-limits ([a-z]+(?: [a-z]+)?)", text):
+        first, _, second = words.partition(" ")
+        assert first in COMMANDS, words
+        if first == "limits" and second:
+            assert re.search(rf"^    {second} ", LIMITS_COMMANDS, re.MULTILINE), words
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
     for block in re.findall(r"```sh\n(.*?)```|`(make [^`]+)`", text, re.DOTALL):
         for target in re.findall(r"^make ([a-z]+)", "".join(block), re.MULTILINE):

@@ -79,11 +79,12 @@ class Books:
             if found == wanted:
                 break
         assert found == wanted
+        last = self.replies[-1]
+        (state,) = Ledger(self.engine).check(last.reservation, last.limits).states
+        assert (state.used, state.reserved) == (20 * len(wanted), 0)
         with self.engine.connect() as connection:
-            counters = connection.execute(select(counters_table)).all()
-        assert {(row.requests, row.output_tokens) for row in counters} <= {
-            (len(wanted), 10 * len(wanted))
-        }
+            (counter,) = connection.execute(select(counters_table)).all()
+        assert (counter.requests, counter.output_tokens) == (len(wanted), 10 * len(wanted))
 
 
 @pytest.fixture

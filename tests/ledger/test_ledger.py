@@ -46,6 +46,23 @@ def test_open_reservation_counts(desk: Desk) -> None:
     assert not desk.ask("20 tokens/day").allowed
 
 
+@pytest.mark.parametrize("limit", ["100 tokens/hour", "100 tokens/5h"])
+@pytest.mark.parametrize("is_pool", [False, True])
+def test_reply_ends_in_a_window_that_another_has_begun(
+    desk: Desk, limit: str, is_pool: bool
+) -> None:
+    """A reply counts in the window in which it began, whoever has asked in the next one since."""
+    texts, pool = ((), limit) if is_pool else ((limit,), "")
+    desk.ask(*texts, pool=pool)
+    slow = desk.made[-1]
+    desk.clock.now += 6 * 3_600
+    desk.use(*texts, pool=pool, used=tokens(3, 4))
+    ended = desk.ledger.settle(slow, tokens(50, 50), desk.limits(slow, *texts, pool=pool))
+    assert ended.closed
+    assert [state.used for state in ended.decision.states] == [7]
+    assert {row.state for row in desk.rows()} == {"settled"}
+
+
 def test_tables_in_a_schema(database_url: str) -> None:
     """The ledger's tables are where Open WebUI's DATABASE_SCHEMA says."""
     engine = open_database(database_url)

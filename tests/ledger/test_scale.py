@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, event, func, select, text
 
@@ -406,12 +406,24 @@ class Walk:
         return [self.check(subject, models) for subject in range(3) for models in range(3)]
 
 
+# A reply that is settled once others have begun the windows after its own.
+OVER_THE_HOUR = [
+    ("reserve", 1, 0, tokens(1, 1)),
+    ("wait", 5 * 3_600),
+    ("check", 1, 0),
+    ("settle", 0, tokens(1, 1)),
+]
+
+
 @settings(
     max_examples=40,
     deadline=None,
+    # Shrinking takes minutes on a real database; what failed is kept and replayed by itself.
+    phases=(Phase.explicit, Phase.reuse, Phase.generate),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(steps=step_lists)
+@example(steps=OVER_THE_HOUR)
 def test_counters_agree_after_any_steps(database_url: str, steps: list[tuple[Any, ...]]) -> None:
     """Whatever happens in whatever order, counters made anew hold what the running ones held."""
     engine = open_database(database_url)

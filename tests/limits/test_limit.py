@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from helpers.errors import ConfigurationError
 from helpers.limits.amounts import LARGEST_AMOUNT
-from helpers.limits.limit import Limit, parse_limit
+from helpers.limits.limit import SOURCES, Limit, parse_limit
 from helpers.limits.periods import CALENDAR_PERIODS, Period, parse_period
 
 DAY = Period("day")
@@ -19,7 +19,10 @@ MONTH = Period("month")
 
 # A glob can hold anything but a double quote, which has no notation within quotes.
 GLOBS = st.one_of(
-    st.sampled_from(["*", "gpt-4*", "openai/gpt-4o:beta@2", "on", "WARN", "my model*", "a,b"]),
+    st.sampled_from(
+        ["*", "gpt-4*", "openai/gpt-4o:beta@2", "on", "WARN", "via", "a/b", "my model*"]
+    ),
+    st.sampled_from(["a,b", "x via api", "3 requests at once", "at once/day"]),
     st.text(st.characters(exclude_characters='"'), min_size=1).filter(lambda glob: glob.strip()),
 )
 PERIODS = st.one_of(
@@ -32,14 +35,22 @@ AMOUNTS = st.one_of(
     st.integers(0, LARGEST_AMOUNT),
     st.tuples(st.integers(0, 9999), st.integers(0, 11)).map(lambda pair: pair[0] * 10 ** pair[1]),
 )
-LIMITS = st.builds(
+VIA = st.sampled_from(["", *SOURCES])
+WINDOWED = st.builds(
     Limit,
     AMOUNTS,
     st.sampled_from(["tokens", "input_tokens", "output_tokens", "requests", "cost"]),
     PERIODS,
     GLOBS,
     st.sets(st.integers(1, 100), max_size=4).map(lambda percents: tuple(sorted(percents))),
+    VIA,
 )
+TOKENS = st.sampled_from(["tokens", "input_tokens", "output_tokens"])
+PER_REQUEST = st.builds(Limit, AMOUNTS, TOKENS, st.just(Period("request")), GLOBS, st.just(()), VIA)
+AT_ONCE = st.builds(
+    Limit, AMOUNTS, st.just("requests"), st.just(Period("at once")), GLOBS, st.just(()), VIA
+)
+LIMITS = WINDOWED | PER_REQUEST | AT_ONCE
 
 
 @given(LIMITS)
@@ -56,7 +67,15 @@ def test_any_text_is_a_limit_or_a_configuration_error(text: str) -> None:
 
 
 @given(
-    st.lists(st.sampled_from([*'$-.,_"%/€ ', "5k", "tokens", "day", "on", "warn", "gpt-4", "7"]))
+    st.lists(
+        st.sampled_from(
+            [
+                *'$-.,_"%/€ ',
+                *("5k", "tokens", "day", "on", "warn", "gpt-4", "7"),
+                *("requests", "request", "at once", "at", "once", "via", "api", "year"),
+            ]
+        )
+    )
 )
 def test_any_jumble_of_its_own_words_is_a_limit_or_a_configuration_error(words: list[str]) -> None:
     """What is almost the notation is either read to the end and reads back, or refused."""
@@ -115,6 +134,27 @@ def test_any_jumble_of_its_own_words_is_a_limit_or_a_configuration_error(words: 
         ),
         ("5k tokens/day on *", Limit(5000, "tokens", DAY), "5k tokens/day"),
         ('5k tokens/day on "warn"', Limit(5000, "tokens", DAY, "warn"), 'on "warn"'),
+        ('5k tokens/day on "via"', Limit(5000, "tokens", DAY, "via"), 'on "via"'),
+        ("1M tokens/quarter", Limit(10**6, "tokens", Period("quarter")), "1M tokens/quarter"),
+        ("$500/YEAR", Limit(500_000_000, "cost", Period("year")), "$500/year"),
+        ("4k tokens / Request", Limit(4000, "tokens", Period("request")), "4k tokens/request"),
+        (
+            "4k input tokens/request on gpt-4* via api",
+            Limit(4000, "input_tokens", Period("request"), "gpt-4*", (), "api"),
+            "4k input tokens/request on gpt-4* via api",
+        ),
+        ("3 requests at once", Limit(3, "requests", Period("at once")), "3 requests at once"),
+        ("1 Request  At  Once", Limit(1, "requests", Period("at once")), "1 request at once"),
+        (
+            "3 requests at once on openai/gpt-4o",
+            Limit(3, "requests", Period("at once"), "openai/gpt-4o"),
+            "3 requests at once on openai/gpt-4o",
+        ),
+        (
+            "10k tokens/day warn 90% via API on gpt-4*",
+            Limit(10_000, "tokens", DAY, "gpt-4*", (90,), "api"),
+            "10k tokens/day on gpt-4* via api warn 90%",
+        ),
     ],
 )
 def test_limits_are_read(text: str, limit: Limit, canonical: str) -> None:
@@ -135,7 +175,31 @@ BAD_LIMITS = [
     ("$20 per month", 'has "per"', '"$20/month"'),
     ("20 requests an hour", 'has "an"', '"20 requests/hour"'),
     ("20 requests a minute", 'has "a"', '"20 requests/minute"'),
-    ("50k tokens/year", 'has a wrong period: "year" is not a period', 'did you mean "365d"?'),
+    ("50k tokens per request", 'has "per"', '"50k tokens/request"'),
+    ("50k tokens/yaer", 'has a wrong period: "yaer" is not a period', 'did you mean "year"?'),
+    ("50k tokens/requests", '"requests" is not a period', 'did you mean "request"?'),
+    ("50k tokens/decade", '"decade" is not a period', "quarter, year, or a rolling period"),
+    ("50k tokens/decade", '"decade" is not a period', '"7d", or "request"'),
+    ("3 requests/request", "has requests per request", '"4k tokens/request"'),
+    ("$1/request", "has money per request", '"4k tokens/request"'),
+    ("4k tokens/request warn 80%", 'has "warn"', 'no "warn" after "request"'),
+    ("3 requests at once warn 80%", 'has "warn"', 'no "warn" after "at once"'),
+    ("3k tokens at once", 'has no requests before "at once"', '"3 requests at once"'),
+    ("$3 dollars at once", "after an amount of money", '"$20/month"'),
+    ("3 at once", "has no unit", '"3 requests at once"'),
+    ("at once", 'has nothing before the "at once"', '"30 requests/hour"'),
+    ("3 requests at once/day", 'has a period after "at once"', '"30 requests/hour"'),
+    ("3 requests/at once", 'has "at" after the "/"', 'no "/" there: "3 requests at once"'),
+    ("3 requests/day at once", 'has "at" after the period', '"via" and a source'),
+    ("3 concurrent requests", "has no period", '"3 requests at once"'),
+    ("3 requests on gpt-4 at once", 'has no period before "on"', '"3 requests/day on gpt-4*"'),
+    ("5k tokens/day via", 'has nothing after "via"', '"via api"'),
+    ("5k tokens/day via apis", 'has the unknown source "apis"', 'did you mean "via api"?'),
+    ("5k tokens/day via curl", 'has the unknown source "curl"', ", ".join(SOURCES)),
+    ("5k tokens/day via direct", 'has the unknown source "direct"', ", ".join(SOURCES)),
+    ("5k tokens/day via api page", 'has more than one word after "via"', "a second limit"),
+    ("5k tokens/day via api via page", 'has "via" twice', '"via api"'),
+    ("5k tokens via api/day", 'has no period before "via"', '"5k tokens/day via api"'),
     ("50k tokens/days", 'has a wrong period: "days" is not a period', 'did you mean "day"?'),
     ("50k tokens/day/user", '"day/user" is not a period', "minute, hour, day, week, month"),
     ("50k tokens/400d", '"400d" is too long', "from 1 minute to 366 days"),

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from helpers.errors import ConfigurationError
 from helpers.limits.periods import (
     CALENDAR_PERIODS,
+    MONTHS_PER_PERIOD,
     CalendarRules,
     Period,
     Window,
@@ -84,8 +85,8 @@ def test_calendar_windows_partition_time(
 
 
 @settings(max_examples=500, deadline=None)
-@given(rules_and_instants(), st.sampled_from(["day", "week", "month"]))
-def test_days_weeks_and_months_begin_at_the_reset_hour(
+@given(rules_and_instants(), st.sampled_from(["day", "week", "month", "quarter", "year"]))
+def test_days_and_longer_periods_begin_at_the_reset_hour(
     case: tuple[CalendarRules, datetime], period_name: str
 ) -> None:
     """A window begins when the clock first shows the reset hour, or else at the change over it."""
@@ -94,8 +95,9 @@ def test_days_weeks_and_months_begin_at_the_reset_hour(
     start = Period(period_name).window(at, rules).start
     local = start.astimezone(zone)
     if (local.hour, local.minute, local.fold) == (rules.reset_hour, 0, 0):
-        if period_name == "month":
-            assert local.day == rules.month_starts_on or skips_a_date(start, zone)
+        if period_name in MONTHS_PER_PERIOD and not skips_a_date(start, zone):
+            assert local.day == rules.month_starts_on
+            assert (local.month - 1) % MONTHS_PER_PERIOD[period_name] == 0
         if period_name == "week":
             first = {MONDAY: 0, SUNDAY: 6}[rules.week_starts_on]
             assert local.weekday() == first or skips_a_date(start, zone)
@@ -191,12 +193,19 @@ def test_a_reset_hour_within_a_clock_change(at: str, expected: tuple[str, str]) 
         ("week", "2025-06-08 00:00", {"week_starts_on": SUNDAY}, ("2025-06-08", "2025-06-15")),
         ("week", "2025-06-07 23:59", {"week_starts_on": SUNDAY}, ("2025-06-01", "2025-06-08")),
         ("week", "2024-12-31 12:00", {}, ("2024-12-30", "2025-01-06")),
+        ("quarter", "2025-03-31 23:59", {}, ("2025-01-01", "2025-04-01")),
+        ("quarter", "2025-12-31 23:59", {}, ("2025-10-01", "2026-01-01")),
+        ("quarter", "2025-01-14 00:00", {"month_starts_on": 15}, ("2024-10-15", "2025-01-15")),
+        ("quarter", "2024-02-29 12:00", {"month_starts_on": 28}, ("2024-01-28", "2024-04-28")),
+        ("year", "2024-12-31 23:59", {}, ("2024-01-01", "2025-01-01")),
+        ("year", "2025-01-01 00:00", {}, ("2025-01-01", "2026-01-01")),
+        ("year", "2025-01-14 00:00", {"month_starts_on": 15}, ("2024-01-15", "2025-01-15")),
     ],
 )
 def test_month_ends_leap_days_and_week_starts(
     period: str, at: str, rules: dict[str, object], expected: tuple[str, str]
 ) -> None:
-    """Months and weeks begin on their day, over leap days, short months and the year's end."""
+    """Weeks, months, quarters and years begin on their day, over leap days and short months."""
     found = parse_period(period).window(utc(at), CalendarRules(**rules))  # type: ignore[arg-type]
     assert found == Window(utc(expected[0]), utc(expected[1]))
 
@@ -208,6 +217,8 @@ def test_month_ends_leap_days_and_week_starts(
         ("week", "2025-06-02 05:59", ("2025-05-26 06:00", "2025-06-02 06:00")),
         ("month", "2025-06-01 05:59", ("2025-05-01 06:00", "2025-06-01 06:00")),
         ("month", "2025-06-01 06:00", ("2025-06-01 06:00", "2025-07-01 06:00")),
+        ("quarter", "2025-07-01 05:59", ("2025-04-01 06:00", "2025-07-01 06:00")),
+        ("year", "2026-01-01 05:59", ("2025-01-01 06:00", "2026-01-01 06:00")),
         ("hour", "2025-06-01 05:59", ("2025-06-01 05:00", "2025-06-01 06:00")),
     ],
 )
@@ -300,6 +311,8 @@ def test_an_instant_may_come_in_any_zone_but_needs_one() -> None:
     [
         ("day", "day", None),
         (" Month ", "month", None),
+        ("Quarter", "quarter", None),
+        ("year", "year", None),
         ("MINUTE", "minute", None),
         ("90m", "90m", timedelta(minutes=90)),
         ("090M", "90m", timedelta(minutes=90)),
@@ -321,7 +334,9 @@ def test_periods_are_read(text: str, name: str, rolling: timedelta | None) -> No
         ("days", 'did you mean "day"?'),
         ("daily", 'did you mean "day"?'),
         ("monthly", 'did you mean "month"?'),
-        ("year", 'did you mean "365d"?'),
+        ("yearly", 'did you mean "year"?'),
+        ("annually", 'did you mean "year"?'),
+        ("2 years", '"5h", "7d"'),
         ("2w", 'did you mean "14d"?'),
         ("3 months", 'did you mean "90d"?'),
         ("24 hours", 'did you mean "24h"?'),

@@ -16,9 +16,11 @@ from helpers.limits.policy import (
     applied_limits,
     choose_policy,
     find_model_rule,
+    limits_via,
     policy_generosity,
     token_cost,
 )
+from helpers.limits.policy_tables import PoliciesError
 
 TEXT = """
 [group.Students]
@@ -97,8 +99,16 @@ def test_generosity_compares_rates() -> None:
     """A month's limit is less than thirty-one times a day's, and a rolling one counts by length."""
     rate = {
         text: policy_generosity(parse_policies(f'[role.user]\nlimits = ["{text}"]').roles["user"])
-        for text in ("10k tokens/day", "200k tokens/month", "6k tokens/12h", "9k tokens/day on x")
+        for text in (
+            *("10k tokens/day", "200k tokens/month", "6k tokens/12h", "9k tokens/day on x"),
+            *("1M tokens/quarter", "3M tokens/year", "1k tokens/day via api", "1k tokens/request"),
+            "1 request at once",
+        )
     }
+    assert rate["3M tokens/year"] < rate["10k tokens/day"] < rate["1M tokens/quarter"]
+    unlimited = policy_generosity(Policy("", "role", None))
+    for narrowing in ("1k tokens/day via api", "1k tokens/request", "1 request at once"):
+        assert rate[narrowing] == unlimited
     assert rate["200k tokens/month"] < rate["10k tokens/day"] < rate["6k tokens/12h"]
     assert rate["9k tokens/day on x"] > rate["6k tokens/12h"]
 
@@ -134,6 +144,32 @@ def test_limit_on_a_model(names: tuple[str, ...], applies: bool) -> None:
     assert any(limit.limit.measure == "requests" for limit in limits) == applies
 
 
+def test_limits_via_a_source() -> None:
+    """A limit on a source counts what comes from there; one without counts all."""
+    text = '[role.user]\nlimits = ["9k tokens/day", "5k tokens/day via api", "3 requests at once"]'
+    policies = parse_policies(text)
+    who, at = subject(), datetime(2026, 3, 10, tzinfo=UTC)
+    policy = choose_policy(who, policies, DEFAULT, "priority")
+    limits = applied_limits(who, policy, policies, ("m",), at, CalendarRules())
+    assert [str(one.limit) for one in limits_via(limits, "api")] == [
+        *("9k tokens/day", "5k tokens/day via api", "3 requests at once")
+    ]
+    assert [str(one.limit) for one in limits_via(limits, "page")] == [
+        *("9k tokens/day", "3 requests at once")
+    ]
+
+
+def test_the_same_limit_on_two_sources_is_two_limits() -> None:
+    """Of limits that differ in their source alone both count; of two alike one is refused."""
+    several = '"9k tokens/day", "5k tokens/day via api", "4k tokens/day via page"'
+    policies = parse_policies(f"[role.user]\nlimits = [{several}]")
+    assert len(policies.roles["user"].limits or ()) == 3
+    with pytest.raises(PoliciesError, match="counts the same as"):
+        parse_policies('[role.user]\nlimits = ["5k tokens/day via api", "6k tokens/day via API"]')
+    with pytest.raises(PoliciesError, match="counts the same as"):
+        parse_policies('[role.user]\nlimits = ["3 requests at once", "4 requests at once"]')
+
+
 def test_first_model_table_that_matches_counts() -> None:
     """Model tables are tried in the order of the text, on every name of the model."""
     assert find_model_rule(POLICIES, ("custom", "gpt-4o")).weight == 5
@@ -146,7 +182,7 @@ def test_cost_by_price() -> None:
     rule = find_model_rule(POLICIES, ("gpt-4o",))
     assert token_cost(rule, 1000, 100, 0) == 3500
     assert token_cost(rule, 1000, 100, 400) == 600 * 2.5 + 400 * 1.25 + 100 * 10
-    assert token_cost(rule, 10, 0, 9_999) == 12 or token_cost(rule, 10, 0, 9_999) == 13
+    assert token_cost(rule, 11, 0, 9_999) == 14  # no more is cached than there is: 13.75
     assert token_cost(find_model_rule(POLICIES, ("llama3",)), 1000, 100, 0) is None
 
 

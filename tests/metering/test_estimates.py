@@ -281,10 +281,14 @@ def test_deep_nesting_is_no_recursion() -> None:
 
 @given(st.dictionaries(st.text(max_size=10), arbitrary_json) | provider_like_json)
 def test_no_body_makes_it_raise(body: Any) -> None:
-    """Any JSON object is a body with an estimate that isn't negative."""
+    """Any JSON object has an estimate, a whole number; a message more makes it larger."""
     body = body if isinstance(body, dict) else {"messages": body, "tools": body, "system": body}
-    assert estimate_prompt(body) >= 0
-    assert isinstance(json.dumps(estimate_prompt(body)), str)
+    before = estimate_prompt(body)
+    assert type(before) is int
+    assert before >= 0
+    said = {"role": "user", "content": "Hi"}
+    once, twice = (estimate_prompt({**body, "messages": [said] * count}) for count in (1, 2))
+    assert 0 < once < twice
 
 
 def test_no_adversarial_text_is_below_half() -> None:

@@ -13,12 +13,13 @@ from pydantic_core import PydanticSerializationError
 
 from helpers.errors import ConfigurationError
 from helpers.limits.decisions import Decision, LimitState
-from helpers.limits.limit import Limit, parse_limit
+from helpers.limits.limit import SOURCES, Limit, parse_limit
 from helpers.limits.periods import CalendarRules, Period, Window
 from helpers.limits.policies import Policy, parse_policies
 from helpers.limits.policy import AppliedLimit, GroupRef, Subject, choose_policy, scoped_limits
-from helpers.openwebui.languages import LANGUAGES, choose_language
-from helpers.openwebui.languages_western import ENGLISH
+from helpers.openwebui.http_requests import accepted_languages
+from helpers.openwebui.languages.catalog import LANGUAGES, choose_language
+from helpers.openwebui.languages.en import ENGLISH
 from helpers.openwebui.messages import (
     LONGEST_SENTENCE,
     LONGEST_SHOWN_NAME,
@@ -37,8 +38,14 @@ from helpers.openwebui.messages import (
     stopped_sentence,
     warning_sentence,
 )
-from helpers.openwebui.valves import AdminValves
-from helpers.openwebui.wording import COUNTED_THINGS, PERIOD_NAMES, ROLLING_UNITS_SAID, Language
+from helpers.openwebui.valves import AdminValves, PersonalValves
+from helpers.openwebui.wording import (
+    COUNTED_THINGS,
+    MOMENT_NAMES,
+    PERIOD_NAMES,
+    ROLLING_UNITS_SAID,
+    Language,
+)
 from scripts.languages_table import TARGET, document
 
 NOW = datetime(2026, 1, 15, 17, 48, tzinfo=UTC)
@@ -91,6 +98,43 @@ def state(
         (
             state("100 tokens/day", 60, reserved=50),
             "Running responses hold the rest of your limit of 100 tokens per day "
+            "(Students). Please try again when they are done.",
+        ),
+        (
+            state("10k tokens/day via api", 10_000),
+            "You've reached your limit of 10,000 tokens per day via the API (Students). "
+            "It resets tomorrow at 00:00 UTC+1, in 5 h 12 min.",
+        ),
+        (
+            state("0 requests/day via api", 0),
+            "You can't use any models here (via the API) (Students).",
+        ),
+        (
+            state("9 tokens/quarter on gpt-4* via page", 9),
+            "You've reached your limit of 9 tokens per quarter on gpt-4* in saved chats "
+            "(Students). It resets on 1 April at 00:00 UTC+2.",
+        ),
+        (
+            state("9 tokens/year", 9),
+            "You've reached your limit of 9 tokens per year (Students). "
+            "It resets on 1 January at 00:00 UTC+1.",
+        ),
+        (
+            state("4k tokens/request on gpt-4*", 5_000),
+            "This request is too long: at most 4,000 tokens per request on gpt-4* (Students).",
+        ),
+        (
+            state("3 requests at once", 0, 3),
+            "You already have 3 responses running. Please try again when one is done.",
+        ),
+        (
+            state("3 requests at once on gpt-4*", 0, 3),
+            "Running responses hold the rest of your limit of 3 requests at once on gpt-4* "
+            "(Students). Please try again when they are done.",
+        ),
+        (
+            state("3 requests at once", 0, 3, scope="everyone"),
+            "Running responses hold the rest of the shared limit of 3 requests at once "
             "(Students). Please try again when they are done.",
         ),
         (
@@ -487,6 +531,7 @@ def test_money(tag: str, line: str) -> None:
             ("z" * 10**6, "en"),
         ),
         *(("zh", "zh-CN"), ("zh_TW", "zh-TW"), ("zh-HK", "zh-TW"), ("zh-Hant-MO", "zh-TW")),
+        *(("xx,de-AT;q=0.9,fr", "de"), (",;,pl", "pl"), ("*", "en"), ("en-GB, de", "en")),
         *(("zh-Hans-SG", "zh-CN"), ("pt", "pt-BR"), ("pt-PT", "pt-BR"), ("fr-CA", "fr-CA")),
         *(
             ("fr-BE", "fr"),
@@ -537,6 +582,8 @@ def test_language_is_complete(tag: str) -> None:
     for text, names in (
         (language.units, COUNTED_THINGS),
         (language.periods, PERIOD_NAMES),
+        (language.moments, MOMENT_NAMES),
+        (language.sources, SOURCES),
         (language.rolling_units, ROLLING_UNITS_SAID),
     ):
         assert len(text.split(", ")) == len(names)
@@ -550,7 +597,7 @@ def test_language_is_complete(tag: str) -> None:
     known = {
         *("amount", "n", "unit", "clock", "day", "month", "date", "time", "model", "policy"),
         *("quantity", "period", "on", "owner", "what", "named", "at", "within", "percent"),
-        *("left", "until", "label", "used"),
+        *("left", "until", "label", "used", "source"),
     }
     for field in fields(Language):
         value = getattr(language, field.name)
@@ -592,6 +639,10 @@ def every_state() -> Iterator[LimitState]:
                         yield replace(half, used=counted)
                         if amount == 5:
                             yield replace(half, used=0, reserved=counted)
+                        if amount in (0, MANY):
+                            for source in SOURCES:
+                                via = replace(applied, limit=replace(limit, source=source))
+                                yield replace(half, applied=via, used=counted)
 
 
 WIDE = re.compile("[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\uff00-\uff60]")
@@ -616,11 +667,17 @@ WIDEST = 160
 def test_every_sentence_of_every_language(tag: str) -> None:
     """No sentence has a doubled mark, an empty field, a wrong plural form or a third line."""
     language = LANGUAGES[tag]
-    reader = Reader(ZoneInfo("America/Sao_Paulo"), language)
+    abroad = Reader(ZoneInfo("America/Sao_Paulo"), language)
+    at_home = replace(abroad, zone_is_own=True)
     seen: set[str] = set()
-    for where in every_state():
-        limit = where.applied.limit
+    alerts: set[str] = set()
+    sources = [language.source(source) for source in SOURCES]
+    for number, where in enumerate(every_state()):
+        limit, reader = where.applied.limit, (abroad, at_home)[number % 2]
         sentences = {status_line(where, NOW, reader)}
+        if limit.source:
+            said = limit_sentence("", where, NOW, reader, "gpt-4o")
+            assert language.source(limit.source) in said
         if where.exceeded:
             sentences.add(limit_sentence("", where, NOW, reader, "gpt-4o"))
         else:
@@ -631,19 +688,27 @@ def test_every_sentence_of_every_language(tag: str) -> None:
             forms = language.units.split(", ")[COUNTED_THINGS.index(limit.measure)].split("|")
             place = language.plural.categories.index(category(tag, where.amount))
             right = forms[min(place, len(forms) - 1)]
-            for sentence in sentences:
-                assert right in sentence, (where.amount, sentence)
+            for sentence in sentences:  # with no letter behind it that would make another form
+                assert re.search(rf"{right}(?!\w)", sentence), (where.amount, sentence)
+        alerts.add(alert_sentence(where, "Ann"))
         seen |= sentences
     for count in (0, 1, 2, 5, 21, MANY):
         seen |= {cap_sentence(count, language), at_once_sentence(count, language)}
         limit = Limit(count, "tokens", Period("day"), "gpt-4*")
-        seen |= {per_request_sentence(limit, reader, name) for name in ("", "Students")}
+        seen |= {per_request_sentence(limit, abroad, name) for name in ("", "Students")}
+    for text in ("3 requests at once", "3 requests at once on gpt-4* via api"):
+        seen |= {
+            limit_sentence("", state(text, 0, 3, scope), NOW, abroad, "gpt-4o")
+            for scope in ("user:u", "everyone")
+        }
     seen.add(language.ledger_error)
-    for sentence in seen:
+    for sentence in seen | (alerts if language is ENGLISH else set()):
         assert sentence == sentence.strip()
         assert not BAD_MARKS.search(sentence), sentence
         assert not BAD_ZONE.search(sentence), sentence
-        assert width(sentence) <= WIDEST, (width(sentence), sentence)
+        # What is said of the few limits on one source is as much longer.
+        longer = max((width(said) + 3 for said in sources if said in sentence), default=0)
+        assert width(sentence) <= WIDEST + longer, (width(sentence), sentence)
         assert sentence[0].upper() == sentence[0]
         assert sentence.count("\u2068") == sentence.count("\u2069")
         assert ("\u2068" in sentence) <= language.right_to_left
@@ -653,3 +718,15 @@ def test_every_sentence_of_every_language(tag: str) -> None:
 def test_table_of_languages_is_current() -> None:
     """docs/languages.md shows every sentence as it is today."""
     assert TARGET.read_text(encoding="utf-8") == document()
+
+
+@pytest.mark.parametrize("tag", LANGUAGES)
+def test_user_setting_in_every_language(tag: str) -> None:
+    """Each user's own setting has a title, a description and three options in the language."""
+    told = accepted_languages.set(f"xx, {tag};q=0.9, en;q=0.8")
+    field = PersonalValves.model_json_schema()["properties"]["show_usage"]
+    accepted_languages.reset(told)
+    shown = [field["title"], field["description"], *(x["label"] for x in field["input"]["options"])]
+    assert "|".join(shown) == LANGUAGES[tag].show_usage
+    assert [x["value"] for x in field["input"]["options"]] == ["near_limit", "always", "never"]
+    assert field["default"] == "near_limit"

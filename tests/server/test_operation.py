@@ -185,3 +185,19 @@ def test_use_during_an_outage_is_written_later(
     rows = later.settled(3, user_id=user.id)
     assert [(row["input_tokens"], row["output_tokens"]) for row in rows] == [(20, 30)] * 3
     assert user.chat(FIFTY).status == 429
+
+
+def test_user_setting_is_in_the_user_language(
+    usage_limits: InstalledFilter, user: OpenWebUIClient
+) -> None:
+    """The form of a user's own setting is in the browser's language, and saves what it offers."""
+    path = f"/api/v1/functions/id/{usage_limits.id}/valves/user/spec"
+    usage_limits.configure()
+    user.models()  # the function is loaded, and its layer in place
+    for header, title in (("de-AT,de;q=0.9,en;q=0.8", "Nutzung anzeigen"), ("xx", "Show usage")):
+        spec = user.http.get(path, headers={"Accept-Language": header}).json()
+        field = spec["properties"]["show_usage"]
+        assert field["title"] == title
+    options = [option["value"] for option in field["input"]["options"]]
+    assert options == ["near_limit", "always", "never"]
+    user.set_user_valves(usage_limits.id, {"show_usage": options[1]})

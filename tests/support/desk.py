@@ -16,7 +16,7 @@ from helpers.ledger.tables import records_table
 from helpers.limits.decisions import Decision
 from helpers.limits.periods import CalendarRules
 from helpers.limits.policies import ModelRule, parse_policies
-from helpers.limits.policy import Subject, applied_limits
+from helpers.limits.policy import Subject, applied_limits, limits_via
 from helpers.metering.charges import Charge, make_charge
 from helpers.metering.usage import MeteredUsage
 
@@ -60,7 +60,7 @@ class Desk:
         pools = f"[pool.everyone]\nlimits = [{pool!r}]\n" if pool else ""
         at = datetime.fromtimestamp(self.clock.now, UTC)
         policies = parse_policies(f"{pools}[role.user]\nlimits = {list(texts) or 'unlimited'!r}\n")
-        return applied_limits(
+        limits = applied_limits(
             reservation.subject,
             policies.roles["user"],
             policies,
@@ -68,6 +68,7 @@ class Desk:
             at,
             CalendarRules(),
         )
+        return limits_via(limits, reservation.source)
 
     def ask(self, *texts: str, pool: str = "", user: str = "ann", **changes: Any) -> Decision:
         reservation = self.reservation(user, **changes)

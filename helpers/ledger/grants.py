@@ -1,0 +1,198 @@
+"""Grants: what administrators add to limits, reset and take back; rows, never edits."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import Connection, Row, func, select
+
+from helpers.ledger.counters import counted_window, glob_matches, scope_condition
+from helpers.ledger.reports import grant_key, read_states
+from helpers.ledger.tables import grants_table, records_table
+from helpers.limits.decisions import Amounts, LimitState
+from helpers.limits.policy import AppliedLimit
+
+# A reset of a rolling limit is a few rows that run out one after another, as the use does.
+ROLLING_PARTS = 60
+# A row that takes another one back has its id, so that it can't be taken back twice.
+REVOKED = "revoked:"
+
+
+@dataclass(frozen=True, slots=True)
+class NewGrant:
+    """A row to write: what is added to a limit, and until when (seconds since 1970)."""
+
+    applied: AppliedLimit
+    amount: int
+    expires_at: int
+    kind: str = "grant"
+    # Made once: a transaction that is tried again must not write it twice.
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Limits before and after rows were added for them, and those rows."""
+
+    before: tuple[LimitState, ...]
+    after: tuple[LimitState, ...]
+    grants: tuple[NewGrant, ...] = ()
+
+
+def window_end(applied: AppliedLimit, now: datetime) -> int:
+    """The second at which a limit's window ends; of a rolling one, a period from now."""
+    rolling = applied.limit.period.rolling
+    end = applied.window.end if rolling is None else now + rolling
+    return int(end.timestamp())
+
+
+def add_grants(
+    connection: Connection,
+    limits: Sequence[AppliedLimit],
+    make: Callable[[Connection], Sequence[NewGrant]],
+    by: str,
+    reason: str,
+    now: datetime,
+) -> Change:
+    """Write grants, in a transaction under the locks of all scopes concerned.
+
+    Args:
+        connection: In that transaction; no reply of these scopes is settled during it.
+        limits: The limits that change.
+        make: What to add, given the ledger as it is then.
+        by: Who grants.
+        reason: Why.
+        now: When they are granted.
+    """
+    before, grants = read_states(connection, limits, now), tuple(make(connection))
+    for new in grants:
+        if connection.scalar(select(grants_table.c.id).where(grants_table.c.id == new.id)):
+            continue
+        scope, measure, model_glob, period, source = grant_key(new.applied)
+        connection.execute(
+            grants_table.insert().values(
+                id=new.id,
+                scope=scope,
+                measure=measure,
+                model_glob=model_glob,
+                period=period,
+                source=source,
+                amount=new.amount,
+                kind=new.kind,
+                granted_by=by,
+                reason=reason,
+                created_at=int(now.timestamp()),
+                expires_at=new.expires_at,
+            )
+        )
+    return Change(before, read_states(connection, limits, now), grants)
+
+
+def find_grant(connection: Connection, key: str, now: datetime) -> Row[tuple[object, ...]] | None:
+    """A grant or reset that still holds and wasn't taken back."""
+    taken_back = select(grants_table.c.id).where(grants_table.c.id == REVOKED + key)
+    return connection.execute(
+        select(grants_table).where(
+            grants_table.c.id == key,
+            grants_table.c.amount > 0,
+            grants_table.c.expires_at > int(now.timestamp()),
+            ~taken_back.exists(),
+        )
+    ).first()
+
+
+def revoke_grant(connection: Connection, key: str, by: str, reason: str, now: datetime) -> bool:
+    """Take a grant back by a row of its own; False where there is none that still holds.
+
+    The caller holds the lock of its scope.
+    """
+    row = find_grant(connection, key, now)
+    if row is None:
+        return False
+    values = dict(row._mapping)
+    values |= {
+        "id": REVOKED + key,
+        "amount": -int(values["amount"]),
+        "granted_by": by,
+        "reason": reason,
+        "created_at": int(now.timestamp()),
+    }
+    connection.execute(grants_table.insert().values(values))
+    return True
+
+
+def missing_resets(connection: Connection, state: LimitState, now: datetime) -> Iterator[NewGrant]:
+    """The grants that make up for what was used and that no earlier reset has made up for."""
+    applied, second = state.applied, int(now.timestamp())
+    scope, measure, model_glob, period, source = grant_key(applied)
+    earlier = connection.scalar(
+        select(func.coalesce(func.sum(grants_table.c.amount), 0)).where(
+            grants_table.c.scope == scope,
+            grants_table.c.measure == measure,
+            grants_table.c.model_glob == model_glob,
+            grants_table.c.period == period,
+            grants_table.c.source == source,
+            grants_table.c.kind == "reset",
+            grants_table.c.expires_at > second,
+        )
+    )
+    amount = state.used - int(earlier or 0)
+    if amount <= 0:
+        return
+    if applied.limit.period.rolling is None:
+        yield NewGrant(applied, amount, window_end(applied, now), "reset")
+        return
+    for expires_at, part in rolling_parts(connection, applied, amount, second).items():
+        yield NewGrant(applied, part, expires_at, "reset")
+
+
+def make_resets(
+    connection: Connection, limits: Sequence[AppliedLimit], now: datetime
+) -> list[NewGrant]:
+    """What has been used of limits, as grants."""
+    states = read_states(connection, limits, now)
+    return [new for state in states for new in missing_resets(connection, state, now)]
+
+
+def rolling_parts(
+    connection: Connection, applied: AppliedLimit, amount: int, second: int
+) -> dict[int, int]:
+    """The newest use of a rolling limit up to `amount`, by when it leaves the window.
+
+    A single grant of all of it would last a period from now, and so would add to the limit
+    after the use that it makes up for is forgotten. Times are rounded up to a few instants.
+    """
+    start, _ = counted_window(applied, second)
+    length = second - start + 1
+    step = max(1, length // ROLLING_PARTS)
+    columns = records_table.c
+    rows = connection.execute(
+        select(
+            columns.created_at,
+            columns.model_names,
+            columns.counted,
+            columns.weighted_input_tokens,
+            columns.weighted_output_tokens,
+            columns.cost_micros,
+        )
+        .where(
+            columns.state == "settled",
+            columns.counted > 0,
+            columns.created_at >= start,
+            scope_condition(applied.scope, applied.limit.source),
+        )
+        .order_by(columns.created_at.desc())
+    )
+    parts: dict[int, int] = {}
+    for created_at, model_names, *amounts in rows:
+        if glob_matches(applied.limit.model_glob, model_names):
+            part = min(amount, Amounts(*amounts).of(applied.limit.measure))
+            expires_at = -(-(created_at + length) // step) * step
+            parts[expires_at] = parts.get(expires_at, 0) + part
+            amount -= part
+        if amount <= 0:
+            break
+    return {expires_at: part for expires_at, part in parts.items() if part}

@@ -1,0 +1,86 @@
+"""The directory: all users of Open WebUI with their groups, read at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from sqlalchemy import Connection, func, null, or_, select
+
+from helpers.limits.policy import GroupRef, Subject
+from helpers.openwebui.host import storable
+from helpers.texts import LONGEST_NAME, clean_text
+
+# More users than any page lists.
+MOST_USERS = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """Open WebUI's users by id and what they are called, and its groups."""
+
+    subjects: Mapping[str, Subject]
+    names: Mapping[str, str]
+    groups: Mapping[str, GroupRef]
+
+    @property
+    def emails(self) -> dict[str, str]:
+        """The users' addresses by id."""
+        return {key: subject.email for key, subject in self.subjects.items()}
+
+
+def read_directory(connection: Connection, user: str | None = None) -> Directory:
+    """Users with all their groups, inherited ones included, from Open WebUI's own database.
+
+    Args:
+        connection: To that database.
+        user: The id or the address of a single user; None for all.
+    """
+    host_groups = import_module("open_webui.models.groups")
+    account: Any = import_module("open_webui.models.users").User
+    group, member = host_groups.Group, host_groups.GroupMember
+    parent = getattr(group, "parent_group_id", None)  # groups can be nested since 0.12
+    rows = connection.execute(select(group.id, group.name, null() if parent is None else parent))
+    groups: dict[str, tuple[GroupRef, str | None]] = {
+        str(key): (GroupRef(str(key), str(name or "")), above) for key, name, above in rows
+    }
+    people = select(account.id, account.email, account.role, account.name).limit(MOST_USERS)
+    members = select(member.group_id, member.user_id)
+    if user is not None:
+        wanted = "".join(storable([user]))
+        people = people.where(
+            or_(account.id == wanted, func.lower(account.email) == wanted.strip().lower())
+        )
+    found = connection.execute(people.order_by(account.id)).all()
+    if user is not None:
+        members = members.where(member.user_id.in_([row[0] for row in found]))
+    direct: dict[str, list[str]] = {}
+    for group_id, user_id in connection.execute(members.order_by(member.group_id)):
+        if group_id in groups:
+            direct.setdefault(user_id, []).append(group_id)
+    above = {key: with_outer_groups(key, groups) for key in groups}
+    subjects, names = {}, {}
+    for user_id, email, role, name in found:
+        ids = dict.fromkeys(outer for key in direct.get(user_id, ()) for outer in above[key])
+        subjects[str(user_id)] = Subject(
+            str(user_id),
+            clean_text(email, LONGEST_NAME),
+            clean_text(role, LONGEST_NAME) or "user",
+            tuple(groups[key][0] for key in ids),
+        )
+        names[str(user_id)] = clean_text(name, LONGEST_NAME)
+    return Directory(subjects, names, {key: ref for key, (ref, _) in groups.items()})
+
+
+def with_outer_groups(
+    key: str, groups: Mapping[str, tuple[GroupRef, str | None]]
+) -> tuple[str, ...]:
+    """A group and all that it is inside of, each once."""
+    found, outer = [key], groups[key][1]
+    # Also ends where an older version left a circle of groups.
+    while outer is not None and outer in groups and outer not in found:
+        found.append(outer)
+        outer = groups[outer][1]
+    return tuple(found)

@@ -1,0 +1,297 @@
+"""The pages' JSON: who gets what, from the real ledger and Open WebUI's own sign-in."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from helpers.filter import Filter
+from helpers.openwebui.middleware import PassthroughGuard, UsageLimitsLayer
+from tests.openwebui.test_pasted import Host, host  # noqa: F401
+
+FUNCTION = "usage_limits"
+POLICIES = """
+[group.Students]
+limits = ["1000 tokens/day", "$2/month", "5000 tokens/5h"]
+
+[pool.everyone]
+limits = ["1M tokens/month"]
+
+[model."gpt*"]
+input_price = 10
+output_price = 10
+"""
+
+
+@dataclass
+class Site:
+    """The pages around an app that has nothing else, and who is signed in."""
+
+    client: httpx.AsyncClient
+    limits: Filter
+    tokens: dict[str, str] = field(default_factory=dict)
+    ids: dict[str, str] = field(default_factory=dict)
+    emails: dict[str, str] = field(default_factory=dict)
+
+    async def add(self, name: str, role: str = "user", group: str = "") -> None:
+        """A user with a token of Open WebUI's."""
+        from open_webui.models.auths import Auths
+        from open_webui.models.groups import GroupForm, Groups
+        from open_webui.utils.auth import create_token
+
+        address = f"{name}-{uuid4().hex[:8]}@example.org"
+        made = await Auths.insert_new_auth(address, "x", name.title(), role=role)
+        key, self.emails[name] = made.id, address
+        stamp = (await Auths.get_auth_by_id(key)).session_stamp
+        self.ids[name] = key
+        self.tokens[name] = create_token({"id": key, "session_stamp": stamp})
+        if group:
+            found = await Groups.insert_new_group(key, GroupForm(name=group, description=""))
+            await Groups.add_users_to_group(found.id, [key])
+
+    def email(self, name: str) -> str:
+        """A user's address."""
+        return self.emails[name]
+
+    async def ask(
+        self, who: str, method: str, path: str, body: Any = None, **headers: str
+    ) -> httpx.Response:
+        """A question with a user's token; "" for nobody."""
+        if who:
+            headers["Authorization"] = f"Bearer {self.tokens[who]}"
+        return await self.client.request(method, f"/usage-limits{path}", json=body, headers=headers)
+
+    async def chat(self, who: str, output: int = 100, role: str = "user") -> None:
+        """A reply of that many tokens, and 100 of prompt."""
+        metadata: dict[str, Any] = {"chat_id": "c", "message_id": "m", "session_id": "s"}
+        user = {"id": self.ids[who], "email": self.email(who), "role": role}
+        body = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi"}]}
+        await self.limits.inlet(body, __user__=user, __metadata__=metadata)
+        usage = {"prompt_tokens": 100, "completion_tokens": output}
+        metadata["usage_limits"].call_begins()
+        self.limits.stream({"id": "a", "choices": [], "usage": usage}, metadata)
+        await self.limits.outlet({"messages": []}, __user__=user, __metadata__=metadata)
+
+
+@pytest.fixture
+async def site(host: Host) -> AsyncIterator[Site]:  # noqa: F811
+    """The pages with an administrator, two users, and the function on."""
+    from open_webui.internal import db
+    from open_webui.models import auths, config, functions
+    from open_webui.models.functions import FunctionForm, Functions
+
+    new = [model.__table__ for model in (auths.Auth, config.Config, functions.Function)]
+    db.Base.metadata.create_all(db.engine, tables=new)
+    form = FunctionForm(id=FUNCTION, name="x", content="", meta={"description": ""})
+    await Functions.delete_function_by_id(FUNCTION)
+    await Functions.insert_new_function("u", "filter", form)
+    await Functions.update_function_by_id(FUNCTION, {"is_active": True, "is_global": True})
+    group = f"Students {uuid4().hex[:6]}"
+    policies = POLICIES.replace("[group.Students]", f'[group."{group}"]')
+    await Functions.update_function_valves_by_id(FUNCTION, {"policies": policies})
+    limits = Filter()
+    limits.valves = limits.Valves(policies=policies)
+    inner = FastAPI()
+    guard = PassthroughGuard(FUNCTION, limits.admit_call, limits.ledger_of)
+    layer = UsageLimitsLayer(inner, {FUNCTION: guard})
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await layer({**scope, "app": inner}, receive, send)
+
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        made = Site(client, limits)
+        await made.add("root", role="admin")
+        await made.add("ann", group=group)
+        await made.add("bob")
+        yield made
+
+
+async def test_me_tells_limits_use_and_replies(site: Site) -> None:
+    """A user sees where all limits stand, and this month's use with its cost."""
+    await site.chat("ann")
+    answer = await site.ask("ann", "GET", "/api/me")
+    me = answer.json()
+    assert answer.status_code == 200, me
+    assert answer.headers["cache-control"] == "no-store"
+    assert (me["user_id"], me["email"], me["exempt"]) == (site.ids["ann"], site.email("ann"), False)
+    day, money, rolling, pool = me["limits"]
+    assert day["limit"] == "1000 tokens/day" or day["limit"] == "1k tokens/day"
+    assert (day["scope"], day["measure"], day["period"], day["model"]) == (
+        "user",
+        "tokens",
+        "day",
+        "*",
+    )
+    assert (day["amount"], day["granted"], day["used"], day["remaining"]) == (1000, 0, 200, 800)
+    assert (day["percent"], day["reserved"]) == (20, 0)
+    assert day["reset_at"].endswith("+00:00")
+    assert (money["amount"], money["used"]) == (2, 0.002)
+    assert rolling["used"] == 200
+    assert pool["scope"] == "everyone"
+    (model,) = me["month"]
+    assert (model["model"], model["total_tokens"], model["cost_usd"]) == ("gpt-4o", 200, 0.002)
+    assert me["today"] == me["month"]
+    assert me["days"][0]["total_tokens"] == 200
+    assert me["replies"][0]["output_tokens"] == 100
+
+
+def without_reset(limit: dict[str, Any]) -> dict[str, Any]:
+    """A limit without its reset, which moves along with a rolling window."""
+    return {key: value for key, value in limit.items() if key != "reset_at"}
+
+
+async def test_users_lists_all_and_those_near_a_limit_first(site: Site) -> None:
+    """Administrators see every user's limits as the users themselves do."""
+    await site.chat("ann", output=750)
+    everybody = (await site.ask("root", "GET", "/api/users")).json()
+    near = (await site.ask("root", "GET", "/api/users?near=true")).json()
+    assert [row["user_id"] for row in near if row["user_id"] in site.ids.values()] == [
+        site.ids["ann"]
+    ]
+    assert {*site.ids.values()} <= {row["user_id"] for row in everybody}
+    me = (await site.ask("ann", "GET", "/api/me")).json()
+    (listed,) = [row for row in everybody if row["user_id"] == site.ids["ann"]]
+    assert [without_reset(one) for one in listed["limits"]] == [
+        without_reset(one) for one in me["limits"]
+    ]
+    (root,) = [row for row in everybody if row["user_id"] == site.ids["root"]]
+    assert root["exempt"]
+    assert root["limits"] == []
+
+
+async def test_grant_reset_and_revoke(site: Site) -> None:
+    """What an administrator adds counts at once, and no more once it is taken back."""
+    await site.chat("ann", output=500)
+    grant = {
+        "user": site.email("ann"),
+        "limit": "1000 tokens/day",
+        "amount": 400,
+        "reason": "exam",
+    }
+    made = (await site.ask("root", "POST", "/api/grants", grant)).json()
+    day = (await site.ask("ann", "GET", "/api/me")).json()["limits"][0]
+    assert (day["granted"], day["amount"], day["remaining"]) == (400, 1400, 800)
+    shown = (await site.ask("ann", "GET", "/api/me")).json()["grants"]
+    assert [(one["id"], one["kind"], one["reason"]) for one in shown] == [
+        (made["id"], "grant", "exam")
+    ]
+    gone = await site.ask("root", "DELETE", f"/api/grants/{made['id']}")
+    assert gone.status_code == 200
+    again = await site.ask("root", "DELETE", f"/api/grants/{made['id']}")
+    assert again.status_code == 404
+    day = (await site.ask("ann", "GET", "/api/me")).json()["limits"][0]
+    assert (day["granted"], day["remaining"]) == (0, 400)
+    reset = await site.ask("root", "POST", "/api/resets", {"user": site.ids["ann"], "reason": ""})
+    assert [limit["granted"] for limit in reset.json()["limits"]] == [600, 0.006, 600]
+    assert [limit["remaining"] for limit in reset.json()["limits"]] == [1000, 2, 5000]
+
+
+async def test_report_by_everything_as_json_and_csv(site: Site) -> None:
+    """Sums come by any dimensions, as JSON and as a safe CSV."""
+    await site.chat("ann")
+    path = "/api/report?by=user,model,day,group,source&since=2020-01-01"
+    rows = (await site.ask("root", "GET", path)).json()
+    (own,) = [row for row in rows if row["user_id"] == site.ids["ann"]]
+    assert own["user_email"] == site.email("ann")
+    assert own["group_name"].startswith("Students")
+    assert (own["model_id"], own["source"], own["total_tokens"]) == ("gpt-4o", "page", 200)
+    text = (await site.ask("root", "GET", f"{path}&format=csv")).text
+    assert text.splitlines()[0].startswith("user_id,user_email,model_id,source,day,group_id")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/api/users"),
+        ("GET", "/api/users/x"),
+        ("GET", "/api/pools"),
+        ("GET", "/api/overview"),
+        ("GET", "/api/report"),
+        ("POST", "/api/grants"),
+        ("DELETE", "/api/grants/x"),
+        ("POST", "/api/resets"),
+    ],
+)
+async def test_others_data_is_for_administrators(site: Site, method: str, path: str) -> None:
+    """Neither nobody nor an ordinary user gets anywhere that tells of others."""
+    assert (await site.ask("", method, path)).status_code == 401
+    assert (await site.ask("ann", method, path)).status_code in (401, 403)
+
+
+async def test_nobody_gets_in(site: Site) -> None:
+    """Without a session there is neither page nor JSON, whatever the path."""
+    for path in ("", "/", "/api/me", "/api/nothing"):
+        assert (await site.ask("", "GET", path)).status_code == 401
+    site.client.cookies.set("token", site.tokens["root"])
+    page = await site.ask("", "GET", "")
+    assert page.status_code == 200
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    body = {"user": site.ids["ann"], "reason": ""}
+    refused = await site.ask("", "POST", "/api/resets", body)
+    assert refused.status_code == 403  # a cookie alone changes nothing
+    form = await site.client.post(
+        "/usage-limits/api/resets",
+        content=b"{}",
+        headers={"Authorization": f"Bearer {site.tokens['root']}", "Content-Type": "text/plain"},
+    )
+    assert form.status_code == 415
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"user": "ann", "pool": "everyone"},
+        {"user": "nobody@example.org", "limit": "1000 tokens/day", "amount": 1},
+        {"user": "\x00\ud800", "limit": "1000 tokens/day", "amount": 1},
+        {"user": ["x"], "limit": "1000 tokens/day", "amount": 1},
+        {"user": "ANN", "limit": "1000 tokens/day", "amount": 0},
+        {"user": "ANN", "limit": "1000 tokens/day", "amount": -5},
+        {"user": "ANN", "limit": "1000 tokens/day", "amount": True},
+        {"user": "ANN", "limit": "1000 tokens/day", "amount": 1e400},
+        {"user": "ANN", "limit": "1000 tokens/day", "amount": 10**18},
+        {"user": "ANN", "limit": "1000 tokens/week", "amount": 1},
+        {"user": "ANN", "limit": "nonsense", "amount": 1},
+        {"user": "ANN", "limit": {}, "amount": 1},
+        {"user": "ANN", "limit": "1000 tokens/day", "amount": 1, "reason": "x" * 5000},
+        {"pool": "nothing", "limit": "1000 tokens/day", "amount": 1},
+    ],
+)
+async def test_bad_grants_are_refused_with_a_sentence(site: Site, body: dict[str, Any]) -> None:
+    """Whatever is sent, the answer is a plain error, and nothing is written."""
+    if body.get("user") == "ANN":
+        body = {**body, "user": site.ids["ann"]}
+    content = __import__("json").dumps(body).encode()
+    answer = await site.client.post(
+        "/usage-limits/api/grants",
+        content=content,
+        headers={
+            "Authorization": f"Bearer {site.tokens['root']}",
+            "Content-Type": "application/json",
+        },
+    )
+    assert answer.status_code in (400, 404), answer.text
+    assert isinstance(answer.json()["detail"], str)
+    limits = (await site.ask("ann", "GET", "/api/me")).json()["limits"]
+    assert not any(limit["granted"] for limit in limits)
+
+
+async def test_switched_off_there_are_no_pages(site: Site) -> None:
+    """Where the function or the valve is off, there is nothing at these paths."""
+    from open_webui.models.functions import Functions
+
+    await Functions.update_function_valves_by_id(FUNCTION, {"usage_page": False})
+    assert (await site.ask("root", "GET", "")).status_code == 404
+    await Functions.update_function_valves_by_id(FUNCTION, {})
+    assert (await site.ask("root", "GET", "/api/me")).status_code == 200
+    await Functions.update_function_by_id(FUNCTION, {"is_active": False})
+    assert (await site.ask("root", "GET", "/api/me")).status_code == 404
+    await Functions.delete_function_by_id(FUNCTION)
+    assert (await site.ask("root", "GET", "/api/me")).status_code == 404
