@@ -13,88 +13,87 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # Contents. In a hurry, read the hooks first: they are the last part, filter.
-#   225  errors                   The exceptions, each carrying its data.
-#   281  logs                     The one logger; its name is how Open WebUI's log shows where a …
-#   284  texts                    Texts from outside: what a client, a browser or a provider …
-#   305  limits.periods           The calendar and rolling periods, the window each gives at an …
-#   617  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
-#   768  limits.globs             Which model ids a pattern of an administrator's fits.
-#   791  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
-#  1139  limits.policy_tables     The policies text as checked tables, and what an error says …
-#  1401  limits.policies          What the policies text says about groups, roles, users, pools …
-#  1661  limits.policy            Which limits apply to this user, these groups, this role and …
-#  1973  limits.decisions         Used and reserved amounts against limits: what is decided, and …
-#  2139  metering.byte_pairs      A lower bound of a text's tokens from its pairs of bytes, …
-#  2379  metering.estimates       Token estimates for texts and prompts whose provider reports no …
-#  2683  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
-#  3012  metering.stream_events   What a stream event or a whole answer holds: produced text, …
-#  3280  metering.usage           What one reply is charged for, added up from its stream events.
-#  3600  metering.charges         What one reply costs, in tokens, in money and toward limits.
-#  3705  ledger.database          An engine for a database URL as Open WebUI spells it.
-#  3788  ledger.statements        The statements that every reply runs, on a short way to the …
-#  3918  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
-#  4160  ledger.tables            The ledger's own tables and their numbered migrations.
-#  4381  ledger.identities        Whom the names in the policies mean, also after a rename.
-#  4832  ledger.counters          Sums of settled records per scope, model glob and window.
-#  5169  ledger.snapshots         What one statement sees of the ledger: counters with their …
-#  5337  ledger.limit_states      Where limits stand: what is used, what replies still running …
-#  5488  ledger.records           One row per reply, reserved when it is admitted and closed once.
-#  5655  ledger.reports           What the ledger says of many limits and records at once, read …
-#  6275  ledger.grants            What administrators add to limits, reset and take back; rows, …
-#  6463  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
-#  6560  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
-#  6607  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  7056  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  7235  openwebui.languages.en   English.
-#  7264  openwebui.languages.de   German.
-#  7298  openwebui.languages.fr   French.
-#  7333  openwebui.languages.fr_ca French as written in Canada.
-#  7344  openwebui.languages.es   Spanish.
-#  7376  openwebui.languages.it   Italian.
-#  7407  openwebui.languages.pt_br Portuguese as written in Brazil.
-#  7439  openwebui.languages.nl   Dutch.
-#  7473  openwebui.languages.pl   Polish.
-#  7507  openwebui.languages.ru   Russian.
-#  7542  openwebui.languages.uk   Ukrainian.
-#  7578  openwebui.languages.tr   Turkish.
-#  7608  openwebui.languages.zh_cn Chinese in simplified script.
-#  7632  openwebui.languages.zh_tw Chinese in traditional script.
-#  7656  openwebui.languages.ja   Japanese.
-#  7686  openwebui.languages.ko   Korean.
-#  7713  openwebui.languages.ar   Arabic.
-#  7745  openwebui.languages.he   Hebrew.
-#  7773  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
-#  7823  openwebui.page_words     What the usage page says to users, in each language.
-#  7954  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
-#  8834  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  9343  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  9430  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  9530  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  9647  openwebui.valves         What the administrator and each user can set, and how bad input …
-# 10008  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-# 10071  openwebui.replies        One reply from its admission to its end.
-# 10470  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-# 10689  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-# 11020  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-# 11170  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
-# 11286  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-# 11378  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-# 11470  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-# 11538  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-# 12132  openwebui.directory      All users of Open WebUI with their groups, read at once.
-# 12210  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
-# 12911  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
-# 13065  openwebui.simulation     What is on record, replayed against a policies text.
-# 13389  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
-# 13741  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14108  openwebui.answers        Answers on their way to the client: read for their usage, or …
-# 14288  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 14361  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
-# 14495  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 14780  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 14951  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 15085  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 15301  filter                   Open WebUI's hooks, and nothing but hooks.
+#   226  errors                   The exceptions, each carrying its data.
+#   282  logs                     The one logger; its name is how Open WebUI's log shows where a …
+#   285  texts                    Texts from outside: what a client, a browser or a provider …
+#   306  limits.periods           The calendar and rolling periods, the window each gives at an …
+#   618  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
+#   769  limits.globs             Which model ids a pattern of an administrator's fits.
+#   792  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
+#  1140  limits.policy_tables     The policies text as checked tables, and what an error says …
+#  1402  limits.policies          What the policies text says about groups, roles, users, pools …
+#  1662  limits.policy            Which limits apply to this user, these groups, this role and …
+#  1974  limits.decisions         Used and reserved amounts against limits: what is decided, and …
+#  2140  metering.pieces          What a text costs at least, by the first steps of the tokenizer …
+#  2301  metering.estimates       Token estimates for texts and prompts whose provider reports no …
+#  2570  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
+#  2899  metering.stream_events   What a stream event or a whole answer holds: produced text, …
+#  3167  metering.usage           What one reply is charged for, added up from its stream events.
+#  3487  metering.charges         What one reply costs, in tokens, in money and toward limits.
+#  3592  ledger.database          An engine for a database URL as Open WebUI spells it.
+#  3685  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
+#  3927  ledger.tables            The ledger's own tables and their numbered migrations.
+#  4148  ledger.identities        Whom the names in the policies mean, also after a rename.
+#  4599  ledger.counters          Sums of settled records per scope, model glob and window.
+#  4936  ledger.snapshots         What one statement sees of the ledger: counters with their …
+#  5104  ledger.limit_states      Where limits stand: what is used, what replies still running …
+#  5255  ledger.records           One row per reply, reserved when it is admitted and closed once.
+#  5420  ledger.reports           What the ledger says of many limits and records at once, read …
+#  6039  ledger.grants            What administrators add to limits, reset and take back; rows, …
+#  6227  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
+#  6324  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
+#  6371  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  6820  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  6999  openwebui.languages.en   English.
+#  7028  openwebui.languages.de   German.
+#  7062  openwebui.languages.fr   French.
+#  7097  openwebui.languages.fr_ca French as written in Canada.
+#  7108  openwebui.languages.es   Spanish.
+#  7140  openwebui.languages.it   Italian.
+#  7171  openwebui.languages.pt_br Portuguese as written in Brazil.
+#  7203  openwebui.languages.nl   Dutch.
+#  7237  openwebui.languages.pl   Polish.
+#  7271  openwebui.languages.ru   Russian.
+#  7306  openwebui.languages.uk   Ukrainian.
+#  7342  openwebui.languages.tr   Turkish.
+#  7372  openwebui.languages.zh_cn Chinese in simplified script.
+#  7396  openwebui.languages.zh_tw Chinese in traditional script.
+#  7420  openwebui.languages.ja   Japanese.
+#  7450  openwebui.languages.ko   Korean.
+#  7477  openwebui.languages.ar   Arabic.
+#  7509  openwebui.languages.he   Hebrew.
+#  7537  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
+#  7587  openwebui.page_words     What the usage page says to users, in each language.
+#  7718  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
+#  8598  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  9107  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  9194  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  9294  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  9411  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  9772  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+#  9835  openwebui.replies        One reply from its admission to its end.
+# 10236  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+# 10455  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+# 10788  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+# 10938  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
+# 11054  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+# 11146  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+# 11238  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+# 11306  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+# 11900  openwebui.directory      All users of Open WebUI with their groups, read at once.
+# 11978  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
+# 12679  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
+# 12833  openwebui.simulation     What is on record, replayed against a policies text.
+# 13157  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
+# 13509  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
+# 13876  openwebui.answers        Answers on their way to the client: read for their usage, or …
+# 14056  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 14129  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
+# 14264  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 14550  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14721  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 14855  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 15071  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -142,6 +141,7 @@ from functools import lru_cache, partial, reduce, wraps
 from importlib import import_module
 from importlib.util import find_spec
 from io import BytesIO, StringIO
+from itertools import pairwise
 from queue import Empty, Full, Queue
 from string import Formatter
 from threading import Lock, Thread
@@ -174,9 +174,9 @@ from sqlalchemy import (
     BigInteger,
     BindParameter,
     Boolean,
-    ClauseElement,
     Column,
     ColumnElement,
+    CompoundSelect,
     Connection,
     Engine,
     Index,
@@ -186,6 +186,7 @@ from sqlalchemy import (
     Select,
     Table,
     Text,
+    Update,
     and_,
     bindparam,
     case,
@@ -2136,243 +2137,164 @@ class Decision:
 
 
 # ==============================================================================
-# helpers/metering/byte_pairs.py
-# A lower bound of a text's tokens from its pairs of bytes, whatever alphabet or noise it is.
+# helpers/metering/pieces.py
+# Pieces: what a text costs at least, by the first steps of the tokenizer itself.
 # ==============================================================================
 
-# What `estimate_tokens` knows nothing of must not be free: line noise, random letters, tables of
-# marks, rare scripts. So each pair of neighbouring bytes costs something, by the classes of the
-# two. The weights were fitted to cl100k_base on texts, code and noise, and on what a search for
-# the cheapest texts found; for ordinary text they stay below the true count.
-BYTE_CLASSES = """
-00-08 0B-0C 0E-1F 7F C0-C1
-61
-62
-63
-64
-65
-66
-67
-68
-69
-6A
-6B
-6C
-6D
-6E
-6F
-70
-71
-72
-73
-74
-75
-76
-77
-78
-79
-7A
-41 45 49 4F
-55 59
-4A 51 58 5A
-4B 56-57
-42 46-48 4D 50
-43-44 4C 4E 52-54
-30-39
-20
-0A
-0D
-09
-22 27 60
-28 3C 5B 7B
-29 3E 5D 7D
-2C 2E 3A-3B
-23 2A 2D 2F 3D 5C 5F
-21 24-26 2B 3F-40 5E 7C 7E
-80-83
-84-87
-88-8B
-8C-8F
-90-93
-94-97
-98-9B
-9C-9F
-A0-A3
-A4-A7
-A8-AB
-AC-AF
-B0-B3
-B4-B7
-B8-BB
-BC-BF
-C2
-C3
-C4-C5
-C6-CD
-CE-CF
-D0
-D1
-D2-D6
-D7-D9
-DA-DF
-E0
-E1
-E2
-E3
-E4
-E5-E6
-E7-E9
-EA-ED
-EE-EF
-F0-FF
+# The first merges of cl100k_base, in their order; blanks, newlines, tabs and returns are shown.
+# The tokenizer makes the same ones before it makes any other, so a text never has more tokens
+# than pieces here. Ordinary text has about half as many. The last are longer runs of one mark.
+FIRST_MERGES = """
+▁▁ ▁▁▁▁ in ▁t ▁▁▁▁▁▁▁▁ er ▁▁▁ on ▁a re at st en or ▁th ↵↵ ▁c le ▁s it an ar al ▁the ;↵ ▁p ▁f ou ▁=
+is ▁▁▁▁▁▁▁ ing es ▁w ion ed ic ▁b ▁d et ▁m ▁o ⇥⇥ ro as el ct nd ▁in ▁h ent id ▁n am ▁▁▁▁▁▁▁▁▁▁▁ ▁to
+▁re -- ▁{ ▁of om );↵ im ␍↵ ▁( il // ▁and ur se ▁l ex ▁S ad ▁" ch ut if ** ▁} em ol ▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁
+th )↵ ▁{↵ ▁g ig iv ,↵ ce od ▁v ate ▁T ag ay ▁* ot us ▁C ▁st ▁I un ul ue ▁A ow ▁' ew ▁< ation () ▁for
+ab ort um ame ▁is pe tr ck ▁y ist ---- .↵↵ he ▁e lo ▁M ▁be ers ▁on ▁con ap ub ▁P ▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁ ass
+int >↵ ly urn ▁$ ;↵↵ av port ir -> nt ction end ▁de 00 ith out turn our ▁▁▁▁▁ lic res pt == ▁this
+▁wh ▁if ▁D ver age ▁B ht ext =" ▁that **** ▁R ▁it ess ▁F ▁r os and ▁as ect ke rom ▁// con ▁L (" qu
+lass ▁with iz de ▁N ▁al op up get ▁}↵ ile ▁an ata ore ri ▁pro ;␍↵ ⇥⇥⇥⇥ ter ain ▁W ▁E ▁com ▁return
+art ▁H ack import ublic ▁or est ment ▁G able ▁- ine ill ind ere :: ity ▁+ ▁tr elf ight (' orm ult
+str .. ", ▁you ype pl ▁new ▁j ▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁ ▁from ▁ex ▁O 20 ld ▁[ oc :↵ ▁se ▁le -------- .s {↵
+', ant ▁at ase .c ▁ch </ ave ang ▁are ▁int _t ert ial act }↵ ive ode ost ▁class ▁not og ord alue all
+ff ();↵ ont ime are ▁U ▁pr ▁: ies ize ure ▁by ire ▁}↵↵ .p ▁sh ice ast ption tring ok __ cl ## ▁he
+ard ). ▁@ iew ⇥⇥⇥ ▁was ip this ▁u ▁The ide ace ib ac rou ▁we ject ▁public ak ve ath oid ▁=> ust que
+▁res )) 's ▁k ans yst unction ******** ▁i ▁us pp 10 one ail ==== name ▁str ▁/ ▁& ach div ystem ell
+▁have err ould ull pon ▁J _p ▁== ign St .↵ ▁pl );↵↵ form put ount }↵↵ dd ite ▁get rr ome aram cc ▁*/
+ER In les _s ong ie ▁can ▁V erv pr ▁un row ber ▁do ll ▁el ▁self ated ary ▁. '] ud ▁en ▁Th
+▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁ te _c uct ▁ab ork .get ▁# aw ress ob Name 201 app [' ▁all ory ition ance ear
+▁cont vent ia ▁will IN ▁▁▁▁▁▁▁▁▁ return ▁</ data )↵↵ Re ple ild ther ▁your "↵ ($ ▁out ), ▁has String
+so ▁up ax ▁def ▁bo ge alse ON per 12 ich ▁but ▁↵ ▁_ _m add quest odel self ery ft ens //// ake .C
+▁go ▁function ▁K ivate ▁im ▁const .t ▁*/↵ );␍↵ ▁void ▁set ▁System cri ()↵ li ⇥if .m ally set ep bo
+def ',↵ ▁me ▁! atch "> ",↵ ec ▁In ph ▁| _f ▁var ence Id ree ink lect ug eth ▁else ----------------
+19 cont ▁so atic ▁lo pro ton ss own abel oint ous eld ST The ▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁ RE ":
+olor tp eg key ude ▁St ound ▁ar ");↵ ener ser 11 bject essage fer ▁more ations ents ▁his ▁they .S ▁Y
+use ne ish old _d io ield ▁per Cont ings #### ▁data ▁sa ef fo ▁one eng ▁dis AT ▁name ▁true val led
+.f ▁ne ▁end 32 .T 16 cre ark log Ex error _id urre ange ▁null rray ▁my pan ict ator View List
+⇥return ▁pre ▁x clude arg 15 ov .h ▁> ▁their ') irst ick gh LE OR ▁private tem ␍↵␍↵ user ▁) com .A
+";↵ ▁id read ▁who _b ">↵ ▁time ▁man ry ======== roup rop public vel umber ble ▁which
+**************** ▁any ▁false we ▁value ▁li ") nder gr ▁no param 25 fig .com ▁app _l ions .D ▁Ch
+▁about ▁add ▁su ▁string ID ▁over string .l ource 000 _C ]↵ ▁qu ▁String ca SE ▁ro sh ual Type son new
+ern ▁ag AR ];↵ ]. ▁? ical ▁des uth ix ays ▁type 't ault ▁inter var .b ▁part .d urrent IT EN 30 enc
+(f ra value cho 18 utton ose 14 ▁!= ater reate oll pos yle ng AL using ames ▁{␍↵ ates ely ▁work ▁em
+inal ▁sp ▁when .set ▁▁▁▁▁▁ ):↵ to quire indow lement pect ash [i ▁use .F pec ▁ad ove ception ength
+include ader ▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁ atus Th itle rit void (). (↵ ▁off ▁other ▁&& ';↵ ms ▁been
+▁te ml co nc 13 ervice ▁% **↵ ann ade ↵↵↵↵ lock const 100 ponse ▁sup ++ date ▁acc ▁had ▁bu 200 ▁Re
+▁were ▁file ▁would ven iss ▁our class raw ▁year Data ▁val ▁some fter ys ▁/// round view ▁pe ▁there
+▁said du of line /* duct ▁her ▁▁▁▁▁▁▁▁▁▁▁▁▁ Res ▁co ▁comm ise min ▁▁▁▁↵ #include ethod .P ute ▁ass
+Int ask loc ▁like ody ▁let load ▁am rol ▁gr yp ▁also ▁It url ific ors _P _n igh ▁than Com AN UL
+ating 17 ▁This ref _S ▁static roll ▁just ▁result ian idth ▁them ));↵ der reak Con :// ule ... arch
+ement ▁<< 50 ush ense arr ▁into cess amp ied ument ▁\\ ], wo als ▁what anc Value =' olum ▁pos ages
+ayer ▁sc ues ")↵ _T ▁list (s ▁case Ch ⇥⇥⇥⇥⇥ //////// ponent ▁z ▁kn let DE red ▁fe ▁},↵ ▁, (t ▁first
+');↵ word ▁import ▁act ▁char CT ▁Tr ople ={ ⇥f 24 ient cent .j lection ))↵ ▁only ▁print mer .W ock
+▁-- Text ▁op ank ▁its ▁back [" ▁need ▁cl ▁sub ▁la (( ." Object ▁start file (self ner ey ▁user ▁ent
+▁Com its ▁Con ouble ower item very ▁We 64 lick ▁Q php ttp ': ics ▁under ▁*↵ .L ); ices ▁reg )␍↵
+⇥public SS ▁then reat ious .G ek irect heck cript ning ▁Un ▁may ▁Wh Bo Item struct .st ream ible
+loat ▁org und sum _in ../ _M ▁how rite '↵ To 40 ww ▁people index .n http (m ector ▁ind ▁jav ],↵ ▁He
+_st ful ole ){↵ ▁should opy elp ier _name erson ION ote ▁test ▁bet rror ular bs ting ▁make Tr ▁after
+arget RO olumn rc _re define 22 ▁right right day ▁long [] (p td cond ▁Pro ▁rem ptions vid .g ▁ext
+▁__ ')↵ pace mp ▁min stance air action wh type util ait <? IC text ▁ph ▁fl .M ccess br fore ersion
+),↵ .re ateg ▁loc ins -s trib ▁Int ▁array ," Pro (c ession >↵↵ ▁she "] aph ▁exp erty ▁Se ▁par unc ET
+▁read print ▁rel ▁form ▁dr Exception input ▁trans ######## order By ▁aw ities uff play .add ▁want
+▁comp ments ▁|| az be ▁number ▁require ▁Ex 60 ▁col ▁key ember ▁two ▁size ▁where UT result
+▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁ ough orld ood uch ative ger arent ▁/* ▁arg ▁while 23 (this ▁rec ▁dif
+State ▁spec ride _F ▁look AM ility eter ↵↵↵ ayout -------------------------------- ager ▁could ▁br
+ends ures ▁know ets ▁If ▁Sh .w back ▁ser ▁+= ▁fr ());↵ ▁hand Ind ULL Im ();↵↵ ▁most ================
+⇥⇥⇥⇥⇥⇥ ▁▁▁▁▁▁▁▁▁▁▁▁ ▁▁▁▁▁▁▁▁▁▁ .... //////////////// ____ ⇥⇥⇥⇥⇥⇥⇥⇥ ▁▁▁▁▁▁▁▁▁▁▁▁▁▁ ################
+⇥⇥⇥⇥⇥⇥⇥ ________ ........ ↵↵↵↵↵↵ ⇥⇥⇥⇥⇥⇥⇥⇥⇥ ~~ ↵↵↵↵↵↵↵↵ ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ________________ ................
+⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ~~~~ ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ↵↵↵↵↵ ----- ---------- ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ~~~~~~~~ ..... ----------- *****
+--------- ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ↵↵↵↵↵↵↵↵↵↵↵↵↵↵↵↵ ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ↵↵↵↵↵↵↵↵↵↵ ...... ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥
+~~~~~~~~~~~~~~~~ ↵↵↵↵↵↵↵ ========= ↵↵↵↵↵↵↵↵↵↵↵↵ ===== ....... ↵↵↵↵↵↵↵↵↵ ......... ↵↵↵↵↵↵↵↵↵↵↵↵↵↵
+##### _____ ↵↵↵↵↵↵↵↵↵↵↵ /////
 """
-# In 26ths of a token, as digits and letters: a row per class of the first byte, a column per
-# class of the second.
-PAIR_WEIGHTS = """
-IRKJJMMFLPJHJLwRHIORVPHKKJIMRPKMyJMODSHFGJLP999999999999999999FED9BCHFUKKXOMLIF9
-O9016GA4G27D140L5B000499G0GRJKMPLFDSJULE0CIS9999999999999999AD9OG9EDGMfMPRAEYBRC
-H79CF38FF50E8GM3DEB0D8KFI2AVFKGQKOPyLQMSB5SN999999999999999996UMC99KfFEEWFBAEAGA
-I689946D19300DH0CB8D08BPDJ6cTKRTPNCjFIVRGEOT9999999999999999B6EFEDBBhXHIOU98GKL9
-F14C907940G8AKD68777J14EC79NP99CJB0FDH0643GD999999999999999999ADD55ANA4EEBAA8HFD
-Q4530949F9HB430C700558980D6DDM0ASH09PQ2C005D99999999999999996B6IF07BSHWJGJBC8KGL
-r2B8AB99L1HAEET2779DA5HDGEBJPHGGYD0LHGCIC8HN999999999999999994BBD99EOACLNWBDACDB
-I55AH0C903CGAA889702B0EEB4850O36FP0FMI7599DL9999999999999999408IA49DK9C98TB7AOU9
-J08D90DG90A889H0794F4698F77DGIGIO76cPaOG3CKM99999999999999999199C4FGRCXDMCG6C9BC
-J7304565J98920004EE22G9GCB3YKLNMTTaiNGPG48MZ99999999999999999ACDF99JGGHKOyN9KMII
-K5EHC0EHDF98CCG8A999B3TAKFD9LN6UER9CHPPEC7BI99999999999999999869B99BF9FHDL9BAABB
-E2BJ51D4A08965I77CB3C885E374N2539E06EGH604AH99999999999999999J9DB89DIBBA8MG899FA
-L64A511CL3AB9AN0A9B257GCB0DLMU6JES1DBB1A00JF9999999999999999909BC18AD9AJDg968DAB
-N20DA0J8A06G49E459EAKAEIM9CIUGoOHJ5RCBUM0DHF999999999999999990BED79AMDFHAW9LA9JF
-J28001B0A766AH99G7H2095BBBCPFEKIJB0ADL06002E9999999999999999907BA8A9KFIGLQC8B9RB
-PC636L78JEB664093F024062FCEUJHIKSH8XIdMQLKNV99999999999999999O9BGN9KWDVM6J9ABGDG
-L3G8C0DEA5GD0HF39719A8EBF58EKNGKMNC1fHMG90JP9999999999999999A59DG78BVENFAK9QHGNB
-AFCDELBJ8CHa88HKB9ABB0A9FHFEMOIHIPFUCHIIACGM9999999999999999A9A9A99EVCIHLGB99HH8
-W2D830EBF0BDA030E995897NG08CiJ9ILR3LKG47006H9999999999999999C0BBD999PBEFLaCIDDJB
-I8G2C18F946FBBM059D913ABN48HULHSfO07HH0NI08I9999999999999999J069C339TAHGNW86I9SF
-O089C0HH019EF8K4072795E9E05CSJBOJb0JEB05007C9999999999999999B0DDB79CIAOJSR66N8HF
-Q94AG953G9KC040B0E0509HEEE9eLPHIGQDuSONN1FTP99999999999999999B9EH99HCGKGFJBL9CIB
-A0AB905AB0BB8D795KAEBE998BGSVFLQRPEWI9JH38KR999999999999999990GLT9BAE9EEBH9PIDJC
-F5B9A36G718D5B66IC34JCD9DDDbZHTAHF4IBGHG5ANL9999999999999999DA9B9D9DC9SD8S9BK9CD
-J9207C6K68HI40E626554HA990DDAHMSDH0CSA6F807K99999999999999999BJFAA8Ac9MBD99I98E9
-KBBDEBBIJFFEF90A4CA4IDK0G97GJHAKFQ07OH94038B9999999999999999C2HA988DGAL8BM9A68CC
-ABBE96GKP9E9A8DB9GDDHBF4979PBHEECGFyCJQF6EFK999999999999999998DAA99AJAMMCX9JACHA
-RH77CNCLMLKIC77J8FAD6338CHF5G7680J8LMPOL02FI9999999999999999HGERT78ISGLLHVIPDHWN
-RBINJIMQI7GY42BM6C0CF9ACWIHADJBF2J0dEIM5E0HK99999999999999998DCCC9CFOIPDII9E9EIC
-GECIMGNIBHKWCGRL9GQ6M1QJOQDNBFIAER6SIQFMB4GM999999999999999997K9BCABVDFEDKAHCDF9
-K5tEHIJSA0LLMPMCKJMIYDJTL9O9MFEEOQJNGIIJM8NR9999999999999999BG9ADCAHQ9IA9OCEGKKB
-f0IBKDaOGADRCNP5EM73887VGBF14H886J3aP7HH68JR9999999999999999CABNGEBKTKDGFmGIOJEC
-K799M5XN20NPFHR2DIA0FBBFCAT67B065P0JXTHF62EK9999999999999999DDVIGCCFSFEPPYNKNMSI
-QECCLQFRXEHUQTQSJKVLMMLRPNJKXFOJK48OKF3N35JJ99999999999999999CLLIG9FIKNKJXA1ILFD
-yECCNQEUKEKJNJKGCDPIIHDEhLNGMMFKLV9OQOMKJPJM999999999999999988DaTAGg0y2NPSIDVCcL
-Rjf6EAOPxDQbTVMHKCHXMZUGNNO0Xuk97A09C9N0GG0N9999999999999999847OE8CGI9LFNFHE4Q8A
-JRKJKPEBOGHMDAJQGGTLFKMATPCMKLhLUJA59MJECVIR9999999999999999DAD9B9CDD9FHBK9CABAA
-VV4P8JF8HI8I9OAMLGDSTCGDEEDMF9ETNJ26K9HRYTPd999999999999999999JBA99EFAIOFq9GBEA9
-IPC3WUKR8ASHV4VHCITFQFFHSPN9IKQGGP80RKGH00IK9999999999999999DGHCCA9J0AKMEYAHGDKE
-TH55PJETFJEHGAO1DGL0OBG8BIJKTCFHIA84EH097JAI999999999999999998NCC99DEGJLLUDBGFOL
-VZNNUWRnWUMdkZZLPUXGamVVPaYYVSHZUQ70DGIA90OK99999999999999999OCDBHNFVHOoKU9KHBEF
-QDD9BINJG58LEBHGELHEEJSLMLKWYURPVO00dCFERJNO9999999999999999ABIPEmSNSTPOOuKRLILF
-R437AI8GEDOOBFRADIM6F4D9OPIJHJCFI90DJQCH6BEK9999999999999999CGGQIDCDWJSLOMJCRIHH
-N6Q6LMBKH8GKJKKDDDJIMF8EFOHKJIHAIB0AKFEFD8BH9999999999999999FIGKBBHEUFIITTBCQLLV
-JCQIYPHAEHFCRHHO6CFJHGEBCIOSIKFNWQ0DDHBJI5MPB06D8CJKIL6CSVOR98C9B30ERCIMN0001DW8
-EOFRNSCXCPJENGUDJBIUhCHADB4ZUYHaaE0FDH9FHFVMCG996PDDPSMQA7CIBAJFBDPL070JIf01AD0E
-CM9GLKMFBGAALIJLYCIIXBB9aIDVVLEZRY0ZBaCVHQaQPG599HFKMU5JPP6U9ACEB2JB0JEOD010JJEA
-WXFBDHDJOPCEJXDCEBVMFAABDJFEJNDIOQ6TE9KGEPGQ90CFJ739FH98Hb6MA9HCFVTK9C2P00300F63
-EG9ILLCBBEAEGFBFCBEFHTBCHEANMHHDSCK7A9KEBFHHHOJHJIITKICEHUENACIFDMGGHHJ06H00NG19
-LCDBD9ABEEFBIVaZCC9IFBHQEORDAKIBDJhNJ9CEEDIL0D6FGO8KGQEEA3UE9CEDFACL241G01F2CEF8
-HDBXKEBCAACCD8H9FLHdDAAGAEALFIF7GHETCAGNGGCSC5NkEKUB8UILDG939CEBG9KDHEK0DF820CH5
-FFAABJBACH9hABCEFAOACBF8BDQOIHFLHDCDCJAD89LH4FDGCGJ8DDEBEIGD95GEDDFHCGD906A0BE77
-C99BFI9B9GB9ICDJJAFGANLCBCMFDCAENECIBAJEI8EMDIGCERUHEVDGbTI68ACFF59E0FI37OB86D76
-LE9G9PRA8HBIR9SEGAGHGEDCHUPIORFMKD0ELGAKGNKJAE6JkLYMSILJASMR829FEABG0BB8A800CB26
-JHGHA7EDDCCLDI8JAAFFJ86CVKCFDFOIyB0IGAASPiKUaVDLMMBKLHHIMMKF9ALG8DMDGD0KDJ000JG0
-ADGMFQ9FJHBIEBOKRABADBCDEBECIH8JUB0N9AOGDNHNMKHRKGGCBVNOG78D6HHBEKDF6C1F9R000E63
-QFCGFGF9AKEGG9MABQEGNCDFHJCHNEyGF30KD9HDEEANBJHUGQKQGJBIILCGA8DCAA0C0AIH8IA67AC6
-JCKBKPB98RCBkBAEO9FBMDABGRLKAQEICFCCPB9CF97BDI8DKZCJHHLHR5SL9CEEE0FH4B2CDOB0dG33
-LOCCWGBAHI9FEFFA9A7ILCABAD9JWGHLCJ3I9DDRAIIM1383CG0998BL3FF56CDDK60D0F572W001OO5
-G88FMMDHBJ999GFKCDCEJGD8AHEMGBGIfFOLLELN9GJY0VHCME5ILMONKEWD9AFCD4HELD0AA01L0F79
-9999999999999999999999999999999999999999999999997999H9ILC8OF99999999999999999999
-999999999999999999999999999999999999999999996MUMFIQM00000L4799999999999999999999
-99999999999999999999999999999999999999999999MROINTTNLSfSRaOI99999999999999999999
-99999999999999999999999999999999999999999999OSUfPNQWTbaRXOXY99999999999999999999
-99999999999999999999999999999999999999999999IMNJTXLSaQiSNPOO99999999999999999999
-99999999999999999999999999999999999999999999XTDEDGK8BDMD23B099999999999999999999
-9999999999999999999999999999999999999999999905G0MGILESDnJUKN99999999999999999999
-99999999999999999999999999999999999999999999VSYUOQXaYTaURXVT99999999999999999999
-999999999999999999999999999999999999999999990E9JXOUHTXFN5R3I99999999999999999999
-99999999999999999999999999999999999999999999ZRJaQuNQPjOUVTVQ99999999999999999999
-9999999999999999999999999999999999999999999999999999X5KPWQTb99999999999999999999
-99999999999999999999999999999999999999999999OYhdYTRQXSLTqXYe99999999999999999999
-99999999999999999999999999999999999999999999JXffQDUIVSRaYUtb99999999999999999999
-999999999999999999999999999999999999999999990YwgZLKgOUJZNPaf99999999999999999999
-99999999999999999999999999999999999999999999SPUUPfUTbfSVRK0099999999999999999999
-99999999999999999999999999999999999999999999Q000A0g0KJj00I8699999999999999999999
-999999999999999999999999999999999999999999990KSRdOAX56EIGJVC99999999999999999999
-99999999999999999999999999999999999999999999iQXXUZYNOPVYSNUO99999999999999999999
-99999999999999999999999999999999999999999999VbPWQVfUUrTgZZeB99999999999999999999
-999999999999999999999999999999999999999999999999t99NciW9999999999999999999999999
-"""
-# The same for a byte that is repeated.
-REPEATED_WEIGHTS = """
-H9659C3FDG8A8AE8AA7ABGE81687A7AA8521J18884455629DIETEH816AGG55555555555555555555
-"""
-UNITS_PER_TOKEN = 26
-# Letters without a blank for this long are hardly words: tokens for each such run.
-LETTER_RUNS = ((b"a" * 12, 0.71), (b"a" * 18, 1.39), (b"a" * 24, 1.20))
-WEIGHT_DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-# A longer text's pairs are counted in pieces, at places that nobody can foresee.
-LONGEST_COUNTED_WHOLE = 4_000
-PIECES = 8
+MERGES = {
+    piece.translate(str.maketrans("▁↵⇥␍", " \n\t\r")): rank
+    for rank, piece in enumerate(FIRST_MERGES.split())
+}
+NO_MERGE = len(MERGES)
+TOKENS_PER_PIECE = 0.53
+# How the tokenizer sets words apart; here in parts of 16 characters at most.
+WORD = re.compile(
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\nA-Za-z0-9]?[A-Za-z]{1,16}|[0-9]{1,3}"
+    r"| ?[^\sA-Za-z0-9]{1,16}[\r\n]{0,16}|\s{0,16}[\r\n]{1,16}|\s{1,16}(?!\S)|\s"
+)
+# Characters beyond ASCII that are one token each; of the others nearly each byte is one.
+COMMON_CHARACTERS = (
+    "¡-¬®-·¹-ÄÇÉÍÎÐÑÓÖ×ÚÜß-öø-ýāăąćčĐđēęěğīİıłńōőœřśşšţťūůűźżžơưșțəɵ̀́ά-ία-εη-νο-χωόЂА-ЕЗИК-ФЦЧЭЯ-я"
+    "ёіאבדהוחילמנערשת،أإا-غف-يَ-ْپکگیंकतनपमरलसहा-ुेो्নরািে্ிு்്กขคงจชณ-ทน-ผพมยรลวสหอะ-ีืุูเแใไ็่้์ា"
+    "ạảấầẩậắặếềểệỉịọỏốồổỗộớờởợụủứửữự‐‑–—―‘’‚“”„†•…‰′″›※₀₁₂€™←-↓−─━│═║╗╝█░■►●★☆☴♀♥♪✔⟩⠀、。《-】〜あ"
+    "いうえお-きくけこ-すせそただちっつて-にのはばまみめもやよ-ろわをんアィイウェエオカキクグコサシ-セ"
+    "タダチッテ-ニバパビ-プペポマムメャュョラ-ロン・ー一万三上下不与专业东两个中串为主么义之也书了"
+    "事二于五些交产享京人亿今介从他付代以们件价任份企优会传但位体何余作你使例供価保信修倍值停像元先"
+    "入全公共关其具内円册再写出击分列则初利别到制前力功加务动動包化北区十午华单南即历原去县参及友反"
+    "发取变口只可台右号司合同名后向否含听启告员周命和品哈商問器四回因国图土在地场址型城基報場填增声"
+    "处备复外多大天失头女好如始子字存学安宋完定实审客家容密对导将小少尔就局展山岁州工左已市布常平年"
+    "并广序库应店度建开异式引张当录形影径待後得微心必志态思性总息您情意感成我或户所手打找技投报拉持"
+    "指按换据排接推提播支收改放政效数整文料断新方族无日时明易星是時景更最月有服期木未本机权束条来板"
+    "构析果查标样核格案检模次款止-步歳段每比民気水求江汽没治法注活流海消清游源火点無然片版物特率环"
+    "现球理生用由电男画界番登的监目直相省看県真知码确示社票私种科秒称移程稍税稿空立站章端笑符第等签"
+    "简算管箱米类系素索约级线组经结给络统编网置美老考者而联能自至色节英藏行表装西要見见规视角解言計"
+    "記話読计认议记论设证评试话询该详语误说请读调象责败账货购费资起超路身车转软载辑输达过运近还这进"
+    "连述退送选通速造連道邮部都配释里重量金钟钮链销错键长開間関门闭问间队阳陆限院除雅集雷需非面音页"
+    "项预频题额首验高黑가간값개거게결경고공과구그글기나내는능니다당대도동되된드든들디라래러력로록료"
+    "류른를름리만메면명목문미버번보복부분비사산상색생서성세션소수스습시식신아야어에여열오와요용우운"
+    "원위으은을음의이인일임입자작장재적전정제져조주지진째체출치크태터턴트튼하한할함해호화환회️！（"
+    "），-；＞？＾～･￥�"
+)
+# Runs of these are ornament, four to a token at least.
+ORNAMENTS = "—…─═█"
+# What a common character saves within a word, by the high byte of UTF-16: Cyrillic,
+# Arabic, Devanagari.
+WORD_SAVINGS = {0x04: 0.48, 0x06: 0.22, 0x09: 0.15}
+UNCOMMON = re.compile(f"[^{COMMON_CHARACTERS}]+")
+ASCII = bytes(range(0x80))
+BEYOND_ASCII = re.compile("[^\x00-\x7f]+")
+LEFT_OUT = "\xff"
+TOKENS_PER_UNCOMMON_BYTE = 0.68
+# A longer text is sampled, at places that nobody can foresee.
+LONGEST_CUT_WHOLE = 2_000
+SAMPLES_CUT = 8
 
 
-def byte_classes() -> list[int]:
-    """The class of each byte."""
-    classes = [0] * 0x100
-    for number, group in enumerate(BYTE_CLASSES.split("\n")[1:-1]):
-        for part in group.split():
-            first, _, last = part.partition("-")
-            for byte in range(int(first, 16), int(last or first, 16) + 1):
-                classes[byte] = number
-    return classes
+@lru_cache(maxsize=10_000)
+def count_pieces(word: str) -> int:
+    """Into how many pieces the first merges put a word."""
+    pieces = list(word)
+    while len(pieces) > 1:
+        ranks = [MERGES.get(first + second, NO_MERGE) for first, second in pairwise(pieces)]
+        rank = min(ranks)
+        if rank == NO_MERGE:
+            break
+        place = ranks.index(rank)
+        pieces[place : place + 2] = ["".join(pieces[place : place + 2])]
+    return len(pieces)
 
 
-def pair_table() -> list[int]:
-    """The weight of each pair of bytes, at the number that the two make in memory."""
-    classes = byte_classes()
-    rows = [list(map(WEIGHT_DIGITS.index, row)) for row in PAIR_WEIGHTS.split()]
-    wide = [[row[column] for column in classes] for row in rows]
-    repeated = list(map(WEIGHT_DIGITS.index, REPEATED_WEIGHTS.strip()))
-    by_first = [wide[each].copy() for each in classes]
-    for byte, each in enumerate(classes):
-        by_first[byte][byte] = repeated[each]
-    if sys.byteorder == "little":
-        by_first = [list(column) for column in zip(*by_first, strict=True)]
-    return [weight for row in by_first for weight in row]
-
-
-PAIR_TABLE = pair_table()
-
-
-def pair_units(data: bytes) -> int:
-    """The weights of all pairs of neighbouring bytes together."""
-    units = 0
-    for start in (0, 1):
-        pairs = memoryview(data)[start : start + (len(data) - start) // 2 * 2].cast("H")
-        units += sum(map(PAIR_TABLE.__getitem__, pairs.tolist()))
-    return units
-
-
-def least_tokens(text: str, letter_kinds: bytes) -> float:
-    """What a text costs at least; in `letter_kinds` each letter of it is an "a"."""
-    data = b" " + text.encode("utf-8", "surrogatepass")
-    if len(data) <= LONGEST_COUNTED_WHOLE:
-        units: float = pair_units(data)
-    else:
+def least_tokens(text: str) -> float:
+    """What the ASCII in a text costs at least."""
+    read = text
+    if len(text) > LONGEST_CUT_WHOLE:
         chance = random.Random(hash(text))  # differs from process to process
-        share, size = len(data) // PIECES, LONGEST_COUNTED_WHOLE // PIECES
-        starts = [each * share + chance.randrange(share - size + 1) for each in range(PIECES)]
-        counted = sum(pair_units(data[start : start + size]) for start in starts)
-        units = counted * (len(data) / (size * PIECES))
-    runs = sum(tokens * letter_kinds.count(run) for run, tokens in LETTER_RUNS)
-    return units / UNITS_PER_TOKEN + runs
+        share, size = len(text) // SAMPLES_CUT, LONGEST_CUT_WHOLE // SAMPLES_CUT
+        starts = [each * share + chance.randrange(share - size + 1) for each in range(SAMPLES_CUT)]
+        read = "".join(text[start : start + size] for start in starts)
+    ascii_text, left_out = BEYOND_ASCII.subn(LEFT_OUT, read)
+    pieces = sum(map(count_pieces, WORD.findall(ascii_text))) - left_out
+    return TOKENS_PER_PIECE * pieces * len(text) / len(read)
+
+
+def tokens_beyond_ascii(text: str) -> float:
+    """What the characters of a text that aren't ASCII cost; less than if each were alone."""
+    for mark in ORNAMENTS:
+        text = text.replace(4 * mark, mark)
+    encoded = text.encode("utf-8").translate(None, ASCII)
+    beyond = encoded.decode("utf-8")
+    uncommon = "".join(UNCOMMON.findall(beyond))
+    dear_bytes = len(uncommon.encode("utf-8"))
+    tokens = len(beyond) - len(uncommon) + TOKENS_PER_UNCOMMON_BYTE * dear_bytes
+    every, dear = (each.encode("utf-16-le")[1::2] for each in (beyond, uncommon))
+    for block, saving in WORD_SAVINGS.items():
+        tokens -= saving * (every.count(block) - dear.count(block))
+    return tokens
 
 
 # ==============================================================================
@@ -2397,31 +2319,10 @@ COMMON_WORDS_ABROAD = frozenset(
     b"os uma e em com para och att det som av nie w z jest ve bir bu ja ei egy az nem".split()
 )
 
-# Scripts beyond Latin-1: ranges of the high byte of UTF-16 code units, and tokens per unit.
-SCRIPT_WEIGHTS = (
-    ("Latin", 0x01, 0x02, 0.0),  # counted as accented letters
-    ("Greek", 0x03, 0x03, 1.05),
-    ("Cyrillic", 0x04, 0x04, 0.21),
-    ("Hebrew", 0x05, 0x05, 1.16),
-    ("Arabic", 0x06, 0x07, 0.6),
-    ("Devanagari", 0x09, 0x09, 1.25),
-    ("Indic", 0x0A, 0x0D, 1.5),
-    ("Thai", 0x0E, 0x0E, 1.0),
-    ("Latin", 0x1E, 0x1E, 0.0),
-    ("punctuation", 0x20, 0x20, 1.0),
-    ("symbol", 0x21, 0x2F, 1.6),
-    ("kana", 0x30, 0x33, 0.9),
-    ("Han", 0x34, 0x9F, 1.3),
-    ("Hangul", 0xAC, 0xD7, 1.2),
-    ("emoji", 0xD8, 0xDF, 1.2),  # two units each
-    ("Han", 0xF9, 0xFA, 1.3),
-    ("Arabic", 0xFB, 0xFE, 0.6),
-    ("fullwidth", 0xFF, 0xFF, 1.0),
-)
-# Cyrillic and Arabic also cost something per word.
-WORD_BLOCK_WEIGHTS = {b"\x04": 1.93, b"\x06": 1.25}
-OTHER_SCRIPT = 255
-OTHER_SCRIPT_WEIGHT = 2.2
+# Letters with accents beyond Latin-1.
+ACCENTED_BLOCKS = (0x01, 0x02, 0x1E)
+ACCENT = 0.2
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 # What a chat format adds: https://cookbook.openai.com/examples/how_to_count_tokens_with_tiktoken
 TOKENS_PER_MESSAGE = 4
@@ -2501,23 +2402,10 @@ def kind_table(letters: bytes, digits: bytes = b" ", marks: bytes = b" ") -> byt
     return bytes(kinds.values())
 
 
-def script_table() -> tuple[dict[str, int], bytes]:
-    """A number for each script, and the table from a UTF-16 high byte to that number."""
-    numbers: dict[str, int] = {}
-    table = bytearray([OTHER_SCRIPT]) * 0x100
-    for script, first, last, _ in SCRIPT_WEIGHTS:
-        number = numbers.setdefault(script, len(numbers))
-        table[first : last + 1] = bytes([number]) * (last + 1 - first)
-    return numbers, bytes(table)
-
-
 WORD_TABLE = kind_table(LETTERS.lower())
 # In the kinds "a" stands for a letter, "0" for a digit, "." for a mark.
 KIND_TABLE = kind_table(b"a", b"0", b".")
 MARK_TABLE = KIND_TABLE.translate(bytes.maketrans(b"a0\n", b"   "))
-SCRIPT_NUMBERS, SCRIPT_TABLE = script_table()
-SCRIPT_UNIT_WEIGHTS = {script: weight for script, _, _, weight in SCRIPT_WEIGHTS}
-
 
 # A longer text is sampled, since the hooks must not hold up the event loop.
 LONGEST_READ_WHOLE = 100_000
@@ -2535,19 +2423,23 @@ def estimate_tokens(text: str) -> int:
         starts = [n * apart + chance.randrange(apart - SAMPLE_LENGTH + 1) for n in range(SAMPLES)]
         sample = "".join(text[start : start + SAMPLE_LENGTH] for start in starts)
         return round(estimate_tokens(sample) * len(text) / len(sample))
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = LONE_SURROGATE.sub("\ufffe", text)
     latin = b" " + text.encode("latin-1", "ignore")
     kinds = latin.translate(KIND_TABLE)
-    accented = len(latin) - len(latin.translate(None, ACCENTED_LETTERS))
-    tokens = mark_tokens(latin, kinds) + digit_tokens(kinds)
+    beyond, accented = 0.0, 0
     if not text.isascii():
-        script_tokens, accented_beyond = other_script_tokens(text)
-        tokens, accented = tokens + script_tokens, accented + accented_beyond
+        accented = count_accented(text, latin)
+        beyond = tokens_beyond_ascii(text) + ACCENT * accented
+    tokens = mark_tokens(latin, kinds) + digit_tokens(kinds)
     if words := latin.translate(WORD_TABLE).split():
-        tokens += 0.94 * len(words) + 0.79 * kinds.count(b"aaaaaaaa") + 1.2 * accented
+        tokens += 0.94 * len(words) + 0.79 * kinds.count(b"aaaaaaaa")
         if abroad := accented + sum(map(COMMON_WORDS_ABROAD.__contains__, words)):
             share = min(0.5, abroad / len(words))
             tokens += 0.51 * share * max(0, kinds.count(b"a") - 3 * len(words))
-    return max(1, round(tokens), math.ceil(least_tokens(text, kinds)))
+    return max(1, round(max(tokens, least_tokens(text)) + beyond))
 
 
 def mark_tokens(latin: bytes, kinds: bytes) -> float:
@@ -2569,16 +2461,11 @@ def digit_tokens(kinds: bytes) -> float:
     return 0.95 * groups
 
 
-def other_script_tokens(text: str) -> tuple[float, int]:
-    """The tokens of all beyond Latin-1, and the number of accented Latin letters there."""
-    blocks = text.encode("utf-16-le", "surrogatepass")[1::2]
-    units = blocks.translate(SCRIPT_TABLE, b"\0")
-    tokens = OTHER_SCRIPT_WEIGHT * units.count(OTHER_SCRIPT)
-    for script, number in SCRIPT_NUMBERS.items():
-        tokens += SCRIPT_UNIT_WEIGHTS[script] * units.count(number)
-    for block, weight in WORD_BLOCK_WEIGHTS.items():
-        tokens += weight * (blocks.count(b"\0" + block) + blocks.startswith(block))
-    return tokens, units.count(SCRIPT_NUMBERS["Latin"])
+def count_accented(text: str, latin: bytes) -> int:
+    """How many accented Latin letters a text has."""
+    blocks = text.encode("utf-16-le")[1::2]
+    beyond = sum(map(blocks.count, ACCENTED_BLOCKS))
+    return beyond + len(latin) - len(latin.translate(None, ACCENTED_LETTERS))
 
 
 def json_text(value: object) -> str:
@@ -3775,6 +3662,7 @@ def open_postgresql(url: URL, pooled: bool = True) -> Engine:
     unprepared = {} if pooled else {"prepare_threshold": None}
     engine = create_engine(url, connect_args=unprepared, **pool)
     event.listen(engine, "connect", send_wide_integers)
+    event.listen(engine, "do_execute_no_params", execute_unprepared)
     return engine
 
 
@@ -3784,134 +3672,13 @@ def send_wide_integers(connection: Any, _record: object) -> None:
     connection.adapters.register_dumper(int, dumper)
 
 
-# ==============================================================================
-# helpers/ledger/statements.py
-# The statements that every reply runs, on a short way to the driver.
-# ==============================================================================
+def execute_unprepared(cursor: Any, statement: str, _context: object) -> bool:
+    """Let psycopg 3 prepare nothing that begins or ends a transaction.
 
-# Where a connection's cursor is kept, so that none is made for each statement.
-KEPT_CURSOR = "usage_limits_cursor"
-
-
-def run_on_driver(
-    connection: Connection, text: str, values: Any = None, *, fetch: bool = False
-) -> Any:
-    """Hand a statement to the driver.
-
-    Args:
-        connection: Its transaction, if there is one, was begun in the same way.
-        text: As the driver takes it.
-        values: Its parameters, as the driver takes them.
-        fetch: Whether it gives rows.
-
-    Returns:
-        Its rows, or how many it has changed.
-
-    Raises:
-        DBAPIError: The driver's error, wrapped as SQLAlchemy would.
+    A COMMIT by a name that stands for something else in a pooler's session would be lost.
     """
-    pooled, dialect = connection.connection, connection.dialect
-    cursor: Any = pooled.info.get(KEPT_CURSOR)
-    try:
-        if cursor is None:
-            cursor = pooled.info[KEPT_CURSOR] = pooled.cursor()
-        if values is not None:
-            cursor.execute(text, values)
-        elif dialect.driver == "psycopg":
-            # A COMMIT by a name that stands for something else in a pooler's session would be lost.
-            cursor.execute(text, prepare=False)
-        else:
-            cursor.execute(text)
-        return cursor.fetchall() if fetch else cursor.rowcount
-    except BaseException as error:
-        if cursor is not None:
-            pooled.info.pop(KEPT_CURSOR, None)
-            # As long as SQLite has it open, a broken transaction keeps its locks.
-            with suppress(dialect.loaded_dbapi.Error):
-                cursor.close()
-        if not isinstance(error, dialect.loaded_dbapi.Error):
-            raise
-        lost = dialect.is_disconnect(error, pooled.dbapi_connection, cursor)
-        raise DBAPIError.instance(
-            text,
-            None,  # no values in an error: they may be anyone's
-            error,
-            dialect.loaded_dbapi.Error,
-            connection_invalidated=lost,
-            dialect=dialect,
-        ) from error
-
-
-@dataclass(frozen=True, slots=True)
-class CompiledStatement:
-    """What a driver takes."""
-
-    text: str
-    order: Sequence[str] | None  # of the parameters, where they are taken by position
-    own_values: dict[str, Any]  # those that were written into the statement
-
-
-class Statement:
-    """A statement that is compiled once for each driver and schema.
-
-    Args:
-        clause: Its types are those that the drivers take and give as they are.
-        columns: The columns that an INSERT or UPDATE without values of its own sets.
-
-    Raises:
-        TypeError: It has parameters that are only put into its text when it is run.
-    """
-
-    def __init__(self, clause: ClauseElement, columns: Sequence[str] | None = None) -> None:
-        self._clause = clause
-        self._columns = columns
-        self._compiled: dict[tuple[str, str | None], CompiledStatement] = {}
-        compiled: Any = clause.compile(column_keys=columns)
-        if compiled.post_compile_params or compiled.literal_execute_params:
-            raise TypeError("a statement with parameters that expand")
-
-    def change(self, connection: Connection, values: Mapping[str, Any]) -> int:
-        """Run it, and return how many rows it has changed; arguments and errors as for `rows`."""
-        statement = self._compiled_for(connection)
-        return int(run_on_driver(connection, statement.text, arrange(statement, values)))
-
-    def rows(self, connection: Connection, values: Mapping[str, Any]) -> list[Any]:
-        """Run it, and return its rows.
-
-        Args:
-            connection: As for `run_on_driver`.
-            values: By the names of its parameters; what has no place in it is left out.
-
-        Raises:
-            DBAPIError: The driver's error, wrapped as SQLAlchemy would.
-        """
-        statement = self._compiled_for(connection)
-        given = arrange(statement, values)
-        return list(run_on_driver(connection, statement.text, given, fetch=True))
-
-    def _compiled_for(self, connection: Connection) -> CompiledStatement:
-        schemas = connection.get_execution_options().get("schema_translate_map") or {}
-        key = (connection.dialect.driver, schemas.get(None))
-        if key not in self._compiled:
-            compiled: Any = self._clause.compile(
-                dialect=connection.dialect,
-                column_keys=self._columns,
-                schema_translate_map=schemas or None,
-                render_schema_translate=bool(schemas),
-            )
-            self._compiled[key] = CompiledStatement(
-                compiled.string,
-                compiled.positiontup if compiled.positional else None,
-                {name: value for name, value in compiled.params.items() if value is not None},
-            )
-        return self._compiled[key]
-
-
-def arrange(statement: CompiledStatement, values: Mapping[str, Any]) -> Any:
-    """The values as the driver takes them."""
-    if statement.own_values:
-        values = {**statement.own_values, **values}
-    return values if statement.order is None else [values[name] for name in statement.order]
+    cursor.execute(statement, prepare=False)
+    return True
 
 
 # ==============================================================================
@@ -3968,19 +3735,19 @@ def select_locks(exclusive: Iterable[str], shared: Iterable[str] = (), **setting
 def take_advisory_locks(connection: Connection, exclusive: Iterable[str]) -> None:
     """Wait for more locks in a transaction; SQLite needs none."""
     if connection.dialect.name != "sqlite":
-        run_on_driver(connection, select_locks(exclusive))
+        connection.exec_driver_sql(select_locks(exclusive))
 
 
 def begin_on_sqlite(connection: Connection, milliseconds: int) -> None:
     """Take the one writer's place, and wait no longer for it than that."""
     if milliseconds >= UNHURRIED_MS:
-        run_on_driver(connection, "BEGIN IMMEDIATE")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
         return
     # The connection has a patience of its own, and keeps it.
-    ((own,),) = run_on_driver(connection, "PRAGMA busy_timeout", fetch=True)
-    run_on_driver(connection, f"PRAGMA busy_timeout = {min(own, milliseconds)}")
-    run_on_driver(connection, "BEGIN IMMEDIATE")
-    run_on_driver(connection, f"PRAGMA busy_timeout = {own}")
+    own = connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one()
+    connection.exec_driver_sql(f"PRAGMA busy_timeout = {min(own, milliseconds)}")
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    connection.exec_driver_sql(f"PRAGMA busy_timeout = {own}")
 
 
 def begin_transaction(
@@ -4005,7 +3772,7 @@ def begin_transaction(
         enable_bitmapscan="off",
         **({} if lasting else {"synchronous_commit": "off"}),
     )
-    run_on_driver(connection, f"BEGIN; {locks}")
+    connection.exec_driver_sql(f"BEGIN; {locks}")
 
 
 def sqlstate_of(error: DBAPIError) -> str:
@@ -4052,10 +3819,11 @@ class TransactionRunner:
         self, engine: Engine, schema: str | None = None, keep_connections: bool = False
     ) -> None:
         # Transactions say BEGIN themselves: the driver would spend a round trip on it.
-        self._options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT"}
+        options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "no_parameters": True}
         if schema:  # translating takes a sixth of a reply's time
-            self._options["schema_translate_map"] = {None: schema}
-        self._engine = engine
+            options["schema_translate_map"] = {None: schema}
+        self._engine = engine.execution_options(**options)
+        self._engine.hide_parameters = True  # in errors: they may be anyone's
         self._keeps = keep_connections
         self._idle: list[Connection] = []
 
@@ -4088,7 +3856,7 @@ class TransactionRunner:
         def transaction(connection: Connection) -> WorkResult:
             begin_transaction(connection, exclusive, shared, lasting, until)
             result = work(connection)
-            run_on_driver(connection, "COMMIT")
+            connection.exec_driver_sql("COMMIT")
             return result
 
         return self.read(transaction, until)
@@ -4136,8 +3904,7 @@ class TransactionRunner:
             return None
 
     def _run_once(self, work: Callable[[Connection], WorkResult]) -> WorkResult:
-        # Options of the engine would be looked at with every statement.
-        connection = self._take_idle() or self._engine.connect().execution_options(**self._options)
+        connection = self._take_idle() or self._engine.connect()
         try:
             result = work(connection)
         except BaseException:
@@ -4979,13 +4746,13 @@ def number_values(name: str, values: Collection[str]) -> dict[str, str]:
 
 
 @lru_cache(maxsize=64)
-def addition_by_id(count: int) -> Statement:
+def addition_by_id(count: int) -> Update:
     """A statement that adds to that many counters.
 
     Not to one that has moved on since it was read: whoever moved it waits for our commit or has
     left the record behind. (A pool's counter may move without a lock that we hold.)
     """
-    return Statement(
+    return (
         counters_table.update()
         .where(
             counters_table.c.id.in_(numbered("id", count)),
@@ -5160,7 +4927,7 @@ def add_to_counters(
         return
     more = {f"more_{name}": value for name, value in amount_values(amounts).items()}
     values = {**more, **number_values("id", ids), "created_at": created_at}
-    addition_by_id(len(ids)).change(connection, values)
+    connection.execute(addition_by_id(len(ids)), values)
     for key in ids:
         counters[key].used += amounts
 
@@ -5249,24 +5016,24 @@ class Snapshot:
 
 
 @lru_cache(maxsize=256)
-def snapshot_statement(name: str, count: int, of_one_user: bool) -> Statement:
-    """Built once for each form: putting a statement together costs more than running it.
+def snapshot_statement(name: str, count: int, of_one_user: bool) -> CompoundSelect[Any]:
+    """Built once for each form.
 
     Args:
         name: "id" to find counters by their ids, "scope" for those that cover a record.
         count: How many ids or scopes.
         of_one_user: Whether only one user's running replies matter.
     """
-    conditions: list[ColumnElement[bool]] = [counters_table.c[name].in_(numbered(name, count))]
+    counters = COUNTERS.where(counters_table.c[name].in_(numbered(name, count)))
     if name == "scope":
-        conditions += [
+        counters = counters.where(
             counters_table.c.window_start <= bindparam("created_at"),
             counters_table.c.window_end > bindparam("created_at"),
-        ]
+        )
     running = RUNNING
     if of_one_user:  # what all users together have running is little, too
         running = running.where(records_table.c.user_id == bindparam("user_id"))
-    return Statement(union_all(COUNTERS.where(*conditions), running))
+    return union_all(counters, running)
 
 
 def snapshot_of_limits(
@@ -5316,7 +5083,7 @@ def read_snapshot(
         values["user_id"] = next(iter(users), "")
     statement = snapshot_statement(name, len(keys), of_one_user)
     snapshot = Snapshot({}, [])
-    rows = statement.rows(connection, {**values, **number_values(name, keys)})
+    rows = connection.execute(statement, {**values, **number_values(name, keys)})
     for kind, key, group_ids_or_scope, names_or_glob, instant, end, *numbers in rows:
         amounts, source = Amounts(*numbers[:4]), numbers[4]
         if kind == "running":
@@ -5492,13 +5259,10 @@ def read_oldest(connection: Connection, scope: str, start: int, most: int) -> Se
 # A reservation whose server has not renewed it for this long is an orphan of a crash.
 LEASE_SECONDS = 300
 
-# Built once: putting a statement together costs more than running it.
+# Built once: SQLAlchemy finds what it has compiled by them.
 FIND_RECORD = select(records_table.c.id).where(records_table.c.id == bindparam("key"))
-INSERT_RECORD = Statement(records_table.insert())
-FIND_OPEN_RECORD = records_table.update().where(records_table.c.id == bindparam("key"), IS_OPEN)
-RENEW_RECORD = Statement(FIND_OPEN_RECORD, ["lease_until", *Charge().values()])
-ENDED_COLUMNS = ["state", "settled_at", "end_reason", *Charge().values()]
-CLOSE_RECORD = Statement(FIND_OPEN_RECORD, ENDED_COLUMNS)
+INSERT_RECORD = records_table.insert()
+UPDATE_OPEN_RECORD = records_table.update().where(records_table.c.id == bindparam("key"), IS_OPEN)
 
 # Why a record was released, or settled by what was noted of its reply last.
 NO_ANSWER = "no answer"
@@ -5584,8 +5348,8 @@ def insert_record(
     """Write a reservation; `may_exist` after a connection that broke during its commit."""
     if may_exist and connection.execute(FIND_RECORD, {"key": reservation.id}).first():
         return
-    INSERT_RECORD.change(
-        connection,
+    connection.execute(
+        INSERT_RECORD,
         {
             "id": reservation.id,
             "user_id": reservation.subject.user_id,
@@ -5611,7 +5375,7 @@ def insert_record(
 def renew_record(connection: Connection, key: str, charge: Charge, now: int) -> None:
     """Push an open record's lease ahead and note what its reply has used so far."""
     values = {"key": key, "lease_until": now + LEASE_SECONDS, **charge.values()}
-    RENEW_RECORD.change(connection, values)
+    connection.execute(UPDATE_OPEN_RECORD, values)
 
 
 def ended_values(charge: Charge | None, now: int, reason: str) -> dict[str, Any]:
@@ -5628,7 +5392,8 @@ def close_record(
     connection: Connection, key: str, charge: Charge | None, now: int, reason: str = ""
 ) -> bool:
     """Settle or release a record; False if it was closed before. Counters are left alone."""
-    return CLOSE_RECORD.change(connection, {"key": key, **ended_values(charge, now, reason)}) > 0
+    values = {"key": key, **ended_values(charge, now, reason)}
+    return connection.execute(UPDATE_OPEN_RECORD, values).rowcount > 0
 
 
 def correct_record(
@@ -5669,11 +5434,10 @@ def read_snapshot_of(
 ) -> SnapshotResult:
     """Let `work` see one moment of the database; SQLite's writers don't wait for it."""
     sqlite = connection.dialect.name == "sqlite"
-    run_on_driver(
-        connection, "BEGIN" if sqlite else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-    )
+    begin = "BEGIN" if sqlite else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+    connection.exec_driver_sql(begin)
     result = work(connection)
-    run_on_driver(connection, "COMMIT")
+    connection.exec_driver_sql("COMMIT")
     return result
 
 
@@ -10118,7 +9882,8 @@ def count_choices(body: Mapping[str, Any]) -> int:
 def wanted_output(body: Mapping[str, Any], *, ollama: bool) -> int | None:
     """The most output tokens that a request can ask its provider for, where it says.
 
-    A field that doesn't reach the provider, or that it doesn't know, says nothing.
+    A field that doesn't reach the provider, or that it doesn't know, says nothing. One with a value
+    that is no number may take the place of all others there, so then nothing is said.
 
     Args:
         body: The request.
@@ -10126,15 +9891,15 @@ def wanted_output(body: Mapping[str, Any], *, ollama: bool) -> int | None:
             options say; nobody else reads those.
     """
     options = body.get("options")
-    if not ollama:
-        places = [body.get(name) for name in OUTPUT_KEYS]
-    elif isinstance(options, Mapping):
-        places = [body.get("max_tokens"), *(options.get(name) for name in OPTION_KEYS)]
-    else:
-        places = [body.get("max_tokens")]
+    names = OUTPUT_KEYS[1:] if ollama else OUTPUT_KEYS
+    wanted = [body[name] for name in names if name in body]
+    if ollama and isinstance(options, Mapping):
+        wanted += [options[name] for name in OPTION_KEYS if name in options]
+    if not wanted or not all(type(value) is int and value > 0 for value in wanted):
+        return None
     # Of several nobody knows which one is obeyed.
-    wanted = [value for value in places if type(value) is int and value > 0]
-    return max(wanted) * count_choices(body) if wanted else None
+    longest: int = max(wanted)
+    return longest * count_choices(body)
 
 
 def cap_output(body: dict[str, Any], most: int, *, ollama: bool = False) -> None:
@@ -10142,7 +9907,8 @@ def cap_output(body: dict[str, Any], most: int, *, ollama: bool = False) -> None
     options, each = body.get("options"), max(1, most // count_choices(body))
     if isinstance(options, dict):
         options.update({name: each for name in OPTION_KEYS if name in options})
-    named = [name for name in OUTPUT_KEYS if body.get(name)]
+    # Open WebUI puts one in the place of the other, null as well.
+    named = [name for name in OUTPUT_KEYS if name in body]
     if ollama or not named:  # to Ollama no other is handed on
         named.append("max_tokens")
     for name in named:
@@ -10756,8 +10522,8 @@ def is_host_engine(engine: Engine) -> bool:
 class GroupQueries:
     """Statements for a user's groups; each row is a group's id, its name and its parent's id."""
 
-    direct: Statement
-    inherited: Statement | None  # None where groups can't be nested
+    direct: Select[Any]
+    inherited: Select[Any] | None  # None where groups can't be nested
 
 
 @lru_cache(maxsize=1)
@@ -10768,28 +10534,30 @@ def group_queries() -> GroupQueries | None:
     """
     try:
         models = import_module("open_webui.models.groups")
-        group, member = models.Group, models.GroupMember
-        nested = hasattr(group, "parent_group_id")  # since 0.12
-        columns = select(group.id, group.name, group.parent_group_id if nested else null())
-        direct = columns.join(member, member.group_id == group.id).where(
-            member.user_id == bindparam("user_id")
+        # Their tables: SQLAlchemy takes twice as long over an ORM's classes.
+        group, member = models.Group.__table__, models.GroupMember.__table__
+        nested = "parent_group_id" in group.c  # since 0.12
+        parent = group.c.parent_group_id if nested else null()
+        columns = select(group.c.id, group.c.name, parent)
+        direct = columns.join(member, member.c.group_id == group.c.id).where(
+            member.c.user_id == bindparam("user_id")
         )
         inherited = None
         if nested:
             found = models.user_group_memberships([bindparam("user_id")], include_inherited=True)
-            inherited = Statement(columns.join(found, found.c.group_id == group.id))
+            inherited = columns.join(found, found.c.group_id == group.c.id)
     except (AttributeError, TypeError):  # another name, other arguments
         return None
-    return GroupQueries(Statement(direct), inherited)
+    return GroupQueries(direct, inherited)
 
 
 def read_groups(
     connection: Connection, queries: GroupQueries, user_id: str
 ) -> tuple[GroupRef, ...]:
     """A user's groups, inherited ones included, from Open WebUI's own database; blocks."""
-    rows = queries.direct.rows(connection, {"user_id": user_id})
+    rows = connection.execute(queries.direct, {"user_id": user_id}).all()
     if queries.inherited is not None and any(parent for _, _, parent in rows):
-        rows = queries.inherited.rows(connection, {"user_id": user_id})
+        rows = connection.execute(queries.inherited, {"user_id": user_id}).all()
     return tuple(GroupRef(str(group_id), str(name)) for group_id, name, _ in rows)
 
 
@@ -12339,7 +12107,7 @@ class LimitWriter:
             "reserved": amount_number(measure, state.reserved),
             "remaining": amount_number(measure, state.remaining),
             "percent": state.percent,
-            "reset_at": iso_instant(state.reset_at),
+            "reset_at": None if limit.is_moment else iso_instant(state.reset_at),
         }
 
 
@@ -14441,19 +14209,20 @@ class MeteredCall:
             await self._release()
 
     async def _keep_up(self, part: bytes) -> None:
-        """Reserve more for a stream that has used most of it; end it where none is to be had."""
-        if self._reply is None or not self._reader.by_lines or not may_end_after(part):
+        """End the answer where no more can be reserved for it."""
+        reply = self._reply
+        if reply is None or not self._reader.by_lines or not may_end_after(part):
             return
         self._first, self._size = self._first or part, self._size + len(part)
         if self._size < self._mark:
             return
-        following = await self._reply.keep_up(self._size, len(part))
+        following = await reply.keep_up(self._size, len(part))
         if following is not None:
             self._mark = following
-        else:
-            self._ended.set()
-            closing = b"".join(end_of_stream(self._first, part, self._reply.choices))
-            await self._send({"type": "http.response.body", "body": closing})
+            return
+        self._ended.set()
+        closing = b"".join(end_of_stream(self._first, part, reply.choices))
+        await self._send({"type": "http.response.body", "body": closing})
 
     async def _release(self) -> None:
         """Pass on what was held."""
@@ -14713,8 +14482,9 @@ class PassthroughGuard:
                 read.value["stream_options"] = body["stream_options"]
             if reply is not None:
                 most, wanted = reply.most_output(), passthrough_output(read.value, passthrough)
-                longer = most is not None and (wanted is None or wanted > most)
-                if most is not None and longer and passthrough.kind == "metered":
+                if passthrough.kind != "metered":
+                    most = None
+                if most is not None and (wanted is None or wanted > most):
                     cap_passthrough(read.value, passthrough, most)
                 if passthrough.asks_usage:
                     model = unasked_name(reply, read.value)
@@ -15413,7 +15183,9 @@ class Filter:
             reply.begin_round(prompt_tokens)
             if not self._watches_calls:
                 reply.called_model = True
-            if later or reply.prompt_tokens - before > GROWTH_WORTH_WRITING:
+            fits = getattr(reply, "capped", False) or getattr(reply, "stops", False)
+            worth = 0 if fits else GROWTH_WORTH_WRITING
+            if later or reply.prompt_tokens - before > worth:
                 await self._begin_round(valves, reply, later)
         except HostError:
             raise

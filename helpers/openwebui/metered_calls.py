@@ -99,19 +99,20 @@ class MeteredCall:
             await self._release()
 
     async def _keep_up(self, part: bytes) -> None:
-        """Reserve more for a stream that has used most of it; end it where none is to be had."""
-        if self._reply is None or not self._reader.by_lines or not may_end_after(part):
+        """End the answer where no more can be reserved for it."""
+        reply = self._reply
+        if reply is None or not self._reader.by_lines or not may_end_after(part):
             return
         self._first, self._size = self._first or part, self._size + len(part)
         if self._size < self._mark:
             return
-        following = await self._reply.keep_up(self._size, len(part))
+        following = await reply.keep_up(self._size, len(part))
         if following is not None:
             self._mark = following
-        else:
-            self._ended.set()
-            closing = b"".join(end_of_stream(self._first, part, self._reply.choices))
-            await self._send({"type": "http.response.body", "body": closing})
+            return
+        self._ended.set()
+        closing = b"".join(end_of_stream(self._first, part, reply.choices))
+        await self._send({"type": "http.response.body", "body": closing})
 
     async def _release(self) -> None:
         """Pass on what was held."""

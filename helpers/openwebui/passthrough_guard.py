@@ -261,8 +261,9 @@ class PassthroughGuard:
                 read.value["stream_options"] = body["stream_options"]
             if reply is not None:
                 most, wanted = reply.most_output(), passthrough_output(read.value, passthrough)
-                longer = most is not None and (wanted is None or wanted > most)
-                if most is not None and longer and passthrough.kind == "metered":
+                if passthrough.kind != "metered":
+                    most = None
+                if most is not None and (wanted is None or wanted > most):
                     cap_passthrough(read.value, passthrough, most)
                 if passthrough.asks_usage:
                     model = unasked_name(reply, read.value)

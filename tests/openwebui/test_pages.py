@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from helpers.filter import Filter
 from helpers.openwebui.middleware import PassthroughGuard, UsageLimitsLayer
+from helpers.openwebui.stream_usage import UnaskedModels
 from tests.openwebui.test_pasted import Host, host  # noqa: F401
 
 FUNCTION = "usage_limits"
@@ -98,7 +99,7 @@ async def site(host: Host) -> AsyncIterator[Site]:  # noqa: F811
     limits = Filter()
     limits.valves = limits.Valves(policies=policies)
     inner = FastAPI()
-    guard = PassthroughGuard(FUNCTION, limits.admit_call, limits.ledger_of)
+    guard = PassthroughGuard(FUNCTION, limits.admit_call, limits.ledger_of, UnaskedModels())
     layer = UsageLimitsLayer(inner, {FUNCTION: guard})
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
