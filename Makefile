@@ -26,6 +26,7 @@ check: environment ## lint, format, types, and whether the pasted file is curren
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/oxlint --deny-warnings helpers/openwebui/page/page.js
 	$(BIN)/python -m scripts.bundle --check
 
 pytest: environment ## the tests alone (ARGS="-k stop": some of them)

@@ -13,81 +13,87 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # Contents. In a hurry, read the hooks first: they are the last part, filter.
-#   215  errors                   The exceptions, each carrying its data.
-#   271  logs                     The one logger; its name is how Open WebUI's log shows where a …
-#   274  texts                    Texts from outside: what a client, a browser or a provider …
-#   295  limits.periods           The calendar and rolling periods, the window each gives at an …
-#   607  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
-#   758  limits.globs             Which model ids a pattern of an administrator's fits.
-#   781  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
-#  1129  limits.policy_tables     The policies text as checked tables, and what an error says …
-#  1391  limits.policies          What the policies text says about groups, roles, users, pools …
-#  1651  limits.policy            Which limits apply to this user, these groups, this role and …
-#  1963  limits.decisions         Used and reserved amounts against limits: what is decided, and …
-#  2129  metering.byte_pairs      A lower bound of a text's tokens from its pairs of bytes, …
-#  2369  metering.estimates       Token estimates for texts and prompts whose provider reports no …
-#  2673  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
-#  3002  metering.stream_events   What a stream event or a whole answer holds: produced text, …
-#  3270  metering.usage           What one reply is charged for, added up from its stream events.
-#  3572  metering.charges         What one reply costs, in tokens, in money and toward limits.
-#  3669  ledger.database          An engine for a database URL as Open WebUI spells it.
-#  3752  ledger.statements        The statements that every reply runs, on a short way to the …
-#  3882  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
-#  4124  ledger.tables            The ledger's own tables and their numbered migrations.
-#  4328  ledger.identities        Whom the names in the policies mean, also after a rename.
-#  4779  ledger.counters          Sums of settled records per scope, model glob and window.
-#  5116  ledger.snapshots         What one statement sees of the ledger: counters with their …
-#  5284  ledger.limit_states      Where limits stand: what is used, what replies still running …
-#  5434  ledger.records           One row per reply, reserved when it is admitted and closed once.
-#  5601  ledger.reports           What the ledger says of many limits and records at once, read …
-#  6221  ledger.grants            What administrators add to limits, reset and take back; rows, …
-#  6409  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  6828  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  7007  openwebui.languages.en   English.
-#  7036  openwebui.languages.de   German.
-#  7070  openwebui.languages.fr   French.
-#  7105  openwebui.languages.fr_ca French as written in Canada.
-#  7116  openwebui.languages.es   Spanish.
-#  7148  openwebui.languages.it   Italian.
-#  7179  openwebui.languages.pt_br Portuguese as written in Brazil.
-#  7211  openwebui.languages.nl   Dutch.
-#  7245  openwebui.languages.pl   Polish.
-#  7279  openwebui.languages.ru   Russian.
-#  7314  openwebui.languages.uk   Ukrainian.
-#  7350  openwebui.languages.tr   Turkish.
-#  7380  openwebui.languages.zh_cn Chinese in simplified script.
-#  7404  openwebui.languages.zh_tw Chinese in traditional script.
-#  7428  openwebui.languages.ja   Japanese.
-#  7458  openwebui.languages.ko   Korean.
-#  7485  openwebui.languages.ar   Arabic.
-#  7517  openwebui.languages.he   Hebrew.
-#  7545  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
-#  7595  openwebui.page_words     What the usage page says to users, in each language.
-#  7725  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
-#  7785  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  8288  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  8375  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  8475  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  8590  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  8945  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  9005  openwebui.replies        One reply from its admission to its end.
-#  9281  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-#  9459  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-#  9777  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-#  9925  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-# 10015  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-# 10104  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-# 10172  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-# 10682  openwebui.answers        Answers on their way to the client: read for their usage, or …
-# 10837  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 10910  openwebui.directory      All users of Open WebUI with their groups, read at once.
-# 10988  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
-# 11651  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
-# 11973  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 12237  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 12415  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 12538  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 12752  filter                   Open WebUI's hooks, and nothing but hooks.
+#   226  errors                   The exceptions, each carrying its data.
+#   282  logs                     The one logger; its name is how Open WebUI's log shows where a …
+#   285  texts                    Texts from outside: what a client, a browser or a provider …
+#   306  limits.periods           The calendar and rolling periods, the window each gives at an …
+#   618  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
+#   769  limits.globs             Which model ids a pattern of an administrator's fits.
+#   792  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
+#  1140  limits.policy_tables     The policies text as checked tables, and what an error says …
+#  1402  limits.policies          What the policies text says about groups, roles, users, pools …
+#  1662  limits.policy            Which limits apply to this user, these groups, this role and …
+#  1974  limits.decisions         Used and reserved amounts against limits: what is decided, and …
+#  2140  metering.pieces          What a text costs at least, by the first steps of the tokenizer …
+#  2301  metering.estimates       Token estimates for texts and prompts whose provider reports no …
+#  2570  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
+#  2899  metering.stream_events   What a stream event or a whole answer holds: produced text, …
+#  3167  metering.usage           What one reply is charged for, added up from its stream events.
+#  3487  metering.charges         What one reply costs, in tokens, in money and toward limits.
+#  3592  ledger.database          An engine for a database URL as Open WebUI spells it.
+#  3685  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
+#  3927  ledger.tables            The ledger's own tables and their numbered migrations.
+#  4148  ledger.identities        Whom the names in the policies mean, also after a rename.
+#  4599  ledger.counters          Sums of settled records per scope, model glob and window.
+#  4936  ledger.snapshots         What one statement sees of the ledger: counters with their …
+#  5104  ledger.limit_states      Where limits stand: what is used, what replies still running …
+#  5255  ledger.records           One row per reply, reserved when it is admitted and closed once.
+#  5420  ledger.reports           What the ledger says of many limits and records at once, read …
+#  6039  ledger.grants            What administrators add to limits, reset and take back; rows, …
+#  6227  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
+#  6324  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
+#  6371  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  6820  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  6999  openwebui.languages.en   English.
+#  7028  openwebui.languages.de   German.
+#  7062  openwebui.languages.fr   French.
+#  7097  openwebui.languages.fr_ca French as written in Canada.
+#  7108  openwebui.languages.es   Spanish.
+#  7140  openwebui.languages.it   Italian.
+#  7171  openwebui.languages.pt_br Portuguese as written in Brazil.
+#  7203  openwebui.languages.nl   Dutch.
+#  7237  openwebui.languages.pl   Polish.
+#  7271  openwebui.languages.ru   Russian.
+#  7306  openwebui.languages.uk   Ukrainian.
+#  7342  openwebui.languages.tr   Turkish.
+#  7372  openwebui.languages.zh_cn Chinese in simplified script.
+#  7396  openwebui.languages.zh_tw Chinese in traditional script.
+#  7420  openwebui.languages.ja   Japanese.
+#  7450  openwebui.languages.ko   Korean.
+#  7477  openwebui.languages.ar   Arabic.
+#  7509  openwebui.languages.he   Hebrew.
+#  7537  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
+#  7587  openwebui.page_words     What the usage page says to users, in each language.
+#  7718  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
+#  8598  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  9107  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  9194  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  9294  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  9411  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  9772  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+#  9833  openwebui.replies        One reply from its admission to its end.
+# 10234  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+# 10453  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+# 10786  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+# 10936  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
+# 11052  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+# 11144  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+# 11236  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+# 11304  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+# 11898  openwebui.directory      All users of Open WebUI with their groups, read at once.
+# 11976  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
+# 12677  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
+# 12831  openwebui.simulation     What is on record, replayed against a policies text.
+# 13155  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
+# 13507  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
+# 13874  openwebui.answers        Answers on their way to the client: read for their usage, or …
+# 14054  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 14126  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
+# 14261  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 14547  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14718  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 14852  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 15068  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -96,6 +102,7 @@ import atexit
 import csv
 import difflib
 import hashlib
+import heapq
 import inspect
 import json
 import logging
@@ -111,7 +118,7 @@ import time
 import tomllib
 import unicodedata
 import uuid
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -126,6 +133,7 @@ from collections.abc import (
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from copy import copy
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal, InvalidOperation
@@ -133,12 +141,13 @@ from functools import lru_cache, partial, reduce, wraps
 from importlib import import_module
 from importlib.util import find_spec
 from io import BytesIO, StringIO
+from itertools import pairwise
 from queue import Empty, Full, Queue
 from string import Formatter
 from threading import Lock, Thread
 from types import FrameType, ModuleType
 from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 from weakref import WeakKeyDictionary, ref
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
@@ -165,9 +174,9 @@ from sqlalchemy import (
     BigInteger,
     BindParameter,
     Boolean,
-    ClauseElement,
     Column,
     ColumnElement,
+    CompoundSelect,
     Connection,
     Engine,
     Index,
@@ -177,6 +186,7 @@ from sqlalchemy import (
     Select,
     Table,
     Text,
+    Update,
     and_,
     bindparam,
     case,
@@ -208,6 +218,7 @@ from sqlalchemy.exc import (
     StatementError,
 )
 from sqlalchemy.pool import NullPool, QueuePool
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
@@ -2126,243 +2137,164 @@ class Decision:
 
 
 # ==============================================================================
-# helpers/metering/byte_pairs.py
-# A lower bound of a text's tokens from its pairs of bytes, whatever alphabet or noise it is.
+# helpers/metering/pieces.py
+# Pieces: what a text costs at least, by the first steps of the tokenizer itself.
 # ==============================================================================
 
-# What `estimate_tokens` knows nothing of must not be free: line noise, random letters, tables of
-# marks, rare scripts. So each pair of neighbouring bytes costs something, by the classes of the
-# two. The weights were fitted to cl100k_base on texts, code and noise, and on what a search for
-# the cheapest texts found; for ordinary text they stay below the true count.
-BYTE_CLASSES = """
-00-08 0B-0C 0E-1F 7F C0-C1
-61
-62
-63
-64
-65
-66
-67
-68
-69
-6A
-6B
-6C
-6D
-6E
-6F
-70
-71
-72
-73
-74
-75
-76
-77
-78
-79
-7A
-41 45 49 4F
-55 59
-4A 51 58 5A
-4B 56-57
-42 46-48 4D 50
-43-44 4C 4E 52-54
-30-39
-20
-0A
-0D
-09
-22 27 60
-28 3C 5B 7B
-29 3E 5D 7D
-2C 2E 3A-3B
-23 2A 2D 2F 3D 5C 5F
-21 24-26 2B 3F-40 5E 7C 7E
-80-83
-84-87
-88-8B
-8C-8F
-90-93
-94-97
-98-9B
-9C-9F
-A0-A3
-A4-A7
-A8-AB
-AC-AF
-B0-B3
-B4-B7
-B8-BB
-BC-BF
-C2
-C3
-C4-C5
-C6-CD
-CE-CF
-D0
-D1
-D2-D6
-D7-D9
-DA-DF
-E0
-E1
-E2
-E3
-E4
-E5-E6
-E7-E9
-EA-ED
-EE-EF
-F0-FF
+# The first merges of cl100k_base, in their order; blanks, newlines, tabs and returns are shown.
+# The tokenizer makes the same ones before it makes any other, so a text never has more tokens
+# than pieces here. Ordinary text has about half as many. The last are longer runs of one mark.
+FIRST_MERGES = """
+▁▁ ▁▁▁▁ in ▁t ▁▁▁▁▁▁▁▁ er ▁▁▁ on ▁a re at st en or ▁th ↵↵ ▁c le ▁s it an ar al ▁the ;↵ ▁p ▁f ou ▁=
+is ▁▁▁▁▁▁▁ ing es ▁w ion ed ic ▁b ▁d et ▁m ▁o ⇥⇥ ro as el ct nd ▁in ▁h ent id ▁n am ▁▁▁▁▁▁▁▁▁▁▁ ▁to
+▁re -- ▁{ ▁of om );↵ im ␍↵ ▁( il // ▁and ur se ▁l ex ▁S ad ▁" ch ut if ** ▁} em ol ▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁
+th )↵ ▁{↵ ▁g ig iv ,↵ ce od ▁v ate ▁T ag ay ▁* ot us ▁C ▁st ▁I un ul ue ▁A ow ▁' ew ▁< ation () ▁for
+ab ort um ame ▁is pe tr ck ▁y ist ---- .↵↵ he ▁e lo ▁M ▁be ers ▁on ▁con ap ub ▁P ▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁ ass
+int >↵ ly urn ▁$ ;↵↵ av port ir -> nt ction end ▁de 00 ith out turn our ▁▁▁▁▁ lic res pt == ▁this
+▁wh ▁if ▁D ver age ▁B ht ext =" ▁that **** ▁R ▁it ess ▁F ▁r os and ▁as ect ke rom ▁// con ▁L (" qu
+lass ▁with iz de ▁N ▁al op up get ▁}↵ ile ▁an ata ore ri ▁pro ;␍↵ ⇥⇥⇥⇥ ter ain ▁W ▁E ▁com ▁return
+art ▁H ack import ublic ▁or est ment ▁G able ▁- ine ill ind ere :: ity ▁+ ▁tr elf ight (' orm ult
+str .. ", ▁you ype pl ▁new ▁j ▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁ ▁from ▁ex ▁O 20 ld ▁[ oc :↵ ▁se ▁le -------- .s {↵
+', ant ▁at ase .c ▁ch </ ave ang ▁are ▁int _t ert ial act }↵ ive ode ost ▁class ▁not og ord alue all
+ff ();↵ ont ime are ▁U ▁pr ▁: ies ize ure ▁by ire ▁}↵↵ .p ▁sh ice ast ption tring ok __ cl ## ▁he
+ard ). ▁@ iew ⇥⇥⇥ ▁was ip this ▁u ▁The ide ace ib ac rou ▁we ject ▁public ak ve ath oid ▁=> ust que
+▁res )) 's ▁k ans yst unction ******** ▁i ▁us pp 10 one ail ==== name ▁str ▁/ ▁& ach div ystem ell
+▁have err ould ull pon ▁J _p ▁== ign St .↵ ▁pl );↵↵ form put ount }↵↵ dd ite ▁get rr ome aram cc ▁*/
+ER In les _s ong ie ▁can ▁V erv pr ▁un row ber ▁do ll ▁el ▁self ated ary ▁. '] ud ▁en ▁Th
+▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁ te _c uct ▁ab ork .get ▁# aw ress ob Name 201 app [' ▁all ory ition ance ear
+▁cont vent ia ▁will IN ▁▁▁▁▁▁▁▁▁ return ▁</ data )↵↵ Re ple ild ther ▁your "↵ ($ ▁out ), ▁has String
+so ▁up ax ▁def ▁bo ge alse ON per 12 ich ▁but ▁↵ ▁_ _m add quest odel self ery ft ens //// ake .C
+▁go ▁function ▁K ivate ▁im ▁const .t ▁*/↵ );␍↵ ▁void ▁set ▁System cri ()↵ li ⇥if .m ally set ep bo
+def ',↵ ▁me ▁! atch "> ",↵ ec ▁In ph ▁| _f ▁var ence Id ree ink lect ug eth ▁else ----------------
+19 cont ▁so atic ▁lo pro ton ss own abel oint ous eld ST The ▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁ RE ":
+olor tp eg key ude ▁St ound ▁ar ");↵ ener ser 11 bject essage fer ▁more ations ents ▁his ▁they .S ▁Y
+use ne ish old _d io ield ▁per Cont ings #### ▁data ▁sa ef fo ▁one eng ▁dis AT ▁name ▁true val led
+.f ▁ne ▁end 32 .T 16 cre ark log Ex error _id urre ange ▁null rray ▁my pan ict ator View List
+⇥return ▁pre ▁x clude arg 15 ov .h ▁> ▁their ') irst ick gh LE OR ▁private tem ␍↵␍↵ user ▁) com .A
+";↵ ▁id read ▁who _b ">↵ ▁time ▁man ry ======== roup rop public vel umber ble ▁which
+**************** ▁any ▁false we ▁value ▁li ") nder gr ▁no param 25 fig .com ▁app _l ions .D ▁Ch
+▁about ▁add ▁su ▁string ID ▁over string .l ource 000 _C ]↵ ▁qu ▁String ca SE ▁ro sh ual Type son new
+ern ▁ag AR ];↵ ]. ▁? ical ▁des uth ix ays ▁type 't ault ▁inter var .b ▁part .d urrent IT EN 30 enc
+(f ra value cho 18 utton ose 14 ▁!= ater reate oll pos yle ng AL using ames ▁{␍↵ ates ely ▁work ▁em
+inal ▁sp ▁when .set ▁▁▁▁▁▁ ):↵ to quire indow lement pect ash [i ▁use .F pec ▁ad ove ception ength
+include ader ▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁ atus Th itle rit void (). (↵ ▁off ▁other ▁&& ';↵ ms ▁been
+▁te ml co nc 13 ervice ▁% **↵ ann ade ↵↵↵↵ lock const 100 ponse ▁sup ++ date ▁acc ▁had ▁bu 200 ▁Re
+▁were ▁file ▁would ven iss ▁our class raw ▁year Data ▁val ▁some fter ys ▁/// round view ▁pe ▁there
+▁said du of line /* duct ▁her ▁▁▁▁▁▁▁▁▁▁▁▁▁ Res ▁co ▁comm ise min ▁▁▁▁↵ #include ethod .P ute ▁ass
+Int ask loc ▁like ody ▁let load ▁am rol ▁gr yp ▁also ▁It url ific ors _P _n igh ▁than Com AN UL
+ating 17 ▁This ref _S ▁static roll ▁just ▁result ian idth ▁them ));↵ der reak Con :// ule ... arch
+ement ▁<< 50 ush ense arr ▁into cess amp ied ument ▁\\ ], wo als ▁what anc Value =' olum ▁pos ages
+ayer ▁sc ues ")↵ _T ▁list (s ▁case Ch ⇥⇥⇥⇥⇥ //////// ponent ▁z ▁kn let DE red ▁fe ▁},↵ ▁, (t ▁first
+');↵ word ▁import ▁act ▁char CT ▁Tr ople ={ ⇥f 24 ient cent .j lection ))↵ ▁only ▁print mer .W ock
+▁-- Text ▁op ank ▁its ▁back [" ▁need ▁cl ▁sub ▁la (( ." Object ▁start file (self ner ey ▁user ▁ent
+▁Com its ▁Con ouble ower item very ▁We 64 lick ▁Q php ttp ': ics ▁under ▁*↵ .L ); ices ▁reg )␍↵
+⇥public SS ▁then reat ious .G ek irect heck cript ning ▁Un ▁may ▁Wh Bo Item struct .st ream ible
+loat ▁org und sum _in ../ _M ▁how rite '↵ To 40 ww ▁people index .n http (m ector ▁ind ▁jav ],↵ ▁He
+_st ful ole ){↵ ▁should opy elp ier _name erson ION ote ▁test ▁bet rror ular bs ting ▁make Tr ▁after
+arget RO olumn rc _re define 22 ▁right right day ▁long [] (p td cond ▁Pro ▁rem ptions vid .g ▁ext
+▁__ ')↵ pace mp ▁min stance air action wh type util ait <? IC text ▁ph ▁fl .M ccess br fore ersion
+),↵ .re ateg ▁loc ins -s trib ▁Int ▁array ," Pro (c ession >↵↵ ▁she "] aph ▁exp erty ▁Se ▁par unc ET
+▁read print ▁rel ▁form ▁dr Exception input ▁trans ######## order By ▁aw ities uff play .add ▁want
+▁comp ments ▁|| az be ▁number ▁require ▁Ex 60 ▁col ▁key ember ▁two ▁size ▁where UT result
+▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁ ough orld ood uch ative ger arent ▁/* ▁arg ▁while 23 (this ▁rec ▁dif
+State ▁spec ride _F ▁look AM ility eter ↵↵↵ ayout -------------------------------- ager ▁could ▁br
+ends ures ▁know ets ▁If ▁Sh .w back ▁ser ▁+= ▁fr ());↵ ▁hand Ind ULL Im ();↵↵ ▁most ================
+⇥⇥⇥⇥⇥⇥ ▁▁▁▁▁▁▁▁▁▁▁▁ ▁▁▁▁▁▁▁▁▁▁ .... //////////////// ____ ⇥⇥⇥⇥⇥⇥⇥⇥ ▁▁▁▁▁▁▁▁▁▁▁▁▁▁ ################
+⇥⇥⇥⇥⇥⇥⇥ ________ ........ ↵↵↵↵↵↵ ⇥⇥⇥⇥⇥⇥⇥⇥⇥ ~~ ↵↵↵↵↵↵↵↵ ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ________________ ................
+⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ~~~~ ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ↵↵↵↵↵ ----- ---------- ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ~~~~~~~~ ..... ----------- *****
+--------- ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ↵↵↵↵↵↵↵↵↵↵↵↵↵↵↵↵ ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ↵↵↵↵↵↵↵↵↵↵ ...... ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥
+~~~~~~~~~~~~~~~~ ↵↵↵↵↵↵↵ ========= ↵↵↵↵↵↵↵↵↵↵↵↵ ===== ....... ↵↵↵↵↵↵↵↵↵ ......... ↵↵↵↵↵↵↵↵↵↵↵↵↵↵
+##### _____ ↵↵↵↵↵↵↵↵↵↵↵ /////
 """
-# In 26ths of a token, as digits and letters: a row per class of the first byte, a column per
-# class of the second.
-PAIR_WEIGHTS = """
-IRKJJMMFLPJHJLwRHIORVPHKKJIMRPKMyJMODSHFGJLP999999999999999999FED9BCHFUKKXOMLIF9
-O9016GA4G27D140L5B000499G0GRJKMPLFDSJULE0CIS9999999999999999AD9OG9EDGMfMPRAEYBRC
-H79CF38FF50E8GM3DEB0D8KFI2AVFKGQKOPyLQMSB5SN999999999999999996UMC99KfFEEWFBAEAGA
-I689946D19300DH0CB8D08BPDJ6cTKRTPNCjFIVRGEOT9999999999999999B6EFEDBBhXHIOU98GKL9
-F14C907940G8AKD68777J14EC79NP99CJB0FDH0643GD999999999999999999ADD55ANA4EEBAA8HFD
-Q4530949F9HB430C700558980D6DDM0ASH09PQ2C005D99999999999999996B6IF07BSHWJGJBC8KGL
-r2B8AB99L1HAEET2779DA5HDGEBJPHGGYD0LHGCIC8HN999999999999999994BBD99EOACLNWBDACDB
-I55AH0C903CGAA889702B0EEB4850O36FP0FMI7599DL9999999999999999408IA49DK9C98TB7AOU9
-J08D90DG90A889H0794F4698F77DGIGIO76cPaOG3CKM99999999999999999199C4FGRCXDMCG6C9BC
-J7304565J98920004EE22G9GCB3YKLNMTTaiNGPG48MZ99999999999999999ACDF99JGGHKOyN9KMII
-K5EHC0EHDF98CCG8A999B3TAKFD9LN6UER9CHPPEC7BI99999999999999999869B99BF9FHDL9BAABB
-E2BJ51D4A08965I77CB3C885E374N2539E06EGH604AH99999999999999999J9DB89DIBBA8MG899FA
-L64A511CL3AB9AN0A9B257GCB0DLMU6JES1DBB1A00JF9999999999999999909BC18AD9AJDg968DAB
-N20DA0J8A06G49E459EAKAEIM9CIUGoOHJ5RCBUM0DHF999999999999999990BED79AMDFHAW9LA9JF
-J28001B0A766AH99G7H2095BBBCPFEKIJB0ADL06002E9999999999999999907BA8A9KFIGLQC8B9RB
-PC636L78JEB664093F024062FCEUJHIKSH8XIdMQLKNV99999999999999999O9BGN9KWDVM6J9ABGDG
-L3G8C0DEA5GD0HF39719A8EBF58EKNGKMNC1fHMG90JP9999999999999999A59DG78BVENFAK9QHGNB
-AFCDELBJ8CHa88HKB9ABB0A9FHFEMOIHIPFUCHIIACGM9999999999999999A9A9A99EVCIHLGB99HH8
-W2D830EBF0BDA030E995897NG08CiJ9ILR3LKG47006H9999999999999999C0BBD999PBEFLaCIDDJB
-I8G2C18F946FBBM059D913ABN48HULHSfO07HH0NI08I9999999999999999J069C339TAHGNW86I9SF
-O089C0HH019EF8K4072795E9E05CSJBOJb0JEB05007C9999999999999999B0DDB79CIAOJSR66N8HF
-Q94AG953G9KC040B0E0509HEEE9eLPHIGQDuSONN1FTP99999999999999999B9EH99HCGKGFJBL9CIB
-A0AB905AB0BB8D795KAEBE998BGSVFLQRPEWI9JH38KR999999999999999990GLT9BAE9EEBH9PIDJC
-F5B9A36G718D5B66IC34JCD9DDDbZHTAHF4IBGHG5ANL9999999999999999DA9B9D9DC9SD8S9BK9CD
-J9207C6K68HI40E626554HA990DDAHMSDH0CSA6F807K99999999999999999BJFAA8Ac9MBD99I98E9
-KBBDEBBIJFFEF90A4CA4IDK0G97GJHAKFQ07OH94038B9999999999999999C2HA988DGAL8BM9A68CC
-ABBE96GKP9E9A8DB9GDDHBF4979PBHEECGFyCJQF6EFK999999999999999998DAA99AJAMMCX9JACHA
-RH77CNCLMLKIC77J8FAD6338CHF5G7680J8LMPOL02FI9999999999999999HGERT78ISGLLHVIPDHWN
-RBINJIMQI7GY42BM6C0CF9ACWIHADJBF2J0dEIM5E0HK99999999999999998DCCC9CFOIPDII9E9EIC
-GECIMGNIBHKWCGRL9GQ6M1QJOQDNBFIAER6SIQFMB4GM999999999999999997K9BCABVDFEDKAHCDF9
-K5tEHIJSA0LLMPMCKJMIYDJTL9O9MFEEOQJNGIIJM8NR9999999999999999BG9ADCAHQ9IA9OCEGKKB
-f0IBKDaOGADRCNP5EM73887VGBF14H886J3aP7HH68JR9999999999999999CABNGEBKTKDGFmGIOJEC
-K799M5XN20NPFHR2DIA0FBBFCAT67B065P0JXTHF62EK9999999999999999DDVIGCCFSFEPPYNKNMSI
-QECCLQFRXEHUQTQSJKVLMMLRPNJKXFOJK48OKF3N35JJ99999999999999999CLLIG9FIKNKJXA1ILFD
-yECCNQEUKEKJNJKGCDPIIHDEhLNGMMFKLV9OQOMKJPJM999999999999999988DaTAGg0y2NPSIDVCcL
-Rjf6EAOPxDQbTVMHKCHXMZUGNNO0Xuk97A09C9N0GG0N9999999999999999847OE8CGI9LFNFHE4Q8A
-JRKJKPEBOGHMDAJQGGTLFKMATPCMKLhLUJA59MJECVIR9999999999999999DAD9B9CDD9FHBK9CABAA
-VV4P8JF8HI8I9OAMLGDSTCGDEEDMF9ETNJ26K9HRYTPd999999999999999999JBA99EFAIOFq9GBEA9
-IPC3WUKR8ASHV4VHCITFQFFHSPN9IKQGGP80RKGH00IK9999999999999999DGHCCA9J0AKMEYAHGDKE
-TH55PJETFJEHGAO1DGL0OBG8BIJKTCFHIA84EH097JAI999999999999999998NCC99DEGJLLUDBGFOL
-VZNNUWRnWUMdkZZLPUXGamVVPaYYVSHZUQ70DGIA90OK99999999999999999OCDBHNFVHOoKU9KHBEF
-QDD9BINJG58LEBHGELHEEJSLMLKWYURPVO00dCFERJNO9999999999999999ABIPEmSNSTPOOuKRLILF
-R437AI8GEDOOBFRADIM6F4D9OPIJHJCFI90DJQCH6BEK9999999999999999CGGQIDCDWJSLOMJCRIHH
-N6Q6LMBKH8GKJKKDDDJIMF8EFOHKJIHAIB0AKFEFD8BH9999999999999999FIGKBBHEUFIITTBCQLLV
-JCQIYPHAEHFCRHHO6CFJHGEBCIOSIKFNWQ0DDHBJI5MPB06D8CJKIL6CSVOR98C9B30ERCIMN0001DW8
-EOFRNSCXCPJENGUDJBIUhCHADB4ZUYHaaE0FDH9FHFVMCG996PDDPSMQA7CIBAJFBDPL070JIf01AD0E
-CM9GLKMFBGAALIJLYCIIXBB9aIDVVLEZRY0ZBaCVHQaQPG599HFKMU5JPP6U9ACEB2JB0JEOD010JJEA
-WXFBDHDJOPCEJXDCEBVMFAABDJFEJNDIOQ6TE9KGEPGQ90CFJ739FH98Hb6MA9HCFVTK9C2P00300F63
-EG9ILLCBBEAEGFBFCBEFHTBCHEANMHHDSCK7A9KEBFHHHOJHJIITKICEHUENACIFDMGGHHJ06H00NG19
-LCDBD9ABEEFBIVaZCC9IFBHQEORDAKIBDJhNJ9CEEDIL0D6FGO8KGQEEA3UE9CEDFACL241G01F2CEF8
-HDBXKEBCAACCD8H9FLHdDAAGAEALFIF7GHETCAGNGGCSC5NkEKUB8UILDG939CEBG9KDHEK0DF820CH5
-FFAABJBACH9hABCEFAOACBF8BDQOIHFLHDCDCJAD89LH4FDGCGJ8DDEBEIGD95GEDDFHCGD906A0BE77
-C99BFI9B9GB9ICDJJAFGANLCBCMFDCAENECIBAJEI8EMDIGCERUHEVDGbTI68ACFF59E0FI37OB86D76
-LE9G9PRA8HBIR9SEGAGHGEDCHUPIORFMKD0ELGAKGNKJAE6JkLYMSILJASMR829FEABG0BB8A800CB26
-JHGHA7EDDCCLDI8JAAFFJ86CVKCFDFOIyB0IGAASPiKUaVDLMMBKLHHIMMKF9ALG8DMDGD0KDJ000JG0
-ADGMFQ9FJHBIEBOKRABADBCDEBECIH8JUB0N9AOGDNHNMKHRKGGCBVNOG78D6HHBEKDF6C1F9R000E63
-QFCGFGF9AKEGG9MABQEGNCDFHJCHNEyGF30KD9HDEEANBJHUGQKQGJBIILCGA8DCAA0C0AIH8IA67AC6
-JCKBKPB98RCBkBAEO9FBMDABGRLKAQEICFCCPB9CF97BDI8DKZCJHHLHR5SL9CEEE0FH4B2CDOB0dG33
-LOCCWGBAHI9FEFFA9A7ILCABAD9JWGHLCJ3I9DDRAIIM1383CG0998BL3FF56CDDK60D0F572W001OO5
-G88FMMDHBJ999GFKCDCEJGD8AHEMGBGIfFOLLELN9GJY0VHCME5ILMONKEWD9AFCD4HELD0AA01L0F79
-9999999999999999999999999999999999999999999999997999H9ILC8OF99999999999999999999
-999999999999999999999999999999999999999999996MUMFIQM00000L4799999999999999999999
-99999999999999999999999999999999999999999999MROINTTNLSfSRaOI99999999999999999999
-99999999999999999999999999999999999999999999OSUfPNQWTbaRXOXY99999999999999999999
-99999999999999999999999999999999999999999999IMNJTXLSaQiSNPOO99999999999999999999
-99999999999999999999999999999999999999999999XTDEDGK8BDMD23B099999999999999999999
-9999999999999999999999999999999999999999999905G0MGILESDnJUKN99999999999999999999
-99999999999999999999999999999999999999999999VSYUOQXaYTaURXVT99999999999999999999
-999999999999999999999999999999999999999999990E9JXOUHTXFN5R3I99999999999999999999
-99999999999999999999999999999999999999999999ZRJaQuNQPjOUVTVQ99999999999999999999
-9999999999999999999999999999999999999999999999999999X5KPWQTb99999999999999999999
-99999999999999999999999999999999999999999999OYhdYTRQXSLTqXYe99999999999999999999
-99999999999999999999999999999999999999999999JXffQDUIVSRaYUtb99999999999999999999
-999999999999999999999999999999999999999999990YwgZLKgOUJZNPaf99999999999999999999
-99999999999999999999999999999999999999999999SPUUPfUTbfSVRK0099999999999999999999
-99999999999999999999999999999999999999999999Q000A0g0KJj00I8699999999999999999999
-999999999999999999999999999999999999999999990KSRdOAX56EIGJVC99999999999999999999
-99999999999999999999999999999999999999999999iQXXUZYNOPVYSNUO99999999999999999999
-99999999999999999999999999999999999999999999VbPWQVfUUrTgZZeB99999999999999999999
-999999999999999999999999999999999999999999999999t99NciW9999999999999999999999999
-"""
-# The same for a byte that is repeated.
-REPEATED_WEIGHTS = """
-H9659C3FDG8A8AE8AA7ABGE81687A7AA8521J18884455629DIETEH816AGG55555555555555555555
-"""
-UNITS_PER_TOKEN = 26
-# Letters without a blank for this long are hardly words: tokens for each such run.
-LETTER_RUNS = ((b"a" * 12, 0.71), (b"a" * 18, 1.39), (b"a" * 24, 1.20))
-WEIGHT_DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-# A longer text's pairs are counted in pieces, at places that nobody can foresee.
-LONGEST_COUNTED_WHOLE = 4_000
-PIECES = 8
+MERGES = {
+    piece.translate(str.maketrans("▁↵⇥␍", " \n\t\r")): rank
+    for rank, piece in enumerate(FIRST_MERGES.split())
+}
+NO_MERGE = len(MERGES)
+TOKENS_PER_PIECE = 0.53
+# How the tokenizer sets words apart; here in parts of 16 characters at most.
+WORD = re.compile(
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\nA-Za-z0-9]?[A-Za-z]{1,16}|[0-9]{1,3}"
+    r"| ?[^\sA-Za-z0-9]{1,16}[\r\n]{0,16}|\s{0,16}[\r\n]{1,16}|\s{1,16}(?!\S)|\s"
+)
+# Characters beyond ASCII that are one token each; of the others nearly each byte is one.
+COMMON_CHARACTERS = (
+    "¡-¬®-·¹-ÄÇÉÍÎÐÑÓÖ×ÚÜß-öø-ýāăąćčĐđēęěğīİıłńōőœřśşšţťūůűźżžơưșțəɵ̀́ά-ία-εη-νο-χωόЂА-ЕЗИК-ФЦЧЭЯ-я"
+    "ёіאבדהוחילמנערשת،أإا-غف-يَ-ْپکگیंकतनपमरलसहा-ुेो्নরািে্ிு்്กขคงจชณ-ทน-ผพมยรลวสหอะ-ีืุูเแใไ็่้์ា"
+    "ạảấầẩậắặếềểệỉịọỏốồổỗộớờởợụủứửữự‐‑–—―‘’‚“”„†•…‰′″›※₀₁₂€™←-↓−─━│═║╗╝█░■►●★☆☴♀♥♪✔⟩⠀、。《-】〜あ"
+    "いうえお-きくけこ-すせそただちっつて-にのはばまみめもやよ-ろわをんアィイウェエオカキクグコサシ-セ"
+    "タダチッテ-ニバパビ-プペポマムメャュョラ-ロン・ー一万三上下不与专业东两个中串为主么义之也书了"
+    "事二于五些交产享京人亿今介从他付代以们件价任份企优会传但位体何余作你使例供価保信修倍值停像元先"
+    "入全公共关其具内円册再写出击分列则初利别到制前力功加务动動包化北区十午华单南即历原去县参及友反"
+    "发取变口只可台右号司合同名后向否含听启告员周命和品哈商問器四回因国图土在地场址型城基報場填增声"
+    "处备复外多大天失头女好如始子字存学安宋完定实审客家容密对导将小少尔就局展山岁州工左已市布常平年"
+    "并广序库应店度建开异式引张当录形影径待後得微心必志态思性总息您情意感成我或户所手打找技投报拉持"
+    "指按换据排接推提播支收改放政效数整文料断新方族无日时明易星是時景更最月有服期木未本机权束条来板"
+    "构析果查标样核格案检模次款止-步歳段每比民気水求江汽没治法注活流海消清游源火点無然片版物特率环"
+    "现球理生用由电男画界番登的监目直相省看県真知码确示社票私种科秒称移程稍税稿空立站章端笑符第等签"
+    "简算管箱米类系素索约级线组经结给络统编网置美老考者而联能自至色节英藏行表装西要見见规视角解言計"
+    "記話読计认议记论设证评试话询该详语误说请读调象责败账货购费资起超路身车转软载辑输达过运近还这进"
+    "连述退送选通速造連道邮部都配释里重量金钟钮链销错键长開間関门闭问间队阳陆限院除雅集雷需非面音页"
+    "项预频题额首验高黑가간값개거게결경고공과구그글기나내는능니다당대도동되된드든들디라래러력로록료"
+    "류른를름리만메면명목문미버번보복부분비사산상색생서성세션소수스습시식신아야어에여열오와요용우운"
+    "원위으은을음의이인일임입자작장재적전정제져조주지진째체출치크태터턴트튼하한할함해호화환회️！（"
+    "），-；＞？＾～･￥�"
+)
+# Runs of these are ornament, four to a token at least.
+ORNAMENTS = "—…─═█"
+# What a common character saves within a word, by the high byte of UTF-16: Cyrillic,
+# Arabic, Devanagari.
+WORD_SAVINGS = {0x04: 0.48, 0x06: 0.22, 0x09: 0.15}
+UNCOMMON = re.compile(f"[^{COMMON_CHARACTERS}]+")
+ASCII = bytes(range(0x80))
+BEYOND_ASCII = re.compile("[^\x00-\x7f]+")
+LEFT_OUT = "\xff"
+TOKENS_PER_UNCOMMON_BYTE = 0.68
+# A longer text is sampled, at places that nobody can foresee.
+LONGEST_CUT_WHOLE = 2_000
+SAMPLES_CUT = 8
 
 
-def byte_classes() -> list[int]:
-    """The class of each byte."""
-    classes = [0] * 0x100
-    for number, group in enumerate(BYTE_CLASSES.split("\n")[1:-1]):
-        for part in group.split():
-            first, _, last = part.partition("-")
-            for byte in range(int(first, 16), int(last or first, 16) + 1):
-                classes[byte] = number
-    return classes
+@lru_cache(maxsize=10_000)
+def count_pieces(word: str) -> int:
+    """Into how many pieces the first merges put a word."""
+    pieces = list(word)
+    while len(pieces) > 1:
+        ranks = [MERGES.get(first + second, NO_MERGE) for first, second in pairwise(pieces)]
+        rank = min(ranks)
+        if rank == NO_MERGE:
+            break
+        place = ranks.index(rank)
+        pieces[place : place + 2] = ["".join(pieces[place : place + 2])]
+    return len(pieces)
 
 
-def pair_table() -> list[int]:
-    """The weight of each pair of bytes, at the number that the two make in memory."""
-    classes = byte_classes()
-    rows = [list(map(WEIGHT_DIGITS.index, row)) for row in PAIR_WEIGHTS.split()]
-    wide = [[row[column] for column in classes] for row in rows]
-    repeated = list(map(WEIGHT_DIGITS.index, REPEATED_WEIGHTS.strip()))
-    by_first = [wide[each].copy() for each in classes]
-    for byte, each in enumerate(classes):
-        by_first[byte][byte] = repeated[each]
-    if sys.byteorder == "little":
-        by_first = [list(column) for column in zip(*by_first, strict=True)]
-    return [weight for row in by_first for weight in row]
-
-
-PAIR_TABLE = pair_table()
-
-
-def pair_units(data: bytes) -> int:
-    """The weights of all pairs of neighbouring bytes together."""
-    units = 0
-    for start in (0, 1):
-        pairs = memoryview(data)[start : start + (len(data) - start) // 2 * 2].cast("H")
-        units += sum(map(PAIR_TABLE.__getitem__, pairs.tolist()))
-    return units
-
-
-def least_tokens(text: str, letter_kinds: bytes) -> float:
-    """What a text costs at least; in `letter_kinds` each letter of it is an "a"."""
-    data = b" " + text.encode("utf-8", "surrogatepass")
-    if len(data) <= LONGEST_COUNTED_WHOLE:
-        units: float = pair_units(data)
-    else:
+def least_tokens(text: str) -> float:
+    """What the ASCII in a text costs at least."""
+    read = text
+    if len(text) > LONGEST_CUT_WHOLE:
         chance = random.Random(hash(text))  # differs from process to process
-        share, size = len(data) // PIECES, LONGEST_COUNTED_WHOLE // PIECES
-        starts = [each * share + chance.randrange(share - size + 1) for each in range(PIECES)]
-        counted = sum(pair_units(data[start : start + size]) for start in starts)
-        units = counted * (len(data) / (size * PIECES))
-    runs = sum(tokens * letter_kinds.count(run) for run, tokens in LETTER_RUNS)
-    return units / UNITS_PER_TOKEN + runs
+        share, size = len(text) // SAMPLES_CUT, LONGEST_CUT_WHOLE // SAMPLES_CUT
+        starts = [each * share + chance.randrange(share - size + 1) for each in range(SAMPLES_CUT)]
+        read = "".join(text[start : start + size] for start in starts)
+    ascii_text, left_out = BEYOND_ASCII.subn(LEFT_OUT, read)
+    pieces = sum(map(count_pieces, WORD.findall(ascii_text))) - left_out
+    return TOKENS_PER_PIECE * pieces * len(text) / len(read)
+
+
+def tokens_beyond_ascii(text: str) -> float:
+    """What the characters of a text that aren't ASCII cost; less than if each were alone."""
+    for mark in ORNAMENTS:
+        text = text.replace(4 * mark, mark)
+    encoded = text.encode("utf-8").translate(None, ASCII)
+    beyond = encoded.decode("utf-8")
+    uncommon = "".join(UNCOMMON.findall(beyond))
+    dear_bytes = len(uncommon.encode("utf-8"))
+    tokens = len(beyond) - len(uncommon) + TOKENS_PER_UNCOMMON_BYTE * dear_bytes
+    every, dear = (each.encode("utf-16-le")[1::2] for each in (beyond, uncommon))
+    for block, saving in WORD_SAVINGS.items():
+        tokens -= saving * (every.count(block) - dear.count(block))
+    return tokens
 
 
 # ==============================================================================
@@ -2387,31 +2319,10 @@ COMMON_WORDS_ABROAD = frozenset(
     b"os uma e em com para och att det som av nie w z jest ve bir bu ja ei egy az nem".split()
 )
 
-# Scripts beyond Latin-1: ranges of the high byte of UTF-16 code units, and tokens per unit.
-SCRIPT_WEIGHTS = (
-    ("Latin", 0x01, 0x02, 0.0),  # counted as accented letters
-    ("Greek", 0x03, 0x03, 1.05),
-    ("Cyrillic", 0x04, 0x04, 0.21),
-    ("Hebrew", 0x05, 0x05, 1.16),
-    ("Arabic", 0x06, 0x07, 0.6),
-    ("Devanagari", 0x09, 0x09, 1.25),
-    ("Indic", 0x0A, 0x0D, 1.5),
-    ("Thai", 0x0E, 0x0E, 1.0),
-    ("Latin", 0x1E, 0x1E, 0.0),
-    ("punctuation", 0x20, 0x20, 1.0),
-    ("symbol", 0x21, 0x2F, 1.6),
-    ("kana", 0x30, 0x33, 0.9),
-    ("Han", 0x34, 0x9F, 1.3),
-    ("Hangul", 0xAC, 0xD7, 1.2),
-    ("emoji", 0xD8, 0xDF, 1.2),  # two units each
-    ("Han", 0xF9, 0xFA, 1.3),
-    ("Arabic", 0xFB, 0xFE, 0.6),
-    ("fullwidth", 0xFF, 0xFF, 1.0),
-)
-# Cyrillic and Arabic also cost something per word.
-WORD_BLOCK_WEIGHTS = {b"\x04": 1.93, b"\x06": 1.25}
-OTHER_SCRIPT = 255
-OTHER_SCRIPT_WEIGHT = 2.2
+# Letters with accents beyond Latin-1.
+ACCENTED_BLOCKS = (0x01, 0x02, 0x1E)
+ACCENT = 0.2
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 # What a chat format adds: https://cookbook.openai.com/examples/how_to_count_tokens_with_tiktoken
 TOKENS_PER_MESSAGE = 4
@@ -2491,23 +2402,10 @@ def kind_table(letters: bytes, digits: bytes = b" ", marks: bytes = b" ") -> byt
     return bytes(kinds.values())
 
 
-def script_table() -> tuple[dict[str, int], bytes]:
-    """A number for each script, and the table from a UTF-16 high byte to that number."""
-    numbers: dict[str, int] = {}
-    table = bytearray([OTHER_SCRIPT]) * 0x100
-    for script, first, last, _ in SCRIPT_WEIGHTS:
-        number = numbers.setdefault(script, len(numbers))
-        table[first : last + 1] = bytes([number]) * (last + 1 - first)
-    return numbers, bytes(table)
-
-
 WORD_TABLE = kind_table(LETTERS.lower())
 # In the kinds "a" stands for a letter, "0" for a digit, "." for a mark.
 KIND_TABLE = kind_table(b"a", b"0", b".")
 MARK_TABLE = KIND_TABLE.translate(bytes.maketrans(b"a0\n", b"   "))
-SCRIPT_NUMBERS, SCRIPT_TABLE = script_table()
-SCRIPT_UNIT_WEIGHTS = {script: weight for script, _, _, weight in SCRIPT_WEIGHTS}
-
 
 # A longer text is sampled, since the hooks must not hold up the event loop.
 LONGEST_READ_WHOLE = 100_000
@@ -2525,19 +2423,23 @@ def estimate_tokens(text: str) -> int:
         starts = [n * apart + chance.randrange(apart - SAMPLE_LENGTH + 1) for n in range(SAMPLES)]
         sample = "".join(text[start : start + SAMPLE_LENGTH] for start in starts)
         return round(estimate_tokens(sample) * len(text) / len(sample))
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = LONE_SURROGATE.sub("\ufffe", text)
     latin = b" " + text.encode("latin-1", "ignore")
     kinds = latin.translate(KIND_TABLE)
-    accented = len(latin) - len(latin.translate(None, ACCENTED_LETTERS))
-    tokens = mark_tokens(latin, kinds) + digit_tokens(kinds)
+    beyond, accented = 0.0, 0
     if not text.isascii():
-        script_tokens, accented_beyond = other_script_tokens(text)
-        tokens, accented = tokens + script_tokens, accented + accented_beyond
+        accented = count_accented(text, latin)
+        beyond = tokens_beyond_ascii(text) + ACCENT * accented
+    tokens = mark_tokens(latin, kinds) + digit_tokens(kinds)
     if words := latin.translate(WORD_TABLE).split():
-        tokens += 0.94 * len(words) + 0.79 * kinds.count(b"aaaaaaaa") + 1.2 * accented
+        tokens += 0.94 * len(words) + 0.79 * kinds.count(b"aaaaaaaa")
         if abroad := accented + sum(map(COMMON_WORDS_ABROAD.__contains__, words)):
             share = min(0.5, abroad / len(words))
             tokens += 0.51 * share * max(0, kinds.count(b"a") - 3 * len(words))
-    return max(1, round(tokens), math.ceil(least_tokens(text, kinds)))
+    return max(1, round(max(tokens, least_tokens(text)) + beyond))
 
 
 def mark_tokens(latin: bytes, kinds: bytes) -> float:
@@ -2559,16 +2461,11 @@ def digit_tokens(kinds: bytes) -> float:
     return 0.95 * groups
 
 
-def other_script_tokens(text: str) -> tuple[float, int]:
-    """The tokens of all beyond Latin-1, and the number of accented Latin letters there."""
-    blocks = text.encode("utf-16-le", "surrogatepass")[1::2]
-    units = blocks.translate(SCRIPT_TABLE, b"\0")
-    tokens = OTHER_SCRIPT_WEIGHT * units.count(OTHER_SCRIPT)
-    for script, number in SCRIPT_NUMBERS.items():
-        tokens += SCRIPT_UNIT_WEIGHTS[script] * units.count(number)
-    for block, weight in WORD_BLOCK_WEIGHTS.items():
-        tokens += weight * (blocks.count(b"\0" + block) + blocks.startswith(block))
-    return tokens, units.count(SCRIPT_NUMBERS["Latin"])
+def count_accented(text: str, latin: bytes) -> int:
+    """How many accented Latin letters a text has."""
+    blocks = text.encode("utf-16-le")[1::2]
+    beyond = sum(map(blocks.count, ACCENTED_BLOCKS))
+    return beyond + len(latin) - len(latin.translate(None, ACCENTED_LETTERS))
 
 
 def json_text(value: object) -> str:
@@ -3301,8 +3198,25 @@ def added_usage(one: MeteredUsage, other: MeteredUsage) -> MeteredUsage:
     )
 
 
+# Most providers send a chunk for each token: so many chunks are then a better count than a text.
+FEWEST_CHUNKS = 20
+# An estimate that is further from that, in tokens per chunk, shows that these aren't tokens.
+TOKENS_PER_CHUNK = (0.75, 1.34)
+
+
+def estimate_streamed(texts: Sequence[str]) -> int:
+    """About how many tokens the texts of a stream's chunks have."""
+    tokens, chunks = estimate_reply("".join(texts)), len(texts)
+    least, most = TOKENS_PER_CHUNK
+    alike = chunks >= FEWEST_CHUNKS and least * chunks <= tokens <= most * chunks
+    return chunks if alike else tokens
+
+
 def metered_call(
-    usage: TokenUsage, prompt_tokens: int, text: str, uncounted_text: str = ""
+    usage: TokenUsage,
+    prompt_tokens: int,
+    texts: Sequence[str],
+    uncounted_texts: Sequence[str] = (),
 ) -> MeteredUsage:
     """What one call is charged for: what the provider said, and estimates for what it didn't."""
     input_tokens, output_tokens = usage.input_tokens, usage.output_tokens
@@ -3312,18 +3226,18 @@ def metered_call(
             input_tokens, output_tokens, total_tokens
         )
     if total_tokens is not None:
-        text_tokens = estimate_reply(text)
+        text_tokens = estimate_streamed(texts)
         share = text_tokens / (prompt_tokens + text_tokens) if text_tokens else 0
         output_tokens = round(total_tokens * share)
         input_tokens = total_tokens - output_tokens
         estimated = True
     if input_tokens is None:
         input_tokens, estimated = prompt_tokens, True
-    if output_tokens is None or (text and not output_tokens and total_tokens is None):
-        output_tokens, estimated = estimate_reply(text), True
-    elif uncounted_text and (text_tokens := estimate_reply(text)) > output_tokens:
+    if output_tokens is None or (any(texts) and not output_tokens and total_tokens is None):
+        output_tokens, estimated = estimate_streamed(texts), True
+    elif uncounted_texts and (text_tokens := estimate_streamed(texts)) > output_tokens:
         # A reply stopped after an early running total: Anthropic's message_start says 1.
-        output_tokens = min(text_tokens, output_tokens + estimate_reply(uncounted_text))
+        output_tokens = min(text_tokens, output_tokens + estimate_streamed(uncounted_texts))
         estimated = True
     cached = min(usage.cached_input_tokens, input_tokens)
     return MeteredUsage(
@@ -3366,13 +3280,13 @@ class ModelCall:
         return self.answered or bool(self.texts or self.whole_texts) or self.usage.is_charged
 
     @property
-    def text(self) -> str:
-        streamed, whole = "".join(self.texts), "".join(self.whole_texts)
-        return whole if len(whole) > len(streamed) else streamed
+    def produced_texts(self) -> list[str]:
+        streamed, whole = sum(map(len, self.texts)), sum(map(len, self.whole_texts))
+        return ["".join(self.whole_texts)] if whole > streamed else self.texts
 
     def metered(self, prompt_tokens: int) -> MeteredUsage:
-        uncounted = "".join(self.texts[self.counted_texts :])
-        return metered_call(self.usage, prompt_tokens, self.text, uncounted)
+        uncounted = self.texts[self.counted_texts :]
+        return metered_call(self.usage, prompt_tokens, self.produced_texts, uncounted)
 
     def is_continued_by(self, usage: TokenUsage, other: ModelCall) -> bool:
         """Whether `usage`, the first of a call with another id, is this call's running total.
@@ -3556,12 +3470,13 @@ class ReplyMeter:
         ]
         if not any(call.usage.is_charged for _, call in charged):
             usage = parse_usage(outlet_usage)
-            text = "".join(call.text for _, call in charged) or outlet_text or ""
+            texts = [text for _, call in charged for text in call.produced_texts]
+            texts = texts or ([outlet_text] if outlet_text else [])
             # Usage that can't be read is the sign of a call, not of one that cost nothing.
-            seen = bool(text) or bool(outlet_usage)
+            seen = bool(texts) or bool(outlet_usage)
             if usage.is_charged or (seen and not charged and len(self._rounds) == 1):
                 prompt_tokens = sum(tokens for tokens, _ in charged)
-                return metered_call(usage, prompt_tokens or self._rounds[-1].prompt_tokens, text)
+                return metered_call(usage, prompt_tokens or self._rounds[-1].prompt_tokens, texts)
         total = NOTHING_METERED
         for prompt_tokens, call in charged:
             total = added_usage(total, call.metered(prompt_tokens))
@@ -3644,8 +3559,10 @@ def make_charge(usage: MeteredUsage, rule: ModelRule) -> Charge:
     )
 
 
-def most_output_tokens(decision: Decision, prompt_tokens: int, rule: ModelRule) -> int | None:
-    """The output tokens with which a reply ends at its tightest limit, at least 1.
+def tightest_limit(
+    decision: Decision, prompt_tokens: int, rule: ModelRule
+) -> tuple[int, LimitState] | None:
+    """The output tokens with which a reply ends at its tightest limit, below 0 too; and that limit.
 
     Returns:
         None where no limit bounds the output.
@@ -3657,12 +3574,18 @@ def most_output_tokens(decision: Decision, prompt_tokens: int, rule: ModelRule) 
         "cost": (prompt_cost, rule.output_price or Decimal(0)),
     }
     most = [
-        int(((state.remaining - before) / price).to_integral_value(ROUND_FLOOR))
+        (int(((state.remaining - before) / price).to_integral_value(ROUND_FLOOR)), state)
         for state in decision.states
         for before, price in (prices.get(state.applied.limit.measure, (0, Decimal(0))),)
         if price
     ]
-    return max(1, min(most)) if most else None
+    return min(most, key=lambda found: found[0]) if most else None
+
+
+def most_output_tokens(decision: Decision, prompt_tokens: int, rule: ModelRule) -> int | None:
+    """The same as a number that a provider takes, at least 1; None where no limit bounds it."""
+    found = tightest_limit(decision, prompt_tokens, rule)
+    return None if found is None else max(1, found[0])
 
 
 # ==============================================================================
@@ -3739,6 +3662,7 @@ def open_postgresql(url: URL, pooled: bool = True) -> Engine:
     unprepared = {} if pooled else {"prepare_threshold": None}
     engine = create_engine(url, connect_args=unprepared, **pool)
     event.listen(engine, "connect", send_wide_integers)
+    event.listen(engine, "do_execute_no_params", execute_unprepared)
     return engine
 
 
@@ -3748,134 +3672,13 @@ def send_wide_integers(connection: Any, _record: object) -> None:
     connection.adapters.register_dumper(int, dumper)
 
 
-# ==============================================================================
-# helpers/ledger/statements.py
-# The statements that every reply runs, on a short way to the driver.
-# ==============================================================================
+def execute_unprepared(cursor: Any, statement: str, _context: object) -> bool:
+    """Let psycopg 3 prepare nothing that begins or ends a transaction.
 
-# Where a connection's cursor is kept, so that none is made for each statement.
-KEPT_CURSOR = "usage_limits_cursor"
-
-
-def run_on_driver(
-    connection: Connection, text: str, values: Any = None, *, fetch: bool = False
-) -> Any:
-    """Hand a statement to the driver.
-
-    Args:
-        connection: Its transaction, if there is one, was begun in the same way.
-        text: As the driver takes it.
-        values: Its parameters, as the driver takes them.
-        fetch: Whether it gives rows.
-
-    Returns:
-        Its rows, or how many it has changed.
-
-    Raises:
-        DBAPIError: The driver's error, wrapped as SQLAlchemy would.
+    A COMMIT by a name that stands for something else in a pooler's session would be lost.
     """
-    pooled, dialect = connection.connection, connection.dialect
-    cursor: Any = pooled.info.get(KEPT_CURSOR)
-    try:
-        if cursor is None:
-            cursor = pooled.info[KEPT_CURSOR] = pooled.cursor()
-        if values is not None:
-            cursor.execute(text, values)
-        elif dialect.driver == "psycopg":
-            # A COMMIT by a name that stands for something else in a pooler's session would be lost.
-            cursor.execute(text, prepare=False)
-        else:
-            cursor.execute(text)
-        return cursor.fetchall() if fetch else cursor.rowcount
-    except BaseException as error:
-        if cursor is not None:
-            pooled.info.pop(KEPT_CURSOR, None)
-            # As long as SQLite has it open, a broken transaction keeps its locks.
-            with suppress(dialect.loaded_dbapi.Error):
-                cursor.close()
-        if not isinstance(error, dialect.loaded_dbapi.Error):
-            raise
-        lost = dialect.is_disconnect(error, pooled.dbapi_connection, cursor)
-        raise DBAPIError.instance(
-            text,
-            None,  # no values in an error: they may be anyone's
-            error,
-            dialect.loaded_dbapi.Error,
-            connection_invalidated=lost,
-            dialect=dialect,
-        ) from error
-
-
-@dataclass(frozen=True, slots=True)
-class CompiledStatement:
-    """What a driver takes."""
-
-    text: str
-    order: Sequence[str] | None  # of the parameters, where they are taken by position
-    own_values: dict[str, Any]  # those that were written into the statement
-
-
-class Statement:
-    """A statement that is compiled once for each driver and schema.
-
-    Args:
-        clause: Its types are those that the drivers take and give as they are.
-        columns: The columns that an INSERT or UPDATE without values of its own sets.
-
-    Raises:
-        TypeError: It has parameters that are only put into its text when it is run.
-    """
-
-    def __init__(self, clause: ClauseElement, columns: Sequence[str] | None = None) -> None:
-        self._clause = clause
-        self._columns = columns
-        self._compiled: dict[tuple[str, str | None], CompiledStatement] = {}
-        compiled: Any = clause.compile(column_keys=columns)
-        if compiled.post_compile_params or compiled.literal_execute_params:
-            raise TypeError("a statement with parameters that expand")
-
-    def change(self, connection: Connection, values: Mapping[str, Any]) -> int:
-        """Run it, and return how many rows it has changed; arguments and errors as for `rows`."""
-        statement = self._compiled_for(connection)
-        return int(run_on_driver(connection, statement.text, arrange(statement, values)))
-
-    def rows(self, connection: Connection, values: Mapping[str, Any]) -> list[Any]:
-        """Run it, and return its rows.
-
-        Args:
-            connection: As for `run_on_driver`.
-            values: By the names of its parameters; what has no place in it is left out.
-
-        Raises:
-            DBAPIError: The driver's error, wrapped as SQLAlchemy would.
-        """
-        statement = self._compiled_for(connection)
-        given = arrange(statement, values)
-        return list(run_on_driver(connection, statement.text, given, fetch=True))
-
-    def _compiled_for(self, connection: Connection) -> CompiledStatement:
-        schemas = connection.get_execution_options().get("schema_translate_map") or {}
-        key = (connection.dialect.driver, schemas.get(None))
-        if key not in self._compiled:
-            compiled: Any = self._clause.compile(
-                dialect=connection.dialect,
-                column_keys=self._columns,
-                schema_translate_map=schemas or None,
-                render_schema_translate=bool(schemas),
-            )
-            self._compiled[key] = CompiledStatement(
-                compiled.string,
-                compiled.positiontup if compiled.positional else None,
-                {name: value for name, value in compiled.params.items() if value is not None},
-            )
-        return self._compiled[key]
-
-
-def arrange(statement: CompiledStatement, values: Mapping[str, Any]) -> Any:
-    """The values as the driver takes them."""
-    if statement.own_values:
-        values = {**statement.own_values, **values}
-    return values if statement.order is None else [values[name] for name in statement.order]
+    cursor.execute(statement, prepare=False)
+    return True
 
 
 # ==============================================================================
@@ -3932,19 +3735,19 @@ def select_locks(exclusive: Iterable[str], shared: Iterable[str] = (), **setting
 def take_advisory_locks(connection: Connection, exclusive: Iterable[str]) -> None:
     """Wait for more locks in a transaction; SQLite needs none."""
     if connection.dialect.name != "sqlite":
-        run_on_driver(connection, select_locks(exclusive))
+        connection.exec_driver_sql(select_locks(exclusive))
 
 
 def begin_on_sqlite(connection: Connection, milliseconds: int) -> None:
     """Take the one writer's place, and wait no longer for it than that."""
     if milliseconds >= UNHURRIED_MS:
-        run_on_driver(connection, "BEGIN IMMEDIATE")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
         return
     # The connection has a patience of its own, and keeps it.
-    ((own,),) = run_on_driver(connection, "PRAGMA busy_timeout", fetch=True)
-    run_on_driver(connection, f"PRAGMA busy_timeout = {min(own, milliseconds)}")
-    run_on_driver(connection, "BEGIN IMMEDIATE")
-    run_on_driver(connection, f"PRAGMA busy_timeout = {own}")
+    own = connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one()
+    connection.exec_driver_sql(f"PRAGMA busy_timeout = {min(own, milliseconds)}")
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    connection.exec_driver_sql(f"PRAGMA busy_timeout = {own}")
 
 
 def begin_transaction(
@@ -3969,7 +3772,7 @@ def begin_transaction(
         enable_bitmapscan="off",
         **({} if lasting else {"synchronous_commit": "off"}),
     )
-    run_on_driver(connection, f"BEGIN; {locks}")
+    connection.exec_driver_sql(f"BEGIN; {locks}")
 
 
 def sqlstate_of(error: DBAPIError) -> str:
@@ -4016,10 +3819,11 @@ class TransactionRunner:
         self, engine: Engine, schema: str | None = None, keep_connections: bool = False
     ) -> None:
         # Transactions say BEGIN themselves: the driver would spend a round trip on it.
-        self._options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT"}
+        options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "no_parameters": True}
         if schema:  # translating takes a sixth of a reply's time
-            self._options["schema_translate_map"] = {None: schema}
-        self._engine = engine
+            options["schema_translate_map"] = {None: schema}
+        self._engine = engine.execution_options(**options)
+        self._engine.hide_parameters = True  # in errors: they may be anyone's
         self._keeps = keep_connections
         self._idle: list[Connection] = []
 
@@ -4052,7 +3856,7 @@ class TransactionRunner:
         def transaction(connection: Connection) -> WorkResult:
             begin_transaction(connection, exclusive, shared, lasting, until)
             result = work(connection)
-            run_on_driver(connection, "COMMIT")
+            connection.exec_driver_sql("COMMIT")
             return result
 
         return self.read(transaction, until)
@@ -4100,8 +3904,7 @@ class TransactionRunner:
             return None
 
     def _run_once(self, work: Callable[[Connection], WorkResult]) -> WorkResult:
-        # Options of the engine would be looked at with every statement.
-        connection = self._take_idle() or self._engine.connect().execution_options(**self._options)
+        connection = self._take_idle() or self._engine.connect()
         try:
             result = work(connection)
         except BaseException:
@@ -4249,6 +4052,17 @@ workers_table = Table(
     Column("seen_at", BigInteger, nullable=False),
 )
 
+# The last policies texts that were saved on the page, to go back to.
+policies_table = Table(
+    "usage_limits_policies",
+    ledger_metadata,
+    Column("id", Text, primary_key=True),
+    Column("number", BigInteger, nullable=False),  # in the order in which they were saved
+    Column("policies", Text, nullable=False),
+    Column("saved_by", Text, nullable=False),
+    Column("saved_at", BigInteger, nullable=False),
+)
+
 migrations_table = Table(
     "usage_limits_migrations",
     ledger_metadata,
@@ -4299,12 +4113,18 @@ def m004_sources(connection: Connection) -> None:
     add_text_columns(connection, grants_table, "source")
 
 
+def m005_policy_versions(connection: Connection) -> None:
+    """The policies texts that were saved on the page."""
+    policies_table.create(connection, checkfirst=True)
+
+
 # Append only: a released migration is never changed.
 MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     m001_first_tables,
     m002_names,
     m003_workers,
     m004_sources,
+    m005_policy_versions,
 )
 
 
@@ -4926,13 +4746,13 @@ def number_values(name: str, values: Collection[str]) -> dict[str, str]:
 
 
 @lru_cache(maxsize=64)
-def addition_by_id(count: int) -> Statement:
+def addition_by_id(count: int) -> Update:
     """A statement that adds to that many counters.
 
     Not to one that has moved on since it was read: whoever moved it waits for our commit or has
     left the record behind. (A pool's counter may move without a lock that we hold.)
     """
-    return Statement(
+    return (
         counters_table.update()
         .where(
             counters_table.c.id.in_(numbered("id", count)),
@@ -5107,7 +4927,7 @@ def add_to_counters(
         return
     more = {f"more_{name}": value for name, value in amount_values(amounts).items()}
     values = {**more, **number_values("id", ids), "created_at": created_at}
-    addition_by_id(len(ids)).change(connection, values)
+    connection.execute(addition_by_id(len(ids)), values)
     for key in ids:
         counters[key].used += amounts
 
@@ -5196,24 +5016,24 @@ class Snapshot:
 
 
 @lru_cache(maxsize=256)
-def snapshot_statement(name: str, count: int, of_one_user: bool) -> Statement:
-    """Built once for each form: putting a statement together costs more than running it.
+def snapshot_statement(name: str, count: int, of_one_user: bool) -> CompoundSelect[Any]:
+    """Built once for each form.
 
     Args:
         name: "id" to find counters by their ids, "scope" for those that cover a record.
         count: How many ids or scopes.
         of_one_user: Whether only one user's running replies matter.
     """
-    conditions: list[ColumnElement[bool]] = [counters_table.c[name].in_(numbered(name, count))]
+    counters = COUNTERS.where(counters_table.c[name].in_(numbered(name, count)))
     if name == "scope":
-        conditions += [
+        counters = counters.where(
             counters_table.c.window_start <= bindparam("created_at"),
             counters_table.c.window_end > bindparam("created_at"),
-        ]
+        )
     running = RUNNING
     if of_one_user:  # what all users together have running is little, too
         running = running.where(records_table.c.user_id == bindparam("user_id"))
-    return Statement(union_all(COUNTERS.where(*conditions), running))
+    return union_all(counters, running)
 
 
 def snapshot_of_limits(
@@ -5263,7 +5083,7 @@ def read_snapshot(
         values["user_id"] = next(iter(users), "")
     statement = snapshot_statement(name, len(keys), of_one_user)
     snapshot = Snapshot({}, [])
-    rows = statement.rows(connection, {**values, **number_values(name, keys)})
+    rows = connection.execute(statement, {**values, **number_values(name, keys)})
     for kind, key, group_ids_or_scope, names_or_glob, instant, end, *numbers in rows:
         amounts, source = Amounts(*numbers[:4]), numbers[4]
         if kind == "running":
@@ -5315,14 +5135,15 @@ def read_limit_states(
     if not limits:
         return ()
     keys = [counter_id(applied) for applied in limits]
-    if snapshot is None or not snapshot.counters.keys() >= set(keys):
+    adding = {key for key, applied in zip(keys, limits, strict=True) if not applied.limit.is_moment}
+    if snapshot is None or not snapshot.counters.keys() >= adding:
         # A reply's own counters aren't those of today if it has begun before.
         snapshot = snapshot_of_limits(connection, keys, limits, at, except_id)
     counters = snapshot.counters
     missing = {
         key: applied
         for key, applied in zip(keys, limits, strict=True)
-        if key not in counters and not applied.limit.is_moment
+        if key in adding - counters.keys()
     }
     if missing:
         make_counters(connection, missing, at)
@@ -5438,13 +5259,10 @@ def read_oldest(connection: Connection, scope: str, start: int, most: int) -> Se
 # A reservation whose server has not renewed it for this long is an orphan of a crash.
 LEASE_SECONDS = 300
 
-# Built once: putting a statement together costs more than running it.
+# Built once: SQLAlchemy finds what it has compiled by them.
 FIND_RECORD = select(records_table.c.id).where(records_table.c.id == bindparam("key"))
-INSERT_RECORD = Statement(records_table.insert())
-FIND_OPEN_RECORD = records_table.update().where(records_table.c.id == bindparam("key"), IS_OPEN)
-RENEW_RECORD = Statement(FIND_OPEN_RECORD, ["lease_until", *Charge().values()])
-ENDED_COLUMNS = ["state", "settled_at", "end_reason", *Charge().values()]
-CLOSE_RECORD = Statement(FIND_OPEN_RECORD, ENDED_COLUMNS)
+INSERT_RECORD = records_table.insert()
+UPDATE_OPEN_RECORD = records_table.update().where(records_table.c.id == bindparam("key"), IS_OPEN)
 
 # Why a record was released, or settled by what was noted of its reply last.
 NO_ANSWER = "no answer"
@@ -5530,8 +5348,8 @@ def insert_record(
     """Write a reservation; `may_exist` after a connection that broke during its commit."""
     if may_exist and connection.execute(FIND_RECORD, {"key": reservation.id}).first():
         return
-    INSERT_RECORD.change(
-        connection,
+    connection.execute(
+        INSERT_RECORD,
         {
             "id": reservation.id,
             "user_id": reservation.subject.user_id,
@@ -5557,7 +5375,7 @@ def insert_record(
 def renew_record(connection: Connection, key: str, charge: Charge, now: int) -> None:
     """Push an open record's lease ahead and note what its reply has used so far."""
     values = {"key": key, "lease_until": now + LEASE_SECONDS, **charge.values()}
-    RENEW_RECORD.change(connection, values)
+    connection.execute(UPDATE_OPEN_RECORD, values)
 
 
 def ended_values(charge: Charge | None, now: int, reason: str) -> dict[str, Any]:
@@ -5574,7 +5392,8 @@ def close_record(
     connection: Connection, key: str, charge: Charge | None, now: int, reason: str = ""
 ) -> bool:
     """Settle or release a record; False if it was closed before. Counters are left alone."""
-    return CLOSE_RECORD.change(connection, {"key": key, **ended_values(charge, now, reason)}) > 0
+    values = {"key": key, **ended_values(charge, now, reason)}
+    return connection.execute(UPDATE_OPEN_RECORD, values).rowcount > 0
 
 
 def correct_record(
@@ -5615,11 +5434,10 @@ def read_snapshot_of(
 ) -> SnapshotResult:
     """Let `work` see one moment of the database; SQLite's writers don't wait for it."""
     sqlite = connection.dialect.name == "sqlite"
-    run_on_driver(
-        connection, "BEGIN" if sqlite else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-    )
+    begin = "BEGIN" if sqlite else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+    connection.exec_driver_sql(begin)
     result = work(connection)
-    run_on_driver(connection, "COMMIT")
+    connection.exec_driver_sql("COMMIT")
     return result
 
 
@@ -6406,6 +6224,150 @@ def rolling_parts(
 
 
 # ==============================================================================
+# helpers/ledger/reply_lengths.py
+# Reply lengths: how long the replies of each model are of late, by what is on record.
+# ==============================================================================
+
+# So many records are read, whoever made them, and no more often than that.
+RECORDS_READ = 1_000
+READ_AGAIN_SECONDS = 0.5
+# Each user counts the same, however many replies they had: of these that many are looked at.
+REPLIES_PER_USER = 20
+# Nine in ten are shorter. Within these bounds nobody's replies make the reservations of others
+# larger or smaller.
+QUANTILE = 0.9
+LENGTH_BOUNDS = (500, 8_000)
+MOST_MODELS_KNOWN = 1_000
+# What Open WebUI writes by itself is short, and what was filled in is from before.
+OTHER_SOURCES = ("task", "backfill")
+
+NEWEST_RECORDS = (
+    select(
+        records_table.c.model_id,
+        records_table.c.user_id,
+        records_table.c.output_tokens,
+        records_table.c.source,
+        records_table.c.state,
+    )
+    .order_by(records_table.c.created_at.desc())
+    .limit(RECORDS_READ)
+)
+
+
+def usual_lengths(rows: Iterable[Any]) -> dict[str, int]:
+    """The high quantile of each model's lengths, in output tokens.
+
+    Args:
+        rows: model, user, output tokens, source and state; the newest first.
+    """
+    by_user: dict[str, dict[str, list[int]]] = {}
+    for model, user, tokens, source, state in rows:
+        if state == "settled" and tokens > 0 and source not in OTHER_SOURCES:
+            lengths = by_user.setdefault(model, {}).setdefault(user, [])
+            if len(lengths) < REPLIES_PER_USER:
+                lengths.append(tokens)
+    return {model: weighted_quantile(users.values()) for model, users in by_user.items()}
+
+
+def weighted_quantile(users: Iterable[list[int]]) -> int:
+    """The length that is reached by as many users' replies, each user's together weighing 1."""
+    weighed = [(tokens, 1 / len(each)) for each in users for tokens in each]
+    left = QUANTILE * sum(weight for _, weight in weighed)
+    shortest, longest = LENGTH_BOUNDS
+    for tokens, weight in sorted(weighed):
+        left -= weight
+        if left <= 1e-9:
+            return max(shortest, min(tokens, longest))
+    return shortest
+
+
+class ReplyLengths:
+    """What is known of them in this process; may be used from any thread.
+
+    Args:
+        read: Runs a question in the ledger's database.
+        clock: Seconds.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[Callable[[Connection], list[Any]]], list[Any]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._read = read
+        self._clock = clock
+        self._known: dict[str, int] = {}
+        self._read_at = float("-inf")
+        self._reading = Lock()
+
+    def expected(self, model: str) -> int:
+        """How many output tokens to expect of a model's reply; blocks where it has to read."""
+        with self._reading:
+            now = self._clock()
+            if now - self._read_at >= READ_AGAIN_SECONDS:
+                self._read_at = now
+                self._refresh()
+        return self._known.get(model, LENGTH_BOUNDS[0])
+
+    def _refresh(self) -> None:
+        try:
+            rows = self._read(lambda connection: list(connection.execute(NEWEST_RECORDS)))
+        except UsageLimitsError as error:  # whoever is to be reserved for finds out, too
+            log.debug("Usage limits: %s; reply lengths are as they were", error)
+            return
+        if len(self._known) > MOST_MODELS_KNOWN:
+            self._known.clear()
+        self._known.update(usual_lengths(rows))
+
+
+# ==============================================================================
+# helpers/ledger/policy_versions.py
+# Policy versions: the last policies texts that were saved on the page, to go back to.
+# ==============================================================================
+
+MOST_VERSIONS = 20
+
+
+def read_versions(connection: Connection) -> Sequence[Row[Any]]:
+    """The saved texts, the newest first."""
+    columns = policies_table.c
+    return connection.execute(
+        select(policies_table).order_by(columns.saved_at.desc(), columns.number.desc())
+    ).all()
+
+
+def keep_version(connection: Connection, before: str, text: str, by: str, now: int) -> None:
+    """Write down a text that was saved, and what stood there before if that isn't known.
+
+    Args:
+        connection: In a transaction.
+        before: The text that was in force.
+        text: The new one.
+        by: Who saved it.
+        now: Seconds since 1970.
+    """
+    known = list(read_versions(connection))
+    number = max((row.number for row in known), default=0)
+    last = known[0].policies if known else ""
+    for policies, saved_by in ((before, ""), (text, by)):
+        if policies.strip() and policies != last:
+            number += 1
+            last = policies
+            connection.execute(
+                policies_table.insert().values(
+                    id=uuid.uuid4().hex,
+                    number=number,
+                    policies=policies,
+                    saved_by=saved_by,
+                    saved_at=now,
+                )
+            )
+    connection.execute(
+        policies_table.delete().where(policies_table.c.number <= number - MOST_VERSIONS)
+    )
+
+
+# ==============================================================================
 # helpers/ledger/ledger.py
 # The ledger: reserve, settle, check, renew and sweep, each one transaction.
 # ==============================================================================
@@ -6662,6 +6624,36 @@ class Ledger:
             limit_scopes(reservation.subject, limits),
             deadline=deadline,
         )
+
+    def grow(
+        self,
+        reservation: Reservation,
+        hold: Callable[[Decision], Charge],
+        limits: Sequence[AppliedLimit],
+        deadline: float | None = None,
+    ) -> Decision:
+        """Hold something else for a running reply from now on; nothing if it has ended.
+
+        Args:
+            reservation: The reply.
+            hold: What to hold for it, given where its limits stand without it. It may be asked
+                twice.
+            limits: The limits that count for it.
+            deadline: Until when it may take, by `time.monotonic`.
+
+        Returns:
+            Where its limits stand without it.
+        """
+        self.prepare(deadline)
+
+        def work(connection: Connection) -> Decision:
+            now = self._now()
+            decision = Decision(read_limit_states(connection, limits, now, reservation.id))
+            renew_record(connection, reservation.id, hold(decision), now)
+            return decision
+
+        scopes = limit_scopes(reservation.subject, limits)
+        return self._transactions.run(work, scopes, lasting=False, deadline=deadline)
 
     def beat(self) -> None:
         """Let the others see that this worker lives."""
@@ -7596,18 +7588,18 @@ def choose_language(tags: str) -> Language:
 # Page words: what the usage page says to users, in each language.
 # ==============================================================================
 
-# The order in which each language lists its words; {n} is a number.
+# The order in which each language lists its words.
 PAGE_WORDS = (
     *("title", "limit", "used", "reserved", "left", "resets", "reached", "shared", "no_limits"),
     *("exempt", "by_day", "day", "by_model", "model", "requests", "input", "output", "tokens"),
     *("cost", "total", "replies", "time", "estimated", "running", "grants", "amount", "reason"),
-    *("until", "nothing", "more", "refresh", "back", "sign_in", "failed"),
+    *("until", "nothing", "show_all", "refresh", "back", "sign_in", "failed"),
 )
 WORDS_BY_TAG: Mapping[str, str] = {
     "en": "Usage limits|Limit|Used|Reserved|Left|Resets|Reached|Shared|No limits apply to you."
     "|Your use is recorded, but never refused.|Use by day|Day|This month by model|Model|Requests"
     "|Input tokens|Output tokens|Tokens|Cost|Total|Responses this month|Time|estimated|running"
-    "|Granted|Amount|Reason|Valid until|Nothing yet.|{n} older ones are not shown.|Refresh"
+    "|Granted|Amount|Reason|Valid until|Nothing yet.|Show all|Refresh"
     "|Back to the chat|Please sign in to Open WebUI first."
     "|This can’t be shown right now. Please try again later.",
     "de": "Nutzungslimits|Limit|Verbraucht|Vorgemerkt|Übrig|Neu ab|Erreicht|Gemeinsam"
@@ -7615,7 +7607,7 @@ WORDS_BY_TAG: Mapping[str, str] = {
     "|Nutzung nach Tagen|Tag|Dieser Monat nach Modell|Modell|Anfragen|Eingabe-Token"
     "|Ausgabe-Token|Token|Kosten|Summe|Antworten dieses Monats|Zeit|geschätzt|läuft"
     "|Zusätzlich gewährt|Menge|Grund|Gültig bis|Noch nichts."
-    "|{n} ältere werden nicht gezeigt.|Aktualisieren|Zurück zum Chat"
+    "|Alle zeigen|Aktualisieren|Zurück zum Chat"
     "|Bitte melden Sie sich zuerst bei Open WebUI an."
     "|Das kann gerade nicht angezeigt werden. Bitte versuchen Sie es später erneut.",
     "fr": "Limites d’utilisation|Limite|Utilisé|Réservé|Restant|Réinitialisation|Atteinte|Commune"
@@ -7623,56 +7615,56 @@ WORDS_BY_TAG: Mapping[str, str] = {
     "|Votre utilisation est enregistrée, mais jamais refusée.|Utilisation par jour|Jour"
     "|Ce mois-ci par modèle|Modèle|Requêtes|Tokens d’entrée|Tokens de sortie|Tokens|Coût|Total"
     "|Réponses de ce mois|Heure|estimé|en cours|Accordé en plus|Quantité|Motif|Valable jusqu’au"
-    "|Rien pour l’instant.|{n} plus anciennes ne sont pas affichées.|Actualiser"
+    "|Rien pour l’instant.|Tout afficher|Actualiser"
     "|Retour à la discussion|Veuillez d’abord vous connecter à Open WebUI."
     "|Affichage impossible pour le moment. Veuillez réessayer plus tard.",
     "es": "Límites de uso|Límite|Usado|Reservado|Queda|Se renueva|Alcanzado|Compartido"
     "|No se le aplica ningún límite.|Su uso se registra, pero nunca se rechaza.|Uso por día|Día"
     "|Este mes por modelo|Modelo|Solicitudes|Tokens de entrada|Tokens de salida|Tokens|Coste"
     "|Total|Respuestas de este mes|Hora|estimado|en curso|Concedido|Cantidad|Motivo|Válido hasta"
-    "|Nada todavía.|No se muestran {n} anteriores.|Actualizar|Volver al chat"
+    "|Nada todavía.|Mostrar todo|Actualizar|Volver al chat"
     "|Inicie sesión primero en Open WebUI."
     "|No se puede mostrar en este momento. Inténtelo de nuevo más tarde.",
     "it": "Limiti di utilizzo|Limite|Usato|Riservato|Rimasto|Si azzera|Raggiunto|Condiviso"
     "|Per te non vale alcun limite.|Il tuo utilizzo è registrato, ma mai rifiutato."
     "|Utilizzo per giorno|Giorno|Questo mese per modello|Modello|Richieste|Token di input"
     "|Token di output|Token|Costo|Totale|Risposte di questo mese|Ora|stimato|in corso|Concesso"
-    "|Quantità|Motivo|Valido fino a|Ancora niente.|{n} precedenti non sono mostrate.|Aggiorna"
+    "|Quantità|Motivo|Valido fino a|Ancora niente.|Mostra tutto|Aggiorna"
     "|Torna alla chat|Accedi prima a Open WebUI."
     "|Al momento non è possibile mostrarlo. Riprova più tardi.",
     "pt-br": "Limites de uso|Limite|Usado|Reservado|Restante|Renova|Atingido|Compartilhado"
     "|Nenhum limite se aplica a você.|Seu uso é registrado, mas nunca recusado.|Uso por dia|Dia"
     "|Este mês por modelo|Modelo|Solicitações|Tokens de entrada|Tokens de saída|Tokens|Custo"
     "|Total|Respostas deste mês|Hora|estimado|em andamento|Concedido|Quantidade|Motivo"
-    "|Válido até|Nada ainda.|{n} mais antigas não são mostradas.|Atualizar|Voltar ao chat"
+    "|Válido até|Nada ainda.|Mostrar tudo|Atualizar|Voltar ao chat"
     "|Entre primeiro no Open WebUI."
     "|Não é possível mostrar isto agora. Tente novamente mais tarde.",
     "nl": "Gebruikslimieten|Limiet|Gebruikt|Gereserveerd|Over|Vernieuwt|Bereikt|Gedeeld"
     "|Voor u gelden geen limieten.|Uw gebruik wordt vastgelegd, maar nooit geweigerd."
     "|Gebruik per dag|Dag|Deze maand per model|Model|Verzoeken|Invoertokens|Uitvoertokens|Tokens"
     "|Kosten|Totaal|Antwoorden van deze maand|Tijd|geschat|bezig|Extra toegekend|Hoeveelheid"
-    "|Reden|Geldig tot|Nog niets.|{n} oudere worden niet getoond.|Vernieuwen|Terug naar de chat"
+    "|Reden|Geldig tot|Nog niets.|Alles tonen|Vernieuwen|Terug naar de chat"
     "|Meld u eerst aan bij Open WebUI."
     "|Dit kan nu niet worden getoond. Probeer het later opnieuw.",
     "pl": "Limity użycia|Limit|Zużyto|Zarezerwowano|Pozostało|Odnowienie|Wyczerpany|Wspólny"
     "|Nie obowiązują Cię żadne limity.|Twoje użycie jest zapisywane, ale nigdy nie odrzucane."
     "|Użycie według dni|Dzień|Ten miesiąc według modelu|Model|Żądania|Tokeny wejściowe"
     "|Tokeny wyjściowe|Tokeny|Koszt|Razem|Odpowiedzi z tego miesiąca|Czas|szacunkowo|w toku"
-    "|Przyznano|Ilość|Powód|Ważne do|Jeszcze nic.|Starszych, których nie pokazano: {n}."
+    "|Przyznano|Ilość|Powód|Ważne do|Jeszcze nic.|Pokaż wszystko"
     "|Odśwież|Powrót do czatu|Najpierw zaloguj się do Open WebUI."
     "|Nie można teraz tego pokazać. Spróbuj ponownie później.",
     "ru": "Лимиты использования|Лимит|Использовано|Зарезервировано|Осталось|Обновление|Исчерпан"
     "|Общий|Для вас нет лимитов.|Ваше использование записывается, но никогда не отклоняется."
     "|Использование по дням|День|Этот месяц по моделям|Модель|Запросы|Входные токены"
     "|Выходные токены|Токены|Стоимость|Итого|Ответы за этот месяц|Время|оценка|выполняется"
-    "|Добавлено|Количество|Причина|Действует до|Пока ничего.|Более старых не показано: {n}."
+    "|Добавлено|Количество|Причина|Действует до|Пока ничего.|Показать все"
     "|Обновить|Вернуться в чат|Сначала войдите в Open WebUI."
     "|Сейчас это нельзя показать. Повторите попытку позже.",
     "uk": "Ліміти використання|Ліміт|Використано|Зарезервовано|Залишилося|Оновлення|Вичерпано"
     "|Спільний|Для вас немає лімітів.|Ваше використання записується, але ніколи не відхиляється."
     "|Використання за днями|День|Цей місяць за моделями|Модель|Запити|Вхідні токени"
     "|Вихідні токени|Токени|Вартість|Разом|Відповіді за цей місяць|Час|оцінка|виконується"
-    "|Додано|Кількість|Причина|Діє до|Поки нічого.|Старіших не показано: {n}.|Оновити"
+    "|Додано|Кількість|Причина|Діє до|Поки нічого.|Показати все|Оновити"
     "|Повернутися до чату|Спочатку увійдіть в Open WebUI."
     "|Зараз це неможливо показати. Спробуйте пізніше.",
     "tr": "Kullanım sınırları|Sınır|Kullanılan|Ayrılan|Kalan|Yenilenme|Doldu|Ortak"
@@ -7680,43 +7672,44 @@ WORDS_BY_TAG: Mapping[str, str] = {
     "|Günlere göre kullanım|Gün|Bu ay, modele göre|Model|İstekler|Giriş tokenleri"
     "|Çıktı tokenleri|Tokenler|Maliyet|Toplam|Bu ayın yanıtları|Zaman|tahmini|sürüyor"
     "|Ek olarak verilen|Miktar|Neden|Geçerlilik sonu|Henüz bir şey yok."
-    "|Daha eski {n} tanesi gösterilmiyor.|Yenile|Sohbete dön|Lütfen önce Open WebUI’de oturum açın."
+    "|Tümünü göster|Yenile|Sohbete dön|Lütfen önce Open WebUI’de oturum açın."
     "|Bu şu anda gösterilemiyor. Lütfen daha sonra yeniden deneyin.",
     "zh-cn": "用量限额|限额|已用|已占用|剩余|重置时间|已达限额|共享|您没有任何限额。"
     "|您的用量会被记录，但不会被拒绝。|每日用量|日期|本月各模型用量|模型|请求|输入 Token|输出 Token"
     "|Token|费用|合计|本月的回答|时间|估算|生成中|额外授予|数量|原因|有效期至|暂无。"
-    "|另有 {n} 条更早的未显示。|刷新|返回对话|请先登录 Open WebUI。|目前无法显示。请稍后重试。",
+    "|显示全部|刷新|返回对话|请先登录 Open WebUI。|目前无法显示。请稍后重试。",
     "zh-tw": "用量限額|限額|已用|已占用|剩餘|重設時間|已達限額|共用|您沒有任何限額。"
     "|您的用量會被記錄，但不會被拒絕。|每日用量|日期|本月各模型用量|模型|請求|輸入 Token|輸出 Token"
     "|Token|費用|合計|本月的回應|時間|估算|產生中|額外授予|數量|原因|有效期限|尚無資料。"
-    "|另有 {n} 則較早的未顯示。|重新整理|返回對話|請先登入 Open WebUI。|目前無法顯示。請稍後再試。",
+    "|顯示全部|重新整理|返回對話|請先登入 Open WebUI。|目前無法顯示。請稍後再試。",
     "ja": "使用量の上限|上限|使用済み|予約済み|残り|リセット|上限到達|共有"
     "|あなたに適用される上限はありません。|使用量は記録されますが、拒否されることはありません。"
     "|日別の使用量|日|今月のモデル別使用量|モデル|リクエスト|入力トークン|出力トークン|トークン"
     "|費用|合計|今月の応答|日時|推定|生成中|追加付与|量|理由|有効期限|まだありません。"
-    "|ほかに古いものが {n} 件あります。|更新|チャットに戻る|先に Open WebUI にログインしてください。"
+    "|すべて表示|更新|チャットに戻る"
+    "|先に Open WebUI にログインしてください。"
     "|現在表示できません。しばらくしてから再試行してください。",
     "ko": "사용량 한도|한도|사용|예약|남음|초기화|한도 도달|공유|적용되는 한도가 없습니다."
     "|사용량은 기록되지만 거부되지 않습니다.|일별 사용량|날짜|이번 달 모델별 사용량|모델|요청"
     "|입력 토큰|출력 토큰|토큰|비용|합계|이번 달 응답|시간|추정|생성 중|추가 부여|양|사유"
-    "|유효 기한|아직 없습니다.|이전 {n}건은 표시되지 않습니다.|새로 고침|채팅으로 돌아가기"
+    "|유효 기한|아직 없습니다.|모두 표시|새로 고침|채팅으로 돌아가기"
     "|먼저 Open WebUI에 로그인하세요.|지금은 표시할 수 없습니다. 나중에 다시 시도하세요.",
     "ar": "حدود الاستخدام|الحدّ|المستخدَم|المحجوز|المتبقّي|التجديد|بُلغ الحدّ|مشترك"
     "|لا تسري عليك أي حدود.|يُسجَّل استخدامك ولا يُرفض أبدًا.|الاستخدام حسب اليوم|اليوم"
     "|هذا الشهر حسب النموذج|النموذج|الطلبات|رموز الإدخال|رموز الإخراج|الرموز|التكلفة|المجموع"
     "|ردود هذا الشهر|الوقت|تقديري|قيد التنفيذ|الممنوح|الكمية|السبب|صالح حتى|لا شيء بعد."
-    "|عدد الأقدم غير المعروض: {n}.|تحديث|العودة إلى المحادثة"
+    "|عرض الكل|تحديث|العودة إلى المحادثة"
     "|يُرجى تسجيل الدخول إلى Open WebUI أولًا.|لا يمكن عرض هذا الآن. يُرجى المحاولة لاحقًا.",
     "he": "מכסות שימוש|מכסה|נוצל|שמור|נותר|מתחדש|המכסה נוצלה|משותף|לא חלות עליך מכסות."
     "|השימוש שלך נרשם, אך לעולם אינו נדחה.|שימוש לפי יום|יום|החודש לפי מודל|מודל|בקשות"
     "|אסימוני קלט|אסימוני פלט|אסימונים|עלות|סך הכול|התגובות של החודש|זמן|משוער|בתהליך"
-    "|הוענק בנוסף|כמות|סיבה|בתוקף עד|אין עדיין.|{n} ישנות יותר אינן מוצגות.|רענון|חזרה לצ׳אט"
+    "|הוענק בנוסף|כמות|סיבה|בתוקף עד|אין עדיין.|הצג הכול|רענון|חזרה לצ׳אט"
     "|יש להיכנס תחילה ל-Open WebUI.|לא ניתן להציג זאת כעת. נסה שוב מאוחר יותר.",
 }
 
 
 def words_of(language: Language) -> list[str]:
-    """A language's words in the order of `PAGE_WORDS`; a region without its own has its parent's."""
+    """A language's words in the order of `PAGE_WORDS`; a region without its own has others'."""
     tag = language.tag.lower()
     return (WORDS_BY_TAG.get(tag) or WORDS_BY_TAG[tag.partition("-")[0]]).split("|")
 
@@ -7750,9 +7743,832 @@ PAGE_HTML = r"""<!doctype html>
 </body>
 </html>
 """
-PAGE_CSS = r"""/* Style */
+PAGE_CSS = r"""/* One look, light and dark, for the usage page and the static report. */
+:root {
+  color-scheme: light dark;
+  --page: light-dark(#fff, #171717);
+  --raised: light-dark(#f6f6f7, #212121);
+  --text: light-dark(#1b1b1f, #ececec);
+  --faint: light-dark(#595f69, #b0b4bb);
+  --line: light-dark(#d9dbe0, #3d3d41);
+  --strong: light-dark(#8a8f99, #85898f);
+  --accent: light-dark(#1f5fa8, #8fbcf2);
+  --first: light-dark(#2f6fb7, #5f9fe6);
+  --second: light-dark(#e08b1f, #f0a84e);
+  --bad: light-dark(#b3261e, #ff8a80);
+  --warn: light-dark(#a86400, #f2b84b);
+  --good: light-dark(#1d7a3e, #6fcf8f);
+}
+:root[data-theme="light"] { color-scheme: light; }
+:root[data-theme="dark"] { color-scheme: dark; }
+* { box-sizing: border-box; }
+html { background: var(--page); }
+body { margin: 0 auto; max-width: 70rem; padding: .75rem 1rem 3rem; color: var(--text);
+  background: var(--page);
+  font: 16px/1.45 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
+h1 { font-size: 1.5rem; margin: .5rem 0; overflow-wrap: anywhere; }
+h2 { font-size: 1.15rem; margin: 2rem 0 .6rem; padding-bottom: .2rem;
+  border-bottom: 1px solid var(--line); }
+.card h2 { font-size: 1rem; margin: 0 0 .4rem; padding: 0; border: 0; overflow-wrap: anywhere; }
+p { margin: .4rem 0; overflow-wrap: anywhere; }
+a { color: var(--accent); }
+.note { color: var(--faint); font-size: .9rem; }
+.bad { color: var(--bad); }
+.good { color: var(--good); }
+.unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);
+  white-space: nowrap; }
+:focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; border-radius: 3px; }
+main:focus { outline: none; }
+
+/* Boxes */
+.totals { display: grid; gap: .6rem; margin: 1rem 0;
+  grid-template-columns: repeat(auto-fit, minmax(8.2rem, 1fr)); }
+.totals div { border: 1px solid var(--line); border-radius: 8px; padding: .5rem .75rem;
+  background: var(--raised); }
+.totals dt { color: var(--faint); font-size: .85rem; }
+.totals dd { margin: 0; font-size: 1.2rem; font-weight: 600; overflow-wrap: anywhere; }
+.cards { display: grid; gap: .75rem; padding: 0; margin: 0; list-style: none;
+  grid-template-columns: repeat(auto-fill, minmax(min(21rem, 100%), 1fr)); }
+.card { border: 1px solid var(--line); border-radius: 8px; padding: .75rem .9rem;
+  background: var(--raised); }
+.card dl { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; margin: .5rem 0 0; }
+.card dt { color: var(--faint); font-size: .82rem; }
+.card dd { margin: 0; font-variant-numeric: tabular-nums; }
+.card dl div:last-child { flex-basis: 100%; }
+.tag { font-size: .8rem; font-weight: 400; color: var(--faint); border: 1px solid var(--line);
+  border-radius: 99px; padding: 0 .5rem; white-space: nowrap; }
+.tag.bad { color: var(--bad); border-color: currentcolor; }
+.tag.warn { color: var(--warn); border-color: currentcolor; }
+
+/* Bars and charts */
+.meter { display: flex; height: .7rem; border-radius: 99px; overflow: hidden;
+  background: var(--page); border: 1px solid var(--strong); }
+.meter i { background: var(--first); }
+.meter i + i { background: repeating-linear-gradient(135deg, var(--first) 0 3px,
+  transparent 3px 6px); }
+.near .meter i:first-child { background: var(--warn); }
+.over .meter i:first-child { background: var(--bad); }
+figure { margin: 0; }
+svg { display: block; width: 100%; height: auto; }
+svg text { fill: var(--faint); font-size: 12px; }
+svg .grid { stroke: var(--line); }
+svg .first { fill: var(--first); }
+svg .second { fill: var(--second); }
+.key { display: inline-block; width: .8rem; height: .8rem; border-radius: 2px;
+  margin-inline: .2rem; }
+.key.second { margin-inline-start: 1rem; }
+.key.first { background: var(--first); }
+.key.second { background: var(--second); }
+
+/* Tables: on a phone each row is a box, each cell a line with its column's name. */
+table { border-collapse: collapse; width: 100%; font-size: .92rem; }
+th, td { padding: .35rem .5rem; border-bottom: 1px solid var(--line); text-align: start;
+  vertical-align: top; overflow-wrap: anywhere; }
+td:not(.n), tbody th { min-width: 6.5rem; }
+thead th { border-bottom-color: var(--strong); overflow-wrap: normal; }
+tbody th { font-weight: 400; }
+.n { text-align: end; font-variant-numeric: tabular-nums; }
+td.n, td.t, tbody th.t { white-space: nowrap; }
+tr.over > :first-child { box-shadow: inset 5px 0 var(--bad); padding-inline-start: .8rem; }
+tr.near > :first-child { box-shadow: inset 5px 0 var(--warn); padding-inline-start: .8rem; }
+[dir="rtl"] tr.over > :first-child { box-shadow: inset -5px 0 var(--bad); }
+[dir="rtl"] tr.near > :first-child { box-shadow: inset -5px 0 var(--warn); }
+details { margin: .6rem 0; }
+summary { cursor: pointer; width: fit-content; }
+@media screen and (max-width: 40rem) {
+  table, tbody, tr, td, tbody th { display: block; }
+  thead { display: block; }
+  thead tr { display: flex; flex-wrap: wrap; gap: .2rem .6rem; border: 0; padding: 0; }
+  thead th { padding: .1rem 0; border: 0; }
+  .plain thead { display: none; }
+  tbody tr { border: 1px solid var(--line); border-radius: 8px; margin: .5rem 0;
+    padding: .3rem .6rem; background: var(--raised); }
+  tbody td, tbody th { display: flex; justify-content: space-between; gap: 1rem; border: 0;
+    padding: .12rem 0; text-align: end; }
+  tbody td:empty { display: none; }
+  tbody tr > :first-child { font-weight: 600; }
+  tr.over > :first-child, tr.near > :first-child { padding-inline-start: .6rem; }
+  tbody td::before, tbody th::before { content: attr(data-column); color: var(--faint);
+    font-weight: 400; text-align: start; flex: none; max-width: 45%; }
+  td.n, td.t, tbody th.t { white-space: normal; }
+}
+
+/* The page's own: header, forms, editor */
+.bar { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; align-items: baseline;
+  border-bottom: 1px solid var(--line); padding-bottom: .5rem; }
+nav { display: flex; flex-wrap: wrap; gap: .1rem .9rem; }
+nav a { text-decoration: none; padding: .15rem 0; }
+nav a[aria-current] { color: var(--text); font-weight: 600;
+  box-shadow: 0 2px var(--accent); }
+.row { display: flex; flex-wrap: wrap; gap: .5rem .75rem; align-items: end; margin: .6rem 0; }
+label { display: block; font-size: .9rem; }
+label.wide { flex: 0 1 26rem; }
+fieldset label.wide { flex: 1 1 14rem; }
+fieldset { border: 1px solid var(--line); border-radius: 8px; margin: 0; padding: .5rem .9rem .8rem;
+  min-width: 0; }
+legend { font-weight: 600; padding: 0 .3rem; }
+input, select, textarea, button { font: inherit; color: var(--text); background: var(--page);
+  border: 1px solid var(--strong); border-radius: 6px; padding: .3rem .55rem; max-width: 100%; }
+label input, label select { display: block; width: 100%; margin-top: .1rem; }
+label.check { display: flex; gap: .5rem; align-items: baseline; margin: .15rem 0;
+  overflow-wrap: anywhere; }
+label.check input { width: auto; margin: 0; }
+button { cursor: pointer; background: var(--raised); }
+button:hover:not(:disabled) { border-color: var(--accent); }
+button.main { background: light-dark(#1f5fa8, #2f6fb7); border-color: transparent; color: #fff; }
+button:disabled { opacity: .55; cursor: default; }
+th button { border: 0; background: none; padding: 0; font-weight: 600; text-align: inherit;
+  white-space: nowrap; }
+th button::after { content: " ↕" / ""; color: var(--faint); }
+th[aria-sort="ascending"] button::after { content: " ↑" / ""; color: inherit; }
+th[aria-sort="descending"] button::after { content: " ↓" / ""; color: inherit; }
+.said { border-inline-start: 4px solid var(--accent); padding: .3rem .7rem; margin: .6rem 0;
+  background: var(--raised); overflow-wrap: anywhere; }
+.said.bad { border-color: var(--bad); color: var(--text); }
+.said:empty { display: none; }
+.editor { display: flex; border: 1px solid var(--strong); border-radius: 6px; overflow: hidden;
+  height: 26rem; max-height: 75vh; font: 14px/1.5 ui-monospace, Consolas, monospace; }
+.editor:focus-within { outline: 3px solid var(--accent); outline-offset: 1px; }
+.editor ol { margin: 0; padding: .5rem .5rem .5rem 0; min-width: 3.2em; overflow: hidden;
+  list-style: none; text-align: right; color: var(--faint); background: var(--raised);
+  user-select: none; }
+.editor li.bad { color: var(--page); background: var(--bad); }
+.editor textarea { flex: 1; min-width: 0; border: 0; border-radius: 0; resize: none; outline: none;
+  font: inherit; padding: .5rem; tab-size: 4; white-space: pre; overflow: auto; direction: ltr; }
+.errors { padding-inline-start: 1.2rem; }
+.errors button { padding: 0 .4rem; }
+code { font: .92em ui-monospace, Consolas, monospace; overflow-wrap: anywhere; }
+ol.note { padding-inline-start: 1.3rem; margin: .4rem 0; }
 """
-PAGE_JS = r"""// Script
+PAGE_JS = r""""use strict";
+// The usage page: what is left, who is near a limit, and what to do about it. Names of users,
+// groups and models are whatever somebody chose: they become text nodes, never HTML.
+
+const BASE = `${location.pathname.replace(/\/+$/, "")}/api/`;
+const SHOWN_ROWS = 25;
+const CHECK_AFTER = 400; // milliseconds without a key
+const PERIODS = { month: "This month", 7: "7 days", 30: "30 days", 90: "90 days", 365: "A year" };
+const state = { me: null, period: "month", draft: null, turn: 0 };
+let languages, tag;
+
+const byId = (id) => document.getElementById(id);
+const stored = (key) => {
+  try {
+    return localStorage.getItem(key) || "";
+  } catch { // a browser that keeps nothing
+    return "";
+  }
+};
+
+function followTheme() {
+  const theme = stored("theme");
+  const chosen = /dark/.test(theme) ? "dark" : /^(light|her)$/.test(theme) ? "light" : "system";
+  document.documentElement.dataset.theme = chosen;
+}
+
+// Words and numbers
+
+function chooseLanguage() {
+  for (const wish of [stored("locale"), ...navigator.languages]) {
+    const parts = wish.toLowerCase().replaceAll("_", "-").split("-");
+    for (; parts.length; parts.pop()) {
+      const known = languages.aliases[parts.join("-")] || parts.join("-");
+      if (Object.hasOwn(languages.words, known)) return known;
+    }
+  }
+  return "en";
+}
+
+const t = (word) => languages.words[tag][languages.keys.indexOf(word)];
+const digits = () => `${tag}-u-nu-latn`;
+const number = (value, options) => new Intl.NumberFormat(digits(), options).format(value ?? 0);
+const dollars = (value) => number(value, {
+  style: "currency", currency: "USD", currencyDisplay: "narrowSymbol",
+  ...(value > 0 && value < 0.01 && { maximumSignificantDigits: 2 }),
+});
+// What has no price has no cost: a zero would say that it was free.
+const money = (value) => (value ? dollars(value) : "–");
+const amount = (limit, value) => (limit.measure === "cost" ? dollars : number)(value);
+const date = (value, options) => new Intl.DateTimeFormat(digits(), options).format(value);
+const day = (text) => date(new Date(text), { day: "numeric", month: "short", timeZone: "UTC" });
+const when = (text) => (text ? date(new Date(text), {
+  month: "short", day: "numeric", hour: "numeric", minute: "2-digit",
+}) : "–");
+
+// Elements
+
+function el(name, attributes = {}, ...children) {
+  const [kind, ...classes] = name.split(".");
+  const made = document.createElement(kind || "div");
+  if (classes.length) made.className = classes.join(" ");
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
+    else if (value || value === 0) made.setAttribute(key, value === true ? "" : value);
+  }
+  made.append(...children.flat(9).filter((child) => child || child === 0));
+  return made;
+}
+
+function svg(name, attributes, ...children) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.append(...children);
+  return made;
+}
+
+// A text that leaves the direction of what is around it alone, whatever is in it.
+const own = (...text) => el("bdi", {}, text);
+const note = (...text) => el("p.note", {}, text);
+const code = (text) => el("code", {}, text);
+const link = (href, ...text) => el("a", { href }, text);
+const say = (text) => (byId("live").textContent = text);
+const button = (text, onclick, kind = "button") => el(kind, { type: "button", onclick }, text);
+const section = (title, ...parts) => [el("h2", {}, title), parts];
+const field = (text, input) => el("label.wide", {}, text, input);
+const select = (options, attributes = {}) => el("select", attributes,
+  options.map(([value, text, selected]) => el("option", { value, selected }, text)));
+const pairs = (kind, list) => el(kind, {}, list.filter(Boolean).map(([name, value]) =>
+  el("", {}, el("dt", {}, name), el("dd", {}, own(value)))));
+
+// A column: what it reads of a row, its heading, what a cell shows, what it is sorted by.
+const column = (key, name, show = (row) => row[key], value = (row) => row[key]) =>
+  ({ key, name, show, value: (row) => value(row) ?? "" });
+const figures = (...parts) => ({ ...column(...parts), kind: ".n" });
+const times = (...parts) => ({ ...column(...parts), kind: ".t" });
+const costs = (key, name) => figures(key, name, (row) => money(row[key]));
+
+function table(caption, columns, rows, { order, search, beside, plain, kind = () => "" } = {}) {
+  let shown = SHOWN_ROWS, sorted = order, wanted = "";
+  const texts = new Map(rows.map((row) =>
+    [row, columns.map((one) => one.value(row)).join(" ").toLowerCase()]));
+  const body = el("tbody", { role: "rowgroup" }), rest = note();
+  const compare = (one, other) => typeof one === "number" && typeof other === "number"
+    ? one - other : String(one).localeCompare(String(other), tag, { numeric: true });
+  const cell = (row, one, at) => el((at ? "td" : "th") + (one.kind || ""), {
+    "data-column": one.name, role: at ? "cell" : "rowheader", scope: !at && "row",
+  }, own(one.show(row)));
+
+  function fill() {
+    let found = rows.filter((row) => texts.get(row).includes(wanted));
+    const by = sorted && columns.find((one) => one.key === sorted.key);
+    if (by) found = found.toSorted((a, b) => sorted.sign * compare(by.value(a), by.value(b)));
+    body.replaceChildren(...found.slice(0, shown).map((row) =>
+      el(`tr${kind(row)}`, { role: "row" }, columns.map((one, at) => cell(row, one, at)))));
+    heads.forEach((head, at) => head.setAttribute("aria-sort",
+      columns[at] !== by ? "none" : sorted.sign > 0 ? "ascending" : "descending"));
+    rest.replaceChildren(...(!found.length ? [t("nothing")] : found.length <= shown ? [] : [
+      `${number(shown)} / ${number(found.length)} `,
+      button(t("show_all"), () => { shown = Infinity; fill(); })]));
+    return found.length;
+  }
+
+  function sort(one) {
+    sorted = { key: one.key, sign: sorted?.key === one.key ? -sorted.sign : one.kind ? -1 : 1 };
+    fill();
+  }
+
+  const heads = columns.map((one) =>
+    el(`th${one.kind || ""}`, { scope: "col", role: "columnheader" },
+      plain ? one.name : button(one.name, () => sort(one))));
+  const input = search && el("input", { type: "search", autocomplete: "off", oninput: () => {
+    wanted = input.value.trim().toLowerCase();
+    say(`${number(fill())} found`);
+  } });
+  fill();
+  return [
+    (input || beside) && el(".row", {}, beside, input && field(search, input)),
+    el(plain ? "table.plain" : "table", { role: "table", "aria-label": caption },
+      el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, heads)), body),
+    rest,
+  ];
+}
+
+// The columns of use: a cost only where anything has a price.
+const useColumns = (rows, ...keys) => [
+  ...[["requests", "requests"], ["input_tokens", "input"], ["output_tokens", "output"]]
+    .filter(([key]) => !keys.length || keys.includes(key))
+    .map(([key, word]) => figures(key, t(word), (row) => number(row[key]))),
+  ...(rows.some((row) => row.cost_usd) ? [costs("cost_usd", t("cost"))] : []),
+];
+
+// Limits. Those of one moment, per request and at once, add nothing up.
+
+const isMoment = (limit) => /^(request|at once)$/.test(limit.period);
+const share = (limit) => (limit.amount > 0 ? limit.percent ?? 0 : 100);
+const left = (limit) => amount(limit, Math.max(0, limit.remaining));
+const percent = (limit) => number(share(limit) / 100, { style: "percent" });
+const textOf = (limit) => limit.text || limit.limit || "";
+const kindOf = (limit) => isMoment(limit) ? "" : limit.remaining <= 0 ? ".over"
+  : share(limit) >= (state.me.soft_limit_percent || 80) ? ".near" : "";
+const mostUsed = (limits) => limits.filter((limit) => !isMoment(limit))
+  .toSorted((one, other) => share(other) - share(one))[0];
+
+function limitCard(limit) {
+  const parts = [limit.used, limit.reserved].map((value) => {
+    const part = el("i");
+    part.style.width = `${limit.amount > 0 ? Math.min(100, (100 * value) / limit.amount) : 100}%`;
+    return part;
+  });
+  const kind = kindOf(limit), used = amount(limit, limit.used);
+  return el(`li.card${kind}`, {},
+    el("h2", {}, own(textOf(limit)), " ", limit.scope !== "user" &&
+      el("span.tag", {}, t("shared"), ": ", own(limit.scope)), " ",
+    kind === ".over" && el("span.tag.bad", {}, t("reached"))),
+    el(".meter", { role: "meter", "aria-label": textOf(limit), "aria-valuemin": 0,
+      "aria-valuemax": 100, "aria-valuenow": Math.min(100, Math.round(share(limit))),
+      "aria-valuetext": `${t("used")} ${used}, ${t("left")} ${left(limit)}` }, parts),
+    pairs("dl", [
+      [t("used"), [own(used), " ", own(`(${percent(limit)})`)]],
+      limit.reserved > 0 && [t("reserved"), amount(limit, limit.reserved)],
+      [t("left"), left(limit)],
+      limit.granted > 0 && [t("grants"), amount(limit, limit.granted)],
+      [t("resets"), when(limit.reset_at)],
+    ]));
+}
+
+const limitCards = (limits) => [
+  el("ul.cards", {}, limits.filter((limit) => !isMoment(limit)).map(limitCard)),
+  el("ul", {}, limits.filter(isMoment).map((limit) => el("li", {}, own(textOf(limit))))),
+];
+
+function dayChart(rows) {
+  const by = new Map(rows.map((row) => [row.day, row])), days = [];
+  // Days without any use are days as well.
+  for (let at = Date.parse(rows[0]?.day); at <= Date.parse(rows.at(-1)?.day); at += 864e5) {
+    const name = new Date(at).toISOString().slice(0, 10);
+    days.push({ day: name, input_tokens: 0, output_tokens: 0, ...by.get(name) });
+  }
+  const width = Math.min(byId("main").clientWidth, 1088), edge = 44, tall = 160;
+  const sum = (one) => one.input_tokens + one.output_tokens;
+  const most = Math.max(...days.map(sum), 1), step = Math.min((width - edge) / days.length, 48);
+  const total = number(days.reduce((all, one) => all + sum(one), 0));
+  const chart = svg("svg", { viewBox: `0 0 ${width} ${tall + 30}`, role: "img",
+    direction: "ltr", "aria-label": `${t("by_day")}: ${t("total")} ${total} ${t("tokens")}` });
+  for (const part of [0, 0.5, 1]) {
+    const y = 8 + tall * (1 - part);
+    chart.append(svg("line", { class: "grid", x1: edge, x2: width, y1: y, y2: y }),
+      svg("text", { x: edge - 6, y: y + 4, "text-anchor": "end" },
+        number(most * part, { notation: "compact" })));
+  }
+  const every = Math.ceil(75 / step);
+  days.forEach((one, at) => {
+    const x = edge + at * step, bottom = 8 + tall, wide = Math.max(step - 2, 1);
+    const low = (tall * one.input_tokens) / most, high = (tall * one.output_tokens) / most;
+    chart.append(svg("g", {},
+      svg("title", {}, `${day(one.day)}: ${number(sum(one))} ${t("tokens")}`),
+      svg("rect", { class: "first", x, y: bottom - low, width: wide, height: low }),
+      svg("rect", { class: "second", x, y: bottom - low - high, width: wide, height: high })));
+    if (at % every === 0 && x < width - 50) {
+      chart.append(svg("text", { x, y: tall + 24 }, day(one.day)));
+    }
+  });
+  return rows.length ? [
+    el("figure", {}, chart, el("figcaption.note", {}, el("span.key.first"), t("input"),
+      el("span.key.second"), t("output"))),
+    el("details", {}, el("summary", {}, `${t("day")}: ${t("tokens")}`), table(t("by_day"),
+      [column("day", t("day"), (row) => day(row.day)), ...useColumns(rows)], rows)),
+  ] : note(t("nothing"));
+}
+
+// A user's limits and use, for the user or for an administrator
+
+function userParts(data, afterLimits) {
+  const mark = (row) => row.running ? ` (${t("running")})`
+    : row.estimated ? ` (${t("estimated")})` : "";
+  return [
+    data.exempt && el("p.said", {}, t("exempt")),
+    data.limits.length ? limitCards(data.limits) : el("p", {}, t("no_limits")),
+    afterLimits || grantTable(data.grants, data.limits),
+    section(t("by_day"), dayChart(data.days)),
+    section(t("by_model"), table(t("by_model"),
+      [column("model", t("model")), ...useColumns(data.month)], data.month)),
+    section(t("replies"), table(t("replies"), [
+      times("at", t("time"), (row) => [when(row.at), mark(row)]), column("model", t("model")),
+      ...useColumns(data.replies, "input_tokens", "output_tokens"),
+    ], data.replies)),
+  ];
+}
+
+function grantTable(grants, limits, revoke) {
+  const rows = grants.filter((one) => one.holds && one.kind !== "revoke");
+  const granted = (row) => {
+    const one = limits.find((limit) => (limit.scope === "user") === (row.scope === "user") &&
+      ["measure", "period", "model", "source"].every((key) => limit[key] === row[key]));
+    return one ? textOf(one) : `${row.measure.replace("_", " ")}/${row.period}`;
+  };
+  return rows.length > 0 && section(t("grants"), table(t("grants"), [
+    column("limit", t("limit"), granted),
+    figures("amount", t("amount"), (row) => `+${amount(row, row.amount)}`),
+    column("reason", t("reason")),
+    times("expires_at", t("until"), (row) => when(row.expires_at)),
+    ...(revoke ? [column("id", "Take back", (row) => {
+      const control = button("Revoke", () => revoke(row, control));
+      control.setAttribute("aria-label", `Revoke ${amount(row, row.amount)} of ${granted(row)}`);
+      return control;
+    })] : []),
+  ], rows, { plain: true }));
+}
+
+async function myView() {
+  const data = await call(`me?language=${tag}`);
+  return [el("h1", {}, t("title")), el(".row", {}, button(t("refresh"), () => route())),
+    userParts(data)];
+}
+
+// The administrator's views, in English
+
+function since() {
+  const from = new Date();
+  if (state.period === "month") from.setDate(1);
+  else from.setDate(from.getDate() - Number(state.period) + 1);
+  return from.toLocaleDateString("sv"); // which writes dates as ISO has them
+}
+
+const report = (by) => call(`report?by=${by}&since=${since()}`);
+const periodPicker = () => {
+  const input = select(Object.entries(PERIODS).map(([value, text]) =>
+    [value, text, value === state.period]), {
+    onchange: () => { state.period = input.value; route(); },
+  });
+  return el("label", {}, "Period", input);
+};
+const files = (by, what) => note(`Download ${what}: `, ["csv", "json"].map((format) =>
+  [el("a", { href: `${BASE}report?by=${by}&since=${since()}&format=${format}`,
+    download: `usage-by-${by}.${format}` }, format.toUpperCase()), " "]));
+const userLink = (row) => link(`#user=${encodeURIComponent(row.user_id)}`,
+  row.name || row.email || row.user_id);
+
+const limitColumns = () => [
+  column("limit", "Limit", (row) => (row.most ? textOf(row.most) : "no limit")),
+  figures("percent", "Used", (row) => (row.most ? percent(row.most) : "–"),
+    (row) => (row.most ? share(row.most) : -1)),
+  figures("left", "Left", (row) => (row.most ? left(row.most) : "–"),
+    (row) => row.most?.remaining ?? Infinity),
+  times("resets", "Resets", (row) => when(row.most?.reset_at), (row) => row.most?.reset_at),
+];
+const nearFirst = { kind: (row) => (row.most ? kindOf(row.most) : ""),
+  order: { key: "percent", sign: -1 } };
+
+function userTable(users, more = [], options = {}) {
+  const rows = users.map((row) => ({ ...row, most: mostUsed(row.limits) }));
+  return table("Users, the most used limit of each", [
+    column("user", "User", (row) => [userLink(row), row.exempt && [" ",
+      el("span.tag", {}, "exempt")]], (row) => [row.name, row.email, row.user_id].join(" ")),
+    column("groups", "Groups", (row) => row.groups.join(", "), (row) => row.groups.join(", ")),
+    column("policy", "Policy"), ...limitColumns(), ...more,
+  ], rows, { ...nearFirst, ...options });
+}
+
+async function overview() {
+  const [all, days, near, refused] = await Promise.all([call("overview"), report("day"),
+    call("users?near=true"), call(`shadow?since=${since()}`).catch(() => [])]);
+  const sum = (key) => days.reduce((total, row) => total + (row[key] || 0), 0);
+  const over = near.filter((row) => row.limits.some((limit) => kindOf(limit) === ".over"));
+  const notices = all.notices || [], checks = all.checks || [];
+  return [
+    el("h1", {}, "Overview"),
+    el(".row", {}, periodPicker()),
+    pairs("dl.totals", [["Requests", number(sum("requests"))],
+      ["Input tokens", number(sum("input_tokens"))],
+      ["Output tokens", number(sum("output_tokens"))], ["Cost", money(sum("cost_usd"))],
+      ["Over a limit", number(over.length)], ["Near a limit", number(near.length - over.length)]]),
+    all.shadow_mode && el("p.said", {}, "Shadow mode is on: nobody is refused."),
+    notices.length > 0 && el(".said.bad", {}, el("ul", {}, notices.map((text) =>
+      el("li", {}, text))), link("#policies", "Correct the policies")),
+    section("Near or over a limit", near.length ? userTable(near) : note("Nobody.")),
+    section("By day", dayChart(days)),
+    refused.length > 0 && section("Shadow mode would have refused",
+      table("Would-have-been refusals", [
+        times("at", "Time", (row) => when(row.at)), column("email", "User", userLink),
+        column("model", "Model"), column("limit", "Limit"), column("policy", "Policy"),
+      ], refused, { search: "Search refusals" })),
+    checks.length > 0 && section("Checks", el("ul", {}, checks.map((check) => el("li", {},
+      el(check.ok ? "span.good" : "span.bad", {}, check.ok ? "OK: " : "Look here: "),
+      check.text)))),
+    section("Files", files("day", "each day"),
+      files("user,model,day", "each user, model and day"), files("source", "each source")),
+  ];
+}
+
+async function usersView() {
+  const [users, used] = await Promise.all([call("users"), report("user")]);
+  const sums = new Map(used.map((row) => [row.user_id, row]));
+  const rows = users.map((row) => ({ ...row, tokens: sums.get(row.user_id)?.total_tokens || 0,
+    cost_usd: sums.get(row.user_id)?.cost_usd }));
+  const more = [figures("tokens", "Tokens", (row) => number(row.tokens))];
+  if (rows.some((row) => row.cost_usd)) more.push(costs("cost_usd", "Cost"));
+  return [el("h1", {}, "Users"), userTable(rows, more,
+    { search: "Search users, groups, policies", beside: periodPicker() }),
+  files("user", "all users")];
+}
+
+const useView = (title, by, key, name) => async () => {
+  const rows = await report(by), label = (row) => row[name] || row[key] || `no ${by}`;
+  return [el("h1", {}, title), table(title,
+    [column(key, title.slice(0, -1), label, label), ...useColumns(rows)], rows,
+    { search: `Search ${title.toLowerCase()}`, beside: periodPicker(),
+      order: { key: "input_tokens", sign: -1 } }),
+  files(by, `all ${title.toLowerCase()}`),
+  by === "group" && note("Who is in several groups counts in each of them.")];
+};
+
+async function poolsView() {
+  const rows = (await call("pools")).flatMap((pool) =>
+    pool.limits.map((limit) => ({ ...pool, most: limit })));
+  return [el("h1", {}, "Pools"), table("Pools and their limits", [
+    column("pool", "Pool", (row) => link(`#pool=${encodeURIComponent(row.pool)}`, row.pool)),
+    column("group", "Group"), ...limitColumns(),
+  ], rows, { ...nearFirst, search: "Search pools" })];
+}
+
+// Grant, reset, revoke
+
+function actions(who, limits, grants) {
+  const countable = limits.filter((limit) => !isMoment(limit));
+  const said = el("p.said.bad", { role: "alert" });
+  const change = async (control, method, path, body, done) => {
+    control.disabled = true;
+    said.textContent = "";
+    try {
+      await call(path, method, body);
+      await route();
+      say(done);
+    } catch (error) {
+      said.textContent = error.message;
+      control.disabled = false;
+    }
+  };
+  const reason = () => el("input", { required: true, maxlength: 200 });
+  const limit = select(countable.map((one) => [one.limit, textOf(one)]));
+  const much = el("input", { required: true, placeholder: "10k" });
+  const [whyMore, whyReset] = [reason(), reason()];
+  const give = el("button.main", {}, "Grant"), zero = el("button", {}, "Reset");
+  const checks = countable.map((one) => el("input", { type: "checkbox", value: one.limit }));
+  const form = (title, onsubmit, ...parts) => el("form", { onsubmit: (event) => {
+    event.preventDefault();
+    onsubmit();
+  } }, el("fieldset", {}, el("legend", {}, title), parts));
+  return [
+    said,
+    countable.length > 0 && section("Grant or reset", el(".cards", {},
+      form("Grant more until the limit resets", () => change(give, "POST", "grants", {
+        ...who, limit: limit.value, amount: much.value.trim(), reason: whyMore.value,
+      }, "Granted"), field("Limit", limit),
+      el(".row", {}, field("Amount, such as 10k or $5", much), field("Reason", whyMore), give)),
+      form("Start a limit anew", () => {
+        const chosen = checks.filter((one) => one.checked).map((one) => one.value);
+        if (!chosen.length) checks[0].focus();
+        else change(zero, "POST", "resets", { ...who, limits: chosen, reason: whyReset.value },
+          "Reset");
+      }, checks.map((check, at) => el("label.check", {}, check, textOf(countable[at]))),
+      el(".row", {}, field("Reason", whyReset), zero)))),
+    grantTable(grants, limits, (grant, control) => change(control, "DELETE",
+      `grants/${encodeURIComponent(grant.id)}`, undefined, "Revoked")),
+  ];
+}
+
+async function userView(id) {
+  const data = await call(`users/${encodeURIComponent(id)}?language=en`);
+  const its = (list) => list.filter((one) => one.scope === "user");
+  return [
+    el("p", {}, link("#users", "All users")),
+    el("h1", {}, data.name || data.email || data.user_id),
+    note([data.email, data.groups.join(", "), data.policy].filter(Boolean).join(" · ")),
+    userParts(data, actions({ user: data.user_id }, its(data.limits), its(data.grants))),
+  ];
+}
+
+async function poolView(name) {
+  const found = (await call("pools")).filter((one) => one.pool === name);
+  const limits = found.flatMap((one) => one.limits);
+  return [
+    el("p", {}, link("#pools", "All pools")), el("h1", {}, name), limitCards(limits),
+    actions({ pool: name }, limits, found.flatMap((one) => one.grants || [])),
+  ];
+}
+
+// The policies editor
+
+function addLimit(text, kind, name, limit) {
+  const head = `[${kind}.${/^[\w-]+$/.test(name) ? name : JSON.stringify(name)}]`;
+  const lines = text.trimEnd().split("\n"), wanted = JSON.stringify(limit);
+  const at = lines.findIndex((line) => line.trim() === head);
+  const end = lines.findIndex((line, one) => one > at && /^\s*\[/.test(line));
+  const list = lines.findIndex((line, one) => one > at && (end < 0 || one < end) &&
+    /^\s*limits\s*=\s*\[/.test(line));
+  if (at < 0) return `${[...lines, "", head].join("\n").trimStart()}\nlimits = [${wanted}]\n`;
+  if (list < 0) lines.splice(at + 1, 0, `limits = [${wanted}]`);
+  else lines[list] = lines[list].replace(/\[\s*(\]?)/, (_, empty) =>
+    `[${wanted}${empty || ", "}`);
+  return `${lines.join("\n")}\n`;
+}
+
+function lineOf(error, lines) {
+  // Where the text says what an error names: its line, else the words that it quotes.
+  const said = error.line || /line (\d+)/.exec(error.where)?.[1];
+  if (said) return Number(said);
+  const [, head, key] = /^(\[.*\]) ?(\w*)/.exec(error.where) || [];
+  const at = lines.findIndex((line) => head && line.trim().startsWith(head));
+  const end = lines.findIndex((line, one) => one > at && /^\s*\[/.test(line));
+  const quoted = /"((?:[^"\\]|\\.)+)"/.exec(error.given)?.[1];
+  for (const word of [quoted, key].filter(Boolean)) {
+    const found = lines.findIndex((line, one) =>
+      one >= at && (at < 0 || end < 0 || one < end) && line.includes(word));
+    if (found >= 0) return found + 1;
+  }
+  return at + 1 || null;
+}
+
+async function policiesView() {
+  const [kept, groups] = await Promise.all([call("policies"), report("group").catch(() => [])]);
+  let timer, asked = 0;
+  const numbers = el("ol", { "aria-hidden": "true" });
+  const area = el("textarea", { id: "policies", spellcheck: "false", autocomplete: "off",
+    autocapitalize: "off", wrap: "off", "aria-label": "Policies", "aria-describedby": "errors",
+    oninput: () => changed(), onscroll: () => (numbers.scrollTop = area.scrollTop) });
+  area.value = state.draft ?? kept.policies;
+  const result = el("", { id: "errors", role: "status" }), means = el("");
+  const replayed = el("", { role: "status" }), versions = kept.versions || [];
+  const save = button("Save", keep, "button.main");
+
+  function goTo(line) {
+    const before = area.value.split("\n").slice(0, line - 1).map((one) => `${one}\n`).join("");
+    area.focus();
+    area.setSelectionRange(before.length, `${area.value}\n`.indexOf("\n", before.length));
+    area.scrollTop = Math.max(0, (line - 5) * 21);
+  }
+
+  function show(checked) {
+    const lines = area.value.split("\n");
+    const errors = (checked?.errors || []).map((one) => ({ ...one, line: lineOf(one, lines) }));
+    numbers.replaceChildren(...lines.map((_, at) =>
+      el(errors.some((one) => one.line === at + 1) ? "li.bad" : "li", {}, at + 1)));
+    numbers.scrollTop = area.scrollTop;
+    save.disabled = !checked || errors.length > 0 || area.value === kept.policies;
+    if (!checked) return; // until the server has looked at it
+    area.setAttribute("aria-invalid", String(errors.length > 0));
+    result.replaceChildren(errors.length ? el("ul.errors", {}, errors.map((one) => el("li.bad", {},
+      one.line && [button(`Line ${one.line}`, () => goTo(one.line)), " "],
+      `${one.where || ""}: ${one.given || ""}${one.allowed ? `; allowed: ${one.allowed}` : ""}`)))
+      : el("p.good", {}, `No errors. ${area.value === kept.policies
+        ? "This is what is in force." : "Save puts it in force."}`));
+    if (errors.length) return;
+    const nobody = checked.unmatched || [];
+    means.replaceChildren(...table("What each table means", [
+      column("table", "Table", (row) => code(row.table)),
+      column("limits", "Limits", (row) => [row.limits].flat().join("; ")),
+      figures("users", "Users", (row) => typeof row.users === "number" ? number(row.users) : "–"),
+    ], checked.summary || [], { plain: true }).filter(Boolean), ...(nobody.length
+      ? [el("p.said.bad", {}, `Nobody is meant by: ${nobody.join(", ")}`)] : []));
+  }
+
+  const failed = (error) => ({ errors: [{ where: "The server", given: error.message }] });
+  const ask = (path, method, more) =>
+    call(`policies${path}`, method, { policies: area.value, ...more }).catch(failed);
+
+  function changed() {
+    const turn = ++asked;
+    state.draft = area.value === kept.policies ? null : area.value;
+    show(null);
+    clearTimeout(timer);
+    timer = setTimeout(async () => {
+      const checked = await ask("/check", "POST");
+      if (turn === asked) show(checked); // else typed on meanwhile
+    }, CHECK_AFTER);
+  }
+
+  function put(text) {
+    area.value = text;
+    changed();
+  }
+
+  async function keep() {
+    save.disabled = true;
+    const answer = await ask("", "PUT");
+    if (answer.errors?.length) return show(answer);
+    state.draft = null;
+    await route();
+    byId("saved").textContent = "Saved. It is in force from now on.";
+    return byId("policies").focus();
+  }
+
+  async function simulate(event) {
+    event.preventDefault();
+    replayed.replaceChildren(note("Replaying …"));
+    const found = await ask("/simulate", "POST", { days: Number(days.value) });
+    if (found.errors?.length) show(found);
+    replayed.replaceChildren(...(found.errors?.length ? [] : [
+      el("p", {}, `Of ${number(found.requests)} requests in ${number(found.days)} days, ${
+        number(found.refused)} would have been refused.`, found.cost_saved_usd > 0 &&
+        ` That would have saved ${money(found.cost_saved_usd)}.`),
+      ...table("Who would have been refused", [
+        column("email", "User", userLink), figures("refused", "Refused"), column("limit", "Limit"),
+        times("first_at", "First", (row) => when(row.first_at)),
+        times("last_at", "Last", (row) => when(row.last_at)), costs("cost_saved_usd", "Saved"),
+      ], found.users || [], { order: { key: "refused", sign: -1 } }).filter(Boolean)]));
+  }
+
+  const kind = select(["group", "user", "role", "pool"].map((one) => [one, one]));
+  const name = el("input", { required: true, list: "names", placeholder: "Students" });
+  const limit = el("input", { required: true, placeholder: "50k tokens/day" });
+  const days = el("input", { type: "number", min: 1, max: 400, value: 30, required: true });
+  const version = select(versions.map((one, at) =>
+    [at, [when(one.saved_at), one.saved_by].filter(Boolean).join(", ")]));
+  const add = (event) => {
+    event.preventDefault();
+    put(addLimit(area.value, kind.value, name.value.trim(), limit.value.trim()));
+    limit.value = "";
+  };
+  changed();
+  return [
+    el("h1", {}, "Policies"), el("p.said", { id: "saved", role: "status" }),
+    el("form", { onsubmit: add }, el("fieldset", {}, el("legend", {}, "Add a limit"),
+      el("ol.note", {}, ["Say who: a group, a user’s e-mail, a role, or a pool.",
+        "Write the limit, such as 50k tokens/day, $20/month or 30 requests/hour.",
+        "Add it to the text, see below what it means, and save."].map((step) =>
+        el("li", {}, step))),
+      el(".row", {}, el("label", {}, "For", kind), field("Name", name), field("Limit", limit),
+        el("button", {}, "Add to the text")))),
+    el("datalist", { id: "names" }, groups.filter((row) => row.group_name).map((row) =>
+      el("option", { value: row.group_name }))),
+    section("Text", el(".editor", {}, numbers, area), result, el(".row", {}, save,
+      versions.length > 0 && [el("label", {}, "Earlier versions", version),
+        button("Load this version", () => put(versions[version.value].policies))],
+      button("Discard changes", () => put(kept.policies)))),
+    section("What it means", means),
+    section("Simulate", note("Replays what is on record against the text above."),
+      el("form.row", { onsubmit: simulate }, el("label", {}, "Days", days),
+        el("button", {}, "Simulate")), replayed),
+  ];
+}
+
+// Where to go, and how to ask
+
+const VIEWS = {
+  overview: ["Overview", overview], users: ["Users", usersView],
+  groups: ["Groups", useView("Groups", "group", "group_id", "group_name")],
+  pools: ["Pools", poolsView], models: ["Models", useView("Models", "model", "model_id")],
+  policies: ["Policies", policiesView], me: ["My use", myView],
+};
+const DETAILS = { user: ["users", userView], pool: ["pools", poolView] };
+
+async function call(path, method = "GET", body = undefined) {
+  const headers = { Accept: "application/json" }, token = stored("token");
+  if (token) headers.Authorization = `Bearer ${token}`;
+  if (body) headers["Content-Type"] = "application/json";
+  const answer = await fetch(BASE + path,
+    { method, headers, cache: "no-store", ...(body && { body: JSON.stringify(body) }) });
+  const data = await answer.json().catch(() => ({}));
+  if (answer.ok || data.errors) return data;
+  const said = typeof data.detail === "string" ? data.detail : `${answer.status}`;
+  throw Object.assign(new Error(said), { status: answer.status });
+}
+
+async function route(event) {
+  const main = byId("main"), nav = byId("nav"), turn = ++state.turn;
+  main.setAttribute("aria-busy", "true");
+  tag = chooseLanguage();
+  let parts;
+  try {
+    state.me ??= await call(`me?language=${tag}`);
+    const admin = state.me.role === "admin", [name, id] = location.hash.slice(1).split("=");
+    const detail = admin && id && Object.hasOwn(DETAILS, name) ? DETAILS[name] : null;
+    const view = admin ? (Object.hasOwn(VIEWS, name) ? name : "overview") : "me";
+    if (detail || view !== "me") tag = "en";
+    nav.hidden = !admin;
+    nav.replaceChildren(...Object.entries(VIEWS).map(([key, [title]]) => el("a", {
+      href: `#${key}`, "aria-current": key === (detail ? detail[0] : view) && "page" }, title)));
+    parts = await (detail ? detail[1](decodeURIComponent(id)) : VIEWS[view][1]());
+  } catch (error) {
+    parts = [el("h1", {}, t("title")), error.status === 401 ? link("/auth", t("sign_in"))
+      : el("p.said.bad", { role: "alert" }, `${t("failed")} (${error.message})`)];
+  }
+  if (turn !== state.turn) return; // gone elsewhere meanwhile
+  main.lang = tag;
+  main.dir = languages.rtl.includes(tag) ? "rtl" : "ltr";
+  main.replaceChildren(...parts.flat(9).filter(Boolean));
+  main.removeAttribute("aria-busy");
+  document.title = main.querySelector("h1").textContent;
+  if (event) {
+    scrollTo(0, 0);
+    main.focus();
+  }
+}
+
+function start() {
+  languages = JSON.parse(byId("languages").textContent);
+  tag = chooseLanguage();
+  document.documentElement.lang = tag;
+  document.documentElement.dir = languages.rtl.includes(tag) ? "rtl" : "ltr";
+  byId("back").textContent = t("back");
+  addEventListener("hashchange", route);
+  addEventListener("beforeunload", (event) => state.draft !== null && event.preventDefault());
+  return route();
+}
+
+followTheme();
+addEventListener("storage", followTheme);
+addEventListener("DOMContentLoaded", start);
 """
 
 
@@ -7774,11 +8590,8 @@ def render_page(nonce: str) -> str:
     Args:
         nonce: The one that this answer's Content-Security-Policy names, letters and digits.
     """
-    parts = {"CSS": PAGE_CSS, "JS": PAGE_JS, "LANGUAGES": page_languages()}
-    page = PAGE_HTML.replace("{{NONCE}}", nonce)
-    for name, text in parts.items():
-        page = page.replace("{{%s}}" % name, text)
-    return page
+    page = PAGE_HTML.replace("{{NONCE}}", nonce).replace("{{CSS}}", PAGE_CSS)
+    return page.replace("{{JS}}", PAGE_JS).replace("{{LANGUAGES}}", page_languages())
 
 
 # ==============================================================================
@@ -8155,6 +8968,12 @@ def template_values(
     }
 
 
+def limit_text(limit: Limit, language: Language = ENGLISH) -> str:
+    """A limit as a heading or a cell says it: ``50,000 tokens per day on gpt-4*``."""
+    quantity, on = plain_quantity(limit, limit.amount, language), on_model(limit, language)
+    return language.what.format(quantity=quantity, period=format_period(limit, language), on=on)
+
+
 def sentence_values(state: LimitState, now: datetime, reader: Reader) -> dict[str, str]:
     """The fields of the language's own sentences, for one limit."""
     limit, language = state.applied.limit, reader.language
@@ -8478,6 +9297,8 @@ def rate_headers(states: Iterable[LimitState], now: datetime) -> RawHeaders:
 
 # Requests that are read here are JSON, with pictures in it at most; a longer one is refused.
 LARGEST_REQUEST = 16 * 2**20
+# As deep as Open WebUI's middlewares are looked through.
+MOST_LAYERS = 50
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -8766,10 +9587,16 @@ class AdminValves(RefusalMemory):
         description="Ask providers to report usage in streams (stream_options.include_usage). "
         "Without it, streamed replies are estimated. Default: on.",
     )
+    running_replies: Literal["finish", "stop"] = Field(
+        default="finish",
+        description="What happens to a response that reaches a hard limit while it is being "
+        "written. `finish`, the default: it is written to its end, which may be over the limit. "
+        "`stop`: it ends there, with what has come so far, and can be continued later.",
+    )
     cap_max_tokens: bool = Field(
         default=False,
-        description="Lower a request's max_tokens to what remains, so that a reply can't exceed "
-        "its limit. Default: off.",
+        description="Lower a request's max_tokens to what remains, in every round and for all its "
+        "choices together, so that a reply can't exceed its limit. Default: off.",
     )
     passthrough: Literal["count", "block", "allow"] = Field(
         default="count",
@@ -8991,6 +9818,7 @@ HOST_INTERNALS = (
         "Functions.get_function_valves_by_id",
         "valves at a pass-through path",
     ),
+    HostInternal("open_webui.models.config", "Config.get", "whether a provider makes embeddings"),
     HostInternal("open_webui.models.models", "Models.get_model_by_id", "models not listed"),
     HostInternal("open_webui.models.groups", "Groups.get_groups_by_member_id", "groups"),
     HostInternal("open_webui.models.groups", "Groups.get_all_groups", "unmatched groups"),
@@ -8998,7 +9826,7 @@ HOST_INTERNALS = (
     HostInternal("open_webui.internal.db", "engine", "the ledger's database"),
     HostInternal("open_webui.internal.db", "async_engine", "the ledger on PostgreSQL"),
     HostInternal("open_webui.env", "VERSION", "this table"),
-    HostInternal("open_webui.env", "CUSTOM_API_KEY_HEADER", "API keys in a header", (0, 12, 0)),
+    HostInternal("open_webui.env", "CUSTOM_API_KEY_HEADER", "API keys in a header"),
 )
 
 # ==============================================================================
@@ -9008,8 +9836,20 @@ HOST_INTERNALS = (
 
 # Where a reply travels in Open WebUI's metadata.
 METADATA_KEY = "usage_limits"
-# The output that is reserved where a request sets no max_tokens: an ordinary chat reply.
+# The output that is reserved for a model whose replies aren't known to be longer.
 EXPECTED_OUTPUT_TOKENS = 500
+# A longer one is rare, and providers refuse a max_tokens beyond what their models can write.
+LONGEST_REPLY = 16_000
+# When more is reserved, and how much: what a reply writes in some seconds. Near a limit it is a
+# part of what nobody holds, so that all who write get to its end together.
+GROW_AT_PERCENT = 80
+BLOCK_SECONDS = 5.0
+SMALLEST_BLOCK, LARGEST_BLOCK = 100, 2_000
+SMALLEST_SHARE = 16
+SHARES = 8
+# From then on it is known how many bytes of a stream bring a token, and how far that may carry.
+MEASURED_TOKENS = 32
+FARTHEST_MARK = 2**16
 # Larger than what any limit leaves.
 UNBOUNDED = 2**62
 
@@ -9040,7 +9880,8 @@ def count_choices(body: Mapping[str, Any]) -> int:
 def wanted_output(body: Mapping[str, Any], *, ollama: bool) -> int | None:
     """The most output tokens that a request can ask its provider for, where it says.
 
-    A field that doesn't reach the provider, or that it doesn't know, says nothing.
+    A field that doesn't reach the provider, or that it doesn't know, says nothing. One with a value
+    that is no number may take the place of all others there, so then nothing is said.
 
     Args:
         body: The request.
@@ -9048,15 +9889,15 @@ def wanted_output(body: Mapping[str, Any], *, ollama: bool) -> int | None:
             options say; nobody else reads those.
     """
     options = body.get("options")
-    if not ollama:
-        places = [body.get(name) for name in OUTPUT_KEYS]
-    elif isinstance(options, Mapping):
-        places = [body.get("max_tokens"), *(options.get(name) for name in OPTION_KEYS)]
-    else:
-        places = [body.get("max_tokens")]
+    names = OUTPUT_KEYS[1:] if ollama else OUTPUT_KEYS
+    wanted = [body[name] for name in names if name in body]
+    if ollama and isinstance(options, Mapping):
+        wanted += [options[name] for name in OPTION_KEYS if name in options]
+    if not wanted or not all(type(value) is int and value > 0 for value in wanted):
+        return None
     # Of several nobody knows which one is obeyed.
-    wanted = [value for value in places if type(value) is int and value > 0]
-    return max(wanted) * count_choices(body) if wanted else None
+    longest: int = max(wanted)
+    return longest * count_choices(body)
 
 
 def cap_output(body: dict[str, Any], most: int, *, ollama: bool = False) -> None:
@@ -9064,11 +9905,13 @@ def cap_output(body: dict[str, Any], most: int, *, ollama: bool = False) -> None
     options, each = body.get("options"), max(1, most // count_choices(body))
     if isinstance(options, dict):
         options.update({name: each for name in OPTION_KEYS if name in options})
-    named = [name for name in OUTPUT_KEYS if body.get(name)]
+    # Open WebUI puts one in the place of the other, null as well.
+    named = [name for name in OUTPUT_KEYS if name in body]
     if ollama or not named:  # to Ollama no other is handed on
         named.append("max_tokens")
     for name in named:
-        body[name] = each
+        asked = body.get(name)
+        body[name] = min(asked, each) if type(asked) is int and asked > 0 else each
 
 
 class ReplyKeeper(Protocol):
@@ -9076,9 +9919,9 @@ class ReplyKeeper(Protocol):
 
     def forget(self, reply: Reply) -> None: ...
 
-    async def check(self, reply: Reply, limits: Sequence[AppliedLimit]) -> Decision: ...
+    async def grow(self, reply: Reply, limits: Sequence[AppliedLimit]) -> Decision: ...
 
-    async def renew(self, reply: Reply) -> None: ...
+    async def keep_up(self, reply: Reply, size: int, step: int) -> int | None: ...
 
     async def end(self, reply: Reply, charge: Charge | None) -> Decision | None: ...
 
@@ -9102,6 +9945,8 @@ class Reply:
     capped: bool  # whether the request is lowered to what its limits leave
     soft_limit_percent: int
     alert_url: str  # "" for no alerts
+    stops_at_limit: bool = False  # whether it ends where no more can be reserved for it
+    expected_output: int = EXPECTED_OUTPUT_TOKENS  # how long this model's replies are
     output_tokens: int = 0  # what is reserved
     output_cap: int | None = None  # what the request is lowered to, if it is
     next_prompt_tokens: int = 0  # of the call that comes next
@@ -9115,6 +9960,13 @@ class Reply:
     # What its user's own limits leave, so the most that it holds of what it hasn't produced yet.
     own_remaining: Mapping[Measure, int] = field(default_factory=dict)
     written: bool = False  # whether its reservation is
+    growing: asyncio.Task[None] | None = None
+    stream_size: int = 0  # of the stream that is running, when it was last looked at
+    tokens_before: int = 0  # what the streams before it have produced
+    writes_since: float | None = None  # by `time.monotonic`
+    refused_by: LimitState | None = None  # the limit at which nothing more could be reserved
+    stopped: bool = False
+    tell_stop: Callable[[LimitState], Awaitable[None]] | None = None
     ending: asyncio.Task[Decision | None] | None = None
 
     def begin_round(self, prompt_tokens: int) -> None:
@@ -9122,19 +9974,119 @@ class Reply:
         self.prompt_tokens = max(self.prompt_tokens, prompt_tokens)
         self.meter.begin_round(prompt_tokens)
 
+    @property
+    def stops(self) -> bool:
+        """Whether it ends where no more can be reserved for it."""
+        return self.stops_at_limit and self.enforced
+
     def fit_output(self, decision: Decision) -> Charge:
         """Choose how much output to reserve, now that it is known what the limits leave."""
-        wanted, expected = self.wanted_output, EXPECTED_OUTPUT_TOKENS * self.choices
+        self.output_cap = None
+        wanted, expected = self.wanted_output, self.expected_output * self.choices
         fitting = self.most_output()
         if fitting is not None:
             wanted = min(wanted or fitting, fitting)
         self.output_tokens = min(wanted or expected, expected)
-        most = most_output_tokens(decision, self.prompt_tokens, self.rule) if self.capped else None
-        if most is not None and (wanted is None or wanted > most):
-            # All of it is held: what a parallel request got as well would run over the limit.
-            self.output_tokens = self.output_cap = most
-        self.own_remaining = own_remaining(decision)
+        self.fit_to(decision, 0, self.prompt_tokens)
         return self.reserved_charge()
+
+    def fit_to(self, decision: Decision, produced: int, prompt_tokens: int) -> None:
+        """Hold no more than the limits leave, and see that a capped request asks for no more.
+
+        Args:
+            decision: Where its limits stand without it.
+            produced: The output tokens of the rounds before.
+            prompt_tokens: Those of all rounds, with the one that follows.
+        """
+        self.own_remaining = own_remaining(decision)
+        most = most_output_tokens(decision, prompt_tokens, self.rule)
+        if most is None:
+            return
+        self.output_tokens = min(self.output_tokens, most)
+        if self.stops:  # what follows is reserved as it is written
+            share = max(SMALLEST_BLOCK, most // SHARES)
+            self.output_tokens = max(produced + 1, min(self.output_tokens, produced + share))
+        if self.capped:
+            # All that it may write is held: what a parallel request got as well would run over.
+            wanted = produced + (self.wanted_output or LONGEST_REPLY * self.choices)
+            self.output_tokens = min(wanted, most)
+            self.output_cap = most if most < wanted else None
+
+    def prompt_with(self, seen: MeteredUsage) -> int:
+        """The prompt tokens of all rounds so far, with the one that was announced last."""
+        return max(self.prompt_tokens, seen.input_tokens + self.meter.awaited_prompt_tokens)
+
+    def block(self, produced: int) -> int:
+        """How much is reserved ahead of what was produced."""
+        seconds = time.monotonic() - (self.writes_since or 0.0)
+        speed = produced / max(seconds, 1.0)
+        return max(SMALLEST_BLOCK, min(int(speed * BLOCK_SECONDS), LARGEST_BLOCK))
+
+    def hold_more(self, seen: MeteredUsage, held: int, block: int, decision: Decision) -> Charge:
+        """Hold a block more, or what the limits leave of it; a transaction may do so twice.
+
+        Args:
+            seen: What it has used.
+            held: The output tokens that it has held so far.
+            block: How much to reserve ahead of what it has produced.
+            decision: Where its limits stand without it.
+        """
+        if self.stops:
+            self.own_remaining = own_remaining(decision)
+        self.refused_by = None
+        wanted, least = seen.output_tokens + block, max(held, seen.output_tokens)
+        found = tightest_limit(decision, self.prompt_with(seen), self.rule) if self.stops else None
+        if found is not None:
+            most, state = found
+            share = max(SMALLEST_SHARE, (most - least) // SHARES)
+            wanted = min(wanted, most, least + share)
+            if wanted <= least:
+                self.refused_by = state
+        self.output_tokens = max(least, wanted)
+        return self.reserved_charge(seen)
+
+    def next_part(self, size: int, step: int, produced: int) -> int:
+        """About how many tokens another part of its stream would bring, if like the last one.
+
+        Args:
+            size: Of the stream so far, in bytes or characters.
+            step: Of its last part.
+            produced: The output tokens of all rounds so far.
+        """
+        if size < self.stream_size:  # another round's
+            self.tokens_before = produced
+        self.stream_size = size
+        return (produced - self.tokens_before) * step // size
+
+    def is_nearly_full(self, produced: int) -> bool:
+        """Whether it is time to reserve more."""
+        return produced * 100 >= self.output_tokens * GROW_AT_PERCENT
+
+    def next_mark(self, size: int, produced: int) -> int:
+        """The size of its stream at which to look again whether it holds enough.
+
+        Args:
+            size: Of the stream so far, in bytes or characters.
+            produced: The output tokens so far.
+        """
+        left = self.output_tokens - produced
+        if self.growing is None and self.refused_by is None:
+            left = self.output_tokens * GROW_AT_PERCENT // 100 - produced
+        written = produced - self.tokens_before
+        per_token = size / written if written >= MEASURED_TOKENS else 1.0
+        return size + max(1, min(int(left * max(per_token, 1.0) * 0.9), FARTHEST_MARK))
+
+    async def keep_up(self, size: int, step: int) -> int | None:
+        """See that it holds more than it has produced.
+
+        Args:
+            size: Of its stream so far, in bytes or characters.
+            step: Of the last part of it.
+
+        Returns:
+            The size of its stream at which to ask again; None where it has to end.
+        """
+        return await self.keeper.keep_up(self, size, step)
 
     def request_decision(self) -> Decision:
         """Where the limits on single requests stand: with all rounds, and the prompt of the next.
@@ -9200,23 +10152,24 @@ class Reply:
         """Note an answer that came whole, any JSON value."""
         self.meter.add_answer(answer)
 
-    def reserved_charge(self) -> Charge:
+    def reserved_charge(self, seen: MeteredUsage | None = None) -> Charge:
         """What is to be held for it: the estimate, or what it has used already if more.
 
         Of an estimate it holds no more than its user's own limits leave, so that a single
         request can't empty a pool that others need.
         """
-        estimate = self.estimated_charge()
+        seen = seen or self.meter.total()
+        estimate = self.estimated_charge(seen)
         if not estimate.counted.requests:  # a free model's
             return estimate
-        return hold_at_most(estimate, self.used_charge().counted, self.own_remaining)
+        return hold_at_most(estimate, make_charge(seen, self.rule).counted, self.own_remaining)
 
-    def estimated_charge(self) -> Charge:
+    def estimated_charge(self, seen: MeteredUsage | None = None) -> Charge:
         """What it may cost: the estimate, or what it has used already if more."""
-        seen = self.meter.total()
+        seen = seen or self.meter.total()
         return make_charge(
             MeteredUsage(
-                input_tokens=max(self.prompt_tokens, seen.input_tokens),
+                input_tokens=self.prompt_with(seen),
                 output_tokens=max(self.output_tokens, seen.output_tokens),
                 cached_input_tokens=0,
                 cost_micros=seen.cost_micros,
@@ -9283,10 +10236,11 @@ def hold_at_most(estimate: Charge, used: Amounts, remaining: Mapping[Measure, in
 # ==============================================================================
 
 # chat: the hooks run. rewritten: sent to a path where they do. metered: admitted and metered by
-# the middleware. request: counted as one request. task: admitted where tasks call their model.
+# the middleware. request: counted as one request. indexing: the same, where the administrator has
+# Open WebUI make embeddings by a provider. task: admitted where tasks call their model.
 # unknown: whatever the provider offers there.
 PassthroughKind = Literal[
-    "chat", "rewritten", "metered", "embeddings", "request", "task", "unknown"
+    "chat", "rewritten", "metered", "embeddings", "request", "indexing", "task", "unknown"
 ]
 
 CHAT_PATH = "/api/chat/completions"
@@ -9303,6 +10257,8 @@ class Passthrough:
         counts_tokens: Whether its answers are made of tokens, so that limits on them apply.
         asks_usage: Whether a stream of it can be asked for its usage as OpenAI spells that.
         in_json: Whether a request is JSON that names its model.
+        of_page: Whether the page itself needs it, so that it is never blocked.
+        model: What its records call the model, where a request doesn't name it.
     """
 
     kind: PassthroughKind
@@ -9311,6 +10267,8 @@ class Passthrough:
     counts_tokens: bool = True
     asks_usage: bool = False
     in_json: bool = True
+    of_page: bool = False
+    model: str = ""
 
 
 CHAT_PASSTHROUGHS = {
@@ -9321,7 +10279,14 @@ CHAT_PASSTHROUGHS = {
     "/api/embeddings": Passthrough("embeddings", "/api/embeddings"),
     "/api/v1/embeddings": Passthrough("embeddings", "/api/v1/embeddings"),
     **{
-        path: Passthrough("request", path, counts_tokens=False, in_json=False)
+        path: Passthrough(
+            "request",
+            path,
+            counts_tokens=False,
+            in_json=False,
+            of_page=True,
+            model=path.rpartition("/")[2],
+        )
         for path in (
             "/api/v1/audio/speech",
             "/api/v1/audio/transcriptions",
@@ -9330,7 +10295,21 @@ CHAT_PASSTHROUGHS = {
         )
     },
 }
+# Where files, memories, pages and queries are embedded, and recordings written down.
+INDEXING_PATH = re.compile(
+    r"/api/v1/(?:files/|files/[^/]+/data/content/update"
+    r"|retrieval/(?:process/(?:file|text|url|youtube|web|web/search|files/batch)"
+    r"|query/(?:doc|collection))"
+    r"|memories/(?:add|update|query|search|reindex|[^/]+/update)"
+    r"|knowledge/(?:create|[^/]+/(?:update|file/add|file/update|files/batch/add)))"
+)
+LENGTH_FIELDS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+EMBEDDING_MODEL = "embedding"
 TASK_PATH = re.compile(r"/api/v1/tasks/[a-z_]+/completions")
+
+INDEXING = Passthrough(
+    "indexing", "", counts_tokens=False, in_json=False, of_page=True, model=EMBEDDING_MODEL
+)
 
 # Below /openai and /ollama everything is a pass-through path but these, which no model answers.
 OPENAI_PAGES = {
@@ -9362,7 +10341,7 @@ OPENAI_KINDS = {
     "completions": Passthrough("metered", "/openai/completions", asks_usage=True),
     "embeddings": Passthrough("embeddings", "/openai/embeddings"),
     "audio/speech": Passthrough(
-        "request", "/openai/audio/speech", counts_tokens=False, in_json=False
+        "request", "/openai/audio/speech", counts_tokens=False, in_json=False, model="speech"
     ),
 }
 OLLAMA_KINDS = {
@@ -9398,9 +10377,11 @@ def find_passthrough(method: str, path: str) -> Passthrough | None:
     if first not in ("openai", "ollama"):
         if method != "POST":
             return None
-        return CHAT_PASSTHROUGHS.get(path) or (
-            Passthrough("task", path) if TASK_PATH.fullmatch(path) else None
-        )
+        if path in CHAT_PASSTHROUGHS:
+            return CHAT_PASSTHROUGHS[path]
+        if TASK_PATH.fullmatch(path):
+            return Passthrough("task", path)
+        return INDEXING if INDEXING_PATH.fullmatch(path) else None
     if method in ("HEAD", "OPTIONS") or path[7:8] not in ("", "/"):
         return None
     pages = (OPENAI_PAGES if first == "openai" else OLLAMA_PAGES).get(method)
@@ -9413,7 +10394,7 @@ def find_passthrough(method: str, path: str) -> Passthrough | None:
             return OPENAI_KINDS[found[1]]
         if found := OLLAMA_PASSTHROUGH.fullmatch(plain):
             return OLLAMA_KINDS[found[1]]
-    return Passthrough("unknown", path, "ollama" if first == "ollama" else "openai")
+    return Passthrough("unknown", "", "ollama" if first == "ollama" else "openai")
 
 
 def passthrough_output(body: dict[str, Any], passthrough: Passthrough) -> int | None:
@@ -9423,17 +10404,30 @@ def passthrough_output(body: dict[str, Any], passthrough: Passthrough) -> int | 
         wanted = options.get("num_predict") if isinstance(options, dict) else None
     else:
         wanted = body.get(output_field(passthrough))
-    return wanted * count_choices(body) if type(wanted) is int and wanted > 0 else None
+        # Of several nobody knows which one is obeyed.
+        others = [body[name] for name in LENGTH_FIELDS if type(body.get(name)) is int]
+        wanted = max([wanted, *others]) if type(wanted) is int else None
+    return wanted * count_answers(body) if type(wanted) is int and wanted > 0 else None
+
+
+def count_answers(body: dict[str, Any]) -> int:
+    """How many answers a request asks for: each of a list of prompts gets its own."""
+    prompts = body.get("prompt")
+    # A list of numbers is one prompt, in tokens.
+    if not isinstance(prompts, list) or all(type(part) is int for part in prompts):
+        return count_choices(body)
+    return count_choices(body) * len(prompts)
 
 
 def cap_passthrough(body: dict[str, Any], passthrough: Passthrough, most: int) -> None:
     """Lower what a request asks for in all, as its protocol says it."""
-    each = max(1, most // count_choices(body))
+    each = max(1, most // count_answers(body))
     if passthrough.form == "ollama":
         options = body.get("options")
         body["options"] = {**(options if isinstance(options, dict) else {}), "num_predict": each}
     else:
-        body[output_field(passthrough)] = each
+        for name in {output_field(passthrough), *(name for name in LENGTH_FIELDS if name in body)}:
+            body[name] = each
 
 
 def output_field(passthrough: Passthrough) -> str:
@@ -9526,8 +10520,8 @@ def is_host_engine(engine: Engine) -> bool:
 class GroupQueries:
     """Statements for a user's groups; each row is a group's id, its name and its parent's id."""
 
-    direct: Statement
-    inherited: Statement | None  # None where groups can't be nested
+    direct: Select[Any]
+    inherited: Select[Any] | None  # None where groups can't be nested
 
 
 @lru_cache(maxsize=1)
@@ -9538,28 +10532,30 @@ def group_queries() -> GroupQueries | None:
     """
     try:
         models = import_module("open_webui.models.groups")
-        group, member = models.Group, models.GroupMember
-        nested = hasattr(group, "parent_group_id")  # since 0.12
-        columns = select(group.id, group.name, group.parent_group_id if nested else null())
-        direct = columns.join(member, member.group_id == group.id).where(
-            member.user_id == bindparam("user_id")
+        # Their tables: SQLAlchemy takes twice as long over an ORM's classes.
+        group, member = models.Group.__table__, models.GroupMember.__table__
+        nested = "parent_group_id" in group.c  # since 0.12
+        parent = group.c.parent_group_id if nested else null()
+        columns = select(group.c.id, group.c.name, parent)
+        direct = columns.join(member, member.c.group_id == group.c.id).where(
+            member.c.user_id == bindparam("user_id")
         )
         inherited = None
         if nested:
             found = models.user_group_memberships([bindparam("user_id")], include_inherited=True)
-            inherited = Statement(columns.join(found, found.c.group_id == group.id))
+            inherited = columns.join(found, found.c.group_id == group.c.id)
     except (AttributeError, TypeError):  # another name, other arguments
         return None
-    return GroupQueries(Statement(direct), inherited)
+    return GroupQueries(direct, inherited)
 
 
 def read_groups(
     connection: Connection, queries: GroupQueries, user_id: str
 ) -> tuple[GroupRef, ...]:
     """A user's groups, inherited ones included, from Open WebUI's own database; blocks."""
-    rows = queries.direct.rows(connection, {"user_id": user_id})
+    rows = connection.execute(queries.direct, {"user_id": user_id}).all()
     if queries.inherited is not None and any(parent for _, _, parent in rows):
-        rows = queries.inherited.rows(connection, {"user_id": user_id})
+        rows = connection.execute(queries.inherited, {"user_id": user_id}).all()
     return tuple(GroupRef(str(group_id), str(name)) for group_id, name, _ in rows)
 
 
@@ -9717,6 +10713,19 @@ def has_api_key(request: Any) -> bool:
     return str(token).strip().startswith("sk-")
 
 
+async def save_answer(metadata: Mapping[str, Any], content: str) -> None:
+    """Save an answer that no model gave as a message that is done, where the chat is saved."""
+    chat_id, message_id = metadata.get("chat_id"), metadata.get("message_id")
+    if not isinstance(chat_id, str) or not isinstance(message_id, str):
+        return
+    if chat_id.startswith((*TEMPORARY_CHAT_PREFIXES, "channel:")):
+        return
+    chats = import_module("open_webui.models.chats").Chats
+    await chats.upsert_message_to_chat_by_id_and_message_id(
+        chat_id, message_id, {"content": content, "done": True}
+    )
+
+
 def finished_message(body: Mapping[str, Any]) -> tuple[object, str | None]:
     """Usage and text of the message that an outlet is called for, and of no older one.
 
@@ -9792,6 +10801,7 @@ ORDINARY_FIELDS = frozenset(
     (
         "model",
         "messages",
+        "prompt",
         "stream",
         "stream_options",
         "metadata",
@@ -9905,7 +10915,8 @@ def copied_call(form_data: Mapping[str, Any]) -> dict[str, Any]:
     It also takes a name out of its metadata.
     """
     copy = {name: value for name, value in form_data.items() if name != "stream_options"}
-    copy["metadata"] = dict(copy["metadata"])
+    if isinstance(metadata := copy.get("metadata"), dict):
+        copy["metadata"] = dict(metadata)
     if isinstance(messages := copy.get("messages"), list):
         copy["messages"] = [copied_message(message) for message in messages]
     return copy
@@ -9919,6 +10930,122 @@ def copied_message(message: object) -> object:
         return dict(message)
     own = [dict(part) if isinstance(part, dict) else part for part in parts]
     return {**message, "content": own}
+
+
+# ==============================================================================
+# helpers/openwebui/endings.py
+# Endings: a stream that may go no further ends as its protocol ends one at its length.
+# ==============================================================================
+
+StreamPart = bytes | str
+
+
+class BoundedReply(Protocol):
+    """A reply whose stream may have to end."""
+
+    choices: int
+
+    async def keep_up(self, size: int, step: int) -> int | None: ...
+
+
+def part_event(part: StreamPart, *, last: bool) -> dict[str, Any]:
+    """The first or the last JSON object in a part of a stream; empty where there is none."""
+    text = part.decode("utf-8", "replace") if isinstance(part, bytes) else part
+    for line in text.splitlines()[:: -1 if last else 1]:
+        try:
+            event = json.loads(line.removeprefix("data:"))
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(event, dict):
+            return event
+    return {}
+
+
+def event_lines(*events: dict[str, Any], named: bool = False) -> list[bytes]:
+    """Events as lines of an event stream, with their names where the protocol has them."""
+    names = [f"event: {event['type']}\n" if named else "" for event in events]
+    return [
+        f"{name}data: {json.dumps(event)}\n\n".encode()
+        for name, event in zip(names, events, strict=True)
+    ]
+
+
+def end_of_stream(first: StreamPart, last: StreamPart, choices: int = 1) -> list[bytes]:
+    """What ends a stream after `last`, in the protocol of both; each item ends an event.
+
+    Args:
+        first: The first part that held JSON: it names the answer.
+        last: The part after which nothing of the provider's follows.
+        choices: How many answers there are at once.
+    """
+    begun, event = part_event(first, last=False), part_event(last, last=True)
+    kind = str(event.get("type") or "")
+    if kind.startswith("response."):
+        answer = begun.get("response")
+        why = {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}
+        answer = {**(answer if isinstance(answer, dict) else {}), **why}
+        closing = event_lines({"type": "response.incomplete", "response": answer}, named=True)
+    elif kind.startswith(("message_", "content_block", "ping")):
+        index = event.get("index") if kind != "content_block_stop" else None
+        ended = {"stop_reason": "max_tokens", "stop_sequence": None}
+        events: list[dict[str, Any]] = [
+            {"type": "message_delta", "delta": ended, "usage": {"output_tokens": 0}},
+            {"type": "message_stop"},
+        ]
+        if isinstance(index, int):
+            events.insert(0, {"type": "content_block_stop", "index": index})
+        closing = event_lines(*events, named=True)
+    elif "done" in event and "choices" not in event:  # Ollama's, a line for each object
+        final = {"model": event.get("model"), "created_at": event.get("created_at")}
+        final |= {"response": ""} if "response" in event else {}
+        final |= {"message": {"role": "assistant", "content": ""}} if "message" in event else {}
+        final |= {"done": True, "done_reason": "length"}
+        return [json.dumps(final).encode() + b"\n"]
+    else:
+        named = ("id", "object", "created", "model", "system_fingerprint")
+        chunk = {name: event[name] for name in named if name in event}
+        held: dict[str, Any] = {"delta": {}}
+        if event.get("object") == "text_completion":
+            held = {"text": ""}
+        listed = [{"index": i, **held, "finish_reason": "length"} for i in range(choices)]
+        closing = [*event_lines({**chunk, "choices": listed}), b"data: [DONE]\n\n"]
+    gap = "\n\n" if isinstance(last, str) else b"\n\n"
+    # The blank line that ends an event may be a part of its own, which doesn't come any more.
+    return closing if last.endswith(gap) else [b"\n", *closing]  # type: ignore[arg-type]
+
+
+def may_end_after(part: StreamPart) -> bool:
+    """Whether a part ends an event, or a line of one."""
+    if isinstance(part, str):
+        return "{" in part and part.endswith("\n")
+    return b"{" in part and part.endswith(b"\n")
+
+
+async def bounded_stream(reply: BoundedReply, parts: Any) -> AsyncIterator[Any]:
+    """A stream's parts as they come, and its end where the reply may go no further.
+
+    Whoever takes a part has it metered before it asks for the next one.
+    """
+    first: StreamPart = b""
+    size, mark = 0, 0
+    try:
+        async for part in parts:
+            yield part
+            size += len(part)
+            if not first and may_end_after(part):
+                first = part
+            if size < mark or not may_end_after(part):
+                continue
+            following = await reply.keep_up(size, len(part))
+            if following is None:
+                for closing in end_of_stream(first, part, reply.choices):
+                    yield closing
+                return
+            mark = following
+    finally:
+        # Ends the call to the provider, which may have more to say.
+        if (close := getattr(parts, "aclose", None)) is not None:
+            await close()
 
 
 # ==============================================================================
@@ -9980,7 +11107,9 @@ def watched_call(
             raise
         if is_failure(answer):
             reply.call_failed()
-        elif not isinstance(answer, StreamingResponse):
+        elif isinstance(answer, StreamingResponse):
+            answer.body_iterator = bounded_stream(reply, answer.body_iterator)
+        else:
             reply.call_answered(answer_content(answer))
         return answer
 
@@ -10070,7 +11199,7 @@ def build_reply(
     """
     policies = valves.policy_set
     policy = choose_policy(subject, policies, valves.default_policy, valves.multiple_groups)
-    prompt_tokens = estimate_prompt(body)
+    prompt_tokens, stops = estimate_prompt(body), valves.running_replies == "stop"
     reply = Reply(
         keeper=keeper,
         reservation=Reservation(
@@ -10094,7 +11223,10 @@ def build_reply(
         choices=count_choices(body),
         soft_limit_percent=valves.soft_limit_percent,
         alert_url="" if valves.shadow_mode else valves.alert_webhook_url,
-        capped=valves.cap_max_tokens and not valves.shadow_mode,
+        # An answer that comes whole can't be ended on its way.
+        capped=not valves.shadow_mode
+        and (valves.cap_max_tokens or (stops and body.get("stream") is not True)),
+        stops_at_limit=stops,
     )
     reply.meter.begin_round(prompt_tokens)
     return reply
@@ -10230,6 +11362,7 @@ class Accounting:
         self._ledger = Ledger(engine, schema, clock, True, worker=uuid.uuid4().hex)
         self._threads: ThreadPoolExecutor | None = None
         self._alerts = AlertSender()
+        self._lengths = ReplyLengths(self._read_prepared)
         self.retention_seconds = RETENTION_SECONDS
         self._running: dict[str, Reply] = {}
         self._unwritten: dict[str, WaitingEnd] = {}
@@ -10266,6 +11399,10 @@ class Accounting:
     ) -> ThreadResult:
         """Run `work` in a transaction under the locks of these scopes; blocks, raises as `read`."""
         return self._ledger.change(work, scopes)
+
+    def _read_prepared(self, work: Callable[[Connection], ThreadResult]) -> ThreadResult:
+        self._ledger.prepare(getattr(self._turn, "deadline", None))
+        return self.read(work)
 
     def remember_identities(
         self,
@@ -10338,9 +11475,12 @@ class Accounting:
             self._turn.deadline = deadline
             try:
                 built = build()
+                reply = built[0] if isinstance(built, tuple) else built
+                if not crowded and reply.limits and not isinstance(built, tuple):
+                    model = reply.reservation.model_names[0]
+                    reply.expected_output = self._lengths.expected(model)
             finally:
                 self._turn.deadline = None
-            reply = built[0] if isinstance(built, tuple) else built
             request = reply.request_decision()
             if reply.enforced and not request.allowed:  # whatever the ledger would say
                 return reply, Admission(request)
@@ -10382,27 +11522,103 @@ class Accounting:
         """Leave a reply alone that is not going to run."""
         self._running.pop(reply.reservation.id, None)
 
-    async def check(self, reply: Reply, limits: Sequence[AppliedLimit]) -> Decision:
-        """Where limits stand without this reply.
-
-        Raises:
-            LedgerError: The database can't be reached, or is too busy.
-            LedgerDataError: It refuses the question.
-        """
-        deadline = new_deadline()
-        return await self._in_thread(
-            lambda: self._ledger.check(reply.reservation, limits, deadline)
-        )
-
-    async def renew(self, reply: Reply) -> None:
-        """Write down at once what a running reply holds now.
+    async def grow(self, reply: Reply, limits: Sequence[AppliedLimit]) -> Decision:
+        """Write down what another round of a reply needs, and where its limits stand without it.
 
         Raises:
             LedgerError: The database can't be reached, or is too busy.
             LedgerDataError: It refuses what is to be written.
         """
-        charges, deadline = {reply.reservation.id: reply.reserved_charge()}, new_deadline()
-        await self._in_thread(lambda: self._ledger.renew(charges, deadline))
+        if reply.growing is not None:
+            await asyncio.shield(reply.growing)
+        seen, deadline = reply.meter.total(), new_deadline()
+
+        def hold(decision: Decision) -> Charge:
+            reply.fit_to(decision, seen.output_tokens, reply.prompt_with(seen))
+            return reply.reserved_charge(seen)
+
+        return await self._in_thread(
+            lambda: self._ledger.grow(reply.reservation, hold, limits, deadline)
+        )
+
+    async def keep_up(self, reply: Reply, size: int, step: int) -> int | None:
+        """See that a reply holds more than it has produced: more is reserved in the background.
+
+        Args:
+            reply: The reply.
+            size: How long its stream is so far.
+            step: How long the last part of it was.
+
+        Returns:
+            How long it may become until this is asked again; None where it has to end now.
+        """
+        try:
+            return await self._keep_up(reply, size, step)
+        except Exception:
+            # Nothing may pass for a fault of ours.
+            log.exception("Usage limits: reply %s was not looked after", reply.reservation.id)
+            return None if reply.stops else size + FARTHEST_MARK
+
+    async def _keep_up(self, reply: Reply, size: int, step: int) -> int | None:
+        if reply.stopped:  # in a round before
+            return None
+        if not reply.rule.weight:
+            return size + FARTHEST_MARK
+        if reply.writes_since is None:
+            reply.writes_since = time.monotonic()
+        produced = reply.meter.total().output_tokens
+        following = produced + reply.next_part(size, step, produced)
+        if reply.stops and following > reply.output_tokens:
+            # It has used up all that it holds: what comes next waits until there is more.
+            if reply.growing is not None:
+                await asyncio.shield(reply.growing)
+            held = 0
+            while held < reply.output_tokens < following:
+                held = reply.output_tokens
+                await self._grow(reply)
+            if following > reply.output_tokens:
+                await self._stop_reply(reply)
+                return None
+        elif reply.growing is None and reply.refused_by is None and reply.is_nearly_full(produced):
+            reply.growing = asyncio.create_task(self._grow(reply))
+        return reply.next_mark(size, produced)
+
+    async def _stop_reply(self, reply: Reply) -> None:
+        reply.stopped = True
+        log.info(
+            "Usage limits: reply %s of user %s was stopped at its limit",
+            reply.reservation.id,
+            reply.reservation.subject.user_id,
+        )
+        if reply.tell_stop is not None and reply.refused_by is not None:
+            await reply.tell_stop(reply.refused_by)
+
+    async def _grow(self, reply: Reply) -> None:
+        """Reserve a block more for a reply, at once visible to all; never raises."""
+        seen, held, deadline = reply.meter.total(), reply.output_tokens, new_deadline()
+        block = reply.block(seen.output_tokens)
+        limits = reply.limits if reply.stops else ()
+        try:
+            if reply.written:
+                await self._in_thread(
+                    lambda: self._ledger.grow(
+                        reply.reservation,
+                        partial(reply.hold_more, seen, held, block),
+                        limits,
+                        deadline,
+                    )
+                )
+            else:  # let through while the ledger was away, and written down at its end
+                reply.output_tokens = seen.output_tokens + block
+        except LedgerError as error:
+            log.error("Usage limits: %s; reply %s goes on unreserved", error, reply.reservation.id)
+            reply.output_tokens = seen.output_tokens + block
+        except Exception:
+            # Nothing may pass for a fault of ours: it ends where its reservation does.
+            log.exception("Usage limits: nothing was reserved for %s", reply.reservation.id)
+            reply.output_tokens = held
+        finally:
+            reply.growing = None
 
     async def end(self, reply: Reply, charge: Charge | None, reason: str = "") -> Decision | None:
         """Settle a reply, or release it where `charge` is None; only the first end counts.
@@ -10679,234 +11895,6 @@ class Accounting:
 
 
 # ==============================================================================
-# helpers/openwebui/answers.py
-# Answers on their way to the client: read for their usage, or replaced by a refusal.
-# ==============================================================================
-
-# Of an answer that isn't streamed, or of one line of a stream; a longer one is estimated.
-LARGEST_ANSWER = 16 * 2**20
-# On every answer that was counted or refused, for whoever checks that.
-MARK: RawHeaders = [(b"x-usage-limits", b"checked")]
-LINE_TYPES = (b"event-stream", b"ndjson", b"jsonl", b"json-seq")
-
-
-def read_json(data: bytes | bytearray) -> Any:
-    """The JSON value in some bytes; None where there is none."""
-    try:
-        return json.loads(data)
-    except (ValueError, RecursionError):
-        return None
-
-
-class AnswerReader:
-    """Hands what passes to a meter: line by line, or whole."""
-
-    __slots__ = ("_buffer", "_by_lines", "_meter", "_overflown", "_readable", "answer", "status")
-
-    def __init__(self, meter: ReplyMeter | None) -> None:
-        self._meter = meter
-        self._buffer = bytearray()
-        self._by_lines = False
-        self._overflown = False
-        self._readable = False
-        self.status: int | None = None
-        self.answer: Any = None
-
-    def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        """The answer begins."""
-        self.status = status
-        kind = next((value for name, value in headers if name.lower() == b"content-type"), b"")
-        encoded = any(name.lower() == b"content-encoding" for name, _ in headers)
-        self._by_lines = any(each in kind.lower() for each in LINE_TYPES)
-        self._readable = not encoded
-
-    def feed(self, chunk: bytes) -> None:
-        """A part of it has come."""
-        if not self._readable or not chunk:
-            return
-        self._buffer += chunk
-        if self._by_lines and b"\n" in chunk:
-            *lines, rest = self._buffer.split(b"\n")
-            self._buffer = bytearray(rest)
-            if self._overflown:  # the rest of a line whose beginning is gone
-                self._overflown = False
-                lines = lines[1:]
-            for line in lines:
-                self._read_line(line)
-        if len(self._buffer) > LARGEST_ANSWER:
-            self._buffer.clear()
-            self._overflown = True
-
-    def end(self) -> None:
-        """All of it has come, or nothing more will."""
-        rest, self._buffer = self._buffer, bytearray()
-        if not rest or self._overflown:
-            return
-        if self._by_lines:
-            self._read_line(rest)
-            return
-        self.answer = read_json(rest)
-        if self.answer is None:  # a stream under another name
-            for line in rest.split(b"\n"):
-                self._read_line(line)
-        elif self._meter is not None:
-            self._meter.add_answer(self.answer)
-
-    def _read_line(self, line: bytes | bytearray) -> None:
-        line = line.strip()
-        if line.startswith(b"data:"):
-            line = line[5:]
-        if self._meter is not None and line.lstrip().startswith(b"{"):
-            self._meter.add_event(read_json(line))
-
-
-async def send_refusal(
-    send: Send, passthrough: Passthrough, refusal: Refusal, more: Any = ()
-) -> None:
-    """Answer a request in its protocol's own form."""
-    body = refusal.body(passthrough.form)
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-        *refusal.headers(),
-        *MARK,
-        *more,
-    ]
-    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-class ChatAnswer:
-    """The answer of a path where the hooks run."""
-
-    def __init__(
-        self, passthrough: Passthrough, state: MutableMapping[str, Any], send: Send
-    ) -> None:
-        self._passthrough = passthrough
-        self._state = state
-        self._send = send
-        self._headers: RawHeaders = []
-        self._refusal: Refusal | None = None
-
-    async def send(self, message: Message) -> None:
-        """Pass a part of it on; a refusal takes the place of the whole answer."""
-        kind = message["type"]
-        if kind == "http.response.start":
-            self._start(message)
-            if self._refusal is None:
-                message = {**message, "headers": with_headers(message, self._own_headers())}
-        if self._refusal is None:
-            await self._send(message)
-        elif kind == "http.response.body" and not message.get("more_body"):
-            more = [*self._headers, *limit_headers(self._state)]
-            await send_refusal(self._send, self._passthrough, self._refusal, more)
-
-    def _own_headers(self) -> RawHeaders:
-        limits = limit_headers(self._state)
-        # Where the hooks run they may not be on for the model that was asked for.
-        checked = self._passthrough.kind == "task" or LIMITS_STATE in self._state
-        return [*MARK, *limits] if checked else limits
-
-    def _start(self, message: Message) -> None:
-        refusal = self._state.get(REFUSAL_STATE)
-        if message["status"] >= 400 and refusal is not None:
-            self._refusal = Refusal(*refusal)
-            own = (b"content-type", b"content-length", b"content-encoding", b"retry-after")
-            self._headers = [
-                pair for pair in message.get("headers", ()) if pair[0].lower() not in own
-            ]
-
-
-def with_headers(message: Message, own: RawHeaders) -> RawHeaders:
-    """An answer's headers and ours; a provider's own of the same name speak of its key."""
-    names = {name for name, _ in own}
-    theirs = message.get("headers", ())
-    return [*(pair for pair in theirs if pair[0].lower() not in names), *own]
-
-
-def limit_headers(state: MutableMapping[str, Any]) -> RawHeaders:
-    """Where a request's limits stand; a fault here costs no answer."""
-    try:
-        return rate_headers(state.get(LIMITS_STATE) or (), datetime.now(UTC))
-    except Exception:
-        log.exception("Usage limits: the headers of an answer could not be made")
-        return []
-
-
-# ==============================================================================
-# helpers/openwebui/callers.py
-# Who asks at a pass-through path, by Open WebUI's own rules.
-# ==============================================================================
-
-# Where the user travels in the state of a request, out of its client's reach.
-USER_STATE = "usage_limits_user"
-
-
-class CallerGate:
-    """Lets in whom Open WebUI lets in."""
-
-    def __init__(self) -> None:
-        self._gate: FastAPI | None = None
-
-    async def find_user(self, scope: Scope, send: Send) -> dict[str, Any] | None:
-        """Who asks, by Open WebUI's own rules; its refusal is sent on where it's nobody."""
-        state = scope["state"]
-        state.pop(USER_STATE, None)
-        answer: list[Message] = []
-
-        async def nothing() -> Message:
-            return {"type": "http.request", "body": b"", "more_body": False}
-
-        async def keep(message: Message) -> None:
-            answer.append(message)
-
-        if self._gate is None:
-            self._gate = make_gate(scope["app"])
-        note_key(scope)
-        # Whoever is refused here gets no further, whatever the reason.
-        try:
-            await self._gate({**scope, "method": "POST"}, nothing, keep)
-        except Exception as error:
-            log.exception("Usage limits: it can't be seen who asks")
-            raise PassthroughError(Refusal(503, FAULT_SENTENCE, FAULT_RETRY_SECONDS)) from error
-        user = state.pop(USER_STATE, None)
-        if user is None:
-            for message in answer:
-                await send(message)
-            return None
-        return user if isinstance(user, dict) else dict(user.model_dump())
-
-
-def note_key(scope: Scope) -> None:
-    """An API key in a header of its own, where Open WebUI's middleware puts it later."""
-    name = getattr(import_module("open_webui.env"), "CUSTOM_API_KEY_HEADER", "x-api-key")
-    wanted = str(name).lower().encode()
-    for header, value in scope.get("headers", ()):
-        if header.lower() == wanted:
-            credentials = import_module("fastapi.security").HTTPAuthorizationCredentials
-            scope["state"]["token"] = credentials(
-                scheme="Bearer", credentials=value.decode("latin-1")
-            )
-
-
-def make_gate(app: Any) -> FastAPI:
-    """An app of one page, which lets in whom Open WebUI lets in."""
-    auth = import_module("open_webui.utils.auth")
-    gate = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-    gate.state = app.state
-
-    who = Depends(auth.get_verified_user)
-
-    async def let_in(request: Request, user: Any = who) -> Response:
-        setattr(request.state, USER_STATE, user)
-        return Response(status_code=204)
-
-    let_in.__annotations__ = {"request": Request, "user": Any, "return": Response}
-    gate.add_api_route("/{path:path}", let_in, methods=["POST"])
-    return gate
-
-
-# ==============================================================================
 # helpers/openwebui/directory.py
 # The directory: all users of Open WebUI with their groups, read at once.
 # ==============================================================================
@@ -11014,21 +12002,15 @@ class PageError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class OpenedLedger:
-    """What the pages read from.
+class Standing:
+    """Where a user stands: limits, and use by model, as JSON has it."""
 
-    Args:
-        accounting: The ledger.
-        memory: Whom the policies mean.
-        read_host: Reads from Open WebUI's own database.
-    """
-
-    accounting: Accounting
-    memory: IdentityMemory
-    read_host: Callable[[Callable[[Connection], Any]], Any]
-
-
-OpenLedger = Callable[[AdminValves], OpenedLedger]
+    subject: Subject
+    name: str
+    policy: Policy
+    states: tuple[LimitState, ...]
+    today: list[Json]
+    month: list[Json]
 
 
 @dataclass(frozen=True, slots=True)
@@ -11093,7 +12075,8 @@ class LimitFinder:
 class LimitWriter:
     """Writes limits as JSON; what is alike in all of a kind is made once."""
 
-    def __init__(self) -> None:
+    def __init__(self, language: Language) -> None:
+        self._language = language
         self._made: dict[int, tuple[Limit, Json]] = {}
 
     def write(self, state: LimitState) -> Json:
@@ -11104,6 +12087,7 @@ class LimitWriter:
         if made is None:
             fixed = {
                 "limit": str(limit),
+                "text": limit_text(limit, self._language),
                 "measure": limit.measure,
                 "period": limit.period.name,
                 "model": limit.model_glob,
@@ -11121,7 +12105,7 @@ class LimitWriter:
             "reserved": amount_number(measure, state.reserved),
             "remaining": amount_number(measure, state.remaining),
             "percent": state.percent,
-            "reset_at": iso_instant(state.reset_at),
+            "reset_at": None if limit.is_moment else iso_instant(state.reset_at),
         }
 
 
@@ -11153,29 +12137,35 @@ class PageData:
 
     Args:
         valves: What the filter is set to.
-        opened: The databases.
+        accounting: The ledger.
+        memory: Whom the policies mean.
+        read_host: Reads from Open WebUI's own database.
         now: The instant of the question.
+        language: The one that limits are said in.
     """
 
     valves: AdminValves
-    opened: OpenedLedger
+    accounting: Accounting
+    memory: IdentityMemory
+    read_host: Callable[[Callable[[Connection], Any]], Any]
     now: datetime
+    language: Language = ENGLISH
 
     # What is read
 
     def directory(self, user: str | None = None) -> Directory:
         """Open WebUI's users, or one of them, with their groups."""
-        found: Directory = self.opened.read_host(partial(read_directory, user=user))
+        found: Directory = self.read_host(partial(read_directory, user=user))
         return found
 
     def read(self, work: Callable[[Connection], Any]) -> Any:
         """Read one moment of the ledger."""
-        self.opened.accounting.prepare()
-        return self.opened.accounting.read(partial(read_snapshot_of, work=work))
+        self.accounting.prepare()
+        return self.accounting.read(partial(read_snapshot_of, work=work))
 
     def recall(self, subject: Subject) -> Subject:
         """A user with the names in the policies that mean it."""
-        return self.opened.memory.recall(self.valves.policy_set, subject)
+        return self.memory.recall(self.valves.policy_set, subject)
 
     def find_user(self, key: object) -> tuple[Subject, str]:
         """A user by id or address, and what the user is called.
@@ -11194,34 +12184,52 @@ class PageData:
 
     # One user
 
-    def me(self, user_id: str) -> Json:
-        """Everything of one user's: limits, use by model and day, replies, grants."""
+    def standing(self, user_id: str) -> Standing:
+        """Where a user's limits stand, and what was used today and this month by model."""
         subject, name = self.find_user(user_id)
         finder = LimitFinder(self.valves, self.now)
         policy = finder.policy_of(subject)
         limits = finder.limits_of(subject, policy)
-        month, today = self._window("month"), self._window("day")
+        today = self._selection(self._window("day"), subject.user_id)
+        month = self._selection(self._window("month"), subject.user_id)
+
+        def read(connection: Connection) -> Standing:
+            return Standing(
+                subject,
+                name,
+                policy,
+                read_states(connection, limits, self.now),
+                self._models(sum_models(connection, today)),
+                self._models(sum_models(connection, month)),
+            )
+
+        found: Standing = self.read(read)
+        return found
+
+    def me(self, user_id: str) -> Json:
+        """Everything of one user's: limits, use by model and day, replies, grants."""
+        standing, month = self.standing(user_id), self._window("month")
+        subject = standing.subject
         this_month = self._selection(month, subject.user_id)
+        requests = sum(row["requests"] for row in standing.month)
 
         def read(connection: Connection) -> Json:
-            states = read_states(connection, limits, self.now)
-            scopes = {subject.scope, *(applied.scope for applied in limits)}
+            scopes = {subject.scope, *(state.applied.scope for state in standing.states)}
             days = sum_records(connection, this_month, ["day"])
             replies = read_latest(connection, this_month, MOST_REPLIES)
             grants = read_grants(connection, scopes, int(month.start.timestamp()), MOST_GRANTS)
             return {
-                "limits": self._limits(states),
-                "today": self._models(
-                    sum_models(connection, self._selection(today, subject.user_id))
-                ),
-                "month": self._models(sum_models(connection, this_month)),
                 "days": [{"day": day, **sums_row(sums)} for (day,), sums in sorted(days.items())],
                 "replies": [self._reply(row) for row in replies],
+                "replies_left_out": max(0, requests - len(replies)),
                 "grants": self._grants(grants, {subject.scope: subject.email}),
             }
 
         return {
-            **self._head(subject, name, policy),
+            **self._head(subject, standing.name, standing.policy),
+            "limits": self._limits(standing.states),
+            "today": standing.today,
+            "month": standing.month,
             **self.read(read),
             "since": iso_instant(month.start),
             "timezone": self.valves.timezone,
@@ -11262,7 +12270,7 @@ class PageData:
             asked.append((subject, policy, own))
         states = self.read(lambda connection: read_states(connection, limits, self.now))
         alarming = [self.is_near(state) for state in states]
-        writer, rows = LimitWriter(), []
+        writer, rows = LimitWriter(self.language), []
         written: dict[int, Json] = {}
         for subject, policy, own in asked:
             # A pool is nobody's own: it has a row of its own.
@@ -11277,10 +12285,15 @@ class PageData:
             )
             row = self._head(subject, directory.names.get(subject.user_id, ""), policy)
             row["limits"] = [written[place] for place in own]
+            row["percent"] = max(fullest, 0)
             row["near"] = alarmed
             rows.append((-fullest if alarmed else 1, subject.email, row))
         rows.sort(key=lambda item: item[:2])
         return [row for _, _, row in rows]
+
+    def exempts(self, subject: Subject) -> bool:
+        """Whether a user is recorded but never refused."""
+        return is_exempt(self.valves, subject)
 
     def is_near(self, state: LimitState) -> bool:
         """Whether a limit is reached, or has reached its warning."""
@@ -11297,15 +12310,28 @@ class PageData:
             for pool in self.valves.policy_set.pools
         ]
         limits = [applied for _, own in found for applied in own]
-        states = iter(self.read(lambda connection: read_states(connection, limits, self.now)))
-        writer, rows = LimitWriter(), []
+        scopes, second = {applied.scope for applied in limits}, int(self.now.timestamp())
+
+        def read(connection: Connection) -> tuple[Sequence[LimitState], Sequence[Row[Any]]]:
+            states = read_states(connection, limits, self.now)
+            return states, read_grants(connection, scopes, second, MOST_GRANTS)
+
+        all_states, grants = self.read(read)
+        states, writer, rows = iter(all_states), LimitWriter(self.language), []
         for pool, own in found:
             mine = [next(states) for _ in own]
+            keys = {grant_key(applied) for applied in own}
+            of_pool = [
+                row
+                for row in grants
+                if (row.scope, row.measure, row.model_glob, row.period, row.source) in keys
+            ]
             rows.append(
                 {
                     "pool": pool.name,
                     "group": pool.group,
                     "limits": [writer.write(state) for state in mine],
+                    "grants": self._grants(of_pool, {}),
                     "near": any(self.is_near(state) for state in mine),
                 }
             )
@@ -11356,7 +12382,7 @@ class PageData:
             **self.read(read),
             "since": iso_instant(month.start),
             "timezone": self.valves.timezone,
-            "notices": list(self.opened.memory.notices),
+            "notices": list(self.memory.notices),
             "shadow_mode": self.valves.shadow_mode,
             "soft_limit_percent": self.valves.soft_limit_percent,
         }
@@ -11461,12 +12487,12 @@ class PageData:
         missing = PageError(404, "There is no such grant, or it holds no more.")
         if not 0 < len(key) <= LONGEST_ID or clean_text(key, LONGEST_ID) != key:
             raise missing
-        self.opened.accounting.prepare()
-        row = self.opened.accounting.read(partial(find_grant, key=key, now=self.now))
+        self.accounting.prepare()
+        row = self.accounting.read(partial(find_grant, key=key, now=self.now))
         if row is None:
             raise missing
         revoke = partial(revoke_grant, key=key, by=by, reason=reason, now=self.now)
-        if not self.opened.accounting.change(revoke, {str(row._mapping["scope"])}):
+        if not self.accounting.change(revoke, {str(row._mapping["scope"])}):
             raise missing
         return {"id": key, "revoked": True}
 
@@ -11478,7 +12504,7 @@ class PageData:
         reason: str,
     ) -> Change:
         work = partial(add_grants, limits=limits, make=make, by=by, reason=reason, now=self.now)
-        return self.opened.accounting.change(work, {applied.scope for applied in limits})
+        return self.accounting.change(work, {applied.scope for applied in limits})
 
     # Rows
 
@@ -11495,7 +12521,7 @@ class PageData:
         }
 
     def _limits(self, states: Iterable[LimitState]) -> list[Json]:
-        writer = LimitWriter()
+        writer = LimitWriter(self.language)
         return [writer.write(state) for state in states]
 
     def _window(self, period: str) -> Window:
@@ -11648,6 +12674,836 @@ def read_zone_of(valves: AdminValves) -> Any:
 
 
 # ==============================================================================
+# helpers/openwebui/usage_command.py
+# `/usage` as a message in a chat: the user's limits and use as Markdown, from no model.
+# ==============================================================================
+
+COMMAND = "/usage"
+LONGEST_COMMAND = 200
+MOST_MODELS_SHOWN = 20
+MOST_NEAR = 20
+MARKDOWN_SIGNS = "\\`*_[]<>|~#!$"
+TODAY_BY_MODEL: Mapping[str, str] = {
+    "en": "Today by model",
+    "de": "Heute nach Modell",
+    "fr": "Aujourd’hui par modèle",
+    "es": "Hoy por modelo",
+    "it": "Oggi per modello",
+    "pt-br": "Hoje por modelo",
+    "nl": "Vandaag per model",
+    "pl": "Dzisiaj według modelu",
+    "ru": "Сегодня по моделям",
+    "uk": "Сьогодні за моделями",
+    "tr": "Modele göre bugün",
+    "zh-cn": "今日按模型统计",
+    "zh-tw": "今日依模型統計",
+    "ja": "今日のモデル別使用量",
+    "ko": "오늘 모델별 사용량",
+    "ar": "اليوم حسب النموذج",
+    "he": "היום לפי מודל",
+}
+
+
+def asks_for_usage(body: Mapping[str, Any]) -> bool:
+    """Whether the message that is to be answered is the command; what follows it is ignored."""
+    messages = body.get("messages")
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    if not isinstance(last, Mapping) or last.get("role") != "user":
+        return False
+    content = last.get("content")
+    if isinstance(content, list) and len(content) == 1 and isinstance(content[0], Mapping):
+        content = content[0].get("text")
+    if not isinstance(content, str) or len(content) > LONGEST_COMMAND:
+        return False
+    return content.split()[:1] == [COMMAND]
+
+
+def markdown_cell(text: str) -> str:
+    """A name as the cell of a table shows it, whatever signs are in it."""
+    shown = clean_name(text)
+    return "".join(f"\\{sign}" if sign in MARKDOWN_SIGNS else sign for sign in shown)
+
+
+def markdown_table(headings: Iterable[str], rows: Iterable[Iterable[str]], numbers: int) -> str:
+    """A table; its last `numbers` columns are set to the right."""
+    heads = list(headings)
+    rules = ["---"] * (len(heads) - numbers) + ["--:"] * numbers
+    lines = [heads, rules, *(list(row) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def usage_markdown(data: PageData, user_id: str, reader: Reader, with_link: bool) -> str:
+    """What a user reads in answer to the command; blocks.
+
+    Args:
+        data: What can be read.
+        user_id: Whose limits.
+        reader: Who reads.
+        with_link: Whether there is a page to link to.
+
+    Raises:
+        LedgerError: It can't be read.
+    """
+    standing, language = data.standing(user_id), reader.language
+    words = dict(zip(PAGE_WORDS, words_of(language), strict=True))
+    exempt = data.exempts(standing.subject)
+    parts = [f"### {words['title']}"]
+    if exempt:
+        parts.append(words["exempt"])
+        parts += near_parts(data, reader, words)
+    elif standing.states:
+        headings = (words[key] for key in ("limit", "used", "left", "resets"))
+        rows = [limit_cells(state, data, reader, words) for state in standing.states]
+        parts.append(markdown_table(headings, rows, 0))
+    else:
+        parts.append(words["no_limits"])
+    tag = language.tag.lower()
+    today = TODAY_BY_MODEL.get(tag) or TODAY_BY_MODEL[tag.partition("-")[0]]
+    for title, models in ((today, standing.today), (words["by_model"], standing.month)):
+        if models:
+            parts += [f"**{title}**", models_table(models, language, words)]
+    if with_link:
+        parts.append(f"[{words['title']}](/usage-limits)")
+    return "\n\n".join(parts)
+
+
+def limit_cells(
+    state: LimitState, data: PageData, reader: Reader, words: Mapping[str, str]
+) -> list[str]:
+    """A row about one limit: what it is, used, left, and when it begins anew."""
+    limit, language = state.applied.limit, reader.language
+    what = language.what.format(
+        quantity=plain_quantity(limit, state.amount, language),
+        period=format_period(limit, language),
+        on=on_model(limit, language),
+    )
+    named = policy_shown(state)
+    what += language.named.format(policy=isolate(named, language)) if named else ""
+    if limit.is_per_request:
+        return [markdown_cell(what), "–", "–", "–"]
+    percent = language.percent.format(n=format_count(state.percent, language))
+    left = format_amount(limit, state.remaining, language)
+    if state.exceeded:
+        left += f" · {words['reached']}"
+    reset = "–"
+    if not limit.is_moment and (limit.period.rolling is None or state.exceeded):
+        reset = finish_sentence(format_at(state.reset_at, data.now, reader))
+    used = f"{format_amount(limit, state.taken, language)} ({percent})"
+    return [markdown_cell(what), used, left, reset]
+
+
+def models_table(models: Iterable[Json], language: Language, words: Mapping[str, str]) -> str:
+    """Use by model, the largest first; no cost where nobody knows one."""
+    rows = []
+    for row in list(models)[:MOST_MODELS_SHOWN]:
+        cost = row["cost_usd"]
+        rows.append(
+            [
+                markdown_cell(row["model"]),
+                format_count(row["requests"], language),
+                format_count(row["total_tokens"], language),
+                "–" if cost is None else format_dollars(cost, language),
+            ]
+        )
+    return markdown_table((words[key] for key in ("model", "requests", "tokens", "cost")), rows, 3)
+
+
+def format_dollars(dollars: float, language: Language) -> str:
+    """An amount of money of any size."""
+    digits = 2 if dollars >= 1 or not dollars else 4
+    number = f"{dollars:.{digits}f}" if dollars >= 0.0001 or not dollars else "0.0001"
+    text = language.money.format(amount=number.replace(".", language.decimal))
+    return language.less_than.format(amount=text) if 0 < dollars < 0.0001 else text
+
+
+def near_parts(data: PageData, reader: Reader, words: Mapping[str, str]) -> list[str]:
+    """For an administrator: who is near or over a limit now."""
+    rows = [
+        [markdown_cell(row["email"]), markdown_cell(limit["limit"]), f"{limit['percent']}%"]
+        for row in data.users(near=True)[:MOST_NEAR]
+        for limit in row["limits"][:1]
+    ]
+    headings = (words["limit"], words["used"])
+    return [markdown_table(("", *headings), rows, 1)] if rows else []
+
+
+# ==============================================================================
+# helpers/openwebui/simulation.py
+# Simulation: what is on record, replayed against a policies text.
+# ==============================================================================
+
+# More records than this aren't replayed at once.
+MOST_REPLAYED = 3_000_000
+# Chats come between so many records.
+RECORDS_PER_TURN = 500
+MOST_REFUSALS = 10_000
+MEASURES = ("tokens", "input_tokens", "output_tokens", "requests", "cost")
+
+FindLimits = Callable[[str, str, datetime], Sequence[AppliedLimit]]
+
+
+@dataclass(slots=True)
+class PeriodClock:
+    """The window that a calendar period has at the record that is replayed."""
+
+    period: Period
+    rules: CalendarRules
+    start: int = 0
+    end: int = 0
+
+    def advance(self, at: int) -> None:
+        """Go on to the window around the second `at`."""
+        window = self.period.window(datetime.fromtimestamp(at, UTC), self.rules)
+        self.start, self.end = int(window.start.timestamp()), int(window.end.timestamp())
+
+
+@dataclass(slots=True, eq=False)
+class Gauge:
+    """What one limit has counted so far; limits that count the same in one scope share it.
+
+    Args:
+        applied: The limit.
+        clock: Of a calendar period.
+        seconds: Of a rolling one.
+    """
+
+    applied: AppliedLimit
+    clock: PeriodClock | None
+    seconds: int
+    measure: int
+    amount: int
+    start: int = -1
+    used: int = 0
+    entries: deque[tuple[int, int]] = field(default_factory=deque)
+    running: list[int] = field(default_factory=list)  # when replies that run at once will end
+
+    def move(self, at: int) -> None:
+        """Forget what no longer counts at the second `at`."""
+        if self.clock is not None:
+            if self.start != self.clock.start:
+                self.start, self.used = self.clock.start, 0
+        elif self.seconds:
+            entries, oldest = self.entries, at - self.seconds
+            while entries and entries[0][0] <= oldest:
+                self.used -= entries.popleft()[1]
+        else:
+            while self.running and self.running[0] <= at:
+                heapq.heappop(self.running)
+
+    def add(self, at: int, end: int, value: int) -> None:
+        """Count a reply that was admitted at the second `at` and ended at `end`."""
+        if self.clock is None and not self.seconds:
+            if self.applied.limit.is_at_once and end > at:
+                heapq.heappush(self.running, end)
+        elif value:
+            self.used += value
+            if self.seconds:
+                self.entries.append((at, value))
+
+    def state(self, at: int) -> LimitState:
+        """Where the limit stands."""
+        end = at + (self.seconds or 60) if self.clock is None else self.clock.end
+        reset_at = datetime.fromtimestamp(end, UTC)
+        return LimitState(self.applied, self.used, len(self.running), reset_at)
+
+
+@dataclass(slots=True)
+class ReplayPlan:
+    """How the records of one user with the same model and source are replayed."""
+
+    gauges: tuple[Gauge, ...]
+    decided: bool  # whether such a request can be refused
+    rule: ModelRule | None  # what it costs by the text, where that isn't what is on record
+    has_moments: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedRefusal:
+    """A request that would have been refused, and by which limit."""
+
+    id: str
+    user_id: str
+    model: str
+    at: int  # seconds since 1970
+    applied: AppliedLimit
+
+
+@dataclass(slots=True)
+class RefusedUser:
+    """What would have been refused to one user."""
+
+    refused: int = 0
+    cost_micros: int = 0
+    tokens: int = 0
+    first_at: int = 0
+    last_at: int = 0
+    limits: dict[int, list[Any]] = field(default_factory=dict)  # each with how often it refused
+
+    @property
+    def most_refusing(self) -> AppliedLimit:
+        """The limit that has refused most."""
+        found: AppliedLimit = max(self.limits.values(), key=lambda counted: counted[1])[0]
+        return found
+
+
+@dataclass(slots=True)
+class SimulationResult:
+    """What came of a replay."""
+
+    requests: int = 0
+    refused: int = 0
+    users: dict[str, RefusedUser] = field(default_factory=dict)
+    refusals: list[SimulatedRefusal] = field(default_factory=list)
+    cut_off: bool = False  # whether there were more records than are replayed
+
+    def note(
+        self,
+        key: str,
+        user_id: str,
+        names: str,
+        at: int,
+        applied: AppliedLimit,
+        cost_micros: int,
+        tokens: int,
+    ) -> None:
+        """Add a refusal."""
+        self.refused += 1
+        user = self.users.get(user_id)
+        if user is None:
+            user = self.users[user_id] = RefusedUser(first_at=at)
+        user.refused += 1
+        user.cost_micros += cost_micros
+        user.tokens += tokens
+        user.last_at = at
+        # By identity: an instance is made for each user, and lives as long as the replay.
+        counted = user.limits.get(id(applied))
+        if counted is None:
+            user.limits[id(applied)] = [applied, 1]
+        else:
+            counted[1] += 1
+        if len(self.refusals) < MOST_REFUSALS:
+            model = "".join(split_names(names)[:1])
+            self.refusals.append(SimulatedRefusal(key, user_id, model, at, applied))
+
+
+class Replay:
+    """Replays records in the order of time.
+
+    Decisions are those of `Decision`, on what the records before have used: a reply counts from
+    its admission with what it cost in the end.
+
+    Args:
+        find_limits: The limits of a user, by id and the record's groups, at an instant.
+        find_rules: The model's rule in the text, and the one that its records were charged by.
+        rules: Where calendar periods begin.
+        tasks_counted: Whether tasks count toward limits.
+    """
+
+    def __init__(
+        self,
+        find_limits: FindLimits,
+        find_rules: Callable[[tuple[str, ...]], tuple[ModelRule, ModelRule]],
+        rules: CalendarRules,
+        tasks_counted: bool,
+    ) -> None:
+        self._find_limits, self._find_rules = find_limits, find_rules
+        self._rules, self._tasks_counted = rules, tasks_counted
+        self._clocks: dict[str, PeriodClock] = {}
+        self._gauges: dict[tuple[object, ...], Gauge] = {}
+        self._plans: dict[tuple[str, str, str, str], ReplayPlan] = {}
+        self._limits: dict[tuple[str, str], Sequence[AppliedLimit]] = {}
+
+    def run(self, rows: Iterable[Any], since: int) -> SimulationResult:
+        """Replay records; those before `since` are only counted."""
+        result = SimulationResult()
+        for done, row in enumerate(rows, 1):
+            if done % RECORDS_PER_TURN == 0:
+                time.sleep(0)  # the chats' turn
+                if done > MOST_REPLAYED:
+                    result.cut_off = True
+                    break
+            self._replay(row, since, result)
+        return result
+
+    def _replay(self, row: Any, since: int, result: SimulationResult) -> None:
+        at, user_id, group_ids, names, source = row[:5]
+        for clock in self._clocks.values():
+            if at >= clock.end:
+                clock.advance(at)
+        key = (user_id, group_ids, names, source)
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._plans[key] = self._make_plan(key, at)
+        state, end, requests, input_tokens, output_tokens, cost = row[5:11]
+        if state == "released":
+            requests = input_tokens = output_tokens = cost = 0
+        elif plan.rule is not None:
+            tokens = MeteredUsage(row[11], row[12], row[13], row[10], bool(row[14]))
+            counted = make_charge(tokens, plan.rule).counted
+            requests, input_tokens = counted.requests, counted.input_tokens
+            output_tokens, cost = counted.output_tokens, counted.cost_micros
+        suspicious = plan.has_moments
+        for gauge in plan.gauges:
+            if gauge.clock is None or gauge.start != gauge.clock.start:
+                gauge.move(at)
+            # Nobody needs a decision about limits of which none is reached.
+            suspicious = suspicious or gauge.used >= gauge.amount
+        if at >= since and plan.decided:
+            result.requests += 1
+            if suspicious:
+                states = tuple(gauge.state(at) for gauge in plan.gauges)
+                decision = Decision(states)
+                if plan.has_moments:
+                    decision = decision.with_request(Amounts(0, input_tokens))
+                if (refusing := decision.refusing) is not None:
+                    tokens = input_tokens + output_tokens
+                    result.note(row[15], user_id, names, at, refusing.applied, cost, tokens)
+                    return
+        values = (input_tokens + output_tokens, input_tokens, output_tokens, requests, cost)
+        for gauge in plan.gauges:
+            gauge.add(at, end or at, values[gauge.measure])
+
+    def _make_plan(self, key: tuple[str, str, str, str], at: int) -> ReplayPlan:
+        user_id, group_ids, names, source = key
+        model_names = split_names(names)
+        rule, recorded_by = self._find_rules(model_names)
+        counts_toward_nothing = source == "direct" or not rule.weight
+        if source == "task" and not self._tasks_counted:
+            counts_toward_nothing = True
+        if counts_toward_nothing:
+            return ReplayPlan((), False, None, False)
+        limits = self._limits.get((user_id, group_ids))
+        if limits is None:
+            limits = self._find_limits(user_id, group_ids, datetime.fromtimestamp(at, UTC))
+            self._limits[user_id, group_ids] = limits
+        gauges = tuple(
+            self._gauge(applied, at)
+            for applied in limits
+            if applied.limit.matches_model(model_names) and applied.limit.source in ("", source)
+        )
+        moments = any(gauge.applied.limit.is_moment for gauge in gauges)
+        changed = None if rule == recorded_by else rule
+        return ReplayPlan(gauges, source not in ("task", "backfill"), changed, moments)
+
+    def _gauge(self, applied: AppliedLimit, at: int) -> Gauge:
+        limit = applied.limit
+        key = (applied.scope, *limit.counts, limit.amount)
+        gauge = self._gauges.get(key)
+        if gauge is None:
+            rolling = limit.period.rolling
+            gauge = self._gauges[key] = Gauge(
+                applied,
+                None if rolling is not None or limit.is_moment else self._clock(limit, at),
+                0 if rolling is None else int(rolling.total_seconds()),
+                MEASURES.index(limit.measure),
+                limit.amount,
+            )
+        return gauge
+
+    def _clock(self, limit: Limit, at: int) -> PeriodClock:
+        clock = self._clocks.get(limit.period.name)
+        if clock is None:
+            clock = self._clocks[limit.period.name] = PeriodClock(limit.period, self._rules)
+            clock.advance(at)
+        return clock
+
+
+def replay_start(limits: Iterable[Limit], rules: CalendarRules, since: int) -> int:
+    """From when on records count in a window that is open at `since`."""
+    start, instant = since, datetime.fromtimestamp(since, UTC)
+    for limit in limits:
+        if limit.is_moment:
+            continue
+        rolling = limit.period.rolling
+        if rolling is not None:
+            start = min(start, since - int(rolling.total_seconds()))
+        else:
+            window: Window = limit.period.window(instant, rules)
+            start = min(start, int(window.start.timestamp()))
+    return start
+
+
+def read_replayed(connection: Connection, start: int, until: int) -> Iterable[Any]:
+    """Records from `start` on and before `until`, in the order of time."""
+    columns = records_table.c
+    return connection.execute(
+        select(
+            columns.created_at,
+            columns.user_id,
+            columns.group_ids,
+            columns.model_names,
+            columns.source,
+            columns.state,
+            columns.settled_at,
+            columns.counted,
+            columns.weighted_input_tokens,
+            columns.weighted_output_tokens,
+            columns.cost_micros,
+            columns.input_tokens,
+            columns.output_tokens,
+            columns.cached_input_tokens,
+            columns.estimated,
+            columns.id,
+        )
+        .where(columns.created_at >= start, columns.created_at < until)
+        .order_by(columns.created_at, columns.id),
+        execution_options={"yield_per": 5_000},
+    )
+
+
+# ==============================================================================
+# helpers/openwebui/policy_editor.py
+# The policies editor: a text checked, explained, replayed and saved.
+# ==============================================================================
+
+LONGEST_POLICIES = 1_000_000
+MOST_DAYS = 400
+MOST_LISTED_USERS = 1_000
+MOST_LISTED_REFUSALS = 500
+DAY = 86_400
+# One at a time, since each keeps a core busy for seconds.
+SIMULATING = Lock()
+
+
+def read_policies_text(body: Json) -> str:
+    """The policies text in a request.
+
+    Raises:
+        PageError: There is none, or one of a length that nobody writes.
+        PoliciesError: It has mistakes.
+    """
+    text = body.get("policies")
+    if not isinstance(text, str) or len(text) > LONGEST_POLICIES:
+        raise PageError(400, f"policies: a text of at most {LONGEST_POLICIES:,} characters")
+    if "\0" in text or re.search("[\ud800-\udfff]", text):
+        raise PageError(400, "policies: a text without NUL and lone surrogates")
+    read_policies(text)
+    return text
+
+
+def listed_errors(text: str, error: PoliciesError) -> list[Json]:
+    """The mistakes in a text, each with its line where that can be told."""
+    lines = text.split("\n")
+    return [
+        {
+            "where": one.where,
+            "given": one.given,
+            "allowed": one.allowed,
+            "line": line_of(one, lines),
+        }
+        for one in error.mistakes
+    ]
+
+
+def line_of(mistake: ConfigurationError, lines: list[str]) -> int | None:
+    """The line that a mistake is about, from 1; None where it can't be told."""
+    if found := re.search(r"line (\d+)", mistake.where):
+        return int(found[1])
+    header = re.match(r"\[.*\]", mistake.where)
+    if header is None:
+        return None
+    wanted = header_path(header[0])
+    at = next((n for n, line in enumerate(lines) if header_path(line) == wanted), None)
+    if wanted is None or at is None:
+        return None
+    key = mistake.where[header.end() :].strip()
+    quoted = re.match(r"['\"](.+?)['\"] ", mistake.given)
+    for number in range(at + 1, len(lines)):
+        if header_path(lines[number]) is not None:
+            break
+        if quoted is not None and quoted[1] in " ".join(lines[number].split()):
+            return number + 1
+        if quoted is None and key and re.match(rf"\s*{re.escape(key)}\s*=", lines[number]):
+            return number + 1
+    return at + 1
+
+
+def header_path(line: str) -> tuple[str, ...] | None:
+    """The names in a table's first line, however they are quoted; None for another line."""
+    if not line.lstrip().startswith("["):
+        return None
+    try:
+        value: Any = tomllib.loads(line)
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return None
+    names = []
+    while isinstance(value, dict) and len(value) == 1:
+        ((name, value),) = value.items()
+        names.append(name)
+    return tuple(names) or None
+
+
+def with_policies(valves: AdminValves, text: str) -> AdminValves:
+    """The valves with another policies text, which was read already."""
+    return valves.model_copy(update={"policies": text})
+
+
+def identities_of(data: PageData, policies: PolicySet, directory: Directory) -> Identities:
+    """Whom a policies text would mean."""
+    groups = {key: group.name for key, group in directory.groups.items()}
+    host = HostNames(groups, directory.emails, list_model_ids())
+    return identify(policies, host, data.read(read_remembered))
+
+
+def check_policies(data: PageData, body: Json) -> Json:
+    """What a text would mean, or what is wrong with it.
+
+    Raises:
+        PageError: The request has no text.
+    """
+    try:
+        text = read_policies_text(body)
+    except PoliciesError as error:
+        return {"errors": listed_errors(str(body["policies"]), error)}
+    return {"errors": [], **explain_policies(data, text)}
+
+
+def explain_policies(data: PageData, text: str) -> Json:
+    """Who gets what by a text, and which of its names mean nobody."""
+    policies, directory = read_policies(text), data.directory()
+    valves, identities = with_policies(data.valves, text), identities_of(data, policies, directory)
+    users: defaultdict[tuple[str, str], int] = defaultdict(int)
+    pools: defaultdict[str, int] = defaultdict(int)
+    for named in directory.subjects.values():
+        subject = identities.recall(named)
+        policy = choose_policy(subject, policies, valves.default_policy, valves.multiple_groups)
+        users[policy.kind, policy.name] += 1
+        for pool in policies.pools:
+            if pool.group is None or fold_name(pool.group) in group_keys(subject.groups):
+                pools[pool.name] += 1
+    unmatched = [
+        table.header
+        for table in named_in(policies)
+        if not meant_by(identities, table.kind, table.key)
+    ]
+    return {
+        "summary": list(summary_rows(policies, valves, users, pools)),
+        "unmatched": unmatched,
+        "notices": list(identities.notices),
+    }
+
+
+def group_keys(groups: tuple[GroupRef, ...]) -> set[str]:
+    """All names in the policies that mean one of these groups."""
+    return {key for group in groups for key in group.all_keys}
+
+
+def meant_by(identities: Identities, kind: str, key: str) -> bool:
+    """Whether a name in the policies means somebody."""
+    found = (*identities.sure.items(), *identities.doubtful.items())
+    return any(one == kind and key in names for (one, _), names in found)
+
+
+def summary_rows(
+    policies: PolicySet,
+    valves: AdminValves,
+    users: Mapping[tuple[str, str], int],
+    pools: Mapping[str, int],
+) -> Iterator[Json]:
+    """Each table with its limits and for how many users it counts."""
+    tables = (*policies.users.values(), *policies.groups.values(), *policies.roles.values())
+    for policy in tables:
+        yield {
+            "table": table_header(policy.kind, policy.name),
+            "limits": limit_texts(policy.limits),
+            "users": users.get((policy.kind, policy.name), 0),
+        }
+    for pool in policies.pools:
+        yield {
+            "table": table_header("pool", pool.name),
+            "limits": limit_texts(pool.limits),
+            "users": pools.get(pool.name, 0),
+        }
+    others = sum(count for (kind, _), count in users.items() if kind == "default")
+    yield {
+        "table": "everyone else",
+        "limits": limit_texts(valves.default_policy.limits),
+        "users": others,
+    }
+
+
+def limit_texts(limits: tuple[Limit, ...] | None) -> list[str]:
+    """Limits in their notation."""
+    return ["unlimited"] if limits is None else [str(limit) for limit in limits]
+
+
+# Replaying
+
+
+def read_days(body: Json) -> int:
+    """How many days a simulation goes back.
+
+    Raises:
+        PageError: It isn't a sensible number.
+    """
+    days = body.get("days", 30)
+    if type(days) is not int or not 1 <= days <= MOST_DAYS:
+        raise PageError(400, f"days: a whole number from 1 to {MOST_DAYS}")
+    return days
+
+
+def replay_policies(data: PageData, text: str, since: int) -> tuple[SimulationResult, Directory]:
+    """Replay what is on record since then against a text.
+
+    Raises:
+        PageError: Another one is running.
+    """
+    if not SIMULATING.acquire(blocking=False):
+        raise PageError(503, "Another simulation is running. Try again in some seconds.")
+    try:
+        return run_replay(data, text, since)
+    finally:
+        SIMULATING.release()
+
+
+def run_replay(data: PageData, text: str, since: int) -> tuple[SimulationResult, Directory]:
+    """The same, with the turn taken."""
+    policies, current = read_policies(text), data.valves.policy_set
+    valves, directory = with_policies(data.valves, text), data.directory()
+    identities = identities_of(data, policies, directory)
+
+    def find_limits(user_id: str, group_ids: str, at: datetime) -> tuple[AppliedLimit, ...]:
+        # The groups of that time; the role of now, as it isn't on record.
+        groups = tuple(
+            directory.groups.get(key, GroupRef(key, "")) for key in split_names(group_ids)
+        )
+        known = directory.subjects.get(user_id) or Subject(user_id, "", "user")
+        subject = identities.recall(replace(known, groups=groups))
+        if is_exempt(valves, subject):
+            return ()
+        policy: Policy = choose_policy(
+            subject, policies, valves.default_policy, valves.multiple_groups
+        )
+        return scoped_limits(subject, policy, policies, at, valves.calendar_rules)
+
+    def find_rules(names: tuple[str, ...]) -> tuple[ModelRule, ModelRule]:
+        return find_model_rule(policies, names), find_model_rule(current, names)
+
+    tables: list[Any] = [*policies.users.values(), *policies.groups.values(), *policies.pools]
+    tables += [*policies.roles.values(), valves.default_policy]
+    limits = [limit for table in tables for limit in table.limits or ()]
+    rules = valves.calendar_rules
+    start, until = replay_start(limits, rules, since), int(data.now.timestamp()) + 1
+    replay = Replay(find_limits, find_rules, rules, policies.tasks_counted)
+
+    def read(connection: Connection) -> SimulationResult:
+        return replay.run(read_replayed(connection, start, until), since)
+
+    result: SimulationResult = data.read(read)
+    return result, directory
+
+
+def simulate_policies(data: PageData, body: Json) -> Json:
+    """Who would have been refused by a text, how often, and what that would have saved.
+
+    Raises:
+        PageError: The request can't be understood.
+    """
+    days = read_days(body)
+    try:
+        text = read_policies_text(body)
+    except PoliciesError as error:
+        return {"errors": listed_errors(str(body["policies"]), error)}
+    since = int((data.now - timedelta(days=days)).timestamp())
+    result, directory = replay_policies(data, text, since)
+    emails = directory.emails
+    users = sorted(result.users.items(), key=lambda item: (-item[1].refused, item[0]))
+    return {
+        "errors": [],
+        "days": days,
+        "since": iso_second(since),
+        "requests": result.requests,
+        "refused": result.refused,
+        "cost_saved_usd": sum(user.cost_micros for _, user in users) / 1_000_000,
+        "tokens_saved": sum(user.tokens for _, user in users),
+        "cut_off": result.cut_off,
+        "users_refused": len(users),
+        "users": [
+            {
+                "user_id": user_id,
+                "email": emails.get(user_id, ""),
+                "refused": user.refused,
+                "limit": str(user.most_refusing.limit),
+                "policy": user.most_refusing.policy or "default",
+                "first_at": iso_second(user.first_at),
+                "last_at": iso_second(user.last_at),
+                "cost_saved_usd": user.cost_micros / 1_000_000,
+                "tokens_saved": user.tokens,
+            }
+            for user_id, user in users[:MOST_LISTED_USERS]
+        ],
+    }
+
+
+def shadow_refusals(data: PageData, since: int) -> list[Json]:
+    """What the policies in force would have refused, the newest first: shadow mode only tells."""
+    if not data.valves.shadow_mode:
+        return []
+    result, directory = replay_policies(data, data.valves.policies, since)
+    emails = directory.emails
+    return [
+        {
+            "at": iso_second(one.at),
+            "user_id": one.user_id,
+            "email": emails.get(one.user_id, ""),
+            "model": one.model,
+            "limit": str(one.applied.limit),
+            "policy": one.applied.policy or "default",
+        }
+        for one in reversed(result.refusals[-MOST_LISTED_REFUSALS:])
+    ]
+
+
+# Saving
+
+
+def list_versions(data: PageData) -> Json:
+    """The text in force, what it means, and the last ones."""
+    text = data.valves.policies
+    rows = data.read(read_versions)
+    return {
+        "policies": text,
+        **explain_policies(data, text),
+        "versions": [
+            {
+                "id": row.id,
+                "saved_at": iso_second(row.saved_at),
+                "saved_by": row.saved_by,
+                "policies": row.policies,
+            }
+            for row in rows
+        ],
+    }
+
+
+async def store_policies(function_id: str, text: str) -> str:
+    """Save a text as Open WebUI's own form does; returns the one that was there before.
+
+    Raises:
+        PageError: Open WebUI doesn't save it.
+    """
+    functions = import_module("open_webui.models.functions").Functions
+    stored = await functions.get_function_valves_by_id(function_id) or {}
+    values = {name: value for name, value in stored.items() if value is not None}
+    valves = AdminValves.model_validate({**values, "policies": text})
+    saved = await functions.update_function_valves_by_id(
+        function_id, valves.model_dump(exclude_unset=True)
+    )
+    if saved is None:
+        raise PageError(503, "Open WebUI could not save the policies.")
+    return str(stored.get("policies") or "")
+
+
+def note_version(data: PageData, before: str, text: str, by: str) -> Json:
+    """Keep a text that was saved, and say what it means."""
+    accounting, now = data.accounting, int(data.now.timestamp())
+    accounting.change(
+        lambda connection: keep_version(connection, before, text, by, now), {"policies"}
+    )
+    return {"errors": [], "policies": text, **explain_policies(data, text)}
+
+
+# ==============================================================================
 # helpers/openwebui/pages.py
 # The usage pages: `/usage-limits` and its JSON, behind Open WebUI's own sign-in.
 # ==============================================================================
@@ -11678,7 +13534,7 @@ class PageGuard(Protocol):
     """What the pages need of whoever guards a filter's paths."""
 
     function_id: str
-    open_ledger: OpenLedger
+    ledger_of: Callable[[Any], Any]
 
     async def switch(self, *, now: bool = False) -> Any: ...
 
@@ -11707,6 +13563,7 @@ class PageRequest:
         return str(getattr(self.user, "email", "") or self.user.id)
 
 
+PageResult = TypeVar("PageResult")
 Handler = Callable[[PageRequest], object]
 
 
@@ -11780,6 +13637,30 @@ def answer_reset(asked: PageRequest) -> object:
     return asked.data.reset(asked.body, asked.actor)
 
 
+def answer_check(asked: PageRequest) -> object:
+    """What a policies text means, or what is wrong with it."""
+    return check_policies(asked.data, asked.body)
+
+
+def answer_simulation(asked: PageRequest) -> object:
+    """Whom a policies text would have refused."""
+    return simulate_policies(asked.data, asked.body)
+
+
+def answer_policies(asked: PageRequest) -> object:
+    """The policies text in force, and the last ones."""
+    return list_versions(asked.data)
+
+
+def answer_shadow(asked: PageRequest) -> object:
+    """What shadow mode would have refused."""
+    zone = read_zone_of(asked.data.valves)
+    since = read_instant(asked.parameters.get("since") or None, "since", zone)
+    oldest = int((asked.data.now - timedelta(days=MOST_DAYS)).timestamp())
+    default = int((asked.data.now - timedelta(days=7)).timestamp())
+    return shadow_refusals(asked.data, max(oldest, default if since is None else since))
+
+
 ROUTES = (
     Route("GET", "/api/me", answer_me, for_all=True),
     Route("GET", "/api/users", answer_users),
@@ -11787,6 +13668,10 @@ ROUTES = (
     Route("GET", "/api/pools", answer_pools),
     Route("GET", "/api/overview", answer_overview),
     Route("GET", "/api/report", answer_report),
+    Route("GET", "/api/shadow", answer_shadow),
+    Route("GET", "/api/policies", answer_policies),
+    Route("POST", "/api/policies/check", answer_check),
+    Route("POST", "/api/policies/simulate", answer_simulation),
     Route("POST", "/api/grants", answer_grant),
     Route("DELETE", "/api/grants/{key}", answer_revoke),
     Route("POST", "/api/resets", answer_reset),
@@ -11907,6 +13792,7 @@ class UsagePages:
             who = anyone if route.for_all else admins
             answer = partial(self._answer, route)
             self._add(app, PAGE_PATH + route.path, [route.method], who, answer)
+        self._add(app, f"{PAGE_PATH}/api/policies", ["PUT"], admins, self._save_policies)
         # Whoever isn't signed in doesn't learn which paths there are.
         methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
         self._add(app, f"{PAGE_PATH}/{{path:path}}", methods, anyone, self._find_nothing)
@@ -11942,7 +13828,21 @@ class UsagePages:
         raise PageError(404, NOT_FOUND)
 
     async def _answer(self, route: Route, request: Request, user: Any) -> Response:
-        changes = route.method != "GET"
+        asked = await self._read_request(request, user)
+        return await self._in_thread(lambda: as_answer(route.handler(asked)))
+
+    async def _save_policies(self, request: Request, user: Any) -> Response:
+        """Save a text through Open WebUI's own functions, and keep the one before."""
+        asked = await self._read_request(request, user)
+        text = await self._in_thread(lambda: read_policies_text(asked.body))
+        before = await store_policies(self._guard.function_id, text)
+        log.info("Usage limits: %s has saved the policies on the page", asked.actor)
+        await self._guard.switch(now=True)
+        note = partial(note_version, asked.data, before, text, asked.actor)
+        return await self._in_thread(lambda: as_answer(note()))
+
+    async def _read_request(self, request: Request, user: Any) -> PageRequest:
+        changes = request.method != "GET"
         if changes:
             check_intent(request)
         body = await read_body(request) if changes else {}
@@ -11950,11 +13850,12 @@ class UsagePages:
         if any(len(text) > LONGEST_PARAMETER for text in parameters.values()):
             raise PageError(400, f"A parameter is longer than {LONGEST_PARAMETER} characters.")
         valves = (await self._guard.switch()).valves
-        data = PageData(valves, self._guard.open_ledger(valves), datetime.now(UTC))
-        asked = PageRequest(self._guard, data, user, parameters, body)
-        return await self._in_thread(lambda: as_answer(route.handler(asked)))
+        accounting, memory, read_host = self._guard.ledger_of(valves)
+        language = choose_language(parameters.get("language") or "en")
+        data = PageData(valves, accounting, memory, read_host, datetime.now(UTC), language)
+        return PageRequest(self._guard, data, user, parameters, body)
 
-    async def _in_thread(self, work: Callable[[], Response]) -> Response:
+    async def _in_thread(self, work: Callable[[], PageResult]) -> PageResult:
         if self._waiting >= MOST_WAITING:
             raise PageError(503, "Too many wait for reports. Try again later.")
         self._waiting += 1
@@ -11967,6 +13868,393 @@ class UsagePages:
 def is_page_path(path: str) -> bool:
     """Whether a path is one of the pages'."""
     return re.match(rf"{PAGE_PATH}(/|$)", path) is not None
+
+
+# ==============================================================================
+# helpers/openwebui/answers.py
+# Answers on their way to the client: read for their usage, or replaced by a refusal.
+# ==============================================================================
+
+# Of an answer that isn't streamed, or of one line of a stream; a longer one is estimated.
+LARGEST_ANSWER = 16 * 2**20
+# On every answer that was counted or refused, for whoever checks that.
+MARK: RawHeaders = [(b"x-usage-limits", b"checked")]
+LINE_TYPES = (b"event-stream", b"ndjson", b"jsonl", b"json-seq")
+
+
+def read_json(data: bytes | bytearray) -> Any:
+    """The JSON value in some bytes; None where there is none."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+
+
+class AnswerReader:
+    """Hands what passes to a meter: line by line, or whole."""
+
+    __slots__ = ("_buffer", "_meter", "_overflown", "_readable", "answer", "by_lines", "status")
+
+    def __init__(self, meter: ReplyMeter | None) -> None:
+        self._meter = meter
+        self._buffer = bytearray()
+        self.by_lines = False
+        self._overflown = False
+        self._readable = False
+        self.status: int | None = None
+        self.answer: Any = None
+
+    def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """The answer begins."""
+        self.status = status
+        kind = next((value for name, value in headers if name.lower() == b"content-type"), b"")
+        encoded = any(name.lower() == b"content-encoding" for name, _ in headers)
+        self.by_lines = any(each in kind.lower() for each in LINE_TYPES)
+        self._readable = not encoded
+
+    def feed(self, chunk: bytes) -> None:
+        """A part of it has come."""
+        if not self._readable or not chunk:
+            return
+        self._buffer += chunk
+        if self.by_lines and b"\n" in chunk:
+            *lines, rest = self._buffer.split(b"\n")
+            self._buffer = bytearray(rest)
+            if self._overflown:  # the rest of a line whose beginning is gone
+                self._overflown = False
+                lines = lines[1:]
+            for line in lines:
+                self._read_line(line)
+        if len(self._buffer) > LARGEST_ANSWER:
+            self._buffer.clear()
+            self._overflown = True
+
+    def end(self) -> None:
+        """All of it has come, or nothing more will."""
+        rest, self._buffer = self._buffer, bytearray()
+        if not rest or self._overflown:
+            return
+        if self.by_lines:
+            self._read_line(rest)
+            return
+        self.answer = read_json(rest)
+        if self.answer is None:  # a stream under another name
+            for line in rest.split(b"\n"):
+                self._read_line(line)
+        elif self._meter is not None:
+            self._meter.add_answer(self.answer)
+
+    def _read_line(self, line: bytes | bytearray) -> None:
+        line = line.strip()
+        if line.startswith(b"data:"):
+            line = line[5:]
+        if self._meter is not None and line.lstrip().startswith(b"{"):
+            self._meter.add_event(read_json(line))
+
+
+def refusal_messages(passthrough: Passthrough, refusal: Refusal, more: RawHeaders) -> list[Message]:
+    """A refusal in its protocol's own form."""
+    body = refusal.body(passthrough.form)
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        *refusal.headers(),
+        *MARK,
+        *more,
+    ]
+    return [
+        {"type": "http.response.start", "status": refusal.status, "headers": headers},
+        {"type": "http.response.body", "body": body},
+    ]
+
+
+async def send_own(
+    app: AsgiApp, scope: Scope, receive: Receive, send: Send, messages: list[Message]
+) -> None:
+    """Send an answer that isn't Open WebUI's, with the headers that its CORS middleware adds.
+
+    Args:
+        app: Open WebUI's app; the middleware is somewhere in its stack.
+    """
+
+    async def answer(_: Scope, __: Receive, send: Send) -> None:
+        for message in messages:
+            await send(message)
+
+    below: Any = app
+    for _ in range(MOST_LAYERS):
+        if isinstance(below, CORSMiddleware):
+            cors = copy(below)
+            cors.app = answer
+            await cors(scope, receive, send)
+            return
+        below = getattr(below, "app", None)
+    await answer(scope, receive, send)
+
+
+class ChatAnswer:
+    """The answer of a path where the hooks run."""
+
+    def __init__(
+        self, passthrough: Passthrough, state: MutableMapping[str, Any], send: Send
+    ) -> None:
+        self._passthrough = passthrough
+        self._state = state
+        self._send = send
+        self._headers: RawHeaders = []
+        self._refusal: Refusal | None = None
+
+    async def send(self, message: Message) -> None:
+        """Pass a part of it on; a refusal takes the place of the whole answer."""
+        kind = message["type"]
+        if kind == "http.response.start":
+            self._start(message)
+            if self._refusal is None:
+                message = {**message, "headers": with_headers(message, self._own_headers())}
+        if self._refusal is None:
+            await self._send(message)
+        elif kind == "http.response.body" and not message.get("more_body"):
+            more = [*self._headers, *limit_headers(self._state)]
+            for own in refusal_messages(self._passthrough, self._refusal, more):
+                await self._send(own)
+
+    def _own_headers(self) -> RawHeaders:
+        limits = limit_headers(self._state)
+        # Where the hooks run they may not be on for the model that was asked for.
+        checked = self._passthrough.kind == "task" or LIMITS_STATE in self._state
+        return [*MARK, *limits] if checked else limits
+
+    def _start(self, message: Message) -> None:
+        refusal = self._state.get(REFUSAL_STATE)
+        if message["status"] >= 400 and refusal is not None:
+            self._refusal = Refusal(*refusal)
+            own = (b"content-type", b"content-length", b"content-encoding", b"retry-after")
+            self._headers = [
+                pair for pair in message.get("headers", ()) if pair[0].lower() not in own
+            ]
+
+
+def with_headers(message: Message, own: RawHeaders) -> RawHeaders:
+    """An answer's headers and ours; a provider's own of the same name speak of its key."""
+    names = {name for name, _ in own}
+    theirs = message.get("headers", ())
+    return [*(pair for pair in theirs if pair[0].lower() not in names), *own]
+
+
+def limit_headers(state: MutableMapping[str, Any]) -> RawHeaders:
+    """Where a request's limits stand; a fault here costs no answer."""
+    try:
+        return rate_headers(state.get(LIMITS_STATE) or (), datetime.now(UTC))
+    except Exception:
+        log.exception("Usage limits: the headers of an answer could not be made")
+        return []
+
+
+# ==============================================================================
+# helpers/openwebui/callers.py
+# Who asks at a pass-through path, by Open WebUI's own rules.
+# ==============================================================================
+
+# Where the user travels in the state of a request, out of its client's reach.
+USER_STATE = "usage_limits_user"
+
+
+class CallerGate:
+    """Lets in whom Open WebUI lets in."""
+
+    def __init__(self) -> None:
+        self._gate: FastAPI | None = None
+
+    async def find_user(self, scope: Scope) -> tuple[dict[str, Any] | None, list[Message]]:
+        """Who asks, by Open WebUI's own rules, and its refusal where it's nobody."""
+        state = scope["state"]
+        state.pop(USER_STATE, None)
+        answer: list[Message] = []
+
+        async def nothing() -> Message:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def keep(message: Message) -> None:
+            answer.append(message)
+
+        if self._gate is None:
+            self._gate = make_gate(scope["app"])
+        # Whoever is refused here gets no further, whatever the reason.
+        try:
+            await note_key(scope)
+            await self._gate({**scope, "method": "POST"}, nothing, keep)
+        except Exception as error:
+            log.exception("Usage limits: it can't be seen who asks")
+            raise PassthroughError(Refusal(503, FAULT_SENTENCE, FAULT_RETRY_SECONDS)) from error
+        user = state.pop(USER_STATE, None)
+        fields = user if user is None or isinstance(user, dict) else dict(user.model_dump())
+        return fields, answer
+
+
+async def note_key(scope: Scope) -> None:
+    """An API key in a header of its own, and whether keys are on: Open WebUI's middleware's job."""
+    config = import_module("open_webui.models.config").Config
+    scope["state"]["enable_api_keys"] = await config.get("auth.enable_api_keys")
+    name = getattr(import_module("open_webui.env"), "CUSTOM_API_KEY_HEADER", "x-api-key")
+    wanted = str(name).lower().encode()
+    for header, value in scope.get("headers", ()):
+        if header.lower() == wanted:
+            credentials = import_module("fastapi.security").HTTPAuthorizationCredentials
+            scope["state"]["token"] = credentials(
+                scheme="Bearer", credentials=value.decode("latin-1")
+            )
+
+
+def make_gate(app: Any) -> FastAPI:
+    """An app of one page, which lets in whom Open WebUI lets in."""
+    auth = import_module("open_webui.utils.auth")
+    gate = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    gate.state = app.state
+
+    who = Depends(auth.get_verified_user)
+
+    async def let_in(request: Request, user: Any = who) -> Response:
+        setattr(request.state, USER_STATE, user)
+        return Response(status_code=204)
+
+    let_in.__annotations__ = {"request": Request, "user": Any, "return": Response}
+    gate.add_api_route("/{path:path}", let_in, methods=["POST"])
+    return gate
+
+
+# ==============================================================================
+# helpers/openwebui/metered_calls.py
+# Metered calls: pass-through calls on their way to the provider, and their answers.
+# ==============================================================================
+
+
+class MeteredCall:
+    """One call: metered by its answer, and settled at whichever end.
+
+    Args:
+        reply: What is reserved for it; None where nothing is.
+        headers: Where its limits stand.
+    """
+
+    def __init__(
+        self, passthrough: Passthrough, reply: Reply | None, send: Send, headers: RawHeaders
+    ) -> None:
+        self._passthrough = passthrough
+        self._reply = reply
+        self._send = send
+        self._headers = [*MARK, *headers]
+        self._reader = AnswerReader(None)
+        self._may_repeat = False
+        self._first, self._size, self._mark = b"", 0, 0
+        self._ended = asyncio.Event()
+        self._held: list[Message] = []  # an answer that may be a refusal of `stream_options`
+
+    async def serve(
+        self,
+        app: AsgiApp,
+        scope: Scope,
+        receive: Receive,
+        again: dict[str, Any] | None,
+        unasked: UnaskedModels,
+    ) -> None:
+        """Make the call.
+
+        Args:
+            again: The same call, not asking for usage, for a provider that refuses to be asked.
+        """
+        self._may_repeat = again is not None
+        second = dict(scope)
+        try:
+            await self._ask(app, scope, receive)
+            if again is not None and self._is_refused(again):
+                self._held.clear()
+                self._may_repeat = False
+                await self._ask(app, second, ReadRequest(again, receive).hand_on(second))
+                if (self._reader.status or 500) < 400:
+                    unasked.note(str(again.get("model")), again, StreamingResponse(()))
+            await self._release()
+        finally:
+            if self._reply is not None:
+                charge = passthrough_charge(self._reply, self._passthrough, self._reader.status)
+                await self._reply.keeper.end(self._reply, charge)
+
+    async def _ask(self, app: AsgiApp, scope: Scope, receive: Receive) -> None:
+        counts = self._reply is not None and self._passthrough.counts_tokens
+        self._reader = AnswerReader(self._reply.meter if self._reply and counts else None)
+        try:
+            await app(scope, receive_until(self._ended, scope, receive), self.send)
+        finally:
+            self._reader.end()
+
+    async def send(self, message: Message) -> None:
+        """Pass a part of the answer on, unless all of it may be asked for once more."""
+        if self._ended.is_set():
+            return
+        if message["type"] == "http.response.start":
+            self._reader.start(message["status"], message.get("headers", []))
+            message = {**message, "headers": with_headers(message, self._headers)}
+            self._may_repeat &= message["status"] in REFUSING_STATUSES
+        elif message["type"] == "http.response.body":
+            self._reader.feed(message.get("body", b""))
+        if not self._may_repeat:
+            await self._send(message)
+            await self._keep_up(message.get("body", b""))
+            return
+        self._held.append(message)
+        if len(self._refusal()) >= LONGEST_REFUSAL:
+            self._may_repeat = False
+            await self._release()
+
+    async def _keep_up(self, part: bytes) -> None:
+        """End the answer where no more can be reserved for it."""
+        reply = self._reply
+        if reply is None or not self._reader.by_lines or not may_end_after(part):
+            return
+        self._first, self._size = self._first or part, self._size + len(part)
+        if self._size < self._mark:
+            return
+        following = await reply.keep_up(self._size, len(part))
+        if following is not None:
+            self._mark = following
+            return
+        self._ended.set()
+        closing = b"".join(end_of_stream(self._first, part, reply.choices))
+        await self._send({"type": "http.response.body", "body": closing})
+
+    async def _release(self) -> None:
+        """Pass on what was held."""
+        held, self._held = self._held, []
+        for message in held:
+            await self._send(message)
+
+    def _refusal(self) -> bytes:
+        return b"".join(message.get("body", b"") for message in self._held)
+
+    def _is_refused(self, again: dict[str, Any]) -> bool:
+        """Whether what was held is a refusal of `stream_options`."""
+        answer = Response(self._refusal(), self._reader.status or 500)
+        return bool(self._held) and refuses_to_be_asked(answer, again)
+
+
+def receive_until(ended: asyncio.Event, scope: Scope, receive: Receive) -> Receive:
+    """What Open WebUI receives: once it has ended, that its client has gone.
+
+    It then ends its call to the provider, as for a client that has really gone.
+    """
+    # Later versions of the protocol tell it only by what sending raises.
+    scope["asgi"] = {**scope.get("asgi", {}), "spec_version": "2.3"}
+
+    async def receive_or_end() -> Message:
+        waits = [asyncio.ensure_future(each) for each in (receive(), ended.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            theirs: asyncio.Future[Any] = waits[0]
+            return {"type": "http.disconnect"} if ended.is_set() else theirs.result()
+        finally:
+            for each in waits:
+                each.cancel()
+
+    return receive_or_end
 
 
 # ==============================================================================
@@ -12002,24 +14290,32 @@ class PassthroughGuard:
     Args:
         function_id: The filter's id in Open WebUI.
         admit: What admits a request as the filter's inlet does.
-        open_ledger: What the pages read, with these valves.
+        ledger_of: What the pages read and write.
+        unasked: The models that aren't asked for usage in streams.
     """
 
-    def __init__(self, function_id: str, admit: Admit, open_ledger: OpenLedger) -> None:
+    def __init__(
+        self,
+        function_id: str,
+        admit: Admit,
+        ledger_of: Callable[[AdminValves], Any],
+        unasked: UnaskedModels,
+    ) -> None:
         self.function_id = function_id
-        self.open_ledger = open_ledger
         self.admit_request = admit
+        self.ledger_of = ledger_of
+        self._unasked = unasked
+        self._pages: UsagePages | None = None
         self._switch = Switch()
         self._asking: asyncio.Lock | None = None
         self.gate = CallerGate()
-        self._pages: UsagePages | None = None
 
     async def serve_page(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request at the pages' paths."""
         if self._pages is None:
             self._pages = UsagePages(self, scope["app"])
         scope.setdefault("state", {})
-        note_key(scope)
+        await note_key(scope)
         await self._pages.app(scope, receive, send)
 
     async def switch(self, *, now: bool = False) -> Switch:
@@ -12081,13 +14377,15 @@ class PassthroughGuard:
         except PassthroughError as error:
             if started:
                 raise
-            await send_refusal(send, passthrough, error.refusal)
+            refused = refusal_messages(passthrough, error.refusal, [])
+            await send_own(app, scope, receive, send, refused)
         except HostError as error:
             if started:
                 raise
             retry_after = int((error.headers or {}).get("Retry-After", FAULT_RETRY_SECONDS))
             refusal = Refusal(error.status_code, str(error.detail), retry_after)
-            await send_refusal(send, passthrough, refusal, limit_headers(scope["state"]))
+            refused = refusal_messages(passthrough, refusal, limit_headers(scope["state"]))
+            await send_own(app, scope, receive, send, refused)
 
     async def _serve_chat(
         self, app: AsgiApp, passthrough: Passthrough, scope: Scope, receive: Receive, send: Send
@@ -12110,18 +14408,23 @@ class PassthroughGuard:
             set_route_path(scope, CHAT_PATH)
             await self._serve_chat(app, passthrough, scope, receive, send)
             return
-        user = await self.gate.find_user(scope, send)
+        if passthrough.kind == "indexing" and not await asks_provider(scope):
+            await app(scope, receive, send)
+            return
+        user, answer = await self.gate.find_user(scope)
         if user is None:
+            await send_own(app, scope, receive, send, answer)
             return
         if user.get("role") != "admin" and (
-            setting == "block" or (passthrough.kind == "unknown" and setting == "count")
+            (setting == "block" and not passthrough.of_page)
+            or (passthrough.kind == "unknown" and setting == "count")
         ):
             raise PassthroughError(Refusal(403, BLOCKED_SENTENCE.format(path=CHAT_PATH)))
         if passthrough.kind == "task":
             # Admitted where it calls its model, whose name isn't known before.
             await self._serve_chat(app, passthrough, scope, receive, send)
             return
-        if passthrough.kind != "unknown" and route_path(scope) != passthrough.path:
+        if passthrough.path and route_path(scope) != passthrough.path:
             # Another spelling, whose meaning only the provider would know.
             set_route_path(scope, passthrough.path)
         await self._serve_metered(app, passthrough, scope, receive, send, user)
@@ -12140,7 +14443,7 @@ class PassthroughGuard:
             await app(scope, receive, send)  # it is on for models that are named only
             return
         read: ReadRequest | None = None
-        body: dict[str, Any] = {"model": passthrough.path.rpartition("/")[2]}
+        body: dict[str, Any] = {"model": passthrough.model}
         if passthrough.in_json and passthrough.kind != "unknown":
             read = await ReadRequest.read(receive)
             if read.value.get("background"):
@@ -12156,44 +14459,36 @@ class PassthroughGuard:
         def adjust(reply: Reply) -> None:
             # Another protocol's fields mean nothing at this pass-through path.
             reply.wanted_output = passthrough_output(body, passthrough)
-            if not passthrough.counts_tokens:
+            reply.choices = count_answers(body)
+            if passthrough.kind == "request":
                 reply.limits = tuple(
                     each for each in reply.limits if each.limit.measure == "requests"
                 )
             if switch.valves is not None and switch.valves.passthrough == "allow":
                 reply.enforced = False
+            if passthrough.form == "ollama" and body.get("stream") is None:  # it streams then
+                reply.capped = reply.capped and (switch.valves or AdminValves()).cap_max_tokens
 
         metadata: dict[str, Any] = {ADJUST_KEY: adjust}
         body = await self.admit(body, user, metadata, Request(scope))
         reply = metadata.get(METADATA_KEY)
+        call = MeteredCall(passthrough, reply, send, limit_headers(scope["state"]))
+        again = None
         if read is not None:
             if passthrough.asks_usage and "stream_options" in body:
                 read.value["stream_options"] = body["stream_options"]
-            if reply is not None and passthrough.kind != "embeddings":
+            if reply is not None:
                 most, wanted = reply.most_output(), passthrough_output(read.value, passthrough)
+                if passthrough.kind != "metered":
+                    most = None
                 if most is not None and (wanted is None or wanted > most):
                     cap_passthrough(read.value, passthrough, most)
+                if passthrough.asks_usage:
+                    model = unasked_name(reply, read.value)
+                    again = self._unasked.call_without(model, read.value)
             receive = read.hand_on(scope)
         plain_answers(scope)
-        reader = AnswerReader(
-            reply.meter if reply is not None and passthrough.counts_tokens else None
-        )
-        headers = [*MARK, *limit_headers(scope["state"])]
-
-        async def metered_send(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                reader.start(message["status"], message.get("headers", []))
-                message = {**message, "headers": with_headers(message, headers)}
-            elif message["type"] == "http.response.body":
-                reader.feed(message.get("body", b""))
-            await send(message)
-
-        try:
-            await app(scope, receive, metered_send)
-        finally:
-            reader.end()
-            if reply is not None:
-                await reply.keeper.end(reply, passthrough_charge(reply, passthrough, reader.status))
+        await call.serve(app, scope, receive, again, self._unasked)
 
     async def admit(
         self,
@@ -12216,6 +14511,21 @@ class PassthroughGuard:
         except Exception as error:
             log.exception("Usage limits: a request of user %s was not admitted", user.get("id"))
             raise HostError(503, FAULT_SENTENCE, FAULT_RETRY_SECONDS) from error
+
+
+async def asks_provider(scope: Scope) -> bool:
+    """Whether files, memories and queries are embedded by a provider, or recordings read by one."""
+    files = route_path(scope) == "/api/v1/files/"
+    query = parse_qs(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
+    if files and query.get("process") == ["false"]:
+        return False
+    settings = ("rag.embedding_engine", *(("audio.stt.engine",) if files else ()))
+    try:
+        config = import_module("open_webui.models.config").Config
+        return any([await config.get(setting) for setting in settings])
+    except Exception:
+        log.exception("Usage limits: it can't be seen who makes embeddings")
+        return True
 
 
 async def describe_model(model_id: object, app: Any) -> dict[str, Any] | None:
@@ -12260,10 +14570,6 @@ QUIET_COMMANDS = frozenset(
 # What is only heard is charged with the next answer, but no more of it than this at once.
 MOST_TRANSCRIPTS = 8
 POLICY_VIOLATION = 1008
-
-
-async def drop(_: Message) -> None:
-    """Send nothing."""
 
 
 class VoiceCall:
@@ -12347,12 +14653,9 @@ class VoiceCall:
             self._user = {}
             return {"type": "websocket.receive", "text": json.dumps(login)}
         headers = [(b"authorization", f"Bearer {token}".encode())]
-        user = await self._guard.gate.find_user(self._http_scope(headers), drop)
+        user, _ = await self._guard.gate.find_user(self._http_scope(headers))
         if user is None:
             raise HostError(401, FAULT_SENTENCE, 0)
-        valves = switch.valves
-        if valves is not None and valves.passthrough == "block" and user.get("role") != "admin":
-            raise HostError(403, BLOCKED_SENTENCE.format(path=CHAT_PATH), 0)
         self._user, self._counted = user, True
         await self._admit_asked()
         return {"type": "websocket.receive", "text": json.dumps(login)}
@@ -12419,7 +14722,6 @@ class VoiceCall:
 # The form of the users' own valves, which is in the language of whoever opens it.
 USER_VALVES_FORM = "/valves/user/spec"
 LAYER_NAME = "UsageLimitsLayer"
-MOST_LAYERS = 50
 
 
 class UsageLimitsLayer:
@@ -12432,12 +14734,12 @@ class UsageLimitsLayer:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] == "http":
-            if route_path(scope).endswith(USER_VALVES_FORM):
-                headers = dict(scope.get("headers", ()))
-                accepted_languages.set(headers.get(b"accept-language", b"").decode("latin-1"))
             if is_page_path(route_path(scope)):
                 await self.serve_page(scope, receive, send)
                 return
+            if route_path(scope).endswith(USER_VALVES_FORM):
+                headers = dict(scope.get("headers", ()))
+                accepted_languages.set(headers.get(b"accept-language", b"").decode("latin-1"))
             passthrough = find_passthrough(scope.get("method", "GET"), route_path(scope))
             if passthrough is not None:
                 guard = await self.find_guard(now=passthrough.kind != "chat")
@@ -12452,14 +14754,20 @@ class UsageLimitsLayer:
         await self.app(scope, receive, send)
 
     async def serve_page(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer at the pages' paths: whoever switches the filter off has no pages."""
+        """Answer at the pages' paths, where there are pages."""
         guard = await self.find_guard()
-        valves = None if guard is None else (await guard.switch()).valves
-        if guard is not None and valves is not None and valves.usage_page:
-            await guard.serve_page(scope, receive, send)
+        shown = False
+        if guard is not None:
+            try:
+                valves = (await guard.switch()).valves
+                shown = valves is not None and valves.usage_page
+            except Exception:
+                log.exception("Usage limits: it can't be seen whether there are pages")
+        if guard is None or not shown:
+            answer = JSONResponse({"detail": "Not Found"}, 404, {"Cache-Control": "no-store"})
+            await answer(scope, receive, send)
             return
-        missing = JSONResponse({"detail": NOT_FOUND}, 404, {"Cache-Control": "no-store"})
-        await missing(scope, receive, send)
+        await guard.serve_page(scope, receive, send)
 
     async def find_guard(self, *, now: bool = True) -> PassthroughGuard | None:
         """The guard whose function is on; where that can't be seen, the last one."""
@@ -12485,13 +14793,19 @@ def function_id_of(module_name: str) -> str | None:
     return head if head and is_uuid else name
 
 
-def put_layer(module_name: str, admit: Admit, open_ledger: OpenLedger) -> UsageLimitsLayer | None:
+def put_layer(
+    module_name: str,
+    admit: Admit,
+    ledger_of: Callable[[AdminValves], Any],
+    unasked: UnaskedModels,
+) -> UsageLimitsLayer | None:
     """Put the layer around the running app, in the place of an older one.
 
     Args:
         module_name: The filter's module, named by Open WebUI.
         admit: What admits a request as the filter's inlet does.
-        open_ledger: What the pages read.
+        ledger_of: What the pages read and write.
+        unasked: The models that aren't asked for usage in streams.
 
     Returns:
         The layer; None where it can't be put there, or where it needn't.
@@ -12509,7 +14823,7 @@ def put_layer(module_name: str, admit: Admit, open_ledger: OpenLedger) -> UsageL
     guard = guards.get(function_id)
     if layer is not None and getattr(guard, "admit_request", None) == admit:
         return layer if isinstance(layer, UsageLimitsLayer) else None
-    guards[function_id] = PassthroughGuard(function_id, admit, open_ledger)
+    guards[function_id] = PassthroughGuard(function_id, admit, ledger_of, unasked)
     placed = UsageLimitsLayer(below, guards)
     setattr(above, attribute, placed)
     return placed
@@ -12711,7 +15025,7 @@ async def metered_answer(reply: Reply | None, answer: Any) -> Any:
     if reply is None:
         return answer
     if isinstance(answer, StreamingResponse):
-        answer.body_iterator = metered_stream(reply, answer.body_iterator)
+        answer.body_iterator = bounded_stream(reply, metered_stream(reply, answer.body_iterator))
         return answer
     if is_failure(answer):
         await end_call(reply, None)
@@ -12732,6 +15046,8 @@ async def metered_stream(reply: Reply, parts: Any) -> AsyncIterator[Any]:
             reader.feed(part.encode() if isinstance(part, str) else bytes(part))
             yield part
     finally:
+        if (close := getattr(parts, "aclose", None)) is not None:
+            await close()
         reader.end()
         await end_call(reply, used_or_estimated(reply))
 
@@ -12803,12 +15119,15 @@ class Filter:
         Raises:
             HostLimitError: A hard limit is reached.
             HostError: The ledger is down and `on_ledger_error` is ``block``.
+            CancelledError: The message was `/usage`, which is answered here.
         """
         valves, user = self.valves, __user__ or {}
         if not user.get("id"):
             return body
         metadata = {} if __metadata__ is None else __metadata__
         self._guard_passthrough()  # where the app wasn't there yet when this was loaded
+        if __event_emitter__ is not None and asks_for_usage(body):
+            await self._answer_usage(valves, user, metadata, __event_emitter__)
         try:
             accounting = self._accounting(valves)
             build = await self._draft(
@@ -12830,6 +15149,8 @@ class Filter:
                 self._refuse(valves, reply, admission.decision)
         metadata[METADATA_KEY] = reply
         self._adjust(valves, reply, body)
+        if __event_emitter__ is not None and reply.reservation.source != "api":
+            reply.tell_stop = partial(self._tell_stopped, reply, __event_emitter__)
         try:
             if isinstance(admission, Admission) and __event_emitter__ is not None and told:
                 await self._tell(valves, reply, admission, user, __event_emitter__)
@@ -12850,18 +15171,19 @@ class Filter:
         if reply is None:
             return body
         try:
-            before, prompt_tokens = reply.prompt_tokens, estimate_prompt(body)
+            later, before = reply.meter.produced, reply.prompt_tokens
+            prompt_tokens = estimate_prompt(body)
             if not is_older(reply):
                 reply.next_prompt_tokens = prompt_tokens
                 if reply.enforced:
                     self._refuse(valves, reply, reply.request_decision())
-            if reply.meter.produced:
-                await self._check_next_round(valves, reply)
             reply.begin_round(prompt_tokens)
             if not self._watches_calls:
                 reply.called_model = True
-            if reply.prompt_tokens - before > GROWTH_WORTH_WRITING:
-                await reply.keeper.renew(reply)
+            fits = getattr(reply, "capped", False) or getattr(reply, "stops", False)
+            worth = 0 if fits else GROWTH_WORTH_WRITING
+            if later or reply.prompt_tokens - before > worth:
+                await self._begin_round(valves, reply, later)
         except HostError:
             raise
         except LedgerError as error:
@@ -12920,7 +15242,7 @@ class Filter:
     def _guard_passthrough(self, *, serving: bool = True) -> None:
         """Put the layer around Open WebUI; without it the hooks work as before."""
         try:
-            layer = put_layer(type(self).__module__, self.admit_call, self.open_ledger)
+            layer = put_layer(type(self).__module__, self.admit_call, self.ledger_of, self._unasked)
             if layer is not None:
                 guard_tasks(layer)
             guarded = layer is not None or has_layer()
@@ -13010,6 +15332,40 @@ class Filter:
 
         return build
 
+    async def _answer_usage(
+        self,
+        valves: AdminValves,
+        user: dict[str, Any],
+        metadata: dict[str, Any],
+        emitter: Emitter,
+    ) -> None:
+        """Answer `/usage` in a chat, and end the request as its user's stop button would.
+
+        A program would get an error for that, so its message goes to the model like any other.
+
+        Raises:
+            CancelledError: It is answered.
+        """
+        if request_source(metadata) not in ("page", "temporary"):
+            return
+        reader = find_reader(valves, user, metadata)
+        try:
+            data = PageData(valves, *self.ledger_of(valves), datetime.now(UTC))
+            link = valves.usage_page and has_layer()
+            text = await asyncio.to_thread(usage_markdown, data, str(user["id"]), reader, link)
+        except Exception:
+            log.exception("Usage limits: the use of user %s can't be shown", user["id"])
+            text = reader.language.ledger_error
+        try:
+            await self._emit(emitter, {"type": "replace", "data": {"content": text}})
+            await self._emit(
+                emitter, {"type": "chat:completion", "data": {"done": True, "content": text}}
+            )
+            await save_answer(metadata, text)
+        except Exception:
+            log.warning("Usage limits: an answer to /usage was not saved", exc_info=True)
+        raise asyncio.CancelledError
+
     def _note_groups(self, user_id: str, groups: tuple[GroupRef, ...]) -> None:
         """Remember a user's groups for the time of an outage, of the latest users only."""
         self._last_groups.pop(user_id, None)
@@ -13098,18 +15454,34 @@ class Filter:
                 wait = min(wait, HELD_RETRY_SECONDS)
             raise HostLimitError(UsageLimitExceeded(sentence, state.reset_at, wait))
 
-    async def _check_next_round(self, valves: AdminValves, reply: Reply) -> None:
-        """Refuse another round if the limits are reached with what this reply has used."""
+    async def _begin_round(self, valves: AdminValves, reply: Reply, later: bool) -> None:
+        """Write down what another round needs, or what retrieval has added to the first.
+
+        A later one is refused if the limits are reached with what this reply has used.
+        """
         if not reply.rule.weight:  # a free model's, or over its user's own provider
             return
         subject, names = reply.reservation.subject, reply.reservation.model_names
-        limits = limits_via(
+        applying = limits_via(
             count_limits(valves, subject, names, datetime.now(UTC)), reply.reservation.source
         )
-        adding = [one for one in limits if not one.limit.is_moment]
-        if adding:
-            decision = await reply.keeper.check(reply, adding)
+        limits = [one for one in applying if not one.limit.is_moment]
+        keeper: Any = reply.keeper
+        # A reply that began before 0.2.0 was pasted is kept as it was then.
+        ask = keeper.grow if hasattr(keeper, "grow") else keeper.check
+        decision = await ask(reply, limits)
+        if later:
+            if (stopped_at := getattr(reply, "refused_by", None)) and reply.stopped:
+                stopped_at = replace(stopped_at, used=max(stopped_at.used, stopped_at.amount))
+                self._refuse(valves, reply, Decision((stopped_at,)))
             self._refuse(valves, reply, decision.with_running(reply.used_charge().counted))
+
+    async def _tell_stopped(self, reply: Reply, emitter: Emitter, state: LimitState) -> None:
+        """Say in the chat why a response ends before its end."""
+        measure, used = state.applied.limit.measure, reply.used_charge().counted
+        state = replace(state, used=state.used + used.of(measure))
+        sentence = stopped_sentence(state, datetime.now(UTC), reply.reader)
+        await self._emit_status(emitter, sentence)
 
     async def _warn(
         self,
@@ -13135,7 +15507,7 @@ class Filter:
     ) -> None:
         """The status line of a finished reply, as the user wishes to see it."""
         state, wish = decision.fullest, self._show_usage_wish(user)
-        if state is None or emitter is None or wish == "never":
+        if state is None or emitter is None or wish == "never" or getattr(reply, "stopped", False):
             return
         if reply.reservation.source == "api" or not reply.enforced:
             return
@@ -13159,12 +15531,13 @@ class Filter:
             # A browser that has gone away must not cost the reply.
             log.warning("Usage limits: a message could not be shown", exc_info=True)
 
-    def open_ledger(self, valves: AdminValves) -> OpenedLedger:
-        """What the pages read: the ledger, and Open WebUI's own database."""
+    def ledger_of(
+        self, valves: AdminValves
+    ) -> tuple[Accounting, IdentityMemory, Callable[[Callable[[Connection], Any]], Any]]:
+        """The ledger, whom the policies mean, and what reads Open WebUI's own database."""
         accounting = self._accounting(valves)
         memory = self._identity_memory(valves, accounting)
-        read_host = host_reader().read if valves.database_url else accounting.read
-        return OpenedLedger(accounting, memory, read_host)
+        return accounting, memory, host_reader().read if valves.database_url else accounting.read
 
     def _identity_memory(self, valves: AdminValves, accounting: Accounting) -> IdentityMemory:
         """Whom the policies mean, as this ledger remembers it; what is amiss shows in the form."""

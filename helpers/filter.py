@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
+
+from sqlalchemy import Connection
 
 from helpers.errors import LedgerError, UsageLimitExceeded
 from helpers.ledger.identities import IdentityMemory, form_note
@@ -34,6 +38,7 @@ from helpers.openwebui.host import (
     read_groups,
     read_host_names,
     request_source,
+    save_answer,
     uses_own_provider,
     warn_about_old_host,
 )
@@ -45,15 +50,17 @@ from helpers.openwebui.messages import (
     cap_sentence,
     limit_sentence,
     status_line,
+    stopped_sentence,
     warning_sentence,
 )
 from helpers.openwebui.middleware import has_layer, put_layer
 from helpers.openwebui.model_calls import unasked_name, watch_model_calls
-from helpers.openwebui.page_data import OpenedLedger
+from helpers.openwebui.page_data import PageData
 from helpers.openwebui.passthrough_guard import ADJUST_KEY
 from helpers.openwebui.replies import EXPECTED_OUTPUT_TOKENS, METADATA_KEY, Reply
 from helpers.openwebui.stream_usage import ASK_FOR_USAGE, UnaskedModels
 from helpers.openwebui.task_calls import guard_tasks
+from helpers.openwebui.usage_command import asks_for_usage, usage_markdown
 from helpers.openwebui.valves import AdminValves, PersonalValves
 
 # A prompt that retrieval made longer than this is written down before the model is called.
@@ -106,12 +113,15 @@ class Filter:
         Raises:
             HostLimitError: A hard limit is reached.
             HostError: The ledger is down and `on_ledger_error` is ``block``.
+            CancelledError: The message was `/usage`, which is answered here.
         """
         valves, user = self.valves, __user__ or {}
         if not user.get("id"):
             return body
         metadata = {} if __metadata__ is None else __metadata__
         self._guard_passthrough()  # where the app wasn't there yet when this was loaded
+        if __event_emitter__ is not None and asks_for_usage(body):
+            await self._answer_usage(valves, user, metadata, __event_emitter__)
         try:
             accounting = self._accounting(valves)
             build = await self._draft(
@@ -133,6 +143,8 @@ class Filter:
                 self._refuse(valves, reply, admission.decision)
         metadata[METADATA_KEY] = reply
         self._adjust(valves, reply, body)
+        if __event_emitter__ is not None and reply.reservation.source != "api":
+            reply.tell_stop = partial(self._tell_stopped, reply, __event_emitter__)
         try:
             if isinstance(admission, Admission) and __event_emitter__ is not None and told:
                 await self._tell(valves, reply, admission, user, __event_emitter__)
@@ -153,18 +165,19 @@ class Filter:
         if reply is None:
             return body
         try:
-            before, prompt_tokens = reply.prompt_tokens, estimate_prompt(body)
+            later, before = reply.meter.produced, reply.prompt_tokens
+            prompt_tokens = estimate_prompt(body)
             if not is_older(reply):
                 reply.next_prompt_tokens = prompt_tokens
                 if reply.enforced:
                     self._refuse(valves, reply, reply.request_decision())
-            if reply.meter.produced:
-                await self._check_next_round(valves, reply)
             reply.begin_round(prompt_tokens)
             if not self._watches_calls:
                 reply.called_model = True
-            if reply.prompt_tokens - before > GROWTH_WORTH_WRITING:
-                await reply.keeper.renew(reply)
+            fits = getattr(reply, "capped", False) or getattr(reply, "stops", False)
+            worth = 0 if fits else GROWTH_WORTH_WRITING
+            if later or reply.prompt_tokens - before > worth:
+                await self._begin_round(valves, reply, later)
         except HostError:
             raise
         except LedgerError as error:
@@ -223,7 +236,7 @@ class Filter:
     def _guard_passthrough(self, *, serving: bool = True) -> None:
         """Put the layer around Open WebUI; without it the hooks work as before."""
         try:
-            layer = put_layer(type(self).__module__, self.admit_call, self.open_ledger)
+            layer = put_layer(type(self).__module__, self.admit_call, self.ledger_of, self._unasked)
             if layer is not None:
                 guard_tasks(layer)
             guarded = layer is not None or has_layer()
@@ -313,6 +326,40 @@ class Filter:
 
         return build
 
+    async def _answer_usage(
+        self,
+        valves: AdminValves,
+        user: dict[str, Any],
+        metadata: dict[str, Any],
+        emitter: Emitter,
+    ) -> None:
+        """Answer `/usage` in a chat, and end the request as its user's stop button would.
+
+        A program would get an error for that, so its message goes to the model like any other.
+
+        Raises:
+            CancelledError: It is answered.
+        """
+        if request_source(metadata) not in ("page", "temporary"):
+            return
+        reader = find_reader(valves, user, metadata)
+        try:
+            data = PageData(valves, *self.ledger_of(valves), datetime.now(UTC))
+            link = valves.usage_page and has_layer()
+            text = await asyncio.to_thread(usage_markdown, data, str(user["id"]), reader, link)
+        except Exception:
+            log.exception("Usage limits: the use of user %s can't be shown", user["id"])
+            text = reader.language.ledger_error
+        try:
+            await self._emit(emitter, {"type": "replace", "data": {"content": text}})
+            await self._emit(
+                emitter, {"type": "chat:completion", "data": {"done": True, "content": text}}
+            )
+            await save_answer(metadata, text)
+        except Exception:
+            log.warning("Usage limits: an answer to /usage was not saved", exc_info=True)
+        raise asyncio.CancelledError
+
     def _note_groups(self, user_id: str, groups: tuple[GroupRef, ...]) -> None:
         """Remember a user's groups for the time of an outage, of the latest users only."""
         self._last_groups.pop(user_id, None)
@@ -401,18 +448,34 @@ class Filter:
                 wait = min(wait, HELD_RETRY_SECONDS)
             raise HostLimitError(UsageLimitExceeded(sentence, state.reset_at, wait))
 
-    async def _check_next_round(self, valves: AdminValves, reply: Reply) -> None:
-        """Refuse another round if the limits are reached with what this reply has used."""
+    async def _begin_round(self, valves: AdminValves, reply: Reply, later: bool) -> None:
+        """Write down what another round needs, or what retrieval has added to the first.
+
+        A later one is refused if the limits are reached with what this reply has used.
+        """
         if not reply.rule.weight:  # a free model's, or over its user's own provider
             return
         subject, names = reply.reservation.subject, reply.reservation.model_names
-        limits = limits_via(
+        applying = limits_via(
             count_limits(valves, subject, names, datetime.now(UTC)), reply.reservation.source
         )
-        adding = [one for one in limits if not one.limit.is_moment]
-        if adding:
-            decision = await reply.keeper.check(reply, adding)
+        limits = [one for one in applying if not one.limit.is_moment]
+        keeper: Any = reply.keeper
+        # A reply that began before 0.2.0 was pasted is kept as it was then.
+        ask = keeper.grow if hasattr(keeper, "grow") else keeper.check
+        decision = await ask(reply, limits)
+        if later:
+            if (stopped_at := getattr(reply, "refused_by", None)) and reply.stopped:
+                stopped_at = replace(stopped_at, used=max(stopped_at.used, stopped_at.amount))
+                self._refuse(valves, reply, Decision((stopped_at,)))
             self._refuse(valves, reply, decision.with_running(reply.used_charge().counted))
+
+    async def _tell_stopped(self, reply: Reply, emitter: Emitter, state: LimitState) -> None:
+        """Say in the chat why a response ends before its end."""
+        measure, used = state.applied.limit.measure, reply.used_charge().counted
+        state = replace(state, used=state.used + used.of(measure))
+        sentence = stopped_sentence(state, datetime.now(UTC), reply.reader)
+        await self._emit_status(emitter, sentence)
 
     async def _warn(
         self,
@@ -438,7 +501,7 @@ class Filter:
     ) -> None:
         """The status line of a finished reply, as the user wishes to see it."""
         state, wish = decision.fullest, self._show_usage_wish(user)
-        if state is None or emitter is None or wish == "never":
+        if state is None or emitter is None or wish == "never" or getattr(reply, "stopped", False):
             return
         if reply.reservation.source == "api" or not reply.enforced:
             return
@@ -462,12 +525,13 @@ class Filter:
             # A browser that has gone away must not cost the reply.
             log.warning("Usage limits: a message could not be shown", exc_info=True)
 
-    def open_ledger(self, valves: AdminValves) -> OpenedLedger:
-        """What the pages read: the ledger, and Open WebUI's own database."""
+    def ledger_of(
+        self, valves: AdminValves
+    ) -> tuple[Accounting, IdentityMemory, Callable[[Callable[[Connection], Any]], Any]]:
+        """The ledger, whom the policies mean, and what reads Open WebUI's own database."""
         accounting = self._accounting(valves)
         memory = self._identity_memory(valves, accounting)
-        read_host = host_reader().read if valves.database_url else accounting.read
-        return OpenedLedger(accounting, memory, read_host)
+        return accounting, memory, host_reader().read if valves.database_url else accounting.read
 
     def _identity_memory(self, valves: AdminValves, accounting: Accounting) -> IdentityMemory:
         """Whom the policies mean, as this ledger remembers it; what is amiss shows in the form."""

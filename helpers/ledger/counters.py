@@ -12,6 +12,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Text,
+    Update,
     bindparam,
     func,
     literal,
@@ -19,7 +20,6 @@ from sqlalchemy import (
     true,
 )
 
-from helpers.ledger.statements import Statement
 from helpers.ledger.tables import counters_table, records_table
 from helpers.ledger.transactions import NEW_POOL_COUNTER_LOCK, take_advisory_locks
 from helpers.limits.decisions import NOTHING, Amounts
@@ -172,13 +172,13 @@ def number_values(name: str, values: Collection[str]) -> dict[str, str]:
 
 
 @lru_cache(maxsize=64)
-def addition_by_id(count: int) -> Statement:
+def addition_by_id(count: int) -> Update:
     """A statement that adds to that many counters.
 
     Not to one that has moved on since it was read: whoever moved it waits for our commit or has
     left the record behind. (A pool's counter may move without a lock that we hold.)
     """
-    return Statement(
+    return (
         counters_table.update()
         .where(
             counters_table.c.id.in_(numbered("id", count)),
@@ -353,6 +353,6 @@ def add_to_counters(
         return
     more = {f"more_{name}": value for name, value in amount_values(amounts).items()}
     values = {**more, **number_values("id", ids), "created_at": created_at}
-    addition_by_id(len(ids)).change(connection, values)
+    connection.execute(addition_by_id(len(ids)), values)
     for key in ids:
         counters[key].used += amounts

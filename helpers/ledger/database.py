@@ -81,6 +81,7 @@ def open_postgresql(url: URL, pooled: bool = True) -> Engine:
     unprepared = {} if pooled else {"prepare_threshold": None}
     engine = create_engine(url, connect_args=unprepared, **pool)
     event.listen(engine, "connect", send_wide_integers)
+    event.listen(engine, "do_execute_no_params", execute_unprepared)
     return engine
 
 
@@ -88,3 +89,12 @@ def send_wide_integers(connection: Any, _record: object) -> None:
     """Let psycopg 3 send all integers alike: it would prepare a statement anew for each size."""
     dumper = import_module("psycopg.types.numeric").Int8Dumper
     connection.adapters.register_dumper(int, dumper)
+
+
+def execute_unprepared(cursor: Any, statement: str, _context: object) -> bool:
+    """Let psycopg 3 prepare nothing that begins or ends a transaction.
+
+    A COMMIT by a name that stands for something else in a pooler's session would be lost.
+    """
+    cursor.execute(statement, prepare=False)
+    return True

@@ -299,6 +299,36 @@ class Ledger:
             deadline=deadline,
         )
 
+    def grow(
+        self,
+        reservation: Reservation,
+        hold: Callable[[Decision], Charge],
+        limits: Sequence[AppliedLimit],
+        deadline: float | None = None,
+    ) -> Decision:
+        """Hold something else for a running reply from now on; nothing if it has ended.
+
+        Args:
+            reservation: The reply.
+            hold: What to hold for it, given where its limits stand without it. It may be asked
+                twice.
+            limits: The limits that count for it.
+            deadline: Until when it may take, by `time.monotonic`.
+
+        Returns:
+            Where its limits stand without it.
+        """
+        self.prepare(deadline)
+
+        def work(connection: Connection) -> Decision:
+            now = self._now()
+            decision = Decision(read_limit_states(connection, limits, now, reservation.id))
+            renew_record(connection, reservation.id, hold(decision), now)
+            return decision
+
+        scopes = limit_scopes(reservation.subject, limits)
+        return self._transactions.run(work, scopes, lasting=False, deadline=deadline)
+
     def beat(self) -> None:
         """Let the others see that this worker lives."""
         self.prepare()

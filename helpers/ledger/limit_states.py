@@ -54,14 +54,15 @@ def read_limit_states(
     if not limits:
         return ()
     keys = [counter_id(applied) for applied in limits]
-    if snapshot is None or not snapshot.counters.keys() >= set(keys):
+    adding = {key for key, applied in zip(keys, limits, strict=True) if not applied.limit.is_moment}
+    if snapshot is None or not snapshot.counters.keys() >= adding:
         # A reply's own counters aren't those of today if it has begun before.
         snapshot = snapshot_of_limits(connection, keys, limits, at, except_id)
     counters = snapshot.counters
     missing = {
         key: applied
         for key, applied in zip(keys, limits, strict=True)
-        if key not in counters and not applied.limit.is_moment
+        if key in adding - counters.keys()
     }
     if missing:
         make_counters(connection, missing, at)

@@ -8,7 +8,6 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, select
 
 from helpers.ledger.counters import join_names, split_names
-from helpers.ledger.statements import Statement
 from helpers.ledger.tables import IS_OPEN, records_table
 from helpers.limits.decisions import Amounts
 from helpers.limits.policy import EVERYONE, Subject
@@ -17,13 +16,10 @@ from helpers.metering.charges import Charge
 # A reservation whose server has not renewed it for this long is an orphan of a crash.
 LEASE_SECONDS = 300
 
-# Built once: putting a statement together costs more than running it.
+# Built once: SQLAlchemy finds what it has compiled by them.
 FIND_RECORD = select(records_table.c.id).where(records_table.c.id == bindparam("key"))
-INSERT_RECORD = Statement(records_table.insert())
-FIND_OPEN_RECORD = records_table.update().where(records_table.c.id == bindparam("key"), IS_OPEN)
-RENEW_RECORD = Statement(FIND_OPEN_RECORD, ["lease_until", *Charge().values()])
-ENDED_COLUMNS = ["state", "settled_at", "end_reason", *Charge().values()]
-CLOSE_RECORD = Statement(FIND_OPEN_RECORD, ENDED_COLUMNS)
+INSERT_RECORD = records_table.insert()
+UPDATE_OPEN_RECORD = records_table.update().where(records_table.c.id == bindparam("key"), IS_OPEN)
 
 # Why a record was released, or settled by what was noted of its reply last.
 NO_ANSWER = "no answer"
@@ -109,8 +105,8 @@ def insert_record(
     """Write a reservation; `may_exist` after a connection that broke during its commit."""
     if may_exist and connection.execute(FIND_RECORD, {"key": reservation.id}).first():
         return
-    INSERT_RECORD.change(
-        connection,
+    connection.execute(
+        INSERT_RECORD,
         {
             "id": reservation.id,
             "user_id": reservation.subject.user_id,
@@ -136,7 +132,7 @@ def insert_record(
 def renew_record(connection: Connection, key: str, charge: Charge, now: int) -> None:
     """Push an open record's lease ahead and note what its reply has used so far."""
     values = {"key": key, "lease_until": now + LEASE_SECONDS, **charge.values()}
-    RENEW_RECORD.change(connection, values)
+    connection.execute(UPDATE_OPEN_RECORD, values)
 
 
 def ended_values(charge: Charge | None, now: int, reason: str) -> dict[str, Any]:
@@ -153,7 +149,8 @@ def close_record(
     connection: Connection, key: str, charge: Charge | None, now: int, reason: str = ""
 ) -> bool:
     """Settle or release a record; False if it was closed before. Counters are left alone."""
-    return CLOSE_RECORD.change(connection, {"key": key, **ended_values(charge, now, reason)}) > 0
+    values = {"key": key, **ended_values(charge, now, reason)}
+    return connection.execute(UPDATE_OPEN_RECORD, values).rowcount > 0
 
 
 def correct_record(

@@ -44,7 +44,6 @@ from helpers.ledger.counters import (
 )
 from helpers.ledger.limit_states import find_rolling_reset
 from helpers.ledger.snapshots import RUNNING, RunningReply
-from helpers.ledger.statements import run_on_driver
 from helpers.ledger.tables import counters_table, grants_table, records_table
 from helpers.limits.decisions import NOTHING, Amounts, LimitState
 from helpers.limits.limit import Measure
@@ -71,11 +70,10 @@ def read_snapshot_of(
 ) -> SnapshotResult:
     """Let `work` see one moment of the database; SQLite's writers don't wait for it."""
     sqlite = connection.dialect.name == "sqlite"
-    run_on_driver(
-        connection, "BEGIN" if sqlite else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-    )
+    begin = "BEGIN" if sqlite else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+    connection.exec_driver_sql(begin)
     result = work(connection)
-    run_on_driver(connection, "COMMIT")
+    connection.exec_driver_sql("COMMIT")
     return result
 
 

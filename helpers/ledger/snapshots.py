@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from sqlalchemy import (
-    ColumnElement,
+    CompoundSelect,
     Connection,
     and_,
     bindparam,
@@ -25,7 +26,6 @@ from helpers.ledger.counters import (
     number_values,
     numbered,
 )
-from helpers.ledger.statements import Statement
 from helpers.ledger.tables import IS_OPEN, counters_table, grants_table, records_table
 from helpers.limits.decisions import NOTHING, Amounts
 from helpers.limits.policy import AppliedLimit
@@ -109,24 +109,24 @@ class Snapshot:
 
 
 @lru_cache(maxsize=256)
-def snapshot_statement(name: str, count: int, of_one_user: bool) -> Statement:
-    """Built once for each form: putting a statement together costs more than running it.
+def snapshot_statement(name: str, count: int, of_one_user: bool) -> CompoundSelect[Any]:
+    """Built once for each form.
 
     Args:
         name: "id" to find counters by their ids, "scope" for those that cover a record.
         count: How many ids or scopes.
         of_one_user: Whether only one user's running replies matter.
     """
-    conditions: list[ColumnElement[bool]] = [counters_table.c[name].in_(numbered(name, count))]
+    counters = COUNTERS.where(counters_table.c[name].in_(numbered(name, count)))
     if name == "scope":
-        conditions += [
+        counters = counters.where(
             counters_table.c.window_start <= bindparam("created_at"),
             counters_table.c.window_end > bindparam("created_at"),
-        ]
+        )
     running = RUNNING
     if of_one_user:  # what all users together have running is little, too
         running = running.where(records_table.c.user_id == bindparam("user_id"))
-    return Statement(union_all(COUNTERS.where(*conditions), running))
+    return union_all(counters, running)
 
 
 def snapshot_of_limits(
@@ -176,7 +176,7 @@ def read_snapshot(
         values["user_id"] = next(iter(users), "")
     statement = snapshot_statement(name, len(keys), of_one_user)
     snapshot = Snapshot({}, [])
-    rows = statement.rows(connection, {**values, **number_values(name, keys)})
+    rows = connection.execute(statement, {**values, **number_values(name, keys)})
     for kind, key, group_ids_or_scope, names_or_glob, instant, end, *numbers in rows:
         amounts, source = Amounts(*numbers[:4]), numbers[4]
         if kind == "running":

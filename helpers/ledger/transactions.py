@@ -20,7 +20,6 @@ from sqlalchemy.exc import (
 from sqlalchemy.pool import QueuePool
 
 from helpers.errors import LedgerDataError, LedgerError, UsageLimitsError
-from helpers.ledger.statements import run_on_driver
 
 # How long a request may wait for its turn before `on_ledger_error` decides.
 TRANSACTION_PATIENCE_SECONDS = 10.0
@@ -71,19 +70,19 @@ def select_locks(exclusive: Iterable[str], shared: Iterable[str] = (), **setting
 def take_advisory_locks(connection: Connection, exclusive: Iterable[str]) -> None:
     """Wait for more locks in a transaction; SQLite needs none."""
     if connection.dialect.name != "sqlite":
-        run_on_driver(connection, select_locks(exclusive))
+        connection.exec_driver_sql(select_locks(exclusive))
 
 
 def begin_on_sqlite(connection: Connection, milliseconds: int) -> None:
     """Take the one writer's place, and wait no longer for it than that."""
     if milliseconds >= UNHURRIED_MS:
-        run_on_driver(connection, "BEGIN IMMEDIATE")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
         return
     # The connection has a patience of its own, and keeps it.
-    ((own,),) = run_on_driver(connection, "PRAGMA busy_timeout", fetch=True)
-    run_on_driver(connection, f"PRAGMA busy_timeout = {min(own, milliseconds)}")
-    run_on_driver(connection, "BEGIN IMMEDIATE")
-    run_on_driver(connection, f"PRAGMA busy_timeout = {own}")
+    own = connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one()
+    connection.exec_driver_sql(f"PRAGMA busy_timeout = {min(own, milliseconds)}")
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    connection.exec_driver_sql(f"PRAGMA busy_timeout = {own}")
 
 
 def begin_transaction(
@@ -108,7 +107,7 @@ def begin_transaction(
         enable_bitmapscan="off",
         **({} if lasting else {"synchronous_commit": "off"}),
     )
-    run_on_driver(connection, f"BEGIN; {locks}")
+    connection.exec_driver_sql(f"BEGIN; {locks}")
 
 
 def sqlstate_of(error: DBAPIError) -> str:
@@ -155,10 +154,11 @@ class TransactionRunner:
         self, engine: Engine, schema: str | None = None, keep_connections: bool = False
     ) -> None:
         # Transactions say BEGIN themselves: the driver would spend a round trip on it.
-        self._options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT"}
+        options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "no_parameters": True}
         if schema:  # translating takes a sixth of a reply's time
-            self._options["schema_translate_map"] = {None: schema}
-        self._engine = engine
+            options["schema_translate_map"] = {None: schema}
+        self._engine = engine.execution_options(**options)
+        self._engine.hide_parameters = True  # in errors: they may be anyone's
         self._keeps = keep_connections
         self._idle: list[Connection] = []
 
@@ -191,7 +191,7 @@ class TransactionRunner:
         def transaction(connection: Connection) -> WorkResult:
             begin_transaction(connection, exclusive, shared, lasting, until)
             result = work(connection)
-            run_on_driver(connection, "COMMIT")
+            connection.exec_driver_sql("COMMIT")
             return result
 
         return self.read(transaction, until)
@@ -239,8 +239,7 @@ class TransactionRunner:
             return None
 
     def _run_once(self, work: Callable[[Connection], WorkResult]) -> WorkResult:
-        # Options of the engine would be looked at with every statement.
-        connection = self._take_idle() or self._engine.connect().execution_options(**self._options)
+        connection = self._take_idle() or self._engine.connect()
         try:
             result = work(connection)
         except BaseException:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Any
 
-from helpers.limits.decisions import NOTHING, Amounts, Decision
+from helpers.limits.decisions import NOTHING, Amounts, Decision, LimitState
 from helpers.limits.policies import ModelRule
 from helpers.limits.policy import token_cost
 from helpers.metering.usage import MeteredUsage
@@ -82,8 +82,10 @@ def make_charge(usage: MeteredUsage, rule: ModelRule) -> Charge:
     )
 
 
-def most_output_tokens(decision: Decision, prompt_tokens: int, rule: ModelRule) -> int | None:
-    """The output tokens with which a reply ends at its tightest limit, at least 1.
+def tightest_limit(
+    decision: Decision, prompt_tokens: int, rule: ModelRule
+) -> tuple[int, LimitState] | None:
+    """The output tokens with which a reply ends at its tightest limit, below 0 too; and that limit.
 
     Returns:
         None where no limit bounds the output.
@@ -95,9 +97,15 @@ def most_output_tokens(decision: Decision, prompt_tokens: int, rule: ModelRule) 
         "cost": (prompt_cost, rule.output_price or Decimal(0)),
     }
     most = [
-        int(((state.remaining - before) / price).to_integral_value(ROUND_FLOOR))
+        (int(((state.remaining - before) / price).to_integral_value(ROUND_FLOOR)), state)
         for state in decision.states
         for before, price in (prices.get(state.applied.limit.measure, (0, Decimal(0))),)
         if price
     ]
-    return max(1, min(most)) if most else None
+    return min(most, key=lambda found: found[0]) if most else None
+
+
+def most_output_tokens(decision: Decision, prompt_tokens: int, rule: ModelRule) -> int | None:
+    """The same as a number that a provider takes, at least 1; None where no limit bounds it."""
+    found = tightest_limit(decision, prompt_tokens, rule)
+    return None if found is None else max(1, found[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from helpers.metering.estimates import estimate_reply
@@ -39,8 +40,25 @@ def added_usage(one: MeteredUsage, other: MeteredUsage) -> MeteredUsage:
     )
 
 
+# Most providers send a chunk for each token: so many chunks are then a better count than a text.
+FEWEST_CHUNKS = 20
+# An estimate that is further from that, in tokens per chunk, shows that these aren't tokens.
+TOKENS_PER_CHUNK = (0.75, 1.34)
+
+
+def estimate_streamed(texts: Sequence[str]) -> int:
+    """About how many tokens the texts of a stream's chunks have."""
+    tokens, chunks = estimate_reply("".join(texts)), len(texts)
+    least, most = TOKENS_PER_CHUNK
+    alike = chunks >= FEWEST_CHUNKS and least * chunks <= tokens <= most * chunks
+    return chunks if alike else tokens
+
+
 def metered_call(
-    usage: TokenUsage, prompt_tokens: int, text: str, uncounted_text: str = ""
+    usage: TokenUsage,
+    prompt_tokens: int,
+    texts: Sequence[str],
+    uncounted_texts: Sequence[str] = (),
 ) -> MeteredUsage:
     """What one call is charged for: what the provider said, and estimates for what it didn't."""
     input_tokens, output_tokens = usage.input_tokens, usage.output_tokens
@@ -50,18 +68,18 @@ def metered_call(
             input_tokens, output_tokens, total_tokens
         )
     if total_tokens is not None:
-        text_tokens = estimate_reply(text)
+        text_tokens = estimate_streamed(texts)
         share = text_tokens / (prompt_tokens + text_tokens) if text_tokens else 0
         output_tokens = round(total_tokens * share)
         input_tokens = total_tokens - output_tokens
         estimated = True
     if input_tokens is None:
         input_tokens, estimated = prompt_tokens, True
-    if output_tokens is None or (text and not output_tokens and total_tokens is None):
-        output_tokens, estimated = estimate_reply(text), True
-    elif uncounted_text and (text_tokens := estimate_reply(text)) > output_tokens:
+    if output_tokens is None or (any(texts) and not output_tokens and total_tokens is None):
+        output_tokens, estimated = estimate_streamed(texts), True
+    elif uncounted_texts and (text_tokens := estimate_streamed(texts)) > output_tokens:
         # A reply stopped after an early running total: Anthropic's message_start says 1.
-        output_tokens = min(text_tokens, output_tokens + estimate_reply(uncounted_text))
+        output_tokens = min(text_tokens, output_tokens + estimate_streamed(uncounted_texts))
         estimated = True
     cached = min(usage.cached_input_tokens, input_tokens)
     return MeteredUsage(
@@ -104,13 +122,13 @@ class ModelCall:
         return self.answered or bool(self.texts or self.whole_texts) or self.usage.is_charged
 
     @property
-    def text(self) -> str:
-        streamed, whole = "".join(self.texts), "".join(self.whole_texts)
-        return whole if len(whole) > len(streamed) else streamed
+    def produced_texts(self) -> list[str]:
+        streamed, whole = sum(map(len, self.texts)), sum(map(len, self.whole_texts))
+        return ["".join(self.whole_texts)] if whole > streamed else self.texts
 
     def metered(self, prompt_tokens: int) -> MeteredUsage:
-        uncounted = "".join(self.texts[self.counted_texts :])
-        return metered_call(self.usage, prompt_tokens, self.text, uncounted)
+        uncounted = self.texts[self.counted_texts :]
+        return metered_call(self.usage, prompt_tokens, self.produced_texts, uncounted)
 
     def is_continued_by(self, usage: TokenUsage, other: ModelCall) -> bool:
         """Whether `usage`, the first of a call with another id, is this call's running total.
@@ -294,12 +312,13 @@ class ReplyMeter:
         ]
         if not any(call.usage.is_charged for _, call in charged):
             usage = parse_usage(outlet_usage)
-            text = "".join(call.text for _, call in charged) or outlet_text or ""
+            texts = [text for _, call in charged for text in call.produced_texts]
+            texts = texts or ([outlet_text] if outlet_text else [])
             # Usage that can't be read is the sign of a call, not of one that cost nothing.
-            seen = bool(text) or bool(outlet_usage)
+            seen = bool(texts) or bool(outlet_usage)
             if usage.is_charged or (seen and not charged and len(self._rounds) == 1):
                 prompt_tokens = sum(tokens for tokens, _ in charged)
-                return metered_call(usage, prompt_tokens or self._rounds[-1].prompt_tokens, text)
+                return metered_call(usage, prompt_tokens or self._rounds[-1].prompt_tokens, texts)
         total = NOTHING_METERED
         for prompt_tokens, call in charged:
             total = added_usage(total, call.metered(prompt_tokens))

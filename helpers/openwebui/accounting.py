@@ -18,6 +18,7 @@ from helpers.errors import LedgerError
 from helpers.ledger.identities import HostNames, IdentityMemory
 from helpers.ledger.ledger import Admission, Ledger, Settlement
 from helpers.ledger.records import NO_ANSWER, NOT_CALLED, WORKER_STOPPED
+from helpers.ledger.reply_lengths import ReplyLengths
 from helpers.ledger.transactions import new_deadline
 from helpers.limits.decisions import Decision
 from helpers.limits.policy import AppliedLimit
@@ -25,7 +26,7 @@ from helpers.logs import log
 from helpers.metering.charges import Charge, make_charge
 from helpers.metering.usage import MeteredUsage
 from helpers.openwebui.alerts import AlertSender, alert_payload
-from helpers.openwebui.replies import Reply
+from helpers.openwebui.replies import FARTHEST_MARK, Reply
 from helpers.openwebui.stopping import replace_keepers
 
 # How often a worker shows that it lives and writes what could not be written.
@@ -85,6 +86,7 @@ class Accounting:
         self._ledger = Ledger(engine, schema, clock, True, worker=uuid.uuid4().hex)
         self._threads: ThreadPoolExecutor | None = None
         self._alerts = AlertSender()
+        self._lengths = ReplyLengths(self._read_prepared)
         self.retention_seconds = RETENTION_SECONDS
         self._running: dict[str, Reply] = {}
         self._unwritten: dict[str, WaitingEnd] = {}
@@ -121,6 +123,10 @@ class Accounting:
     ) -> ThreadResult:
         """Run `work` in a transaction under the locks of these scopes; blocks, raises as `read`."""
         return self._ledger.change(work, scopes)
+
+    def _read_prepared(self, work: Callable[[Connection], ThreadResult]) -> ThreadResult:
+        self._ledger.prepare(getattr(self._turn, "deadline", None))
+        return self.read(work)
 
     def remember_identities(
         self,
@@ -193,9 +199,12 @@ class Accounting:
             self._turn.deadline = deadline
             try:
                 built = build()
+                reply = built[0] if isinstance(built, tuple) else built
+                if not crowded and reply.limits and not isinstance(built, tuple):
+                    model = reply.reservation.model_names[0]
+                    reply.expected_output = self._lengths.expected(model)
             finally:
                 self._turn.deadline = None
-            reply = built[0] if isinstance(built, tuple) else built
             request = reply.request_decision()
             if reply.enforced and not request.allowed:  # whatever the ledger would say
                 return reply, Admission(request)
@@ -237,27 +246,103 @@ class Accounting:
         """Leave a reply alone that is not going to run."""
         self._running.pop(reply.reservation.id, None)
 
-    async def check(self, reply: Reply, limits: Sequence[AppliedLimit]) -> Decision:
-        """Where limits stand without this reply.
-
-        Raises:
-            LedgerError: The database can't be reached, or is too busy.
-            LedgerDataError: It refuses the question.
-        """
-        deadline = new_deadline()
-        return await self._in_thread(
-            lambda: self._ledger.check(reply.reservation, limits, deadline)
-        )
-
-    async def renew(self, reply: Reply) -> None:
-        """Write down at once what a running reply holds now.
+    async def grow(self, reply: Reply, limits: Sequence[AppliedLimit]) -> Decision:
+        """Write down what another round of a reply needs, and where its limits stand without it.
 
         Raises:
             LedgerError: The database can't be reached, or is too busy.
             LedgerDataError: It refuses what is to be written.
         """
-        charges, deadline = {reply.reservation.id: reply.reserved_charge()}, new_deadline()
-        await self._in_thread(lambda: self._ledger.renew(charges, deadline))
+        if reply.growing is not None:
+            await asyncio.shield(reply.growing)
+        seen, deadline = reply.meter.total(), new_deadline()
+
+        def hold(decision: Decision) -> Charge:
+            reply.fit_to(decision, seen.output_tokens, reply.prompt_with(seen))
+            return reply.reserved_charge(seen)
+
+        return await self._in_thread(
+            lambda: self._ledger.grow(reply.reservation, hold, limits, deadline)
+        )
+
+    async def keep_up(self, reply: Reply, size: int, step: int) -> int | None:
+        """See that a reply holds more than it has produced: more is reserved in the background.
+
+        Args:
+            reply: The reply.
+            size: How long its stream is so far.
+            step: How long the last part of it was.
+
+        Returns:
+            How long it may become until this is asked again; None where it has to end now.
+        """
+        try:
+            return await self._keep_up(reply, size, step)
+        except Exception:
+            # Nothing may pass for a fault of ours.
+            log.exception("Usage limits: reply %s was not looked after", reply.reservation.id)
+            return None if reply.stops else size + FARTHEST_MARK
+
+    async def _keep_up(self, reply: Reply, size: int, step: int) -> int | None:
+        if reply.stopped:  # in a round before
+            return None
+        if not reply.rule.weight:
+            return size + FARTHEST_MARK
+        if reply.writes_since is None:
+            reply.writes_since = time.monotonic()
+        produced = reply.meter.total().output_tokens
+        following = produced + reply.next_part(size, step, produced)
+        if reply.stops and following > reply.output_tokens:
+            # It has used up all that it holds: what comes next waits until there is more.
+            if reply.growing is not None:
+                await asyncio.shield(reply.growing)
+            held = 0
+            while held < reply.output_tokens < following:
+                held = reply.output_tokens
+                await self._grow(reply)
+            if following > reply.output_tokens:
+                await self._stop_reply(reply)
+                return None
+        elif reply.growing is None and reply.refused_by is None and reply.is_nearly_full(produced):
+            reply.growing = asyncio.create_task(self._grow(reply))
+        return reply.next_mark(size, produced)
+
+    async def _stop_reply(self, reply: Reply) -> None:
+        reply.stopped = True
+        log.info(
+            "Usage limits: reply %s of user %s was stopped at its limit",
+            reply.reservation.id,
+            reply.reservation.subject.user_id,
+        )
+        if reply.tell_stop is not None and reply.refused_by is not None:
+            await reply.tell_stop(reply.refused_by)
+
+    async def _grow(self, reply: Reply) -> None:
+        """Reserve a block more for a reply, at once visible to all; never raises."""
+        seen, held, deadline = reply.meter.total(), reply.output_tokens, new_deadline()
+        block = reply.block(seen.output_tokens)
+        limits = reply.limits if reply.stops else ()
+        try:
+            if reply.written:
+                await self._in_thread(
+                    lambda: self._ledger.grow(
+                        reply.reservation,
+                        partial(reply.hold_more, seen, held, block),
+                        limits,
+                        deadline,
+                    )
+                )
+            else:  # let through while the ledger was away, and written down at its end
+                reply.output_tokens = seen.output_tokens + block
+        except LedgerError as error:
+            log.error("Usage limits: %s; reply %s goes on unreserved", error, reply.reservation.id)
+            reply.output_tokens = seen.output_tokens + block
+        except Exception:
+            # Nothing may pass for a fault of ours: it ends where its reservation does.
+            log.exception("Usage limits: nothing was reserved for %s", reply.reservation.id)
+            reply.output_tokens = held
+        finally:
+            reply.growing = None
 
     async def end(self, reply: Reply, charge: Charge | None, reason: str = "") -> Decision | None:
         """Settle a reply, or release it where `charge` is None; only the first end counts.

@@ -79,7 +79,7 @@ def build_reply(
     """
     policies = valves.policy_set
     policy = choose_policy(subject, policies, valves.default_policy, valves.multiple_groups)
-    prompt_tokens = estimate_prompt(body)
+    prompt_tokens, stops = estimate_prompt(body), valves.running_replies == "stop"
     reply = Reply(
         keeper=keeper,
         reservation=Reservation(
@@ -103,7 +103,10 @@ def build_reply(
         choices=count_choices(body),
         soft_limit_percent=valves.soft_limit_percent,
         alert_url="" if valves.shadow_mode else valves.alert_webhook_url,
-        capped=valves.cap_max_tokens and not valves.shadow_mode,
+        # An answer that comes whole can't be ended on its way.
+        capped=not valves.shadow_mode
+        and (valves.cap_max_tokens or (stops and body.get("stream") is not True)),
+        stops_at_limit=stops,
     )
     reply.meter.begin_round(prompt_tokens)
     return reply

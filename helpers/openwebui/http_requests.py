@@ -12,6 +12,8 @@ from helpers.openwebui.refusals import PassthroughError, Refusal
 
 # Requests that are read here are JSON, with pictures in it at most; a longer one is refused.
 LARGEST_REQUEST = 16 * 2**20
+# As deep as Open WebUI's middlewares are looked through.
+MOST_LAYERS = 50
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

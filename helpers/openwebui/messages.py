@@ -386,6 +386,12 @@ def template_values(
     }
 
 
+def limit_text(limit: Limit, language: Language = ENGLISH) -> str:
+    """A limit as a heading or a cell says it: ``50,000 tokens per day on gpt-4*``."""
+    quantity, on = plain_quantity(limit, limit.amount, language), on_model(limit, language)
+    return language.what.format(quantity=quantity, period=format_period(limit, language), on=on)
+
+
 def sentence_values(state: LimitState, now: datetime, reader: Reader) -> dict[str, str]:
     """The fields of the language's own sentences, for one limit."""
     limit, language = state.applied.limit, reader.language

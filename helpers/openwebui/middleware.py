@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from starlette.responses import JSONResponse
 
 from helpers.logs import log
 from helpers.openwebui.http_requests import (
+    MOST_LAYERS,
     AsgiApp,
     Receive,
     Scope,
@@ -16,16 +18,16 @@ from helpers.openwebui.http_requests import (
     accepted_languages,
     route_path,
 )
-from helpers.openwebui.page_data import OpenLedger
-from helpers.openwebui.pages import NOT_FOUND, is_page_path
+from helpers.openwebui.pages import is_page_path
 from helpers.openwebui.passthrough import find_passthrough
 from helpers.openwebui.passthrough_guard import Admit, PassthroughGuard
 from helpers.openwebui.realtime import REALTIME_PATH, VoiceCall
+from helpers.openwebui.stream_usage import UnaskedModels
+from helpers.openwebui.valves import AdminValves
 
 # The form of the users' own valves, which is in the language of whoever opens it.
 USER_VALVES_FORM = "/valves/user/spec"
 LAYER_NAME = "UsageLimitsLayer"
-MOST_LAYERS = 50
 
 
 class UsageLimitsLayer:
@@ -38,12 +40,12 @@ class UsageLimitsLayer:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] == "http":
-            if route_path(scope).endswith(USER_VALVES_FORM):
-                headers = dict(scope.get("headers", ()))
-                accepted_languages.set(headers.get(b"accept-language", b"").decode("latin-1"))
             if is_page_path(route_path(scope)):
                 await self.serve_page(scope, receive, send)
                 return
+            if route_path(scope).endswith(USER_VALVES_FORM):
+                headers = dict(scope.get("headers", ()))
+                accepted_languages.set(headers.get(b"accept-language", b"").decode("latin-1"))
             passthrough = find_passthrough(scope.get("method", "GET"), route_path(scope))
             if passthrough is not None:
                 guard = await self.find_guard(now=passthrough.kind != "chat")
@@ -58,14 +60,20 @@ class UsageLimitsLayer:
         await self.app(scope, receive, send)
 
     async def serve_page(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer at the pages' paths: whoever switches the filter off has no pages."""
+        """Answer at the pages' paths, where there are pages."""
         guard = await self.find_guard()
-        valves = None if guard is None else (await guard.switch()).valves
-        if guard is not None and valves is not None and valves.usage_page:
-            await guard.serve_page(scope, receive, send)
+        shown = False
+        if guard is not None:
+            try:
+                valves = (await guard.switch()).valves
+                shown = valves is not None and valves.usage_page
+            except Exception:
+                log.exception("Usage limits: it can't be seen whether there are pages")
+        if guard is None or not shown:
+            answer = JSONResponse({"detail": "Not Found"}, 404, {"Cache-Control": "no-store"})
+            await answer(scope, receive, send)
             return
-        missing = JSONResponse({"detail": NOT_FOUND}, 404, {"Cache-Control": "no-store"})
-        await missing(scope, receive, send)
+        await guard.serve_page(scope, receive, send)
 
     async def find_guard(self, *, now: bool = True) -> PassthroughGuard | None:
         """The guard whose function is on; where that can't be seen, the last one."""
@@ -91,13 +99,19 @@ def function_id_of(module_name: str) -> str | None:
     return head if head and is_uuid else name
 
 
-def put_layer(module_name: str, admit: Admit, open_ledger: OpenLedger) -> UsageLimitsLayer | None:
+def put_layer(
+    module_name: str,
+    admit: Admit,
+    ledger_of: Callable[[AdminValves], Any],
+    unasked: UnaskedModels,
+) -> UsageLimitsLayer | None:
     """Put the layer around the running app, in the place of an older one.
 
     Args:
         module_name: The filter's module, named by Open WebUI.
         admit: What admits a request as the filter's inlet does.
-        open_ledger: What the pages read.
+        ledger_of: What the pages read and write.
+        unasked: The models that aren't asked for usage in streams.
 
     Returns:
         The layer; None where it can't be put there, or where it needn't.
@@ -115,7 +129,7 @@ def put_layer(module_name: str, admit: Admit, open_ledger: OpenLedger) -> UsageL
     guard = guards.get(function_id)
     if layer is not None and getattr(guard, "admit_request", None) == admit:
         return layer if isinstance(layer, UsageLimitsLayer) else None
-    guards[function_id] = PassthroughGuard(function_id, admit, open_ledger)
+    guards[function_id] = PassthroughGuard(function_id, admit, ledger_of, unasked)
     placed = UsageLimitsLayer(below, guards)
     setattr(above, attribute, placed)
     return placed

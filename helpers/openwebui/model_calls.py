@@ -15,6 +15,7 @@ from typing import Any
 
 from starlette.responses import Response, StreamingResponse
 
+from helpers.openwebui.endings import bounded_stream
 from helpers.openwebui.replies import Reply
 from helpers.openwebui.stream_usage import UnaskedModels, refuses_to_be_asked
 
@@ -72,7 +73,9 @@ def watched_call(
             raise
         if is_failure(answer):
             reply.call_failed()
-        elif not isinstance(answer, StreamingResponse):
+        elif isinstance(answer, StreamingResponse):
+            answer.body_iterator = bounded_stream(reply, answer.body_iterator)
+        else:
             reply.call_answered(answer_content(answer))
         return answer
 

@@ -31,8 +31,5 @@ def render_page(nonce: str) -> str:
     Args:
         nonce: The one that this answer's Content-Security-Policy names, letters and digits.
     """
-    parts = {"CSS": PAGE_CSS, "JS": PAGE_JS, "LANGUAGES": page_languages()}
-    page = PAGE_HTML.replace("{{NONCE}}", nonce)
-    for name, text in parts.items():
-        page = page.replace("{{%s}}" % name, text)
-    return page
+    page = PAGE_HTML.replace("{{NONCE}}", nonce).replace("{{CSS}}", PAGE_CSS)
+    return page.replace("{{JS}}", PAGE_JS).replace("{{LANGUAGES}}", page_languages())

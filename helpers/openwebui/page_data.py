@@ -28,6 +28,7 @@ from helpers.ledger.reports import (
     Sums,
     UsageRow,
     amount_number,
+    grant_key,
     named_rows,
     read_grants,
     read_latest,
@@ -53,7 +54,10 @@ from helpers.limits.policy import (
 from helpers.openwebui.accounting import Accounting
 from helpers.openwebui.admission import is_exempt
 from helpers.openwebui.directory import Directory, read_directory
+from helpers.openwebui.languages.en import ENGLISH
+from helpers.openwebui.messages import limit_text
 from helpers.openwebui.valves import AdminValves, read_timezone
+from helpers.openwebui.wording import Language
 from helpers.texts import LONGEST_ID, LONGEST_NAME, clean_text
 
 MOST_REPLIES = 200
@@ -81,21 +85,15 @@ class PageError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class OpenedLedger:
-    """What the pages read from.
+class Standing:
+    """Where a user stands: limits, and use by model, as JSON has it."""
 
-    Args:
-        accounting: The ledger.
-        memory: Whom the policies mean.
-        read_host: Reads from Open WebUI's own database.
-    """
-
-    accounting: Accounting
-    memory: IdentityMemory
-    read_host: Callable[[Callable[[Connection], Any]], Any]
-
-
-OpenLedger = Callable[[AdminValves], OpenedLedger]
+    subject: Subject
+    name: str
+    policy: Policy
+    states: tuple[LimitState, ...]
+    today: list[Json]
+    month: list[Json]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +158,8 @@ class LimitFinder:
 class LimitWriter:
     """Writes limits as JSON; what is alike in all of a kind is made once."""
 
-    def __init__(self) -> None:
+    def __init__(self, language: Language) -> None:
+        self._language = language
         self._made: dict[int, tuple[Limit, Json]] = {}
 
     def write(self, state: LimitState) -> Json:
@@ -171,6 +170,7 @@ class LimitWriter:
         if made is None:
             fixed = {
                 "limit": str(limit),
+                "text": limit_text(limit, self._language),
                 "measure": limit.measure,
                 "period": limit.period.name,
                 "model": limit.model_glob,
@@ -188,7 +188,7 @@ class LimitWriter:
             "reserved": amount_number(measure, state.reserved),
             "remaining": amount_number(measure, state.remaining),
             "percent": state.percent,
-            "reset_at": iso_instant(state.reset_at),
+            "reset_at": None if limit.is_moment else iso_instant(state.reset_at),
         }
 
 
@@ -220,29 +220,35 @@ class PageData:
 
     Args:
         valves: What the filter is set to.
-        opened: The databases.
+        accounting: The ledger.
+        memory: Whom the policies mean.
+        read_host: Reads from Open WebUI's own database.
         now: The instant of the question.
+        language: The one that limits are said in.
     """
 
     valves: AdminValves
-    opened: OpenedLedger
+    accounting: Accounting
+    memory: IdentityMemory
+    read_host: Callable[[Callable[[Connection], Any]], Any]
     now: datetime
+    language: Language = ENGLISH
 
     # What is read
 
     def directory(self, user: str | None = None) -> Directory:
         """Open WebUI's users, or one of them, with their groups."""
-        found: Directory = self.opened.read_host(partial(read_directory, user=user))
+        found: Directory = self.read_host(partial(read_directory, user=user))
         return found
 
     def read(self, work: Callable[[Connection], Any]) -> Any:
         """Read one moment of the ledger."""
-        self.opened.accounting.prepare()
-        return self.opened.accounting.read(partial(read_snapshot_of, work=work))
+        self.accounting.prepare()
+        return self.accounting.read(partial(read_snapshot_of, work=work))
 
     def recall(self, subject: Subject) -> Subject:
         """A user with the names in the policies that mean it."""
-        return self.opened.memory.recall(self.valves.policy_set, subject)
+        return self.memory.recall(self.valves.policy_set, subject)
 
     def find_user(self, key: object) -> tuple[Subject, str]:
         """A user by id or address, and what the user is called.
@@ -261,34 +267,52 @@ class PageData:
 
     # One user
 
-    def me(self, user_id: str) -> Json:
-        """Everything of one user's: limits, use by model and day, replies, grants."""
+    def standing(self, user_id: str) -> Standing:
+        """Where a user's limits stand, and what was used today and this month by model."""
         subject, name = self.find_user(user_id)
         finder = LimitFinder(self.valves, self.now)
         policy = finder.policy_of(subject)
         limits = finder.limits_of(subject, policy)
-        month, today = self._window("month"), self._window("day")
+        today = self._selection(self._window("day"), subject.user_id)
+        month = self._selection(self._window("month"), subject.user_id)
+
+        def read(connection: Connection) -> Standing:
+            return Standing(
+                subject,
+                name,
+                policy,
+                read_states(connection, limits, self.now),
+                self._models(sum_models(connection, today)),
+                self._models(sum_models(connection, month)),
+            )
+
+        found: Standing = self.read(read)
+        return found
+
+    def me(self, user_id: str) -> Json:
+        """Everything of one user's: limits, use by model and day, replies, grants."""
+        standing, month = self.standing(user_id), self._window("month")
+        subject = standing.subject
         this_month = self._selection(month, subject.user_id)
+        requests = sum(row["requests"] for row in standing.month)
 
         def read(connection: Connection) -> Json:
-            states = read_states(connection, limits, self.now)
-            scopes = {subject.scope, *(applied.scope for applied in limits)}
+            scopes = {subject.scope, *(state.applied.scope for state in standing.states)}
             days = sum_records(connection, this_month, ["day"])
             replies = read_latest(connection, this_month, MOST_REPLIES)
             grants = read_grants(connection, scopes, int(month.start.timestamp()), MOST_GRANTS)
             return {
-                "limits": self._limits(states),
-                "today": self._models(
-                    sum_models(connection, self._selection(today, subject.user_id))
-                ),
-                "month": self._models(sum_models(connection, this_month)),
                 "days": [{"day": day, **sums_row(sums)} for (day,), sums in sorted(days.items())],
                 "replies": [self._reply(row) for row in replies],
+                "replies_left_out": max(0, requests - len(replies)),
                 "grants": self._grants(grants, {subject.scope: subject.email}),
             }
 
         return {
-            **self._head(subject, name, policy),
+            **self._head(subject, standing.name, standing.policy),
+            "limits": self._limits(standing.states),
+            "today": standing.today,
+            "month": standing.month,
             **self.read(read),
             "since": iso_instant(month.start),
             "timezone": self.valves.timezone,
@@ -329,7 +353,7 @@ class PageData:
             asked.append((subject, policy, own))
         states = self.read(lambda connection: read_states(connection, limits, self.now))
         alarming = [self.is_near(state) for state in states]
-        writer, rows = LimitWriter(), []
+        writer, rows = LimitWriter(self.language), []
         written: dict[int, Json] = {}
         for subject, policy, own in asked:
             # A pool is nobody's own: it has a row of its own.
@@ -344,10 +368,15 @@ class PageData:
             )
             row = self._head(subject, directory.names.get(subject.user_id, ""), policy)
             row["limits"] = [written[place] for place in own]
+            row["percent"] = max(fullest, 0)
             row["near"] = alarmed
             rows.append((-fullest if alarmed else 1, subject.email, row))
         rows.sort(key=lambda item: item[:2])
         return [row for _, _, row in rows]
+
+    def exempts(self, subject: Subject) -> bool:
+        """Whether a user is recorded but never refused."""
+        return is_exempt(self.valves, subject)
 
     def is_near(self, state: LimitState) -> bool:
         """Whether a limit is reached, or has reached its warning."""
@@ -364,15 +393,28 @@ class PageData:
             for pool in self.valves.policy_set.pools
         ]
         limits = [applied for _, own in found for applied in own]
-        states = iter(self.read(lambda connection: read_states(connection, limits, self.now)))
-        writer, rows = LimitWriter(), []
+        scopes, second = {applied.scope for applied in limits}, int(self.now.timestamp())
+
+        def read(connection: Connection) -> tuple[Sequence[LimitState], Sequence[Row[Any]]]:
+            states = read_states(connection, limits, self.now)
+            return states, read_grants(connection, scopes, second, MOST_GRANTS)
+
+        all_states, grants = self.read(read)
+        states, writer, rows = iter(all_states), LimitWriter(self.language), []
         for pool, own in found:
             mine = [next(states) for _ in own]
+            keys = {grant_key(applied) for applied in own}
+            of_pool = [
+                row
+                for row in grants
+                if (row.scope, row.measure, row.model_glob, row.period, row.source) in keys
+            ]
             rows.append(
                 {
                     "pool": pool.name,
                     "group": pool.group,
                     "limits": [writer.write(state) for state in mine],
+                    "grants": self._grants(of_pool, {}),
                     "near": any(self.is_near(state) for state in mine),
                 }
             )
@@ -423,7 +465,7 @@ class PageData:
             **self.read(read),
             "since": iso_instant(month.start),
             "timezone": self.valves.timezone,
-            "notices": list(self.opened.memory.notices),
+            "notices": list(self.memory.notices),
             "shadow_mode": self.valves.shadow_mode,
             "soft_limit_percent": self.valves.soft_limit_percent,
         }
@@ -528,12 +570,12 @@ class PageData:
         missing = PageError(404, "There is no such grant, or it holds no more.")
         if not 0 < len(key) <= LONGEST_ID or clean_text(key, LONGEST_ID) != key:
             raise missing
-        self.opened.accounting.prepare()
-        row = self.opened.accounting.read(partial(find_grant, key=key, now=self.now))
+        self.accounting.prepare()
+        row = self.accounting.read(partial(find_grant, key=key, now=self.now))
         if row is None:
             raise missing
         revoke = partial(revoke_grant, key=key, by=by, reason=reason, now=self.now)
-        if not self.opened.accounting.change(revoke, {str(row._mapping["scope"])}):
+        if not self.accounting.change(revoke, {str(row._mapping["scope"])}):
             raise missing
         return {"id": key, "revoked": True}
 
@@ -545,7 +587,7 @@ class PageData:
         reason: str,
     ) -> Change:
         work = partial(add_grants, limits=limits, make=make, by=by, reason=reason, now=self.now)
-        return self.opened.accounting.change(work, {applied.scope for applied in limits})
+        return self.accounting.change(work, {applied.scope for applied in limits})
 
     # Rows
 
@@ -562,7 +604,7 @@ class PageData:
         }
 
     def _limits(self, states: Iterable[LimitState]) -> list[Json]:
-        writer = LimitWriter()
+        writer = LimitWriter(self.language)
         return [writer.write(state) for state in states]
 
     def _window(self, period: str) -> Window:

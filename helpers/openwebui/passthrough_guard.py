@@ -8,18 +8,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
+from urllib.parse import parse_qs
 
 from starlette.requests import Request
 
 from helpers.logs import log
-from helpers.openwebui.answers import (
-    MARK,
-    AnswerReader,
-    ChatAnswer,
-    limit_headers,
-    send_refusal,
-    with_headers,
-)
+from helpers.openwebui.answers import ChatAnswer, limit_headers, refusal_messages, send_own
 from helpers.openwebui.callers import CallerGate, note_key
 from helpers.openwebui.host import HostError
 from helpers.openwebui.http_requests import (
@@ -35,17 +29,19 @@ from helpers.openwebui.http_requests import (
     set_route_path,
 )
 from helpers.openwebui.messages import BACKGROUND_SENTENCE, BLOCKED_SENTENCE, FAULT_SENTENCE
-from helpers.openwebui.page_data import OpenLedger
+from helpers.openwebui.metered_calls import MeteredCall
+from helpers.openwebui.model_calls import unasked_name
 from helpers.openwebui.pages import UsagePages
 from helpers.openwebui.passthrough import (
     CHAT_PATH,
     Passthrough,
     cap_passthrough,
-    passthrough_charge,
+    count_answers,
     passthrough_output,
 )
 from helpers.openwebui.refusals import FAULT_RETRY_SECONDS, PassthroughError, Refusal
 from helpers.openwebui.replies import METADATA_KEY, Reply
+from helpers.openwebui.stream_usage import UnaskedModels
 from helpers.openwebui.valves import AdminValves
 
 # How long it is taken for granted that the function is on, and how its valves are.
@@ -76,24 +72,32 @@ class PassthroughGuard:
     Args:
         function_id: The filter's id in Open WebUI.
         admit: What admits a request as the filter's inlet does.
-        open_ledger: What the pages read, with these valves.
+        ledger_of: What the pages read and write.
+        unasked: The models that aren't asked for usage in streams.
     """
 
-    def __init__(self, function_id: str, admit: Admit, open_ledger: OpenLedger) -> None:
+    def __init__(
+        self,
+        function_id: str,
+        admit: Admit,
+        ledger_of: Callable[[AdminValves], Any],
+        unasked: UnaskedModels,
+    ) -> None:
         self.function_id = function_id
-        self.open_ledger = open_ledger
         self.admit_request = admit
+        self.ledger_of = ledger_of
+        self._unasked = unasked
+        self._pages: UsagePages | None = None
         self._switch = Switch()
         self._asking: asyncio.Lock | None = None
         self.gate = CallerGate()
-        self._pages: UsagePages | None = None
 
     async def serve_page(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request at the pages' paths."""
         if self._pages is None:
             self._pages = UsagePages(self, scope["app"])
         scope.setdefault("state", {})
-        note_key(scope)
+        await note_key(scope)
         await self._pages.app(scope, receive, send)
 
     async def switch(self, *, now: bool = False) -> Switch:
@@ -155,13 +159,15 @@ class PassthroughGuard:
         except PassthroughError as error:
             if started:
                 raise
-            await send_refusal(send, passthrough, error.refusal)
+            refused = refusal_messages(passthrough, error.refusal, [])
+            await send_own(app, scope, receive, send, refused)
         except HostError as error:
             if started:
                 raise
             retry_after = int((error.headers or {}).get("Retry-After", FAULT_RETRY_SECONDS))
             refusal = Refusal(error.status_code, str(error.detail), retry_after)
-            await send_refusal(send, passthrough, refusal, limit_headers(scope["state"]))
+            refused = refusal_messages(passthrough, refusal, limit_headers(scope["state"]))
+            await send_own(app, scope, receive, send, refused)
 
     async def _serve_chat(
         self, app: AsgiApp, passthrough: Passthrough, scope: Scope, receive: Receive, send: Send
@@ -184,18 +190,23 @@ class PassthroughGuard:
             set_route_path(scope, CHAT_PATH)
             await self._serve_chat(app, passthrough, scope, receive, send)
             return
-        user = await self.gate.find_user(scope, send)
+        if passthrough.kind == "indexing" and not await asks_provider(scope):
+            await app(scope, receive, send)
+            return
+        user, answer = await self.gate.find_user(scope)
         if user is None:
+            await send_own(app, scope, receive, send, answer)
             return
         if user.get("role") != "admin" and (
-            setting == "block" or (passthrough.kind == "unknown" and setting == "count")
+            (setting == "block" and not passthrough.of_page)
+            or (passthrough.kind == "unknown" and setting == "count")
         ):
             raise PassthroughError(Refusal(403, BLOCKED_SENTENCE.format(path=CHAT_PATH)))
         if passthrough.kind == "task":
             # Admitted where it calls its model, whose name isn't known before.
             await self._serve_chat(app, passthrough, scope, receive, send)
             return
-        if passthrough.kind != "unknown" and route_path(scope) != passthrough.path:
+        if passthrough.path and route_path(scope) != passthrough.path:
             # Another spelling, whose meaning only the provider would know.
             set_route_path(scope, passthrough.path)
         await self._serve_metered(app, passthrough, scope, receive, send, user)
@@ -214,7 +225,7 @@ class PassthroughGuard:
             await app(scope, receive, send)  # it is on for models that are named only
             return
         read: ReadRequest | None = None
-        body: dict[str, Any] = {"model": passthrough.path.rpartition("/")[2]}
+        body: dict[str, Any] = {"model": passthrough.model}
         if passthrough.in_json and passthrough.kind != "unknown":
             read = await ReadRequest.read(receive)
             if read.value.get("background"):
@@ -230,44 +241,36 @@ class PassthroughGuard:
         def adjust(reply: Reply) -> None:
             # Another protocol's fields mean nothing at this pass-through path.
             reply.wanted_output = passthrough_output(body, passthrough)
-            if not passthrough.counts_tokens:
+            reply.choices = count_answers(body)
+            if passthrough.kind == "request":
                 reply.limits = tuple(
                     each for each in reply.limits if each.limit.measure == "requests"
                 )
             if switch.valves is not None and switch.valves.passthrough == "allow":
                 reply.enforced = False
+            if passthrough.form == "ollama" and body.get("stream") is None:  # it streams then
+                reply.capped = reply.capped and (switch.valves or AdminValves()).cap_max_tokens
 
         metadata: dict[str, Any] = {ADJUST_KEY: adjust}
         body = await self.admit(body, user, metadata, Request(scope))
         reply = metadata.get(METADATA_KEY)
+        call = MeteredCall(passthrough, reply, send, limit_headers(scope["state"]))
+        again = None
         if read is not None:
             if passthrough.asks_usage and "stream_options" in body:
                 read.value["stream_options"] = body["stream_options"]
-            if reply is not None and passthrough.kind != "embeddings":
+            if reply is not None:
                 most, wanted = reply.most_output(), passthrough_output(read.value, passthrough)
+                if passthrough.kind != "metered":
+                    most = None
                 if most is not None and (wanted is None or wanted > most):
                     cap_passthrough(read.value, passthrough, most)
+                if passthrough.asks_usage:
+                    model = unasked_name(reply, read.value)
+                    again = self._unasked.call_without(model, read.value)
             receive = read.hand_on(scope)
         plain_answers(scope)
-        reader = AnswerReader(
-            reply.meter if reply is not None and passthrough.counts_tokens else None
-        )
-        headers = [*MARK, *limit_headers(scope["state"])]
-
-        async def metered_send(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                reader.start(message["status"], message.get("headers", []))
-                message = {**message, "headers": with_headers(message, headers)}
-            elif message["type"] == "http.response.body":
-                reader.feed(message.get("body", b""))
-            await send(message)
-
-        try:
-            await app(scope, receive, metered_send)
-        finally:
-            reader.end()
-            if reply is not None:
-                await reply.keeper.end(reply, passthrough_charge(reply, passthrough, reader.status))
+        await call.serve(app, scope, receive, again, self._unasked)
 
     async def admit(
         self,
@@ -290,6 +293,21 @@ class PassthroughGuard:
         except Exception as error:
             log.exception("Usage limits: a request of user %s was not admitted", user.get("id"))
             raise HostError(503, FAULT_SENTENCE, FAULT_RETRY_SECONDS) from error
+
+
+async def asks_provider(scope: Scope) -> bool:
+    """Whether files, memories and queries are embedded by a provider, or recordings read by one."""
+    files = route_path(scope) == "/api/v1/files/"
+    query = parse_qs(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
+    if files and query.get("process") == ["false"]:
+        return False
+    settings = ("rag.embedding_engine", *(("audio.stt.engine",) if files else ()))
+    try:
+        config = import_module("open_webui.models.config").Config
+        return any([await config.get(setting) for setting in settings])
+    except Exception:
+        log.exception("Usage limits: it can't be seen who makes embeddings")
+        return True
 
 
 async def describe_model(model_id: object, app: Any) -> dict[str, Any] | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Protocol
@@ -13,15 +14,33 @@ from helpers.limits.decisions import Amounts, Decision, LimitState
 from helpers.limits.limit import Measure
 from helpers.limits.policies import ModelRule
 from helpers.limits.policy import AppliedLimit
-from helpers.metering.charges import Charge, make_charge, most_output_tokens, weigh_tokens
+from helpers.metering.charges import (
+    Charge,
+    make_charge,
+    most_output_tokens,
+    tightest_limit,
+    weigh_tokens,
+)
 from helpers.metering.usage import MeteredUsage, ReplyMeter, added_usage
 from helpers.openwebui.messages import Reader
 from helpers.texts import LONGEST_NAME, clean_text
 
 # Where a reply travels in Open WebUI's metadata.
 METADATA_KEY = "usage_limits"
-# The output that is reserved where a request sets no max_tokens: an ordinary chat reply.
+# The output that is reserved for a model whose replies aren't known to be longer.
 EXPECTED_OUTPUT_TOKENS = 500
+# A longer one is rare, and providers refuse a max_tokens beyond what their models can write.
+LONGEST_REPLY = 16_000
+# When more is reserved, and how much: what a reply writes in some seconds. Near a limit it is a
+# part of what nobody holds, so that all who write get to its end together.
+GROW_AT_PERCENT = 80
+BLOCK_SECONDS = 5.0
+SMALLEST_BLOCK, LARGEST_BLOCK = 100, 2_000
+SMALLEST_SHARE = 16
+SHARES = 8
+# From then on it is known how many bytes of a stream bring a token, and how far that may carry.
+MEASURED_TOKENS = 32
+FARTHEST_MARK = 2**16
 # Larger than what any limit leaves.
 UNBOUNDED = 2**62
 
@@ -52,7 +71,8 @@ def count_choices(body: Mapping[str, Any]) -> int:
 def wanted_output(body: Mapping[str, Any], *, ollama: bool) -> int | None:
     """The most output tokens that a request can ask its provider for, where it says.
 
-    A field that doesn't reach the provider, or that it doesn't know, says nothing.
+    A field that doesn't reach the provider, or that it doesn't know, says nothing. One with a value
+    that is no number may take the place of all others there, so then nothing is said.
 
     Args:
         body: The request.
@@ -60,15 +80,15 @@ def wanted_output(body: Mapping[str, Any], *, ollama: bool) -> int | None:
             options say; nobody else reads those.
     """
     options = body.get("options")
-    if not ollama:
-        places = [body.get(name) for name in OUTPUT_KEYS]
-    elif isinstance(options, Mapping):
-        places = [body.get("max_tokens"), *(options.get(name) for name in OPTION_KEYS)]
-    else:
-        places = [body.get("max_tokens")]
+    names = OUTPUT_KEYS[1:] if ollama else OUTPUT_KEYS
+    wanted = [body[name] for name in names if name in body]
+    if ollama and isinstance(options, Mapping):
+        wanted += [options[name] for name in OPTION_KEYS if name in options]
+    if not wanted or not all(type(value) is int and value > 0 for value in wanted):
+        return None
     # Of several nobody knows which one is obeyed.
-    wanted = [value for value in places if type(value) is int and value > 0]
-    return max(wanted) * count_choices(body) if wanted else None
+    longest: int = max(wanted)
+    return longest * count_choices(body)
 
 
 def cap_output(body: dict[str, Any], most: int, *, ollama: bool = False) -> None:
@@ -76,11 +96,13 @@ def cap_output(body: dict[str, Any], most: int, *, ollama: bool = False) -> None
     options, each = body.get("options"), max(1, most // count_choices(body))
     if isinstance(options, dict):
         options.update({name: each for name in OPTION_KEYS if name in options})
-    named = [name for name in OUTPUT_KEYS if body.get(name)]
+    # Open WebUI puts one in the place of the other, null as well.
+    named = [name for name in OUTPUT_KEYS if name in body]
     if ollama or not named:  # to Ollama no other is handed on
         named.append("max_tokens")
     for name in named:
-        body[name] = each
+        asked = body.get(name)
+        body[name] = min(asked, each) if type(asked) is int and asked > 0 else each
 
 
 class ReplyKeeper(Protocol):
@@ -88,9 +110,9 @@ class ReplyKeeper(Protocol):
 
     def forget(self, reply: Reply) -> None: ...
 
-    async def check(self, reply: Reply, limits: Sequence[AppliedLimit]) -> Decision: ...
+    async def grow(self, reply: Reply, limits: Sequence[AppliedLimit]) -> Decision: ...
 
-    async def renew(self, reply: Reply) -> None: ...
+    async def keep_up(self, reply: Reply, size: int, step: int) -> int | None: ...
 
     async def end(self, reply: Reply, charge: Charge | None) -> Decision | None: ...
 
@@ -114,6 +136,8 @@ class Reply:
     capped: bool  # whether the request is lowered to what its limits leave
     soft_limit_percent: int
     alert_url: str  # "" for no alerts
+    stops_at_limit: bool = False  # whether it ends where no more can be reserved for it
+    expected_output: int = EXPECTED_OUTPUT_TOKENS  # how long this model's replies are
     output_tokens: int = 0  # what is reserved
     output_cap: int | None = None  # what the request is lowered to, if it is
     next_prompt_tokens: int = 0  # of the call that comes next
@@ -127,6 +151,13 @@ class Reply:
     # What its user's own limits leave, so the most that it holds of what it hasn't produced yet.
     own_remaining: Mapping[Measure, int] = field(default_factory=dict)
     written: bool = False  # whether its reservation is
+    growing: asyncio.Task[None] | None = None
+    stream_size: int = 0  # of the stream that is running, when it was last looked at
+    tokens_before: int = 0  # what the streams before it have produced
+    writes_since: float | None = None  # by `time.monotonic`
+    refused_by: LimitState | None = None  # the limit at which nothing more could be reserved
+    stopped: bool = False
+    tell_stop: Callable[[LimitState], Awaitable[None]] | None = None
     ending: asyncio.Task[Decision | None] | None = None
 
     def begin_round(self, prompt_tokens: int) -> None:
@@ -134,19 +165,119 @@ class Reply:
         self.prompt_tokens = max(self.prompt_tokens, prompt_tokens)
         self.meter.begin_round(prompt_tokens)
 
+    @property
+    def stops(self) -> bool:
+        """Whether it ends where no more can be reserved for it."""
+        return self.stops_at_limit and self.enforced
+
     def fit_output(self, decision: Decision) -> Charge:
         """Choose how much output to reserve, now that it is known what the limits leave."""
-        wanted, expected = self.wanted_output, EXPECTED_OUTPUT_TOKENS * self.choices
+        self.output_cap = None
+        wanted, expected = self.wanted_output, self.expected_output * self.choices
         fitting = self.most_output()
         if fitting is not None:
             wanted = min(wanted or fitting, fitting)
         self.output_tokens = min(wanted or expected, expected)
-        most = most_output_tokens(decision, self.prompt_tokens, self.rule) if self.capped else None
-        if most is not None and (wanted is None or wanted > most):
-            # All of it is held: what a parallel request got as well would run over the limit.
-            self.output_tokens = self.output_cap = most
-        self.own_remaining = own_remaining(decision)
+        self.fit_to(decision, 0, self.prompt_tokens)
         return self.reserved_charge()
+
+    def fit_to(self, decision: Decision, produced: int, prompt_tokens: int) -> None:
+        """Hold no more than the limits leave, and see that a capped request asks for no more.
+
+        Args:
+            decision: Where its limits stand without it.
+            produced: The output tokens of the rounds before.
+            prompt_tokens: Those of all rounds, with the one that follows.
+        """
+        self.own_remaining = own_remaining(decision)
+        most = most_output_tokens(decision, prompt_tokens, self.rule)
+        if most is None:
+            return
+        self.output_tokens = min(self.output_tokens, most)
+        if self.stops:  # what follows is reserved as it is written
+            share = max(SMALLEST_BLOCK, most // SHARES)
+            self.output_tokens = max(produced + 1, min(self.output_tokens, produced + share))
+        if self.capped:
+            # All that it may write is held: what a parallel request got as well would run over.
+            wanted = produced + (self.wanted_output or LONGEST_REPLY * self.choices)
+            self.output_tokens = min(wanted, most)
+            self.output_cap = most if most < wanted else None
+
+    def prompt_with(self, seen: MeteredUsage) -> int:
+        """The prompt tokens of all rounds so far, with the one that was announced last."""
+        return max(self.prompt_tokens, seen.input_tokens + self.meter.awaited_prompt_tokens)
+
+    def block(self, produced: int) -> int:
+        """How much is reserved ahead of what was produced."""
+        seconds = time.monotonic() - (self.writes_since or 0.0)
+        speed = produced / max(seconds, 1.0)
+        return max(SMALLEST_BLOCK, min(int(speed * BLOCK_SECONDS), LARGEST_BLOCK))
+
+    def hold_more(self, seen: MeteredUsage, held: int, block: int, decision: Decision) -> Charge:
+        """Hold a block more, or what the limits leave of it; a transaction may do so twice.
+
+        Args:
+            seen: What it has used.
+            held: The output tokens that it has held so far.
+            block: How much to reserve ahead of what it has produced.
+            decision: Where its limits stand without it.
+        """
+        if self.stops:
+            self.own_remaining = own_remaining(decision)
+        self.refused_by = None
+        wanted, least = seen.output_tokens + block, max(held, seen.output_tokens)
+        found = tightest_limit(decision, self.prompt_with(seen), self.rule) if self.stops else None
+        if found is not None:
+            most, state = found
+            share = max(SMALLEST_SHARE, (most - least) // SHARES)
+            wanted = min(wanted, most, least + share)
+            if wanted <= least:
+                self.refused_by = state
+        self.output_tokens = max(least, wanted)
+        return self.reserved_charge(seen)
+
+    def next_part(self, size: int, step: int, produced: int) -> int:
+        """About how many tokens another part of its stream would bring, if like the last one.
+
+        Args:
+            size: Of the stream so far, in bytes or characters.
+            step: Of its last part.
+            produced: The output tokens of all rounds so far.
+        """
+        if size < self.stream_size:  # another round's
+            self.tokens_before = produced
+        self.stream_size = size
+        return (produced - self.tokens_before) * step // size
+
+    def is_nearly_full(self, produced: int) -> bool:
+        """Whether it is time to reserve more."""
+        return produced * 100 >= self.output_tokens * GROW_AT_PERCENT
+
+    def next_mark(self, size: int, produced: int) -> int:
+        """The size of its stream at which to look again whether it holds enough.
+
+        Args:
+            size: Of the stream so far, in bytes or characters.
+            produced: The output tokens so far.
+        """
+        left = self.output_tokens - produced
+        if self.growing is None and self.refused_by is None:
+            left = self.output_tokens * GROW_AT_PERCENT // 100 - produced
+        written = produced - self.tokens_before
+        per_token = size / written if written >= MEASURED_TOKENS else 1.0
+        return size + max(1, min(int(left * max(per_token, 1.0) * 0.9), FARTHEST_MARK))
+
+    async def keep_up(self, size: int, step: int) -> int | None:
+        """See that it holds more than it has produced.
+
+        Args:
+            size: Of its stream so far, in bytes or characters.
+            step: Of the last part of it.
+
+        Returns:
+            The size of its stream at which to ask again; None where it has to end.
+        """
+        return await self.keeper.keep_up(self, size, step)
 
     def request_decision(self) -> Decision:
         """Where the limits on single requests stand: with all rounds, and the prompt of the next.
@@ -212,23 +343,24 @@ class Reply:
         """Note an answer that came whole, any JSON value."""
         self.meter.add_answer(answer)
 
-    def reserved_charge(self) -> Charge:
+    def reserved_charge(self, seen: MeteredUsage | None = None) -> Charge:
         """What is to be held for it: the estimate, or what it has used already if more.
 
         Of an estimate it holds no more than its user's own limits leave, so that a single
         request can't empty a pool that others need.
         """
-        estimate = self.estimated_charge()
+        seen = seen or self.meter.total()
+        estimate = self.estimated_charge(seen)
         if not estimate.counted.requests:  # a free model's
             return estimate
-        return hold_at_most(estimate, self.used_charge().counted, self.own_remaining)
+        return hold_at_most(estimate, make_charge(seen, self.rule).counted, self.own_remaining)
 
-    def estimated_charge(self) -> Charge:
+    def estimated_charge(self, seen: MeteredUsage | None = None) -> Charge:
         """What it may cost: the estimate, or what it has used already if more."""
-        seen = self.meter.total()
+        seen = seen or self.meter.total()
         return make_charge(
             MeteredUsage(
-                input_tokens=max(self.prompt_tokens, seen.input_tokens),
+                input_tokens=self.prompt_with(seen),
                 output_tokens=max(self.output_tokens, seen.output_tokens),
                 cached_input_tokens=0,
                 cost_micros=seen.cost_micros,

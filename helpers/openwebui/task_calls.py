@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from helpers.logs import log
 from helpers.metering.charges import Charge, make_charge
 from helpers.openwebui.answers import AnswerReader
+from helpers.openwebui.endings import bounded_stream
 from helpers.openwebui.host import HostError
 from helpers.openwebui.http_requests import LIMITS_STATE, current_state, route_path
 from helpers.openwebui.messages import TASK_REFUSED_SENTENCE
@@ -197,7 +198,7 @@ async def metered_answer(reply: Reply | None, answer: Any) -> Any:
     if reply is None:
         return answer
     if isinstance(answer, StreamingResponse):
-        answer.body_iterator = metered_stream(reply, answer.body_iterator)
+        answer.body_iterator = bounded_stream(reply, metered_stream(reply, answer.body_iterator))
         return answer
     if is_failure(answer):
         await end_call(reply, None)
@@ -218,6 +219,8 @@ async def metered_stream(reply: Reply, parts: Any) -> AsyncIterator[Any]:
             reader.feed(part.encode() if isinstance(part, str) else bytes(part))
             yield part
     finally:
+        if (close := getattr(parts, "aclose", None)) is not None:
+            await close()
         reader.end()
         await end_call(reply, used_or_estimated(reply))
 

@@ -213,10 +213,16 @@ class AdminValves(RefusalMemory):
         description="Ask providers to report usage in streams (stream_options.include_usage). "
         "Without it, streamed replies are estimated. Default: on.",
     )
+    running_replies: Literal["finish", "stop"] = Field(
+        default="finish",
+        description="What happens to a response that reaches a hard limit while it is being "
+        "written. `finish`, the default: it is written to its end, which may be over the limit. "
+        "`stop`: it ends there, with what has come so far, and can be continued later.",
+    )
     cap_max_tokens: bool = Field(
         default=False,
-        description="Lower a request's max_tokens to what remains, so that a reply can't exceed "
-        "its limit. Default: off.",
+        description="Lower a request's max_tokens to what remains, in every round and for all its "
+        "choices together, so that a reply can't exceed its limit. Default: off.",
     )
     passthrough: Literal["count", "block", "allow"] = Field(
         default="count",

@@ -107,12 +107,12 @@ class Rule:
 # The first words of the prompts that Open WebUI writes for its own background tasks. (Retrieval
 # writes a prompt that begins with "### Task:" too, but that one is a user's chat.)
 _TASKS = {
-    "title": "Generate a concise title",
-    "tags": "Generate 1-3 broad tags",
-    "follow_ups": "Predict 3-5 useful messages",
-    "image_prompt": "Generate a detailed prompt for am image",
-    "queries": "Analyze the chat history to determine the necessity",
-    "autocomplete": "You are an autocompletion system",
+    "title": ("Generate a concise title", "Generate a concise, 3-5 word title"),
+    "tags": ("Generate 1-3 broad tags",),
+    "follow_ups": ("Predict 3-5 useful messages", "Suggest 3-5 relevant follow-up questions"),
+    "image_prompt": ("Generate a detailed prompt for am image",),
+    "queries": ("Analyze the chat history to determine the necessity",),
+    "autocomplete": ("You are an autocompletion system",),
 }
 
 _TASK_REPLIES = {

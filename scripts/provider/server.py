@@ -296,7 +296,9 @@ class StandInProvider:
             return JSONResponse({"error": {"message": str(error)}}, status_code=400)
         since = messages[asked[-1] + 1 :] if asked else []
         results = sum(each.get("role") == "tool" for each in since)
-        limits = (body.get(name) for name in _LIMITS)
+        limits = [body.get(name) for name in _LIMITS]
+        if request.url.path.startswith("/ollama/api/"):
+            limits = [(body.get("options") or {}).get("num_predict")]
         call = Call(
             id=f"chatcmpl-{uuid4().hex}",
             model=model,

@@ -10,8 +10,8 @@ from typing import Any
 
 from helpers.errors import ConfigurationError
 
-# Told apart in grey, too: the page may be printed.
-COLORS = ("#1f5fa8", "#f0a13a")
+# The page's own colours, light and dark, which are told apart in grey, too.
+COLORS = ("var(--first)", "var(--second)")
 LONGEST_LABEL = 28
 MOST_DAY_LABELS = 10
 # Drawn at the size at which they are shown, so that their text is as large as the page's.
@@ -73,9 +73,9 @@ def common_options(width: int, height: int) -> dict[str, Any]:
     style = import_module("pygal.style").Style(
         background="transparent",
         plot_background="transparent",
-        foreground="#333",
-        foreground_strong="#111",
-        foreground_subtle="#bbb",
+        foreground="var(--faint)",
+        foreground_strong="var(--text)",
+        foreground_subtle="var(--line)",
         opacity="1",
         font_family="inherit",
         label_font_size=12,

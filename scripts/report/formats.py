@@ -51,7 +51,12 @@ def sum_cells(sums: Sums) -> list[str]:
 
 
 def format_dollars(value: Decimal) -> str:
-    """An amount of money in cents, or as exact as it takes where it is less than one."""
-    if value and value < Decimal("0.01"):
+    """An amount of money in cents, or as exact as it takes where it is less than one.
+
+    Nothing is a dash: what has no price would otherwise look as if it were free.
+    """
+    if not value:
+        return "–"
+    if value < Decimal("0.01"):
         return f"${value.normalize():f}"
     return f"${value:,.2f}"

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from helpers.ledger.reports import Sums, UsageRow
 from helpers.openwebui.messages import Reader, format_amount, format_duration, format_instant
+from helpers.openwebui.page_assets import PAGE_CSS
 from helpers.openwebui.valves import read_timezone
 from scripts.limits.standings import Standing
 from scripts.limits.words import describe_limit
@@ -28,8 +29,16 @@ from scripts.report.template import TEMPLATE
 CHARTED = 10
 SECTION_ROWS = 20
 DETAIL_ROWS = 1_000
-# The columns that a phone has no room for.
-LESS_NEEDED = ("Input tokens", "Output tokens", "Estimated")
+# The heading, the key in `near_row`, and the class of each column.
+LIMIT_COLUMNS = (
+    ("Who", "who", ""),
+    ("Policy", "policy", ""),
+    ("Limit", "limit", ""),
+    ("Used", "used", "n"),
+    ("Left", "left", "n"),
+    ("%", "percent", "n"),
+    ("Resets", "resets", ""),
+)
 GROUPS_NOTE = "Who is in several groups counts in each of them, so groups can add up to more."
 
 
@@ -76,7 +85,8 @@ def make_page(
         address=address,
         made_at=f"{made_at:%Y-%m-%d %H:%M} UTC",
         sum_headings=SUM_HEADINGS,
-        less_needed=LESS_NEEDED,
+        css=Markup(PAGE_CSS),
+        limit_columns=LIMIT_COLUMNS,
         totals=total_boxes(reader.totals(), len(users)),
         days=day_section(reader.rows(["day"])),
         limits=limits.near and [near_row(item, limits.timezone, made_at) for item in limits.near],

@@ -108,6 +108,23 @@ def test_parallel_requests_never_run_too_many(database_url: str) -> None:
     assert sum(admitted[1::2]) <= 3
 
 
+def test_rest_of_a_reservation_is_free_at_once(desk: Desk) -> None:
+    """Of a burst that waits for running replies the next is admitted as one ends below its hold."""
+    text = "100 tokens/day"
+    running = [desk.reservation() for _ in range(2)]
+    for reservation in running:
+        limits = desk.limits(reservation, text)
+        assert desk.ledger.reserve(reservation, lambda _: tokens(10, 40), limits).decision.allowed
+    waiting = desk.ask(text).refusing
+    assert waiting is not None
+    assert waiting.is_only_held
+    desk.ledger.settle(running[0], tokens(10, 5), ())
+    state = desk.ask(text).states[0]
+    assert (state.used, state.reserved, state.exceeded) == (15, 50, False)
+    desk.ledger.settle(running[1], None, ())
+    assert desk.ask(text).states[0].remaining == 65
+
+
 def test_nothing_at_once(desk: Desk) -> None:
     """Zero at once allows nothing, and isn't taken for a matter of waiting."""
     state = desk.ask("0 requests at once").refusing

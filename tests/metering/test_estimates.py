@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from scripts.bench.estimate_accuracy import adversarial_samples
 from tests.support.strategies import arbitrary_json, provider_like_json
 
 ADVERSARIAL_COUNTS = Path(__file__).parents[1] / "data" / "adversarial_counts.json"
+FOUND_BY_SEARCH = Path(__file__).parents[1] / "data" / "adversarial_found.json"
 PROSE = Path(__file__).parents[2] / "scripts" / "data"
 PICTURE = "data:image/png;base64," + "iVBORw0KGgoAAAANSUhEUgAA" * 4000
 
@@ -292,11 +294,11 @@ def test_no_body_makes_it_raise(body: Any) -> None:
 
 
 def test_no_adversarial_text_is_below_half() -> None:
-    """Noise, repetitions, markup and rare scripts cost at least half of what cl100k_base counts."""
+    """Noise, repetitions, markup, rare scripts and what a search found cost at least half."""
     samples, counts = adversarial_samples(), json.loads(ADVERSARIAL_COUNTS.read_text("utf-8"))
-    shares = {
-        text: estimate_tokens(text) / count for text, count in zip(samples, counts, strict=True)
-    }
+    texts = dict(zip(samples, counts, strict=True))  # as cl100k_base counts them
+    texts |= json.loads(FOUND_BY_SEARCH.read_text("utf-8"))
+    shares = {text: estimate_tokens(text) / count for text, count in texts.items()}
     assert min(shares.values()) >= 0.5, min(shares.items(), key=lambda item: item[1])
 
 
@@ -310,8 +312,9 @@ def test_no_adversarial_text_is_below_half() -> None:
     ],
 )
 def test_repeated_marks_are_not_free(text: str, tokens: int) -> None:
-    """What a broken model or a client repeats costs at least half, however long it is."""
-    assert estimate_tokens(text) >= tokens / 2
+    """What a broken model or a client repeats costs at least half, and no multiple, of its true
+    count."""
+    assert tokens / 2 <= estimate_tokens(text) <= 5 * tokens
 
 
 def test_dear_text_cannot_hide_between_the_samples() -> None:
@@ -321,6 +324,14 @@ def test_dear_text_cannot_hide_between_the_samples() -> None:
         text = hidden * 8
         parts = 8 * (estimate_tokens(dear) + estimate_tokens(cheap) * hidden.count(cheap))
         assert estimate_tokens(text) >= 0.75 * parts
+
+
+@pytest.mark.parametrize("text", ["\ud800", "\udfff\n", "\x00", "考", "qzXJ", "\u200b\t"])
+def test_no_text_takes_long(text: str) -> None:
+    """A megabyte of anything is estimated within a fraction of a second."""
+    started = time.process_time()
+    assert estimate_tokens(text * (10**6 // len(text))) > 10**4
+    assert time.process_time() - started < 0.2
 
 
 def test_a_picture_in_a_reply_is_no_text() -> None:

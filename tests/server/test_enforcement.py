@@ -223,10 +223,9 @@ def test_background_tasks_are_recorded_and_not_counted(
     """Titles, tags and follow-ups are on record to the token, and count toward no limit."""
     usage_limits.configure(daily_token_limit=100_000)
     turn = page.send(f"task of {user.id} {FIFTY}", background_tasks=True)
-    calls = provider.books.calls(contains=f"task of {user.id}", tasks=True)
-    tasks = [call for call in calls if call.task]
-    assert len(tasks) == 3
     rows = usage_limits.settled(4, user_id=user.id)
+    calls = provider.books.calls(contains=f"task of {user.id}", tasks=True)
+    assert len([call for call in calls if call.task]) == 3
     assert {row["chat_id"] for row in rows} == {turn.chat_id}
     assert sorted(
         (row["input_tokens"], row["output_tokens"], row["source"], row["counted"]) for row in rows

@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
 
@@ -18,10 +19,19 @@ import websockets
 
 from helpers.openwebui.http_requests import LARGEST_REQUEST
 from helpers.openwebui.passthrough import find_passthrough
+from scripts.compat.hosts import OLLAMA_EMBEDDINGS
 from scripts.openwebui.client import OpenWebUIClient
 from scripts.provider.ollama import OLLAMA_MODEL
 from scripts.provider.server import StandInProvider
-from tests.conftest import FUNCTION_FILE, FUNCTION_ID, OpenPage, OwnServer, StartServer
+from tests.conftest import (
+    FUNCTION_FILE,
+    FUNCTION_ID,
+    OpenPage,
+    OwnServer,
+    StartServer,
+    host_can,
+    wait_until,
+)
 
 COUNTER = itertools.count()
 
@@ -61,6 +71,14 @@ COUNTER = itertools.count()
         ("POST", "/api/v1/tasks/moa/completions", "task"),
         ("POST", "/api/embeddings", "embeddings"),
         ("POST", "/api/v1/audio/speech", "request"),
+        ("POST", "/api/v1/files/", "indexing"),
+        ("POST", "/api/v1/files/x/data/content/update", "indexing"),
+        ("POST", "/api/v1/retrieval/process/text", "indexing"),
+        ("POST", "/api/v1/retrieval/query/collection", "indexing"),
+        ("POST", "/api/v1/memories/query", "indexing"),
+        ("POST", "/api/v1/knowledge/x/files/batch/add", "indexing"),
+        ("GET", "/api/v1/files/", None),
+        ("POST", "/api/v1/retrieval/config/update", None),
         ("GET", "/openai/models", None),
         ("GET", "/openai/models/0", None),
         ("GET", "/openai/config", None),
@@ -94,6 +112,9 @@ def house(start_server: StartServer, provider: StandInProvider) -> OwnServer:
         ENABLE_OLLAMA_API="true",
         OLLAMA_BASE_URL=f"http://127.0.0.1:{provider.port}/ollama",
         ENABLE_OPENAI_API_PASSTHROUGH="true",
+        RAG_EMBEDDING_ENGINE="openai",
+        RAG_OPENAI_API_BASE_URL=provider.url,
+        RAG_OPENAI_API_KEY="stand-in",
         AUDIO_REALTIME_ENABLED="true",
         AUDIO_REALTIME_OPENAI_API_BASE_URL=provider.url,
         AUDIO_REALTIME_OPENAI_API_KEY="stand-in",
@@ -148,7 +169,7 @@ PATHS = (
     ("/openai/embeddings", "input"),
     ("/ollama/api/embed", "input"),
     ("/ollama/api/embeddings", "prompt"),
-    ("/ollama/v1/embeddings", "input"),
+    *([("/ollama/v1/embeddings", "input")] if host_can(OLLAMA_EMBEDDINGS) else []),
 )
 
 
@@ -360,16 +381,18 @@ def test_without_a_login_nothing_is_read(house: OwnServer) -> None:
 
 
 def test_an_api_key_in_its_own_header(house: OwnServer, resident: OpenWebUIClient) -> None:
-    """A key in `x-api-key` opens a pass-through path as it does everywhere."""
+    """A key opens a pass-through path as it does everywhere, in `x-api-key` too."""
     house.usage_limits.configure()
-    answer = httpx.post(
-        f"{house.server.url}/ollama/api/chat",
-        json=say("key", model=OLLAMA_MODEL),
-        headers={"x-api-key": resident.api_key()},
-        trust_env=False,
-    )
-    assert answer.status_code == 200
-    assert len(house.usage_limits.settled(1, user_id=resident.id)) == 1
+    key = resident.api_key()
+    for headers in ({"x-api-key": key}, {"Authorization": f"Bearer {key}"}):
+        answer = httpx.post(
+            f"{house.server.url}/ollama/api/chat",
+            json=say("key", model=OLLAMA_MODEL),
+            headers=headers,
+            trust_env=False,
+        )
+        assert answer.status_code == 200
+    assert len(house.usage_limits.settled(2, user_id=resident.id)) == 2
 
 
 def test_clients_raise_and_do_not_hammer(house: OwnServer, resident: OpenWebUIClient) -> None:
@@ -525,8 +548,111 @@ def test_a_voice_call_ends_over_a_limit(
     house.usage_limits.configure(daily_token_limit=1)
     (only,) = asyncio.run(talk(house, resident.account.token, [SAY], 1))
     assert only["type"] == "bridge.error"
-    house.usage_limits.configure(passthrough="block")
-    (only,) = asyncio.run(talk(house, resident.account.token, [SAY], 1))
-    assert "past the usage limits" in only["message"]
     (only,) = asyncio.run(talk(house, "nobody", [SAY], 1))
     assert only["type"] == "bridge.error"
+
+
+def index_text(user: OpenWebUIClient, text: str) -> list[int]:
+    """Have a text embedded in every way that a user has."""
+    ways: list[tuple[str, dict[str, Any]]] = [
+        ("/api/v1/retrieval/process/text", {"json": {"name": "x", "content": text}}),
+        ("/api/v1/memories/add", {"json": {"content": text}}),
+        ("/api/v1/memories/query", {"json": {"content": text}}),
+        ("/api/v1/files/", {"files": {"file": ("x.txt", text.encode())}}),
+        (
+            "/api/v1/files/?process=false&process=true",
+            {"files": {"file": ("x.txt", text.encode())}},
+        ),
+    ]
+    return [user.http.post(path, **body).status_code for path, body in ways]
+
+
+def test_embeddings_of_files_and_memories(
+    house: OwnServer, resident: OpenWebUIClient, provider: StandInProvider
+) -> None:
+    """Each text that a provider embeds is a request on record; over a limit none is embedded."""
+    house.usage_limits.configure(daily_token_limit=100_000)
+    text = f"index {next(COUNTER)}"
+    assert index_text(resident, text) == [200] * 5
+    rows = house.usage_limits.settled(5, user_id=resident.id)
+    assert {(row["model_id"], row["counted"]) for row in rows} == {("embedding", 1)}
+    wait_until(lambda: len(provider.books.calls(contains=text)) >= 5)
+    house.usage_limits.configure(policies='[role.user]\nlimits = ["1 request/day"]')
+    text = f"refused {next(COUNTER)}"
+    assert index_text(resident, text) == [429] * 5
+    kept = {"files": {"file": ("x.txt", text.encode())}}
+    assert resident.http.post("/api/v1/files/?process=false", **kept).status_code == 200
+    assert provider.books.calls(contains=text) == []
+
+
+def test_a_provider_that_refuses_to_be_asked_for_usage(
+    house: OwnServer, resident: OpenWebUIClient, provider: StandInProvider
+) -> None:
+    """A streamed pass-through call that is refused for `stream_options` is made once more."""
+    house.usage_limits.configure(daily_token_limit=100_000)
+    rule = provider.script(contains="unasked", refuse="stream_options")
+    try:
+        for number in range(2):
+            text = f"unasked {number} of {resident.id} [[in=21 tokens=13]]"
+            answer = knock(resident, "/openai/completions", "prompt", text, True)
+            assert answer.status_code == 200, answer.text
+            assert "data: [DONE]" in answer.text
+            # The second time it is known, and not asked.
+            assert len(provider.books.calls(contains=text)) == 2 - number
+    finally:
+        provider.rules.remove(rule)
+    rows = house.usage_limits.settled(2, user_id=resident.id)
+    assert [row["estimated"] for row in rows] == [1, 1]
+    assert all(row["output_tokens"] > 0 for row in rows)
+
+
+@pytest.mark.parametrize("path", ["/ollama/api/chat", "/openai/files", "/api/v1/memories/query"])
+def test_refusals_can_be_read_by_other_pages(
+    house: OwnServer, resident: OpenWebUIClient, path: str
+) -> None:
+    """What the layer answers itself has Open WebUI's own CORS headers."""
+    house.usage_limits.configure(policies='[role.user]\nlimits = ["0 requests/day"]')
+    headers = {"Origin": "https://elsewhere.example.org"}
+    body = {"model": OLLAMA_MODEL, "content": "x", "messages": []}
+    answer = resident.http.post(path, json=body, headers=headers)
+    assert answer.status_code in (403, 429)
+    own = resident.http.get("/api/version", headers=headers).headers
+    for name in ("access-control-allow-origin", "access-control-allow-credentials"):
+        assert own[name]
+        assert answer.headers[name] == own[name]
+    nobody = httpx.post(house.server.url + path, json=body, headers=headers)
+    assert nobody.status_code == 401
+    assert nobody.headers["access-control-allow-origin"]
+
+
+@pytest.mark.parametrize(
+    ("path", "key", "lie"),
+    [
+        ("/openai/completions", "prompt", {"max_tokens": 1, "max_completion_tokens": 700}),
+        ("/openai/completions", "prompt", {"prompt": ["a", "b", "c"], "max_tokens": 200}),
+        ("/openai/completions", "prompt", {"max_tokens": 200, "n": 3}),
+        ("/openai/responses", "input", {"max_output_tokens": 1, "max_tokens": 700}),
+        ("/openai/responses", "input", {"options": {"num_predict": 1}}),
+        ("/ollama/api/chat", "messages", {"max_tokens": 1}),
+        ("/ollama/v1/messages", "messages", {"max_tokens": 1, "max_completion_tokens": 700}),
+        ("/ollama/v1/completions", "prompt", {"options": {"num_predict": 1}}),
+    ],
+)
+def test_parallel_calls_with_lengths_that_are_not_obeyed(
+    house: OwnServer,
+    resident: OpenWebUIClient,
+    provider: StandInProvider,
+    path: str,
+    key: str,
+    lie: dict[str, Any],
+) -> None:
+    """What a path's own provider doesn't obey, or not alone, makes no reservation smaller."""
+    house.usage_limits.configure(policies='[role.user]\nlimits = ["400 tokens/day"]')
+    text = f"parallel {next(COUNTER)} [[in=9 tokens=600]]"
+    asked = [{"role": "user", "content": text}] if key == "messages" else text
+    body = {"model": MODELS["/" + path.split("/")[1]], "stream": False, key: asked, **lie}
+    before = len(provider.books.calls())
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda _: resident.http.post(path, json=body), range(6)))
+    assert sorted(answer.status_code for answer in answers) == [200] + [429] * 5
+    assert len(provider.books.calls()) == before + 1

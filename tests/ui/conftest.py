@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import axe_playwright_python
 import pytest
 from PIL import Image
 from playwright.sync_api import (
@@ -37,6 +38,8 @@ CHROMIUM_ARGUMENTS = (
 TIMEOUT_MILLISECONDS = 20_000
 LARGEST_PICTURE = 150_000
 HERE = Path(__file__).parent
+
+AXE = next(Path(axe_playwright_python.__file__).parent.rglob("axe.min.js"))
 
 OpenTab = Callable[..., Page]
 TakePicture = Callable[..., None]
@@ -76,7 +79,13 @@ def open_tab(browser: Browser) -> Iterator[OpenTab]:
     opened: list[BrowserContext] = []
 
     def open_one(
-        client: OpenWebUIClient, path: str, *, width: int = 900, height: int = 600
+        client: OpenWebUIClient,
+        path: str,
+        *,
+        width: int = 900,
+        height: int = 600,
+        theme: str = "light",
+        locale: str = "en-US",
     ) -> Page:
         keep_page_quiet(client)
         context = browser.new_context(
@@ -88,8 +97,12 @@ def open_tab(browser: Browser) -> Iterator[OpenTab]:
         opened.append(context)
         context.set_default_timeout(TIMEOUT_MILLISECONDS)
         context.add_init_script(
-            f"localStorage.token = {client.account.token!r}; localStorage.theme = 'light'"
+            f"localStorage.token = {client.account.token!r}; localStorage.theme = {theme!r}; "
+            f"localStorage.locale = {locale!r}"
         )
+        # As the sign-in page leaves it: by it the server knows who opens a page.
+        cookie = {"name": "token", "value": client.account.token, "url": client.url}
+        context.add_cookies([cookie])
         tab = context.new_page()
         tab.goto(client.url + path)
         return tab
@@ -140,3 +153,15 @@ def visible_part(tab: Page, element: Locator) -> FloatRect:
     width = min(box["x"] + box["width"], window["width"]) - left
     height = min(box["y"] + box["height"], window["height"]) - top
     return FloatRect(x=left, y=top, width=width, height=height)
+
+
+def serious_faults(tab: Page) -> list[str]:
+    """What axe finds that keeps somebody from using a page: its serious and critical findings."""
+    if not tab.evaluate("typeof axe === 'object'"):
+        tab.evaluate(AXE.read_text(encoding="utf-8"))
+    found = tab.evaluate("axe.run({resultTypes: ['violations']})")["violations"]
+    return [
+        f"{one['id']}: {one['nodes'][0]['html'][:200]}"
+        for one in found
+        if one["impact"] in ("serious", "critical")
+    ]

@@ -1,1 +1,669 @@
-// Script
+"use strict";
+// The usage page: what is left, who is near a limit, and what to do about it. Names of users,
+// groups and models are whatever somebody chose: they become text nodes, never HTML.
+
+const BASE = `${location.pathname.replace(/\/+$/, "")}/api/`;
+const SHOWN_ROWS = 25;
+const CHECK_AFTER = 400; // milliseconds without a key
+const PERIODS = { month: "This month", 7: "7 days", 30: "30 days", 90: "90 days", 365: "A year" };
+const state = { me: null, period: "month", draft: null, turn: 0 };
+let languages, tag;
+
+const byId = (id) => document.getElementById(id);
+const stored = (key) => {
+  try {
+    return localStorage.getItem(key) || "";
+  } catch { // a browser that keeps nothing
+    return "";
+  }
+};
+
+function followTheme() {
+  const theme = stored("theme");
+  const chosen = /dark/.test(theme) ? "dark" : /^(light|her)$/.test(theme) ? "light" : "system";
+  document.documentElement.dataset.theme = chosen;
+}
+
+// Words and numbers
+
+function chooseLanguage() {
+  for (const wish of [stored("locale"), ...navigator.languages]) {
+    const parts = wish.toLowerCase().replaceAll("_", "-").split("-");
+    for (; parts.length; parts.pop()) {
+      const known = languages.aliases[parts.join("-")] || parts.join("-");
+      if (Object.hasOwn(languages.words, known)) return known;
+    }
+  }
+  return "en";
+}
+
+const t = (word) => languages.words[tag][languages.keys.indexOf(word)];
+const digits = () => `${tag}-u-nu-latn`;
+const number = (value, options) => new Intl.NumberFormat(digits(), options).format(value ?? 0);
+const dollars = (value) => number(value, {
+  style: "currency", currency: "USD", currencyDisplay: "narrowSymbol",
+  ...(value > 0 && value < 0.01 && { maximumSignificantDigits: 2 }),
+});
+// What has no price has no cost: a zero would say that it was free.
+const money = (value) => (value ? dollars(value) : "–");
+const amount = (limit, value) => (limit.measure === "cost" ? dollars : number)(value);
+const date = (value, options) => new Intl.DateTimeFormat(digits(), options).format(value);
+const day = (text) => date(new Date(text), { day: "numeric", month: "short", timeZone: "UTC" });
+const when = (text) => (text ? date(new Date(text), {
+  month: "short", day: "numeric", hour: "numeric", minute: "2-digit",
+}) : "–");
+
+// Elements
+
+function el(name, attributes = {}, ...children) {
+  const [kind, ...classes] = name.split(".");
+  const made = document.createElement(kind || "div");
+  if (classes.length) made.className = classes.join(" ");
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
+    else if (value || value === 0) made.setAttribute(key, value === true ? "" : value);
+  }
+  made.append(...children.flat(9).filter((child) => child || child === 0));
+  return made;
+}
+
+function svg(name, attributes, ...children) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.append(...children);
+  return made;
+}
+
+// A text that leaves the direction of what is around it alone, whatever is in it.
+const own = (...text) => el("bdi", {}, text);
+const note = (...text) => el("p.note", {}, text);
+const code = (text) => el("code", {}, text);
+const link = (href, ...text) => el("a", { href }, text);
+const say = (text) => (byId("live").textContent = text);
+const button = (text, onclick, kind = "button") => el(kind, { type: "button", onclick }, text);
+const section = (title, ...parts) => [el("h2", {}, title), parts];
+const field = (text, input) => el("label.wide", {}, text, input);
+const select = (options, attributes = {}) => el("select", attributes,
+  options.map(([value, text, selected]) => el("option", { value, selected }, text)));
+const pairs = (kind, list) => el(kind, {}, list.filter(Boolean).map(([name, value]) =>
+  el("", {}, el("dt", {}, name), el("dd", {}, own(value)))));
+
+// A column: what it reads of a row, its heading, what a cell shows, what it is sorted by.
+const column = (key, name, show = (row) => row[key], value = (row) => row[key]) =>
+  ({ key, name, show, value: (row) => value(row) ?? "" });
+const figures = (...parts) => ({ ...column(...parts), kind: ".n" });
+const times = (...parts) => ({ ...column(...parts), kind: ".t" });
+const costs = (key, name) => figures(key, name, (row) => money(row[key]));
+
+function table(caption, columns, rows, { order, search, beside, plain, kind = () => "" } = {}) {
+  let shown = SHOWN_ROWS, sorted = order, wanted = "";
+  const texts = new Map(rows.map((row) =>
+    [row, columns.map((one) => one.value(row)).join(" ").toLowerCase()]));
+  const body = el("tbody", { role: "rowgroup" }), rest = note();
+  const compare = (one, other) => typeof one === "number" && typeof other === "number"
+    ? one - other : String(one).localeCompare(String(other), tag, { numeric: true });
+  const cell = (row, one, at) => el((at ? "td" : "th") + (one.kind || ""), {
+    "data-column": one.name, role: at ? "cell" : "rowheader", scope: !at && "row",
+  }, own(one.show(row)));
+
+  function fill() {
+    let found = rows.filter((row) => texts.get(row).includes(wanted));
+    const by = sorted && columns.find((one) => one.key === sorted.key);
+    if (by) found = found.toSorted((a, b) => sorted.sign * compare(by.value(a), by.value(b)));
+    body.replaceChildren(...found.slice(0, shown).map((row) =>
+      el(`tr${kind(row)}`, { role: "row" }, columns.map((one, at) => cell(row, one, at)))));
+    heads.forEach((head, at) => head.setAttribute("aria-sort",
+      columns[at] !== by ? "none" : sorted.sign > 0 ? "ascending" : "descending"));
+    rest.replaceChildren(...(!found.length ? [t("nothing")] : found.length <= shown ? [] : [
+      `${number(shown)} / ${number(found.length)} `,
+      button(t("show_all"), () => { shown = Infinity; fill(); })]));
+    return found.length;
+  }
+
+  function sort(one) {
+    sorted = { key: one.key, sign: sorted?.key === one.key ? -sorted.sign : one.kind ? -1 : 1 };
+    fill();
+  }
+
+  const heads = columns.map((one) =>
+    el(`th${one.kind || ""}`, { scope: "col", role: "columnheader" },
+      plain ? one.name : button(one.name, () => sort(one))));
+  const input = search && el("input", { type: "search", autocomplete: "off", oninput: () => {
+    wanted = input.value.trim().toLowerCase();
+    say(`${number(fill())} found`);
+  } });
+  fill();
+  return [
+    (input || beside) && el(".row", {}, beside, input && field(search, input)),
+    el(plain ? "table.plain" : "table", { role: "table", "aria-label": caption },
+      el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, heads)), body),
+    rest,
+  ];
+}
+
+// The columns of use: a cost only where anything has a price.
+const useColumns = (rows, ...keys) => [
+  ...[["requests", "requests"], ["input_tokens", "input"], ["output_tokens", "output"]]
+    .filter(([key]) => !keys.length || keys.includes(key))
+    .map(([key, word]) => figures(key, t(word), (row) => number(row[key]))),
+  ...(rows.some((row) => row.cost_usd) ? [costs("cost_usd", t("cost"))] : []),
+];
+
+// Limits. Those of one moment, per request and at once, add nothing up.
+
+const isMoment = (limit) => /^(request|at once)$/.test(limit.period);
+const share = (limit) => (limit.amount > 0 ? limit.percent ?? 0 : 100);
+const left = (limit) => amount(limit, Math.max(0, limit.remaining));
+const percent = (limit) => number(share(limit) / 100, { style: "percent" });
+const textOf = (limit) => limit.text || limit.limit || "";
+const kindOf = (limit) => isMoment(limit) ? "" : limit.remaining <= 0 ? ".over"
+  : share(limit) >= (state.me.soft_limit_percent || 80) ? ".near" : "";
+const mostUsed = (limits) => limits.filter((limit) => !isMoment(limit))
+  .toSorted((one, other) => share(other) - share(one))[0];
+
+function limitCard(limit) {
+  const parts = [limit.used, limit.reserved].map((value) => {
+    const part = el("i");
+    part.style.width = `${limit.amount > 0 ? Math.min(100, (100 * value) / limit.amount) : 100}%`;
+    return part;
+  });
+  const kind = kindOf(limit), used = amount(limit, limit.used);
+  return el(`li.card${kind}`, {},
+    el("h2", {}, own(textOf(limit)), " ", limit.scope !== "user" &&
+      el("span.tag", {}, t("shared"), ": ", own(limit.scope)), " ",
+    kind === ".over" && el("span.tag.bad", {}, t("reached"))),
+    el(".meter", { role: "meter", "aria-label": textOf(limit), "aria-valuemin": 0,
+      "aria-valuemax": 100, "aria-valuenow": Math.min(100, Math.round(share(limit))),
+      "aria-valuetext": `${t("used")} ${used}, ${t("left")} ${left(limit)}` }, parts),
+    pairs("dl", [
+      [t("used"), [own(used), " ", own(`(${percent(limit)})`)]],
+      limit.reserved > 0 && [t("reserved"), amount(limit, limit.reserved)],
+      [t("left"), left(limit)],
+      limit.granted > 0 && [t("grants"), amount(limit, limit.granted)],
+      [t("resets"), when(limit.reset_at)],
+    ]));
+}
+
+const limitCards = (limits) => [
+  el("ul.cards", {}, limits.filter((limit) => !isMoment(limit)).map(limitCard)),
+  el("ul", {}, limits.filter(isMoment).map((limit) => el("li", {}, own(textOf(limit))))),
+];
+
+function dayChart(rows) {
+  const by = new Map(rows.map((row) => [row.day, row])), days = [];
+  // Days without any use are days as well.
+  for (let at = Date.parse(rows[0]?.day); at <= Date.parse(rows.at(-1)?.day); at += 864e5) {
+    const name = new Date(at).toISOString().slice(0, 10);
+    days.push({ day: name, input_tokens: 0, output_tokens: 0, ...by.get(name) });
+  }
+  const width = Math.min(byId("main").clientWidth, 1088), edge = 44, tall = 160;
+  const sum = (one) => one.input_tokens + one.output_tokens;
+  const most = Math.max(...days.map(sum), 1), step = Math.min((width - edge) / days.length, 48);
+  const total = number(days.reduce((all, one) => all + sum(one), 0));
+  const chart = svg("svg", { viewBox: `0 0 ${width} ${tall + 30}`, role: "img",
+    direction: "ltr", "aria-label": `${t("by_day")}: ${t("total")} ${total} ${t("tokens")}` });
+  for (const part of [0, 0.5, 1]) {
+    const y = 8 + tall * (1 - part);
+    chart.append(svg("line", { class: "grid", x1: edge, x2: width, y1: y, y2: y }),
+      svg("text", { x: edge - 6, y: y + 4, "text-anchor": "end" },
+        number(most * part, { notation: "compact" })));
+  }
+  const every = Math.ceil(75 / step);
+  days.forEach((one, at) => {
+    const x = edge + at * step, bottom = 8 + tall, wide = Math.max(step - 2, 1);
+    const low = (tall * one.input_tokens) / most, high = (tall * one.output_tokens) / most;
+    chart.append(svg("g", {},
+      svg("title", {}, `${day(one.day)}: ${number(sum(one))} ${t("tokens")}`),
+      svg("rect", { class: "first", x, y: bottom - low, width: wide, height: low }),
+      svg("rect", { class: "second", x, y: bottom - low - high, width: wide, height: high })));
+    if (at % every === 0 && x < width - 50) {
+      chart.append(svg("text", { x, y: tall + 24 }, day(one.day)));
+    }
+  });
+  return rows.length ? [
+    el("figure", {}, chart, el("figcaption.note", {}, el("span.key.first"), t("input"),
+      el("span.key.second"), t("output"))),
+    el("details", {}, el("summary", {}, `${t("day")}: ${t("tokens")}`), table(t("by_day"),
+      [column("day", t("day"), (row) => day(row.day)), ...useColumns(rows)], rows)),
+  ] : note(t("nothing"));
+}
+
+// A user's limits and use, for the user or for an administrator
+
+function userParts(data, afterLimits) {
+  const mark = (row) => row.running ? ` (${t("running")})`
+    : row.estimated ? ` (${t("estimated")})` : "";
+  return [
+    data.exempt && el("p.said", {}, t("exempt")),
+    data.limits.length ? limitCards(data.limits) : el("p", {}, t("no_limits")),
+    afterLimits || grantTable(data.grants, data.limits),
+    section(t("by_day"), dayChart(data.days)),
+    section(t("by_model"), table(t("by_model"),
+      [column("model", t("model")), ...useColumns(data.month)], data.month)),
+    section(t("replies"), table(t("replies"), [
+      times("at", t("time"), (row) => [when(row.at), mark(row)]), column("model", t("model")),
+      ...useColumns(data.replies, "input_tokens", "output_tokens"),
+    ], data.replies)),
+  ];
+}
+
+function grantTable(grants, limits, revoke) {
+  const rows = grants.filter((one) => one.holds && one.kind !== "revoke");
+  const granted = (row) => {
+    const one = limits.find((limit) => (limit.scope === "user") === (row.scope === "user") &&
+      ["measure", "period", "model", "source"].every((key) => limit[key] === row[key]));
+    return one ? textOf(one) : `${row.measure.replace("_", " ")}/${row.period}`;
+  };
+  return rows.length > 0 && section(t("grants"), table(t("grants"), [
+    column("limit", t("limit"), granted),
+    figures("amount", t("amount"), (row) => `+${amount(row, row.amount)}`),
+    column("reason", t("reason")),
+    times("expires_at", t("until"), (row) => when(row.expires_at)),
+    ...(revoke ? [column("id", "Take back", (row) => {
+      const control = button("Revoke", () => revoke(row, control));
+      control.setAttribute("aria-label", `Revoke ${amount(row, row.amount)} of ${granted(row)}`);
+      return control;
+    })] : []),
+  ], rows, { plain: true }));
+}
+
+async function myView() {
+  const data = await call(`me?language=${tag}`);
+  return [el("h1", {}, t("title")), el(".row", {}, button(t("refresh"), () => route())),
+    userParts(data)];
+}
+
+// The administrator's views, in English
+
+function since() {
+  const from = new Date();
+  if (state.period === "month") from.setDate(1);
+  else from.setDate(from.getDate() - Number(state.period) + 1);
+  return from.toLocaleDateString("sv"); // which writes dates as ISO has them
+}
+
+const report = (by) => call(`report?by=${by}&since=${since()}`);
+const periodPicker = () => {
+  const input = select(Object.entries(PERIODS).map(([value, text]) =>
+    [value, text, value === state.period]), {
+    onchange: () => { state.period = input.value; route(); },
+  });
+  return el("label", {}, "Period", input);
+};
+const files = (by, what) => note(`Download ${what}: `, ["csv", "json"].map((format) =>
+  [el("a", { href: `${BASE}report?by=${by}&since=${since()}&format=${format}`,
+    download: `usage-by-${by}.${format}` }, format.toUpperCase()), " "]));
+const userLink = (row) => link(`#user=${encodeURIComponent(row.user_id)}`,
+  row.name || row.email || row.user_id);
+
+const limitColumns = () => [
+  column("limit", "Limit", (row) => (row.most ? textOf(row.most) : "no limit")),
+  figures("percent", "Used", (row) => (row.most ? percent(row.most) : "–"),
+    (row) => (row.most ? share(row.most) : -1)),
+  figures("left", "Left", (row) => (row.most ? left(row.most) : "–"),
+    (row) => row.most?.remaining ?? Infinity),
+  times("resets", "Resets", (row) => when(row.most?.reset_at), (row) => row.most?.reset_at),
+];
+const nearFirst = { kind: (row) => (row.most ? kindOf(row.most) : ""),
+  order: { key: "percent", sign: -1 } };
+
+function userTable(users, more = [], options = {}) {
+  const rows = users.map((row) => ({ ...row, most: mostUsed(row.limits) }));
+  return table("Users, the most used limit of each", [
+    column("user", "User", (row) => [userLink(row), row.exempt && [" ",
+      el("span.tag", {}, "exempt")]], (row) => [row.name, row.email, row.user_id].join(" ")),
+    column("groups", "Groups", (row) => row.groups.join(", "), (row) => row.groups.join(", ")),
+    column("policy", "Policy"), ...limitColumns(), ...more,
+  ], rows, { ...nearFirst, ...options });
+}
+
+async function overview() {
+  const [all, days, near, refused] = await Promise.all([call("overview"), report("day"),
+    call("users?near=true"), call(`shadow?since=${since()}`).catch(() => [])]);
+  const sum = (key) => days.reduce((total, row) => total + (row[key] || 0), 0);
+  const over = near.filter((row) => row.limits.some((limit) => kindOf(limit) === ".over"));
+  const notices = all.notices || [], checks = all.checks || [];
+  return [
+    el("h1", {}, "Overview"),
+    el(".row", {}, periodPicker()),
+    pairs("dl.totals", [["Requests", number(sum("requests"))],
+      ["Input tokens", number(sum("input_tokens"))],
+      ["Output tokens", number(sum("output_tokens"))], ["Cost", money(sum("cost_usd"))],
+      ["Over a limit", number(over.length)], ["Near a limit", number(near.length - over.length)]]),
+    all.shadow_mode && el("p.said", {}, "Shadow mode is on: nobody is refused."),
+    notices.length > 0 && el(".said.bad", {}, el("ul", {}, notices.map((text) =>
+      el("li", {}, text))), link("#policies", "Correct the policies")),
+    section("Near or over a limit", near.length ? userTable(near) : note("Nobody.")),
+    section("By day", dayChart(days)),
+    refused.length > 0 && section("Shadow mode would have refused",
+      table("Would-have-been refusals", [
+        times("at", "Time", (row) => when(row.at)), column("email", "User", userLink),
+        column("model", "Model"), column("limit", "Limit"), column("policy", "Policy"),
+      ], refused, { search: "Search refusals" })),
+    checks.length > 0 && section("Checks", el("ul", {}, checks.map((check) => el("li", {},
+      el(check.ok ? "span.good" : "span.bad", {}, check.ok ? "OK: " : "Look here: "),
+      check.text)))),
+    section("Files", files("day", "each day"),
+      files("user,model,day", "each user, model and day"), files("source", "each source")),
+  ];
+}
+
+async function usersView() {
+  const [users, used] = await Promise.all([call("users"), report("user")]);
+  const sums = new Map(used.map((row) => [row.user_id, row]));
+  const rows = users.map((row) => ({ ...row, tokens: sums.get(row.user_id)?.total_tokens || 0,
+    cost_usd: sums.get(row.user_id)?.cost_usd }));
+  const more = [figures("tokens", "Tokens", (row) => number(row.tokens))];
+  if (rows.some((row) => row.cost_usd)) more.push(costs("cost_usd", "Cost"));
+  return [el("h1", {}, "Users"), userTable(rows, more,
+    { search: "Search users, groups, policies", beside: periodPicker() }),
+  files("user", "all users")];
+}
+
+const useView = (title, by, key, name) => async () => {
+  const rows = await report(by), label = (row) => row[name] || row[key] || `no ${by}`;
+  return [el("h1", {}, title), table(title,
+    [column(key, title.slice(0, -1), label, label), ...useColumns(rows)], rows,
+    { search: `Search ${title.toLowerCase()}`, beside: periodPicker(),
+      order: { key: "input_tokens", sign: -1 } }),
+  files(by, `all ${title.toLowerCase()}`),
+  by === "group" && note("Who is in several groups counts in each of them.")];
+};
+
+async function poolsView() {
+  const rows = (await call("pools")).flatMap((pool) =>
+    pool.limits.map((limit) => ({ ...pool, most: limit })));
+  return [el("h1", {}, "Pools"), table("Pools and their limits", [
+    column("pool", "Pool", (row) => link(`#pool=${encodeURIComponent(row.pool)}`, row.pool)),
+    column("group", "Group"), ...limitColumns(),
+  ], rows, { ...nearFirst, search: "Search pools" })];
+}
+
+// Grant, reset, revoke
+
+function actions(who, limits, grants) {
+  const countable = limits.filter((limit) => !isMoment(limit));
+  const said = el("p.said.bad", { role: "alert" });
+  const change = async (control, method, path, body, done) => {
+    control.disabled = true;
+    said.textContent = "";
+    try {
+      await call(path, method, body);
+      await route();
+      say(done);
+    } catch (error) {
+      said.textContent = error.message;
+      control.disabled = false;
+    }
+  };
+  const reason = () => el("input", { required: true, maxlength: 200 });
+  const limit = select(countable.map((one) => [one.limit, textOf(one)]));
+  const much = el("input", { required: true, placeholder: "10k" });
+  const [whyMore, whyReset] = [reason(), reason()];
+  const give = el("button.main", {}, "Grant"), zero = el("button", {}, "Reset");
+  const checks = countable.map((one) => el("input", { type: "checkbox", value: one.limit }));
+  const form = (title, onsubmit, ...parts) => el("form", { onsubmit: (event) => {
+    event.preventDefault();
+    onsubmit();
+  } }, el("fieldset", {}, el("legend", {}, title), parts));
+  return [
+    said,
+    countable.length > 0 && section("Grant or reset", el(".cards", {},
+      form("Grant more until the limit resets", () => change(give, "POST", "grants", {
+        ...who, limit: limit.value, amount: much.value.trim(), reason: whyMore.value,
+      }, "Granted"), field("Limit", limit),
+      el(".row", {}, field("Amount, such as 10k or $5", much), field("Reason", whyMore), give)),
+      form("Start a limit anew", () => {
+        const chosen = checks.filter((one) => one.checked).map((one) => one.value);
+        if (!chosen.length) checks[0].focus();
+        else change(zero, "POST", "resets", { ...who, limits: chosen, reason: whyReset.value },
+          "Reset");
+      }, checks.map((check, at) => el("label.check", {}, check, textOf(countable[at]))),
+      el(".row", {}, field("Reason", whyReset), zero)))),
+    grantTable(grants, limits, (grant, control) => change(control, "DELETE",
+      `grants/${encodeURIComponent(grant.id)}`, undefined, "Revoked")),
+  ];
+}
+
+async function userView(id) {
+  const data = await call(`users/${encodeURIComponent(id)}?language=en`);
+  const its = (list) => list.filter((one) => one.scope === "user");
+  return [
+    el("p", {}, link("#users", "All users")),
+    el("h1", {}, data.name || data.email || data.user_id),
+    note([data.email, data.groups.join(", "), data.policy].filter(Boolean).join(" · ")),
+    userParts(data, actions({ user: data.user_id }, its(data.limits), its(data.grants))),
+  ];
+}
+
+async function poolView(name) {
+  const found = (await call("pools")).filter((one) => one.pool === name);
+  const limits = found.flatMap((one) => one.limits);
+  return [
+    el("p", {}, link("#pools", "All pools")), el("h1", {}, name), limitCards(limits),
+    actions({ pool: name }, limits, found.flatMap((one) => one.grants || [])),
+  ];
+}
+
+// The policies editor
+
+function addLimit(text, kind, name, limit) {
+  const head = `[${kind}.${/^[\w-]+$/.test(name) ? name : JSON.stringify(name)}]`;
+  const lines = text.trimEnd().split("\n"), wanted = JSON.stringify(limit);
+  const at = lines.findIndex((line) => line.trim() === head);
+  const end = lines.findIndex((line, one) => one > at && /^\s*\[/.test(line));
+  const list = lines.findIndex((line, one) => one > at && (end < 0 || one < end) &&
+    /^\s*limits\s*=\s*\[/.test(line));
+  if (at < 0) return `${[...lines, "", head].join("\n").trimStart()}\nlimits = [${wanted}]\n`;
+  if (list < 0) lines.splice(at + 1, 0, `limits = [${wanted}]`);
+  else lines[list] = lines[list].replace(/\[\s*(\]?)/, (_, empty) =>
+    `[${wanted}${empty || ", "}`);
+  return `${lines.join("\n")}\n`;
+}
+
+function lineOf(error, lines) {
+  // Where the text says what an error names: its line, else the words that it quotes.
+  const said = error.line || /line (\d+)/.exec(error.where)?.[1];
+  if (said) return Number(said);
+  const [, head, key] = /^(\[.*\]) ?(\w*)/.exec(error.where) || [];
+  const at = lines.findIndex((line) => head && line.trim().startsWith(head));
+  const end = lines.findIndex((line, one) => one > at && /^\s*\[/.test(line));
+  const quoted = /"((?:[^"\\]|\\.)+)"/.exec(error.given)?.[1];
+  for (const word of [quoted, key].filter(Boolean)) {
+    const found = lines.findIndex((line, one) =>
+      one >= at && (at < 0 || end < 0 || one < end) && line.includes(word));
+    if (found >= 0) return found + 1;
+  }
+  return at + 1 || null;
+}
+
+async function policiesView() {
+  const [kept, groups] = await Promise.all([call("policies"), report("group").catch(() => [])]);
+  let timer, asked = 0;
+  const numbers = el("ol", { "aria-hidden": "true" });
+  const area = el("textarea", { id: "policies", spellcheck: "false", autocomplete: "off",
+    autocapitalize: "off", wrap: "off", "aria-label": "Policies", "aria-describedby": "errors",
+    oninput: () => changed(), onscroll: () => (numbers.scrollTop = area.scrollTop) });
+  area.value = state.draft ?? kept.policies;
+  const result = el("", { id: "errors", role: "status" }), means = el("");
+  const replayed = el("", { role: "status" }), versions = kept.versions || [];
+  const save = button("Save", keep, "button.main");
+
+  function goTo(line) {
+    const before = area.value.split("\n").slice(0, line - 1).map((one) => `${one}\n`).join("");
+    area.focus();
+    area.setSelectionRange(before.length, `${area.value}\n`.indexOf("\n", before.length));
+    area.scrollTop = Math.max(0, (line - 5) * 21);
+  }
+
+  function show(checked) {
+    const lines = area.value.split("\n");
+    const errors = (checked?.errors || []).map((one) => ({ ...one, line: lineOf(one, lines) }));
+    numbers.replaceChildren(...lines.map((_, at) =>
+      el(errors.some((one) => one.line === at + 1) ? "li.bad" : "li", {}, at + 1)));
+    numbers.scrollTop = area.scrollTop;
+    save.disabled = !checked || errors.length > 0 || area.value === kept.policies;
+    if (!checked) return; // until the server has looked at it
+    area.setAttribute("aria-invalid", String(errors.length > 0));
+    result.replaceChildren(errors.length ? el("ul.errors", {}, errors.map((one) => el("li.bad", {},
+      one.line && [button(`Line ${one.line}`, () => goTo(one.line)), " "],
+      `${one.where || ""}: ${one.given || ""}${one.allowed ? `; allowed: ${one.allowed}` : ""}`)))
+      : el("p.good", {}, `No errors. ${area.value === kept.policies
+        ? "This is what is in force." : "Save puts it in force."}`));
+    if (errors.length) return;
+    const nobody = checked.unmatched || [];
+    means.replaceChildren(...table("What each table means", [
+      column("table", "Table", (row) => code(row.table)),
+      column("limits", "Limits", (row) => [row.limits].flat().join("; ")),
+      figures("users", "Users", (row) => typeof row.users === "number" ? number(row.users) : "–"),
+    ], checked.summary || [], { plain: true }).filter(Boolean), ...(nobody.length
+      ? [el("p.said.bad", {}, `Nobody is meant by: ${nobody.join(", ")}`)] : []));
+  }
+
+  const failed = (error) => ({ errors: [{ where: "The server", given: error.message }] });
+  const ask = (path, method, more) =>
+    call(`policies${path}`, method, { policies: area.value, ...more }).catch(failed);
+
+  function changed() {
+    const turn = ++asked;
+    state.draft = area.value === kept.policies ? null : area.value;
+    show(null);
+    clearTimeout(timer);
+    timer = setTimeout(async () => {
+      const checked = await ask("/check", "POST");
+      if (turn === asked) show(checked); // else typed on meanwhile
+    }, CHECK_AFTER);
+  }
+
+  function put(text) {
+    area.value = text;
+    changed();
+  }
+
+  async function keep() {
+    save.disabled = true;
+    const answer = await ask("", "PUT");
+    if (answer.errors?.length) return show(answer);
+    state.draft = null;
+    await route();
+    byId("saved").textContent = "Saved. It is in force from now on.";
+    return byId("policies").focus();
+  }
+
+  async function simulate(event) {
+    event.preventDefault();
+    replayed.replaceChildren(note("Replaying …"));
+    const found = await ask("/simulate", "POST", { days: Number(days.value) });
+    if (found.errors?.length) show(found);
+    replayed.replaceChildren(...(found.errors?.length ? [] : [
+      el("p", {}, `Of ${number(found.requests)} requests in ${number(found.days)} days, ${
+        number(found.refused)} would have been refused.`, found.cost_saved_usd > 0 &&
+        ` That would have saved ${money(found.cost_saved_usd)}.`),
+      ...table("Who would have been refused", [
+        column("email", "User", userLink), figures("refused", "Refused"), column("limit", "Limit"),
+        times("first_at", "First", (row) => when(row.first_at)),
+        times("last_at", "Last", (row) => when(row.last_at)), costs("cost_saved_usd", "Saved"),
+      ], found.users || [], { order: { key: "refused", sign: -1 } }).filter(Boolean)]));
+  }
+
+  const kind = select(["group", "user", "role", "pool"].map((one) => [one, one]));
+  const name = el("input", { required: true, list: "names", placeholder: "Students" });
+  const limit = el("input", { required: true, placeholder: "50k tokens/day" });
+  const days = el("input", { type: "number", min: 1, max: 400, value: 30, required: true });
+  const version = select(versions.map((one, at) =>
+    [at, [when(one.saved_at), one.saved_by].filter(Boolean).join(", ")]));
+  const add = (event) => {
+    event.preventDefault();
+    put(addLimit(area.value, kind.value, name.value.trim(), limit.value.trim()));
+    limit.value = "";
+  };
+  changed();
+  return [
+    el("h1", {}, "Policies"), el("p.said", { id: "saved", role: "status" }),
+    el("form", { onsubmit: add }, el("fieldset", {}, el("legend", {}, "Add a limit"),
+      el("ol.note", {}, ["Say who: a group, a user’s e-mail, a role, or a pool.",
+        "Write the limit, such as 50k tokens/day, $20/month or 30 requests/hour.",
+        "Add it to the text, see below what it means, and save."].map((step) =>
+        el("li", {}, step))),
+      el(".row", {}, el("label", {}, "For", kind), field("Name", name), field("Limit", limit),
+        el("button", {}, "Add to the text")))),
+    el("datalist", { id: "names" }, groups.filter((row) => row.group_name).map((row) =>
+      el("option", { value: row.group_name }))),
+    section("Text", el(".editor", {}, numbers, area), result, el(".row", {}, save,
+      versions.length > 0 && [el("label", {}, "Earlier versions", version),
+        button("Load this version", () => put(versions[version.value].policies))],
+      button("Discard changes", () => put(kept.policies)))),
+    section("What it means", means),
+    section("Simulate", note("Replays what is on record against the text above."),
+      el("form.row", { onsubmit: simulate }, el("label", {}, "Days", days),
+        el("button", {}, "Simulate")), replayed),
+  ];
+}
+
+// Where to go, and how to ask
+
+const VIEWS = {
+  overview: ["Overview", overview], users: ["Users", usersView],
+  groups: ["Groups", useView("Groups", "group", "group_id", "group_name")],
+  pools: ["Pools", poolsView], models: ["Models", useView("Models", "model", "model_id")],
+  policies: ["Policies", policiesView], me: ["My use", myView],
+};
+const DETAILS = { user: ["users", userView], pool: ["pools", poolView] };
+
+async function call(path, method = "GET", body = undefined) {
+  const headers = { Accept: "application/json" }, token = stored("token");
+  if (token) headers.Authorization = `Bearer ${token}`;
+  if (body) headers["Content-Type"] = "application/json";
+  const answer = await fetch(BASE + path,
+    { method, headers, cache: "no-store", ...(body && { body: JSON.stringify(body) }) });
+  const data = await answer.json().catch(() => ({}));
+  if (answer.ok || data.errors) return data;
+  const said = typeof data.detail === "string" ? data.detail : `${answer.status}`;
+  throw Object.assign(new Error(said), { status: answer.status });
+}
+
+async function route(event) {
+  const main = byId("main"), nav = byId("nav"), turn = ++state.turn;
+  main.setAttribute("aria-busy", "true");
+  tag = chooseLanguage();
+  let parts;
+  try {
+    state.me ??= await call(`me?language=${tag}`);
+    const admin = state.me.role === "admin", [name, id] = location.hash.slice(1).split("=");
+    const detail = admin && id && Object.hasOwn(DETAILS, name) ? DETAILS[name] : null;
+    const view = admin ? (Object.hasOwn(VIEWS, name) ? name : "overview") : "me";
+    if (detail || view !== "me") tag = "en";
+    nav.hidden = !admin;
+    nav.replaceChildren(...Object.entries(VIEWS).map(([key, [title]]) => el("a", {
+      href: `#${key}`, "aria-current": key === (detail ? detail[0] : view) && "page" }, title)));
+    parts = await (detail ? detail[1](decodeURIComponent(id)) : VIEWS[view][1]());
+  } catch (error) {
+    parts = [el("h1", {}, t("title")), error.status === 401 ? link("/auth", t("sign_in"))
+      : el("p.said.bad", { role: "alert" }, `${t("failed")} (${error.message})`)];
+  }
+  if (turn !== state.turn) return; // gone elsewhere meanwhile
+  main.lang = tag;
+  main.dir = languages.rtl.includes(tag) ? "rtl" : "ltr";
+  main.replaceChildren(...parts.flat(9).filter(Boolean));
+  main.removeAttribute("aria-busy");
+  document.title = main.querySelector("h1").textContent;
+  if (event) {
+    scrollTo(0, 0);
+    main.focus();
+  }
+}
+
+function start() {
+  languages = JSON.parse(byId("languages").textContent);
+  tag = chooseLanguage();
+  document.documentElement.lang = tag;
+  document.documentElement.dir = languages.rtl.includes(tag) ? "rtl" : "ltr";
+  byId("back").textContent = t("back");
+  addEventListener("hashchange", route);
+  addEventListener("beforeunload", (event) => state.draft !== null && event.preventDefault());
+  return route();
+}
+
+followTheme();
+addEventListener("storage", followTheme);
+addEventListener("DOMContentLoaded", start);

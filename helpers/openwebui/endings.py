@@ -1,0 +1,117 @@
+"""Endings: a stream that may go no further ends as its protocol ends one at its length."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any, Protocol
+
+StreamPart = bytes | str
+
+
+class BoundedReply(Protocol):
+    """A reply whose stream may have to end."""
+
+    choices: int
+
+    async def keep_up(self, size: int, step: int) -> int | None: ...
+
+
+def part_event(part: StreamPart, *, last: bool) -> dict[str, Any]:
+    """The first or the last JSON object in a part of a stream; empty where there is none."""
+    text = part.decode("utf-8", "replace") if isinstance(part, bytes) else part
+    for line in text.splitlines()[:: -1 if last else 1]:
+        try:
+            event = json.loads(line.removeprefix("data:"))
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(event, dict):
+            return event
+    return {}
+
+
+def event_lines(*events: dict[str, Any], named: bool = False) -> list[bytes]:
+    """Events as lines of an event stream, with their names where the protocol has them."""
+    names = [f"event: {event['type']}\n" if named else "" for event in events]
+    return [
+        f"{name}data: {json.dumps(event)}\n\n".encode()
+        for name, event in zip(names, events, strict=True)
+    ]
+
+
+def end_of_stream(first: StreamPart, last: StreamPart, choices: int = 1) -> list[bytes]:
+    """What ends a stream after `last`, in the protocol of both; each item ends an event.
+
+    Args:
+        first: The first part that held JSON: it names the answer.
+        last: The part after which nothing of the provider's follows.
+        choices: How many answers there are at once.
+    """
+    begun, event = part_event(first, last=False), part_event(last, last=True)
+    kind = str(event.get("type") or "")
+    if kind.startswith("response."):
+        answer = begun.get("response")
+        why = {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}
+        answer = {**(answer if isinstance(answer, dict) else {}), **why}
+        closing = event_lines({"type": "response.incomplete", "response": answer}, named=True)
+    elif kind.startswith(("message_", "content_block", "ping")):
+        index = event.get("index") if kind != "content_block_stop" else None
+        ended = {"stop_reason": "max_tokens", "stop_sequence": None}
+        events: list[dict[str, Any]] = [
+            {"type": "message_delta", "delta": ended, "usage": {"output_tokens": 0}},
+            {"type": "message_stop"},
+        ]
+        if isinstance(index, int):
+            events.insert(0, {"type": "content_block_stop", "index": index})
+        closing = event_lines(*events, named=True)
+    elif "done" in event and "choices" not in event:  # Ollama's, a line for each object
+        final = {"model": event.get("model"), "created_at": event.get("created_at")}
+        final |= {"response": ""} if "response" in event else {}
+        final |= {"message": {"role": "assistant", "content": ""}} if "message" in event else {}
+        final |= {"done": True, "done_reason": "length"}
+        return [json.dumps(final).encode() + b"\n"]
+    else:
+        named = ("id", "object", "created", "model", "system_fingerprint")
+        chunk = {name: event[name] for name in named if name in event}
+        held: dict[str, Any] = {"delta": {}}
+        if event.get("object") == "text_completion":
+            held = {"text": ""}
+        listed = [{"index": i, **held, "finish_reason": "length"} for i in range(choices)]
+        closing = [*event_lines({**chunk, "choices": listed}), b"data: [DONE]\n\n"]
+    gap = "\n\n" if isinstance(last, str) else b"\n\n"
+    # The blank line that ends an event may be a part of its own, which doesn't come any more.
+    return closing if last.endswith(gap) else [b"\n", *closing]  # type: ignore[arg-type]
+
+
+def may_end_after(part: StreamPart) -> bool:
+    """Whether a part ends an event, or a line of one."""
+    if isinstance(part, str):
+        return "{" in part and part.endswith("\n")
+    return b"{" in part and part.endswith(b"\n")
+
+
+async def bounded_stream(reply: BoundedReply, parts: Any) -> AsyncIterator[Any]:
+    """A stream's parts as they come, and its end where the reply may go no further.
+
+    Whoever takes a part has it metered before it asks for the next one.
+    """
+    first: StreamPart = b""
+    size, mark = 0, 0
+    try:
+        async for part in parts:
+            yield part
+            size += len(part)
+            if not first and may_end_after(part):
+                first = part
+            if size < mark or not may_end_after(part):
+                continue
+            following = await reply.keep_up(size, len(part))
+            if following is None:
+                for closing in end_of_stream(first, part, reply.choices):
+                    yield closing
+                return
+            mark = following
+    finally:
+        # Ends the call to the provider, which may have more to say.
+        if (close := getattr(parts, "aclose", None)) is not None:
+            await close()

@@ -1,0 +1,191 @@
+"""How far replies that are written at once go over a limit, by the provider's own count."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from scripts.openwebui.admin import OpenWebUIAdmin
+from scripts.openwebui.client import OpenWebUIClient
+from scripts.openwebui.page import Page
+from scripts.postgresql import new_postgresql_database
+from scripts.provider.books import Call
+from scripts.provider.server import StandInProvider
+from tests.conftest import FUNCTION_FILE, FUNCTION_ID, InstalledFilter, new_server
+
+pytest_plugins = ["tests.support.databases"]
+
+# Words that every tokenizer takes for one token each.
+WORDS = (
+    "they could see the garden from the window of the kitchen where the morning light came in "
+    "first "
+)
+WORDS_PER_CHUNK = 18
+# How many chunks replies have, which nobody but the provider knows.
+LENGTHS = (5, 10, 15, 25, 40, 60, 80, 120)
+POOL = {"DATABASE_POOL_SIZE": "40", "DATABASE_POOL_MAX_OVERFLOW": "40"}
+
+
+COUNTER = itertools.count()
+
+
+def new_marker() -> str:
+    """A text that no other burst's calls have."""
+    return f"burst {next(COUNTER)};"
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A server with the filter, and the provider behind it."""
+
+    url: str
+    admin: OpenWebUIAdmin
+    usage_limits: InstalledFilter
+    provider: StandInProvider
+
+    def new_user(self) -> OpenWebUIClient:
+        """A user of the test's own."""
+        return self.admin.add_user("Burst", f"{uuid4().hex[:12]}@example.org")
+
+    def sent_tokens(self, marker: str) -> int:
+        """What the provider has read and sent for the calls with a text."""
+        calls = self.provider.books.wait_until_ended(contains=marker, timeout=120)
+        return sum(call.prompt_tokens + sent(call) for call in calls)
+
+    def recorded_tokens(self, user: OpenWebUIClient) -> int:
+        """What the ledger has for a user, once nothing is running any more."""
+        rows = self.usage_limits.wait_for_rows(
+            lambda rows: all(row["state"] != "reserved" for row in rows), user_id=user.id
+        )
+        return sum(row["input_tokens"] + row["output_tokens"] for row in rows)
+
+
+def sent(call: Call) -> int:
+    """The output tokens that a call has sent, by its provider."""
+    return call.chunks_sent * WORDS_PER_CHUNK
+
+
+@pytest.fixture(scope="module", params=["sqlite", "sqlite, two workers", "postgresql"])
+def host(
+    request: pytest.FixtureRequest,
+    provider: StandInProvider,
+    empty_database: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Host]:
+    """A server on each database, and one with two workers."""
+    with ExitStack() as stack:
+        env = dict(POOL)
+        if request.param == "postgresql":
+            server_url = request.getfixturevalue("postgresql_url")
+            env["DATABASE_URL"] = stack.enter_context(new_postgresql_database(server_url))
+        elif not empty_database.exists():  # two workers would make Open WebUI's tables at once
+            new_server(provider, tmp_path_factory.mktemp("empty"), empty_database, {}).stop()
+        if "two workers" in request.param:
+            env["UVICORN_WORKERS"] = "2"
+        folder = tmp_path_factory.mktemp("overshoot")
+        server = stack.enter_context(new_server(provider, folder, empty_database, env))
+        admin = stack.enter_context(closing(OpenWebUIAdmin.sign_up(server.url)))
+        admin.publish_models()
+        admin.install_function(FUNCTION_ID, FUNCTION_FILE.read_text(encoding="utf-8"))
+        installed = InstalledFilter(admin, server.database_url)
+        installed.switch(active=True, everywhere=True)
+        for length in LENGTHS:
+            text = (WORDS * length).strip() + " "
+            provider.script(
+                contains=f"length {length};",
+                reply=text,
+                chunks=length,
+                delay=0.25,
+                usage="none",
+                tokens=length * WORDS_PER_CHUNK,
+            )
+        yield Host(server.url, admin, installed, provider)
+        provider.rules.clear()
+
+
+def stream_at_once(host: Host, user: OpenWebUIClient, marker: str, lengths: list[int]) -> list[Any]:
+    """As many streams at the same moment, each over a connection of its own."""
+
+    def stream(length: int) -> Any:
+        with closing(OpenWebUIClient(host.url, user.account, timeout=180)) as client:
+            return client.chat(f"{marker} length {length};", stream=True)
+
+    with ThreadPoolExecutor(len(lengths)) as threads:
+        return list(threads.map(stream, lengths))
+
+
+def assert_near(host: Host, user: OpenWebUIClient, used: int) -> None:
+    """The ledger has what the provider sent, but for the estimate's error."""
+    assert host.recorded_tokens(user) == pytest.approx(used, rel=0.08)
+
+
+def test_hundred_streams_stop_at_the_limit(host: Host) -> None:
+    """With `stop`, a hundred streams of unknown length end within 2 % of the limit, and use it."""
+    limit = 30_000
+    host.usage_limits.configure(
+        running_replies="stop", policies=f'[role.user]\nlimits = ["{limit} tokens/day"]'
+    )
+    user, marker = host.new_user(), new_marker()
+    lengths = random.Random(15).choices(LENGTHS, k=100)
+    replies = stream_at_once(host, user, marker, lengths)
+    used = host.sent_tokens(marker)
+    print(
+        f"stop: {used / limit:.1%} of the limit, {sum(lengths) * WORDS_PER_CHUNK / limit:.1%} asked"
+    )
+    assert 0.9 * limit <= used <= 1.02 * limit
+    assert_near(host, user, used)
+    ended = [reply for reply in replies if reply.status == 200]
+    assert len(ended) > 50
+    assert all(reply.done for reply in ended)
+    assert "length" in {reply.chunks[-1]["choices"][0]["finish_reason"] for reply in ended}
+
+
+def test_burst_on_the_page_stops_at_the_limit(host: Host) -> None:
+    """The same from the chat page: each reply says why it ends, and is saved as it is."""
+    limit = 8_000
+    host.usage_limits.configure(
+        running_replies="stop", policies=f'[role.user]\nlimits = ["{limit} tokens/day"]'
+    )
+    user, marker = host.new_user(), new_marker()
+    with Page(user) as page:
+        turns = [page.send(f"{marker} length 120;", wait=False) for _ in range(12)]
+        for turn in turns:
+            page.wait(turn, timeout=120)
+        used = host.sent_tokens(marker)
+        print(f"stop, page: {used / limit:.1%} of the limit")
+        assert 0.9 * limit <= used <= 1.02 * limit
+        assert_near(host, user, used)
+        written = [turn for turn in turns if turn.reply.error is None]
+        for turn in written:
+            assert any("topped at your limit" in status for status in turn.reply.statuses)
+            message = user.saved_message(turn.chat_id, turn.reply.message_id)
+            assert message["done"] is True
+            assert message.get("error") is None
+        host.usage_limits.configure(running_replies="stop")
+        assert page.send("short [[chunks=3]]", after=written[0]).reply.error is None
+
+
+def test_burst_that_finishes(host: Host) -> None:
+    """With `finish`, twenty long replies of a model seen before end at 125 % of a limit at most."""
+    host.usage_limits.configure()
+    seen, limit = host.new_user(), 10_000
+    stream_at_once(host, seen, new_marker(), [120, 120])
+    host.usage_limits.configure(policies=f'[role.user]\nlimits = ["{limit} tokens/day"]')
+    user, marker = host.new_user(), new_marker()
+    replies = stream_at_once(host, user, marker, [120] * 20)
+    used = host.sent_tokens(marker)
+    print(f"finish: {used / limit:.1%} of the limit")
+    assert 0.9 * limit <= used <= 1.25 * limit
+    assert_near(host, user, used)
+    assert {reply.status for reply in replies} == {200(429)}
+    # What nobody holds any more is free at once.
+    assert user.chat("Over", stream=True).status == 429

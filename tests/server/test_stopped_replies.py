@@ -1,0 +1,236 @@
+"""Replies that end at a limit, with `running_replies` at `stop`: at every path in its own form."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import Any
+
+import pytest
+
+from scripts.openwebui.client import OpenWebUIClient
+from scripts.openwebui.page import Page
+from scripts.provider.ollama import OLLAMA_MODEL
+from scripts.provider.server import StandInProvider
+from tests.conftest import OwnServer, StartServer
+
+COUNTER = itertools.count()
+LIMIT = 150
+LONG = "[[chunks=900 delay=0.03 usage=none]]"
+
+
+@pytest.fixture(scope="module")
+def house(start_server: StartServer, provider: StandInProvider) -> OwnServer:
+    """An Open WebUI with every pass-through path on."""
+    own = start_server(
+        ENABLE_OLLAMA_API="true",
+        OLLAMA_BASE_URL=f"http://127.0.0.1:{provider.port}/ollama",
+        ENABLE_OPENAI_API_PASSTHROUGH="true",
+    )
+    own.admin.publish_models()
+    return own
+
+
+@pytest.fixture
+def resident(house: OwnServer) -> OpenWebUIClient:
+    """A user of that server, with a small limit."""
+    stop_at(house, f'[role.user]\nlimits = ["{LIMIT} tokens/day"]')
+    return house.admin.add_user("Rea", f"stopped{next(COUNTER)}@example.org")
+
+
+def stop_at(house: OwnServer, policies: str, **valves: Any) -> None:
+    """Replies stop where these policies say."""
+    house.usage_limits.configure(**{"running_replies": "stop", "policies": policies, **valves})
+
+
+def new_marker() -> str:
+    """A text that no other test's calls have."""
+    return f"stopped {next(COUNTER)};"
+
+
+def stream_lines(user: OpenWebUIClient, path: str, **body: Any) -> list[str]:
+    """The lines of an answer that streams, to its end."""
+    with user.http.stream("POST", path, json={"stream": True, **body}) as response:
+        assert response.status_code == 200, response.read()
+        return [line for line in response.iter_lines() if line]
+
+
+def assert_stopped(house: OwnServer, provider: StandInProvider, user: Any, marker: str) -> None:
+    """The provider's call was ended at the limit, and what it had sent is on record."""
+    (call,) = provider.books.wait_until_ended(contains=marker)
+    assert call.client_gone
+    used = call.prompt_tokens + call.chunks_sent
+    assert 0.75 * LIMIT <= used <= 1.15 * LIMIT  # a few chunks were on their way
+    (row,) = house.usage_limits.settled(1, user_id=user.id)
+    assert row["state"] == "settled"
+    assert row["estimated"]
+    assert row["input_tokens"] + row["output_tokens"] == pytest.approx(used, abs=25)
+
+
+def events_of(lines: list[str]) -> list[Any]:
+    """The JSON of an event stream's lines."""
+    values = [line.removeprefix("data:").strip() for line in lines if line.startswith("data:")]
+    return [json.loads(value) for value in values if value != "[DONE]"]
+
+
+@pytest.mark.parametrize(
+    ("path", "key", "model"),
+    [
+        ("/api/chat/completions", "messages", "stand-in"),
+        ("/openai/chat/completions", "messages", "stand-in"),
+        ("/ollama/v1/chat/completions", "messages", OLLAMA_MODEL),
+        ("/openai/completions", "prompt", "stand-in"),
+    ],
+)
+def test_in_openais_form(
+    house: OwnServer,
+    resident: OpenWebUIClient,
+    provider: StandInProvider,
+    path: str,
+    key: str,
+    model: str,
+) -> None:
+    """A stream ends as one whose answer has reached its length."""
+    marker = new_marker()
+    text: Any = f"{marker} {LONG}"
+    text = [{"role": "user", "content": text}] if key == "messages" else text
+    lines = stream_lines(resident, path, **{"model": model, key: text})
+    assert lines[-1] == "data: [DONE]"
+    assert events_of(lines)[-1]["choices"][0]["finish_reason"] == "length"
+    assert_stopped(house, provider, resident, marker)
+    again = resident.chat("Again", stream=True)
+    assert again.status == 429
+
+
+@pytest.mark.parametrize(
+    ("path", "model"), [("/api/v1/messages", "stand-in"), ("/ollama/v1/messages", OLLAMA_MODEL)]
+)
+def test_in_anthropics_form(
+    house: OwnServer,
+    resident: OpenWebUIClient,
+    provider: StandInProvider,
+    path: str,
+    model: str,
+) -> None:
+    """Anthropic's messages end with their own stop reason."""
+    marker = new_marker()
+    asked = [{"role": "user", "content": f"{marker} {LONG}"}]
+    events = events_of(stream_lines(resident, path, model=model, max_tokens=5_000, messages=asked))
+    assert [event["type"] for event in events[-3:]] == [
+        "content_block_stop",
+        "message_delta",
+        "message_stop",
+    ]
+    assert events[-2]["delta"]["stop_reason"] == "max_tokens"
+    assert_stopped(house, provider, resident, marker)
+
+
+def test_in_the_form_of_responses(
+    house: OwnServer, resident: OpenWebUIClient, provider: StandInProvider
+) -> None:
+    """A response of OpenAI's Responses API is incomplete, for its length."""
+    marker = new_marker()
+    lines = stream_lines(resident, "/openai/responses", model="stand-in", input=f"{marker} {LONG}")
+    last = events_of(lines)[-1]
+    assert last["type"] == "response.incomplete"
+    assert last["response"]["incomplete_details"] == {"reason": "max_output_tokens"}
+    assert last["response"]["id"]
+    assert_stopped(house, provider, resident, marker)
+
+
+@pytest.mark.parametrize(("path", "key"), [("chat", "messages"), ("generate", "prompt")])
+def test_in_ollamas_form(
+    house: OwnServer,
+    resident: OpenWebUIClient,
+    provider: StandInProvider,
+    path: str,
+    key: str,
+) -> None:
+    """Ollama's last line says that it is done, and why; every line is an object."""
+    marker = new_marker()
+    text: Any = f"{marker} {LONG}"
+    text = [{"role": "user", "content": text}] if key == "messages" else text
+    lines = stream_lines(resident, f"/ollama/api/{path}", **{"model": OLLAMA_MODEL, key: text})
+    last = [json.loads(line) for line in lines][-1]
+    assert (last["done"], last["done_reason"]) == (True, "length")
+    assert_stopped(house, provider, resident, marker)
+
+
+def test_an_answer_that_comes_whole_is_made_to_fit(
+    house: OwnServer, resident: OpenWebUIClient, provider: StandInProvider
+) -> None:
+    """As it can't be ended on its way, it is asked for no longer than what remains."""
+    marker = new_marker()
+    reply = resident.chat(f"{marker} [[chunks=900]]")
+    assert reply.body["choices"][0]["finish_reason"] == "length"
+    (call,) = provider.books.calls(contains=marker)
+    assert 0.75 * LIMIT <= call.prompt_tokens + call.completion_tokens <= LIMIT + 10
+
+
+def test_on_the_page(
+    house: OwnServer, resident: OpenWebUIClient, provider: StandInProvider
+) -> None:
+    """A reply keeps what has come, with a sentence that says why, and can be continued."""
+    marker = new_marker()
+    with Page(resident) as page:
+        turn = page.send(f"{marker} {LONG}")
+        assert turn.reply.error is None
+        assert f"topped at your limit of {LIMIT} tokens per day" in turn.reply.statuses[-1]
+        assert_stopped(house, provider, resident, marker)
+        message = resident.saved_message(turn.chat_id, turn.reply.message_id)
+        assert message["done"] is True
+        assert message["output"][-1]["content"][0]["text"].startswith("The stand-in answers")
+        stop_at(house, "")
+        page.continue_reply(turn)
+        assert turn.reply.error is None
+
+
+def test_tool_rounds_end_too(
+    house: OwnServer, resident: OpenWebUIClient, provider: StandInProvider
+) -> None:
+    """A reply that stops in a round of tools has no further one."""
+    house.admin.install_tool("clock", TOOL)
+    marker = new_marker()
+    with Page(resident) as page:
+        page.send(
+            f"{marker} [[tool=tell_time rounds=9 reasoning=40 chunks=900 usage=none]]",
+            tools=["clock"],
+        )
+    calls = provider.books.wait_until_ended(contains=marker)
+    assert 1 <= len(calls) < 9
+
+
+TOOL = """
+class Tools:
+    def tell_time(self) -> str:
+        \"\"\"Tell the time.\"\"\"
+        return "noon"
+"""
+
+
+def test_pools_stop_replies(
+    house: OwnServer, resident: OpenWebUIClient, provider: StandInProvider
+) -> None:
+    """A pool's limit ends replies as a user's own does."""
+    stop_at(house, f'[pool.everyone]\nlimits = ["{LIMIT} tokens/day on stand-in-large"]')
+    marker = new_marker()
+    reply = resident.chat(f"{marker} {LONG}", stream=True, model="stand-in-large")
+    assert reply.done
+    assert_stopped(house, provider, resident, marker)
+
+
+@pytest.mark.parametrize("who", ["shadow", "exempt", "finish"])
+def test_who_is_not_stopped(
+    house: OwnServer, resident: OpenWebUIClient, provider: StandInProvider, who: str
+) -> None:
+    """In shadow mode nothing stops, nor for exempt administrators, nor by default."""
+    valves: dict[str, Any] = {}
+    valves |= {"shadow_mode": True} if who == "shadow" else {}
+    valves |= {"running_replies": "finish"} if who == "finish" else {}
+    policies = f'[role.user]\nlimits = ["{LIMIT} tokens/day"]\n'
+    stop_at(house, policies + '[role.admin]\nlimits = ["9 tokens/day"]', **valves)
+    user, marker = house.admin if who == "exempt" else resident, new_marker()
+    reply = user.chat(f"{marker} [[chunks=400 usage=none]]", stream=True)
+    assert reply.chunks[-1]["choices"][0]["finish_reason"] == "stop"
+    (call,) = provider.books.wait_until_ended(contains=marker)
+    assert call.chunks_sent == 400
