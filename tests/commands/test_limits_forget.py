@@ -16,10 +16,11 @@ from helpers.ledger.tables import (
     ledger_metadata,
     names_table,
     notices_table,
+    policies_table,
     records_table,
 )
 from scripts.limits import forget as forget_module
-from scripts.limits.forget import replace_records
+from scripts.limits.forget import replace_records, without_names
 from tests.commands.test_report import Books
 from tests.support.desk import Clock, Desk, tokens
 from tests.support.limits_commands import now, set_valves, shown
@@ -96,6 +97,14 @@ def eve(books: Books) -> Desk:
             last_seen=emails[-1],
             created_at=now(),
         )
+        books.insert(
+            policies_table,
+            id=f"version by {user_id[:3]}",
+            number=len(user_id),
+            policies=f'[user."{emails[0].upper()}"]\nlimits = "unlimited"\n',
+            saved_by=emails[0],
+            saved_at=now(),
+        )
     books.insert(
         grants_table,
         id="to a pool",
@@ -161,6 +170,7 @@ def test_forget_takes_a_person_out(
         "usage_limits_notices",
         "usage_limits_grants",
         "usage_limits_names",
+        "usage_limits_policies",
     }
     before, others = sums(books), about(books, "ann-0001", "ann@example.org")
     output = say("forget", key)
@@ -179,6 +189,14 @@ def test_forget_takes_a_person_out(
     assert (grants["everyone"]["granted_by"], grants["everyone"]["reason"]) == (
         pseudonym,
         "term begins",
+    )
+
+
+def test_names_in_a_text_are_whole_words() -> None:
+    """Only the person's own name is replaced in a policies text, not one that holds it."""
+    text = '[user."eve@example.org"]\n[user.EVE]\n[user."eve@example.org.uk"]\n[group.sleeve]\n'
+    assert without_names(text, ["eve", "eve@example.org"], "x") == (
+        '[user."x"]\n[user.x]\n[user."eve@example.org.uk"]\n[group.sleeve]\n'
     )
 
 
