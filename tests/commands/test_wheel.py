@@ -117,6 +117,28 @@ def test_each_command_runs(environment: Path, tmp_path: Path) -> None:
         run(environment, "limits", *command, DATABASE_URL=url)
 
 
+def test_beside_open_webui_without_its_dependencies(wheel: Path, tmp_path: Path) -> None:
+    """In Open WebUI's own environment the wheel needs nothing more, as README's recipe has it."""
+    packages, data = tmp_path / "packages", tmp_path / "data"
+    data.mkdir()
+    pip("install", "--no-deps", "--target", packages, wheel)
+    engine = open_database(f"sqlite:///{data / 'webui.db'}")
+    books = Books(str(engine.url), engine)
+    books.make_ledger()
+    books.make_host(policies='[role.user]\nlimits = ["5k tokens/day"]\n')
+    engine.dispose()
+    done = subprocess.run(
+        [sys.executable, "-m", "usage_limits", "limits", "show", "--near"],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_SECONDS,
+        check=True,
+        cwd="/",
+        env={"PATH": os.defpath, "PYTHONPATH": str(packages), "DATA_DIR": str(data)},
+    )
+    assert done.stdout == "No limit has reached its warning.\n"
+
+
 def test_install_and_audit_reach_a_server(environment: Path) -> None:
     """Both commands that speak to Open WebUI get as far as its answer."""
     with stub_server({"/api/config": (200, {})}) as url:

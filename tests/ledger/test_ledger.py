@@ -311,6 +311,49 @@ def test_retention_drops_records_and_keeps_the_sums(desk: Desk) -> None:
     assert desk.ask("9k tokens/month").states[0].used == 100
 
 
+def test_retention_goes_on_after_a_batch(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More old records than one transaction drops all go, and their number is told."""
+    monkeypatch.setattr("helpers.ledger.ledger.DROP_BATCH", 2)
+    for _ in range(5):
+        desk.use("9k tokens/month", used=tokens(10, 0))
+    desk.clock.now += 10 * 86_400
+    desk.use("9k tokens/month", used=tokens(10, 0))
+    desk.clock.now += 8 * 86_400  # so that the clock is believed
+    desk.use("9k tokens/month", used=tokens(10, 0))
+    assert desk.ledger.drop_older(15 * 86_400) == 5
+    assert len(desk.rows()) == 2
+    assert desk.ask("9k tokens/month").states[0].used == 70
+
+
+@pytest.mark.parametrize(
+    ("limit", "used"),
+    [("1 request/5h", [1]), ("40 tokens/5h", [20, 20]), ("41 tokens/5h", [20, 30])],
+)
+def test_full_rolling_limit_opens_as_its_oldest_use_leaves(
+    desk: Desk, limit: str, used: list[int]
+) -> None:
+    """One that is exactly full, or of 1, says to the second when it opens, and opens then."""
+    for each in used:
+        desk.use(limit, used=tokens(each, 0))
+        desk.clock.now += 60
+    opens = NOON + 5 * 3_600
+    (state,) = desk.ask(limit).states
+    assert state.exceeded
+    assert state.reset_at.timestamp() == opens
+    desk.clock.now = opens - 1
+    assert not desk.ask(limit).allowed
+    desk.clock.now = opens
+    assert desk.ask(limit).allowed
+
+
+def test_no_limits_have_no_states(desk: Desk) -> None:
+    """A request under no limit is admitted, on record, and settled."""
+    assert desk.ask().states == ()
+    settled = desk.ledger.settle(desk.made[-1], tokens(5, 5), ())
+    assert (settled.closed, settled.decision.states, settled.crossed) == (True, (), ())
+    assert [row.state for row in desk.rows()] == ["settled"]
+
+
 def test_crossing_is_told_once(desk: Desk) -> None:
     """A soft and a hard limit are each reported once per window, where anyone listens."""
 
