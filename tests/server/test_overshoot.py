@@ -18,8 +18,8 @@ from scripts.openwebui.admin import OpenWebUIAdmin
 from scripts.openwebui.client import OpenWebUIClient
 from scripts.openwebui.page import Page
 from scripts.postgresql import new_postgresql_database
-from scripts.provider.books import Call
-from scripts.provider.server import StandInProvider
+from scripts.provider.calls import Call
+from scripts.provider.server import FakeProvider
 from tests.conftest import FUNCTION_FILE, FUNCTION_ID, InstalledFilter, new_server
 
 pytest_plugins = ["tests.support.databases"]
@@ -50,7 +50,7 @@ class Host:
     url: str
     admin: OpenWebUIAdmin
     usage_limits: InstalledFilter
-    provider: StandInProvider
+    provider: FakeProvider
 
     def new_user(self) -> OpenWebUIClient:
         """A user of the test's own."""
@@ -58,7 +58,7 @@ class Host:
 
     def sent_tokens(self, marker: str) -> int:
         """What the provider has read and sent for the calls with a text."""
-        calls = self.provider.books.wait_until_ended(contains=marker, timeout=120)
+        calls = self.provider.call_log.wait_until_ended(contains=marker, timeout=120)
         return sum(call.prompt_tokens + sent(call) for call in calls)
 
     def recorded_tokens(self, user: OpenWebUIClient) -> int:
@@ -77,7 +77,7 @@ def sent(call: Call) -> int:
 @pytest.fixture(scope="module", params=["sqlite", "sqlite, two workers", "postgresql"])
 def host(
     request: pytest.FixtureRequest,
-    provider: StandInProvider,
+    provider: FakeProvider,
     empty_database: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Host]:
@@ -186,6 +186,6 @@ def test_burst_that_finishes(host: Host) -> None:
     print(f"finish: {used / limit:.1%} of the limit")
     assert 0.9 * limit <= used <= 1.25 * limit
     assert_near(host, user, used)
-    assert {reply.status for reply in replies} == {200(429)}
+    assert {reply.status for reply in replies} == {200, 429}
     # What nobody holds any more is free at once.
     assert user.chat("Over", stream=True).status == 429

@@ -11,7 +11,7 @@ import pytest
 from scripts.openwebui.client import OpenWebUIClient
 from scripts.openwebui.page import Page
 from scripts.provider.ollama import OLLAMA_MODEL
-from scripts.provider.server import StandInProvider
+from scripts.provider.server import FakeProvider
 from tests.conftest import OwnServer, StartServer
 
 COUNTER = itertools.count()
@@ -20,7 +20,7 @@ LONG = "[[chunks=900 delay=0.03 usage=none]]"
 
 
 @pytest.fixture(scope="module")
-def house(start_server: StartServer, provider: StandInProvider) -> OwnServer:
+def house(start_server: StartServer, provider: FakeProvider) -> OwnServer:
     """An Open WebUI with every pass-through path on."""
     own = start_server(
         ENABLE_OLLAMA_API="true",
@@ -55,9 +55,9 @@ def stream_lines(user: OpenWebUIClient, path: str, **body: Any) -> list[str]:
         return [line for line in response.iter_lines() if line]
 
 
-def assert_stopped(house: OwnServer, provider: StandInProvider, user: Any, marker: str) -> None:
+def assert_stopped(house: OwnServer, provider: FakeProvider, user: Any, marker: str) -> None:
     """The provider's call was ended at the limit, and what it had sent is on record."""
-    (call,) = provider.books.wait_until_ended(contains=marker)
+    (call,) = provider.call_log.wait_until_ended(contains=marker)
     assert call.client_gone
     used = call.prompt_tokens + call.chunks_sent
     assert 0.75 * LIMIT <= used <= 1.15 * LIMIT  # a few chunks were on their way
@@ -76,16 +76,16 @@ def events_of(lines: list[str]) -> list[Any]:
 @pytest.mark.parametrize(
     ("path", "key", "model"),
     [
-        ("/api/chat/completions", "messages", "stand-in"),
-        ("/openai/chat/completions", "messages", "stand-in"),
+        ("/api/chat/completions", "messages", "fake-llm"),
+        ("/openai/chat/completions", "messages", "fake-llm"),
         ("/ollama/v1/chat/completions", "messages", OLLAMA_MODEL),
-        ("/openai/completions", "prompt", "stand-in"),
+        ("/openai/completions", "prompt", "fake-llm"),
     ],
 )
 def test_in_openais_form(
     house: OwnServer,
     resident: OpenWebUIClient,
-    provider: StandInProvider,
+    provider: FakeProvider,
     path: str,
     key: str,
     model: str,
@@ -103,12 +103,12 @@ def test_in_openais_form(
 
 
 @pytest.mark.parametrize(
-    ("path", "model"), [("/api/v1/messages", "stand-in"), ("/ollama/v1/messages", OLLAMA_MODEL)]
+    ("path", "model"), [("/api/v1/messages", "fake-llm"), ("/ollama/v1/messages", OLLAMA_MODEL)]
 )
 def test_in_anthropics_form(
     house: OwnServer,
     resident: OpenWebUIClient,
-    provider: StandInProvider,
+    provider: FakeProvider,
     path: str,
     model: str,
 ) -> None:
@@ -126,11 +126,11 @@ def test_in_anthropics_form(
 
 
 def test_in_the_form_of_responses(
-    house: OwnServer, resident: OpenWebUIClient, provider: StandInProvider
+    house: OwnServer, resident: OpenWebUIClient, provider: FakeProvider
 ) -> None:
     """A response of OpenAI's Responses API is incomplete, for its length."""
     marker = new_marker()
-    lines = stream_lines(resident, "/openai/responses", model="stand-in", input=f"{marker} {LONG}")
+    lines = stream_lines(resident, "/openai/responses", model="fake-llm", input=f"{marker} {LONG}")
     last = events_of(lines)[-1]
     assert last["type"] == "response.incomplete"
     assert last["response"]["incomplete_details"] == {"reason": "max_output_tokens"}
@@ -142,7 +142,7 @@ def test_in_the_form_of_responses(
 def test_in_ollamas_form(
     house: OwnServer,
     resident: OpenWebUIClient,
-    provider: StandInProvider,
+    provider: FakeProvider,
     path: str,
     key: str,
 ) -> None:
@@ -157,19 +157,17 @@ def test_in_ollamas_form(
 
 
 def test_an_answer_that_comes_whole_is_made_to_fit(
-    house: OwnServer, resident: OpenWebUIClient, provider: StandInProvider
+    house: OwnServer, resident: OpenWebUIClient, provider: FakeProvider
 ) -> None:
     """As it can't be ended on its way, it is asked for no longer than what remains."""
     marker = new_marker()
     reply = resident.chat(f"{marker} [[chunks=900]]")
     assert reply.body["choices"][0]["finish_reason"] == "length"
-    (call,) = provider.books.calls(contains=marker)
+    (call,) = provider.call_log.calls(contains=marker)
     assert 0.75 * LIMIT <= call.prompt_tokens + call.completion_tokens <= LIMIT + 10
 
 
-def test_on_the_page(
-    house: OwnServer, resident: OpenWebUIClient, provider: StandInProvider
-) -> None:
+def test_on_the_page(house: OwnServer, resident: OpenWebUIClient, provider: FakeProvider) -> None:
     """A reply keeps what has come, with a sentence that says why, and can be continued."""
     marker = new_marker()
     with Page(resident) as page:
@@ -179,14 +177,14 @@ def test_on_the_page(
         assert_stopped(house, provider, resident, marker)
         message = resident.saved_message(turn.chat_id, turn.reply.message_id)
         assert message["done"] is True
-        assert message["output"][-1]["content"][0]["text"].startswith("The stand-in answers")
+        assert message["output"][-1]["content"][0]["text"].startswith("The fake-llm answers")
         stop_at(house, "")
         page.continue_reply(turn)
         assert turn.reply.error is None
 
 
 def test_tool_rounds_end_too(
-    house: OwnServer, resident: OpenWebUIClient, provider: StandInProvider
+    house: OwnServer, resident: OpenWebUIClient, provider: FakeProvider
 ) -> None:
     """A reply that stops in a round of tools has no further one."""
     house.admin.install_tool("clock", TOOL)
@@ -196,7 +194,7 @@ def test_tool_rounds_end_too(
             f"{marker} [[tool=tell_time rounds=9 reasoning=40 chunks=900 usage=none]]",
             tools=["clock"],
         )
-    calls = provider.books.wait_until_ended(contains=marker)
+    calls = provider.call_log.wait_until_ended(contains=marker)
     assert 1 <= len(calls) < 9
 
 
@@ -209,19 +207,19 @@ class Tools:
 
 
 def test_pools_stop_replies(
-    house: OwnServer, resident: OpenWebUIClient, provider: StandInProvider
+    house: OwnServer, resident: OpenWebUIClient, provider: FakeProvider
 ) -> None:
     """A pool's limit ends replies as a user's own does."""
-    stop_at(house, f'[pool.everyone]\nlimits = ["{LIMIT} tokens/day on stand-in-large"]')
+    stop_at(house, f'[pool.everyone]\nlimits = ["{LIMIT} tokens/day on fake-llm-large"]')
     marker = new_marker()
-    reply = resident.chat(f"{marker} {LONG}", stream=True, model="stand-in-large")
+    reply = resident.chat(f"{marker} {LONG}", stream=True, model="fake-llm-large")
     assert reply.done
     assert_stopped(house, provider, resident, marker)
 
 
 @pytest.mark.parametrize("who", ["shadow", "exempt", "finish"])
 def test_who_is_not_stopped(
-    house: OwnServer, resident: OpenWebUIClient, provider: StandInProvider, who: str
+    house: OwnServer, resident: OpenWebUIClient, provider: FakeProvider, who: str
 ) -> None:
     """In shadow mode nothing stops, nor for exempt administrators, nor by default."""
     valves: dict[str, Any] = {}
@@ -232,5 +230,5 @@ def test_who_is_not_stopped(
     user, marker = house.admin if who == "exempt" else resident, new_marker()
     reply = user.chat(f"{marker} [[chunks=400 usage=none]]", stream=True)
     assert reply.chunks[-1]["choices"][0]["finish_reason"] == "stop"
-    (call,) = provider.books.wait_until_ended(contains=marker)
+    (call,) = provider.call_log.wait_until_ended(contains=marker)
     assert call.chunks_sent == 400
