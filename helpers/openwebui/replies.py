@@ -81,14 +81,13 @@ def wanted_output(body: Mapping[str, Any], *, ollama: bool) -> int | None:
     """
     options = body.get("options")
     names = OUTPUT_KEYS[1:] if ollama else OUTPUT_KEYS
-    wanted = [body[name] for name in names if name in body]
+    wanted: list[Any] = [body[name] for name in names if name in body]
     if ollama and isinstance(options, Mapping):
         wanted += [options[name] for name in OPTION_KEYS if name in options]
     if not wanted or not all(type(value) is int and value > 0 for value in wanted):
         return None
     # Of several nobody knows which one is obeyed.
-    longest: int = max(wanted)
-    return longest * count_choices(body)
+    return int(max(wanted)) * count_choices(body)
 
 
 def cap_output(body: dict[str, Any], most: int, *, ollama: bool = False) -> None:

@@ -24,6 +24,7 @@ from helpers.openwebui.model_calls import ORIGINAL, answer_content, is_failure
 from helpers.openwebui.passthrough_guard import ADJUST_KEY, PassthroughGuard
 from helpers.openwebui.refusals import Refusal
 from helpers.openwebui.replies import METADATA_KEY, Reply
+from helpers.openwebui.usage_command import asks_for_usage
 from helpers.openwebui.valves import AdminValves
 
 
@@ -90,6 +91,8 @@ def watched_task(
         model_id = str(form_data.get("model") or "")
         if guard is None or user is None or not await guard.covers(model_id, request.app):
             return await inner(request, form_data, *args, **kwargs)
+        if task and is_only_command(metadata):
+            return refused_task(HostError(429, "A command needs no title.", 60))
         try:
             reply = await admit_call(guard, caller, task, request, form_data, user)
         except HostError as error:
@@ -113,6 +116,16 @@ def watched_task(
     # What watches the calls of replies looks for what is innermost.
     setattr(call, ORIGINAL, getattr(inner, ORIGINAL, inner))
     return call
+
+
+def is_only_command(metadata: Any) -> bool:
+    """Whether a task is about a chat in which nothing but `/usage` was asked so far."""
+    body = metadata.get("task_body") if isinstance(metadata, dict) else None
+    messages = body.get("messages") if isinstance(body, dict) else None
+    if not isinstance(messages, list):
+        return False
+    asked = [one for one in messages if isinstance(one, dict) and one.get("role") == "user"]
+    return bool(asked) and all(asks_for_usage({"messages": [one]}) for one in asked)
 
 
 async def admit_call(
