@@ -5,7 +5,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help environment demo test test-ui test-compat check pytest unit bundle format bench clean
+.PHONY: help environment demo test test-ui test-compat check pytest unit bundle format bench mutants release clean
 
 help: ## say what there is to make
 	@echo "make TARGET [PYTHON=python3.12] [ARGS=…]"
@@ -47,6 +47,16 @@ format: environment ## format the code, and mend what ruff can mend
 
 bench: environment ## measure: how fast a check is, how good an estimate
 	$(BIN)/python -m scripts.bench $(ARGS)
+
+mutants: environment ## change the code a little, and see which tests notice (ARGS=helpers/limits)
+	$(BIN)/python -m scripts.mutants $(ARGS)
+
+release: environment ## put the pasted file, the wheel and their checksums into dist/
+	$(BIN)/python -m scripts.bundle --check
+	rm -rf dist && mkdir dist
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	cp filter_usage_limits.py dist/
+	cd dist && sha256sum * > SHA256SUMS
 
 clean: ## remove .venv and everything that tools have cached
 	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis dist

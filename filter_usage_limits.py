@@ -1,7 +1,7 @@
 """
 title: Usage Limits
 author: open-webui-usage-limits contributors
-version: 0.1.0
+version: 0.2.0
 license: MIT
 description: Limits on tokens, requests and money, per user, group, role and model.
 required_open_webui_version: 0.10.0
@@ -13,82 +13,88 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # Contents. In a hurry, read the hooks first: they are the last part, filter.
-#   217  errors                   The exceptions, each carrying its data.
-#   273  logs                     The one logger; its name is how Open WebUI's log shows where a …
-#   276  texts                    Texts from outside: what a client, a browser or a provider …
-#   297  limits.periods           The calendar and rolling periods, the window each gives at an …
-#   609  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
-#   760  limits.globs             Which model ids a pattern of an administrator's fits.
-#   783  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
-#  1131  limits.policy_tables     The policies text as checked tables, and what an error says …
-#  1393  limits.policies          What the policies text says about groups, roles, users, pools …
-#  1653  limits.policy            Which limits apply to this user, these groups, this role and …
-#  1969  limits.decisions         Used and reserved amounts against limits: what is decided, and …
-#  2135  metering.byte_pairs      A lower bound of a text's tokens from its pairs of bytes, …
-#  2375  metering.estimates       Token estimates for texts and prompts whose provider reports no …
-#  2679  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
-#  3008  metering.stream_events   What a stream event or a whole answer holds: produced text, …
-#  3276  metering.usage           What one reply is charged for, added up from its stream events.
-#  3596  metering.charges         What one reply costs, in tokens, in money and toward limits.
-#  3701  ledger.database          An engine for a database URL as Open WebUI spells it.
-#  3794  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
-#  4051  ledger.tables            The ledger's own tables and their numbered migrations.
-#  4255  ledger.identities        Whom the names in the policies mean, also after a rename.
-#  4691  ledger.counters          Sums of settled records per scope, model glob and window.
-#  5049  ledger.snapshots         What one statement sees of the ledger: counters with their …
-#  5217  ledger.limit_states      Where limits stand: what is used, what replies still running …
-#  5372  ledger.records           One row per reply, reserved when it is admitted and closed once.
-#  5537  ledger.reports           What the ledger says of many limits and records at once, read …
-#  6146  ledger.grants            What administrators add to limits, reset and take back; rows, …
-#  6342  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
-#  6439  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  6899  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  7078  openwebui.languages.en   English.
-#  7107  openwebui.languages.de   German.
-#  7141  openwebui.languages.fr   French.
-#  7176  openwebui.languages.fr_ca French as written in Canada.
-#  7187  openwebui.languages.es   Spanish.
-#  7219  openwebui.languages.it   Italian.
-#  7250  openwebui.languages.pt_br Portuguese as written in Brazil.
-#  7282  openwebui.languages.nl   Dutch.
-#  7316  openwebui.languages.pl   Polish.
-#  7350  openwebui.languages.ru   Russian.
-#  7385  openwebui.languages.uk   Ukrainian.
-#  7421  openwebui.languages.tr   Turkish.
-#  7451  openwebui.languages.zh_cn Chinese in simplified script.
-#  7475  openwebui.languages.zh_tw Chinese in traditional script.
-#  7499  openwebui.languages.ja   Japanese.
-#  7529  openwebui.languages.ko   Korean.
-#  7556  openwebui.languages.ar   Arabic.
-#  7588  openwebui.languages.he   Hebrew.
-#  7616  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
-#  7666  openwebui.page_words     What the usage page says to users, in each language.
-#  7797  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
-#  8871  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  9380  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  9467  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  9567  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  9682  openwebui.valves         What the administrator and each user can set, and how bad input …
-# 10043  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-# 10103  openwebui.replies        One reply from its admission to its end.
-# 10502  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-# 10680  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-# 11000  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-# 11148  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
-# 11264  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-# 11356  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-# 11448  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-# 11516  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-# 12110  openwebui.directory      All users of Open WebUI with their groups, read at once.
-# 12188  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
-# 12832  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
-# 13155  openwebui.answers        Answers on their way to the client: read for their usage, or …
-# 13310  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 13383  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 13690  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 13868  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 13999  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 14215  filter                   Open WebUI's hooks, and nothing but hooks.
+#   229  errors                   The exceptions, each carrying its data.
+#   285  logs                     The one logger; its name is how Open WebUI's log shows where a …
+#   288  texts                    Texts from outside: what a client, a browser or a provider …
+#   309  limits.periods           The calendar and rolling periods, the window each gives at an …
+#   621  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
+#   772  limits.globs             Which model ids a pattern of an administrator's fits.
+#   795  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
+#  1143  limits.policy_tables     The policies text as checked tables, and what an error says …
+#  1405  limits.policies          What the policies text says about groups, roles, users, pools …
+#  1665  limits.policy            Which limits apply to this user, these groups, this role and …
+#  1981  limits.decisions         Used and reserved amounts against limits: what is decided, and …
+#  2147  metering.pieces          What a text costs at least, by the first steps of the tokenizer …
+#  2308  metering.estimates       Token estimates for texts and prompts whose provider reports no …
+#  2548  metering.provider_usage  Usage as each provider reports it: input, output, cached, cache …
+#  2812  metering.stream_events   What a stream event or a whole answer holds: produced text, …
+#  3032  metering.usage           What one reply is charged for, added up from its stream events.
+#  3352  metering.charges         What one reply costs, in tokens, in money and toward limits.
+#  3457  ledger.database          An engine for a database URL as Open WebUI spells it.
+#  3550  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
+#  3807  ledger.tables            The ledger's own tables and their numbered migrations.
+#  4028  ledger.identities        Whom the names in the policies mean, also after a rename.
+#  4479  ledger.counters          Sums of settled records per scope, model glob and window.
+#  4837  ledger.snapshots         What one statement sees of the ledger: counters with their …
+#  5005  ledger.limit_states      Where limits stand: what is used, what replies still running …
+#  5160  ledger.records           One row per reply, reserved when it is admitted and closed once.
+#  5325  ledger.reports           What the ledger says of many limits and records at once, read …
+#  5946  ledger.grants            What administrators add to limits, reset and take back; rows, …
+#  6134  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
+#  6233  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
+#  6280  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  6740  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  6931  openwebui.languages.en   English.
+#  6966  openwebui.languages.de   German.
+#  7011  openwebui.languages.fr   French.
+#  7056  openwebui.languages.fr_ca French as written in Canada.
+#  7075  openwebui.languages.es   Spanish.
+#  7116  openwebui.languages.it   Italian.
+#  7154  openwebui.languages.pt_br Portuguese as written in Brazil.
+#  7196  openwebui.languages.nl   Dutch.
+#  7240  openwebui.languages.pl   Polish.
+#  7284  openwebui.languages.ru   Russian.
+#  7329  openwebui.languages.uk   Ukrainian.
+#  7374  openwebui.languages.tr   Turkish.
+#  7411  openwebui.languages.zh_cn Chinese in simplified script.
+#  7439  openwebui.languages.zh_tw Chinese in traditional script.
+#  7467  openwebui.languages.ja   Japanese.
+#  7503  openwebui.languages.ko   Korean.
+#  7535  openwebui.languages.ar   Arabic.
+#  7572  openwebui.languages.he   Hebrew.
+#  7605  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
+#  7655  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
+#  8527  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  9053  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  9140  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  9240  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  9358  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  9720  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+#  9783  openwebui.replies        One reply from its admission to its end.
+# 10190  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+# 10409  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+# 10753  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+# 10903  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
+# 11038  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+# 11130  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+# 11222  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+# 11290  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+# 11889  openwebui.directory      All users of Open WebUI with their groups, read at once.
+# 11967  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
+# 12672  openwebui.page_status    How the filter stands in its host: versions, what is leaned …
+# 12758  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
+# 12904  openwebui.valves_form    Who is near a limit at its top, and why a save was refused.
+# 13005  openwebui.simulation     What is on record, replayed against a policies text.
+# 13329  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
+# 13681  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14050  openwebui.answers        Answers on their way to the client: read for their usage, or …
+# 14230  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 14303  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
+# 14431  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 14718  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14889  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 15046  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 15276  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -97,10 +103,12 @@ import atexit
 import csv
 import difflib
 import hashlib
+import heapq
 import inspect
 import json
 import logging
 import math
+import operator
 import posixpath
 import random
 import re
@@ -112,7 +120,7 @@ import time
 import tomllib
 import unicodedata
 import uuid
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -127,6 +135,7 @@ from collections.abc import (
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from copy import copy
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal, InvalidOperation
@@ -134,12 +143,13 @@ from functools import lru_cache, partial, reduce, wraps
 from importlib import import_module
 from importlib.util import find_spec
 from io import BytesIO, StringIO
+from itertools import pairwise
 from queue import Empty, Full, Queue
 from string import Formatter
 from threading import Lock, Thread
 from types import FrameType, ModuleType
 from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 from weakref import ref
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
@@ -182,6 +192,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
+    cast,
     create_engine,
     event,
     func,
@@ -193,8 +204,8 @@ from sqlalchemy import (
     select,
     true,
     union_all,
-    values,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import insert as insert_on_postgresql
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as insert_on_sqlite
@@ -210,6 +221,7 @@ from sqlalchemy.exc import (
     StatementError,
 )
 from sqlalchemy.pool import NullPool, QueuePool
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
@@ -2132,243 +2144,164 @@ class Decision:
 
 
 # ==============================================================================
-# helpers/metering/byte_pairs.py
-# A lower bound of a text's tokens from its pairs of bytes, whatever alphabet or noise it is.
+# helpers/metering/pieces.py
+# Pieces: what a text costs at least, by the first steps of the tokenizer itself.
 # ==============================================================================
 
-# What `estimate_tokens` knows nothing of must not be free: line noise, random letters, tables of
-# marks, rare scripts. So each pair of neighbouring bytes costs something, by the classes of the
-# two. The weights were fitted to cl100k_base on texts, code and noise, and on what a search for
-# the cheapest texts found; for ordinary text they stay below the true count.
-BYTE_CLASSES = """
-00-08 0B-0C 0E-1F 7F C0-C1
-61
-62
-63
-64
-65
-66
-67
-68
-69
-6A
-6B
-6C
-6D
-6E
-6F
-70
-71
-72
-73
-74
-75
-76
-77
-78
-79
-7A
-41 45 49 4F
-55 59
-4A 51 58 5A
-4B 56-57
-42 46-48 4D 50
-43-44 4C 4E 52-54
-30-39
-20
-0A
-0D
-09
-22 27 60
-28 3C 5B 7B
-29 3E 5D 7D
-2C 2E 3A-3B
-23 2A 2D 2F 3D 5C 5F
-21 24-26 2B 3F-40 5E 7C 7E
-80-83
-84-87
-88-8B
-8C-8F
-90-93
-94-97
-98-9B
-9C-9F
-A0-A3
-A4-A7
-A8-AB
-AC-AF
-B0-B3
-B4-B7
-B8-BB
-BC-BF
-C2
-C3
-C4-C5
-C6-CD
-CE-CF
-D0
-D1
-D2-D6
-D7-D9
-DA-DF
-E0
-E1
-E2
-E3
-E4
-E5-E6
-E7-E9
-EA-ED
-EE-EF
-F0-FF
+# The first merges of cl100k_base, in their order; blanks, newlines, tabs and returns are shown.
+# The tokenizer makes the same ones before it makes any other, so a text never has more tokens
+# than pieces here. Ordinary text has about half as many. The last are longer runs of one mark.
+FIRST_MERGES = """
+▁▁ ▁▁▁▁ in ▁t ▁▁▁▁▁▁▁▁ er ▁▁▁ on ▁a re at st en or ▁th ↵↵ ▁c le ▁s it an ar al ▁the ;↵ ▁p ▁f ou ▁=
+is ▁▁▁▁▁▁▁ ing es ▁w ion ed ic ▁b ▁d et ▁m ▁o ⇥⇥ ro as el ct nd ▁in ▁h ent id ▁n am ▁▁▁▁▁▁▁▁▁▁▁ ▁to
+▁re -- ▁{ ▁of om );↵ im ␍↵ ▁( il // ▁and ur se ▁l ex ▁S ad ▁" ch ut if ** ▁} em ol ▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁
+th )↵ ▁{↵ ▁g ig iv ,↵ ce od ▁v ate ▁T ag ay ▁* ot us ▁C ▁st ▁I un ul ue ▁A ow ▁' ew ▁< ation () ▁for
+ab ort um ame ▁is pe tr ck ▁y ist ---- .↵↵ he ▁e lo ▁M ▁be ers ▁on ▁con ap ub ▁P ▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁ ass
+int >↵ ly urn ▁$ ;↵↵ av port ir -> nt ction end ▁de 00 ith out turn our ▁▁▁▁▁ lic res pt == ▁this
+▁wh ▁if ▁D ver age ▁B ht ext =" ▁that **** ▁R ▁it ess ▁F ▁r os and ▁as ect ke rom ▁// con ▁L (" qu
+lass ▁with iz de ▁N ▁al op up get ▁}↵ ile ▁an ata ore ri ▁pro ;␍↵ ⇥⇥⇥⇥ ter ain ▁W ▁E ▁com ▁return
+art ▁H ack import ublic ▁or est ment ▁G able ▁- ine ill ind ere :: ity ▁+ ▁tr elf ight (' orm ult
+str .. ", ▁you ype pl ▁new ▁j ▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁ ▁from ▁ex ▁O 20 ld ▁[ oc :↵ ▁se ▁le -------- .s {↵
+', ant ▁at ase .c ▁ch </ ave ang ▁are ▁int _t ert ial act }↵ ive ode ost ▁class ▁not og ord alue all
+ff ();↵ ont ime are ▁U ▁pr ▁: ies ize ure ▁by ire ▁}↵↵ .p ▁sh ice ast ption tring ok __ cl ## ▁he
+ard ). ▁@ iew ⇥⇥⇥ ▁was ip this ▁u ▁The ide ace ib ac rou ▁we ject ▁public ak ve ath oid ▁=> ust que
+▁res )) 's ▁k ans yst unction ******** ▁i ▁us pp 10 one ail ==== name ▁str ▁/ ▁& ach div ystem ell
+▁have err ould ull pon ▁J _p ▁== ign St .↵ ▁pl );↵↵ form put ount }↵↵ dd ite ▁get rr ome aram cc ▁*/
+ER In les _s ong ie ▁can ▁V erv pr ▁un row ber ▁do ll ▁el ▁self ated ary ▁. '] ud ▁en ▁Th
+▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁ te _c uct ▁ab ork .get ▁# aw ress ob Name 201 app [' ▁all ory ition ance ear
+▁cont vent ia ▁will IN ▁▁▁▁▁▁▁▁▁ return ▁</ data )↵↵ Re ple ild ther ▁your "↵ ($ ▁out ), ▁has String
+so ▁up ax ▁def ▁bo ge alse ON per 12 ich ▁but ▁↵ ▁_ _m add quest odel self ery ft ens //// ake .C
+▁go ▁function ▁K ivate ▁im ▁const .t ▁*/↵ );␍↵ ▁void ▁set ▁System cri ()↵ li ⇥if .m ally set ep bo
+def ',↵ ▁me ▁! atch "> ",↵ ec ▁In ph ▁| _f ▁var ence Id ree ink lect ug eth ▁else ----------------
+19 cont ▁so atic ▁lo pro ton ss own abel oint ous eld ST The ▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁ RE ":
+olor tp eg key ude ▁St ound ▁ar ");↵ ener ser 11 bject essage fer ▁more ations ents ▁his ▁they .S ▁Y
+use ne ish old _d io ield ▁per Cont ings #### ▁data ▁sa ef fo ▁one eng ▁dis AT ▁name ▁true val led
+.f ▁ne ▁end 32 .T 16 cre ark log Ex error _id urre ange ▁null rray ▁my pan ict ator View List
+⇥return ▁pre ▁x clude arg 15 ov .h ▁> ▁their ') irst ick gh LE OR ▁private tem ␍↵␍↵ user ▁) com .A
+";↵ ▁id read ▁who _b ">↵ ▁time ▁man ry ======== roup rop public vel umber ble ▁which
+**************** ▁any ▁false we ▁value ▁li ") nder gr ▁no param 25 fig .com ▁app _l ions .D ▁Ch
+▁about ▁add ▁su ▁string ID ▁over string .l ource 000 _C ]↵ ▁qu ▁String ca SE ▁ro sh ual Type son new
+ern ▁ag AR ];↵ ]. ▁? ical ▁des uth ix ays ▁type 't ault ▁inter var .b ▁part .d urrent IT EN 30 enc
+(f ra value cho 18 utton ose 14 ▁!= ater reate oll pos yle ng AL using ames ▁{␍↵ ates ely ▁work ▁em
+inal ▁sp ▁when .set ▁▁▁▁▁▁ ):↵ to quire indow lement pect ash [i ▁use .F pec ▁ad ove ception ength
+include ader ▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁ atus Th itle rit void (). (↵ ▁off ▁other ▁&& ';↵ ms ▁been
+▁te ml co nc 13 ervice ▁% **↵ ann ade ↵↵↵↵ lock const 100 ponse ▁sup ++ date ▁acc ▁had ▁bu 200 ▁Re
+▁were ▁file ▁would ven iss ▁our class raw ▁year Data ▁val ▁some fter ys ▁/// round view ▁pe ▁there
+▁said du of line /* duct ▁her ▁▁▁▁▁▁▁▁▁▁▁▁▁ Res ▁co ▁comm ise min ▁▁▁▁↵ #include ethod .P ute ▁ass
+Int ask loc ▁like ody ▁let load ▁am rol ▁gr yp ▁also ▁It url ific ors _P _n igh ▁than Com AN UL
+ating 17 ▁This ref _S ▁static roll ▁just ▁result ian idth ▁them ));↵ der reak Con :// ule ... arch
+ement ▁<< 50 ush ense arr ▁into cess amp ied ument ▁\\ ], wo als ▁what anc Value =' olum ▁pos ages
+ayer ▁sc ues ")↵ _T ▁list (s ▁case Ch ⇥⇥⇥⇥⇥ //////// ponent ▁z ▁kn let DE red ▁fe ▁},↵ ▁, (t ▁first
+');↵ word ▁import ▁act ▁char CT ▁Tr ople ={ ⇥f 24 ient cent .j lection ))↵ ▁only ▁print mer .W ock
+▁-- Text ▁op ank ▁its ▁back [" ▁need ▁cl ▁sub ▁la (( ." Object ▁start file (self ner ey ▁user ▁ent
+▁Com its ▁Con ouble ower item very ▁We 64 lick ▁Q php ttp ': ics ▁under ▁*↵ .L ); ices ▁reg )␍↵
+⇥public SS ▁then reat ious .G ek irect heck cript ning ▁Un ▁may ▁Wh Bo Item struct .st ream ible
+loat ▁org und sum _in ../ _M ▁how rite '↵ To 40 ww ▁people index .n http (m ector ▁ind ▁jav ],↵ ▁He
+_st ful ole ){↵ ▁should opy elp ier _name erson ION ote ▁test ▁bet rror ular bs ting ▁make Tr ▁after
+arget RO olumn rc _re define 22 ▁right right day ▁long [] (p td cond ▁Pro ▁rem ptions vid .g ▁ext
+▁__ ')↵ pace mp ▁min stance air action wh type util ait <? IC text ▁ph ▁fl .M ccess br fore ersion
+),↵ .re ateg ▁loc ins -s trib ▁Int ▁array ," Pro (c ession >↵↵ ▁she "] aph ▁exp erty ▁Se ▁par unc ET
+▁read print ▁rel ▁form ▁dr Exception input ▁trans ######## order By ▁aw ities uff play .add ▁want
+▁comp ments ▁|| az be ▁number ▁require ▁Ex 60 ▁col ▁key ember ▁two ▁size ▁where UT result
+▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁ ough orld ood uch ative ger arent ▁/* ▁arg ▁while 23 (this ▁rec ▁dif
+State ▁spec ride _F ▁look AM ility eter ↵↵↵ ayout -------------------------------- ager ▁could ▁br
+ends ures ▁know ets ▁If ▁Sh .w back ▁ser ▁+= ▁fr ());↵ ▁hand Ind ULL Im ();↵↵ ▁most ================
+⇥⇥⇥⇥⇥⇥ ▁▁▁▁▁▁▁▁▁▁▁▁ ▁▁▁▁▁▁▁▁▁▁ .... //////////////// ____ ⇥⇥⇥⇥⇥⇥⇥⇥ ▁▁▁▁▁▁▁▁▁▁▁▁▁▁ ################
+⇥⇥⇥⇥⇥⇥⇥ ________ ........ ↵↵↵↵↵↵ ⇥⇥⇥⇥⇥⇥⇥⇥⇥ ~~ ↵↵↵↵↵↵↵↵ ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ________________ ................
+⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ~~~~ ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ↵↵↵↵↵ ----- ---------- ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ~~~~~~~~ ..... ----------- *****
+--------- ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ↵↵↵↵↵↵↵↵↵↵↵↵↵↵↵↵ ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ↵↵↵↵↵↵↵↵↵↵ ...... ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥
+~~~~~~~~~~~~~~~~ ↵↵↵↵↵↵↵ ========= ↵↵↵↵↵↵↵↵↵↵↵↵ ===== ....... ↵↵↵↵↵↵↵↵↵ ......... ↵↵↵↵↵↵↵↵↵↵↵↵↵↵
+##### _____ ↵↵↵↵↵↵↵↵↵↵↵ /////
 """
-# In 26ths of a token, as digits and letters: a row per class of the first byte, a column per
-# class of the second.
-PAIR_WEIGHTS = """
-IRKJJMMFLPJHJLwRHIORVPHKKJIMRPKMyJMODSHFGJLP999999999999999999FED9BCHFUKKXOMLIF9
-O9016GA4G27D140L5B000499G0GRJKMPLFDSJULE0CIS9999999999999999AD9OG9EDGMfMPRAEYBRC
-H79CF38FF50E8GM3DEB0D8KFI2AVFKGQKOPyLQMSB5SN999999999999999996UMC99KfFEEWFBAEAGA
-I689946D19300DH0CB8D08BPDJ6cTKRTPNCjFIVRGEOT9999999999999999B6EFEDBBhXHIOU98GKL9
-F14C907940G8AKD68777J14EC79NP99CJB0FDH0643GD999999999999999999ADD55ANA4EEBAA8HFD
-Q4530949F9HB430C700558980D6DDM0ASH09PQ2C005D99999999999999996B6IF07BSHWJGJBC8KGL
-r2B8AB99L1HAEET2779DA5HDGEBJPHGGYD0LHGCIC8HN999999999999999994BBD99EOACLNWBDACDB
-I55AH0C903CGAA889702B0EEB4850O36FP0FMI7599DL9999999999999999408IA49DK9C98TB7AOU9
-J08D90DG90A889H0794F4698F77DGIGIO76cPaOG3CKM99999999999999999199C4FGRCXDMCG6C9BC
-J7304565J98920004EE22G9GCB3YKLNMTTaiNGPG48MZ99999999999999999ACDF99JGGHKOyN9KMII
-K5EHC0EHDF98CCG8A999B3TAKFD9LN6UER9CHPPEC7BI99999999999999999869B99BF9FHDL9BAABB
-E2BJ51D4A08965I77CB3C885E374N2539E06EGH604AH99999999999999999J9DB89DIBBA8MG899FA
-L64A511CL3AB9AN0A9B257GCB0DLMU6JES1DBB1A00JF9999999999999999909BC18AD9AJDg968DAB
-N20DA0J8A06G49E459EAKAEIM9CIUGoOHJ5RCBUM0DHF999999999999999990BED79AMDFHAW9LA9JF
-J28001B0A766AH99G7H2095BBBCPFEKIJB0ADL06002E9999999999999999907BA8A9KFIGLQC8B9RB
-PC636L78JEB664093F024062FCEUJHIKSH8XIdMQLKNV99999999999999999O9BGN9KWDVM6J9ABGDG
-L3G8C0DEA5GD0HF39719A8EBF58EKNGKMNC1fHMG90JP9999999999999999A59DG78BVENFAK9QHGNB
-AFCDELBJ8CHa88HKB9ABB0A9FHFEMOIHIPFUCHIIACGM9999999999999999A9A9A99EVCIHLGB99HH8
-W2D830EBF0BDA030E995897NG08CiJ9ILR3LKG47006H9999999999999999C0BBD999PBEFLaCIDDJB
-I8G2C18F946FBBM059D913ABN48HULHSfO07HH0NI08I9999999999999999J069C339TAHGNW86I9SF
-O089C0HH019EF8K4072795E9E05CSJBOJb0JEB05007C9999999999999999B0DDB79CIAOJSR66N8HF
-Q94AG953G9KC040B0E0509HEEE9eLPHIGQDuSONN1FTP99999999999999999B9EH99HCGKGFJBL9CIB
-A0AB905AB0BB8D795KAEBE998BGSVFLQRPEWI9JH38KR999999999999999990GLT9BAE9EEBH9PIDJC
-F5B9A36G718D5B66IC34JCD9DDDbZHTAHF4IBGHG5ANL9999999999999999DA9B9D9DC9SD8S9BK9CD
-J9207C6K68HI40E626554HA990DDAHMSDH0CSA6F807K99999999999999999BJFAA8Ac9MBD99I98E9
-KBBDEBBIJFFEF90A4CA4IDK0G97GJHAKFQ07OH94038B9999999999999999C2HA988DGAL8BM9A68CC
-ABBE96GKP9E9A8DB9GDDHBF4979PBHEECGFyCJQF6EFK999999999999999998DAA99AJAMMCX9JACHA
-RH77CNCLMLKIC77J8FAD6338CHF5G7680J8LMPOL02FI9999999999999999HGERT78ISGLLHVIPDHWN
-RBINJIMQI7GY42BM6C0CF9ACWIHADJBF2J0dEIM5E0HK99999999999999998DCCC9CFOIPDII9E9EIC
-GECIMGNIBHKWCGRL9GQ6M1QJOQDNBFIAER6SIQFMB4GM999999999999999997K9BCABVDFEDKAHCDF9
-K5tEHIJSA0LLMPMCKJMIYDJTL9O9MFEEOQJNGIIJM8NR9999999999999999BG9ADCAHQ9IA9OCEGKKB
-f0IBKDaOGADRCNP5EM73887VGBF14H886J3aP7HH68JR9999999999999999CABNGEBKTKDGFmGIOJEC
-K799M5XN20NPFHR2DIA0FBBFCAT67B065P0JXTHF62EK9999999999999999DDVIGCCFSFEPPYNKNMSI
-QECCLQFRXEHUQTQSJKVLMMLRPNJKXFOJK48OKF3N35JJ99999999999999999CLLIG9FIKNKJXA1ILFD
-yECCNQEUKEKJNJKGCDPIIHDEhLNGMMFKLV9OQOMKJPJM999999999999999988DaTAGg0y2NPSIDVCcL
-Rjf6EAOPxDQbTVMHKCHXMZUGNNO0Xuk97A09C9N0GG0N9999999999999999847OE8CGI9LFNFHE4Q8A
-JRKJKPEBOGHMDAJQGGTLFKMATPCMKLhLUJA59MJECVIR9999999999999999DAD9B9CDD9FHBK9CABAA
-VV4P8JF8HI8I9OAMLGDSTCGDEEDMF9ETNJ26K9HRYTPd999999999999999999JBA99EFAIOFq9GBEA9
-IPC3WUKR8ASHV4VHCITFQFFHSPN9IKQGGP80RKGH00IK9999999999999999DGHCCA9J0AKMEYAHGDKE
-TH55PJETFJEHGAO1DGL0OBG8BIJKTCFHIA84EH097JAI999999999999999998NCC99DEGJLLUDBGFOL
-VZNNUWRnWUMdkZZLPUXGamVVPaYYVSHZUQ70DGIA90OK99999999999999999OCDBHNFVHOoKU9KHBEF
-QDD9BINJG58LEBHGELHEEJSLMLKWYURPVO00dCFERJNO9999999999999999ABIPEmSNSTPOOuKRLILF
-R437AI8GEDOOBFRADIM6F4D9OPIJHJCFI90DJQCH6BEK9999999999999999CGGQIDCDWJSLOMJCRIHH
-N6Q6LMBKH8GKJKKDDDJIMF8EFOHKJIHAIB0AKFEFD8BH9999999999999999FIGKBBHEUFIITTBCQLLV
-JCQIYPHAEHFCRHHO6CFJHGEBCIOSIKFNWQ0DDHBJI5MPB06D8CJKIL6CSVOR98C9B30ERCIMN0001DW8
-EOFRNSCXCPJENGUDJBIUhCHADB4ZUYHaaE0FDH9FHFVMCG996PDDPSMQA7CIBAJFBDPL070JIf01AD0E
-CM9GLKMFBGAALIJLYCIIXBB9aIDVVLEZRY0ZBaCVHQaQPG599HFKMU5JPP6U9ACEB2JB0JEOD010JJEA
-WXFBDHDJOPCEJXDCEBVMFAABDJFEJNDIOQ6TE9KGEPGQ90CFJ739FH98Hb6MA9HCFVTK9C2P00300F63
-EG9ILLCBBEAEGFBFCBEFHTBCHEANMHHDSCK7A9KEBFHHHOJHJIITKICEHUENACIFDMGGHHJ06H00NG19
-LCDBD9ABEEFBIVaZCC9IFBHQEORDAKIBDJhNJ9CEEDIL0D6FGO8KGQEEA3UE9CEDFACL241G01F2CEF8
-HDBXKEBCAACCD8H9FLHdDAAGAEALFIF7GHETCAGNGGCSC5NkEKUB8UILDG939CEBG9KDHEK0DF820CH5
-FFAABJBACH9hABCEFAOACBF8BDQOIHFLHDCDCJAD89LH4FDGCGJ8DDEBEIGD95GEDDFHCGD906A0BE77
-C99BFI9B9GB9ICDJJAFGANLCBCMFDCAENECIBAJEI8EMDIGCERUHEVDGbTI68ACFF59E0FI37OB86D76
-LE9G9PRA8HBIR9SEGAGHGEDCHUPIORFMKD0ELGAKGNKJAE6JkLYMSILJASMR829FEABG0BB8A800CB26
-JHGHA7EDDCCLDI8JAAFFJ86CVKCFDFOIyB0IGAASPiKUaVDLMMBKLHHIMMKF9ALG8DMDGD0KDJ000JG0
-ADGMFQ9FJHBIEBOKRABADBCDEBECIH8JUB0N9AOGDNHNMKHRKGGCBVNOG78D6HHBEKDF6C1F9R000E63
-QFCGFGF9AKEGG9MABQEGNCDFHJCHNEyGF30KD9HDEEANBJHUGQKQGJBIILCGA8DCAA0C0AIH8IA67AC6
-JCKBKPB98RCBkBAEO9FBMDABGRLKAQEICFCCPB9CF97BDI8DKZCJHHLHR5SL9CEEE0FH4B2CDOB0dG33
-LOCCWGBAHI9FEFFA9A7ILCABAD9JWGHLCJ3I9DDRAIIM1383CG0998BL3FF56CDDK60D0F572W001OO5
-G88FMMDHBJ999GFKCDCEJGD8AHEMGBGIfFOLLELN9GJY0VHCME5ILMONKEWD9AFCD4HELD0AA01L0F79
-9999999999999999999999999999999999999999999999997999H9ILC8OF99999999999999999999
-999999999999999999999999999999999999999999996MUMFIQM00000L4799999999999999999999
-99999999999999999999999999999999999999999999MROINTTNLSfSRaOI99999999999999999999
-99999999999999999999999999999999999999999999OSUfPNQWTbaRXOXY99999999999999999999
-99999999999999999999999999999999999999999999IMNJTXLSaQiSNPOO99999999999999999999
-99999999999999999999999999999999999999999999XTDEDGK8BDMD23B099999999999999999999
-9999999999999999999999999999999999999999999905G0MGILESDnJUKN99999999999999999999
-99999999999999999999999999999999999999999999VSYUOQXaYTaURXVT99999999999999999999
-999999999999999999999999999999999999999999990E9JXOUHTXFN5R3I99999999999999999999
-99999999999999999999999999999999999999999999ZRJaQuNQPjOUVTVQ99999999999999999999
-9999999999999999999999999999999999999999999999999999X5KPWQTb99999999999999999999
-99999999999999999999999999999999999999999999OYhdYTRQXSLTqXYe99999999999999999999
-99999999999999999999999999999999999999999999JXffQDUIVSRaYUtb99999999999999999999
-999999999999999999999999999999999999999999990YwgZLKgOUJZNPaf99999999999999999999
-99999999999999999999999999999999999999999999SPUUPfUTbfSVRK0099999999999999999999
-99999999999999999999999999999999999999999999Q000A0g0KJj00I8699999999999999999999
-999999999999999999999999999999999999999999990KSRdOAX56EIGJVC99999999999999999999
-99999999999999999999999999999999999999999999iQXXUZYNOPVYSNUO99999999999999999999
-99999999999999999999999999999999999999999999VbPWQVfUUrTgZZeB99999999999999999999
-999999999999999999999999999999999999999999999999t99NciW9999999999999999999999999
-"""
-# The same for a byte that is repeated.
-REPEATED_WEIGHTS = """
-H9659C3FDG8A8AE8AA7ABGE81687A7AA8521J18884455629DIETEH816AGG55555555555555555555
-"""
-UNITS_PER_TOKEN = 26
-# Letters without a blank for this long are hardly words: tokens for each such run.
-LETTER_RUNS = ((b"a" * 12, 0.71), (b"a" * 18, 1.39), (b"a" * 24, 1.20))
-WEIGHT_DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-# A longer text's pairs are counted in pieces, at places that nobody can foresee.
-LONGEST_COUNTED_WHOLE = 4_000
-PIECES = 8
+MERGES = {
+    piece.translate(str.maketrans("▁↵⇥␍", " \n\t\r")): rank
+    for rank, piece in enumerate(FIRST_MERGES.split())
+}
+NO_MERGE = len(MERGES)
+TOKENS_PER_PIECE = 0.53
+# How the tokenizer sets words apart; here in parts of 16 characters at most.
+WORD = re.compile(
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\nA-Za-z0-9]?[A-Za-z]{1,16}|[0-9]{1,3}"
+    r"| ?[^\sA-Za-z0-9]{1,16}[\r\n]{0,16}|\s{0,16}[\r\n]{1,16}|\s{1,16}(?!\S)|\s"
+)
+# Characters beyond ASCII that are one token each; of the others nearly each byte is one.
+COMMON_CHARACTERS = (
+    "¡-¬®-·¹-ÄÇÉÍÎÐÑÓÖ×ÚÜß-öø-ýāăąćčĐđēęěğīİıłńōőœřśşšţťūůűźżžơưșțəɵ̀́ά-ία-εη-νο-χωόЂА-ЕЗИК-ФЦЧЭЯ-я"
+    "ёіאבדהוחילמנערשת،أإا-غف-يَ-ْپکگیंकतनपमरलसहा-ुेो्নরািে্ிு்്กขคงจชณ-ทน-ผพมยรลวสหอะ-ีืุูเแใไ็่้์ា"
+    "ạảấầẩậắặếềểệỉịọỏốồổỗộớờởợụủứửữự‐‑–—―‘’‚“”„†•…‰′″›※₀₁₂€™←-↓−─━│═║╗╝█░■►●★☆☴♀♥♪✔⟩⠀、。《-】〜あ"
+    "いうえお-きくけこ-すせそただちっつて-にのはばまみめもやよ-ろわをんアィイウェエオカキクグコサシ-セ"
+    "タダチッテ-ニバパビ-プペポマムメャュョラ-ロン・ー一万三上下不与专业东两个中串为主么义之也书了"
+    "事二于五些交产享京人亿今介从他付代以们件价任份企优会传但位体何余作你使例供価保信修倍值停像元先"
+    "入全公共关其具内円册再写出击分列则初利别到制前力功加务动動包化北区十午华单南即历原去县参及友反"
+    "发取变口只可台右号司合同名后向否含听启告员周命和品哈商問器四回因国图土在地场址型城基報場填增声"
+    "处备复外多大天失头女好如始子字存学安宋完定实审客家容密对导将小少尔就局展山岁州工左已市布常平年"
+    "并广序库应店度建开异式引张当录形影径待後得微心必志态思性总息您情意感成我或户所手打找技投报拉持"
+    "指按换据排接推提播支收改放政效数整文料断新方族无日时明易星是時景更最月有服期木未本机权束条来板"
+    "构析果查标样核格案检模次款止-步歳段每比民気水求江汽没治法注活流海消清游源火点無然片版物特率环"
+    "现球理生用由电男画界番登的监目直相省看県真知码确示社票私种科秒称移程稍税稿空立站章端笑符第等签"
+    "简算管箱米类系素索约级线组经结给络统编网置美老考者而联能自至色节英藏行表装西要見见规视角解言計"
+    "記話読计认议记论设证评试话询该详语误说请读调象责败账货购费资起超路身车转软载辑输达过运近还这进"
+    "连述退送选通速造連道邮部都配释里重量金钟钮链销错键长開間関门闭问间队阳陆限院除雅集雷需非面音页"
+    "项预频题额首验高黑가간값개거게결경고공과구그글기나내는능니다당대도동되된드든들디라래러력로록료"
+    "류른를름리만메면명목문미버번보복부분비사산상색생서성세션소수스습시식신아야어에여열오와요용우운"
+    "원위으은을음의이인일임입자작장재적전정제져조주지진째체출치크태터턴트튼하한할함해호화환회️！（"
+    "），-；＞？＾～･￥�"
+)
+# Runs of these are ornament, four to a token at least.
+ORNAMENTS = "—…─═█"
+# What a common character saves within a word, by the high byte of UTF-16: Cyrillic,
+# Arabic, Devanagari.
+WORD_SAVINGS = {0x04: 0.48, 0x06: 0.22, 0x09: 0.15}
+UNCOMMON = re.compile(f"[^{COMMON_CHARACTERS}]+")
+ASCII = bytes(range(0x80))
+BEYOND_ASCII = re.compile("[^\x00-\x7f]+")
+LEFT_OUT = "\xff"
+TOKENS_PER_UNCOMMON_BYTE = 0.68
+LONGEST_CUT_WHOLE = 2_000  # a longer text is sampled
 
 
-def byte_classes() -> list[int]:
-    """The class of each byte."""
-    classes = [0] * 0x100
-    for number, group in enumerate(BYTE_CLASSES.split("\n")[1:-1]):
-        for part in group.split():
-            first, _, last = part.partition("-")
-            for byte in range(int(first, 16), int(last or first, 16) + 1):
-                classes[byte] = number
-    return classes
+@lru_cache(maxsize=10_000)
+def count_pieces(word: str) -> int:
+    """Into how many pieces the first merges put a word."""
+    pieces = list(word)
+    while len(pieces) > 1:
+        ranks = [MERGES.get(first + second, NO_MERGE) for first, second in pairwise(pieces)]
+        rank = min(ranks)
+        if rank == NO_MERGE:
+            break
+        place = ranks.index(rank)
+        pieces[place : place + 2] = ["".join(pieces[place : place + 2])]
+    return len(pieces)
 
 
-def pair_table() -> list[int]:
-    """The weight of each pair of bytes, at the number that the two make in memory."""
-    classes = byte_classes()
-    rows = [list(map(WEIGHT_DIGITS.index, row)) for row in PAIR_WEIGHTS.split()]
-    wide = [[row[column] for column in classes] for row in rows]
-    repeated = list(map(WEIGHT_DIGITS.index, REPEATED_WEIGHTS.strip()))
-    by_first = [wide[each].copy() for each in classes]
-    for byte, each in enumerate(classes):
-        by_first[byte][byte] = repeated[each]
-    if sys.byteorder == "little":
-        by_first = [list(column) for column in zip(*by_first, strict=True)]
-    return [weight for row in by_first for weight in row]
+def sample_text(text: str, samples: int, length: int) -> str:
+    """Parts of a long text, at places that nobody can foresee, or its dear part would hide."""
+    chance, apart = random.Random(hash(text)), len(text) // samples  # differs by process
+    starts = (n * apart + chance.randrange(apart - length + 1) for n in range(samples))
+    return "".join(text[start : start + length] for start in starts)
 
 
-PAIR_TABLE = pair_table()
+def least_tokens(text: str) -> float:
+    """What the ASCII in a text costs at least."""
+    read = text if len(text) <= LONGEST_CUT_WHOLE else sample_text(text, 8, LONGEST_CUT_WHOLE // 8)
+    ascii_text, left_out = BEYOND_ASCII.subn(LEFT_OUT, read)
+    pieces = sum(map(count_pieces, WORD.findall(ascii_text))) - left_out
+    return TOKENS_PER_PIECE * pieces * len(text) / len(read)
 
 
-def pair_units(data: bytes) -> int:
-    """The weights of all pairs of neighbouring bytes together."""
-    units = 0
-    for start in (0, 1):
-        pairs = memoryview(data)[start : start + (len(data) - start) // 2 * 2].cast("H")
-        units += sum(map(PAIR_TABLE.__getitem__, pairs.tolist()))
-    return units
-
-
-def least_tokens(text: str, letter_kinds: bytes) -> float:
-    """What a text costs at least; in `letter_kinds` each letter of it is an "a"."""
-    data = b" " + text.encode("utf-8", "surrogatepass")
-    if len(data) <= LONGEST_COUNTED_WHOLE:
-        units: float = pair_units(data)
-    else:
-        chance = random.Random(hash(text))  # differs from process to process
-        share, size = len(data) // PIECES, LONGEST_COUNTED_WHOLE // PIECES
-        starts = [each * share + chance.randrange(share - size + 1) for each in range(PIECES)]
-        counted = sum(pair_units(data[start : start + size]) for start in starts)
-        units = counted * (len(data) / (size * PIECES))
-    runs = sum(tokens * letter_kinds.count(run) for run, tokens in LETTER_RUNS)
-    return units / UNITS_PER_TOKEN + runs
+def tokens_beyond_ascii(text: str) -> float:
+    """What the characters of a text that aren't ASCII cost; less than if each were alone."""
+    for mark in ORNAMENTS:
+        text = text.replace(4 * mark, mark)
+    encoded = text.encode("utf-8").translate(None, ASCII)
+    beyond = encoded.decode("utf-8")
+    uncommon = "".join(UNCOMMON.findall(beyond))
+    dear_bytes = len(uncommon.encode("utf-8"))
+    tokens = len(beyond) - len(uncommon) + TOKENS_PER_UNCOMMON_BYTE * dear_bytes
+    every, dear = (each.encode("utf-16-le")[1::2] for each in (beyond, uncommon))
+    for block, saving in WORD_SAVINGS.items():
+        tokens -= saving * (every.count(block) - dear.count(block))
+    return tokens
 
 
 # ==============================================================================
@@ -2393,31 +2326,10 @@ COMMON_WORDS_ABROAD = frozenset(
     b"os uma e em com para och att det som av nie w z jest ve bir bu ja ei egy az nem".split()
 )
 
-# Scripts beyond Latin-1: ranges of the high byte of UTF-16 code units, and tokens per unit.
-SCRIPT_WEIGHTS = (
-    ("Latin", 0x01, 0x02, 0.0),  # counted as accented letters
-    ("Greek", 0x03, 0x03, 1.05),
-    ("Cyrillic", 0x04, 0x04, 0.21),
-    ("Hebrew", 0x05, 0x05, 1.16),
-    ("Arabic", 0x06, 0x07, 0.6),
-    ("Devanagari", 0x09, 0x09, 1.25),
-    ("Indic", 0x0A, 0x0D, 1.5),
-    ("Thai", 0x0E, 0x0E, 1.0),
-    ("Latin", 0x1E, 0x1E, 0.0),
-    ("punctuation", 0x20, 0x20, 1.0),
-    ("symbol", 0x21, 0x2F, 1.6),
-    ("kana", 0x30, 0x33, 0.9),
-    ("Han", 0x34, 0x9F, 1.3),
-    ("Hangul", 0xAC, 0xD7, 1.2),
-    ("emoji", 0xD8, 0xDF, 1.2),  # two units each
-    ("Han", 0xF9, 0xFA, 1.3),
-    ("Arabic", 0xFB, 0xFE, 0.6),
-    ("fullwidth", 0xFF, 0xFF, 1.0),
-)
-# Cyrillic and Arabic also cost something per word.
-WORD_BLOCK_WEIGHTS = {b"\x04": 1.93, b"\x06": 1.25}
-OTHER_SCRIPT = 255
-OTHER_SCRIPT_WEIGHT = 2.2
+# Letters with accents beyond Latin-1.
+ACCENTED_BLOCKS = (0x01, 0x02, 0x1E)
+ACCENT = 0.2
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 # What a chat format adds: https://cookbook.openai.com/examples/how_to_count_tokens_with_tiktoken
 TOKENS_PER_MESSAGE = 4
@@ -2445,22 +2357,8 @@ BASE64 = re.compile(r"[\w+/=%\r\n-]*", re.ASCII)
 LONGEST_LINK = 2_048
 # Where the parts of a message's content have their media, and what is only said about them.
 MEDIA_KEYS = (
-    "image_url",
-    "input_image",
-    "image",
-    "input_audio",
-    "audio_url",
-    "audio",
-    "video_url",
-    "video",
-    "file",
-    "file_url",
-    "file_data",
-    "file_id",
-    "document",
-    "source",
-    "url",
-    "data",
+    *("image_url", "input_image", "image", "input_audio", "audio_url", "audio", "video_url"),
+    *("video", "file", "file_url", "file_data", "file_id", "document", "source", "url", "data"),
 )
 MEDIA_NOTES = frozenset(("type", "media_type", "mime_type", "format", "detail", "filename"))
 # A chat provider gets `messages`; of the others each request has its own protocol's.
@@ -2468,20 +2366,8 @@ CHAT_KEYS = ("messages",)
 OTHER_PROMPT_KEYS = ("prompt", "suffix", "input", "system", "instructions")
 PROMPT_JSON_KEYS = ("tools", "functions", "response_format", "format")
 CONTENT_KEYS = (
-    "content",
-    "text",
-    "thinking",
-    "reasoning",
-    "reasoning_content",
-    "reasoning_details",
-    "summary",
-    "refusal",
-    "output",
-    "name",
-    "title",
-    "context",
-    "tool_calls",
-    "function_call",
+    *("content", "text", "thinking", "reasoning", "reasoning_content", "reasoning_details"),
+    *("summary", "refusal", "output", "name", "title", "context", "tool_calls", "function_call"),
     "function",
 )
 # In these the items of a list are content parts; only such a part can be a picture or a file.
@@ -2497,23 +2383,10 @@ def kind_table(letters: bytes, digits: bytes = b" ", marks: bytes = b" ") -> byt
     return bytes(kinds.values())
 
 
-def script_table() -> tuple[dict[str, int], bytes]:
-    """A number for each script, and the table from a UTF-16 high byte to that number."""
-    numbers: dict[str, int] = {}
-    table = bytearray([OTHER_SCRIPT]) * 0x100
-    for script, first, last, _ in SCRIPT_WEIGHTS:
-        number = numbers.setdefault(script, len(numbers))
-        table[first : last + 1] = bytes([number]) * (last + 1 - first)
-    return numbers, bytes(table)
-
-
 WORD_TABLE = kind_table(LETTERS.lower())
 # In the kinds "a" stands for a letter, "0" for a digit, "." for a mark.
 KIND_TABLE = kind_table(b"a", b"0", b".")
 MARK_TABLE = KIND_TABLE.translate(bytes.maketrans(b"a0\n", b"   "))
-SCRIPT_NUMBERS, SCRIPT_TABLE = script_table()
-SCRIPT_UNIT_WEIGHTS = {script: weight for script, _, _, weight in SCRIPT_WEIGHTS}
-
 
 # A longer text is sampled, since the hooks must not hold up the event loop.
 LONGEST_READ_WHOLE = 100_000
@@ -2526,24 +2399,25 @@ def estimate_tokens(text: str) -> int:
     if not text:
         return 0
     if len(text) > LONGEST_READ_WHOLE:
-        # At places that nobody can foresee, or the dear part of a text would stand between them.
-        chance, apart = random.Random(hash(text)), len(text) // SAMPLES
-        starts = [n * apart + chance.randrange(apart - SAMPLE_LENGTH + 1) for n in range(SAMPLES)]
-        sample = "".join(text[start : start + SAMPLE_LENGTH] for start in starts)
+        sample = sample_text(text, SAMPLES, SAMPLE_LENGTH)
         return round(estimate_tokens(sample) * len(text) / len(sample))
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = LONE_SURROGATE.sub("\ufffe", text)
     latin = b" " + text.encode("latin-1", "ignore")
     kinds = latin.translate(KIND_TABLE)
-    accented = len(latin) - len(latin.translate(None, ACCENTED_LETTERS))
-    tokens = mark_tokens(latin, kinds) + digit_tokens(kinds)
+    beyond, accented = 0.0, 0
     if not text.isascii():
-        script_tokens, accented_beyond = other_script_tokens(text)
-        tokens, accented = tokens + script_tokens, accented + accented_beyond
+        accented = count_accented(text, latin)
+        beyond = tokens_beyond_ascii(text) + ACCENT * accented
+    tokens = mark_tokens(latin, kinds) + digit_tokens(kinds)
     if words := latin.translate(WORD_TABLE).split():
-        tokens += 0.94 * len(words) + 0.79 * kinds.count(b"aaaaaaaa") + 1.2 * accented
+        tokens += 0.94 * len(words) + 0.79 * kinds.count(b"aaaaaaaa")
         if abroad := accented + sum(map(COMMON_WORDS_ABROAD.__contains__, words)):
             share = min(0.5, abroad / len(words))
             tokens += 0.51 * share * max(0, kinds.count(b"a") - 3 * len(words))
-    return max(1, round(tokens), math.ceil(least_tokens(text, kinds)))
+    return max(1, round(max(tokens, least_tokens(text)) + beyond))
 
 
 def mark_tokens(latin: bytes, kinds: bytes) -> float:
@@ -2565,16 +2439,11 @@ def digit_tokens(kinds: bytes) -> float:
     return 0.95 * groups
 
 
-def other_script_tokens(text: str) -> tuple[float, int]:
-    """The tokens of all beyond Latin-1, and the number of accented Latin letters there."""
-    blocks = text.encode("utf-16-le", "surrogatepass")[1::2]
-    units = blocks.translate(SCRIPT_TABLE, b"\0")
-    tokens = OTHER_SCRIPT_WEIGHT * units.count(OTHER_SCRIPT)
-    for script, number in SCRIPT_NUMBERS.items():
-        tokens += SCRIPT_UNIT_WEIGHTS[script] * units.count(number)
-    for block, weight in WORD_BLOCK_WEIGHTS.items():
-        tokens += weight * (blocks.count(b"\0" + block) + blocks.startswith(block))
-    return tokens, units.count(SCRIPT_NUMBERS["Latin"])
+def count_accented(text: str, latin: bytes) -> int:
+    """How many accented Latin letters a text has."""
+    blocks = text.encode("utf-16-le")[1::2]
+    beyond = sum(map(blocks.count, ACCENTED_BLOCKS))
+    return beyond + len(latin) - len(latin.translate(None, ACCENTED_LETTERS))
 
 
 def json_text(value: object) -> str:
@@ -2676,8 +2545,8 @@ def estimate_reply(text: str) -> int:
 
 
 # ==============================================================================
-# helpers/metering/usage_shapes.py
-# One usage object in any provider's shape, read as token counts.
+# helpers/metering/provider_usage.py
+# Usage as each provider reports it: input, output, cached, cache writes, reasoning, cost.
 # ==============================================================================
 
 # Above any real call, below what a 64-bit column could be made to overflow with by a few sums.
@@ -2686,93 +2555,49 @@ COUNT_TEXT = re.compile(r"\s*(\d{1,13}|\d{1,3}(?:,\d{3}){1,4})(\.\d{1,20})?\s*",
 # More seconds of sound than tokens they are: Voxtral counts 12.5 a second, Gemini 32, OpenAI 10.
 MOST_TOKENS_PER_SECOND = 100
 
-# Kind of count -> spellings, each a sum, because Gemini and llama.cpp report parts without a whole.
-COUNT_SPELLINGS = {
-    "input": (  # with what came from the cache
-        ("prompt_tokens",),
-        ("promptTokens",),
-        ("prompt_eval_count",),
-        ("promptTokenCount", "toolUsePromptTokenCount"),
-        ("prompt_token_count", "tool_use_prompt_token_count"),
-        ("cache_n", "prompt_n"),
-        ("prompt_cache_hit_tokens", "prompt_cache_miss_tokens"),
-        ("input_token_count",),  # watsonx
-        ("input_length",),  # TGI
-        ("tokens_input",),  # DeepInfra
-        ("tokens_evaluated",),  # llama.cpp
-    ),
-    "bare input": (  # Anthropic and Bedrock: without the cache; OpenAI's Responses: with it
-        ("input_tokens",),
-        ("inputTokens",),
-        ("inputTokenCount",),
-    ),
-    "cache": (  # what Anthropic and Bedrock count beside the input
-        ("cache_read_input_tokens", "cache_creation_input_tokens"),
-        ("cacheReadInputTokens", "cacheWriteInputTokens"),
-        ("cacheReadInputTokenCount", "cacheWriteInputTokenCount"),
-    ),
-    "cache write": (
-        ("cache_creation_input_tokens",),
-        ("cacheWriteInputTokens",),
-        ("cacheWriteInputTokenCount",),
-    ),
-    "thoughts": (
-        ("thoughtsTokenCount",),
-        ("thoughts_token_count",),
-        ("reasoning_tokens",),
-    ),
-    "tool prompt": (
-        ("toolUsePromptTokenCount",),
-        ("tool_use_prompt_token_count",),
-        ("tool_use_prompt_tokens",),
-        ("tool_prompt_tokens",),
-    ),
-    "sound": (("prompt_audio_seconds",), ("audio_seconds",)),
-    "cached": (
-        ("cache_read_input_tokens",),
-        ("cacheReadInputTokens",),
-        ("cacheReadInputTokenCount",),
-        ("cachedContentTokenCount",),
-        ("cached_content_token_count",),
-        ("prompt_cache_hit_tokens",),
-        ("cached_tokens",),
-        ("cache_n",),
-    ),
-    "output": (
-        ("completion_tokens",),
-        ("completionTokens",),
-        ("output_tokens",),
-        ("outputTokens",),
-        ("outputTokenCount",),
-        ("eval_count",),
-        ("candidatesTokenCount", "thoughtsTokenCount"),
-        ("candidates_token_count", "thoughts_token_count"),
-        ("predicted_n",),
-        ("generated_token_count",),
-        ("generated_tokens",),
-        ("tokens_generated",),
-        ("tokens_predicted",),
-    ),
-    "total": (
-        ("total_tokens",),
-        ("totalTokens",),
-        ("totalTokenCount",),
-        ("total_token_count",),
-    ),
+# The fields that each kind of count may have, with "|" between them; "+" where Gemini, llama.cpp
+# and others report parts without a whole.
+COUNT_ALIASES = {
+    # With what came from the cache; the last are watsonx's, TGI's, DeepInfra's and llama.cpp's.
+    "input": "prompt_tokens | promptTokens | prompt_eval_count"
+    " | promptTokenCount + toolUsePromptTokenCount"
+    " | prompt_token_count + tool_use_prompt_token_count"
+    " | cache_n + prompt_n | prompt_cache_hit_tokens + prompt_cache_miss_tokens"
+    " | input_token_count | input_length | tokens_input | tokens_evaluated",
+    # Anthropic and Bedrock: without the cache; OpenAI's Responses: with it.
+    "uncached input": "input_tokens | inputTokens | inputTokenCount",
+    # What Anthropic and Bedrock count beside the input.
+    "cache": "cache_read_input_tokens + cache_creation_input_tokens"
+    " | cacheReadInputTokens + cacheWriteInputTokens"
+    " | cacheReadInputTokenCount + cacheWriteInputTokenCount",
+    "cache write": "cache_creation_input_tokens | cacheWriteInputTokens"
+    " | cacheWriteInputTokenCount",
+    "thoughts": "thoughtsTokenCount | thoughts_token_count | reasoning_tokens",
+    "tool prompt": "toolUsePromptTokenCount | tool_use_prompt_token_count | tool_use_prompt_tokens"
+    " | tool_prompt_tokens",
+    "sound": "prompt_audio_seconds | audio_seconds",
+    "cached": "cache_read_input_tokens | cacheReadInputTokens | cacheReadInputTokenCount"
+    " | cachedContentTokenCount | cached_content_token_count | prompt_cache_hit_tokens"
+    " | cached_tokens | cache_n",
+    "output": "completion_tokens | completionTokens | output_tokens | outputTokens"
+    " | outputTokenCount | eval_count | candidatesTokenCount + thoughtsTokenCount"
+    " | candidates_token_count + thoughts_token_count | predicted_n | generated_token_count"
+    " | generated_tokens | tokens_generated | tokens_predicted",
+    "total": "total_tokens | totalTokens | totalTokenCount | total_token_count",
 }
 
 
-def slots_by_spelling() -> dict[str, list[tuple[str, int]]]:
-    """COUNT_SPELLINGS turned round: reading costs what a provider sends, not what all could."""
+def slots_by_alias() -> dict[str, list[tuple[str, int]]]:
+    """COUNT_ALIASES turned round: reading costs what a provider sends, not what all could."""
     slots: dict[str, list[tuple[str, int]]] = {}
-    for kind, alternatives in COUNT_SPELLINGS.items():
-        for number, names in enumerate(alternatives):
-            for name in names:
+    for kind, alternatives in COUNT_ALIASES.items():
+        for number, names in enumerate(alternatives.split(" | ")):
+            for name in names.split(" + "):
                 slots.setdefault(name, []).append((kind, number))
     return slots
 
 
-SPELLING_SLOTS = slots_by_spelling()
+ALIAS_SLOTS = slots_by_alias()
 
 
 @dataclass(frozen=True, slots=True)
@@ -2795,28 +2620,16 @@ class TokenUsage:
         return bool(self.input_tokens or self.output_tokens or self.total_tokens)
 
     def merged(self, other: TokenUsage) -> TokenUsage:
-        """The field-wise maximum: within one completion later usage is a running total."""
-        return TokenUsage(
-            larger_count(self.input_tokens, other.input_tokens),
-            larger_count(self.output_tokens, other.output_tokens),
-            max(self.cached_input_tokens, other.cached_input_tokens),
-            larger_count(self.cost_micros, other.cost_micros),
-            larger_count(self.total_tokens, other.total_tokens),
-            max(self.cache_write_tokens, other.cache_write_tokens),
-            max(self.reasoning_tokens, other.reasoning_tokens),
-        )
+        """The larger of each count: within one completion later usage is a running total."""
+        return self._combined(other, max)
 
     def added(self, other: TokenUsage) -> TokenUsage:
-        """The field-wise sum, of two calls that are reported side by side."""
-        return TokenUsage(
-            added_count(self.input_tokens, other.input_tokens),
-            added_count(self.output_tokens, other.output_tokens),
-            self.cached_input_tokens + other.cached_input_tokens,
-            added_count(self.cost_micros, other.cost_micros),
-            added_count(self.total_tokens, other.total_tokens),
-            self.cache_write_tokens + other.cache_write_tokens,
-            self.reasoning_tokens + other.reasoning_tokens,
-        )
+        """The sum of each count, of two calls that are reported side by side."""
+        return self._combined(other, operator.add)
+
+    def _combined(self, other: TokenUsage, combine: Callable[[int, int], int]) -> TokenUsage:
+        pairs = [(getattr(self, name), getattr(other, name)) for name in self.__slots__]
+        return TokenUsage(*(combine_known(one, two, combine) for one, two in pairs))
 
 
 NO_USAGE = TokenUsage()
@@ -2838,24 +2651,19 @@ def token_count(value: object) -> int | None:
     return None
 
 
-def larger_count(one: int | None, other: int | None) -> int | None:
+def combine_known(one: Any, other: Any, combine: Callable[[int, int], int]) -> Any:
+    """Two counts combined, or the one that is known."""
     if one is None or other is None:
         return other if one is None else one
-    return max(one, other)
-
-
-def added_count(one: int | None, other: int | None) -> int | None:
-    if one is None or other is None:
-        return other if one is None else one
-    return one + other
+    return combine(one, other)
 
 
 def known_counts(fields: Mapping[str, object]) -> dict[str, int]:
-    """Each kind's largest spelling, since the host and gateways write zeros beside the count."""
+    """Each kind's largest alias, since the host and gateways write zeros beside the count."""
     sums: dict[tuple[str, int], int] = {}
     for name, value in fields.items():
-        if name in SPELLING_SLOTS and (count := token_count(value)) is not None:
-            for slot in SPELLING_SLOTS[name]:
+        if name in ALIAS_SLOTS and (count := token_count(value)) is not None:
+            for slot in ALIAS_SLOTS[name]:
                 sums[slot] = sums.get(slot, 0) + count
     counts: dict[str, int] = {}
     for (kind, _), count in sums.items():
@@ -2922,7 +2730,7 @@ def parse_usage(raw: object, timings: object = None) -> TokenUsage:
     counts, cost = known_counts(fields), cost_in_micros(fields)
     if not counts and cost is None:
         return NO_USAGE
-    input_tokens = max(counts.get("input", 0), counts.get("bare input", 0))
+    input_tokens = max(counts.get("input", 0), counts.get("uncached input", 0))
     output_tokens = counts.get("output")
     total_tokens = counts.get("total") or None
     openai_cached = detail_count(fields, "input_tokens_details", "cached_tokens") or 0
@@ -2962,13 +2770,9 @@ def parse_usage(raw: object, timings: object = None) -> TokenUsage:
 
 
 def reported_reasoning(fields: Mapping[str, object], counts: Mapping[str, int]) -> int | None:
-    return larger_count(
-        counts.get("thoughts"),
-        larger_count(
-            detail_count(fields, "completion_tokens_details", "reasoning_tokens"),
-            detail_count(fields, "output_tokens_details", "reasoning_tokens"),
-        ),
-    )
+    details = ("completion_tokens_details", "output_tokens_details")
+    said = [counts.get("thoughts"), *(detail_count(fields, x, "reasoning_tokens") for x in details)]
+    return max((count for count in said if count is not None), default=None)
 
 
 def split_total(
@@ -3011,84 +2815,36 @@ def split_total(
 
 # Where produced text stands, in the objects of OpenAI, Anthropic, Gemini, Mistral and Ollama.
 TEXT_KEYS = frozenset(
-    {
-        "content",
-        "text",
-        "reasoning_content",
-        "reasoning",
-        "thinking",
-        "refusal",
-        "transcript",
-        "name",
-        "arguments",
-        "args",
-        "input",
-        "partial_json",
-        "summary",
-        "code",
-        "generated_text",
-        "completion",
-    }
+    (
+        *("content", "text", "reasoning_content", "reasoning", "thinking", "refusal"),
+        *("transcript", "name", "arguments", "args", "input", "partial_json", "summary", "code"),
+        *("generated_text", "completion"),
+    )
 )
 ARGUMENT_KEYS = frozenset(("arguments", "args", "input"))
 NESTING_KEYS = frozenset(
-    {
-        "content",
-        "reasoning",
-        "thinking",
-        "audio",
-        "parts",
-        "tool_calls",
-        "function_call",
-        "functionCall",
-        "function",
-        "reasoning_details",
-        "summary",
-        "output",
-        "message",
-        "results",
-        "delta",
-    }
+    (
+        *("content", "reasoning", "thinking", "audio", "parts", "tool_calls", "function_call"),
+        *("functionCall", "function", "reasoning_details", "summary", "output", "message"),
+        *("results", "delta"),
+    )
 )
 # Where thoughts stand; the first that a provider fills is the one that counts.
 THOUGHT_KEYS = ("reasoning_content", "reasoning", "reasoning_details")
 # Where a whole answer has its text, beside `choices`.
 ANSWER_KEYS = (
-    "content",
-    "message",
-    "output",
-    "response",
-    "thinking",
-    "text",
-    "generated_text",
-    "completion",
-    "results",
-    "candidates",
+    *("content", "message", "output", "response", "thinking", "text", "generated_text"),
+    *("completion", "results", "candidates"),
 )
 MOST_ANSWERS = 64
 # What can hold usage. Not its details, which repeat parts of it; and of `metadata`, which with
 # OpenAI is the client's own, only what it holds.
 USAGE_HOLDERS = frozenset(
-    {
-        "usage",
-        "usageMetadata",
-        "usage_metadata",
-        "token_usage",
-        "tokens",
-        "billed_units",
-        "x_groq",
-        "response",
-        "message",
-        "metadata",
-        "meta",
-        "delta",
-        "choices",
-        "details",
-        "results",
-        "inference_status",
-        "response_metadata",
-        "amazon-bedrock-invocationMetrics",
-    }
+    (
+        *("usage", "usageMetadata", "usage_metadata", "token_usage", "tokens", "billed_units"),
+        *("x_groq", "response", "message", "metadata", "meta", "delta", "choices", "details"),
+        *("results", "inference_status", "response_metadata", "amazon-bedrock-invocationMetrics"),
+    )
 )
 DEEPEST_USAGE = 4
 MOST_HOLDERS = 64
@@ -4176,6 +3932,17 @@ workers_table = Table(
     Column("seen_at", BigInteger, nullable=False),
 )
 
+# The last policies texts that were saved on the page, to go back to.
+policies_table = Table(
+    "usage_limits_policies",
+    ledger_metadata,
+    Column("id", Text, primary_key=True),
+    Column("number", BigInteger, nullable=False),  # in the order in which they were saved
+    Column("policies", Text, nullable=False),
+    Column("saved_by", Text, nullable=False),
+    Column("saved_at", BigInteger, nullable=False),
+)
+
 migrations_table = Table(
     "usage_limits_migrations",
     ledger_metadata,
@@ -4226,12 +3993,18 @@ def m004_sources(connection: Connection) -> None:
     add_text_columns(connection, grants_table, "source")
 
 
+def m005_policy_versions(connection: Connection) -> None:
+    """The policies texts that were saved on the page."""
+    policies_table.create(connection, checkfirst=True)
+
+
 # Append only: a released migration is never changed.
 MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     m001_first_tables,
     m002_names,
     m003_workers,
     m004_sources,
+    m005_policy_versions,
 )
 
 
@@ -4483,13 +4256,25 @@ class IdentityReader:
 
 
 def nobody_sentence(table: NamedTable, known: Iterable[str]) -> str:
-    """That a table names nobody, with the group that was meant."""
+    """That a table names nobody, with the group or user that was meant."""
+    hint = spelled_like(table.written, known)
     if table.kind == "user":
         kind = "address" if "@" in table.key else "id"
-        return f"{table.header} names nobody: Open WebUI has no user with this {kind}."
-    close = difflib.get_close_matches(table.written, sorted(known)[:1000], n=1, cutoff=0.7)
-    hint = f'; did you mean "{close[0]}"?' if close else "."
+        return f"{table.header} names nobody: Open WebUI has no user with this {kind}{hint}"
     return f'{table.header} names nobody: Open WebUI has no group "{table.written}"{hint}'
+
+
+def spelled_like(name: str, known: Iterable[str]) -> str:
+    """How a sentence ends on a name that isn't known: with the one that was meant, if any."""
+    names = [one for one in sorted(known)[:1000] if is_spelled_like(name, one)]
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.7)
+    return f'; did you mean "{close[0]}"?' if close else "."
+
+
+def is_spelled_like(name: str, other: str) -> bool:
+    """Whether what stands before an "@" is alike; all addresses of a house end alike."""
+    one, two = (text.partition("@")[0].lower() for text in (name, other))
+    return difflib.SequenceMatcher(None, one, two).ratio() >= 0.7
 
 
 def unknown_models(policies: PolicySet, known: Collection[str]) -> Iterator[str]:
@@ -4498,14 +4283,17 @@ def unknown_models(policies: PolicySet, known: Collection[str]) -> Iterator[str]
         return
     for rule in policies.models:
         if not any(glob_fits(rule.glob, name) for name in known):
-            yield f"{table_header('model', rule.glob)} fits no model that Open WebUI has."
+            header = table_header("model", rule.glob)
+            hint = spelled_like(rule.glob, known)
+            yield f"{header} fits no model that Open WebUI has{hint}"
     tables = [*policies.users.values(), *policies.groups.values(), *policies.roles.values()]
     headed = [(table_header(policy.kind, policy.name), policy.limits) for policy in tables]
     headed += [(table_header("pool", pool.name), pool.limits) for pool in policies.pools]
     for header, limits in headed:
         for limit in limits or ():
             if not any(glob_fits(limit.model_glob, name) for name in known):
-                yield f'{header} limit "{limit}" fits no model that Open WebUI has.'
+                hint = spelled_like(limit.model_glob, known)
+                yield f'{header} limit "{limit}" fits no model that Open WebUI has{hint}'
 
 
 def unpriced_models(policies: PolicySet, seen: Iterable[tuple[str, ...]]) -> Iterator[str]:
@@ -5543,7 +5331,7 @@ ROWS_PER_QUERY = 500
 MOST_RESETS_LOOKED_UP = 200
 
 SnapshotResult = TypeVar("SnapshotResult")
-GrantKey = tuple[str, str, str, str]
+GrantKey = tuple[str, ...]
 
 
 def read_snapshot_of(
@@ -5564,7 +5352,7 @@ def read_snapshot_of(
 def grant_key(applied: AppliedLimit) -> GrantKey:
     """The columns by which a grant names the limit that it adds to."""
     limit = applied.limit
-    return applied.scope, limit.measure, limit.model_glob, limit.period.name
+    return applied.scope, limit.measure, limit.model_glob, limit.period.name, limit.source
 
 
 def in_parts(items: Collection[str]) -> Iterator[list[str]]:
@@ -5609,11 +5397,11 @@ def read_counters(
 def read_granted(connection: Connection, scopes: Collection[str], at: int) -> dict[GrantKey, int]:
     """What administrators have added to limits of these scopes, by `grant_key`."""
     columns = grants_table.c
-    key = (columns.scope, columns.measure, columns.model_glob, columns.period)
+    key = (columns.scope, columns.measure, columns.model_glob, columns.period, columns.source)
     return {
-        (scope, measure, glob, period): int(amount)
+        tuple(names): int(amount)
         for some in in_parts(scopes)
-        for scope, measure, glob, period, amount in connection.execute(
+        for *names, amount in connection.execute(
             select(*key, func.sum(columns.amount))
             .where(columns.scope.in_(some), columns.expires_at > at)
             .group_by(*key)
@@ -5627,11 +5415,11 @@ def read_running(connection: Connection, scopes: Collection[str]) -> dict[str, l
     if len(scopes) == 1 and (only := next(iter(scopes))).startswith("user:"):
         query = query.where(records_table.c.user_id == only.removeprefix("user:"))
     running: defaultdict[str, list[RunningReply]] = defaultdict(list)
-    for _, user_id, group_ids, names, created_at, _, *amounts in connection.execute(
+    for _, user_id, group_ids, names, created_at, _, *rest in connection.execute(
         query, {"except_id": ""}
     ):
-        held, source = Amounts(*amounts[:4]), amounts[4]
-        reply = RunningReply(user_id, group_ids, names, source, created_at, held)
+        amounts, source = Amounts(*rest[:4]), rest[4]
+        reply = RunningReply(user_id, group_ids, names, source, created_at, amounts)
         groups = (f"group:{group}" for group in split_names(group_ids))
         for scope in (f"user:{user_id}", *groups, EVERYONE):
             running[scope].append(reply)
@@ -5644,6 +5432,8 @@ def counter_needs(
     """What is known of a limit's use, and which records to add (1) or take away (-1)."""
     start, end = counted_window(applied, at)
     rolling = applied.limit.period.rolling
+    if applied.limit.is_moment:
+        return NOTHING, 0, 0, 0
     if counter is None:
         return NOTHING, 1, start, end
     if rolling is None:
@@ -5659,42 +5449,44 @@ def counter_needs(
 
 def sums_of_users(
     connection: Connection, wanted: Collection[tuple[str, int, int]]
-) -> dict[tuple[str, int, int], list[tuple[str, Amounts]]]:
-    """What users have used in windows of theirs, by the models' names.
+) -> dict[tuple[str, int, int], list[tuple[str, str, Amounts]]]:
+    """What users have used in windows of theirs, by the models' names and the source.
 
     Args:
         connection: The ledger's.
         wanted: User ids, each with the first second and the one after the last.
     """
-    found: defaultdict[tuple[str, int, int], list[tuple[str, Amounts]]] = defaultdict(list)
-    ordered = sorted(wanted)
-    for at in range(0, len(ordered), ROWS_PER_QUERY):
-        windows = (
-            values(
-                Column("user_id", Text),
-                Column("since", BigInteger),
-                Column("until", BigInteger),
-                name="windows",
-            )
-            .data(ordered[at : at + ROWS_PER_QUERY])
-            .cte("windows")
+    found: defaultdict[tuple[str, int, int], list[tuple[str, str, Amounts]]] = defaultdict(list)
+    if not wanted:
+        return found
+    # As one parameter: a list of values would take much longer to compile than to look up.
+    windows: Any
+    text = bindparam("windows", json.dumps(sorted(wanted)), Text)
+    if connection.dialect.name == "sqlite":
+        windows = func.json_each(text).table_valued("value")
+        parts = [func.json_extract(windows.c.value, f"$[{at}]") for at in range(3)]
+    else:
+        elements = func.jsonb_array_elements(cast(text, JSONB))
+        windows = elements.table_valued(Column("value", JSONB)).render_derived()
+        parts = [windows.c.value[at].astext for at in range(3)]
+    user_id, since, until = parts[0], cast(parts[1], BigInteger), cast(parts[2], BigInteger)
+    names, source = records_table.c.model_names, records_table.c.source
+    rows = connection.execute(
+        select(user_id, since, until, names, source, *COUNTED_SUMS)
+        .select_from(windows)
+        .join(
+            records_table,
+            and_(
+                records_table.c.user_id == user_id,
+                records_table.c.created_at >= since,
+                records_table.c.created_at < until,
+                records_table.c.state == "settled",
+            ),
         )
-        keys = (windows.c.user_id, windows.c.since, windows.c.until)
-        rows = connection.execute(
-            select(*keys, records_table.c.model_names, *COUNTED_SUMS)
-            .join(
-                records_table,
-                and_(
-                    records_table.c.user_id == windows.c.user_id,
-                    records_table.c.created_at >= windows.c.since,
-                    records_table.c.created_at < windows.c.until,
-                    records_table.c.state == "settled",
-                ),
-            )
-            .group_by(*keys, records_table.c.model_names)
-        )
-        for user_id, since, until, names, *sums in rows:
-            found[user_id, since, until].append((names, Amounts(*map(int, sums))))
+        .group_by(literal_column("1"), literal_column("2"), literal_column("3"), names, source)
+    )
+    for user, first, end, model_names, asked_from, *sums in rows:
+        found[user, first, end].append((model_names, asked_from, Amounts(*map(int, sums))))
     return found
 
 
@@ -5724,30 +5516,38 @@ def read_states(
         },
     )
     states, looked_up = [], 0
+    at = datetime.fromtimestamp(second, UTC)
     for applied, (used, sign, start, end) in zip(limits, needs, strict=True):
         limit = applied.limit
         if sign:
             if applied.is_pool:
-                more = sum_settled(connection, applied.scope, limit.model_glob, start, end)
+                more = sum_settled(
+                    connection, applied.scope, limit.model_glob, start, end, limit.source
+                )
             else:
                 parts = sums.get((applied.scope.removeprefix("user:"), start, end), ())
-                fitting = (part for names, part in parts if glob_matches(limit.model_glob, names))
-                more = sum(fitting, NOTHING)
+                more = sum(
+                    (
+                        part
+                        for names, source, part in parts
+                        if limit.source in ("", source) and glob_matches(limit.model_glob, names)
+                    ),
+                    NOTHING,
+                )
             used = used + more if sign > 0 else used - more
-        held = running.get(applied.scope, ())
+        held = () if limit.is_per_request else running.get(applied.scope, ())
         reserved = [one.reserved for one in held if one.counts_for(applied, second)]
+        rolling = limit.period.rolling
         state = LimitState(
             applied,
-            used=used.of(limit.measure),
-            reserved=sum(reserved, NOTHING).of(limit.measure) if reserved else 0,
-            reset_at=applied.window.end,
-            granted=granted.get(grant_key(applied), 0) if granted else 0,
+            used.of(limit.measure),
+            sum(reserved, NOTHING).of(limit.measure) if reserved else 0,
+            applied.window.end if rolling is None else at + rolling,
+            granted.get(grant_key(applied), 0) if granted else 0,
         )
-        if limit.period.rolling is not None:
-            reset = second + int(limit.period.rolling.total_seconds())
-            if state.exceeded and looked_up < MOST_RESETS_LOOKED_UP:
-                looked_up += 1
-                reset = find_rolling_reset(connection, state, second)
+        if rolling is not None and state.exceeded and looked_up < MOST_RESETS_LOOKED_UP:
+            looked_up += 1
+            reset = find_rolling_reset(connection, state, second)
             state = replace(state, reset_at=datetime.fromtimestamp(reset, UTC))
         states.append(state)
     return tuple(states)
@@ -6174,16 +5974,6 @@ class Change:
     grants: tuple[NewGrant, ...] = ()
 
 
-def counted_as(limit: Limit) -> tuple[object, ...]:
-    """What a limit counts; "24h" and "1d" are the same."""
-    return limit.measure, limit.period.rolling or limit.period.name, limit.model_glob
-
-
-def limits_like(limits: Sequence[AppliedLimit], wanted: Limit) -> tuple[AppliedLimit, ...]:
-    """Those that count what `wanted` counts: one, or one for each group of a pool."""
-    return tuple(each for each in limits if counted_as(each.limit) == counted_as(wanted))
-
-
 def window_end(applied: AppliedLimit, now: datetime) -> int:
     """The second at which a limit's window ends; of a rolling one, a period from now."""
     rolling = applied.limit.period.rolling
@@ -6213,7 +6003,7 @@ def add_grants(
     for new in grants:
         if connection.scalar(select(grants_table.c.id).where(grants_table.c.id == new.id)):
             continue
-        scope, measure, model_glob, period = grant_key(new.applied)
+        scope, measure, model_glob, period, source = grant_key(new.applied)
         connection.execute(
             grants_table.insert().values(
                 id=new.id,
@@ -6221,6 +6011,7 @@ def add_grants(
                 measure=measure,
                 model_glob=model_glob,
                 period=period,
+                source=source,
                 amount=new.amount,
                 kind=new.kind,
                 granted_by=by,
@@ -6268,13 +6059,14 @@ def revoke_grant(connection: Connection, key: str, by: str, reason: str, now: da
 def missing_resets(connection: Connection, state: LimitState, now: datetime) -> Iterator[NewGrant]:
     """The grants that make up for what was used and that no earlier reset has made up for."""
     applied, second = state.applied, int(now.timestamp())
-    scope, measure, model_glob, period = grant_key(applied)
+    scope, measure, model_glob, period, source = grant_key(applied)
     earlier = connection.scalar(
         select(func.coalesce(func.sum(grants_table.c.amount), 0)).where(
             grants_table.c.scope == scope,
             grants_table.c.measure == measure,
             grants_table.c.model_glob == model_glob,
             grants_table.c.period == period,
+            grants_table.c.source == source,
             grants_table.c.kind == "reset",
             grants_table.c.expires_at > second,
         )
@@ -6322,7 +6114,7 @@ def rolling_parts(
             columns.state == "settled",
             columns.counted > 0,
             columns.created_at >= start,
-            scope_condition(applied.scope),
+            scope_condition(applied.scope, applied.limit.source),
         )
         .order_by(columns.created_at.desc())
     )
@@ -6353,6 +6145,7 @@ REPLIES_PER_USER = 20
 QUANTILE = 0.9
 LENGTH_BOUNDS = (500, 8_000)
 MOST_MODELS_KNOWN = 1_000
+ANY_MODEL = None  # where those of a model aren't known, it is expected to be like the others
 # What Open WebUI writes by itself is short, and what was filled in is from before.
 OTHER_SOURCES = ("task", "backfill")
 
@@ -6369,18 +6162,19 @@ NEWEST_RECORDS = (
 )
 
 
-def usual_lengths(rows: Iterable[Any]) -> dict[str, int]:
-    """The high quantile of each model's lengths, in output tokens.
+def usual_lengths(rows: Iterable[Any]) -> dict[str | None, int]:
+    """The high quantile of the lengths of each model and of any, in output tokens.
 
     Args:
         rows: model, user, output tokens, source and state; the newest first.
     """
-    by_user: dict[str, dict[str, list[int]]] = {}
+    by_user: dict[str | None, dict[str, list[int]]] = {}
     for model, user, tokens, source, state in rows:
         if state == "settled" and tokens > 0 and source not in OTHER_SOURCES:
-            lengths = by_user.setdefault(model, {}).setdefault(user, [])
-            if len(lengths) < REPLIES_PER_USER:
-                lengths.append(tokens)
+            for known in (model, ANY_MODEL):
+                lengths = by_user.setdefault(known, {}).setdefault(user, [])
+                if len(lengths) < REPLIES_PER_USER:
+                    lengths.append(tokens)
     return {model: weighted_quantile(users.values()) for model, users in by_user.items()}
 
 
@@ -6411,7 +6205,7 @@ class ReplyLengths:
     ) -> None:
         self._read = read
         self._clock = clock
-        self._known: dict[str, int] = {}
+        self._known: dict[str | None, int] = {}
         self._read_at = float("-inf")
         self._reading = Lock()
 
@@ -6422,7 +6216,7 @@ class ReplyLengths:
             if now - self._read_at >= READ_AGAIN_SECONDS:
                 self._read_at = now
                 self._refresh()
-        return self._known.get(model, LENGTH_BOUNDS[0])
+        return self._known.get(model) or self._known.get(ANY_MODEL, LENGTH_BOUNDS[0])
 
     def _refresh(self) -> None:
         try:
@@ -6433,6 +6227,53 @@ class ReplyLengths:
         if len(self._known) > MOST_MODELS_KNOWN:
             self._known.clear()
         self._known.update(usual_lengths(rows))
+
+
+# ==============================================================================
+# helpers/ledger/policy_versions.py
+# Policy versions: the last policies texts that were saved on the page, to go back to.
+# ==============================================================================
+
+MOST_VERSIONS = 20
+
+
+def read_versions(connection: Connection) -> Sequence[Row[Any]]:
+    """The saved texts, the newest first."""
+    columns = policies_table.c
+    return connection.execute(
+        select(policies_table).order_by(columns.saved_at.desc(), columns.number.desc())
+    ).all()
+
+
+def keep_version(connection: Connection, before: str, text: str, by: str, now: int) -> None:
+    """Write down a text that was saved, and what stood there before if that isn't known.
+
+    Args:
+        connection: In a transaction.
+        before: The text that was in force.
+        text: The new one.
+        by: Who saved it.
+        now: Seconds since 1970.
+    """
+    known = list(read_versions(connection))
+    number = max((row.number for row in known), default=0)
+    last = known[0].policies if known else ""
+    for policies, saved_by in ((before, ""), (text, by)):
+        if policies.strip() and policies != last:
+            number += 1
+            last = policies
+            connection.execute(
+                policies_table.insert().values(
+                    id=uuid.uuid4().hex,
+                    number=number,
+                    policies=policies,
+                    saved_by=saved_by,
+                    saved_at=now,
+                )
+            )
+    connection.execute(
+        policies_table.delete().where(policies_table.c.number <= number - MOST_VERSIONS)
+    )
 
 
 # ==============================================================================
@@ -6905,6 +6746,12 @@ COUNTED_THINGS = ("tokens", "input_tokens", "output_tokens", "requests", "respon
 PERIOD_NAMES = CALENDAR_PERIODS
 MOMENT_NAMES = tuple(MOMENTS)
 ROLLING_UNITS_SAID = ("second", "minute", "hour", "day")
+PAGE_WORDS = (
+    *("title", "limit", "used", "reserved", "left", "resets", "reached", "shared", "no_limits"),
+    *("exempt", "by_day", "day", "by_model", "model", "requests", "input", "output", "tokens"),
+    *("cost", "total", "replies", "time", "estimated", "running", "grants", "amount", "reason"),
+    *("until", "nothing", "show_all", "refresh", "back", "sign_in", "failed"),
+)
 # Around a name or an amount in a right-to-left sentence (or a right-to-left name in any other),
 # so that neither turns the other around: first strong isolate, pop directional isolate.
 ISOLATED = "\u2068{}\u2069"
@@ -7023,6 +6870,7 @@ class Language:
     ledger_error: str
     # Each user's own setting: its title, what it is for, and its options
     show_usage: str
+    page: str  # the words of the usage page
 
     def form(self, forms: str, count: int) -> str:
         """The plural form of a word, or of a phrase, that goes with a number."""
@@ -7042,6 +6890,10 @@ class Language:
         if name in MOMENT_NAMES:
             return self.moments.split(", ")[MOMENT_NAMES.index(name)]
         return self.periods.split(", ")[PERIOD_NAMES.index(name)]
+
+    def page_words(self) -> dict[str, str]:
+        """The words of the usage page and of the answer to ``/usage``, by name."""
+        return dict(zip(PAGE_WORDS, self.page.split("|"), strict=True))
 
     def source(self, name: str) -> str:
         """Where requests come from: ``via the API``."""
@@ -7068,7 +6920,8 @@ def read_language(text: str, base: Language | None = None) -> Language:
     stated: dict[str, Any] = {}
     for entry in re.split(r" · |\n(?=\w+:)", text.strip()):
         field, _, value = entry.partition(":")
-        stated[field] = " ".join(value.split("\n  ")).strip(" ").replace("_", " ")
+        value = " ".join(value.split("\n  ")).replace("| ", "|")
+        stated[field] = value.strip(" ").replace("_", " ")
     for field, read in FIELDS_OTHER_THAN_TEXT.items():
         if field in stated:
             stated[field] = read(stated[field])
@@ -7102,9 +6955,18 @@ cap: This response can have at most {quantity}.
 ledger_error: Usage can't be recorded at the moment, so no requests are accepted. Please try again
   later.
 show_usage: Show usage|Your usage above each response.|near a limit|always|never
+page: Usage limits|Limit|Used|Reserved|Left|Resets|Reached|Shared|No limits apply to you.|
+  Your use is recorded, but never refused.|Use by day|Day|This month by model|Model|Requests|
+  Input tokens|Output tokens|Tokens|Cost|Total|Responses this month|Time|estimated|running|Granted|
+  Amount|Reason|Valid until|Nothing yet.|Show all|Refresh|Back to the chat|
+  Please sign in to Open WebUI first.|This can’t be shown right now. Please try again later.
 """)
 
+# ==============================================================================
 # helpers/openwebui/languages/de.py
+# German.
+# ==============================================================================
+
 GERMAN = read_language("""
 tag: de · name: Deutsch · thousands: . · decimal: , · money: {amount}\u00a0$
 less_than: weniger als {amount} · percent: {n}\u00a0%
@@ -7136,9 +6998,20 @@ cap: Diese Antwort kann höchstens {quantity} lang sein.
 ledger_error: Die Nutzung kann gerade nicht erfasst werden, deshalb werden keine Anfragen
   angenommen. Bitte versuchen Sie es später erneut.
 show_usage: Nutzung anzeigen|Ihre Nutzung über jeder Antwort.|kurz vor einem Limit|immer|nie
+page: Nutzungslimits|Limit|Verbraucht|Vorgemerkt|Übrig|Neu ab|Erreicht|Gemeinsam|
+  Für Sie gelten keine Limits.|Ihre Nutzung wird erfasst, aber nie abgelehnt.|Nutzung nach Tagen|
+  Tag|Dieser Monat nach Modell|Modell|Anfragen|Eingabe-Token|Ausgabe-Token|Token|Kosten|Summe|
+  Antworten dieses Monats|Zeit|geschätzt|läuft|Zusätzlich gewährt|Menge|Grund|Gültig bis|
+  Noch nichts.|Alle zeigen|Aktualisieren|Zurück zum Chat|
+  Bitte melden Sie sich zuerst bei Open WebUI an.|
+  Das kann gerade nicht angezeigt werden. Bitte versuchen Sie es später erneut.
 """)
 
+# ==============================================================================
 # helpers/openwebui/languages/fr.py
+# French.
+# ==============================================================================
+
 FRENCH = read_language("""
 tag: fr · name: français · plural: below two or other · thousands: \u202f · decimal: ,
 money: {amount}\u00a0$ · less_than: moins de {amount} · percent: {n}\u202f%
@@ -7171,6 +7044,13 @@ ledger_error: L’utilisation ne peut pas être enregistrée pour le moment\u00a
   acceptée. Veuillez réessayer plus tard.
 show_usage: Afficher l’utilisation|Votre utilisation au-dessus de chaque réponse.|
   à l’approche d’une limite|toujours|jamais
+page: Limites d’utilisation|Limite|Utilisé|Réservé|Restant|Réinitialisation|Atteinte|Commune|
+  Aucune limite ne s’applique à vous.|Votre utilisation est enregistrée, mais jamais refusée.|
+  Utilisation par jour|Jour|Ce mois-ci par modèle|Modèle|Requêtes|Tokens d’entrée|Tokens de sortie|
+  Tokens|Coût|Total|Réponses de ce mois|Heure|estimé|en cours|Accordé en plus|Quantité|Motif|
+  Valable jusqu’au|Rien pour l’instant.|Tout afficher|Actualiser|Retour à la discussion|
+  Veuillez d’abord vous connecter à Open WebUI.|
+  Affichage impossible pour le moment. Veuillez réessayer plus tard.
 """)
 
 # helpers/openwebui/languages/fr_ca.py
@@ -7180,11 +7060,22 @@ tag: fr-CA · name: français (Canada) · percent: {n}\u00a0%
 units: jeton|jetons, jeton d’entrée|jetons d’entrée, jeton de sortie|jetons de sortie,
   requête|requêtes, réponse|réponses
 warning: {owner} de {what}{named} est utilisée à {percent}; {left}{until}.
+page: Limites d’utilisation|Limite|Utilisé|Réservé|Restant|Réinitialisation|Atteinte|Commune|
+  Aucune limite ne s’applique à vous.|Votre utilisation est enregistrée, mais jamais refusée.|
+  Utilisation par jour|Jour|Ce mois-ci par modèle|Modèle|Requêtes|Jetons d’entrée|Jetons de sortie|
+  Jetons|Coût|Total|Réponses de ce mois|Heure|estimé|en cours|Accordé en plus|Quantité|Motif|
+  Valable jusqu’au|Rien pour l’instant.|Tout afficher|Actualiser|Retour à la discussion|
+  Veuillez d’abord vous connecter à Open WebUI.|
+  Affichage impossible pour le moment. Veuillez réessayer plus tard.
 """,
     FRENCH,
 )
 
+# ==============================================================================
 # helpers/openwebui/languages/es.py
+# Spanish.
+# ==============================================================================
+
 SPANISH = read_language("""
 tag: es · name: español · thousands: \u202f · decimal: , · grouped_from: 10000
 money: {amount}\u00a0USD · less_than: menos de {amount} · percent: {n}\u00a0%
@@ -7214,6 +7105,12 @@ cap: Esta respuesta puede tener como máximo {quantity}.
 ledger_error: El uso no se puede registrar en este momento, por lo que no se aceptan solicitudes.
   Inténtalo de nuevo más tarde.
 show_usage: Mostrar uso|Tu uso encima de cada respuesta.|cerca de un límite|siempre|nunca
+page: Límites de uso|Límite|Usado|Reservado|Queda|Se restablece|Alcanzado|Compartido|
+  No se te aplica ningún límite.|Tu uso se registra, pero nunca se rechaza.|Uso por día|Día|
+  Este mes por modelo|Modelo|Solicitudes|Tokens de entrada|Tokens de salida|Tokens|Coste|Total|
+  Respuestas de este mes|Hora|estimado|en curso|Concedido|Cantidad|Motivo|Válido hasta|
+  Nada todavía.|Mostrar todo|Actualizar|Volver al chat|Inicia sesión primero en Open WebUI.|
+  No se puede mostrar en este momento. Inténtalo de nuevo más tarde.
 """)
 
 # helpers/openwebui/languages/it.py
@@ -7245,9 +7142,19 @@ cap: Questa risposta può avere al massimo {quantity}.
 ledger_error: Al momento l’utilizzo non può essere registrato, quindi non si accettano richieste.
   Riprova più tardi.
 show_usage: Mostra utilizzo|Il tuo utilizzo sopra ogni risposta.|vicino a un limite|sempre|mai
+page: Limiti di utilizzo|Limite|Usato|Riservato|Rimasto|Si azzera|Raggiunto|Condiviso|
+  Per te non vale alcun limite.|Il tuo utilizzo è registrato, ma mai rifiutato.|Utilizzo per giorno|
+  Giorno|Questo mese per modello|Modello|Richieste|Token di input|Token di output|Token|Costo|
+  Totale|Risposte di questo mese|Ora|stimato|in corso|Concesso|Quantità|Motivo|Valido fino a|
+  Ancora niente.|Mostra tutto|Aggiorna|Torna alla chat|Accedi prima a Open WebUI.|
+  Al momento non è possibile mostrarlo. Riprova più tardi.
 """)
 
+# ==============================================================================
 # helpers/openwebui/languages/pt_br.py
+# Portuguese as written in Brazil.
+# ==============================================================================
+
 BRAZILIAN_PORTUGUESE = read_language("""
 tag: pt-BR · name: português (Brasil) · plural: below two or other · thousands: . · decimal: ,
 money: US$\u00a0{amount} · less_than: menos de {amount}
@@ -7277,9 +7184,19 @@ cap: Esta resposta pode ter no máximo {quantity}.
 ledger_error: O uso não pode ser registrado no momento, por isso nenhuma solicitação é aceita. Tente
   novamente mais tarde.
 show_usage: Mostrar uso|Seu uso acima de cada resposta.|perto de um limite|sempre|nunca
+page: Limites de uso|Limite|Usado|Reservado|Restante|Renova|Atingido|Compartilhado|
+  Nenhum limite se aplica a você.|Seu uso é registrado, mas nunca recusado.|Uso por dia|Dia|
+  Este mês por modelo|Modelo|Solicitações|Tokens de entrada|Tokens de saída|Tokens|Custo|Total|
+  Respostas deste mês|Hora|estimado|em andamento|Concedido|Quantidade|Motivo|Válido até|Nada ainda.|
+  Mostrar tudo|Atualizar|Voltar ao chat|Entre primeiro no Open WebUI.|
+  Não é possível mostrar isto agora. Tente novamente mais tarde.
 """)
 
+# ==============================================================================
 # helpers/openwebui/languages/nl.py
+# Dutch.
+# ==============================================================================
+
 DUTCH = read_language("""
 tag: nl · name: Nederlands · thousands: . · decimal: , · money: $\u00a0{amount}
 less_than: minder dan {amount}
@@ -7311,9 +7228,19 @@ cap: Dit antwoord mag hoogstens {quantity} lang zijn.
 ledger_error: Het gebruik kan nu niet worden vastgelegd, dus er worden geen verzoeken aangenomen.
   Probeer het later opnieuw.
 show_usage: Gebruik tonen|Je gebruik boven elk antwoord.|dicht bij een limiet|altijd|nooit
+page: Gebruikslimieten|Limiet|Gebruikt|Gereserveerd|Over|Vernieuwt|Bereikt|Gedeeld|
+  Voor jou gelden geen limieten.|Je gebruik wordt vastgelegd, maar nooit geweigerd.|Gebruik per dag|
+  Dag|Deze maand per model|Model|Verzoeken|Invoertokens|Uitvoertokens|Tokens|Kosten|Totaal|
+  Antwoorden van deze maand|Tijd|geschat|bezig|Extra toegekend|Hoeveelheid|Reden|Geldig tot|
+  Nog niets.|Alles tonen|Vernieuwen|Terug naar de chat|Meld je eerst aan bij Open WebUI.|
+  Dit kan nu niet worden getoond. Probeer het later opnieuw.
 """)
 
+# ==============================================================================
 # helpers/openwebui/languages/pl.py
+# Polish.
+# ==============================================================================
+
 POLISH = read_language("""
 tag: pl · name: polski · plural: Polish · thousands: \u00a0 · decimal: , · grouped_from: 10000
 money: {amount}\u00a0USD · less_than: mniej niż {amount}
@@ -7345,9 +7272,19 @@ cap: Limit tej odpowiedzi: {quantity}.
 ledger_error: Nie można teraz zapisać użycia, więc żądania nie są przyjmowane. Spróbuj ponownie
   później.
 show_usage: Pokaż użycie|Twoje użycie nad każdą odpowiedzią.|blisko limitu|zawsze|nigdy
+page: Limity użycia|Limit|Zużyto|Zarezerwowano|Pozostało|Odnowienie|Wyczerpany|Wspólny|
+  Nie obowiązują Cię żadne limity.|Twoje użycie jest zapisywane, ale nigdy nie odrzucane.|
+  Użycie według dni|Dzień|Ten miesiąc według modelu|Model|Żądania|Tokeny wejściowe|Tokeny wyjściowe|
+  Tokeny|Koszt|Razem|Odpowiedzi z tego miesiąca|Czas|szacunkowo|w toku|Przyznano|Ilość|Powód|
+  Ważne do|Jeszcze nic.|Pokaż wszystko|Odśwież|Powrót do czatu|Najpierw zaloguj się do Open WebUI.|
+  Nie można teraz tego pokazać. Spróbuj ponownie później.
 """)
 
+# ==============================================================================
 # helpers/openwebui/languages/ru.py
+# Russian.
+# ==============================================================================
+
 RUSSIAN = read_language("""
 tag: ru · name: русский · plural: Slavic · thousands: \u00a0 · decimal: , · money: {amount}\u00a0$
 less_than: менее {amount} · percent: {n}\u00a0%
@@ -7380,9 +7317,19 @@ ledger_error: Сейчас использование не записывает�
   попытку позже.
 show_usage: Показывать использование|Ваше использование над каждым ответом.|вблизи
   лимита|всегда|никогда
+page: Лимиты использования|Лимит|Использовано|Зарезервировано|Осталось|Обновление|Исчерпан|Общий|
+  Для вас нет лимитов.|Ваше использование записывается, но никогда не отклоняется.|
+  Использование по дням|День|Этот месяц по моделям|Модель|Запросы|Входные токены|Выходные токены|
+  Токены|Стоимость|Итого|Ответы за этот месяц|Время|оценка|выполняется|Добавлено|Количество|Причина|
+  Действует до|Пока ничего.|Показать все|Обновить|Вернуться в чат|Сначала войдите в Open WebUI.|
+  Сейчас это нельзя показать. Повторите попытку позже.
 """)
 
+# ==============================================================================
 # helpers/openwebui/languages/uk.py
+# Ukrainian.
+# ==============================================================================
+
 UKRAINIAN = read_language("""
 tag: uk · name: українська · plural: Slavic · thousands: \u00a0 · decimal: ,
 money: {amount}\u00a0$ · less_than: менше ніж {amount}
@@ -7416,6 +7363,12 @@ ledger_error: Зараз використання не записується, �
   пізніше.
 show_usage: Показувати використання|Ваше використання над кожною відповіддю.|поблизу
   ліміту|завжди|ніколи
+page: Ліміти використання|Ліміт|Використано|Зарезервовано|Залишилося|Оновлення|Вичерпано|Спільний|
+  Для вас немає лімітів.|Ваше використання записується, але ніколи не відхиляється.|
+  Використання за днями|День|Цей місяць за моделями|Модель|Запити|Вхідні токени|Вихідні токени|
+  Токени|Вартість|Разом|Відповіді за цей місяць|Час|оцінка|виконується|Додано|Кількість|Причина|
+  Діє до|Поки нічого.|Показати все|Оновити|Повернутися до чату|Спочатку увійдіть в Open WebUI.|
+  Зараз це неможливо показати. Спробуйте пізніше.
 """)
 
 # helpers/openwebui/languages/tr.py
@@ -7446,6 +7399,13 @@ ledger_error: Kullanım şu anda kaydedilemediği için istek kabul edilmiyor. L
   deneyin.
 show_usage: Kullanımı göster|Her yanıtın üstünde kullanımınız.|sınıra yaklaşınca|her
   zaman|hiçbir zaman
+page: Kullanım sınırları|Sınır|Kullanılan|Ayrılan|Kalan|Yenilenme|Doldu|Ortak|
+  Sizin için bir sınır yok.|Kullanımınız kaydedilir, ancak hiçbir zaman reddedilmez.|
+  Günlere göre kullanım|Gün|Bu ay, modele göre|Model|İstekler|Giriş tokenleri|Çıktı tokenleri|
+  Tokenler|Maliyet|Toplam|Bu ayın yanıtları|Zaman|tahmini|sürüyor|Ek olarak verilen|Miktar|Neden|
+  Geçerlilik sonu|Henüz bir şey yok.|Tümünü göster|Yenile|Sohbete dön|
+  Lütfen önce Open WebUI’de oturum açın.|
+  Bu şu anda gösterilemiyor. Lütfen daha sonra yeniden deneyin.
 """)
 
 # helpers/openwebui/languages/zh_cn.py
@@ -7470,6 +7430,10 @@ label: 用量|共享用量 · reached_label: 已达限额|已达共享限额 · 
 share: （{percent}） · status_reset: ，{at} 重置 · cap: 此回答最多 {quantity}。
 ledger_error: 目前无法记录用量，因此暂不接受请求。请稍后重试。
 show_usage: 显示用量|在每个回答上方显示您的用量。|接近限额时|始终|从不
+page: 用量限额|限额|已用|已占用|剩余|重置时间|已达限额|共享|您没有任何限额。|
+  您的用量会被记录，但不会被拒绝。|每日用量|日期|本月各模型用量|模型|请求|输入 Token|输出 Token|
+  Token|费用|合计|本月的回答|时间|估算|生成中|额外授予|数量|原因|有效期至|暂无。|显示全部|刷新|
+  返回对话|请先登录 Open WebUI。|目前无法显示。请稍后重试。
 """)
 
 # helpers/openwebui/languages/zh_tw.py
@@ -7494,6 +7458,10 @@ label: 用量|共用用量 · reached_label: 已達限額|已達共用限額 · 
 share: （{percent}） · status_reset: ，{at} 重設 · cap: 此回應最多 {quantity}。
 ledger_error: 目前無法記錄用量，因此暫不接受請求。請稍後再試。
 show_usage: 顯示用量|在每個回應上方顯示您的用量。|接近限額時|一律|永不
+page: 用量限額|限額|已用|已占用|剩餘|重設時間|已達限額|共用|您沒有任何限額。|
+  您的用量會被記錄，但不會被拒絕。|每日用量|日期|本月各模型用量|模型|請求|輸入 Token|輸出 Token|
+  Token|費用|合計|本月的回應|時間|估算|產生中|額外授予|數量|原因|有效期限|尚無資料。|顯示全部|
+  重新整理|返回對話|請先登入 Open WebUI。|目前無法顯示。請稍後再試。
 """)
 
 # helpers/openwebui/languages/ja.py
@@ -7524,6 +7492,12 @@ cap: この応答は最大 {quantity}です。
 ledger_error:
   現在使用量を記録できないため、リクエストを受け付けていません。しばらくしてから再試行してください。
 show_usage: 使用量を表示|各応答の上に使用量を表示します。|上限に近いとき|常に|表示しない
+page: 使用量の上限|上限|使用済み|予約済み|残り|リセット|上限到達|共有|
+  あなたに適用される上限はありません。|使用量は記録されますが、拒否されることはありません。|
+  日別の使用量|日|今月のモデル別使用量|モデル|リクエスト|入力トークン|出力トークン|トークン|費用|
+  合計|今月の応答|日時|推定|生成中|追加付与|量|理由|有効期限|まだありません。|すべて表示|更新|
+  チャットに戻る|先に Open WebUI にログインしてください。|
+  現在表示できません。しばらくしてから再試行してください。
 """)
 
 # helpers/openwebui/languages/ko.py
@@ -7551,6 +7525,11 @@ status: {label}: {used} / {what} · status_reset: , {at} 초기화
 cap: 이 응답은 최대 {quantity}입니다.
 ledger_error: 지금은 사용량을 기록할 수 없어 요청을 받지 않습니다. 나중에 다시 시도하세요.
 show_usage: 사용량 표시|각 응답 위에 사용량을 표시합니다.|한도에 가까울 때|항상|표시 안 함
+page: 사용량 한도|한도|사용|예약|남음|초기화|한도 도달|공유|적용되는 한도가 없습니다.|
+  사용량은 기록되지만 거부되지 않습니다.|일별 사용량|날짜|이번 달 모델별 사용량|모델|요청|입력 토큰|
+  출력 토큰|토큰|비용|합계|이번 달 응답|시간|추정|생성 중|추가 부여|양|사유|유효 기한|
+  아직 없습니다.|모두 표시|새로 고침|채팅으로 돌아가기|먼저 Open WebUI에 로그인하세요.|
+  지금은 표시할 수 없습니다. 나중에 다시 시도하세요.
 """)
 
 # helpers/openwebui/languages/ar.py
@@ -7583,6 +7562,11 @@ status: {label}: {used} من {what} · status_reset: ، يُجدَّد {at}
 cap: الحدّ الأقصى لهذا الرد: {quantity}.
 ledger_error: يتعذّر تسجيل الاستخدام حاليًا، لذلك لا تُقبل أي طلبات. حاول مرة أخرى لاحقًا.
 show_usage: عرض الاستخدام|استخدامك فوق كل رد.|عند الاقتراب من الحدّ|دائمًا|أبدًا
+page: حدود الاستخدام|الحدّ|المستخدَم|المحجوز|المتبقّي|التجديد|بُلغ الحدّ|مشترك|لا تسري عليك أي حدود.|
+  يُسجَّل استخدامك ولا يُرفض أبدًا.|الاستخدام حسب اليوم|اليوم|هذا الشهر حسب النموذج|النموذج|الطلبات|
+  رموز الإدخال|رموز الإخراج|الرموز|التكلفة|المجموع|ردود هذا الشهر|الوقت|تقديري|قيد التنفيذ|الممنوح|
+  الكمية|السبب|صالح حتى|لا شيء بعد.|عرض الكل|تحديث|العودة إلى المحادثة|
+  يُرجى تسجيل الدخول إلى Open WebUI أولًا.|لا يمكن عرض هذا الآن. يُرجى المحاولة لاحقًا.
 """)
 
 # helpers/openwebui/languages/he.py
@@ -7610,6 +7594,11 @@ status: {label}: {used} מתוך {what} · status_reset: , תתחדש {at}
 cap: אורך התגובה המרבי: {quantity}.
 ledger_error: לא ניתן לרשום את השימוש כעת, ולכן בקשות אינן מתקבלות. נסה שוב מאוחר יותר.
 show_usage: הצגת השימוש|השימוש שלך מעל כל תגובה.|קרוב למכסה|תמיד|אף פעם
+page: מכסות שימוש|מכסה|נוצל|שמור|נותר|מתחדש|המכסה נוצלה|משותף|לא חלות עליך מכסות.|
+  השימוש שלך נרשם, אך לעולם אינו נדחה.|שימוש לפי יום|יום|החודש לפי מודל|מודל|בקשות|אסימוני קלט|
+  אסימוני פלט|אסימונים|עלות|סך הכול|התגובות של החודש|זמן|משוער|בתהליך|הוענק בנוסף|כמות|סיבה|
+  בתוקף עד|אין עדיין.|הצג הכול|רענון|חזרה לצ׳אט|יש להיכנס תחילה ל-Open WebUI.|
+  לא ניתן להציג זאת כעת. נסה שוב מאוחר יותר.
 """)
 
 # ==============================================================================
@@ -7660,137 +7649,6 @@ def choose_language(tags: str) -> Language:
         if language := find_language(tag.partition(";")[0]):
             return language
     return ENGLISH
-
-
-# ==============================================================================
-# helpers/openwebui/page_words.py
-# Page words: what the usage page says to users, in each language.
-# ==============================================================================
-
-# The order in which each language lists its words; {n} is a number.
-PAGE_WORDS = (
-    *("title", "limit", "used", "reserved", "left", "resets", "reached", "shared", "no_limits"),
-    *("exempt", "by_day", "day", "by_model", "model", "requests", "input", "output", "tokens"),
-    *("cost", "total", "replies", "time", "estimated", "running", "grants", "amount", "reason"),
-    *("until", "nothing", "more", "refresh", "back", "sign_in", "failed"),
-)
-WORDS_BY_TAG: Mapping[str, str] = {
-    "en": "Usage limits|Limit|Used|Reserved|Left|Resets|Reached|Shared|No limits apply to you."
-    "|Your use is recorded, but never refused.|Use by day|Day|This month by model|Model|Requests"
-    "|Input tokens|Output tokens|Tokens|Cost|Total|Responses this month|Time|estimated|running"
-    "|Granted|Amount|Reason|Valid until|Nothing yet.|{n} older ones are not shown.|Refresh"
-    "|Back to the chat|Please sign in to Open WebUI first."
-    "|This can’t be shown right now. Please try again later.",
-    "de": "Nutzungslimits|Limit|Verbraucht|Vorgemerkt|Übrig|Neu ab|Erreicht|Gemeinsam"
-    "|Für Sie gelten keine Limits.|Ihre Nutzung wird erfasst, aber nie abgelehnt."
-    "|Nutzung nach Tagen|Tag|Dieser Monat nach Modell|Modell|Anfragen|Eingabe-Token"
-    "|Ausgabe-Token|Token|Kosten|Summe|Antworten dieses Monats|Zeit|geschätzt|läuft"
-    "|Zusätzlich gewährt|Menge|Grund|Gültig bis|Noch nichts."
-    "|{n} ältere werden nicht gezeigt.|Aktualisieren|Zurück zum Chat"
-    "|Bitte melden Sie sich zuerst bei Open WebUI an."
-    "|Das kann gerade nicht angezeigt werden. Bitte versuchen Sie es später erneut.",
-    "fr": "Limites d’utilisation|Limite|Utilisé|Réservé|Restant|Réinitialisation|Atteinte|Commune"
-    "|Aucune limite ne s’applique à vous."
-    "|Votre utilisation est enregistrée, mais jamais refusée.|Utilisation par jour|Jour"
-    "|Ce mois-ci par modèle|Modèle|Requêtes|Tokens d’entrée|Tokens de sortie|Tokens|Coût|Total"
-    "|Réponses de ce mois|Heure|estimé|en cours|Accordé en plus|Quantité|Motif|Valable jusqu’au"
-    "|Rien pour l’instant.|{n} plus anciennes ne sont pas affichées.|Actualiser"
-    "|Retour à la discussion|Veuillez d’abord vous connecter à Open WebUI."
-    "|Affichage impossible pour le moment. Veuillez réessayer plus tard.",
-    "es": "Límites de uso|Límite|Usado|Reservado|Queda|Se renueva|Alcanzado|Compartido"
-    "|No se le aplica ningún límite.|Su uso se registra, pero nunca se rechaza.|Uso por día|Día"
-    "|Este mes por modelo|Modelo|Solicitudes|Tokens de entrada|Tokens de salida|Tokens|Coste"
-    "|Total|Respuestas de este mes|Hora|estimado|en curso|Concedido|Cantidad|Motivo|Válido hasta"
-    "|Nada todavía.|No se muestran {n} anteriores.|Actualizar|Volver al chat"
-    "|Inicie sesión primero en Open WebUI."
-    "|No se puede mostrar en este momento. Inténtelo de nuevo más tarde.",
-    "it": "Limiti di utilizzo|Limite|Usato|Riservato|Rimasto|Si azzera|Raggiunto|Condiviso"
-    "|Per te non vale alcun limite.|Il tuo utilizzo è registrato, ma mai rifiutato."
-    "|Utilizzo per giorno|Giorno|Questo mese per modello|Modello|Richieste|Token di input"
-    "|Token di output|Token|Costo|Totale|Risposte di questo mese|Ora|stimato|in corso|Concesso"
-    "|Quantità|Motivo|Valido fino a|Ancora niente.|{n} precedenti non sono mostrate.|Aggiorna"
-    "|Torna alla chat|Accedi prima a Open WebUI."
-    "|Al momento non è possibile mostrarlo. Riprova più tardi.",
-    "pt-br": "Limites de uso|Limite|Usado|Reservado|Restante|Renova|Atingido|Compartilhado"
-    "|Nenhum limite se aplica a você.|Seu uso é registrado, mas nunca recusado.|Uso por dia|Dia"
-    "|Este mês por modelo|Modelo|Solicitações|Tokens de entrada|Tokens de saída|Tokens|Custo"
-    "|Total|Respostas deste mês|Hora|estimado|em andamento|Concedido|Quantidade|Motivo"
-    "|Válido até|Nada ainda.|{n} mais antigas não são mostradas.|Atualizar|Voltar ao chat"
-    "|Entre primeiro no Open WebUI."
-    "|Não é possível mostrar isto agora. Tente novamente mais tarde.",
-    "nl": "Gebruikslimieten|Limiet|Gebruikt|Gereserveerd|Over|Vernieuwt|Bereikt|Gedeeld"
-    "|Voor u gelden geen limieten.|Uw gebruik wordt vastgelegd, maar nooit geweigerd."
-    "|Gebruik per dag|Dag|Deze maand per model|Model|Verzoeken|Invoertokens|Uitvoertokens|Tokens"
-    "|Kosten|Totaal|Antwoorden van deze maand|Tijd|geschat|bezig|Extra toegekend|Hoeveelheid"
-    "|Reden|Geldig tot|Nog niets.|{n} oudere worden niet getoond.|Vernieuwen|Terug naar de chat"
-    "|Meld u eerst aan bij Open WebUI."
-    "|Dit kan nu niet worden getoond. Probeer het later opnieuw.",
-    "pl": "Limity użycia|Limit|Zużyto|Zarezerwowano|Pozostało|Odnowienie|Wyczerpany|Wspólny"
-    "|Nie obowiązują Cię żadne limity.|Twoje użycie jest zapisywane, ale nigdy nie odrzucane."
-    "|Użycie według dni|Dzień|Ten miesiąc według modelu|Model|Żądania|Tokeny wejściowe"
-    "|Tokeny wyjściowe|Tokeny|Koszt|Razem|Odpowiedzi z tego miesiąca|Czas|szacunkowo|w toku"
-    "|Przyznano|Ilość|Powód|Ważne do|Jeszcze nic.|Starszych, których nie pokazano: {n}."
-    "|Odśwież|Powrót do czatu|Najpierw zaloguj się do Open WebUI."
-    "|Nie można teraz tego pokazać. Spróbuj ponownie później.",
-    "ru": "Лимиты использования|Лимит|Использовано|Зарезервировано|Осталось|Обновление|Исчерпан"
-    "|Общий|Для вас нет лимитов.|Ваше использование записывается, но никогда не отклоняется."
-    "|Использование по дням|День|Этот месяц по моделям|Модель|Запросы|Входные токены"
-    "|Выходные токены|Токены|Стоимость|Итого|Ответы за этот месяц|Время|оценка|выполняется"
-    "|Добавлено|Количество|Причина|Действует до|Пока ничего.|Более старых не показано: {n}."
-    "|Обновить|Вернуться в чат|Сначала войдите в Open WebUI."
-    "|Сейчас это нельзя показать. Повторите попытку позже.",
-    "uk": "Ліміти використання|Ліміт|Використано|Зарезервовано|Залишилося|Оновлення|Вичерпано"
-    "|Спільний|Для вас немає лімітів.|Ваше використання записується, але ніколи не відхиляється."
-    "|Використання за днями|День|Цей місяць за моделями|Модель|Запити|Вхідні токени"
-    "|Вихідні токени|Токени|Вартість|Разом|Відповіді за цей місяць|Час|оцінка|виконується"
-    "|Додано|Кількість|Причина|Діє до|Поки нічого.|Старіших не показано: {n}.|Оновити"
-    "|Повернутися до чату|Спочатку увійдіть в Open WebUI."
-    "|Зараз це неможливо показати. Спробуйте пізніше.",
-    "tr": "Kullanım sınırları|Sınır|Kullanılan|Ayrılan|Kalan|Yenilenme|Doldu|Ortak"
-    "|Sizin için bir sınır yok.|Kullanımınız kaydedilir, ancak hiçbir zaman reddedilmez."
-    "|Günlere göre kullanım|Gün|Bu ay, modele göre|Model|İstekler|Giriş tokenleri"
-    "|Çıktı tokenleri|Tokenler|Maliyet|Toplam|Bu ayın yanıtları|Zaman|tahmini|sürüyor"
-    "|Ek olarak verilen|Miktar|Neden|Geçerlilik sonu|Henüz bir şey yok."
-    "|Daha eski {n} tanesi gösterilmiyor.|Yenile|Sohbete dön|Lütfen önce Open WebUI’de oturum açın."
-    "|Bu şu anda gösterilemiyor. Lütfen daha sonra yeniden deneyin.",
-    "zh-cn": "用量限额|限额|已用|已占用|剩余|重置时间|已达限额|共享|您没有任何限额。"
-    "|您的用量会被记录，但不会被拒绝。|每日用量|日期|本月各模型用量|模型|请求|输入 Token|输出 Token"
-    "|Token|费用|合计|本月的回答|时间|估算|生成中|额外授予|数量|原因|有效期至|暂无。"
-    "|另有 {n} 条更早的未显示。|刷新|返回对话|请先登录 Open WebUI。|目前无法显示。请稍后重试。",
-    "zh-tw": "用量限額|限額|已用|已占用|剩餘|重設時間|已達限額|共用|您沒有任何限額。"
-    "|您的用量會被記錄，但不會被拒絕。|每日用量|日期|本月各模型用量|模型|請求|輸入 Token|輸出 Token"
-    "|Token|費用|合計|本月的回應|時間|估算|產生中|額外授予|數量|原因|有效期限|尚無資料。"
-    "|另有 {n} 則較早的未顯示。|重新整理|返回對話|請先登入 Open WebUI。|目前無法顯示。請稍後再試。",
-    "ja": "使用量の上限|上限|使用済み|予約済み|残り|リセット|上限到達|共有"
-    "|あなたに適用される上限はありません。|使用量は記録されますが、拒否されることはありません。"
-    "|日別の使用量|日|今月のモデル別使用量|モデル|リクエスト|入力トークン|出力トークン|トークン"
-    "|費用|合計|今月の応答|日時|推定|生成中|追加付与|量|理由|有効期限|まだありません。"
-    "|ほかに古いものが {n} 件あります。|更新|チャットに戻る"
-    "|先に Open WebUI にログインしてください。"
-    "|現在表示できません。しばらくしてから再試行してください。",
-    "ko": "사용량 한도|한도|사용|예약|남음|초기화|한도 도달|공유|적용되는 한도가 없습니다."
-    "|사용량은 기록되지만 거부되지 않습니다.|일별 사용량|날짜|이번 달 모델별 사용량|모델|요청"
-    "|입력 토큰|출력 토큰|토큰|비용|합계|이번 달 응답|시간|추정|생성 중|추가 부여|양|사유"
-    "|유효 기한|아직 없습니다.|이전 {n}건은 표시되지 않습니다.|새로 고침|채팅으로 돌아가기"
-    "|먼저 Open WebUI에 로그인하세요.|지금은 표시할 수 없습니다. 나중에 다시 시도하세요.",
-    "ar": "حدود الاستخدام|الحدّ|المستخدَم|المحجوز|المتبقّي|التجديد|بُلغ الحدّ|مشترك"
-    "|لا تسري عليك أي حدود.|يُسجَّل استخدامك ولا يُرفض أبدًا.|الاستخدام حسب اليوم|اليوم"
-    "|هذا الشهر حسب النموذج|النموذج|الطلبات|رموز الإدخال|رموز الإخراج|الرموز|التكلفة|المجموع"
-    "|ردود هذا الشهر|الوقت|تقديري|قيد التنفيذ|الممنوح|الكمية|السبب|صالح حتى|لا شيء بعد."
-    "|عدد الأقدم غير المعروض: {n}.|تحديث|العودة إلى المحادثة"
-    "|يُرجى تسجيل الدخول إلى Open WebUI أولًا.|لا يمكن عرض هذا الآن. يُرجى المحاولة لاحقًا.",
-    "he": "מכסות שימוש|מכסה|נוצל|שמור|נותר|מתחדש|המכסה נוצלה|משותף|לא חלות עליך מכסות."
-    "|השימוש שלך נרשם, אך לעולם אינו נדחה.|שימוש לפי יום|יום|החודש לפי מודל|מודל|בקשות"
-    "|אסימוני קלט|אסימוני פלט|אסימונים|עלות|סך הכול|התגובות של החודש|זמן|משוער|בתהליך"
-    "|הוענק בנוסף|כמות|סיבה|בתוקף עד|אין עדיין.|{n} ישנות יותר אינן מוצגות.|רענון|חזרה לצ׳אט"
-    "|יש להיכנס תחילה ל-Open WebUI.|לא ניתן להציג זאת כעת. נסה שוב מאוחר יותר.",
-}
-
-
-def words_of(language: Language) -> list[str]:
-    """A language's words in the order of `PAGE_WORDS`; a region without its own has others'."""
-    tag = language.tag.lower()
-    return (WORDS_BY_TAG.get(tag) or WORDS_BY_TAG[tag.partition("-")[0]]).split("|")
 
 
 # ==============================================================================
@@ -7858,6 +7716,7 @@ a { color: var(--accent); }
   white-space: nowrap; }
 :focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; border-radius: 3px; }
 main:focus { outline: none; }
+[hidden] { display: none !important; }
 
 /* Boxes */
 .totals { display: grid; gap: .6rem; margin: 1rem 0;
@@ -7877,7 +7736,6 @@ main:focus { outline: none; }
 .tag { font-size: .8rem; font-weight: 400; color: var(--faint); border: 1px solid var(--line);
   border-radius: 99px; padding: 0 .5rem; white-space: nowrap; }
 .tag.bad { color: var(--bad); border-color: currentcolor; }
-.tag.warn { color: var(--warn); border-color: currentcolor; }
 
 /* Bars and charts */
 .meter { display: flex; height: .7rem; border-radius: 99px; overflow: hidden;
@@ -7901,14 +7759,13 @@ svg .second { fill: var(--second); }
 
 /* Tables: on a phone each row is a box, each cell a line with its column's name. */
 table { border-collapse: collapse; width: 100%; font-size: .92rem; }
-caption { text-align: start; color: var(--faint); font-size: .85rem; padding: .2rem 0; }
 th, td { padding: .35rem .5rem; border-bottom: 1px solid var(--line); text-align: start;
   vertical-align: top; overflow-wrap: anywhere; }
 td:not(.n), tbody th { min-width: 6.5rem; }
 thead th { border-bottom-color: var(--strong); overflow-wrap: normal; }
 tbody th { font-weight: 400; }
 .n { text-align: end; font-variant-numeric: tabular-nums; }
-td.n { white-space: nowrap; }
+td.n, td.t, tbody th.t { white-space: nowrap; }
 tr.over > :first-child { box-shadow: inset 5px 0 var(--bad); padding-inline-start: .8rem; }
 tr.near > :first-child { box-shadow: inset 5px 0 var(--warn); padding-inline-start: .8rem; }
 [dir="rtl"] tr.over > :first-child { box-shadow: inset -5px 0 var(--bad); }
@@ -7930,7 +7787,7 @@ summary { cursor: pointer; width: fit-content; }
   tr.over > :first-child, tr.near > :first-child { padding-inline-start: .6rem; }
   tbody td::before, tbody th::before { content: attr(data-column); color: var(--faint);
     font-weight: 400; text-align: start; flex: none; max-width: 45%; }
-  td.n { white-space: normal; }
+  td.n, td.t, tbody th.t { white-space: normal; }
 }
 
 /* The page's own: header, forms, editor */
@@ -7959,9 +7816,9 @@ button.main { background: light-dark(#1f5fa8, #2f6fb7); border-color: transparen
 button:disabled { opacity: .55; cursor: default; }
 th button { border: 0; background: none; padding: 0; font-weight: 600; text-align: inherit;
   white-space: nowrap; }
-th button::after { content: " ↕"; color: var(--faint); }
-th[aria-sort="ascending"] button::after { content: " ↑"; color: inherit; }
-th[aria-sort="descending"] button::after { content: " ↓"; color: inherit; }
+th button::after { content: " ↕" / ""; color: var(--faint); }
+th[aria-sort="ascending"] button::after { content: " ↑" / ""; color: inherit; }
+th[aria-sort="descending"] button::after { content: " ↓" / ""; color: inherit; }
 .said { border-inline-start: 4px solid var(--accent); padding: .3rem .7rem; margin: .6rem 0;
   background: var(--raised); overflow-wrap: anywhere; }
 .said.bad { border-color: var(--bad); color: var(--text); }
@@ -7978,26 +7835,28 @@ th[aria-sort="descending"] button::after { content: " ↓"; color: inherit; }
 .errors { padding-inline-start: 1.2rem; }
 .errors button { padding: 0 .4rem; }
 code { font: .92em ui-monospace, Consolas, monospace; overflow-wrap: anywhere; }
-ol.steps { padding-inline-start: 1.3rem; margin: .4rem 0; }
+ol.note { padding-inline-start: 1.3rem; margin: .4rem 0; }
 """
 PAGE_JS = r""""use strict";
 // The usage page: what is left, who is near a limit, and what to do about it. Names of users,
 // groups and models are whatever somebody chose: they become text nodes, never HTML.
 
-const BASE = location.pathname.replace(/\/+$/, "") + "/api/";
+const HOME = location.pathname.replace(/usage-limits\/*$/, ""); // Open WebUI's own path
+const BASE = `${HOME}usage-limits/api/`;
 const SHOWN_ROWS = 25;
-const CHECK_AFTER = 400; // ms without a key
+const CHECK_AFTER = 400; // milliseconds without a key
 const PERIODS = { month: "This month", 7: "7 days", 30: "30 days", 90: "90 days", 365: "A year" };
-const state = { me: null, soft: 80, period: "month", draft: null, turn: 0 };
+const state = { me: null, period: "month", draft: null, turn: 0 };
 let languages, tag;
 
-function stored(key) {
+const byId = (id) => document.getElementById(id);
+const stored = (key) => {
   try {
     return localStorage.getItem(key) || "";
   } catch { // a browser that keeps nothing
     return "";
   }
-}
+};
 
 function followTheme() {
   const theme = stored("theme");
@@ -8010,49 +7869,30 @@ function followTheme() {
 function chooseLanguage() {
   for (const wish of [stored("locale"), ...navigator.languages]) {
     const parts = wish.toLowerCase().replaceAll("_", "-").split("-");
-    for (let length = parts.length; length; length--) {
-      const start = parts.slice(0, length).join("-");
-      const known = languages.aliases[start] || start;
+    for (; parts.length; parts.pop()) {
+      const known = languages.aliases[parts.join("-")] || parts.join("-");
       if (Object.hasOwn(languages.words, known)) return known;
     }
   }
   return "en";
 }
 
-function t(key, n = 0) {
-  const word = languages.words[tag][languages.keys.indexOf(key)];
-  return word.replace("{n}", number(n));
-}
-
-const number = (value) => new Intl.NumberFormat(`${tag}-u-nu-latn`).format(value ?? 0);
-
-function money(value) {
-  // What has no price has no cost: a zero would say that it was free.
-  if (!value) return "–";
-  const digits = value < 0.01 ? { maximumSignificantDigits: 2 } : {};
-  return dollars(value, digits);
-}
-
-const dollars = (value, digits = {}) =>
-  new Intl.NumberFormat(`${tag}-u-nu-latn`, {
-    style: "currency", currency: "USD", currencyDisplay: "narrowSymbol", ...digits,
-  }).format(value);
-
-const isMoney = (limit) => /cost|\$/.test(limit.measure);
-const amount = (limit, value) => (isMoney(limit) ? dollars : number)(value ?? 0);
-
-function when(text) {
-  if (!text) return "–";
-  const at = new Date(text), sameYear = at.getFullYear() === new Date().getFullYear();
-  return new Intl.DateTimeFormat(`${tag}-u-nu-latn`, {
-    month: "short", day: "numeric", hour: "numeric", minute: "2-digit",
-    ...(sameYear ? {} : { year: "numeric" }),
-  }).format(at);
-}
-
-const day = (text) =>
-  new Intl.DateTimeFormat(`${tag}-u-nu-latn`, { day: "numeric", month: "short", timeZone: "UTC" })
-    .format(new Date(`${text}T00:00Z`));
+const t = (word) => languages.words[tag][languages.keys.indexOf(word)];
+const digits = () => `${tag}-u-nu-latn`;
+const number = (value, options, language = digits()) =>
+  new Intl.NumberFormat(language, options).format(value ?? 0);
+const dollars = (value) => number(value, {
+  style: "currency", currency: "USD", currencyDisplay: "narrowSymbol",
+  ...(value > 0 && value < 0.01 && { maximumSignificantDigits: 2 }),
+}, languages.rtl.includes(tag) ? "en" : digits()); // as in the sentences
+// What has no price has no cost: a zero would say that it was free.
+const money = (value) => (value ? dollars(value) : "–");
+const amount = (limit, value) => (limit.measure === "cost" ? dollars : number)(value);
+const date = (value, options) => new Intl.DateTimeFormat(digits(), options).format(value);
+const day = (text) => date(new Date(text), { day: "numeric", month: "short", timeZone: "UTC" });
+const when = (text) => (text ? date(new Date(text), {
+  month: "short", day: "numeric", hour: "numeric", minute: "2-digit",
+}) : "–");
 
 // Elements
 
@@ -8064,7 +7904,7 @@ function el(name, attributes = {}, ...children) {
     if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
     else if (value || value === 0) made.setAttribute(key, value === true ? "" : value);
   }
-  made.append(...children.flat(3).filter((child) => child || child === 0));
+  made.append(...children.flat(9).filter((child) => child || child === 0));
   return made;
 }
 
@@ -8075,497 +7915,395 @@ function svg(name, attributes, ...children) {
   return made;
 }
 
-const note = (text) => el("p.note", {}, text);
-const say = (text) => (document.getElementById("live").textContent = text);
-const button = (text, onclick, kind = "button") => el(kind, { type: "button", onclick }, text);
-const section = (title, ...parts) => [el("h2", {}, title), ...parts];
-const field = (text, input) => el("label.wide", {}, text, input);
 // A text that leaves the direction of what is around it alone, whatever is in it.
 const own = (...text) => el("bdi", {}, text);
-const pairList = (kind, pairs) => el(kind, {}, pairs.map(([name, value]) =>
+const note = (...text) => el("p.note", {}, text);
+const code = (text) => el("code", {}, text);
+const link = (href, ...text) => el("a", { href }, text);
+const say = (text) => (byId("live").textContent = text);
+const button = (text, onclick, kind = "button") => el(kind, { type: "button", onclick }, text);
+const section = (title, ...parts) => [el("h2", {}, title), parts];
+const field = (text, input) => el("label.wide", {}, text, input);
+const select = (options, attributes = {}) => el("select", attributes,
+  options.map(([value, text, selected]) => el("option", { value, selected }, text)));
+const pairs = (kind, list) => el(kind, {}, list.filter(Boolean).map(([name, value]) =>
   el("", {}, el("dt", {}, name), el("dd", {}, own(value)))));
-const boxes = (pairs) => pairList("dl.totals", pairs);
 
-function table(caption, columns, rows, { order, search, beside, plain, kind } = {}) {
-  // Kinds of columns: text, or "n" for numbers. `show` makes the cell, `value` what it sorts by.
+// A column: what it reads of a row, its heading, what a cell shows, what it is sorted by.
+const column = (key, name, show = (row) => row[key], value = (row) => row[key]) =>
+  ({ key, name, show, value: (row) => value(row) ?? "" });
+const figures = (...parts) => ({ ...column(...parts), kind: ".n" });
+const times = (...parts) => ({ ...column(...parts), kind: ".t" });
+const costs = (key, name) => figures(key, name, (row) => money(row[key]));
+
+function table(caption, columns, rows, { order, search, beside, plain, kind = () => "" } = {}) {
   let shown = SHOWN_ROWS, sorted = order, wanted = "";
-  const value = (column, row) => (column.value || ((from) => from[column.key]))(row) ?? "";
   const texts = new Map(rows.map((row) =>
-    [row, columns.map((column) => value(column, row)).join(" ").toLowerCase()]));
-  const body = el("tbody", { role: "rowgroup" });
-  const count = note("");
-  const filled = (column, row) => {
-    const shows = column.show ? column.show(row) : String(row[column.key] ?? "");
-    return shows === "" || shows.length === 0 ? "" : own(shows);
-  };
-  const compare = (one, other) =>
-    typeof one === "number" && typeof other === "number"
-      ? one - other : String(one).localeCompare(String(other), tag, { numeric: true });
+    [row, columns.map((one) => one.value(row)).join(" ").toLowerCase()]));
+  const body = el("tbody", { role: "rowgroup" }), rest = note();
+  const compare = (one, other) => typeof one === "number" && typeof other === "number"
+    ? one - other : String(one).localeCompare(String(other), tag, { numeric: true });
+  const cell = (row, one, at) => el((at ? "td" : "th") + (one.kind || ""), {
+    "data-column": one.name, role: at ? "cell" : "rowheader", scope: !at && "row",
+  }, own(one.show(row)));
 
   function fill() {
     let found = rows.filter((row) => texts.get(row).includes(wanted));
-    if (sorted) {
-      const column = columns.find((one) => one.key === sorted.key);
-      found = found.toSorted((a, b) => sorted.sign * compare(value(column, a), value(column, b)));
-    }
+    const by = sorted && columns.find((one) => one.key === sorted.key);
+    if (by) found = found.toSorted((a, b) => sorted.sign * compare(by.value(a), by.value(b)));
     body.replaceChildren(...found.slice(0, shown).map((row) =>
-      el(`tr${kind && kind(row) ? `.${kind(row)}` : ""}`, { role: "row" },
-        columns.map((column, at) =>
-          el((at ? "td" : "th") + (column.kind === "n" ? ".n" : ""), {
-            "data-column": column.name, role: at ? "cell" : "rowheader", scope: at ? "" : "row",
-          }, filled(column, row))))));
-    heads.forEach((head, at) => {
-      const on = sorted && columns[at].key === sorted.key;
-      if (on) head.setAttribute("aria-sort", sorted.sign > 0 ? "ascending" : "descending");
-      else head.removeAttribute("aria-sort");
-    });
-    count.replaceChildren();
-    if (!found.length) count.append(t("nothing"));
-    if (found.length > shown) {
-      count.append(`${number(shown)} of ${number(found.length)} `,
-        button("Show all", () => { shown = Infinity; fill(); }));
-    }
+      el(`tr${kind(row)}`, { role: "row" }, columns.map((one, at) => cell(row, one, at)))));
+    heads.forEach((head, at) => head.setAttribute("aria-sort",
+      columns[at] !== by ? "none" : sorted.sign > 0 ? "ascending" : "descending"));
+    rest.replaceChildren(...(!found.length ? [t("nothing")] : found.length <= shown ? [] : [
+      `${number(shown)} / ${number(found.length)} `,
+      button(t("show_all"), () => { shown = Infinity; fill(); })]));
     return found.length;
   }
 
-  function sort(column) {
-    const sign = sorted?.key === column.key ? -sorted.sign : column.kind === "n" ? -1 : 1;
-    sorted = { key: column.key, sign };
+  function sort(one) {
+    sorted = { key: one.key, sign: sorted?.key === one.key ? -sorted.sign : one.kind ? -1 : 1 };
     fill();
-    say(`${column.name}: ${sign > 0 ? "ascending" : "descending"}`);
   }
 
-  const heads = columns.map((column) =>
-    el(`th${column.kind === "n" ? ".n" : ""}`, { scope: "col", role: "columnheader" },
-      plain ? column.name : button(column.name, () => sort(column))));
-  const input = search && el("input", {
-    type: "search", autocomplete: "off", oninput: () => {
-      wanted = input.value.trim().toLowerCase();
-      say(`${number(fill())} found`);
-    },
-  });
+  const heads = columns.map((one) =>
+    el(`th${one.kind || ""}`, { scope: "col", role: "columnheader" },
+      plain ? one.name : button(one.name, () => sort(one))));
+  const input = search && el("input", { type: "search", autocomplete: "off", oninput: () => {
+    wanted = input.value.trim().toLowerCase();
+    say(`${number(fill())} found`);
+  } });
   fill();
   return [
     (input || beside) && el(".row", {}, beside, input && field(search, input)),
-    el(plain ? "table.plain" : "table", { role: "table" },
-      el("caption", {}, el("span.unseen", {}, caption)),
+    el(plain ? "table.plain" : "table", { role: "table", "aria-label": caption },
       el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, heads)), body),
-    count,
+    rest,
   ];
 }
 
-const costColumn = (key, name) =>
-  ({ key, name, kind: "n", show: (row) => money(row[key]) });
+// The columns of use: a cost only where anything has a price.
+const useColumns = (rows, ...keys) => [
+  ...[["requests", "requests"], ["input_tokens", "input"], ["output_tokens", "output"]]
+    .filter(([key]) => !keys.length || keys.includes(key))
+    .map(([key, word]) => figures(key, t(word), (row) => number(row[key]))),
+  ...(rows.some((row) => row.cost_usd) ? [costs("cost_usd", t("cost"))] : []),
+];
 
-// Columns of use: a cost only where anything has a price.
-function useColumns(rows) {
-  const columns = [
-    { key: "requests", name: t("requests") },
-    { key: "input_tokens", name: t("input") },
-    { key: "output_tokens", name: t("output") },
-  ].map((column) => ({ ...column, kind: "n", show: (row) => number(row[column.key]) }));
-  const priced = rows.some((row) => row.cost_usd);
-  return priced ? [...columns, costColumn("cost_usd", t("cost"))] : columns;
-}
+// Limits. Those of one moment, per request and at once, add nothing up.
 
-// Limits
-
-const atOnce = (limit) => limit.period === "request" || limit.period === "at once";
-const shareOf = (limit) => (limit.amount > 0 ? limit.percent ?? 0 : 100);
-const kindOf = (limit) =>
-  limit.remaining <= 0 && !atOnce(limit) ? "over"
-    : shareOf(limit) >= state.soft && !atOnce(limit) ? "near" : "";
-const percent = (limit) =>
-  new Intl.NumberFormat(`${tag}-u-nu-latn`, { style: "percent" }).format(shareOf(limit) / 100);
+const isMoment = (limit) => /^(request|at once)$/.test(limit.period);
+const share = (limit) => (limit.amount > 0 ? limit.percent ?? 0 : 100);
+const left = (limit) => amount(limit, Math.max(0, limit.remaining));
+const percent = (limit) => number(share(limit) / 100, { style: "percent" });
 const textOf = (limit) => limit.text || limit.limit || "";
-const nearest = (limits) =>
-  limits.filter((limit) => !atOnce(limit))
-    .reduce((most, limit) => (most && shareOf(most) >= shareOf(limit) ? most : limit), null);
-
-function meter(limit) {
-  const total = Math.max(limit.amount, 1e-9);
-  const parts = [limit.used, limit.reserved].map((value) => {
-    const part = el("i");
-    part.style.width = `${Math.min(100, (100 * (value || 0)) / total)}%`;
-    return part;
-  });
-  if (!(limit.amount > 0)) parts[0].style.width = "100%";
-  return el(".meter", {
-    role: "meter", "aria-label": textOf(limit), "aria-valuemin": 0, "aria-valuemax": 100,
-    "aria-valuenow": Math.min(100, Math.round(shareOf(limit))),
-    "aria-valuetext": `${t("used")} ${amount(limit, limit.used)}, ${t("left")} ${
-      amount(limit, limit.remaining)}`,
-  }, parts);
-}
+const kindOf = (limit) => isMoment(limit) ? "" : limit.remaining <= 0 ? ".over"
+  : share(limit) >= (state.me.soft_limit_percent || 80) ? ".near" : "";
+const mostUsed = (limits) => limits.filter((limit) => !isMoment(limit))
+  .toSorted((one, other) => share(other) - share(one))[0];
 
 function limitCard(limit) {
-  const kind = kindOf(limit);
-  const pairs = [
-    [t("used"), [own(amount(limit, limit.used)), " ", own(`(${percent(limit)})`)]],
-    limit.reserved > 0 && [t("reserved"), amount(limit, limit.reserved)],
-    [t("left"), amount(limit, Math.max(0, limit.remaining))],
-    limit.granted > 0 && [t("grants"), amount(limit, limit.granted)],
-    [t("resets"), when(limit.reset_at)],
-  ].filter(Boolean);
-  return el(`li.card${kind && `.${kind}`}`, {},
-    el("h2", {}, own(textOf(limit)), " ",
-      limit.scope !== "user" && el("span.tag", {}, t("shared"), ": ", own(limit.scope)), " ",
-      kind === "over" && el("span.tag.bad", {}, t("reached"))),
-    meter(limit),
-    pairList("dl", pairs));
+  const parts = [limit.used, limit.reserved].map((value) => {
+    const part = el("i");
+    part.style.width = `${limit.amount > 0 ? Math.min(100, (100 * value) / limit.amount) : 100}%`;
+    return part;
+  });
+  const kind = kindOf(limit), used = amount(limit, limit.used);
+  return el(`li.card${kind}`, {},
+    el("h2", {}, own(textOf(limit)), " ", limit.scope !== "user" &&
+      el("span.tag", {}, t("shared"), ": ", own(limit.scope)), " ",
+    kind === ".over" && el("span.tag.bad", {}, t("reached"))),
+    el(".meter", { role: "meter", "aria-label": textOf(limit), "aria-valuemin": 0,
+      "aria-valuemax": 100, "aria-valuenow": Math.min(100, Math.round(share(limit))),
+      "aria-valuetext": `${t("used")} ${used}, ${t("left")} ${left(limit)}` }, parts),
+    pairs("dl", [
+      [t("used"), [own(used), " ", own(`(${percent(limit)})`)]],
+      limit.reserved > 0 && [t("reserved"), amount(limit, limit.reserved)],
+      [t("left"), left(limit)],
+      limit.granted > 0 && [t("grants"), amount(limit, limit.granted)],
+      [t("resets"), when(limit.reset_at)],
+    ]));
 }
 
 const limitCards = (limits) => [
-  el("ul.cards", {}, limits.filter((limit) => !atOnce(limit)).map(limitCard)),
-  el("ul", {}, limits.filter(atOnce).map((limit) => el("li", {}, own(textOf(limit))))),
+  el("ul.cards", {}, limits.filter((limit) => !isMoment(limit)).map(limitCard)),
+  el("ul", {}, limits.filter(isMoment).map((limit) => el("li", {}, own(textOf(limit))))),
 ];
 
-function everyDay(rows, from, zone) {
-  // Days without any use are days as well. "sv" writes dates as ISO has them.
-  const iso = (instant) => new Date(instant).toLocaleDateString("sv", { timeZone: zone });
+function dayChart(rows) {
   const by = new Map(rows.map((row) => [row.day, row])), days = [];
-  const first = [iso(from), ...by.keys()].toSorted()[0], last = [iso(Date.now()), ...by.keys()];
-  const end = Date.parse(last.toSorted().at(-1));
-  for (let at = Date.parse(first); at <= end && days.length < 400; at += 864e5) {
+  // Days without any use are days as well.
+  for (let at = Date.parse(rows[0]?.day); at <= Date.parse(rows.at(-1)?.day); at += 864e5) {
     const name = new Date(at).toISOString().slice(0, 10);
-    days.push(by.get(name) || { day: name, requests: 0, input_tokens: 0, output_tokens: 0 });
+    days.push({ day: name, input_tokens: 0, output_tokens: 0, ...by.get(name) });
   }
-  return days;
-}
-
-function dayChart(days) {
-  const width = Math.min(document.getElementById("main").clientWidth || 600, 1088), height = 190;
-  const left = 44, bottom = 22, room = width - left, tall = height - bottom - 8;
+  const width = Math.min(byId("main").clientWidth, 1088), edge = 44, tall = 160;
   const sum = (one) => one.input_tokens + one.output_tokens;
-  const most = Math.max(...days.map(sum), 1), step = room / Math.max(days.length, 1);
-  const short = new Intl.NumberFormat(`${tag}-u-nu-latn`, { notation: "compact" });
-  const chart = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", direction: "ltr",
-    "aria-label": `${t("by_day")}: ${t("total")} ${
-      number(days.reduce((all, one) => all + sum(one), 0))} ${t("tokens")}` });
+  const most = Math.max(...days.map(sum), 1), step = Math.min((width - edge) / days.length, 48);
+  const total = number(days.reduce((all, one) => all + sum(one), 0));
+  const chart = svg("svg", { viewBox: `0 0 ${width} ${tall + 30}`, role: "img",
+    direction: "ltr", "aria-label": `${t("by_day")}: ${t("total")} ${total} ${t("tokens")}` });
   for (const part of [0, 0.5, 1]) {
     const y = 8 + tall * (1 - part);
-    chart.append(svg("line", { class: "grid", x1: left, x2: width, y1: y, y2: y }),
-      svg("text", { x: left - 6, y: y + 4, "text-anchor": "end" }, short.format(most * part)));
+    chart.append(svg("line", { class: "grid", x1: edge, x2: width, y1: y, y2: y }),
+      svg("text", { x: edge - 6, y: y + 4, "text-anchor": "end" },
+        number(most * part, { notation: "compact" })));
   }
-  const every = Math.ceil(days.length / Math.max(2, Math.floor(room / 75)));
+  const every = Math.ceil(75 / step);
   days.forEach((one, at) => {
-    const x = left + at * step, low = (tall * one.input_tokens) / most;
-    const high = (tall * one.output_tokens) / most, wide = Math.max(step - 2, 1);
+    const x = edge + at * step, bottom = 8 + tall, wide = Math.max(step - 2, 1);
+    const low = (tall * one.input_tokens) / most, high = (tall * one.output_tokens) / most;
     chart.append(svg("g", {},
       svg("title", {}, `${day(one.day)}: ${number(sum(one))} ${t("tokens")}`),
-      svg("rect", { x, y: 8, width: step, height: tall, fill: "transparent" }),
-      svg("rect", { class: "first", x, y: 8 + tall - low, width: wide, height: low }),
-      svg("rect", { class: "second", x, y: 8 + tall - low - high, width: wide, height: high })));
-    if (at % every === 0) {
-      const last = at + every >= days.length && x > width - 60;
-      chart.append(svg("text", { x: last ? width : x, y: height - 6,
-        "text-anchor": last ? "end" : "start" }, day(one.day)));
+      svg("rect", { class: "first", x, y: bottom - low, width: wide, height: low }),
+      svg("rect", { class: "second", x, y: bottom - low - high, width: wide, height: high })));
+    if (at % every === 0 && x < width - 50) {
+      chart.append(svg("text", { x, y: tall + 24 }, day(one.day)));
     }
   });
-  return [
-    el("figure", {}, chart, el("figcaption.note", {}, el("span.key.first"), t("input"), "  ",
+  return rows.length ? [
+    el("figure", {}, chart, el("figcaption.note", {}, el("span.key.first"), t("input"),
       el("span.key.second"), t("output"))),
-    el("details", {}, el("summary", {}, `${t("by_day")}: ${t("tokens")}`),
-      table(t("by_day"),
-        [{ key: "day", name: t("day"), show: (row) => day(row.day) }, ...useColumns(days)],
-        days.filter((row) => row.requests), { order: { key: "day", sign: -1 } })),
-  ];
+    el("details", {}, el("summary", {}, `${t("tokens")} / ${t("day")}`), table(t("by_day"),
+      [column("day", t("day"), (row) => day(row.day)), ...useColumns(rows)], rows)),
+  ] : note(t("nothing"));
 }
 
 // A user's limits and use, for the user or for an administrator
 
-function userParts(data, afterLimits = []) {
-  const replies = data.replies || [], grants = (data.grants || []).filter((one) => one.holds);
-  const mark = (row) =>
-    row.running ? ` (${t("running")})` : row.estimated ? ` (${t("estimated")})` : "";
-  const columns = [
-    { key: "at", name: t("time"), show: (row) => when(row.at) },
-    { key: "model", name: t("model") },
-    ...useColumns(replies).slice(1),
-  ];
-  columns[3].show = (row) => number(row.output_tokens) + mark(row);
+function userParts(data, afterLimits) {
+  const mark = (row) => row.running ? ` (${t("running")})`
+    : row.estimated ? ` (${t("estimated")})` : "";
   return [
     data.exempt && el("p.said", {}, t("exempt")),
     data.limits.length ? limitCards(data.limits) : el("p", {}, t("no_limits")),
-    afterLimits,
-    grants.length > 0 && section(t("grants"), grantTable(grants, data.limits)),
-    data.days && section(t("by_day"), dayChart(everyDay(data.days, data.since, data.timezone))),
-    data.month && section(t("by_model"), table(t("by_model"),
-      [{ key: "model", name: t("model") }, ...useColumns(data.month)], data.month)),
-    data.replies && section(t("replies"), table(t("replies"), columns, replies),
-      data.replies_left_out > 0 && note(t("more", data.replies_left_out))),
+    afterLimits || grantTable(data.grants, data.limits),
+    section(t("by_day"), dayChart(data.days)),
+    section(t("by_model"), table(t("by_model"),
+      [column("model", t("model")), ...useColumns(data.month)], data.month)),
+    section(t("replies"), table(t("replies"), [
+      times("at", t("time"), (row) => [when(row.at), mark(row)]), column("model", t("model")),
+      ...useColumns(data.replies, "input_tokens", "output_tokens"),
+    ], data.replies)),
   ];
 }
 
 function grantTable(grants, limits, revoke) {
+  const rows = grants.filter((one) => one.holds && one.kind !== "revoke");
   const granted = (row) => {
-    const one = limits.find((limit) => ["measure", "period", "model"].every((key) =>
-      limit[key] === row[key]) && (limit.scope === "user") === (row.scope === "user"));
+    const one = limits.find((limit) => (limit.scope === "user") === (row.scope === "user") &&
+      ["measure", "period", "model", "source"].every((key) => limit[key] === row[key]));
     return one ? textOf(one) : `${row.measure.replace("_", " ")}/${row.period}`;
   };
-  const columns = [
-    { key: "limit", name: t("limit"), value: granted, show: granted },
-    { key: "amount", name: t("amount"), kind: "n", show: (row) => `+${amount(row, row.amount)}` },
-    { key: "reason", name: t("reason") },
-    { key: "expires_at", name: t("until"), show: (row) => when(row.expires_at) },
-  ];
-  if (revoke) {
-    columns.push({ key: "id", name: "Take back", show: (row) => {
-      const made = button("Revoke", () => revoke(row, made));
-      made.setAttribute("aria-label", `Revoke ${amount(row, row.amount)} of ${granted(row)}`);
-      return made;
-    } });
-  }
-  return table(t("grants"), columns, grants, { plain: true });
+  return rows.length > 0 && section(t("grants"), table(t("grants"), [
+    column("limit", t("limit"), granted),
+    figures("amount", t("amount"), (row) => `+${amount(row, row.amount)}`),
+    column("reason", t("reason")),
+    times("expires_at", t("until"), (row) => when(row.expires_at)),
+    ...(revoke ? [column("id", "Take back", (row) => {
+      const control = button("Revoke", () => revoke(row, control));
+      control.setAttribute("aria-label", `Revoke ${amount(row, row.amount)} of ${granted(row)}`);
+      return control;
+    })] : []),
+  ], rows, { plain: true }));
 }
 
 async function myView() {
   const data = await call(`me?language=${tag}`);
-  const again = button(t("refresh"), () => route());
-  return [el("h1", {}, t("title")), el(".row", {}, again), userParts(data)];
+  return [el("h1", {}, t("title")), el(".row", {}, button(t("refresh"), () => route())),
+    userParts(data)];
 }
 
 // The administrator's views, in English
 
-const since = () => {
+function since() {
   const from = new Date();
   if (state.period === "month") from.setDate(1);
   else from.setDate(from.getDate() - Number(state.period) + 1);
-  const two = (part) => String(part).padStart(2, "0");
-  return `${from.getFullYear()}-${two(from.getMonth() + 1)}-${two(from.getDate())}`;
-};
-
-const report = (by) => call(`report?by=${by}&since=${since()}`);
-
-function periodPicker() {
-  const select = el("select", { onchange: () => { state.period = select.value; route(); } },
-    Object.entries(PERIODS).map(([value, name]) =>
-      el("option", { value, selected: value === state.period }, name)));
-  return el("label", {}, "Period", select);
+  return from.toLocaleDateString("sv"); // which writes dates as ISO has them
 }
 
-const links = (by, what) =>
-  note(["Download ", ["csv", "json"].flatMap((format, at) => [at ? " or " : "",
-    el("a", { href: `${BASE}report?by=${by}&since=${since()}&format=${format}`,
-      download: `usage-by-${by}.${format}` }, format.toUpperCase())]), ` of ${what}.`]);
+const report = (by) => call(`report?by=${by}&since=${since()}`);
+const periodPicker = () => {
+  const input = select(Object.entries(PERIODS).map(([value, text]) =>
+    [value, text, value === state.period]), {
+    onchange: () => { state.period = input.value; route(); },
+  });
+  return el("label", {}, "Period", input);
+};
+const files = (by, what) => note(`Download ${what}: `, ["csv", "json"].map((format) =>
+  [el("a", { href: `${BASE}report?by=${by}&since=${since()}&format=${format}`,
+    download: `usage-by-${by}.${format}` }, format.toUpperCase()), " "]));
+const userLink = (row) => link(`#user=${encodeURIComponent(row.user_id)}`,
+  row.name || row.email || row.user_id);
 
-const userLink = (row) =>
-  el("a", { href: `#user=${encodeURIComponent(row.user_id)}` },
-    row.name || row.email || row.user_email || row.user_id);
-
-const limitColumns = [
-  { key: "limit", name: "Limit", value: (row) => textOf(row.most || {}),
-    show: (row) => row.most ? textOf(row.most) : "no limit" },
-  { key: "percent", name: "Used %", kind: "n", value: (row) => row.most ? shareOf(row.most) : -1,
-    show: (row) => (row.most ? percent(row.most) : "–") },
-  { key: "left", name: "Left", kind: "n", value: (row) => row.most?.remaining ?? Infinity,
-    show: (row) => (row.most ? amount(row.most, Math.max(0, row.most.remaining)) : "–") },
-  { key: "resets", name: "Resets", value: (row) => row.most?.reset_at,
-    show: (row) => when(row.most?.reset_at) },
+const limitColumns = () => [
+  column("limit", "Limit", (row) => (row.most ? textOf(row.most) : "no limit")),
+  figures("percent", "Used", (row) => (row.most ? percent(row.most) : "–"),
+    (row) => (row.most ? share(row.most) : -1)),
+  figures("left", "Left", (row) => (row.most ? left(row.most) : "–"),
+    (row) => row.most?.remaining ?? Infinity),
+  times("resets", "Resets", (row) => when(row.most?.reset_at), (row) => row.most?.reset_at),
 ];
-const withNearest = (row) => ({ ...row, most: nearest(row.limits) });
-const nearKind = (row) => (row.most ? kindOf(row.most) : "");
+const nearFirst = { kind: (row) => (row.most ? kindOf(row.most) : ""),
+  order: { key: "percent", sign: -1 } };
 
-function userTable(users, search, beside) {
-  const columns = [
-    { key: "user", name: "User", value: (row) => `${row.name || ""} ${row.email} ${row.user_id}`,
-      show: (row) => [userLink(row), row.exempt && [" ", el("span.tag", {}, "exempt")]] },
-    { key: "groups", name: "Groups", value: (row) => (row.groups || []).join(", "),
-      show: (row) => (row.groups || []).join(", ") },
-    { key: "policy", name: "Policy" },
-    ...limitColumns,
-  ];
-  if (users.some((row) => "tokens" in row)) {
-    columns.push({ key: "tokens", name: "Tokens", kind: "n", show: (row) => number(row.tokens) });
-    if (users.some((row) => row.cost_usd)) {
-      columns.push(costColumn("cost_usd", "Cost"));
-    }
-  }
-  return table("Users, the most used limit of each", columns, users.map(withNearest),
-    { search, beside, kind: nearKind, order: { key: "percent", sign: -1 } });
+function userTable(users, more = [], options = {}) {
+  const rows = users.map((row) => ({ ...row, most: mostUsed(row.limits) }));
+  return table("Users, the most used limit of each", [
+    column("user", "User", (row) => [userLink(row), row.exempt && [" ",
+      el("span.tag", {}, "exempt")]], (row) => [row.name, row.email, row.user_id].join(" ")),
+    column("groups", "Groups", (row) => row.groups.join(", "), (row) => row.groups.join(", ")),
+    column("policy", "Policy"), ...limitColumns(), ...more,
+  ], rows, { ...nearFirst, ...options });
 }
 
 async function overview() {
-  const [all, days, near, shadow] = await Promise.all([
-    call("overview"), report("day"), call("users?near=true"),
-    call(`shadow?since=${since()}`).catch(() => []),
-  ]);
+  const [all, days, near, refused] = await Promise.all([call("overview"), report("day"),
+    call("users?near=true"), call(`shadow?since=${since()}`).catch(() => [])]);
   const sum = (key) => days.reduce((total, row) => total + (row[key] || 0), 0);
-  const over = near.filter((row) => row.limits.some((limit) => kindOf(limit) === "over"));
+  const over = near.filter((row) => row.limits.some((limit) => kindOf(limit) === ".over"));
+  const notices = all.notices || [], checks = all.checks || [];
   return [
     el("h1", {}, "Overview"),
     el(".row", {}, periodPicker()),
-    boxes([["Requests", number(sum("requests"))], ["Input tokens", number(sum("input_tokens"))],
+    pairs("dl.totals", [["Requests", number(sum("requests"))],
+      ["Input tokens", number(sum("input_tokens"))],
       ["Output tokens", number(sum("output_tokens"))], ["Cost", money(sum("cost_usd"))],
       ["Over a limit", number(over.length)], ["Near a limit", number(near.length - over.length)]]),
     all.shadow_mode && el("p.said", {}, "Shadow mode is on: nobody is refused."),
-    notices(all),
+    notices.length > 0 && el(".said.bad", {}, el("ul", {}, notices.map((text) =>
+      el("li", {}, text))), link("#policies", "Correct the policies")),
     section("Near or over a limit", near.length ? userTable(near) : note("Nobody.")),
-    section("By day", dayChart(everyDay(days, `${since()}T12:00`, all.timezone))),
-    shadow.length > 0 && section("Shadow mode would have refused",
+    section("By day", dayChart(days)),
+    refused.length > 0 && section("Shadow mode would have refused",
       table("Would-have-been refusals", [
-        { key: "at", name: "Time", show: (row) => when(row.at) },
-        { key: "email", name: "User", show: userLink }, { key: "model", name: "Model" },
-        { key: "limit", name: "Limit" }, { key: "policy", name: "Policy" },
-      ], shadow, { search: "Search refusals" })),
-    section("Everything as a file", links("day", "each day"),
-      links("user,model,day", "each user, model and day"), links("source", "each source")),
+        times("at", "Time", (row) => when(row.at)), column("email", "User", userLink),
+        column("model", "Model"), column("limit", "Limit"), column("policy", "Policy"),
+      ], refused, { search: "Search refusals" })),
+    section("Installation", note(`Usage Limits ${all.version || ""}, Open WebUI ${
+      all.open_webui || ""}, ledger: ${all.ledger || ""}, days as in ${all.timezone}`),
+    el("ul", {}, checks.map((check) => el("li", {},
+      el(check.ok ? "span.good" : "span.bad", {}, check.ok ? "OK: " : "Note: "),
+      check.text))), table("Ways to a model", [column("name", "Way to a model"),
+      column("state", "State"), column("detail", "What happens")], all.doors || [],
+    { plain: true })),
+    section("Files", files("day", "each day"),
+      files("user,model,day", "each user, model and day"), files("source", "each source")),
   ];
 }
-
-const notices = (all) => (all.notices || []).length > 0 && [
-  el(".said.bad", {}, el("strong", {}, "Names in the policies"), el("ul", {},
-    all.notices.map((text) => el("li", {}, text))),
-  el("a", { href: "#policies" }, "Correct the policies")),
-];
 
 async function usersView() {
   const [users, used] = await Promise.all([call("users"), report("user")]);
-  const byId = new Map(used.map((row) => [row.user_id, row]));
-  const rows = users.map((row) => {
-    const use = byId.get(row.user_id) || {};
-    return { ...row, tokens: use.total_tokens || 0, cost_usd: use.cost_usd };
-  });
-  return [el("h1", {}, "Users"),
-    userTable(rows, "Search users, groups, policies", periodPicker()), links("user", "all users")];
+  const sums = new Map(used.map((row) => [row.user_id, row]));
+  const rows = users.map((row) => ({ ...row, tokens: sums.get(row.user_id)?.total_tokens || 0,
+    cost_usd: sums.get(row.user_id)?.cost_usd }));
+  const more = [figures("tokens", "Tokens", (row) => number(row.tokens))];
+  if (rows.some((row) => row.cost_usd)) more.push(costs("cost_usd", "Cost"));
+  return [el("h1", {}, "Users"), userTable(rows, more,
+    { search: "Search users, groups, policies", beside: periodPicker() }),
+  files("user", "all users")];
 }
 
-const useView = (title, by, column) => async () => {
-  const rows = await report(by);
-  return [el("h1", {}, title), table(title, [column, ...useColumns(rows)], rows, {
-    search: `Search ${title.toLowerCase()}`, beside: periodPicker(),
-    order: { key: "input_tokens", sign: -1 },
-  }),
-    links(by, `all ${title.toLowerCase()}`),
-    by === "group" && note("Who is in several groups counts in each of them.")];
+const useView = (title, by, key, name) => async () => {
+  const rows = await report(by), label = (row) => row[name] || row[key] || `no ${by}`;
+  return [el("h1", {}, title), table(title,
+    [column(key, title.slice(0, -1), label, label), ...useColumns(rows)], rows,
+    { search: `Search ${title.toLowerCase()}`, beside: periodPicker(),
+      order: { key: "input_tokens", sign: -1 } }),
+  files(by, `all ${title.toLowerCase()}`),
+  by === "group" && note("Who is in several groups counts in each of them.")];
 };
 
 async function poolsView() {
-  const pools = await call("pools");
-  const columns = [
-    { key: "pool", name: "Pool",
-      show: (row) => el("a", { href: `#pool=${encodeURIComponent(row.pool)}` }, row.pool) },
-    { key: "group", name: "Group" }, ...limitColumns,
-  ];
-  const rows = pools.flatMap((pool) => pool.limits.map((limit) => ({ ...pool, most: limit })));
-  return [el("h1", {}, "Pools"), note("One counter for all members of each."),
-    table("Pools and their limits", columns, rows,
-      { search: "Search pools", kind: nearKind, order: { key: "percent", sign: -1 } })];
+  const rows = (await call("pools")).flatMap((pool) =>
+    pool.limits.map((limit) => ({ ...pool, most: limit })));
+  return [el("h1", {}, "Pools"), table("Pools and their limits", [
+    column("pool", "Pool", (row) => link(`#pool=${encodeURIComponent(row.pool)}`, row.pool)),
+    column("group", "Group"), ...limitColumns(),
+  ], rows, { ...nearFirst, search: "Search pools" })];
 }
 
 // Grant, reset, revoke
 
 function actions(who, limits, grants) {
-  const countable = limits.filter((limit) => !atOnce(limit));
-  const holding = grants.filter((grant) => grant.holds && grant.kind !== "revoke");
-  const said = el("p.said", { role: "status" });
-  const busy = async (control, work, done) => {
+  const countable = limits.filter((limit) => !isMoment(limit));
+  const said = el("p.said.bad", { role: "alert" });
+  const change = async (control, method, path, body, done) => {
     control.disabled = true;
+    said.textContent = "";
     try {
-      await work();
+      await call(path, method, body);
       await route();
       say(done);
-      document.getElementById("done").textContent = done;
     } catch (error) {
       said.textContent = error.message;
-      said.classList.add("bad");
       control.disabled = false;
     }
   };
-  const select = el("select", { name: "limit" }, countable.map((limit) =>
-    el("option", { value: limit.limit }, textOf(limit))));
-  const much = el("input", { required: true, placeholder: "10k", name: "amount" });
-  const why = () => el("input", { required: true, maxlength: 200, name: "reason" });
-  const [grantWhy, resetWhy] = [why(), why()];
+  const reason = () => el("input", { required: true, maxlength: 200 });
+  const limit = select(countable.map((one) => [one.limit, textOf(one)]));
+  const much = el("input", { required: true, placeholder: "10k" });
+  const [whyMore, whyReset] = [reason(), reason()];
   const give = el("button.main", {}, "Grant"), zero = el("button", {}, "Reset");
-  const checks = countable.map((limit) => el("input", { type: "checkbox", value: limit.limit }));
-  const grantForm = el("form", { onsubmit: (event) => {
+  const checks = countable.map((one) => el("input", { type: "checkbox", value: one.limit }));
+  const form = (title, onsubmit, ...parts) => el("form", { onsubmit: (event) => {
     event.preventDefault();
-    const body = { ...who, limit: select.value, amount: much.value.trim(), reason: grantWhy.value };
-    busy(give, () => call("grants", { method: "POST", body }), `Granted ${much.value}.`);
-  } }, el("fieldset", {}, el("legend", {}, "Grant more until the limit resets"),
-    field("Limit", select), el(".row", {}, field("Amount, such as 10k or $5", much),
-      field("Reason", grantWhy), give)));
-  const resetForm = el("form", { onsubmit: (event) => {
-    event.preventDefault();
-    const chosen = checks.filter((check) => check.checked).map((check) => check.value);
-    if (!chosen.length) return checks[0].focus();
-    const body = { ...who, limits: chosen, reason: resetWhy.value };
-    return busy(zero, () => call("resets", { method: "POST", body }), "Reset.");
-  } }, el("fieldset", {}, el("legend", {}, "Reset: what is used now no longer counts"),
-    checks.map((check, at) => el("label.check", {}, check, textOf(countable[at]))),
-    el(".row", {}, field("Reason", resetWhy), zero)));
-  const revoke = (grant, control) => busy(control,
-    () => call(`grants/${encodeURIComponent(grant.id)}`, { method: "DELETE" }), "Revoked.");
+    onsubmit();
+  } }, el("fieldset", {}, el("legend", {}, title), parts));
   return [
-    el("p.said", { id: "done", role: "status" }), said,
-    countable.length > 0 && section("Grant or reset", el(".cards", {}, grantForm, resetForm)),
-    holding.length > 0 && section("Granted", grantTable(holding, limits, revoke)),
+    said,
+    countable.length > 0 && section("Grant or reset", el(".cards", {},
+      form("Grant more until the limit resets", () => change(give, "POST", "grants", {
+        ...who, limit: limit.value, amount: much.value.trim(), reason: whyMore.value,
+      }, "Granted"), field("Limit", limit),
+      el(".row", {}, field("Amount, such as 10k or $5", much), field("Reason", whyMore), give)),
+      form("Start a limit anew", () => {
+        const chosen = checks.filter((one) => one.checked).map((one) => one.value);
+        if (!chosen.length) checks[0].focus();
+        else change(zero, "POST", "resets", { ...who, limits: chosen, reason: whyReset.value },
+          "Reset");
+      }, checks.map((check, at) => el("label.check", {}, check, textOf(countable[at]))),
+      el(".row", {}, field("Reason", whyReset), zero)))),
+    grantTable(grants, limits, (grant, control) => change(control, "DELETE",
+      `grants/${encodeURIComponent(grant.id)}`, undefined, "Revoked")),
   ];
 }
 
 async function userView(id) {
   const data = await call(`users/${encodeURIComponent(id)}?language=en`);
-  const who = [data.email, (data.groups || []).join(", "), data.policy].filter(Boolean);
+  const its = (list) => list.filter((one) => one.scope === "user");
   return [
-    el("p", {}, el("a", { href: "#users" }, "All users")),
-    el("h1", {}, data.name || data.email || data.user_id), note(who.join(" · ")),
-    userParts({ ...data, grants: [] },
-      actions({ user: data.user_id }, data.limits.filter((one) => one.scope === "user"),
-        (data.grants || []).filter((one) => one.scope === "user"))),
+    el("p", {}, link("#users", "All users")),
+    el("h1", {}, data.name || data.email || data.user_id),
+    note([data.email, data.groups.join(", "), data.policy].filter(Boolean).join(" · ")),
+    userParts(data, actions({ user: data.user_id }, its(data.limits), its(data.grants))),
   ];
 }
 
 async function poolView(name) {
   const found = (await call("pools")).filter((one) => one.pool === name);
-  if (!found.length) throw new Error(`There is no pool ${name}.`);
   const limits = found.flatMap((one) => one.limits);
   return [
-    el("p", {}, el("a", { href: "#pools" }, "All pools")), el("h1", {}, name),
-    limitCards(limits),
+    el("p", {}, link("#pools", "All pools")), el("h1", {}, name), limitCards(limits),
     actions({ pool: name }, limits, found.flatMap((one) => one.grants || [])),
   ];
 }
 
 // The policies editor
 
-const key = (name) => (/^[\w-]+$/.test(name) ? name : JSON.stringify(name));
-
-function addTable(text, kind, name, limit) {
-  const head = `[${kind}.${key(name)}]`;
-  const lines = text.split("\n");
+function addLimit(text, kind, name, limit) {
+  const head = `[${kind}.${/^[\w-]+$/.test(name) ? name : JSON.stringify(name)}]`;
+  const lines = text.trimEnd().split("\n"), wanted = JSON.stringify(limit);
   const at = lines.findIndex((line) => line.trim() === head);
-  const wanted = JSON.stringify(limit);
-  if (at < 0) {
-    const before = text.trim() ? `${text.trimEnd()}\n\n` : "";
-    return [`${before}${head}\nlimits = [${wanted}]\n`, before.split("\n").length];
-  }
-  for (let next = at + 1; next < lines.length && !/^\s*\[/.test(lines[next]); next++) {
-    const list = /^(\s*limits\s*=\s*\[)(.*)$/.exec(lines[next]);
-    if (list) {
-      lines[next] = list[1] + wanted + (list[2].trim() === "]" ? "" : ", ") + list[2];
-      return [lines.join("\n"), next + 1];
-    }
-  }
-  lines.splice(at + 1, 0, `limits = [${wanted}]`);
-  return [lines.join("\n"), at + 2];
-}
-
-function lineOf(error, lines) {
-  // Where the text says what an error names: its line, else the words that it quotes.
-  const said = error.line || /line (\d+)/.exec(error.where)?.[1];
-  if (said) return Number(said);
-  const head = /^\[.*\]/.exec(error.where)?.[0];
-  const at = lines.findIndex((line) => head && line.trim().startsWith(head));
-  const quoted = /"((?:[^"\\]|\\.)+)"/.exec(error.given)?.[1];
-  const next = lines.findIndex((line, one) => one > at && /^\s*\[/.test(line));
-  const part = lines.slice(0, at < 0 || next < 0 ? undefined : next);
-  const key = /\] (\w+)/.exec(error.where)?.[1];
-  for (const word of [quoted, key]) {
-    const found = word ? part.findIndex((line, one) => one >= at && line.includes(word)) : -1;
-    if (found >= 0) return found + 1;
-  }
-  return at + 1 || null;
+  const end = lines.findIndex((line, one) => one > at && /^\s*\[/.test(line));
+  const list = lines.findIndex((line, one) => one > at && (end < 0 || one < end) &&
+    /^\s*limits\s*=\s*\[/.test(line));
+  if (at < 0) return `${[...lines, "", head].join("\n").trimStart()}\nlimits = [${wanted}]\n`;
+  if (list < 0) lines.splice(at + 1, 0, `limits = [${wanted}]`);
+  else lines[list] = lines[list].replace(/\[\s*(\]?)/, (_, empty) =>
+    `[${wanted}${empty || ", "}`);
+  return `${lines.join("\n")}\n`;
 }
 
 async function policiesView() {
@@ -8576,159 +8314,115 @@ async function policiesView() {
     autocapitalize: "off", wrap: "off", "aria-label": "Policies", "aria-describedby": "errors",
     oninput: () => changed(), onscroll: () => (numbers.scrollTop = area.scrollTop) });
   area.value = state.draft ?? kept.policies;
-  const result = el("", { id: "errors", role: "status", "aria-live": "polite" });
-  const means = el(""), replayed = el("", { role: "status" });
-  const done = el("p.said", { role: "status" });
-  const save = button("Save", saveText, "button.main");
+  const result = el("", { id: "errors", role: "status" }), means = el("");
+  const replayed = el("", { role: "status" });
+  const versions = (kept.versions || []).filter((one) => one.policies !== kept.policies);
+  const save = button("Save", keep, "button.main");
 
   function goTo(line) {
-    const start = area.value.split("\n").slice(0, line - 1).join("\n").length + (line > 1 ? 1 : 0);
-    const end = area.value.indexOf("\n", start);
+    const before = area.value.split("\n").slice(0, line - 1).map((one) => `${one}\n`).join("");
     area.focus();
-    area.setSelectionRange(start, end < 0 ? area.value.length : end);
+    area.setSelectionRange(before.length, `${area.value}\n`.indexOf("\n", before.length));
     area.scrollTop = Math.max(0, (line - 5) * 21);
   }
 
-  function numberLines(errors) {
-    const bad = new Set(errors.map((error) => error.line));
-    const count = area.value.split("\n").length;
-    numbers.replaceChildren(...Array.from({ length: count }, (_, at) =>
-      el(bad.has(at + 1) ? "li.bad" : "li", {}, at + 1)));
-    numbers.scrollTop = area.scrollTop;
-  }
-
-  function showErrors(found) {
+  function show(checked) {
     const lines = area.value.split("\n");
-    const errors = found.map((error) => ({ ...error, line: lineOf(error, lines) }));
-    numberLines(errors);
+    const errors = checked?.errors || [];
+    numbers.replaceChildren(...lines.map((_, at) =>
+      el(errors.some((one) => one.line === at + 1) ? "li.bad" : "li", {}, at + 1)));
+    numbers.scrollTop = area.scrollTop;
+    save.disabled = !checked || errors.length > 0 || area.value === kept.policies;
+    if (!checked) return; // until the server has looked at it
     area.setAttribute("aria-invalid", String(errors.length > 0));
-    save.disabled = errors.length > 0 || area.value === kept.policies;
-    result.replaceChildren(...(errors.length ? [
-      el("p.bad", {}, `${number(errors.length)} ${errors.length > 1 ? "errors" : "error"}`),
-      el("ul.errors", {}, errors.map((error) => el("li", {},
-        error.line && [button(`Line ${error.line}`, () => goTo(error.line)), " "],
-        el("strong", {}, error.where || ""), ": ", el("code", {}, error.given || ""),
-        error.allowed && `; allowed: ${error.allowed}`))),
-    ] : [el("p.good", {}, area.value === kept.policies
-      ? "No errors. This is what is in force." : "No errors. Save puts it in force.")]));
-  }
-
-  function showMeaning(checked) {
-    const names = checked.unmatched || [];
+    result.replaceChildren(errors.length ? el("ul.errors", {}, errors.map((one) => el("li.bad", {},
+      one.line && [button(`Line ${one.line}`, () => goTo(one.line)), " "],
+      `${one.where || ""}: ${one.given || ""}${one.allowed ? `; allowed: ${one.allowed}` : ""}`)))
+      : el("p.good", {}, `No errors. ${area.value === kept.policies
+        ? "This is what is in force." : "Save puts it in force."}`));
+    if (errors.length) return;
+    const nobody = checked.unmatched || [];
     means.replaceChildren(...table("What each table means", [
-      { key: "table", name: "Table", show: (row) => el("code", {}, row.table) },
-      { key: "limits", name: "Limits", value: (row) => [row.limits].flat().join(", "),
-        show: (row) => [row.limits].flat().filter(Boolean).join("; ") || row.text || "" },
-      { key: "users", name: "Users", kind: "n",
-        show: (row) => (typeof row.users === "number" ? number(row.users) : "–") },
-    ], checked.summary || [], { plain: true }).filter(Boolean),
-    ...(names.length ? [el("p.said.bad", {}, `Nobody is meant by: ${names.join(", ")}`)] : []));
+      column("table", "Table", (row) => code(row.table)),
+      column("limits", "Limits", (row) => [row.limits].flat().join("; ")),
+      figures("users", "Users", (row) => typeof row.users === "number" ? number(row.users) : "–"),
+    ], checked.summary || [], { plain: true }).filter(Boolean), ...(nobody.length
+      ? [el("p.said.bad", {}, `Nobody is meant by: ${nobody.join(", ")}`)] : []));
   }
 
-  async function check() {
-    const turn = ++asked, text = area.value;
-    try {
-      const checked = await call("policies/check", { method: "POST", body: { policies: text } });
-      if (turn !== asked) return; // typed on meanwhile
-      showErrors(checked.errors || []);
-      if (!(checked.errors || []).length) showMeaning(checked);
-    } catch (error) {
-      if (turn === asked) result.replaceChildren(el("p.bad", {}, error.message));
-    }
-  }
+  const failed = (error) => ({ errors: [{ where: "The server", given: error.message }] });
+  const ask = (path, method, more) =>
+    call(`policies${path}`, method, { policies: area.value, ...more }).catch(failed);
 
   function changed() {
+    const turn = ++asked;
     state.draft = area.value === kept.policies ? null : area.value;
-    save.disabled = true; // until it is checked
-    done.textContent = "";
-    numberLines([]);
+    show(null);
     clearTimeout(timer);
-    timer = setTimeout(check, CHECK_AFTER);
+    timer = setTimeout(async () => {
+      const checked = await ask("/check", "POST");
+      if (turn === asked) show(checked); // else typed on meanwhile
+    }, CHECK_AFTER);
   }
 
-  function put(text, line) {
+  function put(text) {
     area.value = text;
     changed();
-    if (line) goTo(line);
   }
 
-  async function saveText() {
+  async function keep() {
     save.disabled = true;
-    const answer = await call("policies", { method: "PUT", body: { policies: area.value } })
-      .catch((error) => ({ errors: [{ where: "Saving", given: error.message }] }));
-    if (answer.errors?.length) {
-      showErrors(answer.errors);
-      return;
-    }
+    const answer = await ask("", "PUT");
+    if (answer.errors?.length) return show(answer);
     state.draft = null;
     await route();
-    document.getElementById("saved").textContent = "Saved. It is in force from now on.";
-    document.getElementById("policies").focus();
+    byId("saved").textContent = "Saved. It is in force from now on.";
+    return byId("policies").focus();
   }
-  done.id = "saved";
 
   async function simulate(event) {
     event.preventDefault();
     replayed.replaceChildren(note("Replaying …"));
-    try {
-      const body = { policies: area.value, days: Number(days.value) };
-      const found = await call("policies/simulate", { method: "POST", body });
-      const errors = found.errors || [], users = found.users || [];
-      if (errors.length) showErrors(errors);
-      replayed.replaceChildren(...(errors.length ? [] : [
-        el("p", {}, `Of ${number(found.requests)} requests in ${number(found.days)} days, ${
-          number(found.refused)} would have been refused.`,
-        found.cost_saved_usd > 0 && ` That would have saved ${money(found.cost_saved_usd)}.`),
-        ...(users.length ? table("Who would have been refused", [
-          { key: "email", name: "User", show: userLink },
-          { key: "refused", name: "Refused", kind: "n", show: (row) => number(row.refused) },
-          { key: "limit", name: "Limit" },
-          { key: "first_at", name: "First", show: (row) => when(row.first_at) },
-          { key: "last_at", name: "Last", show: (row) => when(row.last_at) },
-          costColumn("cost_saved_usd", "Saved"),
-        ], users, { order: { key: "refused", sign: -1 } }).filter(Boolean) : []),
-      ]));
-    } catch (error) {
-      replayed.replaceChildren(el("p.bad", {}, error.message));
-    }
+    const found = await ask("/simulate", "POST", { days: Number(days.value) });
+    if (found.errors?.length) show(found);
+    replayed.replaceChildren(...(found.errors?.length ? [] : [
+      el("p", {}, `Of ${number(found.requests)} requests in ${number(found.days)} days, ${
+        number(found.refused)} would have been refused.`, found.cost_saved_usd > 0 &&
+        ` That would have saved ${money(found.cost_saved_usd)}.`),
+      ...table("Who would have been refused", [
+        column("email", "User", userLink), figures("refused", "Refused"), column("limit", "Limit"),
+        times("first_at", "First", (row) => when(row.first_at)),
+        times("last_at", "Last", (row) => when(row.last_at)), costs("cost_saved_usd", "Saved"),
+      ], found.users || [], { order: { key: "refused", sign: -1 } }).filter(Boolean)]));
   }
 
-  const kind = el("select", {}, ["group", "user", "role", "pool"].map((name) =>
-    el("option", {}, name)));
+  const kind = select(["group", "user", "role", "pool"].map((one) => [one, one]));
   const name = el("input", { required: true, list: "names", placeholder: "Students" });
   const limit = el("input", { required: true, placeholder: "50k tokens/day" });
   const days = el("input", { type: "number", min: 1, max: 400, value: 30, required: true });
-  const versions = kept.versions || [];
-  const version = el("select", {}, versions.map((one, at) =>
-    el("option", { value: at }, [when(one.saved_at), one.saved_by].filter(Boolean).join(", "))));
-  const add = el("form", { onsubmit: (event) => {
+  const version = select(versions.map((one, at) =>
+    [at, [when(one.saved_at), one.saved_by].filter(Boolean).join(", ")]));
+  const add = (event) => {
     event.preventDefault();
-    put(...addTable(area.value, kind.value, name.value.trim(), limit.value.trim()));
+    put(addLimit(area.value, kind.value, name.value.trim(), limit.value.trim()));
     limit.value = "";
-  } }, el("fieldset", {}, el("legend", {}, "Add a limit"),
-    el("ol.steps.note", {}, ["Say who: a group, a user’s e-mail, a role, or a pool.",
-      "Write the limit, such as 50k tokens/day, $20/month or 30 requests/hour.",
-      "Add it to the text, see below what it means, and save."].map((step) =>
-      el("li", {}, step))),
-    el(".row", {}, el("label", {}, "For", kind), field("Name", name), field("Limit", limit),
-      el("button", {}, "Add to the text"))));
-  const names = el("datalist", { id: "names" }, groups.filter((row) => row.group_name)
-    .map((row) => el("option", { value: row.group_name })));
-
-  numberLines([]);
-  save.disabled = true;
-  if (state.draft === null) {
-    showErrors([]);
-    showMeaning(kept);
-  }
-  check();
+  };
+  changed();
   return [
-    el("h1", {}, "Policies"), done, add, names,
-    section("Text"), el(".editor", {}, numbers, area), result,
-    el(".row", {}, save, versions.length > 0 && el("label", {}, "Earlier versions", version),
-      versions.length > 0 && button("Load this version", () =>
-        put(versions[version.value].policies)),
-      state.draft !== null && button("Discard changes", () => { state.draft = null; route(); })),
+    el("h1", {}, "Policies"), el("p.said", { id: "saved", role: "status" }),
+    el("form", { onsubmit: add }, el("fieldset", {}, el("legend", {}, "Add a limit"),
+      el("ol.note", {}, ["Say who: a group, a user’s e-mail, a role, or a pool.",
+        "Write the limit, such as 50k tokens/day, $20/month or 30 requests/hour.",
+        "Add it to the text, see below what it means, and save."].map((step) =>
+        el("li", {}, step))),
+      el(".row", {}, el("label", {}, "For", kind), field("Name", name), field("Limit", limit),
+        el("button", {}, "Add to the text")))),
+    el("datalist", { id: "names" }, groups.filter((row) => row.group_name).map((row) =>
+      el("option", { value: row.group_name }))),
+    section("Text", el(".editor", {}, numbers, area), result, el(".row", {}, save,
+      versions.length > 0 && [el("label", {}, "Earlier versions", version),
+        button("Load this version", () => put(versions[version.value].policies))],
+      button("Discard changes", () => put(kept.policies)))),
     section("What it means", means),
     section("Simulate", note("Replays what is on record against the text above."),
       el("form.row", { onsubmit: simulate }, el("label", {}, "Days", days),
@@ -8736,104 +8430,66 @@ async function policiesView() {
   ];
 }
 
-async function systemView() {
-  const status = await call("overview");
-  const texts = [["Version", status.version], ["Open WebUI", status.open_webui],
-    ["Ledger", status.ledger], ["Workers", status.workers], ["Time zone", status.timezone]];
-  const doors = status.doors || status.paths || [], checks = status.checks || [];
-  return [
-    el("h1", {}, "System"),
-    boxes(texts.filter(([, value]) => value || value === 0).map(([name, value]) =>
-      [name, String(value)])),
-    checks.length > 0 && section("Checks", el("ul", {}, checks.map((check) => el("li", {},
-      el(check.ok ? "span.good" : "span.bad", {}, check.ok ? "OK " : "Look here: "),
-      check.text)))),
-    doors.length > 0 && section("Ways to a model", table("Ways to a model", [
-      { key: "name", name: "Path", show: (row) => el("code", {}, row.name) },
-      { key: "state", name: "State" }, { key: "detail", name: "What happens" },
-    ], doors, { plain: true })),
-    notices(status),
-  ];
-}
-
 // Where to go, and how to ask
 
-const ADMIN_VIEWS = {
-  overview: ["Overview", overview],
-  users: ["Users", usersView],
-  groups: ["Groups", useView("Groups", "group", { key: "group_name", name: "Group",
-    value: (row) => row.group_name || row.group_id || "no group",
-    show: (row) => row.group_name || row.group_id || "no group" })],
-  pools: ["Pools", poolsView],
-  models: ["Models", useView("Models", "model", { key: "model_id", name: "Model" })],
-  policies: ["Policies", policiesView],
-  system: ["System", systemView],
-  me: ["My use", myView],
+const VIEWS = {
+  overview: ["Overview", overview], users: ["Users", usersView],
+  groups: ["Groups", useView("Groups", "group", "group_id", "group_name")],
+  pools: ["Pools", poolsView], models: ["Models", useView("Models", "model", "model_id")],
+  policies: ["Policies", policiesView], me: ["My use", myView],
 };
-const DETAIL_VIEWS = { user: ["users", userView], pool: ["pools", poolView] };
+const DETAILS = { user: ["users", userView], pool: ["pools", poolView] };
 
-async function call(path, { method = "GET", body } = {}) {
-  const headers = { Accept: "application/json" };
-  if (stored("token")) headers.Authorization = `Bearer ${stored("token")}`;
+async function call(path, method = "GET", body = undefined) {
+  const headers = { Accept: "application/json" }, token = stored("token");
+  if (token) headers.Authorization = `Bearer ${token}`;
   if (body) headers["Content-Type"] = "application/json";
-  const answer = await fetch(BASE + path, {
-    method, headers, cache: "no-store", ...(body && { body: JSON.stringify(body) }),
-  });
+  const answer = await fetch(BASE + path,
+    { method, headers, cache: "no-store", ...(body && { body: JSON.stringify(body) }) });
   const data = await answer.json().catch(() => ({}));
   if (answer.ok || data.errors) return data;
   const said = typeof data.detail === "string" ? data.detail : `${answer.status}`;
   throw Object.assign(new Error(said), { status: answer.status });
 }
 
-function navigation(current) {
-  const nav = document.getElementById("nav");
-  nav.hidden = false;
-  nav.replaceChildren(...Object.entries(ADMIN_VIEWS).map(([name, [title]]) =>
-    el("a", { href: `#${name}`, "aria-current": name === current && "page" }, title)));
-}
-
 async function route(event) {
-  const main = document.getElementById("main"), turn = ++state.turn;
+  const main = byId("main"), nav = byId("nav"), turn = ++state.turn;
   main.setAttribute("aria-busy", "true");
   tag = chooseLanguage();
+  let parts;
   try {
     state.me ??= await call(`me?language=${tag}`);
-    state.soft = state.me.soft_limit_percent || state.soft;
-    const admin = state.me.role === "admin";
-    const [name, id] = location.hash.slice(1).split("=");
-    const detail = admin && id && Object.hasOwn(DETAIL_VIEWS, name) && DETAIL_VIEWS[name];
-    const view = admin && Object.hasOwn(ADMIN_VIEWS, name) ? name : admin ? "overview" : "me";
-    if (admin) navigation(detail ? detail[0] : view);
-    const language = view === "me" && !detail ? tag : "en";
-    tag = language;
-    main.lang = language;
-    main.dir = languages.rtl.includes(language) ? "rtl" : "ltr";
-    const show = detail ? () => detail[1](decodeURIComponent(id)) : ADMIN_VIEWS[view][1];
-    const parts = await show();
-    if (turn !== state.turn) return; // gone elsewhere meanwhile
-    main.replaceChildren(...parts.flat(5).filter(Boolean));
+    const admin = state.me.role === "admin", [name, id] = location.hash.slice(1).split("=");
+    const detail = admin && id && Object.hasOwn(DETAILS, name) ? DETAILS[name] : null;
+    const view = admin ? (Object.hasOwn(VIEWS, name) ? name : "overview") : "me";
+    if (detail || view !== "me") tag = "en";
+    nav.hidden = !admin;
+    nav.replaceChildren(...Object.entries(VIEWS).map(([key, [title]]) => el("a", {
+      href: `#${key}`, "aria-current": key === (detail ? detail[0] : view) && "page" }, title)));
+    parts = await (detail ? detail[1](decodeURIComponent(id)) : VIEWS[view][1]());
   } catch (error) {
-    if (turn !== state.turn) return;
-    main.replaceChildren(el("h1", {}, t("title")), error.status === 401
-      ? el("p", {}, el("a", { href: "/auth" }, t("sign_in")))
-      : el("p.said.bad", { role: "alert" }, t("failed"), " ", note(error.message)));
+    parts = [el("h1", {}, t("title")), error.status === 401 ? link(`${HOME}auth`, t("sign_in"))
+      : el("p.said.bad", { role: "alert" }, `${t("failed")} (${error.message})`)];
   }
+  if (turn !== state.turn) return; // gone elsewhere meanwhile
+  main.lang = tag;
+  main.dir = languages.rtl.includes(tag) ? "rtl" : "ltr";
+  main.replaceChildren(...parts.flat(9).filter(Boolean));
   main.removeAttribute("aria-busy");
-  const title = main.querySelector("h1");
-  document.title = title ? title.textContent : t("title");
+  document.title = main.querySelector("h1").textContent;
   if (event) {
     scrollTo(0, 0);
-    main.focus();
-    say(document.title);
+    main.focus({ preventScroll: true });
   }
 }
 
 function start() {
-  languages = JSON.parse(document.getElementById("languages").textContent);
+  languages = JSON.parse(byId("languages").textContent);
   tag = chooseLanguage();
   document.documentElement.lang = tag;
   document.documentElement.dir = languages.rtl.includes(tag) ? "rtl" : "ltr";
-  document.getElementById("back").textContent = t("back");
+  byId("back").textContent = t("back");
+  byId("back").href = HOME;
   addEventListener("hashchange", route);
   addEventListener("beforeunload", (event) => state.draft !== null && event.preventDefault());
   return route();
@@ -8850,7 +8506,7 @@ def page_languages() -> str:
     data = {
         "keys": PAGE_WORDS,
         "aliases": LANGUAGE_ALIASES,
-        "words": {tag: words_of(language) for tag, language in LANGUAGES.items()},
+        "words": {tag: language.page.split("|") for tag, language in LANGUAGES.items()},
         "rtl": [tag for tag, language in LANGUAGES.items() if language.right_to_left],
     }
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
@@ -8873,15 +8529,7 @@ def render_page(nonce: str) -> str:
 # ==============================================================================
 
 PLACEHOLDERS = (
-    "used",
-    "limit",
-    "remaining",
-    "percent",
-    "unit",
-    "period",
-    "reset_at",
-    "reset_in",
-    "policy",
+    *("used", "limit", "remaining", "percent", "unit", "period", "reset_at", "reset_in", "policy"),
     "model",
 )
 MICROS = 1_000_000
@@ -9076,6 +8724,14 @@ def format_amount(limit: Limit, amount: int, language: Language = ENGLISH) -> st
     number = f"{format_count(shown // MICROS, language)}{language.decimal}{fraction}"
     text = isolate_amount(language.money.format(amount=number), language)
     return language.less_than.format(amount=text) if 0 < amount < least else text
+
+
+def format_dollars(dollars: float, language: Language) -> str:
+    """An amount of money of any size, whatever the limit: to the cent from a dollar on."""
+    digits = 2 if dollars >= 1 or not dollars else 4
+    number = f"{dollars:.{digits}f}" if dollars >= 0.0001 or not dollars else "0.0001"
+    text = language.money.format(amount=number.replace(".", language.decimal))
+    return language.less_than.format(amount=text) if 0 < dollars < 0.0001 else text
 
 
 def isolate_amount(text: str, language: Language) -> str:
@@ -9357,6 +9013,23 @@ def status_line(state: LimitState, now: datetime, reader: Reader) -> str:
     return finish_sentence((language.status + share + reset).format_map(values))
 
 
+def own_use_line(
+    tokens: int, cost_micros: int, state: LimitState | None, now: datetime, reader: Reader
+) -> str:
+    """The line over a finished reply for who wishes it always: its own use, then what is left.
+
+    A phone cuts the line's end, so the amount that remains stands before the rest.
+    """
+    language = reader.language
+    parts = [count_things("tokens", tokens, language)]
+    if cost_micros:
+        dollars = format_dollars(cost_micros / MICROS, language)
+        parts[0] += f", {isolate_amount(dollars, language)}"
+    if state is not None:
+        parts += [sentence_values(state, now, reader)["left"], status_line(state, now, reader)]
+    return cut_sentence(" · ".join(parts))
+
+
 def cap_sentence(tokens: int, language: Language) -> str:
     """What a user reads where a reply may only be this long."""
     quantity = count_things("tokens", tokens, language)
@@ -9570,6 +9243,8 @@ def rate_headers(states: Iterable[LimitState], now: datetime) -> RawHeaders:
 
 # Requests that are read here are JSON, with pictures in it at most; a longer one is refused.
 LARGEST_REQUEST = 16 * 2**20
+# As deep as Open WebUI's middlewares are looked through.
+MOST_LAYERS = 50
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -9585,6 +9260,7 @@ current_state: ContextVar[MutableMapping[str, Any] | None] = ContextVar(
 accepted_languages: ContextVar[str] = ContextVar("usage_limits_languages", default="")
 REFUSAL_STATE = "usage_limits_refusal"
 LIMITS_STATE = "usage_limits_limits"
+SOURCE_STATE = "usage_limits_source"
 
 
 def note_in_state(name: str, value: object) -> None:
@@ -9720,8 +9396,9 @@ limits = ["50k tokens/day", "1M tokens/month"]
 limits = "unlimited"
 ```
 
-For a member of several groups, the one with the lowest `priority = N` takes precedence. A longer \
-text is easier to write in an editor and paste here."""
+For a member of several groups, the one with the lowest `priority = N` takes precedence. \
+**The page `/usage-limits` has a better editor:** it checks the text as you type, shows whom each \
+table means, and can replay the last days against it."""
 
 
 class RefusalMemory(BaseModel):
@@ -10048,6 +9725,8 @@ HostVersion = tuple[int, int, int]
 
 OLDEST_HOST_VERSION: HostVersion = (0, 10, 0)
 REQUEST_HOOK_VERSION: HostVersion = (0, 11, 2)
+# Since then the routes see for themselves whether API keys are on; before, a middleware told them.
+KEYS_ASKED_VERSION: HostVersion = (0, 11, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -10089,6 +9768,7 @@ HOST_INTERNALS = (
         "Functions.get_function_valves_by_id",
         "valves at a pass-through path",
     ),
+    HostInternal("open_webui.models.config", "Config.get", "whether a provider makes embeddings"),
     HostInternal("open_webui.models.models", "Models.get_model_by_id", "models not listed"),
     HostInternal("open_webui.models.groups", "Groups.get_groups_by_member_id", "groups"),
     HostInternal("open_webui.models.groups", "Groups.get_all_groups", "unmatched groups"),
@@ -10096,7 +9776,7 @@ HOST_INTERNALS = (
     HostInternal("open_webui.internal.db", "engine", "the ledger's database"),
     HostInternal("open_webui.internal.db", "async_engine", "the ledger on PostgreSQL"),
     HostInternal("open_webui.env", "VERSION", "this table"),
-    HostInternal("open_webui.env", "CUSTOM_API_KEY_HEADER", "API keys in a header", (0, 12, 0)),
+    HostInternal("open_webui.env", "CUSTOM_API_KEY_HEADER", "API keys in a header"),
 )
 
 # ==============================================================================
@@ -10150,7 +9830,8 @@ def count_choices(body: Mapping[str, Any]) -> int:
 def wanted_output(body: Mapping[str, Any], *, ollama: bool) -> int | None:
     """The most output tokens that a request can ask its provider for, where it says.
 
-    A field that doesn't reach the provider, or that it doesn't know, says nothing.
+    A field that doesn't reach the provider, or that it doesn't know, says nothing. One with a value
+    that is no number may take the place of all others there, so then nothing is said.
 
     Args:
         body: The request.
@@ -10158,15 +9839,14 @@ def wanted_output(body: Mapping[str, Any], *, ollama: bool) -> int | None:
             options say; nobody else reads those.
     """
     options = body.get("options")
-    if not ollama:
-        places = [body.get(name) for name in OUTPUT_KEYS]
-    elif isinstance(options, Mapping):
-        places = [body.get("max_tokens"), *(options.get(name) for name in OPTION_KEYS)]
-    else:
-        places = [body.get("max_tokens")]
+    names = OUTPUT_KEYS[1:] if ollama else OUTPUT_KEYS
+    wanted: list[Any] = [body[name] for name in names if name in body]
+    if ollama and isinstance(options, Mapping):
+        wanted += [options[name] for name in OPTION_KEYS if name in options]
+    if not wanted or not all(type(value) is int and value > 0 for value in wanted):
+        return None
     # Of several nobody knows which one is obeyed.
-    wanted = [value for value in places if type(value) is int and value > 0]
-    return max(wanted) * count_choices(body) if wanted else None
+    return int(max(wanted)) * count_choices(body)
 
 
 def cap_output(body: dict[str, Any], most: int, *, ollama: bool = False) -> None:
@@ -10174,7 +9854,8 @@ def cap_output(body: dict[str, Any], most: int, *, ollama: bool = False) -> None
     options, each = body.get("options"), max(1, most // count_choices(body))
     if isinstance(options, dict):
         options.update({name: each for name in OPTION_KEYS if name in options})
-    named = [name for name in OUTPUT_KEYS if body.get(name)]
+    # Open WebUI puts one in the place of the other, null as well.
+    named = [name for name in OUTPUT_KEYS if name in body]
     if ollama or not named:  # to Ollama no other is handed on
         named.append("max_tokens")
     for name in named:
@@ -10446,6 +10127,13 @@ class Reply:
             self.rule,
         )
 
+    def unseen_charge(self) -> Charge:
+        """What a call is charged for of which nothing was seen: an ordinary reply at most."""
+        output_tokens = min(self.output_tokens, EXPECTED_OUTPUT_TOKENS * self.choices)
+        return make_charge(
+            MeteredUsage(self.prompt_tokens, output_tokens, 0, None, estimated=True), self.rule
+        )
+
     def used_charge(self) -> Charge:
         """What it has used so far."""
         return make_charge(self.meter.total(), self.rule)
@@ -10467,7 +10155,7 @@ class Reply:
                 metered = added_usage(metered, MeteredUsage(awaited, 0, 0, None, estimated=True))
             return make_charge(metered, self.rule)
         # Stopped before its first byte, or an answer in words that nobody knows.
-        return self.estimated_charge() if self.called_model else None
+        return self.unseen_charge() if self.called_model else None
 
 
 def own_remaining(decision: Decision) -> dict[Measure, int]:
@@ -10504,10 +10192,11 @@ def hold_at_most(estimate: Charge, used: Amounts, remaining: Mapping[Measure, in
 # ==============================================================================
 
 # chat: the hooks run. rewritten: sent to a path where they do. metered: admitted and metered by
-# the middleware. request: counted as one request. task: admitted where tasks call their model.
+# the middleware. request: counted as one request. indexing: the same, where the administrator has
+# Open WebUI make embeddings by a provider. task: admitted where tasks call their model.
 # unknown: whatever the provider offers there.
 PassthroughKind = Literal[
-    "chat", "rewritten", "metered", "embeddings", "request", "task", "unknown"
+    "chat", "rewritten", "metered", "embeddings", "request", "indexing", "task", "unknown"
 ]
 
 CHAT_PATH = "/api/chat/completions"
@@ -10524,6 +10213,8 @@ class Passthrough:
         counts_tokens: Whether its answers are made of tokens, so that limits on them apply.
         asks_usage: Whether a stream of it can be asked for its usage as OpenAI spells that.
         in_json: Whether a request is JSON that names its model.
+        of_page: Whether the page itself needs it, so that it is never blocked.
+        model: What its records call the model, where a request doesn't name it.
     """
 
     kind: PassthroughKind
@@ -10532,6 +10223,8 @@ class Passthrough:
     counts_tokens: bool = True
     asks_usage: bool = False
     in_json: bool = True
+    of_page: bool = False
+    model: str = ""
 
 
 CHAT_PASSTHROUGHS = {
@@ -10542,7 +10235,14 @@ CHAT_PASSTHROUGHS = {
     "/api/embeddings": Passthrough("embeddings", "/api/embeddings"),
     "/api/v1/embeddings": Passthrough("embeddings", "/api/v1/embeddings"),
     **{
-        path: Passthrough("request", path, counts_tokens=False, in_json=False)
+        path: Passthrough(
+            "request",
+            path,
+            counts_tokens=False,
+            in_json=False,
+            of_page=True,
+            model=path.rpartition("/")[2],
+        )
         for path in (
             "/api/v1/audio/speech",
             "/api/v1/audio/transcriptions",
@@ -10551,7 +10251,21 @@ CHAT_PASSTHROUGHS = {
         )
     },
 }
+# Where files, memories, pages and queries are embedded, and recordings written down.
+INDEXING_PATH = re.compile(
+    r"/api/v1/(?:files/|files/[^/]+/data/content/update"
+    r"|retrieval/(?:process/(?:file|text|url|youtube|web|web/search|files/batch)"
+    r"|query/(?:doc|collection))"
+    r"|memories/(?:add|update|query|search|reindex|[^/]+/update)"
+    r"|knowledge/(?:create|[^/]+/(?:update|file/add|file/update|files/batch/add)))"
+)
+LENGTH_FIELDS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+EMBEDDING_MODEL = "embedding"
 TASK_PATH = re.compile(r"/api/v1/tasks/[a-z_]+/completions")
+
+INDEXING = Passthrough(
+    "indexing", "", counts_tokens=False, in_json=False, of_page=True, model=EMBEDDING_MODEL
+)
 
 # Below /openai and /ollama everything is a pass-through path but these, which no model answers.
 OPENAI_PAGES = {
@@ -10583,7 +10297,7 @@ OPENAI_KINDS = {
     "completions": Passthrough("metered", "/openai/completions", asks_usage=True),
     "embeddings": Passthrough("embeddings", "/openai/embeddings"),
     "audio/speech": Passthrough(
-        "request", "/openai/audio/speech", counts_tokens=False, in_json=False
+        "request", "/openai/audio/speech", counts_tokens=False, in_json=False, model="speech"
     ),
 }
 OLLAMA_KINDS = {
@@ -10619,9 +10333,11 @@ def find_passthrough(method: str, path: str) -> Passthrough | None:
     if first not in ("openai", "ollama"):
         if method != "POST":
             return None
-        return CHAT_PASSTHROUGHS.get(path) or (
-            Passthrough("task", path) if TASK_PATH.fullmatch(path) else None
-        )
+        if path in CHAT_PASSTHROUGHS:
+            return CHAT_PASSTHROUGHS[path]
+        if TASK_PATH.fullmatch(path):
+            return Passthrough("task", path)
+        return INDEXING if INDEXING_PATH.fullmatch(path) else None
     if method in ("HEAD", "OPTIONS") or path[7:8] not in ("", "/"):
         return None
     pages = (OPENAI_PAGES if first == "openai" else OLLAMA_PAGES).get(method)
@@ -10634,7 +10350,7 @@ def find_passthrough(method: str, path: str) -> Passthrough | None:
             return OPENAI_KINDS[found[1]]
         if found := OLLAMA_PASSTHROUGH.fullmatch(plain):
             return OLLAMA_KINDS[found[1]]
-    return Passthrough("unknown", path, "ollama" if first == "ollama" else "openai")
+    return Passthrough("unknown", "", "ollama" if first == "ollama" else "openai")
 
 
 def passthrough_output(body: dict[str, Any], passthrough: Passthrough) -> int | None:
@@ -10644,17 +10360,30 @@ def passthrough_output(body: dict[str, Any], passthrough: Passthrough) -> int | 
         wanted = options.get("num_predict") if isinstance(options, dict) else None
     else:
         wanted = body.get(output_field(passthrough))
-    return wanted * count_choices(body) if type(wanted) is int and wanted > 0 else None
+        # Of several nobody knows which one is obeyed.
+        others = [body[name] for name in LENGTH_FIELDS if type(body.get(name)) is int]
+        wanted = max([wanted, *others]) if type(wanted) is int else None
+    return wanted * count_answers(body) if type(wanted) is int and wanted > 0 else None
+
+
+def count_answers(body: dict[str, Any]) -> int:
+    """How many answers a request asks for: each of a list of prompts gets its own."""
+    prompts = body.get("prompt")
+    # A list of numbers is one prompt, in tokens.
+    if not isinstance(prompts, list) or all(type(part) is int for part in prompts):
+        return count_choices(body)
+    return count_choices(body) * len(prompts)
 
 
 def cap_passthrough(body: dict[str, Any], passthrough: Passthrough, most: int) -> None:
     """Lower what a request asks for in all, as its protocol says it."""
-    each = max(1, most // count_choices(body))
+    each = max(1, most // count_answers(body))
     if passthrough.form == "ollama":
         options = body.get("options")
         body["options"] = {**(options if isinstance(options, dict) else {}), "num_predict": each}
     else:
-        body[output_field(passthrough)] = each
+        for name in {output_field(passthrough), *(name for name in LENGTH_FIELDS if name in body)}:
+            body[name] = each
 
 
 def output_field(passthrough: Passthrough) -> str:
@@ -10673,7 +10402,7 @@ def passthrough_charge(reply: Reply, passthrough: Passthrough, status: int | Non
     if passthrough.kind == "embeddings":
         return make_charge(MeteredUsage(reply.prompt_tokens, 0, 0, None, True), reply.rule)
     # Answered, but nobody can say with what; or given up while the model was at work.
-    return reply.estimated_charge()
+    return reply.unseen_charge()
 
 
 # ==============================================================================
@@ -10888,11 +10617,20 @@ def request_source(
     own_provider: bool = False,
     request: Any = None,
     user_id: str = "",
+    caller: str = "",
 ) -> str:
     """Where a request comes from: page, temporary, channel, automation, api or direct; may block.
 
     The metadata repeat what a client says. Its own call of a chat path is never a channel's or an
-    automation's, for which Open WebUI calls itself; and only the chat page has a socket open.
+    automation's, for which Open WebUI calls itself; and only the chat page has a socket open. What
+    Open WebUI calls for a program, such as a subagent, is that program's.
+
+    Args:
+        metadata: Open WebUI's of the request.
+        own_provider: Whether it goes to its user's own provider.
+        request: The request; without one the metadata are believed.
+        user_id: Whose it is.
+        caller: The source of the client's request that this one was made for; "" if there is none.
     """
     if own_provider:
         return "direct"
@@ -10906,9 +10644,11 @@ def request_source(
         return "automation"
     if not asked_by_client and chat_id.startswith("channel:"):
         return "channel"
-    if not session_id or not chat_id:
+    if not session_id or not chat_id or caller == "api":
         return "api"
     if asked_by_client and not is_page(request, session_id, user_id):
+        return "api"
+    if scope is not None and has_api_key(request):
         return "api"
     return "temporary" if chat_id.startswith(TEMPORARY_CHAT_PREFIXES) else "page"
 
@@ -10938,6 +10678,19 @@ def has_api_key(request: Any) -> bool:
     stated = getattr(getattr(request.state, "token", None), "credentials", "")
     token = (scheme.lower() == "bearer" and bearer) or request.cookies.get("token") or stated
     return str(token).strip().startswith("sk-")
+
+
+async def save_answer(metadata: Mapping[str, Any], content: str) -> None:
+    """Save an answer that no model gave as a message that is done, where the chat is saved."""
+    chat_id, message_id = metadata.get("chat_id"), metadata.get("message_id")
+    if not isinstance(chat_id, str) or not isinstance(message_id, str):
+        return
+    if chat_id.startswith((*TEMPORARY_CHAT_PREFIXES, "channel:")):
+        return
+    chats = import_module("open_webui.models.chats").Chats
+    await chats.upsert_message_to_chat_by_id_and_message_id(
+        chat_id, message_id, {"content": content, "done": True}
+    )
 
 
 def finished_message(body: Mapping[str, Any]) -> tuple[object, str | None]:
@@ -11015,6 +10768,7 @@ ORDINARY_FIELDS = frozenset(
     (
         "model",
         "messages",
+        "prompt",
         "stream",
         "stream_options",
         "metadata",
@@ -11128,7 +10882,8 @@ def copied_call(form_data: Mapping[str, Any]) -> dict[str, Any]:
     It also takes a name out of its metadata.
     """
     copy = {name: value for name, value in form_data.items() if name != "stream_options"}
-    copy["metadata"] = dict(copy["metadata"])
+    if isinstance(metadata := copy.get("metadata"), dict):
+        copy["metadata"] = dict(metadata)
     if isinstance(messages := copy.get("messages"), list):
         copy["messages"] = [copied_message(message) for message in messages]
     return copy
@@ -11150,6 +10905,8 @@ def copied_message(message: object) -> object:
 # ==============================================================================
 
 StreamPart = bytes | str
+LONGEST_LINE = 2**16
+LINE_ENDS = frozenset((b"\n", "\n"))
 
 
 class BoundedReply(Protocol):
@@ -11160,12 +10917,11 @@ class BoundedReply(Protocol):
     async def keep_up(self, size: int, step: int) -> int | None: ...
 
 
-def part_event(part: StreamPart, *, last: bool) -> dict[str, Any]:
+def part_event(part: bytes, *, last: bool) -> dict[str, Any]:
     """The first or the last JSON object in a part of a stream; empty where there is none."""
-    text = part.decode("utf-8", "replace") if isinstance(part, bytes) else part
-    for line in text.splitlines()[:: -1 if last else 1]:
+    for line in part.splitlines()[:: -1 if last else 1]:
         try:
-            event = json.loads(line.removeprefix("data:"))
+            event = json.loads(line.removeprefix(b"data:"))
         except (ValueError, RecursionError):
             continue
         if isinstance(event, dict):
@@ -11182,7 +10938,7 @@ def event_lines(*events: dict[str, Any], named: bool = False) -> list[bytes]:
     ]
 
 
-def end_of_stream(first: StreamPart, last: StreamPart, choices: int = 1) -> list[bytes]:
+def end_of_stream(first: bytes, last: bytes, choices: int = 1) -> list[bytes]:
     """What ends a stream after `last`, in the protocol of both; each item ends an event.
 
     Args:
@@ -11221,16 +10977,42 @@ def end_of_stream(first: StreamPart, last: StreamPart, choices: int = 1) -> list
             held = {"text": ""}
         listed = [{"index": i, **held, "finish_reason": "length"} for i in range(choices)]
         closing = [*event_lines({**chunk, "choices": listed}), b"data: [DONE]\n\n"]
-    gap = "\n\n" if isinstance(last, str) else b"\n\n"
     # The blank line that ends an event may be a part of its own, which doesn't come any more.
-    return closing if last.endswith(gap) else [b"\n", *closing]  # type: ignore[arg-type]
+    return closing if last.endswith(b"\n\n") else [b"\n", *closing]
 
 
-def may_end_after(part: StreamPart) -> bool:
-    """Whether a part ends an event, or a line of one."""
-    if isinstance(part, str):
-        return "{" in part and part.endswith("\n")
-    return b"{" in part and part.endswith(b"\n")
+class StreamWatch:
+    """How far a stream is, and what is needed to end it."""
+
+    __slots__ = ("_begun", "_first", "_last", "_mark", "_size")
+
+    def __init__(self) -> None:
+        self._first = self._last = self._begun = b""
+        self._size = self._mark = 0
+
+    def passes(self, part: StreamPart) -> bool:
+        """Note a part that has been passed on; whether to ask now if the reply may go on."""
+        self._size += len(part)
+        if self._size < self._mark and not self._begun and part[-1:] in LINE_ENDS:
+            return False  # as nearly always
+        data = part.encode("utf-8", "replace") if isinstance(part, str) else part
+        if not data.endswith(b"\n"):  # the beginning of a line
+            self._begun = (self._begun + data)[-LONGEST_LINE:]
+            return False
+        if self._begun:
+            data, self._begun = self._begun + data, b""
+        if b"}" not in data:  # not the end of an event's data
+            return False
+        self._last, self._first = data, self._first or data
+        return self._size >= self._mark
+
+    async def ending(self, reply: BoundedReply) -> list[bytes]:
+        """What ends the stream here; nothing where the reply may go on."""
+        following = await reply.keep_up(self._size, len(self._last))
+        if following is None:
+            return end_of_stream(self._first, self._last, reply.choices)
+        self._mark = following
+        return []
 
 
 async def bounded_stream(reply: BoundedReply, parts: Any) -> AsyncIterator[Any]:
@@ -11238,22 +11020,14 @@ async def bounded_stream(reply: BoundedReply, parts: Any) -> AsyncIterator[Any]:
 
     Whoever takes a part has it metered before it asks for the next one.
     """
-    first: StreamPart = b""
-    size, mark = 0, 0
+    watch = StreamWatch()
     try:
         async for part in parts:
             yield part
-            size += len(part)
-            if not first and may_end_after(part):
-                first = part
-            if size < mark or not may_end_after(part):
-                continue
-            following = await reply.keep_up(size, len(part))
-            if following is None:
-                for closing in end_of_stream(first, part, reply.choices):
-                    yield closing
+            if watch.passes(part) and (closing := await watch.ending(reply)):
+                for each in closing:
+                    yield each
                 return
-            mark = following
     finally:
         # Ends the call to the provider, which may have more to say.
         if (close := getattr(parts, "aclose", None)) is not None:
@@ -11601,6 +11375,11 @@ class Accounting:
             LedgerDataError: It refuses the question.
         """
         return self._ledger.read(work, getattr(self._turn, "deadline", None))
+
+    @property
+    def database_kind(self) -> str:
+        """What sort of database the ledger is in."""
+        return {"sqlite": "SQLite"}.get(self._engine.dialect.name, "PostgreSQL")
 
     def prepare(self) -> None:
         """Make or update the tables; blocks, and raises as `read` does."""
@@ -12214,6 +11993,18 @@ class PageError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a user stands: limits, and use by model, as JSON has it."""
+
+    subject: Subject
+    name: str
+    policy: Policy
+    states: tuple[LimitState, ...]
+    today: list[Json]
+    month: list[Json]
+
+
+@dataclass(frozen=True, slots=True)
 class GrantTarget:
     """Whose limits are to be changed: a user's own, or a pool's."""
 
@@ -12227,15 +12018,13 @@ class LimitFinder:
 
     def __init__(self, valves: AdminValves, now: datetime) -> None:
         self.valves, self.now = valves, now
+        self._policies, self._default = valves.policy_set, valves.default_policy
         self._windows: dict[int, tuple[Limit, Window]] = {}
         self._pools: dict[tuple[str, str], tuple[AppliedLimit, ...]] = {}
 
     def policy_of(self, subject: Subject) -> Policy:
         """The policy that counts for a user."""
-        valves = self.valves
-        return choose_policy(
-            subject, valves.policy_set, valves.default_policy, valves.multiple_groups
-        )
+        return choose_policy(subject, self._policies, self._default, self.valves.multiple_groups)
 
     def limits_of(self, subject: Subject, policy: Policy) -> list[AppliedLimit]:
         """A user's own limits, and those of the pools that the user is in."""
@@ -12246,7 +12035,7 @@ class LimitFinder:
             AppliedLimit(limit, subject.scope, self._window(limit), name, policy.kind)
             for limit in policy.limits or ()
         ]
-        for pool in self.valves.policy_set.pools:
+        for pool in self._policies.pools:
             limits += self.limits_of_pool(pool, subject.groups)
         return limits
 
@@ -12275,8 +12064,10 @@ class LimitFinder:
 class LimitWriter:
     """Writes limits as JSON; what is alike in all of a kind is made once."""
 
-    def __init__(self) -> None:
+    def __init__(self, language: Language) -> None:
+        self._language = language
         self._made: dict[int, tuple[Limit, Json]] = {}
+        self._instants: dict[datetime, str] = {}
 
     def write(self, state: LimitState) -> Json:
         """One limit; money in dollars."""
@@ -12286,9 +12077,11 @@ class LimitWriter:
         if made is None:
             fixed = {
                 "limit": str(limit),
+                "text": limit_text(limit, self._language),
                 "measure": limit.measure,
                 "period": limit.period.name,
                 "model": limit.model_glob,
+                "source": limit.source,
             }
             made = self._made[id(limit)] = (limit, fixed)
         measure = limit.measure
@@ -12302,8 +12095,14 @@ class LimitWriter:
             "reserved": amount_number(measure, state.reserved),
             "remaining": amount_number(measure, state.remaining),
             "percent": state.percent,
-            "reset_at": iso_instant(state.reset_at),
+            "reset_at": None if limit.is_moment else self._instant(state.reset_at),
         }
+
+    def _instant(self, instant: datetime) -> str:
+        text = self._instants.get(instant)
+        if text is None:
+            text = self._instants[instant] = iso_instant(instant)
+        return text
 
 
 def iso_instant(instant: datetime) -> str:
@@ -12338,6 +12137,7 @@ class PageData:
         memory: Whom the policies mean.
         read_host: Reads from Open WebUI's own database.
         now: The instant of the question.
+        language: The one that limits are said in.
     """
 
     valves: AdminValves
@@ -12345,6 +12145,7 @@ class PageData:
     memory: IdentityMemory
     read_host: Callable[[Callable[[Connection], Any]], Any]
     now: datetime
+    language: Language = ENGLISH
 
     # What is read
 
@@ -12379,34 +12180,52 @@ class PageData:
 
     # One user
 
-    def me(self, user_id: str) -> Json:
-        """Everything of one user's: limits, use by model and day, replies, grants."""
+    def standing(self, user_id: str) -> Standing:
+        """Where a user's limits stand, and what was used today and this month by model."""
         subject, name = self.find_user(user_id)
         finder = LimitFinder(self.valves, self.now)
         policy = finder.policy_of(subject)
         limits = finder.limits_of(subject, policy)
-        month, today = self._window("month"), self._window("day")
+        today = self._selection(self._window("day"), subject.user_id)
+        month = self._selection(self._window("month"), subject.user_id)
+
+        def read(connection: Connection) -> Standing:
+            return Standing(
+                subject,
+                name,
+                policy,
+                read_states(connection, limits, self.now),
+                self._models(sum_models(connection, today)),
+                self._models(sum_models(connection, month)),
+            )
+
+        found: Standing = self.read(read)
+        return found
+
+    def me(self, user_id: str) -> Json:
+        """Everything of one user's: limits, use by model and day, replies, grants."""
+        standing, month = self.standing(user_id), self._window("month")
+        subject = standing.subject
         this_month = self._selection(month, subject.user_id)
+        requests = sum(row["requests"] for row in standing.month)
 
         def read(connection: Connection) -> Json:
-            states = read_states(connection, limits, self.now)
-            scopes = {subject.scope, *(applied.scope for applied in limits)}
+            scopes = {subject.scope, *(state.applied.scope for state in standing.states)}
             days = sum_records(connection, this_month, ["day"])
             replies = read_latest(connection, this_month, MOST_REPLIES)
             grants = read_grants(connection, scopes, int(month.start.timestamp()), MOST_GRANTS)
             return {
-                "limits": self._limits(states),
-                "today": self._models(
-                    sum_models(connection, self._selection(today, subject.user_id))
-                ),
-                "month": self._models(sum_models(connection, this_month)),
                 "days": [{"day": day, **sums_row(sums)} for (day,), sums in sorted(days.items())],
                 "replies": [self._reply(row) for row in replies],
+                "replies_left_out": max(0, requests - len(replies)),
                 "grants": self._grants(grants, {subject.scope: subject.email}),
             }
 
         return {
-            **self._head(subject, name, policy),
+            **self._head(subject, standing.name, standing.policy),
+            "limits": self._limits(standing.states),
+            "today": standing.today,
+            "month": standing.month,
             **self.read(read),
             "since": iso_instant(month.start),
             "timezone": self.valves.timezone,
@@ -12447,30 +12266,34 @@ class PageData:
             asked.append((subject, policy, own))
         states = self.read(lambda connection: read_states(connection, limits, self.now))
         alarming = [self.is_near(state) for state in states]
-        writer, rows = LimitWriter(), []
+        writer, rows = LimitWriter(self.language), []
         written: dict[int, Json] = {}
         for subject, policy, own in asked:
             # A pool is nobody's own: it has a row of its own.
-            alarmed = any(alarming[place] for place in own if not limits[place].is_pool)
+            mine = [place for place in own if not limits[place].is_pool]
+            alarmed = any(alarming[place] for place in mine)
             if near and not alarmed:
                 continue
             for place in own:
                 if place not in written:
                     written[place] = writer.write(states[place])
-            fullest = max(
-                (states[place].percent for place in own if not limits[place].is_pool), default=-1
-            )
             row = self._head(subject, directory.names.get(subject.user_id, ""), policy)
             row["limits"] = [written[place] for place in own]
             row["near"] = alarmed
-            rows.append((-fullest if alarmed else 1, subject.email, row))
+            row["percent"] = max((written[place]["percent"] for place in mine), default=0)
+            rows.append((-row["percent"] if alarmed else 1, subject.email, row))
         rows.sort(key=lambda item: item[:2])
         return [row for _, _, row in rows]
 
+    def exempts(self, subject: Subject) -> bool:
+        """Whether a user is recorded but never refused."""
+        return is_exempt(self.valves, subject)
+
     def is_near(self, state: LimitState) -> bool:
-        """Whether a limit is reached, or has reached its warning."""
+        """Whether a limit is reached, or has reached its warning; none about one moment ever is."""
         crossed = state.crossed_threshold(self.valves.soft_limit_percent)
-        return state.exceeded or crossed is not None
+        reached = state.exceeded and not state.applied.limit.is_moment
+        return reached or crossed is not None
 
     def pools(self) -> list[Json]:
         """All pools with their limits, one row for each group that a pool is of."""
@@ -12482,15 +12305,28 @@ class PageData:
             for pool in self.valves.policy_set.pools
         ]
         limits = [applied for _, own in found for applied in own]
-        states = iter(self.read(lambda connection: read_states(connection, limits, self.now)))
-        writer, rows = LimitWriter(), []
+        scopes, second = {applied.scope for applied in limits}, int(self.now.timestamp())
+
+        def read(connection: Connection) -> tuple[Sequence[LimitState], Sequence[Row[Any]]]:
+            states = read_states(connection, limits, self.now)
+            return states, read_grants(connection, scopes, second, MOST_GRANTS)
+
+        all_states, grants = self.read(read)
+        states, writer, rows = iter(all_states), LimitWriter(self.language), []
         for pool, own in found:
             mine = [next(states) for _ in own]
+            keys = {grant_key(applied) for applied in own}
+            of_pool = [
+                row
+                for row in grants
+                if (row.scope, row.measure, row.model_glob, row.period, row.source) in keys
+            ]
             rows.append(
                 {
                     "pool": pool.name,
                     "group": pool.group,
                     "limits": [writer.write(state) for state in mine],
+                    "grants": self._grants(of_pool, {}),
                     "near": any(self.is_near(state) for state in mine),
                 }
             )
@@ -12621,7 +12457,8 @@ class PageData:
             for text in texts or ()
             for applied in matching(target, read_limit_text(text), text)
         ]
-        limits = tuple(dict.fromkeys(named)) or target.limits
+        adding = tuple(one for one in target.limits if not one.limit.is_moment)
+        limits = tuple(dict.fromkeys(named)) or adding
         if not limits:
             raise PageError(400, f"{target.name} has no limit.")
         make = partial(make_resets, limits=limits, now=self.now)
@@ -12679,7 +12516,7 @@ class PageData:
         }
 
     def _limits(self, states: Iterable[LimitState]) -> list[Json]:
-        writer = LimitWriter()
+        writer = LimitWriter(self.language)
         return [writer.write(state) for state in states]
 
     def _window(self, period: str) -> Window:
@@ -12737,6 +12574,7 @@ class PageData:
                 "measure": row.measure,
                 "period": row.period,
                 "model": row.model_glob,
+                "source": row.source,
                 "amount": amount_number(row.measure, row.amount),
                 "granted_by": row.granted_by,
                 "reason": row.reason,
@@ -12754,7 +12592,9 @@ def matching(target: GrantTarget, wanted: Limit, text: object) -> tuple[AppliedL
     Raises:
         PageError: There is none; it lists those that there are.
     """
-    found = limits_like(target.limits, wanted)
+    found = tuple(
+        one for one in target.limits if one.limit.counts == wanted.counts and not wanted.is_moment
+    )
     if not found:
         known = ", ".join(dict.fromkeys(str(one.limit) for one in target.limits))
         raise PageError(
@@ -12829,6 +12669,1015 @@ def read_zone_of(valves: AdminValves) -> Any:
 
 
 # ==============================================================================
+# helpers/openwebui/page_status.py
+# How the filter stands in its host: versions, what is leaned upon, ways to a model.
+# ==============================================================================
+
+SERVER_MODULE = "open_webui.main"
+# The pasted file's own first lines, where Open WebUI has read them.
+FRONTMATTER_VERSION = re.compile(r"^version: (\S+)$", re.MULTILINE)
+WAYS = {
+    "count": "counted like any other; what can't be counted is blocked",
+    "block": "blocked",
+    "allow": "recorded, and never refused",
+}
+
+
+def own_version() -> str:
+    """The pasted file's version; "" where these modules run by themselves."""
+    found = FRONTMATTER_VERSION.search(__doc__ or "")
+    return found[1] if found else ""
+
+
+def missing_internals() -> list[str]:
+    """What this Open WebUI should have and has elsewhere, each with what doesn't work for it."""
+    version, missing = host_version(), []
+    if SERVER_MODULE not in sys.modules:
+        return []
+    for internal in HOST_INTERNALS:
+        if version > (0, 0, 0) and version < internal.since:
+            continue
+        found: object = sys.modules.get(internal.module)
+        for part in internal.name.split("."):
+            found = getattr(found, part, None)
+        if found is None:
+            missing.append(f"{internal.module}.{internal.name} ({internal.used_for})")
+    return missing
+
+
+def host_status(data: PageData, everywhere: bool) -> Json:
+    """Versions, checks and the ways to a model, for administrators."""
+    valves, version, missing = data.valves, host_version(), missing_internals()
+    checks = [
+        (True, "The layer around Open WebUI is in place."),
+        (
+            everywhere,
+            "The filter is on for all models."
+            if everywhere
+            else "The filter is on for some models only: others have no limits.",
+        ),
+        (
+            not missing,
+            "Open WebUI has all that the filter leans upon."
+            if not missing
+            else f"Open WebUI has moved: {'; '.join(missing)}.",
+        ),
+        (
+            not valves.shadow_mode,
+            "Shadow mode is on: nobody is refused."
+            if valves.shadow_mode
+            else "Limits are enforced.",
+        ),
+    ]
+    if (0, 0, 0) < version < OLDEST_HOST_VERSION:
+        checks.append((False, "This version of Open WebUI is too old."))
+    ways = [
+        ("chats", "counted", "the page, the API, Anthropic's protocol, voice calls"),
+        *(
+            (path, valves.passthrough, WAYS[valves.passthrough])
+            for path in ("/openai/*", "/ollama/*", "/api/v1/tasks/*/completions", "/api/embeddings")
+        ),
+        (
+            "titles, tags and other tasks",
+            "counted" if valves.policy_set.tasks_counted else "recorded",
+            "over a hard limit they call no model",
+        ),
+    ]
+    return {
+        "version": own_version(),
+        "open_webui": ".".join(map(str, version)),
+        "ledger": data.accounting.database_kind
+        + (", a database of its own" if valves.database_url else ", Open WebUI's own database"),
+        "checks": [{"ok": ok, "text": text} for ok, text in checks],
+        "doors": [{"name": name, "state": state, "detail": detail} for name, state, detail in ways],
+        "missing": missing,
+    }
+
+
+# ==============================================================================
+# helpers/openwebui/usage_command.py
+# `/usage` as a message in a chat: the user's limits and use as Markdown, from no model.
+# ==============================================================================
+
+COMMAND = "/usage"
+LONGEST_COMMAND = 200
+MOST_MODELS_SHOWN = 20
+MOST_NEAR = 20
+MARKDOWN_SIGNS = "\\`*_[]<>|~#!$"
+TODAY_BY_MODEL: Mapping[str, str] = {
+    "en": "Today by model",
+    "de": "Heute nach Modell",
+    "fr": "Aujourd’hui par modèle",
+    "es": "Hoy por modelo",
+    "it": "Oggi per modello",
+    "pt-br": "Hoje por modelo",
+    "nl": "Vandaag per model",
+    "pl": "Dzisiaj według modelu",
+    "ru": "Сегодня по моделям",
+    "uk": "Сьогодні за моделями",
+    "tr": "Modele göre bugün",
+    "zh-cn": "今日按模型统计",
+    "zh-tw": "今日依模型統計",
+    "ja": "今日のモデル別使用量",
+    "ko": "오늘 모델별 사용량",
+    "ar": "اليوم حسب النموذج",
+    "he": "היום לפי מודל",
+}
+
+
+def asks_for_usage(body: Mapping[str, Any]) -> bool:
+    """Whether the message that is to be answered is the command; what follows it is ignored."""
+    messages = body.get("messages")
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    if not isinstance(last, Mapping) or last.get("role") != "user":
+        return False
+    content = last.get("content")
+    if isinstance(content, list) and len(content) == 1 and isinstance(content[0], Mapping):
+        content = content[0].get("text")
+    if not isinstance(content, str) or len(content) > LONGEST_COMMAND:
+        return False
+    return content.split()[:1] == [COMMAND]
+
+
+def markdown_cell(text: str) -> str:
+    """A name as the cell of a table shows it, whatever signs are in it."""
+    shown = clean_name(text)
+    return "".join(f"\\{sign}" if sign in MARKDOWN_SIGNS else sign for sign in shown)
+
+
+def markdown_table(headings: Iterable[str], rows: Iterable[Iterable[str]], numbers: int) -> str:
+    """A table; its last `numbers` columns are set to the right."""
+    heads = list(headings)
+    rules = ["---"] * (len(heads) - numbers) + ["--:"] * numbers
+    lines = [heads, rules, *(list(row) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def usage_markdown(data: PageData, user_id: str, reader: Reader, with_link: bool) -> str:
+    """What a user reads in answer to the command; blocks.
+
+    Args:
+        data: What can be read.
+        user_id: Whose limits.
+        reader: Who reads.
+        with_link: Whether there is a page to link to.
+
+    Raises:
+        LedgerError: It can't be read.
+    """
+    standing, language = data.standing(user_id), reader.language
+    words = language.page_words()
+    exempt = data.exempts(standing.subject)
+    parts = [f"### {words['title']}"]
+    if exempt:
+        parts.append(words["exempt"])
+        parts += near_parts(data, reader, words)
+    elif standing.states:
+        headings = (words[key] for key in ("limit", "used", "left", "resets"))
+        rows = [limit_cells(state, data, reader, words) for state in standing.states]
+        parts.append(markdown_table(headings, rows, 0))
+    else:
+        parts.append(words["no_limits"])
+    tag = language.tag.lower()
+    today = TODAY_BY_MODEL.get(tag) or TODAY_BY_MODEL[tag.partition("-")[0]]
+    for title, models in ((today, standing.today), (words["by_model"], standing.month)):
+        if models:
+            parts += [f"**{title}**", models_table(models, language, words)]
+    if with_link:
+        parts.append(f"[{words['title']}](/usage-limits)")
+    return "\n\n".join(parts)
+
+
+def limit_cells(
+    state: LimitState, data: PageData, reader: Reader, words: Mapping[str, str]
+) -> list[str]:
+    """A row about one limit: what it is, used, left, and when it begins anew."""
+    limit, language = state.applied.limit, reader.language
+    what = language.what.format(
+        quantity=plain_quantity(limit, state.amount, language),
+        period=format_period(limit, language),
+        on=on_model(limit, language),
+    )
+    named = policy_shown(state)
+    what += language.named.format(policy=isolate(named, language)) if named else ""
+    if limit.is_per_request:
+        return [markdown_cell(what), "–", "–", "–"]
+    percent = language.percent.format(n=format_count(state.percent, language))
+    left = format_amount(limit, state.remaining, language)
+    if state.exceeded:
+        left += f" · {words['reached']}"
+    reset = "–"
+    if not limit.is_moment and (limit.period.rolling is None or state.exceeded):
+        reset = finish_sentence(format_at(state.reset_at, data.now, reader))
+    used = f"{format_amount(limit, state.taken, language)} ({percent})"
+    return [markdown_cell(what), used, left, reset]
+
+
+def models_table(models: Iterable[Json], language: Language, words: Mapping[str, str]) -> str:
+    """Use by model, the largest first; no cost where nobody knows one."""
+    rows = []
+    for row in list(models)[:MOST_MODELS_SHOWN]:
+        cost = row["cost_usd"]
+        rows.append(
+            [
+                markdown_cell(row["model"]),
+                format_count(row["requests"], language),
+                format_count(row["total_tokens"], language),
+                "–" if cost is None else format_dollars(cost, language),
+            ]
+        )
+    return markdown_table((words[key] for key in ("model", "requests", "tokens", "cost")), rows, 3)
+
+
+def near_parts(data: PageData, reader: Reader, words: Mapping[str, str]) -> list[str]:
+    """For an administrator: who is near or over a limit now."""
+    rows = [
+        [markdown_cell(row["email"]), markdown_cell(limit["limit"]), f"{limit['percent']}%"]
+        for row in data.users(near=True)[:MOST_NEAR]
+        for limit in row["limits"][:1]
+    ]
+    headings = (words["limit"], words["used"])
+    return [markdown_table(("", *headings), rows, 1)] if rows else []
+
+
+# ==============================================================================
+# helpers/openwebui/valves_form.py
+# The valves form: who is near a limit at its top, and why a save was refused.
+# ==============================================================================
+
+# The form's first field, above whose description the notes stand.
+FIRST_FIELD = "priority"
+NOTES_SECONDS = 5.0
+LONGEST_WAIT_SECONDS = 2.0
+MOST_NOTED = 10
+
+
+def valves_form_action(path: str, method: str, function_id: str) -> str:
+    """What a request is to a filter's form: ``spec`` when it opens, ``update`` to save, or ""."""
+    prefix = f"/api/v1/functions/id/{function_id}/valves/"
+    action = path.removeprefix(prefix) if path.startswith(prefix) else ""
+    return action if (action, method) in (("spec", "GET"), ("update", "POST")) else ""
+
+
+class FormNotes:
+    """Keeps the notes at the form's top, which are read when it is about to open.
+
+    Args:
+        ledger_of: What is read with which valves.
+    """
+
+    def __init__(self, ledger_of: Any) -> None:
+        self._ledger_of = ledger_of
+        self._read_at = float("-inf")
+
+    async def refresh(self, valves: Any) -> None:
+        """Read them anew, if they are old; a form that opens doesn't wait long for that."""
+        if valves is None or time.monotonic() - self._read_at < NOTES_SECONDS:
+            return
+        self._read_at = time.monotonic()
+        try:
+            accounting, memory, read_host = self._ledger_of(valves)
+            data = PageData(valves, accounting, memory, read_host, datetime.now(UTC))
+            reading = asyncio.to_thread(near_note, data)
+            AdminValves.note(FIRST_FIELD, await asyncio.wait_for(reading, LONGEST_WAIT_SECONDS))
+        except Exception:
+            log.warning("Usage limits: the form's notes could not be read", exc_info=True)
+
+
+def near_note(data: PageData) -> str:
+    """Who is near or over a limit now, and which tables name nobody; "" for neither. Blocks."""
+    near, parts = data.users(near=True), []
+    if near:
+        rows = [
+            [markdown_cell(row["email"]), markdown_cell(limit["limit"]), f"{limit['percent']}%"]
+            for row in near[:MOST_NOTED]
+            for limit in [max(row["limits"], key=lambda one: int(one["percent"]))]
+        ]
+        more = len(near) - len(rows)
+        title = "**Near or over a limit now**" + (f", and {more} more" if more else "")
+        parts.append(f"{title} (all at `/usage-limits`):\n\n")
+        parts[-1] += markdown_table(("User", "Limit", "Used"), rows, 1)
+    if data.memory.notices:
+        parts.append(f"**In the policies:**\n\n{form_note(data.memory.notices)}")
+    return "\n\n".join(parts)
+
+
+class SaveAnswer:
+    """The answer to a save: where it is refused, with the reason, which Open WebUI leaves out."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._refused: Message | None = None
+
+    async def send(self, message: Message) -> None:
+        """Pass a part of it on."""
+        if message["type"] == "http.response.start":
+            if message["status"] == 400 and refusal_reasons():
+                self._refused = message
+                return
+        elif self._refused is not None:
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                await self._send_reasons(self._refused)
+            return
+        await self._send(message)
+
+    async def _send_reasons(self, start: Message) -> None:
+        body = json.dumps({"detail": refusal_reasons()}).encode()
+        own = (b"content-type", b"content-length", b"content-encoding")
+        headers = [pair for pair in start.get("headers", ()) if pair[0].lower() not in own]
+        headers += [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+        ]
+        await self._send({**start, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body})
+
+
+def refusal_reasons() -> str:
+    """Why the valves were refused last, as plain text; "" if they weren't."""
+    refused = AdminValves.refusals | AdminValves.unsaved
+    return "\n".join(
+        f"{name}: {re.sub(r'^[*]{2}.*?[*]{2} ', '', text)}" for name, text in refused.items()
+    )
+
+
+# ==============================================================================
+# helpers/openwebui/simulation.py
+# Simulation: what is on record, replayed against a policies text.
+# ==============================================================================
+
+# More records than this aren't replayed at once.
+MOST_REPLAYED = 3_000_000
+# Chats come between so many records.
+RECORDS_PER_TURN = 500
+MOST_REFUSALS = 10_000
+MEASURES = ("tokens", "input_tokens", "output_tokens", "requests", "cost")
+
+FindLimits = Callable[[str, str, datetime], Sequence[AppliedLimit]]
+
+
+@dataclass(slots=True)
+class PeriodClock:
+    """The window that a calendar period has at the record that is replayed."""
+
+    period: Period
+    rules: CalendarRules
+    start: int = 0
+    end: int = 0
+
+    def advance(self, at: int) -> None:
+        """Go on to the window around the second `at`."""
+        window = self.period.window(datetime.fromtimestamp(at, UTC), self.rules)
+        self.start, self.end = int(window.start.timestamp()), int(window.end.timestamp())
+
+
+@dataclass(slots=True, eq=False)
+class Gauge:
+    """What one limit has counted so far; limits that count the same in one scope share it.
+
+    Args:
+        applied: The limit.
+        clock: Of a calendar period.
+        seconds: Of a rolling one.
+    """
+
+    applied: AppliedLimit
+    clock: PeriodClock | None
+    seconds: int
+    measure: int
+    amount: int
+    start: int = -1
+    used: int = 0
+    entries: deque[tuple[int, int]] = field(default_factory=deque)
+    running: list[int] = field(default_factory=list)  # when replies that run at once will end
+
+    def move(self, at: int) -> None:
+        """Forget what no longer counts at the second `at`."""
+        if self.clock is not None:
+            if self.start != self.clock.start:
+                self.start, self.used = self.clock.start, 0
+        elif self.seconds:
+            entries, oldest = self.entries, at - self.seconds
+            while entries and entries[0][0] <= oldest:
+                self.used -= entries.popleft()[1]
+        else:
+            while self.running and self.running[0] <= at:
+                heapq.heappop(self.running)
+
+    def add(self, at: int, end: int, value: int) -> None:
+        """Count a reply that was admitted at the second `at` and ended at `end`."""
+        if self.clock is None and not self.seconds:
+            if self.applied.limit.is_at_once and end > at:
+                heapq.heappush(self.running, end)
+        elif value:
+            self.used += value
+            if self.seconds:
+                self.entries.append((at, value))
+
+    def state(self, at: int) -> LimitState:
+        """Where the limit stands."""
+        end = at + (self.seconds or 60) if self.clock is None else self.clock.end
+        reset_at = datetime.fromtimestamp(end, UTC)
+        return LimitState(self.applied, self.used, len(self.running), reset_at)
+
+
+@dataclass(slots=True)
+class ReplayPlan:
+    """How the records of one user with the same model and source are replayed."""
+
+    gauges: tuple[Gauge, ...]
+    decided: bool  # whether such a request can be refused
+    rule: ModelRule | None  # what it costs by the text, where that isn't what is on record
+    has_moments: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedRefusal:
+    """A request that would have been refused, and by which limit."""
+
+    id: str
+    user_id: str
+    model: str
+    at: int  # seconds since 1970
+    applied: AppliedLimit
+
+
+@dataclass(slots=True)
+class RefusedUser:
+    """What would have been refused to one user."""
+
+    refused: int = 0
+    cost_micros: int = 0
+    tokens: int = 0
+    first_at: int = 0
+    last_at: int = 0
+    limits: dict[int, list[Any]] = field(default_factory=dict)  # each with how often it refused
+
+    @property
+    def most_refusing(self) -> AppliedLimit:
+        """The limit that has refused most."""
+        found: AppliedLimit = max(self.limits.values(), key=lambda counted: counted[1])[0]
+        return found
+
+
+@dataclass(slots=True)
+class SimulationResult:
+    """What came of a replay."""
+
+    requests: int = 0
+    refused: int = 0
+    users: dict[str, RefusedUser] = field(default_factory=dict)
+    refusals: list[SimulatedRefusal] = field(default_factory=list)
+    cut_off: bool = False  # whether there were more records than are replayed
+
+    def note(
+        self,
+        key: str,
+        user_id: str,
+        names: str,
+        at: int,
+        applied: AppliedLimit,
+        cost_micros: int,
+        tokens: int,
+    ) -> None:
+        """Add a refusal."""
+        self.refused += 1
+        user = self.users.get(user_id)
+        if user is None:
+            user = self.users[user_id] = RefusedUser(first_at=at)
+        user.refused += 1
+        user.cost_micros += cost_micros
+        user.tokens += tokens
+        user.last_at = at
+        # By identity: an instance is made for each user, and lives as long as the replay.
+        counted = user.limits.get(id(applied))
+        if counted is None:
+            user.limits[id(applied)] = [applied, 1]
+        else:
+            counted[1] += 1
+        if len(self.refusals) < MOST_REFUSALS:
+            model = "".join(split_names(names)[:1])
+            self.refusals.append(SimulatedRefusal(key, user_id, model, at, applied))
+
+
+class Replay:
+    """Replays records in the order of time.
+
+    Decisions are those of `Decision`, on what the records before have used: a reply counts from
+    its admission with what it cost in the end.
+
+    Args:
+        find_limits: The limits of a user, by id and the record's groups, at an instant.
+        find_rules: The model's rule in the text, and the one that its records were charged by.
+        rules: Where calendar periods begin.
+        tasks_counted: Whether tasks count toward limits.
+    """
+
+    def __init__(
+        self,
+        find_limits: FindLimits,
+        find_rules: Callable[[tuple[str, ...]], tuple[ModelRule, ModelRule]],
+        rules: CalendarRules,
+        tasks_counted: bool,
+    ) -> None:
+        self._find_limits, self._find_rules = find_limits, find_rules
+        self._rules, self._tasks_counted = rules, tasks_counted
+        self._clocks: dict[str, PeriodClock] = {}
+        self._gauges: dict[tuple[object, ...], Gauge] = {}
+        self._plans: dict[tuple[str, str, str, str], ReplayPlan] = {}
+        self._limits: dict[tuple[str, str], Sequence[AppliedLimit]] = {}
+
+    def run(self, rows: Iterable[Any], since: int) -> SimulationResult:
+        """Replay records; those before `since` are only counted."""
+        result = SimulationResult()
+        for done, row in enumerate(rows, 1):
+            if done % RECORDS_PER_TURN == 0:
+                time.sleep(0)  # the chats' turn
+                if done > MOST_REPLAYED:
+                    result.cut_off = True
+                    break
+            self._replay(row, since, result)
+        return result
+
+    def _replay(self, row: Any, since: int, result: SimulationResult) -> None:
+        at, user_id, group_ids, names, source = row[:5]
+        for clock in self._clocks.values():
+            if at >= clock.end:
+                clock.advance(at)
+        key = (user_id, group_ids, names, source)
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._plans[key] = self._make_plan(key, at)
+        state, end, requests, input_tokens, output_tokens, cost = row[5:11]
+        if state == "released":
+            requests = input_tokens = output_tokens = cost = 0
+        elif plan.rule is not None:
+            tokens = MeteredUsage(row[11], row[12], row[13], row[10], bool(row[14]))
+            counted = make_charge(tokens, plan.rule).counted
+            requests, input_tokens = counted.requests, counted.input_tokens
+            output_tokens, cost = counted.output_tokens, counted.cost_micros
+        suspicious = plan.has_moments
+        for gauge in plan.gauges:
+            if gauge.clock is None or gauge.start != gauge.clock.start:
+                gauge.move(at)
+            # Nobody needs a decision about limits of which none is reached.
+            suspicious = suspicious or gauge.used >= gauge.amount
+        if at >= since and plan.decided:
+            result.requests += 1
+            if suspicious:
+                states = tuple(gauge.state(at) for gauge in plan.gauges)
+                decision = Decision(states)
+                if plan.has_moments:
+                    decision = decision.with_request(Amounts(0, input_tokens))
+                if (refusing := decision.refusing) is not None:
+                    tokens = input_tokens + output_tokens
+                    result.note(row[15], user_id, names, at, refusing.applied, cost, tokens)
+                    return
+        values = (input_tokens + output_tokens, input_tokens, output_tokens, requests, cost)
+        for gauge in plan.gauges:
+            gauge.add(at, end or at, values[gauge.measure])
+
+    def _make_plan(self, key: tuple[str, str, str, str], at: int) -> ReplayPlan:
+        user_id, group_ids, names, source = key
+        model_names = split_names(names)
+        rule, recorded_by = self._find_rules(model_names)
+        counts_toward_nothing = source == "direct" or not rule.weight
+        if source == "task" and not self._tasks_counted:
+            counts_toward_nothing = True
+        if counts_toward_nothing:
+            return ReplayPlan((), False, None, False)
+        limits = self._limits.get((user_id, group_ids))
+        if limits is None:
+            limits = self._find_limits(user_id, group_ids, datetime.fromtimestamp(at, UTC))
+            self._limits[user_id, group_ids] = limits
+        gauges = tuple(
+            self._gauge(applied, at)
+            for applied in limits
+            if applied.limit.matches_model(model_names) and applied.limit.source in ("", source)
+        )
+        moments = any(gauge.applied.limit.is_moment for gauge in gauges)
+        changed = None if rule == recorded_by else rule
+        return ReplayPlan(gauges, source not in ("task", "backfill"), changed, moments)
+
+    def _gauge(self, applied: AppliedLimit, at: int) -> Gauge:
+        limit = applied.limit
+        key = (applied.scope, *limit.counts, limit.amount)
+        gauge = self._gauges.get(key)
+        if gauge is None:
+            rolling = limit.period.rolling
+            gauge = self._gauges[key] = Gauge(
+                applied,
+                None if rolling is not None or limit.is_moment else self._clock(limit, at),
+                0 if rolling is None else int(rolling.total_seconds()),
+                MEASURES.index(limit.measure),
+                limit.amount,
+            )
+        return gauge
+
+    def _clock(self, limit: Limit, at: int) -> PeriodClock:
+        clock = self._clocks.get(limit.period.name)
+        if clock is None:
+            clock = self._clocks[limit.period.name] = PeriodClock(limit.period, self._rules)
+            clock.advance(at)
+        return clock
+
+
+def replay_start(limits: Iterable[Limit], rules: CalendarRules, since: int) -> int:
+    """From when on records count in a window that is open at `since`."""
+    start, instant = since, datetime.fromtimestamp(since, UTC)
+    for limit in limits:
+        if limit.is_moment:
+            continue
+        rolling = limit.period.rolling
+        if rolling is not None:
+            start = min(start, since - int(rolling.total_seconds()))
+        else:
+            window: Window = limit.period.window(instant, rules)
+            start = min(start, int(window.start.timestamp()))
+    return start
+
+
+def read_replayed(connection: Connection, start: int, until: int) -> Iterable[Any]:
+    """Records from `start` on and before `until`, in the order of time."""
+    columns = records_table.c
+    return connection.execute(
+        select(
+            columns.created_at,
+            columns.user_id,
+            columns.group_ids,
+            columns.model_names,
+            columns.source,
+            columns.state,
+            columns.settled_at,
+            columns.counted,
+            columns.weighted_input_tokens,
+            columns.weighted_output_tokens,
+            columns.cost_micros,
+            columns.input_tokens,
+            columns.output_tokens,
+            columns.cached_input_tokens,
+            columns.estimated,
+            columns.id,
+        )
+        .where(columns.created_at >= start, columns.created_at < until)
+        .order_by(columns.created_at, columns.id),
+        execution_options={"yield_per": 5_000},
+    )
+
+
+# ==============================================================================
+# helpers/openwebui/policy_editor.py
+# The policies editor: a text checked, explained, replayed and saved.
+# ==============================================================================
+
+LONGEST_POLICIES = 1_000_000
+MOST_DAYS = 400
+MOST_LISTED_USERS = 1_000
+MOST_LISTED_REFUSALS = 500
+DAY = 86_400
+# One at a time, since each keeps a core busy for seconds.
+SIMULATING = Lock()
+
+
+def read_policies_text(body: Json) -> str:
+    """The policies text in a request.
+
+    Raises:
+        PageError: There is none, or one of a length that nobody writes.
+        PoliciesError: It has mistakes.
+    """
+    text = body.get("policies")
+    if not isinstance(text, str) or len(text) > LONGEST_POLICIES:
+        raise PageError(400, f"policies: a text of at most {LONGEST_POLICIES:,} characters")
+    if "\0" in text or re.search("[\ud800-\udfff]", text):
+        raise PageError(400, "policies: a text without NUL and lone surrogates")
+    read_policies(text)
+    return text
+
+
+def listed_errors(text: str, error: PoliciesError) -> list[Json]:
+    """The mistakes in a text, each with its line where that can be told."""
+    lines = text.split("\n")
+    return [
+        {
+            "where": one.where,
+            "given": one.given,
+            "allowed": one.allowed,
+            "line": line_of(one, lines),
+        }
+        for one in error.mistakes
+    ]
+
+
+def line_of(mistake: ConfigurationError, lines: list[str]) -> int | None:
+    """The line that a mistake is about, from 1; None where it can't be told."""
+    if found := re.search(r"line (\d+)", mistake.where):
+        return int(found[1])
+    header = re.match(r"\[.*\]", mistake.where)
+    if header is None:
+        return None
+    wanted = header_path(header[0])
+    at = next((n for n, line in enumerate(lines) if header_path(line) == wanted), None)
+    if wanted is None or at is None:
+        return None
+    key = mistake.where[header.end() :].strip()
+    quoted = re.match(r"['\"](.+?)['\"] ", mistake.given)
+    for number in range(at + 1, len(lines)):
+        if header_path(lines[number]) is not None:
+            break
+        if quoted is not None and quoted[1] in " ".join(lines[number].split()):
+            return number + 1
+        if quoted is None and key and re.match(rf"\s*{re.escape(key)}\s*=", lines[number]):
+            return number + 1
+    return at + 1
+
+
+def header_path(line: str) -> tuple[str, ...] | None:
+    """The names in a table's first line, however they are quoted; None for another line."""
+    if not line.lstrip().startswith("["):
+        return None
+    try:
+        value: Any = tomllib.loads(line)
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return None
+    names = []
+    while isinstance(value, dict) and len(value) == 1:
+        ((name, value),) = value.items()
+        names.append(name)
+    return tuple(names) or None
+
+
+def with_policies(valves: AdminValves, text: str) -> AdminValves:
+    """The valves with another policies text, which was read already."""
+    return valves.model_copy(update={"policies": text})
+
+
+def identities_of(data: PageData, policies: PolicySet, directory: Directory) -> Identities:
+    """Whom a policies text would mean."""
+    groups = {key: group.name for key, group in directory.groups.items()}
+    host = HostNames(groups, directory.emails, list_model_ids())
+    return identify(policies, host, data.read(read_remembered))
+
+
+def check_policies(data: PageData, body: Json) -> Json:
+    """What a text would mean, or what is wrong with it.
+
+    Raises:
+        PageError: The request has no text.
+    """
+    try:
+        text = read_policies_text(body)
+    except PoliciesError as error:
+        return {"errors": listed_errors(str(body["policies"]), error)}
+    return {"errors": [], **explain_policies(data, text)}
+
+
+def explain_policies(data: PageData, text: str) -> Json:
+    """Who gets what by a text, and which of its names mean nobody."""
+    policies, directory = read_policies(text), data.directory()
+    valves, identities = with_policies(data.valves, text), identities_of(data, policies, directory)
+    users: defaultdict[tuple[str, str], int] = defaultdict(int)
+    pools: defaultdict[str, int] = defaultdict(int)
+    for named in directory.subjects.values():
+        subject = identities.recall(named)
+        policy = choose_policy(subject, policies, valves.default_policy, valves.multiple_groups)
+        users[policy.kind, policy.name] += 1
+        for pool in policies.pools:
+            if pool.group is None or fold_name(pool.group) in group_keys(subject.groups):
+                pools[pool.name] += 1
+    unmatched = [
+        table.header
+        for table in named_in(policies)
+        if not meant_by(identities, table.kind, table.key)
+    ]
+    return {
+        "summary": list(summary_rows(policies, valves, users, pools)),
+        "unmatched": unmatched,
+        "notices": list(identities.notices),
+    }
+
+
+def group_keys(groups: tuple[GroupRef, ...]) -> set[str]:
+    """All names in the policies that mean one of these groups."""
+    return {key for group in groups for key in group.all_keys}
+
+
+def meant_by(identities: Identities, kind: str, key: str) -> bool:
+    """Whether a name in the policies means somebody."""
+    found = (*identities.sure.items(), *identities.doubtful.items())
+    return any(one == kind and key in names for (one, _), names in found)
+
+
+def summary_rows(
+    policies: PolicySet,
+    valves: AdminValves,
+    users: Mapping[tuple[str, str], int],
+    pools: Mapping[str, int],
+) -> Iterator[Json]:
+    """Each table with its limits and for how many users it counts."""
+    tables = (*policies.users.values(), *policies.groups.values(), *policies.roles.values())
+    for policy in tables:
+        yield {
+            "table": table_header(policy.kind, policy.name),
+            "limits": limit_texts(policy.limits),
+            "users": users.get((policy.kind, policy.name), 0),
+        }
+    for pool in policies.pools:
+        yield {
+            "table": table_header("pool", pool.name),
+            "limits": limit_texts(pool.limits),
+            "users": pools.get(pool.name, 0),
+        }
+    others = sum(count for (kind, _), count in users.items() if kind == "default")
+    yield {
+        "table": "everyone else",
+        "limits": limit_texts(valves.default_policy.limits),
+        "users": others,
+    }
+
+
+def limit_texts(limits: tuple[Limit, ...] | None) -> list[str]:
+    """Limits in their notation."""
+    return ["unlimited"] if limits is None else [str(limit) for limit in limits]
+
+
+# Replaying
+
+
+def read_days(body: Json) -> int:
+    """How many days a simulation goes back.
+
+    Raises:
+        PageError: It isn't a sensible number.
+    """
+    days = body.get("days", 30)
+    if type(days) is not int or not 1 <= days <= MOST_DAYS:
+        raise PageError(400, f"days: a whole number from 1 to {MOST_DAYS}")
+    return days
+
+
+def replay_policies(data: PageData, text: str, since: int) -> tuple[SimulationResult, Directory]:
+    """Replay what is on record since then against a text.
+
+    Raises:
+        PageError: Another one is running.
+    """
+    if not SIMULATING.acquire(blocking=False):
+        raise PageError(503, "Another simulation is running. Try again in some seconds.")
+    try:
+        return run_replay(data, text, since)
+    finally:
+        SIMULATING.release()
+
+
+def run_replay(data: PageData, text: str, since: int) -> tuple[SimulationResult, Directory]:
+    """The same, with the turn taken."""
+    policies, current = read_policies(text), data.valves.policy_set
+    valves, directory = with_policies(data.valves, text), data.directory()
+    identities = identities_of(data, policies, directory)
+
+    def find_limits(user_id: str, group_ids: str, at: datetime) -> tuple[AppliedLimit, ...]:
+        # The groups of that time; the role of now, as it isn't on record.
+        groups = tuple(
+            directory.groups.get(key, GroupRef(key, "")) for key in split_names(group_ids)
+        )
+        known = directory.subjects.get(user_id) or Subject(user_id, "", "user")
+        subject = identities.recall(replace(known, groups=groups))
+        if is_exempt(valves, subject):
+            return ()
+        policy: Policy = choose_policy(
+            subject, policies, valves.default_policy, valves.multiple_groups
+        )
+        return scoped_limits(subject, policy, policies, at, valves.calendar_rules)
+
+    def find_rules(names: tuple[str, ...]) -> tuple[ModelRule, ModelRule]:
+        return find_model_rule(policies, names), find_model_rule(current, names)
+
+    tables: list[Any] = [*policies.users.values(), *policies.groups.values(), *policies.pools]
+    tables += [*policies.roles.values(), valves.default_policy]
+    limits = [limit for table in tables for limit in table.limits or ()]
+    rules = valves.calendar_rules
+    start, until = replay_start(limits, rules, since), int(data.now.timestamp()) + 1
+    replay = Replay(find_limits, find_rules, rules, policies.tasks_counted)
+
+    def read(connection: Connection) -> SimulationResult:
+        return replay.run(read_replayed(connection, start, until), since)
+
+    result: SimulationResult = data.read(read)
+    return result, directory
+
+
+def simulate_policies(data: PageData, body: Json) -> Json:
+    """Who would have been refused by a text, how often, and what that would have saved.
+
+    Raises:
+        PageError: The request can't be understood.
+    """
+    days = read_days(body)
+    try:
+        text = read_policies_text(body)
+    except PoliciesError as error:
+        return {"errors": listed_errors(str(body["policies"]), error)}
+    since = int((data.now - timedelta(days=days)).timestamp())
+    result, directory = replay_policies(data, text, since)
+    emails = directory.emails
+    users = sorted(result.users.items(), key=lambda item: (-item[1].refused, item[0]))
+    return {
+        "errors": [],
+        "days": days,
+        "since": iso_second(since),
+        "requests": result.requests,
+        "refused": result.refused,
+        "cost_saved_usd": sum(user.cost_micros for _, user in users) / 1_000_000,
+        "tokens_saved": sum(user.tokens for _, user in users),
+        "cut_off": result.cut_off,
+        "users_refused": len(users),
+        "users": [
+            {
+                "user_id": user_id,
+                "email": emails.get(user_id, ""),
+                "refused": user.refused,
+                "limit": str(user.most_refusing.limit),
+                "policy": user.most_refusing.policy or "default",
+                "first_at": iso_second(user.first_at),
+                "last_at": iso_second(user.last_at),
+                "cost_saved_usd": user.cost_micros / 1_000_000,
+                "tokens_saved": user.tokens,
+            }
+            for user_id, user in users[:MOST_LISTED_USERS]
+        ],
+    }
+
+
+def shadow_refusals(data: PageData, since: int) -> list[Json]:
+    """What the policies in force would have refused, the newest first: shadow mode only tells."""
+    if not data.valves.shadow_mode:
+        return []
+    result, directory = replay_policies(data, data.valves.policies, since)
+    emails = directory.emails
+    return [
+        {
+            "at": iso_second(one.at),
+            "user_id": one.user_id,
+            "email": emails.get(one.user_id, ""),
+            "model": one.model,
+            "limit": str(one.applied.limit),
+            "policy": one.applied.policy or "default",
+        }
+        for one in reversed(result.refusals[-MOST_LISTED_REFUSALS:])
+    ]
+
+
+# Saving
+
+
+def list_versions(data: PageData) -> Json:
+    """The text in force, what it means, and the last ones."""
+    text = data.valves.policies
+    rows = data.read(read_versions)
+    return {
+        "policies": text,
+        **explain_policies(data, text),
+        "versions": [
+            {
+                "id": row.id,
+                "saved_at": iso_second(row.saved_at),
+                "saved_by": row.saved_by,
+                "policies": row.policies,
+            }
+            for row in rows
+        ],
+    }
+
+
+async def store_policies(function_id: str, text: str) -> str:
+    """Save a text as Open WebUI's own form does; returns the one that was there before.
+
+    Raises:
+        PageError: Open WebUI doesn't save it.
+    """
+    functions = import_module("open_webui.models.functions").Functions
+    stored = await functions.get_function_valves_by_id(function_id) or {}
+    values = {name: value for name, value in stored.items() if value is not None}
+    valves = AdminValves.model_validate({**values, "policies": text})
+    saved = await functions.update_function_valves_by_id(
+        function_id, valves.model_dump(exclude_unset=True)
+    )
+    if saved is None:
+        raise PageError(503, "Open WebUI could not save the policies.")
+    return str(stored.get("policies") or "")
+
+
+def note_version(data: PageData, before: str, text: str, by: str) -> Json:
+    """Keep a text that was saved, and say what it means."""
+    accounting, now = data.accounting, int(data.now.timestamp())
+    accounting.change(
+        lambda connection: keep_version(connection, before, text, by, now), {"policies"}
+    )
+    return {"errors": [], "policies": text, **explain_policies(data, text)}
+
+
+# ==============================================================================
 # helpers/openwebui/pages.py
 # The usage pages: `/usage-limits` and its JSON, behind Open WebUI's own sign-in.
 # ==============================================================================
@@ -12874,6 +13723,7 @@ class PageRequest:
         user: Who asks, as Open WebUI has it.
         parameters: From the path and the query.
         body: The JSON object that was sent; {} for none.
+        everywhere: Whether the filter is on for all models.
     """
 
     guard: PageGuard
@@ -12881,6 +13731,7 @@ class PageRequest:
     user: Any
     parameters: MutableMapping[str, str]
     body: Json
+    everywhere: bool
 
     @property
     def actor(self) -> str:
@@ -12888,6 +13739,7 @@ class PageRequest:
         return str(getattr(self.user, "email", "") or self.user.id)
 
 
+PageResult = TypeVar("PageResult")
 Handler = Callable[[PageRequest], object]
 
 
@@ -12923,7 +13775,7 @@ def answer_pools(asked: PageRequest) -> object:
 
 def answer_overview(asked: PageRequest) -> object:
     """Totals, and how the filter stands."""
-    return asked.data.overview()
+    return {**asked.data.overview(), **host_status(asked.data, asked.everywhere)}
 
 
 def answer_report(asked: PageRequest) -> object:
@@ -12961,6 +13813,30 @@ def answer_reset(asked: PageRequest) -> object:
     return asked.data.reset(asked.body, asked.actor)
 
 
+def answer_check(asked: PageRequest) -> object:
+    """What a policies text means, or what is wrong with it."""
+    return check_policies(asked.data, asked.body)
+
+
+def answer_simulation(asked: PageRequest) -> object:
+    """Whom a policies text would have refused."""
+    return simulate_policies(asked.data, asked.body)
+
+
+def answer_policies(asked: PageRequest) -> object:
+    """The policies text in force, and the last ones."""
+    return list_versions(asked.data)
+
+
+def answer_shadow(asked: PageRequest) -> object:
+    """What shadow mode would have refused."""
+    zone = read_zone_of(asked.data.valves)
+    since = read_instant(asked.parameters.get("since") or None, "since", zone)
+    oldest = int((asked.data.now - timedelta(days=MOST_DAYS)).timestamp())
+    default = int((asked.data.now - timedelta(days=7)).timestamp())
+    return shadow_refusals(asked.data, max(oldest, default if since is None else since))
+
+
 ROUTES = (
     Route("GET", "/api/me", answer_me, for_all=True),
     Route("GET", "/api/users", answer_users),
@@ -12968,6 +13844,10 @@ ROUTES = (
     Route("GET", "/api/pools", answer_pools),
     Route("GET", "/api/overview", answer_overview),
     Route("GET", "/api/report", answer_report),
+    Route("GET", "/api/shadow", answer_shadow),
+    Route("GET", "/api/policies", answer_policies),
+    Route("POST", "/api/policies/check", answer_check),
+    Route("POST", "/api/policies/simulate", answer_simulation),
     Route("POST", "/api/grants", answer_grant),
     Route("DELETE", "/api/grants/{key}", answer_revoke),
     Route("POST", "/api/resets", answer_reset),
@@ -13088,6 +13968,7 @@ class UsagePages:
             who = anyone if route.for_all else admins
             answer = partial(self._answer, route)
             self._add(app, PAGE_PATH + route.path, [route.method], who, answer)
+        self._add(app, f"{PAGE_PATH}/api/policies", ["PUT"], admins, self._save_policies)
         # Whoever isn't signed in doesn't learn which paths there are.
         methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
         self._add(app, f"{PAGE_PATH}/{{path:path}}", methods, anyone, self._find_nothing)
@@ -13123,20 +14004,34 @@ class UsagePages:
         raise PageError(404, NOT_FOUND)
 
     async def _answer(self, route: Route, request: Request, user: Any) -> Response:
-        changes = route.method != "GET"
+        asked = await self._read_request(request, user)
+        return await self._in_thread(lambda: as_answer(route.handler(asked)))
+
+    async def _save_policies(self, request: Request, user: Any) -> Response:
+        """Save a text through Open WebUI's own functions, and keep the one before."""
+        asked = await self._read_request(request, user)
+        text = await self._in_thread(lambda: read_policies_text(asked.body))
+        before = await store_policies(self._guard.function_id, text)
+        log.info("Usage limits: %s has saved the policies on the page", asked.actor)
+        await self._guard.switch(now=True)
+        note = partial(note_version, asked.data, before, text, asked.actor)
+        return await self._in_thread(lambda: as_answer(note()))
+
+    async def _read_request(self, request: Request, user: Any) -> PageRequest:
+        changes = request.method != "GET"
         if changes:
             check_intent(request)
         body = await read_body(request) if changes else {}
         parameters = {**request.query_params, **request.path_params}
         if any(len(text) > LONGEST_PARAMETER for text in parameters.values()):
             raise PageError(400, f"A parameter is longer than {LONGEST_PARAMETER} characters.")
-        valves = (await self._guard.switch()).valves
-        accounting, memory, read_host = self._guard.ledger_of(valves)
-        data = PageData(valves, accounting, memory, read_host, datetime.now(UTC))
-        asked = PageRequest(self._guard, data, user, parameters, body)
-        return await self._in_thread(lambda: as_answer(route.handler(asked)))
+        switch = await self._guard.switch()
+        accounting, memory, read_host = self._guard.ledger_of(switch.valves)
+        language = choose_language(parameters.get("language") or "en")
+        data = PageData(switch.valves, accounting, memory, read_host, datetime.now(UTC), language)
+        return PageRequest(self._guard, data, user, parameters, body, switch.everywhere)
 
-    async def _in_thread(self, work: Callable[[], Response]) -> Response:
+    async def _in_thread(self, work: Callable[[], PageResult]) -> PageResult:
         if self._waiting >= MOST_WAITING:
             raise PageError(503, "Too many wait for reports. Try again later.")
         self._waiting += 1
@@ -13233,10 +14128,8 @@ class AnswerReader:
             self._meter.add_event(read_json(line))
 
 
-async def send_refusal(
-    send: Send, passthrough: Passthrough, refusal: Refusal, more: Any = ()
-) -> None:
-    """Answer a request in its protocol's own form."""
+def refusal_messages(passthrough: Passthrough, refusal: Refusal, more: RawHeaders) -> list[Message]:
+    """A refusal in its protocol's own form."""
     body = refusal.body(passthrough.form)
     headers = [
         (b"content-type", b"application/json"),
@@ -13245,8 +14138,34 @@ async def send_refusal(
         *MARK,
         *more,
     ]
-    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    return [
+        {"type": "http.response.start", "status": refusal.status, "headers": headers},
+        {"type": "http.response.body", "body": body},
+    ]
+
+
+async def send_own(
+    app: AsgiApp, scope: Scope, receive: Receive, send: Send, messages: list[Message]
+) -> None:
+    """Send an answer that isn't Open WebUI's, with the headers that its CORS middleware adds.
+
+    Args:
+        app: Open WebUI's app; the middleware is somewhere in its stack.
+    """
+
+    async def answer(_: Scope, __: Receive, send: Send) -> None:
+        for message in messages:
+            await send(message)
+
+    below: Any = app
+    for _ in range(MOST_LAYERS):
+        if isinstance(below, CORSMiddleware):
+            cors = copy(below)
+            cors.app = answer
+            await cors(scope, receive, send)
+            return
+        below = getattr(below, "app", None)
+    await answer(scope, receive, send)
 
 
 class ChatAnswer:
@@ -13272,7 +14191,8 @@ class ChatAnswer:
             await self._send(message)
         elif kind == "http.response.body" and not message.get("more_body"):
             more = [*self._headers, *limit_headers(self._state)]
-            await send_refusal(self._send, self._passthrough, self._refusal, more)
+            for own in refusal_messages(self._passthrough, self._refusal, more):
+                await self._send(own)
 
     def _own_headers(self) -> RawHeaders:
         limits = limit_headers(self._state)
@@ -13321,8 +14241,8 @@ class CallerGate:
     def __init__(self) -> None:
         self._gate: FastAPI | None = None
 
-    async def find_user(self, scope: Scope, send: Send) -> dict[str, Any] | None:
-        """Who asks, by Open WebUI's own rules; its refusal is sent on where it's nobody."""
+    async def find_user(self, scope: Scope) -> tuple[dict[str, Any] | None, list[Message]]:
+        """Who asks, by Open WebUI's own rules, and its refusal where it's nobody."""
         state = scope["state"]
         state.pop(USER_STATE, None)
         answer: list[Message] = []
@@ -13335,23 +14255,23 @@ class CallerGate:
 
         if self._gate is None:
             self._gate = make_gate(scope["app"])
-        note_key(scope)
         # Whoever is refused here gets no further, whatever the reason.
         try:
+            await note_key(scope)
             await self._gate({**scope, "method": "POST"}, nothing, keep)
         except Exception as error:
             log.exception("Usage limits: it can't be seen who asks")
             raise PassthroughError(Refusal(503, FAULT_SENTENCE, FAULT_RETRY_SECONDS)) from error
         user = state.pop(USER_STATE, None)
-        if user is None:
-            for message in answer:
-                await send(message)
-            return None
-        return user if isinstance(user, dict) else dict(user.model_dump())
+        fields = user if user is None or isinstance(user, dict) else dict(user.model_dump())
+        return fields, answer
 
 
-def note_key(scope: Scope) -> None:
-    """An API key in a header of its own, where Open WebUI's middleware puts it later."""
+async def note_key(scope: Scope) -> None:
+    """An API key in a header of its own, and whether keys are on: Open WebUI's middleware's job."""
+    if host_version() < KEYS_ASKED_VERSION:
+        config = import_module("open_webui.models.config").Config
+        scope["state"]["enable_api_keys"] = await config.get("auth.enable_api_keys")
     name = getattr(import_module("open_webui.env"), "CUSTOM_API_KEY_HEADER", "x-api-key")
     wanted = str(name).lower().encode()
     for header, value in scope.get("headers", ()):
@@ -13377,6 +14297,134 @@ def make_gate(app: Any) -> FastAPI:
     let_in.__annotations__ = {"request": Request, "user": Any, "return": Response}
     gate.add_api_route("/{path:path}", let_in, methods=["POST"])
     return gate
+
+
+# ==============================================================================
+# helpers/openwebui/metered_calls.py
+# Metered calls: pass-through calls on their way to the provider, and their answers.
+# ==============================================================================
+
+
+class MeteredCall:
+    """One call: metered by its answer, and settled at whichever end.
+
+    Args:
+        reply: What is reserved for it; None where nothing is.
+        headers: Where its limits stand.
+    """
+
+    def __init__(
+        self, passthrough: Passthrough, reply: Reply | None, send: Send, headers: RawHeaders
+    ) -> None:
+        self._passthrough = passthrough
+        self._reply = reply
+        self._send = send
+        self._headers = [*MARK, *headers]
+        self._reader = AnswerReader(None)
+        self._may_repeat = False
+        self._watch = StreamWatch()
+        self._held: list[Message] = []  # an answer that may be a refusal of `stream_options`
+        self._ended = asyncio.Event()
+
+    async def serve(
+        self,
+        app: AsgiApp,
+        scope: Scope,
+        receive: Receive,
+        again: dict[str, Any] | None,
+        unasked: UnaskedModels,
+    ) -> None:
+        """Make the call.
+
+        Args:
+            again: The same call, not asking for usage, for a provider that refuses to be asked.
+        """
+        self._may_repeat = again is not None
+        second = dict(scope)
+        try:
+            await self._ask(app, scope, receive)
+            if again is not None and self._is_refused(again):
+                self._held.clear()
+                self._may_repeat = False
+                await self._ask(app, second, ReadRequest(again, receive).hand_on(second))
+                if (self._reader.status or 500) < 400:
+                    unasked.note(str(again.get("model")), again, StreamingResponse(()))
+            await self._release()
+        finally:
+            if self._reply is not None:
+                charge = passthrough_charge(self._reply, self._passthrough, self._reader.status)
+                await self._reply.keeper.end(self._reply, charge)
+
+    async def _ask(self, app: AsgiApp, scope: Scope, receive: Receive) -> None:
+        counts = self._reply is not None and self._passthrough.counts_tokens
+        self._reader = AnswerReader(self._reply.meter if self._reply and counts else None)
+        try:
+            await app(scope, receive_until(self._ended, scope, receive), self.send)
+        finally:
+            self._reader.end()
+
+    async def send(self, message: Message) -> None:
+        """Pass a part of the answer on, unless all of it may be asked for once more."""
+        if self._ended.is_set():
+            return
+        if message["type"] == "http.response.start":
+            self._reader.start(message["status"], message.get("headers", []))
+            message = {**message, "headers": with_headers(message, self._headers)}
+            self._may_repeat &= message["status"] in REFUSING_STATUSES
+        elif message["type"] == "http.response.body":
+            self._reader.feed(message.get("body", b""))
+        if not self._may_repeat:
+            await self._send(message)
+            await self._keep_up(message.get("body", b""))
+            return
+        self._held.append(message)
+        if len(self._refusal()) >= LONGEST_REFUSAL:
+            self._may_repeat = False
+            await self._release()
+
+    async def _keep_up(self, part: bytes) -> None:
+        """End the answer where no more can be reserved for it."""
+        reply, watch = self._reply, self._watch
+        if reply is None or not (self._reader.by_lines and watch.passes(part)):
+            return
+        if closing := await watch.ending(reply):
+            self._ended.set()
+            await self._send({"type": "http.response.body", "body": b"".join(closing)})
+
+    async def _release(self) -> None:
+        """Pass on what was held."""
+        held, self._held = self._held, []
+        for message in held:
+            await self._send(message)
+
+    def _refusal(self) -> bytes:
+        return b"".join(message.get("body", b"") for message in self._held)
+
+    def _is_refused(self, again: dict[str, Any]) -> bool:
+        """Whether what was held is a refusal of `stream_options`."""
+        answer = Response(self._refusal(), self._reader.status or 500)
+        return bool(self._held) and refuses_to_be_asked(answer, again)
+
+
+def receive_until(ended: asyncio.Event, scope: Scope, receive: Receive) -> Receive:
+    """What Open WebUI receives: once it has ended, that its client has gone.
+
+    It then ends its call to the provider, as for a client that has really gone.
+    """
+    # Later versions of the protocol tell it only by what sending raises.
+    scope["asgi"] = {**scope.get("asgi", {}), "spec_version": "2.3"}
+
+    async def receive_or_end() -> Message:
+        waits = [asyncio.ensure_future(each) for each in (receive(), ended.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            theirs: asyncio.Future[Any] = waits[0]
+            return {"type": "http.disconnect"} if ended.is_set() else theirs.result()
+        finally:
+            for each in waits:
+                each.cancel()
+
+    return receive_or_end
 
 
 # ==============================================================================
@@ -13413,14 +14461,21 @@ class PassthroughGuard:
         function_id: The filter's id in Open WebUI.
         admit: What admits a request as the filter's inlet does.
         ledger_of: What the pages read and write.
+        unasked: The models that aren't asked for usage in streams.
     """
 
     def __init__(
-        self, function_id: str, admit: Admit, ledger_of: Callable[[AdminValves], Any]
+        self,
+        function_id: str,
+        admit: Admit,
+        ledger_of: Callable[[AdminValves], Any],
+        unasked: UnaskedModels,
     ) -> None:
         self.function_id = function_id
         self.admit_request = admit
         self.ledger_of = ledger_of
+        self.notes = FormNotes(ledger_of)
+        self._unasked = unasked
         self._pages: UsagePages | None = None
         self._switch = Switch()
         self._asking: asyncio.Lock | None = None
@@ -13431,7 +14486,7 @@ class PassthroughGuard:
         if self._pages is None:
             self._pages = UsagePages(self, scope["app"])
         scope.setdefault("state", {})
-        note_key(scope)
+        await note_key(scope)
         await self._pages.app(scope, receive, send)
 
     async def switch(self, *, now: bool = False) -> Switch:
@@ -13493,13 +14548,15 @@ class PassthroughGuard:
         except PassthroughError as error:
             if started:
                 raise
-            await send_refusal(send, passthrough, error.refusal)
+            refused = refusal_messages(passthrough, error.refusal, [])
+            await send_own(app, scope, receive, send, refused)
         except HostError as error:
             if started:
                 raise
             retry_after = int((error.headers or {}).get("Retry-After", FAULT_RETRY_SECONDS))
             refusal = Refusal(error.status_code, str(error.detail), retry_after)
-            await send_refusal(send, passthrough, refusal, limit_headers(scope["state"]))
+            refused = refusal_messages(passthrough, refusal, limit_headers(scope["state"]))
+            await send_own(app, scope, receive, send, refused)
 
     async def _serve_chat(
         self, app: AsgiApp, passthrough: Passthrough, scope: Scope, receive: Receive, send: Send
@@ -13522,18 +14579,23 @@ class PassthroughGuard:
             set_route_path(scope, CHAT_PATH)
             await self._serve_chat(app, passthrough, scope, receive, send)
             return
-        user = await self.gate.find_user(scope, send)
+        if passthrough.kind == "indexing" and not await asks_provider(scope):
+            await app(scope, receive, send)
+            return
+        user, answer = await self.gate.find_user(scope)
         if user is None:
+            await send_own(app, scope, receive, send, answer)
             return
         if user.get("role") != "admin" and (
-            setting == "block" or (passthrough.kind == "unknown" and setting == "count")
+            (setting == "block" and not passthrough.of_page)
+            or (passthrough.kind == "unknown" and setting == "count")
         ):
             raise PassthroughError(Refusal(403, BLOCKED_SENTENCE.format(path=CHAT_PATH)))
         if passthrough.kind == "task":
             # Admitted where it calls its model, whose name isn't known before.
             await self._serve_chat(app, passthrough, scope, receive, send)
             return
-        if passthrough.kind != "unknown" and route_path(scope) != passthrough.path:
+        if passthrough.path and route_path(scope) != passthrough.path:
             # Another spelling, whose meaning only the provider would know.
             set_route_path(scope, passthrough.path)
         await self._serve_metered(app, passthrough, scope, receive, send, user)
@@ -13552,7 +14614,7 @@ class PassthroughGuard:
             await app(scope, receive, send)  # it is on for models that are named only
             return
         read: ReadRequest | None = None
-        body: dict[str, Any] = {"model": passthrough.path.rpartition("/")[2]}
+        body: dict[str, Any] = {"model": passthrough.model}
         if passthrough.in_json and passthrough.kind != "unknown":
             read = await ReadRequest.read(receive)
             if read.value.get("background"):
@@ -13568,7 +14630,8 @@ class PassthroughGuard:
         def adjust(reply: Reply) -> None:
             # Another protocol's fields mean nothing at this pass-through path.
             reply.wanted_output = passthrough_output(body, passthrough)
-            if not passthrough.counts_tokens:
+            reply.choices = count_answers(body)
+            if passthrough.kind == "request":
                 reply.limits = tuple(
                     each for each in reply.limits if each.limit.measure == "requests"
                 )
@@ -13580,52 +14643,23 @@ class PassthroughGuard:
         metadata: dict[str, Any] = {ADJUST_KEY: adjust}
         body = await self.admit(body, user, metadata, Request(scope))
         reply = metadata.get(METADATA_KEY)
+        call = MeteredCall(passthrough, reply, send, limit_headers(scope["state"]))
+        again = None
         if read is not None:
             if passthrough.asks_usage and "stream_options" in body:
                 read.value["stream_options"] = body["stream_options"]
-            if reply is not None and passthrough.kind == "metered":
+            if reply is not None:
                 most, wanted = reply.most_output(), passthrough_output(read.value, passthrough)
+                if passthrough.kind != "metered":
+                    most = None
                 if most is not None and (wanted is None or wanted > most):
                     cap_passthrough(read.value, passthrough, most)
+                if passthrough.asks_usage:
+                    model = unasked_name(reply, read.value)
+                    again = self._unasked.call_without(model, read.value)
             receive = read.hand_on(scope)
         plain_answers(scope)
-        reader = AnswerReader(
-            reply.meter if reply is not None and passthrough.counts_tokens else None
-        )
-        headers = [*MARK, *limit_headers(scope["state"])]
-        first, size, mark = b"", 0, 0
-        ended = asyncio.Event()
-
-        async def metered_send(message: Message) -> None:
-            nonlocal first, size, mark
-            if ended.is_set():
-                return
-            if message["type"] == "http.response.start":
-                reader.start(message["status"], message.get("headers", []))
-                message = {**message, "headers": with_headers(message, headers)}
-            elif message["type"] == "http.response.body":
-                reader.feed(message.get("body", b""))
-            await send(message)
-            part = message.get("body", b"")
-            if reply is None or not reader.by_lines or not may_end_after(part):
-                return
-            first, size = first or part, size + len(part)
-            if size < mark:
-                return
-            following = await reply.keep_up(size, len(part))
-            if following is not None:
-                mark = following
-            else:
-                ended.set()
-                closing = b"".join(end_of_stream(first, part, reply.choices))
-                await send({"type": "http.response.body", "body": closing})
-
-        try:
-            await app(scope, receive_until(ended, scope, receive), metered_send)
-        finally:
-            reader.end()
-            if reply is not None:
-                await reply.keeper.end(reply, passthrough_charge(reply, passthrough, reader.status))
+        await call.serve(app, scope, receive, again, self._unasked)
 
     async def admit(
         self,
@@ -13650,25 +14684,19 @@ class PassthroughGuard:
             raise HostError(503, FAULT_SENTENCE, FAULT_RETRY_SECONDS) from error
 
 
-def receive_until(ended: asyncio.Event, scope: Scope, receive: Receive) -> Receive:
-    """What Open WebUI receives: once it has ended, that its client has gone.
-
-    It then ends its call to the provider, as for a client that has really gone.
-    """
-    # Later versions of the protocol tell it only by what sending raises.
-    scope["asgi"] = {**scope.get("asgi", {}), "spec_version": "2.3"}
-
-    async def receive_or_end() -> Message:
-        waits = [asyncio.ensure_future(each) for each in (receive(), ended.wait())]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            theirs: asyncio.Future[Any] = waits[0]
-            return {"type": "http.disconnect"} if ended.is_set() else theirs.result()
-        finally:
-            for each in waits:
-                each.cancel()
-
-    return receive_or_end
+async def asks_provider(scope: Scope) -> bool:
+    """Whether files, memories and queries are embedded by a provider, or recordings read by one."""
+    files = route_path(scope) == "/api/v1/files/"
+    query = parse_qs(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
+    if files and query.get("process") == ["false"]:
+        return False
+    settings = ("rag.embedding_engine", *(("audio.stt.engine",) if files else ()))
+    try:
+        config = import_module("open_webui.models.config").Config
+        return any([await config.get(setting) for setting in settings])
+    except Exception:
+        log.exception("Usage limits: it can't be seen who makes embeddings")
+        return True
 
 
 async def describe_model(model_id: object, app: Any) -> dict[str, Any] | None:
@@ -13713,10 +14741,6 @@ QUIET_COMMANDS = frozenset(
 # What is only heard is charged with the next answer, but no more of it than this at once.
 MOST_TRANSCRIPTS = 8
 POLICY_VIOLATION = 1008
-
-
-async def drop(_: Message) -> None:
-    """Send nothing."""
 
 
 class VoiceCall:
@@ -13800,12 +14824,9 @@ class VoiceCall:
             self._user = {}
             return {"type": "websocket.receive", "text": json.dumps(login)}
         headers = [(b"authorization", f"Bearer {token}".encode())]
-        user = await self._guard.gate.find_user(self._http_scope(headers), drop)
+        user, _ = await self._guard.gate.find_user(self._http_scope(headers))
         if user is None:
             raise HostError(401, FAULT_SENTENCE, 0)
-        valves = switch.valves
-        if valves is not None and valves.passthrough == "block" and user.get("role") != "admin":
-            raise HostError(403, BLOCKED_SENTENCE.format(path=CHAT_PATH), 0)
         self._user, self._counted = user, True
         await self._admit_asked()
         return {"type": "websocket.receive", "text": json.dumps(login)}
@@ -13843,7 +14864,7 @@ class VoiceCall:
         if reply.meter.produced:
             await reply.keeper.end(reply, make_charge(reply.meter.total(), reply.rule))
         else:
-            await reply.keeper.end(reply, reply.estimated_charge() if begun else None)
+            await reply.keeper.end(reply, reply.unseen_charge() if begun else None)
 
     async def _end(self, error: Exception) -> None:
         """End the call with a sentence."""
@@ -13871,8 +14892,8 @@ class VoiceCall:
 
 # The form of the users' own valves, which is in the language of whoever opens it.
 USER_VALVES_FORM = "/valves/user/spec"
+VALVES_FORM = "/valves/"
 LAYER_NAME = "UsageLimitsLayer"
-MOST_LAYERS = 50
 
 
 class UsageLimitsLayer:
@@ -13891,6 +14912,8 @@ class UsageLimitsLayer:
             if route_path(scope).endswith(USER_VALVES_FORM):
                 headers = dict(scope.get("headers", ()))
                 accepted_languages.set(headers.get(b"accept-language", b"").decode("latin-1"))
+            if VALVES_FORM in route_path(scope):
+                send = await self.serve_form(scope, send)
             passthrough = find_passthrough(scope.get("method", "GET"), route_path(scope))
             if passthrough is not None:
                 guard = await self.find_guard(now=passthrough.kind != "chat")
@@ -13915,10 +14938,24 @@ class UsageLimitsLayer:
             except Exception:
                 log.exception("Usage limits: it can't be seen whether there are pages")
         if guard is None or not shown:
-            answer = JSONResponse({"detail": "Not Found"}, 404, {"Cache-Control": "no-store"})
+            answer = JSONResponse({"detail": NOT_FOUND}, 404, {"Cache-Control": "no-store"})
             await answer(scope, receive, send)
             return
         await guard.serve_page(scope, receive, send)
+
+    async def serve_form(self, scope: Scope, send: Send) -> Send:
+        """Bring the form's notes up to date before it opens; explain a save that is refused."""
+        for function_id, guard in list(self.guards.items()):
+            method = scope.get("method", "GET")
+            action = valves_form_action(route_path(scope), method, function_id)
+            if action == "spec":
+                try:
+                    await guard.notes.refresh((await guard.switch()).valves)
+                except Exception:
+                    log.warning("Usage limits: the form's notes are old", exc_info=True)
+            elif action == "update":
+                return SaveAnswer(send).send
+        return send
 
     async def find_guard(self, *, now: bool = True) -> PassthroughGuard | None:
         """The guard whose function is on; where that can't be seen, the last one."""
@@ -13945,7 +14982,10 @@ def function_id_of(module_name: str) -> str | None:
 
 
 def put_layer(
-    module_name: str, admit: Admit, ledger_of: Callable[[AdminValves], Any]
+    module_name: str,
+    admit: Admit,
+    ledger_of: Callable[[AdminValves], Any],
+    unasked: UnaskedModels,
 ) -> UsageLimitsLayer | None:
     """Put the layer around the running app, in the place of an older one.
 
@@ -13953,6 +14993,7 @@ def put_layer(
         module_name: The filter's module, named by Open WebUI.
         admit: What admits a request as the filter's inlet does.
         ledger_of: What the pages read and write.
+        unasked: The models that aren't asked for usage in streams.
 
     Returns:
         The layer; None where it can't be put there, or where it needn't.
@@ -13970,7 +15011,7 @@ def put_layer(
     guard = guards.get(function_id)
     if layer is not None and getattr(guard, "admit_request", None) == admit:
         return layer if isinstance(layer, UsageLimitsLayer) else None
-    guards[function_id] = PassthroughGuard(function_id, admit, ledger_of)
+    guards[function_id] = PassthroughGuard(function_id, admit, ledger_of, unasked)
     placed = UsageLimitsLayer(below, guards)
     setattr(above, attribute, placed)
     return placed
@@ -13980,6 +15021,12 @@ def has_layer() -> bool:
     """Whether a layer is around the running app, or none is needed, as outside of a server."""
     host = sys.modules.get("open_webui.main")
     return host is None or find_layer(getattr(host, "app", None))[2] is not None
+
+
+def page_link() -> str:
+    """Where a sentence on the chat page leads to; nothing where there is no page."""
+    app = getattr(sys.modules.get("open_webui.main"), "app", None)
+    return f" {PAGE_PATH}" if find_layer(app)[2] is not None else ""
 
 
 def find_layer(app: Any) -> tuple[Any, str, Any]:
@@ -14064,6 +15111,8 @@ def watched_task(
         model_id = str(form_data.get("model") or "")
         if guard is None or user is None or not await guard.covers(model_id, request.app):
             return await inner(request, form_data, *args, **kwargs)
+        if task and is_only_command(metadata):
+            return refused_task(HostError(429, "A command needs no title.", 60))
         try:
             reply = await admit_call(guard, caller, task, request, form_data, user)
         except HostError as error:
@@ -14077,7 +15126,7 @@ def watched_task(
             await end_call(reply, None)
             raise
         except BaseException:  # given up while the model may be at work
-            await end_call(reply, reply.estimated_charge() if reply is not None else None)
+            await end_call(reply, reply.unseen_charge() if reply is not None else None)
             raise
         finally:
             inside_task.reset(token)
@@ -14087,6 +15136,16 @@ def watched_task(
     # What watches the calls of replies looks for what is innermost.
     setattr(call, ORIGINAL, getattr(inner, ORIGINAL, inner))
     return call
+
+
+def is_only_command(metadata: Any) -> bool:
+    """Whether a task is about a chat in which nothing but `/usage` was asked so far."""
+    body = metadata.get("task_body") if isinstance(metadata, dict) else None
+    messages = body.get("messages") if isinstance(body, dict) else None
+    if not isinstance(messages, list):
+        return False
+    asked = [one for one in messages if isinstance(one, dict) and one.get("role") == "user"]
+    return bool(asked) and all(asks_for_usage({"messages": [one]}) for one in asked)
 
 
 async def admit_call(
@@ -14116,6 +15175,8 @@ async def admit_call(
             reply.rule = replace(reply.rule, weight=Decimal(0))
         if in_passing or allowed:
             reply.enforced = False  # decided below
+        if in_passing:  # short, so it needn't hold all that remains
+            reply.capped = valves.cap_max_tokens and not valves.shadow_mode
 
     enforced = not valves.shadow_mode and not allowed
     told = form_data.get("metadata")
@@ -14203,7 +15264,7 @@ def used_or_estimated(reply: Reply) -> Charge:
     """What an answered call cost."""
     if reply.meter.produced:
         return make_charge(reply.meter.total(), reply.rule)
-    return reply.estimated_charge()
+    return reply.unseen_charge()
 
 
 def guard_tasks(layer: UsageLimitsLayer) -> None:
@@ -14266,12 +15327,15 @@ class Filter:
         Raises:
             HostLimitError: A hard limit is reached.
             HostError: The ledger is down and `on_ledger_error` is ``block``.
+            CancelledError: The message was `/usage`, which is answered here.
         """
         valves, user = self.valves, __user__ or {}
         if not user.get("id"):
             return body
         metadata = {} if __metadata__ is None else __metadata__
         self._guard_passthrough()  # where the app wasn't there yet when this was loaded
+        if __event_emitter__ is not None and asks_for_usage(body):
+            await self._answer_usage(valves, user, metadata, __event_emitter__)
         try:
             accounting = self._accounting(valves)
             build = await self._draft(
@@ -14324,7 +15388,9 @@ class Filter:
             reply.begin_round(prompt_tokens)
             if not self._watches_calls:
                 reply.called_model = True
-            if later or reply.prompt_tokens - before > GROWTH_WORTH_WRITING:
+            fits = not is_older(reply) and (reply.capped or reply.stops)
+            worth = 0 if fits else GROWTH_WORTH_WRITING
+            if later or reply.prompt_tokens - before > worth:
                 await self._begin_round(valves, reply, later)
         except HostError:
             raise
@@ -14361,9 +15427,10 @@ class Filter:
             return body
         try:
             usage, text = finished_message(body)
-            decision = await reply.keeper.end(reply, reply.final_charge(usage, text))
+            charge = reply.final_charge(usage, text)
+            decision = await reply.keeper.end(reply, charge)
             if decision is not None:
-                await self._show_usage(reply, decision, __user__ or {}, __event_emitter__)
+                await self._show_usage(reply, charge, decision, __user__ or {}, __event_emitter__)
         except Exception:
             log.exception("Usage limits: reply %s was not settled", reply.reservation.id)
         return body
@@ -14384,7 +15451,7 @@ class Filter:
     def _guard_passthrough(self, *, serving: bool = True) -> None:
         """Put the layer around Open WebUI; without it the hooks work as before."""
         try:
-            layer = put_layer(type(self).__module__, self.admit_call, self.ledger_of)
+            layer = put_layer(type(self).__module__, self.admit_call, self.ledger_of, self._unasked)
             if layer is not None:
                 guard_tasks(layer)
             guarded = layer is not None or has_layer()
@@ -14433,6 +15500,9 @@ class Filter:
         listed = await list_groups(user["id"]) if queries is None else ()
 
         memory = self._identity_memory(valves, accounting)
+        state = current_state.get()
+        state = {} if state is None else state
+        caller = str(state.get(SOURCE_STATE, ""))
 
         def build() -> Reply | tuple[Reply, LedgerError]:
             groups, error = listed, None
@@ -14458,11 +15528,13 @@ class Filter:
                 body,
                 metadata,
                 list_model_names(body, model, metadata, request),
-                request_source(metadata, own_provider, request, user["id"]),
+                request_source(metadata, own_provider, request, user["id"], caller),
                 now,
                 ollama=is_ollama_model(model),
                 own_provider=own_provider,
             )
+            # Before a pass-through path says more.
+            state.setdefault(SOURCE_STATE, reply.reservation.source)
             # Where nobody tells of calls, every admitted request is taken to reach the model.
             reply.called_model = not (self._watches_calls or has_request_hook())
             # A pass-through path's; what a client sends is made of JSON.
@@ -14473,6 +15545,40 @@ class Filter:
             return reply if error is None else (reply, error)
 
         return build
+
+    async def _answer_usage(
+        self,
+        valves: AdminValves,
+        user: dict[str, Any],
+        metadata: dict[str, Any],
+        emitter: Emitter,
+    ) -> None:
+        """Answer `/usage` in a chat, and end the request as its user's stop button would.
+
+        A program would get an error for that, so its message goes to the model like any other.
+
+        Raises:
+            CancelledError: It is answered.
+        """
+        if request_source(metadata) not in ("page", "temporary"):
+            return
+        reader = find_reader(valves, user, metadata)
+        try:
+            data = PageData(valves, *self.ledger_of(valves), datetime.now(UTC))
+            link = valves.usage_page and has_layer()
+            text = await asyncio.to_thread(usage_markdown, data, str(user["id"]), reader, link)
+        except Exception:
+            log.exception("Usage limits: the use of user %s can't be shown", user["id"])
+            text = reader.language.ledger_error
+        try:
+            await self._emit(emitter, {"type": "replace", "data": {"content": text}})
+            await self._emit(
+                emitter, {"type": "chat:completion", "data": {"done": True, "content": text}}
+            )
+            await save_answer(metadata, text)
+        except Exception:
+            log.warning("Usage limits: an answer to /usage was not saved", exc_info=True)
+        raise asyncio.CancelledError
 
     def _note_groups(self, user_id: str, groups: tuple[GroupRef, ...]) -> None:
         """Remember a user's groups for the time of an outage, of the latest users only."""
@@ -14553,6 +15659,9 @@ class Filter:
             now, model = datetime.now(UTC), reply.reservation.model_names[0]
             try:
                 sentence = limit_sentence(valves.limit_message, state, now, reply.reader, model)
+                seen = reply.reservation.source in ("page", "temporary")
+                if seen and state.amount and valves.usage_page and not valves.limit_message:
+                    sentence += page_link()
             except Exception:
                 # A refusal whose sentence can't be made is still a refusal.
                 log.exception("Usage limits: the sentence of a refusal could not be made")
@@ -14609,18 +15718,25 @@ class Filter:
     async def _show_usage(
         self,
         reply: Reply,
+        charge: Charge | None,
         decision: Decision,
         user: dict[str, Any],
         emitter: Emitter | None,
     ) -> None:
         """The status line of a finished reply, as the user wishes to see it."""
-        state, wish = decision.fullest, self._show_usage_wish(user)
-        if state is None or emitter is None or wish == "never" or getattr(reply, "stopped", False):
+        state, wish, now = decision.fullest, self._show_usage_wish(user), datetime.now(UTC)
+        if emitter is None or reply.reservation.source == "api" or not reply.enforced:
             return
-        if reply.reservation.source == "api" or not reply.enforced:
+        if getattr(reply, "stopped", False):
             return
-        if wish == "always" or state.crossed_threshold(reply.soft_limit_percent) is not None:
-            await self._emit_status(emitter, status_line(state, datetime.now(UTC), reply.reader))
+        if wish == "always" and charge is not None:
+            tokens = charge.input_tokens + charge.output_tokens
+            line = own_use_line(tokens, charge.cost_micros, state, now, reply.reader)
+            await self._emit_status(emitter, line)
+        elif state is not None and wish == "near_limit":
+            near = state.crossed_threshold(reply.soft_limit_percent) is not None
+            if near:
+                await self._emit_status(emitter, status_line(state, now, reply.reader))
 
     @staticmethod
     def _show_usage_wish(user: dict[str, Any]) -> str:

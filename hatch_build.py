@@ -23,14 +23,18 @@ def packaged(source: str) -> str:
 
 def write_package(root: Path, package: Path) -> None:
     """Write the package's files from those of the repository."""
-    modules = [*(root / "helpers").rglob("*.py")]
-    modules += [root / "scripts" / name for name in ("__init__.py", "command.py")]
-    for command in COMMANDS:
-        modules += (root / "scripts" / command).rglob("*.py")
-    for module in modules:
-        target = package / module.relative_to(root)
+    folders = [root / "helpers", *(root / "scripts" / command for command in COMMANDS)]
+    sources = [root / "scripts" / name for name in ("__init__.py", "command.py")]
+    sources += [found for folder in folders for found in folder.rglob("*") if found.is_file()]
+    for source in sources:
+        target = package / source.relative_to(root)
+        if source.parent.name == "__pycache__":
+            continue
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(packaged(module.read_text("utf-8")), "utf-8")
+        if source.suffix == ".py":
+            target.write_text(packaged(source.read_text("utf-8")), "utf-8")
+        else:
+            shutil.copyfile(source, target)
     # Where scripts/install looks for them, here as in the repository.
     for name in ("filter_usage_limits.py", "manifest.json"):
         shutil.copyfile(root / name, package / name)

@@ -13,7 +13,6 @@ from helpers.ledger.counters import counted_window, glob_matches, scope_conditio
 from helpers.ledger.reports import grant_key, read_states
 from helpers.ledger.tables import grants_table, records_table
 from helpers.limits.decisions import Amounts, LimitState
-from helpers.limits.limit import Limit
 from helpers.limits.policy import AppliedLimit
 
 # A reset of a rolling limit is a few rows that run out one after another, as the use does.
@@ -41,16 +40,6 @@ class Change:
     before: tuple[LimitState, ...]
     after: tuple[LimitState, ...]
     grants: tuple[NewGrant, ...] = ()
-
-
-def counted_as(limit: Limit) -> tuple[object, ...]:
-    """What a limit counts; "24h" and "1d" are the same."""
-    return limit.measure, limit.period.rolling or limit.period.name, limit.model_glob
-
-
-def limits_like(limits: Sequence[AppliedLimit], wanted: Limit) -> tuple[AppliedLimit, ...]:
-    """Those that count what `wanted` counts: one, or one for each group of a pool."""
-    return tuple(each for each in limits if counted_as(each.limit) == counted_as(wanted))
 
 
 def window_end(applied: AppliedLimit, now: datetime) -> int:
@@ -82,7 +71,7 @@ def add_grants(
     for new in grants:
         if connection.scalar(select(grants_table.c.id).where(grants_table.c.id == new.id)):
             continue
-        scope, measure, model_glob, period = grant_key(new.applied)
+        scope, measure, model_glob, period, source = grant_key(new.applied)
         connection.execute(
             grants_table.insert().values(
                 id=new.id,
@@ -90,6 +79,7 @@ def add_grants(
                 measure=measure,
                 model_glob=model_glob,
                 period=period,
+                source=source,
                 amount=new.amount,
                 kind=new.kind,
                 granted_by=by,
@@ -137,13 +127,14 @@ def revoke_grant(connection: Connection, key: str, by: str, reason: str, now: da
 def missing_resets(connection: Connection, state: LimitState, now: datetime) -> Iterator[NewGrant]:
     """The grants that make up for what was used and that no earlier reset has made up for."""
     applied, second = state.applied, int(now.timestamp())
-    scope, measure, model_glob, period = grant_key(applied)
+    scope, measure, model_glob, period, source = grant_key(applied)
     earlier = connection.scalar(
         select(func.coalesce(func.sum(grants_table.c.amount), 0)).where(
             grants_table.c.scope == scope,
             grants_table.c.measure == measure,
             grants_table.c.model_glob == model_glob,
             grants_table.c.period == period,
+            grants_table.c.source == source,
             grants_table.c.kind == "reset",
             grants_table.c.expires_at > second,
         )
@@ -191,7 +182,7 @@ def rolling_parts(
             columns.state == "settled",
             columns.counted > 0,
             columns.created_at >= start,
-            scope_condition(applied.scope),
+            scope_condition(applied.scope, applied.limit.source),
         )
         .order_by(columns.created_at.desc())
     )

@@ -257,13 +257,25 @@ class IdentityReader:
 
 
 def nobody_sentence(table: NamedTable, known: Iterable[str]) -> str:
-    """That a table names nobody, with the group that was meant."""
+    """That a table names nobody, with the group or user that was meant."""
+    hint = spelled_like(table.written, known)
     if table.kind == "user":
         kind = "address" if "@" in table.key else "id"
-        return f"{table.header} names nobody: Open WebUI has no user with this {kind}."
-    close = difflib.get_close_matches(table.written, sorted(known)[:1000], n=1, cutoff=0.7)
-    hint = f'; did you mean "{close[0]}"?' if close else "."
+        return f"{table.header} names nobody: Open WebUI has no user with this {kind}{hint}"
     return f'{table.header} names nobody: Open WebUI has no group "{table.written}"{hint}'
+
+
+def spelled_like(name: str, known: Iterable[str]) -> str:
+    """How a sentence ends on a name that isn't known: with the one that was meant, if any."""
+    names = [one for one in sorted(known)[:1000] if is_spelled_like(name, one)]
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.7)
+    return f'; did you mean "{close[0]}"?' if close else "."
+
+
+def is_spelled_like(name: str, other: str) -> bool:
+    """Whether what stands before an "@" is alike; all addresses of a house end alike."""
+    one, two = (text.partition("@")[0].lower() for text in (name, other))
+    return difflib.SequenceMatcher(None, one, two).ratio() >= 0.7
 
 
 def unknown_models(policies: PolicySet, known: Collection[str]) -> Iterator[str]:
@@ -272,14 +284,17 @@ def unknown_models(policies: PolicySet, known: Collection[str]) -> Iterator[str]
         return
     for rule in policies.models:
         if not any(glob_fits(rule.glob, name) for name in known):
-            yield f"{table_header('model', rule.glob)} fits no model that Open WebUI has."
+            header = table_header("model", rule.glob)
+            hint = spelled_like(rule.glob, known)
+            yield f"{header} fits no model that Open WebUI has{hint}"
     tables = [*policies.users.values(), *policies.groups.values(), *policies.roles.values()]
     headed = [(table_header(policy.kind, policy.name), policy.limits) for policy in tables]
     headed += [(table_header("pool", pool.name), pool.limits) for pool in policies.pools]
     for header, limits in headed:
         for limit in limits or ():
             if not any(glob_fits(limit.model_glob, name) for name in known):
-                yield f'{header} limit "{limit}" fits no model that Open WebUI has.'
+                hint = spelled_like(limit.model_glob, known)
+                yield f'{header} limit "{limit}" fits no model that Open WebUI has{hint}'
 
 
 def unpriced_models(policies: PolicySet, seen: Iterable[tuple[str, ...]]) -> Iterator[str]:

@@ -23,12 +23,14 @@ from sqlalchemy import (
     Row,
     Text,
     and_,
+    bindparam,
     case,
+    cast,
     func,
     literal_column,
     select,
-    values,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 
 from helpers.errors import ConfigurationError
 from helpers.ledger.counters import (
@@ -62,7 +64,7 @@ ROWS_PER_QUERY = 500
 MOST_RESETS_LOOKED_UP = 200
 
 SnapshotResult = TypeVar("SnapshotResult")
-GrantKey = tuple[str, str, str, str]
+GrantKey = tuple[str, ...]
 
 
 def read_snapshot_of(
@@ -83,7 +85,7 @@ def read_snapshot_of(
 def grant_key(applied: AppliedLimit) -> GrantKey:
     """The columns by which a grant names the limit that it adds to."""
     limit = applied.limit
-    return applied.scope, limit.measure, limit.model_glob, limit.period.name
+    return applied.scope, limit.measure, limit.model_glob, limit.period.name, limit.source
 
 
 def in_parts(items: Collection[str]) -> Iterator[list[str]]:
@@ -128,11 +130,11 @@ def read_counters(
 def read_granted(connection: Connection, scopes: Collection[str], at: int) -> dict[GrantKey, int]:
     """What administrators have added to limits of these scopes, by `grant_key`."""
     columns = grants_table.c
-    key = (columns.scope, columns.measure, columns.model_glob, columns.period)
+    key = (columns.scope, columns.measure, columns.model_glob, columns.period, columns.source)
     return {
-        (scope, measure, glob, period): int(amount)
+        tuple(names): int(amount)
         for some in in_parts(scopes)
-        for scope, measure, glob, period, amount in connection.execute(
+        for *names, amount in connection.execute(
             select(*key, func.sum(columns.amount))
             .where(columns.scope.in_(some), columns.expires_at > at)
             .group_by(*key)
@@ -146,11 +148,11 @@ def read_running(connection: Connection, scopes: Collection[str]) -> dict[str, l
     if len(scopes) == 1 and (only := next(iter(scopes))).startswith("user:"):
         query = query.where(records_table.c.user_id == only.removeprefix("user:"))
     running: defaultdict[str, list[RunningReply]] = defaultdict(list)
-    for _, user_id, group_ids, names, created_at, _, *amounts in connection.execute(
+    for _, user_id, group_ids, names, created_at, _, *rest in connection.execute(
         query, {"except_id": ""}
     ):
-        held, source = Amounts(*amounts[:4]), amounts[4]
-        reply = RunningReply(user_id, group_ids, names, source, created_at, held)
+        amounts, source = Amounts(*rest[:4]), rest[4]
+        reply = RunningReply(user_id, group_ids, names, source, created_at, amounts)
         groups = (f"group:{group}" for group in split_names(group_ids))
         for scope in (f"user:{user_id}", *groups, EVERYONE):
             running[scope].append(reply)
@@ -163,6 +165,8 @@ def counter_needs(
     """What is known of a limit's use, and which records to add (1) or take away (-1)."""
     start, end = counted_window(applied, at)
     rolling = applied.limit.period.rolling
+    if applied.limit.is_moment:
+        return NOTHING, 0, 0, 0
     if counter is None:
         return NOTHING, 1, start, end
     if rolling is None:
@@ -178,42 +182,44 @@ def counter_needs(
 
 def sums_of_users(
     connection: Connection, wanted: Collection[tuple[str, int, int]]
-) -> dict[tuple[str, int, int], list[tuple[str, Amounts]]]:
-    """What users have used in windows of theirs, by the models' names.
+) -> dict[tuple[str, int, int], list[tuple[str, str, Amounts]]]:
+    """What users have used in windows of theirs, by the models' names and the source.
 
     Args:
         connection: The ledger's.
         wanted: User ids, each with the first second and the one after the last.
     """
-    found: defaultdict[tuple[str, int, int], list[tuple[str, Amounts]]] = defaultdict(list)
-    ordered = sorted(wanted)
-    for at in range(0, len(ordered), ROWS_PER_QUERY):
-        windows = (
-            values(
-                Column("user_id", Text),
-                Column("since", BigInteger),
-                Column("until", BigInteger),
-                name="windows",
-            )
-            .data(ordered[at : at + ROWS_PER_QUERY])
-            .cte("windows")
+    found: defaultdict[tuple[str, int, int], list[tuple[str, str, Amounts]]] = defaultdict(list)
+    if not wanted:
+        return found
+    # As one parameter: a list of values would take much longer to compile than to look up.
+    windows: Any
+    text = bindparam("windows", json.dumps(sorted(wanted)), Text)
+    if connection.dialect.name == "sqlite":
+        windows = func.json_each(text).table_valued("value")
+        parts = [func.json_extract(windows.c.value, f"$[{at}]") for at in range(3)]
+    else:
+        elements = func.jsonb_array_elements(cast(text, JSONB))
+        windows = elements.table_valued(Column("value", JSONB)).render_derived()
+        parts = [windows.c.value[at].astext for at in range(3)]
+    user_id, since, until = parts[0], cast(parts[1], BigInteger), cast(parts[2], BigInteger)
+    names, source = records_table.c.model_names, records_table.c.source
+    rows = connection.execute(
+        select(user_id, since, until, names, source, *COUNTED_SUMS)
+        .select_from(windows)
+        .join(
+            records_table,
+            and_(
+                records_table.c.user_id == user_id,
+                records_table.c.created_at >= since,
+                records_table.c.created_at < until,
+                records_table.c.state == "settled",
+            ),
         )
-        keys = (windows.c.user_id, windows.c.since, windows.c.until)
-        rows = connection.execute(
-            select(*keys, records_table.c.model_names, *COUNTED_SUMS)
-            .join(
-                records_table,
-                and_(
-                    records_table.c.user_id == windows.c.user_id,
-                    records_table.c.created_at >= windows.c.since,
-                    records_table.c.created_at < windows.c.until,
-                    records_table.c.state == "settled",
-                ),
-            )
-            .group_by(*keys, records_table.c.model_names)
-        )
-        for user_id, since, until, names, *sums in rows:
-            found[user_id, since, until].append((names, Amounts(*map(int, sums))))
+        .group_by(literal_column("1"), literal_column("2"), literal_column("3"), names, source)
+    )
+    for user, first, end, model_names, asked_from, *sums in rows:
+        found[user, first, end].append((model_names, asked_from, Amounts(*map(int, sums))))
     return found
 
 
@@ -243,30 +249,38 @@ def read_states(
         },
     )
     states, looked_up = [], 0
+    at = datetime.fromtimestamp(second, UTC)
     for applied, (used, sign, start, end) in zip(limits, needs, strict=True):
         limit = applied.limit
         if sign:
             if applied.is_pool:
-                more = sum_settled(connection, applied.scope, limit.model_glob, start, end)
+                more = sum_settled(
+                    connection, applied.scope, limit.model_glob, start, end, limit.source
+                )
             else:
                 parts = sums.get((applied.scope.removeprefix("user:"), start, end), ())
-                fitting = (part for names, part in parts if glob_matches(limit.model_glob, names))
-                more = sum(fitting, NOTHING)
+                more = sum(
+                    (
+                        part
+                        for names, source, part in parts
+                        if limit.source in ("", source) and glob_matches(limit.model_glob, names)
+                    ),
+                    NOTHING,
+                )
             used = used + more if sign > 0 else used - more
-        held = running.get(applied.scope, ())
+        held = () if limit.is_per_request else running.get(applied.scope, ())
         reserved = [one.reserved for one in held if one.counts_for(applied, second)]
+        rolling = limit.period.rolling
         state = LimitState(
             applied,
-            used=used.of(limit.measure),
-            reserved=sum(reserved, NOTHING).of(limit.measure) if reserved else 0,
-            reset_at=applied.window.end,
-            granted=granted.get(grant_key(applied), 0) if granted else 0,
+            used.of(limit.measure),
+            sum(reserved, NOTHING).of(limit.measure) if reserved else 0,
+            applied.window.end if rolling is None else at + rolling,
+            granted.get(grant_key(applied), 0) if granted else 0,
         )
-        if limit.period.rolling is not None:
-            reset = second + int(limit.period.rolling.total_seconds())
-            if state.exceeded and looked_up < MOST_RESETS_LOOKED_UP:
-                looked_up += 1
-                reset = find_rolling_reset(connection, state, second)
+        if rolling is not None and state.exceeded and looked_up < MOST_RESETS_LOOKED_UP:
+            looked_up += 1
+            reset = find_rolling_reset(connection, state, second)
             state = replace(state, reset_at=datetime.fromtimestamp(reset, UTC))
         states.append(state)
     return tuple(states)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
-import random
 import re
 from collections.abc import Mapping
 
-from helpers.metering.byte_pairs import least_tokens
+from helpers.metering.pieces import least_tokens, sample_text, tokens_beyond_ascii
 
 # The weights were fitted by least squares to cl100k_base, on half of the samples of
 # `python -m scripts.bench.estimate_accuracy` and on gettext catalogs in 27 languages. Everything is
@@ -27,31 +25,10 @@ COMMON_WORDS_ABROAD = frozenset(
     b"os uma e em com para och att det som av nie w z jest ve bir bu ja ei egy az nem".split()
 )
 
-# Scripts beyond Latin-1: ranges of the high byte of UTF-16 code units, and tokens per unit.
-SCRIPT_WEIGHTS = (
-    ("Latin", 0x01, 0x02, 0.0),  # counted as accented letters
-    ("Greek", 0x03, 0x03, 1.05),
-    ("Cyrillic", 0x04, 0x04, 0.21),
-    ("Hebrew", 0x05, 0x05, 1.16),
-    ("Arabic", 0x06, 0x07, 0.6),
-    ("Devanagari", 0x09, 0x09, 1.25),
-    ("Indic", 0x0A, 0x0D, 1.5),
-    ("Thai", 0x0E, 0x0E, 1.0),
-    ("Latin", 0x1E, 0x1E, 0.0),
-    ("punctuation", 0x20, 0x20, 1.0),
-    ("symbol", 0x21, 0x2F, 1.6),
-    ("kana", 0x30, 0x33, 0.9),
-    ("Han", 0x34, 0x9F, 1.3),
-    ("Hangul", 0xAC, 0xD7, 1.2),
-    ("emoji", 0xD8, 0xDF, 1.2),  # two units each
-    ("Han", 0xF9, 0xFA, 1.3),
-    ("Arabic", 0xFB, 0xFE, 0.6),
-    ("fullwidth", 0xFF, 0xFF, 1.0),
-)
-# Cyrillic and Arabic also cost something per word.
-WORD_BLOCK_WEIGHTS = {b"\x04": 1.93, b"\x06": 1.25}
-OTHER_SCRIPT = 255
-OTHER_SCRIPT_WEIGHT = 2.2
+# Letters with accents beyond Latin-1.
+ACCENTED_BLOCKS = (0x01, 0x02, 0x1E)
+ACCENT = 0.2
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 # What a chat format adds: https://cookbook.openai.com/examples/how_to_count_tokens_with_tiktoken
 TOKENS_PER_MESSAGE = 4
@@ -79,22 +56,8 @@ BASE64 = re.compile(r"[\w+/=%\r\n-]*", re.ASCII)
 LONGEST_LINK = 2_048
 # Where the parts of a message's content have their media, and what is only said about them.
 MEDIA_KEYS = (
-    "image_url",
-    "input_image",
-    "image",
-    "input_audio",
-    "audio_url",
-    "audio",
-    "video_url",
-    "video",
-    "file",
-    "file_url",
-    "file_data",
-    "file_id",
-    "document",
-    "source",
-    "url",
-    "data",
+    *("image_url", "input_image", "image", "input_audio", "audio_url", "audio", "video_url"),
+    *("video", "file", "file_url", "file_data", "file_id", "document", "source", "url", "data"),
 )
 MEDIA_NOTES = frozenset(("type", "media_type", "mime_type", "format", "detail", "filename"))
 # A chat provider gets `messages`; of the others each request has its own protocol's.
@@ -102,20 +65,8 @@ CHAT_KEYS = ("messages",)
 OTHER_PROMPT_KEYS = ("prompt", "suffix", "input", "system", "instructions")
 PROMPT_JSON_KEYS = ("tools", "functions", "response_format", "format")
 CONTENT_KEYS = (
-    "content",
-    "text",
-    "thinking",
-    "reasoning",
-    "reasoning_content",
-    "reasoning_details",
-    "summary",
-    "refusal",
-    "output",
-    "name",
-    "title",
-    "context",
-    "tool_calls",
-    "function_call",
+    *("content", "text", "thinking", "reasoning", "reasoning_content", "reasoning_details"),
+    *("summary", "refusal", "output", "name", "title", "context", "tool_calls", "function_call"),
     "function",
 )
 # In these the items of a list are content parts; only such a part can be a picture or a file.
@@ -131,23 +82,10 @@ def kind_table(letters: bytes, digits: bytes = b" ", marks: bytes = b" ") -> byt
     return bytes(kinds.values())
 
 
-def script_table() -> tuple[dict[str, int], bytes]:
-    """A number for each script, and the table from a UTF-16 high byte to that number."""
-    numbers: dict[str, int] = {}
-    table = bytearray([OTHER_SCRIPT]) * 0x100
-    for script, first, last, _ in SCRIPT_WEIGHTS:
-        number = numbers.setdefault(script, len(numbers))
-        table[first : last + 1] = bytes([number]) * (last + 1 - first)
-    return numbers, bytes(table)
-
-
 WORD_TABLE = kind_table(LETTERS.lower())
 # In the kinds "a" stands for a letter, "0" for a digit, "." for a mark.
 KIND_TABLE = kind_table(b"a", b"0", b".")
 MARK_TABLE = KIND_TABLE.translate(bytes.maketrans(b"a0\n", b"   "))
-SCRIPT_NUMBERS, SCRIPT_TABLE = script_table()
-SCRIPT_UNIT_WEIGHTS = {script: weight for script, _, _, weight in SCRIPT_WEIGHTS}
-
 
 # A longer text is sampled, since the hooks must not hold up the event loop.
 LONGEST_READ_WHOLE = 100_000
@@ -160,24 +98,25 @@ def estimate_tokens(text: str) -> int:
     if not text:
         return 0
     if len(text) > LONGEST_READ_WHOLE:
-        # At places that nobody can foresee, or the dear part of a text would stand between them.
-        chance, apart = random.Random(hash(text)), len(text) // SAMPLES
-        starts = [n * apart + chance.randrange(apart - SAMPLE_LENGTH + 1) for n in range(SAMPLES)]
-        sample = "".join(text[start : start + SAMPLE_LENGTH] for start in starts)
+        sample = sample_text(text, SAMPLES, SAMPLE_LENGTH)
         return round(estimate_tokens(sample) * len(text) / len(sample))
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = LONE_SURROGATE.sub("\ufffe", text)
     latin = b" " + text.encode("latin-1", "ignore")
     kinds = latin.translate(KIND_TABLE)
-    accented = len(latin) - len(latin.translate(None, ACCENTED_LETTERS))
-    tokens = mark_tokens(latin, kinds) + digit_tokens(kinds)
+    beyond, accented = 0.0, 0
     if not text.isascii():
-        script_tokens, accented_beyond = other_script_tokens(text)
-        tokens, accented = tokens + script_tokens, accented + accented_beyond
+        accented = count_accented(text, latin)
+        beyond = tokens_beyond_ascii(text) + ACCENT * accented
+    tokens = mark_tokens(latin, kinds) + digit_tokens(kinds)
     if words := latin.translate(WORD_TABLE).split():
-        tokens += 0.94 * len(words) + 0.79 * kinds.count(b"aaaaaaaa") + 1.2 * accented
+        tokens += 0.94 * len(words) + 0.79 * kinds.count(b"aaaaaaaa")
         if abroad := accented + sum(map(COMMON_WORDS_ABROAD.__contains__, words)):
             share = min(0.5, abroad / len(words))
             tokens += 0.51 * share * max(0, kinds.count(b"a") - 3 * len(words))
-    return max(1, round(tokens), math.ceil(least_tokens(text, kinds)))
+    return max(1, round(max(tokens, least_tokens(text)) + beyond))
 
 
 def mark_tokens(latin: bytes, kinds: bytes) -> float:
@@ -199,16 +138,11 @@ def digit_tokens(kinds: bytes) -> float:
     return 0.95 * groups
 
 
-def other_script_tokens(text: str) -> tuple[float, int]:
-    """The tokens of all beyond Latin-1, and the number of accented Latin letters there."""
-    blocks = text.encode("utf-16-le", "surrogatepass")[1::2]
-    units = blocks.translate(SCRIPT_TABLE, b"\0")
-    tokens = OTHER_SCRIPT_WEIGHT * units.count(OTHER_SCRIPT)
-    for script, number in SCRIPT_NUMBERS.items():
-        tokens += SCRIPT_UNIT_WEIGHTS[script] * units.count(number)
-    for block, weight in WORD_BLOCK_WEIGHTS.items():
-        tokens += weight * (blocks.count(b"\0" + block) + blocks.startswith(block))
-    return tokens, units.count(SCRIPT_NUMBERS["Latin"])
+def count_accented(text: str, latin: bytes) -> int:
+    """How many accented Latin letters a text has."""
+    blocks = text.encode("utf-16-le")[1::2]
+    beyond = sum(map(blocks.count, ACCENTED_BLOCKS))
+    return beyond + len(latin) - len(latin.translate(None, ACCENTED_LETTERS))
 
 
 def json_text(value: object) -> str:

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import MutableMapping
+from copy import copy
 from datetime import UTC, datetime
 from typing import Any
 
+from starlette.middleware.cors import CORSMiddleware
+
 from helpers.logs import log
 from helpers.metering.usage import ReplyMeter
-from helpers.openwebui.http_requests import LIMITS_STATE, REFUSAL_STATE, Message, Send
+from helpers.openwebui.http_requests import (
+    LIMITS_STATE,
+    MOST_LAYERS,
+    REFUSAL_STATE,
+    AsgiApp,
+    Message,
+    Receive,
+    Scope,
+    Send,
+)
 from helpers.openwebui.passthrough import Passthrough
 from helpers.openwebui.refusals import RawHeaders, Refusal, rate_headers
 
@@ -90,10 +102,8 @@ class AnswerReader:
             self._meter.add_event(read_json(line))
 
 
-async def send_refusal(
-    send: Send, passthrough: Passthrough, refusal: Refusal, more: Any = ()
-) -> None:
-    """Answer a request in its protocol's own form."""
+def refusal_messages(passthrough: Passthrough, refusal: Refusal, more: RawHeaders) -> list[Message]:
+    """A refusal in its protocol's own form."""
     body = refusal.body(passthrough.form)
     headers = [
         (b"content-type", b"application/json"),
@@ -102,8 +112,34 @@ async def send_refusal(
         *MARK,
         *more,
     ]
-    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    return [
+        {"type": "http.response.start", "status": refusal.status, "headers": headers},
+        {"type": "http.response.body", "body": body},
+    ]
+
+
+async def send_own(
+    app: AsgiApp, scope: Scope, receive: Receive, send: Send, messages: list[Message]
+) -> None:
+    """Send an answer that isn't Open WebUI's, with the headers that its CORS middleware adds.
+
+    Args:
+        app: Open WebUI's app; the middleware is somewhere in its stack.
+    """
+
+    async def answer(_: Scope, __: Receive, send: Send) -> None:
+        for message in messages:
+            await send(message)
+
+    below: Any = app
+    for _ in range(MOST_LAYERS):
+        if isinstance(below, CORSMiddleware):
+            cors = copy(below)
+            cors.app = answer
+            await cors(scope, receive, send)
+            return
+        below = getattr(below, "app", None)
+    await answer(scope, receive, send)
 
 
 class ChatAnswer:
@@ -129,7 +165,8 @@ class ChatAnswer:
             await self._send(message)
         elif kind == "http.response.body" and not message.get("more_body"):
             more = [*self._headers, *limit_headers(self._state)]
-            await send_refusal(self._send, self._passthrough, self._refusal, more)
+            for own in refusal_messages(self._passthrough, self._refusal, more):
+                await self._send(own)
 
     def _own_headers(self) -> RawHeaders:
         limits = limit_headers(self._state)

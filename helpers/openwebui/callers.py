@@ -10,7 +10,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from helpers.logs import log
-from helpers.openwebui.http_requests import Message, Scope, Send
+from helpers.openwebui.host import host_version
+from helpers.openwebui.host_versions import KEYS_ASKED_VERSION
+from helpers.openwebui.http_requests import Message, Scope
 from helpers.openwebui.messages import FAULT_SENTENCE
 from helpers.openwebui.refusals import FAULT_RETRY_SECONDS, PassthroughError, Refusal
 
@@ -24,8 +26,8 @@ class CallerGate:
     def __init__(self) -> None:
         self._gate: FastAPI | None = None
 
-    async def find_user(self, scope: Scope, send: Send) -> dict[str, Any] | None:
-        """Who asks, by Open WebUI's own rules; its refusal is sent on where it's nobody."""
+    async def find_user(self, scope: Scope) -> tuple[dict[str, Any] | None, list[Message]]:
+        """Who asks, by Open WebUI's own rules, and its refusal where it's nobody."""
         state = scope["state"]
         state.pop(USER_STATE, None)
         answer: list[Message] = []
@@ -38,23 +40,23 @@ class CallerGate:
 
         if self._gate is None:
             self._gate = make_gate(scope["app"])
-        note_key(scope)
         # Whoever is refused here gets no further, whatever the reason.
         try:
+            await note_key(scope)
             await self._gate({**scope, "method": "POST"}, nothing, keep)
         except Exception as error:
             log.exception("Usage limits: it can't be seen who asks")
             raise PassthroughError(Refusal(503, FAULT_SENTENCE, FAULT_RETRY_SECONDS)) from error
         user = state.pop(USER_STATE, None)
-        if user is None:
-            for message in answer:
-                await send(message)
-            return None
-        return user if isinstance(user, dict) else dict(user.model_dump())
+        fields = user if user is None or isinstance(user, dict) else dict(user.model_dump())
+        return fields, answer
 
 
-def note_key(scope: Scope) -> None:
-    """An API key in a header of its own, where Open WebUI's middleware puts it later."""
+async def note_key(scope: Scope) -> None:
+    """An API key in a header of its own, and whether keys are on: Open WebUI's middleware's job."""
+    if host_version() < KEYS_ASKED_VERSION:
+        config = import_module("open_webui.models.config").Config
+        scope["state"]["enable_api_keys"] = await config.get("auth.enable_api_keys")
     name = getattr(import_module("open_webui.env"), "CUSTOM_API_KEY_HEADER", "x-api-key")
     wanted = str(name).lower().encode()
     for header, value in scope.get("headers", ()):

@@ -8,6 +8,8 @@ HostVersion = tuple[int, int, int]
 
 OLDEST_HOST_VERSION: HostVersion = (0, 10, 0)
 REQUEST_HOOK_VERSION: HostVersion = (0, 11, 2)
+# Since then the routes see for themselves whether API keys are on; before, a middleware told them.
+KEYS_ASKED_VERSION: HostVersion = (0, 11, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ HOST_INTERNALS = (
         "Functions.get_function_valves_by_id",
         "valves at a pass-through path",
     ),
+    HostInternal("open_webui.models.config", "Config.get", "whether a provider makes embeddings"),
     HostInternal("open_webui.models.models", "Models.get_model_by_id", "models not listed"),
     HostInternal("open_webui.models.groups", "Groups.get_groups_by_member_id", "groups"),
     HostInternal("open_webui.models.groups", "Groups.get_all_groups", "unmatched groups"),
@@ -56,5 +59,5 @@ HOST_INTERNALS = (
     HostInternal("open_webui.internal.db", "engine", "the ledger's database"),
     HostInternal("open_webui.internal.db", "async_engine", "the ledger on PostgreSQL"),
     HostInternal("open_webui.env", "VERSION", "this table"),
-    HostInternal("open_webui.env", "CUSTOM_API_KEY_HEADER", "API keys in a header", (0, 12, 0)),
+    HostInternal("open_webui.env", "CUSTOM_API_KEY_HEADER", "API keys in a header"),
 )

@@ -12,6 +12,8 @@ from helpers.openwebui.refusals import PassthroughError, Refusal
 
 # Requests that are read here are JSON, with pictures in it at most; a longer one is refused.
 LARGEST_REQUEST = 16 * 2**20
+# As deep as Open WebUI's middlewares are looked through.
+MOST_LAYERS = 50
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -27,6 +29,7 @@ current_state: ContextVar[MutableMapping[str, Any] | None] = ContextVar(
 accepted_languages: ContextVar[str] = ContextVar("usage_limits_languages", default="")
 REFUSAL_STATE = "usage_limits_refusal"
 LIMITS_STATE = "usage_limits_limits"
+SOURCE_STATE = "usage_limits_source"
 
 
 def note_in_state(name: str, value: object) -> None:

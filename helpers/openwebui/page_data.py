@@ -18,7 +18,6 @@ from helpers.ledger.grants import (
     NewGrant,
     add_grants,
     find_grant,
-    limits_like,
     make_resets,
     revoke_grant,
     window_end,
@@ -29,6 +28,7 @@ from helpers.ledger.reports import (
     Sums,
     UsageRow,
     amount_number,
+    grant_key,
     named_rows,
     read_grants,
     read_latest,
@@ -54,7 +54,10 @@ from helpers.limits.policy import (
 from helpers.openwebui.accounting import Accounting
 from helpers.openwebui.admission import is_exempt
 from helpers.openwebui.directory import Directory, read_directory
+from helpers.openwebui.languages.en import ENGLISH
+from helpers.openwebui.messages import limit_text
 from helpers.openwebui.valves import AdminValves, read_timezone
+from helpers.openwebui.wording import Language
 from helpers.texts import LONGEST_ID, LONGEST_NAME, clean_text
 
 MOST_REPLIES = 200
@@ -82,6 +85,18 @@ class PageError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a user stands: limits, and use by model, as JSON has it."""
+
+    subject: Subject
+    name: str
+    policy: Policy
+    states: tuple[LimitState, ...]
+    today: list[Json]
+    month: list[Json]
+
+
+@dataclass(frozen=True, slots=True)
 class GrantTarget:
     """Whose limits are to be changed: a user's own, or a pool's."""
 
@@ -95,15 +110,13 @@ class LimitFinder:
 
     def __init__(self, valves: AdminValves, now: datetime) -> None:
         self.valves, self.now = valves, now
+        self._policies, self._default = valves.policy_set, valves.default_policy
         self._windows: dict[int, tuple[Limit, Window]] = {}
         self._pools: dict[tuple[str, str], tuple[AppliedLimit, ...]] = {}
 
     def policy_of(self, subject: Subject) -> Policy:
         """The policy that counts for a user."""
-        valves = self.valves
-        return choose_policy(
-            subject, valves.policy_set, valves.default_policy, valves.multiple_groups
-        )
+        return choose_policy(subject, self._policies, self._default, self.valves.multiple_groups)
 
     def limits_of(self, subject: Subject, policy: Policy) -> list[AppliedLimit]:
         """A user's own limits, and those of the pools that the user is in."""
@@ -114,7 +127,7 @@ class LimitFinder:
             AppliedLimit(limit, subject.scope, self._window(limit), name, policy.kind)
             for limit in policy.limits or ()
         ]
-        for pool in self.valves.policy_set.pools:
+        for pool in self._policies.pools:
             limits += self.limits_of_pool(pool, subject.groups)
         return limits
 
@@ -143,8 +156,10 @@ class LimitFinder:
 class LimitWriter:
     """Writes limits as JSON; what is alike in all of a kind is made once."""
 
-    def __init__(self) -> None:
+    def __init__(self, language: Language) -> None:
+        self._language = language
         self._made: dict[int, tuple[Limit, Json]] = {}
+        self._instants: dict[datetime, str] = {}
 
     def write(self, state: LimitState) -> Json:
         """One limit; money in dollars."""
@@ -154,9 +169,11 @@ class LimitWriter:
         if made is None:
             fixed = {
                 "limit": str(limit),
+                "text": limit_text(limit, self._language),
                 "measure": limit.measure,
                 "period": limit.period.name,
                 "model": limit.model_glob,
+                "source": limit.source,
             }
             made = self._made[id(limit)] = (limit, fixed)
         measure = limit.measure
@@ -170,8 +187,14 @@ class LimitWriter:
             "reserved": amount_number(measure, state.reserved),
             "remaining": amount_number(measure, state.remaining),
             "percent": state.percent,
-            "reset_at": iso_instant(state.reset_at),
+            "reset_at": None if limit.is_moment else self._instant(state.reset_at),
         }
+
+    def _instant(self, instant: datetime) -> str:
+        text = self._instants.get(instant)
+        if text is None:
+            text = self._instants[instant] = iso_instant(instant)
+        return text
 
 
 def iso_instant(instant: datetime) -> str:
@@ -206,6 +229,7 @@ class PageData:
         memory: Whom the policies mean.
         read_host: Reads from Open WebUI's own database.
         now: The instant of the question.
+        language: The one that limits are said in.
     """
 
     valves: AdminValves
@@ -213,6 +237,7 @@ class PageData:
     memory: IdentityMemory
     read_host: Callable[[Callable[[Connection], Any]], Any]
     now: datetime
+    language: Language = ENGLISH
 
     # What is read
 
@@ -247,34 +272,52 @@ class PageData:
 
     # One user
 
-    def me(self, user_id: str) -> Json:
-        """Everything of one user's: limits, use by model and day, replies, grants."""
+    def standing(self, user_id: str) -> Standing:
+        """Where a user's limits stand, and what was used today and this month by model."""
         subject, name = self.find_user(user_id)
         finder = LimitFinder(self.valves, self.now)
         policy = finder.policy_of(subject)
         limits = finder.limits_of(subject, policy)
-        month, today = self._window("month"), self._window("day")
+        today = self._selection(self._window("day"), subject.user_id)
+        month = self._selection(self._window("month"), subject.user_id)
+
+        def read(connection: Connection) -> Standing:
+            return Standing(
+                subject,
+                name,
+                policy,
+                read_states(connection, limits, self.now),
+                self._models(sum_models(connection, today)),
+                self._models(sum_models(connection, month)),
+            )
+
+        found: Standing = self.read(read)
+        return found
+
+    def me(self, user_id: str) -> Json:
+        """Everything of one user's: limits, use by model and day, replies, grants."""
+        standing, month = self.standing(user_id), self._window("month")
+        subject = standing.subject
         this_month = self._selection(month, subject.user_id)
+        requests = sum(row["requests"] for row in standing.month)
 
         def read(connection: Connection) -> Json:
-            states = read_states(connection, limits, self.now)
-            scopes = {subject.scope, *(applied.scope for applied in limits)}
+            scopes = {subject.scope, *(state.applied.scope for state in standing.states)}
             days = sum_records(connection, this_month, ["day"])
             replies = read_latest(connection, this_month, MOST_REPLIES)
             grants = read_grants(connection, scopes, int(month.start.timestamp()), MOST_GRANTS)
             return {
-                "limits": self._limits(states),
-                "today": self._models(
-                    sum_models(connection, self._selection(today, subject.user_id))
-                ),
-                "month": self._models(sum_models(connection, this_month)),
                 "days": [{"day": day, **sums_row(sums)} for (day,), sums in sorted(days.items())],
                 "replies": [self._reply(row) for row in replies],
+                "replies_left_out": max(0, requests - len(replies)),
                 "grants": self._grants(grants, {subject.scope: subject.email}),
             }
 
         return {
-            **self._head(subject, name, policy),
+            **self._head(subject, standing.name, standing.policy),
+            "limits": self._limits(standing.states),
+            "today": standing.today,
+            "month": standing.month,
             **self.read(read),
             "since": iso_instant(month.start),
             "timezone": self.valves.timezone,
@@ -315,30 +358,34 @@ class PageData:
             asked.append((subject, policy, own))
         states = self.read(lambda connection: read_states(connection, limits, self.now))
         alarming = [self.is_near(state) for state in states]
-        writer, rows = LimitWriter(), []
+        writer, rows = LimitWriter(self.language), []
         written: dict[int, Json] = {}
         for subject, policy, own in asked:
             # A pool is nobody's own: it has a row of its own.
-            alarmed = any(alarming[place] for place in own if not limits[place].is_pool)
+            mine = [place for place in own if not limits[place].is_pool]
+            alarmed = any(alarming[place] for place in mine)
             if near and not alarmed:
                 continue
             for place in own:
                 if place not in written:
                     written[place] = writer.write(states[place])
-            fullest = max(
-                (states[place].percent for place in own if not limits[place].is_pool), default=-1
-            )
             row = self._head(subject, directory.names.get(subject.user_id, ""), policy)
             row["limits"] = [written[place] for place in own]
             row["near"] = alarmed
-            rows.append((-fullest if alarmed else 1, subject.email, row))
+            row["percent"] = max((written[place]["percent"] for place in mine), default=0)
+            rows.append((-row["percent"] if alarmed else 1, subject.email, row))
         rows.sort(key=lambda item: item[:2])
         return [row for _, _, row in rows]
 
+    def exempts(self, subject: Subject) -> bool:
+        """Whether a user is recorded but never refused."""
+        return is_exempt(self.valves, subject)
+
     def is_near(self, state: LimitState) -> bool:
-        """Whether a limit is reached, or has reached its warning."""
+        """Whether a limit is reached, or has reached its warning; none about one moment ever is."""
         crossed = state.crossed_threshold(self.valves.soft_limit_percent)
-        return state.exceeded or crossed is not None
+        reached = state.exceeded and not state.applied.limit.is_moment
+        return reached or crossed is not None
 
     def pools(self) -> list[Json]:
         """All pools with their limits, one row for each group that a pool is of."""
@@ -350,15 +397,28 @@ class PageData:
             for pool in self.valves.policy_set.pools
         ]
         limits = [applied for _, own in found for applied in own]
-        states = iter(self.read(lambda connection: read_states(connection, limits, self.now)))
-        writer, rows = LimitWriter(), []
+        scopes, second = {applied.scope for applied in limits}, int(self.now.timestamp())
+
+        def read(connection: Connection) -> tuple[Sequence[LimitState], Sequence[Row[Any]]]:
+            states = read_states(connection, limits, self.now)
+            return states, read_grants(connection, scopes, second, MOST_GRANTS)
+
+        all_states, grants = self.read(read)
+        states, writer, rows = iter(all_states), LimitWriter(self.language), []
         for pool, own in found:
             mine = [next(states) for _ in own]
+            keys = {grant_key(applied) for applied in own}
+            of_pool = [
+                row
+                for row in grants
+                if (row.scope, row.measure, row.model_glob, row.period, row.source) in keys
+            ]
             rows.append(
                 {
                     "pool": pool.name,
                     "group": pool.group,
                     "limits": [writer.write(state) for state in mine],
+                    "grants": self._grants(of_pool, {}),
                     "near": any(self.is_near(state) for state in mine),
                 }
             )
@@ -489,7 +549,8 @@ class PageData:
             for text in texts or ()
             for applied in matching(target, read_limit_text(text), text)
         ]
-        limits = tuple(dict.fromkeys(named)) or target.limits
+        adding = tuple(one for one in target.limits if not one.limit.is_moment)
+        limits = tuple(dict.fromkeys(named)) or adding
         if not limits:
             raise PageError(400, f"{target.name} has no limit.")
         make = partial(make_resets, limits=limits, now=self.now)
@@ -547,7 +608,7 @@ class PageData:
         }
 
     def _limits(self, states: Iterable[LimitState]) -> list[Json]:
-        writer = LimitWriter()
+        writer = LimitWriter(self.language)
         return [writer.write(state) for state in states]
 
     def _window(self, period: str) -> Window:
@@ -605,6 +666,7 @@ class PageData:
                 "measure": row.measure,
                 "period": row.period,
                 "model": row.model_glob,
+                "source": row.source,
                 "amount": amount_number(row.measure, row.amount),
                 "granted_by": row.granted_by,
                 "reason": row.reason,
@@ -622,7 +684,9 @@ def matching(target: GrantTarget, wanted: Limit, text: object) -> tuple[AppliedL
     Raises:
         PageError: There is none; it lists those that there are.
     """
-    found = limits_like(target.limits, wanted)
+    found = tuple(
+        one for one in target.limits if one.limit.counts == wanted.counts and not wanted.is_moment
+    )
     if not found:
         known = ", ".join(dict.fromkeys(str(one.limit) for one in target.limits))
         raise PageError(

@@ -9,10 +9,10 @@ import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from fastapi import Depends, FastAPI
 from starlette.requests import Request
@@ -28,8 +28,20 @@ from helpers.ledger.reports import (
 )
 from helpers.limits.policy_tables import PoliciesError
 from helpers.logs import log
+from helpers.openwebui.languages.catalog import choose_language
 from helpers.openwebui.page_assets import render_page
 from helpers.openwebui.page_data import Json, PageData, PageError, read_reason, read_zone_of
+from helpers.openwebui.page_status import host_status
+from helpers.openwebui.policy_editor import (
+    MOST_DAYS,
+    check_policies,
+    list_versions,
+    note_version,
+    read_policies_text,
+    shadow_refusals,
+    simulate_policies,
+    store_policies,
+)
 
 PAGE_PATH = "/usage-limits"
 # A policies text of hundreds of thousands of characters, and nothing near a denial of service.
@@ -72,6 +84,7 @@ class PageRequest:
         user: Who asks, as Open WebUI has it.
         parameters: From the path and the query.
         body: The JSON object that was sent; {} for none.
+        everywhere: Whether the filter is on for all models.
     """
 
     guard: PageGuard
@@ -79,6 +92,7 @@ class PageRequest:
     user: Any
     parameters: MutableMapping[str, str]
     body: Json
+    everywhere: bool
 
     @property
     def actor(self) -> str:
@@ -86,6 +100,7 @@ class PageRequest:
         return str(getattr(self.user, "email", "") or self.user.id)
 
 
+PageResult = TypeVar("PageResult")
 Handler = Callable[[PageRequest], object]
 
 
@@ -121,7 +136,7 @@ def answer_pools(asked: PageRequest) -> object:
 
 def answer_overview(asked: PageRequest) -> object:
     """Totals, and how the filter stands."""
-    return asked.data.overview()
+    return {**asked.data.overview(), **host_status(asked.data, asked.everywhere)}
 
 
 def answer_report(asked: PageRequest) -> object:
@@ -159,6 +174,30 @@ def answer_reset(asked: PageRequest) -> object:
     return asked.data.reset(asked.body, asked.actor)
 
 
+def answer_check(asked: PageRequest) -> object:
+    """What a policies text means, or what is wrong with it."""
+    return check_policies(asked.data, asked.body)
+
+
+def answer_simulation(asked: PageRequest) -> object:
+    """Whom a policies text would have refused."""
+    return simulate_policies(asked.data, asked.body)
+
+
+def answer_policies(asked: PageRequest) -> object:
+    """The policies text in force, and the last ones."""
+    return list_versions(asked.data)
+
+
+def answer_shadow(asked: PageRequest) -> object:
+    """What shadow mode would have refused."""
+    zone = read_zone_of(asked.data.valves)
+    since = read_instant(asked.parameters.get("since") or None, "since", zone)
+    oldest = int((asked.data.now - timedelta(days=MOST_DAYS)).timestamp())
+    default = int((asked.data.now - timedelta(days=7)).timestamp())
+    return shadow_refusals(asked.data, max(oldest, default if since is None else since))
+
+
 ROUTES = (
     Route("GET", "/api/me", answer_me, for_all=True),
     Route("GET", "/api/users", answer_users),
@@ -166,6 +205,10 @@ ROUTES = (
     Route("GET", "/api/pools", answer_pools),
     Route("GET", "/api/overview", answer_overview),
     Route("GET", "/api/report", answer_report),
+    Route("GET", "/api/shadow", answer_shadow),
+    Route("GET", "/api/policies", answer_policies),
+    Route("POST", "/api/policies/check", answer_check),
+    Route("POST", "/api/policies/simulate", answer_simulation),
     Route("POST", "/api/grants", answer_grant),
     Route("DELETE", "/api/grants/{key}", answer_revoke),
     Route("POST", "/api/resets", answer_reset),
@@ -286,6 +329,7 @@ class UsagePages:
             who = anyone if route.for_all else admins
             answer = partial(self._answer, route)
             self._add(app, PAGE_PATH + route.path, [route.method], who, answer)
+        self._add(app, f"{PAGE_PATH}/api/policies", ["PUT"], admins, self._save_policies)
         # Whoever isn't signed in doesn't learn which paths there are.
         methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
         self._add(app, f"{PAGE_PATH}/{{path:path}}", methods, anyone, self._find_nothing)
@@ -321,20 +365,34 @@ class UsagePages:
         raise PageError(404, NOT_FOUND)
 
     async def _answer(self, route: Route, request: Request, user: Any) -> Response:
-        changes = route.method != "GET"
+        asked = await self._read_request(request, user)
+        return await self._in_thread(lambda: as_answer(route.handler(asked)))
+
+    async def _save_policies(self, request: Request, user: Any) -> Response:
+        """Save a text through Open WebUI's own functions, and keep the one before."""
+        asked = await self._read_request(request, user)
+        text = await self._in_thread(lambda: read_policies_text(asked.body))
+        before = await store_policies(self._guard.function_id, text)
+        log.info("Usage limits: %s has saved the policies on the page", asked.actor)
+        await self._guard.switch(now=True)
+        note = partial(note_version, asked.data, before, text, asked.actor)
+        return await self._in_thread(lambda: as_answer(note()))
+
+    async def _read_request(self, request: Request, user: Any) -> PageRequest:
+        changes = request.method != "GET"
         if changes:
             check_intent(request)
         body = await read_body(request) if changes else {}
         parameters = {**request.query_params, **request.path_params}
         if any(len(text) > LONGEST_PARAMETER for text in parameters.values()):
             raise PageError(400, f"A parameter is longer than {LONGEST_PARAMETER} characters.")
-        valves = (await self._guard.switch()).valves
-        accounting, memory, read_host = self._guard.ledger_of(valves)
-        data = PageData(valves, accounting, memory, read_host, datetime.now(UTC))
-        asked = PageRequest(self._guard, data, user, parameters, body)
-        return await self._in_thread(lambda: as_answer(route.handler(asked)))
+        switch = await self._guard.switch()
+        accounting, memory, read_host = self._guard.ledger_of(switch.valves)
+        language = choose_language(parameters.get("language") or "en")
+        data = PageData(switch.valves, accounting, memory, read_host, datetime.now(UTC), language)
+        return PageRequest(self._guard, data, user, parameters, body, switch.everywhere)
 
-    async def _in_thread(self, work: Callable[[], Response]) -> Response:
+    async def _in_thread(self, work: Callable[[], PageResult]) -> PageResult:
         if self._waiting >= MOST_WAITING:
             raise PageError(503, "Too many wait for reports. Try again later.")
         self._waiting += 1

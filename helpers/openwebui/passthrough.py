@@ -14,10 +14,11 @@ from helpers.openwebui.refusals import ErrorForm
 from helpers.openwebui.replies import Reply, count_choices
 
 # chat: the hooks run. rewritten: sent to a path where they do. metered: admitted and metered by
-# the middleware. request: counted as one request. task: admitted where tasks call their model.
+# the middleware. request: counted as one request. indexing: the same, where the administrator has
+# Open WebUI make embeddings by a provider. task: admitted where tasks call their model.
 # unknown: whatever the provider offers there.
 PassthroughKind = Literal[
-    "chat", "rewritten", "metered", "embeddings", "request", "task", "unknown"
+    "chat", "rewritten", "metered", "embeddings", "request", "indexing", "task", "unknown"
 ]
 
 CHAT_PATH = "/api/chat/completions"
@@ -34,6 +35,8 @@ class Passthrough:
         counts_tokens: Whether its answers are made of tokens, so that limits on them apply.
         asks_usage: Whether a stream of it can be asked for its usage as OpenAI spells that.
         in_json: Whether a request is JSON that names its model.
+        of_page: Whether the page itself needs it, so that it is never blocked.
+        model: What its records call the model, where a request doesn't name it.
     """
 
     kind: PassthroughKind
@@ -42,6 +45,8 @@ class Passthrough:
     counts_tokens: bool = True
     asks_usage: bool = False
     in_json: bool = True
+    of_page: bool = False
+    model: str = ""
 
 
 CHAT_PASSTHROUGHS = {
@@ -52,7 +57,14 @@ CHAT_PASSTHROUGHS = {
     "/api/embeddings": Passthrough("embeddings", "/api/embeddings"),
     "/api/v1/embeddings": Passthrough("embeddings", "/api/v1/embeddings"),
     **{
-        path: Passthrough("request", path, counts_tokens=False, in_json=False)
+        path: Passthrough(
+            "request",
+            path,
+            counts_tokens=False,
+            in_json=False,
+            of_page=True,
+            model=path.rpartition("/")[2],
+        )
         for path in (
             "/api/v1/audio/speech",
             "/api/v1/audio/transcriptions",
@@ -61,7 +73,21 @@ CHAT_PASSTHROUGHS = {
         )
     },
 }
+# Where files, memories, pages and queries are embedded, and recordings written down.
+INDEXING_PATH = re.compile(
+    r"/api/v1/(?:files/|files/[^/]+/data/content/update"
+    r"|retrieval/(?:process/(?:file|text|url|youtube|web|web/search|files/batch)"
+    r"|query/(?:doc|collection))"
+    r"|memories/(?:add|update|query|search|reindex|[^/]+/update)"
+    r"|knowledge/(?:create|[^/]+/(?:update|file/add|file/update|files/batch/add)))"
+)
+LENGTH_FIELDS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+EMBEDDING_MODEL = "embedding"
 TASK_PATH = re.compile(r"/api/v1/tasks/[a-z_]+/completions")
+
+INDEXING = Passthrough(
+    "indexing", "", counts_tokens=False, in_json=False, of_page=True, model=EMBEDDING_MODEL
+)
 
 # Below /openai and /ollama everything is a pass-through path but these, which no model answers.
 OPENAI_PAGES = {
@@ -93,7 +119,7 @@ OPENAI_KINDS = {
     "completions": Passthrough("metered", "/openai/completions", asks_usage=True),
     "embeddings": Passthrough("embeddings", "/openai/embeddings"),
     "audio/speech": Passthrough(
-        "request", "/openai/audio/speech", counts_tokens=False, in_json=False
+        "request", "/openai/audio/speech", counts_tokens=False, in_json=False, model="speech"
     ),
 }
 OLLAMA_KINDS = {
@@ -129,9 +155,11 @@ def find_passthrough(method: str, path: str) -> Passthrough | None:
     if first not in ("openai", "ollama"):
         if method != "POST":
             return None
-        return CHAT_PASSTHROUGHS.get(path) or (
-            Passthrough("task", path) if TASK_PATH.fullmatch(path) else None
-        )
+        if path in CHAT_PASSTHROUGHS:
+            return CHAT_PASSTHROUGHS[path]
+        if TASK_PATH.fullmatch(path):
+            return Passthrough("task", path)
+        return INDEXING if INDEXING_PATH.fullmatch(path) else None
     if method in ("HEAD", "OPTIONS") or path[7:8] not in ("", "/"):
         return None
     pages = (OPENAI_PAGES if first == "openai" else OLLAMA_PAGES).get(method)
@@ -144,7 +172,7 @@ def find_passthrough(method: str, path: str) -> Passthrough | None:
             return OPENAI_KINDS[found[1]]
         if found := OLLAMA_PASSTHROUGH.fullmatch(plain):
             return OLLAMA_KINDS[found[1]]
-    return Passthrough("unknown", path, "ollama" if first == "ollama" else "openai")
+    return Passthrough("unknown", "", "ollama" if first == "ollama" else "openai")
 
 
 def passthrough_output(body: dict[str, Any], passthrough: Passthrough) -> int | None:
@@ -154,17 +182,30 @@ def passthrough_output(body: dict[str, Any], passthrough: Passthrough) -> int | 
         wanted = options.get("num_predict") if isinstance(options, dict) else None
     else:
         wanted = body.get(output_field(passthrough))
-    return wanted * count_choices(body) if type(wanted) is int and wanted > 0 else None
+        # Of several nobody knows which one is obeyed.
+        others = [body[name] for name in LENGTH_FIELDS if type(body.get(name)) is int]
+        wanted = max([wanted, *others]) if type(wanted) is int else None
+    return wanted * count_answers(body) if type(wanted) is int and wanted > 0 else None
+
+
+def count_answers(body: dict[str, Any]) -> int:
+    """How many answers a request asks for: each of a list of prompts gets its own."""
+    prompts = body.get("prompt")
+    # A list of numbers is one prompt, in tokens.
+    if not isinstance(prompts, list) or all(type(part) is int for part in prompts):
+        return count_choices(body)
+    return count_choices(body) * len(prompts)
 
 
 def cap_passthrough(body: dict[str, Any], passthrough: Passthrough, most: int) -> None:
     """Lower what a request asks for in all, as its protocol says it."""
-    each = max(1, most // count_choices(body))
+    each = max(1, most // count_answers(body))
     if passthrough.form == "ollama":
         options = body.get("options")
         body["options"] = {**(options if isinstance(options, dict) else {}), "num_predict": each}
     else:
-        body[output_field(passthrough)] = each
+        for name in {output_field(passthrough), *(name for name in LENGTH_FIELDS if name in body)}:
+            body[name] = each
 
 
 def output_field(passthrough: Passthrough) -> str:
@@ -183,4 +224,4 @@ def passthrough_charge(reply: Reply, passthrough: Passthrough, status: int | Non
     if passthrough.kind == "embeddings":
         return make_charge(MeteredUsage(reply.prompt_tokens, 0, 0, None, True), reply.rule)
     # Answered, but nobody can say with what; or given up while the model was at work.
-    return reply.estimated_charge()
+    return reply.unseen_charge()

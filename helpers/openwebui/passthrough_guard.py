@@ -8,20 +8,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
+from urllib.parse import parse_qs
 
 from starlette.requests import Request
 
 from helpers.logs import log
-from helpers.openwebui.answers import (
-    MARK,
-    AnswerReader,
-    ChatAnswer,
-    limit_headers,
-    send_refusal,
-    with_headers,
-)
+from helpers.openwebui.answers import ChatAnswer, limit_headers, refusal_messages, send_own
 from helpers.openwebui.callers import CallerGate, note_key
-from helpers.openwebui.endings import end_of_stream, may_end_after
 from helpers.openwebui.host import HostError
 from helpers.openwebui.http_requests import (
     AsgiApp,
@@ -36,17 +29,21 @@ from helpers.openwebui.http_requests import (
     set_route_path,
 )
 from helpers.openwebui.messages import BACKGROUND_SENTENCE, BLOCKED_SENTENCE, FAULT_SENTENCE
+from helpers.openwebui.metered_calls import MeteredCall
+from helpers.openwebui.model_calls import unasked_name
 from helpers.openwebui.pages import UsagePages
 from helpers.openwebui.passthrough import (
     CHAT_PATH,
     Passthrough,
     cap_passthrough,
-    passthrough_charge,
+    count_answers,
     passthrough_output,
 )
 from helpers.openwebui.refusals import FAULT_RETRY_SECONDS, PassthroughError, Refusal
 from helpers.openwebui.replies import METADATA_KEY, Reply
+from helpers.openwebui.stream_usage import UnaskedModels
 from helpers.openwebui.valves import AdminValves
+from helpers.openwebui.valves_form import FormNotes
 
 # How long it is taken for granted that the function is on, and how its valves are.
 SWITCH_SECONDS = 1.0
@@ -77,14 +74,21 @@ class PassthroughGuard:
         function_id: The filter's id in Open WebUI.
         admit: What admits a request as the filter's inlet does.
         ledger_of: What the pages read and write.
+        unasked: The models that aren't asked for usage in streams.
     """
 
     def __init__(
-        self, function_id: str, admit: Admit, ledger_of: Callable[[AdminValves], Any]
+        self,
+        function_id: str,
+        admit: Admit,
+        ledger_of: Callable[[AdminValves], Any],
+        unasked: UnaskedModels,
     ) -> None:
         self.function_id = function_id
         self.admit_request = admit
         self.ledger_of = ledger_of
+        self.notes = FormNotes(ledger_of)
+        self._unasked = unasked
         self._pages: UsagePages | None = None
         self._switch = Switch()
         self._asking: asyncio.Lock | None = None
@@ -95,7 +99,7 @@ class PassthroughGuard:
         if self._pages is None:
             self._pages = UsagePages(self, scope["app"])
         scope.setdefault("state", {})
-        note_key(scope)
+        await note_key(scope)
         await self._pages.app(scope, receive, send)
 
     async def switch(self, *, now: bool = False) -> Switch:
@@ -157,13 +161,15 @@ class PassthroughGuard:
         except PassthroughError as error:
             if started:
                 raise
-            await send_refusal(send, passthrough, error.refusal)
+            refused = refusal_messages(passthrough, error.refusal, [])
+            await send_own(app, scope, receive, send, refused)
         except HostError as error:
             if started:
                 raise
             retry_after = int((error.headers or {}).get("Retry-After", FAULT_RETRY_SECONDS))
             refusal = Refusal(error.status_code, str(error.detail), retry_after)
-            await send_refusal(send, passthrough, refusal, limit_headers(scope["state"]))
+            refused = refusal_messages(passthrough, refusal, limit_headers(scope["state"]))
+            await send_own(app, scope, receive, send, refused)
 
     async def _serve_chat(
         self, app: AsgiApp, passthrough: Passthrough, scope: Scope, receive: Receive, send: Send
@@ -186,18 +192,23 @@ class PassthroughGuard:
             set_route_path(scope, CHAT_PATH)
             await self._serve_chat(app, passthrough, scope, receive, send)
             return
-        user = await self.gate.find_user(scope, send)
+        if passthrough.kind == "indexing" and not await asks_provider(scope):
+            await app(scope, receive, send)
+            return
+        user, answer = await self.gate.find_user(scope)
         if user is None:
+            await send_own(app, scope, receive, send, answer)
             return
         if user.get("role") != "admin" and (
-            setting == "block" or (passthrough.kind == "unknown" and setting == "count")
+            (setting == "block" and not passthrough.of_page)
+            or (passthrough.kind == "unknown" and setting == "count")
         ):
             raise PassthroughError(Refusal(403, BLOCKED_SENTENCE.format(path=CHAT_PATH)))
         if passthrough.kind == "task":
             # Admitted where it calls its model, whose name isn't known before.
             await self._serve_chat(app, passthrough, scope, receive, send)
             return
-        if passthrough.kind != "unknown" and route_path(scope) != passthrough.path:
+        if passthrough.path and route_path(scope) != passthrough.path:
             # Another spelling, whose meaning only the provider would know.
             set_route_path(scope, passthrough.path)
         await self._serve_metered(app, passthrough, scope, receive, send, user)
@@ -216,7 +227,7 @@ class PassthroughGuard:
             await app(scope, receive, send)  # it is on for models that are named only
             return
         read: ReadRequest | None = None
-        body: dict[str, Any] = {"model": passthrough.path.rpartition("/")[2]}
+        body: dict[str, Any] = {"model": passthrough.model}
         if passthrough.in_json and passthrough.kind != "unknown":
             read = await ReadRequest.read(receive)
             if read.value.get("background"):
@@ -232,7 +243,8 @@ class PassthroughGuard:
         def adjust(reply: Reply) -> None:
             # Another protocol's fields mean nothing at this pass-through path.
             reply.wanted_output = passthrough_output(body, passthrough)
-            if not passthrough.counts_tokens:
+            reply.choices = count_answers(body)
+            if passthrough.kind == "request":
                 reply.limits = tuple(
                     each for each in reply.limits if each.limit.measure == "requests"
                 )
@@ -244,52 +256,23 @@ class PassthroughGuard:
         metadata: dict[str, Any] = {ADJUST_KEY: adjust}
         body = await self.admit(body, user, metadata, Request(scope))
         reply = metadata.get(METADATA_KEY)
+        call = MeteredCall(passthrough, reply, send, limit_headers(scope["state"]))
+        again = None
         if read is not None:
             if passthrough.asks_usage and "stream_options" in body:
                 read.value["stream_options"] = body["stream_options"]
-            if reply is not None and passthrough.kind == "metered":
+            if reply is not None:
                 most, wanted = reply.most_output(), passthrough_output(read.value, passthrough)
+                if passthrough.kind != "metered":
+                    most = None
                 if most is not None and (wanted is None or wanted > most):
                     cap_passthrough(read.value, passthrough, most)
+                if passthrough.asks_usage:
+                    model = unasked_name(reply, read.value)
+                    again = self._unasked.call_without(model, read.value)
             receive = read.hand_on(scope)
         plain_answers(scope)
-        reader = AnswerReader(
-            reply.meter if reply is not None and passthrough.counts_tokens else None
-        )
-        headers = [*MARK, *limit_headers(scope["state"])]
-        first, size, mark = b"", 0, 0
-        ended = asyncio.Event()
-
-        async def metered_send(message: Message) -> None:
-            nonlocal first, size, mark
-            if ended.is_set():
-                return
-            if message["type"] == "http.response.start":
-                reader.start(message["status"], message.get("headers", []))
-                message = {**message, "headers": with_headers(message, headers)}
-            elif message["type"] == "http.response.body":
-                reader.feed(message.get("body", b""))
-            await send(message)
-            part = message.get("body", b"")
-            if reply is None or not reader.by_lines or not may_end_after(part):
-                return
-            first, size = first or part, size + len(part)
-            if size < mark:
-                return
-            following = await reply.keep_up(size, len(part))
-            if following is not None:
-                mark = following
-            else:
-                ended.set()
-                closing = b"".join(end_of_stream(first, part, reply.choices))
-                await send({"type": "http.response.body", "body": closing})
-
-        try:
-            await app(scope, receive_until(ended, scope, receive), metered_send)
-        finally:
-            reader.end()
-            if reply is not None:
-                await reply.keeper.end(reply, passthrough_charge(reply, passthrough, reader.status))
+        await call.serve(app, scope, receive, again, self._unasked)
 
     async def admit(
         self,
@@ -314,25 +297,19 @@ class PassthroughGuard:
             raise HostError(503, FAULT_SENTENCE, FAULT_RETRY_SECONDS) from error
 
 
-def receive_until(ended: asyncio.Event, scope: Scope, receive: Receive) -> Receive:
-    """What Open WebUI receives: once it has ended, that its client has gone.
-
-    It then ends its call to the provider, as for a client that has really gone.
-    """
-    # Later versions of the protocol tell it only by what sending raises.
-    scope["asgi"] = {**scope.get("asgi", {}), "spec_version": "2.3"}
-
-    async def receive_or_end() -> Message:
-        waits = [asyncio.ensure_future(each) for each in (receive(), ended.wait())]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            theirs: asyncio.Future[Any] = waits[0]
-            return {"type": "http.disconnect"} if ended.is_set() else theirs.result()
-        finally:
-            for each in waits:
-                each.cancel()
-
-    return receive_or_end
+async def asks_provider(scope: Scope) -> bool:
+    """Whether files, memories and queries are embedded by a provider, or recordings read by one."""
+    files = route_path(scope) == "/api/v1/files/"
+    query = parse_qs(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
+    if files and query.get("process") == ["false"]:
+        return False
+    settings = ("rag.embedding_engine", *(("audio.stt.engine",) if files else ()))
+    try:
+        config = import_module("open_webui.models.config").Config
+        return any([await config.get(setting) for setting in settings])
+    except Exception:
+        log.exception("Usage limits: it can't be seen who makes embeddings")
+        return True
 
 
 async def describe_model(model_id: object, app: Any) -> dict[str, Any] | None:

@@ -12,8 +12,7 @@ from helpers.metering.charges import make_charge
 from helpers.openwebui.answers import read_json
 from helpers.openwebui.host import HostError
 from helpers.openwebui.http_requests import AsgiApp, Message, Receive, Scope, Send, current_state
-from helpers.openwebui.messages import BLOCKED_SENTENCE, FAULT_SENTENCE, UNREADABLE_SENTENCE
-from helpers.openwebui.passthrough import CHAT_PATH
+from helpers.openwebui.messages import FAULT_SENTENCE, UNREADABLE_SENTENCE
 from helpers.openwebui.passthrough_guard import ADJUST_KEY, PassthroughGuard
 from helpers.openwebui.refusals import PassthroughError
 from helpers.openwebui.replies import METADATA_KEY, Reply
@@ -40,10 +39,6 @@ QUIET_COMMANDS = frozenset(
 # What is only heard is charged with the next answer, but no more of it than this at once.
 MOST_TRANSCRIPTS = 8
 POLICY_VIOLATION = 1008
-
-
-async def drop(_: Message) -> None:
-    """Send nothing."""
 
 
 class VoiceCall:
@@ -127,12 +122,9 @@ class VoiceCall:
             self._user = {}
             return {"type": "websocket.receive", "text": json.dumps(login)}
         headers = [(b"authorization", f"Bearer {token}".encode())]
-        user = await self._guard.gate.find_user(self._http_scope(headers), drop)
+        user, _ = await self._guard.gate.find_user(self._http_scope(headers))
         if user is None:
             raise HostError(401, FAULT_SENTENCE, 0)
-        valves = switch.valves
-        if valves is not None and valves.passthrough == "block" and user.get("role") != "admin":
-            raise HostError(403, BLOCKED_SENTENCE.format(path=CHAT_PATH), 0)
         self._user, self._counted = user, True
         await self._admit_asked()
         return {"type": "websocket.receive", "text": json.dumps(login)}
@@ -170,7 +162,7 @@ class VoiceCall:
         if reply.meter.produced:
             await reply.keeper.end(reply, make_charge(reply.meter.total(), reply.rule))
         else:
-            await reply.keeper.end(reply, reply.estimated_charge() if begun else None)
+            await reply.keeper.end(reply, reply.unseen_charge() if begun else None)
 
     async def _end(self, error: Exception) -> None:
         """End the call with a sentence."""

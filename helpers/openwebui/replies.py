@@ -71,7 +71,8 @@ def count_choices(body: Mapping[str, Any]) -> int:
 def wanted_output(body: Mapping[str, Any], *, ollama: bool) -> int | None:
     """The most output tokens that a request can ask its provider for, where it says.
 
-    A field that doesn't reach the provider, or that it doesn't know, says nothing.
+    A field that doesn't reach the provider, or that it doesn't know, says nothing. One with a value
+    that is no number may take the place of all others there, so then nothing is said.
 
     Args:
         body: The request.
@@ -79,15 +80,14 @@ def wanted_output(body: Mapping[str, Any], *, ollama: bool) -> int | None:
             options say; nobody else reads those.
     """
     options = body.get("options")
-    if not ollama:
-        places = [body.get(name) for name in OUTPUT_KEYS]
-    elif isinstance(options, Mapping):
-        places = [body.get("max_tokens"), *(options.get(name) for name in OPTION_KEYS)]
-    else:
-        places = [body.get("max_tokens")]
+    names = OUTPUT_KEYS[1:] if ollama else OUTPUT_KEYS
+    wanted: list[Any] = [body[name] for name in names if name in body]
+    if ollama and isinstance(options, Mapping):
+        wanted += [options[name] for name in OPTION_KEYS if name in options]
+    if not wanted or not all(type(value) is int and value > 0 for value in wanted):
+        return None
     # Of several nobody knows which one is obeyed.
-    wanted = [value for value in places if type(value) is int and value > 0]
-    return max(wanted) * count_choices(body) if wanted else None
+    return int(max(wanted)) * count_choices(body)
 
 
 def cap_output(body: dict[str, Any], most: int, *, ollama: bool = False) -> None:
@@ -95,7 +95,8 @@ def cap_output(body: dict[str, Any], most: int, *, ollama: bool = False) -> None
     options, each = body.get("options"), max(1, most // count_choices(body))
     if isinstance(options, dict):
         options.update({name: each for name in OPTION_KEYS if name in options})
-    named = [name for name in OUTPUT_KEYS if body.get(name)]
+    # Open WebUI puts one in the place of the other, null as well.
+    named = [name for name in OUTPUT_KEYS if name in body]
     if ollama or not named:  # to Ollama no other is handed on
         named.append("max_tokens")
     for name in named:
@@ -367,6 +368,13 @@ class Reply:
             self.rule,
         )
 
+    def unseen_charge(self) -> Charge:
+        """What a call is charged for of which nothing was seen: an ordinary reply at most."""
+        output_tokens = min(self.output_tokens, EXPECTED_OUTPUT_TOKENS * self.choices)
+        return make_charge(
+            MeteredUsage(self.prompt_tokens, output_tokens, 0, None, estimated=True), self.rule
+        )
+
     def used_charge(self) -> Charge:
         """What it has used so far."""
         return make_charge(self.meter.total(), self.rule)
@@ -388,7 +396,7 @@ class Reply:
                 metered = added_usage(metered, MeteredUsage(awaited, 0, 0, None, estimated=True))
             return make_charge(metered, self.rule)
         # Stopped before its first byte, or an answer in words that nobody knows.
-        return self.estimated_charge() if self.called_model else None
+        return self.unseen_charge() if self.called_model else None
 
 
 def own_remaining(decision: Decision) -> dict[Measure, int]:

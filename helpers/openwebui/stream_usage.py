@@ -31,6 +31,7 @@ ORDINARY_FIELDS = frozenset(
     (
         "model",
         "messages",
+        "prompt",
         "stream",
         "stream_options",
         "metadata",
@@ -144,7 +145,8 @@ def copied_call(form_data: Mapping[str, Any]) -> dict[str, Any]:
     It also takes a name out of its metadata.
     """
     copy = {name: value for name, value in form_data.items() if name != "stream_options"}
-    copy["metadata"] = dict(copy["metadata"])
+    if isinstance(metadata := copy.get("metadata"), dict):
+        copy["metadata"] = dict(metadata)
     if isinstance(messages := copy.get("messages"), list):
         copy["messages"] = [copied_message(message) for message in messages]
     return copy

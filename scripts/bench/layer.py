@@ -10,6 +10,7 @@ from typing import Any
 from helpers.filter import Filter
 from helpers.openwebui.middleware import UsageLimitsLayer
 from helpers.openwebui.passthrough_guard import PassthroughGuard
+from helpers.openwebui.stream_usage import UnaskedModels
 from scripts.bench.tables import Section
 
 GOAL_MICROSECONDS = 20.0
@@ -30,7 +31,7 @@ def measure_layer(quick: bool) -> Section:
     """Microseconds per request and kind of request."""
     section = Section("layer", "Layer around Open WebUI: µs per request that it lets pass")
     limits = Filter()
-    guard = PassthroughGuard("usage_limits", limits.admit_call, limits.ledger_of)
+    guard = PassthroughGuard("usage_limits", limits.admit_call, limits.ledger_of, UnaskedModels())
     apps = {"with": UsageLimitsLayer(answer_nothing, {"usage_limits": guard})}
 
     async def seconds(app: Any, method: str, path: str) -> float:

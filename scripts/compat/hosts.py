@@ -66,7 +66,20 @@ VOICE_CALLS = Ability(
         "test_a_voice_call_ends_over_a_limit",
     ),
 )
-ABILITIES = (PROVIDER_STATUS, NESTED_GROUPS, REQUEST_HOOK, QUIET_LOG, TEMPORARY_PREFIX, VOICE_CALLS)
+OLLAMA_EMBEDDINGS = Ability(
+    "the path `/ollama/v1/embeddings`",
+    (0, 11, 0),
+    "there is none",
+)
+ABILITIES = (
+    PROVIDER_STATUS,
+    NESTED_GROUPS,
+    REQUEST_HOOK,
+    QUIET_LOG,
+    TEMPORARY_PREFIX,
+    VOICE_CALLS,
+    OLLAMA_EMBEDDINGS,
+)
 
 
 def left_out(version: Version) -> dict[str, Ability]:

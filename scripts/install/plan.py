@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from helpers.ledger.identities import HostNames, identify
 from helpers.limits.policies import PolicySet, parse_policies
 from helpers.limits.policy_tables import PoliciesError
 from scripts.install.host import (
@@ -185,9 +186,11 @@ def same_text(one: str, other: str) -> bool:
 def plan_policies(plan: Plan, host: OpenWebUI, wishes: Wishes, *, installed: bool) -> None:
     """Save the policies text, with all other valves as they are."""
     text = wishes.policies or ""
-    count = count_tables(check_policies(text))
+    policies = check_policies(text)
+    count = count_tables(policies)
     path = f"{function_path(wishes.function_id)}/valves"
     stored = (host.ask("GET", path).body or {}) if installed else {}
+    plan.hints += [f"Warning: {notice}" for notice in unmatched_names(host, policies)]
     if stored.get("policies", "") == text:
         return
 
@@ -211,6 +214,23 @@ def check_policies(text: str) -> PolicySet:
         raise InstallError(
             f"--policies: the text is not right, nothing was changed\n{error}"
         ) from None
+
+
+def unmatched_names(host: OpenWebUI, policies: PolicySet) -> tuple[str, ...]:
+    """A sentence for each name in the policies that means nobody, or several, there.
+
+    What the ledger remembers of earlier names can't be asked for here.
+    """
+    users = host.call("GET", "/api/v1/users/all")
+    groups = host.call("GET", "/api/v1/groups/")
+    models = host.call("GET", "/api/models")["data"]
+    bases = [(model.get("info") or {}).get("base_model_id") for model in models]
+    names = HostNames(
+        {str(group["id"]): str(group["name"]) for group in groups},
+        {str(user["id"]): str(user["email"]) for user in users["users"]},
+        frozenset([*(str(model["id"]) for model in models), *filter(None, bases)]),
+    )
+    return identify(policies, names).notices
 
 
 def explain_refused_valves(host: OpenWebUI, path: str) -> str:

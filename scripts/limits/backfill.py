@@ -13,6 +13,7 @@ from rich.table import Table
 from sqlalchemy import Connection, select
 
 from helpers.errors import ConfigurationError
+from helpers.ledger.reports import Sums, read_instant
 from helpers.ledger.tables import records_table
 from helpers.limits.policies import Policy, Pool
 from helpers.openwebui.messages import MICROS
@@ -38,8 +39,6 @@ from scripts.limits.history import (
 from scripts.limits.host import read_subjects, require_tables, users_table
 from scripts.limits.past_records import PastRecord, make_past_record, write_past_records
 from scripts.limits.words import counted
-from scripts.report.command import read_instant
-from scripts.report.rows import Sums
 
 RECORDED = "in the ledger already"
 UNFILTERED = "of models that the filter isn't on for"

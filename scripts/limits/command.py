@@ -12,7 +12,7 @@ from scripts.limits.database import add_database_options
 from scripts.limits.explain import explain
 from scripts.limits.forget import forget
 from scripts.limits.function import FUNCTION_ID
-from scripts.limits.grant import grant
+from scripts.limits.grant import grant, revoke
 from scripts.limits.repair import rebuild, sweep
 from scripts.limits.reset import reset
 from scripts.limits.show import show
@@ -83,6 +83,11 @@ def make_parser() -> ArgumentParser:
     )
     add_who_and_why(command)
     command.set_defaults(command=grant)
+
+    command = add("revoke", "take a grant or a reset back")
+    command.add_argument("id", metavar="ID", help="as `show USER` lists it")
+    add_who_and_why(command)
+    command.set_defaults(command=revoke)
 
     command = add("reset", "let limits start anew, as if nothing had been used yet")
     add_user(command, or_pool=True)

@@ -1,21 +1,26 @@
-"""`limits grant`: more for a user or a pool, until the window that is open now ends."""
+"""`limits grant` and `revoke`: more for a user or a pool, until the window of now ends."""
 
 from __future__ import annotations
 
 import argparse
 import getpass
-import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 
 from rich.table import Table
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from helpers.errors import ConfigurationError
-from helpers.ledger.tables import grants_table
+from helpers.ledger.grants import (
+    Change,
+    NewGrant,
+    add_grants,
+    find_grant,
+    revoke_grant,
+    window_end,
+)
 from helpers.ledger.transactions import TransactionRunner
-from helpers.limits.decisions import LimitState
 from helpers.limits.policy import AppliedLimit
 from helpers.openwebui.messages import (
     Reader,
@@ -26,31 +31,11 @@ from helpers.openwebui.messages import (
 )
 from helpers.openwebui.valves import read_timezone
 from scripts.limits.console import cell, make_table, output_console
-from scripts.limits.state import grant_key, read_states
+from scripts.limits.repair import ledger_of
 from scripts.limits.target import Target, find_target, read_limit
 from scripts.limits.words import describe_limit
 
 GRANT_WHERE = "AMOUNT"
-
-
-@dataclass(frozen=True, slots=True)
-class NewGrant:
-    """A row to write: what is added to a limit, and until when."""
-
-    applied: AppliedLimit
-    amount: int
-    expires_at: int
-    kind: str = "grant"
-    # Made once: a transaction that is tried again must not write it twice.
-    id: str = field(default_factory=lambda: uuid.uuid4().hex)
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """Limits before and after rows were added for them."""
-
-    before: tuple[LimitState, ...]
-    after: tuple[LimitState, ...]
 
 
 def grant(arguments: argparse.Namespace) -> int:
@@ -64,15 +49,10 @@ def grant(arguments: argparse.Namespace) -> int:
     grants = [NewGrant(applied, wanted.amount, window_end(applied, now)) for applied in limits]
     change = write_grants(target, limits, arguments, now, lambda _: grants)
     quantity = format_quantity(wanted, wanted.amount)
-    print_change(target, change, now, f"Granted {quantity} to {target.name}.")
+    ids = ", ".join(new.id for new in change.grants)
+    sentence = f"Granted {quantity} to {target.name}. To take it back: limits revoke {ids}"
+    print_change(target, change, now, sentence)
     return 0
-
-
-def window_end(applied: AppliedLimit, now: datetime) -> int:
-    """The second at which a limit's window ends; of a rolling one, a period from now."""
-    rolling = applied.limit.period.rolling
-    end = applied.window.end if rolling is None else now + rolling
-    return int(end.timestamp())
 
 
 def write_grants(
@@ -93,33 +73,31 @@ def write_grants(
     """
     by, reason = arguments.by or login_name(), arguments.reason
 
-    def work(connection: Connection) -> Change:
-        before = read_states(connection, limits, now)
-        for new in make(connection):
-            if connection.scalar(select(grants_table.c.id).where(grants_table.c.id == new.id)):
-                continue
-            scope, measure, model_glob, period, source = grant_key(new.applied)
-            connection.execute(
-                grants_table.insert().values(
-                    id=new.id,
-                    scope=scope,
-                    measure=measure,
-                    model_glob=model_glob,
-                    period=period,
-                    amount=new.amount,
-                    kind=new.kind,
-                    granted_by=by,
-                    reason=reason,
-                    created_at=int(now.timestamp()),
-                    expires_at=new.expires_at,
-                    source=source,
-                )
-            )
-        return Change(before, read_states(connection, limits, now))
-
+    work = partial(add_grants, limits=limits, make=make, by=by, reason=reason, now=now)
     scopes = {applied.scope for applied in limits}
     with target.ledger.writable() as engine:
         return TransactionRunner(engine, target.ledger.schema).run(work, scopes)
+
+
+def revoke(arguments: argparse.Namespace) -> int:
+    """Take a grant or a reset back, by the id that `show` and `grant` print."""
+    now = datetime.now(UTC)
+    _, ledger = ledger_of(arguments)
+    key: str = arguments.id
+    with ledger.snapshot() as connection:
+        row = find_grant(connection, key, now)
+    if row is None:
+        raise ConfigurationError(
+            "ID",
+            f"no grant {key!r} that still holds",
+            "the id of one that `limits show` lists and that wasn't revoked yet",
+        )
+    by = arguments.by or login_name()
+    work = partial(revoke_grant, key=key, by=by, reason=arguments.reason, now=now)
+    with ledger.writable() as engine:
+        TransactionRunner(engine, ledger.schema).run(work, [row.scope])
+    print(f"Revoked {row.kind} {key} of {row.scope}.")
+    return 0
 
 
 def login_name() -> str:

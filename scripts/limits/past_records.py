@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, select
 
 from helpers.ledger.counters import join_names
 from helpers.ledger.ledger import Ledger
+from helpers.ledger.reports import Sums
 from helpers.ledger.tables import counters_table, records_table
 from helpers.ledger.transactions import (
     NEW_POOL_COUNTER_LOCK,
@@ -24,7 +25,6 @@ from helpers.metering.charges import Charge, make_charge
 from helpers.openwebui.admission import is_exempt
 from helpers.openwebui.valves import AdminValves
 from scripts.limits.history import PastReply
-from scripts.report.rows import Sums
 
 SOURCE = "backfill"
 # One transaction: so short that no chat waits long for it.

@@ -13,6 +13,7 @@ from rich.table import Table
 from sqlalchemy import Connection, Row, select
 
 from helpers.errors import ConfigurationError
+from helpers.ledger.reports import grant_key, read_states
 from helpers.ledger.tables import grants_table
 from helpers.limits.decisions import LimitState
 from helpers.limits.policy import AppliedLimit, Subject
@@ -37,7 +38,7 @@ from scripts.limits.host import (
 )
 from scripts.limits.names import recall_subjects
 from scripts.limits.standings import Standing, read_standings
-from scripts.limits.state import grant_key, read_states, subject_limits
+from scripts.limits.state import subject_limits
 from scripts.limits.words import describe_limit, describe_reset
 
 
@@ -179,7 +180,7 @@ def granted_table(
 ) -> Table:
     """Who has added what, why and until when."""
     table = make_table(
-        "Granted", "Limit", "Kind", "Amount", "By", "Why", "Made", "Until", numbers=["Amount"]
+        "Granted", "Limit", "Kind", "Amount", "By", "Why", "Made", "Until", "Id", numbers=["Amount"]
     )
     for applied, row in granted:
         end = datetime.fromtimestamp(row.expires_at, UTC)
@@ -192,6 +193,7 @@ def granted_table(
             cell(row.reason),
             f"{made:%Y-%m-%d %H:%M}",
             format_instant(end, now, Reader(zone)),
+            cell(row.id),
         )
     return table
 

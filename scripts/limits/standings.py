@@ -7,6 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from helpers.ledger.reports import read_states
 from helpers.limits.decisions import LimitState
 from helpers.limits.limit import Limit
 from helpers.limits.policy import AppliedLimit, Subject
@@ -14,7 +15,7 @@ from helpers.openwebui.admission import is_exempt
 from helpers.openwebui.valves import AdminValves
 from scripts.limits.host import read_subjects
 from scripts.limits.names import identities_in
-from scripts.limits.state import read_states, subject_limits
+from scripts.limits.state import subject_limits
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime, tzinfo
 from decimal import Decimal
-from difflib import get_close_matches
 
+from helpers.ledger.identities import spelled_like
 from helpers.limits.limit import Limit
 from helpers.limits.policies import ModelRule, Policy, PolicySet
 from helpers.limits.policy_tables import table_header
 from helpers.openwebui.messages import Reader, format_duration, format_instant, format_quantity
-
-MOST_COMPARED = 5_000
 
 
 def header(policy: Policy) -> str:
@@ -77,11 +75,5 @@ def counted(count: int, one: str, many: str) -> str:
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """What an error adds about names that are spelled like the one that was given; "" for none."""
-    by_folded = {name.lower(): name for name in known if name}
-    # Beyond so many it would take seconds; nobody needs the hint that much.
-    folded = sorted(by_folded)[:MOST_COMPARED]
-    close = get_close_matches(given.strip().lower(), folded, n=3)
-    # Who types only a person's name means the address that begins with it.
-    close = close or [one for one in folded if one.partition("@")[0] == given.strip().lower()][:3]
-    return f"; did you mean {' or '.join(by_folded[one] for one in close)}?" if close else ""
+    """What an error adds about the known name that is spelled like the one given; "" for none."""
+    return spelled_like(given, {name for name in known if name}).rstrip(".")

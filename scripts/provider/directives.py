@@ -1,4 +1,4 @@
-"""What the stand-in provider is told to do with a call: directives in the user's text, and rules.
+"""What the fake provider is told to do with a call: directives in the user's text, and rules.
 
 A test writes what it wants into the message itself, so that the wish travels with the call through
 the whole of Open WebUI and two tests never disturb each other:
@@ -107,17 +107,17 @@ class Rule:
 # The first words of the prompts that Open WebUI writes for its own background tasks. (Retrieval
 # writes a prompt that begins with "### Task:" too, but that one is a user's chat.)
 _TASKS = {
-    "title": "Generate a concise title",
-    "tags": "Generate 1-3 broad tags",
-    "follow_ups": "Predict 3-5 useful messages",
-    "image_prompt": "Generate a detailed prompt for am image",
-    "queries": "Analyze the chat history to determine the necessity",
-    "autocomplete": "You are an autocompletion system",
+    "title": ("Generate a concise title", "Generate a concise, 3-5 word title"),
+    "tags": ("Generate 1-3 broad tags",),
+    "follow_ups": ("Predict 3-5 useful messages", "Suggest 3-5 relevant follow-up questions"),
+    "image_prompt": ("Generate a detailed prompt for am image",),
+    "queries": ("Analyze the chat history to determine the necessity",),
+    "autocomplete": ("You are an autocompletion system",),
 }
 
 _TASK_REPLIES = {
-    "title": '{"title": "A stand-in title"}',
-    "tags": '{"tags": ["Stand-in"]}',
+    "title": '{"title": "A fake-llm title"}',
+    "tags": '{"tags": ["Fake-llm"]}',
     "follow_ups": '{"follow_ups": ["And then?"]}',
     "queries": '{"queries": []}',
     "autocomplete": '{"text": "and so on"}',

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 from helpers.errors import ConfigurationError
-from helpers.limits.periods import CalendarRules, load_timezone, reset_instant
+from helpers.ledger.reports import (
+    DIMENSIONS,
+    INSTANT_ALLOWED,
+    Selection,
+    as_csv,
+    as_json,
+    read_dimensions,
+    read_instant,
+)
+from helpers.limits.periods import load_timezone
 from scripts.limits.check import read_text
 from scripts.limits.console import (
     ArgumentParser,
@@ -31,13 +38,9 @@ from scripts.limits.database import (
 from scripts.limits.function import FUNCTION_ID, find_ledger, read_filter
 from scripts.limits.standings import read_standings
 from scripts.report.charts import load_pygal
-from scripts.report.formats import as_csv, as_json, as_table
+from scripts.report.formats import as_table
 from scripts.report.page import GROUPS_NOTE, LimitsSection, make_page
-from scripts.report.rows import DIMENSIONS, Selection, UsageReader
-
-INSTANT_ALLOWED = (
-    'a date such as "2026-03-01" (its beginning) or an instant such as "2026-03-01T08:00+01:00"'
-)
+from scripts.report.rows import UsageReader
 
 
 def make_parser() -> ArgumentParser:
@@ -46,7 +49,7 @@ def make_parser() -> ArgumentParser:
     add_database_options(parser)
     parser.add_argument(
         "--by",
-        type=read_dimensions,
+        type=dimensions,
         default=["user"],
         metavar="KEYS",
         help=f"one or more of {','.join(DIMENSIONS)} (default: user)",
@@ -78,34 +81,12 @@ def make_parser() -> ArgumentParser:
     return parser
 
 
-def read_dimensions(text: str) -> list[str]:
+def dimensions(text: str) -> list[str]:
     """The names after --by, in the order of the columns."""
-    names = [name.strip() for name in text.split(",")]
-    for name in names:
-        if name not in DIMENSIONS:
-            allowed = ", ".join(DIMENSIONS)
-            raise argparse.ArgumentTypeError(f"{name!r}; allowed: {allowed}, separated by commas")
-    return [name for name in DIMENSIONS if name in names]
-
-
-def read_instant(text: str | None, option: str, zone: ZoneInfo) -> int | None:
-    """The first whole second that isn't before a date's beginning or an instant.
-
-    Raises:
-        ConfigurationError: It is neither.
-    """
-    if text is None:
-        return None
     try:
-        instant = reset_instant(date.fromisoformat(text.strip()), CalendarRules(zone))
-    except ValueError:
-        try:
-            instant = datetime.fromisoformat(text.strip())
-        except ValueError:
-            raise ConfigurationError(option, repr(text), INSTANT_ALLOWED) from None
-        if instant.tzinfo is None:
-            instant = instant.replace(tzinfo=zone)
-    return math.ceil(instant.timestamp())
+        return read_dimensions(text)
+    except ConfigurationError as error:
+        raise argparse.ArgumentTypeError(f"{error.given}; allowed: {error.allowed}") from None
 
 
 def read_selection(arguments: argparse.Namespace) -> Selection:

@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import Environment
 from markupsafe import Markup
 
+from helpers.ledger.reports import Sums, UsageRow
 from helpers.openwebui.messages import Reader, format_amount, format_duration, format_instant
 from helpers.openwebui.page_assets import PAGE_CSS
 from helpers.openwebui.valves import read_timezone
@@ -22,7 +23,7 @@ from scripts.report.formats import (
     key_headings,
     sum_cells,
 )
-from scripts.report.rows import Sums, UsageReader, UsageRow
+from scripts.report.rows import UsageReader
 from scripts.report.template import TEMPLATE
 
 CHARTED = 10

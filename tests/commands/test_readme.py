@@ -13,10 +13,13 @@ from helpers.limits.limit import MEASURE_OF_UNIT, Limit, parse_limit
 from helpers.limits.periods import CALENDAR_PERIODS
 from helpers.limits.policies import parse_policies
 from helpers.openwebui.languages.catalog import LANGUAGES
+from scripts.command import COMMANDS
+from scripts.limits.command import make_parser
 from scripts.readme_tables import DOCS, README, ROOT, TABLES, with_tables
 
+LIMITS_COMMANDS = make_parser().format_help()
 PAGES = sorted(DOCS.glob("*.md"))
-DOCUMENTS = (README, ROOT / "CHANGELOG.md", *PAGES)
+DOCUMENTS = (README, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *PAGES)
 LARGEST_PICTURE = 150_000
 README_LINES = 110  # a screen or two
 README_TEXT = README.read_text("utf-8")
@@ -26,7 +29,11 @@ POLICIES_EXAMPLES = re.findall(r"```toml\n(.*?)```", EXAMPLES_PART, re.DOTALL)
 README_EXAMPLES = re.findall(r"```toml\n(.*?)```", README_TEXT, re.DOTALL)
 RECIPES = re.findall(r"```toml\n(.*?)```", RECIPES_PART, re.DOTALL)
 LIMITS_TABLE = POLICIES_TEXT.partition("## Limits\n")[2].partition("\n\n`minute`")[0]
-LIMIT_EXAMPLES = re.findall(r"^\| [^|]+ \| `([^`]+)` \|", LIMITS_TABLE, re.MULTILINE)
+LIMIT_EXAMPLES = [
+    example
+    for cell in re.findall(r"^\| [^|]+ \| ([^|]+) \|", LIMITS_TABLE, re.MULTILINE)
+    for example in re.findall(r"`([^`]+)`", cell)
+]
 
 
 @pytest.mark.parametrize("page", TABLES, ids=lambda path: path.name)
@@ -44,6 +51,7 @@ def test_chapters_come_in_their_order() -> None:
         "What users see",
         "What it can't see",
         "Security",
+        "Commands",
         "More for administrators",
         "For developers",
     ]
@@ -103,9 +111,12 @@ def test_every_kind_of_limit_has_an_example() -> None:
     """The table of limits has every measure, every period, globs and thresholds, and all parse."""
     limits: list[Limit] = [parse_limit(example) for example in LIMIT_EXAMPLES]
     assert {limit.measure for limit in limits} == {*MEASURE_OF_UNIT.values(), "cost"}
-    calendar = {limit.period.name for limit in limits if limit.period.rolling is None}
+    adding = [limit for limit in limits if not limit.is_moment]
+    assert {limit.is_per_request for limit in limits if limit.is_moment} == {True, False}
+    assert any(limit.source for limit in limits)
+    calendar = {limit.period.name for limit in adding if limit.period.rolling is None}
     assert calendar == set(CALENDAR_PERIODS)
-    rolling = {limit.period.name[-1] for limit in limits if limit.period.rolling is not None}
+    rolling = {limit.period.name[-1] for limit in adding if limit.period.rolling is not None}
     assert rolling == {"m", "h", "d"}
     assert any(limit.model_glob != "*" for limit in limits)
     assert any(len(limit.warn_percents) > 1 for limit in limits)
@@ -138,6 +149,11 @@ def test_commands_exist(document: Path) -> None:
     text = document.read_text("utf-8")
     for module in re.findall(r"python -m (scripts\.\w+)", text):
         assert find_spec(module), module
+    for words in re.findall(r"(?<![-\w/`])`?usage-limits ([a-z]+(?: [a-z]+)?)", text):
+        first, _, second = words.partition(" ")
+        assert first in COMMANDS, words
+        if first == "limits" and second:
+            assert re.search(rf"^    {second} ", LIMITS_COMMANDS, re.MULTILINE), words
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
     for block in re.findall(r"```sh\n(.*?)```|`(make [^`]+)`", text, re.DOTALL):
         for target in re.findall(r"^make ([a-z]+)", "".join(block), re.MULTILINE):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from scripts.bench.estimate_accuracy import adversarial_samples
 from tests.support.strategies import arbitrary_json, provider_like_json
 
 ADVERSARIAL_COUNTS = Path(__file__).parents[1] / "data" / "adversarial_counts.json"
+FOUND_BY_SEARCH = Path(__file__).parents[1] / "data" / "adversarial_found.json"
 PROSE = Path(__file__).parents[2] / "scripts" / "data"
 PICTURE = "data:image/png;base64," + "iVBORw0KGgoAAAANSUhEUgAA" * 4000
 
@@ -52,7 +54,7 @@ def content_tokens(content: Any) -> int:
         ("澳大利亚的首都是哪里？", 15),
         ("オーストラリアの首都はどこですか？", 15),
         ("def add(a, b):\n    return a + b\n", 12),
-        ('{"name": "Oak desk", "price": 349.9, "in_stock": true}', 21),
+        ('{"name": "Oak fixture", "price": 349.9, "in_stock": true}', 21),
         ("1234567890", 4),
         ("👍🏽🎉", 9),
     ],
@@ -281,18 +283,22 @@ def test_deep_nesting_is_no_recursion() -> None:
 
 @given(st.dictionaries(st.text(max_size=10), arbitrary_json) | provider_like_json)
 def test_no_body_makes_it_raise(body: Any) -> None:
-    """Any JSON object is a body with an estimate that isn't negative."""
+    """Any JSON object has an estimate, a whole number; a message more makes it larger."""
     body = body if isinstance(body, dict) else {"messages": body, "tools": body, "system": body}
-    assert estimate_prompt(body) >= 0
-    assert isinstance(json.dumps(estimate_prompt(body)), str)
+    before = estimate_prompt(body)
+    assert type(before) is int
+    assert before >= 0
+    said = {"role": "user", "content": "Hi"}
+    once, twice = (estimate_prompt({**body, "messages": [said] * count}) for count in (1, 2))
+    assert 0 < once < twice
 
 
 def test_no_adversarial_text_is_below_half() -> None:
-    """Noise, repetitions, markup and rare scripts cost at least half of what cl100k_base counts."""
+    """Noise, repetitions, markup, rare scripts and what a search found cost at least half."""
     samples, counts = adversarial_samples(), json.loads(ADVERSARIAL_COUNTS.read_text("utf-8"))
-    shares = {
-        text: estimate_tokens(text) / count for text, count in zip(samples, counts, strict=True)
-    }
+    texts = dict(zip(samples, counts, strict=True))  # as cl100k_base counts them
+    texts |= json.loads(FOUND_BY_SEARCH.read_text("utf-8"))
+    shares = {text: estimate_tokens(text) / count for text, count in texts.items()}
     assert min(shares.values()) >= 0.5, min(shares.items(), key=lambda item: item[1])
 
 
@@ -306,8 +312,9 @@ def test_no_adversarial_text_is_below_half() -> None:
     ],
 )
 def test_repeated_marks_are_not_free(text: str, tokens: int) -> None:
-    """What a broken model or a client repeats costs at least half, however long it is."""
-    assert estimate_tokens(text) >= tokens / 2
+    """What a broken model or a client repeats costs at least half, and no multiple, of its true
+    count."""
+    assert tokens / 2 <= estimate_tokens(text) <= 5 * tokens
 
 
 def test_dear_text_cannot_hide_between_the_samples() -> None:
@@ -317,6 +324,14 @@ def test_dear_text_cannot_hide_between_the_samples() -> None:
         text = hidden * 8
         parts = 8 * (estimate_tokens(dear) + estimate_tokens(cheap) * hidden.count(cheap))
         assert estimate_tokens(text) >= 0.75 * parts
+
+
+@pytest.mark.parametrize("text", ["\ud800", "\udfff\n", "\x00", "考", "qzXJ", "\u200b\t"])
+def test_no_text_takes_long(text: str) -> None:
+    """A megabyte of anything is estimated within a fraction of a second."""
+    started = time.process_time()
+    assert estimate_tokens(text * (10**6 // len(text))) > 10**4
+    assert time.process_time() - started < 0.2
 
 
 def test_a_picture_in_a_reply_is_no_text() -> None:

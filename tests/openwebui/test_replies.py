@@ -45,6 +45,9 @@ def decision(*limits: tuple[str, int]) -> Decision:
         ({"max_tokens": 100, "n": [3]}, 100),
         ({"options": {"num_predict": -1}, "max_tokens": 0}, None),
         ({"max_tokens": True, "max_completion_tokens": "9", "options": "x"}, None),
+        # Open WebUI may put one in the other's place, and so take both away.
+        ({"max_tokens": 10, "max_completion_tokens": None}, None),
+        ({"max_tokens": 10, "max_completion_tokens": 0}, None),
     ],
 )
 def test_wanted_output(body: dict[str, Any], wanted: int | None) -> None:
@@ -56,6 +59,8 @@ def test_wanted_output_of_ollama() -> None:
     """Only Ollama reads num_predict."""
     assert wanted_output({"options": {"num_predict": 7}}, ollama=True) == 7
     assert wanted_output({"options": {"num_predict": 1, "max_tokens": 90}}, ollama=True) == 90
+    # An empty one takes the place of the options.
+    assert wanted_output({"max_tokens": None, "options": {"num_predict": 7}}, ollama=True) is None
     # What Open WebUI doesn't hand on to Ollama says nothing.
     assert wanted_output({"max_completion_tokens": 1}, ollama=True) is None
 
@@ -84,6 +89,10 @@ def test_cap_is_for_all_choices_together() -> None:
         ({}, {"max_tokens": 5}),
         ({"max_tokens": 9}, {"max_tokens": 5}),
         ({"max_completion_tokens": 9}, {"max_completion_tokens": 5}),
+        (
+            {"max_tokens": 3, "max_completion_tokens": None},
+            {"max_tokens": 3, "max_completion_tokens": 5},
+        ),
         (
             {"max_tokens": 9, "options": {"num_predict": 9, "seed": 1}},
             {"max_tokens": 5, "options": {"num_predict": 5, "seed": 1}},

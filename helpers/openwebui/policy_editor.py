@@ -1,0 +1,388 @@
+"""The policies editor: a text checked, explained, replayed and saved."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from importlib import import_module
+from threading import Lock
+from typing import Any
+
+from sqlalchemy import Connection
+
+from helpers.errors import ConfigurationError
+from helpers.ledger.counters import split_names
+from helpers.ledger.identities import HostNames, Identities, identify, named_in, read_remembered
+from helpers.ledger.policy_versions import keep_version, read_versions
+from helpers.limits.limit import Limit
+from helpers.limits.policies import ModelRule, Policy, PolicySet, fold_name
+from helpers.limits.policy import (
+    AppliedLimit,
+    GroupRef,
+    Subject,
+    choose_policy,
+    find_model_rule,
+    scoped_limits,
+)
+from helpers.limits.policy_tables import PoliciesError, table_header
+from helpers.openwebui.admission import is_exempt
+from helpers.openwebui.directory import Directory
+from helpers.openwebui.host import list_model_ids
+from helpers.openwebui.page_data import Json, PageData, PageError, iso_second
+from helpers.openwebui.simulation import (
+    Replay,
+    SimulationResult,
+    read_replayed,
+    replay_start,
+)
+from helpers.openwebui.valves import AdminValves, read_policies
+
+LONGEST_POLICIES = 1_000_000
+MOST_DAYS = 400
+MOST_LISTED_USERS = 1_000
+MOST_LISTED_REFUSALS = 500
+DAY = 86_400
+# One at a time, since each keeps a core busy for seconds.
+SIMULATING = Lock()
+
+
+def read_policies_text(body: Json) -> str:
+    """The policies text in a request.
+
+    Raises:
+        PageError: There is none, or one of a length that nobody writes.
+        PoliciesError: It has mistakes.
+    """
+    text = body.get("policies")
+    if not isinstance(text, str) or len(text) > LONGEST_POLICIES:
+        raise PageError(400, f"policies: a text of at most {LONGEST_POLICIES:,} characters")
+    if "\0" in text or re.search("[\ud800-\udfff]", text):
+        raise PageError(400, "policies: a text without NUL and lone surrogates")
+    read_policies(text)
+    return text
+
+
+def listed_errors(text: str, error: PoliciesError) -> list[Json]:
+    """The mistakes in a text, each with its line where that can be told."""
+    lines = text.split("\n")
+    return [
+        {
+            "where": one.where,
+            "given": one.given,
+            "allowed": one.allowed,
+            "line": line_of(one, lines),
+        }
+        for one in error.mistakes
+    ]
+
+
+def line_of(mistake: ConfigurationError, lines: list[str]) -> int | None:
+    """The line that a mistake is about, from 1; None where it can't be told."""
+    if found := re.search(r"line (\d+)", mistake.where):
+        return int(found[1])
+    header = re.match(r"\[.*\]", mistake.where)
+    if header is None:
+        return None
+    wanted = header_path(header[0])
+    at = next((n for n, line in enumerate(lines) if header_path(line) == wanted), None)
+    if wanted is None or at is None:
+        return None
+    key = mistake.where[header.end() :].strip()
+    quoted = re.match(r"['\"](.+?)['\"] ", mistake.given)
+    for number in range(at + 1, len(lines)):
+        if header_path(lines[number]) is not None:
+            break
+        if quoted is not None and quoted[1] in " ".join(lines[number].split()):
+            return number + 1
+        if quoted is None and key and re.match(rf"\s*{re.escape(key)}\s*=", lines[number]):
+            return number + 1
+    return at + 1
+
+
+def header_path(line: str) -> tuple[str, ...] | None:
+    """The names in a table's first line, however they are quoted; None for another line."""
+    if not line.lstrip().startswith("["):
+        return None
+    try:
+        value: Any = tomllib.loads(line)
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return None
+    names = []
+    while isinstance(value, dict) and len(value) == 1:
+        ((name, value),) = value.items()
+        names.append(name)
+    return tuple(names) or None
+
+
+def with_policies(valves: AdminValves, text: str) -> AdminValves:
+    """The valves with another policies text, which was read already."""
+    return valves.model_copy(update={"policies": text})
+
+
+def identities_of(data: PageData, policies: PolicySet, directory: Directory) -> Identities:
+    """Whom a policies text would mean."""
+    groups = {key: group.name for key, group in directory.groups.items()}
+    host = HostNames(groups, directory.emails, list_model_ids())
+    return identify(policies, host, data.read(read_remembered))
+
+
+def check_policies(data: PageData, body: Json) -> Json:
+    """What a text would mean, or what is wrong with it.
+
+    Raises:
+        PageError: The request has no text.
+    """
+    try:
+        text = read_policies_text(body)
+    except PoliciesError as error:
+        return {"errors": listed_errors(str(body["policies"]), error)}
+    return {"errors": [], **explain_policies(data, text)}
+
+
+def explain_policies(data: PageData, text: str) -> Json:
+    """Who gets what by a text, and which of its names mean nobody."""
+    policies, directory = read_policies(text), data.directory()
+    valves, identities = with_policies(data.valves, text), identities_of(data, policies, directory)
+    users: defaultdict[tuple[str, str], int] = defaultdict(int)
+    pools: defaultdict[str, int] = defaultdict(int)
+    for named in directory.subjects.values():
+        subject = identities.recall(named)
+        policy = choose_policy(subject, policies, valves.default_policy, valves.multiple_groups)
+        users[policy.kind, policy.name] += 1
+        for pool in policies.pools:
+            if pool.group is None or fold_name(pool.group) in group_keys(subject.groups):
+                pools[pool.name] += 1
+    unmatched = [
+        table.header
+        for table in named_in(policies)
+        if not meant_by(identities, table.kind, table.key)
+    ]
+    return {
+        "summary": list(summary_rows(policies, valves, users, pools)),
+        "unmatched": unmatched,
+        "notices": list(identities.notices),
+    }
+
+
+def group_keys(groups: tuple[GroupRef, ...]) -> set[str]:
+    """All names in the policies that mean one of these groups."""
+    return {key for group in groups for key in group.all_keys}
+
+
+def meant_by(identities: Identities, kind: str, key: str) -> bool:
+    """Whether a name in the policies means somebody."""
+    found = (*identities.sure.items(), *identities.doubtful.items())
+    return any(one == kind and key in names for (one, _), names in found)
+
+
+def summary_rows(
+    policies: PolicySet,
+    valves: AdminValves,
+    users: Mapping[tuple[str, str], int],
+    pools: Mapping[str, int],
+) -> Iterator[Json]:
+    """Each table with its limits and for how many users it counts."""
+    tables = (*policies.users.values(), *policies.groups.values(), *policies.roles.values())
+    for policy in tables:
+        yield {
+            "table": table_header(policy.kind, policy.name),
+            "limits": limit_texts(policy.limits),
+            "users": users.get((policy.kind, policy.name), 0),
+        }
+    for pool in policies.pools:
+        yield {
+            "table": table_header("pool", pool.name),
+            "limits": limit_texts(pool.limits),
+            "users": pools.get(pool.name, 0),
+        }
+    others = sum(count for (kind, _), count in users.items() if kind == "default")
+    yield {
+        "table": "everyone else",
+        "limits": limit_texts(valves.default_policy.limits),
+        "users": others,
+    }
+
+
+def limit_texts(limits: tuple[Limit, ...] | None) -> list[str]:
+    """Limits in their notation."""
+    return ["unlimited"] if limits is None else [str(limit) for limit in limits]
+
+
+# Replaying
+
+
+def read_days(body: Json) -> int:
+    """How many days a simulation goes back.
+
+    Raises:
+        PageError: It isn't a sensible number.
+    """
+    days = body.get("days", 30)
+    if type(days) is not int or not 1 <= days <= MOST_DAYS:
+        raise PageError(400, f"days: a whole number from 1 to {MOST_DAYS}")
+    return days
+
+
+def replay_policies(data: PageData, text: str, since: int) -> tuple[SimulationResult, Directory]:
+    """Replay what is on record since then against a text.
+
+    Raises:
+        PageError: Another one is running.
+    """
+    if not SIMULATING.acquire(blocking=False):
+        raise PageError(503, "Another simulation is running. Try again in some seconds.")
+    try:
+        return run_replay(data, text, since)
+    finally:
+        SIMULATING.release()
+
+
+def run_replay(data: PageData, text: str, since: int) -> tuple[SimulationResult, Directory]:
+    """The same, with the turn taken."""
+    policies, current = read_policies(text), data.valves.policy_set
+    valves, directory = with_policies(data.valves, text), data.directory()
+    identities = identities_of(data, policies, directory)
+
+    def find_limits(user_id: str, group_ids: str, at: datetime) -> tuple[AppliedLimit, ...]:
+        # The groups of that time; the role of now, as it isn't on record.
+        groups = tuple(
+            directory.groups.get(key, GroupRef(key, "")) for key in split_names(group_ids)
+        )
+        known = directory.subjects.get(user_id) or Subject(user_id, "", "user")
+        subject = identities.recall(replace(known, groups=groups))
+        if is_exempt(valves, subject):
+            return ()
+        policy: Policy = choose_policy(
+            subject, policies, valves.default_policy, valves.multiple_groups
+        )
+        return scoped_limits(subject, policy, policies, at, valves.calendar_rules)
+
+    def find_rules(names: tuple[str, ...]) -> tuple[ModelRule, ModelRule]:
+        return find_model_rule(policies, names), find_model_rule(current, names)
+
+    tables: list[Any] = [*policies.users.values(), *policies.groups.values(), *policies.pools]
+    tables += [*policies.roles.values(), valves.default_policy]
+    limits = [limit for table in tables for limit in table.limits or ()]
+    rules = valves.calendar_rules
+    start, until = replay_start(limits, rules, since), int(data.now.timestamp()) + 1
+    replay = Replay(find_limits, find_rules, rules, policies.tasks_counted)
+
+    def read(connection: Connection) -> SimulationResult:
+        return replay.run(read_replayed(connection, start, until), since)
+
+    result: SimulationResult = data.read(read)
+    return result, directory
+
+
+def simulate_policies(data: PageData, body: Json) -> Json:
+    """Who would have been refused by a text, how often, and what that would have saved.
+
+    Raises:
+        PageError: The request can't be understood.
+    """
+    days = read_days(body)
+    try:
+        text = read_policies_text(body)
+    except PoliciesError as error:
+        return {"errors": listed_errors(str(body["policies"]), error)}
+    since = int((data.now - timedelta(days=days)).timestamp())
+    result, directory = replay_policies(data, text, since)
+    emails = directory.emails
+    users = sorted(result.users.items(), key=lambda item: (-item[1].refused, item[0]))
+    return {
+        "errors": [],
+        "days": days,
+        "since": iso_second(since),
+        "requests": result.requests,
+        "refused": result.refused,
+        "cost_saved_usd": sum(user.cost_micros for _, user in users) / 1_000_000,
+        "tokens_saved": sum(user.tokens for _, user in users),
+        "cut_off": result.cut_off,
+        "users_refused": len(users),
+        "users": [
+            {
+                "user_id": user_id,
+                "email": emails.get(user_id, ""),
+                "refused": user.refused,
+                "limit": str(user.most_refusing.limit),
+                "policy": user.most_refusing.policy or "default",
+                "first_at": iso_second(user.first_at),
+                "last_at": iso_second(user.last_at),
+                "cost_saved_usd": user.cost_micros / 1_000_000,
+                "tokens_saved": user.tokens,
+            }
+            for user_id, user in users[:MOST_LISTED_USERS]
+        ],
+    }
+
+
+def shadow_refusals(data: PageData, since: int) -> list[Json]:
+    """What the policies in force would have refused, the newest first: shadow mode only tells."""
+    if not data.valves.shadow_mode:
+        return []
+    result, directory = replay_policies(data, data.valves.policies, since)
+    emails = directory.emails
+    return [
+        {
+            "at": iso_second(one.at),
+            "user_id": one.user_id,
+            "email": emails.get(one.user_id, ""),
+            "model": one.model,
+            "limit": str(one.applied.limit),
+            "policy": one.applied.policy or "default",
+        }
+        for one in reversed(result.refusals[-MOST_LISTED_REFUSALS:])
+    ]
+
+
+# Saving
+
+
+def list_versions(data: PageData) -> Json:
+    """The text in force, what it means, and the last ones."""
+    text = data.valves.policies
+    rows = data.read(read_versions)
+    return {
+        "policies": text,
+        **explain_policies(data, text),
+        "versions": [
+            {
+                "id": row.id,
+                "saved_at": iso_second(row.saved_at),
+                "saved_by": row.saved_by,
+                "policies": row.policies,
+            }
+            for row in rows
+        ],
+    }
+
+
+async def store_policies(function_id: str, text: str) -> str:
+    """Save a text as Open WebUI's own form does; returns the one that was there before.
+
+    Raises:
+        PageError: Open WebUI doesn't save it.
+    """
+    functions = import_module("open_webui.models.functions").Functions
+    stored = await functions.get_function_valves_by_id(function_id) or {}
+    values = {name: value for name, value in stored.items() if value is not None}
+    valves = AdminValves.model_validate({**values, "policies": text})
+    saved = await functions.update_function_valves_by_id(
+        function_id, valves.model_dump(exclude_unset=True)
+    )
+    if saved is None:
+        raise PageError(503, "Open WebUI could not save the policies.")
+    return str(stored.get("policies") or "")
+
+
+def note_version(data: PageData, before: str, text: str, by: str) -> Json:
+    """Keep a text that was saved, and say what it means."""
+    accounting, now = data.accounting, int(data.now.timestamp())
+    accounting.change(
+        lambda connection: keep_version(connection, before, text, by, now), {"policies"}
+    )
+    return {"errors": [], "policies": text, **explain_policies(data, text)}

@@ -1,0 +1,341 @@
+"""Simulation: what is on record, replayed against a policies text."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from helpers.ledger.counters import split_names
+from helpers.ledger.tables import records_table
+from helpers.limits.decisions import Amounts, Decision, LimitState
+from helpers.limits.limit import Limit
+from helpers.limits.periods import CalendarRules, Period, Window
+from helpers.limits.policies import ModelRule
+from helpers.limits.policy import AppliedLimit
+from helpers.metering.charges import make_charge
+from helpers.metering.usage import MeteredUsage
+
+# More records than this aren't replayed at once.
+MOST_REPLAYED = 3_000_000
+# Chats come between so many records.
+RECORDS_PER_TURN = 500
+MOST_REFUSALS = 10_000
+MEASURES = ("tokens", "input_tokens", "output_tokens", "requests", "cost")
+
+FindLimits = Callable[[str, str, datetime], Sequence[AppliedLimit]]
+
+
+@dataclass(slots=True)
+class PeriodClock:
+    """The window that a calendar period has at the record that is replayed."""
+
+    period: Period
+    rules: CalendarRules
+    start: int = 0
+    end: int = 0
+
+    def advance(self, at: int) -> None:
+        """Go on to the window around the second `at`."""
+        window = self.period.window(datetime.fromtimestamp(at, UTC), self.rules)
+        self.start, self.end = int(window.start.timestamp()), int(window.end.timestamp())
+
+
+@dataclass(slots=True, eq=False)
+class Gauge:
+    """What one limit has counted so far; limits that count the same in one scope share it.
+
+    Args:
+        applied: The limit.
+        clock: Of a calendar period.
+        seconds: Of a rolling one.
+    """
+
+    applied: AppliedLimit
+    clock: PeriodClock | None
+    seconds: int
+    measure: int
+    amount: int
+    start: int = -1
+    used: int = 0
+    entries: deque[tuple[int, int]] = field(default_factory=deque)
+    running: list[int] = field(default_factory=list)  # when replies that run at once will end
+
+    def move(self, at: int) -> None:
+        """Forget what no longer counts at the second `at`."""
+        if self.clock is not None:
+            if self.start != self.clock.start:
+                self.start, self.used = self.clock.start, 0
+        elif self.seconds:
+            entries, oldest = self.entries, at - self.seconds
+            while entries and entries[0][0] <= oldest:
+                self.used -= entries.popleft()[1]
+        else:
+            while self.running and self.running[0] <= at:
+                heapq.heappop(self.running)
+
+    def add(self, at: int, end: int, value: int) -> None:
+        """Count a reply that was admitted at the second `at` and ended at `end`."""
+        if self.clock is None and not self.seconds:
+            if self.applied.limit.is_at_once and end > at:
+                heapq.heappush(self.running, end)
+        elif value:
+            self.used += value
+            if self.seconds:
+                self.entries.append((at, value))
+
+    def state(self, at: int) -> LimitState:
+        """Where the limit stands."""
+        end = at + (self.seconds or 60) if self.clock is None else self.clock.end
+        reset_at = datetime.fromtimestamp(end, UTC)
+        return LimitState(self.applied, self.used, len(self.running), reset_at)
+
+
+@dataclass(slots=True)
+class ReplayPlan:
+    """How the records of one user with the same model and source are replayed."""
+
+    gauges: tuple[Gauge, ...]
+    decided: bool  # whether such a request can be refused
+    rule: ModelRule | None  # what it costs by the text, where that isn't what is on record
+    has_moments: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedRefusal:
+    """A request that would have been refused, and by which limit."""
+
+    id: str
+    user_id: str
+    model: str
+    at: int  # seconds since 1970
+    applied: AppliedLimit
+
+
+@dataclass(slots=True)
+class RefusedUser:
+    """What would have been refused to one user."""
+
+    refused: int = 0
+    cost_micros: int = 0
+    tokens: int = 0
+    first_at: int = 0
+    last_at: int = 0
+    limits: dict[int, list[Any]] = field(default_factory=dict)  # each with how often it refused
+
+    @property
+    def most_refusing(self) -> AppliedLimit:
+        """The limit that has refused most."""
+        found: AppliedLimit = max(self.limits.values(), key=lambda counted: counted[1])[0]
+        return found
+
+
+@dataclass(slots=True)
+class SimulationResult:
+    """What came of a replay."""
+
+    requests: int = 0
+    refused: int = 0
+    users: dict[str, RefusedUser] = field(default_factory=dict)
+    refusals: list[SimulatedRefusal] = field(default_factory=list)
+    cut_off: bool = False  # whether there were more records than are replayed
+
+    def note(
+        self,
+        key: str,
+        user_id: str,
+        names: str,
+        at: int,
+        applied: AppliedLimit,
+        cost_micros: int,
+        tokens: int,
+    ) -> None:
+        """Add a refusal."""
+        self.refused += 1
+        user = self.users.get(user_id)
+        if user is None:
+            user = self.users[user_id] = RefusedUser(first_at=at)
+        user.refused += 1
+        user.cost_micros += cost_micros
+        user.tokens += tokens
+        user.last_at = at
+        # By identity: an instance is made for each user, and lives as long as the replay.
+        counted = user.limits.get(id(applied))
+        if counted is None:
+            user.limits[id(applied)] = [applied, 1]
+        else:
+            counted[1] += 1
+        if len(self.refusals) < MOST_REFUSALS:
+            model = "".join(split_names(names)[:1])
+            self.refusals.append(SimulatedRefusal(key, user_id, model, at, applied))
+
+
+class Replay:
+    """Replays records in the order of time.
+
+    Decisions are those of `Decision`, on what the records before have used: a reply counts from
+    its admission with what it cost in the end.
+
+    Args:
+        find_limits: The limits of a user, by id and the record's groups, at an instant.
+        find_rules: The model's rule in the text, and the one that its records were charged by.
+        rules: Where calendar periods begin.
+        tasks_counted: Whether tasks count toward limits.
+    """
+
+    def __init__(
+        self,
+        find_limits: FindLimits,
+        find_rules: Callable[[tuple[str, ...]], tuple[ModelRule, ModelRule]],
+        rules: CalendarRules,
+        tasks_counted: bool,
+    ) -> None:
+        self._find_limits, self._find_rules = find_limits, find_rules
+        self._rules, self._tasks_counted = rules, tasks_counted
+        self._clocks: dict[str, PeriodClock] = {}
+        self._gauges: dict[tuple[object, ...], Gauge] = {}
+        self._plans: dict[tuple[str, str, str, str], ReplayPlan] = {}
+        self._limits: dict[tuple[str, str], Sequence[AppliedLimit]] = {}
+
+    def run(self, rows: Iterable[Any], since: int) -> SimulationResult:
+        """Replay records; those before `since` are only counted."""
+        result = SimulationResult()
+        for done, row in enumerate(rows, 1):
+            if done % RECORDS_PER_TURN == 0:
+                time.sleep(0)  # the chats' turn
+                if done > MOST_REPLAYED:
+                    result.cut_off = True
+                    break
+            self._replay(row, since, result)
+        return result
+
+    def _replay(self, row: Any, since: int, result: SimulationResult) -> None:
+        at, user_id, group_ids, names, source = row[:5]
+        for clock in self._clocks.values():
+            if at >= clock.end:
+                clock.advance(at)
+        key = (user_id, group_ids, names, source)
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._plans[key] = self._make_plan(key, at)
+        state, end, requests, input_tokens, output_tokens, cost = row[5:11]
+        if state == "released":
+            requests = input_tokens = output_tokens = cost = 0
+        elif plan.rule is not None:
+            tokens = MeteredUsage(row[11], row[12], row[13], row[10], bool(row[14]))
+            counted = make_charge(tokens, plan.rule).counted
+            requests, input_tokens = counted.requests, counted.input_tokens
+            output_tokens, cost = counted.output_tokens, counted.cost_micros
+        suspicious = plan.has_moments
+        for gauge in plan.gauges:
+            if gauge.clock is None or gauge.start != gauge.clock.start:
+                gauge.move(at)
+            # Nobody needs a decision about limits of which none is reached.
+            suspicious = suspicious or gauge.used >= gauge.amount
+        if at >= since and plan.decided:
+            result.requests += 1
+            if suspicious:
+                states = tuple(gauge.state(at) for gauge in plan.gauges)
+                decision = Decision(states)
+                if plan.has_moments:
+                    decision = decision.with_request(Amounts(0, input_tokens))
+                if (refusing := decision.refusing) is not None:
+                    tokens = input_tokens + output_tokens
+                    result.note(row[15], user_id, names, at, refusing.applied, cost, tokens)
+                    return
+        values = (input_tokens + output_tokens, input_tokens, output_tokens, requests, cost)
+        for gauge in plan.gauges:
+            gauge.add(at, end or at, values[gauge.measure])
+
+    def _make_plan(self, key: tuple[str, str, str, str], at: int) -> ReplayPlan:
+        user_id, group_ids, names, source = key
+        model_names = split_names(names)
+        rule, recorded_by = self._find_rules(model_names)
+        counts_toward_nothing = source == "direct" or not rule.weight
+        if source == "task" and not self._tasks_counted:
+            counts_toward_nothing = True
+        if counts_toward_nothing:
+            return ReplayPlan((), False, None, False)
+        limits = self._limits.get((user_id, group_ids))
+        if limits is None:
+            limits = self._find_limits(user_id, group_ids, datetime.fromtimestamp(at, UTC))
+            self._limits[user_id, group_ids] = limits
+        gauges = tuple(
+            self._gauge(applied, at)
+            for applied in limits
+            if applied.limit.matches_model(model_names) and applied.limit.source in ("", source)
+        )
+        moments = any(gauge.applied.limit.is_moment for gauge in gauges)
+        changed = None if rule == recorded_by else rule
+        return ReplayPlan(gauges, source not in ("task", "backfill"), changed, moments)
+
+    def _gauge(self, applied: AppliedLimit, at: int) -> Gauge:
+        limit = applied.limit
+        key = (applied.scope, *limit.counts, limit.amount)
+        gauge = self._gauges.get(key)
+        if gauge is None:
+            rolling = limit.period.rolling
+            gauge = self._gauges[key] = Gauge(
+                applied,
+                None if rolling is not None or limit.is_moment else self._clock(limit, at),
+                0 if rolling is None else int(rolling.total_seconds()),
+                MEASURES.index(limit.measure),
+                limit.amount,
+            )
+        return gauge
+
+    def _clock(self, limit: Limit, at: int) -> PeriodClock:
+        clock = self._clocks.get(limit.period.name)
+        if clock is None:
+            clock = self._clocks[limit.period.name] = PeriodClock(limit.period, self._rules)
+            clock.advance(at)
+        return clock
+
+
+def replay_start(limits: Iterable[Limit], rules: CalendarRules, since: int) -> int:
+    """From when on records count in a window that is open at `since`."""
+    start, instant = since, datetime.fromtimestamp(since, UTC)
+    for limit in limits:
+        if limit.is_moment:
+            continue
+        rolling = limit.period.rolling
+        if rolling is not None:
+            start = min(start, since - int(rolling.total_seconds()))
+        else:
+            window: Window = limit.period.window(instant, rules)
+            start = min(start, int(window.start.timestamp()))
+    return start
+
+
+def read_replayed(connection: Connection, start: int, until: int) -> Iterable[Any]:
+    """Records from `start` on and before `until`, in the order of time."""
+    columns = records_table.c
+    return connection.execute(
+        select(
+            columns.created_at,
+            columns.user_id,
+            columns.group_ids,
+            columns.model_names,
+            columns.source,
+            columns.state,
+            columns.settled_at,
+            columns.counted,
+            columns.weighted_input_tokens,
+            columns.weighted_output_tokens,
+            columns.cost_micros,
+            columns.input_tokens,
+            columns.output_tokens,
+            columns.cached_input_tokens,
+            columns.estimated,
+            columns.id,
+        )
+        .where(columns.created_at >= start, columns.created_at < until)
+        .order_by(columns.created_at, columns.id),
+        execution_options={"yield_per": 5_000},
+    )

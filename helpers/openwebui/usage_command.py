@@ -1,0 +1,164 @@
+"""`/usage` as a message in a chat: the user's limits and use as Markdown, from no model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from helpers.limits.decisions import LimitState
+from helpers.openwebui.messages import (
+    Reader,
+    clean_name,
+    finish_sentence,
+    format_amount,
+    format_at,
+    format_count,
+    format_dollars,
+    format_period,
+    isolate,
+    on_model,
+    plain_quantity,
+    policy_shown,
+)
+from helpers.openwebui.page_data import Json, PageData
+from helpers.openwebui.wording import Language
+
+COMMAND = "/usage"
+LONGEST_COMMAND = 200
+MOST_MODELS_SHOWN = 20
+MOST_NEAR = 20
+MARKDOWN_SIGNS = "\\`*_[]<>|~#!$"
+TODAY_BY_MODEL: Mapping[str, str] = {
+    "en": "Today by model",
+    "de": "Heute nach Modell",
+    "fr": "Aujourd’hui par modèle",
+    "es": "Hoy por modelo",
+    "it": "Oggi per modello",
+    "pt-br": "Hoje por modelo",
+    "nl": "Vandaag per model",
+    "pl": "Dzisiaj według modelu",
+    "ru": "Сегодня по моделям",
+    "uk": "Сьогодні за моделями",
+    "tr": "Modele göre bugün",
+    "zh-cn": "今日按模型统计",
+    "zh-tw": "今日依模型統計",
+    "ja": "今日のモデル別使用量",
+    "ko": "오늘 모델별 사용량",
+    "ar": "اليوم حسب النموذج",
+    "he": "היום לפי מודל",
+}
+
+
+def asks_for_usage(body: Mapping[str, Any]) -> bool:
+    """Whether the message that is to be answered is the command; what follows it is ignored."""
+    messages = body.get("messages")
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    if not isinstance(last, Mapping) or last.get("role") != "user":
+        return False
+    content = last.get("content")
+    if isinstance(content, list) and len(content) == 1 and isinstance(content[0], Mapping):
+        content = content[0].get("text")
+    if not isinstance(content, str) or len(content) > LONGEST_COMMAND:
+        return False
+    return content.split()[:1] == [COMMAND]
+
+
+def markdown_cell(text: str) -> str:
+    """A name as the cell of a table shows it, whatever signs are in it."""
+    shown = clean_name(text)
+    return "".join(f"\\{sign}" if sign in MARKDOWN_SIGNS else sign for sign in shown)
+
+
+def markdown_table(headings: Iterable[str], rows: Iterable[Iterable[str]], numbers: int) -> str:
+    """A table; its last `numbers` columns are set to the right."""
+    heads = list(headings)
+    rules = ["---"] * (len(heads) - numbers) + ["--:"] * numbers
+    lines = [heads, rules, *(list(row) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def usage_markdown(data: PageData, user_id: str, reader: Reader, with_link: bool) -> str:
+    """What a user reads in answer to the command; blocks.
+
+    Args:
+        data: What can be read.
+        user_id: Whose limits.
+        reader: Who reads.
+        with_link: Whether there is a page to link to.
+
+    Raises:
+        LedgerError: It can't be read.
+    """
+    standing, language = data.standing(user_id), reader.language
+    words = language.page_words()
+    exempt = data.exempts(standing.subject)
+    parts = [f"### {words['title']}"]
+    if exempt:
+        parts.append(words["exempt"])
+        parts += near_parts(data, reader, words)
+    elif standing.states:
+        headings = (words[key] for key in ("limit", "used", "left", "resets"))
+        rows = [limit_cells(state, data, reader, words) for state in standing.states]
+        parts.append(markdown_table(headings, rows, 0))
+    else:
+        parts.append(words["no_limits"])
+    tag = language.tag.lower()
+    today = TODAY_BY_MODEL.get(tag) or TODAY_BY_MODEL[tag.partition("-")[0]]
+    for title, models in ((today, standing.today), (words["by_model"], standing.month)):
+        if models:
+            parts += [f"**{title}**", models_table(models, language, words)]
+    if with_link:
+        parts.append(f"[{words['title']}](/usage-limits)")
+    return "\n\n".join(parts)
+
+
+def limit_cells(
+    state: LimitState, data: PageData, reader: Reader, words: Mapping[str, str]
+) -> list[str]:
+    """A row about one limit: what it is, used, left, and when it begins anew."""
+    limit, language = state.applied.limit, reader.language
+    what = language.what.format(
+        quantity=plain_quantity(limit, state.amount, language),
+        period=format_period(limit, language),
+        on=on_model(limit, language),
+    )
+    named = policy_shown(state)
+    what += language.named.format(policy=isolate(named, language)) if named else ""
+    if limit.is_per_request:
+        return [markdown_cell(what), "–", "–", "–"]
+    percent = language.percent.format(n=format_count(state.percent, language))
+    left = format_amount(limit, state.remaining, language)
+    if state.exceeded:
+        left += f" · {words['reached']}"
+    reset = "–"
+    if not limit.is_moment and (limit.period.rolling is None or state.exceeded):
+        reset = finish_sentence(format_at(state.reset_at, data.now, reader))
+    used = f"{format_amount(limit, state.taken, language)} ({percent})"
+    return [markdown_cell(what), used, left, reset]
+
+
+def models_table(models: Iterable[Json], language: Language, words: Mapping[str, str]) -> str:
+    """Use by model, the largest first; no cost where nobody knows one."""
+    rows = []
+    for row in list(models)[:MOST_MODELS_SHOWN]:
+        cost = row["cost_usd"]
+        rows.append(
+            [
+                markdown_cell(row["model"]),
+                format_count(row["requests"], language),
+                format_count(row["total_tokens"], language),
+                "–" if cost is None else format_dollars(cost, language),
+            ]
+        )
+    return markdown_table((words[key] for key in ("model", "requests", "tokens", "cost")), rows, 3)
+
+
+def near_parts(data: PageData, reader: Reader, words: Mapping[str, str]) -> list[str]:
+    """For an administrator: who is near or over a limit now."""
+    rows = [
+        [markdown_cell(row["email"]), markdown_cell(limit["limit"]), f"{limit['percent']}%"]
+        for row in data.users(near=True)[:MOST_NEAR]
+        for limit in row["limits"][:1]
+    ]
+    headings = (words["limit"], words["used"])
+    return [markdown_table(("", *headings), rows, 1)] if rows else []
