@@ -39,63 +39,63 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  5107  ledger.limit_states      Where limits stand: what is used, what replies still running …
 #  5258  ledger.records           One row per reply, reserved when it is admitted and closed once.
 #  5423  ledger.reports           What the ledger says of many limits and records at once, read …
-#  6044  ledger.grants            What administrators add to limits, reset and take back; rows, …
-#  6232  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
-#  6329  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
-#  6376  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  6825  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  7004  openwebui.languages.en   English.
-#  7033  openwebui.languages.de   German.
-#  7067  openwebui.languages.fr   French.
-#  7102  openwebui.languages.fr_ca French as written in Canada.
-#  7113  openwebui.languages.es   Spanish.
-#  7145  openwebui.languages.it   Italian.
-#  7176  openwebui.languages.pt_br Portuguese as written in Brazil.
-#  7208  openwebui.languages.nl   Dutch.
-#  7242  openwebui.languages.pl   Polish.
-#  7276  openwebui.languages.ru   Russian.
-#  7311  openwebui.languages.uk   Ukrainian.
-#  7347  openwebui.languages.tr   Turkish.
-#  7377  openwebui.languages.zh_cn Chinese in simplified script.
-#  7401  openwebui.languages.zh_tw Chinese in traditional script.
-#  7425  openwebui.languages.ja   Japanese.
-#  7455  openwebui.languages.ko   Korean.
-#  7482  openwebui.languages.ar   Arabic.
-#  7514  openwebui.languages.he   Hebrew.
-#  7542  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
-#  7592  openwebui.page_words     What the usage page says to users, in each language.
-#  7723  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
-#  8603  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  9137  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  9224  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  9324  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  9441  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  9803  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  9864  openwebui.replies        One reply from its admission to its end.
-# 10265  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-# 10484  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-# 10817  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-# 10967  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
-# 11083  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-# 11175  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-# 11267  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-# 11335  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-# 11934  openwebui.directory      All users of Open WebUI with their groups, read at once.
-# 12012  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
-# 12716  openwebui.page_status    How the filter stands in its host: versions, what is leaned …
-# 12802  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
-# 12948  openwebui.valves_form    Who is near a limit at its top, and why a save was refused.
-# 13049  openwebui.simulation     What is on record, replayed against a policies text.
-# 13373  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
-# 13725  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14094  openwebui.answers        Answers on their way to the client: read for their usage, or …
-# 14274  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 14346  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
-# 14481  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 14768  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 14939  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 15096  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 15324  filter                   Open WebUI's hooks, and nothing but hooks.
+#  6058  ledger.grants            What administrators add to limits, reset and take back; rows, …
+#  6246  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
+#  6343  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
+#  6390  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  6839  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  7018  openwebui.languages.en   English.
+#  7047  openwebui.languages.de   German.
+#  7081  openwebui.languages.fr   French.
+#  7116  openwebui.languages.fr_ca French as written in Canada.
+#  7127  openwebui.languages.es   Spanish.
+#  7159  openwebui.languages.it   Italian.
+#  7190  openwebui.languages.pt_br Portuguese as written in Brazil.
+#  7222  openwebui.languages.nl   Dutch.
+#  7256  openwebui.languages.pl   Polish.
+#  7290  openwebui.languages.ru   Russian.
+#  7325  openwebui.languages.uk   Ukrainian.
+#  7361  openwebui.languages.tr   Turkish.
+#  7391  openwebui.languages.zh_cn Chinese in simplified script.
+#  7415  openwebui.languages.zh_tw Chinese in traditional script.
+#  7439  openwebui.languages.ja   Japanese.
+#  7469  openwebui.languages.ko   Korean.
+#  7496  openwebui.languages.ar   Arabic.
+#  7528  openwebui.languages.he   Hebrew.
+#  7556  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
+#  7606  openwebui.page_words     What the usage page says to users, in each language.
+#  7737  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
+#  8617  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  9151  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  9238  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  9338  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  9455  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  9817  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+#  9878  openwebui.replies        One reply from its admission to its end.
+# 10279  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+# 10498  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+# 10831  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+# 10981  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
+# 11097  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+# 11189  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+# 11281  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+# 11349  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+# 11948  openwebui.directory      All users of Open WebUI with their groups, read at once.
+# 12026  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
+# 12731  openwebui.page_status    How the filter stands in its host: versions, what is leaned …
+# 12817  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
+# 12963  openwebui.valves_form    Who is near a limit at its top, and why a save was refused.
+# 13064  openwebui.simulation     What is on record, replayed against a policies text.
+# 13391  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
+# 13743  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14112  openwebui.answers        Answers on their way to the client: read for their usage, or …
+# 14292  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 14364  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
+# 14499  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 14786  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14957  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 15114  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 15342  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -5460,19 +5460,10 @@ def in_parts(items: Collection[str]) -> Iterator[list[str]]:
         yield ordered[start : start + ROWS_PER_QUERY]
 
 
-@dataclass(frozen=True, slots=True)
-class StoredCounter:
-    """A counter as its row has it."""
-
-    window_start: int
-    window_end: int
-    used: Amounts
-
-
 def read_counters(
     connection: Connection, scopes: Collection[str], at: int
-) -> dict[str, StoredCounter]:
-    """The counters of these scopes whose windows are open, by id."""
+) -> dict[str, tuple[int, ...]]:
+    """The counters of these scopes whose windows are open, by id: start, end and sums."""
     columns = counters_table.c
     query = select(
         columns.id,
@@ -5484,7 +5475,7 @@ def read_counters(
         columns.cost_micros,
     )
     return {
-        key: StoredCounter(start, end, Amounts(*sums))
+        key: (start, end, *sums)
         for some in in_parts(scopes)
         for key, start, end, *sums in connection.execute(
             query.where(columns.scope.in_(some), columns.window_end > at)
@@ -5524,25 +5515,41 @@ def read_running(connection: Connection, scopes: Collection[str]) -> dict[str, l
     return running
 
 
+@dataclass(frozen=True, slots=True)
+class CountedSpan:
+    """What is alike in a limit of many users: how its counters' ids end, and what they count."""
+
+    id_end: str
+    start: int
+    end: int
+
+    @classmethod
+    def of(cls, applied: AppliedLimit, at: int) -> CountedSpan:
+        """The span of a limit at the second `at`."""
+        head = f"via {applied.limit.source} " if applied.limit.source else ""
+        id_end = counter_id(applied).removeprefix(head + applied.scope)
+        return cls(id_end, *counted_window(applied, at))
+
+
 def counter_needs(
-    applied: AppliedLimit, counter: StoredCounter | None, at: int
+    applied: AppliedLimit, span: CountedSpan, counter: tuple[int, ...] | None, at: int
 ) -> tuple[Amounts, int, int, int]:
     """What is known of a limit's use, and which records to add (1) or take away (-1)."""
-    start, end = counted_window(applied, at)
-    rolling = applied.limit.period.rolling
+    rolling, start = applied.limit.period.rolling, span.start
     if applied.limit.is_moment:
         return NOTHING, 0, 0, 0
     if counter is None:
-        return NOTHING, 1, start, end
+        return NOTHING, 1, start, span.end
+    counted_from, counted_to, *sums = counter
     if rolling is None:
-        return counter.used, 0, 0, 0
-    moved = start - counter.window_start
-    outlived = counter.window_end < at + CLOCK_TOLERANCE_SECONDS // 2
+        return Amounts(*sums), 0, 0, 0
+    moved = start - counted_from
+    outlived = counted_to < at + CLOCK_TOLERANCE_SECONDS // 2
     if abs(moved) >= rolling.total_seconds() or moved < -STEP_SECONDS or outlived:
         return NOTHING, 1, start, NO_END
     if moved <= 0:
-        return counter.used, 0, 0, 0
-    return counter.used, -1, counter.window_start, start
+        return Amounts(*sums), 0, 0, 0
+    return Amounts(*sums), -1, counted_from, start
 
 
 def sums_of_users(
@@ -5602,9 +5609,16 @@ def read_states(
     counters = read_counters(connection, scopes, second)
     granted = read_granted(connection, scopes, second)
     running = read_running(connection, scopes)
-    needs = [
-        counter_needs(applied, counters.get(counter_id(applied)), second) for applied in limits
-    ]
+    spans: dict[int, CountedSpan] = {}
+    needs = []
+    for applied in limits:
+        # By identity: at one instant a limit has one window, whoever it is applied to.
+        span = spans.get(id(applied.limit))
+        if span is None:
+            span = spans[id(applied.limit)] = CountedSpan.of(applied, second)
+        head = f"via {applied.limit.source} " if applied.limit.source else ""
+        counter = counters.get(f"{head}{applied.scope}{span.id_end}")
+        needs.append(counter_needs(applied, span, counter, second))
     sums = sums_of_users(
         connection,
         {
@@ -12336,8 +12350,9 @@ class PageData:
 
     def is_near(self, state: LimitState) -> bool:
         """Whether a limit is reached, or has reached its warning."""
-        crossed = state.crossed_threshold(self.valves.soft_limit_percent)
-        return state.exceeded or crossed is not None
+        if state.exceeded:
+            return True
+        return state.crossed_threshold(self.valves.soft_limit_percent) is not None
 
     def pools(self) -> list[Json]:
         """All pools with their limits, one row for each group that a pool is of."""
@@ -13344,7 +13359,7 @@ def replay_start(limits: Iterable[Limit], rules: CalendarRules, since: int) -> i
 def read_replayed(connection: Connection, start: int, until: int) -> Iterable[Any]:
     """Records from `start` on and before `until`, in the order of time."""
     columns = records_table.c
-    return connection.execute(
+    rows: Any = connection.execute(
         select(
             columns.created_at,
             columns.user_id,
@@ -13367,6 +13382,9 @@ def read_replayed(connection: Connection, start: int, until: int) -> Iterable[An
         .order_by(columns.created_at, columns.id),
         execution_options={"yield_per": 5_000},
     )
+    # SQLite's driver gives them as they are needed, and as plain tuples much faster.
+    found: Iterable[Any] = rows.cursor if connection.dialect.name == "sqlite" else rows
+    return found
 
 
 # ==============================================================================

@@ -383,8 +383,9 @@ class PageData:
 
     def is_near(self, state: LimitState) -> bool:
         """Whether a limit is reached, or has reached its warning."""
-        crossed = state.crossed_threshold(self.valves.soft_limit_percent)
-        return state.exceeded or crossed is not None
+        if state.exceeded:
+            return True
+        return state.crossed_threshold(self.valves.soft_limit_percent) is not None
 
     def pools(self) -> list[Json]:
         """All pools with their limits, one row for each group that a pool is of."""
