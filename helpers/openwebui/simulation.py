@@ -316,7 +316,7 @@ def replay_start(limits: Iterable[Limit], rules: CalendarRules, since: int) -> i
 def read_replayed(connection: Connection, start: int, until: int) -> Iterable[Any]:
     """Records from `start` on and before `until`, in the order of time."""
     columns = records_table.c
-    rows: Any = connection.execute(
+    return connection.execute(
         select(
             columns.created_at,
             columns.user_id,
@@ -339,6 +339,3 @@ def read_replayed(connection: Connection, start: int, until: int) -> Iterable[An
         .order_by(columns.created_at, columns.id),
         execution_options={"yield_per": 5_000},
     )
-    # SQLite's driver gives them as they are needed, and as plain tuples much faster.
-    found: Iterable[Any] = rows.cursor if connection.dialect.name == "sqlite" else rows
-    return found
