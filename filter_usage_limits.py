@@ -26,76 +26,75 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  1977  limits.decisions         Used and reserved amounts against limits: what is decided, and …
 #  2143  metering.pieces          What a text costs at least, by the first steps of the tokenizer …
 #  2304  metering.estimates       Token estimates for texts and prompts whose provider reports no …
-#  2573  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
-#  2902  metering.stream_events   What a stream event or a whole answer holds: produced text, …
-#  3170  metering.usage           What one reply is charged for, added up from its stream events.
-#  3490  metering.charges         What one reply costs, in tokens, in money and toward limits.
-#  3595  ledger.database          An engine for a database URL as Open WebUI spells it.
-#  3688  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
-#  3930  ledger.tables            The ledger's own tables and their numbered migrations.
-#  4151  ledger.identities        Whom the names in the policies mean, also after a rename.
-#  4602  ledger.counters          Sums of settled records per scope, model glob and window.
-#  4939  ledger.snapshots         What one statement sees of the ledger: counters with their …
-#  5107  ledger.limit_states      Where limits stand: what is used, what replies still running …
-#  5258  ledger.records           One row per reply, reserved when it is admitted and closed once.
-#  5423  ledger.reports           What the ledger says of many limits and records at once, read …
-#  6058  ledger.grants            What administrators add to limits, reset and take back; rows, …
-#  6246  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
-#  6343  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
-#  6390  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  6839  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  7018  openwebui.languages.en   English.
-#  7047  openwebui.languages.de   German.
-#  7081  openwebui.languages.fr   French.
-#  7116  openwebui.languages.fr_ca French as written in Canada.
-#  7127  openwebui.languages.es   Spanish.
-#  7159  openwebui.languages.it   Italian.
-#  7190  openwebui.languages.pt_br Portuguese as written in Brazil.
-#  7222  openwebui.languages.nl   Dutch.
-#  7256  openwebui.languages.pl   Polish.
-#  7290  openwebui.languages.ru   Russian.
-#  7325  openwebui.languages.uk   Ukrainian.
-#  7361  openwebui.languages.tr   Turkish.
-#  7391  openwebui.languages.zh_cn Chinese in simplified script.
-#  7415  openwebui.languages.zh_tw Chinese in traditional script.
-#  7439  openwebui.languages.ja   Japanese.
-#  7469  openwebui.languages.ko   Korean.
-#  7496  openwebui.languages.ar   Arabic.
-#  7528  openwebui.languages.he   Hebrew.
-#  7556  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
-#  7606  openwebui.page_words     What the usage page says to users, in each language.
-#  7737  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
-#  8617  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  9151  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  9238  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  9338  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  9455  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  9817  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  9878  openwebui.replies        One reply from its admission to its end.
-# 10279  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-# 10498  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-# 10831  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-# 10981  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
-# 11097  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-# 11189  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-# 11281  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-# 11349  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-# 11948  openwebui.directory      All users of Open WebUI with their groups, read at once.
-# 12026  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
-# 12731  openwebui.page_status    How the filter stands in its host: versions, what is leaned …
-# 12817  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
-# 12963  openwebui.valves_form    Who is near a limit at its top, and why a save was refused.
-# 13064  openwebui.simulation     What is on record, replayed against a policies text.
-# 13388  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
-# 13740  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14109  openwebui.answers        Answers on their way to the client: read for their usage, or …
-# 14289  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 14361  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
-# 14496  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 14783  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 14954  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 15111  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 15339  filter                   Open WebUI's hooks, and nothing but hooks.
+#  2544  metering.provider_usage  Usage as each provider reports it: input, output, cached, cache …
+#  2808  metering.stream_events   What a stream event or a whole answer holds: produced text, …
+#  3028  metering.usage           What one reply is charged for, added up from its stream events.
+#  3348  metering.charges         What one reply costs, in tokens, in money and toward limits.
+#  3453  ledger.database          An engine for a database URL as Open WebUI spells it.
+#  3546  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
+#  3788  ledger.tables            The ledger's own tables and their numbered migrations.
+#  4009  ledger.identities        Whom the names in the policies mean, also after a rename.
+#  4460  ledger.counters          Sums of settled records per scope, model glob and window.
+#  4797  ledger.snapshots         What one statement sees of the ledger: counters with their …
+#  4965  ledger.limit_states      Where limits stand: what is used, what replies still running …
+#  5116  ledger.records           One row per reply, reserved when it is admitted and closed once.
+#  5281  ledger.reports           What the ledger says of many limits and records at once, read …
+#  5916  ledger.grants            What administrators add to limits, reset and take back; rows, …
+#  6104  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
+#  6203  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
+#  6250  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  6699  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  6890  openwebui.languages.en   English.
+#  6925  openwebui.languages.de   German.
+#  6970  openwebui.languages.fr   French.
+#  7015  openwebui.languages.fr_ca French as written in Canada.
+#  7034  openwebui.languages.es   Spanish.
+#  7075  openwebui.languages.it   Italian.
+#  7113  openwebui.languages.pt_br Portuguese as written in Brazil.
+#  7155  openwebui.languages.nl   Dutch.
+#  7199  openwebui.languages.pl   Polish.
+#  7243  openwebui.languages.ru   Russian.
+#  7288  openwebui.languages.uk   Ukrainian.
+#  7333  openwebui.languages.tr   Turkish.
+#  7370  openwebui.languages.zh_cn Chinese in simplified script.
+#  7398  openwebui.languages.zh_tw Chinese in traditional script.
+#  7426  openwebui.languages.ja   Japanese.
+#  7462  openwebui.languages.ko   Korean.
+#  7494  openwebui.languages.ar   Arabic.
+#  7531  openwebui.languages.he   Hebrew.
+#  7564  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
+#  7614  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
+#  8486  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  9012  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  9099  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  9199  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  9317  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  9679  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+#  9742  openwebui.replies        One reply from its admission to its end.
+# 10149  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+# 10368  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+# 10712  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+# 10862  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
+# 10997  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+# 11089  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+# 11181  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+# 11249  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+# 11848  openwebui.directory      All users of Open WebUI with their groups, read at once.
+# 11926  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
+# 12631  openwebui.page_status    How the filter stands in its host: versions, what is leaned …
+# 12717  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
+# 12863  openwebui.valves_form    Who is near a limit at its top, and why a save was refused.
+# 12964  openwebui.simulation     What is on record, replayed against a policies text.
+# 13288  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
+# 13640  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14009  openwebui.answers        Answers on their way to the client: read for their usage, or …
+# 14189  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 14262  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
+# 14390  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 14677  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14848  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 15005  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 15235  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -109,6 +108,7 @@ import inspect
 import json
 import logging
 import math
+import operator
 import posixpath
 import random
 import re
@@ -2253,9 +2253,7 @@ ASCII = bytes(range(0x80))
 BEYOND_ASCII = re.compile("[^\x00-\x7f]+")
 LEFT_OUT = "\xff"
 TOKENS_PER_UNCOMMON_BYTE = 0.68
-# A longer text is sampled, at places that nobody can foresee.
-LONGEST_CUT_WHOLE = 2_000
-SAMPLES_CUT = 8
+LONGEST_CUT_WHOLE = 2_000  # a longer text is sampled
 
 
 @lru_cache(maxsize=10_000)
@@ -2272,14 +2270,16 @@ def count_pieces(word: str) -> int:
     return len(pieces)
 
 
+def sample_text(text: str, samples: int, length: int) -> str:
+    """Parts of a long text, at places that nobody can foresee, or its dear part would hide."""
+    chance, apart = random.Random(hash(text)), len(text) // samples  # differs by process
+    starts = (n * apart + chance.randrange(apart - length + 1) for n in range(samples))
+    return "".join(text[start : start + length] for start in starts)
+
+
 def least_tokens(text: str) -> float:
     """What the ASCII in a text costs at least."""
-    read = text
-    if len(text) > LONGEST_CUT_WHOLE:
-        chance = random.Random(hash(text))  # differs from process to process
-        share, size = len(text) // SAMPLES_CUT, LONGEST_CUT_WHOLE // SAMPLES_CUT
-        starts = [each * share + chance.randrange(share - size + 1) for each in range(SAMPLES_CUT)]
-        read = "".join(text[start : start + size] for start in starts)
+    read = text if len(text) <= LONGEST_CUT_WHOLE else sample_text(text, 8, LONGEST_CUT_WHOLE // 8)
     ascii_text, left_out = BEYOND_ASCII.subn(LEFT_OUT, read)
     pieces = sum(map(count_pieces, WORD.findall(ascii_text))) - left_out
     return TOKENS_PER_PIECE * pieces * len(text) / len(read)
@@ -2353,22 +2353,8 @@ BASE64 = re.compile(r"[\w+/=%\r\n-]*", re.ASCII)
 LONGEST_LINK = 2_048
 # Where the parts of a message's content have their media, and what is only said about them.
 MEDIA_KEYS = (
-    "image_url",
-    "input_image",
-    "image",
-    "input_audio",
-    "audio_url",
-    "audio",
-    "video_url",
-    "video",
-    "file",
-    "file_url",
-    "file_data",
-    "file_id",
-    "document",
-    "source",
-    "url",
-    "data",
+    *("image_url", "input_image", "image", "input_audio", "audio_url", "audio", "video_url"),
+    *("video", "file", "file_url", "file_data", "file_id", "document", "source", "url", "data"),
 )
 MEDIA_NOTES = frozenset(("type", "media_type", "mime_type", "format", "detail", "filename"))
 # A chat provider gets `messages`; of the others each request has its own protocol's.
@@ -2376,20 +2362,8 @@ CHAT_KEYS = ("messages",)
 OTHER_PROMPT_KEYS = ("prompt", "suffix", "input", "system", "instructions")
 PROMPT_JSON_KEYS = ("tools", "functions", "response_format", "format")
 CONTENT_KEYS = (
-    "content",
-    "text",
-    "thinking",
-    "reasoning",
-    "reasoning_content",
-    "reasoning_details",
-    "summary",
-    "refusal",
-    "output",
-    "name",
-    "title",
-    "context",
-    "tool_calls",
-    "function_call",
+    *("content", "text", "thinking", "reasoning", "reasoning_content", "reasoning_details"),
+    *("summary", "refusal", "output", "name", "title", "context", "tool_calls", "function_call"),
     "function",
 )
 # In these the items of a list are content parts; only such a part can be a picture or a file.
@@ -2421,10 +2395,7 @@ def estimate_tokens(text: str) -> int:
     if not text:
         return 0
     if len(text) > LONGEST_READ_WHOLE:
-        # At places that nobody can foresee, or the dear part of a text would stand between them.
-        chance, apart = random.Random(hash(text)), len(text) // SAMPLES
-        starts = [n * apart + chance.randrange(apart - SAMPLE_LENGTH + 1) for n in range(SAMPLES)]
-        sample = "".join(text[start : start + SAMPLE_LENGTH] for start in starts)
+        sample = sample_text(text, SAMPLES, SAMPLE_LENGTH)
         return round(estimate_tokens(sample) * len(text) / len(sample))
     try:
         text.encode()
@@ -2570,8 +2541,8 @@ def estimate_reply(text: str) -> int:
 
 
 # ==============================================================================
-# helpers/metering/usage_shapes.py
-# One usage object in any provider's shape, read as token counts.
+# helpers/metering/provider_usage.py
+# Usage as each provider reports it: input, output, cached, cache writes, reasoning, cost.
 # ==============================================================================
 
 # Above any real call, below what a 64-bit column could be made to overflow with by a few sums.
@@ -2580,93 +2551,49 @@ COUNT_TEXT = re.compile(r"\s*(\d{1,13}|\d{1,3}(?:,\d{3}){1,4})(\.\d{1,20})?\s*",
 # More seconds of sound than tokens they are: Voxtral counts 12.5 a second, Gemini 32, OpenAI 10.
 MOST_TOKENS_PER_SECOND = 100
 
-# Kind of count -> spellings, each a sum, because Gemini and llama.cpp report parts without a whole.
-COUNT_SPELLINGS = {
-    "input": (  # with what came from the cache
-        ("prompt_tokens",),
-        ("promptTokens",),
-        ("prompt_eval_count",),
-        ("promptTokenCount", "toolUsePromptTokenCount"),
-        ("prompt_token_count", "tool_use_prompt_token_count"),
-        ("cache_n", "prompt_n"),
-        ("prompt_cache_hit_tokens", "prompt_cache_miss_tokens"),
-        ("input_token_count",),  # watsonx
-        ("input_length",),  # TGI
-        ("tokens_input",),  # DeepInfra
-        ("tokens_evaluated",),  # llama.cpp
-    ),
-    "bare input": (  # Anthropic and Bedrock: without the cache; OpenAI's Responses: with it
-        ("input_tokens",),
-        ("inputTokens",),
-        ("inputTokenCount",),
-    ),
-    "cache": (  # what Anthropic and Bedrock count beside the input
-        ("cache_read_input_tokens", "cache_creation_input_tokens"),
-        ("cacheReadInputTokens", "cacheWriteInputTokens"),
-        ("cacheReadInputTokenCount", "cacheWriteInputTokenCount"),
-    ),
-    "cache write": (
-        ("cache_creation_input_tokens",),
-        ("cacheWriteInputTokens",),
-        ("cacheWriteInputTokenCount",),
-    ),
-    "thoughts": (
-        ("thoughtsTokenCount",),
-        ("thoughts_token_count",),
-        ("reasoning_tokens",),
-    ),
-    "tool prompt": (
-        ("toolUsePromptTokenCount",),
-        ("tool_use_prompt_token_count",),
-        ("tool_use_prompt_tokens",),
-        ("tool_prompt_tokens",),
-    ),
-    "sound": (("prompt_audio_seconds",), ("audio_seconds",)),
-    "cached": (
-        ("cache_read_input_tokens",),
-        ("cacheReadInputTokens",),
-        ("cacheReadInputTokenCount",),
-        ("cachedContentTokenCount",),
-        ("cached_content_token_count",),
-        ("prompt_cache_hit_tokens",),
-        ("cached_tokens",),
-        ("cache_n",),
-    ),
-    "output": (
-        ("completion_tokens",),
-        ("completionTokens",),
-        ("output_tokens",),
-        ("outputTokens",),
-        ("outputTokenCount",),
-        ("eval_count",),
-        ("candidatesTokenCount", "thoughtsTokenCount"),
-        ("candidates_token_count", "thoughts_token_count"),
-        ("predicted_n",),
-        ("generated_token_count",),
-        ("generated_tokens",),
-        ("tokens_generated",),
-        ("tokens_predicted",),
-    ),
-    "total": (
-        ("total_tokens",),
-        ("totalTokens",),
-        ("totalTokenCount",),
-        ("total_token_count",),
-    ),
+# The fields that each kind of count may have, with "|" between them; "+" where Gemini, llama.cpp
+# and others report parts without a whole.
+COUNT_ALIASES = {
+    # With what came from the cache; the last are watsonx's, TGI's, DeepInfra's and llama.cpp's.
+    "input": "prompt_tokens | promptTokens | prompt_eval_count"
+    " | promptTokenCount + toolUsePromptTokenCount"
+    " | prompt_token_count + tool_use_prompt_token_count"
+    " | cache_n + prompt_n | prompt_cache_hit_tokens + prompt_cache_miss_tokens"
+    " | input_token_count | input_length | tokens_input | tokens_evaluated",
+    # Anthropic and Bedrock: without the cache; OpenAI's Responses: with it.
+    "uncached input": "input_tokens | inputTokens | inputTokenCount",
+    # What Anthropic and Bedrock count beside the input.
+    "cache": "cache_read_input_tokens + cache_creation_input_tokens"
+    " | cacheReadInputTokens + cacheWriteInputTokens"
+    " | cacheReadInputTokenCount + cacheWriteInputTokenCount",
+    "cache write": "cache_creation_input_tokens | cacheWriteInputTokens"
+    " | cacheWriteInputTokenCount",
+    "thoughts": "thoughtsTokenCount | thoughts_token_count | reasoning_tokens",
+    "tool prompt": "toolUsePromptTokenCount | tool_use_prompt_token_count | tool_use_prompt_tokens"
+    " | tool_prompt_tokens",
+    "sound": "prompt_audio_seconds | audio_seconds",
+    "cached": "cache_read_input_tokens | cacheReadInputTokens | cacheReadInputTokenCount"
+    " | cachedContentTokenCount | cached_content_token_count | prompt_cache_hit_tokens"
+    " | cached_tokens | cache_n",
+    "output": "completion_tokens | completionTokens | output_tokens | outputTokens"
+    " | outputTokenCount | eval_count | candidatesTokenCount + thoughtsTokenCount"
+    " | candidates_token_count + thoughts_token_count | predicted_n | generated_token_count"
+    " | generated_tokens | tokens_generated | tokens_predicted",
+    "total": "total_tokens | totalTokens | totalTokenCount | total_token_count",
 }
 
 
-def slots_by_spelling() -> dict[str, list[tuple[str, int]]]:
-    """COUNT_SPELLINGS turned round: reading costs what a provider sends, not what all could."""
+def slots_by_alias() -> dict[str, list[tuple[str, int]]]:
+    """COUNT_ALIASES turned round: reading costs what a provider sends, not what all could."""
     slots: dict[str, list[tuple[str, int]]] = {}
-    for kind, alternatives in COUNT_SPELLINGS.items():
-        for number, names in enumerate(alternatives):
-            for name in names:
+    for kind, alternatives in COUNT_ALIASES.items():
+        for number, names in enumerate(alternatives.split(" | ")):
+            for name in names.split(" + "):
                 slots.setdefault(name, []).append((kind, number))
     return slots
 
 
-SPELLING_SLOTS = slots_by_spelling()
+ALIAS_SLOTS = slots_by_alias()
 
 
 @dataclass(frozen=True, slots=True)
@@ -2689,28 +2616,16 @@ class TokenUsage:
         return bool(self.input_tokens or self.output_tokens or self.total_tokens)
 
     def merged(self, other: TokenUsage) -> TokenUsage:
-        """The field-wise maximum: within one completion later usage is a running total."""
-        return TokenUsage(
-            larger_count(self.input_tokens, other.input_tokens),
-            larger_count(self.output_tokens, other.output_tokens),
-            max(self.cached_input_tokens, other.cached_input_tokens),
-            larger_count(self.cost_micros, other.cost_micros),
-            larger_count(self.total_tokens, other.total_tokens),
-            max(self.cache_write_tokens, other.cache_write_tokens),
-            max(self.reasoning_tokens, other.reasoning_tokens),
-        )
+        """The larger of each count: within one completion later usage is a running total."""
+        return self._combined(other, max)
 
     def added(self, other: TokenUsage) -> TokenUsage:
-        """The field-wise sum, of two calls that are reported side by side."""
-        return TokenUsage(
-            added_count(self.input_tokens, other.input_tokens),
-            added_count(self.output_tokens, other.output_tokens),
-            self.cached_input_tokens + other.cached_input_tokens,
-            added_count(self.cost_micros, other.cost_micros),
-            added_count(self.total_tokens, other.total_tokens),
-            self.cache_write_tokens + other.cache_write_tokens,
-            self.reasoning_tokens + other.reasoning_tokens,
-        )
+        """The sum of each count, of two calls that are reported side by side."""
+        return self._combined(other, operator.add)
+
+    def _combined(self, other: TokenUsage, combine: Callable[[int, int], int]) -> TokenUsage:
+        pairs = [(getattr(self, name), getattr(other, name)) for name in self.__slots__]
+        return TokenUsage(*(combine_known(one, two, combine) for one, two in pairs))
 
 
 NO_USAGE = TokenUsage()
@@ -2732,24 +2647,19 @@ def token_count(value: object) -> int | None:
     return None
 
 
-def larger_count(one: int | None, other: int | None) -> int | None:
+def combine_known(one: Any, other: Any, combine: Callable[[int, int], int]) -> Any:
+    """Two counts combined, or the one that is known."""
     if one is None or other is None:
         return other if one is None else one
-    return max(one, other)
-
-
-def added_count(one: int | None, other: int | None) -> int | None:
-    if one is None or other is None:
-        return other if one is None else one
-    return one + other
+    return combine(one, other)
 
 
 def known_counts(fields: Mapping[str, object]) -> dict[str, int]:
-    """Each kind's largest spelling, since the host and gateways write zeros beside the count."""
+    """Each kind's largest alias, since the host and gateways write zeros beside the count."""
     sums: dict[tuple[str, int], int] = {}
     for name, value in fields.items():
-        if name in SPELLING_SLOTS and (count := token_count(value)) is not None:
-            for slot in SPELLING_SLOTS[name]:
+        if name in ALIAS_SLOTS and (count := token_count(value)) is not None:
+            for slot in ALIAS_SLOTS[name]:
                 sums[slot] = sums.get(slot, 0) + count
     counts: dict[str, int] = {}
     for (kind, _), count in sums.items():
@@ -2816,7 +2726,7 @@ def parse_usage(raw: object, timings: object = None) -> TokenUsage:
     counts, cost = known_counts(fields), cost_in_micros(fields)
     if not counts and cost is None:
         return NO_USAGE
-    input_tokens = max(counts.get("input", 0), counts.get("bare input", 0))
+    input_tokens = max(counts.get("input", 0), counts.get("uncached input", 0))
     output_tokens = counts.get("output")
     total_tokens = counts.get("total") or None
     openai_cached = detail_count(fields, "input_tokens_details", "cached_tokens") or 0
@@ -2856,13 +2766,9 @@ def parse_usage(raw: object, timings: object = None) -> TokenUsage:
 
 
 def reported_reasoning(fields: Mapping[str, object], counts: Mapping[str, int]) -> int | None:
-    return larger_count(
-        counts.get("thoughts"),
-        larger_count(
-            detail_count(fields, "completion_tokens_details", "reasoning_tokens"),
-            detail_count(fields, "output_tokens_details", "reasoning_tokens"),
-        ),
-    )
+    details = ("completion_tokens_details", "output_tokens_details")
+    said = [counts.get("thoughts"), *(detail_count(fields, x, "reasoning_tokens") for x in details)]
+    return max((count for count in said if count is not None), default=None)
 
 
 def split_total(
@@ -2905,84 +2811,36 @@ def split_total(
 
 # Where produced text stands, in the objects of OpenAI, Anthropic, Gemini, Mistral and Ollama.
 TEXT_KEYS = frozenset(
-    {
-        "content",
-        "text",
-        "reasoning_content",
-        "reasoning",
-        "thinking",
-        "refusal",
-        "transcript",
-        "name",
-        "arguments",
-        "args",
-        "input",
-        "partial_json",
-        "summary",
-        "code",
-        "generated_text",
-        "completion",
-    }
+    (
+        *("content", "text", "reasoning_content", "reasoning", "thinking", "refusal"),
+        *("transcript", "name", "arguments", "args", "input", "partial_json", "summary", "code"),
+        *("generated_text", "completion"),
+    )
 )
 ARGUMENT_KEYS = frozenset(("arguments", "args", "input"))
 NESTING_KEYS = frozenset(
-    {
-        "content",
-        "reasoning",
-        "thinking",
-        "audio",
-        "parts",
-        "tool_calls",
-        "function_call",
-        "functionCall",
-        "function",
-        "reasoning_details",
-        "summary",
-        "output",
-        "message",
-        "results",
-        "delta",
-    }
+    (
+        *("content", "reasoning", "thinking", "audio", "parts", "tool_calls", "function_call"),
+        *("functionCall", "function", "reasoning_details", "summary", "output", "message"),
+        *("results", "delta"),
+    )
 )
 # Where thoughts stand; the first that a provider fills is the one that counts.
 THOUGHT_KEYS = ("reasoning_content", "reasoning", "reasoning_details")
 # Where a whole answer has its text, beside `choices`.
 ANSWER_KEYS = (
-    "content",
-    "message",
-    "output",
-    "response",
-    "thinking",
-    "text",
-    "generated_text",
-    "completion",
-    "results",
-    "candidates",
+    *("content", "message", "output", "response", "thinking", "text", "generated_text"),
+    *("completion", "results", "candidates"),
 )
 MOST_ANSWERS = 64
 # What can hold usage. Not its details, which repeat parts of it; and of `metadata`, which with
 # OpenAI is the client's own, only what it holds.
 USAGE_HOLDERS = frozenset(
-    {
-        "usage",
-        "usageMetadata",
-        "usage_metadata",
-        "token_usage",
-        "tokens",
-        "billed_units",
-        "x_groq",
-        "response",
-        "message",
-        "metadata",
-        "meta",
-        "delta",
-        "choices",
-        "details",
-        "results",
-        "inference_status",
-        "response_metadata",
-        "amazon-bedrock-invocationMetrics",
-    }
+    (
+        *("usage", "usageMetadata", "usage_metadata", "token_usage", "tokens", "billed_units"),
+        *("x_groq", "response", "message", "metadata", "meta", "delta", "choices", "details"),
+        *("results", "inference_status", "response_metadata", "amazon-bedrock-invocationMetrics"),
+    )
 )
 DEEPEST_USAGE = 4
 MOST_HOLDERS = 64
@@ -6257,6 +6115,7 @@ REPLIES_PER_USER = 20
 QUANTILE = 0.9
 LENGTH_BOUNDS = (500, 8_000)
 MOST_MODELS_KNOWN = 1_000
+ANY_MODEL = None  # where those of a model aren't known, it is expected to be like the others
 # What Open WebUI writes by itself is short, and what was filled in is from before.
 OTHER_SOURCES = ("task", "backfill")
 
@@ -6273,18 +6132,19 @@ NEWEST_RECORDS = (
 )
 
 
-def usual_lengths(rows: Iterable[Any]) -> dict[str, int]:
-    """The high quantile of each model's lengths, in output tokens.
+def usual_lengths(rows: Iterable[Any]) -> dict[str | None, int]:
+    """The high quantile of the lengths of each model and of any, in output tokens.
 
     Args:
         rows: model, user, output tokens, source and state; the newest first.
     """
-    by_user: dict[str, dict[str, list[int]]] = {}
+    by_user: dict[str | None, dict[str, list[int]]] = {}
     for model, user, tokens, source, state in rows:
         if state == "settled" and tokens > 0 and source not in OTHER_SOURCES:
-            lengths = by_user.setdefault(model, {}).setdefault(user, [])
-            if len(lengths) < REPLIES_PER_USER:
-                lengths.append(tokens)
+            for known in (model, ANY_MODEL):
+                lengths = by_user.setdefault(known, {}).setdefault(user, [])
+                if len(lengths) < REPLIES_PER_USER:
+                    lengths.append(tokens)
     return {model: weighted_quantile(users.values()) for model, users in by_user.items()}
 
 
@@ -6315,7 +6175,7 @@ class ReplyLengths:
     ) -> None:
         self._read = read
         self._clock = clock
-        self._known: dict[str, int] = {}
+        self._known: dict[str | None, int] = {}
         self._read_at = float("-inf")
         self._reading = Lock()
 
@@ -6326,7 +6186,7 @@ class ReplyLengths:
             if now - self._read_at >= READ_AGAIN_SECONDS:
                 self._read_at = now
                 self._refresh()
-        return self._known.get(model, LENGTH_BOUNDS[0])
+        return self._known.get(model) or self._known.get(ANY_MODEL, LENGTH_BOUNDS[0])
 
     def _refresh(self) -> None:
         try:
@@ -6845,6 +6705,12 @@ COUNTED_THINGS = ("tokens", "input_tokens", "output_tokens", "requests", "respon
 PERIOD_NAMES = CALENDAR_PERIODS
 MOMENT_NAMES = tuple(MOMENTS)
 ROLLING_UNITS_SAID = ("second", "minute", "hour", "day")
+PAGE_WORDS = (
+    *("title", "limit", "used", "reserved", "left", "resets", "reached", "shared", "no_limits"),
+    *("exempt", "by_day", "day", "by_model", "model", "requests", "input", "output", "tokens"),
+    *("cost", "total", "replies", "time", "estimated", "running", "grants", "amount", "reason"),
+    *("until", "nothing", "show_all", "refresh", "back", "sign_in", "failed"),
+)
 # Around a name or an amount in a right-to-left sentence (or a right-to-left name in any other),
 # so that neither turns the other around: first strong isolate, pop directional isolate.
 ISOLATED = "\u2068{}\u2069"
@@ -6963,6 +6829,7 @@ class Language:
     ledger_error: str
     # Each user's own setting: its title, what it is for, and its options
     show_usage: str
+    page: str  # the words of the usage page
 
     def form(self, forms: str, count: int) -> str:
         """The plural form of a word, or of a phrase, that goes with a number."""
@@ -6982,6 +6849,10 @@ class Language:
         if name in MOMENT_NAMES:
             return self.moments.split(", ")[MOMENT_NAMES.index(name)]
         return self.periods.split(", ")[PERIOD_NAMES.index(name)]
+
+    def page_words(self) -> dict[str, str]:
+        """The words of the usage page and of the answer to ``/usage``, by name."""
+        return dict(zip(PAGE_WORDS, self.page.split("|"), strict=True))
 
     def source(self, name: str) -> str:
         """Where requests come from: ``via the API``."""
@@ -7008,7 +6879,8 @@ def read_language(text: str, base: Language | None = None) -> Language:
     stated: dict[str, Any] = {}
     for entry in re.split(r" · |\n(?=\w+:)", text.strip()):
         field, _, value = entry.partition(":")
-        stated[field] = " ".join(value.split("\n  ")).strip(" ").replace("_", " ")
+        value = " ".join(value.split("\n  ")).replace("| ", "|")
+        stated[field] = value.strip(" ").replace("_", " ")
     for field, read in FIELDS_OTHER_THAN_TEXT.items():
         if field in stated:
             stated[field] = read(stated[field])
@@ -7042,9 +6914,18 @@ cap: This response can have at most {quantity}.
 ledger_error: Usage can't be recorded at the moment, so no requests are accepted. Please try again
   later.
 show_usage: Show usage|Your usage above each response.|near a limit|always|never
+page: Usage limits|Limit|Used|Reserved|Left|Resets|Reached|Shared|No limits apply to you.|
+  Your use is recorded, but never refused.|Use by day|Day|This month by model|Model|Requests|
+  Input tokens|Output tokens|Tokens|Cost|Total|Responses this month|Time|estimated|running|Granted|
+  Amount|Reason|Valid until|Nothing yet.|Show all|Refresh|Back to the chat|
+  Please sign in to Open WebUI first.|This can’t be shown right now. Please try again later.
 """)
 
+# ==============================================================================
 # helpers/openwebui/languages/de.py
+# German.
+# ==============================================================================
+
 GERMAN = read_language("""
 tag: de · name: Deutsch · thousands: . · decimal: , · money: {amount}\u00a0$
 less_than: weniger als {amount} · percent: {n}\u00a0%
@@ -7076,9 +6957,20 @@ cap: Diese Antwort kann höchstens {quantity} lang sein.
 ledger_error: Die Nutzung kann gerade nicht erfasst werden, deshalb werden keine Anfragen
   angenommen. Bitte versuchen Sie es später erneut.
 show_usage: Nutzung anzeigen|Ihre Nutzung über jeder Antwort.|kurz vor einem Limit|immer|nie
+page: Nutzungslimits|Limit|Verbraucht|Vorgemerkt|Übrig|Neu ab|Erreicht|Gemeinsam|
+  Für Sie gelten keine Limits.|Ihre Nutzung wird erfasst, aber nie abgelehnt.|Nutzung nach Tagen|
+  Tag|Dieser Monat nach Modell|Modell|Anfragen|Eingabe-Token|Ausgabe-Token|Token|Kosten|Summe|
+  Antworten dieses Monats|Zeit|geschätzt|läuft|Zusätzlich gewährt|Menge|Grund|Gültig bis|
+  Noch nichts.|Alle zeigen|Aktualisieren|Zurück zum Chat|
+  Bitte melden Sie sich zuerst bei Open WebUI an.|
+  Das kann gerade nicht angezeigt werden. Bitte versuchen Sie es später erneut.
 """)
 
+# ==============================================================================
 # helpers/openwebui/languages/fr.py
+# French.
+# ==============================================================================
+
 FRENCH = read_language("""
 tag: fr · name: français · plural: below two or other · thousands: \u202f · decimal: ,
 money: {amount}\u00a0$ · less_than: moins de {amount} · percent: {n}\u202f%
@@ -7111,6 +7003,13 @@ ledger_error: L’utilisation ne peut pas être enregistrée pour le moment\u00a
   acceptée. Veuillez réessayer plus tard.
 show_usage: Afficher l’utilisation|Votre utilisation au-dessus de chaque réponse.|
   à l’approche d’une limite|toujours|jamais
+page: Limites d’utilisation|Limite|Utilisé|Réservé|Restant|Réinitialisation|Atteinte|Commune|
+  Aucune limite ne s’applique à vous.|Votre utilisation est enregistrée, mais jamais refusée.|
+  Utilisation par jour|Jour|Ce mois-ci par modèle|Modèle|Requêtes|Tokens d’entrée|Tokens de sortie|
+  Tokens|Coût|Total|Réponses de ce mois|Heure|estimé|en cours|Accordé en plus|Quantité|Motif|
+  Valable jusqu’au|Rien pour l’instant.|Tout afficher|Actualiser|Retour à la discussion|
+  Veuillez d’abord vous connecter à Open WebUI.|
+  Affichage impossible pour le moment. Veuillez réessayer plus tard.
 """)
 
 # helpers/openwebui/languages/fr_ca.py
@@ -7120,11 +7019,22 @@ tag: fr-CA · name: français (Canada) · percent: {n}\u00a0%
 units: jeton|jetons, jeton d’entrée|jetons d’entrée, jeton de sortie|jetons de sortie,
   requête|requêtes, réponse|réponses
 warning: {owner} de {what}{named} est utilisée à {percent}; {left}{until}.
+page: Limites d’utilisation|Limite|Utilisé|Réservé|Restant|Réinitialisation|Atteinte|Commune|
+  Aucune limite ne s’applique à vous.|Votre utilisation est enregistrée, mais jamais refusée.|
+  Utilisation par jour|Jour|Ce mois-ci par modèle|Modèle|Requêtes|Jetons d’entrée|Jetons de sortie|
+  Jetons|Coût|Total|Réponses de ce mois|Heure|estimé|en cours|Accordé en plus|Quantité|Motif|
+  Valable jusqu’au|Rien pour l’instant.|Tout afficher|Actualiser|Retour à la discussion|
+  Veuillez d’abord vous connecter à Open WebUI.|
+  Affichage impossible pour le moment. Veuillez réessayer plus tard.
 """,
     FRENCH,
 )
 
+# ==============================================================================
 # helpers/openwebui/languages/es.py
+# Spanish.
+# ==============================================================================
+
 SPANISH = read_language("""
 tag: es · name: español · thousands: \u202f · decimal: , · grouped_from: 10000
 money: {amount}\u00a0USD · less_than: menos de {amount} · percent: {n}\u00a0%
@@ -7154,6 +7064,12 @@ cap: Esta respuesta puede tener como máximo {quantity}.
 ledger_error: El uso no se puede registrar en este momento, por lo que no se aceptan solicitudes.
   Inténtalo de nuevo más tarde.
 show_usage: Mostrar uso|Tu uso encima de cada respuesta.|cerca de un límite|siempre|nunca
+page: Límites de uso|Límite|Usado|Reservado|Queda|Se restablece|Alcanzado|Compartido|
+  No se te aplica ningún límite.|Tu uso se registra, pero nunca se rechaza.|Uso por día|Día|
+  Este mes por modelo|Modelo|Solicitudes|Tokens de entrada|Tokens de salida|Tokens|Coste|Total|
+  Respuestas de este mes|Hora|estimado|en curso|Concedido|Cantidad|Motivo|Válido hasta|
+  Nada todavía.|Mostrar todo|Actualizar|Volver al chat|Inicia sesión primero en Open WebUI.|
+  No se puede mostrar en este momento. Inténtalo de nuevo más tarde.
 """)
 
 # helpers/openwebui/languages/it.py
@@ -7185,9 +7101,19 @@ cap: Questa risposta può avere al massimo {quantity}.
 ledger_error: Al momento l’utilizzo non può essere registrato, quindi non si accettano richieste.
   Riprova più tardi.
 show_usage: Mostra utilizzo|Il tuo utilizzo sopra ogni risposta.|vicino a un limite|sempre|mai
+page: Limiti di utilizzo|Limite|Usato|Riservato|Rimasto|Si azzera|Raggiunto|Condiviso|
+  Per te non vale alcun limite.|Il tuo utilizzo è registrato, ma mai rifiutato.|Utilizzo per giorno|
+  Giorno|Questo mese per modello|Modello|Richieste|Token di input|Token di output|Token|Costo|
+  Totale|Risposte di questo mese|Ora|stimato|in corso|Concesso|Quantità|Motivo|Valido fino a|
+  Ancora niente.|Mostra tutto|Aggiorna|Torna alla chat|Accedi prima a Open WebUI.|
+  Al momento non è possibile mostrarlo. Riprova più tardi.
 """)
 
+# ==============================================================================
 # helpers/openwebui/languages/pt_br.py
+# Portuguese as written in Brazil.
+# ==============================================================================
+
 BRAZILIAN_PORTUGUESE = read_language("""
 tag: pt-BR · name: português (Brasil) · plural: below two or other · thousands: . · decimal: ,
 money: US$\u00a0{amount} · less_than: menos de {amount}
@@ -7217,9 +7143,19 @@ cap: Esta resposta pode ter no máximo {quantity}.
 ledger_error: O uso não pode ser registrado no momento, por isso nenhuma solicitação é aceita. Tente
   novamente mais tarde.
 show_usage: Mostrar uso|Seu uso acima de cada resposta.|perto de um limite|sempre|nunca
+page: Limites de uso|Limite|Usado|Reservado|Restante|Renova|Atingido|Compartilhado|
+  Nenhum limite se aplica a você.|Seu uso é registrado, mas nunca recusado.|Uso por dia|Dia|
+  Este mês por modelo|Modelo|Solicitações|Tokens de entrada|Tokens de saída|Tokens|Custo|Total|
+  Respostas deste mês|Hora|estimado|em andamento|Concedido|Quantidade|Motivo|Válido até|Nada ainda.|
+  Mostrar tudo|Atualizar|Voltar ao chat|Entre primeiro no Open WebUI.|
+  Não é possível mostrar isto agora. Tente novamente mais tarde.
 """)
 
+# ==============================================================================
 # helpers/openwebui/languages/nl.py
+# Dutch.
+# ==============================================================================
+
 DUTCH = read_language("""
 tag: nl · name: Nederlands · thousands: . · decimal: , · money: $\u00a0{amount}
 less_than: minder dan {amount}
@@ -7251,9 +7187,19 @@ cap: Dit antwoord mag hoogstens {quantity} lang zijn.
 ledger_error: Het gebruik kan nu niet worden vastgelegd, dus er worden geen verzoeken aangenomen.
   Probeer het later opnieuw.
 show_usage: Gebruik tonen|Je gebruik boven elk antwoord.|dicht bij een limiet|altijd|nooit
+page: Gebruikslimieten|Limiet|Gebruikt|Gereserveerd|Over|Vernieuwt|Bereikt|Gedeeld|
+  Voor jou gelden geen limieten.|Je gebruik wordt vastgelegd, maar nooit geweigerd.|Gebruik per dag|
+  Dag|Deze maand per model|Model|Verzoeken|Invoertokens|Uitvoertokens|Tokens|Kosten|Totaal|
+  Antwoorden van deze maand|Tijd|geschat|bezig|Extra toegekend|Hoeveelheid|Reden|Geldig tot|
+  Nog niets.|Alles tonen|Vernieuwen|Terug naar de chat|Meld je eerst aan bij Open WebUI.|
+  Dit kan nu niet worden getoond. Probeer het later opnieuw.
 """)
 
+# ==============================================================================
 # helpers/openwebui/languages/pl.py
+# Polish.
+# ==============================================================================
+
 POLISH = read_language("""
 tag: pl · name: polski · plural: Polish · thousands: \u00a0 · decimal: , · grouped_from: 10000
 money: {amount}\u00a0USD · less_than: mniej niż {amount}
@@ -7285,9 +7231,19 @@ cap: Limit tej odpowiedzi: {quantity}.
 ledger_error: Nie można teraz zapisać użycia, więc żądania nie są przyjmowane. Spróbuj ponownie
   później.
 show_usage: Pokaż użycie|Twoje użycie nad każdą odpowiedzią.|blisko limitu|zawsze|nigdy
+page: Limity użycia|Limit|Zużyto|Zarezerwowano|Pozostało|Odnowienie|Wyczerpany|Wspólny|
+  Nie obowiązują Cię żadne limity.|Twoje użycie jest zapisywane, ale nigdy nie odrzucane.|
+  Użycie według dni|Dzień|Ten miesiąc według modelu|Model|Żądania|Tokeny wejściowe|Tokeny wyjściowe|
+  Tokeny|Koszt|Razem|Odpowiedzi z tego miesiąca|Czas|szacunkowo|w toku|Przyznano|Ilość|Powód|
+  Ważne do|Jeszcze nic.|Pokaż wszystko|Odśwież|Powrót do czatu|Najpierw zaloguj się do Open WebUI.|
+  Nie można teraz tego pokazać. Spróbuj ponownie później.
 """)
 
+# ==============================================================================
 # helpers/openwebui/languages/ru.py
+# Russian.
+# ==============================================================================
+
 RUSSIAN = read_language("""
 tag: ru · name: русский · plural: Slavic · thousands: \u00a0 · decimal: , · money: {amount}\u00a0$
 less_than: менее {amount} · percent: {n}\u00a0%
@@ -7320,9 +7276,19 @@ ledger_error: Сейчас использование не записывает�
   попытку позже.
 show_usage: Показывать использование|Ваше использование над каждым ответом.|вблизи
   лимита|всегда|никогда
+page: Лимиты использования|Лимит|Использовано|Зарезервировано|Осталось|Обновление|Исчерпан|Общий|
+  Для вас нет лимитов.|Ваше использование записывается, но никогда не отклоняется.|
+  Использование по дням|День|Этот месяц по моделям|Модель|Запросы|Входные токены|Выходные токены|
+  Токены|Стоимость|Итого|Ответы за этот месяц|Время|оценка|выполняется|Добавлено|Количество|Причина|
+  Действует до|Пока ничего.|Показать все|Обновить|Вернуться в чат|Сначала войдите в Open WebUI.|
+  Сейчас это нельзя показать. Повторите попытку позже.
 """)
 
+# ==============================================================================
 # helpers/openwebui/languages/uk.py
+# Ukrainian.
+# ==============================================================================
+
 UKRAINIAN = read_language("""
 tag: uk · name: українська · plural: Slavic · thousands: \u00a0 · decimal: ,
 money: {amount}\u00a0$ · less_than: менше ніж {amount}
@@ -7356,6 +7322,12 @@ ledger_error: Зараз використання не записується, �
   пізніше.
 show_usage: Показувати використання|Ваше використання над кожною відповіддю.|поблизу
   ліміту|завжди|ніколи
+page: Ліміти використання|Ліміт|Використано|Зарезервовано|Залишилося|Оновлення|Вичерпано|Спільний|
+  Для вас немає лімітів.|Ваше використання записується, але ніколи не відхиляється.|
+  Використання за днями|День|Цей місяць за моделями|Модель|Запити|Вхідні токени|Вихідні токени|
+  Токени|Вартість|Разом|Відповіді за цей місяць|Час|оцінка|виконується|Додано|Кількість|Причина|
+  Діє до|Поки нічого.|Показати все|Оновити|Повернутися до чату|Спочатку увійдіть в Open WebUI.|
+  Зараз це неможливо показати. Спробуйте пізніше.
 """)
 
 # helpers/openwebui/languages/tr.py
@@ -7386,6 +7358,13 @@ ledger_error: Kullanım şu anda kaydedilemediği için istek kabul edilmiyor. L
   deneyin.
 show_usage: Kullanımı göster|Her yanıtın üstünde kullanımınız.|sınıra yaklaşınca|her
   zaman|hiçbir zaman
+page: Kullanım sınırları|Sınır|Kullanılan|Ayrılan|Kalan|Yenilenme|Doldu|Ortak|
+  Sizin için bir sınır yok.|Kullanımınız kaydedilir, ancak hiçbir zaman reddedilmez.|
+  Günlere göre kullanım|Gün|Bu ay, modele göre|Model|İstekler|Giriş tokenleri|Çıktı tokenleri|
+  Tokenler|Maliyet|Toplam|Bu ayın yanıtları|Zaman|tahmini|sürüyor|Ek olarak verilen|Miktar|Neden|
+  Geçerlilik sonu|Henüz bir şey yok.|Tümünü göster|Yenile|Sohbete dön|
+  Lütfen önce Open WebUI’de oturum açın.|
+  Bu şu anda gösterilemiyor. Lütfen daha sonra yeniden deneyin.
 """)
 
 # helpers/openwebui/languages/zh_cn.py
@@ -7410,6 +7389,10 @@ label: 用量|共享用量 · reached_label: 已达限额|已达共享限额 · 
 share: （{percent}） · status_reset: ，{at} 重置 · cap: 此回答最多 {quantity}。
 ledger_error: 目前无法记录用量，因此暂不接受请求。请稍后重试。
 show_usage: 显示用量|在每个回答上方显示您的用量。|接近限额时|始终|从不
+page: 用量限额|限额|已用|已占用|剩余|重置时间|已达限额|共享|您没有任何限额。|
+  您的用量会被记录，但不会被拒绝。|每日用量|日期|本月各模型用量|模型|请求|输入 Token|输出 Token|
+  Token|费用|合计|本月的回答|时间|估算|生成中|额外授予|数量|原因|有效期至|暂无。|显示全部|刷新|
+  返回对话|请先登录 Open WebUI。|目前无法显示。请稍后重试。
 """)
 
 # helpers/openwebui/languages/zh_tw.py
@@ -7434,6 +7417,10 @@ label: 用量|共用用量 · reached_label: 已達限額|已達共用限額 · 
 share: （{percent}） · status_reset: ，{at} 重設 · cap: 此回應最多 {quantity}。
 ledger_error: 目前無法記錄用量，因此暫不接受請求。請稍後再試。
 show_usage: 顯示用量|在每個回應上方顯示您的用量。|接近限額時|一律|永不
+page: 用量限額|限額|已用|已占用|剩餘|重設時間|已達限額|共用|您沒有任何限額。|
+  您的用量會被記錄，但不會被拒絕。|每日用量|日期|本月各模型用量|模型|請求|輸入 Token|輸出 Token|
+  Token|費用|合計|本月的回應|時間|估算|產生中|額外授予|數量|原因|有效期限|尚無資料。|顯示全部|
+  重新整理|返回對話|請先登入 Open WebUI。|目前無法顯示。請稍後再試。
 """)
 
 # helpers/openwebui/languages/ja.py
@@ -7464,6 +7451,12 @@ cap: この応答は最大 {quantity}です。
 ledger_error:
   現在使用量を記録できないため、リクエストを受け付けていません。しばらくしてから再試行してください。
 show_usage: 使用量を表示|各応答の上に使用量を表示します。|上限に近いとき|常に|表示しない
+page: 使用量の上限|上限|使用済み|予約済み|残り|リセット|上限到達|共有|
+  あなたに適用される上限はありません。|使用量は記録されますが、拒否されることはありません。|
+  日別の使用量|日|今月のモデル別使用量|モデル|リクエスト|入力トークン|出力トークン|トークン|費用|
+  合計|今月の応答|日時|推定|生成中|追加付与|量|理由|有効期限|まだありません。|すべて表示|更新|
+  チャットに戻る|先に Open WebUI にログインしてください。|
+  現在表示できません。しばらくしてから再試行してください。
 """)
 
 # helpers/openwebui/languages/ko.py
@@ -7491,6 +7484,11 @@ status: {label}: {used} / {what} · status_reset: , {at} 초기화
 cap: 이 응답은 최대 {quantity}입니다.
 ledger_error: 지금은 사용량을 기록할 수 없어 요청을 받지 않습니다. 나중에 다시 시도하세요.
 show_usage: 사용량 표시|각 응답 위에 사용량을 표시합니다.|한도에 가까울 때|항상|표시 안 함
+page: 사용량 한도|한도|사용|예약|남음|초기화|한도 도달|공유|적용되는 한도가 없습니다.|
+  사용량은 기록되지만 거부되지 않습니다.|일별 사용량|날짜|이번 달 모델별 사용량|모델|요청|입력 토큰|
+  출력 토큰|토큰|비용|합계|이번 달 응답|시간|추정|생성 중|추가 부여|양|사유|유효 기한|
+  아직 없습니다.|모두 표시|새로 고침|채팅으로 돌아가기|먼저 Open WebUI에 로그인하세요.|
+  지금은 표시할 수 없습니다. 나중에 다시 시도하세요.
 """)
 
 # helpers/openwebui/languages/ar.py
@@ -7523,6 +7521,11 @@ status: {label}: {used} من {what} · status_reset: ، يُجدَّد {at}
 cap: الحدّ الأقصى لهذا الرد: {quantity}.
 ledger_error: يتعذّر تسجيل الاستخدام حاليًا، لذلك لا تُقبل أي طلبات. حاول مرة أخرى لاحقًا.
 show_usage: عرض الاستخدام|استخدامك فوق كل رد.|عند الاقتراب من الحدّ|دائمًا|أبدًا
+page: حدود الاستخدام|الحدّ|المستخدَم|المحجوز|المتبقّي|التجديد|بُلغ الحدّ|مشترك|لا تسري عليك أي حدود.|
+  يُسجَّل استخدامك ولا يُرفض أبدًا.|الاستخدام حسب اليوم|اليوم|هذا الشهر حسب النموذج|النموذج|الطلبات|
+  رموز الإدخال|رموز الإخراج|الرموز|التكلفة|المجموع|ردود هذا الشهر|الوقت|تقديري|قيد التنفيذ|الممنوح|
+  الكمية|السبب|صالح حتى|لا شيء بعد.|عرض الكل|تحديث|العودة إلى المحادثة|
+  يُرجى تسجيل الدخول إلى Open WebUI أولًا.|لا يمكن عرض هذا الآن. يُرجى المحاولة لاحقًا.
 """)
 
 # helpers/openwebui/languages/he.py
@@ -7550,6 +7553,11 @@ status: {label}: {used} מתוך {what} · status_reset: , תתחדש {at}
 cap: אורך התגובה המרבי: {quantity}.
 ledger_error: לא ניתן לרשום את השימוש כעת, ולכן בקשות אינן מתקבלות. נסה שוב מאוחר יותר.
 show_usage: הצגת השימוש|השימוש שלך מעל כל תגובה.|קרוב למכסה|תמיד|אף פעם
+page: מכסות שימוש|מכסה|נוצל|שמור|נותר|מתחדש|המכסה נוצלה|משותף|לא חלות עליך מכסות.|
+  השימוש שלך נרשם, אך לעולם אינו נדחה.|שימוש לפי יום|יום|החודש לפי מודל|מודל|בקשות|אסימוני קלט|
+  אסימוני פלט|אסימונים|עלות|סך הכול|התגובות של החודש|זמן|משוער|בתהליך|הוענק בנוסף|כמות|סיבה|
+  בתוקף עד|אין עדיין.|הצג הכול|רענון|חזרה לצ׳אט|יש להיכנס תחילה ל-Open WebUI.|
+  לא ניתן להציג זאת כעת. נסה שוב מאוחר יותר.
 """)
 
 # ==============================================================================
@@ -7600,137 +7608,6 @@ def choose_language(tags: str) -> Language:
         if language := find_language(tag.partition(";")[0]):
             return language
     return ENGLISH
-
-
-# ==============================================================================
-# helpers/openwebui/page_words.py
-# Page words: what the usage page says to users, in each language.
-# ==============================================================================
-
-# The order in which each language lists its words.
-PAGE_WORDS = (
-    *("title", "limit", "used", "reserved", "left", "resets", "reached", "shared", "no_limits"),
-    *("exempt", "by_day", "day", "by_model", "model", "requests", "input", "output", "tokens"),
-    *("cost", "total", "replies", "time", "estimated", "running", "grants", "amount", "reason"),
-    *("until", "nothing", "show_all", "refresh", "back", "sign_in", "failed"),
-)
-WORDS_BY_TAG: Mapping[str, str] = {
-    "en": "Usage limits|Limit|Used|Reserved|Left|Resets|Reached|Shared|No limits apply to you."
-    "|Your use is recorded, but never refused.|Use by day|Day|This month by model|Model|Requests"
-    "|Input tokens|Output tokens|Tokens|Cost|Total|Responses this month|Time|estimated|running"
-    "|Granted|Amount|Reason|Valid until|Nothing yet.|Show all|Refresh"
-    "|Back to the chat|Please sign in to Open WebUI first."
-    "|This can’t be shown right now. Please try again later.",
-    "de": "Nutzungslimits|Limit|Verbraucht|Vorgemerkt|Übrig|Neu ab|Erreicht|Gemeinsam"
-    "|Für Sie gelten keine Limits.|Ihre Nutzung wird erfasst, aber nie abgelehnt."
-    "|Nutzung nach Tagen|Tag|Dieser Monat nach Modell|Modell|Anfragen|Eingabe-Token"
-    "|Ausgabe-Token|Token|Kosten|Summe|Antworten dieses Monats|Zeit|geschätzt|läuft"
-    "|Zusätzlich gewährt|Menge|Grund|Gültig bis|Noch nichts."
-    "|Alle zeigen|Aktualisieren|Zurück zum Chat"
-    "|Bitte melden Sie sich zuerst bei Open WebUI an."
-    "|Das kann gerade nicht angezeigt werden. Bitte versuchen Sie es später erneut.",
-    "fr": "Limites d’utilisation|Limite|Utilisé|Réservé|Restant|Réinitialisation|Atteinte|Commune"
-    "|Aucune limite ne s’applique à vous."
-    "|Votre utilisation est enregistrée, mais jamais refusée.|Utilisation par jour|Jour"
-    "|Ce mois-ci par modèle|Modèle|Requêtes|Tokens d’entrée|Tokens de sortie|Tokens|Coût|Total"
-    "|Réponses de ce mois|Heure|estimé|en cours|Accordé en plus|Quantité|Motif|Valable jusqu’au"
-    "|Rien pour l’instant.|Tout afficher|Actualiser"
-    "|Retour à la discussion|Veuillez d’abord vous connecter à Open WebUI."
-    "|Affichage impossible pour le moment. Veuillez réessayer plus tard.",
-    "es": "Límites de uso|Límite|Usado|Reservado|Queda|Se renueva|Alcanzado|Compartido"
-    "|No se le aplica ningún límite.|Su uso se registra, pero nunca se rechaza.|Uso por día|Día"
-    "|Este mes por modelo|Modelo|Solicitudes|Tokens de entrada|Tokens de salida|Tokens|Coste"
-    "|Total|Respuestas de este mes|Hora|estimado|en curso|Concedido|Cantidad|Motivo|Válido hasta"
-    "|Nada todavía.|Mostrar todo|Actualizar|Volver al chat"
-    "|Inicie sesión primero en Open WebUI."
-    "|No se puede mostrar en este momento. Inténtelo de nuevo más tarde.",
-    "it": "Limiti di utilizzo|Limite|Usato|Riservato|Rimasto|Si azzera|Raggiunto|Condiviso"
-    "|Per te non vale alcun limite.|Il tuo utilizzo è registrato, ma mai rifiutato."
-    "|Utilizzo per giorno|Giorno|Questo mese per modello|Modello|Richieste|Token di input"
-    "|Token di output|Token|Costo|Totale|Risposte di questo mese|Ora|stimato|in corso|Concesso"
-    "|Quantità|Motivo|Valido fino a|Ancora niente.|Mostra tutto|Aggiorna"
-    "|Torna alla chat|Accedi prima a Open WebUI."
-    "|Al momento non è possibile mostrarlo. Riprova più tardi.",
-    "pt-br": "Limites de uso|Limite|Usado|Reservado|Restante|Renova|Atingido|Compartilhado"
-    "|Nenhum limite se aplica a você.|Seu uso é registrado, mas nunca recusado.|Uso por dia|Dia"
-    "|Este mês por modelo|Modelo|Solicitações|Tokens de entrada|Tokens de saída|Tokens|Custo"
-    "|Total|Respostas deste mês|Hora|estimado|em andamento|Concedido|Quantidade|Motivo"
-    "|Válido até|Nada ainda.|Mostrar tudo|Atualizar|Voltar ao chat"
-    "|Entre primeiro no Open WebUI."
-    "|Não é possível mostrar isto agora. Tente novamente mais tarde.",
-    "nl": "Gebruikslimieten|Limiet|Gebruikt|Gereserveerd|Over|Vernieuwt|Bereikt|Gedeeld"
-    "|Voor u gelden geen limieten.|Uw gebruik wordt vastgelegd, maar nooit geweigerd."
-    "|Gebruik per dag|Dag|Deze maand per model|Model|Verzoeken|Invoertokens|Uitvoertokens|Tokens"
-    "|Kosten|Totaal|Antwoorden van deze maand|Tijd|geschat|bezig|Extra toegekend|Hoeveelheid"
-    "|Reden|Geldig tot|Nog niets.|Alles tonen|Vernieuwen|Terug naar de chat"
-    "|Meld u eerst aan bij Open WebUI."
-    "|Dit kan nu niet worden getoond. Probeer het later opnieuw.",
-    "pl": "Limity użycia|Limit|Zużyto|Zarezerwowano|Pozostało|Odnowienie|Wyczerpany|Wspólny"
-    "|Nie obowiązują Cię żadne limity.|Twoje użycie jest zapisywane, ale nigdy nie odrzucane."
-    "|Użycie według dni|Dzień|Ten miesiąc według modelu|Model|Żądania|Tokeny wejściowe"
-    "|Tokeny wyjściowe|Tokeny|Koszt|Razem|Odpowiedzi z tego miesiąca|Czas|szacunkowo|w toku"
-    "|Przyznano|Ilość|Powód|Ważne do|Jeszcze nic.|Pokaż wszystko"
-    "|Odśwież|Powrót do czatu|Najpierw zaloguj się do Open WebUI."
-    "|Nie można teraz tego pokazać. Spróbuj ponownie później.",
-    "ru": "Лимиты использования|Лимит|Использовано|Зарезервировано|Осталось|Обновление|Исчерпан"
-    "|Общий|Для вас нет лимитов.|Ваше использование записывается, но никогда не отклоняется."
-    "|Использование по дням|День|Этот месяц по моделям|Модель|Запросы|Входные токены"
-    "|Выходные токены|Токены|Стоимость|Итого|Ответы за этот месяц|Время|оценка|выполняется"
-    "|Добавлено|Количество|Причина|Действует до|Пока ничего.|Показать все"
-    "|Обновить|Вернуться в чат|Сначала войдите в Open WebUI."
-    "|Сейчас это нельзя показать. Повторите попытку позже.",
-    "uk": "Ліміти використання|Ліміт|Використано|Зарезервовано|Залишилося|Оновлення|Вичерпано"
-    "|Спільний|Для вас немає лімітів.|Ваше використання записується, але ніколи не відхиляється."
-    "|Використання за днями|День|Цей місяць за моделями|Модель|Запити|Вхідні токени"
-    "|Вихідні токени|Токени|Вартість|Разом|Відповіді за цей місяць|Час|оцінка|виконується"
-    "|Додано|Кількість|Причина|Діє до|Поки нічого.|Показати все|Оновити"
-    "|Повернутися до чату|Спочатку увійдіть в Open WebUI."
-    "|Зараз це неможливо показати. Спробуйте пізніше.",
-    "tr": "Kullanım sınırları|Sınır|Kullanılan|Ayrılan|Kalan|Yenilenme|Doldu|Ortak"
-    "|Sizin için bir sınır yok.|Kullanımınız kaydedilir, ancak hiçbir zaman reddedilmez."
-    "|Günlere göre kullanım|Gün|Bu ay, modele göre|Model|İstekler|Giriş tokenleri"
-    "|Çıktı tokenleri|Tokenler|Maliyet|Toplam|Bu ayın yanıtları|Zaman|tahmini|sürüyor"
-    "|Ek olarak verilen|Miktar|Neden|Geçerlilik sonu|Henüz bir şey yok."
-    "|Tümünü göster|Yenile|Sohbete dön|Lütfen önce Open WebUI’de oturum açın."
-    "|Bu şu anda gösterilemiyor. Lütfen daha sonra yeniden deneyin.",
-    "zh-cn": "用量限额|限额|已用|已占用|剩余|重置时间|已达限额|共享|您没有任何限额。"
-    "|您的用量会被记录，但不会被拒绝。|每日用量|日期|本月各模型用量|模型|请求|输入 Token|输出 Token"
-    "|Token|费用|合计|本月的回答|时间|估算|生成中|额外授予|数量|原因|有效期至|暂无。"
-    "|显示全部|刷新|返回对话|请先登录 Open WebUI。|目前无法显示。请稍后重试。",
-    "zh-tw": "用量限額|限額|已用|已占用|剩餘|重設時間|已達限額|共用|您沒有任何限額。"
-    "|您的用量會被記錄，但不會被拒絕。|每日用量|日期|本月各模型用量|模型|請求|輸入 Token|輸出 Token"
-    "|Token|費用|合計|本月的回應|時間|估算|產生中|額外授予|數量|原因|有效期限|尚無資料。"
-    "|顯示全部|重新整理|返回對話|請先登入 Open WebUI。|目前無法顯示。請稍後再試。",
-    "ja": "使用量の上限|上限|使用済み|予約済み|残り|リセット|上限到達|共有"
-    "|あなたに適用される上限はありません。|使用量は記録されますが、拒否されることはありません。"
-    "|日別の使用量|日|今月のモデル別使用量|モデル|リクエスト|入力トークン|出力トークン|トークン"
-    "|費用|合計|今月の応答|日時|推定|生成中|追加付与|量|理由|有効期限|まだありません。"
-    "|すべて表示|更新|チャットに戻る"
-    "|先に Open WebUI にログインしてください。"
-    "|現在表示できません。しばらくしてから再試行してください。",
-    "ko": "사용량 한도|한도|사용|예약|남음|초기화|한도 도달|공유|적용되는 한도가 없습니다."
-    "|사용량은 기록되지만 거부되지 않습니다.|일별 사용량|날짜|이번 달 모델별 사용량|모델|요청"
-    "|입력 토큰|출력 토큰|토큰|비용|합계|이번 달 응답|시간|추정|생성 중|추가 부여|양|사유"
-    "|유효 기한|아직 없습니다.|모두 표시|새로 고침|채팅으로 돌아가기"
-    "|먼저 Open WebUI에 로그인하세요.|지금은 표시할 수 없습니다. 나중에 다시 시도하세요.",
-    "ar": "حدود الاستخدام|الحدّ|المستخدَم|المحجوز|المتبقّي|التجديد|بُلغ الحدّ|مشترك"
-    "|لا تسري عليك أي حدود.|يُسجَّل استخدامك ولا يُرفض أبدًا.|الاستخدام حسب اليوم|اليوم"
-    "|هذا الشهر حسب النموذج|النموذج|الطلبات|رموز الإدخال|رموز الإخراج|الرموز|التكلفة|المجموع"
-    "|ردود هذا الشهر|الوقت|تقديري|قيد التنفيذ|الممنوح|الكمية|السبب|صالح حتى|لا شيء بعد."
-    "|عرض الكل|تحديث|العودة إلى المحادثة"
-    "|يُرجى تسجيل الدخول إلى Open WebUI أولًا.|لا يمكن عرض هذا الآن. يُرجى المحاولة لاحقًا.",
-    "he": "מכסות שימוש|מכסה|נוצל|שמור|נותר|מתחדש|המכסה נוצלה|משותף|לא חלות עליך מכסות."
-    "|השימוש שלך נרשם, אך לעולם אינו נדחה.|שימוש לפי יום|יום|החודש לפי מודל|מודל|בקשות"
-    "|אסימוני קלט|אסימוני פלט|אסימונים|עלות|סך הכול|התגובות של החודש|זמן|משוער|בתהליך"
-    "|הוענק בנוסף|כמות|סיבה|בתוקף עד|אין עדיין.|הצג הכול|רענון|חזרה לצ׳אט"
-    "|יש להיכנס תחילה ל-Open WebUI.|לא ניתן להציג זאת כעת. נסה שוב מאוחר יותר.",
-}
-
-
-def words_of(language: Language) -> list[str]:
-    """A language's words in the order of `PAGE_WORDS`; a region without its own has others'."""
-    tag = language.tag.lower()
-    return (WORDS_BY_TAG.get(tag) or WORDS_BY_TAG[tag.partition("-")[0]]).split("|")
 
 
 # ==============================================================================
@@ -7798,6 +7675,7 @@ a { color: var(--accent); }
   white-space: nowrap; }
 :focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; border-radius: 3px; }
 main:focus { outline: none; }
+[hidden] { display: none !important; }
 
 /* Boxes */
 .totals { display: grid; gap: .6rem; margin: 1rem 0;
@@ -7817,7 +7695,6 @@ main:focus { outline: none; }
 .tag { font-size: .8rem; font-weight: 400; color: var(--faint); border: 1px solid var(--line);
   border-radius: 99px; padding: 0 .5rem; white-space: nowrap; }
 .tag.bad { color: var(--bad); border-color: currentcolor; }
-.tag.warn { color: var(--warn); border-color: currentcolor; }
 
 /* Bars and charts */
 .meter { display: flex; height: .7rem; border-radius: 99px; overflow: hidden;
@@ -7923,7 +7800,8 @@ PAGE_JS = r""""use strict";
 // The usage page: what is left, who is near a limit, and what to do about it. Names of users,
 // groups and models are whatever somebody chose: they become text nodes, never HTML.
 
-const BASE = `${location.pathname.replace(/\/+$/, "")}/api/`;
+const HOME = location.pathname.replace(/usage-limits\/*$/, ""); // Open WebUI's own path
+const BASE = `${HOME}usage-limits/api/`;
 const SHOWN_ROWS = 25;
 const CHECK_AFTER = 400; // milliseconds without a key
 const PERIODS = { month: "This month", 7: "7 days", 30: "30 days", 90: "90 days", 365: "A year" };
@@ -7960,11 +7838,12 @@ function chooseLanguage() {
 
 const t = (word) => languages.words[tag][languages.keys.indexOf(word)];
 const digits = () => `${tag}-u-nu-latn`;
-const number = (value, options) => new Intl.NumberFormat(digits(), options).format(value ?? 0);
+const number = (value, options, language = digits()) =>
+  new Intl.NumberFormat(language, options).format(value ?? 0);
 const dollars = (value) => number(value, {
   style: "currency", currency: "USD", currencyDisplay: "narrowSymbol",
   ...(value > 0 && value < 0.01 && { maximumSignificantDigits: 2 }),
-});
+}, languages.rtl.includes(tag) ? "en" : digits()); // as in the sentences
 // What has no price has no cost: a zero would say that it was free.
 const money = (value) => (value ? dollars(value) : "–");
 const amount = (limit, value) => (limit.measure === "cost" ? dollars : number)(value);
@@ -8144,7 +8023,7 @@ function dayChart(rows) {
   return rows.length ? [
     el("figure", {}, chart, el("figcaption.note", {}, el("span.key.first"), t("input"),
       el("span.key.second"), t("output"))),
-    el("details", {}, el("summary", {}, `${t("day")}: ${t("tokens")}`), table(t("by_day"),
+    el("details", {}, el("summary", {}, `${t("tokens")} / ${t("day")}`), table(t("by_day"),
       [column("day", t("day"), (row) => day(row.day)), ...useColumns(rows)], rows)),
   ] : note(t("nothing"));
 }
@@ -8261,9 +8140,13 @@ async function overview() {
         times("at", "Time", (row) => when(row.at)), column("email", "User", userLink),
         column("model", "Model"), column("limit", "Limit"), column("policy", "Policy"),
       ], refused, { search: "Search refusals" })),
-    checks.length > 0 && section("Checks", el("ul", {}, checks.map((check) => el("li", {},
-      el(check.ok ? "span.good" : "span.bad", {}, check.ok ? "OK: " : "Look here: "),
-      check.text)))),
+    section("Installation", note(`Usage Limits ${all.version || ""}, Open WebUI ${
+      all.open_webui || ""}, ledger: ${all.ledger || ""}, days as in ${all.timezone}`),
+    el("ul", {}, checks.map((check) => el("li", {},
+      el(check.ok ? "span.good" : "span.bad", {}, check.ok ? "OK: " : "Note: "),
+      check.text))), table("Ways to a model", [column("name", "Way to a model"),
+      column("state", "State"), column("detail", "What happens")], all.doors || [],
+    { plain: true })),
     section("Files", files("day", "each day"),
       files("user,model,day", "each user, model and day"), files("source", "each source")),
   ];
@@ -8382,22 +8265,6 @@ function addLimit(text, kind, name, limit) {
   return `${lines.join("\n")}\n`;
 }
 
-function lineOf(error, lines) {
-  // Where the text says what an error names: its line, else the words that it quotes.
-  const said = error.line || /line (\d+)/.exec(error.where)?.[1];
-  if (said) return Number(said);
-  const [, head, key] = /^(\[.*\]) ?(\w*)/.exec(error.where) || [];
-  const at = lines.findIndex((line) => head && line.trim().startsWith(head));
-  const end = lines.findIndex((line, one) => one > at && /^\s*\[/.test(line));
-  const quoted = /"((?:[^"\\]|\\.)+)"/.exec(error.given)?.[1];
-  for (const word of [quoted, key].filter(Boolean)) {
-    const found = lines.findIndex((line, one) =>
-      one >= at && (at < 0 || end < 0 || one < end) && line.includes(word));
-    if (found >= 0) return found + 1;
-  }
-  return at + 1 || null;
-}
-
 async function policiesView() {
   const [kept, groups] = await Promise.all([call("policies"), report("group").catch(() => [])]);
   let timer, asked = 0;
@@ -8407,7 +8274,8 @@ async function policiesView() {
     oninput: () => changed(), onscroll: () => (numbers.scrollTop = area.scrollTop) });
   area.value = state.draft ?? kept.policies;
   const result = el("", { id: "errors", role: "status" }), means = el("");
-  const replayed = el("", { role: "status" }), versions = kept.versions || [];
+  const replayed = el("", { role: "status" });
+  const versions = (kept.versions || []).filter((one) => one.policies !== kept.policies);
   const save = button("Save", keep, "button.main");
 
   function goTo(line) {
@@ -8419,7 +8287,7 @@ async function policiesView() {
 
   function show(checked) {
     const lines = area.value.split("\n");
-    const errors = (checked?.errors || []).map((one) => ({ ...one, line: lineOf(one, lines) }));
+    const errors = checked?.errors || [];
     numbers.replaceChildren(...lines.map((_, at) =>
       el(errors.some((one) => one.line === at + 1) ? "li.bad" : "li", {}, at + 1)));
     numbers.scrollTop = area.scrollTop;
@@ -8559,7 +8427,7 @@ async function route(event) {
       href: `#${key}`, "aria-current": key === (detail ? detail[0] : view) && "page" }, title)));
     parts = await (detail ? detail[1](decodeURIComponent(id)) : VIEWS[view][1]());
   } catch (error) {
-    parts = [el("h1", {}, t("title")), error.status === 401 ? link("/auth", t("sign_in"))
+    parts = [el("h1", {}, t("title")), error.status === 401 ? link(`${HOME}auth`, t("sign_in"))
       : el("p.said.bad", { role: "alert" }, `${t("failed")} (${error.message})`)];
   }
   if (turn !== state.turn) return; // gone elsewhere meanwhile
@@ -8570,7 +8438,7 @@ async function route(event) {
   document.title = main.querySelector("h1").textContent;
   if (event) {
     scrollTo(0, 0);
-    main.focus();
+    main.focus({ preventScroll: true });
   }
 }
 
@@ -8580,6 +8448,7 @@ function start() {
   document.documentElement.lang = tag;
   document.documentElement.dir = languages.rtl.includes(tag) ? "rtl" : "ltr";
   byId("back").textContent = t("back");
+  byId("back").href = HOME;
   addEventListener("hashchange", route);
   addEventListener("beforeunload", (event) => state.draft !== null && event.preventDefault());
   return route();
@@ -8596,7 +8465,7 @@ def page_languages() -> str:
     data = {
         "keys": PAGE_WORDS,
         "aliases": LANGUAGE_ALIASES,
-        "words": {tag: words_of(language) for tag, language in LANGUAGES.items()},
+        "words": {tag: language.page.split("|") for tag, language in LANGUAGES.items()},
         "rtl": [tag for tag, language in LANGUAGES.items() if language.right_to_left],
     }
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
@@ -8619,15 +8488,7 @@ def render_page(nonce: str) -> str:
 # ==============================================================================
 
 PLACEHOLDERS = (
-    "used",
-    "limit",
-    "remaining",
-    "percent",
-    "unit",
-    "period",
-    "reset_at",
-    "reset_in",
-    "policy",
+    *("used", "limit", "remaining", "percent", "unit", "period", "reset_at", "reset_in", "policy"),
     "model",
 )
 MICROS = 1_000_000
@@ -9358,6 +9219,7 @@ current_state: ContextVar[MutableMapping[str, Any] | None] = ContextVar(
 accepted_languages: ContextVar[str] = ContextVar("usage_limits_languages", default="")
 REFUSAL_STATE = "usage_limits_refusal"
 LIMITS_STATE = "usage_limits_limits"
+SOURCE_STATE = "usage_limits_source"
 
 
 def note_in_state(name: str, value: object) -> None:
@@ -9822,6 +9684,8 @@ HostVersion = tuple[int, int, int]
 
 OLDEST_HOST_VERSION: HostVersion = (0, 10, 0)
 REQUEST_HOOK_VERSION: HostVersion = (0, 11, 2)
+# Since then the routes see for themselves whether API keys are on; before, a middleware told them.
+KEYS_ASKED_VERSION: HostVersion = (0, 11, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -9935,14 +9799,13 @@ def wanted_output(body: Mapping[str, Any], *, ollama: bool) -> int | None:
     """
     options = body.get("options")
     names = OUTPUT_KEYS[1:] if ollama else OUTPUT_KEYS
-    wanted = [body[name] for name in names if name in body]
+    wanted: list[Any] = [body[name] for name in names if name in body]
     if ollama and isinstance(options, Mapping):
         wanted += [options[name] for name in OPTION_KEYS if name in options]
     if not wanted or not all(type(value) is int and value > 0 for value in wanted):
         return None
     # Of several nobody knows which one is obeyed.
-    longest: int = max(wanted)
-    return longest * count_choices(body)
+    return int(max(wanted)) * count_choices(body)
 
 
 def cap_output(body: dict[str, Any], most: int, *, ollama: bool = False) -> None:
@@ -10223,6 +10086,13 @@ class Reply:
             self.rule,
         )
 
+    def unseen_charge(self) -> Charge:
+        """What a call is charged for of which nothing was seen: an ordinary reply at most."""
+        output_tokens = min(self.output_tokens, EXPECTED_OUTPUT_TOKENS * self.choices)
+        return make_charge(
+            MeteredUsage(self.prompt_tokens, output_tokens, 0, None, estimated=True), self.rule
+        )
+
     def used_charge(self) -> Charge:
         """What it has used so far."""
         return make_charge(self.meter.total(), self.rule)
@@ -10244,7 +10114,7 @@ class Reply:
                 metered = added_usage(metered, MeteredUsage(awaited, 0, 0, None, estimated=True))
             return make_charge(metered, self.rule)
         # Stopped before its first byte, or an answer in words that nobody knows.
-        return self.estimated_charge() if self.called_model else None
+        return self.unseen_charge() if self.called_model else None
 
 
 def own_remaining(decision: Decision) -> dict[Measure, int]:
@@ -10491,7 +10361,7 @@ def passthrough_charge(reply: Reply, passthrough: Passthrough, status: int | Non
     if passthrough.kind == "embeddings":
         return make_charge(MeteredUsage(reply.prompt_tokens, 0, 0, None, True), reply.rule)
     # Answered, but nobody can say with what; or given up while the model was at work.
-    return reply.estimated_charge()
+    return reply.unseen_charge()
 
 
 # ==============================================================================
@@ -10706,11 +10576,20 @@ def request_source(
     own_provider: bool = False,
     request: Any = None,
     user_id: str = "",
+    caller: str = "",
 ) -> str:
     """Where a request comes from: page, temporary, channel, automation, api or direct; may block.
 
     The metadata repeat what a client says. Its own call of a chat path is never a channel's or an
-    automation's, for which Open WebUI calls itself; and only the chat page has a socket open.
+    automation's, for which Open WebUI calls itself; and only the chat page has a socket open. What
+    Open WebUI calls for a program, such as a subagent, is that program's.
+
+    Args:
+        metadata: Open WebUI's of the request.
+        own_provider: Whether it goes to its user's own provider.
+        request: The request; without one the metadata are believed.
+        user_id: Whose it is.
+        caller: The source of the client's request that this one was made for; "" if there is none.
     """
     if own_provider:
         return "direct"
@@ -10724,9 +10603,11 @@ def request_source(
         return "automation"
     if not asked_by_client and chat_id.startswith("channel:"):
         return "channel"
-    if not session_id or not chat_id:
+    if not session_id or not chat_id or caller == "api":
         return "api"
     if asked_by_client and not is_page(request, session_id, user_id):
+        return "api"
+    if scope is not None and has_api_key(request):
         return "api"
     return "temporary" if chat_id.startswith(TEMPORARY_CHAT_PREFIXES) else "page"
 
@@ -10983,6 +10864,8 @@ def copied_message(message: object) -> object:
 # ==============================================================================
 
 StreamPart = bytes | str
+LONGEST_LINE = 2**16
+LINE_ENDS = frozenset((b"\n", "\n"))
 
 
 class BoundedReply(Protocol):
@@ -10993,12 +10876,11 @@ class BoundedReply(Protocol):
     async def keep_up(self, size: int, step: int) -> int | None: ...
 
 
-def part_event(part: StreamPart, *, last: bool) -> dict[str, Any]:
+def part_event(part: bytes, *, last: bool) -> dict[str, Any]:
     """The first or the last JSON object in a part of a stream; empty where there is none."""
-    text = part.decode("utf-8", "replace") if isinstance(part, bytes) else part
-    for line in text.splitlines()[:: -1 if last else 1]:
+    for line in part.splitlines()[:: -1 if last else 1]:
         try:
-            event = json.loads(line.removeprefix("data:"))
+            event = json.loads(line.removeprefix(b"data:"))
         except (ValueError, RecursionError):
             continue
         if isinstance(event, dict):
@@ -11015,7 +10897,7 @@ def event_lines(*events: dict[str, Any], named: bool = False) -> list[bytes]:
     ]
 
 
-def end_of_stream(first: StreamPart, last: StreamPart, choices: int = 1) -> list[bytes]:
+def end_of_stream(first: bytes, last: bytes, choices: int = 1) -> list[bytes]:
     """What ends a stream after `last`, in the protocol of both; each item ends an event.
 
     Args:
@@ -11054,16 +10936,42 @@ def end_of_stream(first: StreamPart, last: StreamPart, choices: int = 1) -> list
             held = {"text": ""}
         listed = [{"index": i, **held, "finish_reason": "length"} for i in range(choices)]
         closing = [*event_lines({**chunk, "choices": listed}), b"data: [DONE]\n\n"]
-    gap = "\n\n" if isinstance(last, str) else b"\n\n"
     # The blank line that ends an event may be a part of its own, which doesn't come any more.
-    return closing if last.endswith(gap) else [b"\n", *closing]  # type: ignore[arg-type]
+    return closing if last.endswith(b"\n\n") else [b"\n", *closing]
 
 
-def may_end_after(part: StreamPart) -> bool:
-    """Whether a part ends an event, or a line of one."""
-    if isinstance(part, str):
-        return "{" in part and part.endswith("\n")
-    return b"{" in part and part.endswith(b"\n")
+class StreamWatch:
+    """How far a stream is, and what is needed to end it."""
+
+    __slots__ = ("_begun", "_first", "_last", "_mark", "_size")
+
+    def __init__(self) -> None:
+        self._first = self._last = self._begun = b""
+        self._size = self._mark = 0
+
+    def passes(self, part: StreamPart) -> bool:
+        """Note a part that has been passed on; whether to ask now if the reply may go on."""
+        self._size += len(part)
+        if self._size < self._mark and not self._begun and part[-1:] in LINE_ENDS:
+            return False  # as nearly always
+        data = part.encode("utf-8", "replace") if isinstance(part, str) else part
+        if not data.endswith(b"\n"):  # the beginning of a line
+            self._begun = (self._begun + data)[-LONGEST_LINE:]
+            return False
+        if self._begun:
+            data, self._begun = self._begun + data, b""
+        if b"}" not in data:  # not the end of an event's data
+            return False
+        self._last, self._first = data, self._first or data
+        return self._size >= self._mark
+
+    async def ending(self, reply: BoundedReply) -> list[bytes]:
+        """What ends the stream here; nothing where the reply may go on."""
+        following = await reply.keep_up(self._size, len(self._last))
+        if following is None:
+            return end_of_stream(self._first, self._last, reply.choices)
+        self._mark = following
+        return []
 
 
 async def bounded_stream(reply: BoundedReply, parts: Any) -> AsyncIterator[Any]:
@@ -11071,22 +10979,14 @@ async def bounded_stream(reply: BoundedReply, parts: Any) -> AsyncIterator[Any]:
 
     Whoever takes a part has it metered before it asks for the next one.
     """
-    first: StreamPart = b""
-    size, mark = 0, 0
+    watch = StreamWatch()
     try:
         async for part in parts:
             yield part
-            size += len(part)
-            if not first and may_end_after(part):
-                first = part
-            if size < mark or not may_end_after(part):
-                continue
-            following = await reply.keep_up(size, len(part))
-            if following is None:
-                for closing in end_of_stream(first, part, reply.choices):
-                    yield closing
+            if watch.passes(part) and (closing := await watch.ending(reply)):
+                for each in closing:
+                    yield each
                 return
-            mark = following
     finally:
         # Ends the call to the provider, which may have more to say.
         if (close := getattr(parts, "aclose", None)) is not None:
@@ -12349,10 +12249,10 @@ class PageData:
         return is_exempt(self.valves, subject)
 
     def is_near(self, state: LimitState) -> bool:
-        """Whether a limit is reached, or has reached its warning."""
-        if state.exceeded:
-            return True
-        return state.crossed_threshold(self.valves.soft_limit_percent) is not None
+        """Whether a limit is reached, or has reached its warning; none about one moment ever is."""
+        crossed = state.crossed_threshold(self.valves.soft_limit_percent)
+        reached = state.exceeded and not state.applied.limit.is_moment
+        return reached or crossed is not None
 
     def pools(self) -> list[Json]:
         """All pools with their limits, one row for each group that a pool is of."""
@@ -12885,7 +12785,7 @@ def usage_markdown(data: PageData, user_id: str, reader: Reader, with_link: bool
         LedgerError: It can't be read.
     """
     standing, language = data.standing(user_id), reader.language
-    words = dict(zip(PAGE_WORDS, words_of(language), strict=True))
+    words = language.page_words()
     exempt = data.exempts(standing.subject)
     parts = [f"### {words['title']}"]
     if exempt:
@@ -14328,8 +14228,9 @@ class CallerGate:
 
 async def note_key(scope: Scope) -> None:
     """An API key in a header of its own, and whether keys are on: Open WebUI's middleware's job."""
-    config = import_module("open_webui.models.config").Config
-    scope["state"]["enable_api_keys"] = await config.get("auth.enable_api_keys")
+    if host_version() < KEYS_ASKED_VERSION:
+        config = import_module("open_webui.models.config").Config
+        scope["state"]["enable_api_keys"] = await config.get("auth.enable_api_keys")
     name = getattr(import_module("open_webui.env"), "CUSTOM_API_KEY_HEADER", "x-api-key")
     wanted = str(name).lower().encode()
     for header, value in scope.get("headers", ()):
@@ -14380,9 +14281,9 @@ class MeteredCall:
         self._headers = [*MARK, *headers]
         self._reader = AnswerReader(None)
         self._may_repeat = False
-        self._first, self._size, self._mark = b"", 0, 0
-        self._ended = asyncio.Event()
+        self._watch = StreamWatch()
         self._held: list[Message] = []  # an answer that may be a refusal of `stream_options`
+        self._ended = asyncio.Event()
 
     async def serve(
         self,
@@ -14442,19 +14343,12 @@ class MeteredCall:
 
     async def _keep_up(self, part: bytes) -> None:
         """End the answer where no more can be reserved for it."""
-        reply = self._reply
-        if reply is None or not self._reader.by_lines or not may_end_after(part):
+        reply, watch = self._reply, self._watch
+        if reply is None or not (self._reader.by_lines and watch.passes(part)):
             return
-        self._first, self._size = self._first or part, self._size + len(part)
-        if self._size < self._mark:
-            return
-        following = await reply.keep_up(self._size, len(part))
-        if following is not None:
-            self._mark = following
-            return
-        self._ended.set()
-        closing = b"".join(end_of_stream(self._first, part, reply.choices))
-        await self._send({"type": "http.response.body", "body": closing})
+        if closing := await watch.ending(reply):
+            self._ended.set()
+            await self._send({"type": "http.response.body", "body": b"".join(closing)})
 
     async def _release(self) -> None:
         """Pass on what was held."""
@@ -14929,7 +14823,7 @@ class VoiceCall:
         if reply.meter.produced:
             await reply.keeper.end(reply, make_charge(reply.meter.total(), reply.rule))
         else:
-            await reply.keeper.end(reply, reply.estimated_charge() if begun else None)
+            await reply.keeper.end(reply, reply.unseen_charge() if begun else None)
 
     async def _end(self, error: Exception) -> None:
         """End the call with a sentence."""
@@ -15191,7 +15085,7 @@ def watched_task(
             await end_call(reply, None)
             raise
         except BaseException:  # given up while the model may be at work
-            await end_call(reply, reply.estimated_charge() if reply is not None else None)
+            await end_call(reply, reply.unseen_charge() if reply is not None else None)
             raise
         finally:
             inside_task.reset(token)
@@ -15240,6 +15134,8 @@ async def admit_call(
             reply.rule = replace(reply.rule, weight=Decimal(0))
         if in_passing or allowed:
             reply.enforced = False  # decided below
+        if in_passing:  # short, so it needn't hold all that remains
+            reply.capped = valves.cap_max_tokens and not valves.shadow_mode
 
     enforced = not valves.shadow_mode and not allowed
     told = form_data.get("metadata")
@@ -15327,7 +15223,7 @@ def used_or_estimated(reply: Reply) -> Charge:
     """What an answered call cost."""
     if reply.meter.produced:
         return make_charge(reply.meter.total(), reply.rule)
-    return reply.estimated_charge()
+    return reply.unseen_charge()
 
 
 def guard_tasks(layer: UsageLimitsLayer) -> None:
@@ -15451,7 +15347,7 @@ class Filter:
             reply.begin_round(prompt_tokens)
             if not self._watches_calls:
                 reply.called_model = True
-            fits = getattr(reply, "capped", False) or getattr(reply, "stops", False)
+            fits = not is_older(reply) and (reply.capped or reply.stops)
             worth = 0 if fits else GROWTH_WORTH_WRITING
             if later or reply.prompt_tokens - before > worth:
                 await self._begin_round(valves, reply, later)
@@ -15563,6 +15459,9 @@ class Filter:
         listed = await list_groups(user["id"]) if queries is None else ()
 
         memory = self._identity_memory(valves, accounting)
+        state = current_state.get()
+        state = {} if state is None else state
+        caller = str(state.get(SOURCE_STATE, ""))
 
         def build() -> Reply | tuple[Reply, LedgerError]:
             groups, error = listed, None
@@ -15588,11 +15487,13 @@ class Filter:
                 body,
                 metadata,
                 list_model_names(body, model, metadata, request),
-                request_source(metadata, own_provider, request, user["id"]),
+                request_source(metadata, own_provider, request, user["id"], caller),
                 now,
                 ollama=is_ollama_model(model),
                 own_provider=own_provider,
             )
+            # Before a pass-through path says more.
+            state.setdefault(SOURCE_STATE, reply.reservation.source)
             # Where nobody tells of calls, every admitted request is taken to reach the model.
             reply.called_model = not (self._watches_calls or has_request_hook())
             # A pass-through path's; what a client sends is made of JSON.

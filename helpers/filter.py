@@ -43,7 +43,12 @@ from helpers.openwebui.host import (
     uses_own_provider,
     warn_about_old_host,
 )
-from helpers.openwebui.http_requests import LIMITS_STATE, note_in_state
+from helpers.openwebui.http_requests import (
+    LIMITS_STATE,
+    SOURCE_STATE,
+    current_state,
+    note_in_state,
+)
 from helpers.openwebui.languages.en import ENGLISH
 from helpers.openwebui.messages import (
     PLAIN_REFUSAL,
@@ -176,7 +181,7 @@ class Filter:
             reply.begin_round(prompt_tokens)
             if not self._watches_calls:
                 reply.called_model = True
-            fits = getattr(reply, "capped", False) or getattr(reply, "stops", False)
+            fits = not is_older(reply) and (reply.capped or reply.stops)
             worth = 0 if fits else GROWTH_WORTH_WRITING
             if later or reply.prompt_tokens - before > worth:
                 await self._begin_round(valves, reply, later)
@@ -288,6 +293,9 @@ class Filter:
         listed = await list_groups(user["id"]) if queries is None else ()
 
         memory = self._identity_memory(valves, accounting)
+        state = current_state.get()
+        state = {} if state is None else state
+        caller = str(state.get(SOURCE_STATE, ""))
 
         def build() -> Reply | tuple[Reply, LedgerError]:
             groups, error = listed, None
@@ -313,11 +321,13 @@ class Filter:
                 body,
                 metadata,
                 list_model_names(body, model, metadata, request),
-                request_source(metadata, own_provider, request, user["id"]),
+                request_source(metadata, own_provider, request, user["id"], caller),
                 now,
                 ollama=is_ollama_model(model),
                 own_provider=own_provider,
             )
+            # Before a pass-through path says more.
+            state.setdefault(SOURCE_STATE, reply.reservation.source)
             # Where nobody tells of calls, every admitted request is taken to reach the model.
             reply.called_model = not (self._watches_calls or has_request_hook())
             # A pass-through path's; what a client sends is made of JSON.

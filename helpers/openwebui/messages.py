@@ -18,15 +18,7 @@ from helpers.openwebui.languages.en import ENGLISH
 from helpers.openwebui.wording import ISOLATED, Language
 
 PLACEHOLDERS = (
-    "used",
-    "limit",
-    "remaining",
-    "percent",
-    "unit",
-    "period",
-    "reset_at",
-    "reset_in",
-    "policy",
+    *("used", "limit", "remaining", "percent", "unit", "period", "reset_at", "reset_in", "policy"),
     "model",
 )
 MICROS = 1_000_000

@@ -106,7 +106,7 @@ def watched_task(
             await end_call(reply, None)
             raise
         except BaseException:  # given up while the model may be at work
-            await end_call(reply, reply.estimated_charge() if reply is not None else None)
+            await end_call(reply, reply.unseen_charge() if reply is not None else None)
             raise
         finally:
             inside_task.reset(token)
@@ -155,6 +155,8 @@ async def admit_call(
             reply.rule = replace(reply.rule, weight=Decimal(0))
         if in_passing or allowed:
             reply.enforced = False  # decided below
+        if in_passing:  # short, so it needn't hold all that remains
+            reply.capped = valves.cap_max_tokens and not valves.shadow_mode
 
     enforced = not valves.shadow_mode and not allowed
     told = form_data.get("metadata")
@@ -242,7 +244,7 @@ def used_or_estimated(reply: Reply) -> Charge:
     """What an answered call cost."""
     if reply.meter.produced:
         return make_charge(reply.meter.total(), reply.rule)
-    return reply.estimated_charge()
+    return reply.unseen_charge()
 
 
 def guard_tasks(layer: UsageLimitsLayer) -> None:

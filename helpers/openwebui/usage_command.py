@@ -21,7 +21,6 @@ from helpers.openwebui.messages import (
     policy_shown,
 )
 from helpers.openwebui.page_data import Json, PageData
-from helpers.openwebui.page_words import PAGE_WORDS, words_of
 from helpers.openwebui.wording import Language
 
 COMMAND = "/usage"
@@ -91,7 +90,7 @@ def usage_markdown(data: PageData, user_id: str, reader: Reader, with_link: bool
         LedgerError: It can't be read.
     """
     standing, language = data.standing(user_id), reader.language
-    words = dict(zip(PAGE_WORDS, words_of(language), strict=True))
+    words = language.page_words()
     exempt = data.exempts(standing.subject)
     parts = [f"### {words['title']}"]
     if exempt:

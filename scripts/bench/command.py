@@ -20,6 +20,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from scripts.bench.bursts import measure_bursts
 from scripts.bench.hooks import measure_hooks, measure_memory
 from scripts.bench.layer import measure_layer
 from scripts.bench.ledger import measure_ledger, measure_refusals
@@ -30,7 +31,10 @@ from scripts.bench.stream import measure_stream
 from scripts.bench.tables import Section, as_json, as_markdown, print_section
 from scripts.postgresql import postgresql_server
 
-NAMES = ("stream", "layer", "hooks", "memory", "ledger", "refusals", "pages", "rivals", "server")
+NAMES = (
+    *("stream", "layer", "hooks", "memory", "ledger", "refusals", "pages", "rivals", "server"),
+    "bursts",
+)
 ON_POSTGRESQL = {"hooks", "ledger", "refusals", "pages", "server"}
 
 
@@ -79,6 +83,7 @@ def main() -> int:
             "pages": lambda: measure_pages(quick, server_url),
             "rivals": lambda: measure_rivals(quick),
             "server": lambda: measure_server(quick, server_url),
+            "bursts": lambda: measure_bursts(quick),
         }
         for name in arguments.only:
             with console.status(f"Measuring: {name}"):

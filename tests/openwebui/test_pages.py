@@ -148,6 +148,9 @@ async def test_me_tells_limits_use_and_replies(site: Site) -> None:
     (model,) = me["month"]
     assert (model["model"], model["total_tokens"], model["cost_usd"]) == ("gpt-4o", 200, 0.002)
     assert me["today"] == me["month"]
+    assert day["text"] == "1,000 tokens per day"
+    german = (await site.ask("ann", "GET", "/api/me?language=de-AT")).json()
+    assert german["limits"][0]["text"] == "1.000 Token pro Tag"
     assert me["days"][0]["total_tokens"] == 200
     assert me["replies"][0]["output_tokens"] == 100
 
