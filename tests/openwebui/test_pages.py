@@ -123,7 +123,6 @@ async def site(host: Host) -> AsyncIterator[Site]:  # noqa: F811
         yield made
     accounting, _, _ = limits.ledger_of(limits.valves)
     await asyncio.to_thread(accounting.close)
-    await db.async_engine.dispose()  # its threads belong to this test's event loop
 
 
 async def test_me_tells_limits_use_and_replies(site: Site) -> None:
