@@ -39,62 +39,62 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  5005  ledger.limit_states      Where limits stand: what is used, what replies still running …
 #  5160  ledger.records           One row per reply, reserved when it is admitted and closed once.
 #  5325  ledger.reports           What the ledger says of many limits and records at once, read …
-#  5946  ledger.grants            What administrators add to limits, reset and take back; rows, …
-#  6134  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
-#  6233  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
-#  6280  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  6740  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  6931  openwebui.languages.en   English.
-#  6966  openwebui.languages.de   German.
-#  7011  openwebui.languages.fr   French.
-#  7056  openwebui.languages.fr_ca French as written in Canada.
-#  7075  openwebui.languages.es   Spanish.
-#  7116  openwebui.languages.it   Italian.
-#  7154  openwebui.languages.pt_br Portuguese as written in Brazil.
-#  7196  openwebui.languages.nl   Dutch.
-#  7240  openwebui.languages.pl   Polish.
-#  7284  openwebui.languages.ru   Russian.
-#  7329  openwebui.languages.uk   Ukrainian.
-#  7374  openwebui.languages.tr   Turkish.
-#  7411  openwebui.languages.zh_cn Chinese in simplified script.
-#  7439  openwebui.languages.zh_tw Chinese in traditional script.
-#  7467  openwebui.languages.ja   Japanese.
-#  7503  openwebui.languages.ko   Korean.
-#  7535  openwebui.languages.ar   Arabic.
-#  7572  openwebui.languages.he   Hebrew.
-#  7605  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
-#  7655  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
-#  8527  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  9053  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  9140  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  9240  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  9358  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  9720  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  9783  openwebui.replies        One reply from its admission to its end.
-# 10190  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-# 10409  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-# 10753  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-# 10903  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
-# 11038  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-# 11130  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-# 11222  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-# 11290  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-# 11889  openwebui.directory      All users of Open WebUI with their groups, read at once.
-# 11967  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
-# 12672  openwebui.page_status    How the filter stands in its host: versions, what is leaned …
-# 12758  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
-# 12904  openwebui.valves_form    Who is near a limit at its top, and why a save was refused.
-# 13005  openwebui.simulation     What is on record, replayed against a policies text.
-# 13329  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
-# 13681  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14050  openwebui.answers        Answers on their way to the client: read for their usage, or …
-# 14230  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 14303  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
-# 14431  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 14718  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 14889  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 15046  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 15276  filter                   Open WebUI's hooks, and nothing but hooks.
+#  5960  ledger.grants            What administrators add to limits, reset and take back; rows, …
+#  6148  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
+#  6247  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
+#  6294  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  6754  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  6945  openwebui.languages.en   English.
+#  6980  openwebui.languages.de   German.
+#  7025  openwebui.languages.fr   French.
+#  7070  openwebui.languages.fr_ca French as written in Canada.
+#  7089  openwebui.languages.es   Spanish.
+#  7130  openwebui.languages.it   Italian.
+#  7168  openwebui.languages.pt_br Portuguese as written in Brazil.
+#  7210  openwebui.languages.nl   Dutch.
+#  7254  openwebui.languages.pl   Polish.
+#  7298  openwebui.languages.ru   Russian.
+#  7343  openwebui.languages.uk   Ukrainian.
+#  7388  openwebui.languages.tr   Turkish.
+#  7425  openwebui.languages.zh_cn Chinese in simplified script.
+#  7453  openwebui.languages.zh_tw Chinese in traditional script.
+#  7481  openwebui.languages.ja   Japanese.
+#  7517  openwebui.languages.ko   Korean.
+#  7549  openwebui.languages.ar   Arabic.
+#  7586  openwebui.languages.he   Hebrew.
+#  7619  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
+#  7669  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
+#  8541  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  9067  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  9154  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  9254  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  9372  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  9734  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+#  9797  openwebui.replies        One reply from its admission to its end.
+# 10204  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+# 10423  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+# 10767  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+# 10917  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
+# 11052  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+# 11144  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+# 11236  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+# 11304  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+# 11903  openwebui.directory      All users of Open WebUI with their groups, read at once.
+# 11981  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
+# 12686  openwebui.page_status    How the filter stands in its host: versions, what is leaned …
+# 12772  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
+# 12918  openwebui.valves_form    Who is near a limit at its top, and why a save was refused.
+# 13019  openwebui.simulation     What is on record, replayed against a policies text.
+# 13343  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
+# 13695  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14064  openwebui.answers        Answers on their way to the client: read for their usage, or …
+# 14244  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 14317  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
+# 14445  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 14732  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14903  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 15060  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 15290  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -5362,19 +5362,10 @@ def in_parts(items: Collection[str]) -> Iterator[list[str]]:
         yield ordered[start : start + ROWS_PER_QUERY]
 
 
-@dataclass(frozen=True, slots=True)
-class StoredCounter:
-    """A counter as its row has it."""
-
-    window_start: int
-    window_end: int
-    used: Amounts
-
-
 def read_counters(
     connection: Connection, scopes: Collection[str], at: int
-) -> dict[str, StoredCounter]:
-    """The counters of these scopes whose windows are open, by id."""
+) -> dict[str, tuple[int, ...]]:
+    """The counters of these scopes whose windows are open, by id: start, end and sums."""
     columns = counters_table.c
     query = select(
         columns.id,
@@ -5386,7 +5377,7 @@ def read_counters(
         columns.cost_micros,
     )
     return {
-        key: StoredCounter(start, end, Amounts(*sums))
+        key: (start, end, *sums)
         for some in in_parts(scopes)
         for key, start, end, *sums in connection.execute(
             query.where(columns.scope.in_(some), columns.window_end > at)
@@ -5426,25 +5417,41 @@ def read_running(connection: Connection, scopes: Collection[str]) -> dict[str, l
     return running
 
 
+@dataclass(frozen=True, slots=True)
+class CountedSpan:
+    """What is alike in a limit of many users: how its counters' ids end, and what they count."""
+
+    id_end: str
+    start: int
+    end: int
+
+    @classmethod
+    def of(cls, applied: AppliedLimit, at: int) -> CountedSpan:
+        """The span of a limit at the second `at`."""
+        head = f"via {applied.limit.source} " if applied.limit.source else ""
+        id_end = counter_id(applied).removeprefix(head + applied.scope)
+        return cls(id_end, *counted_window(applied, at))
+
+
 def counter_needs(
-    applied: AppliedLimit, counter: StoredCounter | None, at: int
+    applied: AppliedLimit, span: CountedSpan, counter: tuple[int, ...] | None, at: int
 ) -> tuple[Amounts, int, int, int]:
     """What is known of a limit's use, and which records to add (1) or take away (-1)."""
-    start, end = counted_window(applied, at)
-    rolling = applied.limit.period.rolling
+    rolling, start = applied.limit.period.rolling, span.start
     if applied.limit.is_moment:
         return NOTHING, 0, 0, 0
     if counter is None:
-        return NOTHING, 1, start, end
+        return NOTHING, 1, start, span.end
+    counted_from, counted_to, *sums = counter
     if rolling is None:
-        return counter.used, 0, 0, 0
-    moved = start - counter.window_start
-    outlived = counter.window_end < at + CLOCK_TOLERANCE_SECONDS // 2
+        return Amounts(*sums), 0, 0, 0
+    moved = start - counted_from
+    outlived = counted_to < at + CLOCK_TOLERANCE_SECONDS // 2
     if abs(moved) >= rolling.total_seconds() or moved < -STEP_SECONDS or outlived:
         return NOTHING, 1, start, NO_END
     if moved <= 0:
-        return counter.used, 0, 0, 0
-    return counter.used, -1, counter.window_start, start
+        return Amounts(*sums), 0, 0, 0
+    return Amounts(*sums), -1, counted_from, start
 
 
 def sums_of_users(
@@ -5504,9 +5511,16 @@ def read_states(
     counters = read_counters(connection, scopes, second)
     granted = read_granted(connection, scopes, second)
     running = read_running(connection, scopes)
-    needs = [
-        counter_needs(applied, counters.get(counter_id(applied)), second) for applied in limits
-    ]
+    spans: dict[int, CountedSpan] = {}
+    needs = []
+    for applied in limits:
+        # By identity: at one instant a limit has one window, whoever it is applied to.
+        span = spans.get(id(applied.limit))
+        if span is None:
+            span = spans[id(applied.limit)] = CountedSpan.of(applied, second)
+        head = f"via {applied.limit.source} " if applied.limit.source else ""
+        counter = counters.get(f"{head}{applied.scope}{span.id_end}")
+        needs.append(counter_needs(applied, span, counter, second))
     sums = sums_of_users(
         connection,
         {

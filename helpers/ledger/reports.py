@@ -95,19 +95,10 @@ def in_parts(items: Collection[str]) -> Iterator[list[str]]:
         yield ordered[start : start + ROWS_PER_QUERY]
 
 
-@dataclass(frozen=True, slots=True)
-class StoredCounter:
-    """A counter as its row has it."""
-
-    window_start: int
-    window_end: int
-    used: Amounts
-
-
 def read_counters(
     connection: Connection, scopes: Collection[str], at: int
-) -> dict[str, StoredCounter]:
-    """The counters of these scopes whose windows are open, by id."""
+) -> dict[str, tuple[int, ...]]:
+    """The counters of these scopes whose windows are open, by id: start, end and sums."""
     columns = counters_table.c
     query = select(
         columns.id,
@@ -119,7 +110,7 @@ def read_counters(
         columns.cost_micros,
     )
     return {
-        key: StoredCounter(start, end, Amounts(*sums))
+        key: (start, end, *sums)
         for some in in_parts(scopes)
         for key, start, end, *sums in connection.execute(
             query.where(columns.scope.in_(some), columns.window_end > at)
@@ -159,25 +150,41 @@ def read_running(connection: Connection, scopes: Collection[str]) -> dict[str, l
     return running
 
 
+@dataclass(frozen=True, slots=True)
+class CountedSpan:
+    """What is alike in a limit of many users: how its counters' ids end, and what they count."""
+
+    id_end: str
+    start: int
+    end: int
+
+    @classmethod
+    def of(cls, applied: AppliedLimit, at: int) -> CountedSpan:
+        """The span of a limit at the second `at`."""
+        head = f"via {applied.limit.source} " if applied.limit.source else ""
+        id_end = counter_id(applied).removeprefix(head + applied.scope)
+        return cls(id_end, *counted_window(applied, at))
+
+
 def counter_needs(
-    applied: AppliedLimit, counter: StoredCounter | None, at: int
+    applied: AppliedLimit, span: CountedSpan, counter: tuple[int, ...] | None, at: int
 ) -> tuple[Amounts, int, int, int]:
     """What is known of a limit's use, and which records to add (1) or take away (-1)."""
-    start, end = counted_window(applied, at)
-    rolling = applied.limit.period.rolling
+    rolling, start = applied.limit.period.rolling, span.start
     if applied.limit.is_moment:
         return NOTHING, 0, 0, 0
     if counter is None:
-        return NOTHING, 1, start, end
+        return NOTHING, 1, start, span.end
+    counted_from, counted_to, *sums = counter
     if rolling is None:
-        return counter.used, 0, 0, 0
-    moved = start - counter.window_start
-    outlived = counter.window_end < at + CLOCK_TOLERANCE_SECONDS // 2
+        return Amounts(*sums), 0, 0, 0
+    moved = start - counted_from
+    outlived = counted_to < at + CLOCK_TOLERANCE_SECONDS // 2
     if abs(moved) >= rolling.total_seconds() or moved < -STEP_SECONDS or outlived:
         return NOTHING, 1, start, NO_END
     if moved <= 0:
-        return counter.used, 0, 0, 0
-    return counter.used, -1, counter.window_start, start
+        return Amounts(*sums), 0, 0, 0
+    return Amounts(*sums), -1, counted_from, start
 
 
 def sums_of_users(
@@ -237,9 +244,16 @@ def read_states(
     counters = read_counters(connection, scopes, second)
     granted = read_granted(connection, scopes, second)
     running = read_running(connection, scopes)
-    needs = [
-        counter_needs(applied, counters.get(counter_id(applied)), second) for applied in limits
-    ]
+    spans: dict[int, CountedSpan] = {}
+    needs = []
+    for applied in limits:
+        # By identity: at one instant a limit has one window, whoever it is applied to.
+        span = spans.get(id(applied.limit))
+        if span is None:
+            span = spans[id(applied.limit)] = CountedSpan.of(applied, second)
+        head = f"via {applied.limit.source} " if applied.limit.source else ""
+        counter = counters.get(f"{head}{applied.scope}{span.id_end}")
+        needs.append(counter_needs(applied, span, counter, second))
     sums = sums_of_users(
         connection,
         {

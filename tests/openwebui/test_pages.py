@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -13,8 +14,15 @@ import pytest
 from fastapi import FastAPI
 
 from helpers.filter import Filter
+from helpers.limits.decisions import LimitState
+from helpers.limits.limit import parse_limit
+from helpers.limits.periods import CalendarRules
+from helpers.limits.policy import AppliedLimit
+from helpers.openwebui.messages import Reader, own_use_line
 from helpers.openwebui.middleware import PassthroughGuard, UsageLimitsLayer
+from helpers.openwebui.page_data import PageData
 from helpers.openwebui.stream_usage import UnaskedModels
+from helpers.openwebui.valves_form import near_note
 from tests.openwebui.test_pasted import Host, host  # noqa: F401
 
 FUNCTION = "usage_limits"
@@ -113,6 +121,8 @@ async def site(host: Host) -> AsyncIterator[Site]:  # noqa: F811
         await made.add("ann", group=group)
         await made.add("bob")
         yield made
+    accounting, _, _ = limits.ledger_of(limits.valves)
+    await asyncio.to_thread(accounting.close)
 
 
 async def test_me_tells_limits_use_and_replies(site: Site) -> None:
@@ -286,6 +296,31 @@ async def test_bad_grants_are_refused_with_a_sentence(site: Site, body: dict[str
     assert isinstance(answer.json()["detail"], str)
     limits = (await site.ask("ann", "GET", "/api/me")).json()["limits"]
     assert not any(limit["granted"] for limit in limits)
+
+
+async def test_the_form_names_those_near_a_limit(site: Site) -> None:
+    """The note at the form's top is a table of who is near a limit, and says what is amiss."""
+    await site.chat("ann", output=850)
+    accounting, memory, read_host = site.limits.ledger_of(site.limits.valves)
+    data = PageData(site.limits.valves, accounting, memory, read_host, datetime.now(UTC))
+    note = await asyncio.to_thread(near_note, data)
+    assert "Near or over a limit now" in note
+    name = site.email("ann").replace("_", "\\_")
+    assert f"| {name} | 1k tokens/day | 95% |" in note
+
+
+def test_a_replys_own_use_stands_before_what_is_left() -> None:
+    """Tokens and cost of the reply come first, then what remains, then the rest of the line."""
+    now = datetime(2026, 3, 10, 12, tzinfo=UTC)
+    limit = parse_limit("1000 tokens/day")
+    applied = AppliedLimit(limit, "user:ann", limit.period.window(now, CalendarRules()), "")
+    state = LimitState(applied, 200, 0, applied.window.end)
+    reader = Reader(UTC)
+    assert own_use_line(150, 2_000, state, now, reader) == (
+        "150 tokens, $0.0020 · 800 left · "
+        "Usage: 200 of 1,000 tokens per day (20%), resets tomorrow at 00:00 UTC"
+    )
+    assert own_use_line(1, 0, None, now, reader) == "1 token"
 
 
 async def test_switched_off_there_are_no_pages(site: Site) -> None:
