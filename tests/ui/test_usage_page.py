@@ -31,7 +31,7 @@ input_price = 3
 output_price = 15
 """
 HOSTILE = '<img src=x onerror="document.title=1">\u202eevil'
-DESKTOP = {"width": 1280, "height": 900}
+DESKTOP = {"width": 1280, "height": 720}
 PHONE = {"width": 390, "height": 844}
 LOOKS = pytest.mark.parametrize(
     ("size", "theme"),
