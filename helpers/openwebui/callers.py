@@ -10,6 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from helpers.logs import log
+from helpers.openwebui.host import host_version
+from helpers.openwebui.host_versions import KEYS_ASKED_VERSION
 from helpers.openwebui.http_requests import Message, Scope
 from helpers.openwebui.messages import FAULT_SENTENCE
 from helpers.openwebui.refusals import FAULT_RETRY_SECONDS, PassthroughError, Refusal
@@ -52,8 +54,9 @@ class CallerGate:
 
 async def note_key(scope: Scope) -> None:
     """An API key in a header of its own, and whether keys are on: Open WebUI's middleware's job."""
-    config = import_module("open_webui.models.config").Config
-    scope["state"]["enable_api_keys"] = await config.get("auth.enable_api_keys")
+    if host_version() < KEYS_ASKED_VERSION:
+        config = import_module("open_webui.models.config").Config
+        scope["state"]["enable_api_keys"] = await config.get("auth.enable_api_keys")
     name = getattr(import_module("open_webui.env"), "CUSTOM_API_KEY_HEADER", "x-api-key")
     wanted = str(name).lower().encode()
     for header, value in scope.get("headers", ()):

@@ -39,8 +39,8 @@ class MeteredCall:
         self._reader = AnswerReader(None)
         self._may_repeat = False
         self._watch = StreamWatch()
-        self._ended = asyncio.Event()
         self._held: list[Message] = []  # an answer that may be a refusal of `stream_options`
+        self._ended = asyncio.Event()
 
     async def serve(
         self,

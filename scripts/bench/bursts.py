@@ -15,7 +15,7 @@ from scripts.bench.tables import Section
 from scripts.openwebui.admin import OpenWebUIAdmin
 from scripts.openwebui.client import ApiReply, OpenWebUIClient
 from scripts.openwebui.server import OpenWebUIServer
-from scripts.provider.server import StandInProvider
+from scripts.provider.server import FakeProvider
 
 # Words of one token each.
 WORDS = (
@@ -36,7 +36,7 @@ def new_marker() -> str:
     return f"burst {next(MARKERS)};"
 
 
-def script_lengths(provider: StandInProvider) -> None:
+def script_lengths(provider: FakeProvider) -> None:
     """Let the provider answer "length N;" in N chunks, and report no usage."""
     for length in LENGTHS:
         text = (WORDS * length).strip() + " "
@@ -50,7 +50,7 @@ def script_lengths(provider: StandInProvider) -> None:
 
 
 def stream_at_once(
-    url: str, user: OpenWebUIClient, marker: str, lengths: list[int], model: str = "stand-in"
+    url: str, user: OpenWebUIClient, marker: str, lengths: list[int], model: str = "fake-llm"
 ) -> list[ApiReply]:
     """As many streams at the same moment, each over a connection of its own."""
 
@@ -62,9 +62,9 @@ def stream_at_once(
         return list(threads.map(stream, lengths))
 
 
-def sent_tokens(provider: StandInProvider, marker: str) -> int:
+def sent_tokens(provider: FakeProvider, marker: str) -> int:
     """What the provider has read and sent for the calls with a text."""
-    calls = provider.books.wait_until_ended(contains=marker, timeout=120)
+    calls = provider.call_log.wait_until_ended(contains=marker, timeout=120)
     return sum(call.prompt_tokens + call.chunks_sent * TOKENS_PER_CHUNK for call in calls)
 
 
@@ -80,13 +80,13 @@ def measure_bursts(quick: bool) -> Section:
     # Valves, model, lengths of the replies before, the limit, lengths of those at once.
     long, most = [LONGEST] * 20, [LONGEST, LONGEST, LONGEST, 80]
     bursts: dict[str, tuple[dict[str, Any], str, list[int], int, list[int]]] = {
-        "finish, a model never seen": ({}, "stand-in-large", [], 10_000, long),
-        "finish, its replies are known": ({}, "stand-in", [], 10_000, long),
-        "finish, 8,000 of 10,000 used": ({}, "stand-in", most, 10_000, long),
-        "cap_max_tokens": ({"cap_max_tokens": True}, "stand-in", [], 10_000, long),
-        "stop": ({"running_replies": "stop"}, "stand-in", [], many * 300, random_lengths(many)),
+        "finish, a model never seen": ({}, "fake-llm-large", [], 10_000, long),
+        "finish, its replies are known": ({}, "fake-llm", [], 10_000, long),
+        "finish, 8,000 of 10,000 used": ({}, "fake-llm", most, 10_000, long),
+        "cap_max_tokens": ({"cap_max_tokens": True}, "fake-llm", [], 10_000, long),
+        "stop": ({"running_replies": "stop"}, "fake-llm", [], many * 300, random_lengths(many)),
     }
-    with StandInProvider() as provider, OpenWebUIServer(provider.url) as server:
+    with FakeProvider() as provider, OpenWebUIServer(provider.url) as server:
         script_lengths(provider)
         with closing(OpenWebUIAdmin.sign_up(server.url)) as admin:
             admin.publish_models()

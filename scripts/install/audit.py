@@ -162,6 +162,13 @@ def find_ways(host: OpenWebUI, function_id: str) -> Iterator[Finding]:
     yield find_automatic_tasks(host, guarded)
     yield try_messages(host, models)
     yield from find_media(host, permissions if isinstance(permissions, dict) else {})
+    yield Finding(
+        "all of these, in a worker that has just started",
+        "what comes before its first chat or list of models",
+        "unknown",
+        "closed where the base model cache is on",
+        "Admin Panel > Settings > Models, or ENABLE_BASE_MODELS_CACHE=true",
+    )
 
 
 def find_unlimited_models(
@@ -276,7 +283,11 @@ def find_media(host: OpenWebUI, permissions: Mapping[str, Any]) -> Iterator[Find
     state, why = judge(host.ask("POST", path, files=nothing), 400)
     yield Finding(path, "text from speech", state, why, PERMISSION)
     for path, lets_through, allowed in (
-        ("/api/v1/audio/realtime", "spoken calls", chat.get("call")),
+        (
+            "/api/v1/audio/realtime",
+            "spoken calls, counted where the filter is Global",
+            chat.get("call"),
+        ),
         ("/api/v1/images/generations", "images", features.get("image_generation")),
     ):
         closed = allowed is False

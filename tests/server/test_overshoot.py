@@ -21,7 +21,7 @@ from scripts.openwebui.admin import OpenWebUIAdmin
 from scripts.openwebui.client import OpenWebUIClient
 from scripts.openwebui.page import Page
 from scripts.postgresql import new_postgresql_database
-from scripts.provider.server import StandInProvider
+from scripts.provider.server import FakeProvider
 from tests.conftest import FUNCTION_FILE, FUNCTION_ID, InstalledFilter, new_server
 
 pytest_plugins = ["tests.support.databases"]
@@ -36,7 +36,7 @@ class Host:
     url: str
     admin: OpenWebUIAdmin
     usage_limits: InstalledFilter
-    provider: StandInProvider
+    provider: FakeProvider
 
     def new_user(self) -> OpenWebUIClient:
         """A user of the test's own."""
@@ -53,7 +53,7 @@ class Host:
 @pytest.fixture(scope="module", params=["sqlite", "sqlite, two workers", "postgresql"])
 def host(
     request: pytest.FixtureRequest,
-    provider: StandInProvider,
+    provider: FakeProvider,
     empty_database: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Host]:
@@ -140,6 +140,6 @@ def test_burst_that_finishes(host: Host) -> None:
     print(f"finish: {used / limit:.1%} of the limit")
     assert 0.9 * limit <= used <= 1.25 * limit
     assert_near(host, user, used)
-    assert {reply.status for reply in replies} == {200(429)}
+    assert {reply.status for reply in replies} == {200, 429}
     # What nobody holds any more is free at once.
     assert user.chat("Over", stream=True).status == 429

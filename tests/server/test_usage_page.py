@@ -11,7 +11,7 @@ import pytest
 from scripts.openwebui.admin import OpenWebUIAdmin
 from scripts.openwebui.client import OpenWebUIClient
 from scripts.openwebui.page import Page
-from scripts.provider.server import StandInProvider
+from scripts.provider.server import FakeProvider
 from tests.conftest import InstalledFilter, MakeUser
 
 FIFTY = "[[in=20 tokens=30]]"
@@ -102,13 +102,13 @@ def test_policies_saved_on_the_page_are_in_force_at_once(
 
 
 def test_usage_in_a_chat(
-    usage_limits: InstalledFilter, user: OpenWebUIClient, page: Page, provider: StandInProvider
+    usage_limits: InstalledFilter, user: OpenWebUIClient, page: Page, provider: FakeProvider
 ) -> None:
     """`/usage` is answered in the chat, over the limit too, and saved; no model is called."""
     usage_limits.configure(daily_token_limit=50)
     page.send(FIFTY)
     usage_limits.settled(1, user_id=user.id)
-    before = len(provider.books.calls())
+    before = len(provider.call_log.calls())
     turn = page.send("/usage", background_tasks=True)
     chat = user.saved_chat(turn.chat_id)
     shown = [
@@ -119,7 +119,7 @@ def test_usage_in_a_chat(
     assert len(shown) == 1
     assert shown[0]["done"] is True
     assert "| 50 (100%) |" in shown[0]["content"]
-    assert len(provider.books.calls()) == before
+    assert len(provider.call_log.calls()) == before
     assert len(usage_limits.rows(user_id=user.id, source="page")) == 1
     refused = page.send(FIFTY).reply.error
     assert refused is not None
@@ -127,15 +127,15 @@ def test_usage_in_a_chat(
 
 
 def test_usage_as_a_first_message_gets_no_title_from_a_model(
-    usage_limits: InstalledFilter, user: OpenWebUIClient, page: Page, provider: StandInProvider
+    usage_limits: InstalledFilter, user: OpenWebUIClient, page: Page, provider: FakeProvider
 ) -> None:
     """Neither the command nor the title of a chat that has nothing else calls a model."""
     usage_limits.configure()
-    before = len(provider.books.calls())
+    before = len(provider.call_log.calls())
     turn = page.send("/usage", background_tasks=True)
     user.wait_until_idle(turn.chat_id)
     time.sleep(1)  # a title would be asked for in a task of its own
-    assert len(provider.books.calls()) == before
+    assert len(provider.call_log.calls()) == before
     assert usage_limits.rows(user_id=user.id) == []
 
 

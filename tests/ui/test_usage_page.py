@@ -26,7 +26,7 @@ limits = "50k tokens/day"
 [pool.everyone]
 limits = ["1M tokens/month"]
 
-[model."stand-in"]
+[model."fake-llm"]
 input_price = 3
 output_price = 15
 """
