@@ -44,57 +44,57 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  6247  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
 #  6294  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
 #  6754  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  6945  openwebui.languages.en   English.
-#  6980  openwebui.languages.de   German.
-#  7025  openwebui.languages.fr   French.
-#  7070  openwebui.languages.fr_ca French as written in Canada.
-#  7089  openwebui.languages.es   Spanish.
-#  7130  openwebui.languages.it   Italian.
-#  7168  openwebui.languages.pt_br Portuguese as written in Brazil.
-#  7210  openwebui.languages.nl   Dutch.
-#  7254  openwebui.languages.pl   Polish.
-#  7298  openwebui.languages.ru   Russian.
-#  7343  openwebui.languages.uk   Ukrainian.
-#  7388  openwebui.languages.tr   Turkish.
-#  7425  openwebui.languages.zh_cn Chinese in simplified script.
-#  7453  openwebui.languages.zh_tw Chinese in traditional script.
-#  7481  openwebui.languages.ja   Japanese.
-#  7517  openwebui.languages.ko   Korean.
-#  7549  openwebui.languages.ar   Arabic.
-#  7586  openwebui.languages.he   Hebrew.
-#  7619  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
-#  7669  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
-#  8541  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  9067  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  9154  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  9254  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  9372  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  9734  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  9797  openwebui.replies        One reply from its admission to its end.
-# 10204  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-# 10423  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-# 10767  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-# 10917  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
-# 11052  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-# 11144  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-# 11236  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-# 11304  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-# 11903  openwebui.directory      All users of Open WebUI with their groups, read at once.
-# 11981  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
-# 12686  openwebui.page_status    How the filter stands in its host: versions, what is leaned …
-# 12772  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
-# 12918  openwebui.valves_form    Who is near a limit at its top, and why a save was refused.
-# 13019  openwebui.simulation     What is on record, replayed against a policies text.
-# 13343  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
-# 13695  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14064  openwebui.answers        Answers on their way to the client: read for their usage, or …
-# 14244  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 14317  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
-# 14445  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 14732  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 14903  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 15060  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 15290  filter                   Open WebUI's hooks, and nothing but hooks.
+#  6947  openwebui.languages.en   English.
+#  6982  openwebui.languages.de   German.
+#  7027  openwebui.languages.fr   French.
+#  7072  openwebui.languages.fr_ca French as written in Canada.
+#  7091  openwebui.languages.es   Spanish.
+#  7132  openwebui.languages.it   Italian.
+#  7170  openwebui.languages.pt_br Portuguese as written in Brazil.
+#  7212  openwebui.languages.nl   Dutch.
+#  7256  openwebui.languages.pl   Polish.
+#  7300  openwebui.languages.ru   Russian.
+#  7345  openwebui.languages.uk   Ukrainian.
+#  7390  openwebui.languages.tr   Turkish.
+#  7427  openwebui.languages.zh_cn Chinese in simplified script.
+#  7455  openwebui.languages.zh_tw Chinese in traditional script.
+#  7483  openwebui.languages.ja   Japanese.
+#  7519  openwebui.languages.ko   Korean.
+#  7551  openwebui.languages.ar   Arabic.
+#  7588  openwebui.languages.he   Hebrew.
+#  7621  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
+#  7671  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
+#  8543  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  9072  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  9159  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  9259  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  9377  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  9739  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+#  9802  openwebui.replies        One reply from its admission to its end.
+# 10209  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+# 10428  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+# 10772  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+# 10922  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
+# 11057  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+# 11149  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+# 11241  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+# 11309  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+# 11908  openwebui.directory      All users of Open WebUI with their groups, read at once.
+# 11986  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
+# 12691  openwebui.page_status    How the filter stands in its host: versions, what is leaned …
+# 12777  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
+# 12923  openwebui.valves_form    Who is near a limit at its top, and why a save was refused.
+# 13024  openwebui.simulation     What is on record, replayed against a policies text.
+# 13348  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
+# 13700  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14069  openwebui.answers        Answers on their way to the client: read for their usage, or …
+# 14249  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 14322  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
+# 14450  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 14737  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14908  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 15065  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 15295  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -6769,6 +6769,8 @@ PAGE_WORDS = (
 # Around a name or an amount in a right-to-left sentence (or a right-to-left name in any other),
 # so that neither turns the other around: first strong isolate, pop directional isolate.
 ISOLATED = "\u2068{}\u2069"
+# Around a right-to-left sentence, which Open WebUI shows among left-to-right ones.
+RIGHT_TO_LEFT = "\u2067{}\u2069"
 
 
 @dataclass(frozen=True, slots=True)
@@ -8608,14 +8610,15 @@ def isolate(text: str, language: Language) -> str:
     return ISOLATED.format(text) if text and (turned or language.right_to_left) else text
 
 
-def finish_sentence(text: str) -> str:
+def finish_sentence(text: str, language: Language) -> str:
     """A sentence of ours as it is shown: with a capital, and never longer than stated."""
-    return cut_sentence(text[:1].upper() + text[1:])
+    return cut_sentence(text[:1].upper() + text[1:], language)
 
 
-def cut_sentence(text: str) -> str:
-    """A sentence that is never longer than stated."""
-    return text if len(text) <= LONGEST_SENTENCE else f"{text[: LONGEST_SENTENCE - 1]}…"
+def cut_sentence(text: str, language: Language) -> str:
+    """A sentence in its direction, never longer than stated."""
+    text = text if len(text) <= LONGEST_SENTENCE else f"{text[: LONGEST_SENTENCE - 1]}…"
+    return RIGHT_TO_LEFT.format(text) if text and language.right_to_left else text
 
 
 # Templates
@@ -8711,7 +8714,7 @@ def fill_template(
         text + ((str(values[name]) or EMPTY) if name else "")
         for text, name in ((text.replace(EMPTY, ""), name) for text, name in parts)
     )
-    return cut_sentence(re.sub(f" ?{EMPTY}", "", text).strip())
+    return cut_sentence(re.sub(f" ?{EMPTY}", "", text).strip(), language)
 
 
 # Numbers, units, periods, times
@@ -8950,7 +8953,7 @@ def with_reset(state: LimitState, sentence: str, values: Mapping[str, str], read
     gap = "" if sentence.endswith("。") else " "
     text = f"{sentence.format_map(values)}{gap}{reset.format_map(values)}"
     # German abbreviates its minutes with a point, which then ends the sentence as well.
-    return finish_sentence(text.removesuffix(".") if text.endswith("..") else text)
+    return finish_sentence(text.removesuffix(".") if text.endswith("..") else text, reader.language)
 
 
 def limit_sentence(
@@ -8971,14 +8974,14 @@ def limit_sentence(
             values["named"] = source + values["named"]
         every = language.no_paid if limit.measure == "cost" else language.no_models
         sentence = every if limit.model_glob == "*" else language.no_model
-        return finish_sentence(sentence.format_map(values))
+        return finish_sentence(sentence.format_map(values), language)
     if limit.is_per_request:
         return per_request_sentence(limit, reader, policy_shown(state))
     counts_all = limit.model_glob == "*" and not limit.source and not state.applied.is_pool
     if limit.is_at_once and counts_all:
         return at_once_sentence(state.taken, language)
     if state.is_only_held:
-        return finish_sentence(language.held.format_map(values))
+        return finish_sentence(language.held.format_map(values), language)
     return with_reset(state, language.reached, values, reader)
 
 
@@ -8996,14 +8999,16 @@ def per_request_sentence(limit: Limit, reader: Reader, policy: str = "") -> str:
             quantity=plain_quantity(limit, limit.amount, language),
             on=on_model(limit, language),
             named=language.named.format(policy=name) if name else "",
-        )
+        ),
+        language,
     )
 
 
 def at_once_sentence(running: int, language: Language) -> str:
     """The refusal of a request beside as many running ones as a limit allows."""
     quantity = count_things("responses", running, language)
-    return finish_sentence(language.form(language.at_once, running).format(quantity=quantity))
+    sentence = language.form(language.at_once, running).format(quantity=quantity)
+    return finish_sentence(sentence, language)
 
 
 def warning_sentence(
@@ -9016,7 +9021,7 @@ def warning_sentence(
     language, values = reader.language, sentence_values(state, now, reader)
     rolling = state.applied.limit.period.rolling is not None
     until = "" if rolling else language.status_reset.format_map(values)
-    return finish_sentence(language.warning.format(**values, until=until))
+    return finish_sentence(language.warning.format(**values, until=until), language)
 
 
 def status_line(state: LimitState, now: datetime, reader: Reader) -> str:
@@ -9024,7 +9029,7 @@ def status_line(state: LimitState, now: datetime, reader: Reader) -> str:
     language, values = reader.language, sentence_values(state, now, reader)
     share = "" if state.exceeded else language.share
     reset = "" if state.applied.limit.period.rolling is not None else language.status_reset
-    return finish_sentence((language.status + share + reset).format_map(values))
+    return finish_sentence((language.status + share + reset).format_map(values), language)
 
 
 def own_use_line(
@@ -9041,13 +9046,13 @@ def own_use_line(
         parts[0] += f", {isolate_amount(dollars, language)}"
     if state is not None:
         parts += [sentence_values(state, now, reader)["left"], status_line(state, now, reader)]
-    return cut_sentence(" · ".join(parts))
+    return cut_sentence(" · ".join(parts), language)
 
 
 def cap_sentence(tokens: int, language: Language) -> str:
     """What a user reads where a reply may only be this long."""
     quantity = count_things("tokens", tokens, language)
-    return finish_sentence(language.cap.format(quantity=quantity))
+    return finish_sentence(language.cap.format(quantity=quantity), language)
 
 
 def alert_sentence(state: LimitState, user: str) -> str:
@@ -12882,7 +12887,7 @@ def limit_cells(
         left += f" · {words['reached']}"
     reset = "–"
     if not limit.is_moment and (limit.period.rolling is None or state.exceeded):
-        reset = finish_sentence(format_at(state.reset_at, data.now, reader))
+        reset = finish_sentence(format_at(state.reset_at, data.now, reader), language)
     used = f"{format_amount(limit, state.taken, language)} ({percent})"
     return [markdown_cell(what), used, left, reset]
 
@@ -15583,7 +15588,7 @@ class Filter:
             text = await asyncio.to_thread(usage_markdown, data, str(user["id"]), reader, link)
         except Exception:
             log.exception("Usage limits: the use of user %s can't be shown", user["id"])
-            text = reader.language.ledger_error
+            text = finish_sentence(reader.language.ledger_error, reader.language)
         try:
             await self._emit(emitter, {"type": "replace", "data": {"content": text}})
             await self._emit(
@@ -15633,10 +15638,11 @@ class Filter:
     ) -> HostError:
         """The refusal of what can't be put on record."""
         try:
-            sentence = find_reader(valves, user, metadata).language.ledger_error
+            language = find_reader(valves, user, metadata).language
         except Exception:
             log.exception("Usage limits: the language of a user could not be told")
-            sentence = ENGLISH.ledger_error
+            language = ENGLISH
+        sentence = finish_sentence(language.ledger_error, language)
         return HostError(503, sentence, LEDGER_ERROR_RETRY_SECONDS)
 
     async def _tell(

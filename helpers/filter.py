@@ -54,6 +54,7 @@ from helpers.openwebui.messages import (
     PLAIN_REFUSAL,
     UNGUARDED,
     cap_sentence,
+    finish_sentence,
     limit_sentence,
     own_use_line,
     status_line,
@@ -362,7 +363,7 @@ class Filter:
             text = await asyncio.to_thread(usage_markdown, data, str(user["id"]), reader, link)
         except Exception:
             log.exception("Usage limits: the use of user %s can't be shown", user["id"])
-            text = reader.language.ledger_error
+            text = finish_sentence(reader.language.ledger_error, reader.language)
         try:
             await self._emit(emitter, {"type": "replace", "data": {"content": text}})
             await self._emit(
@@ -412,10 +413,11 @@ class Filter:
     ) -> HostError:
         """The refusal of what can't be put on record."""
         try:
-            sentence = find_reader(valves, user, metadata).language.ledger_error
+            language = find_reader(valves, user, metadata).language
         except Exception:
             log.exception("Usage limits: the language of a user could not be told")
-            sentence = ENGLISH.ledger_error
+            language = ENGLISH
+        sentence = finish_sentence(language.ledger_error, language)
         return HostError(503, sentence, LEDGER_ERROR_RETRY_SECONDS)
 
     async def _tell(

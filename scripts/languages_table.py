@@ -23,6 +23,7 @@ from helpers.openwebui.messages import (
     Reader,
     at_once_sentence,
     cap_sentence,
+    finish_sentence,
     format_period,
     limit_sentence,
     per_request_sentence,
@@ -95,7 +96,7 @@ def sentences(language: Language) -> Mapping[str, str]:
         "One response is running": at_once_sentence(1, language),
         "Three are running": at_once_sentence(3, language),
         "All that may run in a pool are": limit_sentence("", pool, NOW, own, ""),
-        "The ledger is out of reach": language.ledger_error,
+        "The ledger is out of reach": finish_sentence(language.ledger_error, language),
         "The user's own setting": " · ".join(language.show_usage.split("|")),
     }
 

@@ -15,7 +15,7 @@ from helpers.limits.decisions import LimitState
 from helpers.limits.limit import Limit
 from helpers.openwebui.languages.catalog import LANGUAGES
 from helpers.openwebui.languages.en import ENGLISH
-from helpers.openwebui.wording import ISOLATED, Language
+from helpers.openwebui.wording import ISOLATED, RIGHT_TO_LEFT, Language
 
 PLACEHOLDERS = (
     *("used", "limit", "remaining", "percent", "unit", "period", "reset_at", "reset_in", "policy"),
@@ -83,14 +83,15 @@ def isolate(text: str, language: Language) -> str:
     return ISOLATED.format(text) if text and (turned or language.right_to_left) else text
 
 
-def finish_sentence(text: str) -> str:
+def finish_sentence(text: str, language: Language) -> str:
     """A sentence of ours as it is shown: with a capital, and never longer than stated."""
-    return cut_sentence(text[:1].upper() + text[1:])
+    return cut_sentence(text[:1].upper() + text[1:], language)
 
 
-def cut_sentence(text: str) -> str:
-    """A sentence that is never longer than stated."""
-    return text if len(text) <= LONGEST_SENTENCE else f"{text[: LONGEST_SENTENCE - 1]}…"
+def cut_sentence(text: str, language: Language) -> str:
+    """A sentence in its direction, never longer than stated."""
+    text = text if len(text) <= LONGEST_SENTENCE else f"{text[: LONGEST_SENTENCE - 1]}…"
+    return RIGHT_TO_LEFT.format(text) if text and language.right_to_left else text
 
 
 # Templates
@@ -186,7 +187,7 @@ def fill_template(
         text + ((str(values[name]) or EMPTY) if name else "")
         for text, name in ((text.replace(EMPTY, ""), name) for text, name in parts)
     )
-    return cut_sentence(re.sub(f" ?{EMPTY}", "", text).strip())
+    return cut_sentence(re.sub(f" ?{EMPTY}", "", text).strip(), language)
 
 
 # Numbers, units, periods, times
@@ -425,7 +426,7 @@ def with_reset(state: LimitState, sentence: str, values: Mapping[str, str], read
     gap = "" if sentence.endswith("。") else " "
     text = f"{sentence.format_map(values)}{gap}{reset.format_map(values)}"
     # German abbreviates its minutes with a point, which then ends the sentence as well.
-    return finish_sentence(text.removesuffix(".") if text.endswith("..") else text)
+    return finish_sentence(text.removesuffix(".") if text.endswith("..") else text, reader.language)
 
 
 def limit_sentence(
@@ -446,14 +447,14 @@ def limit_sentence(
             values["named"] = source + values["named"]
         every = language.no_paid if limit.measure == "cost" else language.no_models
         sentence = every if limit.model_glob == "*" else language.no_model
-        return finish_sentence(sentence.format_map(values))
+        return finish_sentence(sentence.format_map(values), language)
     if limit.is_per_request:
         return per_request_sentence(limit, reader, policy_shown(state))
     counts_all = limit.model_glob == "*" and not limit.source and not state.applied.is_pool
     if limit.is_at_once and counts_all:
         return at_once_sentence(state.taken, language)
     if state.is_only_held:
-        return finish_sentence(language.held.format_map(values))
+        return finish_sentence(language.held.format_map(values), language)
     return with_reset(state, language.reached, values, reader)
 
 
@@ -471,14 +472,16 @@ def per_request_sentence(limit: Limit, reader: Reader, policy: str = "") -> str:
             quantity=plain_quantity(limit, limit.amount, language),
             on=on_model(limit, language),
             named=language.named.format(policy=name) if name else "",
-        )
+        ),
+        language,
     )
 
 
 def at_once_sentence(running: int, language: Language) -> str:
     """The refusal of a request beside as many running ones as a limit allows."""
     quantity = count_things("responses", running, language)
-    return finish_sentence(language.form(language.at_once, running).format(quantity=quantity))
+    sentence = language.form(language.at_once, running).format(quantity=quantity)
+    return finish_sentence(sentence, language)
 
 
 def warning_sentence(
@@ -491,7 +494,7 @@ def warning_sentence(
     language, values = reader.language, sentence_values(state, now, reader)
     rolling = state.applied.limit.period.rolling is not None
     until = "" if rolling else language.status_reset.format_map(values)
-    return finish_sentence(language.warning.format(**values, until=until))
+    return finish_sentence(language.warning.format(**values, until=until), language)
 
 
 def status_line(state: LimitState, now: datetime, reader: Reader) -> str:
@@ -499,7 +502,7 @@ def status_line(state: LimitState, now: datetime, reader: Reader) -> str:
     language, values = reader.language, sentence_values(state, now, reader)
     share = "" if state.exceeded else language.share
     reset = "" if state.applied.limit.period.rolling is not None else language.status_reset
-    return finish_sentence((language.status + share + reset).format_map(values))
+    return finish_sentence((language.status + share + reset).format_map(values), language)
 
 
 def own_use_line(
@@ -516,13 +519,13 @@ def own_use_line(
         parts[0] += f", {isolate_amount(dollars, language)}"
     if state is not None:
         parts += [sentence_values(state, now, reader)["left"], status_line(state, now, reader)]
-    return cut_sentence(" · ".join(parts))
+    return cut_sentence(" · ".join(parts), language)
 
 
 def cap_sentence(tokens: int, language: Language) -> str:
     """What a user reads where a reply may only be this long."""
     quantity = count_things("tokens", tokens, language)
-    return finish_sentence(language.cap.format(quantity=quantity))
+    return finish_sentence(language.cap.format(quantity=quantity), language)
 
 
 def alert_sentence(state: LimitState, user: str) -> str:

@@ -132,7 +132,7 @@ def limit_cells(
         left += f" · {words['reached']}"
     reset = "–"
     if not limit.is_moment and (limit.period.rolling is None or state.exceeded):
-        reset = finish_sentence(format_at(state.reset_at, data.now, reader))
+        reset = finish_sentence(format_at(state.reset_at, data.now, reader), language)
     used = f"{format_amount(limit, state.taken, language)} ({percent})"
     return [markdown_cell(what), used, left, reset]
 

@@ -24,6 +24,8 @@ PAGE_WORDS = (
 # Around a name or an amount in a right-to-left sentence (or a right-to-left name in any other),
 # so that neither turns the other around: first strong isolate, pop directional isolate.
 ISOLATED = "\u2068{}\u2069"
+# Around a right-to-left sentence, which Open WebUI shows among left-to-right ones.
+RIGHT_TO_LEFT = "\u2067{}\u2069"
 
 
 @dataclass(frozen=True, slots=True)

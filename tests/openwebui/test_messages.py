@@ -28,6 +28,7 @@ from helpers.openwebui.messages import (
     at_once_sentence,
     cap_sentence,
     check_template,
+    finish_sentence,
     format_duration,
     format_instant,
     format_period,
@@ -342,7 +343,7 @@ def test_hostile_names(tag: str, name: str) -> None:
         shown.encode()
         assert len(shown) < 3 * LONGEST_SHOWN_NAME + 200
         assert not re.search("[\x00-\x1f\u202e\u2066]", shown)
-        assert shown.count("\u2068") == shown.count("\u2069")
+        assert len(re.findall("[\u2067\u2068]", shown)) == shown.count("\u2069")
     assert len(alert_sentence(where, name)) < 3 * LONGEST_SHOWN_NAME
 
 
@@ -486,8 +487,8 @@ def test_decision() -> None:
         ),
         (
             "ar",
-            "تم بلوغ حدّك (\u2068Students\u2069): \u206850,000\u2069 رمز في اليوم. "
-            "يُجدَّد غدًا الساعة \u206800:00 UTC+1\u2069، بعد \u20685 س 12 د\u2069.",
+            "\u2067تم بلوغ حدّك (\u2068Students\u2069): \u206850,000\u2069 رمز في اليوم. "
+            "يُجدَّد غدًا الساعة \u206800:00 UTC+1\u2069، بعد \u20685 س 12 د\u2069.\u2069",
         ),
         (
             "xx",
@@ -647,7 +648,7 @@ def every_state() -> Iterator[LimitState]:
 
 
 WIDE = re.compile("[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\uff00-\uff60]")
-WITHOUT_WIDTH = re.compile("[\u0300-\u036f\u064b-\u0652\u2068\u2069]")
+WITHOUT_WIDTH = re.compile("[\u0300-\u036f\u064b-\u0652\u2067-\u2069]")
 
 
 def width(text: str) -> int:
@@ -702,7 +703,7 @@ def test_every_sentence_of_every_language(tag: str) -> None:
             limit_sentence("", state(text, 0, 3, scope), NOW, abroad, "gpt-4o")
             for scope in ("user:u", "everyone")
         }
-    seen.add(language.ledger_error)
+    seen.add(finish_sentence(language.ledger_error, language))
     for sentence in seen | (alerts if language is ENGLISH else set()):
         assert sentence == sentence.strip()
         assert not BAD_MARKS.search(sentence), sentence
@@ -711,7 +712,8 @@ def test_every_sentence_of_every_language(tag: str) -> None:
         longer = max((width(said) + 3 for said in sources if said in sentence), default=0)
         assert width(sentence) <= WIDEST + longer, (width(sentence), sentence)
         assert sentence[0].upper() == sentence[0]
-        assert sentence.count("\u2068") == sentence.count("\u2069")
+        assert len(re.findall("[\u2067\u2068]", sentence)) == sentence.count("\u2069")
+        assert sentence.startswith("\u2067") is language.right_to_left
         assert ("\u2068" in sentence) <= language.right_to_left
     assert not any("(user)" in sentence for sentence in seen)
 
@@ -746,4 +748,4 @@ def test_user_setting_in_every_language(tag: str) -> None:
 def test_limit_as_a_heading(tag: str, notation: str, text: str) -> None:
     """A limit is said in a few words of each language, without a sentence around it."""
     said = limit_text(parse_limit(notation), LANGUAGES[tag])
-    assert re.sub("[\u2068\u2069]", "", said) == text
+    assert re.sub("[\u2067-\u2069]", "", said) == text
