@@ -13,87 +13,88 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # Contents. In a hurry, read the hooks first: they are the last part, filter.
-#   226  errors                   The exceptions, each carrying its data.
-#   282  logs                     The one logger; its name is how Open WebUI's log shows where a …
-#   285  texts                    Texts from outside: what a client, a browser or a provider …
-#   306  limits.periods           The calendar and rolling periods, the window each gives at an …
-#   618  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
-#   769  limits.globs             Which model ids a pattern of an administrator's fits.
-#   792  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
-#  1140  limits.policy_tables     The policies text as checked tables, and what an error says …
-#  1402  limits.policies          What the policies text says about groups, roles, users, pools …
-#  1662  limits.policy            Which limits apply to this user, these groups, this role and …
-#  1974  limits.decisions         Used and reserved amounts against limits: what is decided, and …
-#  2140  metering.pieces          What a text costs at least, by the first steps of the tokenizer …
-#  2301  metering.estimates       Token estimates for texts and prompts whose provider reports no …
-#  2570  metering.usage_shapes    One usage object in any provider's shape, read as token counts.
-#  2899  metering.stream_events   What a stream event or a whole answer holds: produced text, …
-#  3167  metering.usage           What one reply is charged for, added up from its stream events.
-#  3487  metering.charges         What one reply costs, in tokens, in money and toward limits.
-#  3592  ledger.database          An engine for a database URL as Open WebUI spells it.
-#  3685  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
-#  3927  ledger.tables            The ledger's own tables and their numbered migrations.
-#  4148  ledger.identities        Whom the names in the policies mean, also after a rename.
-#  4599  ledger.counters          Sums of settled records per scope, model glob and window.
-#  4936  ledger.snapshots         What one statement sees of the ledger: counters with their …
-#  5104  ledger.limit_states      Where limits stand: what is used, what replies still running …
-#  5255  ledger.records           One row per reply, reserved when it is admitted and closed once.
-#  5420  ledger.reports           What the ledger says of many limits and records at once, read …
-#  6039  ledger.grants            What administrators add to limits, reset and take back; rows, …
-#  6227  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
-#  6324  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
-#  6371  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  6820  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  6999  openwebui.languages.en   English.
-#  7028  openwebui.languages.de   German.
-#  7062  openwebui.languages.fr   French.
-#  7097  openwebui.languages.fr_ca French as written in Canada.
-#  7108  openwebui.languages.es   Spanish.
-#  7140  openwebui.languages.it   Italian.
-#  7171  openwebui.languages.pt_br Portuguese as written in Brazil.
-#  7203  openwebui.languages.nl   Dutch.
-#  7237  openwebui.languages.pl   Polish.
-#  7271  openwebui.languages.ru   Russian.
-#  7306  openwebui.languages.uk   Ukrainian.
-#  7342  openwebui.languages.tr   Turkish.
-#  7372  openwebui.languages.zh_cn Chinese in simplified script.
-#  7396  openwebui.languages.zh_tw Chinese in traditional script.
-#  7420  openwebui.languages.ja   Japanese.
-#  7450  openwebui.languages.ko   Korean.
-#  7477  openwebui.languages.ar   Arabic.
-#  7509  openwebui.languages.he   Hebrew.
-#  7537  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
-#  7587  openwebui.page_words     What the usage page says to users, in each language.
-#  7718  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
-#  8598  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  9107  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  9194  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  9294  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  9411  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  9772  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  9835  openwebui.replies        One reply from its admission to its end.
-# 10236  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-# 10455  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-# 10788  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-# 10938  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
-# 11054  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-# 11146  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-# 11238  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-# 11306  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-# 11900  openwebui.directory      All users of Open WebUI with their groups, read at once.
-# 11978  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
-# 12679  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
-# 12833  openwebui.simulation     What is on record, replayed against a policies text.
-# 13157  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
-# 13509  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
-# 13876  openwebui.answers        Answers on their way to the client: read for their usage, or …
-# 14056  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 14129  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
-# 14264  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 14550  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 14721  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 14855  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 15071  filter                   Open WebUI's hooks, and nothing but hooks.
+#   229  errors                   The exceptions, each carrying its data.
+#   285  logs                     The one logger; its name is how Open WebUI's log shows where a …
+#   288  texts                    Texts from outside: what a client, a browser or a provider …
+#   309  limits.periods           The calendar and rolling periods, the window each gives at an …
+#   621  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
+#   772  limits.globs             Which model ids a pattern of an administrator's fits.
+#   795  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
+#  1143  limits.policy_tables     The policies text as checked tables, and what an error says …
+#  1405  limits.policies          What the policies text says about groups, roles, users, pools …
+#  1665  limits.policy            Which limits apply to this user, these groups, this role and …
+#  1977  limits.decisions         Used and reserved amounts against limits: what is decided, and …
+#  2143  metering.pieces          What a text costs at least, by the first steps of the tokenizer …
+#  2304  metering.estimates       Token estimates for texts and prompts whose provider reports no …
+#  2544  metering.provider_usage  Usage as each provider reports it: input, output, cached, cache …
+#  2808  metering.stream_events   What a stream event or a whole answer holds: produced text, …
+#  3028  metering.usage           What one reply is charged for, added up from its stream events.
+#  3348  metering.charges         What one reply costs, in tokens, in money and toward limits.
+#  3453  ledger.database          An engine for a database URL as Open WebUI spells it.
+#  3546  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
+#  3788  ledger.tables            The ledger's own tables and their numbered migrations.
+#  4009  ledger.identities        Whom the names in the policies mean, also after a rename.
+#  4460  ledger.counters          Sums of settled records per scope, model glob and window.
+#  4797  ledger.snapshots         What one statement sees of the ledger: counters with their …
+#  4965  ledger.limit_states      Where limits stand: what is used, what replies still running …
+#  5116  ledger.records           One row per reply, reserved when it is admitted and closed once.
+#  5281  ledger.reports           What the ledger says of many limits and records at once, read …
+#  5902  ledger.grants            What administrators add to limits, reset and take back; rows, …
+#  6090  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
+#  6189  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
+#  6236  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  6685  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  6876  openwebui.languages.en   English.
+#  6911  openwebui.languages.de   German.
+#  6956  openwebui.languages.fr   French.
+#  7001  openwebui.languages.fr_ca French as written in Canada.
+#  7020  openwebui.languages.es   Spanish.
+#  7061  openwebui.languages.it   Italian.
+#  7099  openwebui.languages.pt_br Portuguese as written in Brazil.
+#  7141  openwebui.languages.nl   Dutch.
+#  7185  openwebui.languages.pl   Polish.
+#  7229  openwebui.languages.ru   Russian.
+#  7274  openwebui.languages.uk   Ukrainian.
+#  7319  openwebui.languages.tr   Turkish.
+#  7356  openwebui.languages.zh_cn Chinese in simplified script.
+#  7384  openwebui.languages.zh_tw Chinese in traditional script.
+#  7412  openwebui.languages.ja   Japanese.
+#  7448  openwebui.languages.ko   Korean.
+#  7480  openwebui.languages.ar   Arabic.
+#  7517  openwebui.languages.he   Hebrew.
+#  7550  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
+#  7600  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
+#  8472  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  8998  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  9085  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  9185  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  9303  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  9665  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+#  9728  openwebui.replies        One reply from its admission to its end.
+# 10135  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+# 10354  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+# 10698  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+# 10848  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
+# 10983  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+# 11075  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+# 11167  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+# 11235  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+# 11834  openwebui.directory      All users of Open WebUI with their groups, read at once.
+# 11912  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
+# 12617  openwebui.page_status    How the filter stands in its host: versions, what is leaned …
+# 12703  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
+# 12849  openwebui.valves_form    Who is near a limit at its top, and why a save was refused.
+# 12950  openwebui.simulation     What is on record, replayed against a policies text.
+# 13274  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
+# 13626  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
+# 13995  openwebui.answers        Answers on their way to the client: read for their usage, or …
+# 14175  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 14248  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
+# 14376  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 14663  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14834  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 14991  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 15221  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -107,6 +108,7 @@ import inspect
 import json
 import logging
 import math
+import operator
 import posixpath
 import random
 import re
@@ -190,6 +192,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
+    cast,
     create_engine,
     event,
     func,
@@ -201,8 +204,8 @@ from sqlalchemy import (
     select,
     true,
     union_all,
-    values,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import insert as insert_on_postgresql
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as insert_on_sqlite
@@ -2250,9 +2253,7 @@ ASCII = bytes(range(0x80))
 BEYOND_ASCII = re.compile("[^\x00-\x7f]+")
 LEFT_OUT = "\xff"
 TOKENS_PER_UNCOMMON_BYTE = 0.68
-# A longer text is sampled, at places that nobody can foresee.
-LONGEST_CUT_WHOLE = 2_000
-SAMPLES_CUT = 8
+LONGEST_CUT_WHOLE = 2_000  # a longer text is sampled
 
 
 @lru_cache(maxsize=10_000)
@@ -2269,14 +2270,16 @@ def count_pieces(word: str) -> int:
     return len(pieces)
 
 
+def sample_text(text: str, samples: int, length: int) -> str:
+    """Parts of a long text, at places that nobody can foresee, or its dear part would hide."""
+    chance, apart = random.Random(hash(text)), len(text) // samples  # differs by process
+    starts = (n * apart + chance.randrange(apart - length + 1) for n in range(samples))
+    return "".join(text[start : start + length] for start in starts)
+
+
 def least_tokens(text: str) -> float:
     """What the ASCII in a text costs at least."""
-    read = text
-    if len(text) > LONGEST_CUT_WHOLE:
-        chance = random.Random(hash(text))  # differs from process to process
-        share, size = len(text) // SAMPLES_CUT, LONGEST_CUT_WHOLE // SAMPLES_CUT
-        starts = [each * share + chance.randrange(share - size + 1) for each in range(SAMPLES_CUT)]
-        read = "".join(text[start : start + size] for start in starts)
+    read = text if len(text) <= LONGEST_CUT_WHOLE else sample_text(text, 8, LONGEST_CUT_WHOLE // 8)
     ascii_text, left_out = BEYOND_ASCII.subn(LEFT_OUT, read)
     pieces = sum(map(count_pieces, WORD.findall(ascii_text))) - left_out
     return TOKENS_PER_PIECE * pieces * len(text) / len(read)
@@ -2350,22 +2353,8 @@ BASE64 = re.compile(r"[\w+/=%\r\n-]*", re.ASCII)
 LONGEST_LINK = 2_048
 # Where the parts of a message's content have their media, and what is only said about them.
 MEDIA_KEYS = (
-    "image_url",
-    "input_image",
-    "image",
-    "input_audio",
-    "audio_url",
-    "audio",
-    "video_url",
-    "video",
-    "file",
-    "file_url",
-    "file_data",
-    "file_id",
-    "document",
-    "source",
-    "url",
-    "data",
+    *("image_url", "input_image", "image", "input_audio", "audio_url", "audio", "video_url"),
+    *("video", "file", "file_url", "file_data", "file_id", "document", "source", "url", "data"),
 )
 MEDIA_NOTES = frozenset(("type", "media_type", "mime_type", "format", "detail", "filename"))
 # A chat provider gets `messages`; of the others each request has its own protocol's.
@@ -2373,20 +2362,8 @@ CHAT_KEYS = ("messages",)
 OTHER_PROMPT_KEYS = ("prompt", "suffix", "input", "system", "instructions")
 PROMPT_JSON_KEYS = ("tools", "functions", "response_format", "format")
 CONTENT_KEYS = (
-    "content",
-    "text",
-    "thinking",
-    "reasoning",
-    "reasoning_content",
-    "reasoning_details",
-    "summary",
-    "refusal",
-    "output",
-    "name",
-    "title",
-    "context",
-    "tool_calls",
-    "function_call",
+    *("content", "text", "thinking", "reasoning", "reasoning_content", "reasoning_details"),
+    *("summary", "refusal", "output", "name", "title", "context", "tool_calls", "function_call"),
     "function",
 )
 # In these the items of a list are content parts; only such a part can be a picture or a file.
@@ -2418,10 +2395,7 @@ def estimate_tokens(text: str) -> int:
     if not text:
         return 0
     if len(text) > LONGEST_READ_WHOLE:
-        # At places that nobody can foresee, or the dear part of a text would stand between them.
-        chance, apart = random.Random(hash(text)), len(text) // SAMPLES
-        starts = [n * apart + chance.randrange(apart - SAMPLE_LENGTH + 1) for n in range(SAMPLES)]
-        sample = "".join(text[start : start + SAMPLE_LENGTH] for start in starts)
+        sample = sample_text(text, SAMPLES, SAMPLE_LENGTH)
         return round(estimate_tokens(sample) * len(text) / len(sample))
     try:
         text.encode()
@@ -2567,8 +2541,8 @@ def estimate_reply(text: str) -> int:
 
 
 # ==============================================================================
-# helpers/metering/usage_shapes.py
-# One usage object in any provider's shape, read as token counts.
+# helpers/metering/provider_usage.py
+# Usage as each provider reports it: input, output, cached, cache writes, reasoning, cost.
 # ==============================================================================
 
 # Above any real call, below what a 64-bit column could be made to overflow with by a few sums.
@@ -2577,93 +2551,49 @@ COUNT_TEXT = re.compile(r"\s*(\d{1,13}|\d{1,3}(?:,\d{3}){1,4})(\.\d{1,20})?\s*",
 # More seconds of sound than tokens they are: Voxtral counts 12.5 a second, Gemini 32, OpenAI 10.
 MOST_TOKENS_PER_SECOND = 100
 
-# Kind of count -> spellings, each a sum, because Gemini and llama.cpp report parts without a whole.
-COUNT_SPELLINGS = {
-    "input": (  # with what came from the cache
-        ("prompt_tokens",),
-        ("promptTokens",),
-        ("prompt_eval_count",),
-        ("promptTokenCount", "toolUsePromptTokenCount"),
-        ("prompt_token_count", "tool_use_prompt_token_count"),
-        ("cache_n", "prompt_n"),
-        ("prompt_cache_hit_tokens", "prompt_cache_miss_tokens"),
-        ("input_token_count",),  # watsonx
-        ("input_length",),  # TGI
-        ("tokens_input",),  # DeepInfra
-        ("tokens_evaluated",),  # llama.cpp
-    ),
-    "bare input": (  # Anthropic and Bedrock: without the cache; OpenAI's Responses: with it
-        ("input_tokens",),
-        ("inputTokens",),
-        ("inputTokenCount",),
-    ),
-    "cache": (  # what Anthropic and Bedrock count beside the input
-        ("cache_read_input_tokens", "cache_creation_input_tokens"),
-        ("cacheReadInputTokens", "cacheWriteInputTokens"),
-        ("cacheReadInputTokenCount", "cacheWriteInputTokenCount"),
-    ),
-    "cache write": (
-        ("cache_creation_input_tokens",),
-        ("cacheWriteInputTokens",),
-        ("cacheWriteInputTokenCount",),
-    ),
-    "thoughts": (
-        ("thoughtsTokenCount",),
-        ("thoughts_token_count",),
-        ("reasoning_tokens",),
-    ),
-    "tool prompt": (
-        ("toolUsePromptTokenCount",),
-        ("tool_use_prompt_token_count",),
-        ("tool_use_prompt_tokens",),
-        ("tool_prompt_tokens",),
-    ),
-    "sound": (("prompt_audio_seconds",), ("audio_seconds",)),
-    "cached": (
-        ("cache_read_input_tokens",),
-        ("cacheReadInputTokens",),
-        ("cacheReadInputTokenCount",),
-        ("cachedContentTokenCount",),
-        ("cached_content_token_count",),
-        ("prompt_cache_hit_tokens",),
-        ("cached_tokens",),
-        ("cache_n",),
-    ),
-    "output": (
-        ("completion_tokens",),
-        ("completionTokens",),
-        ("output_tokens",),
-        ("outputTokens",),
-        ("outputTokenCount",),
-        ("eval_count",),
-        ("candidatesTokenCount", "thoughtsTokenCount"),
-        ("candidates_token_count", "thoughts_token_count"),
-        ("predicted_n",),
-        ("generated_token_count",),
-        ("generated_tokens",),
-        ("tokens_generated",),
-        ("tokens_predicted",),
-    ),
-    "total": (
-        ("total_tokens",),
-        ("totalTokens",),
-        ("totalTokenCount",),
-        ("total_token_count",),
-    ),
+# The fields that each kind of count may have, with "|" between them; "+" where Gemini, llama.cpp
+# and others report parts without a whole.
+COUNT_ALIASES = {
+    # With what came from the cache; the last are watsonx's, TGI's, DeepInfra's and llama.cpp's.
+    "input": "prompt_tokens | promptTokens | prompt_eval_count"
+    " | promptTokenCount + toolUsePromptTokenCount"
+    " | prompt_token_count + tool_use_prompt_token_count"
+    " | cache_n + prompt_n | prompt_cache_hit_tokens + prompt_cache_miss_tokens"
+    " | input_token_count | input_length | tokens_input | tokens_evaluated",
+    # Anthropic and Bedrock: without the cache; OpenAI's Responses: with it.
+    "uncached input": "input_tokens | inputTokens | inputTokenCount",
+    # What Anthropic and Bedrock count beside the input.
+    "cache": "cache_read_input_tokens + cache_creation_input_tokens"
+    " | cacheReadInputTokens + cacheWriteInputTokens"
+    " | cacheReadInputTokenCount + cacheWriteInputTokenCount",
+    "cache write": "cache_creation_input_tokens | cacheWriteInputTokens"
+    " | cacheWriteInputTokenCount",
+    "thoughts": "thoughtsTokenCount | thoughts_token_count | reasoning_tokens",
+    "tool prompt": "toolUsePromptTokenCount | tool_use_prompt_token_count | tool_use_prompt_tokens"
+    " | tool_prompt_tokens",
+    "sound": "prompt_audio_seconds | audio_seconds",
+    "cached": "cache_read_input_tokens | cacheReadInputTokens | cacheReadInputTokenCount"
+    " | cachedContentTokenCount | cached_content_token_count | prompt_cache_hit_tokens"
+    " | cached_tokens | cache_n",
+    "output": "completion_tokens | completionTokens | output_tokens | outputTokens"
+    " | outputTokenCount | eval_count | candidatesTokenCount + thoughtsTokenCount"
+    " | candidates_token_count + thoughts_token_count | predicted_n | generated_token_count"
+    " | generated_tokens | tokens_generated | tokens_predicted",
+    "total": "total_tokens | totalTokens | totalTokenCount | total_token_count",
 }
 
 
-def slots_by_spelling() -> dict[str, list[tuple[str, int]]]:
-    """COUNT_SPELLINGS turned round: reading costs what a provider sends, not what all could."""
+def slots_by_alias() -> dict[str, list[tuple[str, int]]]:
+    """COUNT_ALIASES turned round: reading costs what a provider sends, not what all could."""
     slots: dict[str, list[tuple[str, int]]] = {}
-    for kind, alternatives in COUNT_SPELLINGS.items():
-        for number, names in enumerate(alternatives):
-            for name in names:
+    for kind, alternatives in COUNT_ALIASES.items():
+        for number, names in enumerate(alternatives.split(" | ")):
+            for name in names.split(" + "):
                 slots.setdefault(name, []).append((kind, number))
     return slots
 
 
-SPELLING_SLOTS = slots_by_spelling()
+ALIAS_SLOTS = slots_by_alias()
 
 
 @dataclass(frozen=True, slots=True)
@@ -2686,28 +2616,16 @@ class TokenUsage:
         return bool(self.input_tokens or self.output_tokens or self.total_tokens)
 
     def merged(self, other: TokenUsage) -> TokenUsage:
-        """The field-wise maximum: within one completion later usage is a running total."""
-        return TokenUsage(
-            larger_count(self.input_tokens, other.input_tokens),
-            larger_count(self.output_tokens, other.output_tokens),
-            max(self.cached_input_tokens, other.cached_input_tokens),
-            larger_count(self.cost_micros, other.cost_micros),
-            larger_count(self.total_tokens, other.total_tokens),
-            max(self.cache_write_tokens, other.cache_write_tokens),
-            max(self.reasoning_tokens, other.reasoning_tokens),
-        )
+        """The larger of each count: within one completion later usage is a running total."""
+        return self._combined(other, max)
 
     def added(self, other: TokenUsage) -> TokenUsage:
-        """The field-wise sum, of two calls that are reported side by side."""
-        return TokenUsage(
-            added_count(self.input_tokens, other.input_tokens),
-            added_count(self.output_tokens, other.output_tokens),
-            self.cached_input_tokens + other.cached_input_tokens,
-            added_count(self.cost_micros, other.cost_micros),
-            added_count(self.total_tokens, other.total_tokens),
-            self.cache_write_tokens + other.cache_write_tokens,
-            self.reasoning_tokens + other.reasoning_tokens,
-        )
+        """The sum of each count, of two calls that are reported side by side."""
+        return self._combined(other, operator.add)
+
+    def _combined(self, other: TokenUsage, combine: Callable[[int, int], int]) -> TokenUsage:
+        pairs = [(getattr(self, name), getattr(other, name)) for name in self.__slots__]
+        return TokenUsage(*(combine_known(one, two, combine) for one, two in pairs))
 
 
 NO_USAGE = TokenUsage()
@@ -2729,24 +2647,19 @@ def token_count(value: object) -> int | None:
     return None
 
 
-def larger_count(one: int | None, other: int | None) -> int | None:
+def combine_known(one: Any, other: Any, combine: Callable[[int, int], int]) -> Any:
+    """Two counts combined, or the one that is known."""
     if one is None or other is None:
         return other if one is None else one
-    return max(one, other)
-
-
-def added_count(one: int | None, other: int | None) -> int | None:
-    if one is None or other is None:
-        return other if one is None else one
-    return one + other
+    return combine(one, other)
 
 
 def known_counts(fields: Mapping[str, object]) -> dict[str, int]:
-    """Each kind's largest spelling, since the host and gateways write zeros beside the count."""
+    """Each kind's largest alias, since the host and gateways write zeros beside the count."""
     sums: dict[tuple[str, int], int] = {}
     for name, value in fields.items():
-        if name in SPELLING_SLOTS and (count := token_count(value)) is not None:
-            for slot in SPELLING_SLOTS[name]:
+        if name in ALIAS_SLOTS and (count := token_count(value)) is not None:
+            for slot in ALIAS_SLOTS[name]:
                 sums[slot] = sums.get(slot, 0) + count
     counts: dict[str, int] = {}
     for (kind, _), count in sums.items():
@@ -2813,7 +2726,7 @@ def parse_usage(raw: object, timings: object = None) -> TokenUsage:
     counts, cost = known_counts(fields), cost_in_micros(fields)
     if not counts and cost is None:
         return NO_USAGE
-    input_tokens = max(counts.get("input", 0), counts.get("bare input", 0))
+    input_tokens = max(counts.get("input", 0), counts.get("uncached input", 0))
     output_tokens = counts.get("output")
     total_tokens = counts.get("total") or None
     openai_cached = detail_count(fields, "input_tokens_details", "cached_tokens") or 0
@@ -2853,13 +2766,9 @@ def parse_usage(raw: object, timings: object = None) -> TokenUsage:
 
 
 def reported_reasoning(fields: Mapping[str, object], counts: Mapping[str, int]) -> int | None:
-    return larger_count(
-        counts.get("thoughts"),
-        larger_count(
-            detail_count(fields, "completion_tokens_details", "reasoning_tokens"),
-            detail_count(fields, "output_tokens_details", "reasoning_tokens"),
-        ),
-    )
+    details = ("completion_tokens_details", "output_tokens_details")
+    said = [counts.get("thoughts"), *(detail_count(fields, x, "reasoning_tokens") for x in details)]
+    return max((count for count in said if count is not None), default=None)
 
 
 def split_total(
@@ -2902,84 +2811,36 @@ def split_total(
 
 # Where produced text stands, in the objects of OpenAI, Anthropic, Gemini, Mistral and Ollama.
 TEXT_KEYS = frozenset(
-    {
-        "content",
-        "text",
-        "reasoning_content",
-        "reasoning",
-        "thinking",
-        "refusal",
-        "transcript",
-        "name",
-        "arguments",
-        "args",
-        "input",
-        "partial_json",
-        "summary",
-        "code",
-        "generated_text",
-        "completion",
-    }
+    (
+        *("content", "text", "reasoning_content", "reasoning", "thinking", "refusal"),
+        *("transcript", "name", "arguments", "args", "input", "partial_json", "summary", "code"),
+        *("generated_text", "completion"),
+    )
 )
 ARGUMENT_KEYS = frozenset(("arguments", "args", "input"))
 NESTING_KEYS = frozenset(
-    {
-        "content",
-        "reasoning",
-        "thinking",
-        "audio",
-        "parts",
-        "tool_calls",
-        "function_call",
-        "functionCall",
-        "function",
-        "reasoning_details",
-        "summary",
-        "output",
-        "message",
-        "results",
-        "delta",
-    }
+    (
+        *("content", "reasoning", "thinking", "audio", "parts", "tool_calls", "function_call"),
+        *("functionCall", "function", "reasoning_details", "summary", "output", "message"),
+        *("results", "delta"),
+    )
 )
 # Where thoughts stand; the first that a provider fills is the one that counts.
 THOUGHT_KEYS = ("reasoning_content", "reasoning", "reasoning_details")
 # Where a whole answer has its text, beside `choices`.
 ANSWER_KEYS = (
-    "content",
-    "message",
-    "output",
-    "response",
-    "thinking",
-    "text",
-    "generated_text",
-    "completion",
-    "results",
-    "candidates",
+    *("content", "message", "output", "response", "thinking", "text", "generated_text"),
+    *("completion", "results", "candidates"),
 )
 MOST_ANSWERS = 64
 # What can hold usage. Not its details, which repeat parts of it; and of `metadata`, which with
 # OpenAI is the client's own, only what it holds.
 USAGE_HOLDERS = frozenset(
-    {
-        "usage",
-        "usageMetadata",
-        "usage_metadata",
-        "token_usage",
-        "tokens",
-        "billed_units",
-        "x_groq",
-        "response",
-        "message",
-        "metadata",
-        "meta",
-        "delta",
-        "choices",
-        "details",
-        "results",
-        "inference_status",
-        "response_metadata",
-        "amazon-bedrock-invocationMetrics",
-    }
+    (
+        *("usage", "usageMetadata", "usage_metadata", "token_usage", "tokens", "billed_units"),
+        *("x_groq", "response", "message", "metadata", "meta", "delta", "choices", "details"),
+        *("results", "inference_status", "response_metadata", "amazon-bedrock-invocationMetrics"),
+    )
 )
 DEEPEST_USAGE = 4
 MOST_HOLDERS = 64
@@ -5552,34 +5413,36 @@ def sums_of_users(
         wanted: User ids, each with the first second and the one after the last.
     """
     found: defaultdict[tuple[str, int, int], list[tuple[str, str, Amounts]]] = defaultdict(list)
-    ordered = sorted(wanted)
-    for at in range(0, len(ordered), ROWS_PER_QUERY):
-        windows = (
-            values(
-                Column("user_id", Text),
-                Column("since", BigInteger),
-                Column("until", BigInteger),
-                name="windows",
-            )
-            .data(ordered[at : at + ROWS_PER_QUERY])
-            .cte("windows")
+    if not wanted:
+        return found
+    # As one parameter: a list of values would take much longer to compile than to look up.
+    windows: Any
+    text = bindparam("windows", json.dumps(sorted(wanted)), Text)
+    if connection.dialect.name == "sqlite":
+        windows = func.json_each(text).table_valued("value")
+        parts = [func.json_extract(windows.c.value, f"$[{at}]") for at in range(3)]
+    else:
+        elements = func.jsonb_array_elements(cast(text, JSONB))
+        windows = elements.table_valued(Column("value", JSONB)).render_derived()
+        parts = [windows.c.value[at].astext for at in range(3)]
+    user_id, since, until = parts[0], cast(parts[1], BigInteger), cast(parts[2], BigInteger)
+    names, source = records_table.c.model_names, records_table.c.source
+    rows = connection.execute(
+        select(user_id, since, until, names, source, *COUNTED_SUMS)
+        .select_from(windows)
+        .join(
+            records_table,
+            and_(
+                records_table.c.user_id == user_id,
+                records_table.c.created_at >= since,
+                records_table.c.created_at < until,
+                records_table.c.state == "settled",
+            ),
         )
-        keys = (windows.c.user_id, windows.c.since, windows.c.until)
-        rows = connection.execute(
-            select(*keys, records_table.c.model_names, records_table.c.source, *COUNTED_SUMS)
-            .join(
-                records_table,
-                and_(
-                    records_table.c.user_id == windows.c.user_id,
-                    records_table.c.created_at >= windows.c.since,
-                    records_table.c.created_at < windows.c.until,
-                    records_table.c.state == "settled",
-                ),
-            )
-            .group_by(*keys, records_table.c.model_names, records_table.c.source)
-        )
-        for user_id, since, until, names, source, *sums in rows:
-            found[user_id, since, until].append((names, source, Amounts(*map(int, sums))))
+        .group_by(literal_column("1"), literal_column("2"), literal_column("3"), names, source)
+    )
+    for user, first, end, model_names, asked_from, *sums in rows:
+        found[user, first, end].append((model_names, asked_from, Amounts(*map(int, sums))))
     return found
 
 
@@ -5609,6 +5472,7 @@ def read_states(
         },
     )
     states, looked_up = [], 0
+    at = datetime.fromtimestamp(second, UTC)
     for applied, (used, sign, start, end) in zip(limits, needs, strict=True):
         limit = applied.limit
         if sign:
@@ -5629,18 +5493,17 @@ def read_states(
             used = used + more if sign > 0 else used - more
         held = () if limit.is_per_request else running.get(applied.scope, ())
         reserved = [one.reserved for one in held if one.counts_for(applied, second)]
+        rolling = limit.period.rolling
         state = LimitState(
             applied,
-            used=used.of(limit.measure),
-            reserved=sum(reserved, NOTHING).of(limit.measure) if reserved else 0,
-            reset_at=applied.window.end,
-            granted=granted.get(grant_key(applied), 0) if granted else 0,
+            used.of(limit.measure),
+            sum(reserved, NOTHING).of(limit.measure) if reserved else 0,
+            applied.window.end if rolling is None else at + rolling,
+            granted.get(grant_key(applied), 0) if granted else 0,
         )
-        if limit.period.rolling is not None:
-            reset = second + int(limit.period.rolling.total_seconds())
-            if state.exceeded and looked_up < MOST_RESETS_LOOKED_UP:
-                looked_up += 1
-                reset = find_rolling_reset(connection, state, second)
+        if rolling is not None and state.exceeded and looked_up < MOST_RESETS_LOOKED_UP:
+            looked_up += 1
+            reset = find_rolling_reset(connection, state, second)
             state = replace(state, reset_at=datetime.fromtimestamp(reset, UTC))
         states.append(state)
     return tuple(states)
@@ -6238,6 +6101,7 @@ REPLIES_PER_USER = 20
 QUANTILE = 0.9
 LENGTH_BOUNDS = (500, 8_000)
 MOST_MODELS_KNOWN = 1_000
+ANY_MODEL = None  # where those of a model aren't known, it is expected to be like the others
 # What Open WebUI writes by itself is short, and what was filled in is from before.
 OTHER_SOURCES = ("task", "backfill")
 
@@ -6254,18 +6118,19 @@ NEWEST_RECORDS = (
 )
 
 
-def usual_lengths(rows: Iterable[Any]) -> dict[str, int]:
-    """The high quantile of each model's lengths, in output tokens.
+def usual_lengths(rows: Iterable[Any]) -> dict[str | None, int]:
+    """The high quantile of the lengths of each model and of any, in output tokens.
 
     Args:
         rows: model, user, output tokens, source and state; the newest first.
     """
-    by_user: dict[str, dict[str, list[int]]] = {}
+    by_user: dict[str | None, dict[str, list[int]]] = {}
     for model, user, tokens, source, state in rows:
         if state == "settled" and tokens > 0 and source not in OTHER_SOURCES:
-            lengths = by_user.setdefault(model, {}).setdefault(user, [])
-            if len(lengths) < REPLIES_PER_USER:
-                lengths.append(tokens)
+            for known in (model, ANY_MODEL):
+                lengths = by_user.setdefault(known, {}).setdefault(user, [])
+                if len(lengths) < REPLIES_PER_USER:
+                    lengths.append(tokens)
     return {model: weighted_quantile(users.values()) for model, users in by_user.items()}
 
 
@@ -6296,7 +6161,7 @@ class ReplyLengths:
     ) -> None:
         self._read = read
         self._clock = clock
-        self._known: dict[str, int] = {}
+        self._known: dict[str | None, int] = {}
         self._read_at = float("-inf")
         self._reading = Lock()
 
@@ -6307,7 +6172,7 @@ class ReplyLengths:
             if now - self._read_at >= READ_AGAIN_SECONDS:
                 self._read_at = now
                 self._refresh()
-        return self._known.get(model, LENGTH_BOUNDS[0])
+        return self._known.get(model) or self._known.get(ANY_MODEL, LENGTH_BOUNDS[0])
 
     def _refresh(self) -> None:
         try:
@@ -6826,6 +6691,12 @@ COUNTED_THINGS = ("tokens", "input_tokens", "output_tokens", "requests", "respon
 PERIOD_NAMES = CALENDAR_PERIODS
 MOMENT_NAMES = tuple(MOMENTS)
 ROLLING_UNITS_SAID = ("second", "minute", "hour", "day")
+PAGE_WORDS = (
+    *("title", "limit", "used", "reserved", "left", "resets", "reached", "shared", "no_limits"),
+    *("exempt", "by_day", "day", "by_model", "model", "requests", "input", "output", "tokens"),
+    *("cost", "total", "replies", "time", "estimated", "running", "grants", "amount", "reason"),
+    *("until", "nothing", "show_all", "refresh", "back", "sign_in", "failed"),
+)
 # Around a name or an amount in a right-to-left sentence (or a right-to-left name in any other),
 # so that neither turns the other around: first strong isolate, pop directional isolate.
 ISOLATED = "\u2068{}\u2069"
@@ -6944,6 +6815,7 @@ class Language:
     ledger_error: str
     # Each user's own setting: its title, what it is for, and its options
     show_usage: str
+    page: str  # the words of the usage page
 
     def form(self, forms: str, count: int) -> str:
         """The plural form of a word, or of a phrase, that goes with a number."""
@@ -6963,6 +6835,10 @@ class Language:
         if name in MOMENT_NAMES:
             return self.moments.split(", ")[MOMENT_NAMES.index(name)]
         return self.periods.split(", ")[PERIOD_NAMES.index(name)]
+
+    def page_words(self) -> dict[str, str]:
+        """The words of the usage page and of the answer to ``/usage``, by name."""
+        return dict(zip(PAGE_WORDS, self.page.split("|"), strict=True))
 
     def source(self, name: str) -> str:
         """Where requests come from: ``via the API``."""
@@ -6989,7 +6865,8 @@ def read_language(text: str, base: Language | None = None) -> Language:
     stated: dict[str, Any] = {}
     for entry in re.split(r" · |\n(?=\w+:)", text.strip()):
         field, _, value = entry.partition(":")
-        stated[field] = " ".join(value.split("\n  ")).strip(" ").replace("_", " ")
+        value = " ".join(value.split("\n  ")).replace("| ", "|")
+        stated[field] = value.strip(" ").replace("_", " ")
     for field, read in FIELDS_OTHER_THAN_TEXT.items():
         if field in stated:
             stated[field] = read(stated[field])
@@ -7023,9 +6900,18 @@ cap: This response can have at most {quantity}.
 ledger_error: Usage can't be recorded at the moment, so no requests are accepted. Please try again
   later.
 show_usage: Show usage|Your usage above each response.|near a limit|always|never
+page: Usage limits|Limit|Used|Reserved|Left|Resets|Reached|Shared|No limits apply to you.|
+  Your use is recorded, but never refused.|Use by day|Day|This month by model|Model|Requests|
+  Input tokens|Output tokens|Tokens|Cost|Total|Responses this month|Time|estimated|running|Granted|
+  Amount|Reason|Valid until|Nothing yet.|Show all|Refresh|Back to the chat|
+  Please sign in to Open WebUI first.|This can’t be shown right now. Please try again later.
 """)
 
+# ==============================================================================
 # helpers/openwebui/languages/de.py
+# German.
+# ==============================================================================
+
 GERMAN = read_language("""
 tag: de · name: Deutsch · thousands: . · decimal: , · money: {amount}\u00a0$
 less_than: weniger als {amount} · percent: {n}\u00a0%
@@ -7057,9 +6943,20 @@ cap: Diese Antwort kann höchstens {quantity} lang sein.
 ledger_error: Die Nutzung kann gerade nicht erfasst werden, deshalb werden keine Anfragen
   angenommen. Bitte versuchen Sie es später erneut.
 show_usage: Nutzung anzeigen|Ihre Nutzung über jeder Antwort.|kurz vor einem Limit|immer|nie
+page: Nutzungslimits|Limit|Verbraucht|Vorgemerkt|Übrig|Neu ab|Erreicht|Gemeinsam|
+  Für Sie gelten keine Limits.|Ihre Nutzung wird erfasst, aber nie abgelehnt.|Nutzung nach Tagen|
+  Tag|Dieser Monat nach Modell|Modell|Anfragen|Eingabe-Token|Ausgabe-Token|Token|Kosten|Summe|
+  Antworten dieses Monats|Zeit|geschätzt|läuft|Zusätzlich gewährt|Menge|Grund|Gültig bis|
+  Noch nichts.|Alle zeigen|Aktualisieren|Zurück zum Chat|
+  Bitte melden Sie sich zuerst bei Open WebUI an.|
+  Das kann gerade nicht angezeigt werden. Bitte versuchen Sie es später erneut.
 """)
 
+# ==============================================================================
 # helpers/openwebui/languages/fr.py
+# French.
+# ==============================================================================
+
 FRENCH = read_language("""
 tag: fr · name: français · plural: below two or other · thousands: \u202f · decimal: ,
 money: {amount}\u00a0$ · less_than: moins de {amount} · percent: {n}\u202f%
@@ -7092,6 +6989,13 @@ ledger_error: L’utilisation ne peut pas être enregistrée pour le moment\u00a
   acceptée. Veuillez réessayer plus tard.
 show_usage: Afficher l’utilisation|Votre utilisation au-dessus de chaque réponse.|
   à l’approche d’une limite|toujours|jamais
+page: Limites d’utilisation|Limite|Utilisé|Réservé|Restant|Réinitialisation|Atteinte|Commune|
+  Aucune limite ne s’applique à vous.|Votre utilisation est enregistrée, mais jamais refusée.|
+  Utilisation par jour|Jour|Ce mois-ci par modèle|Modèle|Requêtes|Tokens d’entrée|Tokens de sortie|
+  Tokens|Coût|Total|Réponses de ce mois|Heure|estimé|en cours|Accordé en plus|Quantité|Motif|
+  Valable jusqu’au|Rien pour l’instant.|Tout afficher|Actualiser|Retour à la discussion|
+  Veuillez d’abord vous connecter à Open WebUI.|
+  Affichage impossible pour le moment. Veuillez réessayer plus tard.
 """)
 
 # helpers/openwebui/languages/fr_ca.py
@@ -7101,11 +7005,22 @@ tag: fr-CA · name: français (Canada) · percent: {n}\u00a0%
 units: jeton|jetons, jeton d’entrée|jetons d’entrée, jeton de sortie|jetons de sortie,
   requête|requêtes, réponse|réponses
 warning: {owner} de {what}{named} est utilisée à {percent}; {left}{until}.
+page: Limites d’utilisation|Limite|Utilisé|Réservé|Restant|Réinitialisation|Atteinte|Commune|
+  Aucune limite ne s’applique à vous.|Votre utilisation est enregistrée, mais jamais refusée.|
+  Utilisation par jour|Jour|Ce mois-ci par modèle|Modèle|Requêtes|Jetons d’entrée|Jetons de sortie|
+  Jetons|Coût|Total|Réponses de ce mois|Heure|estimé|en cours|Accordé en plus|Quantité|Motif|
+  Valable jusqu’au|Rien pour l’instant.|Tout afficher|Actualiser|Retour à la discussion|
+  Veuillez d’abord vous connecter à Open WebUI.|
+  Affichage impossible pour le moment. Veuillez réessayer plus tard.
 """,
     FRENCH,
 )
 
+# ==============================================================================
 # helpers/openwebui/languages/es.py
+# Spanish.
+# ==============================================================================
+
 SPANISH = read_language("""
 tag: es · name: español · thousands: \u202f · decimal: , · grouped_from: 10000
 money: {amount}\u00a0USD · less_than: menos de {amount} · percent: {n}\u00a0%
@@ -7135,6 +7050,12 @@ cap: Esta respuesta puede tener como máximo {quantity}.
 ledger_error: El uso no se puede registrar en este momento, por lo que no se aceptan solicitudes.
   Inténtalo de nuevo más tarde.
 show_usage: Mostrar uso|Tu uso encima de cada respuesta.|cerca de un límite|siempre|nunca
+page: Límites de uso|Límite|Usado|Reservado|Queda|Se restablece|Alcanzado|Compartido|
+  No se te aplica ningún límite.|Tu uso se registra, pero nunca se rechaza.|Uso por día|Día|
+  Este mes por modelo|Modelo|Solicitudes|Tokens de entrada|Tokens de salida|Tokens|Coste|Total|
+  Respuestas de este mes|Hora|estimado|en curso|Concedido|Cantidad|Motivo|Válido hasta|
+  Nada todavía.|Mostrar todo|Actualizar|Volver al chat|Inicia sesión primero en Open WebUI.|
+  No se puede mostrar en este momento. Inténtalo de nuevo más tarde.
 """)
 
 # helpers/openwebui/languages/it.py
@@ -7166,9 +7087,19 @@ cap: Questa risposta può avere al massimo {quantity}.
 ledger_error: Al momento l’utilizzo non può essere registrato, quindi non si accettano richieste.
   Riprova più tardi.
 show_usage: Mostra utilizzo|Il tuo utilizzo sopra ogni risposta.|vicino a un limite|sempre|mai
+page: Limiti di utilizzo|Limite|Usato|Riservato|Rimasto|Si azzera|Raggiunto|Condiviso|
+  Per te non vale alcun limite.|Il tuo utilizzo è registrato, ma mai rifiutato.|Utilizzo per giorno|
+  Giorno|Questo mese per modello|Modello|Richieste|Token di input|Token di output|Token|Costo|
+  Totale|Risposte di questo mese|Ora|stimato|in corso|Concesso|Quantità|Motivo|Valido fino a|
+  Ancora niente.|Mostra tutto|Aggiorna|Torna alla chat|Accedi prima a Open WebUI.|
+  Al momento non è possibile mostrarlo. Riprova più tardi.
 """)
 
+# ==============================================================================
 # helpers/openwebui/languages/pt_br.py
+# Portuguese as written in Brazil.
+# ==============================================================================
+
 BRAZILIAN_PORTUGUESE = read_language("""
 tag: pt-BR · name: português (Brasil) · plural: below two or other · thousands: . · decimal: ,
 money: US$\u00a0{amount} · less_than: menos de {amount}
@@ -7198,9 +7129,19 @@ cap: Esta resposta pode ter no máximo {quantity}.
 ledger_error: O uso não pode ser registrado no momento, por isso nenhuma solicitação é aceita. Tente
   novamente mais tarde.
 show_usage: Mostrar uso|Seu uso acima de cada resposta.|perto de um limite|sempre|nunca
+page: Limites de uso|Limite|Usado|Reservado|Restante|Renova|Atingido|Compartilhado|
+  Nenhum limite se aplica a você.|Seu uso é registrado, mas nunca recusado.|Uso por dia|Dia|
+  Este mês por modelo|Modelo|Solicitações|Tokens de entrada|Tokens de saída|Tokens|Custo|Total|
+  Respostas deste mês|Hora|estimado|em andamento|Concedido|Quantidade|Motivo|Válido até|Nada ainda.|
+  Mostrar tudo|Atualizar|Voltar ao chat|Entre primeiro no Open WebUI.|
+  Não é possível mostrar isto agora. Tente novamente mais tarde.
 """)
 
+# ==============================================================================
 # helpers/openwebui/languages/nl.py
+# Dutch.
+# ==============================================================================
+
 DUTCH = read_language("""
 tag: nl · name: Nederlands · thousands: . · decimal: , · money: $\u00a0{amount}
 less_than: minder dan {amount}
@@ -7232,9 +7173,19 @@ cap: Dit antwoord mag hoogstens {quantity} lang zijn.
 ledger_error: Het gebruik kan nu niet worden vastgelegd, dus er worden geen verzoeken aangenomen.
   Probeer het later opnieuw.
 show_usage: Gebruik tonen|Je gebruik boven elk antwoord.|dicht bij een limiet|altijd|nooit
+page: Gebruikslimieten|Limiet|Gebruikt|Gereserveerd|Over|Vernieuwt|Bereikt|Gedeeld|
+  Voor jou gelden geen limieten.|Je gebruik wordt vastgelegd, maar nooit geweigerd.|Gebruik per dag|
+  Dag|Deze maand per model|Model|Verzoeken|Invoertokens|Uitvoertokens|Tokens|Kosten|Totaal|
+  Antwoorden van deze maand|Tijd|geschat|bezig|Extra toegekend|Hoeveelheid|Reden|Geldig tot|
+  Nog niets.|Alles tonen|Vernieuwen|Terug naar de chat|Meld je eerst aan bij Open WebUI.|
+  Dit kan nu niet worden getoond. Probeer het later opnieuw.
 """)
 
+# ==============================================================================
 # helpers/openwebui/languages/pl.py
+# Polish.
+# ==============================================================================
+
 POLISH = read_language("""
 tag: pl · name: polski · plural: Polish · thousands: \u00a0 · decimal: , · grouped_from: 10000
 money: {amount}\u00a0USD · less_than: mniej niż {amount}
@@ -7266,9 +7217,19 @@ cap: Limit tej odpowiedzi: {quantity}.
 ledger_error: Nie można teraz zapisać użycia, więc żądania nie są przyjmowane. Spróbuj ponownie
   później.
 show_usage: Pokaż użycie|Twoje użycie nad każdą odpowiedzią.|blisko limitu|zawsze|nigdy
+page: Limity użycia|Limit|Zużyto|Zarezerwowano|Pozostało|Odnowienie|Wyczerpany|Wspólny|
+  Nie obowiązują Cię żadne limity.|Twoje użycie jest zapisywane, ale nigdy nie odrzucane.|
+  Użycie według dni|Dzień|Ten miesiąc według modelu|Model|Żądania|Tokeny wejściowe|Tokeny wyjściowe|
+  Tokeny|Koszt|Razem|Odpowiedzi z tego miesiąca|Czas|szacunkowo|w toku|Przyznano|Ilość|Powód|
+  Ważne do|Jeszcze nic.|Pokaż wszystko|Odśwież|Powrót do czatu|Najpierw zaloguj się do Open WebUI.|
+  Nie można teraz tego pokazać. Spróbuj ponownie później.
 """)
 
+# ==============================================================================
 # helpers/openwebui/languages/ru.py
+# Russian.
+# ==============================================================================
+
 RUSSIAN = read_language("""
 tag: ru · name: русский · plural: Slavic · thousands: \u00a0 · decimal: , · money: {amount}\u00a0$
 less_than: менее {amount} · percent: {n}\u00a0%
@@ -7301,9 +7262,19 @@ ledger_error: Сейчас использование не записывает�
   попытку позже.
 show_usage: Показывать использование|Ваше использование над каждым ответом.|вблизи
   лимита|всегда|никогда
+page: Лимиты использования|Лимит|Использовано|Зарезервировано|Осталось|Обновление|Исчерпан|Общий|
+  Для вас нет лимитов.|Ваше использование записывается, но никогда не отклоняется.|
+  Использование по дням|День|Этот месяц по моделям|Модель|Запросы|Входные токены|Выходные токены|
+  Токены|Стоимость|Итого|Ответы за этот месяц|Время|оценка|выполняется|Добавлено|Количество|Причина|
+  Действует до|Пока ничего.|Показать все|Обновить|Вернуться в чат|Сначала войдите в Open WebUI.|
+  Сейчас это нельзя показать. Повторите попытку позже.
 """)
 
+# ==============================================================================
 # helpers/openwebui/languages/uk.py
+# Ukrainian.
+# ==============================================================================
+
 UKRAINIAN = read_language("""
 tag: uk · name: українська · plural: Slavic · thousands: \u00a0 · decimal: ,
 money: {amount}\u00a0$ · less_than: менше ніж {amount}
@@ -7337,6 +7308,12 @@ ledger_error: Зараз використання не записується, �
   пізніше.
 show_usage: Показувати використання|Ваше використання над кожною відповіддю.|поблизу
   ліміту|завжди|ніколи
+page: Ліміти використання|Ліміт|Використано|Зарезервовано|Залишилося|Оновлення|Вичерпано|Спільний|
+  Для вас немає лімітів.|Ваше використання записується, але ніколи не відхиляється.|
+  Використання за днями|День|Цей місяць за моделями|Модель|Запити|Вхідні токени|Вихідні токени|
+  Токени|Вартість|Разом|Відповіді за цей місяць|Час|оцінка|виконується|Додано|Кількість|Причина|
+  Діє до|Поки нічого.|Показати все|Оновити|Повернутися до чату|Спочатку увійдіть в Open WebUI.|
+  Зараз це неможливо показати. Спробуйте пізніше.
 """)
 
 # helpers/openwebui/languages/tr.py
@@ -7367,6 +7344,13 @@ ledger_error: Kullanım şu anda kaydedilemediği için istek kabul edilmiyor. L
   deneyin.
 show_usage: Kullanımı göster|Her yanıtın üstünde kullanımınız.|sınıra yaklaşınca|her
   zaman|hiçbir zaman
+page: Kullanım sınırları|Sınır|Kullanılan|Ayrılan|Kalan|Yenilenme|Doldu|Ortak|
+  Sizin için bir sınır yok.|Kullanımınız kaydedilir, ancak hiçbir zaman reddedilmez.|
+  Günlere göre kullanım|Gün|Bu ay, modele göre|Model|İstekler|Giriş tokenleri|Çıktı tokenleri|
+  Tokenler|Maliyet|Toplam|Bu ayın yanıtları|Zaman|tahmini|sürüyor|Ek olarak verilen|Miktar|Neden|
+  Geçerlilik sonu|Henüz bir şey yok.|Tümünü göster|Yenile|Sohbete dön|
+  Lütfen önce Open WebUI’de oturum açın.|
+  Bu şu anda gösterilemiyor. Lütfen daha sonra yeniden deneyin.
 """)
 
 # helpers/openwebui/languages/zh_cn.py
@@ -7391,6 +7375,10 @@ label: 用量|共享用量 · reached_label: 已达限额|已达共享限额 · 
 share: （{percent}） · status_reset: ，{at} 重置 · cap: 此回答最多 {quantity}。
 ledger_error: 目前无法记录用量，因此暂不接受请求。请稍后重试。
 show_usage: 显示用量|在每个回答上方显示您的用量。|接近限额时|始终|从不
+page: 用量限额|限额|已用|已占用|剩余|重置时间|已达限额|共享|您没有任何限额。|
+  您的用量会被记录，但不会被拒绝。|每日用量|日期|本月各模型用量|模型|请求|输入 Token|输出 Token|
+  Token|费用|合计|本月的回答|时间|估算|生成中|额外授予|数量|原因|有效期至|暂无。|显示全部|刷新|
+  返回对话|请先登录 Open WebUI。|目前无法显示。请稍后重试。
 """)
 
 # helpers/openwebui/languages/zh_tw.py
@@ -7415,6 +7403,10 @@ label: 用量|共用用量 · reached_label: 已達限額|已達共用限額 · 
 share: （{percent}） · status_reset: ，{at} 重設 · cap: 此回應最多 {quantity}。
 ledger_error: 目前無法記錄用量，因此暫不接受請求。請稍後再試。
 show_usage: 顯示用量|在每個回應上方顯示您的用量。|接近限額時|一律|永不
+page: 用量限額|限額|已用|已占用|剩餘|重設時間|已達限額|共用|您沒有任何限額。|
+  您的用量會被記錄，但不會被拒絕。|每日用量|日期|本月各模型用量|模型|請求|輸入 Token|輸出 Token|
+  Token|費用|合計|本月的回應|時間|估算|產生中|額外授予|數量|原因|有效期限|尚無資料。|顯示全部|
+  重新整理|返回對話|請先登入 Open WebUI。|目前無法顯示。請稍後再試。
 """)
 
 # helpers/openwebui/languages/ja.py
@@ -7445,6 +7437,12 @@ cap: この応答は最大 {quantity}です。
 ledger_error:
   現在使用量を記録できないため、リクエストを受け付けていません。しばらくしてから再試行してください。
 show_usage: 使用量を表示|各応答の上に使用量を表示します。|上限に近いとき|常に|表示しない
+page: 使用量の上限|上限|使用済み|予約済み|残り|リセット|上限到達|共有|
+  あなたに適用される上限はありません。|使用量は記録されますが、拒否されることはありません。|
+  日別の使用量|日|今月のモデル別使用量|モデル|リクエスト|入力トークン|出力トークン|トークン|費用|
+  合計|今月の応答|日時|推定|生成中|追加付与|量|理由|有効期限|まだありません。|すべて表示|更新|
+  チャットに戻る|先に Open WebUI にログインしてください。|
+  現在表示できません。しばらくしてから再試行してください。
 """)
 
 # helpers/openwebui/languages/ko.py
@@ -7472,6 +7470,11 @@ status: {label}: {used} / {what} · status_reset: , {at} 초기화
 cap: 이 응답은 최대 {quantity}입니다.
 ledger_error: 지금은 사용량을 기록할 수 없어 요청을 받지 않습니다. 나중에 다시 시도하세요.
 show_usage: 사용량 표시|각 응답 위에 사용량을 표시합니다.|한도에 가까울 때|항상|표시 안 함
+page: 사용량 한도|한도|사용|예약|남음|초기화|한도 도달|공유|적용되는 한도가 없습니다.|
+  사용량은 기록되지만 거부되지 않습니다.|일별 사용량|날짜|이번 달 모델별 사용량|모델|요청|입력 토큰|
+  출력 토큰|토큰|비용|합계|이번 달 응답|시간|추정|생성 중|추가 부여|양|사유|유효 기한|
+  아직 없습니다.|모두 표시|새로 고침|채팅으로 돌아가기|먼저 Open WebUI에 로그인하세요.|
+  지금은 표시할 수 없습니다. 나중에 다시 시도하세요.
 """)
 
 # helpers/openwebui/languages/ar.py
@@ -7504,6 +7507,11 @@ status: {label}: {used} من {what} · status_reset: ، يُجدَّد {at}
 cap: الحدّ الأقصى لهذا الرد: {quantity}.
 ledger_error: يتعذّر تسجيل الاستخدام حاليًا، لذلك لا تُقبل أي طلبات. حاول مرة أخرى لاحقًا.
 show_usage: عرض الاستخدام|استخدامك فوق كل رد.|عند الاقتراب من الحدّ|دائمًا|أبدًا
+page: حدود الاستخدام|الحدّ|المستخدَم|المحجوز|المتبقّي|التجديد|بُلغ الحدّ|مشترك|لا تسري عليك أي حدود.|
+  يُسجَّل استخدامك ولا يُرفض أبدًا.|الاستخدام حسب اليوم|اليوم|هذا الشهر حسب النموذج|النموذج|الطلبات|
+  رموز الإدخال|رموز الإخراج|الرموز|التكلفة|المجموع|ردود هذا الشهر|الوقت|تقديري|قيد التنفيذ|الممنوح|
+  الكمية|السبب|صالح حتى|لا شيء بعد.|عرض الكل|تحديث|العودة إلى المحادثة|
+  يُرجى تسجيل الدخول إلى Open WebUI أولًا.|لا يمكن عرض هذا الآن. يُرجى المحاولة لاحقًا.
 """)
 
 # helpers/openwebui/languages/he.py
@@ -7531,6 +7539,11 @@ status: {label}: {used} מתוך {what} · status_reset: , תתחדש {at}
 cap: אורך התגובה המרבי: {quantity}.
 ledger_error: לא ניתן לרשום את השימוש כעת, ולכן בקשות אינן מתקבלות. נסה שוב מאוחר יותר.
 show_usage: הצגת השימוש|השימוש שלך מעל כל תגובה.|קרוב למכסה|תמיד|אף פעם
+page: מכסות שימוש|מכסה|נוצל|שמור|נותר|מתחדש|המכסה נוצלה|משותף|לא חלות עליך מכסות.|
+  השימוש שלך נרשם, אך לעולם אינו נדחה.|שימוש לפי יום|יום|החודש לפי מודל|מודל|בקשות|אסימוני קלט|
+  אסימוני פלט|אסימונים|עלות|סך הכול|התגובות של החודש|זמן|משוער|בתהליך|הוענק בנוסף|כמות|סיבה|
+  בתוקף עד|אין עדיין.|הצג הכול|רענון|חזרה לצ׳אט|יש להיכנס תחילה ל-Open WebUI.|
+  לא ניתן להציג זאת כעת. נסה שוב מאוחר יותר.
 """)
 
 # ==============================================================================
@@ -7581,137 +7594,6 @@ def choose_language(tags: str) -> Language:
         if language := find_language(tag.partition(";")[0]):
             return language
     return ENGLISH
-
-
-# ==============================================================================
-# helpers/openwebui/page_words.py
-# Page words: what the usage page says to users, in each language.
-# ==============================================================================
-
-# The order in which each language lists its words.
-PAGE_WORDS = (
-    *("title", "limit", "used", "reserved", "left", "resets", "reached", "shared", "no_limits"),
-    *("exempt", "by_day", "day", "by_model", "model", "requests", "input", "output", "tokens"),
-    *("cost", "total", "replies", "time", "estimated", "running", "grants", "amount", "reason"),
-    *("until", "nothing", "show_all", "refresh", "back", "sign_in", "failed"),
-)
-WORDS_BY_TAG: Mapping[str, str] = {
-    "en": "Usage limits|Limit|Used|Reserved|Left|Resets|Reached|Shared|No limits apply to you."
-    "|Your use is recorded, but never refused.|Use by day|Day|This month by model|Model|Requests"
-    "|Input tokens|Output tokens|Tokens|Cost|Total|Responses this month|Time|estimated|running"
-    "|Granted|Amount|Reason|Valid until|Nothing yet.|Show all|Refresh"
-    "|Back to the chat|Please sign in to Open WebUI first."
-    "|This can’t be shown right now. Please try again later.",
-    "de": "Nutzungslimits|Limit|Verbraucht|Vorgemerkt|Übrig|Neu ab|Erreicht|Gemeinsam"
-    "|Für Sie gelten keine Limits.|Ihre Nutzung wird erfasst, aber nie abgelehnt."
-    "|Nutzung nach Tagen|Tag|Dieser Monat nach Modell|Modell|Anfragen|Eingabe-Token"
-    "|Ausgabe-Token|Token|Kosten|Summe|Antworten dieses Monats|Zeit|geschätzt|läuft"
-    "|Zusätzlich gewährt|Menge|Grund|Gültig bis|Noch nichts."
-    "|Alle zeigen|Aktualisieren|Zurück zum Chat"
-    "|Bitte melden Sie sich zuerst bei Open WebUI an."
-    "|Das kann gerade nicht angezeigt werden. Bitte versuchen Sie es später erneut.",
-    "fr": "Limites d’utilisation|Limite|Utilisé|Réservé|Restant|Réinitialisation|Atteinte|Commune"
-    "|Aucune limite ne s’applique à vous."
-    "|Votre utilisation est enregistrée, mais jamais refusée.|Utilisation par jour|Jour"
-    "|Ce mois-ci par modèle|Modèle|Requêtes|Tokens d’entrée|Tokens de sortie|Tokens|Coût|Total"
-    "|Réponses de ce mois|Heure|estimé|en cours|Accordé en plus|Quantité|Motif|Valable jusqu’au"
-    "|Rien pour l’instant.|Tout afficher|Actualiser"
-    "|Retour à la discussion|Veuillez d’abord vous connecter à Open WebUI."
-    "|Affichage impossible pour le moment. Veuillez réessayer plus tard.",
-    "es": "Límites de uso|Límite|Usado|Reservado|Queda|Se renueva|Alcanzado|Compartido"
-    "|No se le aplica ningún límite.|Su uso se registra, pero nunca se rechaza.|Uso por día|Día"
-    "|Este mes por modelo|Modelo|Solicitudes|Tokens de entrada|Tokens de salida|Tokens|Coste"
-    "|Total|Respuestas de este mes|Hora|estimado|en curso|Concedido|Cantidad|Motivo|Válido hasta"
-    "|Nada todavía.|Mostrar todo|Actualizar|Volver al chat"
-    "|Inicie sesión primero en Open WebUI."
-    "|No se puede mostrar en este momento. Inténtelo de nuevo más tarde.",
-    "it": "Limiti di utilizzo|Limite|Usato|Riservato|Rimasto|Si azzera|Raggiunto|Condiviso"
-    "|Per te non vale alcun limite.|Il tuo utilizzo è registrato, ma mai rifiutato."
-    "|Utilizzo per giorno|Giorno|Questo mese per modello|Modello|Richieste|Token di input"
-    "|Token di output|Token|Costo|Totale|Risposte di questo mese|Ora|stimato|in corso|Concesso"
-    "|Quantità|Motivo|Valido fino a|Ancora niente.|Mostra tutto|Aggiorna"
-    "|Torna alla chat|Accedi prima a Open WebUI."
-    "|Al momento non è possibile mostrarlo. Riprova più tardi.",
-    "pt-br": "Limites de uso|Limite|Usado|Reservado|Restante|Renova|Atingido|Compartilhado"
-    "|Nenhum limite se aplica a você.|Seu uso é registrado, mas nunca recusado.|Uso por dia|Dia"
-    "|Este mês por modelo|Modelo|Solicitações|Tokens de entrada|Tokens de saída|Tokens|Custo"
-    "|Total|Respostas deste mês|Hora|estimado|em andamento|Concedido|Quantidade|Motivo"
-    "|Válido até|Nada ainda.|Mostrar tudo|Atualizar|Voltar ao chat"
-    "|Entre primeiro no Open WebUI."
-    "|Não é possível mostrar isto agora. Tente novamente mais tarde.",
-    "nl": "Gebruikslimieten|Limiet|Gebruikt|Gereserveerd|Over|Vernieuwt|Bereikt|Gedeeld"
-    "|Voor u gelden geen limieten.|Uw gebruik wordt vastgelegd, maar nooit geweigerd."
-    "|Gebruik per dag|Dag|Deze maand per model|Model|Verzoeken|Invoertokens|Uitvoertokens|Tokens"
-    "|Kosten|Totaal|Antwoorden van deze maand|Tijd|geschat|bezig|Extra toegekend|Hoeveelheid"
-    "|Reden|Geldig tot|Nog niets.|Alles tonen|Vernieuwen|Terug naar de chat"
-    "|Meld u eerst aan bij Open WebUI."
-    "|Dit kan nu niet worden getoond. Probeer het later opnieuw.",
-    "pl": "Limity użycia|Limit|Zużyto|Zarezerwowano|Pozostało|Odnowienie|Wyczerpany|Wspólny"
-    "|Nie obowiązują Cię żadne limity.|Twoje użycie jest zapisywane, ale nigdy nie odrzucane."
-    "|Użycie według dni|Dzień|Ten miesiąc według modelu|Model|Żądania|Tokeny wejściowe"
-    "|Tokeny wyjściowe|Tokeny|Koszt|Razem|Odpowiedzi z tego miesiąca|Czas|szacunkowo|w toku"
-    "|Przyznano|Ilość|Powód|Ważne do|Jeszcze nic.|Pokaż wszystko"
-    "|Odśwież|Powrót do czatu|Najpierw zaloguj się do Open WebUI."
-    "|Nie można teraz tego pokazać. Spróbuj ponownie później.",
-    "ru": "Лимиты использования|Лимит|Использовано|Зарезервировано|Осталось|Обновление|Исчерпан"
-    "|Общий|Для вас нет лимитов.|Ваше использование записывается, но никогда не отклоняется."
-    "|Использование по дням|День|Этот месяц по моделям|Модель|Запросы|Входные токены"
-    "|Выходные токены|Токены|Стоимость|Итого|Ответы за этот месяц|Время|оценка|выполняется"
-    "|Добавлено|Количество|Причина|Действует до|Пока ничего.|Показать все"
-    "|Обновить|Вернуться в чат|Сначала войдите в Open WebUI."
-    "|Сейчас это нельзя показать. Повторите попытку позже.",
-    "uk": "Ліміти використання|Ліміт|Використано|Зарезервовано|Залишилося|Оновлення|Вичерпано"
-    "|Спільний|Для вас немає лімітів.|Ваше використання записується, але ніколи не відхиляється."
-    "|Використання за днями|День|Цей місяць за моделями|Модель|Запити|Вхідні токени"
-    "|Вихідні токени|Токени|Вартість|Разом|Відповіді за цей місяць|Час|оцінка|виконується"
-    "|Додано|Кількість|Причина|Діє до|Поки нічого.|Показати все|Оновити"
-    "|Повернутися до чату|Спочатку увійдіть в Open WebUI."
-    "|Зараз це неможливо показати. Спробуйте пізніше.",
-    "tr": "Kullanım sınırları|Sınır|Kullanılan|Ayrılan|Kalan|Yenilenme|Doldu|Ortak"
-    "|Sizin için bir sınır yok.|Kullanımınız kaydedilir, ancak hiçbir zaman reddedilmez."
-    "|Günlere göre kullanım|Gün|Bu ay, modele göre|Model|İstekler|Giriş tokenleri"
-    "|Çıktı tokenleri|Tokenler|Maliyet|Toplam|Bu ayın yanıtları|Zaman|tahmini|sürüyor"
-    "|Ek olarak verilen|Miktar|Neden|Geçerlilik sonu|Henüz bir şey yok."
-    "|Tümünü göster|Yenile|Sohbete dön|Lütfen önce Open WebUI’de oturum açın."
-    "|Bu şu anda gösterilemiyor. Lütfen daha sonra yeniden deneyin.",
-    "zh-cn": "用量限额|限额|已用|已占用|剩余|重置时间|已达限额|共享|您没有任何限额。"
-    "|您的用量会被记录，但不会被拒绝。|每日用量|日期|本月各模型用量|模型|请求|输入 Token|输出 Token"
-    "|Token|费用|合计|本月的回答|时间|估算|生成中|额外授予|数量|原因|有效期至|暂无。"
-    "|显示全部|刷新|返回对话|请先登录 Open WebUI。|目前无法显示。请稍后重试。",
-    "zh-tw": "用量限額|限額|已用|已占用|剩餘|重設時間|已達限額|共用|您沒有任何限額。"
-    "|您的用量會被記錄，但不會被拒絕。|每日用量|日期|本月各模型用量|模型|請求|輸入 Token|輸出 Token"
-    "|Token|費用|合計|本月的回應|時間|估算|產生中|額外授予|數量|原因|有效期限|尚無資料。"
-    "|顯示全部|重新整理|返回對話|請先登入 Open WebUI。|目前無法顯示。請稍後再試。",
-    "ja": "使用量の上限|上限|使用済み|予約済み|残り|リセット|上限到達|共有"
-    "|あなたに適用される上限はありません。|使用量は記録されますが、拒否されることはありません。"
-    "|日別の使用量|日|今月のモデル別使用量|モデル|リクエスト|入力トークン|出力トークン|トークン"
-    "|費用|合計|今月の応答|日時|推定|生成中|追加付与|量|理由|有効期限|まだありません。"
-    "|すべて表示|更新|チャットに戻る"
-    "|先に Open WebUI にログインしてください。"
-    "|現在表示できません。しばらくしてから再試行してください。",
-    "ko": "사용량 한도|한도|사용|예약|남음|초기화|한도 도달|공유|적용되는 한도가 없습니다."
-    "|사용량은 기록되지만 거부되지 않습니다.|일별 사용량|날짜|이번 달 모델별 사용량|모델|요청"
-    "|입력 토큰|출력 토큰|토큰|비용|합계|이번 달 응답|시간|추정|생성 중|추가 부여|양|사유"
-    "|유효 기한|아직 없습니다.|모두 표시|새로 고침|채팅으로 돌아가기"
-    "|먼저 Open WebUI에 로그인하세요.|지금은 표시할 수 없습니다. 나중에 다시 시도하세요.",
-    "ar": "حدود الاستخدام|الحدّ|المستخدَم|المحجوز|المتبقّي|التجديد|بُلغ الحدّ|مشترك"
-    "|لا تسري عليك أي حدود.|يُسجَّل استخدامك ولا يُرفض أبدًا.|الاستخدام حسب اليوم|اليوم"
-    "|هذا الشهر حسب النموذج|النموذج|الطلبات|رموز الإدخال|رموز الإخراج|الرموز|التكلفة|المجموع"
-    "|ردود هذا الشهر|الوقت|تقديري|قيد التنفيذ|الممنوح|الكمية|السبب|صالح حتى|لا شيء بعد."
-    "|عرض الكل|تحديث|العودة إلى المحادثة"
-    "|يُرجى تسجيل الدخول إلى Open WebUI أولًا.|لا يمكن عرض هذا الآن. يُرجى المحاولة لاحقًا.",
-    "he": "מכסות שימוש|מכסה|נוצל|שמור|נותר|מתחדש|המכסה נוצלה|משותף|לא חלות עליך מכסות."
-    "|השימוש שלך נרשם, אך לעולם אינו נדחה.|שימוש לפי יום|יום|החודש לפי מודל|מודל|בקשות"
-    "|אסימוני קלט|אסימוני פלט|אסימונים|עלות|סך הכול|התגובות של החודש|זמן|משוער|בתהליך"
-    "|הוענק בנוסף|כמות|סיבה|בתוקף עד|אין עדיין.|הצג הכול|רענון|חזרה לצ׳אט"
-    "|יש להיכנס תחילה ל-Open WebUI.|לא ניתן להציג זאת כעת. נסה שוב מאוחר יותר.",
-}
-
-
-def words_of(language: Language) -> list[str]:
-    """A language's words in the order of `PAGE_WORDS`; a region without its own has others'."""
-    tag = language.tag.lower()
-    return (WORDS_BY_TAG.get(tag) or WORDS_BY_TAG[tag.partition("-")[0]]).split("|")
 
 
 # ==============================================================================
@@ -7779,6 +7661,7 @@ a { color: var(--accent); }
   white-space: nowrap; }
 :focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; border-radius: 3px; }
 main:focus { outline: none; }
+[hidden] { display: none !important; }
 
 /* Boxes */
 .totals { display: grid; gap: .6rem; margin: 1rem 0;
@@ -7798,7 +7681,6 @@ main:focus { outline: none; }
 .tag { font-size: .8rem; font-weight: 400; color: var(--faint); border: 1px solid var(--line);
   border-radius: 99px; padding: 0 .5rem; white-space: nowrap; }
 .tag.bad { color: var(--bad); border-color: currentcolor; }
-.tag.warn { color: var(--warn); border-color: currentcolor; }
 
 /* Bars and charts */
 .meter { display: flex; height: .7rem; border-radius: 99px; overflow: hidden;
@@ -7904,7 +7786,8 @@ PAGE_JS = r""""use strict";
 // The usage page: what is left, who is near a limit, and what to do about it. Names of users,
 // groups and models are whatever somebody chose: they become text nodes, never HTML.
 
-const BASE = `${location.pathname.replace(/\/+$/, "")}/api/`;
+const HOME = location.pathname.replace(/usage-limits\/*$/, ""); // Open WebUI's own path
+const BASE = `${HOME}usage-limits/api/`;
 const SHOWN_ROWS = 25;
 const CHECK_AFTER = 400; // milliseconds without a key
 const PERIODS = { month: "This month", 7: "7 days", 30: "30 days", 90: "90 days", 365: "A year" };
@@ -7941,11 +7824,12 @@ function chooseLanguage() {
 
 const t = (word) => languages.words[tag][languages.keys.indexOf(word)];
 const digits = () => `${tag}-u-nu-latn`;
-const number = (value, options) => new Intl.NumberFormat(digits(), options).format(value ?? 0);
+const number = (value, options, language = digits()) =>
+  new Intl.NumberFormat(language, options).format(value ?? 0);
 const dollars = (value) => number(value, {
   style: "currency", currency: "USD", currencyDisplay: "narrowSymbol",
   ...(value > 0 && value < 0.01 && { maximumSignificantDigits: 2 }),
-});
+}, languages.rtl.includes(tag) ? "en" : digits()); // as in the sentences
 // What has no price has no cost: a zero would say that it was free.
 const money = (value) => (value ? dollars(value) : "–");
 const amount = (limit, value) => (limit.measure === "cost" ? dollars : number)(value);
@@ -8125,7 +8009,7 @@ function dayChart(rows) {
   return rows.length ? [
     el("figure", {}, chart, el("figcaption.note", {}, el("span.key.first"), t("input"),
       el("span.key.second"), t("output"))),
-    el("details", {}, el("summary", {}, `${t("day")}: ${t("tokens")}`), table(t("by_day"),
+    el("details", {}, el("summary", {}, `${t("tokens")} / ${t("day")}`), table(t("by_day"),
       [column("day", t("day"), (row) => day(row.day)), ...useColumns(rows)], rows)),
   ] : note(t("nothing"));
 }
@@ -8242,9 +8126,13 @@ async function overview() {
         times("at", "Time", (row) => when(row.at)), column("email", "User", userLink),
         column("model", "Model"), column("limit", "Limit"), column("policy", "Policy"),
       ], refused, { search: "Search refusals" })),
-    checks.length > 0 && section("Checks", el("ul", {}, checks.map((check) => el("li", {},
-      el(check.ok ? "span.good" : "span.bad", {}, check.ok ? "OK: " : "Look here: "),
-      check.text)))),
+    section("Installation", note(`Usage Limits ${all.version || ""}, Open WebUI ${
+      all.open_webui || ""}, ledger: ${all.ledger || ""}, days as in ${all.timezone}`),
+    el("ul", {}, checks.map((check) => el("li", {},
+      el(check.ok ? "span.good" : "span.bad", {}, check.ok ? "OK: " : "Note: "),
+      check.text))), table("Ways to a model", [column("name", "Way to a model"),
+      column("state", "State"), column("detail", "What happens")], all.doors || [],
+    { plain: true })),
     section("Files", files("day", "each day"),
       files("user,model,day", "each user, model and day"), files("source", "each source")),
   ];
@@ -8363,22 +8251,6 @@ function addLimit(text, kind, name, limit) {
   return `${lines.join("\n")}\n`;
 }
 
-function lineOf(error, lines) {
-  // Where the text says what an error names: its line, else the words that it quotes.
-  const said = error.line || /line (\d+)/.exec(error.where)?.[1];
-  if (said) return Number(said);
-  const [, head, key] = /^(\[.*\]) ?(\w*)/.exec(error.where) || [];
-  const at = lines.findIndex((line) => head && line.trim().startsWith(head));
-  const end = lines.findIndex((line, one) => one > at && /^\s*\[/.test(line));
-  const quoted = /"((?:[^"\\]|\\.)+)"/.exec(error.given)?.[1];
-  for (const word of [quoted, key].filter(Boolean)) {
-    const found = lines.findIndex((line, one) =>
-      one >= at && (at < 0 || end < 0 || one < end) && line.includes(word));
-    if (found >= 0) return found + 1;
-  }
-  return at + 1 || null;
-}
-
 async function policiesView() {
   const [kept, groups] = await Promise.all([call("policies"), report("group").catch(() => [])]);
   let timer, asked = 0;
@@ -8388,7 +8260,8 @@ async function policiesView() {
     oninput: () => changed(), onscroll: () => (numbers.scrollTop = area.scrollTop) });
   area.value = state.draft ?? kept.policies;
   const result = el("", { id: "errors", role: "status" }), means = el("");
-  const replayed = el("", { role: "status" }), versions = kept.versions || [];
+  const replayed = el("", { role: "status" });
+  const versions = (kept.versions || []).filter((one) => one.policies !== kept.policies);
   const save = button("Save", keep, "button.main");
 
   function goTo(line) {
@@ -8400,7 +8273,7 @@ async function policiesView() {
 
   function show(checked) {
     const lines = area.value.split("\n");
-    const errors = (checked?.errors || []).map((one) => ({ ...one, line: lineOf(one, lines) }));
+    const errors = checked?.errors || [];
     numbers.replaceChildren(...lines.map((_, at) =>
       el(errors.some((one) => one.line === at + 1) ? "li.bad" : "li", {}, at + 1)));
     numbers.scrollTop = area.scrollTop;
@@ -8540,7 +8413,7 @@ async function route(event) {
       href: `#${key}`, "aria-current": key === (detail ? detail[0] : view) && "page" }, title)));
     parts = await (detail ? detail[1](decodeURIComponent(id)) : VIEWS[view][1]());
   } catch (error) {
-    parts = [el("h1", {}, t("title")), error.status === 401 ? link("/auth", t("sign_in"))
+    parts = [el("h1", {}, t("title")), error.status === 401 ? link(`${HOME}auth`, t("sign_in"))
       : el("p.said.bad", { role: "alert" }, `${t("failed")} (${error.message})`)];
   }
   if (turn !== state.turn) return; // gone elsewhere meanwhile
@@ -8551,7 +8424,7 @@ async function route(event) {
   document.title = main.querySelector("h1").textContent;
   if (event) {
     scrollTo(0, 0);
-    main.focus();
+    main.focus({ preventScroll: true });
   }
 }
 
@@ -8561,6 +8434,7 @@ function start() {
   document.documentElement.lang = tag;
   document.documentElement.dir = languages.rtl.includes(tag) ? "rtl" : "ltr";
   byId("back").textContent = t("back");
+  byId("back").href = HOME;
   addEventListener("hashchange", route);
   addEventListener("beforeunload", (event) => state.draft !== null && event.preventDefault());
   return route();
@@ -8577,7 +8451,7 @@ def page_languages() -> str:
     data = {
         "keys": PAGE_WORDS,
         "aliases": LANGUAGE_ALIASES,
-        "words": {tag: words_of(language) for tag, language in LANGUAGES.items()},
+        "words": {tag: language.page.split("|") for tag, language in LANGUAGES.items()},
         "rtl": [tag for tag, language in LANGUAGES.items() if language.right_to_left],
     }
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
@@ -8600,15 +8474,7 @@ def render_page(nonce: str) -> str:
 # ==============================================================================
 
 PLACEHOLDERS = (
-    "used",
-    "limit",
-    "remaining",
-    "percent",
-    "unit",
-    "period",
-    "reset_at",
-    "reset_in",
-    "policy",
+    *("used", "limit", "remaining", "percent", "unit", "period", "reset_at", "reset_in", "policy"),
     "model",
 )
 MICROS = 1_000_000
@@ -8803,6 +8669,14 @@ def format_amount(limit: Limit, amount: int, language: Language = ENGLISH) -> st
     number = f"{format_count(shown // MICROS, language)}{language.decimal}{fraction}"
     text = isolate_amount(language.money.format(amount=number), language)
     return language.less_than.format(amount=text) if 0 < amount < least else text
+
+
+def format_dollars(dollars: float, language: Language) -> str:
+    """An amount of money of any size, whatever the limit: to the cent from a dollar on."""
+    digits = 2 if dollars >= 1 or not dollars else 4
+    number = f"{dollars:.{digits}f}" if dollars >= 0.0001 or not dollars else "0.0001"
+    text = language.money.format(amount=number.replace(".", language.decimal))
+    return language.less_than.format(amount=text) if 0 < dollars < 0.0001 else text
 
 
 def isolate_amount(text: str, language: Language) -> str:
@@ -9084,6 +8958,23 @@ def status_line(state: LimitState, now: datetime, reader: Reader) -> str:
     return finish_sentence((language.status + share + reset).format_map(values))
 
 
+def own_use_line(
+    tokens: int, cost_micros: int, state: LimitState | None, now: datetime, reader: Reader
+) -> str:
+    """The line over a finished reply for who wishes it always: its own use, then what is left.
+
+    A phone cuts the line's end, so the amount that remains stands before the rest.
+    """
+    language = reader.language
+    parts = [count_things("tokens", tokens, language)]
+    if cost_micros:
+        dollars = format_dollars(cost_micros / MICROS, language)
+        parts[0] += f", {isolate_amount(dollars, language)}"
+    if state is not None:
+        parts += [sentence_values(state, now, reader)["left"], status_line(state, now, reader)]
+    return cut_sentence(" · ".join(parts))
+
+
 def cap_sentence(tokens: int, language: Language) -> str:
     """What a user reads where a reply may only be this long."""
     quantity = count_things("tokens", tokens, language)
@@ -9314,6 +9205,7 @@ current_state: ContextVar[MutableMapping[str, Any] | None] = ContextVar(
 accepted_languages: ContextVar[str] = ContextVar("usage_limits_languages", default="")
 REFUSAL_STATE = "usage_limits_refusal"
 LIMITS_STATE = "usage_limits_limits"
+SOURCE_STATE = "usage_limits_source"
 
 
 def note_in_state(name: str, value: object) -> None:
@@ -9449,8 +9341,9 @@ limits = ["50k tokens/day", "1M tokens/month"]
 limits = "unlimited"
 ```
 
-For a member of several groups, the one with the lowest `priority = N` takes precedence. A longer \
-text is easier to write in an editor and paste here."""
+For a member of several groups, the one with the lowest `priority = N` takes precedence. \
+**The page `/usage-limits` has a better editor:** it checks the text as you type, shows whom each \
+table means, and can replay the last days against it."""
 
 
 class RefusalMemory(BaseModel):
@@ -9892,14 +9785,13 @@ def wanted_output(body: Mapping[str, Any], *, ollama: bool) -> int | None:
     """
     options = body.get("options")
     names = OUTPUT_KEYS[1:] if ollama else OUTPUT_KEYS
-    wanted = [body[name] for name in names if name in body]
+    wanted: list[Any] = [body[name] for name in names if name in body]
     if ollama and isinstance(options, Mapping):
         wanted += [options[name] for name in OPTION_KEYS if name in options]
     if not wanted or not all(type(value) is int and value > 0 for value in wanted):
         return None
     # Of several nobody knows which one is obeyed.
-    longest: int = max(wanted)
-    return longest * count_choices(body)
+    return int(max(wanted)) * count_choices(body)
 
 
 def cap_output(body: dict[str, Any], most: int, *, ollama: bool = False) -> None:
@@ -10180,6 +10072,13 @@ class Reply:
             self.rule,
         )
 
+    def unseen_charge(self) -> Charge:
+        """What a call is charged for of which nothing was seen: an ordinary reply at most."""
+        output_tokens = min(self.output_tokens, EXPECTED_OUTPUT_TOKENS * self.choices)
+        return make_charge(
+            MeteredUsage(self.prompt_tokens, output_tokens, 0, None, estimated=True), self.rule
+        )
+
     def used_charge(self) -> Charge:
         """What it has used so far."""
         return make_charge(self.meter.total(), self.rule)
@@ -10201,7 +10100,7 @@ class Reply:
                 metered = added_usage(metered, MeteredUsage(awaited, 0, 0, None, estimated=True))
             return make_charge(metered, self.rule)
         # Stopped before its first byte, or an answer in words that nobody knows.
-        return self.estimated_charge() if self.called_model else None
+        return self.unseen_charge() if self.called_model else None
 
 
 def own_remaining(decision: Decision) -> dict[Measure, int]:
@@ -10448,7 +10347,7 @@ def passthrough_charge(reply: Reply, passthrough: Passthrough, status: int | Non
     if passthrough.kind == "embeddings":
         return make_charge(MeteredUsage(reply.prompt_tokens, 0, 0, None, True), reply.rule)
     # Answered, but nobody can say with what; or given up while the model was at work.
-    return reply.estimated_charge()
+    return reply.unseen_charge()
 
 
 # ==============================================================================
@@ -10663,11 +10562,20 @@ def request_source(
     own_provider: bool = False,
     request: Any = None,
     user_id: str = "",
+    caller: str = "",
 ) -> str:
     """Where a request comes from: page, temporary, channel, automation, api or direct; may block.
 
     The metadata repeat what a client says. Its own call of a chat path is never a channel's or an
-    automation's, for which Open WebUI calls itself; and only the chat page has a socket open.
+    automation's, for which Open WebUI calls itself; and only the chat page has a socket open. What
+    Open WebUI calls for a program, such as a subagent, is that program's.
+
+    Args:
+        metadata: Open WebUI's of the request.
+        own_provider: Whether it goes to its user's own provider.
+        request: The request; without one the metadata are believed.
+        user_id: Whose it is.
+        caller: The source of the client's request that this one was made for; "" if there is none.
     """
     if own_provider:
         return "direct"
@@ -10681,9 +10589,11 @@ def request_source(
         return "automation"
     if not asked_by_client and chat_id.startswith("channel:"):
         return "channel"
-    if not session_id or not chat_id:
+    if not session_id or not chat_id or caller == "api":
         return "api"
     if asked_by_client and not is_page(request, session_id, user_id):
+        return "api"
+    if scope is not None and has_api_key(request):
         return "api"
     return "temporary" if chat_id.startswith(TEMPORARY_CHAT_PREFIXES) else "page"
 
@@ -10940,6 +10850,8 @@ def copied_message(message: object) -> object:
 # ==============================================================================
 
 StreamPart = bytes | str
+LONGEST_LINE = 2**16
+LINE_ENDS = frozenset((b"\n", "\n"))
 
 
 class BoundedReply(Protocol):
@@ -10950,12 +10862,11 @@ class BoundedReply(Protocol):
     async def keep_up(self, size: int, step: int) -> int | None: ...
 
 
-def part_event(part: StreamPart, *, last: bool) -> dict[str, Any]:
+def part_event(part: bytes, *, last: bool) -> dict[str, Any]:
     """The first or the last JSON object in a part of a stream; empty where there is none."""
-    text = part.decode("utf-8", "replace") if isinstance(part, bytes) else part
-    for line in text.splitlines()[:: -1 if last else 1]:
+    for line in part.splitlines()[:: -1 if last else 1]:
         try:
-            event = json.loads(line.removeprefix("data:"))
+            event = json.loads(line.removeprefix(b"data:"))
         except (ValueError, RecursionError):
             continue
         if isinstance(event, dict):
@@ -10972,7 +10883,7 @@ def event_lines(*events: dict[str, Any], named: bool = False) -> list[bytes]:
     ]
 
 
-def end_of_stream(first: StreamPart, last: StreamPart, choices: int = 1) -> list[bytes]:
+def end_of_stream(first: bytes, last: bytes, choices: int = 1) -> list[bytes]:
     """What ends a stream after `last`, in the protocol of both; each item ends an event.
 
     Args:
@@ -11011,16 +10922,42 @@ def end_of_stream(first: StreamPart, last: StreamPart, choices: int = 1) -> list
             held = {"text": ""}
         listed = [{"index": i, **held, "finish_reason": "length"} for i in range(choices)]
         closing = [*event_lines({**chunk, "choices": listed}), b"data: [DONE]\n\n"]
-    gap = "\n\n" if isinstance(last, str) else b"\n\n"
     # The blank line that ends an event may be a part of its own, which doesn't come any more.
-    return closing if last.endswith(gap) else [b"\n", *closing]  # type: ignore[arg-type]
+    return closing if last.endswith(b"\n\n") else [b"\n", *closing]
 
 
-def may_end_after(part: StreamPart) -> bool:
-    """Whether a part ends an event, or a line of one."""
-    if isinstance(part, str):
-        return "{" in part and part.endswith("\n")
-    return b"{" in part and part.endswith(b"\n")
+class StreamWatch:
+    """How far a stream is, and what is needed to end it."""
+
+    __slots__ = ("_begun", "_first", "_last", "_mark", "_size")
+
+    def __init__(self) -> None:
+        self._first = self._last = self._begun = b""
+        self._size = self._mark = 0
+
+    def passes(self, part: StreamPart) -> bool:
+        """Note a part that has been passed on; whether to ask now if the reply may go on."""
+        self._size += len(part)
+        if self._size < self._mark and not self._begun and part[-1:] in LINE_ENDS:
+            return False  # as nearly always
+        data = part.encode("utf-8", "replace") if isinstance(part, str) else part
+        if not data.endswith(b"\n"):  # the beginning of a line
+            self._begun = (self._begun + data)[-LONGEST_LINE:]
+            return False
+        if self._begun:
+            data, self._begun = self._begun + data, b""
+        if b"}" not in data:  # not the end of an event's data
+            return False
+        self._last, self._first = data, self._first or data
+        return self._size >= self._mark
+
+    async def ending(self, reply: BoundedReply) -> list[bytes]:
+        """What ends the stream here; nothing where the reply may go on."""
+        following = await reply.keep_up(self._size, len(self._last))
+        if following is None:
+            return end_of_stream(self._first, self._last, reply.choices)
+        self._mark = following
+        return []
 
 
 async def bounded_stream(reply: BoundedReply, parts: Any) -> AsyncIterator[Any]:
@@ -11028,22 +10965,14 @@ async def bounded_stream(reply: BoundedReply, parts: Any) -> AsyncIterator[Any]:
 
     Whoever takes a part has it metered before it asks for the next one.
     """
-    first: StreamPart = b""
-    size, mark = 0, 0
+    watch = StreamWatch()
     try:
         async for part in parts:
             yield part
-            size += len(part)
-            if not first and may_end_after(part):
-                first = part
-            if size < mark or not may_end_after(part):
-                continue
-            following = await reply.keep_up(size, len(part))
-            if following is None:
-                for closing in end_of_stream(first, part, reply.choices):
-                    yield closing
+            if watch.passes(part) and (closing := await watch.ending(reply)):
+                for each in closing:
+                    yield each
                 return
-            mark = following
     finally:
         # Ends the call to the provider, which may have more to say.
         if (close := getattr(parts, "aclose", None)) is not None:
@@ -11391,6 +11320,11 @@ class Accounting:
             LedgerDataError: It refuses the question.
         """
         return self._ledger.read(work, getattr(self._turn, "deadline", None))
+
+    @property
+    def database_kind(self) -> str:
+        """What sort of database the ledger is in."""
+        return {"sqlite": "SQLite"}.get(self._engine.dialect.name, "PostgreSQL")
 
     def prepare(self) -> None:
         """Make or update the tables; blocks, and raises as `read` does."""
@@ -12029,15 +11963,13 @@ class LimitFinder:
 
     def __init__(self, valves: AdminValves, now: datetime) -> None:
         self.valves, self.now = valves, now
+        self._policies, self._default = valves.policy_set, valves.default_policy
         self._windows: dict[int, tuple[Limit, Window]] = {}
         self._pools: dict[tuple[str, str], tuple[AppliedLimit, ...]] = {}
 
     def policy_of(self, subject: Subject) -> Policy:
         """The policy that counts for a user."""
-        valves = self.valves
-        return choose_policy(
-            subject, valves.policy_set, valves.default_policy, valves.multiple_groups
-        )
+        return choose_policy(subject, self._policies, self._default, self.valves.multiple_groups)
 
     def limits_of(self, subject: Subject, policy: Policy) -> list[AppliedLimit]:
         """A user's own limits, and those of the pools that the user is in."""
@@ -12048,7 +11980,7 @@ class LimitFinder:
             AppliedLimit(limit, subject.scope, self._window(limit), name, policy.kind)
             for limit in policy.limits or ()
         ]
-        for pool in self.valves.policy_set.pools:
+        for pool in self._policies.pools:
             limits += self.limits_of_pool(pool, subject.groups)
         return limits
 
@@ -12080,6 +12012,7 @@ class LimitWriter:
     def __init__(self, language: Language) -> None:
         self._language = language
         self._made: dict[int, tuple[Limit, Json]] = {}
+        self._instants: dict[datetime, str] = {}
 
     def write(self, state: LimitState) -> Json:
         """One limit; money in dollars."""
@@ -12107,8 +12040,14 @@ class LimitWriter:
             "reserved": amount_number(measure, state.reserved),
             "remaining": amount_number(measure, state.remaining),
             "percent": state.percent,
-            "reset_at": None if limit.is_moment else iso_instant(state.reset_at),
+            "reset_at": None if limit.is_moment else self._instant(state.reset_at),
         }
+
+    def _instant(self, instant: datetime) -> str:
+        text = self._instants.get(instant)
+        if text is None:
+            text = self._instants[instant] = iso_instant(instant)
+        return text
 
 
 def iso_instant(instant: datetime) -> str:
@@ -12276,20 +12215,18 @@ class PageData:
         written: dict[int, Json] = {}
         for subject, policy, own in asked:
             # A pool is nobody's own: it has a row of its own.
-            alarmed = any(alarming[place] for place in own if not limits[place].is_pool)
+            mine = [place for place in own if not limits[place].is_pool]
+            alarmed = any(alarming[place] for place in mine)
             if near and not alarmed:
                 continue
             for place in own:
                 if place not in written:
                     written[place] = writer.write(states[place])
-            fullest = max(
-                (states[place].percent for place in own if not limits[place].is_pool), default=-1
-            )
             row = self._head(subject, directory.names.get(subject.user_id, ""), policy)
             row["limits"] = [written[place] for place in own]
-            row["percent"] = max(fullest, 0)
             row["near"] = alarmed
-            rows.append((-fullest if alarmed else 1, subject.email, row))
+            row["percent"] = max((written[place]["percent"] for place in mine), default=0)
+            rows.append((-row["percent"] if alarmed else 1, subject.email, row))
         rows.sort(key=lambda item: item[:2])
         return [row for _, _, row in rows]
 
@@ -12298,9 +12235,10 @@ class PageData:
         return is_exempt(self.valves, subject)
 
     def is_near(self, state: LimitState) -> bool:
-        """Whether a limit is reached, or has reached its warning."""
+        """Whether a limit is reached, or has reached its warning; none about one moment ever is."""
         crossed = state.crossed_threshold(self.valves.soft_limit_percent)
-        return state.exceeded or crossed is not None
+        reached = state.exceeded and not state.applied.limit.is_moment
+        return reached or crossed is not None
 
     def pools(self) -> list[Json]:
         """All pools with their limits, one row for each group that a pool is of."""
@@ -12676,6 +12614,92 @@ def read_zone_of(valves: AdminValves) -> Any:
 
 
 # ==============================================================================
+# helpers/openwebui/page_status.py
+# How the filter stands in its host: versions, what is leaned upon, ways to a model.
+# ==============================================================================
+
+SERVER_MODULE = "open_webui.main"
+# The pasted file's own first lines, where Open WebUI has read them.
+FRONTMATTER_VERSION = re.compile(r"^version: (\S+)$", re.MULTILINE)
+WAYS = {
+    "count": "counted like any other; what can't be counted is blocked",
+    "block": "blocked",
+    "allow": "recorded, and never refused",
+}
+
+
+def own_version() -> str:
+    """The pasted file's version; "" where these modules run by themselves."""
+    found = FRONTMATTER_VERSION.search(__doc__ or "")
+    return found[1] if found else ""
+
+
+def missing_internals() -> list[str]:
+    """What this Open WebUI should have and has elsewhere, each with what doesn't work for it."""
+    version, missing = host_version(), []
+    if SERVER_MODULE not in sys.modules:
+        return []
+    for internal in HOST_INTERNALS:
+        if version > (0, 0, 0) and version < internal.since:
+            continue
+        found: object = sys.modules.get(internal.module)
+        for part in internal.name.split("."):
+            found = getattr(found, part, None)
+        if found is None:
+            missing.append(f"{internal.module}.{internal.name} ({internal.used_for})")
+    return missing
+
+
+def host_status(data: PageData, everywhere: bool) -> Json:
+    """Versions, checks and the ways to a model, for administrators."""
+    valves, version, missing = data.valves, host_version(), missing_internals()
+    checks = [
+        (True, "The layer around Open WebUI is in place."),
+        (
+            everywhere,
+            "The filter is on for all models."
+            if everywhere
+            else "The filter is on for some models only: others have no limits.",
+        ),
+        (
+            not missing,
+            "Open WebUI has all that the filter leans upon."
+            if not missing
+            else f"Open WebUI has moved: {'; '.join(missing)}.",
+        ),
+        (
+            not valves.shadow_mode,
+            "Shadow mode is on: nobody is refused."
+            if valves.shadow_mode
+            else "Limits are enforced.",
+        ),
+    ]
+    if (0, 0, 0) < version < OLDEST_HOST_VERSION:
+        checks.append((False, "This version of Open WebUI is too old."))
+    ways = [
+        ("chats", "counted", "the page, the API, Anthropic's protocol, voice calls"),
+        *(
+            (path, valves.passthrough, WAYS[valves.passthrough])
+            for path in ("/openai/*", "/ollama/*", "/api/v1/tasks/*/completions", "/api/embeddings")
+        ),
+        (
+            "titles, tags and other tasks",
+            "counted" if valves.policy_set.tasks_counted else "recorded",
+            "over a hard limit they call no model",
+        ),
+    ]
+    return {
+        "version": own_version(),
+        "open_webui": ".".join(map(str, version)),
+        "ledger": data.accounting.database_kind
+        + (", a database of its own" if valves.database_url else ", Open WebUI's own database"),
+        "checks": [{"ok": ok, "text": text} for ok, text in checks],
+        "doors": [{"name": name, "state": state, "detail": detail} for name, state, detail in ways],
+        "missing": missing,
+    }
+
+
+# ==============================================================================
 # helpers/openwebui/usage_command.py
 # `/usage` as a message in a chat: the user's limits and use as Markdown, from no model.
 # ==============================================================================
@@ -12747,7 +12771,7 @@ def usage_markdown(data: PageData, user_id: str, reader: Reader, with_link: bool
         LedgerError: It can't be read.
     """
     standing, language = data.standing(user_id), reader.language
-    words = dict(zip(PAGE_WORDS, words_of(language), strict=True))
+    words = language.page_words()
     exempt = data.exempts(standing.subject)
     parts = [f"### {words['title']}"]
     if exempt:
@@ -12810,14 +12834,6 @@ def models_table(models: Iterable[Json], language: Language, words: Mapping[str,
     return markdown_table((words[key] for key in ("model", "requests", "tokens", "cost")), rows, 3)
 
 
-def format_dollars(dollars: float, language: Language) -> str:
-    """An amount of money of any size."""
-    digits = 2 if dollars >= 1 or not dollars else 4
-    number = f"{dollars:.{digits}f}" if dollars >= 0.0001 or not dollars else "0.0001"
-    text = language.money.format(amount=number.replace(".", language.decimal))
-    return language.less_than.format(amount=text) if 0 < dollars < 0.0001 else text
-
-
 def near_parts(data: PageData, reader: Reader, words: Mapping[str, str]) -> list[str]:
     """For an administrator: who is near or over a limit now."""
     rows = [
@@ -12827,6 +12843,107 @@ def near_parts(data: PageData, reader: Reader, words: Mapping[str, str]) -> list
     ]
     headings = (words["limit"], words["used"])
     return [markdown_table(("", *headings), rows, 1)] if rows else []
+
+
+# ==============================================================================
+# helpers/openwebui/valves_form.py
+# The valves form: who is near a limit at its top, and why a save was refused.
+# ==============================================================================
+
+# The form's first field, above whose description the notes stand.
+FIRST_FIELD = "priority"
+NOTES_SECONDS = 5.0
+LONGEST_WAIT_SECONDS = 2.0
+MOST_NOTED = 10
+
+
+def valves_form_action(path: str, method: str, function_id: str) -> str:
+    """What a request is to a filter's form: ``spec`` when it opens, ``update`` to save, or ""."""
+    prefix = f"/api/v1/functions/id/{function_id}/valves/"
+    action = path.removeprefix(prefix) if path.startswith(prefix) else ""
+    return action if (action, method) in (("spec", "GET"), ("update", "POST")) else ""
+
+
+class FormNotes:
+    """Keeps the notes at the form's top, which are read when it is about to open.
+
+    Args:
+        ledger_of: What is read with which valves.
+    """
+
+    def __init__(self, ledger_of: Any) -> None:
+        self._ledger_of = ledger_of
+        self._read_at = float("-inf")
+
+    async def refresh(self, valves: Any) -> None:
+        """Read them anew, if they are old; a form that opens doesn't wait long for that."""
+        if valves is None or time.monotonic() - self._read_at < NOTES_SECONDS:
+            return
+        self._read_at = time.monotonic()
+        try:
+            accounting, memory, read_host = self._ledger_of(valves)
+            data = PageData(valves, accounting, memory, read_host, datetime.now(UTC))
+            reading = asyncio.to_thread(near_note, data)
+            AdminValves.note(FIRST_FIELD, await asyncio.wait_for(reading, LONGEST_WAIT_SECONDS))
+        except Exception:
+            log.warning("Usage limits: the form's notes could not be read", exc_info=True)
+
+
+def near_note(data: PageData) -> str:
+    """Who is near or over a limit now, and which tables name nobody; "" for neither. Blocks."""
+    near, parts = data.users(near=True), []
+    if near:
+        rows = [
+            [markdown_cell(row["email"]), markdown_cell(limit["limit"]), f"{limit['percent']}%"]
+            for row in near[:MOST_NOTED]
+            for limit in [max(row["limits"], key=lambda one: int(one["percent"]))]
+        ]
+        more = len(near) - len(rows)
+        title = "**Near or over a limit now**" + (f", and {more} more" if more else "")
+        parts.append(f"{title} (all at `/usage-limits`):\n\n")
+        parts[-1] += markdown_table(("User", "Limit", "Used"), rows, 1)
+    if data.memory.notices:
+        parts.append(f"**In the policies:**\n\n{form_note(data.memory.notices)}")
+    return "\n\n".join(parts)
+
+
+class SaveAnswer:
+    """The answer to a save: where it is refused, with the reason, which Open WebUI leaves out."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._refused: Message | None = None
+
+    async def send(self, message: Message) -> None:
+        """Pass a part of it on."""
+        if message["type"] == "http.response.start":
+            if message["status"] == 400 and refusal_reasons():
+                self._refused = message
+                return
+        elif self._refused is not None:
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                await self._send_reasons(self._refused)
+            return
+        await self._send(message)
+
+    async def _send_reasons(self, start: Message) -> None:
+        body = json.dumps({"detail": refusal_reasons()}).encode()
+        own = (b"content-type", b"content-length", b"content-encoding")
+        headers = [pair for pair in start.get("headers", ()) if pair[0].lower() not in own]
+        headers += [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+        ]
+        await self._send({**start, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body})
+
+
+def refusal_reasons() -> str:
+    """Why the valves were refused last, as plain text; "" if they weren't."""
+    refused = AdminValves.refusals | AdminValves.unsaved
+    return "\n".join(
+        f"{name}: {re.sub(r'^[*]{2}.*?[*]{2} ', '', text)}" for name, text in refused.items()
+    )
 
 
 # ==============================================================================
@@ -13551,6 +13668,7 @@ class PageRequest:
         user: Who asks, as Open WebUI has it.
         parameters: From the path and the query.
         body: The JSON object that was sent; {} for none.
+        everywhere: Whether the filter is on for all models.
     """
 
     guard: PageGuard
@@ -13558,6 +13676,7 @@ class PageRequest:
     user: Any
     parameters: MutableMapping[str, str]
     body: Json
+    everywhere: bool
 
     @property
     def actor(self) -> str:
@@ -13601,7 +13720,7 @@ def answer_pools(asked: PageRequest) -> object:
 
 def answer_overview(asked: PageRequest) -> object:
     """Totals, and how the filter stands."""
-    return asked.data.overview()
+    return {**asked.data.overview(), **host_status(asked.data, asked.everywhere)}
 
 
 def answer_report(asked: PageRequest) -> object:
@@ -13851,11 +13970,11 @@ class UsagePages:
         parameters = {**request.query_params, **request.path_params}
         if any(len(text) > LONGEST_PARAMETER for text in parameters.values()):
             raise PageError(400, f"A parameter is longer than {LONGEST_PARAMETER} characters.")
-        valves = (await self._guard.switch()).valves
-        accounting, memory, read_host = self._guard.ledger_of(valves)
+        switch = await self._guard.switch()
+        accounting, memory, read_host = self._guard.ledger_of(switch.valves)
         language = choose_language(parameters.get("language") or "en")
-        data = PageData(valves, accounting, memory, read_host, datetime.now(UTC), language)
-        return PageRequest(self._guard, data, user, parameters, body)
+        data = PageData(switch.valves, accounting, memory, read_host, datetime.now(UTC), language)
+        return PageRequest(self._guard, data, user, parameters, body, switch.everywhere)
 
     async def _in_thread(self, work: Callable[[], PageResult]) -> PageResult:
         if self._waiting >= MOST_WAITING:
@@ -14148,8 +14267,8 @@ class MeteredCall:
         self._headers = [*MARK, *headers]
         self._reader = AnswerReader(None)
         self._may_repeat = False
+        self._watch = StreamWatch()
         self._held: list[Message] = []  # an answer that may be a refusal of `stream_options`
-        self._first, self._size, self._mark = b"", 0, 0
         self._ended = asyncio.Event()
 
     async def serve(
@@ -14210,19 +14329,12 @@ class MeteredCall:
 
     async def _keep_up(self, part: bytes) -> None:
         """End the answer where no more can be reserved for it."""
-        reply = self._reply
-        if reply is None or not self._reader.by_lines or not may_end_after(part):
+        reply, watch = self._reply, self._watch
+        if reply is None or not (self._reader.by_lines and watch.passes(part)):
             return
-        self._first, self._size = self._first or part, self._size + len(part)
-        if self._size < self._mark:
-            return
-        following = await reply.keep_up(self._size, len(part))
-        if following is not None:
-            self._mark = following
-            return
-        self._ended.set()
-        closing = b"".join(end_of_stream(self._first, part, reply.choices))
-        await self._send({"type": "http.response.body", "body": closing})
+        if closing := await watch.ending(reply):
+            self._ended.set()
+            await self._send({"type": "http.response.body", "body": b"".join(closing)})
 
     async def _release(self) -> None:
         """Pass on what was held."""
@@ -14307,6 +14419,7 @@ class PassthroughGuard:
         self.function_id = function_id
         self.admit_request = admit
         self.ledger_of = ledger_of
+        self.notes = FormNotes(ledger_of)
         self._unasked = unasked
         self._pages: UsagePages | None = None
         self._switch = Switch()
@@ -14696,7 +14809,7 @@ class VoiceCall:
         if reply.meter.produced:
             await reply.keeper.end(reply, make_charge(reply.meter.total(), reply.rule))
         else:
-            await reply.keeper.end(reply, reply.estimated_charge() if begun else None)
+            await reply.keeper.end(reply, reply.unseen_charge() if begun else None)
 
     async def _end(self, error: Exception) -> None:
         """End the call with a sentence."""
@@ -14724,6 +14837,7 @@ class VoiceCall:
 
 # The form of the users' own valves, which is in the language of whoever opens it.
 USER_VALVES_FORM = "/valves/user/spec"
+VALVES_FORM = "/valves/"
 LAYER_NAME = "UsageLimitsLayer"
 
 
@@ -14743,6 +14857,8 @@ class UsageLimitsLayer:
             if route_path(scope).endswith(USER_VALVES_FORM):
                 headers = dict(scope.get("headers", ()))
                 accepted_languages.set(headers.get(b"accept-language", b"").decode("latin-1"))
+            if VALVES_FORM in route_path(scope):
+                send = await self.serve_form(scope, send)
             passthrough = find_passthrough(scope.get("method", "GET"), route_path(scope))
             if passthrough is not None:
                 guard = await self.find_guard(now=passthrough.kind != "chat")
@@ -14767,10 +14883,24 @@ class UsageLimitsLayer:
             except Exception:
                 log.exception("Usage limits: it can't be seen whether there are pages")
         if guard is None or not shown:
-            answer = JSONResponse({"detail": "Not Found"}, 404, {"Cache-Control": "no-store"})
+            answer = JSONResponse({"detail": NOT_FOUND}, 404, {"Cache-Control": "no-store"})
             await answer(scope, receive, send)
             return
         await guard.serve_page(scope, receive, send)
+
+    async def serve_form(self, scope: Scope, send: Send) -> Send:
+        """Bring the form's notes up to date before it opens; explain a save that is refused."""
+        for function_id, guard in list(self.guards.items()):
+            method = scope.get("method", "GET")
+            action = valves_form_action(route_path(scope), method, function_id)
+            if action == "spec":
+                try:
+                    await guard.notes.refresh((await guard.switch()).valves)
+                except Exception:
+                    log.warning("Usage limits: the form's notes are old", exc_info=True)
+            elif action == "update":
+                return SaveAnswer(send).send
+        return send
 
     async def find_guard(self, *, now: bool = True) -> PassthroughGuard | None:
         """The guard whose function is on; where that can't be seen, the last one."""
@@ -14836,6 +14966,12 @@ def has_layer() -> bool:
     """Whether a layer is around the running app, or none is needed, as outside of a server."""
     host = sys.modules.get("open_webui.main")
     return host is None or find_layer(getattr(host, "app", None))[2] is not None
+
+
+def page_link() -> str:
+    """Where a sentence on the chat page leads to; nothing where there is no page."""
+    app = getattr(sys.modules.get("open_webui.main"), "app", None)
+    return f" {PAGE_PATH}" if find_layer(app)[2] is not None else ""
 
 
 def find_layer(app: Any) -> tuple[Any, str, Any]:
@@ -14920,6 +15056,8 @@ def watched_task(
         model_id = str(form_data.get("model") or "")
         if guard is None or user is None or not await guard.covers(model_id, request.app):
             return await inner(request, form_data, *args, **kwargs)
+        if task and is_only_command(metadata):
+            return refused_task(HostError(429, "A command needs no title.", 60))
         try:
             reply = await admit_call(guard, caller, task, request, form_data, user)
         except HostError as error:
@@ -14933,7 +15071,7 @@ def watched_task(
             await end_call(reply, None)
             raise
         except BaseException:  # given up while the model may be at work
-            await end_call(reply, reply.estimated_charge() if reply is not None else None)
+            await end_call(reply, reply.unseen_charge() if reply is not None else None)
             raise
         finally:
             inside_task.reset(token)
@@ -14943,6 +15081,16 @@ def watched_task(
     # What watches the calls of replies looks for what is innermost.
     setattr(call, ORIGINAL, getattr(inner, ORIGINAL, inner))
     return call
+
+
+def is_only_command(metadata: Any) -> bool:
+    """Whether a task is about a chat in which nothing but `/usage` was asked so far."""
+    body = metadata.get("task_body") if isinstance(metadata, dict) else None
+    messages = body.get("messages") if isinstance(body, dict) else None
+    if not isinstance(messages, list):
+        return False
+    asked = [one for one in messages if isinstance(one, dict) and one.get("role") == "user"]
+    return bool(asked) and all(asks_for_usage({"messages": [one]}) for one in asked)
 
 
 async def admit_call(
@@ -14972,6 +15120,8 @@ async def admit_call(
             reply.rule = replace(reply.rule, weight=Decimal(0))
         if in_passing or allowed:
             reply.enforced = False  # decided below
+        if in_passing:  # short, so it needn't hold all that remains
+            reply.capped = valves.cap_max_tokens and not valves.shadow_mode
 
     enforced = not valves.shadow_mode and not allowed
     told = form_data.get("metadata")
@@ -15059,7 +15209,7 @@ def used_or_estimated(reply: Reply) -> Charge:
     """What an answered call cost."""
     if reply.meter.produced:
         return make_charge(reply.meter.total(), reply.rule)
-    return reply.estimated_charge()
+    return reply.unseen_charge()
 
 
 def guard_tasks(layer: UsageLimitsLayer) -> None:
@@ -15183,7 +15333,7 @@ class Filter:
             reply.begin_round(prompt_tokens)
             if not self._watches_calls:
                 reply.called_model = True
-            fits = getattr(reply, "capped", False) or getattr(reply, "stops", False)
+            fits = not is_older(reply) and (reply.capped or reply.stops)
             worth = 0 if fits else GROWTH_WORTH_WRITING
             if later or reply.prompt_tokens - before > worth:
                 await self._begin_round(valves, reply, later)
@@ -15222,9 +15372,10 @@ class Filter:
             return body
         try:
             usage, text = finished_message(body)
-            decision = await reply.keeper.end(reply, reply.final_charge(usage, text))
+            charge = reply.final_charge(usage, text)
+            decision = await reply.keeper.end(reply, charge)
             if decision is not None:
-                await self._show_usage(reply, decision, __user__ or {}, __event_emitter__)
+                await self._show_usage(reply, charge, decision, __user__ or {}, __event_emitter__)
         except Exception:
             log.exception("Usage limits: reply %s was not settled", reply.reservation.id)
         return body
@@ -15294,6 +15445,9 @@ class Filter:
         listed = await list_groups(user["id"]) if queries is None else ()
 
         memory = self._identity_memory(valves, accounting)
+        state = current_state.get()
+        state = {} if state is None else state
+        caller = str(state.get(SOURCE_STATE, ""))
 
         def build() -> Reply | tuple[Reply, LedgerError]:
             groups, error = listed, None
@@ -15319,11 +15473,13 @@ class Filter:
                 body,
                 metadata,
                 list_model_names(body, model, metadata, request),
-                request_source(metadata, own_provider, request, user["id"]),
+                request_source(metadata, own_provider, request, user["id"], caller),
                 now,
                 ollama=is_ollama_model(model),
                 own_provider=own_provider,
             )
+            # Before a pass-through path says more.
+            state.setdefault(SOURCE_STATE, reply.reservation.source)
             # Where nobody tells of calls, every admitted request is taken to reach the model.
             reply.called_model = not (self._watches_calls or has_request_hook())
             # A pass-through path's; what a client sends is made of JSON.
@@ -15448,6 +15604,9 @@ class Filter:
             now, model = datetime.now(UTC), reply.reservation.model_names[0]
             try:
                 sentence = limit_sentence(valves.limit_message, state, now, reply.reader, model)
+                seen = reply.reservation.source in ("page", "temporary")
+                if seen and state.amount and valves.usage_page and not valves.limit_message:
+                    sentence += page_link()
             except Exception:
                 # A refusal whose sentence can't be made is still a refusal.
                 log.exception("Usage limits: the sentence of a refusal could not be made")
@@ -15504,18 +15663,25 @@ class Filter:
     async def _show_usage(
         self,
         reply: Reply,
+        charge: Charge | None,
         decision: Decision,
         user: dict[str, Any],
         emitter: Emitter | None,
     ) -> None:
         """The status line of a finished reply, as the user wishes to see it."""
-        state, wish = decision.fullest, self._show_usage_wish(user)
-        if state is None or emitter is None or wish == "never" or getattr(reply, "stopped", False):
+        state, wish, now = decision.fullest, self._show_usage_wish(user), datetime.now(UTC)
+        if emitter is None or reply.reservation.source == "api" or not reply.enforced:
             return
-        if reply.reservation.source == "api" or not reply.enforced:
+        if getattr(reply, "stopped", False):
             return
-        if wish == "always" or state.crossed_threshold(reply.soft_limit_percent) is not None:
-            await self._emit_status(emitter, status_line(state, datetime.now(UTC), reply.reader))
+        if wish == "always" and charge is not None:
+            tokens = charge.input_tokens + charge.output_tokens
+            line = own_use_line(tokens, charge.cost_micros, state, now, reply.reader)
+            await self._emit_status(emitter, line)
+        elif state is not None and wish == "near_limit":
+            near = state.crossed_threshold(reply.soft_limit_percent) is not None
+            if near:
+                await self._emit_status(emitter, status_line(state, now, reply.reader))
 
     @staticmethod
     def _show_usage_wish(user: dict[str, Any]) -> str:

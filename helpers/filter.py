@@ -18,6 +18,7 @@ from helpers.ledger.ledger import Admission
 from helpers.limits.decisions import Decision, LimitState
 from helpers.limits.policy import GroupRef, limits_via
 from helpers.logs import log
+from helpers.metering.charges import Charge
 from helpers.metering.estimates import estimate_prompt
 from helpers.openwebui.accounting import Accounting
 from helpers.openwebui.admission import build_reply, count_limits, find_reader
@@ -42,18 +43,24 @@ from helpers.openwebui.host import (
     uses_own_provider,
     warn_about_old_host,
 )
-from helpers.openwebui.http_requests import LIMITS_STATE, note_in_state
+from helpers.openwebui.http_requests import (
+    LIMITS_STATE,
+    SOURCE_STATE,
+    current_state,
+    note_in_state,
+)
 from helpers.openwebui.languages.en import ENGLISH
 from helpers.openwebui.messages import (
     PLAIN_REFUSAL,
     UNGUARDED,
     cap_sentence,
     limit_sentence,
+    own_use_line,
     status_line,
     stopped_sentence,
     warning_sentence,
 )
-from helpers.openwebui.middleware import has_layer, put_layer
+from helpers.openwebui.middleware import has_layer, page_link, put_layer
 from helpers.openwebui.model_calls import unasked_name, watch_model_calls
 from helpers.openwebui.page_data import PageData
 from helpers.openwebui.passthrough_guard import ADJUST_KEY
@@ -174,7 +181,7 @@ class Filter:
             reply.begin_round(prompt_tokens)
             if not self._watches_calls:
                 reply.called_model = True
-            fits = getattr(reply, "capped", False) or getattr(reply, "stops", False)
+            fits = not is_older(reply) and (reply.capped or reply.stops)
             worth = 0 if fits else GROWTH_WORTH_WRITING
             if later or reply.prompt_tokens - before > worth:
                 await self._begin_round(valves, reply, later)
@@ -213,9 +220,10 @@ class Filter:
             return body
         try:
             usage, text = finished_message(body)
-            decision = await reply.keeper.end(reply, reply.final_charge(usage, text))
+            charge = reply.final_charge(usage, text)
+            decision = await reply.keeper.end(reply, charge)
             if decision is not None:
-                await self._show_usage(reply, decision, __user__ or {}, __event_emitter__)
+                await self._show_usage(reply, charge, decision, __user__ or {}, __event_emitter__)
         except Exception:
             log.exception("Usage limits: reply %s was not settled", reply.reservation.id)
         return body
@@ -285,6 +293,9 @@ class Filter:
         listed = await list_groups(user["id"]) if queries is None else ()
 
         memory = self._identity_memory(valves, accounting)
+        state = current_state.get()
+        state = {} if state is None else state
+        caller = str(state.get(SOURCE_STATE, ""))
 
         def build() -> Reply | tuple[Reply, LedgerError]:
             groups, error = listed, None
@@ -310,11 +321,13 @@ class Filter:
                 body,
                 metadata,
                 list_model_names(body, model, metadata, request),
-                request_source(metadata, own_provider, request, user["id"]),
+                request_source(metadata, own_provider, request, user["id"], caller),
                 now,
                 ollama=is_ollama_model(model),
                 own_provider=own_provider,
             )
+            # Before a pass-through path says more.
+            state.setdefault(SOURCE_STATE, reply.reservation.source)
             # Where nobody tells of calls, every admitted request is taken to reach the model.
             reply.called_model = not (self._watches_calls or has_request_hook())
             # A pass-through path's; what a client sends is made of JSON.
@@ -439,6 +452,9 @@ class Filter:
             now, model = datetime.now(UTC), reply.reservation.model_names[0]
             try:
                 sentence = limit_sentence(valves.limit_message, state, now, reply.reader, model)
+                seen = reply.reservation.source in ("page", "temporary")
+                if seen and state.amount and valves.usage_page and not valves.limit_message:
+                    sentence += page_link()
             except Exception:
                 # A refusal whose sentence can't be made is still a refusal.
                 log.exception("Usage limits: the sentence of a refusal could not be made")
@@ -495,18 +511,25 @@ class Filter:
     async def _show_usage(
         self,
         reply: Reply,
+        charge: Charge | None,
         decision: Decision,
         user: dict[str, Any],
         emitter: Emitter | None,
     ) -> None:
         """The status line of a finished reply, as the user wishes to see it."""
-        state, wish = decision.fullest, self._show_usage_wish(user)
-        if state is None or emitter is None or wish == "never" or getattr(reply, "stopped", False):
+        state, wish, now = decision.fullest, self._show_usage_wish(user), datetime.now(UTC)
+        if emitter is None or reply.reservation.source == "api" or not reply.enforced:
             return
-        if reply.reservation.source == "api" or not reply.enforced:
+        if getattr(reply, "stopped", False):
             return
-        if wish == "always" or state.crossed_threshold(reply.soft_limit_percent) is not None:
-            await self._emit_status(emitter, status_line(state, datetime.now(UTC), reply.reader))
+        if wish == "always" and charge is not None:
+            tokens = charge.input_tokens + charge.output_tokens
+            line = own_use_line(tokens, charge.cost_micros, state, now, reply.reader)
+            await self._emit_status(emitter, line)
+        elif state is not None and wish == "near_limit":
+            near = state.crossed_threshold(reply.soft_limit_percent) is not None
+            if near:
+                await self._emit_status(emitter, status_line(state, now, reply.reader))
 
     @staticmethod
     def _show_usage_wish(user: dict[str, Any]) -> str:

@@ -36,9 +36,6 @@ TARGET = Path(__file__).resolve().parent.parent / "docs" / "languages.md"
 NOW = datetime(2026, 1, 15, 17, 48, tzinfo=UTC)
 BERLIN = ZoneInfo("Europe/Berlin")
 COUNTS = (0, 1, 2, 5, 21, 50_000)
-PLACES_IN_THE_REPOSITORY = (
-    "`helpers.openwebui.languages.en.py` and `helpers/openwebui/languages_eastern.py`"
-)
 
 
 def example(
@@ -123,7 +120,9 @@ def words(language: Language) -> Mapping[str, str]:
             ("moments", moments),
         )
     }
-    return forms | periods | {"sources": " · ".join(map(language.source, SOURCES))}
+    more = {"sources": " · ".join(map(language.source, SOURCES))}
+    more["the usage page"] = " · ".join(language.page_words().values())
+    return forms | periods | more
 
 
 def table(rows: Mapping[str, str]) -> list[str]:

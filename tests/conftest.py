@@ -1,6 +1,6 @@
 """Fixtures for the tests against a real Open WebUI, and the rule that CI skips nothing.
 
-One server, with one stand-in provider behind it, serves the whole session; every test makes its own
+One server, with one fake provider behind it, serves the whole session; every test makes its own
 users, so that tests don't see each other. A test that changes what all share (valves, a model's
 filters) does it through a fixture that puts it back.
 """
@@ -25,7 +25,7 @@ from scripts.openwebui.admin import OpenWebUIAdmin
 from scripts.openwebui.client import OpenWebUIClient
 from scripts.openwebui.page import Page
 from scripts.openwebui.server import OpenWebUIServer, open_webui_version
-from scripts.provider.server import StandInProvider
+from scripts.provider.server import FakeProvider
 
 ROOT = Path(__file__).parent.parent
 FUNCTION_ID = "usage_limits"
@@ -88,10 +88,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def provider() -> Iterator[StandInProvider]:
-    """The provider behind the server; a test finds its calls in `provider.books` by their text."""
-    with StandInProvider() as stand_in:
-        yield stand_in
+def provider() -> Iterator[FakeProvider]:
+    """The provider behind the server; its `call_log` has the calls by their text."""
+    with FakeProvider() as fake:
+        yield fake
 
 
 @pytest.fixture(scope="session")
@@ -101,7 +101,7 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def new_server(
-    provider: StandInProvider, data_dir: Path, empty_database: Path, env: Mapping[str, str]
+    provider: FakeProvider, data_dir: Path, empty_database: Path, env: Mapping[str, str]
 ) -> OpenWebUIServer:
     """Start an Open WebUI with empty tables."""
     server = OpenWebUIServer(provider.url, data_dir=data_dir, env={**provider.settings, **env})
@@ -122,7 +122,7 @@ def new_server(
 
 @pytest.fixture(scope="session")
 def server(
-    provider: StandInProvider, empty_database: Path, tmp_path_factory: pytest.TempPathFactory
+    provider: FakeProvider, empty_database: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[OpenWebUIServer]:
     """A real Open WebUI on SQLite."""
     with new_server(provider, tmp_path_factory.mktemp("open-webui"), empty_database, {}) as running:
@@ -131,7 +131,7 @@ def server(
 
 @pytest.fixture(scope="module")
 def start_server(
-    provider: StandInProvider, empty_database: Path, tmp_path_factory: pytest.TempPathFactory
+    provider: FakeProvider, empty_database: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[StartServer]:
     """Starts an Open WebUI of the test's own: `start_server(ENABLE_API_OUTLET_FILTERS="false")`.
 

@@ -23,12 +23,14 @@ from sqlalchemy import (
     Row,
     Text,
     and_,
+    bindparam,
     case,
+    cast,
     func,
     literal_column,
     select,
-    values,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 
 from helpers.errors import ConfigurationError
 from helpers.ledger.counters import (
@@ -188,34 +190,36 @@ def sums_of_users(
         wanted: User ids, each with the first second and the one after the last.
     """
     found: defaultdict[tuple[str, int, int], list[tuple[str, str, Amounts]]] = defaultdict(list)
-    ordered = sorted(wanted)
-    for at in range(0, len(ordered), ROWS_PER_QUERY):
-        windows = (
-            values(
-                Column("user_id", Text),
-                Column("since", BigInteger),
-                Column("until", BigInteger),
-                name="windows",
-            )
-            .data(ordered[at : at + ROWS_PER_QUERY])
-            .cte("windows")
+    if not wanted:
+        return found
+    # As one parameter: a list of values would take much longer to compile than to look up.
+    windows: Any
+    text = bindparam("windows", json.dumps(sorted(wanted)), Text)
+    if connection.dialect.name == "sqlite":
+        windows = func.json_each(text).table_valued("value")
+        parts = [func.json_extract(windows.c.value, f"$[{at}]") for at in range(3)]
+    else:
+        elements = func.jsonb_array_elements(cast(text, JSONB))
+        windows = elements.table_valued(Column("value", JSONB)).render_derived()
+        parts = [windows.c.value[at].astext for at in range(3)]
+    user_id, since, until = parts[0], cast(parts[1], BigInteger), cast(parts[2], BigInteger)
+    names, source = records_table.c.model_names, records_table.c.source
+    rows = connection.execute(
+        select(user_id, since, until, names, source, *COUNTED_SUMS)
+        .select_from(windows)
+        .join(
+            records_table,
+            and_(
+                records_table.c.user_id == user_id,
+                records_table.c.created_at >= since,
+                records_table.c.created_at < until,
+                records_table.c.state == "settled",
+            ),
         )
-        keys = (windows.c.user_id, windows.c.since, windows.c.until)
-        rows = connection.execute(
-            select(*keys, records_table.c.model_names, records_table.c.source, *COUNTED_SUMS)
-            .join(
-                records_table,
-                and_(
-                    records_table.c.user_id == windows.c.user_id,
-                    records_table.c.created_at >= windows.c.since,
-                    records_table.c.created_at < windows.c.until,
-                    records_table.c.state == "settled",
-                ),
-            )
-            .group_by(*keys, records_table.c.model_names, records_table.c.source)
-        )
-        for user_id, since, until, names, source, *sums in rows:
-            found[user_id, since, until].append((names, source, Amounts(*map(int, sums))))
+        .group_by(literal_column("1"), literal_column("2"), literal_column("3"), names, source)
+    )
+    for user, first, end, model_names, asked_from, *sums in rows:
+        found[user, first, end].append((model_names, asked_from, Amounts(*map(int, sums))))
     return found
 
 
@@ -245,6 +249,7 @@ def read_states(
         },
     )
     states, looked_up = [], 0
+    at = datetime.fromtimestamp(second, UTC)
     for applied, (used, sign, start, end) in zip(limits, needs, strict=True):
         limit = applied.limit
         if sign:
@@ -265,18 +270,17 @@ def read_states(
             used = used + more if sign > 0 else used - more
         held = () if limit.is_per_request else running.get(applied.scope, ())
         reserved = [one.reserved for one in held if one.counts_for(applied, second)]
+        rolling = limit.period.rolling
         state = LimitState(
             applied,
-            used=used.of(limit.measure),
-            reserved=sum(reserved, NOTHING).of(limit.measure) if reserved else 0,
-            reset_at=applied.window.end,
-            granted=granted.get(grant_key(applied), 0) if granted else 0,
+            used.of(limit.measure),
+            sum(reserved, NOTHING).of(limit.measure) if reserved else 0,
+            applied.window.end if rolling is None else at + rolling,
+            granted.get(grant_key(applied), 0) if granted else 0,
         )
-        if limit.period.rolling is not None:
-            reset = second + int(limit.period.rolling.total_seconds())
-            if state.exceeded and looked_up < MOST_RESETS_LOOKED_UP:
-                looked_up += 1
-                reset = find_rolling_reset(connection, state, second)
+        if rolling is not None and state.exceeded and looked_up < MOST_RESETS_LOOKED_UP:
+            looked_up += 1
+            reset = find_rolling_reset(connection, state, second)
             state = replace(state, reset_at=datetime.fromtimestamp(reset, UTC))
         states.append(state)
     return tuple(states)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import random
 import re
 from collections.abc import Mapping
 
-from helpers.metering.pieces import least_tokens, tokens_beyond_ascii
+from helpers.metering.pieces import least_tokens, sample_text, tokens_beyond_ascii
 
 # The weights were fitted by least squares to cl100k_base, on half of the samples of
 # `python -m scripts.bench.estimate_accuracy` and on gettext catalogs in 27 languages. Everything is
@@ -57,22 +56,8 @@ BASE64 = re.compile(r"[\w+/=%\r\n-]*", re.ASCII)
 LONGEST_LINK = 2_048
 # Where the parts of a message's content have their media, and what is only said about them.
 MEDIA_KEYS = (
-    "image_url",
-    "input_image",
-    "image",
-    "input_audio",
-    "audio_url",
-    "audio",
-    "video_url",
-    "video",
-    "file",
-    "file_url",
-    "file_data",
-    "file_id",
-    "document",
-    "source",
-    "url",
-    "data",
+    *("image_url", "input_image", "image", "input_audio", "audio_url", "audio", "video_url"),
+    *("video", "file", "file_url", "file_data", "file_id", "document", "source", "url", "data"),
 )
 MEDIA_NOTES = frozenset(("type", "media_type", "mime_type", "format", "detail", "filename"))
 # A chat provider gets `messages`; of the others each request has its own protocol's.
@@ -80,20 +65,8 @@ CHAT_KEYS = ("messages",)
 OTHER_PROMPT_KEYS = ("prompt", "suffix", "input", "system", "instructions")
 PROMPT_JSON_KEYS = ("tools", "functions", "response_format", "format")
 CONTENT_KEYS = (
-    "content",
-    "text",
-    "thinking",
-    "reasoning",
-    "reasoning_content",
-    "reasoning_details",
-    "summary",
-    "refusal",
-    "output",
-    "name",
-    "title",
-    "context",
-    "tool_calls",
-    "function_call",
+    *("content", "text", "thinking", "reasoning", "reasoning_content", "reasoning_details"),
+    *("summary", "refusal", "output", "name", "title", "context", "tool_calls", "function_call"),
     "function",
 )
 # In these the items of a list are content parts; only such a part can be a picture or a file.
@@ -125,10 +98,7 @@ def estimate_tokens(text: str) -> int:
     if not text:
         return 0
     if len(text) > LONGEST_READ_WHOLE:
-        # At places that nobody can foresee, or the dear part of a text would stand between them.
-        chance, apart = random.Random(hash(text)), len(text) // SAMPLES
-        starts = [n * apart + chance.randrange(apart - SAMPLE_LENGTH + 1) for n in range(SAMPLES)]
-        sample = "".join(text[start : start + SAMPLE_LENGTH] for start in starts)
+        sample = sample_text(text, SAMPLES, SAMPLE_LENGTH)
         return round(estimate_tokens(sample) * len(text) / len(sample))
     try:
         text.encode()

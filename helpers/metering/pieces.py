@@ -116,9 +116,7 @@ ASCII = bytes(range(0x80))
 BEYOND_ASCII = re.compile("[^\x00-\x7f]+")
 LEFT_OUT = "\xff"
 TOKENS_PER_UNCOMMON_BYTE = 0.68
-# A longer text is sampled, at places that nobody can foresee.
-LONGEST_CUT_WHOLE = 2_000
-SAMPLES_CUT = 8
+LONGEST_CUT_WHOLE = 2_000  # a longer text is sampled
 
 
 @lru_cache(maxsize=10_000)
@@ -135,14 +133,16 @@ def count_pieces(word: str) -> int:
     return len(pieces)
 
 
+def sample_text(text: str, samples: int, length: int) -> str:
+    """Parts of a long text, at places that nobody can foresee, or its dear part would hide."""
+    chance, apart = random.Random(hash(text)), len(text) // samples  # differs by process
+    starts = (n * apart + chance.randrange(apart - length + 1) for n in range(samples))
+    return "".join(text[start : start + length] for start in starts)
+
+
 def least_tokens(text: str) -> float:
     """What the ASCII in a text costs at least."""
-    read = text
-    if len(text) > LONGEST_CUT_WHOLE:
-        chance = random.Random(hash(text))  # differs from process to process
-        share, size = len(text) // SAMPLES_CUT, LONGEST_CUT_WHOLE // SAMPLES_CUT
-        starts = [each * share + chance.randrange(share - size + 1) for each in range(SAMPLES_CUT)]
-        read = "".join(text[start : start + size] for start in starts)
+    read = text if len(text) <= LONGEST_CUT_WHOLE else sample_text(text, 8, LONGEST_CUT_WHOLE // 8)
     ascii_text, left_out = BEYOND_ASCII.subn(LEFT_OUT, read)
     pieces = sum(map(count_pieces, WORD.findall(ascii_text))) - left_out
     return TOKENS_PER_PIECE * pieces * len(text) / len(read)

@@ -6,88 +6,40 @@ from collections.abc import Mapping
 from functools import reduce
 
 from helpers.metering.estimates import json_text
-from helpers.metering.usage_shapes import NO_USAGE, TokenUsage, parse_usage
+from helpers.metering.provider_usage import NO_USAGE, TokenUsage, parse_usage
 
 # Where produced text stands, in the objects of OpenAI, Anthropic, Gemini, Mistral and Ollama.
 TEXT_KEYS = frozenset(
-    {
-        "content",
-        "text",
-        "reasoning_content",
-        "reasoning",
-        "thinking",
-        "refusal",
-        "transcript",
-        "name",
-        "arguments",
-        "args",
-        "input",
-        "partial_json",
-        "summary",
-        "code",
-        "generated_text",
-        "completion",
-    }
+    (
+        *("content", "text", "reasoning_content", "reasoning", "thinking", "refusal"),
+        *("transcript", "name", "arguments", "args", "input", "partial_json", "summary", "code"),
+        *("generated_text", "completion"),
+    )
 )
 ARGUMENT_KEYS = frozenset(("arguments", "args", "input"))
 NESTING_KEYS = frozenset(
-    {
-        "content",
-        "reasoning",
-        "thinking",
-        "audio",
-        "parts",
-        "tool_calls",
-        "function_call",
-        "functionCall",
-        "function",
-        "reasoning_details",
-        "summary",
-        "output",
-        "message",
-        "results",
-        "delta",
-    }
+    (
+        *("content", "reasoning", "thinking", "audio", "parts", "tool_calls", "function_call"),
+        *("functionCall", "function", "reasoning_details", "summary", "output", "message"),
+        *("results", "delta"),
+    )
 )
 # Where thoughts stand; the first that a provider fills is the one that counts.
 THOUGHT_KEYS = ("reasoning_content", "reasoning", "reasoning_details")
 # Where a whole answer has its text, beside `choices`.
 ANSWER_KEYS = (
-    "content",
-    "message",
-    "output",
-    "response",
-    "thinking",
-    "text",
-    "generated_text",
-    "completion",
-    "results",
-    "candidates",
+    *("content", "message", "output", "response", "thinking", "text", "generated_text"),
+    *("completion", "results", "candidates"),
 )
 MOST_ANSWERS = 64
 # What can hold usage. Not its details, which repeat parts of it; and of `metadata`, which with
 # OpenAI is the client's own, only what it holds.
 USAGE_HOLDERS = frozenset(
-    {
-        "usage",
-        "usageMetadata",
-        "usage_metadata",
-        "token_usage",
-        "tokens",
-        "billed_units",
-        "x_groq",
-        "response",
-        "message",
-        "metadata",
-        "meta",
-        "delta",
-        "choices",
-        "details",
-        "results",
-        "inference_status",
-        "response_metadata",
-        "amazon-bedrock-invocationMetrics",
-    }
+    (
+        *("usage", "usageMetadata", "usage_metadata", "token_usage", "tokens", "billed_units"),
+        *("x_groq", "response", "message", "metadata", "meta", "delta", "choices", "details"),
+        *("results", "inference_status", "response_metadata", "amazon-bedrock-invocationMetrics"),
+    )
 )
 DEEPEST_USAGE = 4
 MOST_HOLDERS = 64

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from helpers.metering.estimates import estimate_reply
+from helpers.metering.provider_usage import NO_USAGE, TokenUsage, parse_usage, split_total
 from helpers.metering.stream_events import is_provider_event, read_answer, read_event
-from helpers.metering.usage_shapes import NO_USAGE, TokenUsage, parse_usage, split_total
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,6 +114,11 @@ class Accounting:
         """
         return self._ledger.read(work, getattr(self._turn, "deadline", None))
 
+    @property
+    def database_kind(self) -> str:
+        """What sort of database the ledger is in."""
+        return {"sqlite": "SQLite"}.get(self._engine.dialect.name, "PostgreSQL")
+
     def prepare(self) -> None:
         """Make or update the tables; blocks, and raises as `read` does."""
         self._ledger.prepare()

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
 StreamPart = bytes | str
+LONGEST_LINE = 2**16
+LINE_ENDS = frozenset((b"\n", "\n"))
 
 
 class BoundedReply(Protocol):
@@ -17,12 +19,11 @@ class BoundedReply(Protocol):
     async def keep_up(self, size: int, step: int) -> int | None: ...
 
 
-def part_event(part: StreamPart, *, last: bool) -> dict[str, Any]:
+def part_event(part: bytes, *, last: bool) -> dict[str, Any]:
     """The first or the last JSON object in a part of a stream; empty where there is none."""
-    text = part.decode("utf-8", "replace") if isinstance(part, bytes) else part
-    for line in text.splitlines()[:: -1 if last else 1]:
+    for line in part.splitlines()[:: -1 if last else 1]:
         try:
-            event = json.loads(line.removeprefix("data:"))
+            event = json.loads(line.removeprefix(b"data:"))
         except (ValueError, RecursionError):
             continue
         if isinstance(event, dict):
@@ -39,7 +40,7 @@ def event_lines(*events: dict[str, Any], named: bool = False) -> list[bytes]:
     ]
 
 
-def end_of_stream(first: StreamPart, last: StreamPart, choices: int = 1) -> list[bytes]:
+def end_of_stream(first: bytes, last: bytes, choices: int = 1) -> list[bytes]:
     """What ends a stream after `last`, in the protocol of both; each item ends an event.
 
     Args:
@@ -78,16 +79,42 @@ def end_of_stream(first: StreamPart, last: StreamPart, choices: int = 1) -> list
             held = {"text": ""}
         listed = [{"index": i, **held, "finish_reason": "length"} for i in range(choices)]
         closing = [*event_lines({**chunk, "choices": listed}), b"data: [DONE]\n\n"]
-    gap = "\n\n" if isinstance(last, str) else b"\n\n"
     # The blank line that ends an event may be a part of its own, which doesn't come any more.
-    return closing if last.endswith(gap) else [b"\n", *closing]  # type: ignore[arg-type]
+    return closing if last.endswith(b"\n\n") else [b"\n", *closing]
 
 
-def may_end_after(part: StreamPart) -> bool:
-    """Whether a part ends an event, or a line of one."""
-    if isinstance(part, str):
-        return "{" in part and part.endswith("\n")
-    return b"{" in part and part.endswith(b"\n")
+class StreamWatch:
+    """How far a stream is, and what is needed to end it."""
+
+    __slots__ = ("_begun", "_first", "_last", "_mark", "_size")
+
+    def __init__(self) -> None:
+        self._first = self._last = self._begun = b""
+        self._size = self._mark = 0
+
+    def passes(self, part: StreamPart) -> bool:
+        """Note a part that has been passed on; whether to ask now if the reply may go on."""
+        self._size += len(part)
+        if self._size < self._mark and not self._begun and part[-1:] in LINE_ENDS:
+            return False  # as nearly always
+        data = part.encode("utf-8", "replace") if isinstance(part, str) else part
+        if not data.endswith(b"\n"):  # the beginning of a line
+            self._begun = (self._begun + data)[-LONGEST_LINE:]
+            return False
+        if self._begun:
+            data, self._begun = self._begun + data, b""
+        if b"}" not in data:  # not the end of an event's data
+            return False
+        self._last, self._first = data, self._first or data
+        return self._size >= self._mark
+
+    async def ending(self, reply: BoundedReply) -> list[bytes]:
+        """What ends the stream here; nothing where the reply may go on."""
+        following = await reply.keep_up(self._size, len(self._last))
+        if following is None:
+            return end_of_stream(self._first, self._last, reply.choices)
+        self._mark = following
+        return []
 
 
 async def bounded_stream(reply: BoundedReply, parts: Any) -> AsyncIterator[Any]:
@@ -95,22 +122,14 @@ async def bounded_stream(reply: BoundedReply, parts: Any) -> AsyncIterator[Any]:
 
     Whoever takes a part has it metered before it asks for the next one.
     """
-    first: StreamPart = b""
-    size, mark = 0, 0
+    watch = StreamWatch()
     try:
         async for part in parts:
             yield part
-            size += len(part)
-            if not first and may_end_after(part):
-                first = part
-            if size < mark or not may_end_after(part):
-                continue
-            following = await reply.keep_up(size, len(part))
-            if following is None:
-                for closing in end_of_stream(first, part, reply.choices):
-                    yield closing
+            if watch.passes(part) and (closing := await watch.ending(reply)):
+                for each in closing:
+                    yield each
                 return
-            mark = following
     finally:
         # Ends the call to the provider, which may have more to say.
         if (close := getattr(parts, "aclose", None)) is not None:

@@ -232,11 +232,20 @@ def request_source(
     own_provider: bool = False,
     request: Any = None,
     user_id: str = "",
+    caller: str = "",
 ) -> str:
     """Where a request comes from: page, temporary, channel, automation, api or direct; may block.
 
     The metadata repeat what a client says. Its own call of a chat path is never a channel's or an
-    automation's, for which Open WebUI calls itself; and only the chat page has a socket open.
+    automation's, for which Open WebUI calls itself; and only the chat page has a socket open. What
+    Open WebUI calls for a program, such as a subagent, is that program's.
+
+    Args:
+        metadata: Open WebUI's of the request.
+        own_provider: Whether it goes to its user's own provider.
+        request: The request; without one the metadata are believed.
+        user_id: Whose it is.
+        caller: The source of the client's request that this one was made for; "" if there is none.
     """
     if own_provider:
         return "direct"
@@ -250,9 +259,11 @@ def request_source(
         return "automation"
     if not asked_by_client and chat_id.startswith("channel:"):
         return "channel"
-    if not session_id or not chat_id:
+    if not session_id or not chat_id or caller == "api":
         return "api"
     if asked_by_client and not is_page(request, session_id, user_id):
+        return "api"
+    if scope is not None and has_api_key(request):
         return "api"
     return "temporary" if chat_id.startswith(TEMPORARY_CHAT_PREFIXES) else "page"
 

@@ -18,15 +18,7 @@ from helpers.openwebui.languages.en import ENGLISH
 from helpers.openwebui.wording import ISOLATED, Language
 
 PLACEHOLDERS = (
-    "used",
-    "limit",
-    "remaining",
-    "percent",
-    "unit",
-    "period",
-    "reset_at",
-    "reset_in",
-    "policy",
+    *("used", "limit", "remaining", "percent", "unit", "period", "reset_at", "reset_in", "policy"),
     "model",
 )
 MICROS = 1_000_000
@@ -221,6 +213,14 @@ def format_amount(limit: Limit, amount: int, language: Language = ENGLISH) -> st
     number = f"{format_count(shown // MICROS, language)}{language.decimal}{fraction}"
     text = isolate_amount(language.money.format(amount=number), language)
     return language.less_than.format(amount=text) if 0 < amount < least else text
+
+
+def format_dollars(dollars: float, language: Language) -> str:
+    """An amount of money of any size, whatever the limit: to the cent from a dollar on."""
+    digits = 2 if dollars >= 1 or not dollars else 4
+    number = f"{dollars:.{digits}f}" if dollars >= 0.0001 or not dollars else "0.0001"
+    text = language.money.format(amount=number.replace(".", language.decimal))
+    return language.less_than.format(amount=text) if 0 < dollars < 0.0001 else text
 
 
 def isolate_amount(text: str, language: Language) -> str:
@@ -500,6 +500,23 @@ def status_line(state: LimitState, now: datetime, reader: Reader) -> str:
     share = "" if state.exceeded else language.share
     reset = "" if state.applied.limit.period.rolling is not None else language.status_reset
     return finish_sentence((language.status + share + reset).format_map(values))
+
+
+def own_use_line(
+    tokens: int, cost_micros: int, state: LimitState | None, now: datetime, reader: Reader
+) -> str:
+    """The line over a finished reply for who wishes it always: its own use, then what is left.
+
+    A phone cuts the line's end, so the amount that remains stands before the rest.
+    """
+    language = reader.language
+    parts = [count_things("tokens", tokens, language)]
+    if cost_micros:
+        dollars = format_dollars(cost_micros / MICROS, language)
+        parts[0] += f", {isolate_amount(dollars, language)}"
+    if state is not None:
+        parts += [sentence_values(state, now, reader)["left"], status_line(state, now, reader)]
+    return cut_sentence(" · ".join(parts))
 
 
 def cap_sentence(tokens: int, language: Language) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from starlette.responses import Response, StreamingResponse
 
 from helpers.openwebui.answers import MARK, AnswerReader, with_headers
-from helpers.openwebui.endings import end_of_stream, may_end_after
+from helpers.openwebui.endings import StreamWatch
 from helpers.openwebui.http_requests import AsgiApp, Message, ReadRequest, Receive, Scope, Send
 from helpers.openwebui.passthrough import Passthrough, passthrough_charge
 from helpers.openwebui.refusals import RawHeaders
@@ -38,8 +38,8 @@ class MeteredCall:
         self._headers = [*MARK, *headers]
         self._reader = AnswerReader(None)
         self._may_repeat = False
+        self._watch = StreamWatch()
         self._held: list[Message] = []  # an answer that may be a refusal of `stream_options`
-        self._first, self._size, self._mark = b"", 0, 0
         self._ended = asyncio.Event()
 
     async def serve(
@@ -100,19 +100,12 @@ class MeteredCall:
 
     async def _keep_up(self, part: bytes) -> None:
         """End the answer where no more can be reserved for it."""
-        reply = self._reply
-        if reply is None or not self._reader.by_lines or not may_end_after(part):
+        reply, watch = self._reply, self._watch
+        if reply is None or not (self._reader.by_lines and watch.passes(part)):
             return
-        self._first, self._size = self._first or part, self._size + len(part)
-        if self._size < self._mark:
-            return
-        following = await reply.keep_up(self._size, len(part))
-        if following is not None:
-            self._mark = following
-            return
-        self._ended.set()
-        closing = b"".join(end_of_stream(self._first, part, reply.choices))
-        await self._send({"type": "http.response.body", "body": closing})
+        if closing := await watch.ending(reply):
+            self._ended.set()
+            await self._send({"type": "http.response.body", "body": b"".join(closing)})
 
     async def _release(self) -> None:
         """Pass on what was held."""

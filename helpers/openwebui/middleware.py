@@ -18,15 +18,17 @@ from helpers.openwebui.http_requests import (
     accepted_languages,
     route_path,
 )
-from helpers.openwebui.pages import is_page_path
+from helpers.openwebui.pages import NOT_FOUND, PAGE_PATH, is_page_path
 from helpers.openwebui.passthrough import find_passthrough
 from helpers.openwebui.passthrough_guard import Admit, PassthroughGuard
 from helpers.openwebui.realtime import REALTIME_PATH, VoiceCall
 from helpers.openwebui.stream_usage import UnaskedModels
 from helpers.openwebui.valves import AdminValves
+from helpers.openwebui.valves_form import SaveAnswer, valves_form_action
 
 # The form of the users' own valves, which is in the language of whoever opens it.
 USER_VALVES_FORM = "/valves/user/spec"
+VALVES_FORM = "/valves/"
 LAYER_NAME = "UsageLimitsLayer"
 
 
@@ -46,6 +48,8 @@ class UsageLimitsLayer:
             if route_path(scope).endswith(USER_VALVES_FORM):
                 headers = dict(scope.get("headers", ()))
                 accepted_languages.set(headers.get(b"accept-language", b"").decode("latin-1"))
+            if VALVES_FORM in route_path(scope):
+                send = await self.serve_form(scope, send)
             passthrough = find_passthrough(scope.get("method", "GET"), route_path(scope))
             if passthrough is not None:
                 guard = await self.find_guard(now=passthrough.kind != "chat")
@@ -70,10 +74,24 @@ class UsageLimitsLayer:
             except Exception:
                 log.exception("Usage limits: it can't be seen whether there are pages")
         if guard is None or not shown:
-            answer = JSONResponse({"detail": "Not Found"}, 404, {"Cache-Control": "no-store"})
+            answer = JSONResponse({"detail": NOT_FOUND}, 404, {"Cache-Control": "no-store"})
             await answer(scope, receive, send)
             return
         await guard.serve_page(scope, receive, send)
+
+    async def serve_form(self, scope: Scope, send: Send) -> Send:
+        """Bring the form's notes up to date before it opens; explain a save that is refused."""
+        for function_id, guard in list(self.guards.items()):
+            method = scope.get("method", "GET")
+            action = valves_form_action(route_path(scope), method, function_id)
+            if action == "spec":
+                try:
+                    await guard.notes.refresh((await guard.switch()).valves)
+                except Exception:
+                    log.warning("Usage limits: the form's notes are old", exc_info=True)
+            elif action == "update":
+                return SaveAnswer(send).send
+        return send
 
     async def find_guard(self, *, now: bool = True) -> PassthroughGuard | None:
         """The guard whose function is on; where that can't be seen, the last one."""
@@ -139,6 +157,12 @@ def has_layer() -> bool:
     """Whether a layer is around the running app, or none is needed, as outside of a server."""
     host = sys.modules.get("open_webui.main")
     return host is None or find_layer(getattr(host, "app", None))[2] is not None
+
+
+def page_link() -> str:
+    """Where a sentence on the chat page leads to; nothing where there is no page."""
+    app = getattr(sys.modules.get("open_webui.main"), "app", None)
+    return f" {PAGE_PATH}" if find_layer(app)[2] is not None else ""
 
 
 def find_layer(app: Any) -> tuple[Any, str, Any]:

@@ -6,7 +6,7 @@ import json
 
 from helpers.openwebui.languages.catalog import LANGUAGE_ALIASES, LANGUAGES
 from helpers.openwebui.page import asset
-from helpers.openwebui.page_words import PAGE_WORDS, words_of
+from helpers.openwebui.wording import PAGE_WORDS
 
 PAGE_HTML = asset("page.html")
 PAGE_CSS = asset("page.css")
@@ -18,7 +18,7 @@ def page_languages() -> str:
     data = {
         "keys": PAGE_WORDS,
         "aliases": LANGUAGE_ALIASES,
-        "words": {tag: words_of(language) for tag, language in LANGUAGES.items()},
+        "words": {tag: language.page.split("|") for tag, language in LANGUAGES.items()},
         "rtl": [tag for tag, language in LANGUAGES.items() if language.right_to_left],
     }
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))

@@ -31,6 +31,7 @@ from helpers.logs import log
 from helpers.openwebui.languages.catalog import choose_language
 from helpers.openwebui.page_assets import render_page
 from helpers.openwebui.page_data import Json, PageData, PageError, read_reason, read_zone_of
+from helpers.openwebui.page_status import host_status
 from helpers.openwebui.policy_editor import (
     MOST_DAYS,
     check_policies,
@@ -83,6 +84,7 @@ class PageRequest:
         user: Who asks, as Open WebUI has it.
         parameters: From the path and the query.
         body: The JSON object that was sent; {} for none.
+        everywhere: Whether the filter is on for all models.
     """
 
     guard: PageGuard
@@ -90,6 +92,7 @@ class PageRequest:
     user: Any
     parameters: MutableMapping[str, str]
     body: Json
+    everywhere: bool
 
     @property
     def actor(self) -> str:
@@ -133,7 +136,7 @@ def answer_pools(asked: PageRequest) -> object:
 
 def answer_overview(asked: PageRequest) -> object:
     """Totals, and how the filter stands."""
-    return asked.data.overview()
+    return {**asked.data.overview(), **host_status(asked.data, asked.everywhere)}
 
 
 def answer_report(asked: PageRequest) -> object:
@@ -383,11 +386,11 @@ class UsagePages:
         parameters = {**request.query_params, **request.path_params}
         if any(len(text) > LONGEST_PARAMETER for text in parameters.values()):
             raise PageError(400, f"A parameter is longer than {LONGEST_PARAMETER} characters.")
-        valves = (await self._guard.switch()).valves
-        accounting, memory, read_host = self._guard.ledger_of(valves)
+        switch = await self._guard.switch()
+        accounting, memory, read_host = self._guard.ledger_of(switch.valves)
         language = choose_language(parameters.get("language") or "en")
-        data = PageData(valves, accounting, memory, read_host, datetime.now(UTC), language)
-        return PageRequest(self._guard, data, user, parameters, body)
+        data = PageData(switch.valves, accounting, memory, read_host, datetime.now(UTC), language)
+        return PageRequest(self._guard, data, user, parameters, body, switch.everywhere)
 
     async def _in_thread(self, work: Callable[[], PageResult]) -> PageResult:
         if self._waiting >= MOST_WAITING:

@@ -43,6 +43,7 @@ from helpers.openwebui.refusals import FAULT_RETRY_SECONDS, PassthroughError, Re
 from helpers.openwebui.replies import METADATA_KEY, Reply
 from helpers.openwebui.stream_usage import UnaskedModels
 from helpers.openwebui.valves import AdminValves
+from helpers.openwebui.valves_form import FormNotes
 
 # How long it is taken for granted that the function is on, and how its valves are.
 SWITCH_SECONDS = 1.0
@@ -86,6 +87,7 @@ class PassthroughGuard:
         self.function_id = function_id
         self.admit_request = admit
         self.ledger_of = ledger_of
+        self.notes = FormNotes(ledger_of)
         self._unasked = unasked
         self._pages: UsagePages | None = None
         self._switch = Switch()

@@ -162,7 +162,7 @@ class VoiceCall:
         if reply.meter.produced:
             await reply.keeper.end(reply, make_charge(reply.meter.total(), reply.rule))
         else:
-            await reply.keeper.end(reply, reply.estimated_charge() if begun else None)
+            await reply.keeper.end(reply, reply.unseen_charge() if begun else None)
 
     async def _end(self, error: Exception) -> None:
         """End the call with a sentence."""

@@ -81,14 +81,13 @@ def wanted_output(body: Mapping[str, Any], *, ollama: bool) -> int | None:
     """
     options = body.get("options")
     names = OUTPUT_KEYS[1:] if ollama else OUTPUT_KEYS
-    wanted = [body[name] for name in names if name in body]
+    wanted: list[Any] = [body[name] for name in names if name in body]
     if ollama and isinstance(options, Mapping):
         wanted += [options[name] for name in OPTION_KEYS if name in options]
     if not wanted or not all(type(value) is int and value > 0 for value in wanted):
         return None
     # Of several nobody knows which one is obeyed.
-    longest: int = max(wanted)
-    return longest * count_choices(body)
+    return int(max(wanted)) * count_choices(body)
 
 
 def cap_output(body: dict[str, Any], most: int, *, ollama: bool = False) -> None:
@@ -369,6 +368,13 @@ class Reply:
             self.rule,
         )
 
+    def unseen_charge(self) -> Charge:
+        """What a call is charged for of which nothing was seen: an ordinary reply at most."""
+        output_tokens = min(self.output_tokens, EXPECTED_OUTPUT_TOKENS * self.choices)
+        return make_charge(
+            MeteredUsage(self.prompt_tokens, output_tokens, 0, None, estimated=True), self.rule
+        )
+
     def used_charge(self) -> Charge:
         """What it has used so far."""
         return make_charge(self.meter.total(), self.rule)
@@ -390,7 +396,7 @@ class Reply:
                 metered = added_usage(metered, MeteredUsage(awaited, 0, 0, None, estimated=True))
             return make_charge(metered, self.rule)
         # Stopped before its first byte, or an answer in words that nobody knows.
-        return self.estimated_charge() if self.called_model else None
+        return self.unseen_charge() if self.called_model else None
 
 
 def own_remaining(decision: Decision) -> dict[Measure, int]:

@@ -13,6 +13,7 @@ from helpers.openwebui.messages import (
     format_amount,
     format_at,
     format_count,
+    format_dollars,
     format_period,
     isolate,
     on_model,
@@ -20,7 +21,6 @@ from helpers.openwebui.messages import (
     policy_shown,
 )
 from helpers.openwebui.page_data import Json, PageData
-from helpers.openwebui.page_words import PAGE_WORDS, words_of
 from helpers.openwebui.wording import Language
 
 COMMAND = "/usage"
@@ -90,7 +90,7 @@ def usage_markdown(data: PageData, user_id: str, reader: Reader, with_link: bool
         LedgerError: It can't be read.
     """
     standing, language = data.standing(user_id), reader.language
-    words = dict(zip(PAGE_WORDS, words_of(language), strict=True))
+    words = language.page_words()
     exempt = data.exempts(standing.subject)
     parts = [f"### {words['title']}"]
     if exempt:
@@ -151,14 +151,6 @@ def models_table(models: Iterable[Json], language: Language, words: Mapping[str,
             ]
         )
     return markdown_table((words[key] for key in ("model", "requests", "tokens", "cost")), rows, 3)
-
-
-def format_dollars(dollars: float, language: Language) -> str:
-    """An amount of money of any size."""
-    digits = 2 if dollars >= 1 or not dollars else 4
-    number = f"{dollars:.{digits}f}" if dollars >= 0.0001 or not dollars else "0.0001"
-    text = language.money.format(amount=number.replace(".", language.decimal))
-    return language.less_than.format(amount=text) if 0 < dollars < 0.0001 else text
 
 
 def near_parts(data: PageData, reader: Reader, words: Mapping[str, str]) -> list[str]:

@@ -75,8 +75,9 @@ limits = ["50k tokens/day", "1M tokens/month"]
 limits = "unlimited"
 ```
 
-For a member of several groups, the one with the lowest `priority = N` takes precedence. A longer \
-text is easier to write in an editor and paste here."""
+For a member of several groups, the one with the lowest `priority = N` takes precedence. \
+**The page `/usage-limits` has a better editor:** it checks the text as you type, shows whom each \
+table means, and can replay the last days against it."""
 
 
 class RefusalMemory(BaseModel):

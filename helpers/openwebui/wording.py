@@ -15,6 +15,12 @@ COUNTED_THINGS = ("tokens", "input_tokens", "output_tokens", "requests", "respon
 PERIOD_NAMES = CALENDAR_PERIODS
 MOMENT_NAMES = tuple(MOMENTS)
 ROLLING_UNITS_SAID = ("second", "minute", "hour", "day")
+PAGE_WORDS = (
+    *("title", "limit", "used", "reserved", "left", "resets", "reached", "shared", "no_limits"),
+    *("exempt", "by_day", "day", "by_model", "model", "requests", "input", "output", "tokens"),
+    *("cost", "total", "replies", "time", "estimated", "running", "grants", "amount", "reason"),
+    *("until", "nothing", "show_all", "refresh", "back", "sign_in", "failed"),
+)
 # Around a name or an amount in a right-to-left sentence (or a right-to-left name in any other),
 # so that neither turns the other around: first strong isolate, pop directional isolate.
 ISOLATED = "\u2068{}\u2069"
@@ -133,6 +139,7 @@ class Language:
     ledger_error: str
     # Each user's own setting: its title, what it is for, and its options
     show_usage: str
+    page: str  # the words of the usage page
 
     def form(self, forms: str, count: int) -> str:
         """The plural form of a word, or of a phrase, that goes with a number."""
@@ -152,6 +159,10 @@ class Language:
         if name in MOMENT_NAMES:
             return self.moments.split(", ")[MOMENT_NAMES.index(name)]
         return self.periods.split(", ")[PERIOD_NAMES.index(name)]
+
+    def page_words(self) -> dict[str, str]:
+        """The words of the usage page and of the answer to ``/usage``, by name."""
+        return dict(zip(PAGE_WORDS, self.page.split("|"), strict=True))
 
     def source(self, name: str) -> str:
         """Where requests come from: ``via the API``."""
@@ -178,7 +189,8 @@ def read_language(text: str, base: Language | None = None) -> Language:
     stated: dict[str, Any] = {}
     for entry in re.split(r" · |\n(?=\w+:)", text.strip()):
         field, _, value = entry.partition(":")
-        stated[field] = " ".join(value.split("\n  ")).strip(" ").replace("_", " ")
+        value = " ".join(value.split("\n  ")).replace("| ", "|")
+        stated[field] = value.strip(" ").replace("_", " ")
     for field, read in FIELDS_OTHER_THAN_TEXT.items():
         if field in stated:
             stated[field] = read(stated[field])

@@ -1,6 +1,6 @@
 """Benchmarks: prints tables, and writes them as JSON if asked.
 
-    python -m scripts.bench [--quick] [--only stream,layer,hooks,ledger,rivals,server] [--json FILE]
+    python -m scripts.bench [--quick] [--only stream,layer,ledger,pages,…] [--json FILE]
 
 The variants of a section take turns in one run, and medians are compared: a busy machine slows all
 of them down alike. Whether the results are right is tested elsewhere (`make test`).
@@ -20,17 +20,22 @@ from pathlib import Path
 
 from rich.console import Console
 
+from scripts.bench.bursts import measure_bursts
 from scripts.bench.hooks import measure_hooks, measure_memory
 from scripts.bench.layer import measure_layer
 from scripts.bench.ledger import measure_ledger, measure_refusals
+from scripts.bench.pages import measure_pages
 from scripts.bench.rivals import measure_rivals
 from scripts.bench.server import measure_server
 from scripts.bench.stream import measure_stream
 from scripts.bench.tables import Section, as_json, as_markdown, print_section
 from scripts.postgresql import postgresql_server
 
-NAMES = ("stream", "layer", "hooks", "memory", "ledger", "refusals", "rivals", "server")
-ON_POSTGRESQL = {"hooks", "ledger", "refusals", "server"}
+NAMES = (
+    *("stream", "layer", "hooks", "memory", "ledger", "refusals", "pages", "rivals", "server"),
+    "bursts",
+)
+ON_POSTGRESQL = {"hooks", "ledger", "refusals", "pages", "server"}
 
 
 def read_arguments() -> argparse.Namespace:
@@ -75,8 +80,10 @@ def main() -> int:
             "memory": lambda: measure_memory(quick),
             "ledger": lambda: measure_ledger(quick, server_url),
             "refusals": lambda: measure_refusals(quick, server_url),
+            "pages": lambda: measure_pages(quick, server_url),
             "rivals": lambda: measure_rivals(quick),
             "server": lambda: measure_server(quick, server_url),
+            "bursts": lambda: measure_bursts(quick),
         }
         for name in arguments.only:
             with console.status(f"Measuring: {name}"):

@@ -68,14 +68,14 @@ VARIANTS = {
     "this filter": (FUNCTION,),
 }
 REQUEST = {
-    "model": "stand-in",
+    "model": "fake-llm",
     "stream": True,
     "messages": [{"role": "user", "content": "Hello [[chunks=20]]"}],
 }
 
 
 class Provider:
-    """The stand-in provider in a process of its own, so that it doesn't slow the clients down."""
+    """The fake provider in a process of its own, so that it doesn't slow the clients down."""
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -93,7 +93,7 @@ class Provider:
             except httpx.HTTPError:
                 time.sleep(0.1)
         self.__exit__()
-        raise RuntimeError("the stand-in provider did not start")
+        raise RuntimeError("the fake provider did not start")
 
     def __exit__(self, *_: object) -> None:
         if self._process is not None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Any, cast
 
 from helpers.filter import Filter
 from helpers.limits.policy import Subject
 from helpers.openwebui.admission import build_reply
-from helpers.openwebui.replies import METADATA_KEY, ReplyKeeper
+from helpers.openwebui.endings import bounded_stream
+from helpers.openwebui.replies import FARTHEST_MARK, METADATA_KEY, ReplyKeeper
 from helpers.openwebui.valves import AdminValves
 from scripts.bench.tables import Section
 from scripts.bench.timing import percentile
@@ -106,6 +109,41 @@ def pass_reply(
     return pass_chunks
 
 
+class LimitlessReply:
+    """A reply that holds enough for a long time."""
+
+    choices = 1
+
+    async def keep_up(self, size: int, step: int) -> int | None:
+        return size + FARTHEST_MARK
+
+
+async def parts_of_reply() -> AsyncIterator[bytes]:
+    """A reply's lines as they come from a provider."""
+    line = f"data: {json.dumps(EVENTS['text delta'])}\n".encode()
+    for _ in range(CHUNKS_PER_REPLY):
+        yield line
+        yield b"\n"
+
+
+async def take_parts(parts: AsyncIterator[bytes]) -> float:
+    """Seconds that it takes to take them all."""
+    began = time.process_time()
+    async for _ in parts:
+        pass
+    return time.process_time() - began
+
+
+async def time_watch(rounds: int) -> tuple[list[float], list[float]]:
+    """Microseconds per chunk of a stream that is watched for its limit, and of a bare one."""
+    watched, bare = [], []
+    for _ in range(rounds):
+        parts = bounded_stream(LimitlessReply(), parts_of_reply())
+        watched.append(await take_parts(parts) / CHUNKS_PER_REPLY * 1e6)
+        bare.append(await take_parts(parts_of_reply()) / CHUNKS_PER_REPLY * 1e6)
+    return watched, bare
+
+
 def measure_stream(quick: bool) -> Section:
     """Microseconds per chunk and kind of chunk."""
     section = Section("stream", "Stream hook: µs per chunk beyond an empty hook")
@@ -130,6 +168,15 @@ def measure_stream(quick: bool) -> Section:
                 "added, quietest tenth": percentile(ours, 10) - percentile(empty, 10),
             }
         )
+    watched, bare = asyncio.run(time_watch(rounds))
+    section.rows.append(
+        {
+            "chunk": "beside the hook: watched for its limit",
+            "empty hook": statistics.median(bare),
+            "added": statistics.median(watched) - statistics.median(bare),
+            "added, quietest tenth": percentile(watched, 10) - percentile(bare, 10),
+        }
+    )
     ordinary = float(section.rows[0]["added"])
     section.judge("an ordinary text delta", ordinary, GOAL_MICROSECONDS, "µs")
     section.notes.append(

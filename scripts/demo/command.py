@@ -1,4 +1,4 @@
-"""Shows the filter at work in a real Open WebUI, with a stand-in for the model provider.
+"""Shows the filter at work in a real Open WebUI, with a fake model provider.
 
 python -m scripts.demo              a chat until the limit, then the server is yours to try
 python -m scripts.demo --check      the same; fails if anything is wrong, and leaves nothing running
@@ -16,10 +16,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from scripts.demo.books import LedgerReader
 from scripts.demo.scene import set_scene
 from scripts.demo.screen import WIDTH, Screen
 from scripts.demo.story import Demo
+from scripts.demo.totals import LedgerReader
 from scripts.openwebui.client import HostError
 from scripts.openwebui.server import ServerDied
 

@@ -13,7 +13,7 @@ from typing import Any
 from scripts.openwebui.admin import OpenWebUIAdmin
 from scripts.openwebui.client import OpenWebUIClient
 from scripts.openwebui.server import OpenWebUIServer
-from scripts.provider.server import StandInProvider
+from scripts.provider.server import FakeProvider
 
 ROOT = Path(__file__).resolve().parents[2]
 MANIFEST: Mapping[str, str] = json.loads((ROOT / "manifest.json").read_text("utf-8"))
@@ -21,7 +21,7 @@ FUNCTION_ID = MANIFEST["id"]
 FUNCTION_FILE = ROOT / "filter_usage_limits.py"
 
 SMALL, LARGE = "demo-small", "demo-large"
-# The stand-in has no sensible titles to give, so the chats get none.
+# The fake provider has no sensible titles to give, so the chats get none.
 SETTINGS = {
     "DEFAULT_MODELS": SMALL,
     "ENABLE_FOLLOW_UP_GENERATION": "false",
@@ -42,7 +42,7 @@ limits = ["1M tokens/month", "60 requests/hour"]
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A question, what the stand-in model answers, and the tokens that it reports for both."""
+    """A question, what the fake model answers, and the tokens that it reports for both."""
 
     question: str
     answer: str
@@ -101,7 +101,7 @@ ANYTHING = Exchange(
 class Scene:
     """Everything that the demo talks to."""
 
-    provider: StandInProvider
+    provider: FakeProvider
     server: OpenWebUIServer
     admin: OpenWebUIAdmin
     student: OpenWebUIClient
@@ -118,8 +118,8 @@ def calm_timezone(now: datetime) -> str:
     return "UTC" if now.astimezone(UTC).hour < 23 else "Asia/Tokyo"
 
 
-def script_model(provider: StandInProvider) -> None:
-    """Tell the stand-in what to answer, word by word as a real one does."""
+def script_model(provider: FakeProvider) -> None:
+    """Tell the fake provider what to answer, word by word as a real one does."""
     for exchange in (*EXCHANGES, ANYTHING):
         provider.script(
             contains=exchange.question,
@@ -144,7 +144,7 @@ def set_scene(
     say: Callable[[str], None], *, data_dir: Path | None = None, port: int | None = None
 ) -> Iterator[Scene]:
     """Start everything and tell `say` what comes next; stop everything at the end."""
-    with StandInProvider((SMALL, LARGE)) as provider:
+    with FakeProvider((SMALL, LARGE)) as provider:
         script_model(provider)
         server = OpenWebUIServer(provider.url, data_dir=data_dir, port=port, env=SETTINGS)
         say("Starting a real Open WebUI with an empty database: about 20 seconds …")

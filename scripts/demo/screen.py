@@ -14,8 +14,8 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from scripts.demo.books import Totals
 from scripts.demo.scene import POLICIES, SMALL, STUDENT_TOKENS, Scene
+from scripts.demo.totals import Totals
 from scripts.openwebui.client import PASSWORD
 
 WIDTH = 96
@@ -60,7 +60,7 @@ class Screen:
         )
         self.say(
             "Sam is a member of Students. Rita is a member of both groups; the lower priority "
-            "number counts.\nThe model is a stand-in: what it answers, and how many tokens it "
+            "number counts.\nThe model is a fake: what it answers, and how many tokens it "
             "reports, is written in scripts/demo/scene.py.\n"
         )
 
@@ -96,9 +96,9 @@ class Screen:
         )
 
     def show_totals(self, scene: Scene, ledger: Mapping[str, Totals], provider: Totals) -> None:
-        """The ledger, user by user, and the provider's own books beneath it."""
+        """The ledger, user by user, and the provider's call log beneath it."""
         table = Table(
-            box=ROUNDED, title="The ledger, and the provider's books", title_justify="left"
+            box=ROUNDED, title="The ledger, and the provider's call log", title_justify="left"
         )
         table.add_column("")
         for heading in ("Requests", "Input tokens", "Output tokens", "Total"):
@@ -108,7 +108,7 @@ class Screen:
             table.add_row(person.account.name, *_cells(totals))
         table.add_section()
         table.add_row("Ledger", *_cells(sum(ledger.values(), Totals())), style="bold")
-        table.add_row("Provider's books", *_cells(provider), style="bold")
+        table.add_row("Provider's call log", *_cells(provider), style="bold")
         self.console.print(table)
 
     def show_problems(self, problems: Sequence[str], server_log: str) -> None:

@@ -6,7 +6,6 @@ from contextlib import closing
 from dataclasses import replace
 from http import HTTPStatus
 
-from scripts.demo.books import LedgerReader, Totals, sum_calls
 from scripts.demo.scene import (
     BY_ADMIN,
     BY_PROGRAM,
@@ -21,6 +20,7 @@ from scripts.demo.scene import (
     Scene,
 )
 from scripts.demo.screen import Screen, Step
+from scripts.demo.totals import LedgerReader, Totals, sum_calls
 from scripts.openwebui.client import OpenWebUIClient
 from scripts.openwebui.page import Page, Turn
 
@@ -125,7 +125,7 @@ class Demo:
     def compare_books(self) -> None:
         """The ledger must have what the provider has, user by user."""
         ledger = self.ledger.totals()
-        provider = sum_calls(self.scene.provider.books.calls())
+        provider = sum_calls(self.scene.provider.call_log.calls())
         self.screen.show_totals(self.scene, ledger, provider)
         everyone = sum(ledger.values(), Totals())
         self._expect(everyone == provider, f"ledger {everyone}, but provider {provider}")
@@ -177,5 +177,5 @@ class Demo:
         self._expect(clear, f"{where} doesn't name the limit when it refuses: {sentence!r}")
 
     def _expect_no_call(self, exchange: Exchange) -> None:
-        calls = self.scene.provider.books.calls(contains=exchange.question)
+        calls = self.scene.provider.call_log.calls(contains=exchange.question)
         self._expect(not calls, f"the model was called for “{exchange.question}”")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from helpers.ledger.tables import (
     grants_table,
     names_table,
     notices_table,
+    policies_table,
     records_table,
 )
 from helpers.ledger.transactions import TransactionRunner
@@ -76,7 +78,7 @@ def report_lines(person: Person, pseudonym: str, replaced: int) -> Iterable[str]
             "Open WebUI still has the account: its limits start anew, and what it uses from now on "
             "is recorded under its own id."
         )
-    yield "Not changed: the policies' text, Open WebUI's own tables, backups and logs."
+    yield "Not changed: the valves, Open WebUI's own tables, backups and logs."
 
 
 def read_accounts(connection: Connection) -> dict[str, str]:
@@ -190,6 +192,15 @@ def replace_rest(connection: Connection, person: Person, new: str) -> None:
                 .values(granted_by=by, reason=reason)
             )
     connection.execute(names_table.delete().where(names.kind == "user", names.id == person.user_id))
+    for version in connection.execute(select(policies_table)).all():
+        by = new if version.saved_by.lower() in person.names else version.saved_by
+        text = without_names(version.policies, person.names, new)
+        if (by, text) != (version.saved_by, version.policies):
+            connection.execute(
+                policies_table.update()
+                .where(policies_table.c.id == version.id)
+                .values(saved_by=by, policies=text)
+            )
     told = (f"user {person.user_id} ", f"alert {person.user_id} ")
     connection.execute(
         notices_table.delete().where(
@@ -199,3 +210,13 @@ def replace_rest(connection: Connection, person: Person, new: str) -> None:
             )
         )
     )
+
+
+def without_names(text: str, names: Iterable[str], new: str) -> str:
+    """A policies text in which these names, as whole words in any case, are replaced."""
+    for name in sorted(names, key=len, reverse=True):
+        # What goes on is another name; a dot before an id may be that of a table's.
+        before = r"[\w.@+-]" if "@" in name else r"[\w@+-]"
+        one = rf"(?<!{before}){re.escape(name)}(?![\w@+-]|\.\w)"
+        text = re.sub(one, new, text, flags=re.IGNORECASE)
+    return text

@@ -10,8 +10,8 @@ from typing import Any
 from rich.progress import Progress
 from sqlalchemy import JSON, BigInteger, Column, Connection, Row, Table, Text, func, select
 
+from helpers.metering.provider_usage import parse_usage
 from helpers.metering.usage import MeteredUsage, metered_call
-from helpers.metering.usage_shapes import parse_usage
 from scripts.limits.host import host_metadata
 
 chats_table = Table(

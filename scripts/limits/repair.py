@@ -48,9 +48,9 @@ def sweep(arguments: argparse.Namespace) -> int:
     _, ledger = ledger_of(arguments)
     settled = 0
     with ledger.writable() as engine, spinner("Settling"):
-        books = Ledger(engine, ledger.schema)
+        writer = Ledger(engine, ledger.schema)
         # One call settles a hundred at most, each in a transaction of its own.
-        while found := books.sweep():
+        while found := writer.sweep():
             settled += found
     with ledger.snapshot() as connection:
         running = connection.scalar(select(func.count()).select_from(records_table).where(IS_OPEN))

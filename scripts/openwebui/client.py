@@ -130,7 +130,7 @@ class OpenWebUIClient:
         self,
         prompt: str | Sequence[dict[str, Any]],
         *,
-        model: str = "stand-in",
+        model: str = "fake-llm",
         stream: bool = False,
         path: str = "/api/chat/completions",
         leave_after: int | None = None,

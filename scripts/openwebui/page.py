@@ -145,7 +145,7 @@ class Page:
         self,
         text: str,
         *,
-        models: Sequence[str] = ("stand-in",),
+        models: Sequence[str] = ("fake-llm",),
         after: Turn | None = None,
         temporary: bool = False,
         tools: Sequence[str] = (),

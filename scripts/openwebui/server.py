@@ -69,7 +69,7 @@ class OpenWebUIServer:
     """One Open WebUI, with its data in a directory of its own, and a provider behind it.
 
     `env` are settings of Open WebUI's, such as `DATABASE_URL` or `UVICORN_WORKERS`, and may name
-    more providers (`StandInProvider.settings`).
+    more providers (`FakeProvider.settings`).
     """
 
     def __init__(
@@ -172,7 +172,7 @@ class OpenWebUIServer:
             "DATA_DIR": str(self.data_dir),
             "WEBUI_SECRET_KEY": self._secret,
             "OPENAI_API_BASE_URL": self.provider_url,
-            "OPENAI_API_KEY": "stand-in",
+            "OPENAI_API_KEY": "fake-llm",
             "PYTHONPATH": str(self._leave_out()),
         }
         return inherited | _SETTINGS | own | self.env

@@ -1,4 +1,4 @@
-"""How the stand-in provider's answers look on the wire: chunks, tool calls, usage, breaks."""
+"""How the fake provider's answers look on the wire: chunks, tool calls, usage, breaks."""
 
 import asyncio
 import json
@@ -11,10 +11,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from scripts.provider.books import Books, Call
+from scripts.provider.calls import Call, CallLog
 from scripts.provider.directives import Directive
 
-_WORDS = ("The", "stand-in", "answers", "with", "plain", "words", "that", "nobody", "needs")
+_WORDS = ("The", "fake-llm", "answers", "with", "plain", "words", "that", "nobody", "needs")
 
 
 class ConnectionBreaks(Exception):
@@ -88,7 +88,7 @@ class Answer:
         return body
 
     def chunks(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """The answer as it streams: the text that a chunk brings (for the books), and the chunk."""
+        """The answer as it streams: the text that a chunk brings, for the log, and the chunk."""
         yield "", self._chunk({"role": "assistant", "content": ""})
         for number in range(self.directive.reasoning):
             yield "", self._chunk({"reasoning_content": f"Hm {number}. "})
@@ -116,7 +116,7 @@ class Answer:
             detail |= {"msg": "Extra inputs are not permitted"}
             return JSONResponse({"detail": [detail]}, status_code=status)
         kind = {400: "invalid_request_error", 429: "rate_limit_error"}.get(status, "server_error")
-        message = f"The stand-in provider was told to fail with {status}."
+        message = f"The fake provider was told to fail with {status}."
         headers = {"Retry-After": "7"} if status == 429 else {}
         body = {"error": {"message": message, "type": kind, "code": None}}
         return JSONResponse(body, status_code=status, headers=headers)
@@ -146,8 +146,8 @@ class Answer:
 class BookedResponse(Response):
     """An answer that is written down as it goes out, however it ends."""
 
-    def __init__(self, books: Books, answer: Answer, request: Request) -> None:
-        self.books = books
+    def __init__(self, call_log: CallLog, answer: Answer, request: Request) -> None:
+        self.call_log = call_log
         self.answer = answer
         self.call = answer.call
         self.request = request
@@ -156,7 +156,7 @@ class BookedResponse(Response):
         try:
             await (await self._response())(scope, receive, send)
         finally:
-            self.books.close(self.call)
+            self.call_log.close(self.call)
 
     async def _response(self) -> Response:
         call, directive = self.call, self.answer.directive

@@ -1,4 +1,4 @@
-"""What the stand-in provider is told to do with a call: directives in the user's text, and rules.
+"""What the fake provider is told to do with a call: directives in the user's text, and rules.
 
 A test writes what it wants into the message itself, so that the wish travels with the call through
 the whole of Open WebUI and two tests never disturb each other:
@@ -116,8 +116,8 @@ _TASKS = {
 }
 
 _TASK_REPLIES = {
-    "title": '{"title": "A stand-in title"}',
-    "tags": '{"tags": ["Stand-in"]}',
+    "title": '{"title": "A fake-llm title"}',
+    "tags": '{"tags": ["Fake-llm"]}',
     "follow_ups": '{"follow_ups": ["And then?"]}',
     "queries": '{"queries": []}',
     "autocomplete": '{"text": "and so on"}',

@@ -1,4 +1,4 @@
-"""The stand-in provider's answers to all that isn't a chat of OpenAI's: Ollama's, and the rest."""
+"""The fake provider's answers to all that isn't a chat of OpenAI's: Ollama's, and the rest."""
 
 import json
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from typing import Any
 
 from scripts.provider.answers import Answer
 
-OLLAMA_MODEL = "stand-in-ollama"  # answers by Ollama's API and by those that Ollama imitates
+OLLAMA_MODEL = "fake-llm-ollama"  # answers by Ollama's API and by those that Ollama imitates
 
 
 def tags() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The stand-in provider's answers in the shape of OpenAI's Responses API."""
+"""The fake provider's answers in the shape of OpenAI's Responses API."""
 
 import json
 from collections.abc import Iterator
@@ -53,7 +53,7 @@ class ResponsesAnswer(Answer):
         return body
 
     def chunks(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """The answer's events: the text that each brings (for the books), and the event."""
+        """The answer's events: the text that each brings (for the call log), and the event."""
         yield "", {"type": "response.created", "response": self._response("in_progress", [])}
         first = self._item("in_progress")
         yield "", {"type": "response.output_item.added", "output_index": 0, "item": first}

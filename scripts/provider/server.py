@@ -1,7 +1,7 @@
-"""A stand-in for an OpenAI-compatible provider, which keeps its own books.
+"""A fake OpenAI-compatible provider, which keeps a log of its calls.
 
 Run alone with ``python -m scripts.provider --port 9099``, or from a test as a thread with
-`StandInProvider`. What it does with a call is written in the call (`stand_in_directives.py`).
+`FakeProvider`. What it does with a call is written in the call (`fake_directives.py`).
 
     GET  /v1/models             the models
     POST /v1/chat/completions   an answer, streaming or not
@@ -9,10 +9,10 @@ Run alone with ``python -m scripts.provider --port 9099``, or from a test as a t
     POST /v1/completions, /v1/embeddings, /v1/responses, /v1/audio/speech: the rest of OpenAI's
     WS   /v1/realtime           a voice session
     GET  /ollama/api/tags, POST /ollama/api/chat, …/generate, …/embed, /ollama/v1/*: an Ollama
-    GET  /books                 what every call cost and how it ended
+    GET  /calls                 what every call cost and how it ended
     POST /script                {"rules": [{"model": GLOB, "contains": TEXT, "times": N,
                                             "directive": {…}}]}
-    POST /reset                 forget books and rules
+    POST /reset                 forget calls and rules
 """
 
 import argparse
@@ -34,7 +34,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from scripts.provider.answers import Answer, BookedResponse
-from scripts.provider.books import Books, Call
+from scripts.provider.calls import Call, CallLog
 from scripts.provider.directives import (
     Directive,
     Rule,
@@ -53,8 +53,8 @@ from scripts.provider.ollama import (
 )
 from scripts.provider.responses import ResponsesAnswer, as_messages
 
-MODELS = ("stand-in", "stand-in-large", "stand-in-free")
-RESPONSES_MODEL = "stand-in-responses"  # answers by the Responses API
+MODELS = ("fake-llm", "fake-llm-large", "fake-llm-free")
+RESPONSES_MODEL = "fake-llm-responses"  # answers by the Responses API
 _LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 
 
@@ -76,16 +76,16 @@ def count_prompt(messages: Sequence[dict[str, Any]], tools: Any = None) -> int:
 
 def model_list(models: Sequence[str]) -> dict[str, Any]:
     """What `GET /models` answers."""
-    data = [{"id": model, "object": "model", "owned_by": "stand-in"} for model in models]
+    data = [{"id": model, "object": "model", "owned_by": "fake-llm"} for model in models]
     return {"object": "list", "data": data}
 
 
-class StandInProvider:
-    """The provider, its books and its script, served from a thread of this process."""
+class FakeProvider:
+    """The provider, its calls and its script, served from a thread of this process."""
 
     def __init__(self, models: Sequence[str] = MODELS, *, port: int = 0) -> None:
         self.models = tuple(models)
-        self.books = Books()
+        self.call_log = CallLog()
         self.rules: list[Rule] = []
         self._socket = socket.socket()
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -95,7 +95,7 @@ class StandInProvider:
         # A connection that is to break does so by an exception, which uvicorn would log.
         config = uvicorn.Config(self.app(), log_level="critical", lifespan="off")
         self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self.serve, name="stand-in-provider", daemon=True)
+        self._thread = threading.Thread(target=self.serve, name="fake-llm-provider", daemon=True)
 
     def app(self) -> Starlette:
         """The provider as an ASGI application."""
@@ -106,7 +106,7 @@ class StandInProvider:
                 Route("/responses/v1/models", self._responses_models),
                 Route("/responses/v1/responses", self._responses, methods=["POST"]),
                 *self._more_routes(),
-                Route("/books", self._books),
+                Route("/calls", self._calls),
                 Route("/script", self._script, methods=["POST"]),
                 Route("/reset", self._reset, methods=["POST"]),
             ]
@@ -118,7 +118,7 @@ class StandInProvider:
         addresses = (self.url, f"http://127.0.0.1:{self.port}/responses/v1")
         return {
             "OPENAI_API_BASE_URLS": ";".join(addresses),
-            "OPENAI_API_KEYS": "stand-in;stand-in",
+            "OPENAI_API_KEYS": "fake-llm;fake-llm",
             "OPENAI_API_CONFIGS": json.dumps({"1": {"enable": True, "api_type": "responses"}}),
         }
 
@@ -126,13 +126,13 @@ class StandInProvider:
         """Serve in this thread until stopped."""
         self._server.run(sockets=[self._socket])
 
-    def start(self) -> "StandInProvider":
+    def start(self) -> "FakeProvider":
         """Serve in a thread; returns once calls are answered."""
         self._thread.start()
         deadline = time.monotonic() + 10
         while not self._server.started:
             if time.monotonic() > deadline or not self._thread.is_alive():
-                raise RuntimeError("the stand-in provider did not start")
+                raise RuntimeError("the fake provider did not start")
             time.sleep(0.01)
         return self
 
@@ -143,7 +143,7 @@ class StandInProvider:
         self._thread.join(timeout=5)
         self._socket.close()
 
-    def __enter__(self) -> "StandInProvider":
+    def __enter__(self) -> "FakeProvider":
         return self.start()
 
     def __exit__(self, *_: object) -> None:
@@ -158,8 +158,8 @@ class StandInProvider:
         return rule
 
     def reset(self) -> None:
-        """Forget books and rules."""
-        self.books.clear()
+        """Forget calls and rules."""
+        self.call_log.clear()
         self.rules.clear()
 
     def directive(self, model: str, text: str) -> Directive:
@@ -223,7 +223,7 @@ class StandInProvider:
     async def _speech(self, request: Request) -> Response:
         text = str((await request.json()).get("input"))
         call = Call("speech", "speech", request.url.path, False, text, 0, 0, 0, finished=True)
-        self.books.close(self.books.enter(call))
+        self.call_log.close(self.call_log.enter(call))
         return Response(b"sound", media_type="audio/mpeg")
 
     async def _realtime(self, socket: WebSocket) -> None:
@@ -242,7 +242,7 @@ class StandInProvider:
 
     async def _book_voice(self, socket: WebSocket, what: str, read: int, written: int) -> None:
         call = Call(uuid4().hex, "realtime", "/v1/realtime", True, what, read, written, 0)
-        self.books.close(self.books.enter(call))
+        self.call_log.close(self.call_log.enter(call))
         usage = {"input_tokens": read, "output_tokens": written, "total_tokens": read + written}
         if what == "heard":
             kind = "conversation.item.input_audio_transcription.completed"
@@ -254,8 +254,8 @@ class StandInProvider:
         answer = {**answer, "status": "completed", "usage": usage}
         await socket.send_json({"type": "response.done", "response": answer})
 
-    async def _books(self, _: Request) -> Response:
-        return JSONResponse({"calls": self.books.as_json()})
+    async def _calls(self, _: Request) -> Response:
+        return JSONResponse({"calls": self.call_log.as_json()})
 
     async def _reset(self, _: Request) -> Response:
         self.reset()
@@ -318,8 +318,8 @@ class StandInProvider:
             call.chunks_planned = min(call.chunks_planned, call.max_tokens)
         if told.refuse is not None and told.refuse in body:
             told = replace(told, error=422)
-        self.books.enter(call)
-        return BookedResponse(self.books, shape(call, told), request)
+        self.call_log.enter(call)
+        return BookedResponse(self.call_log, shape(call, told), request)
 
 
 def main() -> None:
@@ -328,8 +328,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=9099)
     parser.add_argument("--model", action="append", dest="models", metavar="ID")
     arguments = parser.parse_args()
-    provider = StandInProvider(arguments.models or MODELS, port=arguments.port)
-    print(f"stand-in provider at {provider.url}", flush=True)
+    provider = FakeProvider(arguments.models or MODELS, port=arguments.port)
+    print(f"fake-llm provider at {provider.url}", flush=True)
     with contextlib.suppress(KeyboardInterrupt):
         provider.serve()
 

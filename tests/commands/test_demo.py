@@ -28,7 +28,7 @@ def test_story_crosses_the_soft_limit_and_then_the_hard_one() -> None:
 
 
 def test_questions_are_told_apart() -> None:
-    """No question is part of another one: the stand-in knows its answer by the text."""
+    """No question is part of another one: the fake provider knows its answer by the text."""
     questions = [exchange.question for exchange in EXCHANGES]
     for question in questions:
         assert [other for other in questions if question in other] == [question]

@@ -137,7 +137,7 @@ def test_says_whom_the_policies_mean_in_vain(
     """Names of groups, users and models that aren't there are told, and saved all the same."""
     text = (
         '[group.Studnets]\nlimits = ["1 request/day"]\n'
-        '[group.students]\nlimits = ["5 requests/day on stand-im"]\n'
+        '[group.students]\nlimits = ["5 requests/day on fake-lln"]\n'
         f'[user."{host.account.email}"]\nlimits = "unlimited"\n'
         f'[user."x{host.account.email}"]\nlimits = "unlimited"\n'
     )
@@ -151,61 +151,61 @@ def test_says_whom_the_policies_mean_in_vain(
         'did you mean "Students"?',
         f'[user."x{host.account.email}"] names nobody: Open WebUI has no user with this address; '
         f'did you mean "{host.account.email}"?',
-        '[group.students] limit "5 requests/day on stand-im" fits no model that Open WebUI has; '
-        'did you mean "stand-in"?',
+        '[group.students] limit "5 requests/day on fake-lln" fits no model that Open WebUI has; '
+        'did you mean "fake-llm"?',
     ]
 
 
 def test_enables_only_the_models_named(run: Run, host: OpenWebUIAdmin, own: OwnServer) -> None:
     """Models get the filter among those that they name, keep everything else, and limit."""
     params = {"temperature": 0.3, "system": "Be brief."}
-    host.set_model("stand-in", filter_ids=["another"], params=params, usage=True)
-    before = {model: model_entry(host, model) for model in ("stand-in", "stand-in-large")}
-    arguments = ("--url", host.url, "--models", "stand-in")
+    host.set_model("fake-llm", filter_ids=["another"], params=params, usage=True)
+    before = {model: model_entry(host, model) for model in ("fake-llm", "fake-llm-large")}
+    arguments = ("--url", host.url, "--models", "fake-llm")
     assert run(*arguments) == (
         0,
         [
             f"Installed usage_limits {VERSION}",
             "Switched on usage_limits",
-            "Added usage_limits to the model stand-in",
+            "Added usage_limits to the model fake-llm",
         ],
         "",
     )
     assert run(*arguments) == (0, ["Nothing needs changing."], "")
     after = {model: model_entry(host, model) for model in before}
-    assert after["stand-in"]["meta"].pop("filterIds") == ["another", FUNCTION_ID]
-    assert before["stand-in"]["meta"].pop("filterIds") == ["another"]
+    assert after["fake-llm"]["meta"].pop("filterIds") == ["another", FUNCTION_ID]
+    assert before["fake-llm"]["meta"].pop("filterIds") == ["another"]
     assert after == before
     host.set_valves(FUNCTION_ID, {"policies": '[role.user]\nlimits = ["0 tokens/day"]'})
     user = host.add_user("Uma", "only-some@example.org")
     assert [user.chat("Hi", model=model).status for model in before] == [429, 200]
     assert run("--url", host.url) == (
         0,
-        ["Nothing needs changing.", "It is on for stand-in alone."],
+        ["Nothing needs changing.", "It is on for fake-llm alone."],
         "",
     )
 
 
 def test_model_that_nobody_has_set_up_stays_private(run: Run, host: OpenWebUIAdmin) -> None:
     """A provider's model without an entry gets one, and is opened to nobody by it."""
-    host.delete_model("stand-in-free")
-    status, lines, _ = run("--url", host.url, "--models", "stand-in-free", "stand-in-free")
-    assert (status, lines[-1]) == (0, "Added usage_limits to the model stand-in-free")
-    entry = model_entry(host, "stand-in-free")
+    host.delete_model("fake-llm-free")
+    status, lines, _ = run("--url", host.url, "--models", "fake-llm-free", "fake-llm-free")
+    assert (status, lines[-1]) == (0, "Added usage_limits to the model fake-llm-free")
+    entry = model_entry(host, "fake-llm-free")
     assert (entry["meta"]["filterIds"], entry["access_grants"]) == ([FUNCTION_ID], [])
-    assert (entry["name"], entry["is_active"]) == ("stand-in-free", True)
-    assert "stand-in-free" in host.models()
-    assert "stand-in-free" not in host.add_user("Una", "private@example.org").models()
+    assert (entry["name"], entry["is_active"]) == ("fake-llm-free", True)
+    assert "fake-llm-free" in host.models()
+    assert "fake-llm-free" not in host.add_user("Una", "private@example.org").models()
 
 
 def test_naming_models_ends_the_limit_on_all(run: Run, host: OpenWebUIAdmin) -> None:
     """With --models a filter that was on for all models is so no longer, and says so."""
     run("--url", host.url, "--global")
-    status, lines, _ = run("--url", host.url, "--models", "stand-in")
+    status, lines, _ = run("--url", host.url, "--models", "fake-llm")
     assert (status, lines) == (
         0,
         [
-            "Added usage_limits to the model stand-in",
+            "Added usage_limits to the model fake-llm",
             "Switched off usage_limits for all models: "
             "from now on, only those that name it are limited",
         ],
@@ -313,9 +313,9 @@ def test_second_copy_is_not_installed(run: Run, host: OpenWebUIAdmin) -> None:
 
 def test_unknown_model_stops_before_anything_changes(run: Run, host: OpenWebUIAdmin) -> None:
     """A mistyped model is named with those that are near, and nothing is installed."""
-    status, lines, error = run("--url", host.url, "--models", "stand-in", "stand-in-larg")
+    status, lines, error = run("--url", host.url, "--models", "fake-llm", "fake-llm-larg")
     assert (status, lines) == (1, [])
-    assert error.startswith("there is no model 'stand-in-larg'; there are: stand-in-large")
+    assert error.startswith("there is no model 'fake-llm-larg'; there are: fake-llm-large")
     assert host.functions() == {}
 
 

@@ -22,7 +22,7 @@ from scripts.install.host import KEY_VARIABLE, Answer, InstallError
 from scripts.openwebui.admin import OpenWebUIAdmin
 from scripts.openwebui.client import OpenWebUIClient
 from scripts.openwebui.server import OpenWebUIServer, free_port
-from scripts.provider.server import StandInProvider
+from scripts.provider.server import FakeProvider
 from tests.conftest import ROOT, InstalledFilter
 
 DOCUMENT = (ROOT / "docs" / "reverse-proxy.md").read_text("utf-8")
@@ -121,15 +121,15 @@ def test_audit_says_what_the_filter_closes(
     usage_limits: InstalledFilter,
     server: OpenWebUIServer,
     user: OpenWebUIClient,
-    provider: StandInProvider,
+    provider: FakeProvider,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Over a limit of nothing no way reaches the provider, and below one the filter counts them."""
     usage_limits.configure(policies='[role.user]\nlimits = ["0 tokens/day"]')
-    before = len(provider.books.calls(tasks=True))
+    before = len(provider.call_log.calls(tasks=True))
     status, states = audit(server.url, user, monkeypatch, capsys)
-    assert len(provider.books.calls(tasks=True)) == before
+    assert len(provider.call_log.calls(tasks=True)) == before
     assert states["/openai/chat/completions"].startswith("closed: You can't use any models")
     assert states["/api/v1/messages"].startswith("closed: You can't use any models")
     assert [path for path, state in states.items() if state.startswith("OPEN")] == []
@@ -145,17 +145,17 @@ def test_audit_says_what_is_open(
     usage_limits: InstalledFilter,
     server: OpenWebUIServer,
     user: OpenWebUIClient,
-    provider: StandInProvider,
+    provider: FakeProvider,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Without the filter and a proxy, direct calls get through, and are named as open."""
     usage_limits.switch(active=False)
-    before = len(provider.books.calls(contains="Hi"))
+    before = len(provider.call_log.calls(contains="Hi"))
     status, states = audit(server.url, user, monkeypatch, capsys)
     assert status == 1
     assert states["/openai/chat/completions"] == "OPEN: it answered"
-    assert len(provider.books.calls(contains="Hi")) > before
+    assert len(provider.call_log.calls(contains="Hi")) > before
     assert states["/openai/responses"].startswith("OPEN")
     assert states["/api/v1/tasks/moa/completions"] == "OPEN: it answered"
     assert states["/api/v1/audio/transcriptions"] == "OPEN: it answered"
@@ -174,7 +174,7 @@ def test_audit_names_models_without_the_filter(
     """A model on which the filter isn't on is a way around it; so is a filter that is off."""
     usage_limits.switch(everywhere=False)
     states = audit(server.url, user, monkeypatch, capsys)[1]
-    assert states["/api/chat/completions"].startswith("OPEN: it is not on for stand-in, ")
+    assert states["/api/chat/completions"].startswith("OPEN: it is not on for fake-llm, ")
     usage_limits.switch(active=False)
     states = audit(server.url, user, monkeypatch, capsys)[1]
     assert states["/api/chat/completions"].startswith("OPEN: the filter is not installed or not")
@@ -228,18 +228,18 @@ TRICKS = (
 
 @pytest.mark.parametrize("path", TRICKS)
 def test_no_spelling_of_a_path_gets_past_the_proxy(
-    proxy: str, path: str, user: OpenWebUIClient, provider: StandInProvider
+    proxy: str, path: str, user: OpenWebUIClient, provider: FakeProvider
 ) -> None:
     """Doubled slashes, dots and percent signs don't help."""
     text = f"past the proxy {user.id}"
     status = post_raw(proxy, path, user, text)
     assert status not in (200, 307), path
-    assert provider.books.calls(contains=text) == []
+    assert provider.call_log.calls(contains=text) == []
 
 
 def post_raw(url: str, path: str, client: OpenWebUIClient, text: str) -> int:
     """POST to a path exactly as it is spelled; the status."""
-    body = f'{{"model": "stand-in", "messages": [{{"role": "user", "content": "{text}"}}]}}'
+    body = f'{{"model": "fake-llm", "messages": [{{"role": "user", "content": "{text}"}}]}}'
     headers = {
         "Authorization": f"Bearer {client.account.token}",
         "Content-Type": "application/json",

@@ -21,15 +21,15 @@ from sqlalchemy import func, inspect, select
 from helpers.ledger.database import open_database
 from helpers.ledger.ledger import Ledger
 from helpers.ledger.tables import counters_table, grants_table, records_table
-from scripts.limits import database
+from scripts.limits import database as database_module
 from scripts.limits.command import main
 from scripts.limits.function import functions_table
 from scripts.limits.host import host_metadata
 from scripts.openwebui.admin import OpenWebUIAdmin
 from scripts.openwebui.server import OpenWebUIServer
-from tests.commands.test_report import UNREACHABLE, Books
+from tests.commands.test_report import UNREACHABLE, LedgerDatabase
 from tests.conftest import ROOT, InstalledFilter, MakeUser
-from tests.support.desk import Clock, Desk, tokens
+from tests.support.ledger_fixture import Clock, LedgerFixture, tokens
 from tests.support.limits_commands import POLICIES, line_of, now, set_valves, shown
 
 pytest_plugins = ["tests.support.databases", "tests.support.limits_fixtures"]
@@ -97,18 +97,20 @@ def chosen(output: str) -> list[str]:
     return line_of(output, "→")
 
 
-def test_explain_own_policy(books: Books, say: Callable[..., str]) -> None:
+def test_explain_own_policy(database: LedgerDatabase, say: Callable[..., str]) -> None:
     """The user's own policy counts before any group's; the address is found in any case."""
-    books.add_user("bob", "g1")
+    database.add_user("bob", "g1")
     output = say("explain", "BOB@example.org", "--model", "gpt-4o")
     why = ['[user."Bob@Example.org"]', "the user's own: it counts", "unlimited"]
     assert chosen(output)[1:] == why
     assert line_of(output, "[group.Students]")[2] == "priority 10; the user has their own"
 
 
-def test_explain_group_of_the_lowest_number(books: Books, say: Callable[..., str]) -> None:
+def test_explain_group_of_the_lowest_number(
+    database: LedgerDatabase, say: Callable[..., str]
+) -> None:
     """Of several groups the lowest priority number counts, and the others are shown with theirs."""
-    books.add_user("ann", "g1", "g2")
+    database.add_user("ann", "g1", "g2")
     output = say("explain", "ann", "--model", "gpt-4o")
     assert "User    ann@example.org, role user, id ann" in output
     assert "Groups  Students, Research Lab" in output
@@ -125,22 +127,22 @@ def test_explain_group_of_the_lowest_number(books: Books, say: Callable[..., str
     assert line_of(limits, "100,000,000")[1] == "shared: pool everyone"
 
 
-def test_explain_most_generous_group(books: Books, say: Callable[..., str]) -> None:
+def test_explain_most_generous_group(database: LedgerDatabase, say: Callable[..., str]) -> None:
     """With `multiple_groups` at most_generous, the group that allows most counts."""
-    set_valves(books, policies=POLICIES, multiple_groups="most_generous")
-    books.add_user("ann", "g1", "g2")
+    set_valves(database, policies=POLICIES, multiple_groups="most_generous")
+    database.add_user("ann", "g1", "g2")
     output = say("explain", "ann", "--model", "gpt-4o")
     assert chosen(output)[1:3] == ['[group."Research Lab"]', "priority 5: it allows most"]
     assert line_of(output, "[group.Students]")[2] == "priority 10: Research Lab allows more"
 
 
-def test_explain_inherited_group(books: Books, say: Callable[..., str]) -> None:
+def test_explain_inherited_group(database: LedgerDatabase, say: Callable[..., str]) -> None:
     """A group counts for the members of the groups inside it, at any depth, even in a circle."""
-    books.add_group("g3", "Seminar", parent="g1")
-    books.add_group("g4", "Tuesdays", parent="g3")
-    books.add_group("g5", "Odd", parent="g6")
-    books.add_group("g6", "Circle", parent="g5")
-    books.add_user("ann", "g4", "g5")
+    database.add_group("g3", "Seminar", parent="g1")
+    database.add_group("g4", "Tuesdays", parent="g3")
+    database.add_group("g5", "Odd", parent="g6")
+    database.add_group("g6", "Circle", parent="g5")
+    database.add_user("ann", "g4", "g5")
     output = say("explain", "ann", "--model", "gpt-4o")
     assert (
         "Groups  Tuesdays, Odd, Seminar (through Tuesdays), Students (through Tuesdays), "
@@ -150,14 +152,14 @@ def test_explain_inherited_group(books: Books, say: Callable[..., str]) -> None:
     assert line_of(output, "of the group Seminar")[2] == "there is none"
 
 
-def test_explain_role_and_default(books: Books, say: Callable[..., str]) -> None:
+def test_explain_role_and_default(database: LedgerDatabase, say: Callable[..., str]) -> None:
     """Who is in no group with a policy gets the role's, else what the two simple valves say."""
-    books.add_user("eve")
+    database.add_user("eve")
     assert chosen(say("explain", "eve", "--model", "m"))[1:3] == [
         "[role.user]",
         "none of the user or a group has one",
     ]
-    set_valves(books, daily_token_limit=900)
+    set_valves(database, daily_token_limit=900)
     output = say("explain", "eve", "--model", "m")
     assert chosen(output)[1:] == [
         "valves daily_token_limit, monthly_token_limit",
@@ -166,21 +168,21 @@ def test_explain_role_and_default(books: Books, say: Callable[..., str]) -> None
     ]
 
 
-def test_explain_who_is_never_refused(books: Books, say: Callable[..., str]) -> None:
+def test_explain_who_is_never_refused(database: LedgerDatabase, say: Callable[..., str]) -> None:
     """An exempt administrator, a free model and shadow mode are said as such."""
-    books.add_user("root", role="admin")
-    books.add_user("ann", "g1")
+    database.add_user("root", role="admin")
+    database.add_user("ann", "g1")
     assert "Exempt: administrators" in say("explain", "root", "--model", "gpt-4o")
     assert "A free model" in say("explain", "ann", "--model", "llama3")
-    set_valves(books, policies=POLICIES, shadow_mode=True)
+    set_valves(database, policies=POLICIES, shadow_mode=True)
     assert "Shadow mode" in say("explain", "ann", "--model", "gpt-4o")
 
 
-def test_explain_looks_behind_a_model(books: Books, say: Callable[..., str]) -> None:
+def test_explain_looks_behind_a_model(database: LedgerDatabase, say: Callable[..., str]) -> None:
     """A model made from another is known by both names, as in a request."""
-    books.add_user("ann", "g2")
-    books.add_model("tutor", "gpt-4o")
-    books.add_model("mistral")
+    database.add_user("ann", "g2")
+    database.add_model("tutor", "gpt-4o")
+    database.add_model("mistral")
     output = say("explain", "ann", "--model", "tutor")
     assert "Model   tutor, base model gpt-4o: weight 5" in output
     assert "on gpt-4*" in output.partition("Limits that count")[2]
@@ -189,37 +191,41 @@ def test_explain_looks_behind_a_model(books: Books, say: Callable[..., str]) -> 
 
 
 def test_explain_refuses_a_model_that_is_not_there(
-    books: Books, refuse: Callable[..., str]
+    database: LedgerDatabase, refuse: Callable[..., str]
 ) -> None:
     """A model that neither the workspace's list nor the ledger has is named as unknown."""
-    books.add_user("ann")
-    books.add_model("tutor", "gpt-4o")
+    database.add_user("ann")
+    database.add_model("tutor", "gpt-4o")
     said = refuse("explain", "ann", "--model", "gpt-4")
     assert '"gpt-4" is no model that Open WebUI has' in " ".join(said.split())
     assert '"gpt-4o"' in said
 
 
-def test_explain_says_where_the_filter_is_on(books: Books, say: Callable[..., str]) -> None:
+def test_explain_says_where_the_filter_is_on(
+    database: LedgerDatabase, say: Callable[..., str]
+) -> None:
     """A filter that is off, or on for other models only, limits nothing."""
-    books.add_user("ann")
-    books.add_model("limited", None, "usage_limits")
-    books.add_model("other")
-    with books.engine.begin() as connection:
+    database.add_user("ann")
+    database.add_model("limited", None, "usage_limits")
+    database.add_model("other")
+    with database.engine.begin() as connection:
         connection.execute(functions_table.update().values(is_global=False))
     assert "usage_limits is on for this model" in say("explain", "ann", "--model", "limited")
     assert "is NOT ON for this model" in say("explain", "ann", "--model", "other")
-    with books.engine.begin() as connection:
+    with database.engine.begin() as connection:
         connection.execute(functions_table.update().values(is_active=False))
     assert "usage_limits is OFF" in say("explain", "ann", "--model", "limited")
 
 
-def test_explain_tries_out_policies(books: Books, say: Callable[..., str], tmp_path: Path) -> None:
+def test_explain_tries_out_policies(
+    database: LedgerDatabase, say: Callable[..., str], tmp_path: Path
+) -> None:
     """A file counts in place of the valve, also before the filter is installed."""
-    books.add_user("ann", "g1")
+    database.add_user("ann", "g1")
     (tmp_path / "new.toml").write_text('[group.Students]\nlimits = ["7 requests/day"]')
     options = ["ann", "--model", "m", "--policies", str(tmp_path / "new.toml")]
     assert chosen(say("explain", *options))[3] == "7 requests per day"
-    with books.engine.begin() as connection:
+    with database.engine.begin() as connection:
         connection.execute(functions_table.delete())
     assert chosen(say("explain", *options))[3] == "7 requests per day"
 
@@ -227,9 +233,9 @@ def test_explain_tries_out_policies(books: Books, say: Callable[..., str], tmp_p
 def test_explain_needs_no_ledger(database_url: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Policies are explained before the first chat, and no table is made for it."""
     engine = open_database(database_url)
-    books = Books(database_url, engine)
-    books.make_host(policies=POLICIES)
-    books.add_user("ann")
+    database = LedgerDatabase(database_url, engine)
+    database.make_host(policies=POLICIES)
+    database.add_user("ann")
     before = set(inspect(engine).get_table_names())
     assert main(["explain", "ann", "--model", "m", "--database-url", database_url]) == 0
     assert "[role.user]" in capsys.readouterr().out
@@ -241,10 +247,12 @@ def test_explain_needs_no_ledger(database_url: str, capsys: pytest.CaptureFixtur
     engine.dispose()
 
 
-def test_older_open_webui_has_no_inherited_groups(books: Books, say: Callable[..., str]) -> None:
+def test_older_open_webui_has_no_inherited_groups(
+    database: LedgerDatabase, say: Callable[..., str]
+) -> None:
     """Before 0.12 groups had no parents: that column isn't asked for."""
-    books.add_user("ann", "g1")
-    with books.engine.begin() as connection:
+    database.add_user("ann", "g1")
+    with database.engine.begin() as connection:
         connection.exec_driver_sql('ALTER TABLE "group" DROP COLUMN parent_group_id')
     assert chosen(say("explain", "ann", "--model", "m"))[1] == "[group.Students]"
 
@@ -252,13 +260,13 @@ def test_older_open_webui_has_no_inherited_groups(books: Books, say: Callable[..
 # show
 
 
-def test_show_counts_used_and_reserved(books: Books, say: Callable[..., str]) -> None:
+def test_show_counts_used_and_reserved(database: LedgerDatabase, say: Callable[..., str]) -> None:
     """Each limit of the user and of their pools: what is used, what is held, what is left."""
-    books.add_user("ann", "g1")
-    books.record(created_at=now(), input_tokens=30_000, output_tokens=10_000)
-    books.record(created_at=now(), input_tokens=1_000, output_tokens=0, state="reserved")
-    books.record(created_at=now(), input_tokens=9_000, state="released")
-    books.record(user_id="bob", created_at=now(), input_tokens=50, output_tokens=0)
+    database.add_user("ann", "g1")
+    database.record(created_at=now(), input_tokens=30_000, output_tokens=10_000)
+    database.record(created_at=now(), input_tokens=1_000, output_tokens=0, state="reserved")
+    database.record(created_at=now(), input_tokens=9_000, state="released")
+    database.record(user_id="bob", created_at=now(), input_tokens=50, output_tokens=0)
     rows = shown(say, "ann@example.org")
     assert list(rows) == ["50k tokens/day warn 70% 90%", "30 requests/5h", "100M tokens/month"]
     day = rows["50k tokens/day warn 70% 90%"]
@@ -287,10 +295,10 @@ def test_show_counts_used_and_reserved(books: Books, say: Callable[..., str]) ->
     assert (pool["pool"], pool["policy"], pool["used"]) == (True, "everyone", 40_050)
 
 
-def test_show_has_money_in_dollars(books: Books, say: Callable[..., str]) -> None:
+def test_show_has_money_in_dollars(database: LedgerDatabase, say: Callable[..., str]) -> None:
     """Money is shown in dollars, and limits on single models are shown whatever was used."""
-    books.add_user("ann", "g2")
-    books.record(created_at=now(), model_id="mistral", cost_micros=1_250_000)
+    database.add_user("ann", "g2")
+    database.record(created_at=now(), model_id="mistral", cost_micros=1_250_000)
     rows = shown(say, "ann")
     money = rows["$20/month"]
     assert (money["unit"], money["amount"], money["used"], money["remaining"]) == (
@@ -304,11 +312,11 @@ def test_show_has_money_in_dollars(books: Books, say: Callable[..., str]) -> Non
     assert cells[1:6] == ["Research Lab", "$1.25", "$0.00", "$18.75", "6"]
 
 
-def test_show_adds_grants(books: Books, say: Callable[..., str]) -> None:
+def test_show_adds_grants(database: LedgerDatabase, say: Callable[..., str]) -> None:
     """What was granted on top of a limit is part of what it allows."""
-    books.add_user("eve")
-    books.record(user_id="eve", created_at=now(), input_tokens=20_000, output_tokens=0)
-    books.insert(
+    database.add_user("eve")
+    database.record(user_id="eve", created_at=now(), input_tokens=20_000, output_tokens=0)
+    database.insert(
         grants_table,
         id="1",
         scope="user:eve",
@@ -326,54 +334,54 @@ def test_show_adds_grants(books: Books, say: Callable[..., str]) -> None:
     assert (row["amount"], row["granted"], row["remaining"]) == (20_500, 500, 500)
 
 
-def test_show_of_no_limit(books: Books, say: Callable[..., str]) -> None:
+def test_show_of_no_limit(database: LedgerDatabase, say: Callable[..., str]) -> None:
     """Who has no limit is told so; an exempt administrator is marked."""
-    set_valves(books)
-    books.add_user("root", role="admin")
+    set_valves(database)
+    database.add_user("root", role="admin")
     output = say("show", "root")
     assert "No limit counts for root@example.org." in output
     assert "Exempt: an administrator is never refused" in output
     assert json.loads(say("show", "root", "--format", "json")) == []
 
 
-def test_show_agrees_with_the_filter(books: Books, say: Callable[..., str]) -> None:
+def test_show_agrees_with_the_filter(database: LedgerDatabase, say: Callable[..., str]) -> None:
     """With counters, rolling ones that lag included, and without, it says what a request would."""
     texts = ("9k tokens/day", "9k tokens/month on gpt*", "9k tokens/10m", "99 requests/hour")
-    set_valves(books, policies=f"[role.user]\nlimits = {list(texts)!r}")
-    books.add_user("ann")
+    set_valves(database, policies=f"[role.user]\nlimits = {list(texts)!r}")
+    database.add_user("ann")
     clock = Clock(time.time() - 1_500)
-    desk = Desk(Ledger(books.engine, clock=clock), books.engine, clock)
+    fixture = LedgerFixture(Ledger(database.engine, clock=clock), database.engine, clock)
     for step in range(25):
         clock.now += 60
-        desk.use(*texts, used=tokens(step, 2 * step), model_names=(("gpt", "llama")[step % 2],))
-    assert desk.ask(*texts).allowed  # one is still running
+        fixture.use(*texts, used=tokens(step, 2 * step), model_names=(("gpt", "llama")[step % 2],))
+    assert fixture.ask(*texts).allowed  # one is still running
     clock.now = time.time()
 
     found = [(row["used"], row["reserved"]) for row in shown(say, "ann").values()]
-    with books.engine.begin() as connection:
+    with database.engine.begin() as connection:
         connection.execute(counters_table.delete())
     without_counters = [(row["used"], row["reserved"]) for row in shown(say, "ann").values()]
-    asked = desk.reservation(model_names=("gpt",))
-    states = desk.ledger.check(asked, desk.limits(asked, *texts)).states
+    asked = fixture.reservation(model_names=("gpt",))
+    states = fixture.ledger.check(asked, fixture.limits(asked, *texts)).states
     in_filter = [(state.used, state.reserved) for state in states]
     assert found == without_counters == in_filter
     assert all(used for used, _ in found)
 
 
-def test_show_writes_nothing(books: Books, say: Callable[..., str]) -> None:
+def test_show_writes_nothing(database: LedgerDatabase, say: Callable[..., str]) -> None:
     """Looking at limits makes no counter."""
-    books.add_user("ann", "g1")
-    books.record(created_at=now())
+    database.add_user("ann", "g1")
+    database.record(created_at=now())
     say("show", "ann")
     say("explain", "ann", "--model", "m")
-    with books.engine.connect() as connection:
+    with database.engine.connect() as connection:
         assert connection.scalar(select(func.count()).select_from(counters_table)) == 0
 
 
-def test_show_in_the_valve_s_time_zone(books: Books, say: Callable[..., str]) -> None:
+def test_show_in_the_valve_s_time_zone(database: LedgerDatabase, say: Callable[..., str]) -> None:
     """Windows and reset times are those of the valves."""
-    set_valves(books, daily_token_limit=100, timezone="Asia/Kathmandu", reset_hour=4)
-    books.add_user("ann")
+    set_valves(database, daily_token_limit=100, timezone="Asia/Kathmandu", reset_hour=4)
+    database.add_user("ann")
     assert "04:00 UTC+5:45, in " in say("show", "ann")
     (row,) = shown(say, "ann").values()
     assert row["reset_at"].endswith("T22:15:00+00:00")
@@ -384,11 +392,11 @@ def test_ledger_elsewhere_is_shown(
 ) -> None:
     """Users come from Open WebUI's database, use from the one that its valve names."""
     engine = open_database(database_url)
-    ledger = Books(database_url, engine)
+    ledger = LedgerDatabase(database_url, engine)
     ledger.make_ledger()
     ledger.record(created_at=now())
     url = f"sqlite:///{tmp_path / 'host.db'}"
-    host = Books(url, open_database(url))
+    host = LedgerDatabase(url, open_database(url))
     host.make_host(database_url=database_url, daily_token_limit=100)
     host.add_user("ann")
     assert main(["show", "ann", "--format", "json", "--database-url", url]) == 0
@@ -401,14 +409,14 @@ def test_ledger_elsewhere_is_shown(
 # sweep and rebuild
 
 
-def test_sweep_settles_orphans(books: Books, say: Callable[..., str]) -> None:
+def test_sweep_settles_orphans(database: LedgerDatabase, say: Callable[..., str]) -> None:
     """What a stopped server left is settled as it was noted, a living reply is left alone."""
     orphans = range(now() - 5_000, now() - 4_850)
-    books.record(*orphans, state="reserved", lease_until=now() - 4_000)
-    books.record(created_at=now(), state="reserved", lease_until=now() + 300)
+    database.record(*orphans, state="reserved", lease_until=now() - 4_000)
+    database.record(created_at=now(), state="reserved", lease_until=now() + 300)
     output = say("sweep")
     assert "Settled 150 replies that a stopped server left.\n1 reply is still running." in output
-    with books.engine.connect() as connection:
+    with database.engine.connect() as connection:
         states = connection.execute(
             select(records_table.c.state, records_table.c.estimated, func.count())
             .group_by(records_table.c.state, records_table.c.estimated)
@@ -418,30 +426,32 @@ def test_sweep_settles_orphans(books: Books, say: Callable[..., str]) -> None:
     assert "Settled 0 replies" in say("sweep")
 
 
-def test_rebuild_puts_counters_right(books: Books, say: Callable[..., str]) -> None:
+def test_rebuild_puts_counters_right(database: LedgerDatabase, say: Callable[..., str]) -> None:
     """A counter that doesn't agree with the records is named with both numbers, and replaced."""
-    books.add_user("ann")
-    desk = Desk(Ledger(books.engine), books.engine, Clock(time.time()))
+    database.add_user("ann")
+    fixture = LedgerFixture(Ledger(database.engine), database.engine, Clock(time.time()))
     texts = ("1k tokens/day", "9 requests/5h")
-    desk.use(*texts, used=tokens(30, 12))
+    fixture.use(*texts, used=tokens(30, 12))
     assert "2 counters of windows still open compared with the records, 0 changed." in say(
         "rebuild"
     )
-    assert desk.ask(*texts).allowed
-    with books.engine.begin() as connection:
+    assert fixture.ask(*texts).allowed
+    with database.engine.begin() as connection:
         broken = counters_table.c.id.like("% * rolling %")
         connection.execute(counters_table.update().where(broken).values(requests=9))
     output = say("rebuild")
     assert line_of(output, "9 → 1")[:2] == ["ann@example.org", "*"]
     assert "2 counters of windows still open compared with the records, 1 changed." in output
     assert "2 counters dropped" in output
-    assert [state.used for state in desk.ask(*texts).states] == [42, 1]
+    assert [state.used for state in fixture.ask(*texts).states] == [42, 1]
 
 
-def test_rebuild_names_groups_and_everyone(books: Books, say: Callable[..., str]) -> None:
+def test_rebuild_names_groups_and_everyone(
+    database: LedgerDatabase, say: Callable[..., str]
+) -> None:
     """The counters of pools are named as people know them; old windows are dropped unseen."""
     for scope, end in (("group:g1", 2**53), ("everyone", 2**53), ("user:gone", 2**53), ("x", 5)):
-        books.insert(
+        database.insert(
             counters_table,
             id=scope,
             scope=scope,
@@ -460,19 +470,19 @@ def test_rebuild_names_groups_and_everyone(books: Books, say: Callable[..., str]
     assert "4 counters dropped" in output
 
 
-def test_rebuild_while_chats_go_on(books: Books) -> None:
+def test_rebuild_while_chats_go_on(database: LedgerDatabase) -> None:
     """Counters dropped again and again under load never lose or double a record."""
-    desk = Desk(Ledger(books.engine), books.engine, Clock(time.time()))
+    fixture = LedgerFixture(Ledger(database.engine), database.engine, Clock(time.time()))
     texts, pool = ("9M tokens/day", "9k requests/5h"), "9M tokens/month"
     until = time.monotonic() + 4
 
     def chat(user: str) -> int:
-        return desk.chat_until(until, user, *texts, pool=pool)
+        return fixture.chat_until(until, user, *texts, pool=pool)
 
     def drop() -> int:
         done = 0
         while time.monotonic() < until:
-            assert main(["rebuild", "--database-url", books.url]) == 0
+            assert main(["rebuild", "--database-url", database.url]) == 0
             done += 1
         return done
 
@@ -480,8 +490,8 @@ def test_rebuild_while_chats_go_on(books: Books) -> None:
         dropping = threads.submit(drop)
         chats = list(threads.map(chat, ["ann", "bob", "eve"]))
     assert dropping.result() > 1
-    last = desk.reservation("ann", created_at=now())
-    states = desk.ledger.check(last, desk.limits(last, *texts, pool=pool)).states
+    last = fixture.reservation("ann", created_at=now())
+    states = fixture.ledger.check(last, fixture.limits(last, *texts, pool=pool)).states
     assert [state.used for state in states] == [7 * chats[0], chats[0], 7 * sum(chats)]
 
 
@@ -498,30 +508,32 @@ def test_rebuild_while_chats_go_on(books: Books) -> None:
     ],
 )
 def test_errors_say_where_what_and_what_is_allowed(
-    books: Books, refuse: Callable[..., str], arguments: list[str], error: str
+    database: LedgerDatabase, refuse: Callable[..., str], arguments: list[str], error: str
 ) -> None:
     """Every error names the place, what was given and what is allowed."""
-    books.add_user("ann")
+    database.add_user("ann")
     assert error in refuse(*arguments)
 
 
-def test_bad_valves_are_named(books: Books, refuse: Callable[..., str], tmp_path: Path) -> None:
+def test_bad_valves_are_named(
+    database: LedgerDatabase, refuse: Callable[..., str], tmp_path: Path
+) -> None:
     """Valves or a file that the filter wouldn't take are named with the reason."""
-    books.add_user("ann")
-    set_valves(books, reset_hour=77)
+    database.add_user("ann")
+    set_valves(database, reset_hour=77)
     assert "function usage_limits, valve reset_hour: Input should be" in refuse("show", "ann")
-    set_valves(books)
+    set_valves(database)
     (tmp_path / "bad.toml").write_text('[role.user]\nlimits = ["5 tokns/day"]')
     error = refuse("show", "ann", "--policies", str(tmp_path / "bad.toml"))
     assert '[role.user] limits: "5 tokns/day" has the unknown unit "tokns"' in error
 
 
 def test_encrypted_valves_are_named(
-    books: Books, say: Callable[..., str], refuse: Callable[..., str], tmp_path: Path
+    database: LedgerDatabase, say: Callable[..., str], refuse: Callable[..., str], tmp_path: Path
 ) -> None:
     """Valves that only the server can read are said to be so; policies from a file still work."""
-    books.add_user("ann")
-    with books.engine.begin() as connection:
+    database.add_user("ann")
+    with database.engine.begin() as connection:
         connection.execute(functions_table.update().values(valves='"gAAAAABsecret"'))
     assert "encrypted (ENABLE_VALVE_ENCRYPTION); allowed: --policies FILE" in refuse("show", "ann")
     (tmp_path / "new.toml").write_text(POLICIES)
@@ -531,11 +543,11 @@ def test_encrypted_valves_are_named(
 def test_database_without_users(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A ledger's own database has no users to look up."""
     url = f"sqlite:///{tmp_path / 'ledger.db'}"
-    books = Books(url, open_database(url))
-    books.make_ledger()
+    database = LedgerDatabase(url, open_database(url))
+    database.make_ledger()
     assert main(["show", "ann", "--database-url", url]) == 2
     assert "no users in this database; allowed: Open WebUI's own" in capsys.readouterr().err
-    books.engine.dispose()
+    database.engine.dispose()
 
 
 @pytest.mark.parametrize(
@@ -561,15 +573,15 @@ def test_passwords_are_never_shown(
     assert captured.err
 
 
-def test_command_runs(books: Books) -> None:
+def test_command_runs(database: LedgerDatabase) -> None:
     """The commands run as an administrator runs them."""
-    books.add_user("ann", "g1")
+    database.add_user("ann", "g1")
 
     def run(*arguments: str) -> Any:
         return subprocess.run(
             [sys.executable, "-W", "error", "-m", "scripts.limits", *arguments],
             cwd=ROOT,
-            env=os.environ | {"DATABASE_URL": books.url},
+            env=os.environ | {"DATABASE_URL": database.url},
             capture_output=True,
             text=True,
             timeout=60,
@@ -610,7 +622,7 @@ def test_real_server(
     user.chat("[[in=20 tokens=30]]")
     usage_limits.settled(user_id=user.id)
     options = ["--database-url", server.database_url]
-    assert main(["explain", user.account.email, "--model", "stand-in", *options]) == 0
+    assert main(["explain", user.account.email, "--model", "fake-llm", *options]) == 0
     output = capsys.readouterr().out
     assert "Faculty of Commands (through Seminar of Commands)" in output
     assert chosen(output)[1] == '[group."Faculty of Commands"]'
@@ -626,14 +638,14 @@ def test_real_server(
 # show --all and --near
 
 
-def test_show_all_and_near(books: Books, say: Callable[..., str]) -> None:
+def test_show_all_and_near(database: LedgerDatabase, say: Callable[..., str]) -> None:
     """All users and pools, the most utilised first; --near only those whose use warns."""
-    books.add_user("eve")
-    books.add_user("uma", "g1")
-    books.add_user("ada", role="admin")
-    books.add_user("bob")
-    books.record(user_id="eve", created_at=now(), input_tokens=17_000, output_tokens=0)
-    books.record(user_id="ada", created_at=now(), input_tokens=90_000, output_tokens=0)
+    database.add_user("eve")
+    database.add_user("uma", "g1")
+    database.add_user("ada", role="admin")
+    database.add_user("bob")
+    database.record(user_id="eve", created_at=now(), input_tokens=17_000, output_tokens=0)
+    database.record(user_id="ada", created_at=now(), input_tokens=90_000, output_tokens=0)
     rows = json.loads(say("show", "--all", "--format", "json"))
     assert [(row["user_id"], row["limit"], row["used"]) for row in rows] == [
         ("eve", "20k tokens/day", 17_000),
@@ -649,7 +661,7 @@ def test_show_all_and_near(books: Books, say: Callable[..., str]) -> None:
         "user",
         "17,000",
     ]
-    set_valves(books, policies='[role.user]\nlimits = ["9M tokens/day", "0 requests/day on x"]')
+    set_valves(database, policies='[role.user]\nlimits = ["9M tokens/day", "0 requests/day on x"]')
     assert "No limit has reached its warning." in say("show", "--near")
 
 
@@ -670,7 +682,7 @@ def test_database_in_the_usual_places(
     package = tmp_path / "open_webui"
     (package / "data").mkdir(parents=True)
     (package / "__init__.py").touch()
-    monkeypatch.setattr(database, "CONTAINER_FILE", container)
+    monkeypatch.setattr(database_module, "CONTAINER_FILE", container)
     monkeypatch.delitem(sys.modules, "open_webui", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
     assert main(["show", "eve"]) == 2
@@ -679,4 +691,4 @@ def test_database_in_the_usual_places(
     arguments = argparse.Namespace(database_url=None, schema=None)
     for file in (package / "data" / "webui.db", container):
         file.touch()
-        assert database.find_database(arguments).text == f"sqlite:///{file}"
+        assert database_module.find_database(arguments).text == f"sqlite:///{file}"

@@ -16,12 +16,13 @@ from helpers.ledger.tables import (
     ledger_metadata,
     names_table,
     notices_table,
+    policies_table,
     records_table,
 )
 from scripts.limits import forget as forget_module
-from scripts.limits.forget import replace_records
-from tests.commands.test_report import Books
-from tests.support.desk import Clock, Desk, tokens
+from scripts.limits.forget import replace_records, without_names
+from tests.commands.test_report import LedgerDatabase
+from tests.support.ledger_fixture import Clock, LedgerFixture, tokens
 from tests.support.limits_commands import now, set_valves, shown
 
 pytest_plugins = ["tests.support.databases", "tests.support.limits_fixtures"]
@@ -39,12 +40,14 @@ limits = ["100k tokens/month"]
 
 
 @pytest.fixture
-def eve(books: Books) -> Desk:
+def eve(database: LedgerDatabase) -> LedgerFixture:
     """Eve has left something in every table; so has Ann, of whom nothing may change."""
-    set_valves(books, policies=POLICIES)
-    desk = Desk(Ledger(books.engine, clock=Clock(now())), books.engine, Clock(now()))
+    set_valves(database, policies=POLICIES)
+    fixture = LedgerFixture(
+        Ledger(database.engine, clock=Clock(now())), database.engine, Clock(now())
+    )
     for user_id, *emails in (EVE, ("ann-0001", "ann@example.org")):
-        books.record(
+        database.record(
             user_id=user_id,
             user_email=emails[-1],
             created_at=now() - 60,
@@ -53,8 +56,10 @@ def eve(books: Books) -> Desk:
             chat_id=f"chat of {user_id}",
             message_id=f"message of {user_id}",
         )
-        books.record(user_id=user_id, user_email=emails[0], created_at=now() - 50, model_id="llama")
-        books.insert(
+        database.record(
+            user_id=user_id, user_email=emails[0], created_at=now() - 50, model_id="llama"
+        )
+        database.insert(
             counters_table,
             id=f"user:{user_id} * of a day",
             scope=f"user:{user_id}",
@@ -73,8 +78,8 @@ def eve(books: Books) -> Desk:
                 f"alert {user_id} user:{user_id} 20k tokens/day at 100%",
             )
         ):
-            books.insert(notices_table, id=notice, expires_at=now() + number)
-        books.insert(
+            database.insert(notices_table, id=notice, expires_at=now() + number)
+        database.insert(
             grants_table,
             id=f"grant to {len(user_id)} {emails[0][:3]}"[:12] + user_id[:1],
             scope=f"user:{user_id}",
@@ -88,7 +93,7 @@ def eve(books: Books) -> Desk:
             created_at=now(),
             expires_at=now() + 100,
         )
-        books.insert(
+        database.insert(
             names_table,
             kind="user",
             name=emails[0],
@@ -96,7 +101,15 @@ def eve(books: Books) -> Desk:
             last_seen=emails[-1],
             created_at=now(),
         )
-    books.insert(
+        database.insert(
+            policies_table,
+            id=f"version by {user_id[:3]}",
+            number=len(user_id),
+            policies=f'[user."{emails[0].upper()}"]\nlimits = "unlimited"\n',
+            saved_by=emails[0],
+            saved_at=now(),
+        )
+    database.insert(
         grants_table,
         id="to a pool",
         scope="everyone",
@@ -110,12 +123,12 @@ def eve(books: Books) -> Desk:
         created_at=now(),
         expires_at=now() + 100,
     )
-    return desk
+    return fixture
 
 
-def everything(books: Books) -> dict[str, list[dict[str, Any]]]:
+def everything(database: LedgerDatabase) -> dict[str, list[dict[str, Any]]]:
     """All rows of the ledger by table."""
-    with books.engine.connect() as connection:
+    with database.engine.connect() as connection:
         return {
             table.name: [
                 dict(row._mapping) for row in connection.execute(select(table).order_by(*table.c))
@@ -124,19 +137,19 @@ def everything(books: Books) -> dict[str, list[dict[str, Any]]]:
         }
 
 
-def about(books: Books, *names: str) -> list[tuple[str, str, str]]:
+def about(database: LedgerDatabase, *names: str) -> list[tuple[str, str, str]]:
     """Where in the ledger a text holds one of these, whatever the case."""
     return [
         (table.name, column, value)
         for table in ledger_metadata.sorted_tables
-        for row in everything(books)[table.name]
+        for row in everything(database)[table.name]
         for column, value in row.items()
         if isinstance(table.c[column].type, Text)
         if any(name.lower() in value.lower() for name in names)
     ]
 
 
-def sums(books: Books) -> Any:
+def sums(database: LedgerDatabase) -> Any:
     """What all records together say."""
     columns = records_table.c
     query = select(
@@ -146,35 +159,38 @@ def sums(books: Books) -> Any:
         func.sum(columns.weighted_input_tokens),
         func.sum(columns.cost_micros),
     )
-    with books.engine.connect() as connection:
+    with database.engine.connect() as connection:
         return tuple(connection.execute(query).one())
 
 
 @pytest.mark.parametrize("key", EVE)
 def test_forget_takes_a_person_out(
-    books: Books, eve: Desk, say: Callable[..., str], key: str
+    database: LedgerDatabase, eve: LedgerFixture, say: Callable[..., str], key: str
 ) -> None:
     """By id or any address, of a deleted account: no table names them, all sums stay."""
-    assert {table for table, _, _ in about(books, *EVE)} == {
+    assert {table for table, _, _ in about(database, *EVE)} == {
         "usage_limits_records",
         "usage_limits_counters",
         "usage_limits_notices",
         "usage_limits_grants",
         "usage_limits_names",
+        "usage_limits_policies",
     }
-    before, others = sums(books), about(books, "ann-0001", "ann@example.org")
+    before, others = sums(database), about(database, "ann-0001", "ann@example.org")
     output = say("forget", key)
-    assert about(books, *EVE) == []
-    assert about(books, "ann-0001", "ann@example.org") == others
-    assert sums(books) == before
+    assert about(database, *EVE) == []
+    assert about(database, "ann-0001", "ann@example.org") == others
+    assert sums(database) == before
     (pseudonym,) = re.findall(r"^2 records now of (forgotten-\w{12});", output)
     assert "still has the account" not in output
-    rows = [row for row in everything(books)["usage_limits_records"] if row["user_id"] == pseudonym]
+    rows = [
+        row for row in everything(database)["usage_limits_records"] if row["user_id"] == pseudonym
+    ]
     assert [(row["user_email"], row["group_ids"], row["policy"]) for row in rows] == [
         (pseudonym, "|g1|", pseudonym),
         (pseudonym, "", "default"),
     ]
-    grants = {row["scope"]: row for row in everything(books)["usage_limits_grants"]}
+    grants = {row["scope"]: row for row in everything(database)["usage_limits_grants"]}
     assert grants[f"user:{pseudonym}"]["amount"] == 500
     assert (grants["everyone"]["granted_by"], grants["everyone"]["reason"]) == (
         pseudonym,
@@ -182,79 +198,90 @@ def test_forget_takes_a_person_out(
     )
 
 
+def test_names_in_a_text_are_whole_words() -> None:
+    """Only the person's own name is replaced in a policies text, not one that holds it."""
+    text = '[user."eve@example.org"]\n[user.EVE]\n[user."eve@example.org.uk"]\n[group.sleeve]\n'
+    assert without_names(text, ["eve", "eve@example.org"], "x") == (
+        '[user."x"]\n[user.x]\n[user."eve@example.org.uk"]\n[group.sleeve]\n'
+    )
+
+
 def test_forgotten_twice_or_never_known(
-    books: Books, eve: Desk, say: Callable[..., str], refuse: Callable[..., str]
+    database: LedgerDatabase,
+    eve: LedgerFixture,
+    say: Callable[..., str],
+    refuse: Callable[..., str],
 ) -> None:
     """Nobody is forgotten who isn't on record, and a name that is nearly right gets a hint."""
-    before = everything(books)
+    before = everything(database)
     assert 'did you mean "eve@example.org"?' in refuse("forget", "evee@example.org")
     refuse("forget", "")
-    assert everything(books) == before
+    assert everything(database) == before
     say("forget", EVE[0])
     refuse("forget", EVE[1])
 
 
-def test_address_of_two_people(books: Books, refuse: Callable[..., str]) -> None:
+def test_address_of_two_people(database: LedgerDatabase, refuse: Callable[..., str]) -> None:
     """An address that two people had, one after the other, forgets neither; their ids do."""
-    books.record(user_id="first", user_email="desk@example.org")
-    books.record(user_id="second", user_email="Desk@example.org")
+    database.record(user_id="first", user_email="desk@example.org")
+    database.record(user_id="second", user_email="Desk@example.org")
     assert "one of their ids: first, second" in refuse("forget", "desk@example.org")
 
 
 def test_forget_in_batches(
-    books: Books, say: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+    database: LedgerDatabase, say: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More records than one transaction takes are all changed, each once."""
     monkeypatch.setattr(forget_module, "BATCH", 3)
-    books.record(*range(now() - 6, now()), user_id="eve")
-    books.record(user_id="ann")
+    database.record(*range(now() - 6, now()), user_id="eve")
+    database.record(user_id="ann")
     assert say("forget", "eve@example.org").startswith("6 records now of forgotten-")
-    with books.engine.connect() as connection:
+    with database.engine.connect() as connection:
         ids = connection.scalars(select(records_table.c.user_id)).all()
     assert sorted(ids)[0] == "ann"
     assert len(set(ids)) == 2
 
 
-def test_forget_while_a_reply_runs(books: Books, say: Callable[..., str]) -> None:
+def test_forget_while_a_reply_runs(database: LedgerDatabase, say: Callable[..., str]) -> None:
     """A reply that is running is settled all the same; pools and their counters stay right."""
     clock = Clock(now())
-    desk = Desk(Ledger(books.engine, clock=clock), books.engine, clock)
+    fixture = LedgerFixture(Ledger(database.engine, clock=clock), database.engine, clock)
     limits = ("20k tokens/day",)
-    desk.use(*limits, used=tokens(30, 12), pool="100k tokens/month", user="eve")
-    desk.ask(*limits, pool="100k tokens/month", user="eve")
-    running = desk.made[-1]
+    fixture.use(*limits, used=tokens(30, 12), pool="100k tokens/month", user="eve")
+    fixture.ask(*limits, pool="100k tokens/month", user="eve")
+    running = fixture.made[-1]
     say("forget", "eve")
-    applied = desk.limits(running, *limits, pool="100k tokens/month")
-    settled = desk.ledger.settle(running, tokens(5, 3), applied)
+    applied = fixture.limits(running, *limits, pool="100k tokens/month")
+    settled = fixture.ledger.settle(running, tokens(5, 3), applied)
     assert settled.closed
     own, pool = settled.decision.states
     assert (own.used, own.reserved) == (0, 0)
     assert (pool.used, pool.reserved) == (50, 0)
-    assert {row.state for row in desk.rows()} == {"settled"}
-    assert {row.user_id for row in desk.rows()} != {"eve"}
+    assert {row.state for row in fixture.rows()} == {"settled"}
+    assert {row.user_id for row in fixture.rows()} != {"eve"}
     say("rebuild")
-    assert desk.ledger.check(running, applied).states[1].used == 50
+    assert fixture.ledger.check(running, applied).states[1].used == 50
 
 
-def test_forget_between_batches_is_right(books: Books) -> None:
+def test_forget_between_batches_is_right(database: LedgerDatabase) -> None:
     """Whoever looks between two transactions finds counters that agree with the records."""
     clock = Clock(now())
-    desk = Desk(Ledger(books.engine, clock=clock), books.engine, clock)
+    fixture = LedgerFixture(Ledger(database.engine, clock=clock), database.engine, clock)
     for _ in range(2):
-        desk.use("20k tokens/day", used=tokens(10, 0), user="eve")
+        fixture.use("20k tokens/day", used=tokens(10, 0), user="eve")
     person = forget_module.Person("eve", frozenset(), True)
-    with pytest.MonkeyPatch.context() as patched, books.engine.begin() as connection:
+    with pytest.MonkeyPatch.context() as patched, database.engine.begin() as connection:
         patched.setattr(forget_module, "BATCH", 1)
         assert replace_records(connection, person, "forgotten-1") == 1
-    made = desk.reservation("eve")
-    (state,) = desk.ledger.check(made, desk.limits(made, "20k tokens/day")).states
+    made = fixture.reservation("eve")
+    (state,) = fixture.ledger.check(made, fixture.limits(made, "20k tokens/day")).states
     assert state.used == 10
 
 
-def test_account_that_is_still_there(books: Books, say: Callable[..., str]) -> None:
+def test_account_that_is_still_there(database: LedgerDatabase, say: Callable[..., str]) -> None:
     """Whoever still has an account starts anew, and the command says so."""
-    books.add_user("eve")
-    books.record(user_id="eve", created_at=now(), input_tokens=15_000)
+    database.add_user("eve")
+    database.record(user_id="eve", created_at=now(), input_tokens=15_000)
     assert shown(say, "eve")["20k tokens/day"]["used"] == 15_005
     assert "Open WebUI still has the account" in say("forget", "EVE@example.org")
     assert shown(say, "eve")["20k tokens/day"]["used"] == 0

@@ -24,9 +24,9 @@ from scripts.limits.grant import write_grants
 from scripts.limits.host import groups_table
 from scripts.limits.target import find_target
 from scripts.openwebui.server import OpenWebUIServer
-from tests.commands.test_report import Books
+from tests.commands.test_report import LedgerDatabase
 from tests.conftest import ROOT, InstalledFilter, MakeUser
-from tests.support.desk import Clock, Desk, tokens
+from tests.support.ledger_fixture import Clock, LedgerFixture, tokens
 from tests.support.limits_commands import line_of, now, set_valves, shown
 
 pytest_plugins = ["tests.support.databases", "tests.support.limits_fixtures"]
@@ -34,9 +34,9 @@ pytest_plugins = ["tests.support.databases", "tests.support.limits_fixtures"]
 pytestmark = pytest.mark.usefixtures("no_environment")
 
 
-def grants(books: Books) -> list[Any]:
+def grants(database: LedgerDatabase) -> list[Any]:
     """The rows that were written, in the order in which they run out."""
-    with books.engine.connect() as connection:
+    with database.engine.connect() as connection:
         return list(connection.execute(select(grants_table).order_by(grants_table.c.expires_at)))
 
 
@@ -48,10 +48,12 @@ def end_of(year: int, month: int, day: int) -> int:
 # grant
 
 
-def test_grant_adds_until_the_window_ends(books: Books, say: Callable[..., str]) -> None:
+def test_grant_adds_until_the_window_ends(
+    database: LedgerDatabase, say: Callable[..., str]
+) -> None:
     """One row says who gave how much to which limit, when and why; the next window has none."""
-    books.add_user("eve")
-    books.record(user_id="eve", created_at=now(), input_tokens=20_000, output_tokens=0)
+    database.add_user("eve")
+    database.record(user_id="eve", created_at=now(), input_tokens=20_000, output_tokens=0)
     output = say("grant", "EVE@example.org", "5k tokens/day", "--reason", "thesis", "--by", "root")
     assert "Granted 5,000 tokens to eve@example.org." in output
     assert line_of(output, "20,000 tokens per day")[1:] == [
@@ -61,7 +63,7 @@ def test_grant_adds_until_the_window_ends(books: Books, say: Callable[..., str])
         "0 → 5,000",
         "11 March, 00:00 UTC, in 11 h 30 min",
     ]
-    (row,) = grants(books)
+    (row,) = grants(database)
     assert dict(row._mapping) | {"id": ""} == {
         "id": "",
         "scope": "user:eve",
@@ -82,9 +84,9 @@ def test_grant_adds_until_the_window_ends(books: Books, say: Callable[..., str])
         assert shown(say, "eve")["20k tokens/day"]["granted"] == 0
 
 
-def test_grants_add_up_and_are_shown(books: Books, say: Callable[..., str]) -> None:
+def test_grants_add_up_and_are_shown(database: LedgerDatabase, say: Callable[..., str]) -> None:
     """Every grant is a row of its own, and `show` lists them beside the limit."""
-    books.add_user("eve")
+    database.add_user("eve")
     say("grant", "eve", "1k tokens/day", "--by", "[ann]", "--reason", "exam")
     say("grant", "eve", "2.5k tokens / day", "--by", "bob")
     output = say("show", "eve")
@@ -93,18 +95,20 @@ def test_grants_add_up_and_are_shown(books: Books, say: Callable[..., str]) -> N
     assert line_of(output, "bob")[2] == "2,500"
 
 
-def test_grant_for_a_rolling_limit_lasts_one_period(books: Books, say: Callable[..., str]) -> None:
+def test_grant_for_a_rolling_limit_lasts_one_period(
+    database: LedgerDatabase, say: Callable[..., str]
+) -> None:
     """More requests in any 5 hours are there for 5 hours; "300m" means the same limit."""
-    books.add_user("ann", "g1")
+    database.add_user("ann", "g1")
     say("grant", "ann", "4 requests/300m")
-    (row,) = grants(books)
+    (row,) = grants(database)
     assert (row.period, row.amount, row.expires_at) == ("5h", 4, now() + 5 * 3_600)
     assert shown(say, "ann")["30 requests/5h"]["remaining"] == 34
 
 
-def test_grant_of_money_and_on_a_model(books: Books, say: Callable[..., str]) -> None:
+def test_grant_of_money_and_on_a_model(database: LedgerDatabase, say: Callable[..., str]) -> None:
     """Dollars and a model glob name their limit, and no other one of the user's."""
-    books.add_user("ann", "g2")
+    database.add_user("ann", "g2")
     say("grant", "ann", "$2.50/month")
     output = say("grant", "ann", "1k tokens/month on gpt-4*")
     assert "Granted 1,000 tokens on gpt-4* to ann@example.org." in output
@@ -113,19 +117,19 @@ def test_grant_of_money_and_on_a_model(books: Books, say: Callable[..., str]) ->
         2.5,
         1_000,
     )
-    assert {row.expires_at for row in grants(books)} == {end_of(2026, 4, 1)}
+    assert {row.expires_at for row in grants(database)} == {end_of(2026, 4, 1)}
 
 
-def test_grant_to_a_pool(books: Books, say: Callable[..., str]) -> None:
+def test_grant_to_a_pool(database: LedgerDatabase, say: Callable[..., str]) -> None:
     """A pool is granted to by its name, and so all who share it have more."""
     pools = '[pool.all]\nlimits = ["9 requests/day"]\n[pool.lab]\ngroup = "Research Lab"\n'
-    set_valves(books, policies=f'{pools}limits = ["5 requests/day"]')
-    books.add_user("ann", "g2")
+    set_valves(database, policies=f'{pools}limits = ["5 requests/day"]')
+    database.add_user("ann", "g2")
     assert "shared" not in say("grant", "pool:all", "1 request/day")
     say("grant", "pool:lab", "2 requests/day")
     rows = shown(say, "ann")
     assert (rows["9 requests/day"]["granted"], rows["5 requests/day"]["granted"]) == (1, 2)
-    assert {row.scope for row in grants(books)} == {"everyone", "group:g2"}
+    assert {row.scope for row in grants(database)} == {"everyone", "group:g2"}
     assert "pool all" in say("reset", "pool:all")
 
 
@@ -151,64 +155,64 @@ def test_grant_to_a_pool(books: Books, say: Callable[..., str]) -> None:
     ],
 )
 def test_grant_that_fits_no_limit(
-    books: Books, refuse: Callable[..., str], user: str, amount: str, error: str
+    database: LedgerDatabase, refuse: Callable[..., str], user: str, amount: str, error: str
 ) -> None:
     """What can't be granted is said with the limits that there are, and nothing is written."""
-    books.add_user("eve")
-    books.add_user("bob")
+    database.add_user("eve")
+    database.add_user("bob")
     assert error in refuse("grant", user, amount)
-    assert grants(books) == []
+    assert grants(database) == []
 
 
 def test_grant_to_the_pool_of_a_group_that_is_gone(
-    books: Books, refuse: Callable[..., str]
+    database: LedgerDatabase, refuse: Callable[..., str]
 ) -> None:
     """A pool whose group was renamed counts nobody, and says so."""
-    set_valves(books, policies='[pool.lab]\ngroup = "Lab"\nlimits = ["5 requests/day"]')
+    set_valves(database, policies='[pool.lab]\ngroup = "Lab"\nlimits = ["5 requests/day"]')
     error = refuse("grant", "pool:lab", "1 request/day")
     assert "the pool 'lab' is of the group 'Lab', which Open WebUI doesn't have" in error
 
 
 def test_grant_by_policies_from_a_file(
-    books: Books, say: Callable[..., str], tmp_path: Path
+    database: LedgerDatabase, say: Callable[..., str], tmp_path: Path
 ) -> None:
     """Where valves are encrypted, a file says which limits there are."""
-    books.add_user("eve")
+    database.add_user("eve")
     (tmp_path / "new.toml").write_text('[role.user]\nlimits = ["7 requests/day"]')
     say("grant", "eve", "1 request/day", "--policies", str(tmp_path / "new.toml"))
-    assert [row.measure for row in grants(books)] == ["requests"]
+    assert [row.measure for row in grants(database)] == ["requests"]
 
 
-def test_grant_lets_the_ledger_admit(books: Books, say: Callable[..., str]) -> None:
+def test_grant_lets_the_ledger_admit(database: LedgerDatabase, say: Callable[..., str]) -> None:
     """The ledger refuses at the limit, and admits as much more as was granted."""
-    set_valves(books, policies='[role.user]\nlimits = ["100 tokens/day"]')
-    books.add_user("ann")
-    desk = Desk(Ledger(books.engine), books.engine, Clock(time.time()))
-    desk.use("100 tokens/day", used=tokens(100, 0))
-    assert not desk.ask("100 tokens/day").allowed
+    set_valves(database, policies='[role.user]\nlimits = ["100 tokens/day"]')
+    database.add_user("ann")
+    fixture = LedgerFixture(Ledger(database.engine), database.engine, Clock(time.time()))
+    fixture.use("100 tokens/day", used=tokens(100, 0))
+    assert not fixture.ask("100 tokens/day").allowed
     say("grant", "ann", "20 tokens/day")
-    assert desk.ask("100 tokens/day").allowed
-    assert not desk.ask("100 tokens/day").allowed
+    assert fixture.ask("100 tokens/day").allowed
+    assert not fixture.ask("100 tokens/day").allowed
 
 
 # revoke
 
 
 def test_revoke_takes_a_grant_back_once(
-    books: Books, say: Callable[..., str], refuse: Callable[..., str]
+    database: LedgerDatabase, say: Callable[..., str], refuse: Callable[..., str]
 ) -> None:
     """A grant is taken back by a row of its own, with who and why; a second time is refused."""
-    books.add_user("eve")
-    books.record(user_id="eve", created_at=now(), input_tokens=20_000, output_tokens=0)
+    database.add_user("eve")
+    database.record(user_id="eve", created_at=now(), input_tokens=20_000, output_tokens=0)
     output = say("grant", "eve@example.org", "5k tokens/day", "--by", "root")
-    (granted,) = grants(books)
+    (granted,) = grants(database)
     assert f"limits revoke {granted.id}" in output
     assert granted.id in say("show", "eve")
     assert shown(say, "eve")["20k tokens/day"]["remaining"] == 5_000
     say("revoke", granted.id, "--by", "ada", "--reason", "a mistake")
     limit = shown(say, "eve")["20k tokens/day"]
     assert (limit["granted"], limit["remaining"]) == (0, 0)
-    rows = {row.id: row for row in grants(books)}
+    rows = {row.id: row for row in grants(database)}
     assert len(rows) == 2
     taken_back = next(row for key, row in rows.items() if key != granted.id)
     assert (taken_back.amount, taken_back.granted_by, taken_back.reason) == (
@@ -219,17 +223,17 @@ def test_revoke_takes_a_grant_back_once(
     assert taken_back.expires_at == granted.expires_at
     assert "no grant" in refuse("revoke", granted.id)
     assert "no grant" in refuse("revoke", taken_back.id)
-    assert len(grants(books)) == 2
+    assert len(grants(database)) == 2
 
 
 def test_revoke_of_a_pool_s_reset_and_of_nothing(
-    books: Books, say: Callable[..., str], refuse: Callable[..., str]
+    database: LedgerDatabase, say: Callable[..., str], refuse: Callable[..., str]
 ) -> None:
     """What a reset gave to a pool can be taken back; an id that is none changes nothing."""
-    books.add_user("eve")
-    books.record(user_id="eve", created_at=now(), input_tokens=20_000, output_tokens=0)
+    database.add_user("eve")
+    database.record(user_id="eve", created_at=now(), input_tokens=20_000, output_tokens=0)
     say("reset", "pool:everyone")
-    (granted,) = grants(books)
+    (granted,) = grants(database)
     for wrong in ("x", "", granted.id[:-1], f"{granted.id}' OR 1=1"):
         assert "no grant" in refuse("revoke", wrong)
     assert shown(say, "eve")["100M tokens/month"]["granted"] == 20_000
@@ -242,11 +246,11 @@ def test_revoke_of_a_pool_s_reset_and_of_nothing(
 # reset
 
 
-def test_reset_grants_what_was_used(books: Books, say: Callable[..., str]) -> None:
+def test_reset_grants_what_was_used(database: LedgerDatabase, say: Callable[..., str]) -> None:
     """Every limit of the user starts anew, by rows; pools and what is reserved stay as they are."""
-    books.add_user("ann", "g1")
-    books.record(created_at=now(), input_tokens=40_000, output_tokens=15_000)
-    books.record(created_at=now(), input_tokens=1_000, output_tokens=0, state="reserved")
+    database.add_user("ann", "g1")
+    database.record(created_at=now(), input_tokens=40_000, output_tokens=15_000)
+    database.record(created_at=now(), input_tokens=1_000, output_tokens=0, state="reserved")
     output = say("reset", "ann", "--reason", "a loop", "--by", "root")
     assert "Reset 2 of 2 limits of ann@example.org." in output
     assert line_of(output, "50,000 tokens per day")[2:5] == [
@@ -264,30 +268,30 @@ def test_reset_grants_what_was_used(books: Books, say: Callable[..., str]) -> No
     day = rows["50k tokens/day warn 70% 90%"]
     assert (day["used"], day["granted"], day["reserved"]) == (55_000, 55_000, 1_000)
     assert rows["100M tokens/month"]["granted"] == 0
-    assert {(row.kind, row.granted_by, row.reason) for row in grants(books)} == {
+    assert {(row.kind, row.granted_by, row.reason) for row in grants(database)} == {
         ("reset", "root", "a loop")
     }
 
 
-def test_reset_twice_adds_nothing(books: Books, say: Callable[..., str]) -> None:
+def test_reset_twice_adds_nothing(database: LedgerDatabase, say: Callable[..., str]) -> None:
     """A second reset only makes up for what was used since the first; grants are kept."""
-    books.add_user("ann", "g1")
+    database.add_user("ann", "g1")
     say("grant", "ann", "10k tokens/day")
-    books.record(created_at=now(), input_tokens=300, output_tokens=0)
+    database.record(created_at=now(), input_tokens=300, output_tokens=0)
     say("reset", "ann")
     assert "Reset 0 of 2 limits of ann@example.org: nothing was used." in say("reset", "ann")
-    books.record(created_at=now(), input_tokens=40, output_tokens=0)
+    database.record(created_at=now(), input_tokens=40, output_tokens=0)
     say("reset", "ann")
     day = shown(say, "ann")["50k tokens/day warn 70% 90%"]
     assert (day["used"], day["granted"], day["remaining"]) == (340, 10_340, 60_000)
 
 
 def test_reset_of_named_limits(
-    books: Books, say: Callable[..., str], refuse: Callable[..., str]
+    database: LedgerDatabase, say: Callable[..., str], refuse: Callable[..., str]
 ) -> None:
     """Only the limits that are named start anew; one that isn't there is an error."""
-    books.add_user("ann", "g1")
-    books.record(created_at=now())
+    database.add_user("ann", "g1")
+    database.record(created_at=now())
     say("reset", "ann", "30 requests/5h")
     rows = shown(say, "ann")
     assert rows["30 requests/5h"]["granted"] == 1
@@ -297,20 +301,22 @@ def test_reset_of_named_limits(
     assert 'LIMIT: "9 requests/day" counts what no limit' in refuse(
         "reset", "ann", "9 requests/day"
     )
-    books.add_user("bob")
+    database.add_user("bob")
     assert "USER: bob@example.org has no limit" in refuse("reset", "bob")
 
 
 def test_reset_of_a_rolling_limit_never_adds_more_than_counts(
-    books: Books, say: Callable[..., str]
+    database: LedgerDatabase, say: Callable[..., str]
 ) -> None:
     """As the use grows old, so does its reset: the limit is never larger than it says."""
-    set_valves(books, policies='[role.user]\nlimits = ["1k tokens/5h"]')
-    books.add_user("ann")
-    books.record(*range(now() - 17_900, now(), 60), user_id="ann", input_tokens=3, output_tokens=1)
+    set_valves(database, policies='[role.user]\nlimits = ["1k tokens/5h"]')
+    database.add_user("ann")
+    database.record(
+        *range(now() - 17_900, now(), 60), user_id="ann", input_tokens=3, output_tokens=1
+    )
     before = shown(say, "ann")["1k tokens/5h"]
     say("reset", "ann")
-    assert 1 < len(grants(books)) <= 62
+    assert 1 < len(grants(database)) <= 62
     after = shown(say, "ann")["1k tokens/5h"]
     assert (before["used"], after["used"], after["remaining"]) == (1_196, 1_196, 1_000)
     start = datetime.now(UTC)
@@ -323,28 +329,28 @@ def test_reset_of_a_rolling_limit_never_adds_more_than_counts(
 
 
 def test_reset_sees_counters_and_what_was_counted_before_them(
-    books: Books, say: Callable[..., str]
+    database: LedgerDatabase, say: Callable[..., str]
 ) -> None:
     """With the ledger's own counters, as in service, a reset lets requests in again."""
     texts = ("100 tokens/day", "90 tokens/5h")
-    set_valves(books, policies=f"[role.user]\nlimits = {list(texts)!r}")
-    books.add_user("ann")
-    desk = Desk(Ledger(books.engine), books.engine, Clock(time.time()))
-    desk.use(*texts, used=tokens(100, 50))
-    assert not desk.ask(*texts).allowed
+    set_valves(database, policies=f"[role.user]\nlimits = {list(texts)!r}")
+    database.add_user("ann")
+    fixture = LedgerFixture(Ledger(database.engine), database.engine, Clock(time.time()))
+    fixture.use(*texts, used=tokens(100, 50))
+    assert not fixture.ask(*texts).allowed
     say("reset", "ann")
-    decision = desk.ask(*texts)
+    decision = fixture.ask(*texts)
     assert decision.allowed
     assert [state.remaining for state in decision.states] == [100, 90]
 
 
-def test_rows_are_written_once_however_often_it_is_tried(books: Books) -> None:
+def test_rows_are_written_once_however_often_it_is_tried(database: LedgerDatabase) -> None:
     """A transaction that is tried again after a broken connection finds its own row."""
-    books.add_user("eve")
+    database.add_user("eve")
     arguments = argparse.Namespace(
         user="eve",
         policies=None,
-        database_url=books.url,
+        database_url=database.url,
         schema=None,
         function="usage_limits",
         by="root",
@@ -355,17 +361,17 @@ def test_rows_are_written_once_however_often_it_is_tried(books: Books) -> None:
     rows = [NewGrant(target.limits[0], 5, now() + 90)]
     for _ in range(2):
         write_grants(target, target.limits, arguments, instant, lambda _: rows)
-    assert len(grants(books)) == 1
+    assert len(grants(database)) == 1
 
 
 # names
 
 
 def test_check_names_whom_policies_name_in_vain(
-    books: Books, fail: Callable[..., str], tmp_path: Path
+    database: LedgerDatabase, fail: Callable[..., str], tmp_path: Path
 ) -> None:
     """With a database, `check` says which groups and users aren't there, and what was meant."""
-    books.add_user("bob")
+    database.add_user("bob")
     file = tmp_path / "policies.toml"
     file.write_text(
         '[group.Studens]\nlimits = ["1 request/day"]\n'
@@ -387,25 +393,27 @@ def test_check_names_whom_policies_name_in_vain(
 
 
 def test_check_of_what_is_saved(
-    books: Books, say: Callable[..., str], fail: Callable[..., str]
+    database: LedgerDatabase, say: Callable[..., str], fail: Callable[..., str]
 ) -> None:
     """Without a file `check` looks at the valve: Bob of the policies has no account at first."""
     output = fail("check")
     assert '[user."Bob@Example.org"] names nobody' in output
     assert "group" not in output.split("names nobody")[1]
-    books.add_user("bob")
-    books.add_model("gpt-4o")
+    database.add_user("bob")
+    database.add_model("gpt-4o")
     assert '[model."llama*"] fits no model' in fail("check")
-    books.add_model("tutor", "llama3")
+    database.add_model("tutor", "llama3")
     assert "The policies are right: 2 groups, 1 role, 1 user, 1 pool, 2 models." in say("check")
 
 
-def test_renamed_group_is_no_longer_named(books: Books, say: Callable[..., str]) -> None:
+def test_renamed_group_is_no_longer_named(
+    database: LedgerDatabase, say: Callable[..., str]
+) -> None:
     """After a group was renamed its members are under the next policy, and `explain` says why."""
-    books.add_user("ann", "g1")
-    books.add_user("bob")
+    database.add_user("ann", "g1")
+    database.add_user("bob")
     assert "names nobody" not in say("explain", "ann", "--model", "m")
-    with books.engine.begin() as connection:
+    with database.engine.begin() as connection:
         students = groups_table.c.id == "g1"
         connection.execute(update(groups_table).where(students).values(name="Studenten"))
     output = say("explain", "ann", "--model", "m")
@@ -420,14 +428,14 @@ def test_renamed_group_is_no_longer_named(books: Books, say: Callable[..., str])
 
 
 def test_renamed_group_that_is_remembered(
-    books: Books, say: Callable[..., str], fail: Callable[..., str]
+    database: LedgerDatabase, say: Callable[..., str], fail: Callable[..., str]
 ) -> None:
     """After a rename that the filter has seen, all commands know whom the policies mean."""
-    books.add_user("ann", "g1")
-    books.add_user("bob")
+    database.add_user("ann", "g1")
+    database.add_user("bob")
     remembered = {"kind": "group", "name": "students", "id": "g1", "last_seen": "", "created_at": 1}
-    books.insert(names_table, **remembered)
-    with books.engine.begin() as connection:
+    database.insert(names_table, **remembered)
+    with database.engine.begin() as connection:
         students = groups_table.c.id == "g1"
         connection.execute(update(groups_table).where(students).values(name="Alumni"))
     output = say("explain", "ann", "--model", "m")
@@ -437,26 +445,28 @@ def test_renamed_group_that_is_remembered(
     assert said in say("check")
     say("grant", "ann", "1k tokens/day")
     assert shown(say, "ann")["50k tokens/day warn 70% 90%"]["granted"] == 1_000
-    books.add_group("g3", "Students")
+    database.add_group("g3", "Students")
     assert "more than one group" in fail("check")
 
 
 def test_user_is_found_by_id_and_by_address_in_any_case(
-    books: Books, say: Callable[..., str]
+    database: LedgerDatabase, say: Callable[..., str]
 ) -> None:
     """Both name the same user, as policies do."""
-    books.add_user("ann", "g1")
+    database.add_user("ann", "g1")
     for key in ("ann", "ann@example.org", " Ann@Example.ORG "):
         assert "ann@example.org, role user, id ann" in say("explain", key, "--model", "m")
 
 
 @pytest.mark.parametrize("command", ["show", "grant", "reset", "explain"])
-def test_deleted_user_is_not_found(books: Books, refuse: Callable[..., str], command: str) -> None:
+def test_deleted_user_is_not_found(
+    database: LedgerDatabase, refuse: Callable[..., str], command: str
+) -> None:
     """Who was deleted has no limits any more: their records stay, for reports only."""
-    books.record(user_id="gone", created_at=now())
+    database.record(user_id="gone", created_at=now())
     more = {"grant": ["1 request/day"], "explain": ["--model", "m"]}.get(command, [])
     assert "USER: 'gone'; allowed: the e-mail address" in refuse(command, "gone", *more)
-    assert grants(books) == []
+    assert grants(database) == []
 
 
 # the real server

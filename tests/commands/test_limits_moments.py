@@ -10,7 +10,7 @@ import pytest
 
 from helpers.ledger.tables import counters_table
 from scripts.limits.command import main
-from tests.commands.test_report import Books
+from tests.commands.test_report import LedgerDatabase
 from tests.support.limits_commands import line_of, set_valves, shown
 
 pytest_plugins = ["tests.support.databases", "tests.support.limits_fixtures"]
@@ -26,15 +26,15 @@ POLICIES = f"[role.user]\nlimits = {list(TEXTS)!r}"
 
 
 @pytest.fixture
-def used(books: Books) -> Books:
+def used(database: LedgerDatabase) -> LedgerDatabase:
     """Ann has used 15 tokens by page and by API, and a reply of hers is running."""
-    set_valves(books, policies=POLICIES)
-    books.add_user("ann")
-    books.add_model("gpt-4o")
-    books.record(source="api")
-    books.record(source="page")
-    books.record(source="page", state="reserved", settled_at=None)
-    return books
+    set_valves(database, policies=POLICIES)
+    database.add_user("ann")
+    database.add_model("gpt-4o")
+    database.record(source="api")
+    database.record(source="page")
+    database.record(source="page", state="reserved", settled_at=None)
+    return database
 
 
 def test_check_says_them_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -51,7 +51,7 @@ def test_check_says_them_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[
         assert words in output
 
 
-def test_show(used: Books, say: Callable[..., str]) -> None:
+def test_show(used: LedgerDatabase, say: Callable[..., str]) -> None:
     """`show` counts what is running, and by source; what is about a moment has no reset."""
     rows = shown(say, "ann")
     assert list(rows) == list(TEXTS)
@@ -67,14 +67,16 @@ def test_show(used: Books, say: Callable[..., str]) -> None:
     assert line_of(output, "per request")[-1] == "with each request"
 
 
-def test_explain(used: Books, say: Callable[..., str]) -> None:
+def test_explain(used: LedgerDatabase, say: Callable[..., str]) -> None:
     """`explain` lists them with what they count."""
     output = say("explain", "ann", "--model", "gpt-4o")
     assert "as each reply ends" in output
     assert "9,000 tokens via the API per day" in output
 
 
-def test_grant_and_reset(used: Books, say: Callable[..., str], refuse: Callable[..., str]) -> None:
+def test_grant_and_reset(
+    used: LedgerDatabase, say: Callable[..., str], refuse: Callable[..., str]
+) -> None:
     """A source's limit is granted to and reset for itself; nothing adds up in a moment's."""
     say("grant", "ann", "1k tokens/day via api", "--by", "root")
     say("reset", "ann", "9k tokens/day via api", "--by", "root")
@@ -88,7 +90,7 @@ def test_grant_and_reset(used: Books, say: Callable[..., str], refuse: Callable[
     assert [row["granted"] for row in rows.values()] == [0, 0, 1_015, 30]
 
 
-def test_rebuild_compares_by_source(used: Books, say: Callable[..., str]) -> None:
+def test_rebuild_compares_by_source(used: LedgerDatabase, say: Callable[..., str]) -> None:
     """`rebuild` finds the counter of a source right that holds what came from there."""
     values = {"scope": "user:ann", "model_glob": "*", "window_start": 0, "window_end": 2**53}
     values |= {"requests": 1, "input_tokens": 10, "output_tokens": 5, "cost_micros": 0}
@@ -100,7 +102,7 @@ def test_rebuild_compares_by_source(used: Books, say: Callable[..., str]) -> Non
     assert "1 changed" in say("rebuild")
 
 
-def test_json_of_a_pool(used: Books, say: Callable[..., str]) -> None:
+def test_json_of_a_pool(used: LedgerDatabase, say: Callable[..., str]) -> None:
     """A pool's limit on how many run at once counts everybody's running replies."""
     set_valves(
         used, policies='[pool.all]\nlimits = ["5 requests at once", "9k tokens/7d via page"]'

@@ -29,7 +29,11 @@ POLICIES_EXAMPLES = re.findall(r"```toml\n(.*?)```", EXAMPLES_PART, re.DOTALL)
 README_EXAMPLES = re.findall(r"```toml\n(.*?)```", README_TEXT, re.DOTALL)
 RECIPES = re.findall(r"```toml\n(.*?)```", RECIPES_PART, re.DOTALL)
 LIMITS_TABLE = POLICIES_TEXT.partition("## Limits\n")[2].partition("\n\n`minute`")[0]
-LIMIT_EXAMPLES = re.findall(r"^\| [^|]+ \| `([^`]+)` \|", LIMITS_TABLE, re.MULTILINE)
+LIMIT_EXAMPLES = [
+    example
+    for cell in re.findall(r"^\| [^|]+ \| ([^|]+) \|", LIMITS_TABLE, re.MULTILINE)
+    for example in re.findall(r"`([^`]+)`", cell)
+]
 
 
 @pytest.mark.parametrize("page", TABLES, ids=lambda path: path.name)
@@ -107,9 +111,12 @@ def test_every_kind_of_limit_has_an_example() -> None:
     """The table of limits has every measure, every period, globs and thresholds, and all parse."""
     limits: list[Limit] = [parse_limit(example) for example in LIMIT_EXAMPLES]
     assert {limit.measure for limit in limits} == {*MEASURE_OF_UNIT.values(), "cost"}
-    calendar = {limit.period.name for limit in limits if limit.period.rolling is None}
+    adding = [limit for limit in limits if not limit.is_moment]
+    assert {limit.is_per_request for limit in limits if limit.is_moment} == {True, False}
+    assert any(limit.source for limit in limits)
+    calendar = {limit.period.name for limit in adding if limit.period.rolling is None}
     assert calendar == set(CALENDAR_PERIODS)
-    rolling = {limit.period.name[-1] for limit in limits if limit.period.rolling is not None}
+    rolling = {limit.period.name[-1] for limit in adding if limit.period.rolling is not None}
     assert rolling == {"m", "h", "d"}
     assert any(limit.model_glob != "*" for limit in limits)
     assert any(len(limit.warn_percents) > 1 for limit in limits)

@@ -47,7 +47,7 @@ UNREACHABLE = "postgresql://owui:hunter2@127.0.0.1:1/webui"
 
 
 @dataclass
-class Books:
+class LedgerDatabase:
     """A database with a ledger in it, and with Open WebUI's own tables where a test wants them."""
 
     url: str
@@ -142,32 +142,32 @@ def noon() -> Iterator[None]:
 
 
 @pytest.fixture
-def books(database_url: str) -> Iterator[Books]:
+def database(database_url: str) -> Iterator[LedgerDatabase]:
     """A ledger on each kind of database."""
     engine = open_database(database_url)
-    made = Books(database_url, engine)
+    made = LedgerDatabase(database_url, engine)
     made.make_ledger()
     yield made
     engine.dispose()
 
 
 @pytest.fixture
-def sqlite_books(tmp_path: Path) -> Iterator[Books]:
+def sqlite_database(tmp_path: Path) -> Iterator[LedgerDatabase]:
     """A ledger on SQLite, where the kind of database doesn't matter."""
     url = f"sqlite:///{tmp_path / 'webui.db'}"
     engine = open_database(url)
-    made = Books(url, engine)
+    made = LedgerDatabase(url, engine)
     made.make_ledger()
     yield made
     engine.dispose()
 
 
 @pytest.fixture
-def rows(books: Books, capsys: pytest.CaptureFixture[str]) -> Any:
+def rows(database: LedgerDatabase, capsys: pytest.CaptureFixture[str]) -> Any:
     """Reads the rows of a report: `rows("--by", "user")`."""
 
     def read(*arguments: str) -> Any:
-        assert main(["--database-url", books.url, "--format", "json", *arguments]) == 0
+        assert main(["--database-url", database.url, "--format", "json", *arguments]) == 0
         return json.loads(capsys.readouterr().out)
 
     return read
@@ -182,12 +182,12 @@ def totals(rows: list[dict[str, Any]], *columns: str) -> dict[Any, int]:
     }
 
 
-def test_rows_are_the_sums_of_what_was_used(books: Books, rows: Any) -> None:
+def test_rows_are_the_sums_of_what_was_used(database: LedgerDatabase, rows: Any) -> None:
     """Rows have exactly the documented columns; released records don't count, open ones do."""
-    books.record(cost_micros=1_500_000)
-    books.record(input_tokens=100, output_tokens=1, state="reserved", estimated=True)
-    books.record(input_tokens=7_000, output_tokens=7_000, state="released")
-    books.record(user_id="bob", model_id="llama3", counted=0, weighted_input_tokens=0)
+    database.record(cost_micros=1_500_000)
+    database.record(input_tokens=100, output_tokens=1, state="reserved", estimated=True)
+    database.record(input_tokens=7_000, output_tokens=7_000, state="released")
+    database.record(user_id="bob", model_id="llama3", counted=0, weighted_input_tokens=0)
     assert rows("--by", "user,model") == [
         {
             "user_id": "ann",
@@ -214,9 +214,9 @@ def test_rows_are_the_sums_of_what_was_used(books: Books, rows: Any) -> None:
     ]
 
 
-def test_columns_come_in_their_documented_order(books: Books, rows: Any) -> None:
+def test_columns_come_in_their_documented_order(database: LedgerDatabase, rows: Any) -> None:
     """Whatever the order after --by, programs find the columns in the same one."""
-    books.record()
+    database.record()
     (row,) = rows("--by", "group,day, source,model,user")
     assert list(row) == [
         "user_id",
@@ -230,11 +230,11 @@ def test_columns_come_in_their_documented_order(books: Books, rows: Any) -> None
     ]
 
 
-def test_largest_use_comes_first_and_days_in_order(books: Books, rows: Any) -> None:
+def test_largest_use_comes_first_and_days_in_order(database: LedgerDatabase, rows: Any) -> None:
     """Days are in order; within one, and without days, the largest use comes first."""
-    books.record(user_id="bob", input_tokens=90)
-    books.record(user_id="ann", input_tokens=20)
-    books.record(user_id="eve", created_at=NOON - 86_400)
+    database.record(user_id="bob", input_tokens=90)
+    database.record(user_id="ann", input_tokens=20)
+    database.record(user_id="eve", created_at=NOON - 86_400)
     assert [row["user_id"] for row in rows("--by", "user")] == ["bob", "ann", "eve"]
     assert [(row["day"], row["user_id"]) for row in rows("--by", "day,user")] == [
         ("2026-03-09", "eve"),
@@ -243,34 +243,34 @@ def test_largest_use_comes_first_and_days_in_order(books: Books, rows: Any) -> N
     ]
 
 
-def test_newest_address_is_shown(books: Books, rows: Any) -> None:
+def test_newest_address_is_shown(database: LedgerDatabase, rows: Any) -> None:
     """Who changed the e-mail address is one row, under the last one on record."""
-    books.record(user_email="new@example.org", created_at=NOON + 9)
-    books.record(user_email="old@example.org")
+    database.record(user_email="new@example.org", created_at=NOON + 9)
+    database.record(user_email="old@example.org")
     assert totals(rows("--by", "user", "--until", "2026-03-11"), "user_email") == {
         "new@example.org": 30
     }
 
 
-def test_address_of_today_is_shown(books: Books, rows: Any) -> None:
+def test_address_of_today_is_shown(database: LedgerDatabase, rows: Any) -> None:
     """The address that Open WebUI has now is newer than any on record; a deleted user keeps one."""
-    books.make_host()
-    books.add_user("ann")
-    books.record(user_email="old@example.org")
-    books.record(user_id="bob", input_tokens=1)
+    database.make_host()
+    database.add_user("ann")
+    database.record(user_email="old@example.org")
+    database.record(user_id="bob", input_tokens=1)
     assert totals(rows("--by", "user"), "user_email") == {
         "ann@example.org": 15,
         "bob@example.org": 6,
     }
 
 
-def test_member_of_several_groups_counts_in_each(books: Books, rows: Any) -> None:
+def test_member_of_several_groups_counts_in_each(database: LedgerDatabase, rows: Any) -> None:
     """Groups are those at the time of use, by their ids, with the names that they have now."""
-    books.make_host()
-    books.add_group("g1", "Students")
-    books.record(group_ids="|g1|g2|")
-    books.record(group_ids="|g1|", input_tokens=1)
-    books.record(input_tokens=0, output_tokens=2)
+    database.make_host()
+    database.add_group("g1", "Students")
+    database.record(group_ids="|g1|g2|")
+    database.record(group_ids="|g1|", input_tokens=1)
+    database.record(input_tokens=0, output_tokens=2)
     assert totals(rows("--by", "group"), "group_id", "group_name") == {
         ("g1", "Students"): 21,
         ("g2", None): 15,
@@ -278,16 +278,16 @@ def test_member_of_several_groups_counts_in_each(books: Books, rows: Any) -> Non
     }
 
 
-def test_groups_without_open_webui_have_ids_only(books: Books, rows: Any) -> None:
+def test_groups_without_open_webui_have_ids_only(database: LedgerDatabase, rows: Any) -> None:
     """A ledger in a database of its own knows no group names."""
-    books.record(group_ids="|g1|")
+    database.record(group_ids="|g1|")
     assert totals(rows("--by", "group"), "group_id", "group_name") == {("g1", None): 15}
 
 
-def test_sources_are_told_apart(books: Books, rows: Any) -> None:
+def test_sources_are_told_apart(database: LedgerDatabase, rows: Any) -> None:
     """The page and the API are sources of their own."""
-    books.record(source="api")
-    books.record(input_tokens=1)
+    database.record(source="api")
+    database.record(input_tokens=1)
     assert totals(rows("--by", "source"), "source") == {"api": 15, "page": 6}
 
 
@@ -305,13 +305,13 @@ def test_sources_are_told_apart(books: Books, rows: Any) -> None:
         "America/St_Johns",
     ],
 )
-def test_days_are_those_of_the_zone(books: Books, rows: Any, zone: str) -> None:
+def test_days_are_those_of_the_zone(database: LedgerDatabase, rows: Any, zone: str) -> None:
     """Every record falls on the date of its zone's calendar, also around a change of the clock."""
     start = datetime(2026, 1, 1, tzinfo=UTC)
     instants = [start + timedelta(hours=19, minutes=45) * step for step in range(450)]
     # The minutes before and after midnight, and the hours around the changes of this year.
     instants += [start + timedelta(days=87, minutes=15 * step) for step in range(100)]
-    books.record(*(int(instant.timestamp()) for instant in instants))
+    database.record(*(int(instant.timestamp()) for instant in instants))
     expected = Counter(
         instant.astimezone(ZoneInfo(zone)).date().isoformat() for instant in instants
     )
@@ -333,60 +333,66 @@ def test_days_are_those_of_the_zone(books: Books, rows: Any, zone: str) -> None:
         (["--since", "2026-03-10T13:00", "--timezone", "Europe/Berlin"], 3),
     ],
 )
-def test_since_and_until(books: Books, rows: Any, arguments: list[str], requests: int) -> None:
+def test_since_and_until(
+    database: LedgerDatabase, rows: Any, arguments: list[str], requests: int
+) -> None:
     """A date is its beginning in the zone; the first instant counts, the last doesn't."""
     midnight = int(datetime(2026, 3, 10, tzinfo=UTC).timestamp())
-    books.record(midnight - 1, midnight, NOON, midnight + 86_400, midnight + 5 * 86_400)
+    database.record(midnight - 1, midnight, NOON, midnight + 86_400, midnight + 5 * 86_400)
     assert sum(row["requests"] for row in rows("--by", "user", *arguments)) == requests
 
 
-def test_empty_ledger_is_an_empty_list(books: Books, rows: Any) -> None:
+def test_empty_ledger_is_an_empty_list(database: LedgerDatabase, rows: Any) -> None:
     """Nothing used is no row, by whatever it is summed."""
     assert rows("--by", "user") == []
     assert rows("--by", "day,group", "--timezone", "Europe/Berlin") == []
 
 
-def test_csv_has_the_same_columns(books: Books, capsys: pytest.CaptureFixture[str]) -> None:
+def test_csv_has_the_same_columns(
+    database: LedgerDatabase, capsys: pytest.CaptureFixture[str]
+) -> None:
     """CSV has a line of names, exact amounts of money, and nothing for what isn't known."""
-    books.record(cost_micros=1, group_ids="|g1|", user_email='"Ann", née Ø <a@example.org>')
-    assert main(["--database-url", books.url, "--by", "user,group", "--format", "csv"]) == 0
+    database.record(cost_micros=1, group_ids="|g1|", user_email='"Ann", née Ø <a@example.org>')
+    assert main(["--database-url", database.url, "--by", "user,group", "--format", "csv"]) == 0
     (row,) = csv.DictReader(StringIO(capsys.readouterr().out))
     assert list(row) == ["user_id", "user_email", "group_id", "group_name", *SUMS]
     assert row["user_email"] == '"Ann", née Ø <a@example.org>'
     assert (row["group_name"], row["cost_usd"], row["requests"]) == ("", "0.000001", "1")
 
 
-def test_spreadsheet_computes_nothing(books: Books, capsys: pytest.CaptureFixture[str]) -> None:
+def test_spreadsheet_computes_nothing(
+    database: LedgerDatabase, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A model's id that looks like a formula stays text, and controls nothing."""
     for model in ("=HYPERLINK(1)", " @SUM(1)", "a\x1b[31m\rb"):
-        books.record(model_id=model)
-    assert main(["--database-url", books.url, "--by", "model", "--format", "csv"]) == 0
+        database.record(model_id=model)
+    assert main(["--database-url", database.url, "--by", "model", "--format", "csv"]) == 0
     found = {row["model_id"] for row in csv.DictReader(StringIO(capsys.readouterr().out))}
     assert found == {"'=HYPERLINK(1)", "' @SUM(1)", "a\ufffd[31m\ufffdb"}
 
 
-def test_control_characters_in_a_page(books: Books, tmp_path: Path) -> None:
+def test_control_characters_in_a_page(database: LedgerDatabase, tmp_path: Path) -> None:
     """A model's id that XML has no place for is shown without it."""
-    books.record(model_id="gpt\x0b\x1b4")
-    assert "gpt\ufffd\ufffd4" in html_page(books, tmp_path).text
+    database.record(model_id="gpt\x0b\x1b4")
+    assert "gpt\ufffd\ufffd4" in html_page(database, tmp_path).text
 
 
-def test_table_is_for_people(books: Books, capsys: pytest.CaptureFixture[str]) -> None:
+def test_table_is_for_people(database: LedgerDatabase, capsys: pytest.CaptureFixture[str]) -> None:
     """A table has names for ids, its totals count each record once, and markup stays text."""
-    books.make_host()
-    books.add_group("g1", "[red]Students[/red]\x1b[2J")
-    books.record(group_ids="|g1|g2|", input_tokens=1_000_000, cost_micros=2_500_000)
-    assert main(["--database-url", books.url, "--by", "group", "--format", "table"]) == 0
+    database.make_host()
+    database.add_group("g1", "[red]Students[/red]\x1b[2J")
+    database.record(group_ids="|g1|g2|", input_tokens=1_000_000, cost_micros=2_500_000)
+    assert main(["--database-url", database.url, "--by", "group", "--format", "table"]) == 0
     output = capsys.readouterr().out
     assert "[red]Students[/red]\ufffd[2J" in output
     assert re.search(r"Total +│ +1 │ +1,000,000 │ +5 │ +1,000,005 │ \$2.50 │ +0 │", output)
     assert "counts in each of them" in output
 
 
-def test_pipe_gets_csv(sqlite_books: Books, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pipe_gets_csv(sqlite_database: LedgerDatabase, capsys: pytest.CaptureFixture[str]) -> None:
     """Without --format, what isn't a terminal gets CSV."""
-    sqlite_books.record()
-    assert main(["--database-url", sqlite_books.url]) == 0
+    sqlite_database.record()
+    assert main(["--database-url", sqlite_database.url]) == 0
     assert capsys.readouterr().out.startswith("user_id,user_email,requests,")
 
 
@@ -410,19 +416,19 @@ class Page(HTMLParser):
         self.text += data
 
 
-def html_page(books: Books, path: Path, *arguments: str) -> Page:
+def html_page(database: LedgerDatabase, path: Path, *arguments: str) -> Page:
     """The page that a report writes."""
     file = path / "report.html"
-    options = ["--database-url", books.url, "--format", "html", "--output", str(file)]
+    options = ["--database-url", database.url, "--format", "html", "--output", str(file)]
     assert main([*options, *arguments]) == 0
     return Page(file.read_text(encoding="utf-8"))
 
 
-def test_page_is_self_contained(books: Books, tmp_path: Path) -> None:
+def test_page_is_self_contained(database: LedgerDatabase, tmp_path: Path) -> None:
     """The HTML page needs no script and no other file, and shows its charts as SVG."""
-    books.record(user_email="<script>alert(1)</script>@example.org", cost_micros=2_000_000)
-    books.record(user_id="bob", source="api", model_id="llama3", created_at=NOON + 3 * 86_400)
-    page = html_page(books, tmp_path, "--by", "user,model")
+    database.record(user_email="<script>alert(1)</script>@example.org", cost_micros=2_000_000)
+    database.record(user_id="bob", source="api", model_id="llama3", created_at=NOON + 3 * 86_400)
+    page = html_page(database, tmp_path, "--by", "user,model")
     assert (page.tags["svg"], page.tags["script"], page.tags["link"], page.tags["img"]) == (
         4,
         0,
@@ -437,62 +443,64 @@ def test_page_is_self_contained(books: Books, tmp_path: Path) -> None:
         assert title in page.text
 
 
-def test_page_of_nothing(books: Books, tmp_path: Path) -> None:
+def test_page_of_nothing(database: LedgerDatabase, tmp_path: Path) -> None:
     """An empty ledger gives a page that says so."""
-    page = html_page(books, tmp_path)
+    page = html_page(database, tmp_path)
     assert "no records" in page.text
     assert "nothing used" in page.text
 
 
 @pytest.mark.usefixtures("noon")
-def test_page_names_users_and_pools_near_a_limit(books: Books, tmp_path: Path) -> None:
+def test_page_names_users_and_pools_near_a_limit(database: LedgerDatabase, tmp_path: Path) -> None:
     """Who is past the soft or the hard limit is named by the valves' policies, exempt users not."""
-    books.make_host(
+    database.make_host(
         policies='[group.Students]\nlimits = ["100 tokens/day"]\n'
         '[pool.all]\nlimits = ["300 tokens/day"]'
     )
-    books.add_group("g1", "Students")
+    database.add_group("g1", "Students")
     for name, used in (("ann", 120), ("bob", 85), ("eve", 20), ("adam", 500)):
-        books.add_user(name, "g1", role="admin" if name == "adam" else "user")
-        books.record(user_id=name, input_tokens=used, output_tokens=0)
-    page = html_page(books, tmp_path)
+        database.add_user(name, "g1", role="admin" if name == "adam" else "user")
+        database.record(user_id=name, input_tokens=used, output_tokens=0)
+    page = html_page(database, tmp_path)
     section = page.text.partition("near or over a limit now")[2].partition("Top users")[0]
     found = re.findall(r"\S+@example.org|pool \w+", section)
     assert found == ["pool all", "ann@example.org", "bob@example.org"]
 
 
 @pytest.mark.usefixtures("noon")
-def test_page_takes_policies_from_a_file(books: Books, tmp_path: Path) -> None:
+def test_page_takes_policies_from_a_file(database: LedgerDatabase, tmp_path: Path) -> None:
     """Policies from a file count in place of the valve's, whatever state the filter is in."""
-    host_metadata.create_all(books.engine)
-    books.add_user("ann")
-    books.record()
+    host_metadata.create_all(database.engine)
+    database.add_user("ann")
+    database.record()
     (tmp_path / "policies.toml").write_text('[role.user]\nlimits = ["10 tokens/hour"]')
-    page = html_page(books, tmp_path, "--policies", str(tmp_path / "policies.toml"))
+    page = html_page(database, tmp_path, "--policies", str(tmp_path / "policies.toml"))
     assert "10 tokens per hour" in page.text
 
 
-def test_page_says_why_limits_are_left_out(books: Books, tmp_path: Path) -> None:
+def test_page_says_why_limits_are_left_out(database: LedgerDatabase, tmp_path: Path) -> None:
     """Where limits can't be known, the page says why instead of showing none."""
-    books.record()
-    assert "Left out: the database isn't Open WebUI's" in html_page(books, tmp_path).text
-    host_metadata.create_all(books.engine)
-    assert "no function 'usage_limits'" in html_page(books, tmp_path).text
+    database.record()
+    assert "Left out: the database isn't Open WebUI's" in html_page(database, tmp_path).text
+    host_metadata.create_all(database.engine)
+    assert "no function 'usage_limits'" in html_page(database, tmp_path).text
 
 
 def test_page_needs_pygal(
-    sqlite_books: Books, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    sqlite_database: LedgerDatabase,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Without the charting library the page is refused with the command that installs it."""
     monkeypatch.setitem(sys.modules, "pygal", None)
-    assert main(["--database-url", sqlite_books.url, "--format", "html"]) == 2
+    assert main(["--database-url", sqlite_database.url, "--format", "html"]) == 2
     assert "pip install pygal" in capsys.readouterr().err
 
 
-def test_report_changes_nothing(books: Books, rows: Any, tmp_path: Path) -> None:
+def test_report_changes_nothing(database: LedgerDatabase, rows: Any, tmp_path: Path) -> None:
     """A report leaves no table, no row and no byte different."""
-    books.record()
-    books.engine.dispose()
+    database.record()
+    database.engine.dispose()
     file = tmp_path / "ledger.db"
     before = file.read_bytes() if file.exists() else b""
     rows("--by", "user")
@@ -523,22 +531,24 @@ def test_missing_file_is_said_and_not_made(
     assert not file.exists()
 
 
-def test_newer_ledger_is_refused(books: Books, capsys: pytest.CaptureFixture[str]) -> None:
+def test_newer_ledger_is_refused(
+    database: LedgerDatabase, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Tables of a version that these tools don't know are not guessed at."""
-    books.insert(migrations_table, number=99, applied_at=NOON)
-    assert main(["--database-url", books.url]) == 2
+    database.insert(migrations_table, number=99, applied_at=NOON)
+    assert main(["--database-url", database.url]) == 2
     assert "a ledger of version 99; allowed: version" in capsys.readouterr().err
 
 
 def test_ledger_elsewhere_is_found(
-    books: Books, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    database: LedgerDatabase, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Open WebUI's database leads to the one that the filter's `database_url` valve names."""
-    books.record(group_ids="|g1|")
-    host = Books(
+    database.record(group_ids="|g1|")
+    host = LedgerDatabase(
         f"sqlite:///{tmp_path / 'host.db'}", open_database(f"sqlite:///{tmp_path}/host.db")
     )
-    host.make_host(database_url=books.url)
+    host.make_host(database_url=database.url)
     host.add_group("g1", "Students")
     assert main(["--database-url", host.url, "--by", "group", "--format", "json"]) == 0
     assert totals(json.loads(capsys.readouterr().out), "group_name") == {"Students": 15}
@@ -555,8 +565,10 @@ def test_tables_in_a_schema(
         if schema == "owui":
             connection.execute(text("CREATE SCHEMA owui"))
     Ledger(engine, schema).prepare()
-    books = Books(database_url, engine.execution_options(schema_translate_map={None: schema}))
-    books.record()
+    database = LedgerDatabase(
+        database_url, engine.execution_options(schema_translate_map={None: schema})
+    )
+    database.record()
     assert main(["--database-url", database_url, "--schema", schema]) == 0
     monkeypatch.setenv("DATABASE_SCHEMA", schema)
     assert main(["--database-url", database_url]) == 0
@@ -574,16 +586,16 @@ def test_tables_in_a_schema(
     ],
 )
 def test_database_is_open_webui_s_own(
-    sqlite_books: Books,
+    sqlite_database: LedgerDatabase,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     variables: dict[str, str],
 ) -> None:
     """Without --database-url, Open WebUI's own variables say which database it is."""
-    sqlite_books.record()
+    sqlite_database.record()
     for name, value in variables.items():
-        monkeypatch.setenv(name, value.format(url=sqlite_books.url, folder=tmp_path))
+        monkeypatch.setenv(name, value.format(url=sqlite_database.url, folder=tmp_path))
     assert main(["--format", "json"]) == 0
     assert len(json.loads(capsys.readouterr().out)) == 1
 
@@ -656,20 +668,20 @@ def test_passwords_are_never_shown(
     assert captured.err
 
 
-def test_page_shows_no_password(books: Books, tmp_path: Path) -> None:
+def test_page_shows_no_password(database: LedgerDatabase, tmp_path: Path) -> None:
     """The page names its database without the password."""
-    books.record()
-    page = html_page(books, tmp_path)
-    assert f"{books.url.partition(':')[0]}://" in page.text
+    database.record()
+    page = html_page(database, tmp_path)
+    assert f"{database.url.partition(':')[0]}://" in page.text
     assert ":postgres@" not in page.text
 
 
 def test_output_that_can_t_be_written(
-    sqlite_books: Books, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    sqlite_database: LedgerDatabase, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A file that can't be written is an error with its reason."""
     file = tmp_path / "no" / "report.csv"
-    assert main(["--database-url", sqlite_books.url, "--output", str(file)]) == 2
+    assert main(["--database-url", sqlite_database.url, "--output", str(file)]) == 2
     assert "No such file or directory; allowed: a file that can be" in capsys.readouterr().err
 
 
@@ -686,10 +698,10 @@ def run_command(*arguments: str, env: dict[str, str] | None = None) -> Any:
     )
 
 
-def test_command_runs(books: Books) -> None:
+def test_command_runs(database: LedgerDatabase) -> None:
     """The command prints its rows on standard output and nothing else, and ends with 0."""
-    books.record()
-    done = run_command("--by", "user,model", "--format", "json", env={"DATABASE_URL": books.url})
+    database.record()
+    done = run_command("--by", "user,model", "--format", "json", env={"DATABASE_URL": database.url})
     assert (done.returncode, done.stderr) == (0, "")
     assert totals(json.loads(done.stdout), "user_id", "model_id") == {("ann", "gpt-4o"): 15}
     failed = run_command("--database-url", UNREACHABLE)
@@ -698,11 +710,11 @@ def test_command_runs(books: Books) -> None:
     assert "Traceback" not in failed.stderr
 
 
-def test_reader_may_leave_early(sqlite_books: Books) -> None:
+def test_reader_may_leave_early(sqlite_database: LedgerDatabase) -> None:
     """A pipe whose reader has seen enough is no error to read about."""
     for number in range(3_000):
-        sqlite_books.record(user_id=f"user{number}")
-    command = f"{sys.executable} -m scripts.report --database-url {sqlite_books.url} | head -n 1"
+        sqlite_database.record(user_id=f"user{number}")
+    command = f"{sys.executable} -m scripts.report --database-url {sqlite_database.url} | head -n 1"
     done = subprocess.run(
         ["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
     )
@@ -727,7 +739,7 @@ def test_real_server_is_reported(
     assert row == {
         "user_id": user.id,
         "user_email": user.account.email,
-        "model_id": "stand-in",
+        "model_id": "fake-llm",
         "source": "api",
         "day": datetime.now(UTC).date().isoformat(),
         "group_name": "Reported",

@@ -16,7 +16,7 @@ import pytest
 
 from helpers.ledger.database import open_database
 from tests.commands.test_install import stub_server
-from tests.commands.test_report import NOON, Books
+from tests.commands.test_report import NOON, LedgerDatabase
 from tests.conftest import FUNCTION_FILE, ROOT
 
 pytestmark = pytest.mark.packages
@@ -89,11 +89,11 @@ def test_each_command_runs(environment: Path, tmp_path: Path) -> None:
     """Every command works in an environment with the wheel alone."""
     url = f"sqlite:///{tmp_path / 'webui.db'}"
     engine = open_database(url)
-    books = Books(url, engine)
-    books.make_ledger()
-    books.make_host(policies='[role.user]\nlimits = ["5k tokens/day"]\n')
-    books.add_user("ann")
-    books.record(created_at=NOON)
+    database = LedgerDatabase(url, engine)
+    database.make_ledger()
+    database.make_host(policies='[role.user]\nlimits = ["5k tokens/day"]\n')
+    database.add_user("ann")
+    database.record(created_at=NOON)
     engine.dispose()
     assert "install" in run(environment, "--help")
     assert "0." in run(environment, "--version")
@@ -115,6 +115,28 @@ def test_each_command_runs(environment: Path, tmp_path: Path) -> None:
         ["sweep"],
     ):
         run(environment, "limits", *command, DATABASE_URL=url)
+
+
+def test_beside_open_webui_without_its_dependencies(wheel: Path, tmp_path: Path) -> None:
+    """In Open WebUI's own environment the wheel needs nothing more, as README's recipe has it."""
+    packages, data = tmp_path / "packages", tmp_path / "data"
+    data.mkdir()
+    pip("install", "--no-deps", "--target", packages, wheel)
+    engine = open_database(f"sqlite:///{data / 'webui.db'}")
+    database = LedgerDatabase(str(engine.url), engine)
+    database.make_ledger()
+    database.make_host(policies='[role.user]\nlimits = ["5k tokens/day"]\n')
+    engine.dispose()
+    done = subprocess.run(
+        [sys.executable, "-m", "usage_limits", "limits", "show", "--near"],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_SECONDS,
+        check=True,
+        cwd="/",
+        env={"PATH": os.defpath, "PYTHONPATH": str(packages), "DATA_DIR": str(data)},
+    )
+    assert done.stdout == "No limit has reached its warning.\n"
 
 
 def test_install_and_audit_reach_a_server(environment: Path) -> None:

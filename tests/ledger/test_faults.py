@@ -1,4 +1,4 @@
-"""What the books do when their database breaks: docs/reliability.md, line by line.
+"""What the accounting does when their database breaks: docs/reliability.md, line by line.
 
 A request that meets a `LedgerError` goes on or is refused as `on_ledger_error` says; what a user
 sees then stands in tests/server/test_operation.py. Here it goes on, and must be on record in the
@@ -31,8 +31,8 @@ from helpers.ledger.transactions import advisory_key
 from helpers.openwebui.accounting import POSTGRESQL_THREADS, Accounting
 from helpers.openwebui.replies import Reply
 from helpers.openwebui.valves import AdminValves
-from tests.support.desk import NOON, Clock, Desk, tokens
 from tests.support.driver import before_statements
+from tests.support.ledger_fixture import NOON, Clock, LedgerFixture, tokens
 from tests.support.scale_worker import TWENTY, make_reply
 
 pytest_plugins = ["tests.support.databases"]
@@ -41,8 +41,8 @@ VALVES = AdminValves(policies='[role.user]\nlimits = ["100k tokens/month"]')
 
 
 @dataclass
-class Books:
-    """A accounting on a database that can be broken, and everything it was asked to write."""
+class AccountingFixture:
+    """An accounting on a database that can be broken, and everything it was asked to write."""
 
     engine: Engine
     keeper: Accounting
@@ -88,31 +88,33 @@ class Books:
 
 
 @pytest.fixture
-async def books(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Books]:
-    """Books whose rounds, in which they try again, are fractions of a second apart."""
+async def accounting(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[AccountingFixture]:
+    """An accounting whose rounds, in which they try again, are fractions of a second apart."""
     for name in ("ROUND_SECONDS", "RETRY_SECONDS"):
         monkeypatch.setattr(f"helpers.openwebui.accounting.{name}", 0.2)
     engine = open_database(database_url)
-    books = Books(engine, Accounting(engine, None))
+    accounting = AccountingFixture(engine, Accounting(engine, None))
 
     def give_order(connection: Connection, *_: object) -> None:
-        if connection.info.get("order", "") != books.order:
-            connection.info["order"] = books.order
+        if connection.info.get("order", "") != accounting.order:
+            connection.info["order"] = accounting.order
             with closing(connection.connection.cursor()) as cursor:
-                cursor.execute(books.order)
+                cursor.execute(accounting.order)
 
     with before_statements(give_order):
-        yield books
-        books.keeper.close()
+        yield accounting
+        accounting.keeper.close()
     engine.dispose()
 
 
 @contextmanager
-def on_every_connection(books: Books, statement: str, undo: str) -> Iterator[None]:
+def on_every_connection(accounting: AccountingFixture, statement: str, undo: str) -> Iterator[None]:
     """Run a statement on each connection before it is used next, and another one after that."""
-    books.order = statement
+    accounting.order = statement
     yield
-    books.order = undo
+    accounting.order = undo
 
 
 READ_ONLY = {
@@ -124,20 +126,20 @@ READ_ONLY = {
 }
 
 
-async def test_database_made_read_only(books: Books) -> None:
+async def test_database_made_read_only(accounting: AccountingFixture) -> None:
     """While nothing can be written (a full standby, a remounted disk) replies wait in memory."""
-    await books.pass_reply()
-    with on_every_connection(books, *READ_ONLY[books.engine.dialect.name]):
-        await books.pass_replies(0, 0, 0)
-        assert len(books.errors) == 3
-    await books.wait_until_all_is_written()
+    await accounting.pass_reply()
+    with on_every_connection(accounting, *READ_ONLY[accounting.engine.dialect.name]):
+        await accounting.pass_replies(0, 0, 0)
+        assert len(accounting.errors) == 3
+    await accounting.wait_until_all_is_written()
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-async def test_prepared_statements_gone(books: Books) -> None:
+async def test_prepared_statements_gone(accounting: AccountingFixture) -> None:
     """A session in which nothing is prepared any more is seen by nobody."""
     for _ in range(10):
-        await books.pass_reply()
+        await accounting.pass_reply()
     prepared: list[str] = []
 
     def forget(connection: Connection, text: str, _: object) -> None:
@@ -148,103 +150,103 @@ async def test_prepared_statements_gone(books: Books) -> None:
                 cursor.execute("DEALLOCATE ALL")
 
     with before_statements(forget):
-        await books.pass_replies(*[0.0] * 8)
+        await accounting.pass_replies(*[0.0] * 8)
     assert prepared
     # What ends a transaction must never go by a name that may mean something else there.
     assert not [statement for statement in prepared if statement.startswith(("BEGIN", "COMMIT"))]
-    assert books.errors == []
-    await books.wait_until_all_is_written()
+    assert accounting.errors == []
+    await accounting.wait_until_all_is_written()
 
 
-async def test_reservation_that_a_crash_has_lost(books: Books) -> None:
+async def test_reservation_that_a_crash_has_lost(accounting: AccountingFixture) -> None:
     """A reservation that isn't in the database any more is charged all the same, once."""
-    await books.pass_reply()  # makes the tables
-    running = asyncio.create_task(books.pass_reply(2))
+    await accounting.pass_reply()  # makes the tables
+    running = asyncio.create_task(accounting.pass_reply(2))
     lost = 0
     while not lost and not running.done():
         await asyncio.sleep(0.05)
-        with books.engine.begin() as connection:
+        with accounting.engine.begin() as connection:
             lost = connection.execute(records_table.delete().where(IS_OPEN)).rowcount
     assert lost == 1
     await running
-    await books.wait_until_all_is_written()
-    assert books.errors == []
+    await accounting.wait_until_all_is_written()
+    assert accounting.errors == []
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-async def test_row_that_cannot_be_read(books: Books) -> None:
+async def test_row_that_cannot_be_read(accounting: AccountingFixture) -> None:
     """A row that turns out to be broken while it is read is an error of the ledger like others."""
-    await books.pass_reply()
-    running = asyncio.create_task(books.pass_reply(0.5))
+    await accounting.pass_reply()
+    running = asyncio.create_task(accounting.pass_reply(0.5))
     await asyncio.sleep(0.2)
-    with books.engine.begin() as connection:
+    with accounting.engine.begin() as connection:
         broken = connection.execute(
             text("UPDATE usage_limits_counters SET model_glob = CAST(X'FF' AS text)")
         )
         assert broken.rowcount == 1
-    await books.pass_reply()
-    assert len(books.errors) == 1
+    await accounting.pass_reply()
+    assert len(accounting.errors) == 1
     await running
-    with books.engine.begin() as connection:
+    with accounting.engine.begin() as connection:
         connection.execute(text("UPDATE usage_limits_counters SET model_glob = '*'"))
-    await books.wait_until_all_is_written()
+    await accounting.wait_until_all_is_written()
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-async def test_disk_full(books: Books) -> None:
+async def test_disk_full(accounting: AccountingFixture) -> None:
     """On a full disk a reply fails at once, breaks nothing in the file, and is written later."""
-    await books.pass_reply()
-    with books.engine.connect() as connection:
+    await accounting.pass_reply()
+    with accounting.engine.connect() as connection:
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
     full, free = f"PRAGMA max_page_count = {pages}", "PRAGMA max_page_count = 1000000000"
-    with on_every_connection(books, full, free):
+    with on_every_connection(accounting, full, free):
         began = time.monotonic()
-        await books.pass_replies(*[0.0] * 40)  # the first may find room in the last pages
+        await accounting.pass_replies(*[0.0] * 40)  # the first may find room in the last pages
         assert time.monotonic() - began < 9
-        assert "OperationalError" in str(books.errors[-1])
-    with books.engine.connect() as connection:
+        assert "OperationalError" in str(accounting.errors[-1])
+    with accounting.engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA integrity_check").scalar_one() == "ok"
-    await books.wait_until_all_is_written()
+    await accounting.wait_until_all_is_written()
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 @pytest.mark.parametrize(("held", "errors"), [(0.7, 0), (3.0, 1)])
 async def test_sqlite_locked_by_another_writer(
-    books: Books, monkeypatch: pytest.MonkeyPatch, held: float, errors: int
+    accounting: AccountingFixture, monkeypatch: pytest.MonkeyPatch, held: float, errors: int
 ) -> None:
     """A request waits for another writer; past its patience `on_ledger_error` decides."""
     monkeypatch.setattr("helpers.ledger.transactions.TRANSACTION_PATIENCE_SECONDS", 1.5)
-    await books.pass_reply()
+    await accounting.pass_reply()
     statement = "PRAGMA busy_timeout = 100"
     with (
-        on_every_connection(books, statement, statement),
-        closing(sqlite3.connect(books.engine.url.database or "", timeout=10)) as other,
+        on_every_connection(accounting, statement, statement),
+        closing(sqlite3.connect(accounting.engine.url.database or "", timeout=10)) as other,
     ):
         other.execute("BEGIN IMMEDIATE")
-        reply = asyncio.create_task(books.pass_reply())
+        reply = asyncio.create_task(accounting.pass_reply())
         await asyncio.sleep(held)
         other.rollback()
         await reply
-    assert len(books.errors) == errors
-    await books.wait_until_all_is_written()
+    assert len(accounting.errors) == errors
+    await accounting.wait_until_all_is_written()
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 @pytest.mark.parametrize(("held", "errors"), [(0.7, 0), (4.0, 1)])
 async def test_postgresql_lock_held_for_long(
-    books: Books, monkeypatch: pytest.MonkeyPatch, held: float, errors: int
+    accounting: AccountingFixture, monkeypatch: pytest.MonkeyPatch, held: float, errors: int
 ) -> None:
     """The same where a stuck session holds a user's lock on PostgreSQL."""
     monkeypatch.setattr("helpers.ledger.transactions.TRANSACTION_PATIENCE_SECONDS", 1.5)
-    await books.pass_reply()
-    with books.engine.connect() as other:
+    await accounting.pass_reply()
+    with accounting.engine.connect() as other:
         other.exec_driver_sql(f"SELECT pg_advisory_xact_lock({advisory_key('user:ann')})")
-        reply = asyncio.create_task(books.pass_reply())
+        reply = asyncio.create_task(accounting.pass_reply())
         await asyncio.sleep(held)
         other.rollback()
         await reply
-    assert len(books.errors) == errors
-    await books.wait_until_all_is_written()
+    assert len(accounting.errors) == errors
+    await accounting.wait_until_all_is_written()
 
 
 KILL_OTHERS = text(
@@ -266,8 +268,8 @@ def kill_connections(url: str) -> None:
 def test_connection_killed_in_a_transaction(database_url: str, moment: str) -> None:
     """A transaction whose connection is killed is run again: admitted once, no error."""
     engine = open_database(database_url)
-    desk = Desk(Ledger(engine, clock=(clock := Clock())), engine, clock)
-    desk.use("100 tokens/day", used=tokens(10, 0))
+    fixture = LedgerFixture(Ledger(engine, clock=(clock := Clock())), engine, clock)
+    fixture.use("100 tokens/day", used=tokens(10, 0))
     kills = 0
 
     def kill_once(*_: object) -> None:
@@ -286,27 +288,29 @@ def test_connection_killed_in_a_transaction(database_url: str, moment: str) -> N
             kill_once()
 
     with before_statements(kill_at_commit):
-        reservation = desk.reservation()
-        limits = desk.limits(reservation, "100 tokens/day")
-        assert desk.ledger.reserve(reservation, estimate, limits).decision.allowed
+        reservation = fixture.reservation()
+        limits = fixture.limits(reservation, "100 tokens/day")
+        assert fixture.ledger.reserve(reservation, estimate, limits).decision.allowed
         assert kills > 1
         kills = 0
-        desk.ledger.settle(reservation, tokens(30, 0), limits)
-    assert [row.state for row in desk.rows()] == ["settled", "settled"]
-    assert desk.ask("100 tokens/day").states[0].used == 40
+        fixture.ledger.settle(reservation, tokens(30, 0), limits)
+    assert [row.state for row in fixture.rows()] == ["settled", "settled"]
+    assert fixture.ask("100 tokens/day").states[0].used == 40
     engine.dispose()
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-async def test_connections_killed_under_load(books: Books, database_url: str) -> None:
+async def test_connections_killed_under_load(
+    accounting: AccountingFixture, database_url: str
+) -> None:
     """Sessions that are killed again and again under load cost no reply its record."""
-    await books.pass_reply()
-    load = asyncio.create_task(books.pass_replies(*(number / 50 for number in range(100))))
+    await accounting.pass_reply()
+    load = asyncio.create_task(accounting.pass_replies(*(number / 50 for number in range(100))))
     for _ in range(8):
         await asyncio.sleep(0.2)
         await asyncio.to_thread(kill_connections, database_url)
     await load
-    await books.wait_until_all_is_written()
+    await accounting.wait_until_all_is_written()
 
 
 @pytest.fixture
@@ -338,58 +342,58 @@ async def test_postgresql_restarted_under_load(
     for name in ("ROUND_SECONDS", "RETRY_SECONDS"):
         monkeypatch.setattr(f"helpers.openwebui.accounting.{name}", 0.2)
     engine = open_database(own_postgresql.get_uri())
-    books = Books(engine, Accounting(engine, None))
-    await books.pass_reply()
-    load = asyncio.create_task(books.pass_replies(*(number / 40 for number in range(120))))
+    accounting = AccountingFixture(engine, Accounting(engine, None))
+    await accounting.pass_reply()
+    load = asyncio.create_task(accounting.pass_replies(*(number / 40 for number in range(120))))
     await asyncio.sleep(0.3)
     await asyncio.to_thread(restart_postgresql, own_postgresql, mode)
     await load
-    await books.wait_until_all_is_written()
-    books.keeper.close()
+    await accounting.wait_until_all_is_written()
+    accounting.keeper.close()
     engine.dispose()
 
 
-def test_clock_stepping_back(desk: Desk) -> None:
+def test_clock_stepping_back(fixture: LedgerFixture) -> None:
     """A clock that steps back opens no limit: calendar and rolling ones count on."""
     texts = ("100 tokens/day", "100 tokens/90m")
-    desk.use(*texts, used=tokens(60, 0))
-    desk.clock.now -= 2 * 3_600
-    decision = desk.use(*texts, used=tokens(30, 0))
+    fixture.use(*texts, used=tokens(60, 0))
+    fixture.clock.now -= 2 * 3_600
+    decision = fixture.use(*texts, used=tokens(30, 0))
     assert [state.used for state in decision.states] == [90, 90]
-    desk.use(*texts, used=tokens(30, 0))
-    refused = desk.ask(*texts)
+    fixture.use(*texts, used=tokens(30, 0))
+    refused = fixture.ask(*texts)
     assert [state.exceeded for state in refused.states] == [True, True]
-    desk.clock.now = NOON
-    assert not desk.ask("100 tokens/day").allowed
+    fixture.clock.now = NOON
+    assert not fixture.ask("100 tokens/day").allowed
 
 
-def test_clock_stepping_ahead_costs_no_charge(desk: Desk) -> None:
+def test_clock_stepping_ahead_costs_no_charge(fixture: LedgerFixture) -> None:
     """A clock that jumps past a lease lets a sweep settle a living reply; its end puts it right."""
-    assert desk.ask("1k tokens/day").allowed
-    desk.clock.now += LEASE_SECONDS + 1
-    assert desk.ledger.sweep() == 1
-    desk.ledger.settle(desk.made[0], tokens(300, 0), ())
-    (row,) = desk.rows()
+    assert fixture.ask("1k tokens/day").allowed
+    fixture.clock.now += LEASE_SECONDS + 1
+    assert fixture.ledger.sweep() == 1
+    fixture.ledger.settle(fixture.made[0], tokens(300, 0), ())
+    (row,) = fixture.rows()
     assert (row.state, row.input_tokens, row.estimated) == ("settled", 300, False)
 
 
 @pytest.fixture
-def desk(database_url: str) -> Iterator[Desk]:
+def fixture(database_url: str) -> Iterator[LedgerFixture]:
     """A ledger whose clock can be set."""
     engine = open_database(database_url)
     clock = Clock()
-    yield Desk(Ledger(engine, clock=clock), engine, clock)
+    yield LedgerFixture(Ledger(engine, clock=clock), engine, clock)
     engine.dispose()
 
 
-async def test_connections_are_kept_and_given_back(books: Books) -> None:
+async def test_connections_are_kept_and_given_back(accounting: AccountingFixture) -> None:
     """Replies use the same connections, one stays for others, and all go back in the end."""
-    pool = books.engine.pool
+    pool = accounting.engine.pool
     assert isinstance(pool, QueuePool)
     opened: list[object] = []
-    event.listen(books.engine, "connect", lambda connection, _: opened.append(connection))
+    event.listen(accounting.engine, "connect", lambda connection, _: opened.append(connection))
     for _ in range(5):
-        await books.pass_replies(*[0.0] * 8)
+        await accounting.pass_replies(*[0.0] * 8)
     assert 0 < len(opened) <= POSTGRESQL_THREADS
     assert pool.checkedout() < pool.size()
     for _ in range(100):
@@ -397,7 +401,7 @@ async def test_connections_are_kept_and_given_back(books: Books) -> None:
             break
         await asyncio.sleep(0.05)
     assert pool.checkedout() == 0
-    await books.wait_until_all_is_written()
+    await accounting.wait_until_all_is_written()
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
@@ -405,11 +409,11 @@ async def test_older_driver(database_url: str) -> None:
     """Where Open WebUI goes through another driver, so does the ledger."""
     url = parse_database_url(database_url, "database_url")
     engine = create_engine(url.set(drivername="postgresql+psycopg2"))
-    books = Books(engine, Accounting(engine, None))
-    await books.pass_replies(*[0.0] * 8)
-    books.keeper.close()
-    await books.wait_until_all_is_written()
-    assert books.errors == []
+    accounting = AccountingFixture(engine, Accounting(engine, None))
+    await accounting.pass_replies(*[0.0] * 8)
+    accounting.keeper.close()
+    await accounting.wait_until_all_is_written()
+    assert accounting.errors == []
     engine.dispose()
 
 
@@ -417,10 +421,10 @@ async def test_only_connection_is_not_kept(database_url: str) -> None:
     """A pool that may open one connection is left alone between replies."""
     url = parse_database_url(database_url, "database_url")
     engine = create_engine(url, pool_size=1, max_overflow=0, poolclass=QueuePool)
-    books = Books(engine, Accounting(engine, None))
-    await books.pass_replies(*[0.0] * 8)
-    books.keeper.close()
-    await books.wait_until_all_is_written()
+    accounting = AccountingFixture(engine, Accounting(engine, None))
+    await accounting.pass_replies(*[0.0] * 8)
+    accounting.keeper.close()
+    await accounting.wait_until_all_is_written()
     assert engine.pool.checkedout() == 0
-    assert books.errors == []
+    assert accounting.errors == []
     engine.dispose()

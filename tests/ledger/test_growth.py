@@ -20,6 +20,7 @@ from hypothesis.stateful import (
 from helpers.ledger.database import open_database
 from helpers.ledger.ledger import Ledger
 from helpers.ledger.records import LEASE_SECONDS
+from helpers.ledger.reply_lengths import LENGTH_BOUNDS, ReplyLengths, usual_lengths
 from helpers.ledger.tables import ledger_metadata
 from helpers.limits.decisions import Decision
 from helpers.limits.policies import ModelRule
@@ -27,7 +28,7 @@ from helpers.metering.charges import Charge, make_charge
 from helpers.metering.usage import MeteredUsage
 from helpers.openwebui.messages import Reader
 from helpers.openwebui.replies import Reply, ReplyKeeper
-from tests.support.desk import NOON, Clock, Desk, tokens
+from tests.support.ledger_fixture import NOON, Clock, LedgerFixture, tokens
 
 pytest_plugins = ["tests.support.databases"]
 
@@ -61,8 +62,8 @@ class GrowingReplies(RuleBasedStateMachine):
         super().__init__()
         self.engine = open_database(self.database_url)
         clock = Clock(NOON)
-        self.desk = Desk(Ledger(self.engine, clock=clock), self.engine, clock)
-        self.desk.ledger.prepare()
+        self.fixture = LedgerFixture(Ledger(self.engine, clock=clock), self.engine, clock)
+        self.fixture.ledger.prepare()
         with self.engine.begin() as connection:
             for table in ledger_metadata.sorted_tables:
                 if table.name != "usage_limits_migrations":
@@ -81,8 +82,8 @@ class GrowingReplies(RuleBasedStateMachine):
         capped=st.booleans(),
     )
     def admit(self, user: str, wanted: int | None, stops: bool, capped: bool) -> None:
-        reservation = self.desk.reservation(user)
-        limits = self.desk.limits(reservation, LIMITS, pool=POOL)
+        reservation = self.fixture.reservation(user)
+        limits = self.fixture.limits(reservation, LIMITS, pool=POOL)
         reply = Reply(
             keeper=cast(ReplyKeeper, None),
             reservation=reservation,
@@ -98,7 +99,7 @@ class GrowingReplies(RuleBasedStateMachine):
             stops_at_limit=stops,
         )
         before = self.taken(user)
-        admission = self.desk.ledger.reserve(reservation, reply.fit_output, limits)
+        admission = self.fixture.ledger.reserve(reservation, reply.fit_output, limits)
         assert admission.decision.allowed == (
             before < OWN_LIMIT and sum(self.taken(each) for each in ("ann", "bob")) < POOL_LIMIT
         )
@@ -131,7 +132,7 @@ class GrowingReplies(RuleBasedStateMachine):
         reply = written.reply
         hold = partial(reply.hold_more, written.seen, reply.output_tokens, block)
         limits = written.limits if reply.stops else ()
-        decision = self.desk.ledger.grow(reply.reservation, hold, limits)
+        decision = self.fixture.ledger.grow(reply.reservation, hold, limits)
         held = reply.reserved_charge(written.seen).counted.output_tokens
         written.held = held
         return decision
@@ -145,10 +146,10 @@ class GrowingReplies(RuleBasedStateMachine):
 
     def close(self, written: Written, charge: Charge | None) -> None:
         reservation = written.reply.reservation
-        assert self.desk.ledger.settle(reservation, charge, written.limits).closed
+        assert self.fixture.ledger.settle(reservation, charge, written.limits).closed
         self.settled[reservation.subject.user_id] += charge.counted.output_tokens if charge else 0
         # Growth that comes too late changes nothing.
-        self.desk.ledger.grow(reservation, lambda _: tokens(1, 9_999), ())
+        self.fixture.ledger.grow(reservation, lambda _: tokens(1, 9_999), ())
 
     @precondition(lambda self: self.running)
     @rule(number=numbers)
@@ -159,13 +160,13 @@ class GrowingReplies(RuleBasedStateMachine):
     @rule()
     def sweep(self) -> None:
         """The leases of what crashed run out; those of the living were renewed."""
-        self.desk.clock.now += LEASE_SECONDS + 1
+        self.fixture.clock.now += LEASE_SECONDS + 1
         for each in self.running:
             charge = each.reply.reserved_charge(each.seen)
-            self.desk.ledger.renew({each.reply.reservation.id: charge})
+            self.fixture.ledger.renew({each.reply.reservation.id: charge})
             each.held = charge.counted.output_tokens
         gone = [each for each in self.crashed if not each.swept]
-        assert self.desk.ledger.sweep() == len(gone)
+        assert self.fixture.ledger.sweep() == len(gone)
         for each in gone:
             each.swept = True
             self.settled[each.reply.reservation.subject.user_id] += each.held
@@ -193,9 +194,9 @@ class GrowingReplies(RuleBasedStateMachine):
     @invariant()
     def used_and_reserved_are_right(self) -> None:
         for user in ("ann", "bob"):
-            asking = self.desk.reservation(user)
-            limits = self.desk.limits(asking, LIMITS, pool=POOL)
-            own, pool = self.desk.ledger.check(asking, limits).states
+            asking = self.fixture.reservation(user)
+            limits = self.fixture.limits(asking, LIMITS, pool=POOL)
+            own, pool = self.fixture.ledger.check(asking, limits).states
             assert own.used == self.settled[user]
             assert own.taken == self.taken(user)
             assert pool.taken == self.taken("ann") + self.taken("bob")
@@ -222,3 +223,54 @@ def test_any_order_keeps_used_and_reserved_right(database_url: str) -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+def row(
+    user: str, tokens_: int, model: str = "m", source: str = "page", state: str = "settled"
+) -> Any:
+    return (model, user, tokens_, source, state)
+
+
+def test_usual_length_is_a_high_quantile() -> None:
+    """Nine in ten of a model's replies are shorter, within bounds."""
+    lengths = [row(f"u{number}", 100 * number) for number in range(1, 21)]
+    assert usual_lengths(lengths) == {"m": 1_800, None: 1_800}
+    assert usual_lengths([row("u", 3)]) == dict.fromkeys(("m", None), LENGTH_BOUNDS[0])
+    assert usual_lengths([row("u", 10**9)]) == dict.fromkeys(("m", None), LENGTH_BOUNDS[1])
+
+
+def test_nobody_makes_the_reservations_of_others_larger() -> None:
+    """However many replies one user has, they weigh no more than another's one."""
+    others = [row(f"u{number}", 700) for number in range(10)]
+    flood = [row("mallory", 8_000) for _ in range(500)]
+    assert usual_lengths(flood + others) == {"m": 700, None: 700}
+    tiny = [row("mallory", 1) for _ in range(500)]
+    assert usual_lengths(tiny + others) == {"m": 700, None: 700}
+
+
+def test_lengths_are_of_replies() -> None:
+    """Titles, what was filled in, what failed and what still runs say nothing."""
+    left_out = [
+        row("u", 900, source="task"),
+        row("u", 900, source="backfill"),
+        row("u", 900, state="released"),
+        row("u", 900, state="reserved"),
+        row("u", 0),
+    ]
+    assert usual_lengths(left_out) == {}
+
+
+def test_lengths_are_shared_by_workers(database_url: str) -> None:
+    """What one worker has settled the other knows within a moment, also for models never seen."""
+    engine = open_database(database_url)
+    fixture = LedgerFixture(Ledger(engine, clock=Clock(NOON)), engine, Clock(NOON))
+    moment = Clock(0)
+    other = ReplyLengths(Ledger(engine).read, moment)
+    fixture.ledger.prepare()
+    assert other.expected("gpt-4o") == LENGTH_BOUNDS[0]
+    fixture.use(used=tokens(10, 2_345))
+    assert other.expected("gpt-4o") == LENGTH_BOUNDS[0]
+    moment.now += 1
+    assert other.expected("gpt-4o") == 2_345
+    assert other.expected("never seen") == 2_345
+    engine.dispose()

@@ -27,8 +27,8 @@ from helpers.limits.policy import GroupRef, Subject, applied_limits
 from helpers.openwebui.accounting import Accounting, WaitingEnd
 from helpers.openwebui.replies import Reply
 from helpers.openwebui.valves import AdminValves
-from tests.support.desk import NOON, Clock, Desk, tokens
 from tests.support.driver import before_statements
+from tests.support.ledger_fixture import NOON, Clock, LedgerFixture, tokens
 from tests.support.scale_worker import TWENTY, make_reply
 
 pytest_plugins = ["tests.support.databases"]
@@ -50,10 +50,10 @@ def engine(database_url: str) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def desk(engine: Engine) -> Desk:
+def fixture(engine: Engine) -> LedgerFixture:
     """A ledger whose clock can be set."""
     clock = Clock()
-    return Desk(Ledger(engine, clock=clock), engine, clock)
+    return LedgerFixture(Ledger(engine, clock=clock), engine, clock)
 
 
 @pytest.fixture
@@ -143,30 +143,30 @@ async def test_outage_of_seven_minutes_loses_nothing(
     assert_counters_agree(engine)
 
 
-def test_true_charge_replaces_a_swept_estimate_once(desk: Desk) -> None:
+def test_true_charge_replaces_a_swept_estimate_once(fixture: LedgerFixture) -> None:
     """A record that a sweep has closed is put right by a difference in the counters, once."""
     texts = ("9M tokens/day", "9M tokens/7d")
-    assert desk.ask(*texts, pool="9M tokens/5h").allowed
-    (made,) = desk.made
-    limits = desk.limits(made, *texts, pool="9M tokens/5h")
-    desk.clock.now += 420
-    assert desk.ledger.sweep() == 1
-    assert [(row.input_tokens, row.end_reason) for row in desk.rows()] == [(10, WORKER_GONE)]
-    assert desk.ledger.settle(made, LONG, limits).closed
-    assert not desk.ledger.settle(made, tokens(1, 1), limits).closed
-    assert [state.used for state in desk.ledger.check(made, limits).states] == [91_000] * 3
-    assert [(row.output_tokens, row.end_reason) for row in desk.rows()] == [(90_000, "")]
-    assert_counters_agree(desk.engine)
+    assert fixture.ask(*texts, pool="9M tokens/5h").allowed
+    (made,) = fixture.made
+    limits = fixture.limits(made, *texts, pool="9M tokens/5h")
+    fixture.clock.now += 420
+    assert fixture.ledger.sweep() == 1
+    assert [(row.input_tokens, row.end_reason) for row in fixture.rows()] == [(10, WORKER_GONE)]
+    assert fixture.ledger.settle(made, LONG, limits).closed
+    assert not fixture.ledger.settle(made, tokens(1, 1), limits).closed
+    assert [state.used for state in fixture.ledger.check(made, limits).states] == [91_000] * 3
+    assert [(row.output_tokens, row.end_reason) for row in fixture.rows()] == [(90_000, "")]
+    assert_counters_agree(fixture.engine)
 
 
-def test_released_after_a_sweep_counts_nothing(desk: Desk) -> None:
+def test_released_after_a_sweep_counts_nothing(fixture: LedgerFixture) -> None:
     """A reply that failed after a sweep had taken it for a charge gives it back, and says why."""
-    assert desk.ask("9M tokens/day").allowed
-    desk.clock.now += 420
-    assert desk.ledger.sweep() == 1
-    desk.ledger.settle(desk.made[0], None, ())
-    assert [(row.state, row.end_reason) for row in desk.rows()] == [("released", NO_ANSWER)]
-    assert desk.ask("9M tokens/day").states[0].used == 0
+    assert fixture.ask("9M tokens/day").allowed
+    fixture.clock.now += 420
+    assert fixture.ledger.sweep() == 1
+    fixture.ledger.settle(fixture.made[0], None, ())
+    assert [(row.state, row.end_reason) for row in fixture.rows()] == [("released", NO_ANSWER)]
+    assert fixture.ask("9M tokens/day").states[0].used == 0
 
 
 async def test_poisoned_end_blocks_nobody(
@@ -194,35 +194,35 @@ async def test_poisoned_end_blocks_nobody(
 
 
 @pytest.mark.parametrize("value", ["\ud800", "\0", 10**400, float("nan")])
-def test_refused_values_are_no_outage(desk: Desk, value: object) -> None:
+def test_refused_values_are_no_outage(fixture: LedgerFixture, value: object) -> None:
     """What the database refuses, or the driver can't send, is a LedgerDataError."""
-    desk.ledger.prepare()
+    fixture.ledger.prepare()
 
     def work(connection: Connection) -> None:
         column = records_table.c.user_id if isinstance(value, str) else records_table.c.created_at
         connection.execute(update(records_table).values({column: value}).where(column == value))
 
-    if desk.engine.dialect.name == "sqlite" and value not in ("\ud800", 10**400):
-        TransactionRunner(desk.engine).run(work)  # SQLite takes these
+    if fixture.engine.dialect.name == "sqlite" and value not in ("\ud800", 10**400):
+        TransactionRunner(fixture.engine).run(work)  # SQLite takes these
         return
     with pytest.raises(LedgerDataError):
-        TransactionRunner(desk.engine).run(work)
+        TransactionRunner(fixture.engine).run(work)
 
 
-def test_missing_table_is_no_outage(desk: Desk) -> None:
+def test_missing_table_is_no_outage(fixture: LedgerFixture) -> None:
     """A ledger without its tables was reached: nobody passes because of that."""
     with pytest.raises(LedgerDataError):
-        TransactionRunner(desk.engine).run(lambda one: one.execute(select(records_table)).all())
+        TransactionRunner(fixture.engine).run(lambda one: one.execute(select(records_table)).all())
 
 
-def test_settling_while_a_rolling_pool_moves(desk: Desk) -> None:
+def test_settling_while_a_rolling_pool_moves(fixture: LedgerFixture) -> None:
     """An exempt user settles without the pool's lock while others move it: the sums agree."""
     pool = "9M tokens/5h"
-    desk.use(used=tokens(100, 0), pool=pool)
-    desk.clock.now += 4 * 3_600
-    assert desk.ask(user="admin").allowed
-    admin = desk.made[-1]
-    desk.clock.now += 2 * 3_600
+    fixture.use(used=tokens(100, 0), pool=pool)
+    fixture.clock.now += 4 * 3_600
+    assert fixture.ask(user="admin").allowed
+    admin = fixture.made[-1]
+    fixture.clock.now += 2 * 3_600
     reached, go_on = threading.Event(), threading.Event()
     settling = threading.current_thread()
 
@@ -234,91 +234,93 @@ def test_settling_while_a_rolling_pool_moves(desk: Desk) -> None:
     def settle() -> None:
         nonlocal settling
         settling = threading.current_thread()
-        desk.ledger.settle(admin, tokens(5_000, 0), ())
+        fixture.ledger.settle(admin, tokens(5_000, 0), ())
 
     with before_statements(hold):
         thread = threading.Thread(target=settle)
         thread.start()
         assert reached.wait(5)
-        member = Desk(Ledger(desk.engine, clock=desk.clock), desk.engine, desk.clock)
+        member = LedgerFixture(
+            Ledger(fixture.engine, clock=fixture.clock), fixture.engine, fixture.clock
+        )
         member.use(used=tokens(7, 0), pool=pool, user="bob", id="bob")
         go_on.set()
         thread.join()
-    assert_counters_agree(desk.engine)
-    reservation = desk.reservation()
-    limits = desk.limits(reservation, pool=pool)
-    assert [state.used for state in desk.ledger.check(reservation, limits).states] == [5_007]
+    assert_counters_agree(fixture.engine)
+    reservation = fixture.reservation()
+    limits = fixture.limits(reservation, pool=pool)
+    assert [state.used for state in fixture.ledger.check(reservation, limits).states] == [5_007]
 
 
-def test_clock_far_ahead_and_back(desk: Desk) -> None:
+def test_clock_far_ahead_and_back(fixture: LedgerFixture) -> None:
     """A clock that is 500 days ahead for a while drops nothing, and locks nobody out later."""
     texts = ("1k tokens/day", "1k tokens/5h", "1k tokens/30d")
-    desk.use(*texts, used=tokens(100, 0))
-    desk.clock.now += 500 * DAY
-    desk.use(*texts, used=tokens(900, 0))
-    assert desk.ledger.drop_older(400 * DAY) == 0
-    assert len(desk.rows()) == 2
-    desk.clock.now = NOON + 600
-    decision = desk.use(*texts, used=tokens(50, 0))
+    fixture.use(*texts, used=tokens(100, 0))
+    fixture.clock.now += 500 * DAY
+    fixture.use(*texts, used=tokens(900, 0))
+    assert fixture.ledger.drop_older(400 * DAY) == 0
+    assert len(fixture.rows()) == 2
+    fixture.clock.now = NOON + 600
+    decision = fixture.use(*texts, used=tokens(50, 0))
     assert [state.used for state in decision.states] == [150, 150, 150]
-    desk.clock.now += 5 * 3_600
-    assert [state.used for state in desk.ask(*texts).states[1:]] == [0, 150]
-    assert_counters_agree(desk.engine)
+    fixture.clock.now += 5 * 3_600
+    assert [state.used for state in fixture.ask(*texts).states[1:]] == [0, 150]
+    assert_counters_agree(fixture.engine)
 
 
-def test_clock_days_ahead_within_a_rolling_window(desk: Desk) -> None:
+def test_clock_days_ahead_within_a_rolling_window(fixture: LedgerFixture) -> None:
     """What left a rolling window too early, as a clock was ahead, is in it again."""
     texts = ("1k tokens/7d",)
-    desk.use(*texts, used=tokens(300, 0))
-    desk.clock.now += 3 * DAY
-    desk.use(*texts, used=tokens(200, 0))
-    desk.clock.now += 5 * DAY  # the first has left it
-    assert desk.use(*texts, used=tokens(40, 0)).states[0].used == 240
-    desk.clock.now -= 5 * DAY
-    assert desk.use(*texts, used=tokens(1, 0)).states[0].used == 501
+    fixture.use(*texts, used=tokens(300, 0))
+    fixture.clock.now += 3 * DAY
+    fixture.use(*texts, used=tokens(200, 0))
+    fixture.clock.now += 5 * DAY  # the first has left it
+    assert fixture.use(*texts, used=tokens(40, 0)).states[0].used == 240
+    fixture.clock.now -= 5 * DAY
+    assert fixture.use(*texts, used=tokens(1, 0)).states[0].used == 501
 
 
-def test_old_records_go_once_the_clock_is_believed(desk: Desk) -> None:
+def test_old_records_go_once_the_clock_is_believed(fixture: LedgerFixture) -> None:
     """Where the last weeks have records, what is older than it has to be is dropped."""
-    desk.use(used=tokens(1, 0))
+    fixture.use(used=tokens(1, 0))
     for day in (380, 395, 405):
-        desk.clock.now = NOON + day * DAY
-        desk.use(used=tokens(1, 0))
-    assert desk.ledger.drop_older(400 * DAY) == 1
-    assert len(desk.rows()) == 3
+        fixture.clock.now = NOON + day * DAY
+        fixture.use(used=tokens(1, 0))
+    assert fixture.ledger.drop_older(400 * DAY) == 1
+    assert len(fixture.rows()) == 3
 
 
-def test_records_of_a_rolling_window_are_kept(desk: Desk) -> None:
+def test_records_of_a_rolling_window_are_kept(fixture: LedgerFixture) -> None:
     """A rolling sum is made of what leaves it: its records stay that long."""
     texts = ("1k tokens/30d",)
     for day in range(0, 36, 5):
-        desk.clock.now = NOON + day * DAY
-        desk.use(*texts, used=tokens(10, 0))
-        desk.ledger.drop_older(3 * DAY)
-    assert desk.ask(*texts).states[0].used == 60
-    assert_counters_agree(desk.engine)
+        fixture.clock.now = NOON + day * DAY
+        fixture.use(*texts, used=tokens(10, 0))
+        fixture.ledger.drop_older(3 * DAY)
+    assert fixture.ask(*texts).states[0].used == 60
+    assert_counters_agree(fixture.engine)
 
 
 def test_rolling_refusal_reads_a_bounded_number_of_records(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    fixture: LedgerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The reset is exact where few records decide, else an upper bound."""
     monkeypatch.setattr("helpers.ledger.limit_states.RECORDS_LOOKED_AT", (2, 5))
     for _ in range(8):
-        desk.clock.now += 60
-        desk.use(used=tokens(10, 0), model_names=("other",))
-    desk.clock.now += 60
-    desk.use(used=tokens(100, 0))
+        fixture.clock.now += 60
+        fixture.use(used=tokens(10, 0), model_names=("other",))
+    fixture.clock.now += 60
+    fixture.use(used=tokens(100, 0))
     for texts, pool in ((("100 tokens/5h on gpt*",), ""), ((), "100 tokens/5h on gpt*")):
-        state = desk.ask(*texts, pool=pool).refusing
+        state = fixture.ask(*texts, pool=pool).refusing
         assert state is not None
-        assert state.reset_at.timestamp() == desk.clock.now + 5 * 3_600
-    state = desk.ask("171 tokens/5h").refusing
+        assert state.reset_at.timestamp() == fixture.clock.now + 5 * 3_600
+    state = fixture.ask("171 tokens/5h").refusing
     assert state is not None
     assert state.reset_at.timestamp() == NOON + 60 + 5 * 3_600
 
 
-def test_many_pools_take_few_statements(desk: Desk) -> None:
+def test_many_pools_take_few_statements(fixture: LedgerFixture) -> None:
     """New counters of a thousand pools are made by a bounded number of statements."""
     groups = tuple(GroupRef(f"g{number}", f"Group {number}") for number in range(1_000))
     subject = Subject("ann", "ann@example.org", "user", groups)
@@ -327,9 +329,9 @@ def test_many_pools_take_few_statements(desk: Desk) -> None:
         for number in range(1_000)
     )
     policies = parse_policies(f'{text}\n[role.user]\nlimits = "unlimited"')
-    reservation = desk.reservation(subject=subject)
-    desk.ledger.reserve(reservation, lambda _: tokens(1, 1), ())
-    desk.ledger.settle(reservation, tokens(70, 0), ())
+    reservation = fixture.reservation(subject=subject)
+    fixture.ledger.reserve(reservation, lambda _: tokens(1, 1), ())
+    fixture.ledger.settle(reservation, tokens(70, 0), ())
     limits = applied_limits(
         subject,
         policies.roles["user"],
@@ -341,7 +343,7 @@ def test_many_pools_take_few_statements(desk: Desk) -> None:
     statements: list[str] = []
     with before_statements(lambda _connection, text, _values: statements.append(text)):
         began = time.monotonic()
-        decision = desk.ledger.check(desk.reservation(subject=subject), limits)
+        decision = fixture.ledger.check(fixture.reservation(subject=subject), limits)
     assert [state.used for state in decision.states] == [70] * 1_000
     assert time.monotonic() - began < 5
     assert len(statements) < 20
@@ -352,11 +354,11 @@ async def test_worker_that_is_gone_is_swept_and_a_living_one_never(
 ) -> None:
     """What a killed worker holds is settled once it has been silent; a living one's is kept."""
     gone, alive = (Ledger(engine, worker=name) for name in ("gone", "alive"))
-    desk = Desk(gone, engine, Clock(time.time()))
+    fixture = LedgerFixture(gone, engine, Clock(time.time()))
     for ledger in (gone, alive):
         ledger.beat()
-        desk.ledger = ledger
-        assert desk.ask(id=f"held-{ledger._worker}").allowed
+        fixture.ledger = ledger
+        assert fixture.ask(id=f"held-{ledger._worker}").allowed
     reply = await admit(keeper)
     began = time.monotonic()
     while records_of(engine)["held-gone"].state == "reserved":

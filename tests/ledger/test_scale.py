@@ -30,8 +30,8 @@ from helpers.limits.policy import AppliedLimit, GroupRef, Subject, applied_limit
 from scripts.bench.databases import INDEXES, OWN_USER, drop_indexes, fill_ledger
 from scripts.bench.ledger import limits_now, new_reservation
 from scripts.bench.rivals import monthly_limit
-from tests.support.desk import NOON, Clock, tokens
 from tests.support.driver import before_statements
+from tests.support.ledger_fixture import NOON, Clock, tokens
 from tests.support.scale_worker import LAB, run_worker
 
 pytest_plugins = ["tests.support.databases"]

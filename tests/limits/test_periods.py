@@ -20,6 +20,7 @@ from helpers.limits.periods import (
     Period,
     Window,
     available_timezones_list,
+    clock_change,
     load_timezone,
     parse_period,
 )
@@ -160,6 +161,17 @@ def test_windows_over_both_clock_changes_in_berlin(
 ) -> None:
     """Windows follow the wall clock in Berlin over both changes: 23 and 25 hour days."""
     assert window(period, at) == expected
+
+
+@pytest.mark.parametrize(
+    "day", [datetime(2026, 3, 29, tzinfo=UTC), datetime(2026, 10, 25, tzinfo=UTC)]
+)
+@pytest.mark.parametrize("hours", [1, 2, 24, 720])
+def test_clock_change_is_found_to_the_second(day: datetime, hours: int) -> None:
+    """Both changes of a year, whichever way the clock goes, however far around it is looked."""
+    change = day + timedelta(hours=1)
+    around = timedelta(hours=hours)
+    assert clock_change(ZoneInfo("Europe/Berlin"), change - around, change + around) == change
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def content_tokens(content: Any) -> int:
         ("澳大利亚的首都是哪里？", 15),
         ("オーストラリアの首都はどこですか？", 15),
         ("def add(a, b):\n    return a + b\n", 12),
-        ('{"name": "Oak desk", "price": 349.9, "in_stock": true}', 21),
+        ('{"name": "Oak fixture", "price": 349.9, "in_stock": true}', 21),
         ("1234567890", 4),
         ("👍🏽🎉", 9),
     ],

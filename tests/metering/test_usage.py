@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from helpers.limits.policies import ModelRule
 from helpers.metering.charges import LARGEST_CHARGE, make_charge
 from helpers.metering.estimates import estimate_tokens
+from helpers.metering.provider_usage import LARGEST_COUNT, TokenUsage, parse_usage
 from helpers.metering.usage import MeteredUsage, ReplyMeter
-from helpers.metering.usage_shapes import LARGEST_COUNT, TokenUsage, parse_usage
 from tests.support.strategies import (
     arbitrary_json,
     chat_chunks,

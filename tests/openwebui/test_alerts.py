@@ -17,7 +17,7 @@ from helpers.ledger.ledger import Ledger
 from helpers.openwebui.alerts import MOST_QUEUED_ALERTS, AlertSender, alert_payload
 from tests.conftest import InstalledFilter, MakeUser, wait_until
 from tests.server.test_operation import webhook
-from tests.support.desk import Clock, Desk, tokens
+from tests.support.ledger_fixture import Clock, LedgerFixture, tokens
 
 __all__ = ["webhook"]
 
@@ -35,14 +35,14 @@ def test_pool_is_told_once_and_names_nobody(tmp_path: Path) -> None:
     """Of a pool that many members cross the administrator is told once, of none of them."""
     engine: Engine = open_database(f"sqlite:///{tmp_path / 'ledger.db'}")
     clock = Clock()
-    desk = Desk(Ledger(engine, clock=clock), engine, clock)
+    fixture = LedgerFixture(Ledger(engine, clock=clock), engine, clock)
     payloads = []
     for user in ("ann", "bob", "cleo"):
-        reservation = desk.reservation(user)
-        limits = desk.limits(reservation, pool="100 tokens/day")
+        reservation = fixture.reservation(user)
+        limits = fixture.limits(reservation, pool="100 tokens/day")
         used = tokens(90, 0)
-        desk.ledger.reserve(reservation, lambda _, used=used: used, limits, enforce=False)
-        settled = desk.ledger.settle(reservation, used, limits, alert_percent=80)
+        fixture.ledger.reserve(reservation, lambda _, used=used: used, limits, enforce=False)
+        settled = fixture.ledger.settle(reservation, used, limits, alert_percent=80)
         payloads += [alert_payload(reservation, state) for state in settled.crossed]
     engine.dispose()
     assert [payload["event"] for payload in payloads] == ["soft_limit", "hard_limit"]

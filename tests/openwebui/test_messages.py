@@ -33,6 +33,7 @@ from helpers.openwebui.messages import (
     format_period,
     format_quantity,
     limit_sentence,
+    limit_text,
     per_request_sentence,
     status_line,
     stopped_sentence,
@@ -730,3 +731,19 @@ def test_user_setting_in_every_language(tag: str) -> None:
     assert "|".join(shown) == LANGUAGES[tag].show_usage
     assert [x["value"] for x in field["input"]["options"]] == ["near_limit", "always", "never"]
     assert field["default"] == "near_limit"
+
+
+@pytest.mark.parametrize(
+    ("tag", "notation", "text"),
+    [
+        ("en", "50k tokens/day on gpt-4*", "50,000 tokens per day on gpt-4*"),
+        ("en", "1 request/5h", "1 request per 5 hours"),
+        ("en", "3 requests at once", "3 requests at once"),
+        ("de", "$2.50/month", "2,50\u00a0$ pro Monat"),
+        ("zh-cn", "4k tokens/request", "每次请求 4,000 个 Token"),
+    ],
+)
+def test_limit_as_a_heading(tag: str, notation: str, text: str) -> None:
+    """A limit is said in a few words of each language, without a sentence around it."""
+    said = limit_text(parse_limit(notation), LANGUAGES[tag])
+    assert re.sub("[\u2068\u2069]", "", said) == text

@@ -16,6 +16,7 @@ from helpers.filter import METADATA_KEY, Filter
 from helpers.ledger.database import open_database
 from helpers.ledger.tables import records_table
 from helpers.openwebui.host import HostLimitError
+from helpers.openwebui.http_requests import current_state
 from tests.openwebui.test_pasted import USER, Host, host, page_metadata
 
 pytest_plugins = ["tests.support.databases"]
@@ -249,6 +250,31 @@ async def test_sources_that_are_what_they_say(make_filter: MakeFilter, database_
     for _, metadata, request in asked:
         await plugin.inlet(body(), dict(USER), metadata, {}, None, request)
     assert sorted(row.source for row in rows(database_url)) == sorted(one[0] for one in asked)
+
+
+@pytest.mark.usefixtures("open_page")
+async def test_what_is_called_for_a_program_is_its_own(
+    make_filter: MakeFilter, database_url: str
+) -> None:
+    """A subagent has its caller's source, and a tool approved with an API key is no page's."""
+    plugin = make_filter("9 requests/day")
+    child = {"chat_id": "c2", "session_id": "subagent:c2"}
+    for kind in ("api_key", "jwt"):
+        token = current_state.set({})
+        await plugin.inlet(
+            body(),
+            dict(USER),
+            {"chat_id": "c", "session_id": "s"},
+            {},
+            None,
+            client_call(auth_type=kind),
+        )
+        subagent = client_call("/api/v1/subagents/internal")
+        await plugin.inlet(body(), dict(USER), dict(child), {}, None, subagent)
+        current_state.reset(token)
+    resolve = client_call("/api/v1/chats/c/messages/m/resolve", auth_type="api_key")
+    await plugin.inlet(body(), dict(USER), dict(child), {}, None, resolve)
+    assert sorted(row.source for row in rows(database_url)) == ["api", "api", "api", "page", "page"]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from helpers.openwebui.languages.catalog import LANGUAGES
 from helpers.openwebui.page import asset
 from helpers.openwebui.page_assets import PAGE_CSS, PAGE_HTML, PAGE_JS, render_page
-from helpers.openwebui.page_words import PAGE_WORDS, words_of
+from helpers.openwebui.wording import PAGE_WORDS
 from scripts import bundle
 
 PASTED = Path(__file__).parents[2] / "filter_usage_limits.py"
@@ -22,7 +22,7 @@ LARGEST_PAGE = 50_000
 @pytest.mark.parametrize("tag", LANGUAGES)
 def test_every_language_has_every_word(tag: str) -> None:
     """No word of the page is missing or empty."""
-    words = dict(zip(PAGE_WORDS, words_of(LANGUAGES[tag]), strict=True))
+    words = LANGUAGES[tag].page_words()
     assert all(word.strip() for word in words.values())
 
 

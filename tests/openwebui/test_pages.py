@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -139,6 +140,9 @@ async def test_me_tells_limits_use_and_replies(site: Site) -> None:
     (model,) = me["month"]
     assert (model["model"], model["total_tokens"], model["cost_usd"]) == ("gpt-4o", 200, 0.002)
     assert me["today"] == me["month"]
+    assert day["text"] == "1,000 tokens per day"
+    german = (await site.ask("ann", "GET", "/api/me?language=de-AT")).json()
+    assert german["limits"][0]["text"] == "1.000 Token pro Tag"
     assert me["days"][0]["total_tokens"] == 200
     assert me["replies"][0]["output_tokens"] == 100
 
@@ -296,3 +300,88 @@ async def test_switched_off_there_are_no_pages(site: Site) -> None:
     assert (await site.ask("root", "GET", "/api/me")).status_code == 404
     await Functions.delete_function_by_id(FUNCTION)
     assert (await site.ask("root", "GET", "/api/me")).status_code == 404
+
+
+async def test_policies_are_checked_saved_and_kept(site: Site) -> None:
+    """A text is explained, a wrong one refused with its lines, and the last ones are kept."""
+    before = (await site.ask("root", "GET", "/api/policies")).json()
+    assert "[pool.everyone]" in before["policies"]
+    wrong = '[role.user]\nlimits = ["50k tokens/day", "nonsense"]\n\n[role.nobody]\nlimits = "x"'
+    checked = (await site.ask("root", "POST", "/api/policies/check", {"policies": wrong})).json()
+    assert [(one["where"], one["line"]) for one in checked["errors"]] == [
+        ("[role.user] limits", 2),
+        ("[role.nobody]", 4),
+    ]
+    assert all(one["given"] and one["allowed"] for one in checked["errors"])
+    refused = await site.ask("root", "PUT", "/api/policies", {"policies": wrong})
+    assert refused.status_code == 400
+    assert refused.json()["errors"][0]["where"] == "[role.user] limits"
+    text = '[role.user]\nlimits = ["50k tokens/day"]\n[group.Gone]\nlimits = "unlimited"\n'
+    meant = (await site.ask("root", "POST", "/api/policies/check", {"policies": text})).json()
+    assert meant["errors"] == []
+    assert meant["unmatched"] == ["[group.Gone]"]
+    assert meant["summary"][-2]["users"] >= 2
+    saved = await site.ask("root", "PUT", "/api/policies", {"policies": text})
+    assert saved.status_code == 200, saved.text
+    (limit,) = (await site.ask("bob", "GET", "/api/me")).json()["limits"]
+    assert limit["limit"] == "50k tokens/day"
+    after = (await site.ask("root", "GET", "/api/policies")).json()
+    assert after["policies"] == text
+    assert [one["policies"] for one in after["versions"][:2]] == [text, before["policies"]]
+    assert after["versions"][0]["saved_by"] == site.email("root")
+    from open_webui.models.functions import Functions
+
+    valves = await Functions.get_function_valves_by_id(FUNCTION)
+    assert valves == {"policies": text}
+
+
+async def test_simulation_tells_who_would_have_been_refused(site: Site) -> None:
+    """What is on record is replayed against a text that is not in force."""
+    for _ in range(3):
+        await site.chat("ann")
+    body = {"policies": '[role.user]\nlimits = ["300 tokens/day"]', "days": 7}
+    found = (await site.ask("root", "POST", "/api/policies/simulate", body)).json()
+    (own,) = [row for row in found["users"] if row["user_id"] == site.ids["ann"]]
+    assert (own["email"], own["refused"], own["limit"]) == (site.email("ann"), 1, "300 tokens/day")
+    assert own["tokens_saved"] == 200
+    for days in (0, -1, 1.5, "7", True, 10**9):
+        wrong = await site.ask("root", "POST", "/api/policies/simulate", {**body, "days": days})
+        assert wrong.status_code == 400
+
+
+@pytest.mark.parametrize("content", ["/usage", "  /usage \n", [{"type": "text", "text": "/usage"}]])
+async def test_usage_is_answered_without_a_model(site: Site, content: Any) -> None:
+    """The command shows all limits and this month's use, and leaves no record."""
+    await site.chat("ann", output=900)
+    events: list[dict[str, Any]] = []
+
+    async def emit(event: dict[str, Any]) -> None:
+        events.append(event)
+
+    body = {"model": "gpt-4o", "messages": [{"role": "user", "content": content}]}
+    metadata = {"chat_id": "local:c", "message_id": "m", "session_id": "s"}
+    metadata["variables"] = {"{{USER_LANGUAGE}}": "de-DE"}  # type: ignore[assignment]
+    user = {"id": site.ids["ann"], "email": site.email("ann"), "role": "user"}
+    with pytest.raises(asyncio.CancelledError):
+        await site.limits.inlet(body, __user__=user, __metadata__=metadata, __event_emitter__=emit)
+    text = events[0]["data"]["content"]
+    assert events[0]["type"] == "replace"
+    assert "Verbraucht" in text
+    assert "1.000 Token pro Tag" in text
+    assert "gpt-4o" in text
+    me = (await site.ask("ann", "GET", "/api/me")).json()
+    assert me["month"][0]["requests"] == 1
+
+
+async def test_usage_by_a_program_is_an_ordinary_message(site: Site) -> None:
+    """Where nobody sees an answer of ours the message goes to the model like any other."""
+
+    async def emit(event: dict[str, Any]) -> None:
+        raise AssertionError(event)
+
+    body = {"model": "gpt-4o", "messages": [{"role": "user", "content": "/usage"}]}
+    user = {"id": site.ids["bob"], "email": site.email("bob"), "role": "user"}
+    metadata: dict[str, Any] = {}
+    await site.limits.inlet(body, __user__=user, __metadata__=metadata, __event_emitter__=emit)
+    assert "usage_limits" in metadata
+    await metadata["usage_limits"].keeper.end(metadata["usage_limits"], None)

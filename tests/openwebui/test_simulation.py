@@ -28,7 +28,7 @@ from helpers.limits.policy import (
 from helpers.metering.charges import make_charge
 from helpers.metering.usage import MeteredUsage
 from helpers.openwebui.simulation import Replay, SimulationResult, read_replayed, replay_start
-from tests.support.desk import NOON, Clock
+from tests.support.ledger_fixture import NOON, Clock
 
 # Seconds since the last one, user, model, source, tokens of the prompt and of the answer.
 Asked = tuple[int, str, str, str, int, int]

@@ -17,7 +17,7 @@ from scripts.openwebui.admin import OpenWebUIAdmin
 from scripts.openwebui.client import ApiReply, OpenWebUIClient
 from scripts.openwebui.page import Page
 from scripts.postgresql import new_postgresql_database
-from scripts.provider.server import StandInProvider
+from scripts.provider.server import FakeProvider
 from tests.conftest import InstalledFilter, OpenPage, StartServer
 
 pytest_plugins = ["tests.support.databases"]
@@ -53,12 +53,12 @@ def target(request: pytest.FixtureRequest, start_server: StartServer) -> Iterato
 
 
 def assert_held(
-    provider: StandInProvider, usage_limits: InstalledFilter, user: OpenWebUIClient
+    provider: FakeProvider, usage_limits: InstalledFilter, user: OpenWebUIClient
 ) -> None:
     """The provider has answered at most one of the user's calls, and it is on record."""
     # Who claims a session is answered before the model is asked.
     rows = usage_limits.settled(1, user_id=user.id)
-    calls = provider.books.calls(contains=user.id)
+    calls = provider.call_log.calls(contains=user.id)
     assert len(calls) == 1
     charged = [row["input_tokens"] + row["output_tokens"] for row in rows]
     assert charged == [LIMIT] * len(calls)
@@ -85,7 +85,7 @@ ODD_BODIES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", ODD_BODIES)
-def test_odd_bodies_pass_no_limit(target: Target, provider: StandInProvider, name: str) -> None:
+def test_odd_bodies_pass_no_limit(target: Target, provider: FakeProvider, name: str) -> None:
     """Whatever stands in a request beside its messages, its user gets one reply and no more."""
     user = target.new_user("Odd")
     body = {"stream": False, **ODD_BODIES[name]}
@@ -100,7 +100,7 @@ def test_odd_bodies_pass_no_limit(target: Target, provider: StandInProvider, nam
 
 def post_raw(user: OpenWebUIClient, text: str, body: dict[str, Any]) -> ApiReply:
     """A chat whose JSON may hold lone surrogates, which httpx refuses to write."""
-    whole = {"model": "stand-in", "messages": [{"role": "user", "content": text}], **body}
+    whole = {"model": "fake-llm", "messages": [{"role": "user", "content": text}], **body}
     response = user.http.post(
         "/api/chat/completions",
         content=json.dumps(whole).encode(),
@@ -146,7 +146,7 @@ ANSWERS: dict[str, tuple[str, dict[str, Any]]] = {
 def test_answers_without_text_are_charged(
     usage_limits: InstalledFilter,
     user: OpenWebUIClient,
-    provider: StandInProvider,
+    provider: FakeProvider,
     kind: str,
     usage: str,
 ) -> None:
@@ -171,18 +171,18 @@ def test_chat_deleted_while_the_model_works(
     usage_limits: InstalledFilter,
     user: OpenWebUIClient,
     page: Page,
-    provider: StandInProvider,
+    provider: FakeProvider,
 ) -> None:
     """A reply whose chat is gone when it comes is charged all the same."""
     turn = page.send("Away [[in=40 tokens=60 wait=1]]", wait=False, stream=False)
-    page.wait_for(lambda: bool(provider.books.calls(contains="Away")))
+    page.wait_for(lambda: bool(provider.call_log.calls(contains="Away")))
     user.delete_chat(turn.chat_id)
     row = usage_limits.settled(1, user_id=user.id)[0]
     assert (row["input_tokens"], row["output_tokens"], row["state"]) == (40, 60, "settled")
 
 
 def test_include_usage_cannot_be_turned_off(
-    usage_limits: InstalledFilter, user: OpenWebUIClient, provider: StandInProvider
+    usage_limits: InstalledFilter, user: OpenWebUIClient, provider: FakeProvider
 ) -> None:
     """A client that doesn't want usage to be reported gets it reported."""
     for options in ({"include_usage": False}, {"include_usage": None}, None):
@@ -190,7 +190,7 @@ def test_include_usage_cannot_be_turned_off(
         assert user.chat(text, stream=True, stream_options=options).status == 200
     rows = usage_limits.settled(3, user_id=user.id)
     assert [row["output_tokens"] for row in rows] == [5000] * 3
-    assert all(call.asked_usage for call in provider.books.calls(contains="Hide it"))
+    assert all(call.asked_usage for call in provider.call_log.calls(contains="Hide it"))
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -261,7 +261,7 @@ def test_direct_connections_count_toward_nothing(
 
 
 def test_one_request_cannot_empty_a_pool(
-    usage_limits: InstalledFilter, user: OpenWebUIClient, provider: StandInProvider
+    usage_limits: InstalledFilter, user: OpenWebUIClient, provider: FakeProvider
 ) -> None:
     """A huge prompt holds of a pool what its user's own limits leave, and no more."""
     usage_limits.configure(

@@ -13,7 +13,7 @@ from helpers.ledger.tables import MIGRATIONS
 from scripts.openwebui.admin import OpenWebUIAdmin
 from scripts.openwebui.page import Page
 from scripts.openwebui.server import OpenWebUIServer
-from scripts.provider.server import StandInProvider
+from scripts.provider.server import FakeProvider
 from tests.conftest import FUNCTION_FILE, FUNCTION_ID, InstalledFilter
 
 
@@ -36,7 +36,7 @@ class Host:
 
 
 @pytest.fixture(scope="module")
-def host(provider: StandInProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+def host(provider: FakeProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """A fresh Open WebUI on which the filter has never run."""
     with OpenWebUIServer(provider.url, data_dir=tmp_path_factory.mktemp("crash")) as server:
         admin = OpenWebUIAdmin.sign_up(server.url)

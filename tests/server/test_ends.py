@@ -12,7 +12,7 @@ from scripts.openwebui.admin import OpenWebUIAdmin
 from scripts.openwebui.client import OpenWebUIClient
 from scripts.openwebui.page import Page
 from scripts.openwebui.server import OpenWebUIServer
-from scripts.provider.server import StandInProvider
+from scripts.provider.server import FakeProvider
 from tests.commands.test_bench import CLOCK
 from tests.conftest import (
     FUNCTION_FILE,
@@ -140,13 +140,13 @@ def test_all_rounds_of_a_tool_loop_count(
     usage_limits: InstalledFilter,
     user: OpenWebUIClient,
     page: Page,
-    provider: StandInProvider,
+    provider: FakeProvider,
     clock_tool: str,
 ) -> None:
     """Three model calls in one reply are one request and the sum of their tokens."""
     text = f"Tools of {user.id} [[tool=get_time rounds=2 tokens=5 in=11]]"
     assert page.send(text, tools=[clock_tool]).reply.text
-    assert len(provider.books.calls(contains=f"Tools of {user.id}")) == 3
+    assert len(provider.call_log.calls(contains=f"Tools of {user.id}")) == 3
     row = only_row(usage_limits, user)
     assert (row["input_tokens"], row["output_tokens"], row["estimated"]) == (33, 15, 0)
 
@@ -155,7 +155,7 @@ def test_next_round_is_refused_past_the_hard_limit(
     usage_limits: InstalledFilter,
     user: OpenWebUIClient,
     page: Page,
-    provider: StandInProvider,
+    provider: FakeProvider,
     clock_tool: str,
 ) -> None:
     """Once a reply has crossed a limit no further model call is made; its text stays."""
@@ -167,7 +167,7 @@ def test_next_round_is_refused_past_the_hard_limit(
         assert (row["input_tokens"], row["output_tokens"]) == (66, 30)
         assert page.send("Once more").reply.error
         return
-    assert len(provider.books.calls(contains=f"Rounds of {user.id}")) == 2
+    assert len(provider.call_log.calls(contains=f"Rounds of {user.id}")) == 2
     assert "You've reached your limit of 30 tokens per day" in (turn.reply.error or "")
     row = only_row(usage_limits, user)
     assert (row["input_tokens"], row["output_tokens"]) == (22, 10)
@@ -198,7 +198,7 @@ def test_refused_call_with_tools_costs_nothing(
 
 @pytest.fixture(scope="module")
 def server_without_outlets(
-    provider: StandInProvider, tmp_path_factory: pytest.TempPathFactory
+    provider: FakeProvider, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[OpenWebUIServer, OpenWebUIAdmin, InstalledFilter]]:
     """An Open WebUI that calls no outlet for API requests, with the filter on."""
     folder = tmp_path_factory.mktemp("no-outlets")

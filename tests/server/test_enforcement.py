@@ -19,20 +19,20 @@ from scripts.openwebui.admin import OpenWebUIAdmin
 from scripts.openwebui.client import HostError, OpenWebUIClient
 from scripts.openwebui.page import Page
 from scripts.openwebui.server import OpenWebUIServer
-from scripts.provider.server import StandInProvider
+from scripts.provider.server import FakeProvider
 from tests.conftest import InstalledFilter, MakeUser, host_can
 
 FIFTY = "[[in=20 tokens=30]]"
 STUDENTS = '[group.{0}]\nlimits = ["100 tokens/day"]'
 
 
-def calls_with(provider: StandInProvider, text: str) -> int:
+def calls_with(provider: FakeProvider, text: str) -> int:
     """How many calls with this text have reached the provider."""
-    return len(provider.books.calls(contains=text))
+    return len(provider.call_log.calls(contains=text))
 
 
 def test_page_warns_then_refuses(
-    usage_limits: InstalledFilter, user: OpenWebUIClient, page: Page, provider: StandInProvider
+    usage_limits: InstalledFilter, user: OpenWebUIClient, page: Page, provider: FakeProvider
 ) -> None:
     """The page warns by toast and status line at the soft limit and refuses at the hard one."""
     usage_limits.configure(daily_token_limit=100, soft_limit_percent=50)
@@ -71,7 +71,7 @@ def test_warning_comes_once_per_window(usage_limits: InstalledFilter, page: Page
 def test_api_is_refused_with_429(
     usage_limits: InstalledFilter,
     user: OpenWebUIClient,
-    provider: StandInProvider,
+    provider: FakeProvider,
     stream: bool,
     path: str,
 ) -> None:
@@ -100,12 +100,12 @@ def test_official_clients_raise_their_rate_limit_error(
             openai.OpenAI(api_key=token, base_url=url, max_retries=0) as client,
             pytest.raises(openai.RateLimitError, match="You can't use any models here"),
         ):
-            client.chat.completions.create(model="stand-in", messages=messages, stream=stream)
+            client.chat.completions.create(model="fake-llm", messages=messages, stream=stream)
         with (
             anthropic.Anthropic(api_key=token, base_url=url, max_retries=0) as other,
             pytest.raises(anthropic.RateLimitError),
         ):
-            other.messages.create(model="stand-in", messages=messages, max_tokens=10, stream=stream)
+            other.messages.create(model="fake-llm", messages=messages, max_tokens=10, stream=stream)
 
 
 def test_lowest_priority_number_decides_for_a_member_of_two_groups(
@@ -194,12 +194,12 @@ def test_custom_model_is_limited_by_its_base_model(
     usage_limits: InstalledFilter, user: OpenWebUIClient, own_model: Callable[..., str]
 ) -> None:
     """A limit on a base model holds for the custom models made from it."""
-    custom = own_model(base_model_id="stand-in")
+    custom = own_model(base_model_id="fake-llm")
     usage_limits.configure(policies='[role.user]\nlimits = ["40 tokens/day on stand-i*"]')
     assert user.chat(FIFTY, model=custom).status == 200
     assert user.chat(FIFTY, model=custom).status == 429
-    assert user.chat(FIFTY, model="stand-in").status == 429
-    assert usage_limits.settled(1, user_id=user.id)[0]["model_names"] == f"|{custom}|stand-in|"
+    assert user.chat(FIFTY, model="fake-llm").status == 429
+    assert usage_limits.settled(1, user_id=user.id)[0]["model_names"] == f"|{custom}|fake-llm|"
 
 
 @pytest.fixture
@@ -207,7 +207,7 @@ def own_model(admin: OpenWebUIAdmin) -> Iterator[Callable[..., str]]:
     """Makes a model entry of the test's own, and takes it away again."""
     made: list[str] = []
 
-    def make(*, base_model_id: str = "stand-in", filter_ids: tuple[str, ...] = ()) -> str:
+    def make(*, base_model_id: str = "fake-llm", filter_ids: tuple[str, ...] = ()) -> str:
         made.append(f"own-{len(made)}-{id(made)}")
         admin.set_model(made[-1], base_model_id=base_model_id, filter_ids=list(filter_ids))
         return made[-1]
@@ -218,13 +218,13 @@ def own_model(admin: OpenWebUIAdmin) -> Iterator[Callable[..., str]]:
 
 
 def test_background_tasks_are_recorded_and_not_counted(
-    usage_limits: InstalledFilter, user: OpenWebUIClient, page: Page, provider: StandInProvider
+    usage_limits: InstalledFilter, user: OpenWebUIClient, page: Page, provider: FakeProvider
 ) -> None:
     """Titles, tags and follow-ups are on record to the token, and count toward no limit."""
     usage_limits.configure(daily_token_limit=100_000)
     turn = page.send(f"task of {user.id} {FIFTY}", background_tasks=True)
     rows = usage_limits.settled(4, user_id=user.id)
-    calls = provider.books.calls(contains=f"task of {user.id}", tasks=True)
+    calls = provider.call_log.calls(contains=f"task of {user.id}", tasks=True)
     assert len([call for call in calls if call.task]) == 3
     assert {row["chat_id"] for row in rows} == {turn.chat_id}
     assert sorted(
@@ -250,7 +250,10 @@ def test_status_line_is_shown_as_the_user_wishes(
     usage_limits.configure(daily_token_limit=1000)
     user.set_user_valves(usage_limits.id, {"show_usage": wish})
     reply = page.send(FIFTY).reply
-    line = "Usage: 50 of 1,000 tokens per day (5%), resets tomorrow at 00:00 UTC"
+    line = (
+        "50 tokens · 950 left · "
+        "Usage: 50 of 1,000 tokens per day (5%), resets tomorrow at 00:00 UTC"
+    )
     assert reply.statuses == ([line] if shown else [])
 
 
@@ -270,7 +273,7 @@ def test_several_models_at_once_share_the_limit(
 ) -> None:
     """One message to two models is two requests, admitted one by one."""
     usage_limits.configure(policies='[role.user]\nlimits = ["1 request/day"]')
-    turn = page.send(FIFTY, models=["stand-in", "stand-in-large"])
+    turn = page.send(FIFTY, models=["fake-llm", "fake-llm-large"])
     assert sorted(reply.error is None for reply in turn.replies) == [False, True]
     assert len(usage_limits.settled(1, user_id=user.id)) == 1
 
@@ -350,9 +353,9 @@ def test_odd_bodies_do_no_harm(
 ) -> None:
     """A request without messages or content gets what it would get without the filter."""
     usage_limits.configure(daily_token_limit=100)
-    with_filter = user.http.post("/api/chat/completions", json={"model": "stand-in", **body})
+    with_filter = user.http.post("/api/chat/completions", json={"model": "fake-llm", **body})
     usage_limits.switch(active=False)
-    without = user.http.post("/api/chat/completions", json={"model": "stand-in", **body})
+    without = user.http.post("/api/chat/completions", json={"model": "fake-llm", **body})
     assert with_filter.status_code == without.status_code
     assert "was not reserved for" not in server.log()
 
@@ -380,7 +383,7 @@ def test_message_templates(usage_limits: InstalledFilter, page: Page) -> None:
     )
     page.send(FIFTY)
     assert page.send(FIFTY).reply.notifications == [("warning", "50 of 100")]
-    assert page.send(FIFTY).reply.error == "100/100 tokens per day 100 0 stand-in"
+    assert page.send(FIFTY).reply.error == "100/100 tokens per day 100 0 fake-llm"
 
 
 def test_refusal_in_the_users_language(usage_limits: InstalledFilter, page: Page) -> None:

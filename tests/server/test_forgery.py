@@ -23,7 +23,7 @@ def completed_body(turn: Turn, page: Page) -> dict[str, Any]:
         "usage": INVENTED,
     }
     return {
-        "model": "stand-in",
+        "model": "fake-llm",
         "messages": [{"id": "u", "role": "user", "content": "x"}, message],
         "chat_id": turn.chat_id,
         "session_id": page.session_id,

@@ -9,7 +9,7 @@ import httpx
 
 from scripts.openwebui.client import OpenWebUIClient
 from scripts.openwebui.page import Page
-from scripts.provider.server import StandInProvider
+from scripts.provider.server import FakeProvider
 from tests.conftest import InstalledFilter, MakeUser, OpenPage, wait_until
 
 SLOW = "[[in=5 tokens=8 chunks=8 delay=0.5]]"
@@ -24,13 +24,13 @@ def configure(usage_limits: InstalledFilter, *limits: str, pool: str = "", **val
     )
 
 
-def open_calls(provider: StandInProvider, text: str) -> int:
+def open_calls(provider: FakeProvider, text: str) -> int:
     """How many calls with this text the provider is answering."""
-    return sum(call.open for call in provider.books.calls(contains=text))
+    return sum(call.open for call in provider.call_log.calls(contains=text))
 
 
 def test_three_at_once_over_page_and_api(
-    usage_limits: InstalledFilter, user: OpenWebUIClient, page: Page, provider: StandInProvider
+    usage_limits: InstalledFilter, user: OpenWebUIClient, page: Page, provider: FakeProvider
 ) -> None:
     """Replies of page and API count together; the next request is refused until one has ended."""
     configure(usage_limits, "3 requests at once")
@@ -49,13 +49,13 @@ def test_three_at_once_over_page_and_api(
         assert user.chat(f"after of {user.id}").status == 200
         assert call.result(30).status == 200
     page.wait(turns[1])
-    assert provider.books.calls(contains=f"refused of {user.id}") == []
+    assert provider.call_log.calls(contains=f"refused of {user.id}") == []
     usage_limits.settled(4, user_id=user.id)
     assert user.chat(f"after of {user.id}").status == 200
 
 
 def test_burst_never_runs_more_than_three(
-    usage_limits: InstalledFilter, user: OpenWebUIClient, provider: StandInProvider
+    usage_limits: InstalledFilter, user: OpenWebUIClient, provider: FakeProvider
 ) -> None:
     """Of twelve API calls that come together three are answered and nine refused."""
     configure(usage_limits, "3 requests at once")
@@ -64,11 +64,11 @@ def test_burst_never_runs_more_than_three(
         calls = [threads.submit(user.chat, f"{text} {SLOW}", stream=True) for _ in range(12)]
         answers = [call.result(60) for call in calls]
     assert sorted(answer.status for answer in answers) == [200] * 3 + [429] * 9
-    assert len(provider.books.calls(contains=text)) == 3
+    assert len(provider.call_log.calls(contains=text)) == 3
 
 
 def test_pool_counts_what_all_have_running(
-    usage_limits: InstalledFilter, make_user: MakeUser, provider: StandInProvider
+    usage_limits: InstalledFilter, make_user: MakeUser, provider: FakeProvider
 ) -> None:
     """A pool's limit on how many run at once holds for its members together."""
     configure(usage_limits, pool="1 request at once")
@@ -84,7 +84,7 @@ def test_pool_counts_what_all_have_running(
 
 
 def test_request_that_is_too_long(
-    usage_limits: InstalledFilter, user: OpenWebUIClient, page: Page, provider: StandInProvider
+    usage_limits: InstalledFilter, user: OpenWebUIClient, page: Page, provider: FakeProvider
 ) -> None:
     """A prompt that is longer than a request may be reaches no model, by page or API."""
     configure(usage_limits, "200 tokens/request")
@@ -95,12 +95,12 @@ def test_request_that_is_too_long(
         assert refused.status == 429
         assert sentence in str(refused.body)
     assert page.send(text).reply.error == sentence
-    assert provider.books.calls(contains=f"long of {user.id}") == []
+    assert provider.call_log.calls(contains=f"long of {user.id}") == []
     assert usage_limits.rows(user_id=user.id) == []
 
 
 def test_output_is_lowered_to_fit(
-    usage_limits: InstalledFilter, user: OpenWebUIClient, page: Page, provider: StandInProvider
+    usage_limits: InstalledFilter, user: OpenWebUIClient, page: Page, provider: FakeProvider
 ) -> None:
     """The provider is asked for no more output than a request may have, wherever it is asked."""
     configure(usage_limits, "200 tokens/request")
@@ -110,14 +110,14 @@ def test_output_is_lowered_to_fit(
     user.chat(f"{text} [[in=20 tokens=500]]", max_tokens=5_000)
     user.chat(f"{text} [[in=20 tokens=500]]", path="/api/v1/messages", max_tokens=5_000)
     user.chat(f"{text} [[in=20 tokens=500]]", path="/openai/chat/completions")
-    lowered = [call.max_tokens for call in provider.books.calls(contains=text)]
+    lowered = [call.max_tokens for call in provider.call_log.calls(contains=text)]
     # Open WebUI puts this one in the place of the other.
     user.chat(f"{text} [[in=20 tokens=500]]", max_tokens=7, max_completion_tokens=None)
-    lowered += [call.max_tokens for call in provider.books.calls(contains=text)[5:]]
+    lowered += [call.max_tokens for call in provider.call_log.calls(contains=text)[5:]]
     assert len(lowered) == 6
     assert all(most is not None and 100 < most < 190 for most in lowered)
     user.chat(f"modest of {user.id}", max_tokens=7)
-    (call,) = provider.books.calls(contains=f"modest of {user.id}")
+    (call,) = provider.call_log.calls(contains=f"modest of {user.id}")
     assert call.max_tokens == 7
     assert all(
         row["input_tokens"] + row["output_tokens"] <= 200
@@ -126,20 +126,20 @@ def test_output_is_lowered_to_fit(
 
 
 def test_output_is_lowered_at_a_tasks_path(
-    usage_limits: InstalledFilter, user: OpenWebUIClient, provider: StandInProvider
+    usage_limits: InstalledFilter, user: OpenWebUIClient, provider: FakeProvider
 ) -> None:
     """Whoever asks for a task by its path gets no longer answer than in a chat."""
     configure(usage_limits, "300 output tokens/request", "1 request at once")
     text = f"task of {user.id}"
-    body = {"model": "stand-in", "prompt": text, "responses": ["a", "b"], "stream": False}
+    body = {"model": "fake-llm", "prompt": text, "responses": ["a", "b"], "stream": False}
     response = user.http.post("/api/v1/tasks/moa/completions", json=body)
     assert response.status_code == 200
-    calls = [call for call in provider.books.calls(tasks=True) if text in call.text]
+    calls = [call for call in provider.call_log.calls(tasks=True) if text in call.text]
     assert [call.max_tokens for call in calls] == [300]
     configure(usage_limits, "0 requests at once")
     response = user.http.post("/api/v1/tasks/moa/completions", json=body)
     assert response.status_code == 429
-    assert len([call for call in provider.books.calls(tasks=True) if text in call.text]) == 1
+    assert len([call for call in provider.call_log.calls(tasks=True) if text in call.text]) == 1
 
 
 def test_limit_on_the_api_leaves_the_page_open(
@@ -164,7 +164,7 @@ def test_no_claim_opens_the_api(
     usage_limits: InstalledFilter,
     make_user: MakeUser,
     open_page: OpenPage,
-    provider: StandInProvider,
+    provider: FakeProvider,
 ) -> None:
     """What a program claims to be makes it neither a page, a channel nor an automation."""
     configure(usage_limits, "0 requests/day via api")
@@ -176,7 +176,7 @@ def test_no_claim_opens_the_api(
         {"chat_id": "local:x", "id": "m", "session_id": page.session_id + "x"},
         {"chat_id": "local:x", "id": "m", "session_id": "automation:1", "automation_id": "1"},
     ]
-    body = {"model": "stand-in", "messages": [{"role": "user", "content": text}], "stream": False}
+    body = {"model": "fake-llm", "messages": [{"role": "user", "content": text}], "stream": False}
     for claim in claims:
         user.http.post("/api/chat/completions", json={**body, **claim})
     # With an API key the user's own open page is no proof either.
@@ -186,5 +186,16 @@ def test_no_claim_opens_the_api(
     user.chat(text)
     # The page itself is open: by then all that was asked before has been answered.
     assert page.send("by page").reply.error is None
-    assert provider.books.calls(contains=text) == []
+    assert provider.call_log.calls(contains=text) == []
     assert [row["source"] for row in usage_limits.settled(1, user_id=user.id)] == ["page"]
+
+
+def test_one_after_the_other_is_never_two_at_once(
+    usage_limits: InstalledFilter, user: OpenWebUIClient, page: Page
+) -> None:
+    """Who waits for each answer to end has nothing running when the next request comes."""
+    configure(usage_limits, "1 request at once")
+    for number in range(12):
+        assert user.chat("[[in=5 tokens=3]]", stream=number % 2 == 0).status == 200
+    for _ in range(4):
+        assert page.send("[[in=5 tokens=3]]").reply.error is None

@@ -17,27 +17,27 @@ from helpers.ledger.tables import records_table
 from scripts.openwebui.client import OpenWebUIClient
 from scripts.openwebui.page import Page
 from scripts.openwebui.server import OpenWebUIServer
-from scripts.provider.server import StandInProvider
+from scripts.provider.server import FakeProvider
 from tests.conftest import InstalledFilter, MakeUser, wait_until
 
 FIFTY = "[[in=20 tokens=30]]"
 
 
 def test_reply_is_capped_to_what_remains(
-    usage_limits: InstalledFilter, user: OpenWebUIClient, page: Page, provider: StandInProvider
+    usage_limits: InstalledFilter, user: OpenWebUIClient, page: Page, provider: FakeProvider
 ) -> None:
     """With `cap_max_tokens` a request's max_tokens is lowered to what remains, never raised."""
     usage_limits.configure(daily_token_limit=200, cap_max_tokens=True)
     reply = page.send(f"first of {user.id} {FIFTY}").reply
-    (call,) = provider.books.calls(contains=f"first of {user.id}")
+    (call,) = provider.call_log.calls(contains=f"first of {user.id}")
     assert call.max_tokens is not None
     assert 100 < call.max_tokens < 200
     assert reply.statuses[0] == f"This response can have at most {call.max_tokens} tokens."
     user.chat(f"second of {user.id} {FIFTY}", max_tokens=40)
-    (call,) = provider.books.calls(contains=f"second of {user.id}")
+    (call,) = provider.call_log.calls(contains=f"second of {user.id}")
     assert call.max_tokens == 40
     user.chat(f"third of {user.id} {FIFTY}", max_tokens=4_000, max_completion_tokens=4_000)
-    (call,) = provider.books.calls(contains=f"third of {user.id}")
+    (call,) = provider.call_log.calls(contains=f"third of {user.id}")
     assert call.max_tokens is not None
     assert call.max_tokens < 100
 
@@ -64,9 +64,9 @@ def test_free_model_stays_usable(
         policies='[role.user]\nlimits = ["50 tokens/day", "2 requests/day"]\n'
         '[model."*-free"]\nweight = 0\n[model."*-large"]\nweight = 3'
     )
-    assert user.chat(FIFTY, model="stand-in-large").status == 200
+    assert user.chat(FIFTY, model="fake-llm-large").status == 200
     assert user.chat(FIFTY).status == 429
-    assert [user.chat(FIFTY, model="stand-in-free").status for _ in range(3)] == [200] * 3
+    assert [user.chat(FIFTY, model="fake-llm-free").status for _ in range(3)] == [200] * 3
     rows = usage_limits.settled(4, user_id=user.id)
     assert [row["weighted_input_tokens"] for row in rows] == [60, 0, 0, 0]
     assert [row["input_tokens"] for row in rows] == [20] * 4
@@ -78,7 +78,7 @@ def test_money_is_counted_by_price(usage_limits: InstalledFilter, user: OpenWebU
         policies='[role.user]\nlimits = ["$0.001/day"]\n'
         '[model."*-large"]\ninput_price = 2.5\noutput_price = 10'
     )
-    assert user.chat(FIFTY, model="stand-in-large").status == 200
+    assert user.chat(FIFTY, model="fake-llm-large").status == 200
     usage = {"prompt_tokens": 20, "completion_tokens": 30, "total_tokens": 50, "cost": 0.0007}
     directive = f"[[raw_usage='{json.dumps(usage)}']]"
     assert user.chat(directive).status == 200

@@ -2,45 +2,31 @@
 
 from __future__ import annotations
 
-import itertools
-import random
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from scripts.bench.bursts import (
+    new_marker,
+    random_lengths,
+    script_lengths,
+    sent_tokens,
+    stream_at_once,
+)
 from scripts.openwebui.admin import OpenWebUIAdmin
 from scripts.openwebui.client import OpenWebUIClient
 from scripts.openwebui.page import Page
 from scripts.postgresql import new_postgresql_database
-from scripts.provider.books import Call
-from scripts.provider.server import StandInProvider
+from scripts.provider.server import FakeProvider
 from tests.conftest import FUNCTION_FILE, FUNCTION_ID, InstalledFilter, new_server
 
 pytest_plugins = ["tests.support.databases"]
 
-# Words that every tokenizer takes for one token each.
-WORDS = (
-    "they could see the garden from the window of the kitchen where the morning light came in "
-    "first "
-)
-WORDS_PER_CHUNK = 18
-# How many chunks replies have, which nobody but the provider knows.
-LENGTHS = (5, 10, 15, 25, 40, 60, 80, 120)
 POOL = {"DATABASE_POOL_SIZE": "40", "DATABASE_POOL_MAX_OVERFLOW": "40"}
-
-
-COUNTER = itertools.count()
-
-
-def new_marker() -> str:
-    """A text that no other burst's calls have."""
-    return f"burst {next(COUNTER)};"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +36,11 @@ class Host:
     url: str
     admin: OpenWebUIAdmin
     usage_limits: InstalledFilter
-    provider: StandInProvider
+    provider: FakeProvider
 
     def new_user(self) -> OpenWebUIClient:
         """A user of the test's own."""
         return self.admin.add_user("Burst", f"{uuid4().hex[:12]}@example.org")
-
-    def sent_tokens(self, marker: str) -> int:
-        """What the provider has read and sent for the calls with a text."""
-        calls = self.provider.books.wait_until_ended(contains=marker, timeout=120)
-        return sum(call.prompt_tokens + sent(call) for call in calls)
 
     def recorded_tokens(self, user: OpenWebUIClient) -> int:
         """What the ledger has for a user, once nothing is running any more."""
@@ -69,15 +50,10 @@ class Host:
         return sum(row["input_tokens"] + row["output_tokens"] for row in rows)
 
 
-def sent(call: Call) -> int:
-    """The output tokens that a call has sent, by its provider."""
-    return call.chunks_sent * WORDS_PER_CHUNK
-
-
 @pytest.fixture(scope="module", params=["sqlite", "sqlite, two workers", "postgresql"])
 def host(
     request: pytest.FixtureRequest,
-    provider: StandInProvider,
+    provider: FakeProvider,
     empty_database: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Host]:
@@ -98,29 +74,9 @@ def host(
         admin.install_function(FUNCTION_ID, FUNCTION_FILE.read_text(encoding="utf-8"))
         installed = InstalledFilter(admin, server.database_url)
         installed.switch(active=True, everywhere=True)
-        for length in LENGTHS:
-            text = (WORDS * length).strip() + " "
-            provider.script(
-                contains=f"length {length};",
-                reply=text,
-                chunks=length,
-                delay=0.25,
-                usage="none",
-                tokens=length * WORDS_PER_CHUNK,
-            )
+        script_lengths(provider)
         yield Host(server.url, admin, installed, provider)
         provider.rules.clear()
-
-
-def stream_at_once(host: Host, user: OpenWebUIClient, marker: str, lengths: list[int]) -> list[Any]:
-    """As many streams at the same moment, each over a connection of its own."""
-
-    def stream(length: int) -> Any:
-        with closing(OpenWebUIClient(host.url, user.account, timeout=180)) as client:
-            return client.chat(f"{marker} length {length};", stream=True)
-
-    with ThreadPoolExecutor(len(lengths)) as threads:
-        return list(threads.map(stream, lengths))
 
 
 def assert_near(host: Host, user: OpenWebUIClient, used: int) -> None:
@@ -135,12 +91,10 @@ def test_hundred_streams_stop_at_the_limit(host: Host) -> None:
         running_replies="stop", policies=f'[role.user]\nlimits = ["{limit} tokens/day"]'
     )
     user, marker = host.new_user(), new_marker()
-    lengths = random.Random(15).choices(LENGTHS, k=100)
-    replies = stream_at_once(host, user, marker, lengths)
-    used = host.sent_tokens(marker)
-    print(
-        f"stop: {used / limit:.1%} of the limit, {sum(lengths) * WORDS_PER_CHUNK / limit:.1%} asked"
-    )
+    lengths = random_lengths(100)
+    replies = stream_at_once(host.url, user, marker, lengths)
+    used = sent_tokens(host.provider, marker)
+    print(f"stop: {used / limit:.1%} of the limit")
     assert 0.9 * limit <= used <= 1.02 * limit
     assert_near(host, user, used)
     ended = [reply for reply in replies if reply.status == 200]
@@ -149,6 +103,8 @@ def test_hundred_streams_stop_at_the_limit(host: Host) -> None:
     assert "length" in {reply.chunks[-1]["choices"][0]["finish_reason"] for reply in ended}
 
 
+# Two workers would need Redis for the page's sockets.
+@pytest.mark.parametrize("host", ["sqlite", "postgresql"], indirect=True)
 def test_burst_on_the_page_stops_at_the_limit(host: Host) -> None:
     """The same from the chat page: each reply says why it ends, and is saved as it is."""
     limit = 8_000
@@ -160,7 +116,7 @@ def test_burst_on_the_page_stops_at_the_limit(host: Host) -> None:
         turns = [page.send(f"{marker} length 120;", wait=False) for _ in range(12)]
         for turn in turns:
             page.wait(turn, timeout=120)
-        used = host.sent_tokens(marker)
+        used = sent_tokens(host.provider, marker)
         print(f"stop, page: {used / limit:.1%} of the limit")
         assert 0.9 * limit <= used <= 1.02 * limit
         assert_near(host, user, used)
@@ -178,14 +134,14 @@ def test_burst_that_finishes(host: Host) -> None:
     """With `finish`, twenty long replies of a model seen before end at 125 % of a limit at most."""
     host.usage_limits.configure()
     seen, limit = host.new_user(), 10_000
-    stream_at_once(host, seen, new_marker(), [120, 120])
+    stream_at_once(host.url, seen, new_marker(), [120, 120])
     host.usage_limits.configure(policies=f'[role.user]\nlimits = ["{limit} tokens/day"]')
     user, marker = host.new_user(), new_marker()
-    replies = stream_at_once(host, user, marker, [120] * 20)
-    used = host.sent_tokens(marker)
+    replies = stream_at_once(host.url, user, marker, [120] * 20)
+    used = sent_tokens(host.provider, marker)
     print(f"finish: {used / limit:.1%} of the limit")
     assert 0.9 * limit <= used <= 1.25 * limit
     assert_near(host, user, used)
-    assert {reply.status for reply in replies} == {200(429)}
+    assert {reply.status for reply in replies} == {200, 429}
     # What nobody holds any more is free at once.
     assert user.chat("Over", stream=True).status == 429

@@ -1,4 +1,4 @@
-"""A day of mixed chats on a real Open WebUI: the ledger equals the provider's own books."""
+"""A day of mixed chats on a real Open WebUI: the ledger equals the provider's own database."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.table import Table
 from scripts.openwebui.admin import OpenWebUIAdmin
 from scripts.openwebui.client import OpenWebUIClient
 from scripts.openwebui.page import Page
-from scripts.provider.server import StandInProvider
+from scripts.provider.server import FakeProvider
 from tests.commands.test_bench import CLOCK
 from tests.conftest import InstalledFilter, MakeUser, OpenPage
 
@@ -39,7 +39,7 @@ def day_of_chats(user: OpenWebUIClient, page: Page, seed: int) -> Counter[str]:
         "page": lambda: page.send(text()),
         "follow-up": lambda: page.send(text(), after=last),
         "temporary": lambda: page.send(text(), temporary=True),
-        "several models": lambda: page.send(text(), models=["stand-in", "stand-in-large"]),
+        "several models": lambda: page.send(text(), models=["fake-llm", "fake-llm-large"]),
         "tools": lambda: page.send(
             text().replace("]]", " tool=get_time rounds=2]]"), tools=["clock"]
         ),
@@ -73,7 +73,7 @@ def test_ledger_equals_the_providers_books(
     admin: OpenWebUIAdmin,
     make_user: MakeUser,
     open_page: OpenPage,
-    provider: StandInProvider,
+    provider: FakeProvider,
 ) -> None:
     """After 200 chats of every kind each user's tokens and calls agree to the token."""
     admin.install_tool("clock", CLOCK)
@@ -86,7 +86,7 @@ def test_ledger_equals_the_providers_books(
     differences = []
     for user in users:
         rows = usage_limits.settled(CHATS_PER_USER, user_id=user.id)
-        calls = provider.books.calls(contains=f"of {user.id}", tasks=True)
+        calls = provider.call_log.calls(contains=f"of {user.id}", tasks=True)
         theirs = (
             sum(call.prompt_tokens for call in calls),
             sum(call.completion_tokens for call in calls),
@@ -110,12 +110,12 @@ def test_ledger_equals_the_analytics(
     admin: OpenWebUIAdmin,
     page: Page,
     user: OpenWebUIClient,
-    provider: StandInProvider,
+    provider: FakeProvider,
 ) -> None:
     """Where Open WebUI's own analytics count rightly, the ledger shows the same tokens by model."""
     admin.install_tool("clock", CLOCK)
     model = f"counted-{user.id[:8]}"
-    admin.set_model(model, base_model_id="stand-in")
+    admin.set_model(model, base_model_id="fake-llm")
     last = page.send("[[in=11 tokens=7]]", models=[model])
     for number in range(5):
         last = page.send(f"[[in={number + 20} tokens=9]]", models=[model], after=last)

@@ -22,7 +22,7 @@ from helpers.openwebui.passthrough import find_passthrough
 from scripts.compat.hosts import OLLAMA_EMBEDDINGS
 from scripts.openwebui.client import OpenWebUIClient
 from scripts.provider.ollama import OLLAMA_MODEL
-from scripts.provider.server import StandInProvider
+from scripts.provider.server import FakeProvider
 from tests.conftest import (
     FUNCTION_FILE,
     FUNCTION_ID,
@@ -106,7 +106,7 @@ def test_which_paths_are_doors(method: str, path: str, kind: str | None) -> None
 
 
 @pytest.fixture(scope="module")
-def house(start_server: StartServer, provider: StandInProvider) -> OwnServer:
+def house(start_server: StartServer, provider: FakeProvider) -> OwnServer:
     """An Open WebUI with every pass-through path on, Ollama's and the deprecated ones too."""
     own = start_server(
         ENABLE_OLLAMA_API="true",
@@ -114,10 +114,10 @@ def house(start_server: StartServer, provider: StandInProvider) -> OwnServer:
         ENABLE_OPENAI_API_PASSTHROUGH="true",
         RAG_EMBEDDING_ENGINE="openai",
         RAG_OPENAI_API_BASE_URL=provider.url,
-        RAG_OPENAI_API_KEY="stand-in",
+        RAG_OPENAI_API_KEY="fake-llm",
         AUDIO_REALTIME_ENABLED="true",
         AUDIO_REALTIME_OPENAI_API_BASE_URL=provider.url,
-        AUDIO_REALTIME_OPENAI_API_KEY="stand-in",
+        AUDIO_REALTIME_OPENAI_API_KEY="fake-llm",
     )
     own.admin.publish_models()
     return own
@@ -146,7 +146,7 @@ OPENAI_SPELLINGS = (
     "/openai/Chat/Completions",
     "/openai/models/..%2fchat/completions",
 )
-MODELS = {"/openai": "stand-in", "/ollama": OLLAMA_MODEL, "/api": "stand-in"}
+MODELS = {"/openai": "fake-llm", "/ollama": OLLAMA_MODEL, "/api": "fake-llm"}
 PATHS = (
     *((path, "messages") for path in OPENAI_SPELLINGS),
     ("/api/chat/completions", "messages"),
@@ -188,7 +188,7 @@ def knock(user: OpenWebUIClient, path: str, key: str, text: str, stream: bool) -
 def test_below_a_limit_everything_is_on_record(
     house: OwnServer,
     resident: OpenWebUIClient,
-    provider: StandInProvider,
+    provider: FakeProvider,
     path: str,
     key: str,
     stream: bool,
@@ -198,7 +198,7 @@ def test_below_a_limit_everything_is_on_record(
     text = f"knock {next(COUNTER)} [[in=21 tokens=13]]"
     answer = knock(resident, path, key, text, stream)
     assert answer.status_code == 200, answer.text
-    (call,) = provider.books.calls(contains=text)
+    (call,) = provider.call_log.calls(contains=text)
     (row,) = house.usage_limits.settled(1, user_id=resident.id)
     assert (row["input_tokens"], row["output_tokens"], row["estimated"]) == (
         call.prompt_tokens,
@@ -210,7 +210,7 @@ def test_below_a_limit_everything_is_on_record(
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_over_a_limit_no_path_reaches_a_model(
-    house: OwnServer, resident: OpenWebUIClient, provider: StandInProvider, stream: bool
+    house: OwnServer, resident: OpenWebUIClient, provider: FakeProvider, stream: bool
 ) -> None:
     """Whoever is over the limit gets 429 and a sentence everywhere; the provider sees no call."""
     house.usage_limits.configure(daily_token_limit=1)
@@ -223,7 +223,7 @@ def test_over_a_limit_no_path_reaches_a_model(
         assert "limit of 1 token per day" in answer.json()["detail"], path
         assert int(answer.headers["retry-after"]) > 0
         assert "error" in answer.json()
-        assert provider.books.calls(contains=text, tasks=True) == []
+        assert provider.call_log.calls(contains=text, tasks=True) == []
     assert len(house.usage_limits.rows(user_id=resident.id)) == 1
 
 
@@ -233,18 +233,18 @@ def test_what_nobody_can_count_is_closed(
 ) -> None:
     """An unknown pass-through path is refused with a sentence."""
     house.usage_limits.configure()
-    answer = resident.http.post(path, json={"model": "stand-in", "input": "x"})
+    answer = resident.http.post(path, json={"model": "fake-llm", "input": "x"})
     assert answer.status_code == 403
     assert "past the usage limits" in answer.json()["detail"]
 
 
 TASKS = ("title", "tags", "follow_up", "queries", "image_prompt", "emoji", "moa")
-TASK_BODY = {"model": "stand-in", "prompt": "x", "responses": ["a"], "type": "web_search"}
+TASK_BODY = {"model": "fake-llm", "prompt": "x", "responses": ["a"], "type": "web_search"}
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_tasks_that_a_user_asks_for(
-    house: OwnServer, resident: OpenWebUIClient, provider: StandInProvider, task: str
+    house: OwnServer, resident: OpenWebUIClient, provider: FakeProvider, task: str
 ) -> None:
     """A task's own path counts like any request, and calls no model over a limit."""
     house.usage_limits.configure(policies='[role.user]\nlimits = ["1 request/day"]')
@@ -253,7 +253,7 @@ def test_tasks_that_a_user_asks_for(
     body = {**TASK_BODY, "prompt": text, "messages": [{"role": "user", "content": text}]}
     assert resident.http.post(path, json=body).status_code == 200
     (row,) = house.usage_limits.settled(1, user_id=resident.id)
-    (call,) = provider.books.calls(contains=text, tasks=True)
+    (call,) = provider.call_log.calls(contains=text, tasks=True)
     assert (row["source"], row["counted"], row["estimated"]) == ("task", 1, 0)
     assert (row["input_tokens"], row["output_tokens"]) == (
         call.prompt_tokens,
@@ -262,11 +262,11 @@ def test_tasks_that_a_user_asks_for(
     refused = resident.http.post(path, json=body)
     assert refused.status_code == 429
     assert refused.json()["error"]["type"] == "rate_limit_exceeded"
-    assert len(provider.books.calls(contains=text, tasks=True)) == 1
+    assert len(provider.call_log.calls(contains=text, tasks=True)) == 1
 
 
 def test_titles_are_recorded_and_not_counted(
-    house: OwnServer, resident: OpenWebUIClient, provider: StandInProvider, open_page: OpenPage
+    house: OwnServer, resident: OpenWebUIClient, provider: FakeProvider, open_page: OpenPage
 ) -> None:
     """Title, tags and follow-ups of a chat are on record as tasks, and count toward nothing."""
     house.usage_limits.configure(daily_token_limit=100_000)
@@ -275,7 +275,7 @@ def test_titles_are_recorded_and_not_counted(
     page.send(text, background_tasks=True)
     rows = house.usage_limits.settled(4, user_id=resident.id)
     tasks = [row for row in rows if row["source"] == "task"]
-    calls = [call for call in provider.books.calls(contains=text, tasks=True) if call.task]
+    calls = [call for call in provider.call_log.calls(contains=text, tasks=True) if call.task]
     assert len(tasks) == len(calls) == 3
     assert sum(row["input_tokens"] for row in tasks) == sum(call.prompt_tokens for call in calls)
     assert {row["counted"] for row in tasks} == {0}
@@ -296,7 +296,7 @@ def test_titles_count_where_the_policies_say_so(
 
 
 def test_over_a_limit_no_title_is_asked_for(
-    house: OwnServer, resident: OpenWebUIClient, provider: StandInProvider, open_page: OpenPage
+    house: OwnServer, resident: OpenWebUIClient, provider: FakeProvider, open_page: OpenPage
 ) -> None:
     """A refused message gets no title; the chat says why it was refused, and nothing else."""
     house.usage_limits.configure(policies='[role.user]\nlimits = ["1 request/day"]')
@@ -306,11 +306,11 @@ def test_over_a_limit_no_title_is_asked_for(
     house.usage_limits.settled(1, user_id=resident.id)
     assert "1 request" in (page.send(second, background_tasks=True).reply.error or "")
     time.sleep(1)  # a title would be asked for beside the reply
-    assert provider.books.calls(contains=second, tasks=True) == []
+    assert provider.call_log.calls(contains=second, tasks=True) == []
 
 
 def test_passthrough_block_and_allow(
-    house: OwnServer, resident: OpenWebUIClient, provider: StandInProvider
+    house: OwnServer, resident: OpenWebUIClient, provider: FakeProvider
 ) -> None:
     """`block` closes what goes past the hooks for all but administrators; `allow` only records."""
     house.usage_limits.configure(passthrough="block")
@@ -347,7 +347,7 @@ def test_switched_off_and_deleted(house: OwnServer, resident: OpenWebUIClient) -
 
 
 def test_requests_without_tokens(
-    house: OwnServer, resident: OpenWebUIClient, provider: StandInProvider
+    house: OwnServer, resident: OpenWebUIClient, provider: FakeProvider
 ) -> None:
     """Speech is one request, refused over a limit on requests and over no other."""
     house.usage_limits.configure(daily_token_limit=1)
@@ -411,12 +411,12 @@ def ask_by_every_client(url: str, key: str, http: httpx.Client) -> None:
         client = openai.OpenAI(api_key=key, base_url=url + base, http_client=http)
         with pytest.raises(openai.RateLimitError, match="1 request"):
             client.chat.completions.create(
-                model="stand-in", messages=[{"role": "user", "content": "x"}]
+                model="fake-llm", messages=[{"role": "user", "content": "x"}]
             )
     claude = anthropic.Anthropic(api_key=key, base_url=f"{url}/api", http_client=http)
     with pytest.raises(anthropic.RateLimitError, match="1 request"):
         claude.messages.create(
-            model="stand-in", max_tokens=9, messages=[{"role": "user", "content": "x"}]
+            model="fake-llm", max_tokens=9, messages=[{"role": "user", "content": "x"}]
         )
 
 
@@ -481,7 +481,7 @@ def test_a_provider_that_fails_costs_nothing(house: OwnServer, resident: OpenWeb
     assert [(row["state"], row["input_tokens"]) for row in rows] == [("released", 0)] * 3
 
 
-def test_two_workers_started_anew(start_server: StartServer, provider: StandInProvider) -> None:
+def test_two_workers_started_anew(start_server: StartServer, provider: FakeProvider) -> None:
     """With the base models cached each worker has the layer from its start on."""
     own = start_server(UVICORN_WORKERS="2")
     connections = own.admin.get("/api/v1/configs/connections")
@@ -497,7 +497,7 @@ def test_two_workers_started_anew(start_server: StartServer, provider: StandInPr
         # A connection of its own, so that either worker may answer.
         with closing(OpenWebUIClient(own.server.url, user.account)) as client:
             assert knock(client, path, "messages", text, False).status_code == 429
-    assert provider.books.calls(contains=text, tasks=True) == []
+    assert provider.call_log.calls(contains=text, tasks=True) == []
 
 
 async def talk(
@@ -507,7 +507,7 @@ async def talk(
     url = house.server.url.replace("http", "ws") + "/api/v1/audio/realtime"
     answers: list[dict[str, Any]] = []
     async with websockets.connect(url) as socket:
-        login = {"type": "auth", "token": token, "model_id": "stand-in"}
+        login = {"type": "auth", "token": token, "model_id": "fake-llm"}
         await socket.send(json.dumps(login))
         with contextlib.suppress(websockets.ConnectionClosed):
             answers.append(json.loads(await socket.recv()))
@@ -522,29 +522,29 @@ HEAR, SAY = {"type": "input_audio_buffer.commit"}, {"type": "bridge.status", "st
 
 
 def test_a_voice_call_is_counted_answer_by_answer(
-    house: OwnServer, resident: OpenWebUIClient, provider: StandInProvider
+    house: OwnServer, resident: OpenWebUIClient, provider: FakeProvider
 ) -> None:
     """Each answer of a voice call is a request with the tokens that the provider reports."""
     house.usage_limits.configure(daily_token_limit=100_000)
-    before = len(provider.books.calls(contains="said"))
+    before = len(provider.call_log.calls(contains="said"))
     asyncio.run(talk(house, resident.account.token, [HEAR, SAY, SAY], 5))
     rows = house.usage_limits.settled(3, user_id=resident.id)
     used = [(row["input_tokens"], row["output_tokens"], row["state"]) for row in rows]
     assert sorted(used) == [(0, 0, "released"), (132, 121, "settled"), (145, 130, "settled")]
     assert {row["model_id"] for row in rows} == {"realtime"}
-    assert len(provider.books.calls(contains="said")) == before + 2
+    assert len(provider.call_log.calls(contains="said")) == before + 2
 
 
 def test_a_voice_call_ends_over_a_limit(
-    house: OwnServer, resident: OpenWebUIClient, provider: StandInProvider
+    house: OwnServer, resident: OpenWebUIClient, provider: FakeProvider
 ) -> None:
     """Over a limit no call begins; one that reaches it is ended with the sentence."""
     house.usage_limits.configure(policies='[role.user]\nlimits = ["2 requests/day"]')
-    before = len(provider.books.calls(contains="said"))
+    before = len(provider.call_log.calls(contains="said"))
     answers = asyncio.run(talk(house, resident.account.token, [SAY] * 40, 100))
     assert answers[-1]["type"] == "bridge.error"
     assert "2 requests" in answers[-1]["message"]
-    assert len(provider.books.calls(contains="said")) <= before + 2
+    assert len(provider.call_log.calls(contains="said")) <= before + 2
     house.usage_limits.configure(daily_token_limit=1)
     (only,) = asyncio.run(talk(house, resident.account.token, [SAY], 1))
     assert only["type"] == "bridge.error"
@@ -568,7 +568,7 @@ def index_text(user: OpenWebUIClient, text: str) -> list[int]:
 
 
 def test_embeddings_of_files_and_memories(
-    house: OwnServer, resident: OpenWebUIClient, provider: StandInProvider
+    house: OwnServer, resident: OpenWebUIClient, provider: FakeProvider
 ) -> None:
     """Each text that a provider embeds is a request on record; over a limit none is embedded."""
     house.usage_limits.configure(daily_token_limit=100_000)
@@ -576,17 +576,17 @@ def test_embeddings_of_files_and_memories(
     assert index_text(resident, text) == [200] * 5
     rows = house.usage_limits.settled(5, user_id=resident.id)
     assert {(row["model_id"], row["counted"]) for row in rows} == {("embedding", 1)}
-    wait_until(lambda: len(provider.books.calls(contains=text)) >= 5)
+    wait_until(lambda: len(provider.call_log.calls(contains=text)) >= 5)
     house.usage_limits.configure(policies='[role.user]\nlimits = ["1 request/day"]')
     text = f"refused {next(COUNTER)}"
     assert index_text(resident, text) == [429] * 5
     kept = {"files": {"file": ("x.txt", text.encode())}}
     assert resident.http.post("/api/v1/files/?process=false", **kept).status_code == 200
-    assert provider.books.calls(contains=text) == []
+    assert provider.call_log.calls(contains=text) == []
 
 
 def test_a_provider_that_refuses_to_be_asked_for_usage(
-    house: OwnServer, resident: OpenWebUIClient, provider: StandInProvider
+    house: OwnServer, resident: OpenWebUIClient, provider: FakeProvider
 ) -> None:
     """A streamed pass-through call that is refused for `stream_options` is made once more."""
     house.usage_limits.configure(daily_token_limit=100_000)
@@ -598,7 +598,7 @@ def test_a_provider_that_refuses_to_be_asked_for_usage(
             assert answer.status_code == 200, answer.text
             assert "data: [DONE]" in answer.text
             # The second time it is known, and not asked.
-            assert len(provider.books.calls(contains=text)) == 2 - number
+            assert len(provider.call_log.calls(contains=text)) == 2 - number
     finally:
         provider.rules.remove(rule)
     rows = house.usage_limits.settled(2, user_id=resident.id)
@@ -641,7 +641,7 @@ def test_refusals_can_be_read_by_other_pages(
 def test_parallel_calls_with_lengths_that_are_not_obeyed(
     house: OwnServer,
     resident: OpenWebUIClient,
-    provider: StandInProvider,
+    provider: FakeProvider,
     path: str,
     key: str,
     lie: dict[str, Any],
@@ -651,8 +651,8 @@ def test_parallel_calls_with_lengths_that_are_not_obeyed(
     text = f"parallel {next(COUNTER)} [[in=9 tokens=600 wait=8]]"  # all are asked meanwhile
     asked = [{"role": "user", "content": text}] if key == "messages" else text
     body = {"model": MODELS["/" + path.split("/")[1]], "stream": False, key: asked, **lie}
-    before = len(provider.books.calls())
+    before = len(provider.call_log.calls())
     with ThreadPoolExecutor(6) as pool:
         answers = list(pool.map(lambda _: resident.http.post(path, json=body), range(6)))
     assert sorted(answer.status_code for answer in answers) == [200] + [429] * 5
-    assert len(provider.books.calls()) == before + 1
+    assert len(provider.call_log.calls()) == before + 1

@@ -21,7 +21,7 @@ from helpers.openwebui.stream_usage import (
 )
 from scripts.openwebui.client import OpenWebUIClient
 from scripts.openwebui.page import Page
-from scripts.provider.server import StandInProvider
+from scripts.provider.server import FakeProvider
 from tests.conftest import OwnServer, StartServer
 
 # As Mistral answered.
@@ -268,10 +268,10 @@ def uma(own: OwnServer) -> Iterator[OpenWebUIClient]:
 
 
 @pytest.mark.parametrize(
-    ("passthrough", "model"), [("page", "stand-in"), ("api", "stand-in-large")]
+    ("passthrough", "model"), [("page", "fake-llm"), ("api", "fake-llm-large")]
 )
 def test_first_chat_works(
-    own: OwnServer, uma: OpenWebUIClient, provider: StandInProvider, passthrough: str, model: str
+    own: OwnServer, uma: OpenWebUIClient, provider: FakeProvider, passthrough: str, model: str
 ) -> None:
     """With a provider that refuses even the first chat works; what a client made up doesn't."""
     rule = provider.script(model=model, refuse="stream_options")
@@ -284,8 +284,8 @@ def test_first_chat_works(
             with Page(uma) as page:
                 sent = page.send(text, models=[model]).reply
                 assert (sent.error, sent.finished) == (None, True)
-                assert sent.text.startswith("The stand-in answers")
-        return [call.asked_usage for call in provider.books.calls(contains=text)]
+                assert sent.text.startswith("The fake-llm answers")
+        return [call.asked_usage for call in provider.call_log.calls(contains=text)]
 
     try:
         odd = uma.chat(
@@ -303,9 +303,9 @@ def test_first_chat_works(
         assert (passed.status, passed.error) == (200, "")
     finally:
         provider.rules.remove(rule)
-    other = uma.chat(f"other of {uma.id}", model="stand-in-free", stream=True)
+    other = uma.chat(f"other of {uma.id}", model="fake-llm-free", stream=True)
     assert other.status == 200
-    (call,) = provider.books.calls(contains=f"other of {uma.id}")
+    (call,) = provider.call_log.calls(contains=f"other of {uma.id}")
     assert call.asked_usage
     rows = own.usage_limits.settled(4, user_id=uma.id)
     states = [(row["state"], row["estimated"]) for row in rows]

@@ -18,7 +18,7 @@ from scripts.openwebui.admin import OpenWebUIAdmin
 from scripts.openwebui.client import OpenWebUIClient
 from scripts.openwebui.server import OpenWebUIServer
 from scripts.postgresql import new_postgresql_database
-from scripts.provider.server import StandInProvider
+from scripts.provider.server import FakeProvider
 from tests.conftest import FUNCTION_FILE, FUNCTION_ID, InstalledFilter, new_server
 
 pytest_plugins = ["tests.support.databases"]
@@ -80,7 +80,7 @@ def database_url(postgresql_url: str) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def replicas(
-    provider: StandInProvider, database_url: str, tmp_path_factory: pytest.TempPathFactory
+    provider: FakeProvider, database_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Replicas]:
     """The first server makes Open WebUI's own tables, then the second starts."""
     with ExitStack() as stack:
@@ -121,7 +121,7 @@ def test_killed_server_leaves_its_reservation_to_the_other(replicas: Replicas) -
 
     def stream(client: OpenWebUIClient) -> None:
         messages = [{"role": "user", "content": "Long [[chunks=300 delay=0.1]]"}]
-        body = {"model": "stand-in", "stream": True, "messages": messages}
+        body = {"model": "fake-llm", "stream": True, "messages": messages}
         with (
             suppress(httpx.HTTPError),  # its server is going to be killed
             client.http.stream("POST", "/api/chat/completions", json=body) as response,
@@ -156,7 +156,7 @@ def ask_at_once(url: str, user: OpenWebUIClient, calls: int) -> list[int]:
 
 
 def test_limit_holds_across_workers(
-    provider: StandInProvider, empty_database: Path, tmp_path_factory: pytest.TempPathFactory
+    provider: FakeProvider, empty_database: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Two workers on a fresh SQLite file make the tables once and let in exactly the limit."""
     folder = tmp_path_factory.mktemp("workers")

@@ -11,16 +11,18 @@ import pytest
 from scripts.openwebui.client import OpenWebUIClient
 from scripts.openwebui.page import Page
 from scripts.provider.ollama import OLLAMA_MODEL
-from scripts.provider.server import StandInProvider
+from scripts.provider.server import FakeProvider
 from tests.conftest import OwnServer, StartServer
 
 COUNTER = itertools.count()
-LIMIT = 150
+LIMIT = 300
+# What a provider sends meanwhile, when the machine is busy.
+ON_THEIR_WAY = 120
 LONG = "[[chunks=900 delay=0.03 usage=none]]"
 
 
 @pytest.fixture(scope="module")
-def house(start_server: StartServer, provider: StandInProvider) -> OwnServer:
+def house(start_server: StartServer, provider: FakeProvider) -> OwnServer:
     """An Open WebUI with every pass-through path on."""
     own = start_server(
         ENABLE_OLLAMA_API="true",
@@ -55,16 +57,17 @@ def stream_lines(user: OpenWebUIClient, path: str, **body: Any) -> list[str]:
         return [line for line in response.iter_lines() if line]
 
 
-def assert_stopped(house: OwnServer, provider: StandInProvider, user: Any, marker: str) -> None:
+def assert_stopped(house: OwnServer, provider: FakeProvider, user: Any, marker: str) -> None:
     """The provider's call was ended at the limit, and what it had sent is on record."""
-    (call,) = provider.books.wait_until_ended(contains=marker)
+    (call,) = provider.call_log.wait_until_ended(contains=marker)
     assert call.client_gone
     used = call.prompt_tokens + call.chunks_sent
-    assert 0.75 * LIMIT <= used <= 1.15 * LIMIT  # a few chunks were on their way
+    assert 0.9 * LIMIT <= used <= LIMIT + ON_THEIR_WAY
     (row,) = house.usage_limits.settled(1, user_id=user.id)
     assert row["state"] == "settled"
     assert row["estimated"]
-    assert row["input_tokens"] + row["output_tokens"] == pytest.approx(used, abs=25)
+    recorded = row["input_tokens"] + row["output_tokens"]
+    assert 0.9 * LIMIT <= recorded <= used + 25
 
 
 def events_of(lines: list[str]) -> list[Any]:
@@ -76,16 +79,16 @@ def events_of(lines: list[str]) -> list[Any]:
 @pytest.mark.parametrize(
     ("path", "key", "model"),
     [
-        ("/api/chat/completions", "messages", "stand-in"),
-        ("/openai/chat/completions", "messages", "stand-in"),
+        ("/api/chat/completions", "messages", "fake-llm"),
+        ("/openai/chat/completions", "messages", "fake-llm"),
         ("/ollama/v1/chat/completions", "messages", OLLAMA_MODEL),
-        ("/openai/completions", "prompt", "stand-in"),
+        ("/openai/completions", "prompt", "fake-llm"),
     ],
 )
 def test_in_openais_form(
     house: OwnServer,
     resident: OpenWebUIClient,
-    provider: StandInProvider,
+    provider: FakeProvider,
     path: str,
     key: str,
     model: str,
@@ -103,12 +106,12 @@ def test_in_openais_form(
 
 
 @pytest.mark.parametrize(
-    ("path", "model"), [("/api/v1/messages", "stand-in"), ("/ollama/v1/messages", OLLAMA_MODEL)]
+    ("path", "model"), [("/api/v1/messages", "fake-llm"), ("/ollama/v1/messages", OLLAMA_MODEL)]
 )
 def test_in_anthropics_form(
     house: OwnServer,
     resident: OpenWebUIClient,
-    provider: StandInProvider,
+    provider: FakeProvider,
     path: str,
     model: str,
 ) -> None:
@@ -126,11 +129,11 @@ def test_in_anthropics_form(
 
 
 def test_in_the_form_of_responses(
-    house: OwnServer, resident: OpenWebUIClient, provider: StandInProvider
+    house: OwnServer, resident: OpenWebUIClient, provider: FakeProvider
 ) -> None:
     """A response of OpenAI's Responses API is incomplete, for its length."""
     marker = new_marker()
-    lines = stream_lines(resident, "/openai/responses", model="stand-in", input=f"{marker} {LONG}")
+    lines = stream_lines(resident, "/openai/responses", model="fake-llm", input=f"{marker} {LONG}")
     last = events_of(lines)[-1]
     assert last["type"] == "response.incomplete"
     assert last["response"]["incomplete_details"] == {"reason": "max_output_tokens"}
@@ -142,7 +145,7 @@ def test_in_the_form_of_responses(
 def test_in_ollamas_form(
     house: OwnServer,
     resident: OpenWebUIClient,
-    provider: StandInProvider,
+    provider: FakeProvider,
     path: str,
     key: str,
 ) -> None:
@@ -157,19 +160,17 @@ def test_in_ollamas_form(
 
 
 def test_an_answer_that_comes_whole_is_made_to_fit(
-    house: OwnServer, resident: OpenWebUIClient, provider: StandInProvider
+    house: OwnServer, resident: OpenWebUIClient, provider: FakeProvider
 ) -> None:
     """As it can't be ended on its way, it is asked for no longer than what remains."""
     marker = new_marker()
     reply = resident.chat(f"{marker} [[chunks=900]]")
     assert reply.body["choices"][0]["finish_reason"] == "length"
-    (call,) = provider.books.calls(contains=marker)
+    (call,) = provider.call_log.calls(contains=marker)
     assert 0.75 * LIMIT <= call.prompt_tokens + call.completion_tokens <= LIMIT + 10
 
 
-def test_on_the_page(
-    house: OwnServer, resident: OpenWebUIClient, provider: StandInProvider
-) -> None:
+def test_on_the_page(house: OwnServer, resident: OpenWebUIClient, provider: FakeProvider) -> None:
     """A reply keeps what has come, with a sentence that says why, and can be continued."""
     marker = new_marker()
     with Page(resident) as page:
@@ -179,14 +180,14 @@ def test_on_the_page(
         assert_stopped(house, provider, resident, marker)
         message = resident.saved_message(turn.chat_id, turn.reply.message_id)
         assert message["done"] is True
-        assert message["output"][-1]["content"][0]["text"].startswith("The stand-in answers")
+        assert message["output"][-1]["content"][0]["text"].startswith("The fake-llm answers")
         stop_at(house, "")
         page.continue_reply(turn)
         assert turn.reply.error is None
 
 
 def test_tool_rounds_end_too(
-    house: OwnServer, resident: OpenWebUIClient, provider: StandInProvider
+    house: OwnServer, resident: OpenWebUIClient, provider: FakeProvider
 ) -> None:
     """A reply that stops in a round of tools has no further one."""
     house.admin.install_tool("clock", TOOL)
@@ -196,10 +197,22 @@ def test_tool_rounds_end_too(
             f"{marker} [[tool=tell_time rounds=9 reasoning=40 chunks=900 usage=none]]",
             tools=["clock"],
         )
-    calls = provider.books.wait_until_ended(contains=marker)
+    calls = provider.call_log.wait_until_ended(contains=marker)
     assert 1 <= len(calls) < 9
 
 
+GROWER = """
+class Filter:
+    class Valves:
+        priority = 9
+
+        def __init__(self, **_):
+            pass
+
+    def inlet(self, body):
+        body["messages"][-1]["content"] += " and so on" * 130
+        return body
+"""
 TOOL = """
 class Tools:
     def tell_time(self) -> str:
@@ -209,19 +222,19 @@ class Tools:
 
 
 def test_pools_stop_replies(
-    house: OwnServer, resident: OpenWebUIClient, provider: StandInProvider
+    house: OwnServer, resident: OpenWebUIClient, provider: FakeProvider
 ) -> None:
     """A pool's limit ends replies as a user's own does."""
-    stop_at(house, f'[pool.everyone]\nlimits = ["{LIMIT} tokens/day on stand-in-large"]')
+    stop_at(house, f'[pool.everyone]\nlimits = ["{LIMIT} tokens/day on fake-llm-large"]')
     marker = new_marker()
-    reply = resident.chat(f"{marker} {LONG}", stream=True, model="stand-in-large")
+    reply = resident.chat(f"{marker} {LONG}", stream=True, model="fake-llm-large")
     assert reply.done
     assert_stopped(house, provider, resident, marker)
 
 
 @pytest.mark.parametrize("who", ["shadow", "exempt", "finish"])
 def test_who_is_not_stopped(
-    house: OwnServer, resident: OpenWebUIClient, provider: StandInProvider, who: str
+    house: OwnServer, resident: OpenWebUIClient, provider: FakeProvider, who: str
 ) -> None:
     """In shadow mode nothing stops, nor for exempt administrators, nor by default."""
     valves: dict[str, Any] = {}
@@ -232,5 +245,85 @@ def test_who_is_not_stopped(
     user, marker = house.admin if who == "exempt" else resident, new_marker()
     reply = user.chat(f"{marker} [[chunks=400 usage=none]]", stream=True)
     assert reply.chunks[-1]["choices"][0]["finish_reason"] == "stop"
-    (call,) = provider.books.wait_until_ended(contains=marker)
+    (call,) = provider.call_log.wait_until_ended(contains=marker)
     assert call.chunks_sent == 400
+
+
+ROOM = 1_000
+
+
+def capped_calls(house: OwnServer, provider: FakeProvider, marker: str) -> int:
+    """What the provider's calls with a text have cost."""
+    calls = provider.call_log.wait_until_ended(contains=marker)
+    assert all(call.max_tokens is not None for call in calls)
+    return sum(call.prompt_tokens + call.completion_tokens for call in calls)
+
+
+@pytest.mark.parametrize(
+    ("path", "key"),
+    [
+        ("/api/chat/completions", "messages"),
+        ("/api/v1/messages", "messages"),
+        ("/openai/completions", "prompt"),
+        ("/openai/responses", "input"),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_capped_at_every_path(
+    house: OwnServer,
+    resident: OpenWebUIClient,
+    provider: FakeProvider,
+    path: str,
+    key: str,
+    stream: bool,
+) -> None:
+    """With `cap_max_tokens` a reply fits into what remains, wherever it is asked for."""
+    policies = f'[role.user]\nlimits = ["{ROOM} tokens/day"]'
+    stop_at(house, policies, running_replies="finish", cap_max_tokens=True)
+    marker = new_marker()
+    text: Any = f"{marker} [[chunks=3000]]"
+    text = [{"role": "user", "content": text}] if key == "messages" else text
+    body = {"model": "fake-llm", "stream": stream, key: text}
+    body |= {"max_tokens": 9_000} if path == "/api/v1/messages" else {}
+    assert resident.http.post(path, json=body).status_code == 200
+    assert 0.9 * ROOM <= capped_calls(house, provider, marker) <= 1.05 * ROOM
+
+
+def test_capped_with_what_is_added_later(
+    house: OwnServer, resident: OpenWebUIClient, provider: FakeProvider
+) -> None:
+    """What retrieval or another filter adds to the prompt is no longer there for the reply."""
+    policies = f'[role.user]\nlimits = ["{ROOM} tokens/day"]'
+    stop_at(house, policies, running_replies="finish", cap_max_tokens=True)
+    house.admin.install_function("grower", GROWER)
+    house.admin.switch_function("grower", active=True, everywhere=True)
+    try:
+        marker = new_marker()
+        reply = resident.chat(f"{marker} [[chunks=3000]]", n=4)
+        assert reply.status == 200
+    finally:
+        house.admin.delete_function("grower")
+    (call,) = provider.call_log.calls(contains=marker)
+    # The fake-llm answers once; four such answers would fit.
+    assert call.max_tokens is not None
+    assert call.prompt_tokens > 300
+    assert 0.8 * ROOM <= call.prompt_tokens + 4 * call.max_tokens <= 1.05 * ROOM
+
+
+def test_capped_in_every_round(
+    house: OwnServer, resident: OpenWebUIClient, provider: FakeProvider
+) -> None:
+    """The rounds of a reply share what remains."""
+    policies = f'[role.user]\nlimits = ["{ROOM} tokens/day"]'
+    stop_at(house, policies, running_replies="finish", cap_max_tokens=True)
+    house.admin.install_tool("clock", TOOL)
+    marker = new_marker()
+    with Page(resident) as page:
+        directive = "[[tool=tell_time rounds=2 tokens=200 chunks=4]]"
+        page.send(f"{marker} {directive}", tools=["clock"])
+    calls = provider.call_log.wait_until_ended(contains=marker)
+    assert len(calls) == 3
+    limits = [call.max_tokens or 0 for call in calls]
+    assert limits[0] > limits[1] > limits[2] > 0
+    before = sum(call.prompt_tokens for call in calls) + 2 * 200
+    assert 0.8 * ROOM <= before + limits[2] <= 1.1 * ROOM

@@ -17,7 +17,7 @@ from helpers.limits.policy import ModelNames, Subject
 from helpers.metering.charges import Charge
 from helpers.metering.usage import ReplyMeter
 from helpers.openwebui.replies import Reply
-from scripts.provider.server import StandInProvider
+from scripts.provider.server import FakeProvider
 from tests.conftest import StartServer, wait_until
 
 MONEY = '[role.user]\nlimits = ["$5/day on gpt-*", "1k tokens/day"]\n'
@@ -106,10 +106,10 @@ def test_memory_of_models_is_bounded() -> None:
     assert memory.knows_unpriced((f"gpt-{MOST_UNPRICED + 1}",))
 
 
-def test_form_names_the_model(start_server: StartServer, provider: StandInProvider) -> None:
+def test_form_names_the_model(start_server: StartServer, provider: FakeProvider) -> None:
     """In Open WebUI the policies field names a model that a limit in $ doesn't count."""
     own = start_server()
-    policies = '[role.user]\nlimits = ["$5/day"]\n[model.stand-in-large]\ninput_price = 1\n'
+    policies = '[role.user]\nlimits = ["$5/day"]\n[model.fake-llm-large]\ninput_price = 1\n'
     own.usage_limits.configure(policies=policies)
 
     def described() -> str:
@@ -119,14 +119,14 @@ def test_form_names_the_model(start_server: StartServer, provider: StandInProvid
     address = f"{uuid4().hex[:12]}@example.org"
     with closing(own.admin.add_user("Uma", address, role="user")) as uma:
         reported = {"prompt_tokens": 2, "completion_tokens": 2, "cost": 0.001}
-        rule = provider.script(model="stand-in-free", raw_usage=reported)
-        for model in ("stand-in-large", "stand-in-free"):
+        rule = provider.script(model="fake-llm-free", raw_usage=reported)
+        for model in ("fake-llm-large", "fake-llm-free"):
             assert uma.chat("Hello", model=model).status == 200
         provider.rules.remove(rule)
         assert "don't count" not in described()
-        assert uma.chat("Hello", model="stand-in", stream=True).status == 200
-        wait_until(lambda: "limits in $ don't count [model.stand-in]:" in described())
+        assert uma.chat("Hello", model="fake-llm", stream=True).status == 200
+        wait_until(lambda: "limits in $ don't count [model.fake-llm]:" in described())
         assert described().count("don't count") == 1
-        own.usage_limits.configure(policies=policies + "[model.stand-in]\noutput_price = 1\n")
-        assert uma.chat("Hello", model="stand-in").status == 200
+        own.usage_limits.configure(policies=policies + "[model.fake-llm]\noutput_price = 1\n")
+        assert uma.chat("Hello", model="fake-llm").status == 200
         assert "don't count" not in described()

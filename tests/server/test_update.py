@@ -17,7 +17,7 @@ from helpers.ledger.ledger import Ledger
 from helpers.ledger.tables import MIGRATIONS
 from helpers.openwebui.valves import AdminValves
 from tests.conftest import FUNCTION_FILE, StartServer
-from tests.support.desk import Clock, Desk, tokens
+from tests.support.ledger_fixture import Clock, LedgerFixture, tokens
 
 pytest_plugins = ["tests.support.databases"]
 
@@ -40,7 +40,7 @@ def read_first_columns(engine: Engine) -> dict[str, list[Any]]:
 
 
 @pytest.fixture
-def desk(database_url: str) -> Iterator[Desk]:
+def fixture(database_url: str) -> Iterator[LedgerFixture]:
     """A ledger of today on the tables of the first release."""
     engine = open_database(database_url)
     with engine.begin() as connection, closing(connection.connection.cursor()) as cursor:
@@ -49,13 +49,13 @@ def desk(database_url: str) -> Iterator[Desk]:
                 cursor.execute(statement)
     clock = Clock()
     clock.now += 60
-    yield Desk(Ledger(engine, clock=clock), engine, clock)
+    yield LedgerFixture(Ledger(engine, clock=clock), engine, clock)
     engine.dispose()
 
 
-def test_tables_are_brought_up_to_date_once(desk: Desk) -> None:
+def test_tables_are_brought_up_to_date_once(fixture: LedgerFixture) -> None:
     """Every column keeps what it held, and only what came later is added."""
-    before = read_first_columns(desk.engine)
+    before = read_first_columns(fixture.engine)
     assert {table: len(rows) for table, rows in before.items()} == {
         "usage_limits_counters": 6,
         "usage_limits_grants": 1,
@@ -64,19 +64,19 @@ def test_tables_are_brought_up_to_date_once(desk: Desk) -> None:
         "usage_limits_records": 4,
     }
     for _ in range(2):
-        desk.ledger.prepare()
-        after = read_first_columns(desk.engine)
+        fixture.ledger.prepare()
+        after = read_first_columns(fixture.engine)
         migrations = after.pop("usage_limits_migrations")
         assert [number for number, _ in migrations] == list(range(1, len(MIGRATIONS) + 1))
         assert after == {table: before[table] for table in after}
-        desk.ledger = Ledger(desk.engine, clock=desk.clock)
+        fixture.ledger = Ledger(fixture.engine, clock=fixture.clock)
 
 
-def test_limits_count_on(desk: Desk) -> None:
+def test_limits_count_on(fixture: LedgerFixture) -> None:
     """What was used, reserved and granted counts as it did; so do warnings already given."""
-    reservation = desk.reservation(id="today")
-    limits = desk.limits(reservation, *LIMITS, pool="9000 tokens/week")
-    states = desk.ledger.check(reservation, limits).states
+    reservation = fixture.reservation(id="today")
+    limits = fixture.limits(reservation, *LIMITS, pool="9000 tokens/week")
+    states = fixture.ledger.check(reservation, limits).states
     assert [(state.used, state.reserved, state.amount) for state in states] == [
         (150, 50, 1250),
         (150, 50, 500),
@@ -84,13 +84,13 @@ def test_limits_count_on(desk: Desk) -> None:
         (1_500_000, 0, 2_000_000),
         (162, 50, 9000),
     ]
-    admission = desk.ledger.reserve(reservation, lambda _: tokens(10, 10), limits, announce=True)
+    admission = fixture.ledger.reserve(reservation, lambda _: tokens(10, 10), limits, announce=True)
     assert [str(state.applied.limit) for state in admission.warnings] == []
-    after = desk.ledger.settle(reservation, tokens(40, 10), limits).decision.states
+    after = fixture.ledger.settle(reservation, tokens(40, 10), limits).decision.states
     assert [state.used for state in after] == [200, 200, 2, 1_500_000, 212]
-    desk.clock.now += 86_400
-    assert desk.ledger.sweep() == 1  # what ran when the first release was stopped
-    assert {row.id: row.state for row in desk.rows()} == {
+    fixture.clock.now += 86_400
+    assert fixture.ledger.sweep() == 1  # what ran when the first release was stopped
+    assert {row.id: row.state for row in fixture.rows()} == {
         "first-1": "settled",
         "first-2": "released",
         "first-3": "settled",

@@ -128,7 +128,7 @@ def make_model(admin: OpenWebUIAdmin) -> Iterator[Callable[[str], str]]:
     made: list[str] = []
 
     def make(model_id: str) -> str:
-        admin.set_model(model_id, base_model_id="stand-in", filter_ids=[])
+        admin.set_model(model_id, base_model_id="fake-llm", filter_ids=[])
         made.append(model_id)
         return model_id
 
@@ -157,7 +157,7 @@ def test_custom_model_on_a_priced_base(
     """A custom model costs what its base costs, unless it has a table by its exact id."""
     mine = make_model("llama-of-mine")
     tables = (
-        '[model."llama*"]\nweight = 0\n[model.stand-in]\ninput_price = 1\noutput_price = 2\n'
+        '[model."llama*"]\nweight = 0\n[model.fake-llm]\ninput_price = 1\noutput_price = 2\n'
         f"[role.user]\n{ONE_REPLY}"
     )
     usage_limits.configure(policies=tables)
@@ -172,17 +172,17 @@ def test_fallback(start_server: StartServer) -> None:
     own = start_server(ENABLE_CUSTOM_MODEL_FALLBACK="true")
     own.admin.post(
         "/api/v1/configs/models",
-        {"DEFAULT_MODELS": "stand-in", "DEFAULT_PINNED_MODELS": "", "MODEL_ORDER_LIST": []},
+        {"DEFAULT_MODELS": "fake-llm", "DEFAULT_PINNED_MODELS": "", "MODEL_ORDER_LIST": []},
     )
     own.admin.set_model("orphan", base_model_id="gone", filter_ids=[])
-    for limited in ("orphan", "stand-in"):
+    for limited in ("orphan", "fake-llm"):
         user = own.admin.add_user("Uma", f"{uuid4().hex[:12]}@example.org")
         own.usage_limits.configure(
             policies=f'[role.user]\nlimits = ["40 tokens/day on {limited}"]\n'
         )
         assert statuses(user, model="orphan") == [200, REFUSED]
         names = own.usage_limits.settled(1, user_id=user.id)[0]["model_names"]
-        assert names == "|stand-in|orphan|"
+        assert names == "|fake-llm|orphan|"
         user.close()
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from scripts.limits.function import functions_table
-from tests.commands.test_report import Books
+from tests.commands.test_report import LedgerDatabase
 
 POLICIES = """\
 [group.Students]
@@ -39,9 +39,9 @@ weight = 0
 """
 
 
-def set_valves(books: Books, **valves: Any) -> None:
+def set_valves(database: LedgerDatabase, **valves: Any) -> None:
     """Save other valves."""
-    with books.engine.begin() as connection:
+    with database.engine.begin() as connection:
         connection.execute(functions_table.update().values(valves=json.dumps(valves)))
 
 

@@ -11,7 +11,7 @@ import time_machine
 
 from helpers.ledger.database import open_database
 from scripts.limits.command import main
-from tests.commands.test_report import Books
+from tests.commands.test_report import LedgerDatabase
 from tests.support.limits_commands import POLICIES
 
 
@@ -24,10 +24,10 @@ def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def books(no_environment: None, database_url: str) -> Iterator[Books]:
+def database(no_environment: None, database_url: str) -> Iterator[LedgerDatabase]:
     """Open WebUI's tables, with the filter on and the policies in it, and a ledger."""
     engine = open_database(database_url)
-    made = Books(database_url, engine)
+    made = LedgerDatabase(database_url, engine)
     made.make_ledger()
     made.make_host(policies=POLICIES)
     made.add_group("g1", "Students")
@@ -39,11 +39,11 @@ def books(no_environment: None, database_url: str) -> Iterator[Books]:
 
 
 @pytest.fixture
-def say(books: Books, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+def say(database: LedgerDatabase, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """What a command that works prints: `say("show", "ann")`."""
 
     def run(command: str, *arguments: str) -> str:
-        assert main([command, *arguments, "--database-url", books.url]) == 0
+        assert main([command, *arguments, "--database-url", database.url]) == 0
         captured = capsys.readouterr()
         assert captured.err == ""
         return captured.out
@@ -52,11 +52,11 @@ def say(books: Books, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
 
 
 @pytest.fixture
-def refuse(books: Books, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+def refuse(database: LedgerDatabase, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """What a command that can't be done says on standard error, ending with 2."""
 
     def run(command: str, *arguments: str) -> str:
-        assert main([command, *arguments, "--database-url", books.url]) == 2
+        assert main([command, *arguments, "--database-url", database.url]) == 2
         captured = capsys.readouterr()
         assert captured.out == ""
         return captured.err
@@ -65,11 +65,11 @@ def refuse(books: Books, capsys: pytest.CaptureFixture[str]) -> Callable[..., st
 
 
 @pytest.fixture
-def fail(books: Books, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+def fail(database: LedgerDatabase, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """What a command prints that finds something wrong, ending with 1."""
 
     def run(command: str, *arguments: str) -> str:
-        assert main([command, *arguments, "--database-url", books.url]) == 1
+        assert main([command, *arguments, "--database-url", database.url]) == 1
         captured = capsys.readouterr()
         assert captured.err == ""
         return captured.out

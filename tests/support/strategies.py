@@ -6,8 +6,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from helpers.metering.provider_usage import ALIAS_SLOTS
 from helpers.metering.stream_events import NESTING_KEYS, TEXT_KEYS
-from helpers.metering.usage_shapes import SPELLING_SLOTS
 
 # json.loads of Python and of orjson gives nan, inf, huge numbers and lone surrogates as well.
 json_scalars = (
@@ -47,7 +47,7 @@ def json_values(keys: st.SearchStrategy[str] | None = None) -> st.SearchStrategy
 
 known_keys = st.sampled_from(
     sorted(
-        {*SPELLING_SLOTS, *TEXT_KEYS, *NESTING_KEYS}
+        {*ALIAS_SLOTS, *TEXT_KEYS, *NESTING_KEYS}
         | {"id", "type", "choices", "delta", "message", "finish_reason", "usage", "usageMetadata"}
         | {"timings", "x_groq", "response", "responseId", "candidates", "item", "content_block"}
         | {"done", "error", "event", "sources", "selected_model_id", "prompt_tokens_details"}
@@ -60,10 +60,10 @@ arbitrary_json = json_values()
 provider_like_json = json_values(known_keys)
 
 usage_objects = st.dictionaries(
-    st.sampled_from(sorted(SPELLING_SLOTS)), counts | not_counts, max_size=8
+    st.sampled_from(sorted(ALIAS_SLOTS)), counts | not_counts, max_size=8
 )
 rubbish_usage_objects = st.dictionaries(
-    st.sampled_from(sorted(SPELLING_SLOTS)), not_counts, max_size=8
+    st.sampled_from(sorted(ALIAS_SLOTS)), not_counts, max_size=8
 )
 completion_ids = st.sampled_from(["", "c1", "c2", "c3"]) | st.none() | st.integers()
 

@@ -19,7 +19,7 @@ from scripts.demo.scene import (
 )
 from scripts.openwebui.client import OpenWebUIClient
 from scripts.openwebui.page import Page
-from scripts.provider.server import StandInProvider
+from scripts.provider.server import FakeProvider
 from tests.conftest import InstalledFilter, MakeUser, OpenPage
 from tests.ui.conftest import OpenTab, TakePicture
 
@@ -28,8 +28,8 @@ LIMITED = f'[group.Students]\nlimits = ["{STUDENT_TOKENS:,} tokens/day"]'
 
 
 @pytest.fixture(autouse=True)
-def _model(provider: StandInProvider) -> None:
-    """The stand-in knows its lines."""
+def _model(provider: FakeProvider) -> None:
+    """The fake provider knows its lines."""
     for exchange in (FIRST, SECOND, THIRD, FOURTH):
         provider.script(
             contains=exchange.question,
@@ -66,7 +66,7 @@ def test_warning_then_refusal(
     open_page: OpenPage,
     open_tab: OpenTab,
     take_picture: TakePicture,
-    provider: StandInProvider,
+    provider: FakeProvider,
 ) -> None:
     """At the soft limit a toast and a line over the reply; at the hard one a red toast and box."""
     page: Page = open_page(student)
@@ -104,7 +104,7 @@ def test_warning_then_refusal(
     box = tab.locator("#messages-container").get_by_text(refusal)
     expect(box).to_be_visible()
     take_picture(tab, "refusal")
-    assert provider.books.calls(contains=FOURTH.question) == []
+    assert provider.call_log.calls(contains=FOURTH.question) == []
     assert len(usage_limits.settled(3, user_id=student.id)) == 3
 
     tab.reload()
@@ -114,7 +114,7 @@ def test_warning_then_refusal(
 
 def test_nothing_is_shown_far_from_a_limit(student: OpenWebUIClient, open_tab: OpenTab) -> None:
     """The first message of the day looks as it does without the filter."""
-    tab = open_tab(student, "/?model=stand-in")
+    tab = open_tab(student, "/?model=fake-llm")
     write(tab, FIRST)
     expect(tab.get_by_text(FIRST.answer)).to_be_visible()
     tab.get_by_label("Copy").last.wait_for()  # the reply is done
@@ -127,7 +127,37 @@ def test_user_may_always_see_the_usage(
 ) -> None:
     """Who wishes it sees the line over every reply."""
     student.set_user_valves(usage_limits.id, {"show_usage": "always"})
-    tab = open_tab(student, "/?model=stand-in")
+    tab = open_tab(student, "/?model=fake-llm")
     write(tab, FIRST)
     line = f"Usage: {FIRST.tokens:,} of {STUDENT_TOKENS:,} tokens per day"
     expect(status_lines(tab).filter(has_text=line)).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    ("locale", "reached", "refusal"),
+    [
+        ("ar", "تم بلوغ الحدّ:", "تم بلوغ حدّك"),
+        ("he-IL", "המכסה נוצלה:", "המכסה שלך"),
+        ("de-DE", "Limit erreicht:", "Ihr Limit von"),
+        ("fr-FR", "Limite atteinte\u00a0:", "Votre limite de"),
+        ("ja-JP", "上限に達しました：", "あなたの上限"),
+    ],
+)
+def test_sentences_in_the_page_s_language(
+    usage_limits: InstalledFilter,
+    student: OpenWebUIClient,
+    open_tab: OpenTab,
+    locale: str,
+    reached: str,
+    refusal: str,
+) -> None:
+    """Who has set the page to a language reads the sentences in it, on a phone, both ways."""
+    usage_limits.configure(policies='[group.Students]\nlimits = ["10 tokens/day"]')
+    tab = open_tab(student, "/?model=fake-llm", width=390, height=700, locale=locale)
+    write(tab, FIRST)
+    messages = tab.locator("#messages-container")
+    expect(messages.get_by_text(reached).last).to_be_visible()
+    write(tab, SECOND)
+    box = messages.get_by_text(refusal)
+    expect(box).to_be_visible()
+    assert box.evaluate("box => box.scrollWidth <= box.clientWidth")

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, ViewportSize, expect
 
 from scripts.report.command import main
-from tests.commands.test_report import Books, noon, sqlite_books  # noqa: F401
+from tests.commands.test_report import LedgerDatabase, noon, sqlite_database  # noqa: F401
 from tests.ui.conftest import serious_faults
 
 LONG_MODEL = "models/a-provider/some-model-with-a-very-long-name-2026-03-10:instruct-q4_K_M"
@@ -16,17 +16,17 @@ POLICIES = '[group.Students]\nlimits = ["100 tokens/day"]\n[pool.all]\nlimits = 
 
 
 @pytest.fixture
-def report(sqlite_books: Books, tmp_path: Path) -> Path:  # noqa: F811
+def report(sqlite_database: LedgerDatabase, tmp_path: Path) -> Path:  # noqa: F811
     """A report of three users, near and over their limits, of models that have no price."""
-    sqlite_books.make_host(policies=POLICIES)
-    sqlite_books.add_group("g1", "Students")
+    sqlite_database.make_host(policies=POLICIES)
+    sqlite_database.add_group("g1", "Students")
     for name, used in (("ann", 120), ("bob", 85), ("eve", 20)):
-        sqlite_books.add_user(name, "g1")
-        sqlite_books.record(
+        sqlite_database.add_user(name, "g1")
+        sqlite_database.record(
             user_id=name, input_tokens=used, output_tokens=0, model_id=LONG_MODEL, cost_micros=0
         )
     file = tmp_path / "report.html"
-    options = ["--database-url", sqlite_books.url, "--format", "html", "--output", str(file)]
+    options = ["--database-url", sqlite_database.url, "--format", "html", "--output", str(file)]
     assert main([*options, "--by", "user,model,source,group"]) == 0
     return file
 

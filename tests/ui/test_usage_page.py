@@ -26,7 +26,7 @@ limits = "50k tokens/day"
 [pool.everyone]
 limits = ["1M tokens/month"]
 
-[model."stand-in"]
+[model."fake-llm"]
 input_price = 3
 output_price = 15
 """
@@ -81,6 +81,36 @@ def student(usage_limits: InstalledFilter, make_user: MakeUser) -> OpenWebUIClie
     return made
 
 
+# First, while the server has few users: its pictures are for the docs.
+def test_overview_says_what_is_up(
+    student: OpenWebUIClient,
+    admin: OpenWebUIAdmin,
+    make_user: MakeUser,
+    usage_limits: InstalledFilter,
+    open_usage: OpenUsage,
+    take_picture: TakePicture,
+) -> None:
+    """Totals, who is near a limit, names that mean nobody, and files of everything."""
+    for name, tokens in (("Ann Arbor", 1_050), ("Ben Brook", 400), ("Cleo Chen", 100)):
+        user = make_user(name, groups=["Students"])
+        user.chat(f"[[in=20 tokens={tokens}]] Hello")
+        usage_limits.settled(user_id=user.id)
+    take_picture(open_usage(admin, "#users", theme="dark", **DESKTOP), "usage-page-users")
+    tab = open_usage(admin, **DESKTOP)
+    take_picture(tab, "usage-page-overview")
+    expect(tab.get_by_role("heading", level=1)).to_have_text("Overview")
+    near = tab.get_by_role("table", name="Users, the most used limit of each")
+    expect(near.locator("tr.near", has_text="Sam Student").first).to_contain_text("85%")
+    expect(tab.locator("main")).to_contain_text("Studnets")
+    expect(near.locator("tr.over", has_text="Ann Arbor")).to_contain_text("0")
+    for name in ("CSV", "JSON"):
+        link = tab.get_by_role("link", name=name).first
+        with tab.expect_download() as download:
+            link.click()
+        text = download.value.path().read_text(encoding="utf-8")
+        assert "input_tokens" in text
+
+
 @LOOKS
 def test_user_sees_limits_and_use(
     student: OpenWebUIClient,
@@ -111,7 +141,8 @@ def test_user_sees_limits_and_use(
     dark = tab.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
     assert dark == (theme == "dark")
     assert serious_faults(tab) == []
-    take_picture(tab, f"usage-page-{request.node.callspec.id}")
+    if (look := request.node.callspec.id) in ("desktop-light", "phone-dark"):
+        take_picture(tab, f"usage-page-{look}")
 
 
 def test_without_a_price_there_is_no_cost(
@@ -154,7 +185,8 @@ def test_page_speaks_the_user_s_language(
     assert serious_faults(tab) == []
     if direction == "rtl":
         assert "tokens per day" not in tab.locator("main").inner_text()
-        take_picture(tab, f"usage-page-{locale[:2]}")
+        if locale == "ar-BH":
+            take_picture(tab, "usage-page-arabic")
 
 
 def test_system_theme_is_followed(student: OpenWebUIClient, open_usage: OpenUsage) -> None:
@@ -172,8 +204,6 @@ def test_every_view_of_the_administrator_s(
     student: OpenWebUIClient,
     admin: OpenWebUIAdmin,
     open_usage: OpenUsage,
-    take_picture: TakePicture,
-    request: pytest.FixtureRequest,
     size: dict[str, int],
     theme: str,
 ) -> None:
@@ -182,39 +212,10 @@ def test_every_view_of_the_administrator_s(
     pages = [*VIEWS, f"user={student.id}", "pool=everyone"]
     for view in pages:
         tab.evaluate(f"location.hash = {view!r}")
-        tab.wait_for_function(
-            "document.querySelector('main:not([aria-busy])') && "
-            "document.activeElement.id === 'main'"
-        )
+        expect(tab.locator("main:not([aria-busy])")).to_be_focused()
         expect(tab.get_by_role("alert"), view).to_have_count(0)
         assert tab.evaluate(SIDEWAYS) == 0, view
         assert serious_faults(tab) == [], view
-        look = request.node.callspec.id
-        if (view, look) in (
-            ("overview", "desktop-light"),
-            ("users", "desktop-dark"),
-            (pages[-2], "desktop-light"),
-            ("policies", "desktop-light"),
-            ("policies", "phone-dark"),
-        ):
-            take_picture(tab, f"usage-page-admin-{view.partition('=')[0]}-{look}")
-
-
-def test_overview_says_what_is_up(
-    student: OpenWebUIClient, admin: OpenWebUIAdmin, open_usage: OpenUsage
-) -> None:
-    """Totals, who is near a limit, names that mean nobody, and files of everything."""
-    tab = open_usage(admin)
-    expect(tab.get_by_role("heading", level=1)).to_have_text("Overview")
-    near = tab.get_by_role("table", name="Users, the most used limit of each")
-    expect(near.locator("tr.near", has_text="Sam Student").first).to_contain_text("85%")
-    expect(tab.locator("main")).to_contain_text("Studnets")
-    for name in ("CSV", "JSON"):
-        link = tab.get_by_role("link", name=name).first
-        with tab.expect_download() as download:
-            link.click()
-        text = download.value.path().read_text(encoding="utf-8")
-        assert "input_tokens" in text
 
 
 def test_users_are_sorted_and_found(
@@ -274,7 +275,7 @@ def test_grant_reset_and_revoke(
     expect(card).not_to_contain_text("10,150")
     expect(card).to_contain_text("150")
 
-    tab.get_by_label("1,000 tokens per day", exact=True).check()
+    tab.get_by_role("checkbox", name="1,000 tokens per day").check()
     tab.get_by_label("Reason").last.fill("A fault of ours")
     tab.get_by_role("button", name="Reset", exact=True).click()
     expect(card.get_by_role("meter")).to_have_attribute("aria-valuetext", re.compile("Left 1,000"))
@@ -342,7 +343,7 @@ def test_errors_stand_at_their_lines(
     expect(area).to_have_attribute("aria-invalid", "true")
     expect(tab.get_by_role("button", name="Save", exact=True)).to_be_disabled()
     assert serious_faults(tab) == []
-    take_picture(tab, "usage-page-policies-error")
+    take_picture(tab, "usage-page-policies")
     errors.get_by_role("button", name="Line 3").click()
     expect(area).to_be_focused()
     chosen = "area => area.value.slice(area.selectionStart, area.selectionEnd)"

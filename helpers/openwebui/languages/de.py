@@ -35,4 +35,11 @@ cap: Diese Antwort kann höchstens {quantity} lang sein.
 ledger_error: Die Nutzung kann gerade nicht erfasst werden, deshalb werden keine Anfragen
   angenommen. Bitte versuchen Sie es später erneut.
 show_usage: Nutzung anzeigen|Ihre Nutzung über jeder Antwort.|kurz vor einem Limit|immer|nie
+page: Nutzungslimits|Limit|Verbraucht|Vorgemerkt|Übrig|Neu ab|Erreicht|Gemeinsam|
+  Für Sie gelten keine Limits.|Ihre Nutzung wird erfasst, aber nie abgelehnt.|Nutzung nach Tagen|
+  Tag|Dieser Monat nach Modell|Modell|Anfragen|Eingabe-Token|Ausgabe-Token|Token|Kosten|Summe|
+  Antworten dieses Monats|Zeit|geschätzt|läuft|Zusätzlich gewährt|Menge|Grund|Gültig bis|
+  Noch nichts.|Alle zeigen|Aktualisieren|Zurück zum Chat|
+  Bitte melden Sie sich zuerst bei Open WebUI an.|
+  Das kann gerade nicht angezeigt werden. Bitte versuchen Sie es später erneut.
 """)

@@ -30,4 +30,9 @@ cap: This response can have at most {quantity}.
 ledger_error: Usage can't be recorded at the moment, so no requests are accepted. Please try again
   later.
 show_usage: Show usage|Your usage above each response.|near a limit|always|never
+page: Usage limits|Limit|Used|Reserved|Left|Resets|Reached|Shared|No limits apply to you.|
+  Your use is recorded, but never refused.|Use by day|Day|This month by model|Model|Requests|
+  Input tokens|Output tokens|Tokens|Cost|Total|Responses this month|Time|estimated|running|Granted|
+  Amount|Reason|Valid until|Nothing yet.|Show all|Refresh|Back to the chat|
+  Please sign in to Open WebUI first.|This can’t be shown right now. Please try again later.
 """)

@@ -36,4 +36,11 @@ ledger_error: L’utilisation ne peut pas être enregistrée pour le moment\u00a
   acceptée. Veuillez réessayer plus tard.
 show_usage: Afficher l’utilisation|Votre utilisation au-dessus de chaque réponse.|
   à l’approche d’une limite|toujours|jamais
+page: Limites d’utilisation|Limite|Utilisé|Réservé|Restant|Réinitialisation|Atteinte|Commune|
+  Aucune limite ne s’applique à vous.|Votre utilisation est enregistrée, mais jamais refusée.|
+  Utilisation par jour|Jour|Ce mois-ci par modèle|Modèle|Requêtes|Tokens d’entrée|Tokens de sortie|
+  Tokens|Coût|Total|Réponses de ce mois|Heure|estimé|en cours|Accordé en plus|Quantité|Motif|
+  Valable jusqu’au|Rien pour l’instant.|Tout afficher|Actualiser|Retour à la discussion|
+  Veuillez d’abord vous connecter à Open WebUI.|
+  Affichage impossible pour le moment. Veuillez réessayer plus tard.
 """)

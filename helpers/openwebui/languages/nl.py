@@ -35,4 +35,10 @@ cap: Dit antwoord mag hoogstens {quantity} lang zijn.
 ledger_error: Het gebruik kan nu niet worden vastgelegd, dus er worden geen verzoeken aangenomen.
   Probeer het later opnieuw.
 show_usage: Gebruik tonen|Je gebruik boven elk antwoord.|dicht bij een limiet|altijd|nooit
+page: Gebruikslimieten|Limiet|Gebruikt|Gereserveerd|Over|Vernieuwt|Bereikt|Gedeeld|
+  Voor jou gelden geen limieten.|Je gebruik wordt vastgelegd, maar nooit geweigerd.|Gebruik per dag|
+  Dag|Deze maand per model|Model|Verzoeken|Invoertokens|Uitvoertokens|Tokens|Kosten|Totaal|
+  Antwoorden van deze maand|Tijd|geschat|bezig|Extra toegekend|Hoeveelheid|Reden|Geldig tot|
+  Nog niets.|Alles tonen|Vernieuwen|Terug naar de chat|Meld je eerst aan bij Open WebUI.|
+  Dit kan nu niet worden getoond. Probeer het later opnieuw.
 """)

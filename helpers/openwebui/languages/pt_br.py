@@ -33,4 +33,10 @@ cap: Esta resposta pode ter no máximo {quantity}.
 ledger_error: O uso não pode ser registrado no momento, por isso nenhuma solicitação é aceita. Tente
   novamente mais tarde.
 show_usage: Mostrar uso|Seu uso acima de cada resposta.|perto de um limite|sempre|nunca
+page: Limites de uso|Limite|Usado|Reservado|Restante|Renova|Atingido|Compartilhado|
+  Nenhum limite se aplica a você.|Seu uso é registrado, mas nunca recusado.|Uso por dia|Dia|
+  Este mês por modelo|Modelo|Solicitações|Tokens de entrada|Tokens de saída|Tokens|Custo|Total|
+  Respostas deste mês|Hora|estimado|em andamento|Concedido|Quantidade|Motivo|Válido até|Nada ainda.|
+  Mostrar tudo|Atualizar|Voltar ao chat|Entre primeiro no Open WebUI.|
+  Não é possível mostrar isto agora. Tente novamente mais tarde.
 """)

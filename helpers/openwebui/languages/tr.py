@@ -31,4 +31,11 @@ ledger_error: Kullanım şu anda kaydedilemediği için istek kabul edilmiyor. L
   deneyin.
 show_usage: Kullanımı göster|Her yanıtın üstünde kullanımınız.|sınıra yaklaşınca|her
   zaman|hiçbir zaman
+page: Kullanım sınırları|Sınır|Kullanılan|Ayrılan|Kalan|Yenilenme|Doldu|Ortak|
+  Sizin için bir sınır yok.|Kullanımınız kaydedilir, ancak hiçbir zaman reddedilmez.|
+  Günlere göre kullanım|Gün|Bu ay, modele göre|Model|İstekler|Giriş tokenleri|Çıktı tokenleri|
+  Tokenler|Maliyet|Toplam|Bu ayın yanıtları|Zaman|tahmini|sürüyor|Ek olarak verilen|Miktar|Neden|
+  Geçerlilik sonu|Henüz bir şey yok.|Tümünü göster|Yenile|Sohbete dön|
+  Lütfen önce Open WebUI’de oturum açın.|
+  Bu şu anda gösterilemiyor. Lütfen daha sonra yeniden deneyin.
 """)

@@ -2,7 +2,8 @@
 // The usage page: what is left, who is near a limit, and what to do about it. Names of users,
 // groups and models are whatever somebody chose: they become text nodes, never HTML.
 
-const BASE = `${location.pathname.replace(/\/+$/, "")}/api/`;
+const HOME = location.pathname.replace(/usage-limits\/*$/, ""); // Open WebUI's own path
+const BASE = `${HOME}usage-limits/api/`;
 const SHOWN_ROWS = 25;
 const CHECK_AFTER = 400; // milliseconds without a key
 const PERIODS = { month: "This month", 7: "7 days", 30: "30 days", 90: "90 days", 365: "A year" };
@@ -39,11 +40,12 @@ function chooseLanguage() {
 
 const t = (word) => languages.words[tag][languages.keys.indexOf(word)];
 const digits = () => `${tag}-u-nu-latn`;
-const number = (value, options) => new Intl.NumberFormat(digits(), options).format(value ?? 0);
+const number = (value, options, language = digits()) =>
+  new Intl.NumberFormat(language, options).format(value ?? 0);
 const dollars = (value) => number(value, {
   style: "currency", currency: "USD", currencyDisplay: "narrowSymbol",
   ...(value > 0 && value < 0.01 && { maximumSignificantDigits: 2 }),
-});
+}, languages.rtl.includes(tag) ? "en" : digits()); // as in the sentences
 // What has no price has no cost: a zero would say that it was free.
 const money = (value) => (value ? dollars(value) : "–");
 const amount = (limit, value) => (limit.measure === "cost" ? dollars : number)(value);
@@ -223,7 +225,7 @@ function dayChart(rows) {
   return rows.length ? [
     el("figure", {}, chart, el("figcaption.note", {}, el("span.key.first"), t("input"),
       el("span.key.second"), t("output"))),
-    el("details", {}, el("summary", {}, `${t("day")}: ${t("tokens")}`), table(t("by_day"),
+    el("details", {}, el("summary", {}, `${t("tokens")} / ${t("day")}`), table(t("by_day"),
       [column("day", t("day"), (row) => day(row.day)), ...useColumns(rows)], rows)),
   ] : note(t("nothing"));
 }
@@ -340,9 +342,13 @@ async function overview() {
         times("at", "Time", (row) => when(row.at)), column("email", "User", userLink),
         column("model", "Model"), column("limit", "Limit"), column("policy", "Policy"),
       ], refused, { search: "Search refusals" })),
-    checks.length > 0 && section("Checks", el("ul", {}, checks.map((check) => el("li", {},
-      el(check.ok ? "span.good" : "span.bad", {}, check.ok ? "OK: " : "Look here: "),
-      check.text)))),
+    section("Installation", note(`Usage Limits ${all.version || ""}, Open WebUI ${
+      all.open_webui || ""}, ledger: ${all.ledger || ""}, days as in ${all.timezone}`),
+    el("ul", {}, checks.map((check) => el("li", {},
+      el(check.ok ? "span.good" : "span.bad", {}, check.ok ? "OK: " : "Note: "),
+      check.text))), table("Ways to a model", [column("name", "Way to a model"),
+      column("state", "State"), column("detail", "What happens")], all.doors || [],
+    { plain: true })),
     section("Files", files("day", "each day"),
       files("user,model,day", "each user, model and day"), files("source", "each source")),
   ];
@@ -461,22 +467,6 @@ function addLimit(text, kind, name, limit) {
   return `${lines.join("\n")}\n`;
 }
 
-function lineOf(error, lines) {
-  // Where the text says what an error names: its line, else the words that it quotes.
-  const said = error.line || /line (\d+)/.exec(error.where)?.[1];
-  if (said) return Number(said);
-  const [, head, key] = /^(\[.*\]) ?(\w*)/.exec(error.where) || [];
-  const at = lines.findIndex((line) => head && line.trim().startsWith(head));
-  const end = lines.findIndex((line, one) => one > at && /^\s*\[/.test(line));
-  const quoted = /"((?:[^"\\]|\\.)+)"/.exec(error.given)?.[1];
-  for (const word of [quoted, key].filter(Boolean)) {
-    const found = lines.findIndex((line, one) =>
-      one >= at && (at < 0 || end < 0 || one < end) && line.includes(word));
-    if (found >= 0) return found + 1;
-  }
-  return at + 1 || null;
-}
-
 async function policiesView() {
   const [kept, groups] = await Promise.all([call("policies"), report("group").catch(() => [])]);
   let timer, asked = 0;
@@ -486,7 +476,8 @@ async function policiesView() {
     oninput: () => changed(), onscroll: () => (numbers.scrollTop = area.scrollTop) });
   area.value = state.draft ?? kept.policies;
   const result = el("", { id: "errors", role: "status" }), means = el("");
-  const replayed = el("", { role: "status" }), versions = kept.versions || [];
+  const replayed = el("", { role: "status" });
+  const versions = (kept.versions || []).filter((one) => one.policies !== kept.policies);
   const save = button("Save", keep, "button.main");
 
   function goTo(line) {
@@ -498,7 +489,7 @@ async function policiesView() {
 
   function show(checked) {
     const lines = area.value.split("\n");
-    const errors = (checked?.errors || []).map((one) => ({ ...one, line: lineOf(one, lines) }));
+    const errors = checked?.errors || [];
     numbers.replaceChildren(...lines.map((_, at) =>
       el(errors.some((one) => one.line === at + 1) ? "li.bad" : "li", {}, at + 1)));
     numbers.scrollTop = area.scrollTop;
@@ -638,7 +629,7 @@ async function route(event) {
       href: `#${key}`, "aria-current": key === (detail ? detail[0] : view) && "page" }, title)));
     parts = await (detail ? detail[1](decodeURIComponent(id)) : VIEWS[view][1]());
   } catch (error) {
-    parts = [el("h1", {}, t("title")), error.status === 401 ? link("/auth", t("sign_in"))
+    parts = [el("h1", {}, t("title")), error.status === 401 ? link(`${HOME}auth`, t("sign_in"))
       : el("p.said.bad", { role: "alert" }, `${t("failed")} (${error.message})`)];
   }
   if (turn !== state.turn) return; // gone elsewhere meanwhile
@@ -649,7 +640,7 @@ async function route(event) {
   document.title = main.querySelector("h1").textContent;
   if (event) {
     scrollTo(0, 0);
-    main.focus();
+    main.focus({ preventScroll: true });
   }
 }
 
@@ -659,6 +650,7 @@ function start() {
   document.documentElement.lang = tag;
   document.documentElement.dir = languages.rtl.includes(tag) ? "rtl" : "ltr";
   byId("back").textContent = t("back");
+  byId("back").href = HOME;
   addEventListener("hashchange", route);
   addEventListener("beforeunload", (event) => state.draft !== null && event.preventDefault());
   return route();

@@ -34,7 +34,7 @@ class Clock:
 
 
 @dataclass
-class Desk:
+class LedgerFixture:
     """A ledger with what tests do on it most."""
 
     ledger: Ledger

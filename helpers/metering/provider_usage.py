@@ -1,11 +1,13 @@
-"""One usage object in any provider's shape, read as token counts."""
+"""Usage as each provider reports it: input, output, cached, cache writes, reasoning, cost."""
 
 from __future__ import annotations
 
 import math
+import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 # Above any real call, below what a 64-bit column could be made to overflow with by a few sums.
 LARGEST_COUNT = 10**12
@@ -13,93 +15,49 @@ COUNT_TEXT = re.compile(r"\s*(\d{1,13}|\d{1,3}(?:,\d{3}){1,4})(\.\d{1,20})?\s*",
 # More seconds of sound than tokens they are: Voxtral counts 12.5 a second, Gemini 32, OpenAI 10.
 MOST_TOKENS_PER_SECOND = 100
 
-# Kind of count -> spellings, each a sum, because Gemini and llama.cpp report parts without a whole.
-COUNT_SPELLINGS = {
-    "input": (  # with what came from the cache
-        ("prompt_tokens",),
-        ("promptTokens",),
-        ("prompt_eval_count",),
-        ("promptTokenCount", "toolUsePromptTokenCount"),
-        ("prompt_token_count", "tool_use_prompt_token_count"),
-        ("cache_n", "prompt_n"),
-        ("prompt_cache_hit_tokens", "prompt_cache_miss_tokens"),
-        ("input_token_count",),  # watsonx
-        ("input_length",),  # TGI
-        ("tokens_input",),  # DeepInfra
-        ("tokens_evaluated",),  # llama.cpp
-    ),
-    "bare input": (  # Anthropic and Bedrock: without the cache; OpenAI's Responses: with it
-        ("input_tokens",),
-        ("inputTokens",),
-        ("inputTokenCount",),
-    ),
-    "cache": (  # what Anthropic and Bedrock count beside the input
-        ("cache_read_input_tokens", "cache_creation_input_tokens"),
-        ("cacheReadInputTokens", "cacheWriteInputTokens"),
-        ("cacheReadInputTokenCount", "cacheWriteInputTokenCount"),
-    ),
-    "cache write": (
-        ("cache_creation_input_tokens",),
-        ("cacheWriteInputTokens",),
-        ("cacheWriteInputTokenCount",),
-    ),
-    "thoughts": (
-        ("thoughtsTokenCount",),
-        ("thoughts_token_count",),
-        ("reasoning_tokens",),
-    ),
-    "tool prompt": (
-        ("toolUsePromptTokenCount",),
-        ("tool_use_prompt_token_count",),
-        ("tool_use_prompt_tokens",),
-        ("tool_prompt_tokens",),
-    ),
-    "sound": (("prompt_audio_seconds",), ("audio_seconds",)),
-    "cached": (
-        ("cache_read_input_tokens",),
-        ("cacheReadInputTokens",),
-        ("cacheReadInputTokenCount",),
-        ("cachedContentTokenCount",),
-        ("cached_content_token_count",),
-        ("prompt_cache_hit_tokens",),
-        ("cached_tokens",),
-        ("cache_n",),
-    ),
-    "output": (
-        ("completion_tokens",),
-        ("completionTokens",),
-        ("output_tokens",),
-        ("outputTokens",),
-        ("outputTokenCount",),
-        ("eval_count",),
-        ("candidatesTokenCount", "thoughtsTokenCount"),
-        ("candidates_token_count", "thoughts_token_count"),
-        ("predicted_n",),
-        ("generated_token_count",),
-        ("generated_tokens",),
-        ("tokens_generated",),
-        ("tokens_predicted",),
-    ),
-    "total": (
-        ("total_tokens",),
-        ("totalTokens",),
-        ("totalTokenCount",),
-        ("total_token_count",),
-    ),
+# The fields that each kind of count may have, with "|" between them; "+" where Gemini, llama.cpp
+# and others report parts without a whole.
+COUNT_ALIASES = {
+    # With what came from the cache; the last are watsonx's, TGI's, DeepInfra's and llama.cpp's.
+    "input": "prompt_tokens | promptTokens | prompt_eval_count"
+    " | promptTokenCount + toolUsePromptTokenCount"
+    " | prompt_token_count + tool_use_prompt_token_count"
+    " | cache_n + prompt_n | prompt_cache_hit_tokens + prompt_cache_miss_tokens"
+    " | input_token_count | input_length | tokens_input | tokens_evaluated",
+    # Anthropic and Bedrock: without the cache; OpenAI's Responses: with it.
+    "uncached input": "input_tokens | inputTokens | inputTokenCount",
+    # What Anthropic and Bedrock count beside the input.
+    "cache": "cache_read_input_tokens + cache_creation_input_tokens"
+    " | cacheReadInputTokens + cacheWriteInputTokens"
+    " | cacheReadInputTokenCount + cacheWriteInputTokenCount",
+    "cache write": "cache_creation_input_tokens | cacheWriteInputTokens"
+    " | cacheWriteInputTokenCount",
+    "thoughts": "thoughtsTokenCount | thoughts_token_count | reasoning_tokens",
+    "tool prompt": "toolUsePromptTokenCount | tool_use_prompt_token_count | tool_use_prompt_tokens"
+    " | tool_prompt_tokens",
+    "sound": "prompt_audio_seconds | audio_seconds",
+    "cached": "cache_read_input_tokens | cacheReadInputTokens | cacheReadInputTokenCount"
+    " | cachedContentTokenCount | cached_content_token_count | prompt_cache_hit_tokens"
+    " | cached_tokens | cache_n",
+    "output": "completion_tokens | completionTokens | output_tokens | outputTokens"
+    " | outputTokenCount | eval_count | candidatesTokenCount + thoughtsTokenCount"
+    " | candidates_token_count + thoughts_token_count | predicted_n | generated_token_count"
+    " | generated_tokens | tokens_generated | tokens_predicted",
+    "total": "total_tokens | totalTokens | totalTokenCount | total_token_count",
 }
 
 
-def slots_by_spelling() -> dict[str, list[tuple[str, int]]]:
-    """COUNT_SPELLINGS turned round: reading costs what a provider sends, not what all could."""
+def slots_by_alias() -> dict[str, list[tuple[str, int]]]:
+    """COUNT_ALIASES turned round: reading costs what a provider sends, not what all could."""
     slots: dict[str, list[tuple[str, int]]] = {}
-    for kind, alternatives in COUNT_SPELLINGS.items():
-        for number, names in enumerate(alternatives):
-            for name in names:
+    for kind, alternatives in COUNT_ALIASES.items():
+        for number, names in enumerate(alternatives.split(" | ")):
+            for name in names.split(" + "):
                 slots.setdefault(name, []).append((kind, number))
     return slots
 
 
-SPELLING_SLOTS = slots_by_spelling()
+ALIAS_SLOTS = slots_by_alias()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,28 +80,16 @@ class TokenUsage:
         return bool(self.input_tokens or self.output_tokens or self.total_tokens)
 
     def merged(self, other: TokenUsage) -> TokenUsage:
-        """The field-wise maximum: within one completion later usage is a running total."""
-        return TokenUsage(
-            larger_count(self.input_tokens, other.input_tokens),
-            larger_count(self.output_tokens, other.output_tokens),
-            max(self.cached_input_tokens, other.cached_input_tokens),
-            larger_count(self.cost_micros, other.cost_micros),
-            larger_count(self.total_tokens, other.total_tokens),
-            max(self.cache_write_tokens, other.cache_write_tokens),
-            max(self.reasoning_tokens, other.reasoning_tokens),
-        )
+        """The larger of each count: within one completion later usage is a running total."""
+        return self._combined(other, max)
 
     def added(self, other: TokenUsage) -> TokenUsage:
-        """The field-wise sum, of two calls that are reported side by side."""
-        return TokenUsage(
-            added_count(self.input_tokens, other.input_tokens),
-            added_count(self.output_tokens, other.output_tokens),
-            self.cached_input_tokens + other.cached_input_tokens,
-            added_count(self.cost_micros, other.cost_micros),
-            added_count(self.total_tokens, other.total_tokens),
-            self.cache_write_tokens + other.cache_write_tokens,
-            self.reasoning_tokens + other.reasoning_tokens,
-        )
+        """The sum of each count, of two calls that are reported side by side."""
+        return self._combined(other, operator.add)
+
+    def _combined(self, other: TokenUsage, combine: Callable[[int, int], int]) -> TokenUsage:
+        pairs = [(getattr(self, name), getattr(other, name)) for name in self.__slots__]
+        return TokenUsage(*(combine_known(one, two, combine) for one, two in pairs))
 
 
 NO_USAGE = TokenUsage()
@@ -165,24 +111,19 @@ def token_count(value: object) -> int | None:
     return None
 
 
-def larger_count(one: int | None, other: int | None) -> int | None:
+def combine_known(one: Any, other: Any, combine: Callable[[int, int], int]) -> Any:
+    """Two counts combined, or the one that is known."""
     if one is None or other is None:
         return other if one is None else one
-    return max(one, other)
-
-
-def added_count(one: int | None, other: int | None) -> int | None:
-    if one is None or other is None:
-        return other if one is None else one
-    return one + other
+    return combine(one, other)
 
 
 def known_counts(fields: Mapping[str, object]) -> dict[str, int]:
-    """Each kind's largest spelling, since the host and gateways write zeros beside the count."""
+    """Each kind's largest alias, since the host and gateways write zeros beside the count."""
     sums: dict[tuple[str, int], int] = {}
     for name, value in fields.items():
-        if name in SPELLING_SLOTS and (count := token_count(value)) is not None:
-            for slot in SPELLING_SLOTS[name]:
+        if name in ALIAS_SLOTS and (count := token_count(value)) is not None:
+            for slot in ALIAS_SLOTS[name]:
                 sums[slot] = sums.get(slot, 0) + count
     counts: dict[str, int] = {}
     for (kind, _), count in sums.items():
@@ -249,7 +190,7 @@ def parse_usage(raw: object, timings: object = None) -> TokenUsage:
     counts, cost = known_counts(fields), cost_in_micros(fields)
     if not counts and cost is None:
         return NO_USAGE
-    input_tokens = max(counts.get("input", 0), counts.get("bare input", 0))
+    input_tokens = max(counts.get("input", 0), counts.get("uncached input", 0))
     output_tokens = counts.get("output")
     total_tokens = counts.get("total") or None
     openai_cached = detail_count(fields, "input_tokens_details", "cached_tokens") or 0
@@ -289,13 +230,9 @@ def parse_usage(raw: object, timings: object = None) -> TokenUsage:
 
 
 def reported_reasoning(fields: Mapping[str, object], counts: Mapping[str, int]) -> int | None:
-    return larger_count(
-        counts.get("thoughts"),
-        larger_count(
-            detail_count(fields, "completion_tokens_details", "reasoning_tokens"),
-            detail_count(fields, "output_tokens_details", "reasoning_tokens"),
-        ),
-    )
+    details = ("completion_tokens_details", "output_tokens_details")
+    said = [counts.get("thoughts"), *(detail_count(fields, x, "reasoning_tokens") for x in details)]
+    return max((count for count in said if count is not None), default=None)
 
 
 def split_total(

@@ -1,4 +1,4 @@
-"""The demo's sums: what is in the ledger, and what the stand-in provider has in its books."""
+"""The demo's sums: what is in the ledger, and what the fake provider has in its call log."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 
 from helpers.ledger.database import open_database
 from helpers.ledger.tables import IS_OPEN, records_table
-from scripts.provider.books import Call
+from scripts.provider.calls import Call
 
 
 @dataclass(frozen=True, slots=True)

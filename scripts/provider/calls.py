@@ -1,4 +1,4 @@
-"""The stand-in provider's own books: one entry for every call it was sent."""
+"""The fake provider's call log: one entry for every call it was sent."""
 
 import threading
 import time
@@ -43,7 +43,7 @@ class Call:
         return self.ended_at is None
 
 
-class Books:
+class CallLog:
     """All calls in the order of their arrival; safe to read while calls come in."""
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ class Books:
         ]
 
     def as_json(self) -> list[dict[str, Any]]:
-        """All calls, as `GET /books` returns them."""
+        """All calls, as `GET /calls` returns them."""
         return [asdict(call) for call in self.calls(tasks=True)]
 
     def wait_until_ended(self, *, contains: str = "", timeout: float = 10.0) -> list[Call]:

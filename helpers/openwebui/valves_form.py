@@ -1,0 +1,112 @@
+"""The valves form: who is near a limit at its top, and why a save was refused."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from helpers.ledger.identities import form_note
+from helpers.logs import log
+from helpers.openwebui.http_requests import Message, Send
+from helpers.openwebui.page_data import PageData
+from helpers.openwebui.usage_command import markdown_cell, markdown_table
+from helpers.openwebui.valves import AdminValves
+
+# The form's first field, above whose description the notes stand.
+FIRST_FIELD = "priority"
+NOTES_SECONDS = 5.0
+LONGEST_WAIT_SECONDS = 2.0
+MOST_NOTED = 10
+
+
+def valves_form_action(path: str, method: str, function_id: str) -> str:
+    """What a request is to a filter's form: ``spec`` when it opens, ``update`` to save, or ""."""
+    prefix = f"/api/v1/functions/id/{function_id}/valves/"
+    action = path.removeprefix(prefix) if path.startswith(prefix) else ""
+    return action if (action, method) in (("spec", "GET"), ("update", "POST")) else ""
+
+
+class FormNotes:
+    """Keeps the notes at the form's top, which are read when it is about to open.
+
+    Args:
+        ledger_of: What is read with which valves.
+    """
+
+    def __init__(self, ledger_of: Any) -> None:
+        self._ledger_of = ledger_of
+        self._read_at = float("-inf")
+
+    async def refresh(self, valves: Any) -> None:
+        """Read them anew, if they are old; a form that opens doesn't wait long for that."""
+        if valves is None or time.monotonic() - self._read_at < NOTES_SECONDS:
+            return
+        self._read_at = time.monotonic()
+        try:
+            accounting, memory, read_host = self._ledger_of(valves)
+            data = PageData(valves, accounting, memory, read_host, datetime.now(UTC))
+            reading = asyncio.to_thread(near_note, data)
+            AdminValves.note(FIRST_FIELD, await asyncio.wait_for(reading, LONGEST_WAIT_SECONDS))
+        except Exception:
+            log.warning("Usage limits: the form's notes could not be read", exc_info=True)
+
+
+def near_note(data: PageData) -> str:
+    """Who is near or over a limit now, and which tables name nobody; "" for neither. Blocks."""
+    near, parts = data.users(near=True), []
+    if near:
+        rows = [
+            [markdown_cell(row["email"]), markdown_cell(limit["limit"]), f"{limit['percent']}%"]
+            for row in near[:MOST_NOTED]
+            for limit in [max(row["limits"], key=lambda one: int(one["percent"]))]
+        ]
+        more = len(near) - len(rows)
+        title = "**Near or over a limit now**" + (f", and {more} more" if more else "")
+        parts.append(f"{title} (all at `/usage-limits`):\n\n")
+        parts[-1] += markdown_table(("User", "Limit", "Used"), rows, 1)
+    if data.memory.notices:
+        parts.append(f"**In the policies:**\n\n{form_note(data.memory.notices)}")
+    return "\n\n".join(parts)
+
+
+class SaveAnswer:
+    """The answer to a save: where it is refused, with the reason, which Open WebUI leaves out."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._refused: Message | None = None
+
+    async def send(self, message: Message) -> None:
+        """Pass a part of it on."""
+        if message["type"] == "http.response.start":
+            if message["status"] == 400 and refusal_reasons():
+                self._refused = message
+                return
+        elif self._refused is not None:
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                await self._send_reasons(self._refused)
+            return
+        await self._send(message)
+
+    async def _send_reasons(self, start: Message) -> None:
+        body = json.dumps({"detail": refusal_reasons()}).encode()
+        own = (b"content-type", b"content-length", b"content-encoding")
+        headers = [pair for pair in start.get("headers", ()) if pair[0].lower() not in own]
+        headers += [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+        ]
+        await self._send({**start, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body})
+
+
+def refusal_reasons() -> str:
+    """Why the valves were refused last, as plain text; "" if they weren't."""
+    refused = AdminValves.refusals | AdminValves.unsaved
+    return "\n".join(
+        f"{name}: {re.sub(r'^[*]{2}.*?[*]{2} ', '', text)}" for name, text in refused.items()
+    )

@@ -1,0 +1,98 @@
+"""What the hooks do on the edges of the host: on nothing, on a fault, near a limit."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from helpers.filter import Filter
+from helpers.openwebui.host import HostError
+from tests.openwebui.test_moments import MakeFilter, body, make_filter, rows
+from tests.openwebui.test_pasted import USER, host, page_metadata
+
+pytest_plugins = ["tests.support.databases"]
+assert host  # fixtures
+assert make_filter
+
+Event = dict[str, Any]
+
+
+def chunk(completion: str, text: str = "", **usage: int) -> Event:
+    """A streamed event of one call, with usage where there is any."""
+    event: Event = {"id": completion, "choices": [{"delta": {"content": text}}]}
+    return {**event, "usage": usage} if usage else event
+
+
+async def reply(plugin: Filter, *events: Event, emitter: Any = None, words: int = 1) -> list[Event]:
+    """One reply through all hooks, in a task of its own."""
+    metadata, asked = page_metadata(), body(words, stream=True)
+
+    async def work() -> None:
+        await plugin.inlet(asked, dict(USER), metadata, {}, emitter)
+        await plugin.request(asked, metadata)
+        for event in events:
+            plugin.stream(event, metadata)
+        await plugin.outlet({"id": "m", "messages": []}, dict(USER), metadata, emitter)
+
+    await asyncio.create_task(work())
+    return list(events)
+
+
+@pytest.mark.parametrize("metadata", [None, {}, {"usage_limits": "x"}])
+async def test_hooks_give_back_what_they_get(make_filter: MakeFilter, metadata: Any) -> None:
+    """Without a reservation every hook returns its own argument: the host goes on with that."""
+    plugin = make_filter("9k tokens/day")
+    event, asked, finished = chunk("a", "x"), body(), {"id": "m", "messages": []}
+    assert plugin.stream(event, metadata) is event
+    assert await plugin.request(asked, metadata) is asked
+    assert await plugin.outlet(finished, dict(USER), metadata) is finished
+
+
+async def test_two_calls_in_one_round_count_both(
+    make_filter: MakeFilter, database_url: str
+) -> None:
+    """Two completions between one request and the outlet are charged as two."""
+    plugin = make_filter("9k tokens/day")
+    await reply(
+        plugin,
+        chunk("one", "Hello", prompt_tokens=10, completion_tokens=5),
+        chunk("two", "there", prompt_tokens=20, completion_tokens=7),
+    )
+    (row,) = rows(database_url)
+    assert (row.state, row.input_tokens, row.output_tokens) == ("settled", 30, 12)
+
+
+async def test_fault_in_the_admission_refuses(
+    make_filter: MakeFilter, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault of ours lets nothing pass, whatever `on_ledger_error` says, and isn't shown."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("a secret of ours")
+
+    plugin = make_filter("9k tokens/day", on_ledger_error="allow")
+    await reply(plugin, chunk("a", "x", prompt_tokens=1, completion_tokens=1))
+    monkeypatch.setattr("helpers.filter.build_reply", fail)
+    with pytest.raises(HostError) as refused:
+        await reply(plugin)
+    assert refused.value.status_code == 503
+    assert "secret" not in str(refused.value.detail)
+    assert len(rows(database_url)) == 1
+
+
+async def test_line_near_a_limit(make_filter: MakeFilter) -> None:
+    """From the soft limit on a grey line says where the limit stands; before it there is none."""
+    plugin, said = make_filter("1k tokens/day"), []
+
+    async def emit(event: Event) -> None:
+        if event["type"] == "status":
+            said.append(event["data"])
+
+    await reply(plugin, chunk("a", "x", prompt_tokens=500, completion_tokens=200), emitter=emit)
+    assert said == []
+    await reply(plugin, chunk("b", "x", prompt_tokens=100, completion_tokens=50), emitter=emit)
+    assert [line["done"] for line in said] == [True]
+    assert "850" in said[0]["description"]
+    assert "1,000" in said[0]["description"]
