@@ -629,7 +629,7 @@ def test_refusals_can_be_read_by_other_pages(
     ("path", "key", "lie"),
     [
         ("/openai/completions", "prompt", {"max_tokens": 1, "max_completion_tokens": 700}),
-        ("/openai/completions", "prompt", {"prompt": ["a", "b", "c"], "max_tokens": 200}),
+        ("/openai/completions", "prompt", {"prompt": ["a [[wait=8]]"] * 3, "max_tokens": 200}),
         ("/openai/completions", "prompt", {"max_tokens": 200, "n": 3}),
         ("/openai/responses", "input", {"max_output_tokens": 1, "max_tokens": 700}),
         ("/openai/responses", "input", {"options": {"num_predict": 1}}),
@@ -648,7 +648,7 @@ def test_parallel_calls_with_lengths_that_are_not_obeyed(
 ) -> None:
     """What a path's own provider doesn't obey, or not alone, makes no reservation smaller."""
     house.usage_limits.configure(policies='[role.user]\nlimits = ["400 tokens/day"]')
-    text = f"parallel {next(COUNTER)} [[in=9 tokens=600]]"
+    text = f"parallel {next(COUNTER)} [[in=9 tokens=600 wait=8]]"  # all are asked meanwhile
     asked = [{"role": "user", "content": text}] if key == "messages" else text
     body = {"model": MODELS["/" + path.split("/")[1]], "stream": False, key: asked, **lie}
     before = len(provider.call_log.calls())
