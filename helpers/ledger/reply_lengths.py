@@ -23,6 +23,7 @@ REPLIES_PER_USER = 20
 QUANTILE = 0.9
 LENGTH_BOUNDS = (500, 8_000)
 MOST_MODELS_KNOWN = 1_000
+ANY_MODEL = None  # where those of a model aren't known, it is expected to be like the others
 # What Open WebUI writes by itself is short, and what was filled in is from before.
 OTHER_SOURCES = ("task", "backfill")
 
@@ -39,18 +40,19 @@ NEWEST_RECORDS = (
 )
 
 
-def usual_lengths(rows: Iterable[Any]) -> dict[str, int]:
-    """The high quantile of each model's lengths, in output tokens.
+def usual_lengths(rows: Iterable[Any]) -> dict[str | None, int]:
+    """The high quantile of the lengths of each model and of any, in output tokens.
 
     Args:
         rows: model, user, output tokens, source and state; the newest first.
     """
-    by_user: dict[str, dict[str, list[int]]] = {}
+    by_user: dict[str | None, dict[str, list[int]]] = {}
     for model, user, tokens, source, state in rows:
         if state == "settled" and tokens > 0 and source not in OTHER_SOURCES:
-            lengths = by_user.setdefault(model, {}).setdefault(user, [])
-            if len(lengths) < REPLIES_PER_USER:
-                lengths.append(tokens)
+            for known in (model, ANY_MODEL):
+                lengths = by_user.setdefault(known, {}).setdefault(user, [])
+                if len(lengths) < REPLIES_PER_USER:
+                    lengths.append(tokens)
     return {model: weighted_quantile(users.values()) for model, users in by_user.items()}
 
 
@@ -81,7 +83,7 @@ class ReplyLengths:
     ) -> None:
         self._read = read
         self._clock = clock
-        self._known: dict[str, int] = {}
+        self._known: dict[str | None, int] = {}
         self._read_at = float("-inf")
         self._reading = Lock()
 
@@ -92,7 +94,7 @@ class ReplyLengths:
             if now - self._read_at >= READ_AGAIN_SECONDS:
                 self._read_at = now
                 self._refresh()
-        return self._known.get(model, LENGTH_BOUNDS[0])
+        return self._known.get(model) or self._known.get(ANY_MODEL, LENGTH_BOUNDS[0])
 
     def _refresh(self) -> None:
         try:

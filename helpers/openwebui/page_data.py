@@ -382,9 +382,10 @@ class PageData:
         return is_exempt(self.valves, subject)
 
     def is_near(self, state: LimitState) -> bool:
-        """Whether a limit is reached, or has reached its warning."""
+        """Whether a limit is reached, or has reached its warning; none about one moment ever is."""
         crossed = state.crossed_threshold(self.valves.soft_limit_percent)
-        return state.exceeded or crossed is not None
+        reached = state.exceeded and not state.applied.limit.is_moment
+        return reached or crossed is not None
 
     def pools(self) -> list[Json]:
         """All pools with their limits, one row for each group that a pool is of."""

@@ -234,18 +234,18 @@ def row(
 def test_usual_length_is_a_high_quantile() -> None:
     """Nine in ten of a model's replies are shorter, within bounds."""
     lengths = [row(f"u{number}", 100 * number) for number in range(1, 21)]
-    assert usual_lengths(lengths) == {"m": 1_800}
-    assert usual_lengths([row("u", 3)]) == {"m": LENGTH_BOUNDS[0]}
-    assert usual_lengths([row("u", 10**9)]) == {"m": LENGTH_BOUNDS[1]}
+    assert usual_lengths(lengths) == {"m": 1_800, None: 1_800}
+    assert usual_lengths([row("u", 3)]) == dict.fromkeys(("m", None), LENGTH_BOUNDS[0])
+    assert usual_lengths([row("u", 10**9)]) == dict.fromkeys(("m", None), LENGTH_BOUNDS[1])
 
 
 def test_nobody_makes_the_reservations_of_others_larger() -> None:
     """However many replies one user has, they weigh no more than another's one."""
     others = [row(f"u{number}", 700) for number in range(10)]
     flood = [row("mallory", 8_000) for _ in range(500)]
-    assert usual_lengths(flood + others) == {"m": 700}
+    assert usual_lengths(flood + others) == {"m": 700, None: 700}
     tiny = [row("mallory", 1) for _ in range(500)]
-    assert usual_lengths(tiny + others) == {"m": 700}
+    assert usual_lengths(tiny + others) == {"m": 700, None: 700}
 
 
 def test_lengths_are_of_replies() -> None:
@@ -261,7 +261,7 @@ def test_lengths_are_of_replies() -> None:
 
 
 def test_lengths_are_shared_by_workers(database_url: str) -> None:
-    """What one worker has settled the other knows within a moment; unknown models have a floor."""
+    """What one worker has settled the other knows within a moment, also for models never seen."""
     engine = open_database(database_url)
     fixture = LedgerFixture(Ledger(engine, clock=Clock(NOON)), engine, Clock(NOON))
     moment = Clock(0)
@@ -272,5 +272,5 @@ def test_lengths_are_shared_by_workers(database_url: str) -> None:
     assert other.expected("gpt-4o") == LENGTH_BOUNDS[0]
     moment.now += 1
     assert other.expected("gpt-4o") == 2_345
-    assert other.expected("other") == LENGTH_BOUNDS[0]
+    assert other.expected("never seen") == 2_345
     engine.dispose()

@@ -103,6 +103,8 @@ def test_hundred_streams_stop_at_the_limit(host: Host) -> None:
     assert "length" in {reply.chunks[-1]["choices"][0]["finish_reason"] for reply in ended}
 
 
+# Two workers would need Redis for the page's sockets.
+@pytest.mark.parametrize("host", ["sqlite", "postgresql"], indirect=True)
 def test_burst_on_the_page_stops_at_the_limit(host: Host) -> None:
     """The same from the chat page: each reply says why it ends, and is saved as it is."""
     limit = 8_000

@@ -1,0 +1,125 @@
+"""A running reply and its reservation, on a real ledger, without a server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, select, text
+
+from helpers.ledger.database import open_database
+from helpers.ledger.tables import records_table
+from helpers.limits.policy import Subject
+from helpers.openwebui.accounting import Accounting
+from helpers.openwebui.admission import build_reply
+from helpers.openwebui.endings import bounded_stream
+from helpers.openwebui.replies import Reply
+from helpers.openwebui.valves import AdminValves
+
+LIMIT = 2_000
+BODY = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "Hello"}]}
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Engine:
+    """A ledger of the test's own."""
+    return open_database(f"sqlite:///{tmp_path / 'ledger.db'}")
+
+
+async def admitted(engine: Engine, **valves: Any) -> Reply:
+    """A reply that has been admitted under a limit."""
+    given = {"policies": f'[role.user]\nlimits = ["{LIMIT} tokens/day"]', **valves}
+    accounting = Accounting(engine, None)
+    reply = build_reply(
+        accounting,
+        AdminValves(**given),
+        Subject("ann", "ann@example.org", "user"),
+        {},
+        BODY,
+        {},
+        ("m",),
+        "page",
+        datetime.now(UTC),
+        ollama=False,
+        own_provider=False,
+    )
+    _, admission = await accounting.admit(lambda: reply, False)
+    assert not isinstance(admission, Exception)
+    assert admission.decision.allowed
+    return reply
+
+
+async def write(reply: Reply, chunks: int) -> int:
+    """A provider's stream through the reply; how many chunks were taken of it."""
+
+    async def parts() -> AsyncIterator[bytes]:
+        for _ in range(chunks):
+            delta = {"id": "c", "choices": [{"index": 0, "delta": {"content": "word "}}]}
+            yield f"data: {json.dumps(delta)}\n\n".encode()
+
+    taken = 0
+    async for part in bounded_stream(reply, parts()):
+        if b"word" in part:
+            taken += 1
+            reply.meter.add_event(json.loads(part.removeprefix(b"data:")))
+    return taken
+
+
+def held(engine: Engine) -> int:
+    """What the ledger holds for the one reply."""
+    columns = records_table.c.input_tokens + records_table.c.output_tokens
+    with engine.connect() as connection:
+        return int(connection.execute(select(columns)).scalar_one())
+
+
+async def test_reservation_stays_ahead(engine: Engine) -> None:
+    """With `finish` the reply goes on, and what is held for it is never less than what it used."""
+    reply = await admitted(engine)
+    for _ in range(20):
+        assert await write(reply, 90) == 90
+        if reply.growing is not None:
+            await reply.growing
+        used = reply.used_charge().counted
+        assert held(engine) >= min(used.input_tokens + used.output_tokens, 1.25 * LIMIT)
+    assert held(engine) >= LIMIT - 100
+    await reply.keeper.end(reply, reply.final_charge())
+
+
+async def test_reply_stops_at_its_limit(engine: Engine) -> None:
+    """With `stop` it ends where the limit is, and says which one it was."""
+    reply = await admitted(engine, running_replies="stop")
+    told: list[Any] = []
+
+    async def tell(state: Any) -> None:
+        told.append(state.amount)
+
+    reply.tell_stop = tell
+    taken = await write(reply, 3 * LIMIT)
+    used = reply.used_charge().counted
+    assert 0.98 * LIMIT <= used.input_tokens + used.output_tokens <= LIMIT
+    assert (taken, reply.stopped, told) == (used.output_tokens, True, [LIMIT])
+    # A round of tools that had begun has no part more than one.
+    assert await write(reply, 50) == 1
+    await reply.keeper.end(reply, reply.final_charge())
+
+
+async def test_fault_ends_a_reply_that_is_to_stop(engine: Engine) -> None:
+    """What can't be written down for a fault doesn't pass: the reply ends with what it holds."""
+    reply = await admitted(engine, running_replies="stop")
+    holds = reply.output_tokens
+    with engine.begin() as connection:
+        connection.execute(text("DROP TABLE usage_limits_records"))
+    assert await write(reply, 3 * LIMIT) <= holds
+
+
+@pytest.mark.parametrize("valves", [{"shadow_mode": True}, {}])
+async def test_nothing_stops_otherwise(engine: Engine, valves: dict[str, Any]) -> None:
+    """In shadow mode, and by default, all of it is written."""
+    reply = await admitted(engine, **{"running_replies": "stop", **valves} if valves else {})
+    assert await write(reply, 2 * LIMIT) == 2 * LIMIT
+    assert not reply.stopped
+    await reply.keeper.end(reply, reply.final_charge())
