@@ -40,7 +40,18 @@ def print_error(text: str) -> None:
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """An argument parser whose errors don't repeat passwords."""
+    """An argument parser whose errors don't repeat passwords, and that takes text alone."""
+
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        given = sys.argv[1:] if args is None else args
+        for text in given:
+            try:
+                text.encode()
+            except UnicodeEncodeError:  # no database takes it
+                self.error(f"{text!a} is not UTF-8")
+        return super().parse_args(given, namespace)
 
     def error(self, message: str) -> NoReturn:
         super().error(mask_passwords(message))

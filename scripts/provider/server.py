@@ -1,7 +1,7 @@
 """A fake OpenAI-compatible provider, which keeps a log of its calls.
 
 Run alone with ``python -m scripts.provider --port 9099``, or from a test as a thread with
-`FakeProvider`. What it does with a call is written in the call (`fake_directives.py`).
+`FakeProvider`. What it does with a call is written in the call (`directives.py`).
 
     GET  /v1/models             the models
     POST /v1/chat/completions   an answer, streaming or not

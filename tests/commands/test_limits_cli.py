@@ -671,6 +671,26 @@ def test_show_needs_one_of_three(refuse: Callable[..., str], arguments: list[str
     assert "show USER, show --all or show --near" in refuse("show", *arguments)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["forget", "\udcff"],
+        ["revoke", "\udcff"],
+        ["explain", "ann", "--model", "\udcff"],
+        ["grant", "ann", "1k tokens/day", "--reason", "\udcff"],
+        ["show", "ann", "--function", "\udcff"],
+    ],
+)
+def test_arguments_are_text(
+    database: LedgerDatabase, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    """Bytes that are no UTF-8 are refused in a sentence, before any database is asked."""
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, "--database-url", database.url])
+    assert ended.value.code == 2
+    assert "'\\udcff' is not UTF-8" in capsys.readouterr().err
+
+
 # which database
 
 

@@ -16,7 +16,7 @@ from helpers.limits.policies import ModelRule
 from helpers.metering.charges import LARGEST_CHARGE, make_charge
 from helpers.metering.estimates import estimate_tokens
 from helpers.metering.provider_usage import LARGEST_COUNT, TokenUsage, parse_usage
-from helpers.metering.usage import MeteredUsage, ReplyMeter
+from helpers.metering.usage import MeteredUsage, ReplyMeter, metered_call
 from tests.support.strategies import (
     arbitrary_json,
     chat_chunks,
@@ -1122,3 +1122,17 @@ def test_no_charge_overflows_a_sum() -> None:
         assert max(columns) == LARGEST_CHARGE
         assert 4_000_000 * LARGEST_CHARGE < 2**62
         assert charge.cached_input_tokens <= charge.input_tokens
+
+
+def test_parts_are_never_more_than_the_whole() -> None:
+    """What was read from and written to a cache is input together, and reasoning is output."""
+    usage = TokenUsage(
+        input_tokens=10,
+        output_tokens=4,
+        cached_input_tokens=7,
+        cache_write_tokens=99,
+        reasoning_tokens=99,
+    )
+    metered = metered_call(usage, 0, [])
+    assert (metered.cached_input_tokens, metered.cache_write_tokens) == (7, 3)
+    assert metered.reasoning_tokens == 4
