@@ -99,7 +99,7 @@ COUNTER = itertools.count()
         ("GET", "", None),
     ],
 )
-def test_which_paths_are_doors(method: str, path: str, kind: str | None) -> None:
+def test_which_paths_reach_a_model(method: str, path: str, kind: str | None) -> None:
     """However a path to a model is spelled it is known; an administrator's pages stay open."""
     passthrough = find_passthrough(method, path)
     assert (passthrough.kind if passthrough else None) == kind
