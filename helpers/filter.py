@@ -187,14 +187,17 @@ class Filter:
             if later or reply.prompt_tokens - before > worth:
                 await self._begin_round(valves, reply, later)
         except HostError:
+            reply.meter.drop_round()
             raise
         except LedgerError as error:
             if reply.enforced and valves.on_ledger_error == "block":
+                reply.meter.drop_round()
                 raise self._unavailable(valves, {}, __metadata__ or {}) from error
             log.error("Usage limits: %s; reply %s was not checked", error, reply.reservation.id)
         except Exception as error:
             log.exception("Usage limits: reply %s was not checked again", reply.reservation.id)
             if reply.enforced:
+                reply.meter.drop_round()
                 raise self._unavailable(valves, {}, __metadata__ or {}) from error
         self._adjust(valves, reply, body)
         return body

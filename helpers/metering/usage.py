@@ -224,6 +224,11 @@ class ReplyMeter:
         else:
             self._rounds[-1].prompt_tokens = prompt_tokens
 
+    def drop_round(self) -> None:
+        """The round that `begin_round` announced last isn't made."""
+        if len(self._rounds) > 1 and not self._rounds[-1].started:
+            self._rounds.pop()
+
     def add_event(self, event: object) -> None:
         """One stream event, any JSON value: constant time, no I/O, never raises.
 

@@ -114,7 +114,7 @@ def test_reply_without_usage_is_estimated(
     usage_limits: InstalledFilter, user: OpenWebUIClient, page: Page
 ) -> None:
     """Where the provider reports nothing, prompt and text are estimated."""
-    reply = page.send("Nothing reported [[usage=none chunks=40]]").reply
+    reply = page.send("Nothing reported [[usage=none chunks=10]]").reply
     row = only_row(usage_limits, user)
     assert row["estimated"] == 1
     assert row["output_tokens"] == estimate_tokens(reply.text)

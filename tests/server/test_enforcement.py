@@ -10,7 +10,7 @@ from typing import Any
 import anthropic
 import openai
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, inspect, select
 
 from helpers.ledger.database import open_database
 from helpers.ledger.tables import MIGRATIONS, ledger_metadata, migrations_table, records_table
@@ -195,7 +195,7 @@ def test_custom_model_is_limited_by_its_base_model(
 ) -> None:
     """A limit on a base model holds for the custom models made from it."""
     custom = own_model(base_model_id="fake-llm")
-    usage_limits.configure(policies='[role.user]\nlimits = ["40 tokens/day on stand-i*"]')
+    usage_limits.configure(policies='[role.user]\nlimits = ["40 tokens/day on fake-l*"]')
     assert user.chat(FIFTY, model=custom).status == 200
     assert user.chat(FIFTY, model=custom).status == 429
     assert user.chat(FIFTY, model="fake-llm").status == 429
@@ -296,8 +296,8 @@ def test_first_thirty_calls_at_once(
             MIGRATIONS
         )
         assert connection.scalar(select(func.count()).select_from(records_table)) == 10
+        assert set(ledger_metadata.tables) <= set(inspect(connection).get_table_names())
     engine.dispose()
-    assert len(ledger_metadata.tables) == 7
 
 
 BAD_VALVES = {
