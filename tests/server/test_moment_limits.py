@@ -43,7 +43,7 @@ def test_three_at_once_over_page_and_api(
         assert refused.status == 429
         assert RUNNING in str(refused.body)
         assert 1 <= int(refused.headers.get("retry-after", 1)) <= 10
-        assert page.send(f"refused of {user.id}").reply.error == RUNNING
+        assert page.send(f"refused of {user.id}").reply.error == f"{RUNNING} /usage-limits"
         page.stop(turns[0])
         wait_until(lambda: len(usage_limits.rows(user_id=user.id, state="reserved")) == 2)
         assert user.chat(f"after of {user.id}").status == 200
@@ -94,7 +94,7 @@ def test_request_that_is_too_long(
         refused = user.chat(text, path=path, max_tokens=10)
         assert refused.status == 429
         assert sentence in str(refused.body)
-    assert page.send(text).reply.error == sentence
+    assert page.send(text).reply.error == f"{sentence} /usage-limits"
     assert provider.call_log.calls(contains=f"long of {user.id}") == []
     assert usage_limits.rows(user_id=user.id) == []
 
