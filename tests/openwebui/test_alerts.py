@@ -57,8 +57,9 @@ def test_pool_alert_in_a_real_server(
 ) -> None:
     """Three members who cross a pool one after the other are one alert."""
     url, told = webhook
-    usage_limits.configure(policies='[pool.all]\nlimits = ["40 tokens/day"]', alert_webhook_url=url)
-    first, *others = [make_user() for _ in range(3)]
+    policies = '[pool.alerted]\ngroup = "Alerted"\nlimits = ["40 tokens/day"]'
+    usage_limits.configure(policies=policies, alert_webhook_url=url)
+    first, *others = [make_user(groups=["Alerted"]) for _ in range(3)]
     assert first.chat("[[in=20 tokens=30]]").status == 200
     assert [other.chat("[[in=20 tokens=30]]").status for other in others] == [429] * 2
     wait_until(lambda: bool(told))

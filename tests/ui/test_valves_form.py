@@ -24,7 +24,7 @@ limits = ["50k tokens/day", "30 requests/hour"]
 limits = "unlimited\""""
 BAD = '[group.Students]\nlimits = ["50k tokens per day"]'
 SAVED = "Valves updated successfully"
-REFUSED = "Error updating function valves"
+REFUSED = 'has "per"; allowed: "/" instead'
 
 
 class ValvesForm:
@@ -132,7 +132,7 @@ def test_bad_policies_are_refused_and_the_form_says_why(
     admin: OpenWebUIAdmin,
     take_picture: TakePicture,
 ) -> None:
-    """A toast refuses them; the reason stands in the form when it is opened next, until mended."""
+    """A toast says why they are refused; so does the form that is opened next, until mended."""
     form.input("daily_token_limit").fill("1000")
     form.input("policies").fill(BAD)
     form.save(REFUSED)
