@@ -162,6 +162,7 @@ def test_without_a_price_there_is_no_cost(
     ("locale", "title", "direction"),
     [
         ("de-DE", "Nutzungslimits", "ltr"),
+        ("fr-FR", "Limites d’utilisation", "ltr"),
         ("zh-CN", "用量限额", "ltr"),
         ("ar-BH", "حدود الاستخدام", "rtl"),
         ("he-IL", "מכסות שימוש", "rtl"),
