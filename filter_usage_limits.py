@@ -39,62 +39,62 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  5010  ledger.limit_states      Where limits stand: what is used, what replies still running …
 #  5165  ledger.records           One row per reply, reserved when it is admitted and closed once.
 #  5330  ledger.reports           What the ledger says of many limits and records at once, read …
-#  5965  ledger.grants            What administrators add to limits, reset and take back; rows, …
-#  6153  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
-#  6252  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
-#  6299  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  6759  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  6952  openwebui.languages.en   English.
-#  6987  openwebui.languages.de   German.
-#  7032  openwebui.languages.fr   French.
-#  7077  openwebui.languages.fr_ca French as written in Canada.
-#  7096  openwebui.languages.es   Spanish.
-#  7137  openwebui.languages.it   Italian.
-#  7175  openwebui.languages.pt_br Portuguese as written in Brazil.
-#  7217  openwebui.languages.nl   Dutch.
-#  7261  openwebui.languages.pl   Polish.
-#  7305  openwebui.languages.ru   Russian.
-#  7350  openwebui.languages.uk   Ukrainian.
-#  7395  openwebui.languages.tr   Turkish.
-#  7432  openwebui.languages.zh_cn Chinese in simplified script.
-#  7460  openwebui.languages.zh_tw Chinese in traditional script.
-#  7488  openwebui.languages.ja   Japanese.
-#  7524  openwebui.languages.ko   Korean.
-#  7556  openwebui.languages.ar   Arabic.
-#  7593  openwebui.languages.he   Hebrew.
-#  7626  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
-#  7676  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
-#  8548  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  9077  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  9164  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  9264  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  9382  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  9744  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  9807  openwebui.replies        One reply from its admission to its end.
-# 10214  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-# 10433  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-# 10777  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-# 10927  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
-# 11062  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-# 11154  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-# 11246  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-# 11314  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-# 11913  openwebui.directory      All users of Open WebUI with their groups, read at once.
-# 11991  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
-# 12696  openwebui.page_status    How the filter stands in its host: versions, what is leaned …
-# 12782  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
-# 12928  openwebui.valves_form    Who is near a limit at its top, and why a save was refused.
-# 13029  openwebui.simulation     What is on record, replayed against a policies text.
-# 13353  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
-# 13705  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14074  openwebui.answers        Answers on their way to the client: read for their usage, or …
-# 14254  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 14327  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
-# 14455  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 14742  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 14913  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 15070  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 15300  filter                   Open WebUI's hooks, and nothing but hooks.
+#  5993  ledger.grants            What administrators add to limits, reset and take back; rows, …
+#  6181  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
+#  6280  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
+#  6327  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  6787  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  6981  openwebui.languages.en   English.
+#  7017  openwebui.languages.de   German.
+#  7063  openwebui.languages.fr   French.
+#  7108  openwebui.languages.fr_ca French as written in Canada.
+#  7127  openwebui.languages.es   Spanish.
+#  7168  openwebui.languages.it   Italian.
+#  7206  openwebui.languages.pt_br Portuguese as written in Brazil.
+#  7248  openwebui.languages.nl   Dutch.
+#  7292  openwebui.languages.pl   Polish.
+#  7336  openwebui.languages.ru   Russian.
+#  7381  openwebui.languages.uk   Ukrainian.
+#  7426  openwebui.languages.tr   Turkish.
+#  7463  openwebui.languages.zh_cn Chinese in simplified script.
+#  7491  openwebui.languages.zh_tw Chinese in traditional script.
+#  7519  openwebui.languages.ja   Japanese.
+#  7555  openwebui.languages.ko   Korean.
+#  7588  openwebui.languages.ar   Arabic.
+#  7629  openwebui.languages.he   Hebrew.
+#  7662  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
+#  7712  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
+#  8584  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  9113  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  9200  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  9300  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  9418  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  9780  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+#  9843  openwebui.replies        One reply from its admission to its end.
+# 10250  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+# 10469  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+# 10813  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+# 10963  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
+# 11098  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+# 11190  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+# 11282  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+# 11350  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+# 11949  openwebui.directory      All users of Open WebUI with their groups, read at once.
+# 12027  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
+# 12732  openwebui.page_status    How the filter stands in its host: versions, what is leaned …
+# 12818  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
+# 12946  openwebui.valves_form    Who is near a limit at its top, and why a save was refused.
+# 13047  openwebui.simulation     What is on record, replayed against a policies text.
+# 13343  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
+# 13695  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14064  openwebui.answers        Answers on their way to the client: read for their usage, or …
+# 14244  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 14317  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
+# 14445  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 14732  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14903  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 15060  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 15290  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -5961,6 +5961,34 @@ def amount_number(measure: Measure, amount: int) -> float:
     return amount / 1_000_000 if measure == "cost" else amount
 
 
+def read_replayed(connection: Connection, start: int, until: int) -> Iterable[Any]:
+    """Records from `start` on and before `until`, in the order of time."""
+    columns = records_table.c
+    return connection.execute(
+        select(
+            columns.created_at,
+            columns.user_id,
+            columns.group_ids,
+            columns.model_names,
+            columns.source,
+            columns.state,
+            columns.settled_at,
+            columns.counted,
+            columns.weighted_input_tokens,
+            columns.weighted_output_tokens,
+            columns.cost_micros,
+            columns.input_tokens,
+            columns.output_tokens,
+            columns.cached_input_tokens,
+            columns.estimated,
+            columns.id,
+        )
+        .where(columns.created_at >= start, columns.created_at < until)
+        .order_by(columns.created_at, columns.id),
+        execution_options={"yield_per": 5_000},
+    )
+
+
 # ==============================================================================
 # helpers/ledger/grants.py
 # Grants: what administrators add to limits, reset and take back; rows, never edits.
@@ -6770,6 +6798,7 @@ PAGE_WORDS = (
     *("exempt", "by_day", "day", "by_model", "model", "requests", "input", "output", "tokens"),
     *("cost", "total", "replies", "time", "estimated", "running", "grants", "amount", "reason"),
     *("until", "nothing", "show_all", "refresh", "back", "sign_in", "failed"),
+    "today_by_model",
 )
 # Around a name or an amount in a right-to-left sentence (or a right-to-left name in any other),
 # so that neither turns the other around: first strong isolate, pop directional isolate.
@@ -6980,7 +7009,8 @@ page: Usage limits|Limit|Used|Reserved|Left|Resets|Reached|Shared|No limits appl
   Your use is recorded, but never refused.|Use by day|Day|This month by model|Model|Requests|
   Input tokens|Output tokens|Tokens|Cost|Total|Responses this month|Time|estimated|running|Granted|
   Amount|Reason|Valid until|Nothing yet.|Show all|Refresh|Back to the chat|
-  Please sign in to Open WebUI first.|This can’t be shown right now. Please try again later.
+  Please sign in to Open WebUI first.|This can’t be shown right now. Please try again later.|
+  Today by model
 """)
 
 # ==============================================================================
@@ -7025,7 +7055,8 @@ page: Nutzungslimits|Limit|Verbraucht|Vorgemerkt|Übrig|Neu ab|Erreicht|Gemeinsa
   Antworten dieses Monats|Zeit|geschätzt|läuft|Zusätzlich gewährt|Menge|Grund|Gültig bis|
   Noch nichts.|Alle zeigen|Aktualisieren|Zurück zum Chat|
   Bitte melden Sie sich zuerst bei Open WebUI an.|
-  Das kann gerade nicht angezeigt werden. Bitte versuchen Sie es später erneut.
+  Das kann gerade nicht angezeigt werden. Bitte versuchen Sie es später erneut.|
+  Heute nach Modell
 """)
 
 # ==============================================================================
@@ -7071,7 +7102,7 @@ page: Limites d’utilisation|Limite|Utilisé|Réservé|Restant|Réinitialisatio
   Tokens|Coût|Total|Réponses de ce mois|Heure|estimé|en cours|Accordé en plus|Quantité|Motif|
   Valable jusqu’au|Rien pour l’instant.|Tout afficher|Actualiser|Retour à la discussion|
   Veuillez d’abord vous connecter à Open WebUI.|
-  Affichage impossible pour le moment. Veuillez réessayer plus tard.
+  Affichage impossible pour le moment. Veuillez réessayer plus tard.|Aujourd’hui par modèle
 """)
 
 # helpers/openwebui/languages/fr_ca.py
@@ -7087,7 +7118,7 @@ page: Limites d’utilisation|Limite|Utilisé|Réservé|Restant|Réinitialisatio
   Jetons|Coût|Total|Réponses de ce mois|Heure|estimé|en cours|Accordé en plus|Quantité|Motif|
   Valable jusqu’au|Rien pour l’instant.|Tout afficher|Actualiser|Retour à la discussion|
   Veuillez d’abord vous connecter à Open WebUI.|
-  Affichage impossible pour le moment. Veuillez réessayer plus tard.
+  Affichage impossible pour le moment. Veuillez réessayer plus tard.|Aujourd’hui par modèle
 """,
     FRENCH,
 )
@@ -7131,7 +7162,7 @@ page: Límites de uso|Límite|Usado|Reservado|Queda|Se restablece|Alcanzado|Comp
   Este mes por modelo|Modelo|Solicitudes|Tokens de entrada|Tokens de salida|Tokens|Coste|Total|
   Respuestas de este mes|Hora|estimado|en curso|Concedido|Cantidad|Motivo|Válido hasta|
   Nada todavía.|Mostrar todo|Actualizar|Volver al chat|Inicia sesión primero en Open WebUI.|
-  No se puede mostrar en este momento. Inténtalo de nuevo más tarde.
+  No se puede mostrar en este momento. Inténtalo de nuevo más tarde.|Hoy por modelo
 """)
 
 # helpers/openwebui/languages/it.py
@@ -7168,7 +7199,7 @@ page: Limiti di utilizzo|Limite|Usato|Riservato|Rimasto|Si azzera|Raggiunto|Cond
   Giorno|Questo mese per modello|Modello|Richieste|Token di input|Token di output|Token|Costo|
   Totale|Risposte di questo mese|Ora|stimato|in corso|Concesso|Quantità|Motivo|Valido fino a|
   Ancora niente.|Mostra tutto|Aggiorna|Torna alla chat|Accedi prima a Open WebUI.|
-  Al momento non è possibile mostrarlo. Riprova più tardi.
+  Al momento non è possibile mostrarlo. Riprova più tardi.|Oggi per modello
 """)
 
 # ==============================================================================
@@ -7210,7 +7241,7 @@ page: Limites de uso|Limite|Usado|Reservado|Restante|Renova|Atingido|Compartilha
   Este mês por modelo|Modelo|Solicitações|Tokens de entrada|Tokens de saída|Tokens|Custo|Total|
   Respostas deste mês|Hora|estimado|em andamento|Concedido|Quantidade|Motivo|Válido até|Nada ainda.|
   Mostrar tudo|Atualizar|Voltar ao chat|Entre primeiro no Open WebUI.|
-  Não é possível mostrar isto agora. Tente novamente mais tarde.
+  Não é possível mostrar isto agora. Tente novamente mais tarde.|Hoje por modelo
 """)
 
 # ==============================================================================
@@ -7254,7 +7285,7 @@ page: Gebruikslimieten|Limiet|Gebruikt|Gereserveerd|Over|Vernieuwt|Bereikt|Gedee
   Dag|Deze maand per model|Model|Verzoeken|Invoertokens|Uitvoertokens|Tokens|Kosten|Totaal|
   Antwoorden van deze maand|Tijd|geschat|bezig|Extra toegekend|Hoeveelheid|Reden|Geldig tot|
   Nog niets.|Alles tonen|Vernieuwen|Terug naar de chat|Meld je eerst aan bij Open WebUI.|
-  Dit kan nu niet worden getoond. Probeer het later opnieuw.
+  Dit kan nu niet worden getoond. Probeer het later opnieuw.|Vandaag per model
 """)
 
 # ==============================================================================
@@ -7298,7 +7329,7 @@ page: Limity użycia|Limit|Zużyto|Zarezerwowano|Pozostało|Odnowienie|Wyczerpan
   Użycie według dni|Dzień|Ten miesiąc według modelu|Model|Żądania|Tokeny wejściowe|Tokeny wyjściowe|
   Tokeny|Koszt|Razem|Odpowiedzi z tego miesiąca|Czas|szacunkowo|w toku|Przyznano|Ilość|Powód|
   Ważne do|Jeszcze nic.|Pokaż wszystko|Odśwież|Powrót do czatu|Najpierw zaloguj się do Open WebUI.|
-  Nie można teraz tego pokazać. Spróbuj ponownie później.
+  Nie można teraz tego pokazać. Spróbuj ponownie później.|Dzisiaj według modelu
 """)
 
 # ==============================================================================
@@ -7343,7 +7374,7 @@ page: Лимиты использования|Лимит|Использован�
   Использование по дням|День|Этот месяц по моделям|Модель|Запросы|Входные токены|Выходные токены|
   Токены|Стоимость|Итого|Ответы за этот месяц|Время|оценка|выполняется|Добавлено|Количество|Причина|
   Действует до|Пока ничего.|Показать все|Обновить|Вернуться в чат|Сначала войдите в Open WebUI.|
-  Сейчас это нельзя показать. Повторите попытку позже.
+  Сейчас это нельзя показать. Повторите попытку позже.|Сегодня по моделям
 """)
 
 # ==============================================================================
@@ -7389,7 +7420,7 @@ page: Ліміти використання|Ліміт|Використано|З
   Використання за днями|День|Цей місяць за моделями|Модель|Запити|Вхідні токени|Вихідні токени|
   Токени|Вартість|Разом|Відповіді за цей місяць|Час|оцінка|виконується|Додано|Кількість|Причина|
   Діє до|Поки нічого.|Показати все|Оновити|Повернутися до чату|Спочатку увійдіть в Open WebUI.|
-  Зараз це неможливо показати. Спробуйте пізніше.
+  Зараз це неможливо показати. Спробуйте пізніше.|Сьогодні за моделями
 """)
 
 # helpers/openwebui/languages/tr.py
@@ -7426,7 +7457,7 @@ page: Kullanım sınırları|Sınır|Kullanılan|Ayrılan|Kalan|Yenilenme|Doldu|
   Tokenler|Maliyet|Toplam|Bu ayın yanıtları|Zaman|tahmini|sürüyor|Ek olarak verilen|Miktar|Neden|
   Geçerlilik sonu|Henüz bir şey yok.|Tümünü göster|Yenile|Sohbete dön|
   Lütfen önce Open WebUI’de oturum açın.|
-  Bu şu anda gösterilemiyor. Lütfen daha sonra yeniden deneyin.
+  Bu şu anda gösterilemiyor. Lütfen daha sonra yeniden deneyin.|Modele göre bugün
 """)
 
 # helpers/openwebui/languages/zh_cn.py
@@ -7454,7 +7485,7 @@ show_usage: 显示用量|在每个回答上方显示您的用量。|接近限额
 page: 用量限额|限额|已用|已占用|剩余|重置时间|已达限额|共享|您没有任何限额。|
   您的用量会被记录，但不会被拒绝。|每日用量|日期|本月各模型用量|模型|请求|输入 Token|输出 Token|
   Token|费用|合计|本月的回答|时间|估算|生成中|额外授予|数量|原因|有效期至|暂无。|显示全部|刷新|
-  返回对话|请先登录 Open WebUI。|目前无法显示。请稍后重试。
+  返回对话|请先登录 Open WebUI。|目前无法显示。请稍后重试。|今日按模型统计
 """)
 
 # helpers/openwebui/languages/zh_tw.py
@@ -7482,7 +7513,7 @@ show_usage: 顯示用量|在每個回應上方顯示您的用量。|接近限額
 page: 用量限額|限額|已用|已占用|剩餘|重設時間|已達限額|共用|您沒有任何限額。|
   您的用量會被記錄，但不會被拒絕。|每日用量|日期|本月各模型用量|模型|請求|輸入 Token|輸出 Token|
   Token|費用|合計|本月的回應|時間|估算|產生中|額外授予|數量|原因|有效期限|尚無資料。|顯示全部|
-  重新整理|返回對話|請先登入 Open WebUI。|目前無法顯示。請稍後再試。
+  重新整理|返回對話|請先登入 Open WebUI。|目前無法顯示。請稍後再試。|今日依模型統計
 """)
 
 # helpers/openwebui/languages/ja.py
@@ -7518,7 +7549,7 @@ page: 使用量の上限|上限|使用済み|予約済み|残り|リセット|�
   日別の使用量|日|今月のモデル別使用量|モデル|リクエスト|入力トークン|出力トークン|トークン|費用|
   合計|今月の応答|日時|推定|生成中|追加付与|量|理由|有効期限|まだありません。|すべて表示|更新|
   チャットに戻る|先に Open WebUI にログインしてください。|
-  現在表示できません。しばらくしてから再試行してください。
+  現在表示できません。しばらくしてから再試行してください。|今日のモデル別使用量
 """)
 
 # helpers/openwebui/languages/ko.py
@@ -7550,10 +7581,14 @@ page: 사용량 한도|한도|사용|예약|남음|초기화|한도 도달|공�
   사용량은 기록되지만 거부되지 않습니다.|일별 사용량|날짜|이번 달 모델별 사용량|모델|요청|입력 토큰|
   출력 토큰|토큰|비용|합계|이번 달 응답|시간|추정|생성 중|추가 부여|양|사유|유효 기한|
   아직 없습니다.|모두 표시|새로 고침|채팅으로 돌아가기|먼저 Open WebUI에 로그인하세요.|
-  지금은 표시할 수 없습니다. 나중에 다시 시도하세요.
+  지금은 표시할 수 없습니다. 나중에 다시 시도하세요.|오늘 모델별 사용량
 """)
 
+# ==============================================================================
 # helpers/openwebui/languages/ar.py
+# Arabic.
+# ==============================================================================
+
 ARABIC = read_language("""
 tag: ar · name: العربية · plural: Arabic · right_to_left: yes · less_than: أقل من {amount}
 counted: {amount} {unit}|{unit}|{unit}|{amount} {unit}
@@ -7587,7 +7622,8 @@ page: حدود الاستخدام|الحدّ|المستخدَم|المحجوز|�
   يُسجَّل استخدامك ولا يُرفض أبدًا.|الاستخدام حسب اليوم|اليوم|هذا الشهر حسب النموذج|النموذج|الطلبات|
   رموز الإدخال|رموز الإخراج|الرموز|التكلفة|المجموع|ردود هذا الشهر|الوقت|تقديري|قيد التنفيذ|الممنوح|
   الكمية|السبب|صالح حتى|لا شيء بعد.|عرض الكل|تحديث|العودة إلى المحادثة|
-  يُرجى تسجيل الدخول إلى Open WebUI أولًا.|لا يمكن عرض هذا الآن. يُرجى المحاولة لاحقًا.
+  يُرجى تسجيل الدخول إلى Open WebUI أولًا.|لا يمكن عرض هذا الآن. يُرجى المحاولة لاحقًا.|
+  اليوم حسب النموذج
 """)
 
 # helpers/openwebui/languages/he.py
@@ -7619,7 +7655,7 @@ page: מכסות שימוש|מכסה|נוצל|שמור|נותר|מתחדש|המ�
   השימוש שלך נרשם, אך לעולם אינו נדחה.|שימוש לפי יום|יום|החודש לפי מודל|מודל|בקשות|אסימוני קלט|
   אסימוני פלט|אסימונים|עלות|סך הכול|התגובות של החודש|זמן|משוער|בתהליך|הוענק בנוסף|כמות|סיבה|
   בתוקף עד|אין עדיין.|הצג הכול|רענון|חזרה לצ׳אט|יש להיכנס תחילה ל-Open WebUI.|
-  לא ניתן להציג זאת כעת. נסה שוב מאוחר יותר.
+  לא ניתן להציג זאת כעת. נסה שוב מאוחר יותר.|היום לפי מודל
 """)
 
 # ==============================================================================
@@ -12788,25 +12824,6 @@ LONGEST_COMMAND = 200
 MOST_MODELS_SHOWN = 20
 MOST_NEAR = 20
 MARKDOWN_SIGNS = "\\`*_[]<>|~#!$"
-TODAY_BY_MODEL: Mapping[str, str] = {
-    "en": "Today by model",
-    "de": "Heute nach Modell",
-    "fr": "Aujourd’hui par modèle",
-    "es": "Hoy por modelo",
-    "it": "Oggi per modello",
-    "pt-br": "Hoje por modelo",
-    "nl": "Vandaag per model",
-    "pl": "Dzisiaj według modelu",
-    "ru": "Сегодня по моделям",
-    "uk": "Сьогодні за моделями",
-    "tr": "Modele göre bugün",
-    "zh-cn": "今日按模型统计",
-    "zh-tw": "今日依模型統計",
-    "ja": "今日のモデル別使用量",
-    "ko": "오늘 모델별 사용량",
-    "ar": "اليوم حسب النموذج",
-    "he": "היום לפי מודל",
-}
 
 
 def asks_for_usage(body: Mapping[str, Any]) -> bool:
@@ -12862,9 +12879,10 @@ def usage_markdown(data: PageData, user_id: str, reader: Reader, with_link: bool
         parts.append(markdown_table(headings, rows, 0))
     else:
         parts.append(words["no_limits"])
-    tag = language.tag.lower()
-    today = TODAY_BY_MODEL.get(tag) or TODAY_BY_MODEL[tag.partition("-")[0]]
-    for title, models in ((today, standing.today), (words["by_model"], standing.month)):
+    for title, models in (
+        (words["today_by_model"], standing.today),
+        (words["by_model"], standing.month),
+    ):
         if models:
             parts += [f"**{title}**", models_table(models, language, words)]
     if with_link:
@@ -13319,34 +13337,6 @@ def replay_start(limits: Iterable[Limit], rules: CalendarRules, since: int) -> i
             window: Window = limit.period.window(instant, rules)
             start = min(start, int(window.start.timestamp()))
     return start
-
-
-def read_replayed(connection: Connection, start: int, until: int) -> Iterable[Any]:
-    """Records from `start` on and before `until`, in the order of time."""
-    columns = records_table.c
-    return connection.execute(
-        select(
-            columns.created_at,
-            columns.user_id,
-            columns.group_ids,
-            columns.model_names,
-            columns.source,
-            columns.state,
-            columns.settled_at,
-            columns.counted,
-            columns.weighted_input_tokens,
-            columns.weighted_output_tokens,
-            columns.cost_micros,
-            columns.input_tokens,
-            columns.output_tokens,
-            columns.cached_input_tokens,
-            columns.estimated,
-            columns.id,
-        )
-        .where(columns.created_at >= start, columns.created_at < until)
-        .order_by(columns.created_at, columns.id),
-        execution_options={"yield_per": 5_000},
-    )
 
 
 # ==============================================================================

@@ -687,3 +687,31 @@ def as_csv(rows: Iterable[UsageRow], dimensions: Sequence[str]) -> str:
 def amount_number(measure: Measure, amount: int) -> float:
     """An amount of a limit as JSON has it: money in dollars, all else as it is counted."""
     return amount / 1_000_000 if measure == "cost" else amount
+
+
+def read_replayed(connection: Connection, start: int, until: int) -> Iterable[Any]:
+    """Records from `start` on and before `until`, in the order of time."""
+    columns = records_table.c
+    return connection.execute(
+        select(
+            columns.created_at,
+            columns.user_id,
+            columns.group_ids,
+            columns.model_names,
+            columns.source,
+            columns.state,
+            columns.settled_at,
+            columns.counted,
+            columns.weighted_input_tokens,
+            columns.weighted_output_tokens,
+            columns.cost_micros,
+            columns.input_tokens,
+            columns.output_tokens,
+            columns.cached_input_tokens,
+            columns.estimated,
+            columns.id,
+        )
+        .where(columns.created_at >= start, columns.created_at < until)
+        .order_by(columns.created_at, columns.id),
+        execution_options={"yield_per": 5_000},
+    )

@@ -18,6 +18,7 @@ from helpers.errors import ConfigurationError
 from helpers.ledger.counters import split_names
 from helpers.ledger.identities import HostNames, Identities, identify, named_in, read_remembered
 from helpers.ledger.policy_versions import keep_version, read_versions
+from helpers.ledger.reports import read_replayed
 from helpers.limits.limit import Limit
 from helpers.limits.policies import ModelRule, Policy, PolicySet, fold_name
 from helpers.limits.policy import (
@@ -36,7 +37,6 @@ from helpers.openwebui.page_data import Json, PageData, PageError, iso_second
 from helpers.openwebui.simulation import (
     Replay,
     SimulationResult,
-    read_replayed,
     replay_start,
 )
 from helpers.openwebui.valves import AdminValves, read_policies

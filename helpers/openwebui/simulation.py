@@ -10,10 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, select
-
 from helpers.ledger.counters import split_names
-from helpers.ledger.tables import records_table
 from helpers.limits.decisions import Amounts, Decision, LimitState
 from helpers.limits.limit import Limit
 from helpers.limits.periods import CalendarRules, Period, Window
@@ -311,31 +308,3 @@ def replay_start(limits: Iterable[Limit], rules: CalendarRules, since: int) -> i
             window: Window = limit.period.window(instant, rules)
             start = min(start, int(window.start.timestamp()))
     return start
-
-
-def read_replayed(connection: Connection, start: int, until: int) -> Iterable[Any]:
-    """Records from `start` on and before `until`, in the order of time."""
-    columns = records_table.c
-    return connection.execute(
-        select(
-            columns.created_at,
-            columns.user_id,
-            columns.group_ids,
-            columns.model_names,
-            columns.source,
-            columns.state,
-            columns.settled_at,
-            columns.counted,
-            columns.weighted_input_tokens,
-            columns.weighted_output_tokens,
-            columns.cost_micros,
-            columns.input_tokens,
-            columns.output_tokens,
-            columns.cached_input_tokens,
-            columns.estimated,
-            columns.id,
-        )
-        .where(columns.created_at >= start, columns.created_at < until)
-        .order_by(columns.created_at, columns.id),
-        execution_options={"yield_per": 5_000},
-    )

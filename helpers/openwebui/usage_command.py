@@ -28,25 +28,6 @@ LONGEST_COMMAND = 200
 MOST_MODELS_SHOWN = 20
 MOST_NEAR = 20
 MARKDOWN_SIGNS = "\\`*_[]<>|~#!$"
-TODAY_BY_MODEL: Mapping[str, str] = {
-    "en": "Today by model",
-    "de": "Heute nach Modell",
-    "fr": "Aujourd’hui par modèle",
-    "es": "Hoy por modelo",
-    "it": "Oggi per modello",
-    "pt-br": "Hoje por modelo",
-    "nl": "Vandaag per model",
-    "pl": "Dzisiaj według modelu",
-    "ru": "Сегодня по моделям",
-    "uk": "Сьогодні за моделями",
-    "tr": "Modele göre bugün",
-    "zh-cn": "今日按模型统计",
-    "zh-tw": "今日依模型統計",
-    "ja": "今日のモデル別使用量",
-    "ko": "오늘 모델별 사용량",
-    "ar": "اليوم حسب النموذج",
-    "he": "היום לפי מודל",
-}
 
 
 def asks_for_usage(body: Mapping[str, Any]) -> bool:
@@ -102,9 +83,10 @@ def usage_markdown(data: PageData, user_id: str, reader: Reader, with_link: bool
         parts.append(markdown_table(headings, rows, 0))
     else:
         parts.append(words["no_limits"])
-    tag = language.tag.lower()
-    today = TODAY_BY_MODEL.get(tag) or TODAY_BY_MODEL[tag.partition("-")[0]]
-    for title, models in ((today, standing.today), (words["by_model"], standing.month)):
+    for title, models in (
+        (words["today_by_model"], standing.today),
+        (words["by_model"], standing.month),
+    ):
         if models:
             parts += [f"**{title}**", models_table(models, language, words)]
     if with_link:

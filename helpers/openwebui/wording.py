@@ -20,6 +20,7 @@ PAGE_WORDS = (
     *("exempt", "by_day", "day", "by_model", "model", "requests", "input", "output", "tokens"),
     *("cost", "total", "replies", "time", "estimated", "running", "grants", "amount", "reason"),
     *("until", "nothing", "show_all", "refresh", "back", "sign_in", "failed"),
+    "today_by_model",
 )
 # Around a name or an amount in a right-to-left sentence (or a right-to-left name in any other),
 # so that neither turns the other around: first strong isolate, pop directional isolate.

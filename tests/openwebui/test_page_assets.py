@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import re
 from pathlib import Path
 
 import pytest
 
+from helpers.openwebui import usage_command
 from helpers.openwebui.languages.catalog import LANGUAGES
 from helpers.openwebui.page import asset
 from helpers.openwebui.page_assets import PAGE_CSS, PAGE_HTML, PAGE_JS, render_page
@@ -27,8 +29,9 @@ def test_every_language_has_every_word(tag: str) -> None:
 
 
 def test_every_word_is_asked_for() -> None:
-    """The script asks for the words that there are, and for no others."""
+    """The script and `/usage` in a chat ask for the words that there are, and for no others."""
     asked = set(re.findall(r'\bt\("(\w+)"', PAGE_JS)) | {"requests", "input", "output"}
+    asked |= set(re.findall(r'words\["(\w+)"\]', inspect.getsource(usage_command)))
     assert asked == set(PAGE_WORDS)
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.pool import StaticPool
 
 from helpers.ledger.ledger import Ledger
 from helpers.ledger.records import Reservation
+from helpers.ledger.reports import read_replayed
 from helpers.limits.decisions import Amounts
 from helpers.limits.periods import CalendarRules
 from helpers.limits.policies import Policy, PolicySet, parse_policies
@@ -27,7 +28,7 @@ from helpers.limits.policy import (
 )
 from helpers.metering.charges import make_charge
 from helpers.metering.usage import MeteredUsage
-from helpers.openwebui.simulation import Replay, SimulationResult, read_replayed, replay_start
+from helpers.openwebui.simulation import Replay, SimulationResult, replay_start
 from tests.support.ledger_fixture import NOON, Clock
 
 # Seconds since the last one, user, model, source, tokens of the prompt and of the answer.

@@ -41,5 +41,6 @@ page: Nutzungslimits|Limit|Verbraucht|Vorgemerkt|Übrig|Neu ab|Erreicht|Gemeinsa
   Antworten dieses Monats|Zeit|geschätzt|läuft|Zusätzlich gewährt|Menge|Grund|Gültig bis|
   Noch nichts.|Alle zeigen|Aktualisieren|Zurück zum Chat|
   Bitte melden Sie sich zuerst bei Open WebUI an.|
-  Das kann gerade nicht angezeigt werden. Bitte versuchen Sie es später erneut.
+  Das kann gerade nicht angezeigt werden. Bitte versuchen Sie es später erneut.|
+  Heute nach Modell
 """)

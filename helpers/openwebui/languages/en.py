@@ -34,5 +34,6 @@ page: Usage limits|Limit|Used|Reserved|Left|Resets|Reached|Shared|No limits appl
   Your use is recorded, but never refused.|Use by day|Day|This month by model|Model|Requests|
   Input tokens|Output tokens|Tokens|Cost|Total|Responses this month|Time|estimated|running|Granted|
   Amount|Reason|Valid until|Nothing yet.|Show all|Refresh|Back to the chat|
-  Please sign in to Open WebUI first.|This can’t be shown right now. Please try again later.
+  Please sign in to Open WebUI first.|This can’t be shown right now. Please try again later.|
+  Today by model
 """)

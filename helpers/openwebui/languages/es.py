@@ -38,5 +38,5 @@ page: Límites de uso|Límite|Usado|Reservado|Queda|Se restablece|Alcanzado|Comp
   Este mes por modelo|Modelo|Solicitudes|Tokens de entrada|Tokens de salida|Tokens|Coste|Total|
   Respuestas de este mes|Hora|estimado|en curso|Concedido|Cantidad|Motivo|Válido hasta|
   Nada todavía.|Mostrar todo|Actualizar|Volver al chat|Inicia sesión primero en Open WebUI.|
-  No se puede mostrar en este momento. Inténtalo de nuevo más tarde.
+  No se puede mostrar en este momento. Inténtalo de nuevo más tarde.|Hoy por modelo
 """)

@@ -17,7 +17,7 @@ page: Limites d’utilisation|Limite|Utilisé|Réservé|Restant|Réinitialisatio
   Jetons|Coût|Total|Réponses de ce mois|Heure|estimé|en cours|Accordé en plus|Quantité|Motif|
   Valable jusqu’au|Rien pour l’instant.|Tout afficher|Actualiser|Retour à la discussion|
   Veuillez d’abord vous connecter à Open WebUI.|
-  Affichage impossible pour le moment. Veuillez réessayer plus tard.
+  Affichage impossible pour le moment. Veuillez réessayer plus tard.|Aujourd’hui par modèle
 """,
     FRENCH,
 )

@@ -37,5 +37,5 @@ page: Limiti di utilizzo|Limite|Usato|Riservato|Rimasto|Si azzera|Raggiunto|Cond
   Giorno|Questo mese per modello|Modello|Richieste|Token di input|Token di output|Token|Costo|
   Totale|Risposte di questo mese|Ora|stimato|in corso|Concesso|Quantità|Motivo|Valido fino a|
   Ancora niente.|Mostra tutto|Aggiorna|Torna alla chat|Accedi prima a Open WebUI.|
-  Al momento non è possibile mostrarlo. Riprova più tardi.
+  Al momento non è possibile mostrarlo. Riprova più tardi.|Oggi per modello
 """)

@@ -40,5 +40,5 @@ page: Gebruikslimieten|Limiet|Gebruikt|Gereserveerd|Over|Vernieuwt|Bereikt|Gedee
   Dag|Deze maand per model|Model|Verzoeken|Invoertokens|Uitvoertokens|Tokens|Kosten|Totaal|
   Antwoorden van deze maand|Tijd|geschat|bezig|Extra toegekend|Hoeveelheid|Reden|Geldig tot|
   Nog niets.|Alles tonen|Vernieuwen|Terug naar de chat|Meld je eerst aan bij Open WebUI.|
-  Dit kan nu niet worden getoond. Probeer het later opnieuw.
+  Dit kan nu niet worden getoond. Probeer het later opnieuw.|Vandaag per model
 """)

@@ -40,5 +40,5 @@ page: Limity użycia|Limit|Zużyto|Zarezerwowano|Pozostało|Odnowienie|Wyczerpan
   Użycie według dni|Dzień|Ten miesiąc według modelu|Model|Żądania|Tokeny wejściowe|Tokeny wyjściowe|
   Tokeny|Koszt|Razem|Odpowiedzi z tego miesiąca|Czas|szacunkowo|w toku|Przyznano|Ilość|Powód|
   Ważne do|Jeszcze nic.|Pokaż wszystko|Odśwież|Powrót do czatu|Najpierw zaloguj się do Open WebUI.|
-  Nie można teraz tego pokazać. Spróbuj ponownie później.
+  Nie można teraz tego pokazać. Spróbuj ponownie później.|Dzisiaj według modelu
 """)

@@ -38,5 +38,5 @@ page: Limites de uso|Limite|Usado|Reservado|Restante|Renova|Atingido|Compartilha
   Este mês por modelo|Modelo|Solicitações|Tokens de entrada|Tokens de saída|Tokens|Custo|Total|
   Respostas deste mês|Hora|estimado|em andamento|Concedido|Quantidade|Motivo|Válido até|Nada ainda.|
   Mostrar tudo|Atualizar|Voltar ao chat|Entre primeiro no Open WebUI.|
-  Não é possível mostrar isto agora. Tente novamente mais tarde.
+  Não é possível mostrar isto agora. Tente novamente mais tarde.|Hoje por modelo
 """)

@@ -37,5 +37,5 @@ page: Kullanım sınırları|Sınır|Kullanılan|Ayrılan|Kalan|Yenilenme|Doldu|
   Tokenler|Maliyet|Toplam|Bu ayın yanıtları|Zaman|tahmini|sürüyor|Ek olarak verilen|Miktar|Neden|
   Geçerlilik sonu|Henüz bir şey yok.|Tümünü göster|Yenile|Sohbete dön|
   Lütfen önce Open WebUI’de oturum açın.|
-  Bu şu anda gösterilemiyor. Lütfen daha sonra yeniden deneyin.
+  Bu şu anda gösterilemiyor. Lütfen daha sonra yeniden deneyin.|Modele göre bugün
 """)
