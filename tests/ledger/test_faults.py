@@ -17,6 +17,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import Connection, Engine, create_engine, event, select, text
@@ -311,6 +312,26 @@ async def test_connections_killed_under_load(
         await asyncio.to_thread(kill_connections, database_url)
     await load
     await accounting.wait_until_all_is_written()
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_no_more_connections_is_no_outage(database_url: str) -> None:
+    """Where a crowd takes all connections but one, requests take turns; none passes unreserved."""
+    role, owner = f"limited_{uuid4().hex[:8]}", open_database(database_url)
+    with owner.begin() as connection:
+        connection.execute(text(f"CREATE ROLE {role} LOGIN CONNECTION LIMIT 1"))
+        connection.execute(text(f"GRANT ALL ON SCHEMA public TO {role}"))
+    engine = open_database(str(owner.url.set(username=role).render_as_string(hide_password=False)))
+    accounting = AccountingFixture(owner, Accounting(engine, None))
+    await accounting.pass_replies(*[0.0] * 20)
+    await accounting.wait_until_all_is_written()
+    accounting.keeper.close()
+    assert accounting.errors == []
+    engine.dispose()
+    with owner.begin() as connection:
+        connection.execute(text(f"DROP OWNED BY {role} CASCADE"))
+        connection.execute(text(f"DROP ROLE {role}"))
+    owner.dispose()
 
 
 @pytest.fixture
