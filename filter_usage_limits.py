@@ -23,78 +23,78 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  1143  limits.policy_tables     The policies text as checked tables, and what an error says …
 #  1405  limits.policies          What the policies text says about groups, roles, users, pools …
 #  1665  limits.policy            Which limits apply to this user, these groups, this role and …
-#  1981  limits.decisions         Used and reserved amounts against limits: what is decided, and …
-#  2147  metering.pieces          What a text costs at least, by the first steps of the tokenizer …
-#  2308  metering.estimates       Token estimates for texts and prompts whose provider reports no …
-#  2548  metering.provider_usage  Usage as each provider reports it: input, output, cached, cache …
-#  2812  metering.stream_events   What a stream event or a whole answer holds: produced text, …
-#  3032  metering.usage           What one reply is charged for, added up from its stream events.
-#  3357  metering.charges         What one reply costs, in tokens, in money and toward limits.
-#  3462  ledger.database          An engine for a database URL as Open WebUI spells it.
-#  3555  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
-#  3812  ledger.tables            The ledger's own tables and their numbered migrations.
-#  4033  ledger.identities        Whom the names in the policies mean, also after a rename.
-#  4484  ledger.counters          Sums of settled records per scope, model glob and window.
-#  4842  ledger.snapshots         What one statement sees of the ledger: counters with their …
-#  5010  ledger.limit_states      Where limits stand: what is used, what replies still running …
-#  5165  ledger.records           One row per reply, reserved when it is admitted and closed once.
-#  5330  ledger.reports           What the ledger says of many limits and records at once, read …
-#  5993  ledger.grants            What administrators add to limits, reset and take back; rows, …
-#  6181  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
-#  6280  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
-#  6327  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  6787  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  6981  openwebui.languages.en   English.
-#  7017  openwebui.languages.de   German.
-#  7063  openwebui.languages.fr   French.
-#  7108  openwebui.languages.fr_ca French as written in Canada.
-#  7127  openwebui.languages.es   Spanish.
-#  7168  openwebui.languages.it   Italian.
-#  7206  openwebui.languages.pt_br Portuguese as written in Brazil.
-#  7248  openwebui.languages.nl   Dutch.
-#  7292  openwebui.languages.pl   Polish.
-#  7336  openwebui.languages.ru   Russian.
-#  7381  openwebui.languages.uk   Ukrainian.
-#  7426  openwebui.languages.tr   Turkish.
-#  7463  openwebui.languages.zh_cn Chinese in simplified script.
-#  7491  openwebui.languages.zh_tw Chinese in traditional script.
-#  7519  openwebui.languages.ja   Japanese.
-#  7555  openwebui.languages.ko   Korean.
-#  7588  openwebui.languages.ar   Arabic.
-#  7629  openwebui.languages.he   Hebrew.
-#  7662  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
-#  7712  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
-#  8584  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  9113  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  9200  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  9300  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  9418  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  9780  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  9843  openwebui.replies        One reply from its admission to its end.
-# 10250  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-# 10469  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-# 10813  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-# 10963  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
-# 11098  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-# 11190  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-# 11282  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-# 11350  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-# 11949  openwebui.directory      All users of Open WebUI with their groups, read at once.
-# 12027  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
-# 12732  openwebui.page_status    How the filter stands in its host: versions, what is leaned …
-# 12818  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
-# 12946  openwebui.valves_form    Who is near a limit at its top, and why a save was refused.
-# 13047  openwebui.simulation     What is on record, replayed against a policies text.
-# 13343  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
-# 13695  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14064  openwebui.answers        Answers on their way to the client: read for their usage, or …
-# 14244  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 14317  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
-# 14445  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 14732  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 14903  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 15060  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 15290  filter                   Open WebUI's hooks, and nothing but hooks.
+#  1943  limits.decisions         Used and reserved amounts against limits: what is decided, and …
+#  2109  metering.pieces          What a text costs at least, by the first steps of the tokenizer …
+#  2270  metering.estimates       Token estimates for texts and prompts whose provider reports no …
+#  2510  metering.provider_usage  Usage as each provider reports it: input, output, cached, cache …
+#  2774  metering.stream_events   What a stream event or a whole answer holds: produced text, …
+#  2994  metering.usage           What one reply is charged for, added up from its stream events.
+#  3320  metering.charges         What one reply costs, in tokens, in money and toward limits.
+#  3437  ledger.database          An engine for a database URL as Open WebUI spells it.
+#  3530  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
+#  3787  ledger.tables            The ledger's own tables and their numbered migrations.
+#  4008  ledger.identities        Whom the names in the policies mean, also after a rename.
+#  4459  ledger.counters          Sums of settled records per scope, model glob and window.
+#  4817  ledger.snapshots         What one statement sees of the ledger: counters with their …
+#  4985  ledger.limit_states      Where limits stand: what is used, what replies still running …
+#  5140  ledger.records           One row per reply, reserved when it is admitted and closed once.
+#  5296  ledger.reports           What the ledger says of many limits and records at once, read …
+#  5959  ledger.grants            What administrators add to limits, reset and take back; rows, …
+#  6147  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
+#  6246  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
+#  6293  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  6753  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  6947  openwebui.languages.en   English.
+#  6983  openwebui.languages.de   German.
+#  7029  openwebui.languages.fr   French.
+#  7074  openwebui.languages.fr_ca French as written in Canada.
+#  7093  openwebui.languages.es   Spanish.
+#  7134  openwebui.languages.it   Italian.
+#  7172  openwebui.languages.pt_br Portuguese as written in Brazil.
+#  7214  openwebui.languages.nl   Dutch.
+#  7258  openwebui.languages.pl   Polish.
+#  7302  openwebui.languages.ru   Russian.
+#  7347  openwebui.languages.uk   Ukrainian.
+#  7392  openwebui.languages.tr   Turkish.
+#  7429  openwebui.languages.zh_cn Chinese in simplified script.
+#  7457  openwebui.languages.zh_tw Chinese in traditional script.
+#  7485  openwebui.languages.ja   Japanese.
+#  7521  openwebui.languages.ko   Korean.
+#  7554  openwebui.languages.ar   Arabic.
+#  7595  openwebui.languages.he   Hebrew.
+#  7628  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
+#  7678  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
+#  8550  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  9079  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  9166  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  9266  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  9384  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  9746  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+#  9809  openwebui.replies        One reply from its admission to its end.
+# 10214  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+# 10433  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+# 10777  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+# 10927  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
+# 11062  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+# 11154  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+# 11246  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+# 11314  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+# 11913  openwebui.directory      All users of Open WebUI with their groups, read at once.
+# 11991  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
+# 12696  openwebui.page_status    How the filter stands in its host: versions, what is leaned …
+# 12782  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
+# 12910  openwebui.valves_form    Who is near a limit at its top, and why a save was refused.
+# 13011  openwebui.simulation     What is on record, replayed against a policies text.
+# 13307  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
+# 13659  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14028  openwebui.answers        Answers on their way to the client: read for their usage, or …
+# 14208  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 14281  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
+# 14409  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 14696  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14867  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 15024  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 15254  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -1939,44 +1939,6 @@ def find_model_rule(policies: PolicySet, model_names: Iterable[str]) -> ModelRul
     return next((rule for rule in policies.models if glob_fits(rule.glob, called)), NO_RULE)
 
 
-def token_cost(
-    rule: ModelRule,
-    input_tokens: int,
-    output_tokens: int,
-    cached_input_tokens: int,
-    cache_write_tokens: int = 0,
-    reasoning_tokens: int = 0,
-) -> int | None:
-    """The cost in millionths of a dollar by the administrator's prices, or None without prices.
-
-    Prices are dollars per million tokens, so tokens times price is millionths of a dollar. What
-    costs anything costs at least one: the sum of many little calls must reach its limit too.
-
-    Args:
-        cached_input_tokens: The part of the input that was read from the provider's cache.
-        cache_write_tokens: The part of the input that was written to it.
-        reasoning_tokens: The part of the output that was thought, not said.
-    """
-    if not rule.is_priced:
-        return None
-    input_price = rule.input_price or Decimal(0)
-    output_price = rule.output_price or Decimal(0)
-    cached_price = input_price if rule.cached_input_price is None else rule.cached_input_price
-    write_price = input_price if rule.cache_write_price is None else rule.cache_write_price
-    reasoning_price = output_price if rule.reasoning_price is None else rule.reasoning_price
-    cached = min(cached_input_tokens, input_tokens)
-    written = min(cache_write_tokens, input_tokens - cached)
-    reasoning = min(reasoning_tokens, output_tokens)
-    cost = (
-        (input_tokens - cached - written) * input_price
-        + cached * cached_price
-        + written * write_price
-        + (output_tokens - reasoning) * output_price
-        + reasoning * reasoning_price
-    )
-    return max(1, int(cost.to_integral_value(ROUND_HALF_UP))) if cost else 0
-
-
 # ==============================================================================
 # helpers/limits/decisions.py
 # Used and reserved amounts against limits: what is decided, and nothing else.
@@ -2601,7 +2563,7 @@ ALIAS_SLOTS = slots_by_alias()
 
 
 @dataclass(frozen=True, slots=True)
-class TokenUsage:
+class ReportedUsage:
     """What a provider said about one call; None where it didn't say.
 
     `total_tokens` is kept only while the provider's total can't be split into input and output.
@@ -2619,20 +2581,20 @@ class TokenUsage:
     def is_charged(self) -> bool:
         return bool(self.input_tokens or self.output_tokens or self.total_tokens)
 
-    def merged(self, other: TokenUsage) -> TokenUsage:
+    def merged(self, other: ReportedUsage) -> ReportedUsage:
         """The larger of each count: within one completion later usage is a running total."""
         return self._combined(other, max)
 
-    def added(self, other: TokenUsage) -> TokenUsage:
+    def added(self, other: ReportedUsage) -> ReportedUsage:
         """The sum of each count, of two calls that are reported side by side."""
         return self._combined(other, operator.add)
 
-    def _combined(self, other: TokenUsage, combine: Callable[[int, int], int]) -> TokenUsage:
+    def _combined(self, other: ReportedUsage, combine: Callable[[int, int], int]) -> ReportedUsage:
         pairs = [(getattr(self, name), getattr(other, name)) for name in self.__slots__]
-        return TokenUsage(*(combine_known(one, two, combine) for one, two in pairs))
+        return ReportedUsage(*(combine_known(one, two, combine) for one, two in pairs))
 
 
-NO_USAGE = TokenUsage()
+NO_USAGE = ReportedUsage()
 
 
 def token_count(value: object) -> int | None:
@@ -2722,7 +2684,7 @@ def dollars(value: object, units: int = 1) -> float | None:
     return amount if 0 <= amount <= MOST_DOLLARS else None
 
 
-def parse_usage(raw: object, timings: object = None) -> TokenUsage:
+def parse_usage(raw: object, timings: object = None) -> ReportedUsage:
     """Read one usage object in any provider's shape, with llama.cpp's `timings` beside it."""
     fields: dict[str, object] = dict(timings) if isinstance(timings, dict) else {}
     if isinstance(raw, dict):
@@ -2764,7 +2726,7 @@ def parse_usage(raw: object, timings: object = None) -> TokenUsage:
     if known_input is not None:
         cached = min(cached, known_input)
         written = min(written, known_input - cached)
-    return TokenUsage(
+    return ReportedUsage(
         known_input, output_tokens, cached, cost, total_tokens, written, reasoning or 0
     )
 
@@ -2861,7 +2823,7 @@ DEEPEST_TEXT = 8
 
 # What an event holds: texts, usage, completion id, whether it ends the completion, and the texts
 # of what is whole now, streamed before or not. A bare tuple, because one is made for every chunk.
-EventContent = tuple[list[str], TokenUsage | None, object, bool, list[str]]
+EventContent = tuple[list[str], ReportedUsage | None, object, bool, list[str]]
 NO_TEXTS: list[str] = []
 
 
@@ -2957,14 +2919,14 @@ def read_native_event(event: Mapping[str, object]) -> EventContent:
     return texts, usage, completion_id, finished, whole
 
 
-def read_answer(answer: object) -> tuple[list[str], TokenUsage | None, bool]:
+def read_answer(answer: object) -> tuple[list[str], ReportedUsage | None, bool]:
     """Read an answer that came in one piece: its texts, its usage, whether a model answered."""
     if isinstance(answer, list):
         parts = [read_answer(each) for each in answer[:MOST_ANSWERS] if isinstance(each, dict)]
         usages = [usage for _, usage, _ in parts if usage is not None]
         return (
             [text for texts, _, _ in parts for text in texts],
-            reduce(TokenUsage.merged, usages) if usages else None,
+            reduce(ReportedUsage.merged, usages) if usages else None,
             any(answered for _, _, answered in parts),
         )
     if not isinstance(answer, dict):
@@ -2997,13 +2959,13 @@ def is_provider_event(event: Mapping[str, object]) -> bool:
     return bool(event) and not any(key in event for key in HOST_KEYS)
 
 
-def usage_in_event(event: Mapping[str, object]) -> TokenUsage | None:
+def usage_in_event(event: Mapping[str, object]) -> ReportedUsage | None:
     """The usage in an event, wherever a provider puts it; None if there is none.
 
     A bounded search through what can hold usage: never through what the model wrote or the client
     said, which could claim any number.
     """
-    found: list[TokenUsage] = []
+    found: list[ReportedUsage] = []
     holders: list[tuple[Mapping[str, object], bool, int]] = [(event, True, 0)]
     for holder, counts, depth in holders:  # grows while it is read
         timings = holder.get("timings")
@@ -3019,13 +2981,13 @@ def usage_in_event(event: Mapping[str, object]) -> TokenUsage | None:
                 dicts = [each for each in value[:MOST_HOLDERS] if isinstance(each, dict)]
                 if key == "usage":  # a list of calls
                     calls = [usage for each in dicts if (usage := parse_usage(each)).is_charged]
-                    found += [reduce(TokenUsage.added, calls)] if calls else []
+                    found += [reduce(ReportedUsage.added, calls)] if calls else []
                     continue
             else:
                 dicts = [value] if isinstance(value, dict) else []
             room = MOST_HOLDERS - len(holders)
             holders += [(each, key != "metadata", depth + 1) for each in dicts[:room]]
-    return reduce(TokenUsage.merged, found) if found else None
+    return reduce(ReportedUsage.merged, found) if found else None
 
 
 # ==============================================================================
@@ -3035,32 +2997,36 @@ def usage_in_event(event: Mapping[str, object]) -> TokenUsage | None:
 
 
 @dataclass(frozen=True, slots=True)
-class MeteredUsage:
-    """What a call or a whole reply is charged for."""
+class Usage:
+    """What a call or a whole reply has used: what its provider reported, and else estimates.
 
-    input_tokens: int
-    output_tokens: int
-    cached_input_tokens: int
-    cost_micros: int | None
-    estimated: bool
+    Args:
+        cached_input_tokens: The part of the input that was read from the provider's cache.
+        cost_micros: What the provider says it costs, in millionths of a dollar, if it does.
+        estimated: Whether any of the numbers is an estimate.
+        cache_write_tokens: The part of the input that was written to the cache.
+        reasoning_tokens: The part of the output that was thought, not said.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_input_tokens: int = 0
+    cost_micros: int | None = None
+    estimated: bool = False
     cache_write_tokens: int = 0
     reasoning_tokens: int = 0
 
-
-NOTHING_METERED = MeteredUsage(0, 0, 0, None, False)
-
-
-def added_usage(one: MeteredUsage, other: MeteredUsage) -> MeteredUsage:
-    costs = [cost for cost in (one.cost_micros, other.cost_micros) if cost is not None]
-    return MeteredUsage(
-        one.input_tokens + other.input_tokens,
-        one.output_tokens + other.output_tokens,
-        one.cached_input_tokens + other.cached_input_tokens,
-        sum(costs) if costs else None,
-        one.estimated or other.estimated,
-        one.cache_write_tokens + other.cache_write_tokens,
-        one.reasoning_tokens + other.reasoning_tokens,
-    )
+    def __add__(self, other: Usage) -> Usage:
+        costs = [cost for cost in (self.cost_micros, other.cost_micros) if cost is not None]
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cached_input_tokens + other.cached_input_tokens,
+            sum(costs) if costs else None,
+            self.estimated or other.estimated,
+            self.cache_write_tokens + other.cache_write_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
+        )
 
 
 # Most providers send a chunk for each token: so many chunks are then a better count than a text.
@@ -3078,11 +3044,11 @@ def estimate_streamed(texts: Sequence[str]) -> int:
 
 
 def metered_call(
-    usage: TokenUsage,
+    usage: ReportedUsage,
     prompt_tokens: int,
     texts: Sequence[str],
     uncounted_texts: Sequence[str] = (),
-) -> MeteredUsage:
+) -> Usage:
     """What one call is charged for: what the provider said, and estimates for what it didn't."""
     input_tokens, output_tokens = usage.input_tokens, usage.output_tokens
     total_tokens, estimated = usage.total_tokens, False
@@ -3105,7 +3071,7 @@ def metered_call(
         output_tokens = min(text_tokens, output_tokens + estimate_streamed(uncounted_texts))
         estimated = True
     cached = min(usage.cached_input_tokens, input_tokens)
-    return MeteredUsage(
+    return Usage(
         input_tokens,
         output_tokens,
         cached,
@@ -3149,11 +3115,11 @@ class ModelCall:
         streamed, whole = sum(map(len, self.texts)), sum(map(len, self.whole_texts))
         return ["".join(self.whole_texts)] if whole > streamed else self.texts
 
-    def metered(self, prompt_tokens: int) -> MeteredUsage:
+    def metered(self, prompt_tokens: int) -> Usage:
         uncounted = self.texts[self.counted_texts :]
         return metered_call(self.usage, prompt_tokens, self.produced_texts, uncounted)
 
-    def is_continued_by(self, usage: TokenUsage, other: ModelCall) -> bool:
+    def is_continued_by(self, usage: ReportedUsage, other: ModelCall) -> bool:
         """Whether `usage`, the first of a call with another id, is this call's running total.
 
         Some gateways give every chunk a fresh id and repeat the prompt's count on each; another
@@ -3201,7 +3167,7 @@ class MeteredRound:
         self.current = call
         return call
 
-    def add_usage(self, usage: TokenUsage) -> None:
+    def add_usage(self, usage: ReportedUsage) -> None:
         call = self.current
         if len(self.calls) > 1 and not call.usage.is_charged and usage.is_charged:
             before = self.calls[-2]
@@ -3325,7 +3291,7 @@ class ReplyMeter:
         """The model that the host's arena chose."""
         return self._selected_model_id
 
-    def total(self, outlet_usage: object = None, outlet_text: str | None = None) -> MeteredUsage:
+    def total(self, outlet_usage: object = None, outlet_text: str | None = None) -> Usage:
         """What the reply is charged for as a whole.
 
         Args:
@@ -3347,10 +3313,7 @@ class ReplyMeter:
             if usage.is_charged or (seen and not charged and len(self._rounds) == 1):
                 prompt_tokens = sum(tokens for tokens, _ in charged)
                 return metered_call(usage, prompt_tokens or self._rounds[-1].prompt_tokens, texts)
-        total = NOTHING_METERED
-        for prompt_tokens, call in charged:
-            total = added_usage(total, call.metered(prompt_tokens))
-        return total
+        return sum((call.metered(tokens) for tokens, call in charged), Usage())
 
 
 # ==============================================================================
@@ -3361,28 +3324,31 @@ class ReplyMeter:
 # No reply is charged more than this, in tokens, weighted tokens or millionths of a dollar: four
 # million such replies still fit in a 64-bit sum.
 LARGEST_CHARGE = 10**12
+NO_TOKENS = Usage()
 
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """What a reply costs: estimated while reserved, final when settled."""
+    """What a reply costs: estimated while reserved, final when settled.
 
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cached_input_tokens: int = 0
+    Args:
+        usage: What it has used.
+        cost_micros: Its price in millionths of a dollar.
+        counted: What counts toward limits of both: weighted, and nothing at all for a free model.
+    """
+
+    usage: Usage = NO_TOKENS
     cost_micros: int = 0
-    estimated: bool = False
-    # The same as it counts toward limits: weighted, and nothing at all for a free model.
     counted: Amounts = NOTHING
 
     def values(self) -> dict[str, Any]:
         """The columns of a record that hold it."""
         return {
-            "input_tokens": self.input_tokens,
-            "output_tokens": self.output_tokens,
-            "cached_input_tokens": self.cached_input_tokens,
+            "input_tokens": self.usage.input_tokens,
+            "output_tokens": self.usage.output_tokens,
+            "cached_input_tokens": self.usage.cached_input_tokens,
             "cost_micros": self.cost_micros,
-            "estimated": self.estimated,
+            "estimated": self.usage.estimated,
             "counted": self.counted.requests,
             "weighted_input_tokens": self.counted.input_tokens,
             "weighted_output_tokens": self.counted.output_tokens,
@@ -3394,39 +3360,49 @@ def weigh_tokens(tokens: int, weight: Decimal) -> int:
     return min(int((tokens * weight).to_integral_value(ROUND_CEILING)), LARGEST_CHARGE)
 
 
-def make_charge(usage: MeteredUsage, rule: ModelRule) -> Charge:
+def price_of(usage: Usage, rule: ModelRule) -> int:
+    """The cost in millionths of a dollar by the administrator's prices; 0 without any.
+
+    Prices are dollars per million tokens, so tokens times price is millionths of a dollar. What
+    costs anything costs at least one: the sum of many little calls must reach its limit too.
+    """
+    input_price = rule.input_price or Decimal(0)
+    output_price = rule.output_price or Decimal(0)
+    cached_price = input_price if rule.cached_input_price is None else rule.cached_input_price
+    write_price = input_price if rule.cache_write_price is None else rule.cache_write_price
+    reasoning_price = output_price if rule.reasoning_price is None else rule.reasoning_price
+    cached = min(usage.cached_input_tokens, usage.input_tokens)
+    written = min(usage.cache_write_tokens, usage.input_tokens - cached)
+    reasoning = min(usage.reasoning_tokens, usage.output_tokens)
+    cost = (
+        (usage.input_tokens - cached - written) * input_price
+        + cached * cached_price
+        + written * write_price
+        + (usage.output_tokens - reasoning) * output_price
+        + reasoning * reasoning_price
+    )
+    return max(1, int(cost.to_integral_value(ROUND_HALF_UP))) if cost else 0
+
+
+def make_charge(usage: Usage, rule: ModelRule) -> Charge:
     """Price and weigh what a reply used.
 
     The administrator's prices count; without any, the cost that the provider reported.
     """
     input_tokens = min(usage.input_tokens, LARGEST_CHARGE)
-    output_tokens = min(usage.output_tokens, LARGEST_CHARGE)
-    cached = min(usage.cached_input_tokens, input_tokens)
-    cost = token_cost(
-        rule,
-        input_tokens,
-        output_tokens,
-        cached,
-        usage.cache_write_tokens,
-        usage.reasoning_tokens,
+    usage = replace(
+        usage,
+        input_tokens=input_tokens,
+        output_tokens=min(usage.output_tokens, LARGEST_CHARGE),
+        cached_input_tokens=min(usage.cached_input_tokens, input_tokens),
     )
-    if cost is None:
-        cost = usage.cost_micros or 0
-    cost = min(cost, LARGEST_CHARGE)
-    counted = Amounts(
-        1,
-        weigh_tokens(input_tokens, rule.weight),
-        weigh_tokens(output_tokens, rule.weight),
-        cost,
-    )
-    return Charge(
-        input_tokens,
-        output_tokens,
-        cached,
-        cost,
-        usage.estimated,
-        counted if rule.weight else NOTHING,
-    )
+    price = price_of(usage, rule) if rule.is_priced else usage.cost_micros or 0
+    cost = min(price, LARGEST_CHARGE)
+    if not rule.weight:
+        return Charge(usage, cost)
+    weighted_input = weigh_tokens(usage.input_tokens, rule.weight)
+    weighted_output = weigh_tokens(usage.output_tokens, rule.weight)
+    return Charge(usage, cost, Amounts(1, weighted_input, weighted_output, cost))
 
 
 def tightest_limit(
@@ -3437,11 +3413,10 @@ def tightest_limit(
     Returns:
         None where no limit bounds the output.
     """
-    prompt_cost = token_cost(rule, prompt_tokens, 0, 0) or 0
     prices = {
         "tokens": (weigh_tokens(prompt_tokens, rule.weight), rule.weight),
         "output_tokens": (0, rule.weight),
-        "cost": (prompt_cost, rule.output_price or Decimal(0)),
+        "cost": (price_of(Usage(prompt_tokens), rule), rule.output_price or Decimal(0)),
     }
     most = [
         (int(((state.remaining - before) / price).to_integral_value(ROUND_FLOOR)), state)
@@ -5233,19 +5208,10 @@ def key_of_row(row: Row[Any]) -> RecordKey:
 
 def charge_of_row(row: Row[Any]) -> Charge:
     """What a record that was read holds; an estimate, since its reply was never settled."""
-    return Charge(
-        row.input_tokens,
-        row.output_tokens,
-        row.cached_input_tokens,
-        row.cost_micros,
-        True,
-        Amounts(
-            row.counted,
-            row.weighted_input_tokens,
-            row.weighted_output_tokens,
-            row.cost_micros * row.counted,
-        ),
-    )
+    tokens = (row.input_tokens, row.output_tokens, row.cached_input_tokens)
+    weighted = (row.counted, row.weighted_input_tokens, row.weighted_output_tokens)
+    counted = Amounts(*weighted, cost_micros=row.cost_micros * row.counted)
+    return Charge(Usage(*tokens, estimated=True), row.cost_micros, counted)
 
 
 def insert_record(
@@ -10021,7 +9987,7 @@ class Reply:
             self.output_tokens = min(wanted, most)
             self.output_cap = most if most < wanted else None
 
-    def prompt_with(self, seen: MeteredUsage) -> int:
+    def prompt_with(self, seen: Usage) -> int:
         """The prompt tokens of all rounds so far, with the one that was announced last."""
         return max(self.prompt_tokens, seen.input_tokens + self.meter.awaited_prompt_tokens)
 
@@ -10031,7 +9997,7 @@ class Reply:
         speed = produced / max(seconds, 1.0)
         return max(SMALLEST_BLOCK, min(int(speed * BLOCK_SECONDS), LARGEST_BLOCK))
 
-    def hold_more(self, seen: MeteredUsage, held: int, block: int, decision: Decision) -> Charge:
+    def hold_more(self, seen: Usage, held: int, block: int, decision: Decision) -> Charge:
         """Hold a block more, or what the limits leave of it; a transaction may do so twice.
 
         Args:
@@ -10161,7 +10127,7 @@ class Reply:
         """Note an answer that came whole, any JSON value."""
         self.meter.add_answer(answer)
 
-    def reserved_charge(self, seen: MeteredUsage | None = None) -> Charge:
+    def reserved_charge(self, seen: Usage | None = None) -> Charge:
         """What is to be held for it: the estimate, or what it has used already if more.
 
         Of an estimate it holds no more than its user's own limits leave, so that a single
@@ -10173,11 +10139,11 @@ class Reply:
             return estimate
         return hold_at_most(estimate, make_charge(seen, self.rule).counted, self.own_remaining)
 
-    def estimated_charge(self, seen: MeteredUsage | None = None) -> Charge:
+    def estimated_charge(self, seen: Usage | None = None) -> Charge:
         """What it may cost: the estimate, or what it has used already if more."""
         seen = seen or self.meter.total()
         return make_charge(
-            MeteredUsage(
+            Usage(
                 input_tokens=self.prompt_with(seen),
                 output_tokens=max(self.output_tokens, seen.output_tokens),
                 cached_input_tokens=0,
@@ -10190,9 +10156,7 @@ class Reply:
     def unseen_charge(self) -> Charge:
         """What a call is charged for of which nothing was seen: an ordinary reply at most."""
         output_tokens = min(self.output_tokens, EXPECTED_OUTPUT_TOKENS * self.choices)
-        return make_charge(
-            MeteredUsage(self.prompt_tokens, output_tokens, 0, None, estimated=True), self.rule
-        )
+        return make_charge(Usage(self.prompt_tokens, output_tokens, estimated=True), self.rule)
 
     def used_charge(self) -> Charge:
         """What it has used so far."""
@@ -10212,7 +10176,7 @@ class Reply:
             metered = self.meter.total(usage, text)
             awaited = self.meter.awaited_prompt_tokens if self.called_model else 0
             if awaited:  # stopped while a round of tools had gone to the model
-                metered = added_usage(metered, MeteredUsage(awaited, 0, 0, None, estimated=True))
+                metered += Usage(awaited, estimated=True)
             return make_charge(metered, self.rule)
         # Stopped before its first byte, or an answer in words that nobody knows.
         return self.unseen_charge() if self.called_model else None
@@ -10458,9 +10422,9 @@ def passthrough_charge(reply: Reply, passthrough: Passthrough, status: int | Non
     if status is not None and status >= 400:
         return None
     if not passthrough.counts_tokens:
-        return make_charge(MeteredUsage(0, 0, 0, None, False), reply.rule)
+        return make_charge(Usage(), reply.rule)
     if passthrough.kind == "embeddings":
-        return make_charge(MeteredUsage(reply.prompt_tokens, 0, 0, None, True), reply.rule)
+        return make_charge(Usage(reply.prompt_tokens, 0, estimated=True), reply.rule)
     # Answered, but nobody can say with what; or given up while the model was at work.
     return reply.unseen_charge()
 
@@ -11715,8 +11679,8 @@ class Accounting:
         if reply.meter.produced:
             return reply.used_charge()
         if not reply.called_model:
-            return Charge(estimated=True)
-        return make_charge(MeteredUsage(reply.prompt_tokens, 0, 0, None, True), reply.rule)
+            return Charge(Usage(estimated=True))
+        return make_charge(Usage(reply.prompt_tokens, 0, estimated=True), reply.rule)
 
     async def _settle(
         self, reply: Reply, charge: Charge | None, reason: str = ""
@@ -11739,7 +11703,7 @@ class Accounting:
                 error,
                 key,
                 reply.reservation.subject.user_id,
-                charge.input_tokens + charge.output_tokens if charge else 0,
+                charge.usage.input_tokens + charge.usage.output_tokens if charge else 0,
             )
             self._keep_making_rounds()
             return None
@@ -13254,7 +13218,7 @@ class Replay:
         if state == "released":
             requests = input_tokens = output_tokens = cost = 0
         elif plan.rule is not None:
-            tokens = MeteredUsage(row[11], row[12], row[13], row[10], bool(row[14]))
+            tokens = Usage(row[11], row[12], row[13], row[10], bool(row[14]))
             counted = make_charge(tokens, plan.rule).counted
             requests, input_tokens = counted.requests, counted.input_tokens
             output_tokens, cost = counted.output_tokens, counted.cost_micros
@@ -15748,7 +15712,7 @@ class Filter:
         if getattr(reply, "stopped", False):
             return
         if wish == "always" and charge is not None:
-            tokens = charge.input_tokens + charge.output_tokens
+            tokens = charge.usage.input_tokens + charge.usage.output_tokens
             line = own_use_line(tokens, charge.cost_micros, state, now, reply.reader)
             await self._emit_status(emitter, line)
         elif state is not None and wish == "near_limit":

@@ -528,7 +528,7 @@ class Filter:
         if getattr(reply, "stopped", False):
             return
         if wish == "always" and charge is not None:
-            tokens = charge.input_tokens + charge.output_tokens
+            tokens = charge.usage.input_tokens + charge.usage.output_tokens
             line = own_use_line(tokens, charge.cost_micros, state, now, reply.reader)
             await self._emit_status(emitter, line)
         elif state is not None and wish == "near_limit":

@@ -24,7 +24,7 @@ from helpers.limits.decisions import Decision
 from helpers.limits.policy import AppliedLimit
 from helpers.logs import log
 from helpers.metering.charges import Charge, make_charge
-from helpers.metering.usage import MeteredUsage
+from helpers.metering.usage import Usage
 from helpers.openwebui.alerts import AlertSender, alert_payload
 from helpers.openwebui.replies import FARTHEST_MARK, Reply
 from helpers.openwebui.stopping import replace_keepers
@@ -393,8 +393,8 @@ class Accounting:
         if reply.meter.produced:
             return reply.used_charge()
         if not reply.called_model:
-            return Charge(estimated=True)
-        return make_charge(MeteredUsage(reply.prompt_tokens, 0, 0, None, True), reply.rule)
+            return Charge(Usage(estimated=True))
+        return make_charge(Usage(reply.prompt_tokens, 0, estimated=True), reply.rule)
 
     async def _settle(
         self, reply: Reply, charge: Charge | None, reason: str = ""
@@ -417,7 +417,7 @@ class Accounting:
                 error,
                 key,
                 reply.reservation.subject.user_id,
-                charge.input_tokens + charge.output_tokens if charge else 0,
+                charge.usage.input_tokens + charge.usage.output_tokens if charge else 0,
             )
             self._keep_making_rounds()
             return None

@@ -21,7 +21,7 @@ from helpers.metering.charges import (
     tightest_limit,
     weigh_tokens,
 )
-from helpers.metering.usage import MeteredUsage, ReplyMeter, added_usage
+from helpers.metering.usage import ReplyMeter, Usage
 from helpers.openwebui.messages import Reader
 from helpers.texts import LONGEST_NAME, clean_text
 
@@ -202,7 +202,7 @@ class Reply:
             self.output_tokens = min(wanted, most)
             self.output_cap = most if most < wanted else None
 
-    def prompt_with(self, seen: MeteredUsage) -> int:
+    def prompt_with(self, seen: Usage) -> int:
         """The prompt tokens of all rounds so far, with the one that was announced last."""
         return max(self.prompt_tokens, seen.input_tokens + self.meter.awaited_prompt_tokens)
 
@@ -212,7 +212,7 @@ class Reply:
         speed = produced / max(seconds, 1.0)
         return max(SMALLEST_BLOCK, min(int(speed * BLOCK_SECONDS), LARGEST_BLOCK))
 
-    def hold_more(self, seen: MeteredUsage, held: int, block: int, decision: Decision) -> Charge:
+    def hold_more(self, seen: Usage, held: int, block: int, decision: Decision) -> Charge:
         """Hold a block more, or what the limits leave of it; a transaction may do so twice.
 
         Args:
@@ -342,7 +342,7 @@ class Reply:
         """Note an answer that came whole, any JSON value."""
         self.meter.add_answer(answer)
 
-    def reserved_charge(self, seen: MeteredUsage | None = None) -> Charge:
+    def reserved_charge(self, seen: Usage | None = None) -> Charge:
         """What is to be held for it: the estimate, or what it has used already if more.
 
         Of an estimate it holds no more than its user's own limits leave, so that a single
@@ -354,11 +354,11 @@ class Reply:
             return estimate
         return hold_at_most(estimate, make_charge(seen, self.rule).counted, self.own_remaining)
 
-    def estimated_charge(self, seen: MeteredUsage | None = None) -> Charge:
+    def estimated_charge(self, seen: Usage | None = None) -> Charge:
         """What it may cost: the estimate, or what it has used already if more."""
         seen = seen or self.meter.total()
         return make_charge(
-            MeteredUsage(
+            Usage(
                 input_tokens=self.prompt_with(seen),
                 output_tokens=max(self.output_tokens, seen.output_tokens),
                 cached_input_tokens=0,
@@ -371,9 +371,7 @@ class Reply:
     def unseen_charge(self) -> Charge:
         """What a call is charged for of which nothing was seen: an ordinary reply at most."""
         output_tokens = min(self.output_tokens, EXPECTED_OUTPUT_TOKENS * self.choices)
-        return make_charge(
-            MeteredUsage(self.prompt_tokens, output_tokens, 0, None, estimated=True), self.rule
-        )
+        return make_charge(Usage(self.prompt_tokens, output_tokens, estimated=True), self.rule)
 
     def used_charge(self) -> Charge:
         """What it has used so far."""
@@ -393,7 +391,7 @@ class Reply:
             metered = self.meter.total(usage, text)
             awaited = self.meter.awaited_prompt_tokens if self.called_model else 0
             if awaited:  # stopped while a round of tools had gone to the model
-                metered = added_usage(metered, MeteredUsage(awaited, 0, 0, None, estimated=True))
+                metered += Usage(awaited, estimated=True)
             return make_charge(metered, self.rule)
         # Stopped before its first byte, or an answer in words that nobody knows.
         return self.unseen_charge() if self.called_model else None

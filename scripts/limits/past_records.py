@@ -49,14 +49,8 @@ class PastRecord:
     @property
     def sums(self) -> Sums:
         """It alone, as reports add it up."""
-        charge = self.charge
-        return Sums(
-            1,
-            charge.input_tokens,
-            charge.output_tokens,
-            charge.cost_micros,
-            int(charge.estimated),
-        )
+        usage, cost = self.charge.usage, self.charge.cost_micros
+        return Sums(1, usage.input_tokens, usage.output_tokens, cost, int(usage.estimated))
 
     def values(self, now: int) -> dict[str, Any]:
         """Its row."""

@@ -25,7 +25,7 @@ from helpers.ledger.tables import ledger_metadata
 from helpers.limits.decisions import Decision
 from helpers.limits.policies import ModelRule
 from helpers.metering.charges import Charge, make_charge
-from helpers.metering.usage import MeteredUsage
+from helpers.metering.usage import Usage
 from helpers.openwebui.messages import Reader
 from helpers.openwebui.replies import Reply, ReplyKeeper
 from tests.support.ledger_fixture import NOON, Clock, LedgerFixture, tokens
@@ -49,8 +49,8 @@ class Written:
     swept: bool = False
 
     @property
-    def seen(self) -> MeteredUsage:
-        return MeteredUsage(10, self.produced, 0, None, True)
+    def seen(self) -> Usage:
+        return Usage(10, self.produced, estimated=True)
 
 
 class GrowingReplies(RuleBasedStateMachine):
