@@ -13,88 +13,90 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # Contents. In a hurry, read the hooks first: they are the last part, filter.
-#   229  errors                   The exceptions, each carrying its data.
-#   285  logs                     The one logger; its name is how Open WebUI's log shows where a …
-#   288  texts                    Texts from outside: what a client, a browser or a provider …
-#   309  limits.periods           The calendar and rolling periods, the window each gives at an …
-#   621  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
-#   772  limits.globs             Which model ids a pattern of an administrator's fits.
-#   795  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
-#  1143  limits.policy_tables     The policies text as checked tables, and what an error says …
-#  1405  limits.policies          What the policies text says about groups, roles, users, pools …
-#  1665  limits.policy            Which limits apply to this user, these groups, this role and …
-#  1943  limits.decisions         Used and reserved amounts against limits: what is decided, and …
-#  2109  metering.pieces          What a text costs at least, by the first steps of the tokenizer …
-#  2270  metering.estimates       Token estimates for texts and prompts whose provider reports no …
-#  2510  metering.provider_usage  Usage as each provider reports it: input, output, cached, cache …
-#  2774  metering.stream_events   What a stream event or a whole answer holds: produced text, …
-#  2994  metering.usage           What one reply is charged for, added up from its stream events.
-#  3320  metering.charges         What one reply costs, in tokens, in money and toward limits.
-#  3437  ledger.database          An engine for a database URL as Open WebUI spells it.
-#  3530  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
-#  3787  ledger.tables            The ledger's own tables and their numbered migrations.
-#  4008  ledger.identities        Whom the names in the policies mean, also after a rename.
-#  4459  ledger.counters          Sums of settled records per scope, model glob and window.
-#  4817  ledger.snapshots         What one statement sees of the ledger: counters with their …
-#  4985  ledger.limit_states      Where limits stand: what is used, what replies still running …
-#  5140  ledger.records           One row per reply, reserved when it is admitted and closed once.
-#  5296  ledger.reports           What the ledger says of many limits and records at once, read …
-#  5959  ledger.grants            What administrators add to limits, reset and take back; rows, …
-#  6147  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
-#  6246  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
-#  6293  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  6753  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  6947  openwebui.languages.en   English.
-#  6983  openwebui.languages.de   German.
-#  7029  openwebui.languages.fr   French.
-#  7074  openwebui.languages.fr_ca French as written in Canada.
-#  7093  openwebui.languages.es   Spanish.
-#  7134  openwebui.languages.it   Italian.
-#  7172  openwebui.languages.pt_br Portuguese as written in Brazil.
-#  7214  openwebui.languages.nl   Dutch.
-#  7258  openwebui.languages.pl   Polish.
-#  7302  openwebui.languages.ru   Russian.
-#  7347  openwebui.languages.uk   Ukrainian.
-#  7392  openwebui.languages.tr   Turkish.
-#  7429  openwebui.languages.zh_cn Chinese in simplified script.
-#  7457  openwebui.languages.zh_tw Chinese in traditional script.
-#  7485  openwebui.languages.ja   Japanese.
-#  7521  openwebui.languages.ko   Korean.
-#  7554  openwebui.languages.ar   Arabic.
-#  7595  openwebui.languages.he   Hebrew.
-#  7628  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
-#  7678  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
-#  8550  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  9079  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  9166  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  9266  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  9384  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  9746  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  9809  openwebui.replies        One reply from its admission to its end.
-# 10214  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-# 10433  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-# 10777  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-# 10927  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
-# 11062  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-# 11154  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-# 11246  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-# 11314  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-# 11913  openwebui.directory      All users of Open WebUI with their groups, read at once.
-# 11991  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
-# 12696  openwebui.page_status    How the filter stands in its host: versions, what is leaned …
-# 12782  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
-# 12910  openwebui.valves_form    Who is near a limit at its top, and why a save was refused.
-# 13011  openwebui.simulation     What is on record, replayed against a policies text.
-# 13307  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
-# 13659  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14028  openwebui.answers        Answers on their way to the client: read for their usage, or …
-# 14208  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 14281  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
-# 14409  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 14696  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 14867  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 15024  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 15254  filter                   Open WebUI's hooks, and nothing but hooks.
+#   231  errors                   The exceptions, each carrying its data.
+#   287  logs                     The one logger; its name is how Open WebUI's log shows where a …
+#   290  texts                    Texts from outside: what a client, a browser or a provider …
+#   311  limits.periods           The calendar and rolling periods, the window each gives at an …
+#   623  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
+#   774  limits.globs             Which model ids a pattern of an administrator's fits.
+#   797  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
+#  1145  limits.policy_tables     The policies text as checked tables, and what an error says …
+#  1407  limits.policies          What the policies text says about groups, roles, users, pools …
+#  1667  limits.policy            Which limits apply to this user, these groups, this role and …
+#  1945  limits.decisions         Used and reserved amounts against limits: what is decided, and …
+#  2111  metering.pieces          What a text costs at least, by the first steps of the tokenizer …
+#  2272  metering.estimates       Token estimates for texts and prompts whose provider reports no …
+#  2512  metering.provider_usage  Usage as each provider reports it: input, output, cached, cache …
+#  2776  metering.stream_events   What a stream event or a whole answer holds: produced text, …
+#  2996  metering.usage           What one reply is charged for, added up from its stream events.
+#  3322  metering.charges         What one reply costs, in tokens, in money and toward limits.
+#  3439  ledger.database          An engine for a database URL as Open WebUI spells it.
+#  3532  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
+#  3789  ledger.tables            The ledger's own tables and their numbered migrations.
+#  4010  ledger.identities        Whom the names in the policies mean, also after a rename.
+#  4461  ledger.counters          Sums of settled records per scope, model glob and window.
+#  4819  ledger.snapshots         What one statement sees of the ledger: counters with their …
+#  4987  ledger.limit_states      Where limits stand: what is used, what replies still running …
+#  5142  ledger.records           One row per reply, reserved when it is admitted and closed once.
+#  5298  ledger.reports           What the ledger says of many limits and records at once, read …
+#  5961  ledger.grants            What administrators add to limits, reset and take back; rows, …
+#  6149  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
+#  6248  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
+#  6295  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  6755  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  6949  openwebui.languages.en   English.
+#  6985  openwebui.languages.de   German.
+#  7031  openwebui.languages.fr   French.
+#  7076  openwebui.languages.fr_ca French as written in Canada.
+#  7095  openwebui.languages.es   Spanish.
+#  7136  openwebui.languages.it   Italian.
+#  7174  openwebui.languages.pt_br Portuguese as written in Brazil.
+#  7216  openwebui.languages.nl   Dutch.
+#  7260  openwebui.languages.pl   Polish.
+#  7304  openwebui.languages.ru   Russian.
+#  7349  openwebui.languages.uk   Ukrainian.
+#  7394  openwebui.languages.tr   Turkish.
+#  7431  openwebui.languages.zh_cn Chinese in simplified script.
+#  7459  openwebui.languages.zh_tw Chinese in traditional script.
+#  7487  openwebui.languages.ja   Japanese.
+#  7523  openwebui.languages.ko   Korean.
+#  7556  openwebui.languages.ar   Arabic.
+#  7597  openwebui.languages.he   Hebrew.
+#  7630  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
+#  7680  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
+#  8552  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  9081  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  9168  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  9268  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  9386  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  9753  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+#  9816  openwebui.replies        One reply from its admission to its end.
+# 10228  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+# 10447  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+# 10791  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+# 10941  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
+# 11068  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+# 11160  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+# 11228  openwebui.chat_events    What the chat page shows of a reply's limits, as toasts and …
+# 11306  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+# 11904  openwebui.ledgers        What one filter has opened, by the database that its valves name.
+# 11948  openwebui.directory      All users of Open WebUI with their groups, read at once.
+# 12026  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
+# 12731  openwebui.page_status    How the filter stands in its host: versions, what is leaned …
+# 12817  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
+# 12975  openwebui.valves_form    Who is near a limit at its top, and why a save was refused.
+# 13076  openwebui.simulation     What is on record, replayed against a policies text.
+# 13372  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
+# 13724  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14093  openwebui.answers        Answers on their way to the client: read for their usage, or …
+# 14273  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 14346  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
+# 14474  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 14761  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14932  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 15089  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 15319  openwebui.admission      From a request to a reply: whose limits count, how much is …
+# 15615  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -148,7 +150,7 @@ from queue import Empty, Full, Queue
 from string import Formatter
 from threading import Lock, Thread
 from types import FrameType, ModuleType
-from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar
 from urllib.parse import parse_qs, unquote
 from weakref import ref
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
@@ -9716,6 +9718,11 @@ class AdminValves(RefusalMemory):
         return Policy("default", "default", limits or None)
 
 
+def is_exempt(valves: AdminValves, subject: Subject) -> bool:
+    """Whether a user is recorded but never refused."""
+    return valves.exempt_admins and subject.role == "admin"
+
+
 class PersonalValves(BaseModel):
     """What each user sets, in a form in the user's own language."""
 
@@ -9835,6 +9842,9 @@ MOST_CHOICES = 128
 OUTPUT_KEYS = ("max_completion_tokens", "max_tokens")
 OPTION_KEYS = ("num_predict", "max_tokens")
 
+# What Open WebUI gives the hooks to show something on the chat page.
+Emitter = Callable[[dict[str, Any]], Awaitable[None]]
+
 
 def positive_number(value: object) -> int | None:
     """A whole number above 0, however its JSON says it; None where it isn't one."""
@@ -9889,18 +9899,6 @@ def cap_output(body: dict[str, Any], most: int, *, ollama: bool = False) -> None
         body[name] = min(asked, each) if type(asked) is int and asked > 0 else each
 
 
-class ReplyKeeper(Protocol):
-    """Who keeps the books of a reply; it stays with it even if the filter is replaced."""
-
-    def forget(self, reply: Reply) -> None: ...
-
-    async def grow(self, reply: Reply, limits: Sequence[AppliedLimit]) -> Decision: ...
-
-    async def keep_up(self, reply: Reply, size: int, step: int) -> int | None: ...
-
-    async def end(self, reply: Reply, charge: Charge | None) -> Decision | None: ...
-
-
 @dataclass(slots=True, eq=False)
 class Reply:
     """What is known of one reply while it runs.
@@ -9909,7 +9907,8 @@ class Reply:
     clients can only send JSON, none of them can make one up.
     """
 
-    keeper: ReplyKeeper
+    # Its Accounting; of another paste's class where the filter was replaced while it is running.
+    keeper: Any
     reservation: Reservation
     limits: tuple[AppliedLimit, ...]
     rule: ModelRule
@@ -9941,7 +9940,8 @@ class Reply:
     writes_since: float | None = None  # by `time.monotonic`
     refused_by: LimitState | None = None  # the limit at which nothing more could be reserved
     stopped: bool = False
-    tell_stop: Callable[[LimitState], Awaitable[None]] | None = None
+    emitter: Emitter | None = None  # of the chat page's, to say why it was stopped
+    unread: LedgerError | None = None  # why the ledger could not be asked about its user
     ending: asyncio.Task[Decision | None] | None = None
 
     def begin_round(self, prompt_tokens: int) -> None:
@@ -10061,7 +10061,8 @@ class Reply:
         Returns:
             The size of its stream at which to ask again; None where it has to end.
         """
-        return await self.keeper.keep_up(self, size, step)
+        following: int | None = await self.keeper.keep_up(self, size, step)
+        return following
 
     def request_decision(self) -> Decision:
         """Where the limits on single requests stand: with all rounds, and the prompt of the next.
@@ -10180,6 +10181,19 @@ class Reply:
             return make_charge(metered, self.rule)
         # Stopped before its first byte, or an answer in words that nobody knows.
         return self.unseen_charge() if self.called_model else None
+
+
+def find_reply(metadata: Mapping[str, Any] | None) -> Reply | None:
+    """The reply that was admitted with this metadata."""
+    reply = metadata.get(METADATA_KEY) if metadata else None
+    # Not isinstance: the file may have been pasted anew while the reply was running. What came
+    # from a client would be made of JSON's types.
+    return None if isinstance(reply, (dict, list, str, int, float)) else reply
+
+
+def is_older(reply: object) -> bool:
+    """Whether a reply was admitted by 0.1.0, which knew no limits on single requests."""
+    return not hasattr(reply, "request_decision")
 
 
 def own_remaining(decision: Decision) -> dict[Measure, int]:
@@ -10933,14 +10947,6 @@ LONGEST_LINE = 2**16
 LINE_ENDS = frozenset((b"\n", "\n"))
 
 
-class BoundedReply(Protocol):
-    """A reply whose stream may have to end."""
-
-    choices: int
-
-    async def keep_up(self, size: int, step: int) -> int | None: ...
-
-
 def part_event(part: bytes, *, last: bool) -> dict[str, Any]:
     """The first or the last JSON object in a part of a stream; empty where there is none."""
     for line in part.splitlines()[:: -1 if last else 1]:
@@ -11030,7 +11036,7 @@ class StreamWatch:
         self._last, self._first = data, self._first or data
         return self._size >= self._mark
 
-    async def ending(self, reply: BoundedReply) -> list[bytes]:
+    async def ending(self, reply: Reply) -> list[bytes]:
         """What ends the stream here; nothing where the reply may go on."""
         following = await reply.keep_up(self._size, len(self._last))
         if following is None:
@@ -11039,7 +11045,7 @@ class StreamWatch:
         return []
 
 
-async def bounded_stream(reply: BoundedReply, parts: Any) -> AsyncIterator[Any]:
+async def bounded_stream(reply: Reply, parts: Any) -> AsyncIterator[Any]:
     """A stream's parts as they come, and its end where the reply may go no further.
 
     Whoever takes a part has it metered before it asks for the next one.
@@ -11151,98 +11157,6 @@ def is_failure(answer: object) -> bool:
 
 
 # ==============================================================================
-# helpers/openwebui/admission.py
-# From a request to a reply: whose limits count, and how much is reserved.
-# ==============================================================================
-
-LONGEST_TIMEZONE = 100
-UNCOUNTED = ModelRule("*", weight=Decimal(0))
-
-
-def is_exempt(valves: AdminValves, subject: Subject) -> bool:
-    """Whether a user is recorded but never refused."""
-    return valves.exempt_admins and subject.role == "admin"
-
-
-def count_limits(
-    valves: AdminValves, subject: Subject, model_names: tuple[str, ...], now: datetime
-) -> tuple[AppliedLimit, ...]:
-    """The limits that count for a request; none for an exempt user or a free model."""
-    policies = valves.policy_set
-    if is_exempt(valves, subject) or find_model_rule(policies, model_names).weight == 0:
-        return ()
-    policy = choose_policy(subject, policies, valves.default_policy, valves.multiple_groups)
-    return applied_limits(subject, policy, policies, model_names, now, valves.calendar_rules)
-
-
-def find_reader(
-    valves: AdminValves, user: Mapping[str, Any], metadata: Mapping[str, Any]
-) -> Reader:
-    """The user's own time zone where Open WebUI knows it, else the valve's; and the language."""
-    own_zone = clean_text(user.get("timezone"), LONGEST_TIMEZONE).strip()
-    zone = find_timezone(own_zone)
-    # The chat page sends its own language for use in prompts.
-    variables = metadata.get("variables")
-    tag = variables.get("{{USER_LANGUAGE}}") if isinstance(variables, Mapping) else None
-    language = choose_language(clean_text(tag, LONGEST_LANGUAGE_TAG))
-    return Reader(zone or read_timezone(valves.timezone), language, zone_is_own=zone is not None)
-
-
-def build_reply(
-    keeper: ReplyKeeper,
-    valves: AdminValves,
-    subject: Subject,
-    user: Mapping[str, Any],
-    body: Mapping[str, Any],
-    metadata: Mapping[str, Any],
-    model_names: tuple[str, ...],
-    source: str,
-    now: datetime,
-    *,
-    ollama: bool,
-    own_provider: bool,
-) -> Reply:
-    """Everything that is known of a reply before it is admitted.
-
-    A reply over a direct connection uses its user's own provider, and its usage comes from the
-    browser: it is on record, and counts toward nothing.
-    """
-    policies = valves.policy_set
-    policy = choose_policy(subject, policies, valves.default_policy, valves.multiple_groups)
-    prompt_tokens, stops = estimate_prompt(body), valves.running_replies == "stop"
-    reply = Reply(
-        keeper=keeper,
-        reservation=Reservation(
-            id=uuid.uuid4().hex,
-            subject=subject,
-            model_names=model_names,
-            source=source,
-            chat_id=clean_text(metadata.get("chat_id"), LONGEST_ID),
-            message_id=clean_text(metadata.get("message_id"), LONGEST_ID),
-            policy="exempt" if is_exempt(valves, subject) else policy.name,
-            created_at=int(now.timestamp()),
-        ),
-        limits=() if own_provider else count_limits(valves, subject, model_names, now),
-        rule=UNCOUNTED if own_provider else find_model_rule(policies, model_names),
-        reader=find_reader(valves, user, metadata),
-        enforced=not valves.shadow_mode,
-        prompt_tokens=prompt_tokens,
-        next_prompt_tokens=prompt_tokens,
-        wanted_output=wanted_output(body, ollama=ollama),
-        ollama=ollama,
-        choices=count_choices(body),
-        soft_limit_percent=valves.soft_limit_percent,
-        alert_url="" if valves.shadow_mode else valves.alert_webhook_url,
-        # An answer that comes whole can't be ended on its way.
-        capped=not valves.shadow_mode
-        and (valves.cap_max_tokens or (stops and body.get("stream") is not True)),
-        stops_at_limit=stops,
-    )
-    reply.meter.begin_round(prompt_tokens)
-    return reply
-
-
-# ==============================================================================
 # helpers/openwebui/stopping.py
 # One process, many pastes: who keeps books in it, so that older ones let go and all stop well.
 # ==============================================================================
@@ -11308,6 +11222,84 @@ def stop_on_signal(stop: Callable[[], None]) -> bool:
 
     signal.signal(signal.SIGTERM, stop_and_pass_on)
     return True
+
+
+# ==============================================================================
+# helpers/openwebui/chat_events.py
+# Chat events: what the chat page shows of a reply's limits, as toasts and status lines.
+# ==============================================================================
+
+# Ordinary replies stay below it, so a higher cap is not worth a line.
+CAP_WORTH_SAYING = 4_000
+
+
+async def emit(emitter: Emitter, event: dict[str, Any]) -> None:
+    """Send an event; a browser that has gone away must not cost the reply."""
+    try:
+        await emitter(event)
+    except Exception:
+        log.warning("Usage limits: a message could not be shown", exc_info=True)
+
+
+async def emit_status(emitter: Emitter, sentence: str) -> None:
+    """A grey line over the reply."""
+    await emit(emitter, {"type": "status", "data": {"description": sentence, "done": True}})
+
+
+def usage_preference(user: Mapping[str, Any]) -> str:
+    """What the user has set for `show_usage`."""
+    return str(getattr(user.get("valves"), "show_usage", "near_limit"))
+
+
+async def tell_admitted(
+    reply: Reply, admission: Admission, template: str, user: Mapping[str, Any], emitter: Emitter
+) -> None:
+    """Warn of soft limits, each with a toast and a line, and say how long the reply may be.
+
+    Args:
+        template: The administrator's `warning_message`.
+    """
+    for state in admission.warnings:
+        now, model = datetime.now(UTC), reply.reservation.model_names[0]
+        sentence = warning_sentence(template, state, now, reply.reader, model)
+        toast = {"type": "warning", "content": sentence}
+        await emit(emitter, {"type": "notification", "data": toast})
+        if usage_preference(user) != "never":
+            await emit_status(emitter, sentence)
+    most = reply.most_output()
+    worth = EXPECTED_OUTPUT_TOKENS if reply.output_cap is None else CAP_WORTH_SAYING
+    if most is not None and most < worth:
+        await emit_status(emitter, cap_sentence(most, reply.reader.language))
+
+
+async def tell_stopped(reply: Reply, emitter: Emitter, state: LimitState) -> None:
+    """Say why a reply ends before its end."""
+    used = state.used + reply.used_charge().counted.of(state.applied.limit.measure)
+    sentence = stopped_sentence(replace(state, used=used), datetime.now(UTC), reply.reader)
+    await emit_status(emitter, sentence)
+
+
+async def tell_settled(
+    reply: Reply,
+    charge: Charge | None,
+    decision: Decision,
+    user: Mapping[str, Any],
+    emitter: Emitter,
+) -> None:
+    """The line of a finished reply, as its user prefers it."""
+    state, shown, now = decision.fullest, usage_preference(user), datetime.now(UTC)
+    if reply.reservation.source == "api" or not reply.enforced or getattr(reply, "stopped", False):
+        return
+    if shown == "always" and charge is not None:
+        tokens = charge.usage.input_tokens + charge.usage.output_tokens
+        line = own_use_line(tokens, charge.cost_micros, state, now, reply.reader)
+        await emit_status(emitter, line)
+    elif (
+        state is not None
+        and shown == "near_limit"
+        and state.crossed_threshold(reply.soft_limit_percent) is not None
+    ):
+        await emit_status(emitter, status_line(state, now, reply.reader))
 
 
 # ==============================================================================
@@ -11472,13 +11464,13 @@ class Accounting:
                     return
 
     async def admit(
-        self, build: Callable[[], Reply | tuple[Reply, LedgerError]], announce: bool
+        self, build: Callable[[], Reply], announce: bool
     ) -> tuple[Reply, Admission | LedgerError]:
         """Build a reply and reserve for it, and watch the current task for its end.
 
         Args:
-            build: Finds out what is to be known of the reply, or why that can't be read. It is
-                called in a thread, and may block.
+            build: Finds out what is to be known of the reply. It is called in a thread, and may
+                block.
             announce: Whether the user can be told of soft limits.
 
         Returns:
@@ -11489,9 +11481,8 @@ class Accounting:
         def reserve() -> tuple[Reply, Admission | LedgerError]:
             self._turn.deadline = deadline
             try:
-                built = build()
-                reply = built[0] if isinstance(built, tuple) else built
-                if not crowded and reply.limits and not isinstance(built, tuple):
+                reply = build()
+                if not crowded and reply.limits and reply.unread is None:
                     model = reply.reservation.model_names[0]
                     reply.expected_output = self._lengths.expected(model)
             finally:
@@ -11499,8 +11490,8 @@ class Accounting:
             request = reply.request_decision()
             if reply.enforced and not request.allowed:  # whatever the ledger would say
                 return reply, Admission(request)
-            if isinstance(built, tuple):
-                return built
+            if reply.unread is not None:
+                return reply, reply.unread
             if crowded:
                 return reply, LedgerError("the ledger is busy: too many wait for it")
             try:
@@ -11605,8 +11596,8 @@ class Accounting:
             reply.reservation.id,
             reply.reservation.subject.user_id,
         )
-        if reply.tell_stop is not None and reply.refused_by is not None:
-            await reply.tell_stop(reply.refused_by)
+        if reply.emitter is not None and reply.refused_by is not None:
+            await tell_stopped(reply, reply.emitter, reply.refused_by)
 
     async def _grow(self, reply: Reply) -> None:
         """Reserve a block more for a reply, at once visible to all; never raises."""
@@ -11907,6 +11898,50 @@ class Accounting:
 
     def _left_queue(self, _: object) -> None:
         self._queued -= 1
+
+
+# ==============================================================================
+# helpers/openwebui/ledgers.py
+# Ledgers: what one filter has opened, by the database that its valves name.
+# ==============================================================================
+
+
+class OpenLedger(NamedTuple):
+    """A ledger, whom the policies mean by it, and what reads Open WebUI's own database."""
+
+    accounting: Accounting
+    memory: IdentityMemory
+    read_host: Callable[[Callable[[Connection], Any]], Any]
+
+
+class Ledgers:
+    """The open ledgers of one filter."""
+
+    def __init__(self) -> None:
+        self._opened: dict[str, OpenLedger] = {}
+
+    def of(self, valves: AdminValves) -> OpenLedger:
+        """The ledger that these valves name."""
+        opened = self._opened.get(valves.database_url)
+        if opened is None:
+            opened = self._opened[valves.database_url] = open_ledger(valves)
+        opened.accounting.retention_seconds = valves.retention_seconds
+        return opened
+
+
+def open_ledger(valves: AdminValves) -> OpenLedger:
+    """Open a ledger; no I/O yet. What is amiss with the policies' names shows in the form."""
+    engine, schema = host_engine(valves.database_url)
+    accounting = Accounting(engine, schema, own_engine=not is_host_engine(engine))
+    read_host = host_reader().read if valves.database_url else accounting.read
+    memory = accounting.remember_identities(
+        lambda ids, addresses: read_host(
+            partial(read_host_names, user_ids=ids, addresses=addresses)
+        ),
+        list_model_ids,
+        lambda notices: AdminValves.note("policies", form_note(notices)),
+    )
+    return OpenLedger(accounting, memory, read_host)
 
 
 # ==============================================================================
@@ -12816,6 +12851,36 @@ def markdown_table(headings: Iterable[str], rows: Iterable[Iterable[str]], numbe
     rules = ["---"] * (len(heads) - numbers) + ["--:"] * numbers
     lines = [heads, rules, *(list(row) for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+async def answer_usage(
+    valves: AdminValves,
+    ledgers: Ledgers,
+    user_id: str,
+    metadata: Mapping[str, Any],
+    reader: Reader,
+    with_link: bool,
+    emitter: Emitter,
+) -> None:
+    """Answer the command in a chat, and end the request as its user's stop button would.
+
+    Raises:
+        CancelledError: It is answered.
+    """
+    try:
+        data = PageData(valves, *ledgers.of(valves), datetime.now(UTC))
+        text = await asyncio.to_thread(usage_markdown, data, user_id, reader, with_link)
+    except Exception:
+        log.exception("Usage limits: the use of user %s can't be shown", user_id)
+        text = finish_sentence(reader.language.ledger_error, reader.language)
+    try:
+        await emit(emitter, {"type": "replace", "data": {"content": text}})
+        done = {"done": True, "content": text}
+        await emit(emitter, {"type": "chat:completion", "data": done})
+        await save_answer(metadata, text)
+    except Exception:
+        log.warning("Usage limits: an answer to /usage was not saved", exc_info=True)
+    raise asyncio.CancelledError
 
 
 def usage_markdown(data: PageData, user_id: str, reader: Reader, with_link: bool) -> str:
@@ -15251,25 +15316,308 @@ def guard_tasks(layer: UsageLimitsLayer) -> None:
 
 
 # ==============================================================================
+# helpers/openwebui/admission.py
+# From a request to a reply: whose limits count, how much is reserved, what a refusal says.
+# ==============================================================================
+
+LONGEST_TIMEZONE = 100
+UNCOUNTED = ModelRule("*", weight=Decimal(0))
+MOST_REMEMBERED_USERS = 10_000
+LEDGER_ERROR_RETRY_SECONDS = 60
+# When to try again where replies still running hold what is left.
+HELD_RETRY_SECONDS = 10
+
+
+def count_limits(
+    valves: AdminValves, subject: Subject, model_names: tuple[str, ...], now: datetime
+) -> tuple[AppliedLimit, ...]:
+    """The limits that count for a request; none for an exempt user or a free model."""
+    policies = valves.policy_set
+    if is_exempt(valves, subject) or find_model_rule(policies, model_names).weight == 0:
+        return ()
+    policy = choose_policy(subject, policies, valves.default_policy, valves.multiple_groups)
+    return applied_limits(subject, policy, policies, model_names, now, valves.calendar_rules)
+
+
+def find_reader(
+    valves: AdminValves, user: Mapping[str, Any], metadata: Mapping[str, Any]
+) -> Reader:
+    """The user's own time zone where Open WebUI knows it, else the valve's; and the language."""
+    own_zone = clean_text(user.get("timezone"), LONGEST_TIMEZONE).strip()
+    zone = find_timezone(own_zone)
+    # The chat page sends its own language for use in prompts.
+    variables = metadata.get("variables")
+    tag = variables.get("{{USER_LANGUAGE}}") if isinstance(variables, Mapping) else None
+    language = choose_language(clean_text(tag, LONGEST_LANGUAGE_TAG))
+    return Reader(zone or read_timezone(valves.timezone), language, zone_is_own=zone is not None)
+
+
+def build_reply(
+    keeper: Any,
+    valves: AdminValves,
+    subject: Subject,
+    user: Mapping[str, Any],
+    body: Mapping[str, Any],
+    metadata: Mapping[str, Any],
+    model_names: tuple[str, ...],
+    source: str,
+    now: datetime,
+    *,
+    ollama: bool,
+    own_provider: bool,
+) -> Reply:
+    """Everything that is known of a reply before it is admitted.
+
+    A reply over a direct connection uses its user's own provider, and its usage comes from the
+    browser: it is on record, and counts toward nothing.
+    """
+    policies = valves.policy_set
+    policy = choose_policy(subject, policies, valves.default_policy, valves.multiple_groups)
+    prompt_tokens, stops = estimate_prompt(body), valves.running_replies == "stop"
+    reply = Reply(
+        keeper=keeper,
+        reservation=Reservation(
+            id=uuid.uuid4().hex,
+            subject=subject,
+            model_names=model_names,
+            source=source,
+            chat_id=clean_text(metadata.get("chat_id"), LONGEST_ID),
+            message_id=clean_text(metadata.get("message_id"), LONGEST_ID),
+            policy="exempt" if is_exempt(valves, subject) else policy.name,
+            created_at=int(now.timestamp()),
+        ),
+        limits=() if own_provider else count_limits(valves, subject, model_names, now),
+        rule=UNCOUNTED if own_provider else find_model_rule(policies, model_names),
+        reader=find_reader(valves, user, metadata),
+        enforced=not valves.shadow_mode,
+        prompt_tokens=prompt_tokens,
+        next_prompt_tokens=prompt_tokens,
+        wanted_output=wanted_output(body, ollama=ollama),
+        ollama=ollama,
+        choices=count_choices(body),
+        soft_limit_percent=valves.soft_limit_percent,
+        alert_url="" if valves.shadow_mode else valves.alert_webhook_url,
+        # An answer that comes whole can't be ended on its way.
+        capped=not valves.shadow_mode
+        and (valves.cap_max_tokens or (stops and body.get("stream") is not True)),
+        stops_at_limit=stops,
+    )
+    reply.meter.begin_round(prompt_tokens)
+    return reply
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """A request as Open WebUI hands it to the inlet, and the valves that it came with."""
+
+    valves: AdminValves
+    body: dict[str, Any]
+    user: dict[str, Any]
+    metadata: dict[str, Any]
+    model: dict[str, Any] | None
+    request: Any  # Starlette's
+
+    @property
+    def reader(self) -> Reader:
+        """Who reads what is said about it."""
+        return find_reader(self.valves, self.user, self.metadata)
+
+    def unavailable(self) -> HostError:
+        """The refusal of what can't be put on record."""
+        try:
+            language = self.reader.language
+        except Exception:
+            log.exception("Usage limits: the language of a user could not be told")
+            language = ENGLISH
+        sentence = finish_sentence(language.ledger_error, language)
+        return HostError(503, sentence, LEDGER_ERROR_RETRY_SECONDS)
+
+
+class LastGroups:
+    """The groups that the latest users had last, for the time of an outage."""
+
+    def __init__(self) -> None:
+        self._groups: dict[str, tuple[GroupRef, ...]] = {}
+
+    def of(self, user_id: str) -> tuple[GroupRef, ...]:
+        """A user's; none for who isn't remembered."""
+        return self._groups.get(user_id, ())
+
+    def note(self, user_id: str, groups: tuple[GroupRef, ...]) -> None:
+        """Remember a user's."""
+        self._groups.pop(user_id, None)
+        self._groups[user_id] = groups
+        while len(self._groups) > MOST_REMEMBERED_USERS:
+            with suppress(StopIteration, KeyError, RuntimeError):  # another thread did
+                self._groups.pop(next(iter(self._groups)))
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A reply that is to be built in a thread, where its user's groups can be read.
+
+    Args:
+        last_groups: For the time of an outage.
+        calls_seen: Whether it is seen which replies call a model; if not, all that are admitted do.
+        own_provider: Whether it goes over its user's own connection.
+        queries: What reads the groups in the ledger's database; None where they aren't there.
+        listed: The groups, if they are not.
+        state: The HTTP request's, out of its client's reach.
+    """
+
+    asked: ChatRequest
+    ledger: OpenLedger
+    last_groups: LastGroups
+    calls_seen: bool
+    own_provider: bool
+    queries: GroupQueries | None
+    listed: tuple[GroupRef, ...]
+    state: MutableMapping[str, Any]
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    @classmethod
+    async def of(
+        cls, asked: ChatRequest, ledger: OpenLedger, last_groups: LastGroups, calls_seen: bool
+    ) -> Draft:
+        """What is to be found out on the event loop."""
+        # Where the ledger has a database of its own, Open WebUI has to read its groups itself.
+        queries = None if asked.valves.database_url else group_queries()
+        listed = await list_groups(asked.user["id"]) if queries is None else ()
+        own_provider = uses_own_provider(asked.request, asked.body)
+        state = current_state.get()
+        state = {} if state is None else state
+        return cls(asked, ledger, last_groups, calls_seen, own_provider, queries, listed, state)
+
+    def build(self) -> Reply:
+        """The reply, with its `unread` where the ledger could not be asked; blocks."""
+        asked, unread = self.asked, None
+        user, metadata = asked.user, asked.metadata
+        caller, groups = str(self.state.get(SOURCE_STATE, "")), self.listed
+        if self.queries is not None:
+            read = partial(read_groups, queries=self.queries, user_id=user["id"])
+            try:
+                groups = self.ledger.accounting.read(read)
+                self.last_groups.note(user["id"], groups)
+            except LedgerError as error:
+                # What is written down later counts for the pools that it counted for last.
+                groups, unread = self.last_groups.of(user["id"]), error
+        subject = make_subject(user, groups)
+        try:
+            subject = self.ledger.memory.recall(asked.valves.policy_set, subject)
+        except LedgerError as error:
+            unread = error
+        reply = build_reply(
+            self.ledger.accounting,
+            asked.valves,
+            subject,
+            user,
+            asked.body,
+            metadata,
+            list_model_names(asked.body, asked.model, metadata, asked.request),
+            request_source(metadata, self.own_provider, asked.request, user["id"], caller),
+            self.now,
+            ollama=is_ollama_model(asked.model),
+            own_provider=self.own_provider,
+        )
+        reply.unread = unread
+        reply.called_model = not self.calls_seen
+        # Before a pass-through path says more.
+        self.state.setdefault(SOURCE_STATE, reply.reservation.source)
+        # A pass-through path's; what a client sends is made of JSON.
+        adjust = metadata.get(ADJUST_KEY)
+        if callable(adjust):
+            adjust(reply)
+        reply.limits = limits_via(reply.limits, reply.reservation.source)
+        return reply
+
+
+def refuse(valves: AdminValves, reply: Reply, decision: Decision) -> None:
+    """Raise for the limit that refuses, if one does; in shadow mode only log it.
+
+    Raises:
+        HostLimitError: A hard limit is reached.
+    """
+    state = decision.refusing
+    if state is None:
+        return
+    log.info(
+        "Usage limits: user %s %s refused by %s (%s): %d used, %d reserved",
+        reply.reservation.subject.user_id,
+        "is" if reply.enforced else "would be",
+        state.applied.policy or "the default",
+        state.applied.limit,
+        state.used,
+        state.reserved,
+    )
+    if not reply.enforced:
+        return
+    now, model = datetime.now(UTC), reply.reservation.model_names[0]
+    try:
+        sentence = limit_sentence(valves.limit_message, state, now, reply.reader, model)
+        seen = reply.reservation.source in ("page", "temporary")
+        if seen and state.amount and valves.usage_page and not valves.limit_message:
+            sentence += page_link()
+    except Exception:
+        # A refusal whose sentence can't be made is still a refusal.
+        log.exception("Usage limits: the sentence of a refusal could not be made")
+        sentence = PLAIN_REFUSAL
+    wait = (state.reset_at - now).total_seconds()
+    if state.is_only_held:
+        wait = min(wait, HELD_RETRY_SECONDS)
+    raise HostLimitError(UsageLimitExceeded(sentence, state.reset_at, wait))
+
+
+async def check_round(valves: AdminValves, reply: Reply, later: bool) -> None:
+    """Write down what another round needs, or what retrieval has added to the first.
+
+    Args:
+        later: Whether a model has answered before: then reached limits refuse the round, with what
+            the reply has used.
+
+    Raises:
+        HostLimitError: A hard limit is reached.
+        LedgerError: The database can't be reached, or is too busy.
+        LedgerDataError: It refuses what is to be written.
+    """
+    if not reply.rule.weight:  # a free model's, or over its user's own provider
+        return
+    subject, names = reply.reservation.subject, reply.reservation.model_names
+    applying = limits_via(
+        count_limits(valves, subject, names, datetime.now(UTC)), reply.reservation.source
+    )
+    limits = [one for one in applying if not one.limit.is_moment]
+    keeper = reply.keeper
+    # A reply that began before 0.2.0 was pasted is kept as it was then.
+    ask = keeper.grow if hasattr(keeper, "grow") else keeper.check
+    decision = await ask(reply, limits)
+    if later:
+        if (stopped_at := getattr(reply, "refused_by", None)) and reply.stopped:
+            stopped_at = replace(stopped_at, used=max(stopped_at.used, stopped_at.amount))
+            refuse(valves, reply, Decision((stopped_at,)))
+        refuse(valves, reply, decision.with_running(reply.used_charge().counted))
+
+
+def adjust_call(
+    valves: AdminValves, reply: Reply, body: dict[str, Any], unasked: UnaskedModels
+) -> None:
+    """Ask the provider for usage, and for no more output than may be used."""
+    if not is_older(reply):
+        reply.lower_output(body)
+    if unasked.has(unasked_name(reply, body), body):
+        return
+    if valves.request_stream_usage and body.get("stream"):
+        options = body.get("stream_options")
+        asked = options if isinstance(options, dict) else {}
+        body["stream_options"] = {**asked, **ASK_FOR_USAGE}
+
+
+# ==============================================================================
 # helpers/filter.py
 # The filter: Open WebUI's hooks, and nothing but hooks.
 # ==============================================================================
 
 # A prompt that retrieval made longer than this is written down before the model is called.
 GROWTH_WORTH_WRITING = 1_000
-LEDGER_ERROR_RETRY_SECONDS = 60
-# When to try again where replies still running hold what is left.
-HELD_RETRY_SECONDS = 10
-MOST_REMEMBERED_USERS = 10_000
-# Ordinary replies stay below it, so a higher cap is not worth a line.
-CAP_WORTH_SAYING = 4_000
-
-Emitter = Callable[[dict[str, Any]], Awaitable[None]]
-
-
-def is_older(reply: object) -> bool:
-    """Whether a reply was admitted by an earlier paste, which knew no limits on single requests."""
-    return not hasattr(reply, "request_decision")
 
 
 class Filter:
@@ -15283,11 +15631,10 @@ class Filter:
         # Open WebUI replaces the valves of this one instance before every hook, and the hooks
         # of many users interleave: each hook reads them before it first waits.
         self.valves = AdminValves()
-        self._accountings: dict[str, Accounting] = {}
-        self._memories: dict[str, IdentityMemory] = {}
+        self._ledgers = Ledgers()
+        self._last_groups = LastGroups()
         self._unasked = UnaskedModels()
-        self._watches_calls = False
-        self._last_groups: dict[str, tuple[GroupRef, ...]] = {}
+        self._watches_calls: bool | None = None
         self._tells_unguarded = False
         self._guard_passthrough(serving=False)
 
@@ -15307,39 +15654,47 @@ class Filter:
             HostError: The ledger is down and `on_ledger_error` is ``block``.
             CancelledError: The message was `/usage`, which is answered here.
         """
-        valves, user = self.valves, __user__ or {}
+        valves, user, emitter = self.valves, __user__ or {}, __event_emitter__
         if not user.get("id"):
             return body
         metadata = {} if __metadata__ is None else __metadata__
+        asked = ChatRequest(valves, body, user, metadata, __model__, __request__)
         self._guard_passthrough()  # where the app wasn't there yet when this was loaded
-        if __event_emitter__ is not None and asks_for_usage(body):
-            await self._answer_usage(valves, user, metadata, __event_emitter__)
-        try:
-            accounting = self._accounting(valves)
-            build = await self._draft(
-                accounting, valves, body, user, metadata, __model__, __request__
+        # A program would get an error for an answer, so its message goes to the model.
+        on_page = emitter is not None and request_source(metadata) in ("page", "temporary")
+        if emitter is not None and on_page and asks_for_usage(body):
+            link = valves.usage_page and has_layer()
+            await answer_usage(
+                valves, self._ledgers, str(user["id"]), metadata, asked.reader, link, emitter
             )
-            told = __event_emitter__ is not None and not valves.shadow_mode
-            reply, admission = await accounting.admit(build, told)
+        told = emitter is not None and not valves.shadow_mode
+        try:
+            draft = await Draft.of(
+                asked, self.ledger_of(valves), self._last_groups, self._sees_calls()
+            )
+            reply, admission = await draft.ledger.accounting.admit(draft.build, told)
         except Exception as error:
             # Not on record, so it may not pass: whoever could cause this would use models for free.
             log.exception("Usage limits: a request of user %s was not reserved for", user["id"])
             if valves.shadow_mode:
                 return body
-            raise self._unavailable(valves, user, metadata) from error
+            raise asked.unavailable() from error
         if isinstance(admission, LedgerError):
-            self._let_through(valves, user, metadata, reply, admission)
+            log.error("Usage limits: %s; user %s: nothing was reserved", admission, user["id"])
+            if reply.enforced and valves.on_ledger_error == "block":
+                reply.keeper.forget(reply)
+                raise asked.unavailable() from admission
         else:
             note_in_state(LIMITS_STATE, admission.decision.states)
             if not admission.decision.allowed:
-                self._refuse(valves, reply, admission.decision)
+                refuse(valves, reply, admission.decision)
         metadata[METADATA_KEY] = reply
-        self._adjust(valves, reply, body)
-        if __event_emitter__ is not None and reply.reservation.source != "api":
-            reply.tell_stop = partial(self._tell_stopped, reply, __event_emitter__)
+        adjust_call(valves, reply, body, self._unasked)
+        if emitter is not None and reply.reservation.source != "api":
+            reply.emitter = emitter
         try:
-            if isinstance(admission, Admission) and __event_emitter__ is not None and told:
-                await self._tell(valves, reply, admission, user, __event_emitter__)
+            if emitter is not None and told and not isinstance(admission, LedgerError):
+                await tell_admitted(reply, admission, valves.warning_message, user, emitter)
         except Exception:
             # It is on record, and goes on without a word.
             log.exception("Usage limits: user %s was not told", user["id"])
@@ -15353,44 +15708,45 @@ class Filter:
         Raises:
             HostLimitError: A hard limit was crossed by the rounds before.
         """
-        valves, reply = self.valves, self._reply_of(__metadata__)
+        valves, reply = self.valves, find_reply(__metadata__)
         if reply is None:
             return body
+        asked = ChatRequest(valves, body, {}, __metadata__ or {}, None, None)
         try:
             later, before = reply.meter.produced, reply.prompt_tokens
             prompt_tokens = estimate_prompt(body)
             if not is_older(reply):
                 reply.next_prompt_tokens = prompt_tokens
                 if reply.enforced:
-                    self._refuse(valves, reply, reply.request_decision())
+                    refuse(valves, reply, reply.request_decision())
             reply.begin_round(prompt_tokens)
             if not self._watches_calls:
                 reply.called_model = True
             fits = not is_older(reply) and (reply.capped or reply.stops)
             worth = 0 if fits else GROWTH_WORTH_WRITING
             if later or reply.prompt_tokens - before > worth:
-                await self._begin_round(valves, reply, later)
+                await check_round(valves, reply, later)
         except HostError:
             reply.meter.drop_round()
             raise
         except LedgerError as error:
             if reply.enforced and valves.on_ledger_error == "block":
                 reply.meter.drop_round()
-                raise self._unavailable(valves, {}, __metadata__ or {}) from error
+                raise asked.unavailable() from error
             log.error("Usage limits: %s; reply %s was not checked", error, reply.reservation.id)
         except Exception as error:
             log.exception("Usage limits: reply %s was not checked again", reply.reservation.id)
             if reply.enforced:
                 reply.meter.drop_round()
-                raise self._unavailable(valves, {}, __metadata__ or {}) from error
-        self._adjust(valves, reply, body)
+                raise asked.unavailable() from error
+        adjust_call(valves, reply, body, self._unasked)
         return body
 
     def stream(
         self, event: dict[str, Any], __metadata__: dict[str, Any] | None = None
     ) -> dict[str, Any]:
         """Add up what passes."""
-        reply = self._reply_of(__metadata__)
+        reply = find_reply(__metadata__)
         if reply is not None:
             reply.meter.add_event(event)
         return event
@@ -15403,15 +15759,15 @@ class Filter:
         __event_emitter__: Emitter | None = None,
     ) -> dict[str, Any]:
         """Settle the reply and show its user where the limits stand."""
-        reply = self._reply_of(__metadata__)
+        reply = find_reply(__metadata__)
         if reply is None:
             return body
         try:
             usage, text = finished_message(body)
             charge = reply.final_charge(usage, text)
             decision = await reply.keeper.end(reply, charge)
-            if decision is not None:
-                await self._show_usage(reply, charge, decision, __user__ or {}, __event_emitter__)
+            if decision is not None and __event_emitter__ is not None:
+                await tell_settled(reply, charge, decision, __user__ or {}, __event_emitter__)
         except Exception:
             log.exception("Usage limits: reply %s was not settled", reply.reservation.id)
         return body
@@ -15429,6 +15785,18 @@ class Filter:
         self.valves = valves
         return await self.inlet(body, user, metadata, model, __request__=request)
 
+    def ledger_of(self, valves: AdminValves) -> OpenLedger:
+        """The ledger that these valves name."""
+        if self._watches_calls is None:
+            warn_about_old_host()
+            self._watches_calls = watch_model_calls(find_reply, self._unasked)
+            self._guard_passthrough()  # where those calls are tasks
+        return self._ledgers.of(valves)
+
+    def _sees_calls(self) -> bool:
+        """Whether it is seen which replies call a model; if not, all that are admitted do."""
+        return bool(self._watches_calls) or has_request_hook()
+
     def _guard_passthrough(self, *, serving: bool = True) -> None:
         """Put the layer around Open WebUI; without it the hooks work as before."""
         try:
@@ -15444,317 +15812,3 @@ class Filter:
             AdminValves.note("passthrough", "" if guarded else UNGUARDED)
             if not guarded:
                 log.error("Usage limits: %s", UNGUARDED)
-
-    @staticmethod
-    def _reply_of(metadata: Mapping[str, Any] | None) -> Reply | None:
-        reply = metadata.get(METADATA_KEY) if metadata else None
-        # Not isinstance: the file may have been pasted anew while the reply was running. What
-        # came from a client would be made of JSON's types.
-        return None if isinstance(reply, (dict, list, str, int, float)) else reply
-
-    def _accounting(self, valves: AdminValves) -> Accounting:
-        accounting = self._accountings.get(valves.database_url)
-        if accounting is None:
-            warn_about_old_host()
-            self._watches_calls = watch_model_calls(self._reply_of, self._unasked)
-            self._guard_passthrough()  # where those calls are tasks
-            engine, schema = host_engine(valves.database_url)
-            accounting = Accounting(engine, schema, own_engine=not is_host_engine(engine))
-            self._accountings[valves.database_url] = accounting
-        accounting.retention_seconds = valves.retention_seconds
-        return accounting
-
-    async def _draft(
-        self,
-        accounting: Accounting,
-        valves: AdminValves,
-        body: dict[str, Any],
-        user: dict[str, Any],
-        metadata: dict[str, Any],
-        model: dict[str, Any] | None,
-        request: Any,
-    ) -> Callable[[], Reply | tuple[Reply, LedgerError]]:
-        """What makes the reply; it reads its user's groups, which blocks."""
-        own_provider, now = uses_own_provider(request, body), datetime.now(UTC)
-        # Where the ledger has a database of its own, Open WebUI has to read its groups itself.
-        queries = None if valves.database_url else group_queries()
-        listed = await list_groups(user["id"]) if queries is None else ()
-
-        memory = self._identity_memory(valves, accounting)
-        state = current_state.get()
-        state = {} if state is None else state
-        caller = str(state.get(SOURCE_STATE, ""))
-
-        def build() -> Reply | tuple[Reply, LedgerError]:
-            groups, error = listed, None
-            if queries is not None:
-                try:
-                    groups = accounting.read(
-                        partial(read_groups, queries=queries, user_id=user["id"])
-                    )
-                    self._note_groups(user["id"], groups)
-                except LedgerError as unread:
-                    # What is written down later counts for the pools that it counted for last.
-                    groups, error = self._last_groups.get(user["id"], ()), unread
-            subject = make_subject(user, groups)
-            try:
-                subject = memory.recall(valves.policy_set, subject)
-            except LedgerError as unread:
-                error = unread
-            reply = build_reply(
-                accounting,
-                valves,
-                subject,
-                user,
-                body,
-                metadata,
-                list_model_names(body, model, metadata, request),
-                request_source(metadata, own_provider, request, user["id"], caller),
-                now,
-                ollama=is_ollama_model(model),
-                own_provider=own_provider,
-            )
-            # Before a pass-through path says more.
-            state.setdefault(SOURCE_STATE, reply.reservation.source)
-            # Where nobody tells of calls, every admitted request is taken to reach the model.
-            reply.called_model = not (self._watches_calls or has_request_hook())
-            # A pass-through path's; what a client sends is made of JSON.
-            adjust = metadata.get(ADJUST_KEY)
-            if callable(adjust):
-                adjust(reply)
-            reply.limits = limits_via(reply.limits, reply.reservation.source)
-            return reply if error is None else (reply, error)
-
-        return build
-
-    async def _answer_usage(
-        self,
-        valves: AdminValves,
-        user: dict[str, Any],
-        metadata: dict[str, Any],
-        emitter: Emitter,
-    ) -> None:
-        """Answer `/usage` in a chat, and end the request as its user's stop button would.
-
-        A program would get an error for that, so its message goes to the model like any other.
-
-        Raises:
-            CancelledError: It is answered.
-        """
-        if request_source(metadata) not in ("page", "temporary"):
-            return
-        reader = find_reader(valves, user, metadata)
-        try:
-            data = PageData(valves, *self.ledger_of(valves), datetime.now(UTC))
-            link = valves.usage_page and has_layer()
-            text = await asyncio.to_thread(usage_markdown, data, str(user["id"]), reader, link)
-        except Exception:
-            log.exception("Usage limits: the use of user %s can't be shown", user["id"])
-            text = finish_sentence(reader.language.ledger_error, reader.language)
-        try:
-            await self._emit(emitter, {"type": "replace", "data": {"content": text}})
-            await self._emit(
-                emitter, {"type": "chat:completion", "data": {"done": True, "content": text}}
-            )
-            await save_answer(metadata, text)
-        except Exception:
-            log.warning("Usage limits: an answer to /usage was not saved", exc_info=True)
-        raise asyncio.CancelledError
-
-    def _note_groups(self, user_id: str, groups: tuple[GroupRef, ...]) -> None:
-        """Remember a user's groups for the time of an outage, of the latest users only."""
-        self._last_groups.pop(user_id, None)
-        self._last_groups[user_id] = groups
-        while len(self._last_groups) > MOST_REMEMBERED_USERS:
-            with suppress(StopIteration, KeyError, RuntimeError):  # another thread did
-                self._last_groups.pop(next(iter(self._last_groups)))
-
-    def _adjust(self, valves: AdminValves, reply: Reply, body: dict[str, Any]) -> None:
-        """Ask the provider for usage, and for no more output than may be used."""
-        if not is_older(reply):
-            reply.lower_output(body)
-        if self._unasked.has(unasked_name(reply, body), body):
-            return
-        if valves.request_stream_usage and body.get("stream"):
-            options = body.get("stream_options")
-            asked = options if isinstance(options, dict) else {}
-            body["stream_options"] = {**asked, **ASK_FOR_USAGE}
-
-    def _let_through(
-        self,
-        valves: AdminValves,
-        user: dict[str, Any],
-        metadata: dict[str, Any],
-        reply: Reply,
-        error: LedgerError,
-    ) -> None:
-        """Log that a request passes which could not be reserved for, or refuse it."""
-        log.error("Usage limits: %s; a request of user %s was not reserved for", error, user["id"])
-        if reply.enforced and valves.on_ledger_error == "block":
-            reply.keeper.forget(reply)
-            raise self._unavailable(valves, user, metadata) from error
-
-    @staticmethod
-    def _unavailable(
-        valves: AdminValves, user: dict[str, Any], metadata: dict[str, Any]
-    ) -> HostError:
-        """The refusal of what can't be put on record."""
-        try:
-            language = find_reader(valves, user, metadata).language
-        except Exception:
-            log.exception("Usage limits: the language of a user could not be told")
-            language = ENGLISH
-        sentence = finish_sentence(language.ledger_error, language)
-        return HostError(503, sentence, LEDGER_ERROR_RETRY_SECONDS)
-
-    async def _tell(
-        self,
-        valves: AdminValves,
-        reply: Reply,
-        admission: Admission,
-        user: dict[str, Any],
-        emitter: Emitter,
-    ) -> None:
-        """Show what was decided about an admitted reply, as far as it is worth a line."""
-        for state in admission.warnings:
-            await self._warn(valves, reply, state, user, emitter)
-        most = reply.most_output()
-        worth = EXPECTED_OUTPUT_TOKENS if reply.output_cap is None else CAP_WORTH_SAYING
-        if most is not None and most < worth:
-            await self._emit_status(emitter, cap_sentence(most, reply.reader.language))
-
-    def _refuse(self, valves: AdminValves, reply: Reply, decision: Decision) -> None:
-        """Raise for the limit that refuses; in shadow mode only log it."""
-        state = decision.refusing
-        if state is None:
-            return
-        log.info(
-            "Usage limits: user %s %s refused by %s (%s): %d used, %d reserved",
-            reply.reservation.subject.user_id,
-            "is" if reply.enforced else "would be",
-            state.applied.policy or "the default",
-            state.applied.limit,
-            state.used,
-            state.reserved,
-        )
-        if reply.enforced:
-            now, model = datetime.now(UTC), reply.reservation.model_names[0]
-            try:
-                sentence = limit_sentence(valves.limit_message, state, now, reply.reader, model)
-                seen = reply.reservation.source in ("page", "temporary")
-                if seen and state.amount and valves.usage_page and not valves.limit_message:
-                    sentence += page_link()
-            except Exception:
-                # A refusal whose sentence can't be made is still a refusal.
-                log.exception("Usage limits: the sentence of a refusal could not be made")
-                sentence = PLAIN_REFUSAL
-            wait = (state.reset_at - now).total_seconds()
-            if state.is_only_held:
-                wait = min(wait, HELD_RETRY_SECONDS)
-            raise HostLimitError(UsageLimitExceeded(sentence, state.reset_at, wait))
-
-    async def _begin_round(self, valves: AdminValves, reply: Reply, later: bool) -> None:
-        """Write down what another round needs, or what retrieval has added to the first.
-
-        A later one is refused if the limits are reached with what this reply has used.
-        """
-        if not reply.rule.weight:  # a free model's, or over its user's own provider
-            return
-        subject, names = reply.reservation.subject, reply.reservation.model_names
-        applying = limits_via(
-            count_limits(valves, subject, names, datetime.now(UTC)), reply.reservation.source
-        )
-        limits = [one for one in applying if not one.limit.is_moment]
-        keeper: Any = reply.keeper
-        # A reply that began before 0.2.0 was pasted is kept as it was then.
-        ask = keeper.grow if hasattr(keeper, "grow") else keeper.check
-        decision = await ask(reply, limits)
-        if later:
-            if (stopped_at := getattr(reply, "refused_by", None)) and reply.stopped:
-                stopped_at = replace(stopped_at, used=max(stopped_at.used, stopped_at.amount))
-                self._refuse(valves, reply, Decision((stopped_at,)))
-            self._refuse(valves, reply, decision.with_running(reply.used_charge().counted))
-
-    async def _tell_stopped(self, reply: Reply, emitter: Emitter, state: LimitState) -> None:
-        """Say in the chat why a response ends before its end."""
-        measure, used = state.applied.limit.measure, reply.used_charge().counted
-        state = replace(state, used=state.used + used.of(measure))
-        sentence = stopped_sentence(state, datetime.now(UTC), reply.reader)
-        await self._emit_status(emitter, sentence)
-
-    async def _warn(
-        self,
-        valves: AdminValves,
-        reply: Reply,
-        state: LimitState,
-        user: dict[str, Any],
-        emitter: Emitter,
-    ) -> None:
-        now, model = datetime.now(UTC), reply.reservation.model_names[0]
-        sentence = warning_sentence(valves.warning_message, state, now, reply.reader, model)
-        toast = {"type": "warning", "content": sentence}
-        await self._emit(emitter, {"type": "notification", "data": toast})
-        if self._show_usage_wish(user) != "never":
-            await self._emit_status(emitter, sentence)
-
-    async def _show_usage(
-        self,
-        reply: Reply,
-        charge: Charge | None,
-        decision: Decision,
-        user: dict[str, Any],
-        emitter: Emitter | None,
-    ) -> None:
-        """The status line of a finished reply, as the user wishes to see it."""
-        state, wish, now = decision.fullest, self._show_usage_wish(user), datetime.now(UTC)
-        if emitter is None or reply.reservation.source == "api" or not reply.enforced:
-            return
-        if getattr(reply, "stopped", False):
-            return
-        if wish == "always" and charge is not None:
-            tokens = charge.usage.input_tokens + charge.usage.output_tokens
-            line = own_use_line(tokens, charge.cost_micros, state, now, reply.reader)
-            await self._emit_status(emitter, line)
-        elif state is not None and wish == "near_limit":
-            near = state.crossed_threshold(reply.soft_limit_percent) is not None
-            if near:
-                await self._emit_status(emitter, status_line(state, now, reply.reader))
-
-    @staticmethod
-    def _show_usage_wish(user: dict[str, Any]) -> str:
-        return str(getattr(user.get("valves"), "show_usage", "near_limit"))
-
-    async def _emit_status(self, emitter: Emitter, sentence: str) -> None:
-        await self._emit(
-            emitter, {"type": "status", "data": {"description": sentence, "done": True}}
-        )
-
-    @staticmethod
-    async def _emit(emitter: Emitter, event: dict[str, Any]) -> None:
-        try:
-            await emitter(event)
-        except Exception:
-            # A browser that has gone away must not cost the reply.
-            log.warning("Usage limits: a message could not be shown", exc_info=True)
-
-    def ledger_of(
-        self, valves: AdminValves
-    ) -> tuple[Accounting, IdentityMemory, Callable[[Callable[[Connection], Any]], Any]]:
-        """The ledger, whom the policies mean, and what reads Open WebUI's own database."""
-        accounting = self._accounting(valves)
-        memory = self._identity_memory(valves, accounting)
-        return accounting, memory, host_reader().read if valves.database_url else accounting.read
-
-    def _identity_memory(self, valves: AdminValves, accounting: Accounting) -> IdentityMemory:
-        """Whom the policies mean, as this ledger remembers it; what is amiss shows in the form."""
-        memory = self._memories.get(valves.database_url)
-        if memory is None:
-            read = host_reader().read if valves.database_url else accounting.read
-            memory = self._memories[valves.database_url] = accounting.remember_identities(
-                lambda ids, addresses: read(
-                    partial(read_host_names, user_ids=ids, addresses=addresses)
-                ),
-                list_model_ids,
-                lambda notices: self.Valves.note("policies", form_note(notices)),
-            )
-        return memory

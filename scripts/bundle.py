@@ -87,9 +87,10 @@ PARTS = (
     "openwebui.stream_usage",
     "openwebui.endings",
     "openwebui.model_calls",
-    "openwebui.admission",
     "openwebui.stopping",
+    "openwebui.chat_events",
     "openwebui.accounting",
+    "openwebui.ledgers",
     "openwebui.directory",
     "openwebui.page_data",
     "openwebui.page_status",
@@ -105,6 +106,7 @@ PARTS = (
     "openwebui.realtime",
     "openwebui.middleware",
     "openwebui.task_calls",
+    "openwebui.admission",
     "filter",
 )
 # A part of fewer lines, such as a language, has its place for a banner.

@@ -26,6 +26,7 @@ from helpers.logs import log
 from helpers.metering.charges import Charge, make_charge
 from helpers.metering.usage import Usage
 from helpers.openwebui.alerts import AlertSender, alert_payload
+from helpers.openwebui.chat_events import tell_stopped
 from helpers.openwebui.replies import FARTHEST_MARK, Reply
 from helpers.openwebui.stopping import replace_keepers
 
@@ -186,13 +187,13 @@ class Accounting:
                     return
 
     async def admit(
-        self, build: Callable[[], Reply | tuple[Reply, LedgerError]], announce: bool
+        self, build: Callable[[], Reply], announce: bool
     ) -> tuple[Reply, Admission | LedgerError]:
         """Build a reply and reserve for it, and watch the current task for its end.
 
         Args:
-            build: Finds out what is to be known of the reply, or why that can't be read. It is
-                called in a thread, and may block.
+            build: Finds out what is to be known of the reply. It is called in a thread, and may
+                block.
             announce: Whether the user can be told of soft limits.
 
         Returns:
@@ -203,9 +204,8 @@ class Accounting:
         def reserve() -> tuple[Reply, Admission | LedgerError]:
             self._turn.deadline = deadline
             try:
-                built = build()
-                reply = built[0] if isinstance(built, tuple) else built
-                if not crowded and reply.limits and not isinstance(built, tuple):
+                reply = build()
+                if not crowded and reply.limits and reply.unread is None:
                     model = reply.reservation.model_names[0]
                     reply.expected_output = self._lengths.expected(model)
             finally:
@@ -213,8 +213,8 @@ class Accounting:
             request = reply.request_decision()
             if reply.enforced and not request.allowed:  # whatever the ledger would say
                 return reply, Admission(request)
-            if isinstance(built, tuple):
-                return built
+            if reply.unread is not None:
+                return reply, reply.unread
             if crowded:
                 return reply, LedgerError("the ledger is busy: too many wait for it")
             try:
@@ -319,8 +319,8 @@ class Accounting:
             reply.reservation.id,
             reply.reservation.subject.user_id,
         )
-        if reply.tell_stop is not None and reply.refused_by is not None:
-            await reply.tell_stop(reply.refused_by)
+        if reply.emitter is not None and reply.refused_by is not None:
+            await tell_stopped(reply, reply.emitter, reply.refused_by)
 
     async def _grow(self, reply: Reply) -> None:
         """Reserve a block more for a reply, at once visible to all; never raises."""

@@ -52,11 +52,10 @@ from helpers.limits.policy import (
     pool_scopes,
 )
 from helpers.openwebui.accounting import Accounting
-from helpers.openwebui.admission import is_exempt
 from helpers.openwebui.directory import Directory, read_directory
 from helpers.openwebui.languages.en import ENGLISH
 from helpers.openwebui.messages import limit_text
-from helpers.openwebui.valves import AdminValves, read_timezone
+from helpers.openwebui.valves import AdminValves, is_exempt, read_timezone
 from helpers.openwebui.wording import Language
 from helpers.texts import LONGEST_ID, LONGEST_NAME, clean_text
 

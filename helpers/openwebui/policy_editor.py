@@ -30,7 +30,6 @@ from helpers.limits.policy import (
     scoped_limits,
 )
 from helpers.limits.policy_tables import PoliciesError, table_header
-from helpers.openwebui.admission import is_exempt
 from helpers.openwebui.directory import Directory
 from helpers.openwebui.host import list_model_ids
 from helpers.openwebui.page_data import Json, PageData, PageError, iso_second
@@ -39,7 +38,7 @@ from helpers.openwebui.simulation import (
     SimulationResult,
     replay_start,
 )
-from helpers.openwebui.valves import AdminValves, read_policies
+from helpers.openwebui.valves import AdminValves, is_exempt, read_policies
 
 LONGEST_POLICIES = 1_000_000
 MOST_DAYS = 400

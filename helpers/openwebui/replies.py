@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any
 
+from helpers.errors import LedgerError
 from helpers.ledger.records import Reservation
 from helpers.limits.decisions import Amounts, Decision, LimitState
 from helpers.limits.limit import Measure
@@ -49,6 +50,9 @@ UNBOUNDED = 2**62
 MOST_CHOICES = 128
 OUTPUT_KEYS = ("max_completion_tokens", "max_tokens")
 OPTION_KEYS = ("num_predict", "max_tokens")
+
+# What Open WebUI gives the hooks to show something on the chat page.
+Emitter = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 def positive_number(value: object) -> int | None:
@@ -104,18 +108,6 @@ def cap_output(body: dict[str, Any], most: int, *, ollama: bool = False) -> None
         body[name] = min(asked, each) if type(asked) is int and asked > 0 else each
 
 
-class ReplyKeeper(Protocol):
-    """Who keeps the books of a reply; it stays with it even if the filter is replaced."""
-
-    def forget(self, reply: Reply) -> None: ...
-
-    async def grow(self, reply: Reply, limits: Sequence[AppliedLimit]) -> Decision: ...
-
-    async def keep_up(self, reply: Reply, size: int, step: int) -> int | None: ...
-
-    async def end(self, reply: Reply, charge: Charge | None) -> Decision | None: ...
-
-
 @dataclass(slots=True, eq=False)
 class Reply:
     """What is known of one reply while it runs.
@@ -124,7 +116,8 @@ class Reply:
     clients can only send JSON, none of them can make one up.
     """
 
-    keeper: ReplyKeeper
+    # Its Accounting; of another paste's class where the filter was replaced while it is running.
+    keeper: Any
     reservation: Reservation
     limits: tuple[AppliedLimit, ...]
     rule: ModelRule
@@ -156,7 +149,8 @@ class Reply:
     writes_since: float | None = None  # by `time.monotonic`
     refused_by: LimitState | None = None  # the limit at which nothing more could be reserved
     stopped: bool = False
-    tell_stop: Callable[[LimitState], Awaitable[None]] | None = None
+    emitter: Emitter | None = None  # of the chat page's, to say why it was stopped
+    unread: LedgerError | None = None  # why the ledger could not be asked about its user
     ending: asyncio.Task[Decision | None] | None = None
 
     def begin_round(self, prompt_tokens: int) -> None:
@@ -276,7 +270,8 @@ class Reply:
         Returns:
             The size of its stream at which to ask again; None where it has to end.
         """
-        return await self.keeper.keep_up(self, size, step)
+        following: int | None = await self.keeper.keep_up(self, size, step)
+        return following
 
     def request_decision(self) -> Decision:
         """Where the limits on single requests stand: with all rounds, and the prompt of the next.
@@ -395,6 +390,19 @@ class Reply:
             return make_charge(metered, self.rule)
         # Stopped before its first byte, or an answer in words that nobody knows.
         return self.unseen_charge() if self.called_model else None
+
+
+def find_reply(metadata: Mapping[str, Any] | None) -> Reply | None:
+    """The reply that was admitted with this metadata."""
+    reply = metadata.get(METADATA_KEY) if metadata else None
+    # Not isinstance: the file may have been pasted anew while the reply was running. What came
+    # from a client would be made of JSON's types.
+    return None if isinstance(reply, (dict, list, str, int, float)) else reply
+
+
+def is_older(reply: object) -> bool:
+    """Whether a reply was admitted by 0.1.0, which knew no limits on single requests."""
+    return not hasattr(reply, "request_decision")
 
 
 def own_remaining(decision: Decision) -> dict[Measure, int]:

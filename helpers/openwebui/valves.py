@@ -33,6 +33,7 @@ from helpers.limits.periods import (
     parse_period,
 )
 from helpers.limits.policies import Policy, PolicySet, Pool, parse_policies
+from helpers.limits.policy import Subject
 from helpers.logs import log
 from helpers.openwebui.http_requests import accepted_languages
 from helpers.openwebui.languages.catalog import choose_language
@@ -367,6 +368,11 @@ class AdminValves(RefusalMemory):
             Limit(amount, "tokens", parse_period(period)) for amount, period in amounts if amount
         )
         return Policy("default", "default", limits or None)
+
+
+def is_exempt(valves: AdminValves, subject: Subject) -> bool:
+    """Whether a user is recorded but never refused."""
+    return valves.exempt_admins and subject.role == "admin"
 
 
 class PersonalValves(BaseModel):

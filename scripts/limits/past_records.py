@@ -22,8 +22,7 @@ from helpers.ledger.transactions import (
 )
 from helpers.limits.policy import Subject, choose_policy, find_model_rule
 from helpers.metering.charges import Charge, make_charge
-from helpers.openwebui.admission import is_exempt
-from helpers.openwebui.valves import AdminValves
+from helpers.openwebui.valves import AdminValves, is_exempt
 from scripts.limits.history import PastReply
 
 SOURCE = "backfill"

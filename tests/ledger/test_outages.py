@@ -175,7 +175,7 @@ async def test_poisoned_end_blocks_nobody(
 ) -> None:
     """An end that the database refuses is set aside and logged; the others are written."""
     replies = [await admit(keeper, user) for user in ("ann", "bob", "eve")]
-    poison = replace(LONG, input_tokens=10**400)
+    poison = replace(LONG, usage=replace(LONG.usage, input_tokens=10**400))
     with caplog.at_level(logging.ERROR):
         assert await keeper.end(replies[0], poison) is None
         for reply in replies[1:]:
