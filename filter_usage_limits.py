@@ -20,8 +20,8 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #   623  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
 #   774  limits.globs             Which model ids a pattern of an administrator's fits.
 #   797  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
-#  1145  limits.policy_tables     The policies text as checked tables, and what an error says …
-#  1407  limits.policies          What the policies text says about groups, roles, users, pools …
+#  1145  limits.policies          The limits of groups, roles, users and pools, and what models …
+#  1233  limits.policies_text     TOML to policies, and what an error says about it.
 #  1667  limits.policy            Which limits apply to this user, these groups, this role and …
 #  1945  limits.decisions         Used and reserved amounts against limits: what is decided, and …
 #  2111  metering.pieces          What a text costs at least, by the first steps of the tokenizer …
@@ -641,17 +641,17 @@ LARGEST_AMOUNT = 10**15
 LONGEST_AMOUNT_TEXT = 40
 
 
-class NotationMistake(Exception):
+class NotationError(Exception):
     """What is wrong with a part of a limit; whoever has the whole text turns it into an error.
 
     Args:
-        mistake: Continues a sentence that begins with the limit's text.
+        reason: Continues a sentence that begins with the limit's text.
         allowed: What could stand there instead, with an example.
     """
 
-    def __init__(self, mistake: str, allowed: str) -> None:
-        super().__init__(mistake)
-        self.mistake = mistake
+    def __init__(self, reason: str, allowed: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
         self.allowed = allowed
 
 
@@ -680,11 +680,11 @@ def read_count(text: str, counted: str) -> int:
     """A whole number of what is `counted` (a token, a request).
 
     Raises:
-        NotationMistake: It isn't one.
+        NotationError: It isn't one.
     """
     amount, lost = scaled_amount(text, sign="", decimals=0)
     if lost:
-        raise NotationMistake(
+        raise NotationError(
             f"has a part of a {counted}",
             f'whole {counted}s, as in "1.5k {counted}s/day"',
         )
@@ -697,11 +697,11 @@ def read_dollars(text: str) -> int:
     """The micro-dollars in what follows a dollar sign.
 
     Raises:
-        NotationMistake: It isn't an amount.
+        NotationError: It isn't an amount.
     """
     amount, lost = scaled_amount(text, sign="$", decimals=DECIMALS_OF_DOLLAR)
     if lost:
-        raise NotationMistake(
+        raise NotationError(
             "has parts of a micro-dollar",
             'dollars with up to 6 decimals, as in "$0.25/day"',
         )
@@ -716,13 +716,13 @@ def scaled_amount(text: str, sign: str, decimals: int) -> tuple[int, int]:
     Whole numbers throughout: a float would turn $0.29 into 289,999 micro-dollars.
     """
     if text.startswith(("-", "\u2212")):
-        raise NotationMistake(
+        raise NotationError(
             f"has the negative amount {quoted_text(sign + text)}",
             '0, which allows nothing, or more; for no limit at all write limits = "unlimited"',
         )
     match = AMOUNT_TEXT.fullmatch(text)
     if match is None:
-        raise amount_mistake(text, sign)
+        raise amount_error(text, sign)
     if AMBIGUOUS_AMOUNT.fullmatch(text):
         raise ambiguous_amount(text, sign)
     fraction = match["fraction"] or ""
@@ -736,9 +736,9 @@ def scaled_amount(text: str, sign: str, decimals: int) -> tuple[int, int]:
     return divmod(int(digits), int("1" + "0" * -decimals))
 
 
-def amount_mistake(text: str, sign: str) -> NotationMistake:
+def amount_error(text: str, sign: str) -> NotationError:
     """What is wrong with an amount that isn't one."""
-    mistake = f"has {quoted_text(sign + text)} for an amount"
+    reason = f"has {quoted_text(sign + text)} for an amount"
     as_million, as_decimal = f"{text[:-1]}M", text.replace(",", ".", 1)
     if text.endswith("m") and AMOUNT_TEXT.fullmatch(as_million):
         allowed = f'"M" for millions and "k" for thousands: "{sign}{as_million}"'
@@ -748,10 +748,10 @@ def amount_mistake(text: str, sign: str) -> NotationMistake:
         allowed = 'dollars in digits, as in "$20/month" or "$0.25/day"'
     else:
         allowed = 'digits, with k or M for more, as in "2,000 tokens/day" or "1.5M tokens/month"'
-    return NotationMistake(mistake, allowed)
+    return NotationError(reason, allowed)
 
 
-def ambiguous_amount(text: str, sign: str) -> NotationMistake:
+def ambiguous_amount(text: str, sign: str) -> NotationError:
     """What is wrong with a point before three digits, which may be meant as a comma."""
     whole, _, fraction = text.partition(".")
     allowed = f'"{sign}{whole},{fraction}" for thousands'
@@ -759,13 +759,13 @@ def ambiguous_amount(text: str, sign: str) -> NotationMistake:
         allowed += f', or "{sign}{whole}"'
     elif sign:
         allowed += f', or "{sign}{text}0"'
-    return NotationMistake(
+    return NotationError(
         f"has {quoted_text(sign + text)}, which may mean thousands or decimals", allowed
     )
 
 
-def too_large(largest: str) -> NotationMistake:
-    return NotationMistake(
+def too_large(largest: str) -> NotationError:
+    return NotationError(
         "has an amount too large to count",
         f'at most {largest}; for no limit at all write limits = "unlimited"',
     )
@@ -915,14 +915,14 @@ def parse_limit(text: str, where: str = "limit") -> Limit:
         period = read_limit_period(options[0], measure)
         values = read_options(options[1:])
         if period.name in MOMENTS and "warn" in values:
-            raise NotationMistake(
+            raise NotationError(
                 'has "warn", though nothing adds up in it', f'no "warn" after "{period.name}"'
             )
         model_glob = read_model_glob(values["on"]) if "on" in values else "*"
         source = read_source(values["via"]) if "via" in values else ""
         warn_percents = tuple(sorted({read_percent(word) for word in values.get("warn", ())}))
-    except NotationMistake as error:
-        given = f"{quoted_text(text)} {error.mistake}" if text.strip() else error.mistake
+    except NotationError as error:
+        given = f"{quoted_text(text)} {error.reason}" if text.strip() else error.reason
         raise ConfigurationError(where, given, error.allowed) from None
     return Limit(amount, measure, period, model_glob, warn_percents, source)
 
@@ -933,9 +933,9 @@ def split_at_period(text: str) -> tuple[list[str], list[str]]:
     "at once" is a period without a "/".
     """
     if not text.strip():
-        raise NotationMistake("an empty text is no limit", LIMIT_EXAMPLES)
+        raise NotationError("an empty text is no limit", LIMIT_EXAMPLES)
     if text.strip().lower() == "unlimited":
-        raise NotationMistake(
+        raise NotationError(
             "is not one limit among others",
             f'limits = "unlimited" alone, or {LIMIT_EXAMPLES}',
         )
@@ -949,32 +949,32 @@ def split_at_period(text: str) -> tuple[list[str], list[str]]:
     quantity, options = before.split(), OPTION_WORD.findall(after)
     if moment is not None:
         if after.strip().startswith("/"):
-            raise NotationMistake(
+            raise NotationError(
                 'has a period after "at once"', 'either "3 requests at once" or "30 requests/hour"'
             )
         if len(quantity) == 1:
-            raise NotationMistake("has no unit", 'requests, as in "3 requests at once"')
+            raise NotationError("has no unit", 'requests, as in "3 requests at once"')
         options.insert(0, AT_ONCE)
     for at, word in enumerate(quantity):
         if word.lower() in PER_WORDS:
             example = quantity_example(quantity[:at])
             period = period_example(quantity[at + 1 : at + 2])
-            raise NotationMistake(f'has "{word}"', f'"/" instead, as in "{example}/{period}"')
+            raise NotationError(f'has "{word}"', f'"/" instead, as in "{example}/{period}"')
         if word.lower() in OPTION_EXAMPLES:
             example = quantity_example(quantity[:at])
             option = OPTION_EXAMPLES[word.lower()]
-            raise NotationMistake(
+            raise NotationError(
                 f'has no period before "{word}"',
                 f'the period first, as in "{example}/day {option}"',
             )
     if not options:
         if PARALLEL_WORDS.search(before):
-            raise NotationMistake("has no period", 'running requests as in "3 requests at once"')
+            raise NotationError("has no period", 'running requests as in "3 requests at once"')
         example = quantity_example(quantity)
-        raise NotationMistake("has no period", f'"/" and a period, as in "{example}/day"')
+        raise NotationError("has no period", f'"/" and a period, as in "{example}/day"')
     if not quantity:
         place = AT_ONCE if moment else "/"
-        raise NotationMistake(f'has nothing before the "{place}"', LIMIT_EXAMPLES)
+        raise NotationError(f'has nothing before the "{place}"', LIMIT_EXAMPLES)
     return quantity, options
 
 
@@ -982,7 +982,7 @@ def quantity_example(words: list[str]) -> str:
     """The words themselves if they are right, to show how the rest should follow them."""
     try:
         read_quantity(words)
-    except NotationMistake:
+    except NotationError:
         return "50k tokens"
     return " ".join(words)
 
@@ -1000,60 +1000,60 @@ def period_example(words: list[str]) -> str:
 def read_quantity(words: list[str]) -> tuple[int, Measure]:
     """The amount and what it counts."""
     if not words:
-        raise NotationMistake("has no amount", LIMIT_EXAMPLES)
+        raise NotationError("has no amount", LIMIT_EXAMPLES)
     first, unit = words[0], " ".join(words[1:])
     if first.startswith("$") and first != "$":
         if unit:
-            raise NotationMistake(
+            raise NotationError(
                 f"has {quoted_text(unit)} after an amount of money",
                 'either "$20/month" or "50k tokens/day"',
             )
         return read_dollars(first[1:]), "cost"
     if money := MONEY_TEXT.search(" ".join(words)):
-        raise NotationMistake(
+        raise NotationError(
             f'has "{money[0]}" for money',
             'US dollars, the sign right before: "$20/month"',
         )
     measure = MEASURE_OF_UNIT.get(unit.lower())
     amount = read_count(first, "request" if measure == "requests" else "token")
     if measure is None:
-        raise unit_mistake(first, unit)
+        raise unit_error(first, unit)
     return amount, measure
 
 
-def unit_mistake(amount: str, unit: str) -> NotationMistake:
+def unit_error(amount: str, unit: str) -> NotationError:
     """What is wrong with a unit that isn't one."""
     if not unit:
-        return NotationMistake("has no unit", f'{UNITS_ALLOWED}, as in "{amount} tokens/day"')
+        return NotationError("has no unit", f'{UNITS_ALLOWED}, as in "{amount} tokens/day"')
     suffix, _, rest = unit.partition(" ")
     if suffix in DECIMALS_OF_SUFFIX:
         right = f"{amount}{suffix} {rest or 'tokens'}"
-        return NotationMistake(f'has a blank in "{amount} {suffix}"', f'none there: "{right}"')
+        return NotationError(f'has a blank in "{amount} {suffix}"', f'none there: "{right}"')
     # The providers' own words for the two.
     spelled = unit.lower().replace("prompt", "input").replace("completion", "output")
     plurals = [known for known in MEASURE_OF_UNIT if known.endswith("s")]
     close = difflib.get_close_matches(spelled, plurals, n=1, cutoff=0.5)
     hint = f'; did you mean "{amount} {close[0]}"?' if close else ', as in "50k tokens/day"'
-    return NotationMistake(f"has the unknown unit {quoted_text(unit)}", UNITS_ALLOWED + hint)
+    return NotationError(f"has the unknown unit {quoted_text(unit)}", UNITS_ALLOWED + hint)
 
 
 def read_limit_period(word: str, measure: Measure) -> Period:
     """What stands after the "/", or "at once"."""
     name, counts_tokens = word.lower(), measure.endswith("tokens")
     if name == AT_ONCE and measure != "requests":
-        raise NotationMistake(
+        raise NotationError(
             f'has no requests before "{AT_ONCE}"', 'requests, as in "3 requests at once"'
         )
     if name == PER_REQUEST and not counts_tokens:
         what = "money" if measure == "cost" else "requests"
-        raise NotationMistake(
+        raise NotationError(
             f"has {what} per request",
             'tokens, input tokens or output tokens there, as in "4k tokens/request"',
         )
     if name in MOMENTS:
         return Period(name)
     if name == "at":
-        raise NotationMistake('has "at" after the "/"', 'no "/" there: "3 requests at once"')
+        raise NotationError('has "at" after the "/"', 'no "/" there: "3 requests at once"')
     try:
         return parse_period(word)
     except ConfigurationError as error:
@@ -1062,7 +1062,7 @@ def read_limit_period(word: str, measure: Measure) -> Period:
             allowed = allowed.replace(PERIODS_ALLOWED, f'{PERIODS_ALLOWED}, or "{PER_REQUEST}"')
             if difflib.get_close_matches(name, [PER_REQUEST], n=1):
                 allowed += f'; did you mean "{PER_REQUEST}"?'
-        raise NotationMistake(f"has a wrong period: {error.given}", allowed) from None
+        raise NotationError(f"has a wrong period: {error.given}", allowed) from None
 
 
 def read_options(words: list[str]) -> dict[str, list[str]]:
@@ -1072,13 +1072,13 @@ def read_options(words: list[str]) -> dict[str, list[str]]:
     for word in words:
         keyword = word.lower()
         if keyword in values:
-            raise NotationMistake(
+            raise NotationError(
                 f'has "{keyword}" twice', f'once, as in "{OPTION_EXAMPLES[keyword]}"'
             )
         if keyword in OPTION_EXAMPLES:
             current = values[keyword] = []
         elif current is None:
-            raise NotationMistake(
+            raise NotationError(
                 f"has {quoted_text(word)} after the period",
                 'nothing more there, or "on" and a model, "via" and a source, or "warn" and'
                 ' percentages, as in "50k tokens/day on gpt-4* warn 80%"',
@@ -1087,7 +1087,7 @@ def read_options(words: list[str]) -> dict[str, list[str]]:
             current.append(word)
     for keyword, given in values.items():
         if not given:
-            raise NotationMistake(
+            raise NotationError(
                 f'has nothing after "{keyword}"',
                 f'a value, as in "{OPTION_EXAMPLES[keyword]}"',
             )
@@ -1098,13 +1098,13 @@ def read_source(words: list[str]) -> str:
     """What stands after "via"."""
     source, allowed = words[0].lower(), "one of " + ", ".join(SOURCES)
     if len(words) > 1:
-        raise NotationMistake(
+        raise NotationError(
             'has more than one word after "via"', f"{allowed}; a second one needs a second limit"
         )
     if source not in SOURCES:
         close = difflib.get_close_matches(source, SOURCES, n=1)
         hint = f'; did you mean "via {close[0]}"?' if close else ""
-        raise NotationMistake(f"has the unknown source {quoted_text(words[0])}", allowed + hint)
+        raise NotationError(f"has the unknown source {quoted_text(words[0])}", allowed + hint)
     return source
 
 
@@ -1112,7 +1112,7 @@ def read_model_glob(words: list[str]) -> str:
     """What stands after "on"."""
     word = words[0]
     if len(words) > 1 or (not word.startswith('"') and "," in word):
-        raise NotationMistake(
+        raise NotationError(
             'has more than one model after "on"',
             'one model id or glob, in quotes if it holds a blank or a comma (on "my model*");'
             " a second model needs a second limit",
@@ -1120,30 +1120,118 @@ def read_model_glob(words: list[str]) -> str:
     if not word.startswith('"'):
         return word
     if len(word) == 1 or not word.endswith('"'):
-        raise NotationMistake(f"has an open quote: {word}", 'quotes in pairs, as in on "my model*"')
+        raise NotationError(f"has an open quote: {word}", 'quotes in pairs, as in on "my model*"')
     if not word[1:-1].strip():
-        raise NotationMistake("has an empty model id", 'a model id or glob, as in "on gpt-4*"')
+        raise NotationError("has an empty model id", 'a model id or glob, as in "on gpt-4*"')
     return word[1:-1]
 
 
 def read_percent(word: str) -> int:
     match = re.fullmatch(r"([0-9]{1,9})(%?)", word)
     if match is None:
-        raise NotationMistake(
+        raise NotationError(
             f'has {quoted_text(word)} after "warn"',
             'whole percentages, as in "warn 70% 90%"',
         )
     if not match[2]:
-        raise NotationMistake(f'warns at "{word}" without "%"', f'a percentage: "warn {word}%"')
+        raise NotationError(f'warns at "{word}" without "%"', f'a percentage: "warn {word}%"')
     percent = int(match[1])
     if not 1 <= percent <= 100:
-        raise NotationMistake(f"warns at {percent}%", '1% to 100%, as in "warn 80%"')
+        raise NotationError(f"warns at {percent}%", '1% to 100%, as in "warn 80%"')
     return percent
 
 
 # ==============================================================================
-# helpers/limits/policy_tables.py
-# Policy tables: the policies text as checked tables, and what an error says about them.
+# helpers/limits/policies.py
+# Policies: the limits of groups, roles, users and pools, and what models cost, as values.
+# ==============================================================================
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The limits that one table gives to a user, a group or a role.
+
+    Args:
+        name: What users read: the group's name, the role, the e-mail address.
+        kind: Which sort of table it comes from; ``default``: the two simple valves.
+        limits: All of them apply; None: unlimited.
+        priority: Of groups only: the lowest among a user's groups wins.
+    """
+
+    name: str
+    kind: Literal["user", "group", "role", "default"]
+    limits: tuple[Limit, ...] | None
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Limits on what many users use together: a group's members, or everyone (group None)."""
+
+    name: str
+    group: str | None
+    limits: tuple[Limit, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRule:
+    """What the models that `glob` fits cost, in $ per million tokens, and how they count."""
+
+    glob: str
+    input_price: Decimal | None = None
+    output_price: Decimal | None = None
+    cached_input_price: Decimal | None = None
+    weight: Decimal = Decimal(1)
+    cache_write_price: Decimal | None = None  # as the input, if not said
+    reasoning_price: Decimal | None = None  # as the output, if not said
+
+    @property
+    def is_priced(self) -> bool:
+        return any(
+            price is not None
+            for price in (
+                self.input_price,
+                self.output_price,
+                self.cached_input_price,
+                self.cache_write_price,
+                self.reasoning_price,
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySet:
+    """Everything that the policies text says.
+
+    Args:
+        groups: By the group's id or name as `fold_name` has it.
+        roles: By role.
+        users: By user id, or by e-mail address as `fold_name` has it.
+        pools: In the order of the text.
+        models: In the order of the text.
+        tasks_counted: Whether titles, tags and the like count toward limits.
+    """
+
+    groups: Mapping[str, Policy] = field(default_factory=dict)
+    roles: Mapping[str, Policy] = field(default_factory=dict)
+    users: Mapping[str, Policy] = field(default_factory=dict)
+    pools: tuple[Pool, ...] = ()
+    models: tuple[ModelRule, ...] = ()
+    tasks_counted: bool = False
+
+
+def fold_name(name: str) -> str:
+    """A group's name or an e-mail address without regard to case and outer blanks.
+
+    Open WebUI stores addresses in lower case. `casefold` would take "ſ" for "s" and so one
+    user for another; so would a normal form, since two accounts may differ by nothing else.
+    """
+    return name.strip().lower()
+
+
+# ==============================================================================
+# helpers/limits/policies_text.py
+# Policies text: TOML to policies, and what an error says about it.
 # ==============================================================================
 
 # After the small numbers of the groups that were ranked on purpose, before any meant to be last.
@@ -1163,25 +1251,28 @@ POOL_LIMITS_ALLOWED = 'a list such as ["100M tokens/month"]'
 CURLY_QUOTES = re.compile("[\u2018-\u201f\u00ab\u00bb]")
 PRICE_ALLOWED = "$ per million tokens, from 0 to 1,000,000, such as 2.5"
 
+# Open WebUI's own; "pending" users can't chat yet, but an API key of theirs may have been kept.
+ROLES = ("user", "admin", "pending")
+
 
 class PoliciesError(ConfigurationError):
-    """All that is wrong with a policies text, in one line for each mistake.
+    """All that is wrong with a policies text, a line for each.
 
     Args:
-        first: The first mistake: its `where`, `given` and `allowed` are the error's.
+        first: Its `where`, `given` and `allowed` are this error's.
         others: The others, in the order of the text.
     """
 
     def __init__(self, first: ConfigurationError, *others: ConfigurationError) -> None:
         super().__init__(first.where, first.given, first.allowed)
-        self.mistakes = (first, *others)
+        self.errors = (first, *others)
 
     def __str__(self) -> str:
-        return "\n".join(str(mistake) for mistake in self.mistakes)
+        return "\n".join(str(error) for error in self.errors)
 
 
 def policies_error(where: str, given: str, allowed: str) -> PoliciesError:
-    """The error for one single mistake."""
+    """The error where one thing is wrong."""
     return PoliciesError(ConfigurationError(where, given, allowed))
 
 
@@ -1344,7 +1435,7 @@ def checked_table(model: type[CheckedTable], kind: str, name: str, values: objec
     meant = {guessed_key(model, key) for key in unknown}
     raise PoliciesError(
         *(
-            key_mistake(model, header, key, reason, values)
+            key_error(model, header, key, reason, values)
             for key, reason in kinds.items()
             if not (reason == "missing" and key in meant)
         )
@@ -1380,7 +1471,7 @@ def guessed_key(model: type[PolicyTable], key: str) -> str | None:
     return close[0] if close else None
 
 
-def key_mistake(
+def key_error(
     model: type[PolicyTable], header: str, key: str, reason: str, values: Mapping[str, object]
 ) -> ConfigurationError:
     """What is wrong with one key of a table, `reason` being pydantic's name for it."""
@@ -1403,97 +1494,6 @@ def shown_value(value: object, longest: int = 60) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
-# ==============================================================================
-# helpers/limits/policies.py
-# Policies: what the policies text says about groups, roles, users, pools and models.
-# ==============================================================================
-
-# Open WebUI's own; "pending" users can't chat yet, but an API key of theirs may have been kept.
-ROLES = ("user", "admin", "pending")
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """The limits that one table gives to a user, a group or a role.
-
-    Args:
-        name: What users read: the group's name, the role, the e-mail address.
-        kind: Which sort of table it comes from; ``default``: the two simple valves.
-        limits: All of them apply; None: unlimited.
-        priority: Of groups only: the lowest among a user's groups wins.
-    """
-
-    name: str
-    kind: Literal["user", "group", "role", "default"]
-    limits: tuple[Limit, ...] | None
-    priority: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Pool:
-    """Limits on what many users use together: a group's members, or everyone (group None)."""
-
-    name: str
-    group: str | None
-    limits: tuple[Limit, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ModelRule:
-    """What the models that `glob` fits cost, in $ per million tokens, and how they count."""
-
-    glob: str
-    input_price: Decimal | None = None
-    output_price: Decimal | None = None
-    cached_input_price: Decimal | None = None
-    weight: Decimal = Decimal(1)
-    cache_write_price: Decimal | None = None  # as the input, if not said
-    reasoning_price: Decimal | None = None  # as the output, if not said
-
-    @property
-    def is_priced(self) -> bool:
-        return any(
-            price is not None
-            for price in (
-                self.input_price,
-                self.output_price,
-                self.cached_input_price,
-                self.cache_write_price,
-                self.reasoning_price,
-            )
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class PolicySet:
-    """Everything that the policies text says.
-
-    Args:
-        groups: By the group's id or name as `fold_name` has it.
-        roles: By role.
-        users: By user id, or by e-mail address as `fold_name` has it.
-        pools: In the order of the text.
-        models: In the order of the text.
-        tasks_counted: Whether titles, tags and the like count toward limits.
-    """
-
-    groups: Mapping[str, Policy] = field(default_factory=dict)
-    roles: Mapping[str, Policy] = field(default_factory=dict)
-    users: Mapping[str, Policy] = field(default_factory=dict)
-    pools: tuple[Pool, ...] = ()
-    models: tuple[ModelRule, ...] = ()
-    tasks_counted: bool = False
-
-
-def fold_name(name: str) -> str:
-    """A group's name or an e-mail address without regard to case and outer blanks.
-
-    Open WebUI stores addresses in lower case. `casefold` would take "ſ" for "s" and so one
-    user for another; so would a normal form, since two accounts may differ by nothing else.
-    """
-    return name.strip().lower()
-
-
 def parse_policies(text: str) -> PolicySet:
     """Read the policies text; an empty one is an empty set.
 
@@ -1502,8 +1502,8 @@ def parse_policies(text: str) -> PolicySet:
     """
     reader = PoliciesReader()
     reader.read(load_toml(text))
-    if reader.mistakes:
-        raise PoliciesError(*reader.mistakes)
+    if reader.errors:
+        raise PoliciesError(*reader.errors)
     return PolicySet(
         reader.groups,
         reader.roles,
@@ -1515,10 +1515,10 @@ def parse_policies(text: str) -> PolicySet:
 
 
 class PoliciesReader:
-    """Turns tables into values, going on after a mistake to find the others."""
+    """Turns tables into values, going on after an error to find the others."""
 
     def __init__(self) -> None:
-        self.mistakes: list[ConfigurationError] = []
+        self.errors: list[ConfigurationError] = []
         self.groups: dict[str, Policy] = {}
         self.roles: dict[str, Policy] = {}
         self.users: dict[str, Policy] = {}
@@ -1535,20 +1535,20 @@ class PoliciesReader:
             "model": self.read_model,
         }
         for kind, tables in document.items():
-            with self.noting_mistakes():
+            with self.collecting_errors():
                 if kind == "tasks":
                     self.read_tasks(tables)
                     continue
                 for name, values in named_tables(kind, tables).items():
-                    with self.noting_mistakes():
+                    with self.collecting_errors():
                         readers[kind](name, values)
 
     @contextmanager
-    def noting_mistakes(self) -> Iterator[None]:
+    def collecting_errors(self) -> Iterator[None]:
         try:
             yield
         except PoliciesError as error:
-            self.mistakes.extend(error.mistakes)
+            self.errors.extend(error.errors)
 
     def read_group(self, name: str, values: object) -> None:
         table = limits_table(GroupTable, "group", name, values)
@@ -1621,14 +1621,14 @@ def limits_table(model: type[CheckedTable], kind: str, name: str, values: object
     try:
         return checked_table(model, kind, name, values)
     except PoliciesError as error:
-        mistakes = list(error.mistakes)
+        errors = list(error.errors)
     limits = values.get("limits") if isinstance(values, dict) else None
     if isinstance(limits, (str, list)) and all(isinstance(text, str) for text in limits):
         try:
             table_limits(kind, name, limits)
         except PoliciesError as error:
-            mistakes += error.mistakes
-    raise PoliciesError(*mistakes)
+            errors += error.errors
+    raise PoliciesError(*errors)
 
 
 def table_limits(kind: str, name: str, value: str | list[str]) -> tuple[Limit, ...] | None:
@@ -1645,21 +1645,21 @@ def table_limits(kind: str, name: str, value: str | list[str]) -> tuple[Limit, .
         # No limit at all is a decision that should be readable.
         raise policies_error(where, "an empty list", LIMITS_ALLOWED)
     limits: dict[tuple[object, ...], Limit] = {}
-    mistakes = []
+    errors = []
     for text in texts:
         try:
             limit = parse_limit(text, where)
         except ConfigurationError as error:
-            mistakes.append(error)
+            errors.append(error)
             continue
         # Of two that count the same, the larger would never matter. "24h" and "1d" are the same.
         counts = limit.counts
         if counts in limits:
             given = f"{quoted_text(text)} counts the same as {quoted_text(str(limits[counts]))}"
-            mistakes.append(ConfigurationError(where, given, "one of the two"))
+            errors.append(ConfigurationError(where, given, "one of the two"))
         limits[counts] = limit
-    if mistakes:
-        raise PoliciesError(*mistakes)
+    if errors:
+        raise PoliciesError(*errors)
     return tuple(limits.values())
 
 
@@ -12703,7 +12703,7 @@ def read_amount(value: object, measure: Measure) -> int:
             amount = int(value) if value.is_integer() else 0
         else:
             amount = read_count(text, "token")
-    except (NotationMistake, ValueError, OverflowError):
+    except (NotationError, ValueError, OverflowError):
         raise allowed from None
     if not 0 < amount <= LARGEST_GRANT:
         raise allowed
@@ -13387,7 +13387,7 @@ def read_policies_text(body: Json) -> str:
 
     Raises:
         PageError: There is none, or one of a length that nobody writes.
-        PoliciesError: It has mistakes.
+        PoliciesError: It has errors.
     """
     text = body.get("policies")
     if not isinstance(text, str) or len(text) > LONGEST_POLICIES:
@@ -13399,7 +13399,7 @@ def read_policies_text(body: Json) -> str:
 
 
 def listed_errors(text: str, error: PoliciesError) -> list[Json]:
-    """The mistakes in a text, each with its line where that can be told."""
+    """The errors in a text, each with its line where that can be told."""
     lines = text.split("\n")
     return [
         {
@@ -13408,23 +13408,23 @@ def listed_errors(text: str, error: PoliciesError) -> list[Json]:
             "allowed": one.allowed,
             "line": line_of(one, lines),
         }
-        for one in error.mistakes
+        for one in error.errors
     ]
 
 
-def line_of(mistake: ConfigurationError, lines: list[str]) -> int | None:
-    """The line that a mistake is about, from 1; None where it can't be told."""
-    if found := re.search(r"line (\d+)", mistake.where):
+def line_of(error: ConfigurationError, lines: list[str]) -> int | None:
+    """The line that an error is about, from 1; None where it can't be told."""
+    if found := re.search(r"line (\d+)", error.where):
         return int(found[1])
-    header = re.match(r"\[.*\]", mistake.where)
+    header = re.match(r"\[.*\]", error.where)
     if header is None:
         return None
     wanted = header_path(header[0])
     at = next((n for n, line in enumerate(lines) if header_path(line) == wanted), None)
     if wanted is None or at is None:
         return None
-    key = mistake.where[header.end() :].strip()
-    quoted = re.match(r"['\"](.+?)['\"] ", mistake.given)
+    key = error.where[header.end() :].strip()
+    quoted = re.match(r"['\"](.+?)['\"] ", error.given)
     for number in range(at + 1, len(lines)):
         if header_path(lines[number]) is not None:
             break
@@ -13967,7 +13967,7 @@ def error_answer(error: Exception) -> Response:
         case PoliciesError():
             errors = [
                 {"where": one.where, "given": one.given, "allowed": one.allowed}
-                for one in error.mistakes
+                for one in error.errors
             ]
             answer = as_answer({"errors": errors})
             answer.status_code = 400

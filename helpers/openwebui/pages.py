@@ -26,7 +26,7 @@ from helpers.ledger.reports import (
     read_dimensions,
     read_instant,
 )
-from helpers.limits.policy_tables import PoliciesError
+from helpers.limits.policies_text import PoliciesError
 from helpers.logs import log
 from helpers.openwebui.languages.catalog import choose_language
 from helpers.openwebui.page_assets import render_page
@@ -285,7 +285,7 @@ def error_answer(error: Exception) -> Response:
         case PoliciesError():
             errors = [
                 {"where": one.where, "given": one.given, "allowed": one.allowed}
-                for one in error.mistakes
+                for one in error.errors
             ]
             answer = as_answer({"errors": errors})
             answer.status_code = 400

@@ -32,7 +32,8 @@ from helpers.limits.periods import (
     load_timezone,
     parse_period,
 )
-from helpers.limits.policies import Policy, PolicySet, Pool, parse_policies
+from helpers.limits.policies import Policy, PolicySet, Pool
+from helpers.limits.policies_text import parse_policies
 from helpers.limits.policy import Subject
 from helpers.logs import log
 from helpers.openwebui.http_requests import accepted_languages

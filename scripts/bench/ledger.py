@@ -17,7 +17,8 @@ from helpers.ledger.ledger import Ledger
 from helpers.ledger.limit_states import RECORDS_LOOKED_AT
 from helpers.ledger.records import Reservation
 from helpers.limits.periods import CalendarRules
-from helpers.limits.policies import ModelRule, parse_policies
+from helpers.limits.policies import ModelRule
+from helpers.limits.policies_text import parse_policies
 from helpers.limits.policy import AppliedLimit, Subject, applied_limits
 from helpers.metering.charges import Charge, make_charge
 from helpers.metering.usage import Usage

@@ -34,7 +34,8 @@ from helpers.ledger.tables import (
 )
 from helpers.limits.globs import glob_fits
 from helpers.limits.periods import CalendarRules
-from helpers.limits.policies import Policy, parse_policies
+from helpers.limits.policies import Policy
+from helpers.limits.policies_text import parse_policies
 from helpers.limits.policy import (
     GroupRef,
     ModelNames,

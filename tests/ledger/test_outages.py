@@ -23,7 +23,7 @@ from helpers.ledger.records import NO_ANSWER, WORKER_GONE, WORKER_STOPPED
 from helpers.ledger.tables import counters_table, records_table, workers_table
 from helpers.ledger.transactions import TransactionRunner
 from helpers.limits.periods import CalendarRules
-from helpers.limits.policies import parse_policies
+from helpers.limits.policies_text import parse_policies
 from helpers.limits.policy import GroupRef, Subject, applied_limits
 from helpers.openwebui.accounting import Accounting, WaitingEnd
 from helpers.openwebui.replies import Reply

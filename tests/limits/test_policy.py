@@ -8,7 +8,8 @@ from decimal import Decimal
 import pytest
 
 from helpers.limits.periods import CalendarRules
-from helpers.limits.policies import Policy, parse_policies
+from helpers.limits.policies import Policy
+from helpers.limits.policies_text import PoliciesError, parse_policies
 from helpers.limits.policy import (
     GroupRef,
     Subject,
@@ -18,7 +19,6 @@ from helpers.limits.policy import (
     limits_via,
     policy_generosity,
 )
-from helpers.limits.policy_tables import PoliciesError
 
 TEXT = """
 [group.Students]

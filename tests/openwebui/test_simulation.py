@@ -15,7 +15,8 @@ from helpers.ledger.records import Reservation
 from helpers.ledger.reports import read_replayed
 from helpers.limits.decisions import Amounts
 from helpers.limits.periods import CalendarRules
-from helpers.limits.policies import Policy, PolicySet, parse_policies
+from helpers.limits.policies import Policy, PolicySet
+from helpers.limits.policies_text import parse_policies
 from helpers.limits.policy import (
     AppliedLimit,
     GroupRef,

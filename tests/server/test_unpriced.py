@@ -12,7 +12,8 @@ import pytest
 
 from helpers.ledger.identities import MOST_UNPRICED, HostNames, IdentityMemory, unpriced_models
 from helpers.limits.limit import parse_limit
-from helpers.limits.policies import ModelRule, parse_policies
+from helpers.limits.policies import ModelRule
+from helpers.limits.policies_text import parse_policies
 from helpers.limits.policy import ModelNames, Subject
 from helpers.metering.charges import Charge
 from helpers.metering.usage import ReplyMeter, Usage

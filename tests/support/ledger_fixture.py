@@ -15,7 +15,8 @@ from helpers.ledger.records import Reservation
 from helpers.ledger.tables import records_table
 from helpers.limits.decisions import Decision
 from helpers.limits.periods import CalendarRules
-from helpers.limits.policies import ModelRule, parse_policies
+from helpers.limits.policies import ModelRule
+from helpers.limits.policies_text import parse_policies
 from helpers.limits.policy import Subject, applied_limits, limits_via
 from helpers.metering.charges import Charge, make_charge
 from helpers.metering.usage import Usage
