@@ -13,6 +13,7 @@ from helpers.logs import log
 from helpers.metering.charges import Charge
 from helpers.openwebui.messages import (
     cap_sentence,
+    finish_sentence,
     own_use_line,
     status_line,
     stopped_sentence,
@@ -63,8 +64,12 @@ async def tell_admitted(
         await emit_status(emitter, cap_sentence(most, reply.reader.language))
 
 
-async def tell_stopped(reply: Reply, emitter: Emitter, state: LimitState) -> None:
-    """Say why a reply ends before its end."""
+async def tell_stopped(reply: Reply, emitter: Emitter, state: LimitState | None) -> None:
+    """Say why a reply ends before its end: a limit, or no ledger."""
+    if state is None:
+        language = reply.reader.language
+        await emit_status(emitter, finish_sentence(language.ledger_error, language))
+        return
     used = state.used + reply.used_charge().counted.of(state.applied.limit.measure)
     sentence = stopped_sentence(replace(state, used=used), datetime.now(UTC), reply.reader)
     await emit_status(emitter, sentence)

@@ -129,6 +129,7 @@ class Reply:
     soft_limit_percent: int
     alert_url: str  # "" for no alerts
     stops_at_limit: bool = False  # whether it ends where no more can be reserved for it
+    needs_ledger: bool = False  # whether that goes for an outage of the ledger, too
     expected_output: int = EXPECTED_OUTPUT_TOKENS  # how long this model's replies are
     output_tokens: int = 0  # what is reserved
     output_cap: int | None = None  # what the request is lowered to, if it is
