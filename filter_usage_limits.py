@@ -13,90 +13,91 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # Contents. In a hurry, read the hooks first: they are the last part, filter.
-#   231  errors                   The exceptions, each carrying its data.
-#   287  logs                     The one logger; its name is how Open WebUI's log shows where a …
-#   290  texts                    Texts from outside: what a client, a browser or a provider …
-#   311  limits.periods           The calendar and rolling periods, the window each gives at an …
-#   623  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
-#   774  limits.globs             Which model ids a pattern of an administrator's fits.
-#   797  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
-#  1145  limits.policies          The limits of groups, roles, users and pools, and what models …
-#  1233  limits.policies_text     TOML to policies, and what an error says about it.
-#  1667  limits.policy            Which limits apply to this user, these groups, this role and …
-#  1945  limits.decisions         Used and reserved amounts against limits: what is decided, and …
-#  2111  metering.pieces          What a text costs at least, by the first steps of the tokenizer …
-#  2272  metering.estimates       Token estimates for texts and prompts whose provider reports no …
-#  2512  metering.provider_usage  Usage as each provider reports it: input, output, cached, cache …
-#  2776  metering.stream_events   What a stream event or a whole answer holds: produced text, …
-#  3005  metering.usage           What one reply is charged for, added up from its stream events.
-#  3331  metering.charges         What one reply costs, in tokens, in money and toward limits.
-#  3448  ledger.database          An engine for a database URL as Open WebUI spells it.
-#  3541  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
-#  3798  ledger.tables            The ledger's own tables and their numbered migrations.
-#  4019  ledger.identities        Whom the names in the policies mean, also after a rename.
-#  4470  ledger.counters          Sums of settled records per scope, model glob and window.
-#  4828  ledger.snapshots         What one statement sees of the ledger: counters with their …
-#  4996  ledger.limit_states      Where limits stand: what is used, what replies still running …
-#  5151  ledger.records           One row per reply, reserved when it is admitted and closed once.
-#  5307  ledger.reports           What the ledger says of many limits and records at once, read …
-#  5970  ledger.grants            What administrators add to limits, reset and take back; rows, …
-#  6158  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
-#  6257  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
-#  6304  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  6764  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  6958  openwebui.languages.en   English.
-#  6994  openwebui.languages.de   German.
-#  7040  openwebui.languages.fr   French.
-#  7085  openwebui.languages.fr_ca French as written in Canada.
-#  7104  openwebui.languages.es   Spanish.
-#  7145  openwebui.languages.it   Italian.
-#  7183  openwebui.languages.pt_br Portuguese as written in Brazil.
-#  7225  openwebui.languages.nl   Dutch.
-#  7269  openwebui.languages.pl   Polish.
-#  7313  openwebui.languages.ru   Russian.
-#  7358  openwebui.languages.uk   Ukrainian.
-#  7403  openwebui.languages.tr   Turkish.
-#  7440  openwebui.languages.zh_cn Chinese in simplified script.
-#  7468  openwebui.languages.zh_tw Chinese in traditional script.
-#  7496  openwebui.languages.ja   Japanese.
-#  7532  openwebui.languages.ko   Korean.
-#  7565  openwebui.languages.ar   Arabic.
-#  7606  openwebui.languages.he   Hebrew.
-#  7639  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
-#  7689  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
-#  8561  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  9090  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  9177  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  9277  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  9395  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  9762  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  9825  openwebui.replies        One reply from its admission to its end.
-# 10238  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-# 10457  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-# 10801  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-# 10951  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
-# 11078  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-# 11170  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-# 11238  openwebui.chat_events    What the chat page shows of a reply's limits, as toasts and …
-# 11320  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-# 11919  openwebui.ledgers        What one filter has opened, by the database that its valves name.
-# 11963  openwebui.directory      All users of Open WebUI with their groups, read at once.
-# 12041  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
-# 12746  openwebui.page_status    How the filter stands in its host: versions, what is leaned …
-# 12832  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
-# 12990  openwebui.valves_form    Who is near a limit at its top, and why a save was refused.
-# 13091  openwebui.simulation     What is on record, replayed against a policies text.
-# 13387  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
-# 13739  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14108  openwebui.answers        Answers on their way to the client: read for their usage, or …
-# 14288  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 14361  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
-# 14489  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 14776  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 14947  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 15104  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 15334  openwebui.admission      From a request to a reply: whose limits count, how much is …
-# 15631  filter                   Open WebUI's hooks, and nothing but hooks.
+#   232  errors                   The exceptions, each carrying its data.
+#   288  logs                     The one logger; its name is how Open WebUI's log shows where a …
+#   291  texts                    Texts from outside: what a client, a browser or a provider …
+#   312  limits.periods           The calendar and rolling periods, the window each gives at an …
+#   624  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
+#   775  limits.globs             Which model ids a pattern of an administrator's fits.
+#   798  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
+#  1146  limits.policies          The limits of groups, roles, users and pools, and what models …
+#  1234  limits.policies_text     TOML to policies, and what an error says about it.
+#  1668  limits.policy            Which limits apply to this user, these groups, this role and …
+#  1946  limits.decisions         Used and reserved amounts against limits: what is decided, and …
+#  2112  metering.pieces          What a text costs at least, by the first steps of the tokenizer …
+#  2273  metering.estimates       Token estimates for texts and prompts whose provider reports no …
+#  2513  metering.provider_usage  Usage as each provider reports it: input, output, cached, cache …
+#  2777  metering.stream_events   What a stream event or a whole answer holds: produced text, …
+#  3006  metering.usage           What one reply is charged for, added up from its stream events.
+#  3332  metering.charges         What one reply costs, in tokens, in money and toward limits.
+#  3449  ledger.database          An engine for a database URL as Open WebUI spells it.
+#  3542  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
+#  3799  ledger.tables            The ledger's own tables and their numbered migrations.
+#  4020  ledger.identities        Whom the names in the policies mean, also after a rename.
+#  4471  ledger.counters          Sums of settled records per scope, model glob and window.
+#  4829  ledger.snapshots         What one statement sees of the ledger: counters with their …
+#  4997  ledger.limit_states      Where limits stand: what is used, what replies still running …
+#  5152  ledger.records           One row per reply, reserved when it is admitted and closed once.
+#  5308  ledger.reports           What the ledger says of many limits and records at once, read …
+#  5971  ledger.grants            What administrators add to limits, reset and take back; rows, …
+#  6159  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
+#  6258  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
+#  6305  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  6765  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  6959  openwebui.languages.en   English.
+#  6995  openwebui.languages.de   German.
+#  7041  openwebui.languages.fr   French.
+#  7086  openwebui.languages.fr_ca French as written in Canada.
+#  7105  openwebui.languages.es   Spanish.
+#  7146  openwebui.languages.it   Italian.
+#  7184  openwebui.languages.pt_br Portuguese as written in Brazil.
+#  7226  openwebui.languages.nl   Dutch.
+#  7270  openwebui.languages.pl   Polish.
+#  7314  openwebui.languages.ru   Russian.
+#  7359  openwebui.languages.uk   Ukrainian.
+#  7404  openwebui.languages.tr   Turkish.
+#  7441  openwebui.languages.zh_cn Chinese in simplified script.
+#  7469  openwebui.languages.zh_tw Chinese in traditional script.
+#  7497  openwebui.languages.ja   Japanese.
+#  7533  openwebui.languages.ko   Korean.
+#  7566  openwebui.languages.ar   Arabic.
+#  7607  openwebui.languages.he   Hebrew.
+#  7640  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
+#  7690  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
+#  8562  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  9091  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  9178  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  9278  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  9396  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  9763  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+#  9826  openwebui.replies        One reply from its admission to its end.
+# 10239  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+# 10458  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+# 10802  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+# 10952  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
+# 11079  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+# 11171  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+# 11239  openwebui.chat_events    What the chat page shows of a reply's limits, as toasts and …
+# 11321  openwebui.ledger_worker  The ledger's worker: runs the ledger off the event loop, and …
+# 11498  openwebui.accounting     Sees every reply to its end, whatever becomes of its client, …
+# 11963  openwebui.ledgers        What one filter has opened, by the database that its valves name.
+# 12007  openwebui.directory      All users of Open WebUI with their groups, read at once.
+# 12085  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
+# 12790  openwebui.page_status    How the filter stands in its host: versions, what is leaned …
+# 12876  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
+# 13034  openwebui.valves_form    Who is near a limit at its top, and why a save was refused.
+# 13135  openwebui.simulation     What is on record, replayed against a policies text.
+# 13431  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
+# 13783  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14152  openwebui.answers        Answers on their way to the client: read for their usage, or …
+# 14332  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 14405  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
+# 14533  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 14820  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14991  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 15148  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 15378  openwebui.admission      From a request to a reply: whose limits count, how much is …
+# 15675  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -11317,15 +11318,12 @@ async def tell_settled(
 
 
 # ==============================================================================
-# helpers/openwebui/accounting.py
-# Runs the ledger off the event loop and sees every reply to its end.
+# helpers/openwebui/ledger_worker.py
+# The ledger's worker: runs the ledger off the event loop, and does what workers owe each other.
 # ==============================================================================
 
-# How often a worker shows that it lives and writes what could not be written.
+# How often a worker shows that it lives, and looks for those that don't.
 ROUND_SECONDS = 5
-RETRY_SECONDS = 5
-# How often what running replies have used is noted, and their leases are renewed.
-RENEW_SECONDS = 30
 # Who hasn't shown itself for that long, while we could look, doesn't live any more.
 WORKER_SECONDS = 15
 SWEEP_SECONDS = 60
@@ -11338,26 +11336,11 @@ SQLITE_THREADS = 1
 POSTGRESQL_THREADS = 4
 # With so many before it a request would hardly get its turn in time.
 QUEUE_LIMIT = 2_000
-# An end that the database refuses that often is set aside.
-MOST_TRIES = 5
-# So many ends that can't be written one after the other: the rest won't be either.
-MOST_FAILURES = 3
-STOP_SECONDS = 3.0
 
 ThreadResult = TypeVar("ThreadResult")
 
 
-@dataclass(slots=True)
-class WaitingEnd:
-    """The end of a reply that could not be written yet."""
-
-    reply: Reply
-    charge: Charge | None
-    reason: str
-    tries: int = 0
-
-
-class Accounting:
+class LedgerWorker:
     """One per ledger and process.
 
     Args:
@@ -11375,27 +11358,17 @@ class Accounting:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._engine, self._own_engine = engine, own_engine
-        self._ledger = Ledger(engine, schema, clock, True, worker=uuid.uuid4().hex)
-        self._threads: ThreadPoolExecutor | None = None
-        self._alerts = AlertSender()
-        self._lengths = ReplyLengths(self._read_prepared)
+        self.ledger = Ledger(engine, schema, clock, True, worker=uuid.uuid4().hex)
+        self.lengths = ReplyLengths(self._read_prepared)
         self.retention_seconds = RETENTION_SECONDS
-        self._running: dict[str, Reply] = {}
-        self._unwritten: dict[str, WaitingEnd] = {}
-        self._memory: IdentityMemory | None = None
-        self._queued = 0
-        self._turn = threading.local()  # the deadline of the request that a thread works for
-        self._rounds: asyncio.Task[None] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._retired = False
+        self._threads: ThreadPoolExecutor | None = None
+        self.queued = 0
+        self.turn = threading.local()  # the deadline of the request that a thread works for
         # Other workers that hold something: how often each was seen to live, and since when
         # that hasn't changed.
-        self._others: dict[str, tuple[int | None, float]] = {}
-        started = time.monotonic()
+        self.others: dict[str, tuple[int | None, float]] = {}
         self._shown_at = self._swept_at = self._watched_at = float("-inf")
-        self._renewed_at = started
-        self._dropped_at = started + FIRST_DROP_SECONDS - DROP_SECONDS
-        replace_keepers(self)
+        self._dropped_at = time.monotonic() + FIRST_DROP_SECONDS - DROP_SECONDS
 
     def read(self, work: Callable[[Connection], ThreadResult]) -> ThreadResult:
         """Read something else from the ledger's database; blocks.
@@ -11404,7 +11377,7 @@ class Accounting:
             LedgerError: The database can't be read.
             LedgerDataError: It refuses the question.
         """
-        return self._ledger.read(work, getattr(self._turn, "deadline", None))
+        return self.ledger.read(work, getattr(self.turn, "deadline", None))
 
     @property
     def database_kind(self) -> str:
@@ -11413,17 +11386,159 @@ class Accounting:
 
     def prepare(self) -> None:
         """Make or update the tables; blocks, and raises as `read` does."""
-        self._ledger.prepare()
+        self.ledger.prepare()
 
     def change(
         self, work: Callable[[Connection], ThreadResult], scopes: Collection[str]
     ) -> ThreadResult:
         """Run `work` in a transaction under the locks of these scopes; blocks, raises as `read`."""
-        return self._ledger.change(work, scopes)
+        return self.ledger.change(work, scopes)
 
     def _read_prepared(self, work: Callable[[Connection], ThreadResult]) -> ThreadResult:
-        self._ledger.prepare(getattr(self._turn, "deadline", None))
+        self.ledger.prepare(getattr(self.turn, "deadline", None))
         return self.read(work)
+
+    def close(self) -> None:
+        """Wait for what is being written, and give the connections back."""
+        threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.shutdown()
+        self.ledger.rest()
+
+    def release_idle(self) -> None:
+        """Give back the connections that aren't in use, after what is running."""
+        if self._threads is not None:
+            self._threads.submit(self.ledger.rest)
+
+    def leave(self) -> None:
+        """Give back threads and connections, and tell the others, after what is running."""
+        threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.submit(self._leave)
+            threads.shutdown(wait=False)
+
+    def _leave(self) -> None:
+        try:
+            self.ledger.leave()
+        except Exception as error:
+            log.warning("Usage limits: %s; a worker's row stays until it is old", error)
+        self.ledger.rest()
+        if self._own_engine:
+            self._engine.dispose()
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether a request would hardly get its turn in time."""
+        return self.queued >= QUEUE_LIMIT
+
+    def in_thread(self, work: Callable[[], ThreadResult]) -> asyncio.Future[ThreadResult]:
+        """Run `work` when it is its turn, whether or not anyone waits for it."""
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(
+                SQLITE_THREADS if self._engine.dialect.name == "sqlite" else POSTGRESQL_THREADS,
+                thread_name_prefix="usage-limits",
+            )
+        self.queued += 1
+        done = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        done.add_done_callback(self._left_queue)
+        return done
+
+    def _left_queue(self, _: object) -> None:
+        self.queued -= 1
+
+    async def beat(self) -> None:
+        """Show the others that we live."""
+        if time.monotonic() - self._shown_at >= ROUND_SECONDS:
+            await self.in_thread(self.ledger.beat)
+            self._shown_at = time.monotonic()
+
+    def forgive_others(self) -> None:
+        """Start anew to wait for the others: they could not show themselves either."""
+        now = time.monotonic()
+        self.others = {name: (beats, now) for name, (beats, _) in self.others.items()}
+
+    async def settle_for_others(self) -> None:
+        """Settle what workers left that don't live any more."""
+        now = time.monotonic()
+        if now - self._watched_at < ROUND_SECONDS:
+            return
+        # Who was away, or asleep, doesn't know how long the others have said nothing.
+        awake = now - self._watched_at < WORKER_SECONDS
+        seen = await self.in_thread(self.ledger.other_workers)
+        self._watched_at = now
+        known = self.others if awake else {}
+        self.others = {
+            name: known[name] if name in known and known[name][0] == beats else (beats, now)
+            for name, beats in seen.items()
+        }
+        gone = [name for name, (_, since) in self.others.items() if now - since >= WORKER_SECONDS]
+        if not gone and now - self._swept_at < SWEEP_SECONDS:
+            return
+        self._swept_at = now
+        while await self.in_thread(partial(self.ledger.sweep, gone)):
+            pass
+        for name in gone:
+            self.others.pop(name, None)
+
+    async def drop_old(self) -> None:
+        """Drop old records, once a day."""
+        if time.monotonic() - self._dropped_at < DROP_SECONDS:
+            return
+        self._dropped_at = time.monotonic()
+        find = partial(self.ledger.find_oldest_kept, self.retention_seconds)
+        oldest = await self.in_thread(find)
+        # Each bite has a turn of its own, with other work between.
+        while oldest is not None:
+            dropped = await self.in_thread(partial(self.ledger.drop_some, oldest))
+            if not dropped:
+                break
+
+
+# ==============================================================================
+# helpers/openwebui/accounting.py
+# Accounting: sees every reply to its end, whatever becomes of its client, model or ledger.
+# ==============================================================================
+
+RETRY_SECONDS = 5
+# How often what running replies have used is noted, and their leases are renewed.
+RENEW_SECONDS = 30
+# An end that the database refuses that often is set aside.
+MOST_TRIES = 5
+# So many ends that can't be written one after the other: the rest won't be either.
+MOST_FAILURES = 3
+STOP_SECONDS = 3.0
+
+
+@dataclass(slots=True)
+class WaitingEnd:
+    """The end of a reply that could not be written yet."""
+
+    reply: Reply
+    charge: Charge | None
+    reason: str
+    tries: int = 0
+
+
+class Accounting(LedgerWorker):
+    """Sees the replies of one process and one ledger to their ends."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        schema: str | None,
+        own_engine: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__(engine, schema, own_engine, clock)
+        self._alerts = AlertSender()
+        self._running: dict[str, Reply] = {}
+        self._unwritten: dict[str, WaitingEnd] = {}
+        self._memory: IdentityMemory | None = None
+        self._maintenance: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._retired = False
+        self._renewed_at = time.monotonic()
+        replace_keepers(self)
 
     def remember_identities(
         self,
@@ -11432,18 +11547,11 @@ class Accounting:
         publish: Callable[[tuple[str, ...]], None],
     ) -> IdentityMemory:
         """A memory, kept in this ledger, of whom the policies mean."""
-        ledger = self._ledger
+        ledger = self.ledger
         self._memory = IdentityMemory(
             ledger.read_names, ledger.write_names, read_host, list_models, publish
         )
         return self._memory
-
-    def close(self) -> None:
-        """Wait for what is being written, and give the connections back."""
-        threads, self._threads = self._threads, None
-        if threads is not None:
-            threads.shutdown()
-        self._ledger.rest()
 
     def retire(self) -> None:
         """Let go of threads and connections whenever no reply is running: another has taken over.
@@ -11490,17 +11598,17 @@ class Accounting:
         Returns:
             The reply, and what was decided about it, or why it could not be reserved for.
         """
-        deadline, crowded = new_deadline(), self._queued >= QUEUE_LIMIT
+        deadline, crowded = new_deadline(), self.is_crowded
 
         def reserve() -> tuple[Reply, Admission | LedgerError]:
-            self._turn.deadline = deadline
+            self.turn.deadline = deadline
             try:
                 reply = build()
                 if not crowded and reply.limits and reply.unread is None:
                     model = reply.reservation.model_names[0]
-                    reply.expected_output = self._lengths.expected(model)
+                    reply.expected_output = self.lengths.expected(model)
             finally:
-                self._turn.deadline = None
+                self.turn.deadline = None
             request = reply.request_decision()
             if reply.enforced and not request.allowed:  # whatever the ledger would say
                 return reply, Admission(request)
@@ -11509,7 +11617,7 @@ class Accounting:
             if crowded:
                 return reply, LedgerError("the ledger is busy: too many wait for it")
             try:
-                admission = self._ledger.reserve(
+                admission = self.ledger.reserve(
                     reply.reservation,
                     reply.fit_output,
                     reply.limits,
@@ -11531,7 +11639,7 @@ class Accounting:
         if crowded:
             admission = self._loop.run_in_executor(None, reserve)
         else:
-            admission = self._in_thread(reserve)
+            admission = self.in_thread(reserve)
         admission.add_done_callback(self._admitted)
         task = asyncio.current_task()
         if task is not None:
@@ -11557,8 +11665,8 @@ class Accounting:
             reply.fit_to(decision, seen.output_tokens, reply.prompt_with(seen))
             return reply.reserved_charge(seen)
 
-        return await self._in_thread(
-            lambda: self._ledger.grow(reply.reservation, hold, limits, deadline)
+        return await self.in_thread(
+            lambda: self.ledger.grow(reply.reservation, hold, limits, deadline)
         )
 
     async def keep_up(self, reply: Reply, size: int, step: int) -> int | None:
@@ -11620,8 +11728,8 @@ class Accounting:
         limits = reply.limits if reply.stops else ()
         try:
             if reply.written:
-                await self._in_thread(
-                    lambda: self._ledger.grow(
+                await self.in_thread(
+                    lambda: self.ledger.grow(
                         reply.reservation,
                         partial(reply.hold_more, seen, held, block),
                         limits,
@@ -11656,10 +11764,10 @@ class Accounting:
             reply.ending = asyncio.create_task(self._settle(reply, charge, reason))
         return await asyncio.shield(reply.ending)
 
-    def _keep_making_rounds(self) -> None:
-        # Also after a reply that could not be written: the rounds may have ended before it failed.
-        if self._rounds is None or self._rounds.done():
-            self._rounds = asyncio.create_task(self._make_rounds())
+    def _keep_maintaining(self) -> None:
+        # Also after a reply that could not be written: it may have ended before that failed.
+        if self._maintenance is None or self._maintenance.done():
+            self._maintenance = asyncio.create_task(self._maintain())
 
     def _admitted(self, done: asyncio.Future[tuple[Reply, Admission | LedgerError]]) -> None:
         if done.cancelled() or done.exception() is not None:
@@ -11668,7 +11776,7 @@ class Accounting:
         if reply.written or isinstance(admission, LedgerError):
             self._running[reply.reservation.id] = reply
         # Also for one that is refused: a worker that is gone may hold what it wanted.
-        self._keep_making_rounds()
+        self._keep_maintaining()
 
     def _task_ended(self, admission: asyncio.Future[tuple[Reply, Admission | LedgerError]]) -> None:
         # Stopped, disconnected, broken off, failed: no outlet came. One that did has settled.
@@ -11697,9 +11805,7 @@ class Accounting:
         try:
             if charge is None and not reply.written:
                 return None
-            settlement = await self._in_thread(
-                lambda: self._write_end(end, reply.written, deadline)
-            )
+            settlement = await self.in_thread(lambda: self._write_end(end, reply.written, deadline))
         except BaseException as error:
             self._unwritten[key] = end
             if not isinstance(error, Exception):
@@ -11711,7 +11817,7 @@ class Accounting:
                 reply.reservation.subject.user_id,
                 charge.usage.input_tokens + charge.usage.output_tokens if charge else 0,
             )
-            self._keep_making_rounds()
+            self._keep_maintaining()
             return None
         finally:
             self._running.pop(key, None)
@@ -11737,7 +11843,7 @@ class Accounting:
         reply, charge = end.reply, end.charge
         if not written and charge is not None:
             # Let through while the ledger was away: it is on record all the same.
-            self._ledger.reserve(
+            self.ledger.reserve(
                 reply.reservation,
                 lambda _: charge,
                 (),
@@ -11745,7 +11851,7 @@ class Accounting:
                 may_exist=True,
                 deadline=deadline,
             )
-        settlement = self._ledger.settle(
+        settlement = self.ledger.settle(
             reply.reservation,
             charge,
             reply.limits,
@@ -11760,69 +11866,44 @@ class Accounting:
             return self._write_end(end, False, deadline)
         return settlement
 
-    async def _make_rounds(self) -> None:
+    async def _maintain(self) -> None:
         """Show that we live, write what could not be written, and settle what others left."""
         while True:
             try:
-                await self._make_round()
+                await self._maintain_once()
             except LedgerError as error:
-                # The others could not show themselves either.
-                self._others = {
-                    name: (beats, time.monotonic()) for name, (beats, _) in self._others.items()
-                }
+                self.forgive_others()
                 log.error("Usage limits: %s; trying again", error)
             except Exception:
-                # A fault of ours must not end the rounds: leases would run out.
-                log.exception("Usage limits: a round failed; trying again")
-            if not (self._running or self._unwritten or self._others):
+                # A fault of ours must not end this: leases would run out.
+                log.exception("Usage limits: the maintenance failed; trying again")
+            if not (self._running or self._unwritten or self.others):
                 break
             await asyncio.sleep(RETRY_SECONDS if self._unwritten else ROUND_SECONDS)
-        # Not awaited: who comes now needs rounds of its own.
+        # Not awaited: who comes now needs a loop of its own.
         if self._retired:
             self._let_go()
-        elif self._threads is not None:
-            self._threads.submit(self._ledger.rest)
+        else:
+            self.release_idle()
 
     def _let_go(self) -> None:
         """Give back threads and connections, if nothing is running."""
-        if self._running or self._unwritten or self._queued:
-            self._keep_making_rounds()
+        if self._running or self._unwritten or self.queued:
+            self._keep_maintaining()
             return
-        threads, self._threads = self._threads, None
-        if threads is not None:
-            threads.submit(self._leave)
-            threads.shutdown(wait=False)
+        self.leave()
 
-    def _leave(self) -> None:
-        try:
-            self._ledger.leave()
-        except Exception as error:
-            log.warning("Usage limits: %s; a worker's row stays until it is old", error)
-        self._ledger.rest()
-        if self._own_engine:
-            self._engine.dispose()
-
-    async def _make_round(self) -> None:
+    async def _maintain_once(self) -> None:
         if self._running or self._unwritten:
-            await self._show_life()
+            await self.beat()
+            await self._renew()
         await self._write_waiting()
-        await self._watch_others()
-        if time.monotonic() - self._dropped_at >= DROP_SECONDS:
-            self._dropped_at = time.monotonic()
-            oldest = await self._in_thread(
-                lambda: self._ledger.find_oldest_kept(self.retention_seconds)
-            )
-            # Each bite has a turn of its own, with other work between.
-            while oldest is not None:
-                dropped = await self._in_thread(partial(self._ledger.drop_some, oldest))
-                if not dropped:
-                    break
+        await self.settle_for_others()
+        await self.drop_old()
 
-    async def _show_life(self) -> None:
+    async def _renew(self) -> None:
+        """Note what running replies have used, and renew their leases."""
         now = time.monotonic()
-        if now - self._shown_at >= ROUND_SECONDS:
-            await self._in_thread(self._ledger.beat)
-            self._shown_at = now
         if now - self._renewed_at < RENEW_SECONDS:
             return
         self._renewed_at = now
@@ -11836,14 +11917,14 @@ class Accounting:
                 except Exception:
                     log.exception("Usage limits: what reply %s holds is not known", key)
         try:
-            await self._in_thread(lambda: self._ledger.renew(charges))
+            await self.in_thread(lambda: self.ledger.renew(charges))
         except LedgerError:
             raise
         except Exception:
             # One of them is refused: the others must not suffer from it.
             for key, charge in charges.items():
                 try:
-                    await self._in_thread(partial(self._ledger.renew, {key: charge}))
+                    await self.in_thread(partial(self.ledger.renew, {key: charge}))
                 except LedgerError:
                     raise
                 except Exception as error:
@@ -11854,7 +11935,7 @@ class Accounting:
         failures: list[LedgerError] = []
         for key, end in list(self._unwritten.items()):
             try:
-                await self._in_thread(partial(self._write_end, end, False))
+                await self.in_thread(partial(self._write_end, end, False))
             except LedgerError as error:
                 # Busy for one user, perhaps; but where nobody answers nobody needs to be asked.
                 failures.append(error)
@@ -11876,43 +11957,6 @@ class Accounting:
             self._unwritten.pop(key, None)
         if failures:
             raise failures[-1]
-
-    async def _watch_others(self) -> None:
-        """Settle what workers left that don't live any more."""
-        now = time.monotonic()
-        if now - self._watched_at < ROUND_SECONDS:
-            return
-        # Who was away, or asleep, doesn't know how long the others have said nothing.
-        awake = now - self._watched_at < WORKER_SECONDS
-        seen = await self._in_thread(self._ledger.other_workers)
-        self._watched_at = now
-        known = self._others if awake else {}
-        self._others = {
-            name: known[name] if name in known and known[name][0] == beats else (beats, now)
-            for name, beats in seen.items()
-        }
-        gone = [name for name, (_, since) in self._others.items() if now - since >= WORKER_SECONDS]
-        if not gone and now - self._swept_at < SWEEP_SECONDS:
-            return
-        self._swept_at = now
-        while await self._in_thread(partial(self._ledger.sweep, gone)):
-            pass
-        for name in gone:
-            self._others.pop(name, None)
-
-    def _in_thread(self, work: Callable[[], ThreadResult]) -> asyncio.Future[ThreadResult]:
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(
-                SQLITE_THREADS if self._engine.dialect.name == "sqlite" else POSTGRESQL_THREADS,
-                thread_name_prefix="usage-limits",
-            )
-        self._queued += 1
-        done = asyncio.get_running_loop().run_in_executor(self._threads, work)
-        done.add_done_callback(self._left_queue)
-        return done
-
-    def _left_queue(self, _: object) -> None:
-        self._queued -= 1
 
 
 # ==============================================================================

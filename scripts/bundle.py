@@ -89,6 +89,7 @@ PARTS = (
     "openwebui.model_calls",
     "openwebui.stopping",
     "openwebui.chat_events",
+    "openwebui.ledger_worker",
     "openwebui.accounting",
     "openwebui.ledgers",
     "openwebui.directory",
