@@ -14775,9 +14775,9 @@ class UsagePages:
             raise PageError(400, f"A parameter is longer than {LONGEST_PARAMETER} characters.")
         switch = await self._guard.switch()
         valves = switch.valves or AdminValves()
-        opened, now = self._guard.ledger_of(valves), datetime.now(UTC)
+        accounting, memory, read_host = self._guard.ledger_of(valves)
         language = choose_language(parameters.get("language") or "en")
-        data = PageData(valves, *opened, now, language)
+        data = PageData(valves, accounting, memory, read_host, datetime.now(UTC), language)
         return PageRequest(self._guard, data, user, parameters, body, switch.everywhere)
 
     async def _in_thread(self, work: Callable[[], PageResult]) -> PageResult:
