@@ -69,35 +69,35 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  9178  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
 #  9278  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
 #  9396  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  9763  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  9826  openwebui.replies        One reply from its admission to its end.
-# 10239  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-# 10458  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-# 10802  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-# 10952  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
-# 11079  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-# 11171  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-# 11235  openwebui.chat_events    What the chat page shows of a reply's limits, as toasts and …
-# 11317  openwebui.ledger_worker  The ledger's worker: runs the ledger off the event loop, and …
-# 11494  openwebui.accounting     Sees every reply to its end, whatever becomes of its client, …
-# 11959  openwebui.ledgers        What one filter has opened, by the database that its valves name.
-# 12003  openwebui.directory      All users of Open WebUI with their groups, read at once.
-# 12081  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
-# 12786  openwebui.page_status    How the filter stands in its host: versions, what is leaned …
-# 12872  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
-# 13030  openwebui.valves_form    Who is near a limit at its top, and why a save was refused.
-# 13131  openwebui.simulation     What is on record, replayed against a policies text.
-# 13427  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
-# 13779  openwebui.answers        Answers on their way to the client: read for their usage, or …
-# 13959  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 14032  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
-# 14160  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 14438  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14799  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 14970  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 15132  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 15362  openwebui.admission      From a request to a reply: whose limits count, how much is …
-# 15659  filter                   Open WebUI's hooks, and nothing but hooks.
+#  9771  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+#  9834  openwebui.replies        One reply from its admission to its end.
+# 10247  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+# 10466  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+# 10810  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+# 10960  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
+# 11087  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+# 11179  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+# 11243  openwebui.chat_events    What the chat page shows of a reply's limits, as toasts and …
+# 11325  openwebui.ledger_worker  The ledger's worker: runs the ledger off the event loop, and …
+# 11502  openwebui.accounting     Sees every reply to its end, whatever becomes of its client, …
+# 11967  openwebui.ledgers        What one filter has opened, by the database that its valves name.
+# 12011  openwebui.directory      All users of Open WebUI with their groups, read at once.
+# 12089  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
+# 12794  openwebui.page_status    How the filter stands in its host: versions, what is leaned …
+# 12880  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
+# 13038  openwebui.valves_form    Who is near a limit at its top, and why a save was refused.
+# 13139  openwebui.simulation     What is on record, replayed against a policies text.
+# 13435  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
+# 13787  openwebui.answers        Answers on their way to the client: read for their usage, or …
+# 13967  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 14040  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
+# 14168  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 14446  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14807  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14978  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 15140  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 15370  openwebui.admission      From a request to a reply: whose limits count, how much is …
+# 15667  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ from queue import Empty, Full, Queue
 from string import Formatter
 from threading import Lock, Thread
 from types import FrameType, ModuleType
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 from urllib.parse import parse_qs, unquote
 from weakref import ref
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
@@ -9439,85 +9439,47 @@ For a member of several groups, the one with the lowest `priority = N` takes pre
 table means, and can replay the last days against it."""
 
 
-class RefusalMemory(BaseModel):
-    """Valves that remember why they were refused, since Open WebUI's own toast hides it.
+@dataclass(slots=True)
+class FormTexts:
+    """What the valves form shows above its fields when it opens next.
 
-    The reason goes to the server log, and into the field's description when the form opens
-    next. It is forgotten once other valves have been accepted.
+    Args:
+        refused: Why a field was refused, until other valves have been accepted.
+        unsaved: Why one was refused when the valves were to be stored.
+        notes: What else there is to say about one.
+        accepted: The valves that were accepted last.
+    """
+
+    refused: dict[str, str] = field(default_factory=dict)
+    unsaved: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+    accepted: Any = None
+
+    def note(self, name: str, text: str) -> None:
+        """Show a text above a field; "" for none."""
+        self.notes[name] = text
+        if not text:
+            del self.notes[name]
+
+    def refuse(self, name: str, reason: str) -> str:
+        """The text above a field that was refused now, which also goes to the log, once."""
+        if not self.refused.get(name, "").endswith(reason):
+            log.error("Usage limits: valve %s was refused: %s", name, reason)
+        return f"**NOT SAVED at {datetime.now(UTC):%H:%M} UTC:** {reason}"
+
+
+# Open WebUI makes its valves anew for every request, so that they can't remember anything.
+FORM_TEXTS = FormTexts()
+
+
+class AdminValves(BaseModel):
+    """What the administrator sets.
+
+    Open WebUI's own toast hides why valves were refused: the reason goes to the server log and
+    into the form.
     """
 
     model_config = ConfigDict(hide_input_in_errors=True, extra="ignore")
-
-    refusals: ClassVar[dict[str, str]] = {}
-    notes: ClassVar[dict[str, str]] = {}
-    unsaved: ClassVar[dict[str, str]] = {}  # what was refused when it was to be stored
-    accepted: ClassVar[dict[str, Any]] = {}
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def remember_refusal(cls, data: Any, handler: ModelWrapValidatorHandler[Any]) -> Any:
-        """Note a refusal by field; drop the note when the valves change for good."""
-        if isinstance(data, dict):
-            # The form posts an emptied number field as "": that means its default.
-            data = {
-                name: value
-                for name, value in data.items()
-                if value != "" or cls.is_text_field(name)
-            }
-        try:
-            valves = handler(data)
-        except ValidationError as error:
-            cls.note_refusal(error)
-            raise
-        if cls.refusals and data != cls.accepted:
-            cls.refusals.clear()
-        if not cls.refusals:
-            cls.accepted.clear()
-            cls.accepted.update(data if isinstance(data, dict) else {})
-        return valves
-
-    @classmethod
-    def is_text_field(cls, name: str) -> bool:
-        """Whether a field is free text, for which "" is a value of its own."""
-        return name in cls.model_fields and cls.model_fields[name].annotation is str
-
-    @classmethod
-    def note_refusal(cls, error: ValidationError) -> None:
-        """Log each reason once and keep it for the form."""
-        for problem in error.errors(include_url=False, include_context=False, include_input=False):
-            field = str(problem["loc"][0]) if problem["loc"] else "valves"
-            reason = problem["msg"].removeprefix("Value error, ")
-            if not cls.refusals.get(field, "").endswith(reason):
-                log.error("Usage limits: valve %s was refused: %s", field, reason)
-            cls.refusals[field] = f"**NOT SAVED at {datetime.now(UTC):%H:%M} UTC:** {reason}"
-
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        schema = handler.resolve_ref_schema(handler(core_schema))
-        for above in (cls.notes, cls.refusals | cls.unsaved):
-            for name, text in list(above.items()):
-                described = schema.get("properties", {}).get(name)
-                if described is not None:
-                    described["description"] = f"{text}\n\n{described.get('description', '')}"
-        return schema
-
-    @classmethod
-    def note(cls, name: str, text: str) -> None:
-        """Show a text above a field's description when the form opens next; "" for none."""
-        cls.notes[name] = text
-        if not text:
-            del cls.notes[name]
-
-
-class AdminValves(RefusalMemory):
-    """What the administrator sets."""
-
-    refusals: ClassVar[dict[str, str]] = {}
-    notes: ClassVar[dict[str, str]] = {}
-    unsaved: ClassVar[dict[str, str]] = {}
-    accepted: ClassVar[dict[str, Any]] = {}
 
     priority: int = Field(
         default=0,
@@ -9635,6 +9597,53 @@ class AdminValves(RefusalMemory):
         json_schema_extra={"input": {"type": "password"}},
     )
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def remember_refusal(cls, data: Any, handler: ModelWrapValidatorHandler[Any]) -> Any:
+        """Note a refusal by field; drop the note when the valves change for good."""
+        if isinstance(data, dict):
+            # The form posts an emptied number field as "": that means its default.
+            data = {
+                name: value
+                for name, value in data.items()
+                if value != "" or cls.is_text_field(name)
+            }
+        try:
+            valves = handler(data)
+        except ValidationError as error:
+            cls.note_refusal(error)
+            raise
+        if data != FORM_TEXTS.accepted:
+            FORM_TEXTS.refused.clear()
+        if not FORM_TEXTS.refused:
+            FORM_TEXTS.accepted = data
+        return valves
+
+    @classmethod
+    def is_text_field(cls, name: str) -> bool:
+        """Whether a field is free text, for which "" is a value of its own."""
+        return name in cls.model_fields and cls.model_fields[name].annotation is str
+
+    @classmethod
+    def note_refusal(cls, error: ValidationError) -> None:
+        """Log each reason once and keep it for the form."""
+        for problem in error.errors(include_url=False, include_context=False, include_input=False):
+            name = str(problem["loc"][0]) if problem["loc"] else "valves"
+            reason = problem["msg"].removeprefix("Value error, ")
+            FORM_TEXTS.refused[name] = FORM_TEXTS.refuse(name, reason)
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        schema = handler.resolve_ref_schema(handler(core_schema))
+        for above in (FORM_TEXTS.notes, FORM_TEXTS.refused | FORM_TEXTS.unsaved):
+            for name, text in list(above.items()):
+                described = schema.get("properties", {}).get(name)
+                if described is not None:
+                    described["description"] = f"{text}\n\n{described.get('description', '')}"
+        return schema
+
     @field_validator("policies")
     @classmethod
     def check_policies(cls, text: str) -> str:
@@ -9663,13 +9672,12 @@ class AdminValves(RefusalMemory):
         Not when they are loaded: an older release stored such ones, and users then read the
         built-in sentence.
         """
-        self.unsaved.clear()
+        FORM_TEXTS.unsaved.clear()
         for name in ("limit_message", "warning_message"):
             try:
                 check_template(name, getattr(self, name))
             except ConfigurationError as error:
-                log.error("Usage limits: valve %s was refused: %s", name, error)
-                self.unsaved[name] = f"**NOT SAVED at {datetime.now(UTC):%H:%M} UTC:** {error}"
+                FORM_TEXTS.unsaved[name] = FORM_TEXTS.refuse(name, str(error))
                 raise
         stored: dict[str, Any] = handler(self)
         return stored
@@ -11994,7 +12002,7 @@ def open_ledger(valves: AdminValves) -> OpenLedger:
             partial(read_host_names, user_ids=ids, addresses=addresses)
         ),
         list_model_ids,
-        lambda notices: AdminValves.note("policies", form_note(notices)),
+        lambda notices: FORM_TEXTS.note("policies", form_note(notices)),
     )
     return OpenLedger(accounting, memory, read_host)
 
@@ -13065,7 +13073,7 @@ class FormNotes:
             accounting, memory, read_host = self._ledger_of(valves)
             data = PageData(valves, accounting, memory, read_host, datetime.now(UTC))
             reading = asyncio.to_thread(near_note, data)
-            AdminValves.note(FIRST_FIELD, await asyncio.wait_for(reading, LONGEST_WAIT_SECONDS))
+            FORM_TEXTS.note(FIRST_FIELD, await asyncio.wait_for(reading, LONGEST_WAIT_SECONDS))
         except Exception:
             log.warning("Usage limits: the form's notes could not be read", exc_info=True)
 
@@ -13121,7 +13129,7 @@ class SaveAnswer:
 
 def refusal_reasons() -> str:
     """Why the valves were refused last, as plain text; "" if they weren't."""
-    refused = AdminValves.refusals | AdminValves.unsaved
+    refused = FORM_TEXTS.refused | FORM_TEXTS.unsaved
     return "\n".join(
         f"{name}: {re.sub(r'^[*]{2}.*?[*]{2} ', '', text)}" for name, text in refused.items()
     )
@@ -15853,6 +15861,6 @@ class Filter:
             guarded = False
         if serving and guarded == self._tells_unguarded:
             self._tells_unguarded = not guarded
-            AdminValves.note("passthrough", "" if guarded else UNGUARDED)
+            FORM_TEXTS.note("passthrough", "" if guarded else UNGUARDED)
             if not guarded:
                 log.error("Usage limits: %s", UNGUARDED)

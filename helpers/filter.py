@@ -32,7 +32,7 @@ from helpers.openwebui.replies import METADATA_KEY, Emitter, find_reply, is_olde
 from helpers.openwebui.stream_usage import UnaskedModels
 from helpers.openwebui.task_calls import guard_tasks
 from helpers.openwebui.usage_command import answer_usage, asks_for_usage
-from helpers.openwebui.valves import AdminValves, PersonalValves
+from helpers.openwebui.valves import FORM_TEXTS, AdminValves, PersonalValves
 
 # A prompt that retrieval made longer than this is written down before the model is called.
 GROWTH_WORTH_WRITING = 1_000
@@ -227,6 +227,6 @@ class Filter:
             guarded = False
         if serving and guarded == self._tells_unguarded:
             self._tells_unguarded = not guarded
-            AdminValves.note("passthrough", "" if guarded else UNGUARDED)
+            FORM_TEXTS.note("passthrough", "" if guarded else UNGUARDED)
             if not guarded:
                 log.error("Usage limits: %s", UNGUARDED)

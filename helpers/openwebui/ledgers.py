@@ -17,7 +17,7 @@ from helpers.openwebui.host import (
     list_model_ids,
     read_host_names,
 )
-from helpers.openwebui.valves import AdminValves
+from helpers.openwebui.valves import FORM_TEXTS, AdminValves
 
 
 class OpenLedger(NamedTuple):
@@ -53,6 +53,6 @@ def open_ledger(valves: AdminValves) -> OpenLedger:
             partial(read_host_names, user_ids=ids, addresses=addresses)
         ),
         list_model_ids,
-        lambda notices: AdminValves.note("policies", form_note(notices)),
+        lambda notices: FORM_TEXTS.note("policies", form_note(notices)),
     )
     return OpenLedger(accounting, memory, read_host)
