@@ -12,92 +12,76 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 
 # fmt: off
 
-# Contents. In a hurry, read the hooks first: they are the last part, filter.
-#   232  errors                   The exceptions, each carrying its data.
-#   288  logs                     The one logger; its name is how Open WebUI's log shows where a …
-#   291  texts                    Texts from outside: what a client, a browser or a provider …
-#   312  limits.periods           The calendar and rolling periods, the window each gives at an …
-#   624  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
-#   775  limits.globs             Which model ids a pattern of an administrator's fits.
-#   798  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
-#  1146  limits.policies          The limits of groups, roles, users and pools, and what models …
-#  1234  limits.policies_text     TOML to policies, and what an error says about it.
-#  1668  limits.policy            Which limits apply to this user, these groups, this role and …
-#  1946  limits.decisions         Used and reserved amounts against limits: what is decided, and …
-#  2112  metering.pieces          What a text costs at least, by the first steps of the tokenizer …
-#  2273  metering.estimates       Token estimates for texts and prompts whose provider reports no …
-#  2513  metering.provider_usage  Usage as each provider reports it: input, output, cached, cache …
-#  2777  metering.stream_events   What a stream event or a whole answer holds: produced text, …
-#  3006  metering.usage           What one reply is charged for, added up from its stream events.
-#  3332  metering.charges         What one reply costs, in tokens, in money and toward limits.
-#  3449  ledger.database          An engine for a database URL as Open WebUI spells it.
-#  3542  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
-#  3799  ledger.tables            The ledger's own tables and their numbered migrations.
-#  4020  ledger.identities        Whom the names in the policies mean, also after a rename.
-#  4471  ledger.counters          Sums of settled records per scope, model glob and window.
-#  4829  ledger.snapshots         What one statement sees of the ledger: counters with their …
-#  4997  ledger.limit_states      Where limits stand: what is used, what replies still running …
-#  5152  ledger.records           One row per reply, reserved when it is admitted and closed once.
-#  5308  ledger.reports           What the ledger says of many limits and records at once, read …
-#  5971  ledger.grants            What administrators add to limits, reset and take back; rows, …
-#  6159  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
-#  6258  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
-#  6305  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  6765  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  6959  openwebui.languages.en   English.
-#  6995  openwebui.languages.de   German.
-#  7041  openwebui.languages.fr   French.
-#  7086  openwebui.languages.fr_ca French as written in Canada.
-#  7105  openwebui.languages.es   Spanish.
-#  7146  openwebui.languages.it   Italian.
-#  7184  openwebui.languages.pt_br Portuguese as written in Brazil.
-#  7226  openwebui.languages.nl   Dutch.
-#  7270  openwebui.languages.pl   Polish.
-#  7314  openwebui.languages.ru   Russian.
-#  7359  openwebui.languages.uk   Ukrainian.
-#  7404  openwebui.languages.tr   Turkish.
-#  7441  openwebui.languages.zh_cn Chinese in simplified script.
-#  7469  openwebui.languages.zh_tw Chinese in traditional script.
-#  7497  openwebui.languages.ja   Japanese.
-#  7533  openwebui.languages.ko   Korean.
-#  7566  openwebui.languages.ar   Arabic.
-#  7607  openwebui.languages.he   Hebrew.
-#  7640  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
-#  7690  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
-#  8562  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  9091  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  9178  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  9278  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  9396  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  9771  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  9834  openwebui.replies        One reply from its admission to its end.
-# 10247  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-# 10466  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-# 10810  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-# 10960  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
-# 11087  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-# 11179  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-# 11243  openwebui.chat_events    What the chat page shows of a reply's limits, as toasts and …
-# 11325  openwebui.ledger_worker  The ledger's worker: runs the ledger off the event loop, and …
-# 11502  openwebui.accounting     Sees every reply to its end, whatever becomes of its client, …
-# 11967  openwebui.ledgers        What one filter has opened, by the database that its valves name.
-# 12011  openwebui.directory      All users of Open WebUI with their groups, read at once.
-# 12089  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
-# 12794  openwebui.page_status    How the filter stands in its host: versions, what is leaned …
-# 12880  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
-# 13038  openwebui.valves_form    Who is near a limit at its top, and why a save was refused.
-# 13139  openwebui.simulation     What is on record, replayed against a policies text.
-# 13435  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
-# 13787  openwebui.answers        Answers on their way to the client: read for their usage, or …
-# 13967  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 14040  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
-# 14168  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 14446  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14807  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 14978  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 15140  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 15370  openwebui.admission      From a request to a reply: whose limits count, how much is …
-# 15667  filter                   Open WebUI's hooks, and nothing but hooks.
+# What decides about a request, by line:
+# 15437  filter                       Open WebUI's hooks, and nothing but hooks.
+# 15142  openwebui.admission          From a request to a reply: whose limits count, how much is …
+#  1596  limits.policy                Which limits apply to this user, these groups, this role and …
+#  1872  limits.decisions             Used and reserved amounts against limits: what is decided, …
+#  6185  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
+#  4889  ledger.limit_states          Where limits stand: what is used, what replies still running …
+# 11308  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
+#  2922  metering.usage               What one reply is charged for, added up from its stream …
+#  3238  metering.charges             What one reply costs, in tokens, in money and toward limits.
+# All else:
+#   165  errors                       The exceptions, each carrying its data.
+#   220  logs                         The one logger; its name is how Open WebUI's log shows where …
+#   225  texts                        Texts from outside: what a client, a browser or a provider …
+#   247  limits.periods               The calendar and rolling periods, the window each gives at …
+#   557  limits.amounts               1.5M tokens or $0.25 as a limit writes them, to whole …
+#   707  limits.globs                 Which model ids a pattern of an administrator's fits.
+#   732  limits.limit                 One limit in its notation, such as "50k tokens/day on gpt-4* …
+#  1078  limits.policies              The limits of groups, roles, users and pools, and what …
+#  1164  limits.policies_text         TOML to policies, and what an error says about it.
+#  2036  metering.pieces              What a text costs at least, by the first steps of the …
+#  2195  metering.estimates           Token estimates for texts and prompts whose provider reports …
+#  2433  metering.provider_usage      Usage as each provider reports it: input, output, cached, …
+#  2695  metering.stream_events       What a stream event or a whole answer holds: produced text, …
+#  3353  ledger.database              An engine for a database URL as Open WebUI spells it.
+#  3444  ledger.transactions          One transaction with its locks and its retries, alike on …
+#  3699  ledger.tables                The ledger's own tables and their numbered migrations.
+#  3918  ledger.identities            Whom the names in the policies mean, also after a rename.
+#  4367  ledger.counters              Sums of settled records per scope, model glob and window.
+#  4723  ledger.snapshots             What one statement sees of the ledger: counters with their …
+#  5042  ledger.records               One row per reply, reserved when it is admitted and closed …
+#  5196  ledger.reports               What the ledger says of many limits and records at once, …
+#  5857  ledger.grants                What administrators add to limits, reset and take back; …
+#  6043  ledger.reply_lengths         How long the replies of each model are of late, by what is …
+#  6140  ledger.policy_versions       The last policies texts that were saved on the page, to go …
+#  6643  openwebui.wording            What one language has to say, and the rules that tell its …
+#  6836  openwebui.languages.en       18 languages.
+#  7480  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
+#  7528  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
+#  8398  openwebui.messages           Every sentence that a user or an administrator reads, with …
+#  8925  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
+#  9010  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
+#  9108  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
+#  9224  openwebui.valves             What the administrator and each user can set, and how bad …
+#  9597  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
+#  9658  openwebui.replies            One reply from its admission to its end.
+# 10069  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
+# 10286  openwebui.host               The only place that knows Open WebUI: its database, groups, …
+# 10628  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
+# 10776  openwebui.endings            A stream that may go no further ends as its protocol ends …
+# 10901  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
+# 10991  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
+# 11053  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
+# 11133  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
+# 11771  openwebui.ledgers            What one filter has opened, by the database that its valves …
+# 11813  openwebui.directory          All users of Open WebUI with their groups, read at once.
+# 11889  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
+# 12592  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
+# 12676  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
+# 12832  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
+# 12931  openwebui.simulation         What is on record, replayed against a policies text.
+# 13225  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
+# 13575  openwebui.answers            Answers on their way to the client: read for their usage, or …
+# 13753  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
+# 13824  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
+# 13950  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
+# 14226  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14585  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14754  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
+# 14914  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
 
 from __future__ import annotations
 
@@ -125,15 +109,8 @@ import unicodedata
 import uuid
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import (
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Collection,
-    Iterable,
-    Iterator,
-    Mapping,
-    MutableMapping,
-    Sequence,
+    AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, MutableMapping,
+    Sequence
 )
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -159,54 +136,17 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 import requests
 from fastapi import Depends, FastAPI, HTTPException
 from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    GetJsonSchemaHandler,
-    ModelWrapValidatorHandler,
-    SerializerFunctionWrapHandler,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_serializer,
-    model_validator,
+    BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, ModelWrapValidatorHandler,
+    SerializerFunctionWrapHandler, ValidationError, ValidationInfo, field_validator,
+    model_serializer, model_validator
 )
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 from sqlalchemy import (
-    URL,
-    BigInteger,
-    BindParameter,
-    Boolean,
-    Column,
-    ColumnElement,
-    CompoundSelect,
-    Connection,
-    Engine,
-    Index,
-    Integer,
-    MetaData,
-    Row,
-    Select,
-    Table,
-    Text,
-    Update,
-    and_,
-    bindparam,
-    case,
-    cast,
-    create_engine,
-    event,
-    func,
-    literal,
-    literal_column,
-    make_url,
-    null,
-    or_,
-    select,
-    true,
-    union_all,
+    URL, BigInteger, BindParameter, Boolean, Column, ColumnElement, CompoundSelect, Connection,
+    Engine, Index, Integer, MetaData, Row, Select, Table, Text, Update, and_, bindparam, case, cast,
+    create_engine, event, func, literal, literal_column, make_url, null, or_, select, true,
+    union_all
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import insert as insert_on_postgresql
@@ -214,24 +154,16 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as insert_on_sqlite
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import (
-    ArgumentError,
-    DataError,
-    DBAPIError,
-    IntegrityError,
-    NotSupportedError,
-    ProgrammingError,
-    SQLAlchemyError,
-    StatementError,
+    ArgumentError, DataError, DBAPIError, IntegrityError, NotSupportedError, ProgrammingError,
+    SQLAlchemyError, StatementError
 )
 from sqlalchemy.pool import NullPool, QueuePool
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-# ==============================================================================
-# helpers/errors.py
+# ======================================= helpers/errors.py ========================================
 # The exceptions, each carrying its data.
-# ==============================================================================
 
 
 class UsageLimitsError(Exception):
@@ -285,10 +217,14 @@ class UsageLimitExceeded(UsageLimitsError):
         self.retry_after = max(1, math.ceil(retry_after))
 
 
-# helpers/logs.py
+# ======================================== helpers/logs.py =========================================
+# The one logger; its name is how Open WebUI's log shows where a line comes from.
+
 log = logging.getLogger("usage_limits")
 
-# helpers/texts.py
+# ======================================== helpers/texts.py ========================================
+# Texts from outside: what a client, a browser or a provider wrote, made safe to store.
+
 # The ledger's ids: Open WebUI's own have 36 characters, some with a short prefix.
 LONGEST_ID = 200
 # Ids of models, e-mail addresses, names of policies.
@@ -308,10 +244,8 @@ def clean_text(value: object, longest: int) -> str:
     return UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", value[:longest])
 
 
-# ==============================================================================
-# helpers/limits/periods.py
+# =================================== helpers/limits/periods.py ====================================
 # Periods: the calendar and rolling periods, the window each gives at an instant, time zones.
-# ==============================================================================
 
 CLOCK_PERIODS = {"minute": timedelta(minutes=1), "hour": timedelta(hours=1)}
 # The longest that each can be, in days: that far on from where one begins, the next has begun
@@ -620,10 +554,8 @@ def load_timezone(name: str, where: str = "timezone") -> ZoneInfo:
     )
 
 
-# ==============================================================================
-# helpers/limits/amounts.py
+# =================================== helpers/limits/amounts.py ====================================
 # Amounts: 1.5M tokens or $0.25 as a limit writes them, to whole numbers and back.
-# ==============================================================================
 
 AMOUNT_TEXT = re.compile(
     r"""
@@ -772,7 +704,10 @@ def too_large(largest: str) -> NotationError:
     )
 
 
-# helpers/limits/globs.py
+# ==================================== helpers/limits/globs.py =====================================
+# Globs: which model ids a pattern of an administrator's fits.
+
+
 @lru_cache(maxsize=1024)
 def compiled_glob(glob: str) -> re.Pattern[str]:
     """A pattern in which only ``*`` and ``?`` are special.
@@ -794,10 +729,8 @@ def glob_fits(glob: str, name: str) -> bool:
     return glob in ("*", name) or compiled_glob(glob).fullmatch(name) is not None
 
 
-# ==============================================================================
-# helpers/limits/limit.py
+# ==================================== helpers/limits/limit.py =====================================
 # One limit in its notation, such as "50k tokens/day on gpt-4* warn 70% 90%".
-# ==============================================================================
 
 Measure = Literal["tokens", "input_tokens", "output_tokens", "requests", "cost"]
 
@@ -1142,10 +1075,8 @@ def read_percent(word: str) -> int:
     return percent
 
 
-# ==============================================================================
-# helpers/limits/policies.py
+# =================================== helpers/limits/policies.py ===================================
 # Policies: the limits of groups, roles, users and pools, and what models cost, as values.
-# ==============================================================================
 
 
 @dataclass(frozen=True, slots=True)
@@ -1230,10 +1161,8 @@ def fold_name(name: str) -> str:
     return name.strip().lower()
 
 
-# ==============================================================================
-# helpers/limits/policies_text.py
+# ================================ helpers/limits/policies_text.py =================================
 # Policies text: TOML to policies, and what an error says about it.
-# ==============================================================================
 
 # After the small numbers of the groups that were ranked on purpose, before any meant to be last.
 DEFAULT_GROUP_PRIORITY = 100
@@ -1664,10 +1593,8 @@ def table_limits(kind: str, name: str, value: str | list[str]) -> tuple[Limit, .
     return tuple(limits.values())
 
 
-# ==============================================================================
-# helpers/limits/policy.py
+# ==================================== helpers/limits/policy.py ====================================
 # Which limits apply to this user, these groups, this role and this model.
-# ==============================================================================
 
 EVERYONE = "everyone"
 NO_RULE = ModelRule("*")
@@ -1942,10 +1869,8 @@ def find_model_rule(policies: PolicySet, model_names: Iterable[str]) -> ModelRul
     return next((rule for rule in policies.models if glob_fits(rule.glob, called)), NO_RULE)
 
 
-# ==============================================================================
-# helpers/limits/decisions.py
+# ================================== helpers/limits/decisions.py ===================================
 # Used and reserved amounts against limits: what is decided, and nothing else.
-# ==============================================================================
 
 
 @dataclass(frozen=True, slots=True)
@@ -2108,10 +2033,8 @@ class Decision:
         return max(adding, key=lambda state: state.percent, default=None)
 
 
-# ==============================================================================
-# helpers/metering/pieces.py
+# =================================== helpers/metering/pieces.py ===================================
 # Pieces: what a text costs at least, by the first steps of the tokenizer itself.
-# ==============================================================================
 
 # The first merges of cl100k_base, in their order; blanks, newlines, tabs and returns are shown.
 # The tokenizer makes the same ones before it makes any other, so a text never has more tokens
@@ -2269,10 +2192,8 @@ def tokens_beyond_ascii(text: str) -> float:
     return tokens
 
 
-# ==============================================================================
-# helpers/metering/estimates.py
+# ================================= helpers/metering/estimates.py ==================================
 # Token estimates for texts and prompts whose provider reports no usage.
-# ==============================================================================
 
 # The weights were fitted by least squares to cl100k_base, on half of the samples of
 # `python -m scripts.bench.estimate_accuracy` and on gettext catalogs in 27 languages. Everything is
@@ -2509,10 +2430,8 @@ def estimate_reply(text: str) -> int:
     return pictures + estimate_tokens(text)
 
 
-# ==============================================================================
-# helpers/metering/provider_usage.py
+# =============================== helpers/metering/provider_usage.py ===============================
 # Usage as each provider reports it: input, output, cached, cache writes, reasoning, cost.
-# ==============================================================================
 
 # Above any real call, below what a 64-bit column could be made to overflow with by a few sums.
 LARGEST_COUNT = 10**12
@@ -2773,10 +2692,8 @@ def split_total(
     return input_tokens, output_tokens, None
 
 
-# ==============================================================================
-# helpers/metering/stream_events.py
+# =============================== helpers/metering/stream_events.py ================================
 # What a stream event or a whole answer holds: produced text, usage, a completion's id, its end.
-# ==============================================================================
 
 # Where produced text stands, in the objects of OpenAI, Anthropic, Gemini, Mistral and Ollama.
 TEXT_KEYS = frozenset(
@@ -3002,10 +2919,8 @@ def usage_in_event(event: Mapping[str, object]) -> ReportedUsage | None:
     return reduce(ReportedUsage.merged, found) if found else None
 
 
-# ==============================================================================
-# helpers/metering/usage.py
+# =================================== helpers/metering/usage.py ====================================
 # What one reply is charged for, added up from its stream events.
-# ==============================================================================
 
 
 @dataclass(frozen=True, slots=True)
@@ -3215,7 +3130,6 @@ class ReplyMeter:
 
     def __init__(self) -> None:
         self._rounds = [MeteredRound(0)]
-        self._selected_model_id: str | None = None
 
     def begin_round(self, prompt_tokens: int) -> None:
         """A model call follows; the host may announce the same one twice."""
@@ -3258,8 +3172,6 @@ class ReplyMeter:
                 this_round.add_usage(usage)
                 call = this_round.current
         elif not is_provider_event(event):
-            if isinstance(model_id := event.get("selected_model_id"), str):
-                self._selected_model_id = model_id
             return
         this_round.started = True
         if finished:
@@ -3298,11 +3210,6 @@ class ReplyMeter:
         """Whether anything passed that the provider charges for."""
         return any(call.is_charged for each in self._rounds for call in each.calls)
 
-    @property
-    def selected_model_id(self) -> str | None:
-        """The model that the host's arena chose."""
-        return self._selected_model_id
-
     def total(self, outlet_usage: object = None, outlet_text: str | None = None) -> Usage:
         """What the reply is charged for as a whole.
 
@@ -3328,10 +3235,8 @@ class ReplyMeter:
         return sum((call.metered(tokens) for tokens, call in charged), Usage())
 
 
-# ==============================================================================
-# helpers/metering/charges.py
+# ================================== helpers/metering/charges.py ===================================
 # What one reply costs, in tokens, in money and toward limits.
-# ==============================================================================
 
 # No reply is charged more than this, in tokens, weighted tokens or millionths of a dollar: four
 # million such replies still fit in a 64-bit sum.
@@ -3445,10 +3350,8 @@ def most_output_tokens(decision: Decision, prompt_tokens: int, rule: ModelRule) 
     return None if found is None else max(1, found[0])
 
 
-# ==============================================================================
-# helpers/ledger/database.py
+# =================================== helpers/ledger/database.py ===================================
 # An engine for a database URL as Open WebUI spells it.
-# ==============================================================================
 
 SQLITE_BUSY_TIMEOUT_MS = 5_000
 
@@ -3538,10 +3441,8 @@ def execute_unprepared(cursor: Any, statement: str, _context: object) -> bool:
     return True
 
 
-# ==============================================================================
-# helpers/ledger/transactions.py
+# ================================= helpers/ledger/transactions.py =================================
 # One transaction with its locks and its retries, alike on SQLite and PostgreSQL.
-# ==============================================================================
 
 # How long a request may wait for its turn before `on_ledger_error` decides.
 TRANSACTION_PATIENCE_SECONDS = 10.0
@@ -3795,10 +3696,8 @@ class TransactionRunner:
         return not isinstance(pool, QueuePool) or pool.checkedout() < pool.size()
 
 
-# ==============================================================================
-# helpers/ledger/tables.py
+# ==================================== helpers/ledger/tables.py ====================================
 # The ledger's own tables and their numbered migrations.
-# ==============================================================================
 
 # Own MetaData: Open WebUI's migrations never see these tables, and ours never see its own.
 ledger_metadata = MetaData()
@@ -4016,10 +3915,8 @@ def migrate_ledger(connection: Connection, now: int) -> int:
     return len(MIGRATIONS) - applied
 
 
-# ==============================================================================
-# helpers/ledger/identities.py
+# ================================== helpers/ledger/identities.py ==================================
 # Identities: whom the names in the policies mean, also after a rename.
-# ==============================================================================
 
 # For so long a worker may not know of a rename that it hasn't seen itself.
 REFRESH_SECONDS = 5
@@ -4467,10 +4364,8 @@ def form_note(notices: tuple[str, ...]) -> str:
     return "\n".join(f"- {one}" for one in shown)
 
 
-# ==============================================================================
-# helpers/ledger/counters.py
+# =================================== helpers/ledger/counters.py ===================================
 # Counters: sums of settled records per scope, model glob and window.
-# ==============================================================================
 
 NO_END = 2**53
 # A control character that no model or group is called by.
@@ -4825,10 +4720,8 @@ def add_to_counters(
         counters[key].used += amounts
 
 
-# ==============================================================================
-# helpers/ledger/snapshots.py
+# ================================== helpers/ledger/snapshots.py ===================================
 # What one statement sees of the ledger: counters with their grants, and running replies.
-# ==============================================================================
 
 COUNTERS = select(
     literal_column("'counter'"),
@@ -4993,10 +4886,8 @@ def read_snapshot(
     return snapshot
 
 
-# ==============================================================================
-# helpers/ledger/limit_states.py
+# ================================= helpers/ledger/limit_states.py =================================
 # Where limits stand: what is used, what replies still running hold, and what was granted.
-# ==============================================================================
 
 # How many records a refusal reads to say when the limit admits requests again: a few mostly do,
 # and as everyone waits there is an end to it.
@@ -5148,10 +5039,8 @@ def read_rolling_reset(
     return None
 
 
-# ==============================================================================
-# helpers/ledger/records.py
+# =================================== helpers/ledger/records.py ====================================
 # Records: one row per reply, reserved when it is admitted and closed once.
-# ==============================================================================
 
 # A reservation whose server has not renewed it for this long is an orphan of a crash.
 LEASE_SECONDS = 300
@@ -5304,10 +5193,8 @@ def correct_record(
     return (charge or Charge()).counted - charge_of_row(found).counted
 
 
-# ==============================================================================
-# helpers/ledger/reports.py
+# =================================== helpers/ledger/reports.py ====================================
 # Reports: what the ledger says of many limits and records at once, read only.
-# ==============================================================================
 
 ROWS_PER_QUERY = 500
 # Of so many rolling limits that are reached it is looked up when they open again.
@@ -5967,10 +5854,8 @@ def read_replayed(connection: Connection, start: int, until: int) -> Iterable[An
     )
 
 
-# ==============================================================================
-# helpers/ledger/grants.py
+# ==================================== helpers/ledger/grants.py ====================================
 # Grants: what administrators add to limits, reset and take back; rows, never edits.
-# ==============================================================================
 
 # A reset of a rolling limit is a few rows that run out one after another, as the use does.
 ROLLING_PARTS = 60
@@ -6155,10 +6040,8 @@ def rolling_parts(
     return {expires_at: part for expires_at, part in parts.items() if part}
 
 
-# ==============================================================================
-# helpers/ledger/reply_lengths.py
+# ================================ helpers/ledger/reply_lengths.py =================================
 # Reply lengths: how long the replies of each model are of late, by what is on record.
-# ==============================================================================
 
 # So many records are read, whoever made them, and no more often than that.
 RECORDS_READ = 1_000
@@ -6254,10 +6137,8 @@ class ReplyLengths:
         self._known.update(usual_lengths(rows))
 
 
-# ==============================================================================
-# helpers/ledger/policy_versions.py
+# =============================== helpers/ledger/policy_versions.py ================================
 # Policy versions: the last policies texts that were saved on the page, to go back to.
-# ==============================================================================
 
 MOST_VERSIONS = 20
 
@@ -6301,10 +6182,8 @@ def keep_version(connection: Connection, before: str, text: str, by: str, now: i
     )
 
 
-# ==============================================================================
-# helpers/ledger/ledger.py
+# ==================================== helpers/ledger/ledger.py ====================================
 # The ledger: reserve, settle, check, renew and sweep, each one transaction.
-# ==============================================================================
 
 SWEEP_BATCH = 100
 DROP_BATCH = 1_000
@@ -6761,10 +6640,8 @@ class Ledger:
         return marked.first() is not None
 
 
-# ==============================================================================
-# helpers/openwebui/wording.py
+# ================================== helpers/openwebui/wording.py ==================================
 # Wording: what one language has to say, and the rules that tell its plural forms apart.
-# ==============================================================================
 
 # The order in which a language lists its words.
 COUNTED_THINGS = ("tokens", "input_tokens", "output_tokens", "requests", "responses")
@@ -6956,7 +6833,7 @@ def read_language(text: str, base: Language | None = None) -> Language:
     return replace(base, **stated) if base else Language(**stated)
 
 
-# helpers/openwebui/languages/en.py
+# =============================== helpers/openwebui/languages/en.py ================================
 ENGLISH = read_language("""
 tag: en · name: English · less_than: less than {amount}
 units: token|tokens, input token|input tokens, output token|output tokens, request|requests,
@@ -6991,11 +6868,7 @@ page: Usage limits|Limit|Used|Reserved|Left|Resets|Reached|Shared|No limits appl
   Today by model
 """)
 
-# ==============================================================================
-# helpers/openwebui/languages/de.py
-# German.
-# ==============================================================================
-
+# =============================== helpers/openwebui/languages/de.py ================================
 GERMAN = read_language("""
 tag: de · name: Deutsch · thousands: . · decimal: , · money: {amount}\u00a0$
 less_than: weniger als {amount} · percent: {n}\u00a0%
@@ -7037,11 +6910,7 @@ page: Nutzungslimits|Limit|Verbraucht|Vorgemerkt|Übrig|Neu ab|Erreicht|Gemeinsa
   Heute nach Modell
 """)
 
-# ==============================================================================
-# helpers/openwebui/languages/fr.py
-# French.
-# ==============================================================================
-
+# =============================== helpers/openwebui/languages/fr.py ================================
 FRENCH = read_language("""
 tag: fr · name: français · plural: below two or other · thousands: \u202f · decimal: ,
 money: {amount}\u00a0$ · less_than: moins de {amount} · percent: {n}\u202f%
@@ -7083,7 +6952,7 @@ page: Limites d’utilisation|Limite|Utilisé|Réservé|Restant|Réinitialisatio
   Affichage impossible pour le moment. Veuillez réessayer plus tard.|Aujourd’hui par modèle
 """)
 
-# helpers/openwebui/languages/fr_ca.py
+# ============================== helpers/openwebui/languages/fr_ca.py ==============================
 CANADIAN_FRENCH = read_language(
     """
 tag: fr-CA · name: français (Canada) · percent: {n}\u00a0%
@@ -7101,11 +6970,7 @@ page: Limites d’utilisation|Limite|Utilisé|Réservé|Restant|Réinitialisatio
     FRENCH,
 )
 
-# ==============================================================================
-# helpers/openwebui/languages/es.py
-# Spanish.
-# ==============================================================================
-
+# =============================== helpers/openwebui/languages/es.py ================================
 SPANISH = read_language("""
 tag: es · name: español · thousands: \u202f · decimal: , · grouped_from: 10000
 money: {amount}\u00a0USD · less_than: menos de {amount} · percent: {n}\u00a0%
@@ -7143,7 +7008,7 @@ page: Límites de uso|Límite|Usado|Reservado|Queda|Se restablece|Alcanzado|Comp
   No se puede mostrar en este momento. Inténtalo de nuevo más tarde.|Hoy por modelo
 """)
 
-# helpers/openwebui/languages/it.py
+# =============================== helpers/openwebui/languages/it.py ================================
 ITALIAN = read_language("""
 tag: it · name: italiano · thousands: . · decimal: , · money: {amount}\u00a0$
 less_than: meno di {amount}
@@ -7180,11 +7045,7 @@ page: Limiti di utilizzo|Limite|Usato|Riservato|Rimasto|Si azzera|Raggiunto|Cond
   Al momento non è possibile mostrarlo. Riprova più tardi.|Oggi per modello
 """)
 
-# ==============================================================================
-# helpers/openwebui/languages/pt_br.py
-# Portuguese as written in Brazil.
-# ==============================================================================
-
+# ============================== helpers/openwebui/languages/pt_br.py ==============================
 BRAZILIAN_PORTUGUESE = read_language("""
 tag: pt-BR · name: português (Brasil) · plural: below two or other · thousands: . · decimal: ,
 money: US$\u00a0{amount} · less_than: menos de {amount}
@@ -7222,11 +7083,7 @@ page: Limites de uso|Limite|Usado|Reservado|Restante|Renova|Atingido|Compartilha
   Não é possível mostrar isto agora. Tente novamente mais tarde.|Hoje por modelo
 """)
 
-# ==============================================================================
-# helpers/openwebui/languages/nl.py
-# Dutch.
-# ==============================================================================
-
+# =============================== helpers/openwebui/languages/nl.py ================================
 DUTCH = read_language("""
 tag: nl · name: Nederlands · thousands: . · decimal: , · money: $\u00a0{amount}
 less_than: minder dan {amount}
@@ -7266,11 +7123,7 @@ page: Gebruikslimieten|Limiet|Gebruikt|Gereserveerd|Over|Vernieuwt|Bereikt|Gedee
   Dit kan nu niet worden getoond. Probeer het later opnieuw.|Vandaag per model
 """)
 
-# ==============================================================================
-# helpers/openwebui/languages/pl.py
-# Polish.
-# ==============================================================================
-
+# =============================== helpers/openwebui/languages/pl.py ================================
 POLISH = read_language("""
 tag: pl · name: polski · plural: Polish · thousands: \u00a0 · decimal: , · grouped_from: 10000
 money: {amount}\u00a0USD · less_than: mniej niż {amount}
@@ -7310,11 +7163,7 @@ page: Limity użycia|Limit|Zużyto|Zarezerwowano|Pozostało|Odnowienie|Wyczerpan
   Nie można teraz tego pokazać. Spróbuj ponownie później.|Dzisiaj według modelu
 """)
 
-# ==============================================================================
-# helpers/openwebui/languages/ru.py
-# Russian.
-# ==============================================================================
-
+# =============================== helpers/openwebui/languages/ru.py ================================
 RUSSIAN = read_language("""
 tag: ru · name: русский · plural: Slavic · thousands: \u00a0 · decimal: , · money: {amount}\u00a0$
 less_than: менее {amount} · percent: {n}\u00a0%
@@ -7355,11 +7204,7 @@ page: Лимиты использования|Лимит|Использован�
   Сейчас это нельзя показать. Повторите попытку позже.|Сегодня по моделям
 """)
 
-# ==============================================================================
-# helpers/openwebui/languages/uk.py
-# Ukrainian.
-# ==============================================================================
-
+# =============================== helpers/openwebui/languages/uk.py ================================
 UKRAINIAN = read_language("""
 tag: uk · name: українська · plural: Slavic · thousands: \u00a0 · decimal: ,
 money: {amount}\u00a0$ · less_than: менше ніж {amount}
@@ -7401,7 +7246,7 @@ page: Ліміти використання|Ліміт|Використано|З
   Зараз це неможливо показати. Спробуйте пізніше.|Сьогодні за моделями
 """)
 
-# helpers/openwebui/languages/tr.py
+# =============================== helpers/openwebui/languages/tr.py ================================
 TURKISH = read_language("""
 tag: tr · name: Türkçe · thousands: . · decimal: , · money: {amount}\u00a0$
 less_than: {amount} altında · percent: %{n} · units: token, giriş tokeni, çıktı tokeni, istek, yanıt
@@ -7438,7 +7283,7 @@ page: Kullanım sınırları|Sınır|Kullanılan|Ayrılan|Kalan|Yenilenme|Doldu|
   Bu şu anda gösterilemiyor. Lütfen daha sonra yeniden deneyin.|Modele göre bugün
 """)
 
-# helpers/openwebui/languages/zh_cn.py
+# ============================== helpers/openwebui/languages/zh_cn.py ==============================
 CHINESE = read_language("""
 tag: zh-CN · name: 简体中文 · plural: alike · less_than: 不到 {amount}
 units: 个 Token, 个输入 Token, 个输出 Token, 次请求, 个回答
@@ -7466,7 +7311,7 @@ page: 用量限额|限额|已用|已占用|剩余|重置时间|已达限额|共�
   返回对话|请先登录 Open WebUI。|目前无法显示。请稍后重试。|今日按模型统计
 """)
 
-# helpers/openwebui/languages/zh_tw.py
+# ============================== helpers/openwebui/languages/zh_tw.py ==============================
 TAIWANESE_CHINESE = read_language("""
 tag: zh-TW · name: 繁體中文 · plural: alike · less_than: 不到 {amount}
 units: 個 Token, 個輸入 Token, 個輸出 Token, 次請求, 個回應
@@ -7494,7 +7339,7 @@ page: 用量限額|限額|已用|已占用|剩餘|重設時間|已達限額|共�
   重新整理|返回對話|請先登入 Open WebUI。|目前無法顯示。請稍後再試。|今日依模型統計
 """)
 
-# helpers/openwebui/languages/ja.py
+# =============================== helpers/openwebui/languages/ja.py ================================
 JAPANESE = read_language("""
 tag: ja · name: 日本語 · plural: alike · less_than: {amount} 未満
 units: トークン, 入力トークン, 出力トークン, リクエスト, 件の応答
@@ -7530,7 +7375,7 @@ page: 使用量の上限|上限|使用済み|予約済み|残り|リセット|�
   現在表示できません。しばらくしてから再試行してください。|今日のモデル別使用量
 """)
 
-# helpers/openwebui/languages/ko.py
+# =============================== helpers/openwebui/languages/ko.py ================================
 KOREAN = read_language("""
 tag: ko · name: 한국어 · plural: alike · less_than: {amount} 미만 · counted: {unit} {amount}개
 units: 토큰, 입력 토큰, 출력 토큰, 요청, 응답
@@ -7562,11 +7407,7 @@ page: 사용량 한도|한도|사용|예약|남음|초기화|한도 도달|공�
   지금은 표시할 수 없습니다. 나중에 다시 시도하세요.|오늘 모델별 사용량
 """)
 
-# ==============================================================================
-# helpers/openwebui/languages/ar.py
-# Arabic.
-# ==============================================================================
-
+# =============================== helpers/openwebui/languages/ar.py ================================
 ARABIC = read_language("""
 tag: ar · name: العربية · plural: Arabic · right_to_left: yes · less_than: أقل من {amount}
 counted: {amount} {unit}|{unit}|{unit}|{amount} {unit}
@@ -7604,7 +7445,7 @@ page: حدود الاستخدام|الحدّ|المستخدَم|المحجوز|�
   اليوم حسب النموذج
 """)
 
-# helpers/openwebui/languages/he.py
+# =============================== helpers/openwebui/languages/he.py ================================
 HEBREW = read_language("""
 tag: he · name: עברית · plural: Hebrew · right_to_left: yes · less_than: פחות מ-{amount}
 units: אסימון|אסימונים, אסימון קלט|אסימוני קלט, אסימון פלט|אסימוני פלט, בקשה|בקשות, תגובה|תגובות
@@ -7636,10 +7477,8 @@ page: מכסות שימוש|מכסה|נוצל|שמור|נותר|מתחדש|המ�
   לא ניתן להציג זאת כעת. נסה שוב מאוחר יותר.|היום לפי מודל
 """)
 
-# ==============================================================================
-# helpers/openwebui/languages/catalog.py
+# ============================= helpers/openwebui/languages/catalog.py =============================
 # Languages: all there are, and which one a reader gets.
-# ==============================================================================
 
 LANGUAGES: Mapping[str, Language] = {
     language.tag.lower(): language
@@ -7686,10 +7525,8 @@ def choose_language(tags: str) -> Language:
     return ENGLISH
 
 
-# ==============================================================================
-# helpers/openwebui/page_assets.py
+# ================================ helpers/openwebui/page_assets.py ================================
 # The usage page: one HTML page with its style, its script and the words of all languages.
-# ==============================================================================
 
 PAGE_HTML = r"""<!doctype html>
 <html lang="en">
@@ -8558,10 +8395,8 @@ def render_page(nonce: str) -> str:
     return page.replace("{{JS}}", PAGE_JS).replace("{{LANGUAGES}}", page_languages())
 
 
-# ==============================================================================
-# helpers/openwebui/messages.py
+# ================================= helpers/openwebui/messages.py ==================================
 # Every sentence that a user or an administrator reads, with its numbers.
-# ==============================================================================
 
 PLACEHOLDERS = (
     *("used", "limit", "remaining", "percent", "unit", "period", "reset_at", "reset_in", "policy"),
@@ -9087,10 +8922,8 @@ def alert_sentence(state: LimitState, user: str) -> str:
     return f"{clean_name(user)} {crossed} the limit of {limit}{named}."
 
 
-# ==============================================================================
-# helpers/openwebui/alerts.py
+# ================================== helpers/openwebui/alerts.py ===================================
 # Alerts: tells the administrator's webhook that a user has crossed a limit.
-# ==============================================================================
 
 ALERT_ATTEMPTS = 4
 ALERT_TIMEOUT_SECONDS = 10
@@ -9174,10 +9007,8 @@ class AlertSender:
                 log.exception("Usage limits: an alert was not delivered")
 
 
-# ==============================================================================
-# helpers/openwebui/refusals.py
+# ================================= helpers/openwebui/refusals.py ==================================
 # Refusals and rate headers as the programs of each protocol read them.
-# ==============================================================================
 
 # The clients of OpenAI and Anthropic wait this long between their own attempts at most.
 LONGEST_CLIENT_WAIT = 60
@@ -9274,10 +9105,8 @@ def rate_headers(states: Iterable[LimitState], now: datetime) -> RawHeaders:
     return headers
 
 
-# ==============================================================================
-# helpers/openwebui/http_requests.py
+# =============================== helpers/openwebui/http_requests.py ===============================
 # The HTTP requests that the layer serves: their state, path and body.
-# ==============================================================================
 
 # Requests that are read here are JSON, with pictures in it at most; a longer one is refused.
 LARGEST_REQUEST = 16 * 2**20
@@ -9392,10 +9221,8 @@ class ReadRequest:
         return receive
 
 
-# ==============================================================================
-# helpers/openwebui/valves.py
+# ================================== helpers/openwebui/valves.py ===================================
 # The valves: what the administrator and each user can set, and how bad input is refused.
-# ==============================================================================
 
 # Open WebUI builds the valves anew for every request; the texts rarely change.
 read_policies = lru_cache(maxsize=8)(parse_policies)
@@ -9767,10 +9594,8 @@ class PersonalValves(BaseModel):
         return schema
 
 
-# ==============================================================================
-# helpers/openwebui/host_versions.py
+# =============================== helpers/openwebui/host_versions.py ===============================
 # What is special about Open WebUI's versions, and which of its internals are leaned upon.
-# ==============================================================================
 
 HostVersion = tuple[int, int, int]
 
@@ -9830,10 +9655,8 @@ HOST_INTERNALS = (
     HostInternal("open_webui.env", "CUSTOM_API_KEY_HEADER", "API keys in a header"),
 )
 
-# ==============================================================================
-# helpers/openwebui/replies.py
+# ================================== helpers/openwebui/replies.py ==================================
 # One reply from its admission to its end.
-# ==============================================================================
 
 # Where a reply travels in Open WebUI's metadata.
 METADATA_KEY = "usage_limits"
@@ -10243,10 +10066,8 @@ def hold_at_most(estimate: Charge, used: Amounts, remaining: Mapping[Measure, in
     return replace(estimate, cost_micros=held.cost_micros, counted=held)
 
 
-# ==============================================================================
-# helpers/openwebui/passthrough.py
+# ================================ helpers/openwebui/passthrough.py ================================
 # The paths by which Open WebUI lets its users reach a model past the hooks.
-# ==============================================================================
 
 # chat: the hooks run. rewritten: sent to a path where they do. metered: admitted and metered by
 # the middleware. request: counted as one request. indexing: the same, where the administrator has
@@ -10462,10 +10283,8 @@ def passthrough_charge(reply: Reply, passthrough: Passthrough, status: int | Non
     return reply.unseen_charge()
 
 
-# ==============================================================================
-# helpers/openwebui/host.py
+# =================================== helpers/openwebui/host.py ====================================
 # The only place that knows Open WebUI: its database, groups, models and errors.
-# ==============================================================================
 
 NAMES_PER_QUERY = 500
 TEMPORARY_CHAT_PREFIXES = ("temporary:", "local:")  # today's and the older one
@@ -10806,10 +10625,8 @@ def warn_about_old_host() -> None:
         )
 
 
-# ==============================================================================
-# helpers/openwebui/stream_usage.py
+# =============================== helpers/openwebui/stream_usage.py ================================
 # Usage in streams: which models' providers refuse to be asked for it.
-# ==============================================================================
 
 ASK_FOR_USAGE = {"include_usage": True}
 REFUSING_STATUSES = (400, 422)
@@ -10956,10 +10773,8 @@ def copied_message(message: object) -> object:
     return {**message, "content": own}
 
 
-# ==============================================================================
-# helpers/openwebui/endings.py
+# ================================== helpers/openwebui/endings.py ==================================
 # Endings: a stream that may go no further ends as its protocol ends one at its length.
-# ==============================================================================
 
 StreamPart = bytes | str
 LONGEST_LINE = 2**16
@@ -11083,10 +10898,8 @@ async def bounded_stream(reply: Reply, parts: Any) -> AsyncIterator[Any]:
             await close()
 
 
-# ==============================================================================
-# helpers/openwebui/model_calls.py
+# ================================ helpers/openwebui/model_calls.py ================================
 # Model calls: the answer or the failure of each call that Open WebUI makes for a reply.
-# ==============================================================================
 
 # Where Open WebUI calls models for replies, under the name that each module has for it.
 CALLERS = (
@@ -11175,10 +10988,8 @@ def is_failure(answer: object) -> bool:
     return isinstance(answer, dict) and bool(answer.get("error")) and not answer.get("choices")
 
 
-# ==============================================================================
-# helpers/openwebui/stopping.py
+# ================================= helpers/openwebui/stopping.py ==================================
 # One process, many pastes: who keeps books in it, so that older ones let go and all stop well.
-# ==============================================================================
 
 # Every paste is a module of its own. They find each other where all modules are.
 KEEPERS_MODULE = "usage_limits_keepers"
@@ -11239,10 +11050,8 @@ def stop_on_signal(stop: Callable[[], None]) -> bool:
     return True
 
 
-# ==============================================================================
-# helpers/openwebui/chat_events.py
+# ================================ helpers/openwebui/chat_events.py ================================
 # Chat events: what the chat page shows of a reply's limits, as toasts and status lines.
-# ==============================================================================
 
 # Ordinary replies stay below it, so a higher cap is not worth a line.
 CAP_WORTH_SAYING = 4_000
@@ -11321,10 +11130,8 @@ async def tell_settled(
         await emit_status(emitter, status_line(state, now, reply.reader))
 
 
-# ==============================================================================
-# helpers/openwebui/ledger_worker.py
+# =============================== helpers/openwebui/ledger_worker.py ===============================
 # The ledger's worker: runs the ledger off the event loop, and does what workers owe each other.
-# ==============================================================================
 
 # How often a worker shows that it lives, and looks for those that don't.
 ROUND_SECONDS = 5
@@ -11498,10 +11305,8 @@ class LedgerWorker:
                 break
 
 
-# ==============================================================================
-# helpers/openwebui/accounting.py
+# ================================ helpers/openwebui/accounting.py =================================
 # Accounting: sees every reply to its end, whatever becomes of its client, model or ledger.
-# ==============================================================================
 
 RETRY_SECONDS = 5
 # How often what running replies have used is noted, and their leases are renewed.
@@ -11963,10 +11768,8 @@ class Accounting(LedgerWorker):
             raise failures[-1]
 
 
-# ==============================================================================
-# helpers/openwebui/ledgers.py
+# ================================== helpers/openwebui/ledgers.py ==================================
 # Ledgers: what one filter has opened, by the database that its valves name.
-# ==============================================================================
 
 
 class OpenLedger(NamedTuple):
@@ -12007,10 +11810,8 @@ def open_ledger(valves: AdminValves) -> OpenLedger:
     return OpenLedger(accounting, memory, read_host)
 
 
-# ==============================================================================
-# helpers/openwebui/directory.py
+# ================================= helpers/openwebui/directory.py =================================
 # The directory: all users of Open WebUI with their groups, read at once.
-# ==============================================================================
 
 # More users than any page lists.
 MOST_USERS = 50_000
@@ -12085,10 +11886,8 @@ def with_outer_groups(
     return tuple(found)
 
 
-# ==============================================================================
-# helpers/openwebui/page_data.py
+# ================================= helpers/openwebui/page_data.py =================================
 # What the usage pages show, as JSON has it; everything here blocks, and runs in a thread.
-# ==============================================================================
 
 MOST_REPLIES = 200
 MOST_GRANTS = 500
@@ -12790,10 +12589,8 @@ def read_zone_of(valves: AdminValves) -> Any:
     return read_timezone(valves.timezone)
 
 
-# ==============================================================================
-# helpers/openwebui/page_status.py
+# ================================ helpers/openwebui/page_status.py ================================
 # How the filter stands in its host: versions, what is leaned upon, ways to a model.
-# ==============================================================================
 
 SERVER_MODULE = "open_webui.main"
 # The pasted file's own first lines, where Open WebUI has read them.
@@ -12876,10 +12673,8 @@ def host_status(data: PageData, everywhere: bool) -> Json:
     }
 
 
-# ==============================================================================
-# helpers/openwebui/usage_command.py
+# =============================== helpers/openwebui/usage_command.py ===============================
 # `/usage` as a message in a chat: the user's limits and use as Markdown, from no model.
-# ==============================================================================
 
 COMMAND = "/usage"
 LONGEST_COMMAND = 200
@@ -13034,10 +12829,8 @@ def near_parts(data: PageData, reader: Reader, words: Mapping[str, str]) -> list
     return [markdown_table(("", *headings), rows, 1)] if rows else []
 
 
-# ==============================================================================
-# helpers/openwebui/valves_form.py
+# ================================ helpers/openwebui/valves_form.py ================================
 # The valves form: who is near a limit at its top, and why a save was refused.
-# ==============================================================================
 
 # The form's first field, above whose description the notes stand.
 FIRST_FIELD = "priority"
@@ -13135,10 +12928,8 @@ def refusal_reasons() -> str:
     )
 
 
-# ==============================================================================
-# helpers/openwebui/simulation.py
+# ================================ helpers/openwebui/simulation.py =================================
 # Simulation: what is on record, replayed against a policies text.
-# ==============================================================================
 
 # More records than this aren't replayed at once.
 MOST_REPLAYED = 3_000_000
@@ -13431,10 +13222,8 @@ def replay_start(limits: Iterable[Limit], rules: CalendarRules, since: int) -> i
     return start
 
 
-# ==============================================================================
-# helpers/openwebui/policy_editor.py
+# =============================== helpers/openwebui/policy_editor.py ===============================
 # The policies editor: a text checked, explained, replayed and saved.
-# ==============================================================================
 
 LONGEST_POLICIES = 1_000_000
 MOST_DAYS = 400
@@ -13783,10 +13572,8 @@ def note_version(data: PageData, before: str, text: str, by: str) -> Json:
     return {"errors": [], "policies": text, **explain_policies(data, text)}
 
 
-# ==============================================================================
-# helpers/openwebui/answers.py
+# ================================== helpers/openwebui/answers.py ==================================
 # Answers on their way to the client: read for their usage, or replaced by a refusal.
-# ==============================================================================
 
 # Of an answer that isn't streamed, or of one line of a stream; a longer one is estimated.
 LARGEST_ANSWER = 16 * 2**20
@@ -13963,10 +13750,8 @@ def limit_headers(state: MutableMapping[str, Any]) -> RawHeaders:
         return []
 
 
-# ==============================================================================
-# helpers/openwebui/callers.py
+# ================================== helpers/openwebui/callers.py ==================================
 # Who asks at a pass-through path, by Open WebUI's own rules.
-# ==============================================================================
 
 # Where the user travels in the state of a request, out of its client's reach.
 USER_STATE = "usage_limits_user"
@@ -14036,10 +13821,8 @@ def make_gate(app: Any) -> FastAPI:
     return gate
 
 
-# ==============================================================================
-# helpers/openwebui/metered_calls.py
+# =============================== helpers/openwebui/metered_calls.py ===============================
 # Metered calls: pass-through calls on their way to the provider, and their answers.
-# ==============================================================================
 
 
 class MeteredCall:
@@ -14164,10 +13947,8 @@ def receive_until(ended: asyncio.Event, scope: Scope, receive: Receive) -> Recei
     return receive_or_end
 
 
-# ==============================================================================
-# helpers/openwebui/passthrough_guard.py
+# ============================= helpers/openwebui/passthrough_guard.py =============================
 # The guard of pass-through calls: admits, meters and settles them for one filter.
-# ==============================================================================
 
 # How long it is taken for granted that the function is on, and how its valves are.
 SWITCH_SECONDS = 1.0
@@ -14442,10 +14223,8 @@ async def describe_model(model_id: object, app: Any) -> dict[str, Any] | None:
     return {"id": model_id, "info": found.model_dump()} if found is not None else None
 
 
-# ==============================================================================
-# helpers/openwebui/pages.py
+# =================================== helpers/openwebui/pages.py ===================================
 # The usage pages: `/usage-limits` and its JSON, behind Open WebUI's own sign-in.
-# ==============================================================================
 
 PAGE_PATH = "/usage-limits"
 # A policies text of hundreds of thousands of characters, and nothing near a denial of service.
@@ -14803,10 +14582,8 @@ def is_page_path(path: str) -> bool:
     return re.match(rf"{PAGE_PATH}(/|$)", path) is not None
 
 
-# ==============================================================================
-# helpers/openwebui/realtime.py
+# ================================= helpers/openwebui/realtime.py ==================================
 # Voice calls: Open WebUI's socket to a realtime model, with a record for each answer.
-# ==============================================================================
 
 REALTIME_PATH = "/api/v1/audio/realtime"
 # How the policies and the records call it, whatever model the administrator has chosen for it.
@@ -14974,10 +14751,8 @@ class VoiceCall:
         return {**self._scope, "type": "http", "method": "POST", "headers": headers}
 
 
-# ==============================================================================
-# helpers/openwebui/middleware.py
+# ================================ helpers/openwebui/middleware.py =================================
 # One ASGI layer around Open WebUI, for the paths that its hooks don't guard.
-# ==============================================================================
 
 # The form of the users' own valves, which is in the language of whoever opens it.
 USER_VALVES_FORM = "/valves/user/spec"
@@ -15136,10 +14911,8 @@ def find_layer(app: Any) -> tuple[Any, str, Any]:
     return None, "", None
 
 
-# ==============================================================================
-# helpers/openwebui/task_calls.py
+# ================================ helpers/openwebui/task_calls.py =================================
 # Task calls: the titles, tags, queries and the like that Open WebUI asks a model for by itself.
-# ==============================================================================
 
 
 @dataclass(frozen=True, slots=True)
@@ -15366,10 +15139,8 @@ def guard_tasks(layer: UsageLimitsLayer) -> None:
     watch_task_calls(layer.find_guard, layer)
 
 
-# ==============================================================================
-# helpers/openwebui/admission.py
+# ================================= helpers/openwebui/admission.py =================================
 # From a request to a reply: whose limits count, how much is reserved, what a refusal says.
-# ==============================================================================
 
 LONGEST_TIMEZONE = 100
 UNCOUNTED = ModelRule("*", weight=Decimal(0))
@@ -15663,10 +15434,8 @@ def adjust_call(
         body["stream_options"] = {**asked, **ASK_FOR_USAGE}
 
 
-# ==============================================================================
-# helpers/filter.py
+# ======================================= helpers/filter.py ========================================
 # The filter: Open WebUI's hooks, and nothing but hooks.
-# ==============================================================================
 
 # A prompt that retrieval made longer than this is written down before the model is called.
 GROWTH_WORTH_WRITING = 1_000

@@ -218,7 +218,6 @@ class ReplyMeter:
 
     def __init__(self) -> None:
         self._rounds = [MeteredRound(0)]
-        self._selected_model_id: str | None = None
 
     def begin_round(self, prompt_tokens: int) -> None:
         """A model call follows; the host may announce the same one twice."""
@@ -261,8 +260,6 @@ class ReplyMeter:
                 this_round.add_usage(usage)
                 call = this_round.current
         elif not is_provider_event(event):
-            if isinstance(model_id := event.get("selected_model_id"), str):
-                self._selected_model_id = model_id
             return
         this_round.started = True
         if finished:
@@ -300,11 +297,6 @@ class ReplyMeter:
     def produced(self) -> bool:
         """Whether anything passed that the provider charges for."""
         return any(call.is_charged for each in self._rounds for call in each.calls)
-
-    @property
-    def selected_model_id(self) -> str | None:
-        """The model that the host's arena chose."""
-        return self._selected_model_id
 
     def total(self, outlet_usage: object = None, outlet_text: str | None = None) -> Usage:
         """What the reply is charged for as a whole.

@@ -997,12 +997,6 @@ class TestSigns:
         meter = metered(event)
         assert (meter.started, meter.produced) == (started, produced)
 
-    def test_the_arena_model(self) -> None:
-        """The host's event names the model that the arena chose."""
-        assert metered(chunk("x")).selected_model_id is None
-        assert metered({"selected_model_id": "gpt-4o"}, chunk("x")).selected_model_id == "gpt-4o"
-        assert metered({"selected_model_id": ["gpt-4o"]}).selected_model_id is None
-
 
 class TestAnything:
     """Truths about every JSON value."""
