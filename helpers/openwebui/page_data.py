@@ -38,7 +38,7 @@ from helpers.ledger.reports import (
     sum_models,
     sum_records,
 )
-from helpers.limits.amounts import NotationMistake, read_count, read_dollars
+from helpers.limits.amounts import NotationError, read_count, read_dollars
 from helpers.limits.decisions import LimitState
 from helpers.limits.limit import Limit, Measure, parse_limit
 from helpers.limits.periods import Window, parse_period, quoted_text
@@ -52,11 +52,10 @@ from helpers.limits.policy import (
     pool_scopes,
 )
 from helpers.openwebui.accounting import Accounting
-from helpers.openwebui.admission import is_exempt
 from helpers.openwebui.directory import Directory, read_directory
 from helpers.openwebui.languages.en import ENGLISH
 from helpers.openwebui.messages import limit_text
-from helpers.openwebui.valves import AdminValves, read_timezone
+from helpers.openwebui.valves import AdminValves, is_exempt, read_timezone
 from helpers.openwebui.wording import Language
 from helpers.texts import LONGEST_ID, LONGEST_NAME, clean_text
 
@@ -736,7 +735,7 @@ def read_amount(value: object, measure: Measure) -> int:
             amount = int(value) if value.is_integer() else 0
         else:
             amount = read_count(text, "token")
-    except (NotationMistake, ValueError, OverflowError):
+    except (NotationError, ValueError, OverflowError):
         raise allowed from None
     if not 0 < amount <= LARGEST_GRANT:
         raise allowed

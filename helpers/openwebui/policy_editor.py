@@ -21,6 +21,7 @@ from helpers.ledger.policy_versions import keep_version, read_versions
 from helpers.ledger.reports import read_replayed
 from helpers.limits.limit import Limit
 from helpers.limits.policies import ModelRule, Policy, PolicySet, fold_name
+from helpers.limits.policies_text import PoliciesError, table_header
 from helpers.limits.policy import (
     AppliedLimit,
     GroupRef,
@@ -29,8 +30,6 @@ from helpers.limits.policy import (
     find_model_rule,
     scoped_limits,
 )
-from helpers.limits.policy_tables import PoliciesError, table_header
-from helpers.openwebui.admission import is_exempt
 from helpers.openwebui.directory import Directory
 from helpers.openwebui.host import list_model_ids
 from helpers.openwebui.page_data import Json, PageData, PageError, iso_second
@@ -39,7 +38,7 @@ from helpers.openwebui.simulation import (
     SimulationResult,
     replay_start,
 )
-from helpers.openwebui.valves import AdminValves, read_policies
+from helpers.openwebui.valves import AdminValves, is_exempt, read_policies
 
 LONGEST_POLICIES = 1_000_000
 MOST_DAYS = 400
@@ -55,7 +54,7 @@ def read_policies_text(body: Json) -> str:
 
     Raises:
         PageError: There is none, or one of a length that nobody writes.
-        PoliciesError: It has mistakes.
+        PoliciesError: It has errors.
     """
     text = body.get("policies")
     if not isinstance(text, str) or len(text) > LONGEST_POLICIES:
@@ -67,7 +66,7 @@ def read_policies_text(body: Json) -> str:
 
 
 def listed_errors(text: str, error: PoliciesError) -> list[Json]:
-    """The mistakes in a text, each with its line where that can be told."""
+    """The errors in a text, each with its line where that can be told."""
     lines = text.split("\n")
     return [
         {
@@ -76,23 +75,23 @@ def listed_errors(text: str, error: PoliciesError) -> list[Json]:
             "allowed": one.allowed,
             "line": line_of(one, lines),
         }
-        for one in error.mistakes
+        for one in error.errors
     ]
 
 
-def line_of(mistake: ConfigurationError, lines: list[str]) -> int | None:
-    """The line that a mistake is about, from 1; None where it can't be told."""
-    if found := re.search(r"line (\d+)", mistake.where):
+def line_of(error: ConfigurationError, lines: list[str]) -> int | None:
+    """The line that an error is about, from 1; None where it can't be told."""
+    if found := re.search(r"line (\d+)", error.where):
         return int(found[1])
-    header = re.match(r"\[.*\]", mistake.where)
+    header = re.match(r"\[.*\]", error.where)
     if header is None:
         return None
     wanted = header_path(header[0])
     at = next((n for n, line in enumerate(lines) if header_path(line) == wanted), None)
     if wanted is None or at is None:
         return None
-    key = mistake.where[header.end() :].strip()
-    quoted = re.match(r"['\"](.+?)['\"] ", mistake.given)
+    key = error.where[header.end() :].strip()
+    quoted = re.match(r"['\"](.+?)['\"] ", error.given)
     for number in range(at + 1, len(lines)):
         if header_path(lines[number]) is not None:
             break

@@ -17,7 +17,7 @@ from helpers.limits.periods import CalendarRules, Period, Window
 from helpers.limits.policies import ModelRule
 from helpers.limits.policy import AppliedLimit
 from helpers.metering.charges import make_charge
-from helpers.metering.usage import MeteredUsage
+from helpers.metering.usage import Usage
 
 # More records than this aren't replayed at once.
 MOST_REPLAYED = 3_000_000
@@ -225,7 +225,7 @@ class Replay:
         if state == "released":
             requests = input_tokens = output_tokens = cost = 0
         elif plan.rule is not None:
-            tokens = MeteredUsage(row[11], row[12], row[13], row[10], bool(row[14]))
+            tokens = Usage(row[11], row[12], row[13], row[10], bool(row[14]))
             counted = make_charge(tokens, plan.rule).counted
             requests, input_tokens = counted.requests, counted.input_tokens
             output_tokens, cost = counted.output_tokens, counted.cost_micros

@@ -29,7 +29,8 @@ from helpers.ledger.ledger import Ledger
 from helpers.ledger.records import LEASE_SECONDS
 from helpers.ledger.tables import IS_OPEN, counters_table, records_table
 from helpers.ledger.transactions import advisory_key
-from helpers.openwebui.accounting import POSTGRESQL_THREADS, Accounting
+from helpers.openwebui.accounting import Accounting
+from helpers.openwebui.ledger_worker import POSTGRESQL_THREADS
 from helpers.openwebui.replies import Reply
 from helpers.openwebui.valves import AdminValves
 from tests.support.driver import before_statements
@@ -93,6 +94,7 @@ async def accounting(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[AccountingFixture]:
     """An accounting whose rounds, in which they try again, are fractions of a second apart."""
+    monkeypatch.setattr("helpers.openwebui.ledger_worker.ROUND_SECONDS", 0.2)
     for name in ("ROUND_SECONDS", "RETRY_SECONDS"):
         monkeypatch.setattr(f"helpers.openwebui.accounting.{name}", 0.2)
     engine = open_database(database_url)
@@ -360,6 +362,7 @@ async def test_postgresql_restarted_under_load(
     own_postgresql: Any, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A PostgreSQL that is restarted under load: each reply of those seconds is settled once."""
+    monkeypatch.setattr("helpers.openwebui.ledger_worker.ROUND_SECONDS", 0.2)
     for name in ("ROUND_SECONDS", "RETRY_SECONDS"):
         monkeypatch.setattr(f"helpers.openwebui.accounting.{name}", 0.2)
     engine = open_database(own_postgresql.get_uri())
