@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Generic, TypeVar
 
 from sqlalchemy import (
     BindParameter,
@@ -24,6 +25,8 @@ from helpers.ledger.transactions import NEW_POOL_COUNTER_LOCK, take_advisory_loc
 from helpers.limits.decisions import NOTHING, Amounts
 from helpers.limits.globs import glob_fits
 from helpers.limits.policy import EVERYONE, AppliedLimit
+
+Key = TypeVar("Key")
 
 NO_END = 2**53
 # A control character that no model or group is called by.
@@ -245,39 +248,60 @@ def make_counters(connection: Connection, wanted: Mapping[str, AppliedLimit], at
     connection.execute(counters_table.insert(), rows)
 
 
+class CountingLimits(Generic[Key]):
+    """Which of many limits count a record, however many there are.
+
+    Args:
+        read_from: A scope to which all the records belong.
+        limits: The limits, by anything.
+    """
+
+    def __init__(self, read_from: str, limits: Mapping[Key, AppliedLimit]) -> None:
+        self._read_from, self._limits = read_from, limits
+        self._by_scope: dict[str, list[Key]] = {}
+        for key, applied in limits.items():
+            self._by_scope.setdefault(applied.scope, []).append(key)
+        self._found: dict[tuple[str, str, str], list[Key]] = {}
+        self.differ_by_group = not set(self._by_scope) <= {read_from}
+
+    def find(self, group_ids: str, model_names: str, source: str) -> list[Key]:
+        """The limits that count what has these names; mostly the same few come again and again."""
+        record = (group_ids, model_names, source)
+        if record not in self._found:
+            scopes = {self._read_from, *(f"group:{group}" for group in split_names(group_ids))}
+            self._found[record] = [
+                key
+                for scope in scopes
+                for key in self._by_scope.get(scope, ())
+                if self._limits[key].limit.source in ("", source)
+                and glob_matches(self._limits[key].limit.model_glob, model_names)
+            ]
+        return self._found[record]
+
+
 def sum_for_limits(
     connection: Connection, read_from: str, limits: Mapping[str, AppliedLimit], start: int, end: int
 ) -> dict[str, Amounts]:
     """What each of these limits counts of the settled records of one scope and window."""
-    used = dict.fromkeys(limits, NOTHING)
-    by_scope: dict[str, list[str]] = {}
-    for key, applied in limits.items():
-        by_scope.setdefault(applied.scope, []).append(key)
-    if set(by_scope) <= {read_from}:
-        groups: ColumnElement[str] = literal("")
-    else:
-        groups = records_table.c.group_ids
+    counting, used = CountingLimits(read_from, limits), dict.fromkeys(limits, NOTHING)
+    columns = records_table.c
+    groups = columns.group_ids if counting.differ_by_group else literal("")
     rows = connection.execute(
-        select(groups, records_table.c.model_names, records_table.c.source, *COUNTED_SUMS)
+        select(groups, columns.model_names, columns.source, *COUNTED_SUMS)
         .where(
-            records_table.c.state == "settled",
-            records_table.c.created_at >= start,
-            records_table.c.created_at < end,
+            columns.state == "settled",
+            columns.created_at >= start,
+            columns.created_at < end,
             scope_condition(read_from),
         )
         .group_by(
-            records_table.c.model_names,
-            records_table.c.source,
-            *([] if set(by_scope) <= {read_from} else [groups]),
+            columns.model_names, columns.source, *([groups] if counting.differ_by_group else [])
         )
     )
     for group_ids, names, source, *sums in rows:
         amounts = Amounts(*(int(value) for value in sums))
-        for scope in {read_from, *(f"group:{group}" for group in split_names(group_ids))}:
-            for key in by_scope.get(scope, ()):
-                limit = limits[key].limit
-                if limit.source in ("", source) and glob_matches(limit.model_glob, names):
-                    used[key] += amounts
+        for key in counting.find(group_ids, names, source):
+            used[key] += amounts
     return used
 
 

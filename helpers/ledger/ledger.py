@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from threading import Lock
 from typing import Any, TypeVar
@@ -13,10 +13,10 @@ from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, or_, select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-from helpers.errors import LedgerError
+from helpers.errors import LedgerDataError, LedgerError
 from helpers.ledger.counters import ROLLING_MARK, add_to_counters, rolling_seconds
 from helpers.ledger.identities import RememberedName, read_remembered, remember
-from helpers.ledger.limit_states import KnownResets, read_limit_states
+from helpers.ledger.limit_states import KnownResets, read_limit_states, with_resets
 from helpers.ledger.records import (
     PROVISIONAL_REASONS,
     WORKER_GONE,
@@ -146,15 +146,26 @@ class Ledger:
     def _now(self) -> int:
         return int(self._clock())
 
-    def _states(
-        self,
-        connection: Connection,
-        limits: Sequence[AppliedLimit],
-        at: int,
-        except_id: str,
-        snapshot: Snapshot | None = None,
-    ) -> tuple[LimitState, ...]:
-        return read_limit_states(connection, limits, at, except_id, snapshot, self.known_resets)
+    def _with_resets(self, decision: Decision, deadline: float | None = None) -> Decision:
+        """The same with when rolling limits open again: looked up once nobody waits for it."""
+        if all(
+            state.applied.limit.period.rolling is None or not state.exceeded
+            for state in decision.states
+        ):
+            return decision
+        try:
+            return Decision(
+                self.read(
+                    lambda connection: with_resets(
+                        connection, decision.states, self._now(), self.known_resets
+                    ),
+                    deadline,
+                )
+            )
+        except (LedgerDataError, LedgerError) as error:
+            # What was decided is decided: they open a period from now at the latest.
+            log.debug("Usage limits: %s; when a limit opens again isn't known", error)
+            return decision
 
     def read(
         self, work: Callable[[Connection], ReadResult], deadline: float | None = None
@@ -229,7 +240,7 @@ class Ledger:
             nonlocal tries
             tries += 1
             decision = Decision(
-                self._states(connection, limits, reservation.created_at, reservation.id)
+                read_limit_states(connection, limits, reservation.created_at, reservation.id)
             )
             if enforce and not decision.allowed:
                 return Admission(decision)
@@ -248,7 +259,8 @@ class Ledger:
 
         scopes = limit_scopes(reservation.subject, limits)
         # Its settlement makes up for a reservation that a crash of PostgreSQL has lost.
-        return self._transactions.run(work, scopes, lasting=False, deadline=deadline)
+        admission = self._transactions.run(work, scopes, lasting=False, deadline=deadline)
+        return replace(admission, decision=self._with_resets(admission.decision, deadline))
 
     def settle(
         self,
@@ -282,7 +294,7 @@ class Ledger:
             now = self._now()
             asked, key = limits if decide else (), key_of_reservation(reservation)
             closed, snapshot = settle_record(connection, key, charge, asked, now, reason)
-            states = self._states(connection, asked, now, reservation.id, snapshot)
+            states = read_limit_states(connection, asked, now, reservation.id, snapshot)
             crossed = tuple(
                 state
                 for state in states
@@ -292,7 +304,12 @@ class Ledger:
             return Settlement(Decision(states), closed, crossed)
 
         scopes = limit_scopes(reservation.subject, limits)
-        return self._transactions.run(work, scopes, (NEW_POOL_COUNTER_LOCK,), deadline=deadline)
+        settlement = self._transactions.run(
+            work, scopes, (NEW_POOL_COUNTER_LOCK,), deadline=deadline
+        )
+        decision = self._with_resets(settlement.decision, deadline)
+        crossed = Decision(settlement.crossed).with_states(decision.states).states
+        return replace(settlement, decision=decision, crossed=crossed)
 
     def check(
         self,
@@ -302,13 +319,14 @@ class Ledger:
     ) -> Decision:
         """Where the limits stand without this reservation; nothing is reserved."""
         self.prepare(deadline)
-        return self._transactions.run(
+        decision = self._transactions.run(
             lambda connection: Decision(
-                self._states(connection, limits, self._now(), reservation.id)
+                read_limit_states(connection, limits, self._now(), reservation.id)
             ),
             limit_scopes(reservation.subject, limits),
             deadline=deadline,
         )
+        return self._with_resets(decision, deadline)
 
     def grow(
         self,
@@ -333,12 +351,13 @@ class Ledger:
 
         def work(connection: Connection) -> Decision:
             now = self._now()
-            decision = Decision(self._states(connection, limits, now, reservation.id))
+            decision = Decision(read_limit_states(connection, limits, now, reservation.id))
             renew_record(connection, reservation.id, hold(decision), now)
             return decision
 
         scopes = limit_scopes(reservation.subject, limits)
-        return self._transactions.run(work, scopes, lasting=False, deadline=deadline)
+        decision = self._transactions.run(work, scopes, lasting=False, deadline=deadline)
+        return self._with_resets(decision, deadline)
 
     def beat(self) -> None:
         """Let the others see that this worker lives."""
