@@ -35,66 +35,66 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  3812  ledger.tables            The ledger's own tables and their numbered migrations.
 #  4033  ledger.identities        Whom the names in the policies mean, also after a rename.
 #  4484  ledger.counters          Sums of settled records per scope, model glob and window.
-#  4842  ledger.snapshots         What one statement sees of the ledger: counters with their …
-#  5010  ledger.limit_states      Where limits stand: what is used, what replies still running …
-#  5165  ledger.records           One row per reply, reserved when it is admitted and closed once.
-#  5330  ledger.reports           What the ledger says of many limits and records at once, read …
-#  5993  ledger.grants            What administrators add to limits, reset and take back; rows, …
-#  6181  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
-#  6280  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
-#  6327  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  6787  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  6981  openwebui.languages.en   English.
-#  7017  openwebui.languages.de   German.
-#  7063  openwebui.languages.fr   French.
-#  7108  openwebui.languages.fr_ca French as written in Canada.
-#  7127  openwebui.languages.es   Spanish.
-#  7168  openwebui.languages.it   Italian.
-#  7206  openwebui.languages.pt_br Portuguese as written in Brazil.
-#  7248  openwebui.languages.nl   Dutch.
-#  7292  openwebui.languages.pl   Polish.
-#  7336  openwebui.languages.ru   Russian.
-#  7381  openwebui.languages.uk   Ukrainian.
-#  7426  openwebui.languages.tr   Turkish.
-#  7463  openwebui.languages.zh_cn Chinese in simplified script.
-#  7491  openwebui.languages.zh_tw Chinese in traditional script.
-#  7519  openwebui.languages.ja   Japanese.
-#  7555  openwebui.languages.ko   Korean.
-#  7588  openwebui.languages.ar   Arabic.
-#  7629  openwebui.languages.he   Hebrew.
-#  7662  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
-#  7712  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
-#  8584  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  9113  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  9200  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  9300  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  9418  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  9780  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  9843  openwebui.replies        One reply from its admission to its end.
-# 10250  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-# 10469  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-# 10813  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-# 10963  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
-# 11098  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-# 11190  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-# 11282  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-# 11350  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-# 11949  openwebui.directory      All users of Open WebUI with their groups, read at once.
-# 12027  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
-# 12732  openwebui.page_status    How the filter stands in its host: versions, what is leaned …
-# 12818  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
-# 12946  openwebui.valves_form    Who is near a limit at its top, and why a save was refused.
-# 13047  openwebui.simulation     What is on record, replayed against a policies text.
-# 13343  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
-# 13695  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14064  openwebui.answers        Answers on their way to the client: read for their usage, or …
-# 14244  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 14317  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
-# 14445  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 14732  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 14903  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 15060  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 15290  filter                   Open WebUI's hooks, and nothing but hooks.
+#  4896  ledger.snapshots         What one statement sees of the ledger: counters with their …
+#  5064  ledger.limit_states      Where limits stand: what is used, what replies still running …
+#  5241  ledger.records           One row per reply, reserved when it is admitted and closed once.
+#  5406  ledger.reports           What the ledger says of many limits and records at once, read …
+#  6062  ledger.grants            What administrators add to limits, reset and take back; rows, …
+#  6250  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
+#  6349  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
+#  6396  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  6875  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  7069  openwebui.languages.en   English.
+#  7105  openwebui.languages.de   German.
+#  7151  openwebui.languages.fr   French.
+#  7196  openwebui.languages.fr_ca French as written in Canada.
+#  7215  openwebui.languages.es   Spanish.
+#  7256  openwebui.languages.it   Italian.
+#  7294  openwebui.languages.pt_br Portuguese as written in Brazil.
+#  7336  openwebui.languages.nl   Dutch.
+#  7380  openwebui.languages.pl   Polish.
+#  7424  openwebui.languages.ru   Russian.
+#  7469  openwebui.languages.uk   Ukrainian.
+#  7514  openwebui.languages.tr   Turkish.
+#  7551  openwebui.languages.zh_cn Chinese in simplified script.
+#  7579  openwebui.languages.zh_tw Chinese in traditional script.
+#  7607  openwebui.languages.ja   Japanese.
+#  7643  openwebui.languages.ko   Korean.
+#  7676  openwebui.languages.ar   Arabic.
+#  7717  openwebui.languages.he   Hebrew.
+#  7750  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
+#  7800  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
+#  8672  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  9201  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  9288  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  9388  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  9506  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  9868  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+#  9931  openwebui.replies        One reply from its admission to its end.
+# 10338  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+# 10557  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+# 10901  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+# 11051  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
+# 11186  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+# 11278  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+# 11370  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+# 11438  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+# 12044  openwebui.directory      All users of Open WebUI with their groups, read at once.
+# 12122  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
+# 12827  openwebui.page_status    How the filter stands in its host: versions, what is leaned …
+# 12913  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
+# 13041  openwebui.valves_form    Who is near a limit at its top, and why a save was refused.
+# 13142  openwebui.simulation     What is on record, replayed against a policies text.
+# 13438  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
+# 13790  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14159  openwebui.answers        Answers on their way to the client: read for their usage, or …
+# 14339  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 14412  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
+# 14540  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 14827  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14998  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 15155  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 15385  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ from queue import Empty, Full, Queue
 from string import Formatter
 from threading import Lock, Thread
 from types import FrameType, ModuleType
-from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, Protocol, TypeVar
 from urllib.parse import parse_qs, unquote
 from weakref import ref
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
@@ -2207,11 +2207,11 @@ arget RO olumn rc _re define 22 ▁right right day ▁long [] (p td cond ▁Pro 
 State ▁spec ride _F ▁look AM ility eter ↵↵↵ ayout -------------------------------- ager ▁could ▁br
 ends ures ▁know ets ▁If ▁Sh .w back ▁ser ▁+= ▁fr ());↵ ▁hand Ind ULL Im ();↵↵ ▁most ================
 ⇥⇥⇥⇥⇥⇥ ▁▁▁▁▁▁▁▁▁▁▁▁ ▁▁▁▁▁▁▁▁▁▁ .... //////////////// ____ ⇥⇥⇥⇥⇥⇥⇥⇥ ▁▁▁▁▁▁▁▁▁▁▁▁▁▁ ################
-⇥⇥⇥⇥⇥⇥⇥ ________ ........ ↵↵↵↵↵↵ ⇥⇥⇥⇥⇥⇥⇥⇥⇥ ~~ ↵↵↵↵↵↵↵↵ ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ________________ ................
-⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ~~~~ ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ↵↵↵↵↵ ----- ---------- ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ~~~~~~~~ ..... ----------- *****
---------- ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ↵↵↵↵↵↵↵↵↵↵↵↵↵↵↵↵ ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ↵↵↵↵↵↵↵↵↵↵ ...... ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥
-~~~~~~~~~~~~~~~~ ↵↵↵↵↵↵↵ ========= ↵↵↵↵↵↵↵↵↵↵↵↵ ===== ....... ↵↵↵↵↵↵↵↵↵ ......... ↵↵↵↵↵↵↵↵↵↵↵↵↵↵
-##### _____ ↵↵↵↵↵↵↵↵↵↵↵ /////
+⇥⇥⇥⇥⇥⇥⇥ ________ ........ ↵↵↵↵↵↵ ⇥⇥⇥⇥⇥⇥⇥⇥⇥ ▁~ ~~ ↵↵↵↵↵↵↵↵ ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ________________
+................ ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ~~~~ ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ↵↵↵↵↵ ----- ---------- ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ~~~~~~~~ .....
+----------- ***** --------- ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ↵↵↵↵↵↵↵↵↵↵↵↵↵↵↵↵ ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ↵↵↵↵↵↵↵↵↵↵ ......
+⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ~~~~~~~~~~~~~~~~ ↵↵↵↵↵↵↵ ========= ↵↵↵↵↵↵↵↵↵↵↵↵ ===== ....... ↵↵↵↵↵↵↵↵↵ .........
+↵↵↵↵↵↵↵↵↵↵↵↵↵↵ ##### _____ ↵↵↵↵↵↵↵↵↵↵↵ /////
 """
 MERGES = {
     piece.translate(str.maketrans("▁↵⇥␍", " \n\t\r")): rank
@@ -4485,10 +4485,14 @@ def form_note(notices: tuple[str, ...]) -> str:
 # Counters: sums of settled records per scope, model glob and window.
 # ==============================================================================
 
+Key = TypeVar("Key")
+
 NO_END = 2**53
 # A control character that no model or group is called by.
 NAME_ESCAPE = "\x1a"
 ROLLING_MARK = " rolling "  # before the seconds, at the end of a rolling counter's id
+# So many counters that were last looked at in different seconds have their records summed apart.
+MOST_SEGMENTS = 20
 # A clock that steps back by less is only being set right.
 STEP_SECONDS = 3_600
 # Records that are further ahead than that were made by a clock that was.
@@ -4689,7 +4693,7 @@ def make_counters(connection: Connection, wanted: Mapping[str, AppliedLimit], at
         by_records.setdefault((start, end, read_from), {})[key] = applied
     rows = []
     for (start, end, read_from), limits in by_records.items():
-        used = sum_for_limits(connection, read_from, limits, start, end)
+        used = sum_for_limits(connection, read_from, limits, dict.fromkeys(limits, start), end)
         rows += [
             {
                 "id": key,
@@ -4705,40 +4709,89 @@ def make_counters(connection: Connection, wanted: Mapping[str, AppliedLimit], at
     connection.execute(counters_table.insert(), rows)
 
 
+class CountingLimits(Generic[Key]):
+    """Which of many limits count a record, however many there are.
+
+    Args:
+        read_from: A scope to which all the records belong.
+        limits: The limits, by anything.
+    """
+
+    def __init__(self, read_from: str, limits: Mapping[Key, AppliedLimit]) -> None:
+        self._read_from, self._limits = read_from, limits
+        self._by_scope: dict[str, list[Key]] = {}
+        for key, applied in limits.items():
+            self._by_scope.setdefault(applied.scope, []).append(key)
+        self._found: dict[tuple[str, str, str], list[Key]] = {}
+        self.differ_by_group = not set(self._by_scope) <= {read_from}
+
+    def find(self, group_ids: str, model_names: str, source: str) -> list[Key]:
+        """The limits that count what has these names; mostly the same few come again and again."""
+        record = (group_ids, model_names, source)
+        if record not in self._found:
+            scopes = {self._read_from, *(f"group:{group}" for group in split_names(group_ids))}
+            self._found[record] = [
+                key
+                for scope in scopes
+                for key in self._by_scope.get(scope, ())
+                if self._limits[key].limit.source in ("", source)
+                and glob_matches(self._limits[key].limit.model_glob, model_names)
+            ]
+        return self._found[record]
+
+
 def sum_for_limits(
-    connection: Connection, read_from: str, limits: Mapping[str, AppliedLimit], start: int, end: int
+    connection: Connection,
+    read_from: str,
+    limits: Mapping[str, AppliedLimit],
+    begins: Mapping[str, int],
+    end: int,
 ) -> dict[str, Amounts]:
-    """What each of these limits counts of the settled records of one scope and window."""
-    used = dict.fromkeys(limits, NOTHING)
-    by_scope: dict[str, list[str]] = {}
-    for key, applied in limits.items():
-        by_scope.setdefault(applied.scope, []).append(key)
-    if set(by_scope) <= {read_from}:
-        groups: ColumnElement[str] = literal("")
-    else:
-        groups = records_table.c.group_ids
+    """What each of these limits counts of one scope's settled records, in one statement.
+
+    Args:
+        connection: The ledger's.
+        read_from: A scope to which the records of all these limits belong.
+        limits: The limits by their counters.
+        begins: From which second on each one counts.
+        end: Before which second all do.
+    """
+    counting, used = CountingLimits(read_from, limits), dict.fromkeys(limits, NOTHING)
+    columns, first = records_table.c, min(begins.values())
     rows = connection.execute(
-        select(groups, records_table.c.model_names, records_table.c.source, *COUNTED_SUMS)
+        select(
+            segment_start(begins.values()),
+            columns.group_ids if counting.differ_by_group else literal(""),
+            columns.model_names,
+            columns.source,
+            *COUNTED_SUMS,
+        )
         .where(
-            records_table.c.state == "settled",
-            records_table.c.created_at >= start,
-            records_table.c.created_at < end,
+            columns.state == "settled",
+            columns.created_at >= first,
+            columns.created_at < end,
             scope_condition(read_from),
         )
-        .group_by(
-            records_table.c.model_names,
-            records_table.c.source,
-            *([] if set(by_scope) <= {read_from} else [groups]),
-        )
+        .group_by(*(literal_column(str(place)) for place in range(1, 5)))
     )
-    for group_ids, names, source, *sums in rows:
+    for segment, group_ids, names, source, *sums in rows:
         amounts = Amounts(*(int(value) for value in sums))
-        for scope in {read_from, *(f"group:{group}" for group in split_names(group_ids))}:
-            for key in by_scope.get(scope, ()):
-                limit = limits[key].limit
-                if limit.source in ("", source) and glob_matches(limit.model_glob, names):
-                    used[key] += amounts
+        for key in counting.find(group_ids, names, source):
+            if begins[key] <= segment:
+                used[key] += amounts
     return used
+
+
+def segment_start(begins: Iterable[int]) -> ColumnElement[int]:
+    """The last of these seconds before a record was made; of very many, when it was made."""
+    first, *others = sorted(set(begins))
+    if len(others) > MOST_SEGMENTS:
+        return records_table.c.created_at
+    starts = literal(first, BigInteger)
+    if not others:
+        return starts
+    later = [(records_table.c.created_at >= start, start) for start in reversed(others)]
+    return case(*later, else_=starts)
 
 
 def rolling_end(connection: Connection, scope: str, at: int) -> int:
@@ -4776,18 +4829,19 @@ def move_rolling_counters(
 ) -> None:
     """Take out what has left the rolling windows of these limits since they were last looked at.
 
-    Each record is taken out once, so the cost per request stays flat; counters whose windows have
-    moved alike are moved together, however many pools there are.
+    Each record is taken out once, so the cost per request stays flat; all counters of one period
+    are moved together, however many pools there are and whenever each was looked at.
 
     Members of a pool settle without its lock: its row is locked first, by writing where it starts,
     and what they have added by then stays.
     """
-    moving: dict[tuple[int, int, str], dict[str, AppliedLimit]] = {}
+    moving: dict[tuple[int, str], dict[str, AppliedLimit]] = {}
     for key, applied in limits.items():
         start, end = counted_window(applied, at)
-        if end == NO_END and start > (begun := counters[key].window_start):
-            moving.setdefault((begun, start, read_scope(applied)), {})[key] = applied
-    for (begun, start, read_from), moved in moving.items():
+        if end == NO_END and start > counters[key].window_start:
+            moving.setdefault((start, read_scope(applied)), {})[key] = applied
+    for (start, read_from), moved in moving.items():
+        begins = {key: counters[key].window_start for key in moved}
         for key, *amounts in connection.execute(
             counters_table.update()
             .where(counters_table.c.id.in_(list(moved)))
@@ -4796,7 +4850,7 @@ def move_rolling_counters(
         ):
             counters[key].window_start, counters[key].used = start, Amounts(*amounts)
         left = []
-        for key, gone in sum_for_limits(connection, read_from, moved, begun, start).items():
+        for key, gone in sum_for_limits(connection, read_from, moved, begins, start).items():
             counters[key].used -= gone
             if gone != NOTHING:
                 less = {f"less_{name}": value for name, value in amount_values(gone).items()}
@@ -5011,20 +5065,13 @@ def read_snapshot(
 # Where limits stand: what is used, what replies still running hold, and what was granted.
 # ==============================================================================
 
-# How many records a refusal reads to say when the limit admits requests again: a few mostly do,
-# and as everyone waits there is an end to it.
-RECORDS_LOOKED_AT = (16, 250)
-MOST_RESETS = 10_000
-# By counter and measure: how much was over a rolling limit, and the second at which that was found
-# to have left it.
-KnownResets = dict[tuple[str, str], tuple[int, int | None]]
-COUNTED: dict[Measure, ColumnElement[int]] = {
-    "tokens": records_table.c.weighted_input_tokens + records_table.c.weighted_output_tokens,
-    "input_tokens": records_table.c.weighted_input_tokens,
-    "output_tokens": records_table.c.weighted_output_tokens,
-    "requests": records_table.c.counted,
-    "cost": records_table.c.cost_micros * records_table.c.counted,
-}
+# How many records are read to say when a limit admits requests again: a few mostly do.
+RECORDS_LOOKED_AT = (16, 100)
+# What is remembered, and in how many scopes and windows it is looked up at once.
+MOST_RESETS, MOST_LOOK_UPS = 10_000, 200
+ResetKey = tuple[str, str]  # a counter and a measure
+# How much was over a rolling limit, and the second at which that was found to have left it.
+KnownResets = dict[ResetKey, tuple[int, int | None]]
 
 
 def read_limit_states(
@@ -5033,9 +5080,10 @@ def read_limit_states(
     at: int,
     except_id: str,
     snapshot: Snapshot | None = None,
-    known_resets: KnownResets | None = None,
 ) -> tuple[LimitState, ...]:
     """Where each limit stands.
+
+    A rolling one admits requests again after a period at the latest: `with_resets` knows better.
 
     Args:
         connection: Under the locks of all scopes concerned, so that no record is settled in
@@ -5044,7 +5092,6 @@ def read_limit_states(
         at: Now, in seconds since 1970.
         except_id: A reservation to leave out: the caller's own.
         snapshot: What the same transaction has read already.
-        known_resets: When rolling limits open again, as it was found; for `find_rolling_reset`.
     """
     if not limits:
         return ()
@@ -5069,21 +5116,19 @@ def read_limit_states(
     move_rolling_counters(connection, counters, counted, at)
     states = []
     for key, applied in zip(keys, limits, strict=True):
-        rolling, measure = applied.limit.period.rolling, applied.limit.measure
+        measure = applied.limit.measure
         if applied.limit.is_moment:
             states.append(moment_state(applied, snapshot, at))
             continue
-        state = LimitState(
-            applied,
-            used=counters[key].used.of(measure),
-            reserved=snapshot.reserved_of(applied, at).of(measure),
-            reset_at=applied.window.end,
-            granted=counters[key].granted_to(applied),
+        states.append(
+            LimitState(
+                applied,
+                used=counters[key].used.of(measure),
+                reserved=snapshot.reserved_of(applied, at).of(measure),
+                reset_at=latest_reset(applied, at),
+                granted=counters[key].granted_to(applied),
+            )
         )
-        if rolling is not None:
-            reset_at = find_rolling_reset(connection, state, at, known_resets)
-            state = replace(state, reset_at=datetime.fromtimestamp(reset_at, UTC))
-        states.append(state)
     return tuple(states)
 
 
@@ -5093,72 +5138,103 @@ def moment_state(applied: AppliedLimit, snapshot: Snapshot, at: int) -> LimitSta
     return LimitState(applied, used=0, reserved=running, reset_at=applied.window.end)
 
 
-def find_rolling_reset(
-    connection: Connection, state: LimitState, at: int, known: KnownResets | None = None
-) -> int:
-    """The second at which a rolling limit admits requests again; `at` plus the period below it.
+def latest_reset(applied: AppliedLimit, at: int) -> datetime:
+    """When the window of a limit ends; of a rolling one, when all that is in it has left it."""
+    rolling = applied.limit.period.rolling
+    return applied.window.end if rolling is None else datetime.fromtimestamp(at, UTC) + rolling
+
+
+def with_resets(
+    connection: Connection,
+    states: Sequence[LimitState],
+    at: int,
+    known: KnownResets | None = None,
+) -> tuple[LimitState, ...]:
+    """The same states; a rolling limit that is reached says when it admits requests again.
 
     That is when the records that went over have left the window, the oldest first. Where those
-    are more than are looked at, the window's whole length is an upper bound.
+    are more than are looked at, what the state says already is an upper bound. No lock is needed:
+    what is settled meanwhile changes by little when that is.
 
     Whoever is refused asks again and again: it is read anew only once something has changed since
     it was written into `known`.
     """
-    applied = state.applied
-    start, _ = counted_window(applied, at)
-    period_seconds = at - start + 1
-    excess = state.taken - state.amount + 1
-    if excess <= 0 or state.amount == 0:
-        return at + period_seconds
     known = {} if known is None else known
-    key = (counter_id(applied), applied.limit.measure)
-    last_excess, reset_at = known.get(key, (0, None))
-    if last_excess != excess or (reset_at is not None and reset_at <= at):
-        reset_at = read_rolling_reset(connection, applied, excess, start, period_seconds)
+    reached: dict[ResetKey, LimitState] = {}
+    asked: dict[tuple[str, int], dict[ResetKey, LimitState]] = {}
+    for state in states:
+        applied = state.applied
+        if applied.limit.period.rolling is None or not state.exceeded or not state.amount:
+            continue
+        key: ResetKey = (counter_id(applied), applied.limit.measure)
+        reached[key] = state
+        excess, opens = known.get(key, (0, None))
+        if excess != excess_of(state) or (opens is not None and opens <= at):
+            window = (read_scope(applied), counted_window(applied, at)[0])
+            asked.setdefault(window, {})[key] = state
+    for (read_from, start), some in list(asked.items())[:MOST_LOOK_UPS]:
         if len(known) >= MOST_RESETS:
             known.clear()
-        known[key] = (excess, reset_at)
-    return at + period_seconds if reset_at is None else reset_at
+        left = read_leaving(connection, read_from, start, some)
+        period = at - start + 1
+        for key, state in some.items():
+            known[key] = excess_of(state), left[key] + period if key in left else None
+    opening = {
+        state.applied: opens
+        for key, state in reached.items()
+        if (opens := known.get(key, (0, None))[1]) is not None
+    }
+    return tuple(
+        replace(state, reset_at=datetime.fromtimestamp(opening[state.applied], UTC))
+        if state.applied in opening
+        else state
+        for state in states
+    )
 
 
-def read_rolling_reset(
-    connection: Connection, applied: AppliedLimit, excess: int, start: int, period_seconds: int
-) -> int | None:
-    """When as much as that has left a rolling window; None where too many records decide.
+def excess_of(state: LimitState) -> int:
+    """How much has to leave a limit's window before it admits requests."""
+    return state.taken - state.amount + 1
 
-    Everyone's are read for a pool: looking for its own could take long where others have more.
+
+def read_leaving(
+    connection: Connection, read_from: str, start: int, states: Mapping[ResetKey, LimitState]
+) -> dict[ResetKey, int]:
+    """The second of the record with which enough leaves each limit, of those where few decide.
+
+    Everyone's are read for pools, once for all of one window: looking for their own could take
+    long where others have more.
     """
-    limit, scope = applied.limit, applied.scope
     columns = records_table.c
     oldest = (
         select(
-            columns.created_at,
-            columns.user_id,
             columns.group_ids,
             columns.model_names,
             columns.source,
-            COUNTED[limit.measure],
+            columns.created_at,
+            columns.counted,
+            columns.weighted_input_tokens,
+            columns.weighted_output_tokens,
+            columns.cost_micros * columns.counted,
         )
-        .where(scope_condition(read_scope(applied)), columns.created_at >= start)
+        .where(scope_condition(read_from), columns.created_at >= start)
         .order_by(columns.created_at)
     )
-    fitting: dict[str, bool] = {}  # by the names of a model: mostly the same few
+    counting = CountingLimits(read_from, {key: state.applied for key, state in states.items()})
+    found: dict[ResetKey, int] = {}
     for most in RECORDS_LOOKED_AT:
-        left = excess
-        for created_at, user_id, group_ids, names, source, amount in connection.execute(
-            oldest.limit(most)
-        ):
-            if names not in fitting:
-                fitting[names] = glob_matches(limit.model_glob, names)
-            if (
-                fitting[names]
-                and limit.source in ("", source)
-                and in_scope(scope, user_id, group_ids)
-            ):
-                left -= amount
-                if left <= 0:
-                    return int(created_at) + period_seconds
-    return None
+        left = {key: excess_of(state) for key, state in states.items() if key not in found}
+        for groups, names, source, created_at, *sums in connection.execute(oldest.limit(most)):
+            amounts = Amounts(*sums)
+            for key in counting.find(groups, names, source):
+                if key in left:
+                    left[key] -= amounts.of(states[key].applied.limit.measure)
+                    if left[key] <= 0:
+                        found[key] = int(created_at)
+                        del left[key]
+        if not left:
+            break
+    return found
 
 
 # ==============================================================================
@@ -5332,8 +5408,6 @@ def correct_record(
 # ==============================================================================
 
 ROWS_PER_QUERY = 500
-# Of so many rolling limits that are reached it is looked up when they open again.
-MOST_RESETS_LOOKED_UP = 200
 
 SnapshotResult = TypeVar("SnapshotResult")
 GrantKey = tuple[str, ...]
@@ -5534,8 +5608,7 @@ def read_states(
             if sign and not applied.is_pool
         },
     )
-    states, looked_up = [], 0
-    at = datetime.fromtimestamp(second, UTC)
+    states = []
     for applied, (used, sign, start, end) in zip(limits, needs, strict=True):
         limit = applied.limit
         if sign:
@@ -5556,20 +5629,16 @@ def read_states(
             used = used + more if sign > 0 else used - more
         held = () if limit.is_per_request else running.get(applied.scope, ())
         reserved = [one.reserved for one in held if one.counts_for(applied, second)]
-        rolling = limit.period.rolling
-        state = LimitState(
-            applied,
-            used.of(limit.measure),
-            sum(reserved, NOTHING).of(limit.measure) if reserved else 0,
-            applied.window.end if rolling is None else at + rolling,
-            granted.get(grant_key(applied), 0) if granted else 0,
+        states.append(
+            LimitState(
+                applied,
+                used.of(limit.measure),
+                sum(reserved, NOTHING).of(limit.measure) if reserved else 0,
+                latest_reset(applied, second),
+                granted.get(grant_key(applied), 0) if granted else 0,
+            )
         )
-        if rolling is not None and state.exceeded and looked_up < MOST_RESETS_LOOKED_UP:
-            looked_up += 1
-            reset = find_rolling_reset(connection, state, second)
-            state = replace(state, reset_at=datetime.fromtimestamp(reset, UTC))
-        states.append(state)
-    return tuple(states)
+    return with_resets(connection, states, second)
 
 
 # Which day a record belongs to
@@ -6428,15 +6497,26 @@ class Ledger:
     def _now(self) -> int:
         return int(self._clock())
 
-    def _states(
-        self,
-        connection: Connection,
-        limits: Sequence[AppliedLimit],
-        at: int,
-        except_id: str,
-        snapshot: Snapshot | None = None,
-    ) -> tuple[LimitState, ...]:
-        return read_limit_states(connection, limits, at, except_id, snapshot, self.known_resets)
+    def _with_resets(self, decision: Decision, deadline: float | None = None) -> Decision:
+        """The same with when rolling limits open again: looked up once nobody waits for it."""
+        if all(
+            state.applied.limit.period.rolling is None or not state.exceeded
+            for state in decision.states
+        ):
+            return decision
+        try:
+            return Decision(
+                self.read(
+                    lambda connection: with_resets(
+                        connection, decision.states, self._now(), self.known_resets
+                    ),
+                    deadline,
+                )
+            )
+        except (LedgerDataError, LedgerError) as error:
+            # What was decided is decided: they open a period from now at the latest.
+            log.debug("Usage limits: %s; when a limit opens again isn't known", error)
+            return decision
 
     def read(
         self, work: Callable[[Connection], ReadResult], deadline: float | None = None
@@ -6511,7 +6591,7 @@ class Ledger:
             nonlocal tries
             tries += 1
             decision = Decision(
-                self._states(connection, limits, reservation.created_at, reservation.id)
+                read_limit_states(connection, limits, reservation.created_at, reservation.id)
             )
             if enforce and not decision.allowed:
                 return Admission(decision)
@@ -6530,7 +6610,8 @@ class Ledger:
 
         scopes = limit_scopes(reservation.subject, limits)
         # Its settlement makes up for a reservation that a crash of PostgreSQL has lost.
-        return self._transactions.run(work, scopes, lasting=False, deadline=deadline)
+        admission = self._transactions.run(work, scopes, lasting=False, deadline=deadline)
+        return replace(admission, decision=self._with_resets(admission.decision, deadline))
 
     def settle(
         self,
@@ -6564,7 +6645,7 @@ class Ledger:
             now = self._now()
             asked, key = limits if decide else (), key_of_reservation(reservation)
             closed, snapshot = settle_record(connection, key, charge, asked, now, reason)
-            states = self._states(connection, asked, now, reservation.id, snapshot)
+            states = read_limit_states(connection, asked, now, reservation.id, snapshot)
             crossed = tuple(
                 state
                 for state in states
@@ -6574,7 +6655,12 @@ class Ledger:
             return Settlement(Decision(states), closed, crossed)
 
         scopes = limit_scopes(reservation.subject, limits)
-        return self._transactions.run(work, scopes, (NEW_POOL_COUNTER_LOCK,), deadline=deadline)
+        settlement = self._transactions.run(
+            work, scopes, (NEW_POOL_COUNTER_LOCK,), deadline=deadline
+        )
+        decision = self._with_resets(settlement.decision, deadline)
+        crossed = Decision(settlement.crossed).with_states(decision.states).states
+        return replace(settlement, decision=decision, crossed=crossed)
 
     def check(
         self,
@@ -6584,13 +6670,14 @@ class Ledger:
     ) -> Decision:
         """Where the limits stand without this reservation; nothing is reserved."""
         self.prepare(deadline)
-        return self._transactions.run(
+        decision = self._transactions.run(
             lambda connection: Decision(
-                self._states(connection, limits, self._now(), reservation.id)
+                read_limit_states(connection, limits, self._now(), reservation.id)
             ),
             limit_scopes(reservation.subject, limits),
             deadline=deadline,
         )
+        return self._with_resets(decision, deadline)
 
     def grow(
         self,
@@ -6615,12 +6702,13 @@ class Ledger:
 
         def work(connection: Connection) -> Decision:
             now = self._now()
-            decision = Decision(self._states(connection, limits, now, reservation.id))
+            decision = Decision(read_limit_states(connection, limits, now, reservation.id))
             renew_record(connection, reservation.id, hold(decision), now)
             return decision
 
         scopes = limit_scopes(reservation.subject, limits)
-        return self._transactions.run(work, scopes, lasting=False, deadline=deadline)
+        decision = self._transactions.run(work, scopes, lasting=False, deadline=deadline)
+        return self._with_resets(decision, deadline)
 
     def beat(self) -> None:
         """Let the others see that this worker lives."""
@@ -11470,6 +11558,8 @@ class Accounting:
 
     def close(self) -> None:
         """Wait for what is being written, and give the connections back."""
+        if self._rounds is not None and not self._rounds.get_loop().is_closed():
+            self._rounds.cancel()  # or they would open others
         threads, self._threads = self._threads, None
         if threads is not None:
             threads.shutdown()
@@ -11822,12 +11912,17 @@ class Accounting:
         if threads is not None:
             threads.submit(self._leave)
             threads.shutdown(wait=False)
+        else:  # the pages may have read something
+            self._give_back()
 
     def _leave(self) -> None:
         try:
             self._ledger.leave()
         except Exception as error:
             log.warning("Usage limits: %s; a worker's row stays until it is old", error)
+        self._give_back()
+
+    def _give_back(self) -> None:
         self._ledger.rest()
         if self._own_engine:
             self._engine.dispose()

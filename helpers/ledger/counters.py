@@ -8,14 +8,17 @@ from functools import lru_cache
 from typing import Generic, TypeVar
 
 from sqlalchemy import (
+    BigInteger,
     BindParameter,
     ColumnElement,
     Connection,
     Text,
     Update,
     bindparam,
+    case,
     func,
     literal,
+    literal_column,
     select,
     true,
 )
@@ -32,6 +35,8 @@ NO_END = 2**53
 # A control character that no model or group is called by.
 NAME_ESCAPE = "\x1a"
 ROLLING_MARK = " rolling "  # before the seconds, at the end of a rolling counter's id
+# So many counters that were last looked at in different seconds have their records summed apart.
+MOST_SEGMENTS = 20
 # A clock that steps back by less is only being set right.
 STEP_SECONDS = 3_600
 # Records that are further ahead than that were made by a clock that was.
@@ -232,7 +237,7 @@ def make_counters(connection: Connection, wanted: Mapping[str, AppliedLimit], at
         by_records.setdefault((start, end, read_from), {})[key] = applied
     rows = []
     for (start, end, read_from), limits in by_records.items():
-        used = sum_for_limits(connection, read_from, limits, start, end)
+        used = sum_for_limits(connection, read_from, limits, dict.fromkeys(limits, start), end)
         rows += [
             {
                 "id": key,
@@ -280,29 +285,57 @@ class CountingLimits(Generic[Key]):
 
 
 def sum_for_limits(
-    connection: Connection, read_from: str, limits: Mapping[str, AppliedLimit], start: int, end: int
+    connection: Connection,
+    read_from: str,
+    limits: Mapping[str, AppliedLimit],
+    begins: Mapping[str, int],
+    end: int,
 ) -> dict[str, Amounts]:
-    """What each of these limits counts of the settled records of one scope and window."""
+    """What each of these limits counts of one scope's settled records, in one statement.
+
+    Args:
+        connection: The ledger's.
+        read_from: A scope to which the records of all these limits belong.
+        limits: The limits by their counters.
+        begins: From which second on each one counts.
+        end: Before which second all do.
+    """
     counting, used = CountingLimits(read_from, limits), dict.fromkeys(limits, NOTHING)
-    columns = records_table.c
-    groups = columns.group_ids if counting.differ_by_group else literal("")
+    columns, first = records_table.c, min(begins.values())
     rows = connection.execute(
-        select(groups, columns.model_names, columns.source, *COUNTED_SUMS)
+        select(
+            segment_start(begins.values()),
+            columns.group_ids if counting.differ_by_group else literal(""),
+            columns.model_names,
+            columns.source,
+            *COUNTED_SUMS,
+        )
         .where(
             columns.state == "settled",
-            columns.created_at >= start,
+            columns.created_at >= first,
             columns.created_at < end,
             scope_condition(read_from),
         )
-        .group_by(
-            columns.model_names, columns.source, *([groups] if counting.differ_by_group else [])
-        )
+        .group_by(*(literal_column(str(place)) for place in range(1, 5)))
     )
-    for group_ids, names, source, *sums in rows:
+    for segment, group_ids, names, source, *sums in rows:
         amounts = Amounts(*(int(value) for value in sums))
         for key in counting.find(group_ids, names, source):
-            used[key] += amounts
+            if begins[key] <= segment:
+                used[key] += amounts
     return used
+
+
+def segment_start(begins: Iterable[int]) -> ColumnElement[int]:
+    """The last of these seconds before a record was made; of very many, when it was made."""
+    first, *others = sorted(set(begins))
+    if len(others) > MOST_SEGMENTS:
+        return records_table.c.created_at
+    starts = literal(first, BigInteger)
+    if not others:
+        return starts
+    later = [(records_table.c.created_at >= start, start) for start in reversed(others)]
+    return case(*later, else_=starts)
 
 
 def rolling_end(connection: Connection, scope: str, at: int) -> int:
@@ -340,18 +373,19 @@ def move_rolling_counters(
 ) -> None:
     """Take out what has left the rolling windows of these limits since they were last looked at.
 
-    Each record is taken out once, so the cost per request stays flat; counters whose windows have
-    moved alike are moved together, however many pools there are.
+    Each record is taken out once, so the cost per request stays flat; all counters of one period
+    are moved together, however many pools there are and whenever each was looked at.
 
     Members of a pool settle without its lock: its row is locked first, by writing where it starts,
     and what they have added by then stays.
     """
-    moving: dict[tuple[int, int, str], dict[str, AppliedLimit]] = {}
+    moving: dict[tuple[int, str], dict[str, AppliedLimit]] = {}
     for key, applied in limits.items():
         start, end = counted_window(applied, at)
-        if end == NO_END and start > (begun := counters[key].window_start):
-            moving.setdefault((begun, start, read_scope(applied)), {})[key] = applied
-    for (begun, start, read_from), moved in moving.items():
+        if end == NO_END and start > counters[key].window_start:
+            moving.setdefault((start, read_scope(applied)), {})[key] = applied
+    for (start, read_from), moved in moving.items():
+        begins = {key: counters[key].window_start for key in moved}
         for key, *amounts in connection.execute(
             counters_table.update()
             .where(counters_table.c.id.in_(list(moved)))
@@ -360,7 +394,7 @@ def move_rolling_counters(
         ):
             counters[key].window_start, counters[key].used = start, Amounts(*amounts)
         left = []
-        for key, gone in sum_for_limits(connection, read_from, moved, begun, start).items():
+        for key, gone in sum_for_limits(connection, read_from, moved, begins, start).items():
             counters[key].used -= gone
             if gone != NOTHING:
                 less = {f"less_{name}": value for name, value in amount_values(gone).items()}

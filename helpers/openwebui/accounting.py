@@ -148,6 +148,8 @@ class Accounting:
 
     def close(self) -> None:
         """Wait for what is being written, and give the connections back."""
+        if self._rounds is not None and not self._rounds.get_loop().is_closed():
+            self._rounds.cancel()  # or they would open others
         threads, self._threads = self._threads, None
         if threads is not None:
             threads.shutdown()
@@ -500,12 +502,17 @@ class Accounting:
         if threads is not None:
             threads.submit(self._leave)
             threads.shutdown(wait=False)
+        else:  # the pages may have read something
+            self._give_back()
 
     def _leave(self) -> None:
         try:
             self._ledger.leave()
         except Exception as error:
             log.warning("Usage limits: %s; a worker's row stays until it is old", error)
+        self._give_back()
+
+    def _give_back(self) -> None:
         self._ledger.rest()
         if self._own_engine:
             self._engine.dispose()
