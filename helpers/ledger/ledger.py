@@ -139,6 +139,7 @@ class Ledger:
         self._transactions = TransactionRunner(engine, schema, keep_connections)
         self._insert: Any = sqlite_insert if engine.dialect.name == "sqlite" else postgresql_insert
         self._prepared = False
+        self._file: tuple[int, int] | None = None  # in which it was prepared
         self.known_resets: KnownResets = {}
         self._set_aside: list[str] = []  # records that can't be settled
         self._preparing = Lock()
@@ -194,19 +195,29 @@ class Ledger:
         self._transactions.rest()
 
     def prepare(self, deadline: float | None = None) -> None:
-        """Make or update the tables; costs nothing after the first time."""
-        if self._prepared:
+        """Make or update the tables; costs next to nothing after the first time.
+
+        Also where SQLite's file was replaced, or a statement was refused: by a ledger that lacks
+        a table, perhaps.
+        """
+        transactions = self._transactions
+        if self._prepared and not transactions.in_doubt and self._file == transactions.find_file():
             return
         with self._preparing:
-            if not self._prepared:
-                made = self._transactions.run(
+            file = transactions.find_file()
+            if self._prepared and self._file != file:
+                log.error("Usage limits: the ledger's file was replaced: what it had is gone")
+                transactions.reconnect()
+            if not self._prepared or self._file != file or transactions.in_doubt:
+                transactions.in_doubt = False
+                made = transactions.run(
                     lambda connection: migrate_ledger(connection, self._now()),
                     exclusive=("migrations",),
                     deadline=deadline,
                 )
                 if made:
                     log.info("Usage limits: made or updated the ledger's tables")
-                self._prepared = True
+                self._file, self._prepared = transactions.find_file(), True
 
     def reserve(
         self,

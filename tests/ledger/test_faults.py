@@ -13,20 +13,28 @@ import tempfile
 import time
 import warnings
 from collections.abc import AsyncIterator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Engine, create_engine, event, select, text
 from sqlalchemy.pool import QueuePool
 
-from helpers.errors import LedgerError
+from helpers.errors import LedgerDataError, LedgerError
 from helpers.ledger.database import open_database, parse_database_url
 from helpers.ledger.ledger import Ledger
 from helpers.ledger.records import LEASE_SECONDS
-from helpers.ledger.tables import IS_OPEN, counters_table, records_table
+from helpers.ledger.tables import (
+    IS_OPEN,
+    counters_table,
+    ledger_metadata,
+    m001_first_tables,
+    migrations_table,
+    records_table,
+)
 from helpers.ledger.transactions import advisory_key
 from helpers.openwebui.accounting import POSTGRESQL_THREADS, Accounting
 from helpers.openwebui.replies import Reply
@@ -189,6 +197,62 @@ async def test_row_that_cannot_be_read(accounting: AccountingFixture) -> None:
     await running
     with accounting.engine.begin() as connection:
         connection.execute(text("UPDATE usage_limits_counters SET model_glob = '*'"))
+    await accounting.wait_until_all_is_written()
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("by", ["nothing", "an empty file", "an older ledger", "one half made"])
+async def test_ledger_file_replaced(accounting: AccountingFixture, tmp_path: Path, by: str) -> None:
+    """Nothing is written to a file that was deleted or replaced: what follows is in the new one,
+    and what is running then, too. No request is refused for it, or passes unrecorded.
+    """
+    file, other = tmp_path / "ledger.db", tmp_path / "other.db"
+    older = open_database(f"sqlite:///{other}")
+    if by == "an older ledger":
+        Ledger(older).prepare()
+    if by == "one half made":
+        with older.begin() as connection:
+            m001_first_tables(connection)
+            migrations_table.create(connection, checkfirst=True)
+    older.dispose()
+    await accounting.pass_reply()
+    running = asyncio.create_task(accounting.pass_reply(0.5))
+    await asyncio.sleep(0.2)
+    lost = accounting.replies.pop(0)
+    for each in (file, tmp_path / "ledger.db-wal", tmp_path / "ledger.db-shm"):
+        each.unlink()
+    if by != "nothing":
+        other.touch()
+        other.replace(file)
+    await accounting.pass_replies(0, 0, 0)
+    await running
+    assert accounting.errors == []
+    with closing(sqlite3.connect(file)) as seen:
+        ids = {row[0] for row in seen.execute("SELECT id FROM usage_limits_records")}
+    print(
+        "LOST",
+        lost.reservation.id,
+        ids - {r.reservation.id for r in accounting.replies},
+        sorted(x.name for x in tmp_path.iterdir()),
+    )
+    assert ids == {reply.reservation.id for reply in accounting.replies}
+    assert lost.reservation.id not in ids
+    await accounting.wait_until_all_is_written()
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_tables_dropped_while_it_runs(accounting: AccountingFixture) -> None:
+    """Where somebody drops the tables one request may be refused; the next finds them made."""
+    await accounting.pass_reply()
+    with accounting.engine.begin() as connection:
+        ledger_metadata.drop_all(connection)
+    with suppress(LedgerDataError):
+        await accounting.pass_reply()
+    accounting.replies.clear()
+    with accounting.engine.begin() as connection:
+        connection.execute(records_table.delete())
+        connection.execute(counters_table.delete())
+    await accounting.pass_replies(0, 0)
     await accounting.wait_until_all_is_written()
 
 
