@@ -13,88 +13,87 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # Contents. In a hurry, read the hooks first: they are the last part, filter.
-#   230  errors                   The exceptions, each carrying its data.
-#   286  logs                     The one logger; its name is how Open WebUI's log shows where a …
-#   289  texts                    Texts from outside: what a client, a browser or a provider …
-#   310  limits.periods           The calendar and rolling periods, the window each gives at an …
-#   622  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
-#   773  limits.globs             Which model ids a pattern of an administrator's fits.
-#   796  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
-#  1144  limits.policy_tables     The policies text as checked tables, and what an error says …
-#  1406  limits.policies          What the policies text says about groups, roles, users, pools …
-#  1666  limits.policy            Which limits apply to this user, these groups, this role and …
-#  1982  limits.decisions         Used and reserved amounts against limits: what is decided, and …
-#  2148  metering.pieces          What a text costs at least, by the first steps of the tokenizer …
-#  2313  metering.estimates       Token estimates for texts and prompts whose provider reports no …
-#  2553  metering.provider_usage  Usage as each provider reports it: input, output, cached, cache …
-#  2817  metering.stream_events   What a stream event or a whole answer holds: produced text, …
-#  3037  metering.usage           What one reply is charged for, added up from its stream events.
-#  3362  metering.charges         What one reply costs, in tokens, in money and toward limits.
-#  3467  ledger.database          An engine for a database URL as Open WebUI spells it.
-#  3560  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
-#  3839  ledger.tables            The ledger's own tables and their numbered migrations.
-#  4060  ledger.identities        Whom the names in the policies mean, also after a rename.
-#  4511  ledger.counters          Sums of settled records per scope, model glob and window.
-#  4923  ledger.snapshots         What one statement sees of the ledger: counters with their …
-#  5091  ledger.limit_states      Where limits stand: what is used, what replies still running …
-#  5268  ledger.records           One row per reply, reserved when it is admitted and closed once.
-#  5433  ledger.reports           What the ledger says of many limits and records at once, read …
-#  6089  ledger.grants            What administrators add to limits, reset and take back; rows, …
-#  6277  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
-#  6376  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
-#  6423  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  6913  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  7107  openwebui.languages.en   English.
-#  7143  openwebui.languages.de   German.
-#  7189  openwebui.languages.fr   French.
-#  7234  openwebui.languages.fr_ca French as written in Canada.
-#  7253  openwebui.languages.es   Spanish.
-#  7294  openwebui.languages.it   Italian.
-#  7332  openwebui.languages.pt_br Portuguese as written in Brazil.
-#  7374  openwebui.languages.nl   Dutch.
-#  7418  openwebui.languages.pl   Polish.
-#  7462  openwebui.languages.ru   Russian.
-#  7507  openwebui.languages.uk   Ukrainian.
-#  7552  openwebui.languages.tr   Turkish.
-#  7589  openwebui.languages.zh_cn Chinese in simplified script.
-#  7617  openwebui.languages.zh_tw Chinese in traditional script.
-#  7645  openwebui.languages.ja   Japanese.
-#  7681  openwebui.languages.ko   Korean.
-#  7714  openwebui.languages.ar   Arabic.
-#  7755  openwebui.languages.he   Hebrew.
-#  7788  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
-#  7838  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
-#  8710  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  9239  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  9326  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  9426  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  9544  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  9906  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  9969  openwebui.replies        One reply from its admission to its end.
-# 10376  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-# 10595  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-# 10939  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-# 11089  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
-# 11224  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-# 11316  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-# 11408  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-# 11476  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-# 12082  openwebui.directory      All users of Open WebUI with their groups, read at once.
-# 12160  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
-# 12865  openwebui.page_status    How the filter stands in its host: versions, what is leaned …
-# 12951  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
-# 13079  openwebui.valves_form    Who is near a limit at its top, and why a save was refused.
-# 13180  openwebui.simulation     What is on record, replayed against a policies text.
-# 13476  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
-# 13828  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14197  openwebui.answers        Answers on their way to the client: read for their usage, or …
-# 14377  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 14450  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
-# 14578  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 14865  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 15036  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 15193  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 15423  filter                   Open WebUI's hooks, and nothing but hooks.
+#   229  errors                   The exceptions, each carrying its data.
+#   285  logs                     The one logger; its name is how Open WebUI's log shows where a …
+#   288  texts                    Texts from outside: what a client, a browser or a provider …
+#   309  limits.periods           The calendar and rolling periods, the window each gives at an …
+#   621  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
+#   772  limits.globs             Which model ids a pattern of an administrator's fits.
+#   795  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
+#  1143  limits.policy_tables     The policies text as checked tables, and what an error says …
+#  1405  limits.policies          What the policies text says about groups, roles, users, pools …
+#  1665  limits.policy            Which limits apply to this user, these groups, this role and …
+#  1981  limits.decisions         Used and reserved amounts against limits: what is decided, and …
+#  2147  metering.pieces          What a text costs at least, by the first steps of the tokenizer …
+#  2312  metering.estimates       Token estimates for texts and prompts whose provider reports no …
+#  2552  metering.provider_usage  Usage as each provider reports it: input, output, cached, cache …
+#  2816  metering.stream_events   What a stream event or a whole answer holds: produced text, …
+#  3036  metering.usage           What one reply is charged for, added up from its stream events.
+#  3361  metering.charges         What one reply costs, in tokens, in money and toward limits.
+#  3466  ledger.database          An engine for a database URL as Open WebUI spells it.
+#  3559  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
+#  3838  ledger.tables            The ledger's own tables and their numbered migrations.
+#  4059  ledger.identities        Whom the names in the policies mean, also after a rename.
+#  4510  ledger.counters          Sums of settled records per scope, model glob and window.
+#  4916  ledger.limit_states      Where limits stand: what is used, what replies still running …
+#  5228  ledger.records           One row per reply, reserved when it is admitted and closed once.
+#  5393  ledger.reports           What the ledger says of many limits and records at once, read …
+#  6049  ledger.grants            What administrators add to limits, reset and take back; rows, …
+#  6237  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
+#  6336  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
+#  6383  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  6874  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  7068  openwebui.languages.en   English.
+#  7104  openwebui.languages.de   German.
+#  7150  openwebui.languages.fr   French.
+#  7195  openwebui.languages.fr_ca French as written in Canada.
+#  7214  openwebui.languages.es   Spanish.
+#  7255  openwebui.languages.it   Italian.
+#  7293  openwebui.languages.pt_br Portuguese as written in Brazil.
+#  7335  openwebui.languages.nl   Dutch.
+#  7379  openwebui.languages.pl   Polish.
+#  7423  openwebui.languages.ru   Russian.
+#  7468  openwebui.languages.uk   Ukrainian.
+#  7513  openwebui.languages.tr   Turkish.
+#  7550  openwebui.languages.zh_cn Chinese in simplified script.
+#  7578  openwebui.languages.zh_tw Chinese in traditional script.
+#  7606  openwebui.languages.ja   Japanese.
+#  7642  openwebui.languages.ko   Korean.
+#  7675  openwebui.languages.ar   Arabic.
+#  7716  openwebui.languages.he   Hebrew.
+#  7749  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
+#  7799  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
+#  8671  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  9200  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  9287  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  9387  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  9505  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  9867  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+#  9930  openwebui.replies        One reply from its admission to its end.
+# 10337  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+# 10556  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+# 10900  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+# 11050  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
+# 11185  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+# 11277  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+# 11369  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+# 11437  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+# 12043  openwebui.directory      All users of Open WebUI with their groups, read at once.
+# 12121  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
+# 12826  openwebui.page_status    How the filter stands in its host: versions, what is leaned …
+# 12912  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
+# 13040  openwebui.valves_form    Who is near a limit at its top, and why a save was refused.
+# 13141  openwebui.simulation     What is on record, replayed against a policies text.
+# 13437  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
+# 13789  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14158  openwebui.answers        Answers on their way to the client: read for their usage, or …
+# 14338  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 14411  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
+# 14539  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 14826  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14997  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 15154  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 15384  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -4513,6 +4512,7 @@ def form_note(notices: tuple[str, ...]) -> str:
 # ==============================================================================
 
 Key = TypeVar("Key")
+Counted = tuple[str, str, str]  # the scope, model glob and source of records
 
 NO_END = 2**53
 # A control character that no model or group is called by.
@@ -4640,27 +4640,6 @@ def in_scope(scope: str, user_id: str, group_ids: str) -> bool:
     return scope == EVERYONE or (user_id == key if kind == "user" else f"|{key}|" in group_ids)
 
 
-def sum_settled(
-    connection: Connection, scope: str, glob: str, start: int, end: int, source: str = ""
-) -> Amounts:
-    """Sum the settled records of a scope and source with ``start <= created_at < end``."""
-    rows = connection.execute(
-        select(records_table.c.model_names, *COUNTED_SUMS)
-        .where(
-            records_table.c.state == "settled",
-            records_table.c.created_at >= start,
-            records_table.c.created_at < end,
-            scope_condition(scope, source),
-        )
-        .group_by(records_table.c.model_names)
-    )
-    total = Amounts()
-    for names, *sums in rows:
-        if glob_matches(glob, names):
-            total += Amounts(*(int(value) for value in sums))
-    return total
-
-
 def numbered(name: str, count: int) -> list[BindParameter[str]]:
     """Parameters for an IN: SQLAlchemy's own take as long as running the statement."""
     return [bindparam(f"{name}{number}", type_=Text) for number in range(count)]
@@ -4720,7 +4699,9 @@ def make_counters(connection: Connection, wanted: Mapping[str, AppliedLimit], at
         by_records.setdefault((start, end, read_from), {})[key] = applied
     rows = []
     for (start, end, read_from), limits in by_records.items():
-        used = sum_for_limits(connection, read_from, limits, dict.fromkeys(limits, start), end)
+        counted = {key: what_counts(applied) for key, applied in limits.items()}
+        begins = dict.fromkeys(limits, start)
+        used = sum_for_limits(connection, read_from, counted, begins, end)
         rows += [
             {
                 "id": key,
@@ -4736,19 +4717,24 @@ def make_counters(connection: Connection, wanted: Mapping[str, AppliedLimit], at
     connection.execute(counters_table.insert(), rows)
 
 
+def what_counts(applied: AppliedLimit) -> Counted:
+    """Which records a limit counts."""
+    return applied.scope, applied.limit.model_glob, applied.limit.source
+
+
 class CountingLimits(Generic[Key]):
     """Which of many limits count a record, however many there are.
 
     Args:
         read_from: A scope to which all the records belong.
-        limits: The limits, by anything.
+        limits: What each counts.
     """
 
-    def __init__(self, read_from: str, limits: Mapping[Key, AppliedLimit]) -> None:
-        self._read_from, self._limits = read_from, limits
-        self._by_scope: dict[str, list[Key]] = {}
-        for key, applied in limits.items():
-            self._by_scope.setdefault(applied.scope, []).append(key)
+    def __init__(self, read_from: str, limits: Mapping[Key, Counted]) -> None:
+        self._read_from = read_from
+        self._by_scope: dict[str, list[tuple[Key, str, str]]] = {}
+        for key, (scope, glob, source) in limits.items():
+            self._by_scope.setdefault(scope, []).append((key, glob, source))
         self._found: dict[tuple[str, str, str], list[Key]] = {}
         self.differ_by_group = not set(self._by_scope) <= {read_from}
 
@@ -4760,9 +4746,8 @@ class CountingLimits(Generic[Key]):
             self._found[record] = [
                 key
                 for scope in scopes
-                for key in self._by_scope.get(scope, ())
-                if self._limits[key].limit.source in ("", source)
-                and glob_matches(self._limits[key].limit.model_glob, model_names)
+                for key, glob, only in self._by_scope.get(scope, ())
+                if only in ("", source) and glob_matches(glob, model_names)
             ]
         return self._found[record]
 
@@ -4770,7 +4755,7 @@ class CountingLimits(Generic[Key]):
 def sum_for_limits(
     connection: Connection,
     read_from: str,
-    limits: Mapping[str, AppliedLimit],
+    limits: Mapping[str, Counted],
     begins: Mapping[str, int],
     end: int,
 ) -> dict[str, Amounts]:
@@ -4779,7 +4764,7 @@ def sum_for_limits(
     Args:
         connection: The ledger's.
         read_from: A scope to which the records of all these limits belong.
-        limits: The limits by their counters.
+        limits: What each counts, by their counters.
         begins: From which second on each one counts.
         end: Before which second all do.
     """
@@ -4807,6 +4792,13 @@ def sum_for_limits(
             if begins[key] <= segment:
                 used[key] += amounts
     return used
+
+
+def sum_settled(
+    connection: Connection, scope: str, glob: str, start: int, end: int, source: str = ""
+) -> Amounts:
+    """Sum the settled records of a scope and source with ``start <= created_at < end``."""
+    return sum_for_limits(connection, scope, {"": (scope, glob, source)}, {"": start}, end)[""]
 
 
 def segment_start(begins: Iterable[int]) -> ColumnElement[int]:
@@ -4876,8 +4868,9 @@ def move_rolling_counters(
             .returning(counters_table.c.id, *(counters_table.c[name] for name in AMOUNT_COLUMNS))
         ):
             counters[key].window_start, counters[key].used = start, Amounts(*amounts)
+        counted = {key: what_counts(applied) for key, applied in moved.items()}
         left = []
-        for key, gone in sum_for_limits(connection, read_from, moved, begins, start).items():
+        for key, gone in sum_for_limits(connection, read_from, counted, begins, start).items():
             counters[key].used -= gone
             if gone != NOTHING:
                 less = {f"less_{name}": value for name, value in amount_values(gone).items()}
@@ -4920,10 +4913,17 @@ def add_to_counters(
 
 
 # ==============================================================================
-# helpers/ledger/snapshots.py
-# What one statement sees of the ledger: counters with their grants, and running replies.
+# helpers/ledger/limit_states.py
+# Where limits stand: what is used, what replies still running hold, and what was granted.
 # ==============================================================================
 
+# How many records are read to say when a limit admits requests again: a few mostly do.
+RECORDS_LOOKED_AT = (16, 100)
+# What is remembered, and in how many scopes and windows it is looked up at once.
+MOST_RESETS, MOST_LOOK_UPS = 10_000, 200
+ResetKey = tuple[str, str]  # a counter and a measure
+# How much was over a rolling limit, and the second at which that was found to have left it.
+KnownResets = dict[ResetKey, tuple[int, int | None]]
 COUNTERS = select(
     literal_column("'counter'"),
     counters_table.c.id,
@@ -5023,40 +5023,6 @@ def snapshot_statement(name: str, count: int, of_one_user: bool) -> CompoundSele
     return union_all(counters, running)
 
 
-def snapshot_of_limits(
-    connection: Connection,
-    ids: Collection[str],
-    limits: Sequence[AppliedLimit],
-    at: int,
-    except_id: str,
-) -> Snapshot:
-    """Those counters of the limits that there are, and what runs under them.
-
-    Args:
-        connection: Under the locks of all scopes concerned, if it is to be acted upon.
-        ids: Their counters.
-        limits: The limits to look at.
-        at: Now, in seconds since 1970.
-        except_id: A reservation to leave out: the caller's own.
-    """
-    keys = sorted(set(ids))
-    return read_snapshot(connection, "id", keys, limits, at=at, except_id=except_id)
-
-
-def snapshot_of_record(
-    connection: Connection,
-    scopes: Collection[str],
-    created_at: int,
-    limits: Sequence[AppliedLimit],
-    at: int,
-    except_id: str,
-) -> Snapshot:
-    """Every counter that a record made at `created_at` belongs to, and what runs under `limits`."""
-    return read_snapshot(
-        connection, "scope", scopes, limits, at=at, except_id=except_id, created_at=created_at
-    )
-
-
 def read_snapshot(
     connection: Connection,
     name: str,
@@ -5064,6 +5030,17 @@ def read_snapshot(
     limits: Sequence[AppliedLimit],
     **values: object,
 ) -> Snapshot:
+    """Those counters that there are, and what runs under the limits, in one statement.
+
+    Args:
+        connection: Under the locks of all scopes concerned, if it is to be acted upon.
+        name: "id" for the counters with these keys; "scope" for all those of these scopes to
+            which a record made at `created_at` belongs.
+        keys: Their ids or scopes.
+        limits: The limits to look at.
+        values: `at`: now, in seconds since 1970; `except_id`: a reservation to leave out, the
+            caller's own; `created_at`.
+    """
     users = {applied.scope.removeprefix("user:") for applied in limits}
     of_one_user = len(users) < 2 and not any(applied.is_pool for applied in limits)
     if of_one_user:
@@ -5085,20 +5062,6 @@ def read_snapshot(
         if granted:
             counter.granted[measure, period] = counter.granted.get((measure, period), 0) + granted
     return snapshot
-
-
-# ==============================================================================
-# helpers/ledger/limit_states.py
-# Where limits stand: what is used, what replies still running hold, and what was granted.
-# ==============================================================================
-
-# How many records are read to say when a limit admits requests again: a few mostly do.
-RECORDS_LOOKED_AT = (16, 100)
-# What is remembered, and in how many scopes and windows it is looked up at once.
-MOST_RESETS, MOST_LOOK_UPS = 10_000, 200
-ResetKey = tuple[str, str]  # a counter and a measure
-# How much was over a rolling limit, and the second at which that was found to have left it.
-KnownResets = dict[ResetKey, tuple[int, int | None]]
 
 
 def read_limit_states(
@@ -5130,7 +5093,8 @@ def read_limit_states(
     }
     if snapshot is None or not snapshot.counters.keys() >= counted.keys():
         # A reply's own counters aren't those of today if it has begun before.
-        snapshot = snapshot_of_limits(connection, keys, limits, at, except_id)
+        ids = sorted(set(keys))
+        snapshot = read_snapshot(connection, "id", ids, limits, at=at, except_id=except_id)
     counters = snapshot.counters
     wanted = {
         key: applied
@@ -5139,30 +5103,24 @@ def read_limit_states(
     }
     if wanted:
         make_counters(connection, wanted, at)
-        counters |= snapshot_of_limits(connection, keys, limits, at, except_id).counters
+        made = read_snapshot(connection, "id", sorted(wanted), limits, at=at, except_id=except_id)
+        counters |= made.counters
     move_rolling_counters(connection, counters, counted, at)
     states = []
     for key, applied in zip(keys, limits, strict=True):
-        measure = applied.limit.measure
-        if applied.limit.is_moment:
-            states.append(moment_state(applied, snapshot, at))
-            continue
+        measure, counter = applied.limit.measure, counters.get(key)
+        held = NOTHING if applied.limit.is_per_request else snapshot.reserved_of(applied, at)
         states.append(
             LimitState(
                 applied,
-                used=counters[key].used.of(measure),
-                reserved=snapshot.reserved_of(applied, at).of(measure),
+                # Of one moment nothing adds up: what is running counts, or what this one takes.
+                used=counter.used.of(measure) if counter else 0,
+                reserved=held.of(measure),
                 reset_at=latest_reset(applied, at),
-                granted=counters[key].granted_to(applied),
+                granted=counter.granted_to(applied) if counter else 0,
             )
         )
     return tuple(states)
-
-
-def moment_state(applied: AppliedLimit, snapshot: Snapshot, at: int) -> LimitState:
-    """Where a limit about one moment stands: what is running; of single requests, nothing yet."""
-    running = snapshot.reserved_of(applied, at).requests if applied.limit.is_at_once else 0
-    return LimitState(applied, used=0, reserved=running, reset_at=applied.window.end)
 
 
 def latest_reset(applied: AppliedLimit, at: int) -> datetime:
@@ -5247,7 +5205,9 @@ def read_leaving(
         .where(scope_condition(read_from), columns.created_at >= start)
         .order_by(columns.created_at)
     )
-    counting = CountingLimits(read_from, {key: state.applied for key, state in states.items()})
+    counting = CountingLimits(
+        read_from, {key: what_counts(state.applied) for key, state in states.items()}
+    )
     found: dict[ResetKey, int] = {}
     for most in RECORDS_LOOKED_AT:
         left = {key: excess_of(state) for key, state in states.items() if key not in found}
@@ -6483,7 +6443,8 @@ def settle_record(
             return False, None
     if more is None or more == NOTHING:
         return True, None
-    snapshot = snapshot_of_record(connection, key.scopes, key.created_at, limits, now, key.id)
+    values = {"at": now, "except_id": key.id, "created_at": key.created_at}
+    snapshot = read_snapshot(connection, "scope", key.scopes, limits, **values)
     add_to_counters(
         connection, snapshot.counters, key.model_names, key.source, key.created_at, more
     )

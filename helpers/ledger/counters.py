@@ -30,6 +30,7 @@ from helpers.limits.globs import glob_fits
 from helpers.limits.policy import EVERYONE, AppliedLimit
 
 Key = TypeVar("Key")
+Counted = tuple[str, str, str]  # the scope, model glob and source of records
 
 NO_END = 2**53
 # A control character that no model or group is called by.
@@ -157,27 +158,6 @@ def in_scope(scope: str, user_id: str, group_ids: str) -> bool:
     return scope == EVERYONE or (user_id == key if kind == "user" else f"|{key}|" in group_ids)
 
 
-def sum_settled(
-    connection: Connection, scope: str, glob: str, start: int, end: int, source: str = ""
-) -> Amounts:
-    """Sum the settled records of a scope and source with ``start <= created_at < end``."""
-    rows = connection.execute(
-        select(records_table.c.model_names, *COUNTED_SUMS)
-        .where(
-            records_table.c.state == "settled",
-            records_table.c.created_at >= start,
-            records_table.c.created_at < end,
-            scope_condition(scope, source),
-        )
-        .group_by(records_table.c.model_names)
-    )
-    total = Amounts()
-    for names, *sums in rows:
-        if glob_matches(glob, names):
-            total += Amounts(*(int(value) for value in sums))
-    return total
-
-
 def numbered(name: str, count: int) -> list[BindParameter[str]]:
     """Parameters for an IN: SQLAlchemy's own take as long as running the statement."""
     return [bindparam(f"{name}{number}", type_=Text) for number in range(count)]
@@ -237,7 +217,9 @@ def make_counters(connection: Connection, wanted: Mapping[str, AppliedLimit], at
         by_records.setdefault((start, end, read_from), {})[key] = applied
     rows = []
     for (start, end, read_from), limits in by_records.items():
-        used = sum_for_limits(connection, read_from, limits, dict.fromkeys(limits, start), end)
+        counted = {key: what_counts(applied) for key, applied in limits.items()}
+        begins = dict.fromkeys(limits, start)
+        used = sum_for_limits(connection, read_from, counted, begins, end)
         rows += [
             {
                 "id": key,
@@ -253,19 +235,24 @@ def make_counters(connection: Connection, wanted: Mapping[str, AppliedLimit], at
     connection.execute(counters_table.insert(), rows)
 
 
+def what_counts(applied: AppliedLimit) -> Counted:
+    """Which records a limit counts."""
+    return applied.scope, applied.limit.model_glob, applied.limit.source
+
+
 class CountingLimits(Generic[Key]):
     """Which of many limits count a record, however many there are.
 
     Args:
         read_from: A scope to which all the records belong.
-        limits: The limits, by anything.
+        limits: What each counts.
     """
 
-    def __init__(self, read_from: str, limits: Mapping[Key, AppliedLimit]) -> None:
-        self._read_from, self._limits = read_from, limits
-        self._by_scope: dict[str, list[Key]] = {}
-        for key, applied in limits.items():
-            self._by_scope.setdefault(applied.scope, []).append(key)
+    def __init__(self, read_from: str, limits: Mapping[Key, Counted]) -> None:
+        self._read_from = read_from
+        self._by_scope: dict[str, list[tuple[Key, str, str]]] = {}
+        for key, (scope, glob, source) in limits.items():
+            self._by_scope.setdefault(scope, []).append((key, glob, source))
         self._found: dict[tuple[str, str, str], list[Key]] = {}
         self.differ_by_group = not set(self._by_scope) <= {read_from}
 
@@ -277,9 +264,8 @@ class CountingLimits(Generic[Key]):
             self._found[record] = [
                 key
                 for scope in scopes
-                for key in self._by_scope.get(scope, ())
-                if self._limits[key].limit.source in ("", source)
-                and glob_matches(self._limits[key].limit.model_glob, model_names)
+                for key, glob, only in self._by_scope.get(scope, ())
+                if only in ("", source) and glob_matches(glob, model_names)
             ]
         return self._found[record]
 
@@ -287,7 +273,7 @@ class CountingLimits(Generic[Key]):
 def sum_for_limits(
     connection: Connection,
     read_from: str,
-    limits: Mapping[str, AppliedLimit],
+    limits: Mapping[str, Counted],
     begins: Mapping[str, int],
     end: int,
 ) -> dict[str, Amounts]:
@@ -296,7 +282,7 @@ def sum_for_limits(
     Args:
         connection: The ledger's.
         read_from: A scope to which the records of all these limits belong.
-        limits: The limits by their counters.
+        limits: What each counts, by their counters.
         begins: From which second on each one counts.
         end: Before which second all do.
     """
@@ -324,6 +310,13 @@ def sum_for_limits(
             if begins[key] <= segment:
                 used[key] += amounts
     return used
+
+
+def sum_settled(
+    connection: Connection, scope: str, glob: str, start: int, end: int, source: str = ""
+) -> Amounts:
+    """Sum the settled records of a scope and source with ``start <= created_at < end``."""
+    return sum_for_limits(connection, scope, {"": (scope, glob, source)}, {"": start}, end)[""]
 
 
 def segment_start(begins: Iterable[int]) -> ColumnElement[int]:
@@ -393,8 +386,9 @@ def move_rolling_counters(
             .returning(counters_table.c.id, *(counters_table.c[name] for name in AMOUNT_COLUMNS))
         ):
             counters[key].window_start, counters[key].used = start, Amounts(*amounts)
+        counted = {key: what_counts(applied) for key, applied in moved.items()}
         left = []
-        for key, gone in sum_for_limits(connection, read_from, moved, begins, start).items():
+        for key, gone in sum_for_limits(connection, read_from, counted, begins, start).items():
             counters[key].used -= gone
             if gone != NOTHING:
                 less = {f"less_{name}": value for name, value in amount_values(gone).items()}

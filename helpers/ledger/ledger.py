@@ -16,7 +16,13 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from helpers.errors import LedgerDataError, LedgerError
 from helpers.ledger.counters import ROLLING_MARK, add_to_counters, rolling_seconds
 from helpers.ledger.identities import RememberedName, read_remembered, remember
-from helpers.ledger.limit_states import KnownResets, read_limit_states, with_resets
+from helpers.ledger.limit_states import (
+    KnownResets,
+    Snapshot,
+    read_limit_states,
+    read_snapshot,
+    with_resets,
+)
 from helpers.ledger.records import (
     PROVISIONAL_REASONS,
     WORKER_GONE,
@@ -30,7 +36,6 @@ from helpers.ledger.records import (
     key_of_row,
     renew_record,
 )
-from helpers.ledger.snapshots import Snapshot, snapshot_of_record
 from helpers.ledger.tables import (
     IS_OPEN,
     counters_table,
@@ -105,7 +110,8 @@ def settle_record(
             return False, None
     if more is None or more == NOTHING:
         return True, None
-    snapshot = snapshot_of_record(connection, key.scopes, key.created_at, limits, now, key.id)
+    values = {"at": now, "except_id": key.id, "created_at": key.created_at}
+    snapshot = read_snapshot(connection, "scope", key.scopes, limits, **values)
     add_to_counters(
         connection, snapshot.counters, key.model_names, key.source, key.created_at, more
     )

@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import (
+    CompoundSelect,
+    Connection,
+    and_,
+    bindparam,
+    literal_column,
+    null,
+    select,
+    union_all,
+)
 
 from helpers.ledger.counters import (
+    Counter,
     CountingLimits,
     counted_window,
     counter_id,
+    glob_matches,
+    in_scope,
     is_outdated,
     make_counters,
     move_rolling_counters,
+    number_values,
+    numbered,
     read_scope,
     scope_condition,
+    what_counts,
 )
-from helpers.ledger.snapshots import Snapshot, snapshot_of_limits
-from helpers.ledger.tables import records_table
-from helpers.limits.decisions import Amounts, LimitState
+from helpers.ledger.tables import IS_OPEN, counters_table, grants_table, records_table
+from helpers.limits.decisions import NOTHING, Amounts, LimitState
 from helpers.limits.policy import AppliedLimit
 
 # How many records are read to say when a limit admits requests again: a few mostly do.
@@ -30,6 +46,144 @@ MOST_RESETS, MOST_LOOK_UPS = 10_000, 200
 ResetKey = tuple[str, str]  # a counter and a measure
 # How much was over a rolling limit, and the second at which that was found to have left it.
 KnownResets = dict[ResetKey, tuple[int, int | None]]
+COUNTERS = select(
+    literal_column("'counter'"),
+    counters_table.c.id,
+    counters_table.c.scope,
+    counters_table.c.model_glob,
+    counters_table.c.window_start,
+    counters_table.c.window_end,
+    counters_table.c.requests,
+    counters_table.c.input_tokens,
+    counters_table.c.output_tokens,
+    counters_table.c.cost_micros,
+    counters_table.c.source,
+    grants_table.c.measure,
+    grants_table.c.period,
+    grants_table.c.amount,
+).outerjoin_from(
+    counters_table,
+    grants_table,
+    and_(
+        grants_table.c.scope == counters_table.c.scope,
+        grants_table.c.model_glob == counters_table.c.model_glob,
+        grants_table.c.source == counters_table.c.source,
+        grants_table.c.expires_at > bindparam("at"),
+    ),
+)
+RUNNING = select(
+    literal_column("'running'"),
+    records_table.c.user_id,
+    records_table.c.group_ids,
+    records_table.c.model_names,
+    records_table.c.created_at,
+    null(),
+    records_table.c.counted,
+    records_table.c.weighted_input_tokens,
+    records_table.c.weighted_output_tokens,
+    records_table.c.cost_micros * records_table.c.counted,
+    records_table.c.source,
+    null(),
+    null(),
+    null(),
+).where(IS_OPEN, records_table.c.id != bindparam("except_id"))
+
+
+@dataclass(frozen=True, slots=True)
+class RunningReply:
+    """What a reply that is still running holds."""
+
+    user_id: str
+    group_ids: str
+    model_names: str
+    source: str
+    created_at: int
+    reserved: Amounts
+
+    def counts_for(self, applied: AppliedLimit, at: int) -> bool:
+        """Whether a limit counts it at the second `at`."""
+        start, end = counted_window(applied, at)
+        return (
+            start <= self.created_at < end
+            and applied.limit.source in ("", self.source)
+            and in_scope(applied.scope, self.user_id, self.group_ids)
+            and glob_matches(applied.limit.model_glob, self.model_names)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Counters by id, and all running replies that share a limit with them."""
+
+    counters: dict[str, Counter]
+    running: list[RunningReply]
+
+    def reserved_of(self, applied: AppliedLimit, at: int) -> Amounts:
+        """What running replies hold of a limit."""
+        held = [one.reserved for one in self.running if one.counts_for(applied, at)]
+        return sum(held, NOTHING)
+
+
+@lru_cache(maxsize=256)
+def snapshot_statement(name: str, count: int, of_one_user: bool) -> CompoundSelect[Any]:
+    """Built once for each form.
+
+    Args:
+        name: "id" to find counters by their ids, "scope" for those that cover a record.
+        count: How many ids or scopes.
+        of_one_user: Whether only one user's running replies matter.
+    """
+    counters = COUNTERS.where(counters_table.c[name].in_(numbered(name, count)))
+    if name == "scope":
+        counters = counters.where(
+            counters_table.c.window_start <= bindparam("created_at"),
+            counters_table.c.window_end > bindparam("created_at"),
+        )
+    running = RUNNING
+    if of_one_user:  # what all users together have running is little, too
+        running = running.where(records_table.c.user_id == bindparam("user_id"))
+    return union_all(counters, running)
+
+
+def read_snapshot(
+    connection: Connection,
+    name: str,
+    keys: Collection[str],
+    limits: Sequence[AppliedLimit],
+    **values: object,
+) -> Snapshot:
+    """Those counters that there are, and what runs under the limits, in one statement.
+
+    Args:
+        connection: Under the locks of all scopes concerned, if it is to be acted upon.
+        name: "id" for the counters with these keys; "scope" for all those of these scopes to
+            which a record made at `created_at` belongs.
+        keys: Their ids or scopes.
+        limits: The limits to look at.
+        values: `at`: now, in seconds since 1970; `except_id`: a reservation to leave out, the
+            caller's own; `created_at`.
+    """
+    users = {applied.scope.removeprefix("user:") for applied in limits}
+    of_one_user = len(users) < 2 and not any(applied.is_pool for applied in limits)
+    if of_one_user:
+        values["user_id"] = next(iter(users), "")
+    statement = snapshot_statement(name, len(keys), of_one_user)
+    snapshot = Snapshot({}, [])
+    rows = connection.execute(statement, {**values, **number_values(name, keys)})
+    for kind, key, group_ids_or_scope, names_or_glob, instant, end, *numbers in rows:
+        amounts, source = Amounts(*numbers[:4]), numbers[4]
+        if kind == "running":
+            snapshot.running.append(
+                RunningReply(key, group_ids_or_scope, names_or_glob, source, instant, amounts)
+            )
+            continue
+        counter = snapshot.counters.setdefault(
+            key, Counter(key, group_ids_or_scope, names_or_glob, instant, end, amounts, source)
+        )
+        measure, period, granted = numbers[5:]
+        if granted:
+            counter.granted[measure, period] = counter.granted.get((measure, period), 0) + granted
+    return snapshot
 
 
 def read_limit_states(
@@ -61,7 +215,8 @@ def read_limit_states(
     }
     if snapshot is None or not snapshot.counters.keys() >= counted.keys():
         # A reply's own counters aren't those of today if it has begun before.
-        snapshot = snapshot_of_limits(connection, keys, limits, at, except_id)
+        ids = sorted(set(keys))
+        snapshot = read_snapshot(connection, "id", ids, limits, at=at, except_id=except_id)
     counters = snapshot.counters
     wanted = {
         key: applied
@@ -70,30 +225,24 @@ def read_limit_states(
     }
     if wanted:
         make_counters(connection, wanted, at)
-        counters |= snapshot_of_limits(connection, keys, limits, at, except_id).counters
+        made = read_snapshot(connection, "id", sorted(wanted), limits, at=at, except_id=except_id)
+        counters |= made.counters
     move_rolling_counters(connection, counters, counted, at)
     states = []
     for key, applied in zip(keys, limits, strict=True):
-        measure = applied.limit.measure
-        if applied.limit.is_moment:
-            states.append(moment_state(applied, snapshot, at))
-            continue
+        measure, counter = applied.limit.measure, counters.get(key)
+        held = NOTHING if applied.limit.is_per_request else snapshot.reserved_of(applied, at)
         states.append(
             LimitState(
                 applied,
-                used=counters[key].used.of(measure),
-                reserved=snapshot.reserved_of(applied, at).of(measure),
+                # Of one moment nothing adds up: what is running counts, or what this one takes.
+                used=counter.used.of(measure) if counter else 0,
+                reserved=held.of(measure),
                 reset_at=latest_reset(applied, at),
-                granted=counters[key].granted_to(applied),
+                granted=counter.granted_to(applied) if counter else 0,
             )
         )
     return tuple(states)
-
-
-def moment_state(applied: AppliedLimit, snapshot: Snapshot, at: int) -> LimitState:
-    """Where a limit about one moment stands: what is running; of single requests, nothing yet."""
-    running = snapshot.reserved_of(applied, at).requests if applied.limit.is_at_once else 0
-    return LimitState(applied, used=0, reserved=running, reset_at=applied.window.end)
 
 
 def latest_reset(applied: AppliedLimit, at: int) -> datetime:
@@ -178,7 +327,9 @@ def read_leaving(
         .where(scope_condition(read_from), columns.created_at >= start)
         .order_by(columns.created_at)
     )
-    counting = CountingLimits(read_from, {key: state.applied for key, state in states.items()})
+    counting = CountingLimits(
+        read_from, {key: what_counts(state.applied) for key, state in states.items()}
+    )
     found: dict[ResetKey, int] = {}
     for most in RECORDS_LOOKED_AT:
         left = {key: excess_of(state) for key, state in states.items() if key not in found}

@@ -44,8 +44,7 @@ from helpers.ledger.counters import (
     split_names,
     sum_settled,
 )
-from helpers.ledger.limit_states import latest_reset, with_resets
-from helpers.ledger.snapshots import RUNNING, RunningReply
+from helpers.ledger.limit_states import RUNNING, RunningReply, latest_reset, with_resets
 from helpers.ledger.tables import counters_table, grants_table, records_table
 from helpers.limits.decisions import NOTHING, Amounts, LimitState
 from helpers.limits.limit import Measure

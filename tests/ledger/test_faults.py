@@ -229,12 +229,6 @@ async def test_ledger_file_replaced(accounting: AccountingFixture, tmp_path: Pat
     assert accounting.errors == []
     with closing(sqlite3.connect(file)) as seen:
         ids = {row[0] for row in seen.execute("SELECT id FROM usage_limits_records")}
-    print(
-        "LOST",
-        lost.reservation.id,
-        ids - {r.reservation.id for r in accounting.replies},
-        sorted(x.name for x in tmp_path.iterdir()),
-    )
     assert ids == {reply.reservation.id for reply in accounting.replies}
     assert lost.reservation.id not in ids
     await accounting.wait_until_all_is_written()
