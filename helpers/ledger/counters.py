@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import Generic, TypeVar
 
@@ -42,23 +42,19 @@ MOST_SEGMENTS = 20
 STEP_SECONDS = 3_600
 # Records that are further ahead than that were made by a clock that was.
 CLOCK_TOLERANCE_SECONDS = 86_400
-AMOUNT_COLUMNS = ("requests", "input_tokens", "output_tokens", "cost_micros")
-TAKE_FROM_COUNTER = (
-    counters_table.update()
-    .where(counters_table.c.id == bindparam("key"))
-    .values(
-        {
-            counters_table.c[name]: counters_table.c[name] - bindparam(f"less_{name}")
-            for name in AMOUNT_COLUMNS
-        }
-    )
+AMOUNT_COLUMNS = tuple(counters_table.c[one.name] for one in fields(Amounts))
+ADDED = {column: column + bindparam(f"more_{column.name}") for column in AMOUNT_COLUMNS}
+ADD_TO_COUNTER = (
+    counters_table.update().where(counters_table.c.id == bindparam("key")).values(ADDED)
 )
-COUNTED_SUMS = (
-    func.sum(records_table.c.counted),
-    func.sum(records_table.c.weighted_input_tokens),
-    func.sum(records_table.c.weighted_output_tokens),
-    func.sum(records_table.c.cost_micros * records_table.c.counted),
+# What a record counts, in the order of `Amounts`.
+COUNTED_COLUMNS = (
+    records_table.c.counted,
+    records_table.c.weighted_input_tokens,
+    records_table.c.weighted_output_tokens,
+    records_table.c.cost_micros * records_table.c.counted,
 )
+COUNTED_SUMS = tuple(map(func.sum, COUNTED_COLUMNS))
 
 
 @dataclass(slots=True)
@@ -182,12 +178,7 @@ def addition_by_id(count: int) -> Update:
             counters_table.c.window_start <= bindparam("created_at"),
             counters_table.c.window_end > bindparam("created_at"),
         )
-        .values(
-            {
-                counters_table.c[name]: counters_table.c[name] + bindparam(f"more_{name}")
-                for name in AMOUNT_COLUMNS
-            }
-        )
+        .values(ADDED)
     )
 
 
@@ -383,7 +374,7 @@ def move_rolling_counters(
             counters_table.update()
             .where(counters_table.c.id.in_(list(moved)))
             .values(window_start=start)
-            .returning(counters_table.c.id, *(counters_table.c[name] for name in AMOUNT_COLUMNS))
+            .returning(counters_table.c.id, *AMOUNT_COLUMNS)
         ):
             counters[key].window_start, counters[key].used = start, Amounts(*amounts)
         counted = {key: what_counts(applied) for key, applied in moved.items()}
@@ -391,20 +382,14 @@ def move_rolling_counters(
         for key, gone in sum_for_limits(connection, read_from, counted, begins, start).items():
             counters[key].used -= gone
             if gone != NOTHING:
-                less = {f"less_{name}": value for name, value in amount_values(gone).items()}
-                left.append({"key": key, **less})
+                left.append({"key": key, **amount_values(NOTHING - gone, "more_")})
         if left:
-            connection.execute(TAKE_FROM_COUNTER, left)
+            connection.execute(ADD_TO_COUNTER, left)
 
 
-def amount_values(amounts: Amounts) -> dict[str, int]:
-    """The counter columns that hold `amounts`."""
-    return {
-        "requests": amounts.requests,
-        "input_tokens": amounts.input_tokens,
-        "output_tokens": amounts.output_tokens,
-        "cost_micros": amounts.cost_micros,
-    }
+def amount_values(amounts: Amounts, prefix: str = "") -> dict[str, int]:
+    """Amounts by the names of their columns."""
+    return {prefix + column.name: getattr(amounts, column.name) for column in AMOUNT_COLUMNS}
 
 
 def add_to_counters(
@@ -423,8 +408,7 @@ def add_to_counters(
     ]
     if not ids:
         return
-    more = {f"more_{name}": value for name, value in amount_values(amounts).items()}
-    values = {**more, **number_values("id", ids), "created_at": created_at}
-    connection.execute(addition_by_id(len(ids)), values)
+    values = {**amount_values(amounts, "more_"), **number_values("id", ids)}
+    connection.execute(addition_by_id(len(ids)), {**values, "created_at": created_at})
     for key in ids:
         counters[key].used += amounts

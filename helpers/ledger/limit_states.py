@@ -20,6 +20,8 @@ from sqlalchemy import (
 )
 
 from helpers.ledger.counters import (
+    AMOUNT_COLUMNS,
+    COUNTED_COLUMNS,
     Counter,
     CountingLimits,
     counted_window,
@@ -53,10 +55,7 @@ COUNTERS = select(
     counters_table.c.model_glob,
     counters_table.c.window_start,
     counters_table.c.window_end,
-    counters_table.c.requests,
-    counters_table.c.input_tokens,
-    counters_table.c.output_tokens,
-    counters_table.c.cost_micros,
+    *AMOUNT_COLUMNS,
     counters_table.c.source,
     grants_table.c.measure,
     grants_table.c.period,
@@ -78,10 +77,7 @@ RUNNING = select(
     records_table.c.model_names,
     records_table.c.created_at,
     null(),
-    records_table.c.counted,
-    records_table.c.weighted_input_tokens,
-    records_table.c.weighted_output_tokens,
-    records_table.c.cost_micros * records_table.c.counted,
+    *COUNTED_COLUMNS,
     records_table.c.source,
     null(),
     null(),
@@ -286,14 +282,15 @@ def with_resets(
         period = at - start + 1
         for key, state in some.items():
             known[key] = excess_of(state), left[key] + period if key in left else None
-    opening = {
-        state.applied: opens
+    instants = {
+        state.applied: datetime.fromtimestamp(opens, UTC)
         for key, state in reached.items()
         if (opens := known.get(key, (0, None))[1]) is not None
     }
     return tuple(
-        replace(state, reset_at=datetime.fromtimestamp(opening[state.applied], UTC))
-        if state.applied in opening
+        # A clock that was ahead may have seen it open later than it can.
+        replace(state, reset_at=min(state.reset_at, instants[state.applied]))
+        if state.applied in instants
         else state
         for state in states
     )
@@ -319,10 +316,7 @@ def read_leaving(
             columns.model_names,
             columns.source,
             columns.created_at,
-            columns.counted,
-            columns.weighted_input_tokens,
-            columns.weighted_output_tokens,
-            columns.cost_micros * columns.counted,
+            *COUNTED_COLUMNS,
         )
         .where(scope_condition(read_from), columns.created_at >= start)
         .order_by(columns.created_at)

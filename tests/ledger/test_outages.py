@@ -272,6 +272,17 @@ def test_clock_far_ahead_and_back(fixture: LedgerFixture) -> None:
     assert_counters_agree(fixture.engine)
 
 
+def test_clock_ahead_tells_nobody_to_wait_longer_than_a_period(fixture: LedgerFixture) -> None:
+    """When a limit opens again, as a clock that was ahead has seen it, is forgotten with it."""
+    fixture.clock.now = NOON + 12 * 3_600
+    fixture.use("100 tokens/5h", used=tokens(100, 0))
+    assert not fixture.ask("100 tokens/5h").allowed
+    fixture.clock.now = NOON
+    refused = fixture.ask("100 tokens/5h").refusing
+    assert refused is not None
+    assert refused.reset_at.timestamp() <= NOON + 5 * 3_600
+
+
 def test_clock_days_ahead_within_a_rolling_window(fixture: LedgerFixture) -> None:
     """What left a rolling window too early, as a clock was ahead, is in it again."""
     texts = ("1k tokens/7d",)
