@@ -35,65 +35,65 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  3838  ledger.tables            The ledger's own tables and their numbered migrations.
 #  4059  ledger.identities        Whom the names in the policies mean, also after a rename.
 #  4510  ledger.counters          Sums of settled records per scope, model glob and window.
-#  4916  ledger.limit_states      Where limits stand: what is used, what replies still running …
-#  5228  ledger.records           One row per reply, reserved when it is admitted and closed once.
-#  5393  ledger.reports           What the ledger says of many limits and records at once, read …
-#  6049  ledger.grants            What administrators add to limits, reset and take back; rows, …
-#  6237  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
-#  6336  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
-#  6383  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  6874  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  7068  openwebui.languages.en   English.
-#  7104  openwebui.languages.de   German.
-#  7150  openwebui.languages.fr   French.
-#  7195  openwebui.languages.fr_ca French as written in Canada.
-#  7214  openwebui.languages.es   Spanish.
-#  7255  openwebui.languages.it   Italian.
-#  7293  openwebui.languages.pt_br Portuguese as written in Brazil.
-#  7335  openwebui.languages.nl   Dutch.
-#  7379  openwebui.languages.pl   Polish.
-#  7423  openwebui.languages.ru   Russian.
-#  7468  openwebui.languages.uk   Ukrainian.
-#  7513  openwebui.languages.tr   Turkish.
-#  7550  openwebui.languages.zh_cn Chinese in simplified script.
-#  7578  openwebui.languages.zh_tw Chinese in traditional script.
-#  7606  openwebui.languages.ja   Japanese.
-#  7642  openwebui.languages.ko   Korean.
-#  7675  openwebui.languages.ar   Arabic.
-#  7716  openwebui.languages.he   Hebrew.
-#  7749  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
-#  7799  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
-#  8671  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  9200  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  9287  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  9387  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  9505  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  9867  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  9930  openwebui.replies        One reply from its admission to its end.
-# 10337  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-# 10556  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-# 10900  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-# 11050  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
-# 11185  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-# 11277  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-# 11369  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-# 11437  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-# 12043  openwebui.directory      All users of Open WebUI with their groups, read at once.
-# 12121  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
-# 12826  openwebui.page_status    How the filter stands in its host: versions, what is leaned …
-# 12912  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
-# 13040  openwebui.valves_form    Who is near a limit at its top, and why a save was refused.
-# 13141  openwebui.simulation     What is on record, replayed against a policies text.
-# 13437  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
-# 13789  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14158  openwebui.answers        Answers on their way to the client: read for their usage, or …
-# 14338  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 14411  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
-# 14539  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 14826  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 14997  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 15154  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 15384  filter                   Open WebUI's hooks, and nothing but hooks.
+#  4900  ledger.limit_states      Where limits stand: what is used, what replies still running …
+#  5204  ledger.records           One row per reply, reserved when it is admitted and closed once.
+#  5369  ledger.reports           What the ledger says of many limits and records at once, read …
+#  6025  ledger.grants            What administrators add to limits, reset and take back; rows, …
+#  6207  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
+#  6306  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
+#  6353  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  6846  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  7040  openwebui.languages.en   English.
+#  7076  openwebui.languages.de   German.
+#  7122  openwebui.languages.fr   French.
+#  7167  openwebui.languages.fr_ca French as written in Canada.
+#  7186  openwebui.languages.es   Spanish.
+#  7227  openwebui.languages.it   Italian.
+#  7265  openwebui.languages.pt_br Portuguese as written in Brazil.
+#  7307  openwebui.languages.nl   Dutch.
+#  7351  openwebui.languages.pl   Polish.
+#  7395  openwebui.languages.ru   Russian.
+#  7440  openwebui.languages.uk   Ukrainian.
+#  7485  openwebui.languages.tr   Turkish.
+#  7522  openwebui.languages.zh_cn Chinese in simplified script.
+#  7550  openwebui.languages.zh_tw Chinese in traditional script.
+#  7578  openwebui.languages.ja   Japanese.
+#  7614  openwebui.languages.ko   Korean.
+#  7647  openwebui.languages.ar   Arabic.
+#  7688  openwebui.languages.he   Hebrew.
+#  7721  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
+#  7771  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
+#  8643  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  9172  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  9259  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  9359  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  9477  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  9839  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+#  9902  openwebui.replies        One reply from its admission to its end.
+# 10309  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+# 10528  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+# 10872  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+# 11022  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
+# 11157  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+# 11249  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+# 11341  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+# 11409  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+# 12015  openwebui.directory      All users of Open WebUI with their groups, read at once.
+# 12093  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
+# 12798  openwebui.page_status    How the filter stands in its host: versions, what is leaned …
+# 12884  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
+# 13012  openwebui.valves_form    Who is near a limit at its top, and why a save was refused.
+# 13113  openwebui.simulation     What is on record, replayed against a policies text.
+# 13409  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
+# 13761  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14130  openwebui.answers        Answers on their way to the client: read for their usage, or …
+# 14310  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 14383  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
+# 14511  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 14798  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14969  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 15126  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 15356  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -4524,23 +4524,19 @@ MOST_SEGMENTS = 20
 STEP_SECONDS = 3_600
 # Records that are further ahead than that were made by a clock that was.
 CLOCK_TOLERANCE_SECONDS = 86_400
-AMOUNT_COLUMNS = ("requests", "input_tokens", "output_tokens", "cost_micros")
-TAKE_FROM_COUNTER = (
-    counters_table.update()
-    .where(counters_table.c.id == bindparam("key"))
-    .values(
-        {
-            counters_table.c[name]: counters_table.c[name] - bindparam(f"less_{name}")
-            for name in AMOUNT_COLUMNS
-        }
-    )
+AMOUNT_COLUMNS = tuple(counters_table.c[one.name] for one in fields(Amounts))
+ADDED = {column: column + bindparam(f"more_{column.name}") for column in AMOUNT_COLUMNS}
+ADD_TO_COUNTER = (
+    counters_table.update().where(counters_table.c.id == bindparam("key")).values(ADDED)
 )
-COUNTED_SUMS = (
-    func.sum(records_table.c.counted),
-    func.sum(records_table.c.weighted_input_tokens),
-    func.sum(records_table.c.weighted_output_tokens),
-    func.sum(records_table.c.cost_micros * records_table.c.counted),
+# What a record counts, in the order of `Amounts`.
+COUNTED_COLUMNS = (
+    records_table.c.counted,
+    records_table.c.weighted_input_tokens,
+    records_table.c.weighted_output_tokens,
+    records_table.c.cost_micros * records_table.c.counted,
 )
+COUNTED_SUMS = tuple(map(func.sum, COUNTED_COLUMNS))
 
 
 @dataclass(slots=True)
@@ -4664,12 +4660,7 @@ def addition_by_id(count: int) -> Update:
             counters_table.c.window_start <= bindparam("created_at"),
             counters_table.c.window_end > bindparam("created_at"),
         )
-        .values(
-            {
-                counters_table.c[name]: counters_table.c[name] + bindparam(f"more_{name}")
-                for name in AMOUNT_COLUMNS
-            }
-        )
+        .values(ADDED)
     )
 
 
@@ -4865,7 +4856,7 @@ def move_rolling_counters(
             counters_table.update()
             .where(counters_table.c.id.in_(list(moved)))
             .values(window_start=start)
-            .returning(counters_table.c.id, *(counters_table.c[name] for name in AMOUNT_COLUMNS))
+            .returning(counters_table.c.id, *AMOUNT_COLUMNS)
         ):
             counters[key].window_start, counters[key].used = start, Amounts(*amounts)
         counted = {key: what_counts(applied) for key, applied in moved.items()}
@@ -4873,20 +4864,14 @@ def move_rolling_counters(
         for key, gone in sum_for_limits(connection, read_from, counted, begins, start).items():
             counters[key].used -= gone
             if gone != NOTHING:
-                less = {f"less_{name}": value for name, value in amount_values(gone).items()}
-                left.append({"key": key, **less})
+                left.append({"key": key, **amount_values(NOTHING - gone, "more_")})
         if left:
-            connection.execute(TAKE_FROM_COUNTER, left)
+            connection.execute(ADD_TO_COUNTER, left)
 
 
-def amount_values(amounts: Amounts) -> dict[str, int]:
-    """The counter columns that hold `amounts`."""
-    return {
-        "requests": amounts.requests,
-        "input_tokens": amounts.input_tokens,
-        "output_tokens": amounts.output_tokens,
-        "cost_micros": amounts.cost_micros,
-    }
+def amount_values(amounts: Amounts, prefix: str = "") -> dict[str, int]:
+    """Amounts by the names of their columns."""
+    return {prefix + column.name: getattr(amounts, column.name) for column in AMOUNT_COLUMNS}
 
 
 def add_to_counters(
@@ -4905,9 +4890,8 @@ def add_to_counters(
     ]
     if not ids:
         return
-    more = {f"more_{name}": value for name, value in amount_values(amounts).items()}
-    values = {**more, **number_values("id", ids), "created_at": created_at}
-    connection.execute(addition_by_id(len(ids)), values)
+    values = {**amount_values(amounts, "more_"), **number_values("id", ids)}
+    connection.execute(addition_by_id(len(ids)), {**values, "created_at": created_at})
     for key in ids:
         counters[key].used += amounts
 
@@ -4931,10 +4915,7 @@ COUNTERS = select(
     counters_table.c.model_glob,
     counters_table.c.window_start,
     counters_table.c.window_end,
-    counters_table.c.requests,
-    counters_table.c.input_tokens,
-    counters_table.c.output_tokens,
-    counters_table.c.cost_micros,
+    *AMOUNT_COLUMNS,
     counters_table.c.source,
     grants_table.c.measure,
     grants_table.c.period,
@@ -4956,10 +4937,7 @@ RUNNING = select(
     records_table.c.model_names,
     records_table.c.created_at,
     null(),
-    records_table.c.counted,
-    records_table.c.weighted_input_tokens,
-    records_table.c.weighted_output_tokens,
-    records_table.c.cost_micros * records_table.c.counted,
+    *COUNTED_COLUMNS,
     records_table.c.source,
     null(),
     null(),
@@ -5164,14 +5142,15 @@ def with_resets(
         period = at - start + 1
         for key, state in some.items():
             known[key] = excess_of(state), left[key] + period if key in left else None
-    opening = {
-        state.applied: opens
+    instants = {
+        state.applied: datetime.fromtimestamp(opens, UTC)
         for key, state in reached.items()
         if (opens := known.get(key, (0, None))[1]) is not None
     }
     return tuple(
-        replace(state, reset_at=datetime.fromtimestamp(opening[state.applied], UTC))
-        if state.applied in opening
+        # A clock that was ahead may have seen it open later than it can.
+        replace(state, reset_at=min(state.reset_at, instants[state.applied]))
+        if state.applied in instants
         else state
         for state in states
     )
@@ -5197,10 +5176,7 @@ def read_leaving(
             columns.model_names,
             columns.source,
             columns.created_at,
-            columns.counted,
-            columns.weighted_input_tokens,
-            columns.weighted_output_tokens,
-            columns.cost_micros * columns.counted,
+            *COUNTED_COLUMNS,
         )
         .where(scope_condition(read_from), columns.created_at >= start)
         .order_by(columns.created_at)
@@ -6206,30 +6182,24 @@ def rolling_parts(
     columns = records_table.c
     rows = connection.execute(
         select(
-            columns.created_at,
+            (columns.created_at + (length + step - 1)) // step * step,
             columns.model_names,
-            columns.counted,
-            columns.weighted_input_tokens,
-            columns.weighted_output_tokens,
-            columns.cost_micros,
+            *COUNTED_SUMS,
         )
         .where(
             columns.state == "settled",
-            columns.counted > 0,
             columns.created_at >= start,
             scope_condition(applied.scope, applied.limit.source),
         )
-        .order_by(columns.created_at.desc())
+        .group_by(literal_column("1"), literal_column("2"))
+        .order_by(literal_column("1").desc())
     )
     parts: dict[int, int] = {}
-    for created_at, model_names, *amounts in rows:
+    for expires_at, model_names, *sums in rows:
         if glob_matches(applied.limit.model_glob, model_names):
-            part = min(amount, Amounts(*amounts).of(applied.limit.measure))
-            expires_at = -(-(created_at + length) // step) * step
+            part = min(amount, int(Amounts(*sums).of(applied.limit.measure)))
             parts[expires_at] = parts.get(expires_at, 0) + part
             amount -= part
-        if amount <= 0:
-            break
     return {expires_at: part for expires_at, part in parts.items() if part}
 
 
@@ -6384,6 +6354,8 @@ def keep_version(connection: Connection, before: str, text: str, by: str, now: i
 # The ledger: reserve, settle, check, renew and sweep, each one transaction.
 # ==============================================================================
 
+# How long it may take to find out when a limit opens again: who is refused is told something.
+LOOK_UP_SECONDS = 1.0
 SWEEP_BATCH = 100
 DROP_BATCH = 1_000
 # A clock is believed once it has been right for a week, or for as long as records are kept, where
@@ -6486,7 +6458,7 @@ class Ledger:
     def _now(self) -> int:
         return int(self._clock())
 
-    def _with_resets(self, decision: Decision, deadline: float | None = None) -> Decision:
+    def _with_resets(self, decision: Decision) -> Decision:
         """The same with when rolling limits open again: looked up once nobody waits for it."""
         if all(
             state.applied.limit.period.rolling is None or not state.exceeded
@@ -6499,7 +6471,7 @@ class Ledger:
                     lambda connection: with_resets(
                         connection, decision.states, self._now(), self.known_resets
                     ),
-                    deadline,
+                    time.monotonic() + LOOK_UP_SECONDS,
                 )
             )
         except (LedgerDataError, LedgerError) as error:
@@ -6610,7 +6582,7 @@ class Ledger:
         scopes = limit_scopes(reservation.subject, limits)
         # Its settlement makes up for a reservation that a crash of PostgreSQL has lost.
         admission = self._transactions.run(work, scopes, lasting=False, deadline=deadline)
-        return replace(admission, decision=self._with_resets(admission.decision, deadline))
+        return replace(admission, decision=self._with_resets(admission.decision))
 
     def settle(
         self,
@@ -6657,7 +6629,7 @@ class Ledger:
         settlement = self._transactions.run(
             work, scopes, (NEW_POOL_COUNTER_LOCK,), deadline=deadline
         )
-        decision = self._with_resets(settlement.decision, deadline)
+        decision = self._with_resets(settlement.decision)
         crossed = Decision(settlement.crossed).with_states(decision.states).states
         return replace(settlement, decision=decision, crossed=crossed)
 
@@ -6676,7 +6648,7 @@ class Ledger:
             limit_scopes(reservation.subject, limits),
             deadline=deadline,
         )
-        return self._with_resets(decision, deadline)
+        return self._with_resets(decision)
 
     def grow(
         self,
@@ -6707,7 +6679,7 @@ class Ledger:
 
         scopes = limit_scopes(reservation.subject, limits)
         decision = self._transactions.run(work, scopes, lasting=False, deadline=deadline)
-        return self._with_resets(decision, deadline)
+        return self._with_resets(decision)
 
     def beat(self) -> None:
         """Let the others see that this worker lives."""

@@ -51,6 +51,8 @@ from helpers.limits.policy import AppliedLimit, Subject
 from helpers.logs import log
 from helpers.metering.charges import Charge
 
+# How long it may take to find out when a limit opens again: who is refused is told something.
+LOOK_UP_SECONDS = 1.0
 SWEEP_BATCH = 100
 DROP_BATCH = 1_000
 # A clock is believed once it has been right for a week, or for as long as records are kept, where
@@ -153,7 +155,7 @@ class Ledger:
     def _now(self) -> int:
         return int(self._clock())
 
-    def _with_resets(self, decision: Decision, deadline: float | None = None) -> Decision:
+    def _with_resets(self, decision: Decision) -> Decision:
         """The same with when rolling limits open again: looked up once nobody waits for it."""
         if all(
             state.applied.limit.period.rolling is None or not state.exceeded
@@ -166,7 +168,7 @@ class Ledger:
                     lambda connection: with_resets(
                         connection, decision.states, self._now(), self.known_resets
                     ),
-                    deadline,
+                    time.monotonic() + LOOK_UP_SECONDS,
                 )
             )
         except (LedgerDataError, LedgerError) as error:
@@ -277,7 +279,7 @@ class Ledger:
         scopes = limit_scopes(reservation.subject, limits)
         # Its settlement makes up for a reservation that a crash of PostgreSQL has lost.
         admission = self._transactions.run(work, scopes, lasting=False, deadline=deadline)
-        return replace(admission, decision=self._with_resets(admission.decision, deadline))
+        return replace(admission, decision=self._with_resets(admission.decision))
 
     def settle(
         self,
@@ -324,7 +326,7 @@ class Ledger:
         settlement = self._transactions.run(
             work, scopes, (NEW_POOL_COUNTER_LOCK,), deadline=deadline
         )
-        decision = self._with_resets(settlement.decision, deadline)
+        decision = self._with_resets(settlement.decision)
         crossed = Decision(settlement.crossed).with_states(decision.states).states
         return replace(settlement, decision=decision, crossed=crossed)
 
@@ -343,7 +345,7 @@ class Ledger:
             limit_scopes(reservation.subject, limits),
             deadline=deadline,
         )
-        return self._with_resets(decision, deadline)
+        return self._with_resets(decision)
 
     def grow(
         self,
@@ -374,7 +376,7 @@ class Ledger:
 
         scopes = limit_scopes(reservation.subject, limits)
         decision = self._transactions.run(work, scopes, lasting=False, deadline=deadline)
-        return self._with_resets(decision, deadline)
+        return self._with_resets(decision)
 
     def beat(self) -> None:
         """Let the others see that this worker lives."""
