@@ -491,8 +491,12 @@ class Filter:
                 self._refuse(valves, reply, Decision((stopped_at,)))
             self._refuse(valves, reply, decision.with_running(reply.used_charge().counted))
 
-    async def _tell_stopped(self, reply: Reply, emitter: Emitter, state: LimitState) -> None:
-        """Say in the chat why a response ends before its end."""
+    async def _tell_stopped(self, reply: Reply, emitter: Emitter, state: LimitState | None) -> None:
+        """Say in the chat why a response ends before its end: a limit, or no ledger."""
+        if state is None:
+            language = reply.reader.language
+            await self._emit_status(emitter, finish_sentence(language.ledger_error, language))
+            return
         measure, used = state.applied.limit.measure, reply.used_charge().counted
         state = replace(state, used=state.used + used.of(measure))
         sentence = stopped_sentence(state, datetime.now(UTC), reply.reader)

@@ -47,6 +47,9 @@ MOST_HOLDERS = 64
 PLAIN_CHUNK_KEYS = frozenset(
     ("id", "object", "created", "model", "choices", "system_fingerprint", "service_tier", "usage")
 )
+# Anthropic's deltas, which hold nothing else; their usage comes in other events.
+DELTA_EVENT_KEYS = frozenset(("type", "index", "delta"))
+PLAIN_DELTA_KEYS = frozenset(("type", "text", "thinking", "partial_json", "signature"))
 # Their deltas are base64 sound, not text.
 SOUND_EVENTS = frozenset(("response.audio.delta", "response.output_audio.delta"))
 CLOSING_EVENTS = frozenset(("response.completed", "response.incomplete", "message_stop"))
@@ -125,6 +128,12 @@ def read_native_event(event: Mapping[str, object]) -> EventContent:
         collect_text(delta, texts)  # Responses, Anthropic
     if isinstance(delta, str) and "usage" not in event:
         return texts, None, None, False, NO_TEXTS  # Responses, in nearly all of its events
+    if (
+        isinstance(delta, dict)
+        and event.keys() == DELTA_EVENT_KEYS
+        and delta.keys() <= PLAIN_DELTA_KEYS
+    ):
+        return texts, None, None, False, NO_TEXTS
     for key in ("response", "thinking"):  # Ollama's generate
         if isinstance(text := event.get(key), str) and text:
             texts.append(text)

@@ -321,7 +321,7 @@ class Accounting:
             reply.reservation.id,
             reply.reservation.subject.user_id,
         )
-        if reply.tell_stop is not None and reply.refused_by is not None:
+        if reply.tell_stop is not None:
             await reply.tell_stop(reply.refused_by)
 
     async def _grow(self, reply: Reply) -> None:
@@ -342,8 +342,9 @@ class Accounting:
             else:  # let through while the ledger was away, and written down at its end
                 reply.output_tokens = seen.output_tokens + block
         except LedgerError as error:
-            log.error("Usage limits: %s; reply %s goes on unreserved", error, reply.reservation.id)
-            reply.output_tokens = seen.output_tokens + block
+            log.error("Usage limits: %s; nothing was reserved for %s", error, reply.reservation.id)
+            ends = reply.stops and reply.needs_ledger
+            reply.output_tokens = held if ends else seen.output_tokens + block
         except Exception:
             # Nothing may pass for a fault of ours: it ends where its reservation does.
             log.exception("Usage limits: nothing was reserved for %s", reply.reservation.id)

@@ -107,6 +107,7 @@ def build_reply(
         capped=not valves.shadow_mode
         and (valves.cap_max_tokens or (stops and body.get("stream") is not True)),
         stops_at_limit=stops,
+        needs_ledger=valves.on_ledger_error == "block",
     )
     reply.meter.begin_round(prompt_tokens)
     return reply

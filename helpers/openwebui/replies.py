@@ -136,6 +136,7 @@ class Reply:
     soft_limit_percent: int
     alert_url: str  # "" for no alerts
     stops_at_limit: bool = False  # whether it ends where no more can be reserved for it
+    needs_ledger: bool = False  # whether that goes for an outage of the ledger, too
     expected_output: int = EXPECTED_OUTPUT_TOKENS  # how long this model's replies are
     output_tokens: int = 0  # what is reserved
     output_cap: int | None = None  # what the request is lowered to, if it is
@@ -156,7 +157,7 @@ class Reply:
     writes_since: float | None = None  # by `time.monotonic`
     refused_by: LimitState | None = None  # the limit at which nothing more could be reserved
     stopped: bool = False
-    tell_stop: Callable[[LimitState], Awaitable[None]] | None = None
+    tell_stop: Callable[[LimitState | None], Awaitable[None]] | None = None
     ending: asyncio.Task[Decision | None] | None = None
 
     def begin_round(self, prompt_tokens: int) -> None:

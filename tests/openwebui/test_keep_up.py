@@ -116,6 +116,28 @@ async def test_fault_ends_a_reply_that_is_to_stop(engine: Engine) -> None:
     assert await write(reply, 3 * LIMIT) <= holds
 
 
+@pytest.mark.parametrize(("choice", "goes_on"), [("allow", True), ("block", False)])
+async def test_outage_is_decided_by_the_valve(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, choice: str, goes_on: bool
+) -> None:
+    """Where no more can be reserved for an outage, `on_ledger_error` says whether it goes on."""
+    reply = await admitted(engine, running_replies="stop", on_ledger_error=choice)
+    holds, told = reply.output_tokens, []
+
+    async def tell(state: object) -> None:
+        told.append(state)
+
+    reply.tell_stop = tell
+    monkeypatch.setattr("helpers.ledger.transactions.TRANSACTION_PATIENCE_SECONDS", 0.1)
+    with engine.connect() as other:
+        other.exec_driver_sql("BEGIN IMMEDIATE")
+        taken = await write(reply, holds + 100)
+    assert (taken == holds + 100, taken <= holds) == (goes_on, not goes_on)
+    assert told == ([] if goes_on else [None])
+    assert await reply.keeper.end(reply, reply.final_charge())
+    assert held(engine) >= taken
+
+
 @pytest.mark.parametrize("valves", [{"shadow_mode": True}, {}])
 async def test_nothing_stops_otherwise(engine: Engine, valves: dict[str, Any]) -> None:
     """In shadow mode, and by default, all of it is written."""
