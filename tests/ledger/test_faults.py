@@ -13,6 +13,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Engine, create_engine, event, select, text
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.pool import QueuePool
 
 from helpers.errors import LedgerDataError, LedgerError
@@ -35,7 +37,7 @@ from helpers.ledger.tables import (
     migrations_table,
     records_table,
 )
-from helpers.ledger.transactions import advisory_key
+from helpers.ledger.transactions import advisory_key, lock_key
 from helpers.openwebui.accounting import POSTGRESQL_THREADS, Accounting
 from helpers.openwebui.replies import Reply
 from helpers.openwebui.valves import AdminValves
@@ -305,6 +307,37 @@ async def test_postgresql_lock_held_for_long(
         await reply
     assert len(accounting.errors) == errors
     await accounting.wait_until_all_is_written()
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_deadlock_with_a_stranger(database_url: str) -> None:
+    """A transaction that PostgreSQL ends for a deadlock is run again: admitted once, no error."""
+    engine = open_database(database_url)
+    fixture = LedgerFixture(Ledger(engine, clock=(clock := Clock())), engine, clock)
+    fixture.use("1k tokens/day", pool="9k tokens/day", used=tokens(10, 0))
+    first, second = sorted(map(lock_key, ("user:ann", "everyone")))
+    states: list[str] = []
+
+    def note(context: ExceptionContext) -> None:
+        states.append(getattr(context.original_exception, "sqlstate", ""))
+
+    event.listen(engine, "handle_error", note)
+    with open_database(database_url).connect() as stranger, ThreadPoolExecutor(1) as threads:
+        stranger.exec_driver_sql("SET deadlock_timeout = '20s'")  # the other one notices it
+        stranger.exec_driver_sql(f"SELECT pg_advisory_xact_lock({second})")
+        asked = threads.submit(
+            fixture.use, "1k tokens/day", pool="9k tokens/day", used=tokens(20, 0)
+        )
+        held = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+        while not stranger.execute(held).scalar():
+            time.sleep(0.01)
+        stranger.exec_driver_sql(f"SELECT pg_advisory_xact_lock({first})")
+        stranger.rollback()
+        assert [state.used for state in asked.result(20).states] == [30, 30]
+    stranger.engine.dispose()
+    assert states == ["40P01"]
+    assert [row.state for row in fixture.rows()] == ["settled", "settled"]
+    engine.dispose()
 
 
 KILL_OTHERS = text(

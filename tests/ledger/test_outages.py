@@ -316,6 +316,38 @@ def test_records_of_a_rolling_window_are_kept(fixture: LedgerFixture) -> None:
     assert_counters_agree(fixture.engine)
 
 
+def test_retention_while_replies_end(engine: Engine) -> None:
+    """Old records are dropped beside replies that begin and end, and one that is older than they
+    may be is still closed; sums and records agree.
+    """
+    now = time.time()
+    fixture = LedgerFixture(Ledger(engine, clock=(clock := Clock(now))), engine, clock)
+    texts, pool = ("9M tokens/24h",), "9M tokens/24h"
+    clock.now = now - 10 * DAY
+    fixture.use(*texts, pool=pool, used=tokens(10, 0))
+    assert fixture.ask(*texts, pool=pool).allowed
+    still_running = fixture.made[-1]
+    with engine.begin() as connection:
+        row = connection.execute(select(records_table).limit(1)).one()._asdict()
+        old = [{**row, "id": f"old {n}", "state": "settled"} for n in range(2_500)]
+        connection.execute(records_table.insert(), old)
+    clock.now = now
+    with ThreadPoolExecutor(3) as threads:
+        end = time.monotonic() + 1.5
+        chats = [
+            threads.submit(fixture.chat_until, end, name, *texts, pool=pool)
+            for name in ("ann", "bob", "eve")
+        ]
+        dropped = fixture.ledger.drop_older(3 * DAY)
+        fixture.ledger.settle(still_running, tokens(5, 0), ())
+        done = sum(chat.result() for chat in chats)
+    assert dropped == 2_501
+    rows = records_of(engine)
+    assert len(rows) == done + 1
+    assert rows[still_running.id].input_tokens == 5
+    assert_counters_agree(engine)
+
+
 def test_rolling_refusal_reads_a_bounded_number_of_records(
     fixture: LedgerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
