@@ -57,21 +57,38 @@ def read_directory(connection: Connection, user: str | None = None) -> Directory
     if user is not None:
         members = members.where(member.user_id.in_([row[0] for row in found]))
     direct: dict[str, list[str]] = {}
-    for group_id, user_id in connection.execute(members.order_by(member.group_id)):
+    for group_id, user_id in connection.execute(members.order_by(member.group_id)).all():
         if group_id in groups:
             direct.setdefault(user_id, []).append(group_id)
     above = {key: with_outer_groups(key, groups) for key in groups}
+    all_of: dict[tuple[str, ...], tuple[GroupRef, ...]] = {}
     subjects, names = {}, {}
     for user_id, email, role, name in found:
-        ids = dict.fromkeys(outer for key in direct.get(user_id, ()) for outer in above[key])
+        own = tuple(direct.get(user_id, ()))
+        if own not in all_of:
+            ids = dict.fromkeys(outer for key in own for outer in above[key])
+            all_of[own] = tuple(groups[key][0] for key in ids)
         subjects[str(user_id)] = Subject(
             str(user_id),
             clean_text(email, LONGEST_NAME),
             clean_text(role, LONGEST_NAME) or "user",
-            tuple(groups[key][0] for key in ids),
+            all_of[own],
         )
         names[str(user_id)] = clean_text(name, LONGEST_NAME)
     return Directory(subjects, names, {key: ref for key, (ref, _) in groups.items()})
+
+
+def read_names(connection: Connection, with_users: bool) -> tuple[dict[str, str], dict[str, str]]:
+    """The addresses of users, if wanted, and the names of groups, by id."""
+    group = import_module("open_webui.models.groups").Group
+    account: Any = import_module("open_webui.models.users").User
+    emails: dict[str, str] = {}
+    if with_users:
+        query = select(account.id, account.email).order_by(account.id).limit(MOST_USERS)
+        rows = connection.execute(query).all()
+        emails = {str(key): clean_text(email, LONGEST_NAME) for key, email in rows}
+    named = connection.execute(select(group.id, group.name)).all()
+    return emails, {str(key): str(name or "") for key, name in named}
 
 
 def with_outer_groups(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -20,7 +20,7 @@ from helpers.ledger.identities import HostNames, Identities, identify, named_in,
 from helpers.ledger.policy_versions import keep_version, read_versions
 from helpers.ledger.reports import read_replayed
 from helpers.limits.limit import Limit
-from helpers.limits.policies import ModelRule, Policy, PolicySet, fold_name
+from helpers.limits.policies import ModelRule, Policy, PolicySet
 from helpers.limits.policy import (
     AppliedLimit,
     GroupRef,
@@ -33,7 +33,8 @@ from helpers.limits.policy_tables import PoliciesError, table_header
 from helpers.openwebui.admission import is_exempt
 from helpers.openwebui.directory import Directory
 from helpers.openwebui.host import list_model_ids
-from helpers.openwebui.page_data import Json, PageData, PageError, iso_second
+from helpers.openwebui.page_data import PageData, PageError
+from helpers.openwebui.page_limits import Json, LimitFinder, iso_second
 from helpers.openwebui.simulation import (
     Replay,
     SimulationResult,
@@ -147,15 +148,14 @@ def explain_policies(data: PageData, text: str) -> Json:
     """Who gets what by a text, and which of its names mean nobody."""
     policies, directory = read_policies(text), data.directory()
     valves, identities = with_policies(data.valves, text), identities_of(data, policies, directory)
-    users: defaultdict[tuple[str, str], int] = defaultdict(int)
-    pools: defaultdict[str, int] = defaultdict(int)
-    for named in directory.subjects.values():
-        subject = identities.recall(named)
-        policy = choose_policy(subject, policies, valves.default_policy, valves.multiple_groups)
-        users[policy.kind, policy.name] += 1
-        for pool in policies.pools:
-            if pool.group is None or fold_name(pool.group) in group_keys(subject.groups):
-                pools[pool.name] += 1
+    # An exempt administrator is meant all the same.
+    everyone = valves.model_copy(update={"exempt_admins": False})
+    finder = LimitFinder(everyone, identities, data.now)
+    users, pools = Counter[tuple[str, str]](), Counter[str]()
+    for subject in directory.subjects.values():
+        match = finder.match(subject)
+        users[match.policy.kind, match.policy.name] += 1
+        pools.update({applied.policy for applied in match.pools})
     unmatched = [
         table.header
         for table in named_in(policies)
@@ -166,11 +166,6 @@ def explain_policies(data: PageData, text: str) -> Json:
         "unmatched": unmatched,
         "notices": list(identities.notices),
     }
-
-
-def group_keys(groups: tuple[GroupRef, ...]) -> set[str]:
-    """All names in the policies that mean one of these groups."""
-    return {key for group in groups for key in group.all_keys}
 
 
 def meant_by(identities: Identities, kind: str, key: str) -> bool:

@@ -27,7 +27,7 @@ from helpers.ledger.ledger import Ledger
 from helpers.ledger.reports import Selection
 from helpers.limits.policy import AppliedLimit
 from helpers.openwebui.messages import Reader
-from helpers.openwebui.page_data import LimitFinder, PageData
+from helpers.openwebui.page_data import PageData
 from helpers.openwebui.pages import as_answer
 from helpers.openwebui.policy_editor import check_policies, simulate_policies
 from helpers.openwebui.usage_command import usage_markdown
@@ -104,10 +104,9 @@ def make_host(users: int, records: int) -> None:
 
 def make_all_counters(data: PageData) -> None:
     """The counters that the users' requests would have made."""
-    finder, missing = LimitFinder(data.valves, data.now), dict[str, AppliedLimit]()
+    finder, missing = data.finder(), dict[str, AppliedLimit]()
     for subject in data.directory().subjects.values():
-        subject = data.recall(subject)
-        for applied in finder.limits_of(subject, finder.policy_of(subject)):
+        for applied in finder.match(subject).limits_of(subject):
             missing[counter_id(applied)] = applied
     second = int(data.now.timestamp())
     data.accounting.change(lambda one: make_counters(one, missing, second), {"everyone"})
