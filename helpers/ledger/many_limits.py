@@ -7,12 +7,14 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from sqlalchemy import (
     BigInteger,
     Column,
     Connection,
+    Select,
     Text,
     and_,
     bindparam,
@@ -77,7 +79,7 @@ def in_parts(items: Collection[str]) -> Iterator[list[str]]:
 
 def read_counters(
     connection: Connection, scopes: Collection[str], at: int
-) -> dict[str, Sequence[int]]:
+) -> dict[str, tuple[int, ...]]:
     """The counters of these scopes whose windows are open, by id: start, end and sums."""
     columns = counters_table.c
     query = select(
@@ -90,34 +92,33 @@ def read_counters(
         columns.cost_micros,
     )
     return {
-        row[0]: row[1:]
+        key: (start, end, requests, input_tokens, output_tokens, cost)
         for some in in_parts(scopes)
-        for row in connection.execute(
+        for key, start, end, requests, input_tokens, output_tokens, cost in connection.execute(
             query.where(columns.scope.in_(some), columns.window_end > at)
         ).all()
     }
 
 
-def read_granted(connection: Connection, scopes: Collection[str], at: int) -> dict[GrantKey, int]:
-    """What administrators have added to limits of these scopes, by `grant_key`."""
+def read_granted(
+    connection: Connection, at: int, scope: str | None = None
+) -> Mapping[GrantKey, int]:
+    """What administrators have added to limits, or to those of one scope, by `grant_key`."""
     columns = grants_table.c
     key = (columns.scope, columns.measure, columns.model_glob, columns.period, columns.source)
-    return {
-        tuple(names): int(amount)
-        for some in in_parts(scopes)
-        for *names, amount in connection.execute(
-            select(*key, func.sum(columns.amount))
-            .where(columns.scope.in_(some), columns.expires_at > at)
-            .group_by(*key)
-        )
-    }
+    query = select(*key, func.sum(columns.amount)).where(columns.expires_at > at).group_by(*key)
+    if scope is not None:
+        query = query.where(columns.scope == scope)
+    return {tuple(names): int(amount) for *names, amount in connection.execute(query).all()}
 
 
-def read_running(connection: Connection, scopes: Collection[str]) -> dict[str, list[RunningReply]]:
-    """Replies that are still running, by each scope that they count for."""
+def read_running(
+    connection: Connection, scope: str | None = None
+) -> Mapping[str, Sequence[RunningReply]]:
+    """Replies that are still running, or those of one scope, by each that they count for."""
     query = RUNNING
-    if len(scopes) == 1 and (only := next(iter(scopes))).startswith("user:"):
-        query = query.where(records_table.c.user_id == only.removeprefix("user:"))
+    if scope is not None and scope.startswith("user:"):
+        query = query.where(records_table.c.user_id == scope.removeprefix("user:"))
     running: defaultdict[str, list[RunningReply]] = defaultdict(list)
     for _, user_id, group_ids, names, created_at, _, *rest in connection.execute(
         query, {"except_id": ""}
@@ -173,20 +174,15 @@ class CountedSpan:
         return (-1, counter[0], self.start) if moved > 0 else (0, 0, 0)
 
 
-def sums_of_users(connection: Connection, wanted: Collection[tuple[str, int, int]]) -> WindowSums:
-    """What users have used in windows of theirs, by the models' names and the source.
+@lru_cache
+def window_sums(sqlite: bool) -> Select[Any]:
+    """What users have used in the windows of a JSON list; built once, as that takes a while.
 
-    Args:
-        connection: The ledger's.
-        wanted: User ids, each with the first second and the one after the last.
+    As one parameter: a list of values would take much longer to compile than to look up.
     """
-    found: WindowSums = defaultdict(list)
-    if not wanted:
-        return found
-    # As one parameter: a list of values would take much longer to compile than to look up.
     windows: Any
-    text = bindparam("windows", json.dumps(sorted(wanted)), Text)
-    if connection.dialect.name == "sqlite":
+    text = bindparam("windows", type_=Text)
+    if sqlite:
         windows = func.json_each(text).table_valued("value")
         parts = [func.json_extract(windows.c.value, f"$[{at}]") for at in range(3)]
     else:
@@ -195,7 +191,7 @@ def sums_of_users(connection: Connection, wanted: Collection[tuple[str, int, int
         parts = [windows.c.value[at].astext for at in range(3)]
     user_id, since, until = parts[0], cast(parts[1], BigInteger), cast(parts[2], BigInteger)
     names, source = records_table.c.model_names, records_table.c.source
-    rows = connection.execute(
+    return (
         select(user_id, since, until, names, source, *COUNTED_SUMS)
         .select_from(windows)
         .join(
@@ -209,8 +205,21 @@ def sums_of_users(connection: Connection, wanted: Collection[tuple[str, int, int
         )
         .group_by(literal_column("1"), literal_column("2"), literal_column("3"), names, source)
     )
-    for user, first, end, model_names, asked_from, *sums in rows:
-        found[user, first, end].append((model_names, asked_from, Amounts(*map(int, sums))))
+
+
+def sums_of_users(connection: Connection, wanted: Collection[tuple[str, int, int]]) -> WindowSums:
+    """What users have used in windows of theirs, by the models' names and the source.
+
+    Args:
+        connection: The ledger's.
+        wanted: User ids, each with the first second and the one after the last.
+    """
+    found: WindowSums = defaultdict(list)
+    if wanted:
+        query = window_sums(connection.dialect.name == "sqlite")
+        rows = connection.execute(query, {"windows": json.dumps(sorted(wanted))})
+        for user, first, end, model_names, asked_from, *sums in rows:
+            found[user, first, end].append((model_names, asked_from, Amounts(*map(int, sums))))
     return found
 
 
@@ -230,25 +239,27 @@ class LimitReader:
         self._at = datetime.fromtimestamp(self._second, UTC)
         self._spans: dict[int, tuple[AppliedLimit, CountedSpan]] = {}
         self._resets_left = MOST_RESETS_LOOKED_UP
-        self._running: Mapping[str, Sequence[RunningReply]] | None = None
+        # By scope; None: by all of them, which is read once, as both are few.
+        self._running: dict[str | None, Mapping[str, Sequence[RunningReply]]] = {}
+        self._granted: dict[str | None, Mapping[GrantKey, int]] = {}
 
     def read(self, limits: Sequence[AppliedLimit]) -> list[LimitState]:
         """Where these stand."""
         scopes = {applied.scope for applied in limits}
         counters = read_counters(self._connection, scopes, self._second)
-        granted = read_granted(self._connection, scopes, self._second)
-        running = self._running
-        if running is None:
-            running = read_running(self._connection, scopes)
-            self._running = running if len(scopes) > 1 else None  # then it is only one user's
+        only = next(iter(scopes)) if len(scopes) == 1 else None
+        if only not in self._running:
+            self._running[only] = read_running(self._connection, only)
+            self._granted[only] = read_granted(self._connection, self._second, only)
+        running, granted = self._running[only], self._granted[only]
         needs, windows = [], set()
         for applied in limits:
             span = self._span(applied)
             counter = counters.get(f"{span.id_start}{applied.scope}{span.id_end}")
-            missing = span.missing(counter, self._second)
-            if applied.limit.is_moment:
-                counter, missing = None, (0, 0, 0)
-            elif missing[0] and not applied.is_pool:
+            missing = (0, 0, 0)
+            if not applied.limit.is_moment:
+                missing = span.missing(counter, self._second)
+            if missing[0] and not applied.is_pool:
                 windows.add((applied.scope.removeprefix("user:"), *missing[1:]))
             needs.append((counter, missing))
         sums, states = sums_of_users(self._connection, windows), []
@@ -286,7 +297,7 @@ class LimitReader:
         self,
         applied: AppliedLimit,
         used: Amounts,
-        granted: dict[GrantKey, int],
+        granted: Mapping[GrantKey, int],
         running: Mapping[str, Sequence[RunningReply]],
     ) -> LimitState:
         limit, reserved = applied.limit, NOTHING

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from itertools import islice
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection, Row
@@ -48,7 +50,7 @@ MOST_GRANTS = 500
 MOST_LISTED_ROWS = 20_000
 # So many are read and written at once. Were it all of them, Python's collector would go through
 # the whole process for so many new objects, and every chat would stand still meanwhile.
-USERS_AT_ONCE = 250
+USERS_AT_ONCE = 100
 
 
 class PageError(Exception):
@@ -124,10 +126,10 @@ class PageData:
             raise PageError(400, "user: the id or the e-mail address of a user")
         directory = self.directory(key)
         # An id is never taken for an address.
-        found = directory.subjects.get(key) or next(iter(directory.subjects.values()), None)
+        found = key if key in directory.people else next(iter(directory.people), None)
         if found is None:
             raise PageError(404, f"There is no user {quoted_text(key)}.")
-        return found, directory.names.get(found.user_id, "")
+        return directory.find(found), directory.people[found][2]
 
     # One user
 
@@ -190,20 +192,23 @@ class PageData:
 
     # Everybody
 
-    def users(self, near: bool = False, write: Callable[[Json], Any] | None = None) -> list[Any]:
-        """All users with their limits, those near or over one first.
+    def users(
+        self, near: bool = False, write: Callable[[Json, Iterable[str]], Any] | None = None
+    ) -> list[Any]:
+        """All users, those near or over a limit first.
 
         Args:
             near: Only those.
-            write: What is made of each as soon as it is read; None: nothing else.
+            write: What is made of each and of the user's limits, as JSON text, as soon as they are
+                read; None: each without the limits, but for the nearest one.
         """
         directory, finder = self.directory(), self.finder()
 
         def read(connection: Connection) -> list[tuple[int, str, int, Any]]:
             reader, writer = LimitReader(connection, self.now), LimitWriter(self.language)
-            pools: dict[int, Json] = {}  # the same for all members: read and written once
+            pools: dict[int, str] = {}  # the same for all members: read and written once
             found: list[tuple[int, str, int, Any]] = []
-            people = iter(directory.subjects.values())
+            people = directory.subjects()
             while some := [(one, finder.match(one)) for one in islice(people, USERS_AT_ONCE)]:
                 shared = {id(one): one for _, match in some for one in match.pools}
                 new = [one for key, one in shared.items() if key not in pools]
@@ -212,31 +217,37 @@ class PageData:
                 own = [match.own_limits(subject) for subject, match in some]
                 states = iter(reader.read([applied for limits in own for applied in limits]))
                 for (subject, match), limits in zip(some, own, strict=True):
-                    mine = list(islice(states, len(limits)))
-                    alarmed = any(map(self.is_near, mine))
+                    mine = [(state, state.percent) for state in islice(states, len(limits))]
+                    # A pool is nobody's own: it has a row of its own.
+                    alarmed = any(self.is_near(*one) for one in mine)
                     if near and not alarmed:
                         continue
-                    name = directory.names[subject.user_id]
+                    name = directory.people[subject.user_id][2]
                     row = head_row(subject, name, match.policy, match.exempt)
-                    row["limits"] = [writer.write(state) for state in mine]
-                    row["limits"] += [pools[id(applied)] for applied in match.pools]
-                    # A pool is nobody's own: it has a row of its own.
-                    adding = [state for state in mine if not state.applied.limit.is_moment]
-                    nearest = max(adding, key=lambda state: state.percent, default=None)
-                    row["near"] = alarmed
-                    row["nearest"] = str(nearest.applied.limit) if nearest else None
-                    row["percent"] = nearest.percent if nearest else 0
+                    adding = [
+                        (percent, state.applied.limit)
+                        for state, percent in mine
+                        if not state.applied.limit.is_moment
+                    ]
+                    percent, nearest = max(adding, key=itemgetter(0), default=(0, None))
+                    row["near"], row["percent"] = alarmed, percent
+                    row["nearest"] = str(nearest) if alarmed else None
                     order = (-row["percent"] if alarmed else 1, subject.email, len(found))
-                    found.append((*order, row if write is None else write(row)))
+                    if write is None:
+                        found.append((*order, row))
+                        continue
+                    texts = [writer.write(*one) for one in mine]
+                    texts += [pools[id(applied)] for applied in match.pools]
+                    found.append((*order, write(row, texts)))
             return found
 
         return [made for *_, made in sorted(self.read(read))]
 
-    def is_near(self, state: LimitState) -> bool:
+    def is_near(self, state: LimitState, percent: int) -> bool:
         """Whether a limit is reached, or has reached its warning; none about one moment ever is."""
-        crossed = state.crossed_threshold(self.valves.soft_limit_percent)
-        reached = state.exceeded and not state.applied.limit.is_moment
-        return reached or crossed is not None
+        limit = state.applied.limit
+        warned_at = limit.warn_percents[:1] or (self.valves.soft_limit_percent,)
+        return not limit.is_moment and percent >= min(*warned_at, 100)
 
     def pool_limits(self) -> list[tuple[Pool, list[AppliedLimit]]]:
         """All pools, each with its limits for each group that it is of."""
@@ -256,7 +267,7 @@ class PageData:
             return states, read_grants(connection, scopes, second, MOST_GRANTS)
 
         all_states, grants = self.read(read)
-        states, writer, rows = iter(all_states), LimitWriter(self.language), []
+        states, rows = iter(all_states), []
         for pool, own in found:
             mine = [next(states) for _ in own]
             keys = {grant_key(applied) for applied in own}
@@ -269,9 +280,9 @@ class PageData:
                 {
                     "pool": pool.name,
                     "group": pool.group,
-                    "limits": [writer.write(state) for state in mine],
+                    "limits": self.write_limits(mine),
                     "grants": self._grants(of_pool, {}),
-                    "near": any(self.is_near(state) for state in mine),
+                    "near": any(self.is_near(state, state.percent) for state in mine),
                 }
             )
         return rows
@@ -331,7 +342,7 @@ class PageData:
     def write_limits(self, states: Iterable[LimitState]) -> list[Json]:
         """Limits as JSON has them."""
         writer = LimitWriter(self.language)
-        return [writer.write(state) for state in states]
+        return [json.loads(writer.write(state)) for state in states]
 
     def _window(self, period: str) -> Window:
         return parse_period(period).window(self.now, self.valves.calendar_rules)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from helpers.openwebui.valves import AdminValves
 from helpers.openwebui.wording import Language
 
 Json = dict[str, Any]
+PAGE_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,47 +113,57 @@ class LimitFinder:
 
 
 class LimitWriter:
-    """Writes limits as JSON; what is alike in all of a kind is made once."""
+    """Writes limits as JSON text, of which thousands are asked for; what is alike is made once."""
 
     def __init__(self, language: Language) -> None:
         self._language = language
-        self._made: dict[int, tuple[Limit, Json]] = {}
+        self._heads: dict[tuple[int, str, bool], tuple[Limit, str]] = {}
         self._instants: dict[datetime, str] = {}
 
-    def write(self, state: LimitState) -> Json:
-        """One limit; money in dollars."""
-        applied = state.applied
-        limit = applied.limit
+    def write(self, state: LimitState, percent: int | None = None) -> str:
+        """One limit; money in dollars. `percent` is the state's, where it is known already."""
+        applied, limit = state.applied, state.applied.limit
         # By identity: the limits of a policies text live as long as it does.
-        made = self._made.get(id(limit))
-        if made is None:
-            fixed = {
-                "limit": str(limit),
-                "text": limit_text(limit, self._language),
-                "measure": limit.measure,
-                "period": limit.period.name,
-                "model": limit.model_glob,
-                "source": limit.source,
-            }
-            made = self._made[id(limit)] = (limit, fixed)
-        measure = limit.measure
-        return {
-            **made[1],
+        key = (id(limit), applied.policy, applied.is_pool)
+        found = self._heads.get(key)
+        if found is None:
+            found = self._heads[key] = (limit, self._head(applied))
+        numbers: list[float] = [
+            state.amount,
+            state.granted,
+            state.used,
+            state.reserved,
+            state.remaining,
+        ]
+        if limit.measure == "cost":
+            numbers = [number / 1_000_000 for number in numbers]
+        amount, granted, used, reserved, remaining = numbers
+        percent = state.percent if percent is None else percent
+        reset_at = "null" if limit.is_moment else self._instant(state.reset_at)
+        return (
+            f'{found[1]},"amount":{amount},"granted":{granted},"used":{used},'
+            f'"reserved":{reserved},"remaining":{remaining},"percent":{percent},'
+            f'"reset_at":{reset_at}}}'
+        )
+
+    def _head(self, applied: AppliedLimit) -> str:
+        limit = applied.limit
+        head = {
+            "limit": str(limit),
+            "text": limit_text(limit, self._language),
+            "measure": limit.measure,
+            "period": limit.period.name,
+            "model": limit.model_glob,
+            "source": limit.source,
             "scope": applied.policy if applied.is_pool else "user",
             "policy": applied.policy or "default",
-            "amount": amount_number(measure, state.amount),
-            "granted": amount_number(measure, state.granted),
-            "used": amount_number(measure, state.used),
-            "reserved": amount_number(measure, state.reserved),
-            "remaining": amount_number(measure, state.remaining),
-            "percent": state.percent,
-            "reset_at": None if limit.is_moment else self._instant(state.reset_at),
         }
+        return PAGE_JSON.encode(head).removesuffix("}")
 
     def _instant(self, instant: datetime) -> str:
         text = self._instants.get(instant)
         if text is None:
-            text = self._instants[instant] = iso_instant(instant)
+            text = self._instants[instant] = f'"{iso_instant(instant)}"'
         return text
 
 

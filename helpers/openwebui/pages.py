@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 import secrets
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -27,7 +27,7 @@ from helpers.openwebui.languages.catalog import choose_language
 from helpers.openwebui.page_assets import render_page
 from helpers.openwebui.page_data import PageData, PageError
 from helpers.openwebui.page_grants import make_grant, make_reset, take_back
-from helpers.openwebui.page_limits import Json
+from helpers.openwebui.page_limits import PAGE_JSON, Json
 from helpers.openwebui.page_status import host_status
 from helpers.openwebui.policy_editor import (
     MOST_DAYS,
@@ -60,7 +60,6 @@ PAGE_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 NOT_FOUND = "Not Found"
-PAGE_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str)
 
 
 class PageGuard(Protocol):
@@ -119,9 +118,14 @@ def answer_me(asked: PageRequest) -> object:
 
 def answer_users(asked: PageRequest) -> object:
     """All users with their limits."""
-    texts = asked.data.users(read_flag(asked.parameters.get("near")), PAGE_JSON.encode)
+    texts = asked.data.users(read_flag(asked.parameters.get("near")), user_text)
     text = f"[{','.join(texts)}]"
     return Response(text.encode("utf-8", "replace"), media_type="application/json")
+
+
+def user_text(row: Json, limits: Iterable[str]) -> str:
+    """A user with limits that are written already."""
+    return f'{PAGE_JSON.encode(row).removesuffix("}")},"limits":[{",".join(limits)}]}}'
 
 
 def answer_user(asked: PageRequest) -> object:

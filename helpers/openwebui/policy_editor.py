@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -24,7 +24,6 @@ from helpers.limits.policies import ModelRule, Policy, PolicySet
 from helpers.limits.policy import (
     AppliedLimit,
     GroupRef,
-    Subject,
     choose_policy,
     find_model_rule,
     scoped_limits,
@@ -151,11 +150,13 @@ def explain_policies(data: PageData, text: str) -> Json:
     # An exempt administrator is meant all the same.
     everyone = valves.model_copy(update={"exempt_admins": False})
     finder = LimitFinder(everyone, identities, data.now)
-    users, pools = Counter[tuple[str, str]](), Counter[str]()
-    for subject in directory.subjects.values():
+    users: defaultdict[tuple[str, str], int] = defaultdict(int)
+    pools: defaultdict[str, int] = defaultdict(int)
+    for subject in directory.subjects():
         match = finder.match(subject)
         users[match.policy.kind, match.policy.name] += 1
-        pools.update({applied.policy for applied in match.pools})
+        for name in {applied.policy for applied in match.pools}:
+            pools[name] += 1
     unmatched = [
         table.header
         for table in named_in(policies)
@@ -247,8 +248,7 @@ def run_replay(data: PageData, text: str, since: int) -> tuple[SimulationResult,
         groups = tuple(
             directory.groups.get(key, GroupRef(key, "")) for key in split_names(group_ids)
         )
-        known = directory.subjects.get(user_id) or Subject(user_id, "", "user")
-        subject = identities.recall(replace(known, groups=groups))
+        subject = identities.recall(replace(directory.find(user_id), groups=groups))
         if is_exempt(valves, subject):
             return ()
         policy: Policy = choose_policy(

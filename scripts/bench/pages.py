@@ -105,7 +105,7 @@ def make_host(users: int, records: int) -> None:
 def make_all_counters(data: PageData) -> None:
     """The counters that the users' requests would have made."""
     finder, missing = data.finder(), dict[str, AppliedLimit]()
-    for subject in data.directory().subjects.values():
+    for subject in data.directory().subjects():
         for applied in finder.match(subject).limits_of(subject):
             missing[counter_id(applied)] = applied
     second = int(data.now.timestamp())
