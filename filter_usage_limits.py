@@ -13,92 +13,92 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # Contents. In a hurry, read the hooks first: they are the last part, filter.
-#   234  errors                   The exceptions, each carrying its data.
-#   290  logs                     The one logger; its name is how Open WebUI's log shows where a …
-#   293  texts                    Texts from outside: what a client, a browser or a provider …
-#   314  limits.periods           The calendar and rolling periods, the window each gives at an …
-#   626  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
-#   777  limits.globs             Which model ids a pattern of an administrator's fits.
-#   800  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
-#  1148  limits.policy_tables     The policies text as checked tables, and what an error says …
-#  1410  limits.policies          What the policies text says about groups, roles, users, pools …
-#  1670  limits.policy            Which limits apply to this user, these groups, this role and …
-#  1986  limits.decisions         Used and reserved amounts against limits: what is decided, and …
-#  2152  metering.pieces          What a text costs at least, by the first steps of the tokenizer …
-#  2313  metering.estimates       Token estimates for texts and prompts whose provider reports no …
-#  2553  metering.provider_usage  Usage as each provider reports it: input, output, cached, cache …
-#  2817  metering.stream_events   What a stream event or a whole answer holds: produced text, …
-#  3037  metering.usage           What one reply is charged for, added up from its stream events.
-#  3362  metering.charges         What one reply costs, in tokens, in money and toward limits.
-#  3467  ledger.database          An engine for a database URL as Open WebUI spells it.
-#  3560  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
-#  3817  ledger.tables            The ledger's own tables and their numbered migrations.
-#  4038  ledger.identities        Whom the names in the policies mean, also after a rename.
-#  4499  ledger.counters          Sums of settled records per scope, model glob and window.
-#  4857  ledger.snapshots         What one statement sees of the ledger: counters with their …
-#  5025  ledger.limit_states      Where limits stand: what is used, what replies still running …
-#  5180  ledger.records           One row per reply, reserved when it is admitted and closed once.
-#  5345  ledger.many_limits       Many limits at once: where they stand at one moment of the …
-#  5634  ledger.reports           What records add up to by user, model, day, group and source, …
-#  5944  ledger.report_rows       Sums with the names of what they are of, as JSON and CSV.
-#  6066  ledger.grants            What administrators add to limits, reset and take back; rows, …
-#  6267  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
-#  6366  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
-#  6413  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  6873  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  7067  openwebui.languages.en   English.
-#  7103  openwebui.languages.de   German.
-#  7149  openwebui.languages.fr   French.
-#  7194  openwebui.languages.fr_ca French as written in Canada.
-#  7213  openwebui.languages.es   Spanish.
-#  7254  openwebui.languages.it   Italian.
-#  7292  openwebui.languages.pt_br Portuguese as written in Brazil.
-#  7334  openwebui.languages.nl   Dutch.
-#  7378  openwebui.languages.pl   Polish.
-#  7422  openwebui.languages.ru   Russian.
-#  7467  openwebui.languages.uk   Ukrainian.
-#  7512  openwebui.languages.tr   Turkish.
-#  7549  openwebui.languages.zh_cn Chinese in simplified script.
-#  7577  openwebui.languages.zh_tw Chinese in traditional script.
-#  7605  openwebui.languages.ja   Japanese.
-#  7641  openwebui.languages.ko   Korean.
-#  7674  openwebui.languages.ar   Arabic.
-#  7715  openwebui.languages.he   Hebrew.
-#  7748  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
-#  7798  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
-#  8670  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  9199  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  9286  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  9386  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  9504  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  9866  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  9929  openwebui.replies        One reply from its admission to its end.
-# 10336  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-# 10555  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-# 10899  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-# 11049  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
-# 11184  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-# 11276  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-# 11368  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-# 11436  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-# 12035  openwebui.directory      All users of Open WebUI with their groups, read at once.
-# 12147  openwebui.page_limits    Limits as the pages have them: those of many users at one …
-# 12315  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
-# 12699  openwebui.page_grants    Grants on the page: what administrators add to limits, begin …
-# 12904  openwebui.page_status    How the filter stands in its host: versions, what is leaned …
-# 12990  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
-# 13116  openwebui.valves_form    Who is near a limit at its top, and why a save was refused.
-# 13216  openwebui.simulation     What is on record, replayed against a policies text.
-# 13512  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
-# 13859  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14235  openwebui.answers        Answers on their way to the client: read for their usage, or …
-# 14415  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 14488  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
-# 14616  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 14903  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 15074  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 15231  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 15461  filter                   Open WebUI's hooks, and nothing but hooks.
+#   235  errors                   The exceptions, each carrying its data.
+#   291  logs                     The one logger; its name is how Open WebUI's log shows where a …
+#   294  texts                    Texts from outside: what a client, a browser or a provider …
+#   315  limits.periods           The calendar and rolling periods, the window each gives at an …
+#   627  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
+#   778  limits.globs             Which model ids a pattern of an administrator's fits.
+#   801  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
+#  1149  limits.policy_tables     The policies text as checked tables, and what an error says …
+#  1411  limits.policies          What the policies text says about groups, roles, users, pools …
+#  1671  limits.policy            Which limits apply to this user, these groups, this role and …
+#  1987  limits.decisions         Used and reserved amounts against limits: what is decided, and …
+#  2153  metering.pieces          What a text costs at least, by the first steps of the tokenizer …
+#  2314  metering.estimates       Token estimates for texts and prompts whose provider reports no …
+#  2554  metering.provider_usage  Usage as each provider reports it: input, output, cached, cache …
+#  2818  metering.stream_events   What a stream event or a whole answer holds: produced text, …
+#  3038  metering.usage           What one reply is charged for, added up from its stream events.
+#  3363  metering.charges         What one reply costs, in tokens, in money and toward limits.
+#  3468  ledger.database          An engine for a database URL as Open WebUI spells it.
+#  3561  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
+#  3818  ledger.tables            The ledger's own tables and their numbered migrations.
+#  4039  ledger.identities        Whom the names in the policies mean, also after a rename.
+#  4500  ledger.counters          Sums of settled records per scope, model glob and window.
+#  4858  ledger.snapshots         What one statement sees of the ledger: counters with their …
+#  5026  ledger.limit_states      Where limits stand: what is used, what replies still running …
+#  5181  ledger.records           One row per reply, reserved when it is admitted and closed once.
+#  5346  ledger.many_limits       Many limits at once: where they stand at one moment of the …
+#  5635  ledger.reports           What records add up to by user, model, day, group and source, …
+#  5949  ledger.report_rows       Sums with the names of what they are of, as JSON and CSV.
+#  6071  ledger.grants            What administrators add to limits, reset and take back; rows, …
+#  6272  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
+#  6371  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
+#  6418  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  6878  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  7072  openwebui.languages.en   English.
+#  7108  openwebui.languages.de   German.
+#  7154  openwebui.languages.fr   French.
+#  7199  openwebui.languages.fr_ca French as written in Canada.
+#  7218  openwebui.languages.es   Spanish.
+#  7259  openwebui.languages.it   Italian.
+#  7297  openwebui.languages.pt_br Portuguese as written in Brazil.
+#  7339  openwebui.languages.nl   Dutch.
+#  7383  openwebui.languages.pl   Polish.
+#  7427  openwebui.languages.ru   Russian.
+#  7472  openwebui.languages.uk   Ukrainian.
+#  7517  openwebui.languages.tr   Turkish.
+#  7554  openwebui.languages.zh_cn Chinese in simplified script.
+#  7582  openwebui.languages.zh_tw Chinese in traditional script.
+#  7610  openwebui.languages.ja   Japanese.
+#  7646  openwebui.languages.ko   Korean.
+#  7679  openwebui.languages.ar   Arabic.
+#  7720  openwebui.languages.he   Hebrew.
+#  7753  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
+#  7803  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
+#  8675  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  9204  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  9291  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  9391  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  9509  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  9871  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+#  9934  openwebui.replies        One reply from its admission to its end.
+# 10341  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+# 10560  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+# 10904  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+# 11054  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
+# 11189  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+# 11281  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+# 11373  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+# 11441  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+# 12040  openwebui.directory      All users of Open WebUI with their groups, read at once.
+# 12152  openwebui.page_limits    Limits as the pages have them: those of many users at one …
+# 12320  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
+# 12704  openwebui.page_grants    Grants on the page: what administrators add to limits, begin …
+# 12909  openwebui.page_status    How the filter stands in its host: versions, what is leaned …
+# 12995  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
+# 13121  openwebui.valves_form    Who is near a limit at its top, and why a save was refused.
+# 13221  openwebui.simulation     What is on record, replayed against a policies text.
+# 13540  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
+# 13885  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14261  openwebui.answers        Answers on their way to the client: read for their usage, or …
+# 14441  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 14514  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
+# 14642  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 14929  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 15100  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 15257  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 15487  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -208,6 +208,7 @@ from sqlalchemy import (
     or_,
     select,
     true,
+    type_coerce,
     union_all,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -5713,6 +5714,9 @@ INSTANT_ALLOWED = (
     'a date such as "2026-03-01" (its beginning) or an instant such as "2026-03-01T08:00+01:00"'
 )
 
+# Few enough that Python's collector, which holds every thread, has little to look at.
+RECORDS_AT_ONCE = 500
+
 RowKey = tuple[Any, ...]
 
 
@@ -5915,7 +5919,7 @@ def recorded_emails(connection: Connection, user_ids: Iterable[str]) -> dict[str
 def read_replayed(connection: Connection, start: int, until: int) -> Iterable[Any]:
     """Records from `start` on and before `until`, in the order of time."""
     columns = records_table.c
-    return connection.execute(
+    found = connection.execute(
         select(
             columns.created_at,
             columns.user_id,
@@ -5931,13 +5935,14 @@ def read_replayed(connection: Connection, start: int, until: int) -> Iterable[An
             columns.input_tokens,
             columns.output_tokens,
             columns.cached_input_tokens,
-            columns.estimated,
+            type_coerce(columns.estimated, BigInteger),  # as it is: a bool takes a call for each
             columns.id,
         )
         .where(columns.created_at >= start, columns.created_at < until)
         .order_by(columns.created_at, columns.id),
-        execution_options={"yield_per": 5_000},
+        execution_options={"yield_per": RECORDS_AT_ONCE},
     )
+    return (row for some in found.partitions() for row in some)
 
 
 # ==============================================================================
@@ -13224,7 +13229,7 @@ RECORDS_PER_TURN = 500
 MOST_REFUSALS = 10_000
 MEASURES = ("tokens", "input_tokens", "output_tokens", "requests", "cost")
 
-FindLimits = Callable[[str, str, datetime], Sequence[AppliedLimit]]
+FindLimits = Callable[[str, str], Sequence[AppliedLimit]]
 
 
 @dataclass(slots=True)
@@ -13276,14 +13281,16 @@ class Gauge:
                 heapq.heappop(self.running)
 
     def add(self, at: int, end: int, value: int) -> None:
-        """Count a reply that was admitted at the second `at` and ended at `end`."""
-        if self.clock is None and not self.seconds:
-            if self.applied.limit.is_at_once and end > at:
-                heapq.heappush(self.running, end)
-        elif value:
-            self.used += value
-            if self.seconds:
+        """Count a reply that was admitted at the second `at` and ended at `end`.
+
+        A calendar period's is only added to `used`.
+        """
+        if self.seconds:
+            if value:
+                self.used += value
                 self.entries.append((at, value))
+        elif self.applied.limit.is_at_once and end > at:
+            heapq.heappush(self.running, end)
 
     def state(self, at: int) -> LimitState:
         """Where the limit stands."""
@@ -13300,6 +13307,13 @@ class ReplayPlan:
     decided: bool  # whether such a request can be refused
     rule: ModelRule | None  # what it costs by the text, where that isn't what is on record
     has_moments: bool
+
+    def refusing(self, at: int, input_tokens: int) -> LimitState | None:
+        """The limit that refuses a request at the second `at`, by the engine's own decision."""
+        decision = Decision(tuple(gauge.state(at) for gauge in self.gauges))
+        if self.has_moments:
+            decision = decision.with_request(Amounts(0, input_tokens))
+        return decision.refusing
 
 
 @dataclass(frozen=True, slots=True)
@@ -13378,7 +13392,7 @@ class Replay:
     its admission with what it cost in the end.
 
     Args:
-        find_limits: The limits of a user, by id and the record's groups, at an instant.
+        find_limits: The limits of a user, by id and the record's groups.
         find_rules: The model's rule in the text, and the one that its records were charged by.
         rules: Where calendar periods begin.
         tasks_counted: Whether tasks count toward limits.
@@ -13399,54 +13413,61 @@ class Replay:
         self._limits: dict[tuple[str, str], Sequence[AppliedLimit]] = {}
 
     def run(self, rows: Iterable[Any], since: int) -> SimulationResult:
-        """Replay records; those before `since` are only counted."""
-        result = SimulationResult()
+        """Replay records, as `read_replayed` has them; those before `since` are only counted.
+
+        It is one loop, without calls where nothing happens: a million times takes seconds.
+        """
+        result, plans, next_turn = SimulationResult(), self._plans, 0
         for done, row in enumerate(rows, 1):
             if done % RECORDS_PER_TURN == 0:
                 time.sleep(0)  # the chats' turn
                 if done > MOST_REPLAYED:
                     result.cut_off = True
                     break
-            self._replay(row, since, result)
+            at, user_id, group_ids, names, source = row[:5]
+            if at >= next_turn:
+                next_turn = self._turn_clocks(at)
+            key = (user_id, group_ids, names, source)
+            plan = plans.get(key)
+            if plan is None:
+                plan = plans[key] = self._make_plan(key, at)
+                next_turn = self._turn_clocks(at)
+            state, ended_at, requests, input_tokens, output_tokens, cost = row[5:11]
+            if state == "released":
+                requests = input_tokens = output_tokens = cost = 0
+            elif plan.rule is not None:
+                counted = recounted(row, plan.rule)
+                requests, input_tokens = counted.requests, counted.input_tokens
+                output_tokens, cost = counted.output_tokens, counted.cost_micros
+            suspicious = plan.has_moments
+            for gauge in plan.gauges:
+                if gauge.clock is None or gauge.start != gauge.clock.start:
+                    gauge.move(at)
+                # Nobody needs a decision about limits of which none is reached.
+                if gauge.used >= gauge.amount:
+                    suspicious = True
+            if at >= since and plan.decided:
+                result.requests += 1
+                refusing = plan.refusing(at, input_tokens) if suspicious else None
+                if refusing is not None:
+                    tokens = input_tokens + output_tokens
+                    result.note(row[15], user_id, names, at, refusing.applied, cost, tokens)
+                    continue
+            values = (input_tokens + output_tokens, input_tokens, output_tokens, requests, cost)
+            for gauge in plan.gauges:
+                value = values[gauge.measure]
+                if gauge.clock is None:
+                    gauge.add(at, ended_at or at, value)
+                else:
+                    gauge.used += value
         return result
 
-    def _replay(self, row: Any, since: int, result: SimulationResult) -> None:
-        at, user_id, group_ids, names, source = row[:5]
+    def _turn_clocks(self, at: int) -> int:
+        """Go on to the windows around the second `at`; returns when the next one begins."""
         for clock in self._clocks.values():
             if at >= clock.end:
                 clock.advance(at)
-        key = (user_id, group_ids, names, source)
-        plan = self._plans.get(key)
-        if plan is None:
-            plan = self._plans[key] = self._make_plan(key, at)
-        state, end, requests, input_tokens, output_tokens, cost = row[5:11]
-        if state == "released":
-            requests = input_tokens = output_tokens = cost = 0
-        elif plan.rule is not None:
-            tokens = MeteredUsage(row[11], row[12], row[13], row[10], bool(row[14]))
-            counted = make_charge(tokens, plan.rule).counted
-            requests, input_tokens = counted.requests, counted.input_tokens
-            output_tokens, cost = counted.output_tokens, counted.cost_micros
-        suspicious = plan.has_moments
-        for gauge in plan.gauges:
-            if gauge.clock is None or gauge.start != gauge.clock.start:
-                gauge.move(at)
-            # Nobody needs a decision about limits of which none is reached.
-            suspicious = suspicious or gauge.used >= gauge.amount
-        if at >= since and plan.decided:
-            result.requests += 1
-            if suspicious:
-                states = tuple(gauge.state(at) for gauge in plan.gauges)
-                decision = Decision(states)
-                if plan.has_moments:
-                    decision = decision.with_request(Amounts(0, input_tokens))
-                if (refusing := decision.refusing) is not None:
-                    tokens = input_tokens + output_tokens
-                    result.note(row[15], user_id, names, at, refusing.applied, cost, tokens)
-                    return
-        values = (input_tokens + output_tokens, input_tokens, output_tokens, requests, cost)
-        for gauge in plan.gauges:
-            gauge.add(at, end or at, values[gauge.measure])
+        return min((clock.end for clock in self._clocks.values()), default=NO_END)
 
     def _make_plan(self, key: tuple[str, str, str, str], at: int) -> ReplayPlan:
         user_id, group_ids, names, source = key
@@ -13459,7 +13480,7 @@ class Replay:
             return ReplayPlan((), False, None, False)
         limits = self._limits.get((user_id, group_ids))
         if limits is None:
-            limits = self._find_limits(user_id, group_ids, datetime.fromtimestamp(at, UTC))
+            limits = self._find_limits(user_id, group_ids)
             self._limits[user_id, group_ids] = limits
         gauges = tuple(
             self._gauge(applied, at)
@@ -13491,6 +13512,13 @@ class Replay:
             clock = self._clocks[limit.period.name] = PeriodClock(limit.period, self._rules)
             clock.advance(at)
         return clock
+
+
+def recounted(row: Any, rule: ModelRule) -> Amounts:
+    """What a record counts by another rule."""
+    cost, input_tokens, output_tokens, cached, estimated = row[10:15]
+    usage = MeteredUsage(input_tokens, output_tokens, cached, cost, bool(estimated))
+    return make_charge(usage, rule).counted
 
 
 def replay_start(limits: Iterable[Limit], rules: CalendarRules, since: int) -> int:
@@ -13715,18 +13743,16 @@ def run_replay(data: PageData, text: str, since: int) -> tuple[SimulationResult,
     valves, directory = with_policies(data.valves, text), data.directory()
     identities = identities_of(data, policies, directory)
 
-    def find_limits(user_id: str, group_ids: str, at: datetime) -> tuple[AppliedLimit, ...]:
+    # Limits have the windows of now here, which the replay doesn't look at.
+    finder = LimitFinder(valves, identities, data.now)
+
+    def find_limits(user_id: str, group_ids: str) -> Sequence[AppliedLimit]:
         # The groups of that time; the role of now, as it isn't on record.
         groups = tuple(
             directory.groups.get(key, GroupRef(key, "")) for key in split_names(group_ids)
         )
-        subject = identities.recall(replace(directory.find(user_id), groups=groups))
-        if is_exempt(valves, subject):
-            return ()
-        policy: Policy = choose_policy(
-            subject, policies, valves.default_policy, valves.multiple_groups
-        )
-        return scoped_limits(subject, policy, policies, at, valves.calendar_rules)
+        subject = replace(directory.find(user_id), groups=groups)
+        return finder.match(subject).limits_of(subject)
 
     def find_rules(names: tuple[str, ...]) -> tuple[ModelRule, ModelRule]:
         return find_model_rule(policies, names), find_model_rule(current, names)

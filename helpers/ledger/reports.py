@@ -19,6 +19,7 @@ from sqlalchemy import (
     func,
     literal_column,
     select,
+    type_coerce,
 )
 
 from helpers.errors import ConfigurationError
@@ -110,6 +111,9 @@ RECORD_SUMS = (
 INSTANT_ALLOWED = (
     'a date such as "2026-03-01" (its beginning) or an instant such as "2026-03-01T08:00+01:00"'
 )
+
+# Few enough that Python's collector, which holds every thread, has little to look at.
+RECORDS_AT_ONCE = 500
 
 RowKey = tuple[Any, ...]
 
@@ -313,7 +317,7 @@ def recorded_emails(connection: Connection, user_ids: Iterable[str]) -> dict[str
 def read_replayed(connection: Connection, start: int, until: int) -> Iterable[Any]:
     """Records from `start` on and before `until`, in the order of time."""
     columns = records_table.c
-    return connection.execute(
+    found = connection.execute(
         select(
             columns.created_at,
             columns.user_id,
@@ -329,10 +333,11 @@ def read_replayed(connection: Connection, start: int, until: int) -> Iterable[An
             columns.input_tokens,
             columns.output_tokens,
             columns.cached_input_tokens,
-            columns.estimated,
+            type_coerce(columns.estimated, BigInteger),  # as it is: a bool takes a call for each
             columns.id,
         )
         .where(columns.created_at >= start, columns.created_at < until)
         .order_by(columns.created_at, columns.id),
-        execution_options={"yield_per": 5_000},
+        execution_options={"yield_per": RECORDS_AT_ONCE},
     )
+    return (row for some in found.partitions() for row in some)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 import tomllib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from importlib import import_module
 from threading import Lock
 from typing import Any
@@ -20,16 +20,13 @@ from helpers.ledger.identities import HostNames, Identities, identify, named_in,
 from helpers.ledger.policy_versions import keep_version, read_versions
 from helpers.ledger.reports import read_replayed
 from helpers.limits.limit import Limit
-from helpers.limits.policies import ModelRule, Policy, PolicySet
+from helpers.limits.policies import ModelRule, PolicySet
 from helpers.limits.policy import (
     AppliedLimit,
     GroupRef,
-    choose_policy,
     find_model_rule,
-    scoped_limits,
 )
 from helpers.limits.policy_tables import PoliciesError, table_header
-from helpers.openwebui.admission import is_exempt
 from helpers.openwebui.directory import Directory
 from helpers.openwebui.host import list_model_ids
 from helpers.openwebui.page_data import PageData, PageError
@@ -243,18 +240,16 @@ def run_replay(data: PageData, text: str, since: int) -> tuple[SimulationResult,
     valves, directory = with_policies(data.valves, text), data.directory()
     identities = identities_of(data, policies, directory)
 
-    def find_limits(user_id: str, group_ids: str, at: datetime) -> tuple[AppliedLimit, ...]:
+    # Limits have the windows of now here, which the replay doesn't look at.
+    finder = LimitFinder(valves, identities, data.now)
+
+    def find_limits(user_id: str, group_ids: str) -> Sequence[AppliedLimit]:
         # The groups of that time; the role of now, as it isn't on record.
         groups = tuple(
             directory.groups.get(key, GroupRef(key, "")) for key in split_names(group_ids)
         )
-        subject = identities.recall(replace(directory.find(user_id), groups=groups))
-        if is_exempt(valves, subject):
-            return ()
-        policy: Policy = choose_policy(
-            subject, policies, valves.default_policy, valves.multiple_groups
-        )
-        return scoped_limits(subject, policy, policies, at, valves.calendar_rules)
+        subject = replace(directory.find(user_id), groups=groups)
+        return finder.match(subject).limits_of(subject)
 
     def find_rules(names: tuple[str, ...]) -> tuple[ModelRule, ModelRule]:
         return find_model_rule(policies, names), find_model_rule(current, names)
