@@ -457,9 +457,8 @@ class Filter:
             now, model = datetime.now(UTC), reply.reservation.model_names[0]
             try:
                 sentence = limit_sentence(valves.limit_message, state, now, reply.reader, model)
-                seen = reply.reservation.source in ("page", "temporary")
-                if seen and state.amount and valves.usage_page and not valves.limit_message:
-                    sentence += page_link()
+                if state.amount and not valves.limit_message:
+                    sentence += self._link(valves, reply)
             except Exception:
                 # A refusal whose sentence can't be made is still a refusal.
                 log.exception("Usage limits: the sentence of a refusal could not be made")
@@ -468,6 +467,12 @@ class Filter:
             if state.is_only_held:
                 wait = min(wait, HELD_RETRY_SECONDS)
             raise HostLimitError(UsageLimitExceeded(sentence, state.reset_at, wait))
+
+    @staticmethod
+    def _link(valves: AdminValves, reply: Reply) -> str:
+        """Where a sentence in a chat leads to; nothing where there is no page."""
+        seen = reply.reservation.source in ("page", "temporary")
+        return page_link() if seen and valves.usage_page else ""
 
     async def _begin_round(self, valves: AdminValves, reply: Reply, later: bool) -> None:
         """Write down what another round needs, or what retrieval has added to the first.
@@ -508,6 +513,8 @@ class Filter:
     ) -> None:
         now, model = datetime.now(UTC), reply.reservation.model_names[0]
         sentence = warning_sentence(valves.warning_message, state, now, reply.reader, model)
+        if not valves.warning_message:
+            sentence += self._link(valves, reply)
         toast = {"type": "warning", "content": sentence}
         await self._emit(emitter, {"type": "notification", "data": toast})
         if self._show_usage_wish(user) != "never":

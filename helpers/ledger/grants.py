@@ -207,6 +207,6 @@ def read_grants(
     return connection.execute(
         select(grants_table)
         .where(columns.scope.in_(sorted(scopes)), columns.expires_at > since)
-        .order_by(columns.created_at.desc(), columns.id)
+        .order_by(columns.created_at.desc(), columns.id.desc())  # "revoked:…" before the grant
         .limit(most)
     ).all()
