@@ -66,39 +66,39 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  7720  openwebui.languages.he   Hebrew.
 #  7753  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
 #  7803  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
-#  8680  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  9209  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  9296  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  9396  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  9514  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  9876  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  9939  openwebui.replies        One reply from its admission to its end.
-# 10346  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-# 10565  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-# 10909  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-# 11059  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
-# 11194  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-# 11286  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-# 11378  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-# 11446  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-# 12045  openwebui.directory      All users of Open WebUI with their groups, read at once.
-# 12157  openwebui.page_limits    Limits as the pages have them: those of many users at one …
-# 12325  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
-# 12709  openwebui.page_grants    Grants on the page: what administrators add to limits, begin …
-# 12914  openwebui.page_status    How the filter stands in its host: versions, what is leaned …
-# 13000  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
-# 13126  openwebui.valves_form    Who is near a limit at its top, and why a save was refused.
-# 13226  openwebui.simulation     What is on record, replayed against a policies text.
-# 13545  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
-# 13890  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14266  openwebui.answers        Answers on their way to the client: read for their usage, or …
-# 14446  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 14519  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
-# 14647  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 14934  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 15105  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 15262  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 15492  filter                   Open WebUI's hooks, and nothing but hooks.
+#  8707  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  9236  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  9323  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  9423  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  9541  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  9903  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+#  9966  openwebui.replies        One reply from its admission to its end.
+# 10373  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+# 10592  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+# 10936  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+# 11086  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
+# 11221  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+# 11313  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+# 11405  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+# 11473  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+# 12072  openwebui.directory      All users of Open WebUI with their groups, read at once.
+# 12184  openwebui.page_limits    Limits as the pages have them: those of many users at one …
+# 12352  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
+# 12736  openwebui.page_grants    Grants on the page: what administrators add to limits, begin …
+# 12941  openwebui.page_status    How the filter stands in its host: versions, what is leaned …
+# 13027  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
+# 13153  openwebui.valves_form    Who is near a limit at its top, and why a save was refused.
+# 13253  openwebui.simulation     What is on record, replayed against a policies text.
+# 13572  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
+# 13917  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14293  openwebui.answers        Answers on their way to the client: read for their usage, or …
+# 14473  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 14546  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
+# 14674  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 14961  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 15132  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 15289  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 15519  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -7988,15 +7988,18 @@ ol.note { padding-inline-start: 1.3rem; margin: .4rem 0; }
 PAGE_JS = r""""use strict";
 // The usage page: what is left, who is near a limit, and what to do about it. Names of users,
 // groups and models are whatever somebody chose: they become text nodes, never HTML.
+/** @import { Column, Grant, Limit, Me, State, TableOptions } from "./types.d.ts" */
 
 const HOME = location.pathname.replace(/usage-limits\/*$/, ""); // Open WebUI's own path
 const BASE = `${HOME}usage-limits/api/`;
 const SHOWN_ROWS = 25;
 const CHECK_AFTER = 400; // milliseconds without a key
 const PERIODS = { month: "This month", 7: "7 days", 30: "30 days", 90: "90 days", 365: "A year" };
+/** @type {State} */
 const state = { me: null, period: "month", draft: null, turn: 0 };
 let languages, tag;
 
+/** @type {(id: string) => any} */ // page.html has all that are asked for
 const byId = (id) => document.getElementById(id);
 const stored = (key) => {
   try {
@@ -8084,8 +8087,14 @@ const figures = (...parts) => ({ ...column(...parts), kind: ".n" });
 const times = (...parts) => ({ ...column(...parts), kind: ".t" });
 const costs = (key, name) => figures(key, name, (row) => money(row[key]));
 
+/**
+ * @param {string} caption
+ * @param {Column[]} columns
+ * @param {any[]} rows
+ * @param {TableOptions} options
+ */
 function table(caption, columns, rows, { order, search, beside, plain, kind = () => "" } = {}) {
-  let shown = SHOWN_ROWS, sorted = order, wanted = "";
+  let shown = SHOWN_ROWS, sorted = order || { key: "", sign: 1 }, wanted = "";
   const texts = new Map(rows.map((row) =>
     [row, columns.map((one) => one.value(row)).join(" ").toLowerCase()]));
   const body = el("tbody", { role: "rowgroup" }), rest = note();
@@ -8096,8 +8105,8 @@ function table(caption, columns, rows, { order, search, beside, plain, kind = ()
   }, own(one.show(row)));
 
   function fill() {
-    let found = rows.filter((row) => texts.get(row).includes(wanted));
-    const by = sorted && columns.find((one) => one.key === sorted.key);
+    let found = rows.filter((row) => texts.get(row)?.includes(wanted));
+    const by = columns.find((one) => one.key === sorted.key);
     if (by) found = found.toSorted((a, b) => sorted.sign * compare(by.value(a), by.value(b)));
     body.replaceChildren(...found.slice(0, shown).map((row) =>
       el(`tr${kind(row)}`, { role: "row" }, columns.map((one, at) => cell(row, one, at)))));
@@ -8110,7 +8119,7 @@ function table(caption, columns, rows, { order, search, beside, plain, kind = ()
   }
 
   function sort(one) {
-    sorted = { key: one.key, sign: sorted?.key === one.key ? -sorted.sign : one.kind ? -1 : 1 };
+    sorted = { key: one.key, sign: sorted.key === one.key ? -sorted.sign : one.kind ? -1 : 1 };
     fill();
   }
 
@@ -8140,16 +8149,24 @@ const useColumns = (rows, ...keys) => [
 
 // Limits. Those of one moment, per request and at once, add nothing up.
 
+/** @param {Limit} limit */
 const isMoment = (limit) => /^(request|at once)$/.test(limit.period);
+/** @param {Limit} limit */
 const share = (limit) => (limit.amount > 0 ? limit.percent ?? 0 : 100);
+/** @param {Limit} limit */
 const left = (limit) => amount(limit, Math.max(0, limit.remaining));
+/** @param {Limit} limit */
 const percent = (limit) => number(share(limit) / 100, { style: "percent" });
+/** @param {Limit} limit */
 const textOf = (limit) => limit.text || limit.limit || "";
+/** @param {Limit} limit */
 const kindOf = (limit) => isMoment(limit) ? "" : limit.remaining <= 0 ? ".over"
-  : share(limit) >= (state.me.soft_limit_percent || 80) ? ".near" : "";
+  : share(limit) >= (state.me?.soft_limit_percent || 80) ? ".near" : "";
+/** @param {Limit[]} limits */
 const mostUsed = (limits) => limits.filter((limit) => !isMoment(limit))
   .toSorted((one, other) => share(other) - share(one))[0];
 
+/** @param {Limit} limit */
 function limitCard(limit) {
   const parts = [limit.used, limit.reserved].map((value) => {
     const part = el("i");
@@ -8178,10 +8195,11 @@ const limitCards = (limits) => [
   el("ul", {}, limits.filter(isMoment).map((limit) => el("li", {}, own(textOf(limit))))),
 ];
 
+/** @param {Me["days"]} rows */
 function dayChart(rows) {
   const by = new Map(rows.map((row) => [row.day, row])), days = [];
   // Days without any use are days as well.
-  for (let at = Date.parse(rows[0]?.day); at <= Date.parse(rows.at(-1)?.day); at += 864e5) {
+  for (let at = Date.parse(rows[0]?.day); at <= Date.parse(rows.at(-1)?.day ?? ""); at += 864e5) {
     const name = new Date(at).toISOString().slice(0, 10);
     days.push({ day: name, input_tokens: 0, output_tokens: 0, ...by.get(name) });
   }
@@ -8219,6 +8237,10 @@ function dayChart(rows) {
 
 // A user's limits and use, for the user or for an administrator
 
+/**
+ * @param {Me} data
+ * @param {unknown} [afterLimits]
+ */
 function userParts(data, afterLimits) {
   const mark = (row) => row.running ? ` (${t("running")})`
     : row.estimated ? ` (${t("estimated")})` : "";
@@ -8238,6 +8260,11 @@ function userParts(data, afterLimits) {
 
 const reasonInput = (more) => el("input", { required: true, maxlength: 200, ...more });
 
+/**
+ * @param {Grant[]} grants
+ * @param {Limit[]} limits
+ * @param {(grant: Grant, reason: string, control: Element) => void} [revoke]
+ */
 function grantTable(grants, limits, revoke) {
   const rows = grants.filter((one) => one.holds && one.kind !== "revoke");
   const granted = (row) => {
@@ -8390,7 +8417,7 @@ function actions(who, limits, grants) {
       await call(path, method, body);
       await route();
       say(done);
-    } catch (error) {
+    } catch (/** @type {any} */ error) {
       said.textContent = error.message;
       control.disabled = false;
     }
@@ -8598,7 +8625,7 @@ async function call(path, method = "GET", body = undefined) {
   if (token) headers.Authorization = `Bearer ${token}`;
   if (body) headers["Content-Type"] = "application/json";
   const answer = await fetch(BASE + path,
-    { method, headers, cache: "no-store", ...(body && { body: JSON.stringify(body) }) });
+    { method, headers, cache: "no-store", ...(body ? { body: JSON.stringify(body) } : {}) });
   const data = await answer.json().catch(() => ({}));
   if (answer.ok || data.errors) return data;
   const said = typeof data.detail === "string" ? data.detail : `${answer.status}`;
@@ -8612,7 +8639,7 @@ async function route(event) {
   let parts;
   try {
     state.me ??= await call(`me?language=${tag}`);
-    const admin = state.me.role === "admin", [name, id] = location.hash.slice(1).split("=");
+    const admin = state.me?.role === "admin", [name, id] = location.hash.slice(1).split("=");
     const detail = admin && id && Object.hasOwn(DETAILS, name) ? DETAILS[name] : null;
     const view = admin ? (Object.hasOwn(VIEWS, name) ? name : "overview") : "me";
     if (detail || view !== "me") tag = "en";
@@ -8620,7 +8647,7 @@ async function route(event) {
     nav.replaceChildren(...Object.entries(VIEWS).map(([key, [title]]) => el("a", {
       href: `#${key}`, "aria-current": key === (detail ? detail[0] : view) && "page" }, title)));
     parts = await (detail ? detail[1](decodeURIComponent(id)) : VIEWS[view][1]());
-  } catch (error) {
+  } catch (/** @type {any} */ error) {
     parts = [el("h1", {}, t("title")), error.status === 401 ? link(`${HOME}auth`, t("sign_in"))
       : el("p.said.bad", { role: "alert" }, `${t("failed")} (${error.message})`)];
   }
