@@ -13,92 +13,93 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # Contents. In a hurry, read the hooks first: they are the last part, filter.
-#   235  errors                   The exceptions, each carrying its data.
-#   291  logs                     The one logger; its name is how Open WebUI's log shows where a …
-#   294  texts                    Texts from outside: what a client, a browser or a provider …
-#   315  limits.periods           The calendar and rolling periods, the window each gives at an …
-#   627  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
-#   778  limits.globs             Which model ids a pattern of an administrator's fits.
-#   801  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
-#  1149  limits.policy_tables     The policies text as checked tables, and what an error says …
-#  1411  limits.policies          What the policies text says about groups, roles, users, pools …
-#  1671  limits.policy            Which limits apply to this user, these groups, this role and …
-#  1987  limits.decisions         Used and reserved amounts against limits: what is decided, and …
-#  2153  metering.pieces          What a text costs at least, by the first steps of the tokenizer …
-#  2314  metering.estimates       Token estimates for texts and prompts whose provider reports no …
-#  2554  metering.provider_usage  Usage as each provider reports it: input, output, cached, cache …
-#  2818  metering.stream_events   What a stream event or a whole answer holds: produced text, …
-#  3038  metering.usage           What one reply is charged for, added up from its stream events.
-#  3363  metering.charges         What one reply costs, in tokens, in money and toward limits.
-#  3468  ledger.database          An engine for a database URL as Open WebUI spells it.
-#  3561  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
-#  3818  ledger.tables            The ledger's own tables and their numbered migrations.
-#  4039  ledger.identities        Whom the names in the policies mean, also after a rename.
-#  4500  ledger.counters          Sums of settled records per scope, model glob and window.
-#  4858  ledger.snapshots         What one statement sees of the ledger: counters with their …
-#  5026  ledger.limit_states      Where limits stand: what is used, what replies still running …
-#  5181  ledger.records           One row per reply, reserved when it is admitted and closed once.
-#  5346  ledger.many_limits       Many limits at once: where they stand at one moment of the …
-#  5635  ledger.reports           What records add up to by user, model, day, group and source, …
-#  5949  ledger.report_rows       Sums with the names of what they are of, as JSON and CSV.
-#  6071  ledger.grants            What administrators add to limits, reset and take back; rows, …
-#  6272  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
-#  6371  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
-#  6418  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  6878  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  7072  openwebui.languages.en   English.
-#  7108  openwebui.languages.de   German.
-#  7154  openwebui.languages.fr   French.
-#  7199  openwebui.languages.fr_ca French as written in Canada.
-#  7218  openwebui.languages.es   Spanish.
-#  7259  openwebui.languages.it   Italian.
-#  7297  openwebui.languages.pt_br Portuguese as written in Brazil.
-#  7339  openwebui.languages.nl   Dutch.
-#  7383  openwebui.languages.pl   Polish.
-#  7427  openwebui.languages.ru   Russian.
-#  7472  openwebui.languages.uk   Ukrainian.
-#  7517  openwebui.languages.tr   Turkish.
-#  7554  openwebui.languages.zh_cn Chinese in simplified script.
-#  7582  openwebui.languages.zh_tw Chinese in traditional script.
-#  7610  openwebui.languages.ja   Japanese.
-#  7646  openwebui.languages.ko   Korean.
-#  7679  openwebui.languages.ar   Arabic.
-#  7720  openwebui.languages.he   Hebrew.
-#  7753  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
-#  7803  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
-#  8707  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  9236  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  9323  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  9423  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  9541  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  9903  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  9966  openwebui.replies        One reply from its admission to its end.
-# 10373  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-# 10592  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-# 10936  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-# 11086  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
-# 11221  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-# 11313  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-# 11405  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-# 11473  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-# 12072  openwebui.directory      All users of Open WebUI with their groups, read at once.
-# 12184  openwebui.page_limits    Limits as the pages have them: those of many users at one …
-# 12352  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
-# 12736  openwebui.page_grants    Grants on the page: what administrators add to limits, begin …
-# 12941  openwebui.page_status    How the filter stands in its host: versions, what is leaned …
-# 13027  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
-# 13153  openwebui.valves_form    Who is near a limit at its top, and why a save was refused.
-# 13253  openwebui.simulation     What is on record, replayed against a policies text.
-# 13572  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
-# 13917  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14293  openwebui.answers        Answers on their way to the client: read for their usage, or …
-# 14473  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 14546  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
-# 14674  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 14961  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 15132  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 15289  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 15519  filter                   Open WebUI's hooks, and nothing but hooks.
+#   236  errors                   The exceptions, each carrying its data.
+#   292  logs                     The one logger; its name is how Open WebUI's log shows where a …
+#   295  texts                    Texts from outside: what a client, a browser or a provider …
+#   316  limits.periods           The calendar and rolling periods, the window each gives at an …
+#   628  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
+#   779  limits.globs             Which model ids a pattern of an administrator's fits.
+#   802  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
+#  1150  limits.policy_tables     The policies text as checked tables, and what an error says …
+#  1412  limits.policies          What the policies text says about groups, roles, users, pools …
+#  1672  limits.policy            Which limits apply to this user, these groups, this role and …
+#  1988  limits.decisions         Used and reserved amounts against limits: what is decided, and …
+#  2154  metering.pieces          What a text costs at least, by the first steps of the tokenizer …
+#  2315  metering.estimates       Token estimates for texts and prompts whose provider reports no …
+#  2555  metering.provider_usage  Usage as each provider reports it: input, output, cached, cache …
+#  2819  metering.stream_events   What a stream event or a whole answer holds: produced text, …
+#  3039  metering.usage           What one reply is charged for, added up from its stream events.
+#  3364  metering.charges         What one reply costs, in tokens, in money and toward limits.
+#  3469  ledger.database          An engine for a database URL as Open WebUI spells it.
+#  3562  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
+#  3819  ledger.tables            The ledger's own tables and their numbered migrations.
+#  4040  ledger.identities        Whom the names in the policies mean, also after a rename.
+#  4501  ledger.counters          Sums of settled records per scope, model glob and window.
+#  4859  ledger.snapshots         What one statement sees of the ledger: counters with their …
+#  5027  ledger.limit_states      Where limits stand: what is used, what replies still running …
+#  5182  ledger.records           One row per reply, reserved when it is admitted and closed once.
+#  5347  ledger.many_limits       Many limits at once: where they stand at one moment of the …
+#  5636  ledger.reports           What records add up to by user, model, day, group and source, …
+#  5950  ledger.report_rows       Sums with the names of what they are of, as JSON and CSV.
+#  6072  ledger.grants            What administrators add to limits, reset and take back; rows, …
+#  6273  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
+#  6372  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
+#  6419  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  6879  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  7073  openwebui.languages.en   English.
+#  7109  openwebui.languages.de   German.
+#  7155  openwebui.languages.fr   French.
+#  7200  openwebui.languages.fr_ca French as written in Canada.
+#  7219  openwebui.languages.es   Spanish.
+#  7260  openwebui.languages.it   Italian.
+#  7298  openwebui.languages.pt_br Portuguese as written in Brazil.
+#  7340  openwebui.languages.nl   Dutch.
+#  7384  openwebui.languages.pl   Polish.
+#  7428  openwebui.languages.ru   Russian.
+#  7473  openwebui.languages.uk   Ukrainian.
+#  7518  openwebui.languages.tr   Turkish.
+#  7555  openwebui.languages.zh_cn Chinese in simplified script.
+#  7583  openwebui.languages.zh_tw Chinese in traditional script.
+#  7611  openwebui.languages.ja   Japanese.
+#  7647  openwebui.languages.ko   Korean.
+#  7680  openwebui.languages.ar   Arabic.
+#  7721  openwebui.languages.he   Hebrew.
+#  7754  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
+#  7804  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
+#  8708  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  9239  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  9326  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  9426  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  9544  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  9906  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+#  9969  openwebui.replies        One reply from its admission to its end.
+# 10376  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+# 10595  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+# 10939  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+# 11089  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
+# 11224  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+# 11316  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+# 11408  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+# 11476  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+# 12075  openwebui.directory      All users of Open WebUI with their groups, read at once.
+# 12187  openwebui.page_limits    Limits as the pages have them: those of many users at one …
+# 12379  openwebui.page_answers   The pages' requests and answers: what is read of the one, and …
+# 12491  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
+# 12838  openwebui.page_grants    Grants on the page: what administrators add to limits, begin …
+# 13043  openwebui.page_status    How the filter stands in its host: versions, what is leaned …
+# 13129  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
+# 13255  openwebui.valves_form    Who is near a limit at its top, and why a save was refused.
+# 13355  openwebui.simulation     What is on record, replayed against a policies text.
+# 13674  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
+# 14019  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14304  openwebui.answers        Answers on their way to the client: read for their usage, or …
+# 14484  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 14557  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
+# 14685  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 14972  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 15143  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 15300  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 15530  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -8723,6 +8724,8 @@ TOO_LARGE_SENTENCE = "The request is longer than {size} MB, too long to be count
 UNREADABLE_SENTENCE = "The request is not a JSON object, so it can't be counted."
 BACKGROUND_SENTENCE = "Answers in the background can't be counted: leave `background` out."
 FAULT_SENTENCE = "The usage limits could not be checked. Try again later."
+PAGE_FAULT = "The usage limits could not be read. See the server's log."
+PAGE_UNREACHABLE = "The ledger can't be reached. Try again later."
 TASK_REFUSED_SENTENCE = "Over a usage limit no model is called for a task."
 UNGUARDED = (
     "NOT IN FORCE: this Open WebUI can't be wrapped, so calls to its pass-through paths are not "
@@ -12348,17 +12351,37 @@ def iso_second(second: int) -> str:
     return iso_instant(datetime.fromtimestamp(second, UTC))
 
 
+def grant_rows(rows: Iterable[Row[Any]], at: datetime) -> list[Json]:
+    """Grants, resets and what was taken back, as JSON has them."""
+    listed, second = list(rows), int(at.timestamp())
+    revoked = {row.id.removeprefix(REVOKED) for row in listed if row.id.startswith(REVOKED)}
+    return [
+        {
+            "id": row.id.removeprefix(REVOKED),
+            "kind": "revoke" if row.id.startswith(REVOKED) else row.kind,
+            "scope": "user" if row.scope.startswith("user:") else "pool",
+            "measure": row.measure,
+            "period": row.period,
+            "model": row.model_glob,
+            "source": row.source,
+            "amount": amount_number(row.measure, row.amount),
+            "granted_by": row.granted_by,
+            "reason": row.reason,
+            "created_at": iso_second(row.created_at),
+            "expires_at": iso_second(row.expires_at),
+            "holds": row.expires_at > second and row.amount > 0 and row.id not in revoked,
+        }
+        for row in listed
+    ]
+
+
 # ==============================================================================
-# helpers/openwebui/page_data.py
-# What the usage pages show, as JSON has it; everything here blocks, and runs in a thread.
+# helpers/openwebui/page_answers.py
+# The pages' requests and answers: what is read of the one, and how the other is sent.
 # ==============================================================================
 
-MOST_REPLIES = 200
-MOST_GRANTS = 500
-MOST_LISTED_ROWS = 20_000
-# So many are read and written at once. Were it all of them, Python's collector would go through
-# the whole process for so many new objects, and every chat would stand still meanwhile.
-USERS_AT_ONCE = 100
+# A policies text of hundreds of thousands of characters, and nothing near a denial of service.
+LARGEST_BODY = 2 * 2**20
 
 
 class PageError(Exception):
@@ -12373,6 +12396,108 @@ class PageError(Exception):
         super().__init__(detail)
         self.status = status
         self.detail = detail
+
+
+def read_flag(text: str | None) -> bool:
+    """A parameter that is true or not.
+
+    Raises:
+        PageError: It is neither.
+    """
+    if text not in (None, "", "true", "false", "1", "0"):
+        raise PageError(400, "near: true or false")
+    return text in ("true", "1")
+
+
+async def read_body(request: Request) -> Json:
+    """The JSON object that a request carries; {} where it carries nothing.
+
+    Raises:
+        PageError: It is too long, or something else.
+    """
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > LARGEST_BODY:
+            raise PageError(413, f"The request is longer than {LARGEST_BODY // 2**20} MB.")
+        parts.append(part)
+    text = b"".join(parts)
+    if not text:
+        return {}
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise PageError(400, "The request is not a JSON object.")
+    return value
+
+
+def check_intent(request: Request) -> None:
+    """See that a change was asked for by a program, not by another site in a signed-in browser.
+
+    Neither this header nor this type of content can be sent from there, and a cookie is sent
+    along by itself.
+
+    Raises:
+        PageError: It wasn't.
+    """
+    key_header = getattr(import_module("open_webui.env"), "CUSTOM_API_KEY_HEADER", "x-api-key")
+    bearer = request.headers.get("authorization", "").lower().startswith("bearer ")
+    if not bearer and not request.headers.get(str(key_header)):
+        raise PageError(403, "A change needs the token in the Authorization header.")
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json" and request.method != "DELETE":
+        raise PageError(415, "A change is sent as application/json.")
+
+
+def as_answer(value: object) -> Response:
+    """An answer as it is sent."""
+    if isinstance(value, Response):
+        return value
+    text = PAGE_JSON.encode(value)
+    return Response(text.encode("utf-8", "replace"), media_type="application/json")
+
+
+def error_answer(error: Exception) -> Response:
+    """An error as JSON: never with more than its sentence."""
+    status, content = 500, {"detail": PAGE_FAULT}
+    match error:
+        case PageError():
+            status, content = error.status, {"detail": error.detail}
+        case PoliciesError():
+            errors = [
+                {"where": one.where, "given": one.given, "allowed": one.allowed}
+                for one in error.mistakes
+            ]
+            answer = as_answer({"errors": errors})
+            answer.status_code = 400
+            return answer
+        case ConfigurationError():
+            status, content = 400, {"detail": str(error)}
+        case LedgerError():
+            status, content = 503, {"detail": PAGE_UNREACHABLE}
+            log.error("Usage limits: %s; a page was not shown", error)
+        case LedgerDataError():
+            log.error("Usage limits: %s; a page was not shown", error)
+        case _:
+            log.exception("Usage limits: a page was not shown", exc_info=error)
+    answer = as_answer(content)
+    answer.status_code = status
+    return answer
+
+
+# ==============================================================================
+# helpers/openwebui/page_data.py
+# What the usage pages show, as JSON has it; everything here blocks, and runs in a thread.
+# ==============================================================================
+
+MOST_REPLIES = 200
+MOST_GRANTS = 500
+MOST_LISTED_ROWS = 20_000
+# So many are read and written at once. Were it all of them, Python's collector would go through
+# the whole process for so many new objects, and every chat would stand still meanwhile.
+USERS_AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -12479,7 +12604,7 @@ class PageData:
                 "days": [{"day": day, **sums_row(sums)} for (day,), sums in sorted(days.items())],
                 "replies": [self._reply(row) for row in replies],
                 "replies_left_out": max(0, requests - len(replies)),
-                "grants": self._grants(grants, {subject.scope: subject.email}),
+                "grants": grant_rows(grants, self.now),
             }
 
         return {
@@ -12589,7 +12714,7 @@ class PageData:
                     "pool": pool.name,
                     "group": pool.group,
                     "limits": self.write_limits(mine),
-                    "grants": self._grants(of_pool, {}),
+                    "grants": grant_rows(of_pool, self.now),
                     "near": any(self.is_near(state, state.percent) for state in mine),
                 }
             )
@@ -12694,29 +12819,6 @@ class PageData:
             "cost_usd": self._cost(row.model_names, row.cost_micros),
             "estimated": bool(row.estimated),
         }
-
-    def _grants(self, rows: Iterable[Row[Any]], names: Mapping[str, str]) -> list[Json]:
-        listed = list(rows)
-        revoked = {row.id.removeprefix(REVOKED) for row in listed if row.id.startswith(REVOKED)}
-        now = int(self.now.timestamp())
-        return [
-            {
-                "id": row.id.removeprefix(REVOKED),
-                "kind": "revoke" if row.id.startswith(REVOKED) else row.kind,
-                "scope": "user" if row.scope in names else "pool",
-                "measure": row.measure,
-                "period": row.period,
-                "model": row.model_glob,
-                "source": row.source,
-                "amount": amount_number(row.measure, row.amount),
-                "granted_by": row.granted_by,
-                "reason": row.reason,
-                "created_at": iso_second(row.created_at),
-                "expires_at": iso_second(row.expires_at),
-                "holds": row.expires_at > now and row.amount > 0 and row.id not in revoked,
-            }
-            for row in listed
-        ]
 
 
 def head_row(subject: Subject, name: str, policy: Policy, exempt: bool) -> Json:
@@ -13919,8 +14021,6 @@ def note_version(data: PageData, before: str, text: str, by: str) -> Json:
 # ==============================================================================
 
 PAGE_PATH = "/usage-limits"
-# A policies text of hundreds of thousands of characters, and nothing near a denial of service.
-LARGEST_BODY = 2 * 2**20
 LONGEST_PARAMETER = 400
 # Reports are read beside the chats, never in their way.
 PAGE_THREADS = 2
@@ -14095,95 +14195,6 @@ ROUTES = (
     Route("DELETE", "/api/grants/{key}", answer_revoke),
     Route("POST", "/api/resets", answer_reset),
 )
-
-
-def read_flag(text: str | None) -> bool:
-    """A parameter that is true or not.
-
-    Raises:
-        PageError: It is neither.
-    """
-    if text not in (None, "", "true", "false", "1", "0"):
-        raise PageError(400, "near: true or false")
-    return text in ("true", "1")
-
-
-async def read_body(request: Request) -> Json:
-    """The JSON object that a request carries; {} where it carries nothing.
-
-    Raises:
-        PageError: It is too long, or something else.
-    """
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > LARGEST_BODY:
-            raise PageError(413, f"The request is longer than {LARGEST_BODY // 2**20} MB.")
-        parts.append(part)
-    text = b"".join(parts)
-    if not text:
-        return {}
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        raise PageError(400, "The request is not a JSON object.")
-    return value
-
-
-def check_intent(request: Request) -> None:
-    """See that a change was asked for by a program, not by another site in a signed-in browser.
-
-    Neither this header nor this type of content can be sent from there, and a cookie is sent
-    along by itself.
-
-    Raises:
-        PageError: It wasn't.
-    """
-    key_header = getattr(import_module("open_webui.env"), "CUSTOM_API_KEY_HEADER", "x-api-key")
-    bearer = request.headers.get("authorization", "").lower().startswith("bearer ")
-    if not bearer and not request.headers.get(str(key_header)):
-        raise PageError(403, "A change needs the token in the Authorization header.")
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json" and request.method != "DELETE":
-        raise PageError(415, "A change is sent as application/json.")
-
-
-def as_answer(value: object) -> Response:
-    """An answer as it is sent."""
-    if isinstance(value, Response):
-        return value
-    text = PAGE_JSON.encode(value)
-    return Response(text.encode("utf-8", "replace"), media_type="application/json")
-
-
-def error_answer(error: Exception) -> Response:
-    """An error as JSON: never with more than its sentence."""
-    status, content = 500, {"detail": "The usage limits could not be read. See the server's log."}
-    match error:
-        case PageError():
-            status, content = error.status, {"detail": error.detail}
-        case PoliciesError():
-            errors = [
-                {"where": one.where, "given": one.given, "allowed": one.allowed}
-                for one in error.mistakes
-            ]
-            answer = as_answer({"errors": errors})
-            answer.status_code = 400
-            return answer
-        case ConfigurationError():
-            status, content = 400, {"detail": str(error)}
-        case LedgerError():
-            status, content = 503, {"detail": "The ledger can't be reached. Try again later."}
-            log.error("Usage limits: %s; a page was not shown", error)
-        case LedgerDataError():
-            log.error("Usage limits: %s; a page was not shown", error)
-        case _:
-            log.exception("Usage limits: a page was not shown", exc_info=error)
-    answer = as_answer(content)
-    answer.status_code = status
-    return answer
 
 
 class UsagePages:

@@ -94,6 +94,7 @@ PARTS = (
     "openwebui.accounting",
     "openwebui.directory",
     "openwebui.page_limits",
+    "openwebui.page_answers",
     "openwebui.page_data",
     "openwebui.page_grants",
     "openwebui.page_status",

@@ -29,7 +29,8 @@ from helpers.limits.policy import (
 from helpers.limits.policy_tables import PoliciesError, table_header
 from helpers.openwebui.directory import Directory
 from helpers.openwebui.host import list_model_ids
-from helpers.openwebui.page_data import PageData, PageError
+from helpers.openwebui.page_answers import PageError
+from helpers.openwebui.page_data import PageData
 from helpers.openwebui.page_limits import Json, LimitFinder, iso_second
 from helpers.openwebui.simulation import (
     Replay,

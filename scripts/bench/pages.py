@@ -26,8 +26,9 @@ from helpers.ledger.counters import counter_id, make_counters
 from helpers.ledger.ledger import Ledger
 from helpers.limits.policy import AppliedLimit
 from helpers.openwebui.messages import Reader
+from helpers.openwebui.page_answers import as_answer
 from helpers.openwebui.page_data import PageData
-from helpers.openwebui.pages import PageGuard, PageRequest, answer_report, answer_users, as_answer
+from helpers.openwebui.pages import PageGuard, PageRequest, answer_report, answer_users
 from helpers.openwebui.policy_editor import check_policies, simulate_policies
 from helpers.openwebui.usage_command import usage_markdown
 from helpers.openwebui.valves import AdminValves
