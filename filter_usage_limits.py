@@ -90,16 +90,16 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # 13134  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
 # 13260  openwebui.valves_form    Who is near a limit at its top, and why a save was refused.
 # 13360  openwebui.simulation     What is on record, replayed against a policies text.
-# 13679  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
-# 14024  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14309  openwebui.answers        Answers on their way to the client: read for their usage, or …
-# 14489  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 14562  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
-# 14690  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 14977  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 15148  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 15305  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 15535  filter                   Open WebUI's hooks, and nothing but hooks.
+# 13677  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
+# 14022  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14307  openwebui.answers        Answers on their way to the client: read for their usage, or …
+# 14487  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 14560  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
+# 14688  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 14975  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 15146  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 15303  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 15533  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -13365,7 +13365,7 @@ def refusal_reasons() -> str:
 MOST_REPLAYED = 3_000_000
 # Chats come between so many records.
 RECORDS_PER_TURN = 500
-MOST_REFUSALS = 10_000
+MOST_REFUSALS = 500
 MEASURES = ("tokens", "input_tokens", "output_tokens", "requests", "cost")
 
 FindLimits = Callable[[str, str], Sequence[AppliedLimit]]
@@ -13403,39 +13403,40 @@ class Gauge:
     amount: int
     start: int = -1
     used: int = 0
-    entries: deque[tuple[int, int]] = field(default_factory=deque)
-    running: list[int] = field(default_factory=list)  # when replies that run at once will end
+    # Where they are needed: Python's collector holds every thread to look at each one made.
+    entries: deque[tuple[int, int]] | None = None
+    running: list[int] | None = None  # when replies that run at once will end
 
     def move(self, at: int) -> None:
         """Forget what no longer counts at the second `at`."""
         if self.clock is not None:
             if self.start != self.clock.start:
                 self.start, self.used = self.clock.start, 0
-        elif self.seconds:
-            entries, oldest = self.entries, at - self.seconds
+        elif (entries := self.entries) is not None:
+            oldest = at - self.seconds
             while entries and entries[0][0] <= oldest:
                 self.used -= entries.popleft()[1]
-        else:
-            while self.running and self.running[0] <= at:
-                heapq.heappop(self.running)
+        elif running := self.running:
+            while running and running[0] <= at:
+                heapq.heappop(running)
 
     def add(self, at: int, end: int, value: int) -> None:
         """Count a reply that was admitted at the second `at` and ended at `end`.
 
         A calendar period's is only added to `used`.
         """
-        if self.seconds:
+        if self.entries is not None:
             if value:
                 self.used += value
                 self.entries.append((at, value))
-        elif self.applied.limit.is_at_once and end > at:
+        elif self.running is not None and end > at:
             heapq.heappush(self.running, end)
 
     def state(self, at: int) -> LimitState:
         """Where the limit stands."""
         end = at + (self.seconds or 60) if self.clock is None else self.clock.end
         reset_at = datetime.fromtimestamp(end, UTC)
-        return LimitState(self.applied, self.used, len(self.running), reset_at)
+        return LimitState(self.applied, self.used, len(self.running or ()), reset_at)
 
 
 @dataclass(slots=True)
@@ -13475,13 +13476,7 @@ class RefusedUser:
     tokens: int = 0
     first_at: int = 0
     last_at: int = 0
-    limits: dict[int, list[Any]] = field(default_factory=dict)  # each with how often it refused
-
-    @property
-    def most_refusing(self) -> AppliedLimit:
-        """The limit that has refused most."""
-        found: AppliedLimit = max(self.limits.values(), key=lambda counted: counted[1])[0]
-        return found
+    limits: dict[int, int] = field(default_factory=dict)  # how often each has refused
 
 
 @dataclass(slots=True)
@@ -13491,8 +13486,16 @@ class SimulationResult:
     requests: int = 0
     refused: int = 0
     users: dict[str, RefusedUser] = field(default_factory=dict)
-    refusals: list[SimulatedRefusal] = field(default_factory=list)
+    refusals: deque[SimulatedRefusal] = field(
+        default_factory=lambda: deque(maxlen=MOST_REFUSALS)
+    )  # the last ones
     cut_off: bool = False  # whether there were more records than are replayed
+    # By identity: they live as long as the replay.
+    applied: dict[int, AppliedLimit] = field(default_factory=dict)
+
+    def most_refusing(self, user: RefusedUser) -> AppliedLimit:
+        """The limit that has refused most to a user."""
+        return self.applied[max(user.limits, key=lambda key: user.limits[key])]
 
     def note(
         self,
@@ -13513,15 +13516,10 @@ class SimulationResult:
         user.cost_micros += cost_micros
         user.tokens += tokens
         user.last_at = at
-        # By identity: an instance is made for each user, and lives as long as the replay.
-        counted = user.limits.get(id(applied))
-        if counted is None:
-            user.limits[id(applied)] = [applied, 1]
-        else:
-            counted[1] += 1
-        if len(self.refusals) < MOST_REFUSALS:
-            model = "".join(split_names(names)[:1])
-            self.refusals.append(SimulatedRefusal(key, user_id, model, at, applied))
+        self.applied[id(applied)] = applied
+        user.limits[id(applied)] = user.limits.get(id(applied), 0) + 1
+        model = "".join(split_names(names)[:1])
+        self.refusals.append(SimulatedRefusal(key, user_id, model, at, applied))
 
 
 class Replay:
@@ -13548,8 +13546,8 @@ class Replay:
         self._rules, self._tasks_counted = rules, tasks_counted
         self._clocks: dict[str, PeriodClock] = {}
         self._gauges: dict[tuple[object, ...], Gauge] = {}
+        self._applied: dict[tuple[int, str], AppliedLimit] = {}
         self._plans: dict[tuple[str, str, str, str], ReplayPlan] = {}
-        self._limits: dict[tuple[str, str], Sequence[AppliedLimit]] = {}
 
     def run(self, rows: Iterable[Any], since: int) -> SimulationResult:
         """Replay records, as `read_replayed` has them; those before `since` are only counted.
@@ -13617,13 +13615,9 @@ class Replay:
             counts_toward_nothing = True
         if counts_toward_nothing:
             return ReplayPlan((), False, None, False)
-        limits = self._limits.get((user_id, group_ids))
-        if limits is None:
-            limits = self._find_limits(user_id, group_ids)
-            self._limits[user_id, group_ids] = limits
         gauges = tuple(
             self._gauge(applied, at)
-            for applied in limits
+            for applied in self._find_limits(user_id, group_ids)
             if applied.limit.matches_model(model_names) and applied.limit.source in ("", source)
         )
         moments = any(gauge.applied.limit.is_moment for gauge in gauges)
@@ -13636,12 +13630,16 @@ class Replay:
         gauge = self._gauges.get(key)
         if gauge is None:
             rolling = limit.period.rolling
+            # One stands for those of all users: only the scope differs, which nobody reads here.
+            shared = self._applied.setdefault((id(limit), applied.policy), applied)
             gauge = self._gauges[key] = Gauge(
-                applied,
+                shared,
                 None if rolling is not None or limit.is_moment else self._clock(limit, at),
                 0 if rolling is None else int(rolling.total_seconds()),
                 MEASURES.index(limit.measure),
                 limit.amount,
+                entries=None if rolling is None else deque(),
+                running=[] if limit.is_at_once else None,
             )
         return gauge
 
@@ -13683,7 +13681,6 @@ def replay_start(limits: Iterable[Limit], rules: CalendarRules, since: int) -> i
 LONGEST_POLICIES = 1_000_000
 MOST_DAYS = 400
 MOST_LISTED_USERS = 1_000
-MOST_LISTED_REFUSALS = 500
 DAY = 86_400
 # One at a time, since each keeps a core busy for seconds.
 SIMULATING = Lock()
@@ -13940,14 +13937,15 @@ def simulate_policies(data: PageData, body: Json) -> Json:
                 "user_id": user_id,
                 "email": emails.get(user_id, ""),
                 "refused": user.refused,
-                "limit": str(user.most_refusing.limit),
-                "policy": user.most_refusing.policy or "default",
+                "limit": str(most.limit),
+                "policy": most.policy or "default",
                 "first_at": iso_second(user.first_at),
                 "last_at": iso_second(user.last_at),
                 "cost_saved_usd": user.cost_micros / 1_000_000,
                 "tokens_saved": user.tokens,
             }
             for user_id, user in users[:MOST_LISTED_USERS]
+            for most in [result.most_refusing(user)]
         ],
     }
 
@@ -13967,7 +13965,7 @@ def shadow_refusals(data: PageData, since: int) -> list[Json]:
             "limit": str(one.applied.limit),
             "policy": one.applied.policy or "default",
         }
-        for one in reversed(result.refusals[-MOST_LISTED_REFUSALS:])
+        for one in reversed(result.refusals)
     ]
 
 
