@@ -12,94 +12,80 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 
 # fmt: off
 
-# Contents. In a hurry, read the hooks first: they are the last part, filter.
-#   236  errors                   The exceptions, each carrying its data.
-#   292  logs                     The one logger; its name is how Open WebUI's log shows where a …
-#   295  texts                    Texts from outside: what a client, a browser or a provider …
-#   316  limits.periods           The calendar and rolling periods, the window each gives at an …
-#   628  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
-#   779  limits.globs             Which model ids a pattern of an administrator's fits.
-#   802  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
-#  1150  limits.policy_tables     The policies text as checked tables, and what an error says …
-#  1412  limits.policies          What the policies text says about groups, roles, users, pools …
-#  1672  limits.policy            Which limits apply to this user, these groups, this role and …
-#  1988  limits.decisions         Used and reserved amounts against limits: what is decided, and …
-#  2154  metering.pieces          What a text costs at least, by the first steps of the tokenizer …
-#  2315  metering.estimates       Token estimates for texts and prompts whose provider reports no …
-#  2555  metering.provider_usage  Usage as each provider reports it: input, output, cached, cache …
-#  2819  metering.stream_events   What a stream event or a whole answer holds: produced text, …
-#  3039  metering.usage           What one reply is charged for, added up from its stream events.
-#  3364  metering.charges         What one reply costs, in tokens, in money and toward limits.
-#  3469  ledger.database          An engine for a database URL as Open WebUI spells it.
-#  3562  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
-#  3819  ledger.tables            The ledger's own tables and their numbered migrations.
-#  4040  ledger.identities        Whom the names in the policies mean, also after a rename.
-#  4501  ledger.counters          Sums of settled records per scope, model glob and window.
-#  4859  ledger.snapshots         What one statement sees of the ledger: counters with their …
-#  5027  ledger.limit_states      Where limits stand: what is used, what replies still running …
-#  5182  ledger.records           One row per reply, reserved when it is admitted and closed once.
-#  5347  ledger.many_limits       Many limits at once: where they stand at one moment of the …
-#  5636  ledger.reports           What records add up to by user, model, day, group and source, …
-#  5954  ledger.report_rows       Sums with the names of what they are of, as JSON and CSV.
-#  6076  ledger.grants            What administrators add to limits, reset and take back; rows, …
-#  6277  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
-#  6376  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
-#  6423  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  6883  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  7077  openwebui.languages.en   English.
-#  7113  openwebui.languages.de   German.
-#  7159  openwebui.languages.fr   French.
-#  7204  openwebui.languages.fr_ca French as written in Canada.
-#  7223  openwebui.languages.es   Spanish.
-#  7264  openwebui.languages.it   Italian.
-#  7302  openwebui.languages.pt_br Portuguese as written in Brazil.
-#  7344  openwebui.languages.nl   Dutch.
-#  7388  openwebui.languages.pl   Polish.
-#  7432  openwebui.languages.ru   Russian.
-#  7477  openwebui.languages.uk   Ukrainian.
-#  7522  openwebui.languages.tr   Turkish.
-#  7559  openwebui.languages.zh_cn Chinese in simplified script.
-#  7587  openwebui.languages.zh_tw Chinese in traditional script.
-#  7615  openwebui.languages.ja   Japanese.
-#  7651  openwebui.languages.ko   Korean.
-#  7684  openwebui.languages.ar   Arabic.
-#  7725  openwebui.languages.he   Hebrew.
-#  7758  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
-#  7808  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
-#  8713  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  9244  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  9331  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  9431  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  9549  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  9911  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  9974  openwebui.replies        One reply from its admission to its end.
-# 10381  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-# 10600  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-# 10944  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-# 11094  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
-# 11229  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-# 11321  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-# 11413  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-# 11481  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-# 12080  openwebui.directory      All users of Open WebUI with their groups, read at once.
-# 12192  openwebui.page_limits    Limits as the pages have them: those of many users at one …
-# 12384  openwebui.page_answers   The pages' requests and answers: what is read of the one, and …
-# 12496  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
-# 12843  openwebui.page_grants    Grants on the page: what administrators add to limits, begin …
-# 13048  openwebui.page_status    How the filter stands in its host: versions, what is leaned …
-# 13134  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
-# 13260  openwebui.valves_form    Who is near a limit at its top, and why a save was refused.
-# 13360  openwebui.simulation     What is on record, replayed against a policies text.
-# 13677  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
-# 14022  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14307  openwebui.answers        Answers on their way to the client: read for their usage, or …
-# 14487  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 14560  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
-# 14688  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 14975  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 15146  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 15303  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 15533  filter                   Open WebUI's hooks, and nothing but hooks.
+# What decides about a request, by line:
+# 15762  filter                       Open WebUI's hooks, and nothing but hooks.
+# 15462  openwebui.admission          From a request to a reply: whose limits count, how much is …
+#  1602  limits.policy                Which limits apply to this user, these groups, this role and …
+#  1878  limits.decisions             Used and reserved amounts against limits: what is decided, …
+#  6313  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
+#  4806  ledger.limit_states          Where limits stand: what is used, what replies still running …
+# 11516  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
+#  2932  metering.usage               What one reply is charged for, added up from its stream …
+#  3248  metering.charges             What one reply costs, in tokens, in money and toward limits.
+# All else:
+#   171  errors                       The exceptions, each carrying its data.
+#   226  logs                         The one logger; its name is how Open WebUI's log shows where …
+#   231  texts                        Texts from outside: what a client, a browser or a provider …
+#   253  limits.periods               The calendar and rolling periods, the window each gives at …
+#   563  limits.amounts               1.5M tokens or $0.25 as a limit writes them, to whole …
+#   713  limits.globs                 Which model ids a pattern of an administrator's fits.
+#   738  limits.limit                 One limit in its notation, such as "50k tokens/day on gpt-4* …
+#  1084  limits.policies              The limits of groups, roles, users and pools, and what …
+#  1170  limits.policies_text         TOML to policies, and what an error says about it.
+#  2042  metering.pieces              What a text costs at least, by the first steps of the …
+#  2205  metering.estimates           Token estimates for texts and prompts whose provider reports …
+#  2443  metering.provider_usage      Usage as each provider reports it: input, output, cached, …
+#  2705  metering.stream_events       What a stream event or a whole answer holds: produced text, …
+#  3363  ledger.database              An engine for a database URL as Open WebUI spells it.
+#  3454  ledger.transactions          One transaction with its locks and its retries, alike on …
+#  3740  ledger.tables                The ledger's own tables and their numbered migrations.
+#  3959  ledger.identities            Whom the names in the policies mean, also after a rename.
+#  4418  ledger.counters              Sums of settled records per scope, model glob and window.
+#  5108  ledger.records               One row per reply, reserved when it is admitted and closed …
+#  5262  ledger.many_limits           Many limits at once: where they stand at one moment of the …
+#  5542  ledger.reports               What records add up to by user, model, day, group and …
+#  5858  ledger.report_rows           Sums with the names of what they are of, as JSON and CSV.
+#  5978  ledger.grants                What administrators add to limits, reset and take back; …
+#  6171  ledger.reply_lengths         How long the replies of each model are of late, by what is …
+#  6268  ledger.policy_versions       The last policies texts that were saved on the page, to go …
+#  6804  openwebui.wording            What one language has to say, and the rules that tell its …
+#  6997  openwebui.languages.en       18 languages.
+#  7641  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
+#  7689  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
+#  8592  openwebui.messages           Every sentence that a user or an administrator reads, with …
+#  9121  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
+#  9206  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
+#  9304  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
+#  9420  openwebui.valves             What the administrator and each user can set, and how bad …
+#  9793  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
+#  9854  openwebui.replies            One reply from its admission to its end.
+# 10265  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
+# 10482  openwebui.host               The only place that knows Open WebUI: its database, groups, …
+# 10824  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
+# 10972  openwebui.endings            A stream that may go no further ends as its protocol ends …
+# 11097  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
+# 11187  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
+# 11249  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
+# 11336  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
+# 11985  openwebui.ledgers            What one filter has opened, by the database that its valves …
+# 12027  openwebui.directory          All users of Open WebUI with their groups, read at once.
+# 12137  openwebui.page_limits        Limits as the pages have them: those of many users at one …
+# 12327  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
+# 12437  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
+# 12782  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
+# 12985  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
+# 13069  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
+# 13223  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
+# 13321  openwebui.simulation         What is on record, replayed against a policies text.
+# 13636  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
+# 13979  openwebui.answers            Answers on their way to the client: read for their usage, or …
+# 14157  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
+# 14228  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
+# 14354  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
+# 14630  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14905  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
+# 15074  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
+# 15234  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
 
 from __future__ import annotations
 
@@ -114,6 +100,7 @@ import json
 import logging
 import math
 import operator
+import os
 import posixpath
 import random
 import re
@@ -127,15 +114,8 @@ import unicodedata
 import uuid
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import (
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Collection,
-    Iterable,
-    Iterator,
-    Mapping,
-    MutableMapping,
-    Sequence,
+    AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, MutableMapping,
+    Sequence
 )
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -154,7 +134,7 @@ from queue import Empty, Full, Queue
 from string import Formatter
 from threading import Lock, Thread
 from types import FrameType, ModuleType
-from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 from urllib.parse import parse_qs, unquote
 from weakref import ref
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
@@ -162,55 +142,17 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 import requests
 from fastapi import Depends, FastAPI, HTTPException
 from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    GetJsonSchemaHandler,
-    ModelWrapValidatorHandler,
-    SerializerFunctionWrapHandler,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_serializer,
-    model_validator,
+    BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, ModelWrapValidatorHandler,
+    SerializerFunctionWrapHandler, ValidationError, ValidationInfo, field_validator,
+    model_serializer, model_validator
 )
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 from sqlalchemy import (
-    URL,
-    BigInteger,
-    BindParameter,
-    Boolean,
-    Column,
-    ColumnElement,
-    CompoundSelect,
-    Connection,
-    Engine,
-    Index,
-    Integer,
-    MetaData,
-    Row,
-    Select,
-    Table,
-    Text,
-    Update,
-    and_,
-    bindparam,
-    case,
-    cast,
-    create_engine,
-    event,
-    func,
-    literal,
-    literal_column,
-    make_url,
-    null,
-    or_,
-    select,
-    true,
-    type_coerce,
-    union_all,
+    URL, BigInteger, BindParameter, Boolean, Column, ColumnElement, CompoundSelect, Connection,
+    Engine, Index, Integer, MetaData, Row, Select, Table, Text, Update, and_, bindparam, case, cast,
+    create_engine, event, func, literal, literal_column, make_url, null, or_, select, true,
+    type_coerce, union_all
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import insert as insert_on_postgresql
@@ -218,24 +160,16 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as insert_on_sqlite
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import (
-    ArgumentError,
-    DataError,
-    DBAPIError,
-    IntegrityError,
-    NotSupportedError,
-    ProgrammingError,
-    SQLAlchemyError,
-    StatementError,
+    ArgumentError, DataError, DBAPIError, IntegrityError, NotSupportedError, ProgrammingError,
+    SQLAlchemyError, StatementError
 )
 from sqlalchemy.pool import NullPool, QueuePool
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-# ==============================================================================
-# helpers/errors.py
+# ======================================= helpers/errors.py ========================================
 # The exceptions, each carrying its data.
-# ==============================================================================
 
 
 class UsageLimitsError(Exception):
@@ -289,10 +223,14 @@ class UsageLimitExceeded(UsageLimitsError):
         self.retry_after = max(1, math.ceil(retry_after))
 
 
-# helpers/logs.py
+# ======================================== helpers/logs.py =========================================
+# The one logger; its name is how Open WebUI's log shows where a line comes from.
+
 log = logging.getLogger("usage_limits")
 
-# helpers/texts.py
+# ======================================== helpers/texts.py ========================================
+# Texts from outside: what a client, a browser or a provider wrote, made safe to store.
+
 # The ledger's ids: Open WebUI's own have 36 characters, some with a short prefix.
 LONGEST_ID = 200
 # Ids of models, e-mail addresses, names of policies.
@@ -312,10 +250,8 @@ def clean_text(value: object, longest: int) -> str:
     return UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", value[:longest])
 
 
-# ==============================================================================
-# helpers/limits/periods.py
+# =================================== helpers/limits/periods.py ====================================
 # Periods: the calendar and rolling periods, the window each gives at an instant, time zones.
-# ==============================================================================
 
 CLOCK_PERIODS = {"minute": timedelta(minutes=1), "hour": timedelta(hours=1)}
 # The longest that each can be, in days: that far on from where one begins, the next has begun
@@ -624,10 +560,8 @@ def load_timezone(name: str, where: str = "timezone") -> ZoneInfo:
     )
 
 
-# ==============================================================================
-# helpers/limits/amounts.py
+# =================================== helpers/limits/amounts.py ====================================
 # Amounts: 1.5M tokens or $0.25 as a limit writes them, to whole numbers and back.
-# ==============================================================================
 
 AMOUNT_TEXT = re.compile(
     r"""
@@ -646,17 +580,17 @@ LARGEST_AMOUNT = 10**15
 LONGEST_AMOUNT_TEXT = 40
 
 
-class NotationMistake(Exception):
+class NotationError(Exception):
     """What is wrong with a part of a limit; whoever has the whole text turns it into an error.
 
     Args:
-        mistake: Continues a sentence that begins with the limit's text.
+        reason: Continues a sentence that begins with the limit's text.
         allowed: What could stand there instead, with an example.
     """
 
-    def __init__(self, mistake: str, allowed: str) -> None:
-        super().__init__(mistake)
-        self.mistake = mistake
+    def __init__(self, reason: str, allowed: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
         self.allowed = allowed
 
 
@@ -685,11 +619,11 @@ def read_count(text: str, counted: str) -> int:
     """A whole number of what is `counted` (a token, a request).
 
     Raises:
-        NotationMistake: It isn't one.
+        NotationError: It isn't one.
     """
     amount, lost = scaled_amount(text, sign="", decimals=0)
     if lost:
-        raise NotationMistake(
+        raise NotationError(
             f"has a part of a {counted}",
             f'whole {counted}s, as in "1.5k {counted}s/day"',
         )
@@ -702,11 +636,11 @@ def read_dollars(text: str) -> int:
     """The micro-dollars in what follows a dollar sign.
 
     Raises:
-        NotationMistake: It isn't an amount.
+        NotationError: It isn't an amount.
     """
     amount, lost = scaled_amount(text, sign="$", decimals=DECIMALS_OF_DOLLAR)
     if lost:
-        raise NotationMistake(
+        raise NotationError(
             "has parts of a micro-dollar",
             'dollars with up to 6 decimals, as in "$0.25/day"',
         )
@@ -721,13 +655,13 @@ def scaled_amount(text: str, sign: str, decimals: int) -> tuple[int, int]:
     Whole numbers throughout: a float would turn $0.29 into 289,999 micro-dollars.
     """
     if text.startswith(("-", "\u2212")):
-        raise NotationMistake(
+        raise NotationError(
             f"has the negative amount {quoted_text(sign + text)}",
             '0, which allows nothing, or more; for no limit at all write limits = "unlimited"',
         )
     match = AMOUNT_TEXT.fullmatch(text)
     if match is None:
-        raise amount_mistake(text, sign)
+        raise amount_error(text, sign)
     if AMBIGUOUS_AMOUNT.fullmatch(text):
         raise ambiguous_amount(text, sign)
     fraction = match["fraction"] or ""
@@ -741,9 +675,9 @@ def scaled_amount(text: str, sign: str, decimals: int) -> tuple[int, int]:
     return divmod(int(digits), int("1" + "0" * -decimals))
 
 
-def amount_mistake(text: str, sign: str) -> NotationMistake:
+def amount_error(text: str, sign: str) -> NotationError:
     """What is wrong with an amount that isn't one."""
-    mistake = f"has {quoted_text(sign + text)} for an amount"
+    reason = f"has {quoted_text(sign + text)} for an amount"
     as_million, as_decimal = f"{text[:-1]}M", text.replace(",", ".", 1)
     if text.endswith("m") and AMOUNT_TEXT.fullmatch(as_million):
         allowed = f'"M" for millions and "k" for thousands: "{sign}{as_million}"'
@@ -753,10 +687,10 @@ def amount_mistake(text: str, sign: str) -> NotationMistake:
         allowed = 'dollars in digits, as in "$20/month" or "$0.25/day"'
     else:
         allowed = 'digits, with k or M for more, as in "2,000 tokens/day" or "1.5M tokens/month"'
-    return NotationMistake(mistake, allowed)
+    return NotationError(reason, allowed)
 
 
-def ambiguous_amount(text: str, sign: str) -> NotationMistake:
+def ambiguous_amount(text: str, sign: str) -> NotationError:
     """What is wrong with a point before three digits, which may be meant as a comma."""
     whole, _, fraction = text.partition(".")
     allowed = f'"{sign}{whole},{fraction}" for thousands'
@@ -764,19 +698,22 @@ def ambiguous_amount(text: str, sign: str) -> NotationMistake:
         allowed += f', or "{sign}{whole}"'
     elif sign:
         allowed += f', or "{sign}{text}0"'
-    return NotationMistake(
+    return NotationError(
         f"has {quoted_text(sign + text)}, which may mean thousands or decimals", allowed
     )
 
 
-def too_large(largest: str) -> NotationMistake:
-    return NotationMistake(
+def too_large(largest: str) -> NotationError:
+    return NotationError(
         "has an amount too large to count",
         f'at most {largest}; for no limit at all write limits = "unlimited"',
     )
 
 
-# helpers/limits/globs.py
+# ==================================== helpers/limits/globs.py =====================================
+# Globs: which model ids a pattern of an administrator's fits.
+
+
 @lru_cache(maxsize=1024)
 def compiled_glob(glob: str) -> re.Pattern[str]:
     """A pattern in which only ``*`` and ``?`` are special.
@@ -798,10 +735,8 @@ def glob_fits(glob: str, name: str) -> bool:
     return glob in ("*", name) or compiled_glob(glob).fullmatch(name) is not None
 
 
-# ==============================================================================
-# helpers/limits/limit.py
+# ==================================== helpers/limits/limit.py =====================================
 # One limit in its notation, such as "50k tokens/day on gpt-4* warn 70% 90%".
-# ==============================================================================
 
 Measure = Literal["tokens", "input_tokens", "output_tokens", "requests", "cost"]
 
@@ -920,14 +855,14 @@ def parse_limit(text: str, where: str = "limit") -> Limit:
         period = read_limit_period(options[0], measure)
         values = read_options(options[1:])
         if period.name in MOMENTS and "warn" in values:
-            raise NotationMistake(
+            raise NotationError(
                 'has "warn", though nothing adds up in it', f'no "warn" after "{period.name}"'
             )
         model_glob = read_model_glob(values["on"]) if "on" in values else "*"
         source = read_source(values["via"]) if "via" in values else ""
         warn_percents = tuple(sorted({read_percent(word) for word in values.get("warn", ())}))
-    except NotationMistake as error:
-        given = f"{quoted_text(text)} {error.mistake}" if text.strip() else error.mistake
+    except NotationError as error:
+        given = f"{quoted_text(text)} {error.reason}" if text.strip() else error.reason
         raise ConfigurationError(where, given, error.allowed) from None
     return Limit(amount, measure, period, model_glob, warn_percents, source)
 
@@ -938,9 +873,9 @@ def split_at_period(text: str) -> tuple[list[str], list[str]]:
     "at once" is a period without a "/".
     """
     if not text.strip():
-        raise NotationMistake("an empty text is no limit", LIMIT_EXAMPLES)
+        raise NotationError("an empty text is no limit", LIMIT_EXAMPLES)
     if text.strip().lower() == "unlimited":
-        raise NotationMistake(
+        raise NotationError(
             "is not one limit among others",
             f'limits = "unlimited" alone, or {LIMIT_EXAMPLES}',
         )
@@ -954,32 +889,32 @@ def split_at_period(text: str) -> tuple[list[str], list[str]]:
     quantity, options = before.split(), OPTION_WORD.findall(after)
     if moment is not None:
         if after.strip().startswith("/"):
-            raise NotationMistake(
+            raise NotationError(
                 'has a period after "at once"', 'either "3 requests at once" or "30 requests/hour"'
             )
         if len(quantity) == 1:
-            raise NotationMistake("has no unit", 'requests, as in "3 requests at once"')
+            raise NotationError("has no unit", 'requests, as in "3 requests at once"')
         options.insert(0, AT_ONCE)
     for at, word in enumerate(quantity):
         if word.lower() in PER_WORDS:
             example = quantity_example(quantity[:at])
             period = period_example(quantity[at + 1 : at + 2])
-            raise NotationMistake(f'has "{word}"', f'"/" instead, as in "{example}/{period}"')
+            raise NotationError(f'has "{word}"', f'"/" instead, as in "{example}/{period}"')
         if word.lower() in OPTION_EXAMPLES:
             example = quantity_example(quantity[:at])
             option = OPTION_EXAMPLES[word.lower()]
-            raise NotationMistake(
+            raise NotationError(
                 f'has no period before "{word}"',
                 f'the period first, as in "{example}/day {option}"',
             )
     if not options:
         if PARALLEL_WORDS.search(before):
-            raise NotationMistake("has no period", 'running requests as in "3 requests at once"')
+            raise NotationError("has no period", 'running requests as in "3 requests at once"')
         example = quantity_example(quantity)
-        raise NotationMistake("has no period", f'"/" and a period, as in "{example}/day"')
+        raise NotationError("has no period", f'"/" and a period, as in "{example}/day"')
     if not quantity:
         place = AT_ONCE if moment else "/"
-        raise NotationMistake(f'has nothing before the "{place}"', LIMIT_EXAMPLES)
+        raise NotationError(f'has nothing before the "{place}"', LIMIT_EXAMPLES)
     return quantity, options
 
 
@@ -987,7 +922,7 @@ def quantity_example(words: list[str]) -> str:
     """The words themselves if they are right, to show how the rest should follow them."""
     try:
         read_quantity(words)
-    except NotationMistake:
+    except NotationError:
         return "50k tokens"
     return " ".join(words)
 
@@ -1005,60 +940,60 @@ def period_example(words: list[str]) -> str:
 def read_quantity(words: list[str]) -> tuple[int, Measure]:
     """The amount and what it counts."""
     if not words:
-        raise NotationMistake("has no amount", LIMIT_EXAMPLES)
+        raise NotationError("has no amount", LIMIT_EXAMPLES)
     first, unit = words[0], " ".join(words[1:])
     if first.startswith("$") and first != "$":
         if unit:
-            raise NotationMistake(
+            raise NotationError(
                 f"has {quoted_text(unit)} after an amount of money",
                 'either "$20/month" or "50k tokens/day"',
             )
         return read_dollars(first[1:]), "cost"
     if money := MONEY_TEXT.search(" ".join(words)):
-        raise NotationMistake(
+        raise NotationError(
             f'has "{money[0]}" for money',
             'US dollars, the sign right before: "$20/month"',
         )
     measure = MEASURE_OF_UNIT.get(unit.lower())
     amount = read_count(first, "request" if measure == "requests" else "token")
     if measure is None:
-        raise unit_mistake(first, unit)
+        raise unit_error(first, unit)
     return amount, measure
 
 
-def unit_mistake(amount: str, unit: str) -> NotationMistake:
+def unit_error(amount: str, unit: str) -> NotationError:
     """What is wrong with a unit that isn't one."""
     if not unit:
-        return NotationMistake("has no unit", f'{UNITS_ALLOWED}, as in "{amount} tokens/day"')
+        return NotationError("has no unit", f'{UNITS_ALLOWED}, as in "{amount} tokens/day"')
     suffix, _, rest = unit.partition(" ")
     if suffix in DECIMALS_OF_SUFFIX:
         right = f"{amount}{suffix} {rest or 'tokens'}"
-        return NotationMistake(f'has a blank in "{amount} {suffix}"', f'none there: "{right}"')
+        return NotationError(f'has a blank in "{amount} {suffix}"', f'none there: "{right}"')
     # The providers' own words for the two.
     spelled = unit.lower().replace("prompt", "input").replace("completion", "output")
     plurals = [known for known in MEASURE_OF_UNIT if known.endswith("s")]
     close = difflib.get_close_matches(spelled, plurals, n=1, cutoff=0.5)
     hint = f'; did you mean "{amount} {close[0]}"?' if close else ', as in "50k tokens/day"'
-    return NotationMistake(f"has the unknown unit {quoted_text(unit)}", UNITS_ALLOWED + hint)
+    return NotationError(f"has the unknown unit {quoted_text(unit)}", UNITS_ALLOWED + hint)
 
 
 def read_limit_period(word: str, measure: Measure) -> Period:
     """What stands after the "/", or "at once"."""
     name, counts_tokens = word.lower(), measure.endswith("tokens")
     if name == AT_ONCE and measure != "requests":
-        raise NotationMistake(
+        raise NotationError(
             f'has no requests before "{AT_ONCE}"', 'requests, as in "3 requests at once"'
         )
     if name == PER_REQUEST and not counts_tokens:
         what = "money" if measure == "cost" else "requests"
-        raise NotationMistake(
+        raise NotationError(
             f"has {what} per request",
             'tokens, input tokens or output tokens there, as in "4k tokens/request"',
         )
     if name in MOMENTS:
         return Period(name)
     if name == "at":
-        raise NotationMistake('has "at" after the "/"', 'no "/" there: "3 requests at once"')
+        raise NotationError('has "at" after the "/"', 'no "/" there: "3 requests at once"')
     try:
         return parse_period(word)
     except ConfigurationError as error:
@@ -1067,7 +1002,7 @@ def read_limit_period(word: str, measure: Measure) -> Period:
             allowed = allowed.replace(PERIODS_ALLOWED, f'{PERIODS_ALLOWED}, or "{PER_REQUEST}"')
             if difflib.get_close_matches(name, [PER_REQUEST], n=1):
                 allowed += f'; did you mean "{PER_REQUEST}"?'
-        raise NotationMistake(f"has a wrong period: {error.given}", allowed) from None
+        raise NotationError(f"has a wrong period: {error.given}", allowed) from None
 
 
 def read_options(words: list[str]) -> dict[str, list[str]]:
@@ -1077,13 +1012,13 @@ def read_options(words: list[str]) -> dict[str, list[str]]:
     for word in words:
         keyword = word.lower()
         if keyword in values:
-            raise NotationMistake(
+            raise NotationError(
                 f'has "{keyword}" twice', f'once, as in "{OPTION_EXAMPLES[keyword]}"'
             )
         if keyword in OPTION_EXAMPLES:
             current = values[keyword] = []
         elif current is None:
-            raise NotationMistake(
+            raise NotationError(
                 f"has {quoted_text(word)} after the period",
                 'nothing more there, or "on" and a model, "via" and a source, or "warn" and'
                 ' percentages, as in "50k tokens/day on gpt-4* warn 80%"',
@@ -1092,7 +1027,7 @@ def read_options(words: list[str]) -> dict[str, list[str]]:
             current.append(word)
     for keyword, given in values.items():
         if not given:
-            raise NotationMistake(
+            raise NotationError(
                 f'has nothing after "{keyword}"',
                 f'a value, as in "{OPTION_EXAMPLES[keyword]}"',
             )
@@ -1103,13 +1038,13 @@ def read_source(words: list[str]) -> str:
     """What stands after "via"."""
     source, allowed = words[0].lower(), "one of " + ", ".join(SOURCES)
     if len(words) > 1:
-        raise NotationMistake(
+        raise NotationError(
             'has more than one word after "via"', f"{allowed}; a second one needs a second limit"
         )
     if source not in SOURCES:
         close = difflib.get_close_matches(source, SOURCES, n=1)
         hint = f'; did you mean "via {close[0]}"?' if close else ""
-        raise NotationMistake(f"has the unknown source {quoted_text(words[0])}", allowed + hint)
+        raise NotationError(f"has the unknown source {quoted_text(words[0])}", allowed + hint)
     return source
 
 
@@ -1117,7 +1052,7 @@ def read_model_glob(words: list[str]) -> str:
     """What stands after "on"."""
     word = words[0]
     if len(words) > 1 or (not word.startswith('"') and "," in word):
-        raise NotationMistake(
+        raise NotationError(
             'has more than one model after "on"',
             'one model id or glob, in quotes if it holds a blank or a comma (on "my model*");'
             " a second model needs a second limit",
@@ -1125,31 +1060,115 @@ def read_model_glob(words: list[str]) -> str:
     if not word.startswith('"'):
         return word
     if len(word) == 1 or not word.endswith('"'):
-        raise NotationMistake(f"has an open quote: {word}", 'quotes in pairs, as in on "my model*"')
+        raise NotationError(f"has an open quote: {word}", 'quotes in pairs, as in on "my model*"')
     if not word[1:-1].strip():
-        raise NotationMistake("has an empty model id", 'a model id or glob, as in "on gpt-4*"')
+        raise NotationError("has an empty model id", 'a model id or glob, as in "on gpt-4*"')
     return word[1:-1]
 
 
 def read_percent(word: str) -> int:
     match = re.fullmatch(r"([0-9]{1,9})(%?)", word)
     if match is None:
-        raise NotationMistake(
+        raise NotationError(
             f'has {quoted_text(word)} after "warn"',
             'whole percentages, as in "warn 70% 90%"',
         )
     if not match[2]:
-        raise NotationMistake(f'warns at "{word}" without "%"', f'a percentage: "warn {word}%"')
+        raise NotationError(f'warns at "{word}" without "%"', f'a percentage: "warn {word}%"')
     percent = int(match[1])
     if not 1 <= percent <= 100:
-        raise NotationMistake(f"warns at {percent}%", '1% to 100%, as in "warn 80%"')
+        raise NotationError(f"warns at {percent}%", '1% to 100%, as in "warn 80%"')
     return percent
 
 
-# ==============================================================================
-# helpers/limits/policy_tables.py
-# Policy tables: the policies text as checked tables, and what an error says about them.
-# ==============================================================================
+# =================================== helpers/limits/policies.py ===================================
+# Policies: the limits of groups, roles, users and pools, and what models cost, as values.
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The limits that one table gives to a user, a group or a role.
+
+    Args:
+        name: What users read: the group's name, the role, the e-mail address.
+        kind: Which sort of table it comes from; ``default``: the two simple valves.
+        limits: All of them apply; None: unlimited.
+        priority: Of groups only: the lowest among a user's groups wins.
+    """
+
+    name: str
+    kind: Literal["user", "group", "role", "default"]
+    limits: tuple[Limit, ...] | None
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Limits on what many users use together: a group's members, or everyone (group None)."""
+
+    name: str
+    group: str | None
+    limits: tuple[Limit, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRule:
+    """What the models that `glob` fits cost, in $ per million tokens, and how they count."""
+
+    glob: str
+    input_price: Decimal | None = None
+    output_price: Decimal | None = None
+    cached_input_price: Decimal | None = None
+    weight: Decimal = Decimal(1)
+    cache_write_price: Decimal | None = None  # as the input, if not said
+    reasoning_price: Decimal | None = None  # as the output, if not said
+
+    @property
+    def is_priced(self) -> bool:
+        return any(
+            price is not None
+            for price in (
+                self.input_price,
+                self.output_price,
+                self.cached_input_price,
+                self.cache_write_price,
+                self.reasoning_price,
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySet:
+    """Everything that the policies text says.
+
+    Args:
+        groups: By the group's id or name as `fold_name` has it.
+        roles: By role.
+        users: By user id, or by e-mail address as `fold_name` has it.
+        pools: In the order of the text.
+        models: In the order of the text.
+        tasks_counted: Whether titles, tags and the like count toward limits.
+    """
+
+    groups: Mapping[str, Policy] = field(default_factory=dict)
+    roles: Mapping[str, Policy] = field(default_factory=dict)
+    users: Mapping[str, Policy] = field(default_factory=dict)
+    pools: tuple[Pool, ...] = ()
+    models: tuple[ModelRule, ...] = ()
+    tasks_counted: bool = False
+
+
+def fold_name(name: str) -> str:
+    """A group's name or an e-mail address without regard to case and outer blanks.
+
+    Open WebUI stores addresses in lower case. `casefold` would take "ſ" for "s" and so one
+    user for another; so would a normal form, since two accounts may differ by nothing else.
+    """
+    return name.strip().lower()
+
+
+# ================================ helpers/limits/policies_text.py =================================
+# Policies text: TOML to policies, and what an error says about it.
 
 # After the small numbers of the groups that were ranked on purpose, before any meant to be last.
 DEFAULT_GROUP_PRIORITY = 100
@@ -1168,25 +1187,28 @@ POOL_LIMITS_ALLOWED = 'a list such as ["100M tokens/month"]'
 CURLY_QUOTES = re.compile("[\u2018-\u201f\u00ab\u00bb]")
 PRICE_ALLOWED = "$ per million tokens, from 0 to 1,000,000, such as 2.5"
 
+# Open WebUI's own; "pending" users can't chat yet, but an API key of theirs may have been kept.
+ROLES = ("user", "admin", "pending")
+
 
 class PoliciesError(ConfigurationError):
-    """All that is wrong with a policies text, in one line for each mistake.
+    """All that is wrong with a policies text, a line for each.
 
     Args:
-        first: The first mistake: its `where`, `given` and `allowed` are the error's.
+        first: Its `where`, `given` and `allowed` are this error's.
         others: The others, in the order of the text.
     """
 
     def __init__(self, first: ConfigurationError, *others: ConfigurationError) -> None:
         super().__init__(first.where, first.given, first.allowed)
-        self.mistakes = (first, *others)
+        self.errors = (first, *others)
 
     def __str__(self) -> str:
-        return "\n".join(str(mistake) for mistake in self.mistakes)
+        return "\n".join(str(error) for error in self.errors)
 
 
 def policies_error(where: str, given: str, allowed: str) -> PoliciesError:
-    """The error for one single mistake."""
+    """The error where one thing is wrong."""
     return PoliciesError(ConfigurationError(where, given, allowed))
 
 
@@ -1349,7 +1371,7 @@ def checked_table(model: type[CheckedTable], kind: str, name: str, values: objec
     meant = {guessed_key(model, key) for key in unknown}
     raise PoliciesError(
         *(
-            key_mistake(model, header, key, reason, values)
+            key_error(model, header, key, reason, values)
             for key, reason in kinds.items()
             if not (reason == "missing" and key in meant)
         )
@@ -1385,7 +1407,7 @@ def guessed_key(model: type[PolicyTable], key: str) -> str | None:
     return close[0] if close else None
 
 
-def key_mistake(
+def key_error(
     model: type[PolicyTable], header: str, key: str, reason: str, values: Mapping[str, object]
 ) -> ConfigurationError:
     """What is wrong with one key of a table, `reason` being pydantic's name for it."""
@@ -1408,97 +1430,6 @@ def shown_value(value: object, longest: int = 60) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
-# ==============================================================================
-# helpers/limits/policies.py
-# Policies: what the policies text says about groups, roles, users, pools and models.
-# ==============================================================================
-
-# Open WebUI's own; "pending" users can't chat yet, but an API key of theirs may have been kept.
-ROLES = ("user", "admin", "pending")
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """The limits that one table gives to a user, a group or a role.
-
-    Args:
-        name: What users read: the group's name, the role, the e-mail address.
-        kind: Which sort of table it comes from; ``default``: the two simple valves.
-        limits: All of them apply; None: unlimited.
-        priority: Of groups only: the lowest among a user's groups wins.
-    """
-
-    name: str
-    kind: Literal["user", "group", "role", "default"]
-    limits: tuple[Limit, ...] | None
-    priority: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Pool:
-    """Limits on what many users use together: a group's members, or everyone (group None)."""
-
-    name: str
-    group: str | None
-    limits: tuple[Limit, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ModelRule:
-    """What the models that `glob` fits cost, in $ per million tokens, and how they count."""
-
-    glob: str
-    input_price: Decimal | None = None
-    output_price: Decimal | None = None
-    cached_input_price: Decimal | None = None
-    weight: Decimal = Decimal(1)
-    cache_write_price: Decimal | None = None  # as the input, if not said
-    reasoning_price: Decimal | None = None  # as the output, if not said
-
-    @property
-    def is_priced(self) -> bool:
-        return any(
-            price is not None
-            for price in (
-                self.input_price,
-                self.output_price,
-                self.cached_input_price,
-                self.cache_write_price,
-                self.reasoning_price,
-            )
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class PolicySet:
-    """Everything that the policies text says.
-
-    Args:
-        groups: By the group's id or name as `fold_name` has it.
-        roles: By role.
-        users: By user id, or by e-mail address as `fold_name` has it.
-        pools: In the order of the text.
-        models: In the order of the text.
-        tasks_counted: Whether titles, tags and the like count toward limits.
-    """
-
-    groups: Mapping[str, Policy] = field(default_factory=dict)
-    roles: Mapping[str, Policy] = field(default_factory=dict)
-    users: Mapping[str, Policy] = field(default_factory=dict)
-    pools: tuple[Pool, ...] = ()
-    models: tuple[ModelRule, ...] = ()
-    tasks_counted: bool = False
-
-
-def fold_name(name: str) -> str:
-    """A group's name or an e-mail address without regard to case and outer blanks.
-
-    Open WebUI stores addresses in lower case. `casefold` would take "ſ" for "s" and so one
-    user for another; so would a normal form, since two accounts may differ by nothing else.
-    """
-    return name.strip().lower()
-
-
 def parse_policies(text: str) -> PolicySet:
     """Read the policies text; an empty one is an empty set.
 
@@ -1507,8 +1438,8 @@ def parse_policies(text: str) -> PolicySet:
     """
     reader = PoliciesReader()
     reader.read(load_toml(text))
-    if reader.mistakes:
-        raise PoliciesError(*reader.mistakes)
+    if reader.errors:
+        raise PoliciesError(*reader.errors)
     return PolicySet(
         reader.groups,
         reader.roles,
@@ -1520,10 +1451,10 @@ def parse_policies(text: str) -> PolicySet:
 
 
 class PoliciesReader:
-    """Turns tables into values, going on after a mistake to find the others."""
+    """Turns tables into values, going on after an error to find the others."""
 
     def __init__(self) -> None:
-        self.mistakes: list[ConfigurationError] = []
+        self.errors: list[ConfigurationError] = []
         self.groups: dict[str, Policy] = {}
         self.roles: dict[str, Policy] = {}
         self.users: dict[str, Policy] = {}
@@ -1540,20 +1471,20 @@ class PoliciesReader:
             "model": self.read_model,
         }
         for kind, tables in document.items():
-            with self.noting_mistakes():
+            with self.collecting_errors():
                 if kind == "tasks":
                     self.read_tasks(tables)
                     continue
                 for name, values in named_tables(kind, tables).items():
-                    with self.noting_mistakes():
+                    with self.collecting_errors():
                         readers[kind](name, values)
 
     @contextmanager
-    def noting_mistakes(self) -> Iterator[None]:
+    def collecting_errors(self) -> Iterator[None]:
         try:
             yield
         except PoliciesError as error:
-            self.mistakes.extend(error.mistakes)
+            self.errors.extend(error.errors)
 
     def read_group(self, name: str, values: object) -> None:
         table = limits_table(GroupTable, "group", name, values)
@@ -1626,14 +1557,14 @@ def limits_table(model: type[CheckedTable], kind: str, name: str, values: object
     try:
         return checked_table(model, kind, name, values)
     except PoliciesError as error:
-        mistakes = list(error.mistakes)
+        errors = list(error.errors)
     limits = values.get("limits") if isinstance(values, dict) else None
     if isinstance(limits, (str, list)) and all(isinstance(text, str) for text in limits):
         try:
             table_limits(kind, name, limits)
         except PoliciesError as error:
-            mistakes += error.mistakes
-    raise PoliciesError(*mistakes)
+            errors += error.errors
+    raise PoliciesError(*errors)
 
 
 def table_limits(kind: str, name: str, value: str | list[str]) -> tuple[Limit, ...] | None:
@@ -1650,28 +1581,26 @@ def table_limits(kind: str, name: str, value: str | list[str]) -> tuple[Limit, .
         # No limit at all is a decision that should be readable.
         raise policies_error(where, "an empty list", LIMITS_ALLOWED)
     limits: dict[tuple[object, ...], Limit] = {}
-    mistakes = []
+    errors = []
     for text in texts:
         try:
             limit = parse_limit(text, where)
         except ConfigurationError as error:
-            mistakes.append(error)
+            errors.append(error)
             continue
         # Of two that count the same, the larger would never matter. "24h" and "1d" are the same.
         counts = limit.counts
         if counts in limits:
             given = f"{quoted_text(text)} counts the same as {quoted_text(str(limits[counts]))}"
-            mistakes.append(ConfigurationError(where, given, "one of the two"))
+            errors.append(ConfigurationError(where, given, "one of the two"))
         limits[counts] = limit
-    if mistakes:
-        raise PoliciesError(*mistakes)
+    if errors:
+        raise PoliciesError(*errors)
     return tuple(limits.values())
 
 
-# ==============================================================================
-# helpers/limits/policy.py
+# ==================================== helpers/limits/policy.py ====================================
 # Which limits apply to this user, these groups, this role and this model.
-# ==============================================================================
 
 EVERYONE = "everyone"
 NO_RULE = ModelRule("*")
@@ -1946,48 +1875,8 @@ def find_model_rule(policies: PolicySet, model_names: Iterable[str]) -> ModelRul
     return next((rule for rule in policies.models if glob_fits(rule.glob, called)), NO_RULE)
 
 
-def token_cost(
-    rule: ModelRule,
-    input_tokens: int,
-    output_tokens: int,
-    cached_input_tokens: int,
-    cache_write_tokens: int = 0,
-    reasoning_tokens: int = 0,
-) -> int | None:
-    """The cost in millionths of a dollar by the administrator's prices, or None without prices.
-
-    Prices are dollars per million tokens, so tokens times price is millionths of a dollar. What
-    costs anything costs at least one: the sum of many little calls must reach its limit too.
-
-    Args:
-        cached_input_tokens: The part of the input that was read from the provider's cache.
-        cache_write_tokens: The part of the input that was written to it.
-        reasoning_tokens: The part of the output that was thought, not said.
-    """
-    if not rule.is_priced:
-        return None
-    input_price = rule.input_price or Decimal(0)
-    output_price = rule.output_price or Decimal(0)
-    cached_price = input_price if rule.cached_input_price is None else rule.cached_input_price
-    write_price = input_price if rule.cache_write_price is None else rule.cache_write_price
-    reasoning_price = output_price if rule.reasoning_price is None else rule.reasoning_price
-    cached = min(cached_input_tokens, input_tokens)
-    written = min(cache_write_tokens, input_tokens - cached)
-    reasoning = min(reasoning_tokens, output_tokens)
-    cost = (
-        (input_tokens - cached - written) * input_price
-        + cached * cached_price
-        + written * write_price
-        + (output_tokens - reasoning) * output_price
-        + reasoning * reasoning_price
-    )
-    return max(1, int(cost.to_integral_value(ROUND_HALF_UP))) if cost else 0
-
-
-# ==============================================================================
-# helpers/limits/decisions.py
+# ================================== helpers/limits/decisions.py ===================================
 # Used and reserved amounts against limits: what is decided, and nothing else.
-# ==============================================================================
 
 
 @dataclass(frozen=True, slots=True)
@@ -2150,10 +2039,8 @@ class Decision:
         return max(adding, key=lambda state: state.percent, default=None)
 
 
-# ==============================================================================
-# helpers/metering/pieces.py
+# =================================== helpers/metering/pieces.py ===================================
 # Pieces: what a text costs at least, by the first steps of the tokenizer itself.
-# ==============================================================================
 
 # The first merges of cl100k_base, in their order; blanks, newlines, tabs and returns are shown.
 # The tokenizer makes the same ones before it makes any other, so a text never has more tokens
@@ -2214,11 +2101,11 @@ arget RO olumn rc _re define 22 ▁right right day ▁long [] (p td cond ▁Pro 
 State ▁spec ride _F ▁look AM ility eter ↵↵↵ ayout -------------------------------- ager ▁could ▁br
 ends ures ▁know ets ▁If ▁Sh .w back ▁ser ▁+= ▁fr ());↵ ▁hand Ind ULL Im ();↵↵ ▁most ================
 ⇥⇥⇥⇥⇥⇥ ▁▁▁▁▁▁▁▁▁▁▁▁ ▁▁▁▁▁▁▁▁▁▁ .... //////////////// ____ ⇥⇥⇥⇥⇥⇥⇥⇥ ▁▁▁▁▁▁▁▁▁▁▁▁▁▁ ################
-⇥⇥⇥⇥⇥⇥⇥ ________ ........ ↵↵↵↵↵↵ ⇥⇥⇥⇥⇥⇥⇥⇥⇥ ~~ ↵↵↵↵↵↵↵↵ ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ________________ ................
-⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ~~~~ ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ↵↵↵↵↵ ----- ---------- ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ~~~~~~~~ ..... ----------- *****
---------- ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ↵↵↵↵↵↵↵↵↵↵↵↵↵↵↵↵ ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ↵↵↵↵↵↵↵↵↵↵ ...... ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥
-~~~~~~~~~~~~~~~~ ↵↵↵↵↵↵↵ ========= ↵↵↵↵↵↵↵↵↵↵↵↵ ===== ....... ↵↵↵↵↵↵↵↵↵ ......... ↵↵↵↵↵↵↵↵↵↵↵↵↵↵
-##### _____ ↵↵↵↵↵↵↵↵↵↵↵ /////
+⇥⇥⇥⇥⇥⇥⇥ ________ ........ ↵↵↵↵↵↵ ⇥⇥⇥⇥⇥⇥⇥⇥⇥ ▁~ ~~ ↵↵↵↵↵↵↵↵ ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ________________
+................ ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ~~~~ ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ↵↵↵↵↵ ----- ---------- ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ~~~~~~~~ .....
+----------- ***** --------- ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ↵↵↵↵↵↵↵↵↵↵↵↵↵↵↵↵ ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ↵↵↵↵↵↵↵↵↵↵ ......
+⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ~~~~~~~~~~~~~~~~ ↵↵↵↵↵↵↵ ========= ↵↵↵↵↵↵↵↵↵↵↵↵ ===== ....... ↵↵↵↵↵↵↵↵↵ .........
+↵↵↵↵↵↵↵↵↵↵↵↵↵↵ ##### _____ ↵↵↵↵↵↵↵↵↵↵↵ /////
 """
 MERGES = {
     piece.translate(str.maketrans("▁↵⇥␍", " \n\t\r")): rank
@@ -2226,7 +2113,9 @@ MERGES = {
 }
 NO_MERGE = len(MERGES)
 TOKENS_PER_PIECE = 0.53
-# How the tokenizer sets words apart; here in parts of 16 characters at most.
+# How the tokenizer sets words apart; here in parts of 16 characters at most. Where one was cut, two
+# pieces may have been merged that the tokenizer merges with what stands behind them.
+LONGEST_PART = 16
 WORD = re.compile(
     r"'(?i:[sdmt]|ll|ve|re)|[^\r\nA-Za-z0-9]?[A-Za-z]{1,16}|[0-9]{1,3}"
     r"| ?[^\sA-Za-z0-9]{1,16}[\r\n]{0,16}|\s{0,16}[\r\n]{1,16}|\s{1,16}(?!\S)|\s"
@@ -2292,7 +2181,9 @@ def least_tokens(text: str) -> float:
     """What the ASCII in a text costs at least."""
     read = text if len(text) <= LONGEST_CUT_WHOLE else sample_text(text, 8, LONGEST_CUT_WHOLE // 8)
     ascii_text, left_out = BEYOND_ASCII.subn(LEFT_OUT, read)
-    pieces = sum(map(count_pieces, WORD.findall(ascii_text))) - left_out
+    parts = WORD.findall(ascii_text)
+    cuts = sum(len(part) >= LONGEST_PART and not part.isspace() for part in parts)
+    pieces = sum(map(count_pieces, parts)) + cuts - left_out
     return TOKENS_PER_PIECE * pieces * len(text) / len(read)
 
 
@@ -2311,10 +2202,8 @@ def tokens_beyond_ascii(text: str) -> float:
     return tokens
 
 
-# ==============================================================================
-# helpers/metering/estimates.py
+# ================================= helpers/metering/estimates.py ==================================
 # Token estimates for texts and prompts whose provider reports no usage.
-# ==============================================================================
 
 # The weights were fitted by least squares to cl100k_base, on half of the samples of
 # `python -m scripts.bench.estimate_accuracy` and on gettext catalogs in 27 languages. Everything is
@@ -2551,10 +2440,8 @@ def estimate_reply(text: str) -> int:
     return pictures + estimate_tokens(text)
 
 
-# ==============================================================================
-# helpers/metering/provider_usage.py
+# =============================== helpers/metering/provider_usage.py ===============================
 # Usage as each provider reports it: input, output, cached, cache writes, reasoning, cost.
-# ==============================================================================
 
 # Above any real call, below what a 64-bit column could be made to overflow with by a few sums.
 LARGEST_COUNT = 10**12
@@ -2608,7 +2495,7 @@ ALIAS_SLOTS = slots_by_alias()
 
 
 @dataclass(frozen=True, slots=True)
-class TokenUsage:
+class ReportedUsage:
     """What a provider said about one call; None where it didn't say.
 
     `total_tokens` is kept only while the provider's total can't be split into input and output.
@@ -2626,20 +2513,20 @@ class TokenUsage:
     def is_charged(self) -> bool:
         return bool(self.input_tokens or self.output_tokens or self.total_tokens)
 
-    def merged(self, other: TokenUsage) -> TokenUsage:
+    def merged(self, other: ReportedUsage) -> ReportedUsage:
         """The larger of each count: within one completion later usage is a running total."""
         return self._combined(other, max)
 
-    def added(self, other: TokenUsage) -> TokenUsage:
+    def added(self, other: ReportedUsage) -> ReportedUsage:
         """The sum of each count, of two calls that are reported side by side."""
         return self._combined(other, operator.add)
 
-    def _combined(self, other: TokenUsage, combine: Callable[[int, int], int]) -> TokenUsage:
+    def _combined(self, other: ReportedUsage, combine: Callable[[int, int], int]) -> ReportedUsage:
         pairs = [(getattr(self, name), getattr(other, name)) for name in self.__slots__]
-        return TokenUsage(*(combine_known(one, two, combine) for one, two in pairs))
+        return ReportedUsage(*(combine_known(one, two, combine) for one, two in pairs))
 
 
-NO_USAGE = TokenUsage()
+NO_USAGE = ReportedUsage()
 
 
 def token_count(value: object) -> int | None:
@@ -2729,7 +2616,7 @@ def dollars(value: object, units: int = 1) -> float | None:
     return amount if 0 <= amount <= MOST_DOLLARS else None
 
 
-def parse_usage(raw: object, timings: object = None) -> TokenUsage:
+def parse_usage(raw: object, timings: object = None) -> ReportedUsage:
     """Read one usage object in any provider's shape, with llama.cpp's `timings` beside it."""
     fields: dict[str, object] = dict(timings) if isinstance(timings, dict) else {}
     if isinstance(raw, dict):
@@ -2771,7 +2658,7 @@ def parse_usage(raw: object, timings: object = None) -> TokenUsage:
     if known_input is not None:
         cached = min(cached, known_input)
         written = min(written, known_input - cached)
-    return TokenUsage(
+    return ReportedUsage(
         known_input, output_tokens, cached, cost, total_tokens, written, reasoning or 0
     )
 
@@ -2815,10 +2702,8 @@ def split_total(
     return input_tokens, output_tokens, None
 
 
-# ==============================================================================
-# helpers/metering/stream_events.py
+# =============================== helpers/metering/stream_events.py ================================
 # What a stream event or a whole answer holds: produced text, usage, a completion's id, its end.
-# ==============================================================================
 
 # Where produced text stands, in the objects of OpenAI, Anthropic, Gemini, Mistral and Ollama.
 TEXT_KEYS = frozenset(
@@ -2859,6 +2744,9 @@ MOST_HOLDERS = 64
 PLAIN_CHUNK_KEYS = frozenset(
     ("id", "object", "created", "model", "choices", "system_fingerprint", "service_tier", "usage")
 )
+# Anthropic's deltas, which hold nothing else; their usage comes in other events.
+DELTA_EVENT_KEYS = frozenset(("type", "index", "delta"))
+PLAIN_DELTA_KEYS = frozenset(("type", "text", "thinking", "partial_json", "signature"))
 # Their deltas are base64 sound, not text.
 SOUND_EVENTS = frozenset(("response.audio.delta", "response.output_audio.delta"))
 CLOSING_EVENTS = frozenset(("response.completed", "response.incomplete", "message_stop"))
@@ -2868,7 +2756,7 @@ DEEPEST_TEXT = 8
 
 # What an event holds: texts, usage, completion id, whether it ends the completion, and the texts
 # of what is whole now, streamed before or not. A bare tuple, because one is made for every chunk.
-EventContent = tuple[list[str], TokenUsage | None, object, bool, list[str]]
+EventContent = tuple[list[str], ReportedUsage | None, object, bool, list[str]]
 NO_TEXTS: list[str] = []
 
 
@@ -2937,6 +2825,12 @@ def read_native_event(event: Mapping[str, object]) -> EventContent:
         collect_text(delta, texts)  # Responses, Anthropic
     if isinstance(delta, str) and "usage" not in event:
         return texts, None, None, False, NO_TEXTS  # Responses, in nearly all of its events
+    if (
+        isinstance(delta, dict)
+        and event.keys() == DELTA_EVENT_KEYS
+        and delta.keys() <= PLAIN_DELTA_KEYS
+    ):
+        return texts, None, None, False, NO_TEXTS
     for key in ("response", "thinking"):  # Ollama's generate
         if isinstance(text := event.get(key), str) and text:
             texts.append(text)
@@ -2964,14 +2858,14 @@ def read_native_event(event: Mapping[str, object]) -> EventContent:
     return texts, usage, completion_id, finished, whole
 
 
-def read_answer(answer: object) -> tuple[list[str], TokenUsage | None, bool]:
+def read_answer(answer: object) -> tuple[list[str], ReportedUsage | None, bool]:
     """Read an answer that came in one piece: its texts, its usage, whether a model answered."""
     if isinstance(answer, list):
         parts = [read_answer(each) for each in answer[:MOST_ANSWERS] if isinstance(each, dict)]
         usages = [usage for _, usage, _ in parts if usage is not None]
         return (
             [text for texts, _, _ in parts for text in texts],
-            reduce(TokenUsage.merged, usages) if usages else None,
+            reduce(ReportedUsage.merged, usages) if usages else None,
             any(answered for _, _, answered in parts),
         )
     if not isinstance(answer, dict):
@@ -3004,13 +2898,13 @@ def is_provider_event(event: Mapping[str, object]) -> bool:
     return bool(event) and not any(key in event for key in HOST_KEYS)
 
 
-def usage_in_event(event: Mapping[str, object]) -> TokenUsage | None:
+def usage_in_event(event: Mapping[str, object]) -> ReportedUsage | None:
     """The usage in an event, wherever a provider puts it; None if there is none.
 
     A bounded search through what can hold usage: never through what the model wrote or the client
     said, which could claim any number.
     """
-    found: list[TokenUsage] = []
+    found: list[ReportedUsage] = []
     holders: list[tuple[Mapping[str, object], bool, int]] = [(event, True, 0)]
     for holder, counts, depth in holders:  # grows while it is read
         timings = holder.get("timings")
@@ -3026,48 +2920,50 @@ def usage_in_event(event: Mapping[str, object]) -> TokenUsage | None:
                 dicts = [each for each in value[:MOST_HOLDERS] if isinstance(each, dict)]
                 if key == "usage":  # a list of calls
                     calls = [usage for each in dicts if (usage := parse_usage(each)).is_charged]
-                    found += [reduce(TokenUsage.added, calls)] if calls else []
+                    found += [reduce(ReportedUsage.added, calls)] if calls else []
                     continue
             else:
                 dicts = [value] if isinstance(value, dict) else []
             room = MOST_HOLDERS - len(holders)
             holders += [(each, key != "metadata", depth + 1) for each in dicts[:room]]
-    return reduce(TokenUsage.merged, found) if found else None
+    return reduce(ReportedUsage.merged, found) if found else None
 
 
-# ==============================================================================
-# helpers/metering/usage.py
+# =================================== helpers/metering/usage.py ====================================
 # What one reply is charged for, added up from its stream events.
-# ==============================================================================
 
 
 @dataclass(frozen=True, slots=True)
-class MeteredUsage:
-    """What a call or a whole reply is charged for."""
+class Usage:
+    """What a call or a whole reply has used: what its provider reported, and else estimates.
 
-    input_tokens: int
-    output_tokens: int
-    cached_input_tokens: int
-    cost_micros: int | None
-    estimated: bool
+    Args:
+        cached_input_tokens: The part of the input that was read from the provider's cache.
+        cost_micros: What the provider says it costs, in millionths of a dollar, if it does.
+        estimated: Whether any of the numbers is an estimate.
+        cache_write_tokens: The part of the input that was written to the cache.
+        reasoning_tokens: The part of the output that was thought, not said.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_input_tokens: int = 0
+    cost_micros: int | None = None
+    estimated: bool = False
     cache_write_tokens: int = 0
     reasoning_tokens: int = 0
 
-
-NOTHING_METERED = MeteredUsage(0, 0, 0, None, False)
-
-
-def added_usage(one: MeteredUsage, other: MeteredUsage) -> MeteredUsage:
-    costs = [cost for cost in (one.cost_micros, other.cost_micros) if cost is not None]
-    return MeteredUsage(
-        one.input_tokens + other.input_tokens,
-        one.output_tokens + other.output_tokens,
-        one.cached_input_tokens + other.cached_input_tokens,
-        sum(costs) if costs else None,
-        one.estimated or other.estimated,
-        one.cache_write_tokens + other.cache_write_tokens,
-        one.reasoning_tokens + other.reasoning_tokens,
-    )
+    def __add__(self, other: Usage) -> Usage:
+        costs = [cost for cost in (self.cost_micros, other.cost_micros) if cost is not None]
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cached_input_tokens + other.cached_input_tokens,
+            sum(costs) if costs else None,
+            self.estimated or other.estimated,
+            self.cache_write_tokens + other.cache_write_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
+        )
 
 
 # Most providers send a chunk for each token: so many chunks are then a better count than a text.
@@ -3085,11 +2981,11 @@ def estimate_streamed(texts: Sequence[str]) -> int:
 
 
 def metered_call(
-    usage: TokenUsage,
+    usage: ReportedUsage,
     prompt_tokens: int,
     texts: Sequence[str],
     uncounted_texts: Sequence[str] = (),
-) -> MeteredUsage:
+) -> Usage:
     """What one call is charged for: what the provider said, and estimates for what it didn't."""
     input_tokens, output_tokens = usage.input_tokens, usage.output_tokens
     total_tokens, estimated = usage.total_tokens, False
@@ -3112,7 +3008,7 @@ def metered_call(
         output_tokens = min(text_tokens, output_tokens + estimate_streamed(uncounted_texts))
         estimated = True
     cached = min(usage.cached_input_tokens, input_tokens)
-    return MeteredUsage(
+    return Usage(
         input_tokens,
         output_tokens,
         cached,
@@ -3156,11 +3052,11 @@ class ModelCall:
         streamed, whole = sum(map(len, self.texts)), sum(map(len, self.whole_texts))
         return ["".join(self.whole_texts)] if whole > streamed else self.texts
 
-    def metered(self, prompt_tokens: int) -> MeteredUsage:
+    def metered(self, prompt_tokens: int) -> Usage:
         uncounted = self.texts[self.counted_texts :]
         return metered_call(self.usage, prompt_tokens, self.produced_texts, uncounted)
 
-    def is_continued_by(self, usage: TokenUsage, other: ModelCall) -> bool:
+    def is_continued_by(self, usage: ReportedUsage, other: ModelCall) -> bool:
         """Whether `usage`, the first of a call with another id, is this call's running total.
 
         Some gateways give every chunk a fresh id and repeat the prompt's count on each; another
@@ -3208,7 +3104,7 @@ class MeteredRound:
         self.current = call
         return call
 
-    def add_usage(self, usage: TokenUsage) -> None:
+    def add_usage(self, usage: ReportedUsage) -> None:
         call = self.current
         if len(self.calls) > 1 and not call.usage.is_charged and usage.is_charged:
             before = self.calls[-2]
@@ -3244,7 +3140,6 @@ class ReplyMeter:
 
     def __init__(self) -> None:
         self._rounds = [MeteredRound(0)]
-        self._selected_model_id: str | None = None
 
     def begin_round(self, prompt_tokens: int) -> None:
         """A model call follows; the host may announce the same one twice."""
@@ -3287,8 +3182,6 @@ class ReplyMeter:
                 this_round.add_usage(usage)
                 call = this_round.current
         elif not is_provider_event(event):
-            if isinstance(model_id := event.get("selected_model_id"), str):
-                self._selected_model_id = model_id
             return
         this_round.started = True
         if finished:
@@ -3327,12 +3220,7 @@ class ReplyMeter:
         """Whether anything passed that the provider charges for."""
         return any(call.is_charged for each in self._rounds for call in each.calls)
 
-    @property
-    def selected_model_id(self) -> str | None:
-        """The model that the host's arena chose."""
-        return self._selected_model_id
-
-    def total(self, outlet_usage: object = None, outlet_text: str | None = None) -> MeteredUsage:
+    def total(self, outlet_usage: object = None, outlet_text: str | None = None) -> Usage:
         """What the reply is charged for as a whole.
 
         Args:
@@ -3354,42 +3242,40 @@ class ReplyMeter:
             if usage.is_charged or (seen and not charged and len(self._rounds) == 1):
                 prompt_tokens = sum(tokens for tokens, _ in charged)
                 return metered_call(usage, prompt_tokens or self._rounds[-1].prompt_tokens, texts)
-        total = NOTHING_METERED
-        for prompt_tokens, call in charged:
-            total = added_usage(total, call.metered(prompt_tokens))
-        return total
+        return sum((call.metered(tokens) for tokens, call in charged), Usage())
 
 
-# ==============================================================================
-# helpers/metering/charges.py
+# ================================== helpers/metering/charges.py ===================================
 # What one reply costs, in tokens, in money and toward limits.
-# ==============================================================================
 
 # No reply is charged more than this, in tokens, weighted tokens or millionths of a dollar: four
 # million such replies still fit in a 64-bit sum.
 LARGEST_CHARGE = 10**12
+NO_TOKENS = Usage()
 
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """What a reply costs: estimated while reserved, final when settled."""
+    """What a reply costs: estimated while reserved, final when settled.
 
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cached_input_tokens: int = 0
+    Args:
+        usage: What it has used.
+        cost_micros: Its price in millionths of a dollar.
+        counted: What counts toward limits of both: weighted, and nothing at all for a free model.
+    """
+
+    usage: Usage = NO_TOKENS
     cost_micros: int = 0
-    estimated: bool = False
-    # The same as it counts toward limits: weighted, and nothing at all for a free model.
     counted: Amounts = NOTHING
 
     def values(self) -> dict[str, Any]:
         """The columns of a record that hold it."""
         return {
-            "input_tokens": self.input_tokens,
-            "output_tokens": self.output_tokens,
-            "cached_input_tokens": self.cached_input_tokens,
+            "input_tokens": self.usage.input_tokens,
+            "output_tokens": self.usage.output_tokens,
+            "cached_input_tokens": self.usage.cached_input_tokens,
             "cost_micros": self.cost_micros,
-            "estimated": self.estimated,
+            "estimated": self.usage.estimated,
             "counted": self.counted.requests,
             "weighted_input_tokens": self.counted.input_tokens,
             "weighted_output_tokens": self.counted.output_tokens,
@@ -3401,39 +3287,49 @@ def weigh_tokens(tokens: int, weight: Decimal) -> int:
     return min(int((tokens * weight).to_integral_value(ROUND_CEILING)), LARGEST_CHARGE)
 
 
-def make_charge(usage: MeteredUsage, rule: ModelRule) -> Charge:
+def price_of(usage: Usage, rule: ModelRule) -> int:
+    """The cost in millionths of a dollar by the administrator's prices; 0 without any.
+
+    Prices are dollars per million tokens, so tokens times price is millionths of a dollar. What
+    costs anything costs at least one: the sum of many little calls must reach its limit too.
+    """
+    input_price = rule.input_price or Decimal(0)
+    output_price = rule.output_price or Decimal(0)
+    cached_price = input_price if rule.cached_input_price is None else rule.cached_input_price
+    write_price = input_price if rule.cache_write_price is None else rule.cache_write_price
+    reasoning_price = output_price if rule.reasoning_price is None else rule.reasoning_price
+    cached = min(usage.cached_input_tokens, usage.input_tokens)
+    written = min(usage.cache_write_tokens, usage.input_tokens - cached)
+    reasoning = min(usage.reasoning_tokens, usage.output_tokens)
+    cost = (
+        (usage.input_tokens - cached - written) * input_price
+        + cached * cached_price
+        + written * write_price
+        + (usage.output_tokens - reasoning) * output_price
+        + reasoning * reasoning_price
+    )
+    return max(1, int(cost.to_integral_value(ROUND_HALF_UP))) if cost else 0
+
+
+def make_charge(usage: Usage, rule: ModelRule) -> Charge:
     """Price and weigh what a reply used.
 
     The administrator's prices count; without any, the cost that the provider reported.
     """
     input_tokens = min(usage.input_tokens, LARGEST_CHARGE)
-    output_tokens = min(usage.output_tokens, LARGEST_CHARGE)
-    cached = min(usage.cached_input_tokens, input_tokens)
-    cost = token_cost(
-        rule,
-        input_tokens,
-        output_tokens,
-        cached,
-        usage.cache_write_tokens,
-        usage.reasoning_tokens,
+    usage = replace(
+        usage,
+        input_tokens=input_tokens,
+        output_tokens=min(usage.output_tokens, LARGEST_CHARGE),
+        cached_input_tokens=min(usage.cached_input_tokens, input_tokens),
     )
-    if cost is None:
-        cost = usage.cost_micros or 0
-    cost = min(cost, LARGEST_CHARGE)
-    counted = Amounts(
-        1,
-        weigh_tokens(input_tokens, rule.weight),
-        weigh_tokens(output_tokens, rule.weight),
-        cost,
-    )
-    return Charge(
-        input_tokens,
-        output_tokens,
-        cached,
-        cost,
-        usage.estimated,
-        counted if rule.weight else NOTHING,
-    )
+    price = price_of(usage, rule) if rule.is_priced else usage.cost_micros or 0
+    cost = min(price, LARGEST_CHARGE)
+    if not rule.weight:
+        return Charge(usage, cost)
+    weighted_input = weigh_tokens(usage.input_tokens, rule.weight)
+    weighted_output = weigh_tokens(usage.output_tokens, rule.weight)
+    return Charge(usage, cost, Amounts(1, weighted_input, weighted_output, cost))
 
 
 def tightest_limit(
@@ -3444,11 +3340,10 @@ def tightest_limit(
     Returns:
         None where no limit bounds the output.
     """
-    prompt_cost = token_cost(rule, prompt_tokens, 0, 0) or 0
     prices = {
         "tokens": (weigh_tokens(prompt_tokens, rule.weight), rule.weight),
         "output_tokens": (0, rule.weight),
-        "cost": (prompt_cost, rule.output_price or Decimal(0)),
+        "cost": (price_of(Usage(prompt_tokens), rule), rule.output_price or Decimal(0)),
     }
     most = [
         (int(((state.remaining - before) / price).to_integral_value(ROUND_FLOOR)), state)
@@ -3465,10 +3360,8 @@ def most_output_tokens(decision: Decision, prompt_tokens: int, rule: ModelRule) 
     return None if found is None else max(1, found[0])
 
 
-# ==============================================================================
-# helpers/ledger/database.py
+# =================================== helpers/ledger/database.py ===================================
 # An engine for a database URL as Open WebUI spells it.
-# ==============================================================================
 
 SQLITE_BUSY_TIMEOUT_MS = 5_000
 
@@ -3558,10 +3451,8 @@ def execute_unprepared(cursor: Any, statement: str, _context: object) -> bool:
     return True
 
 
-# ==============================================================================
-# helpers/ledger/transactions.py
+# ================================= helpers/ledger/transactions.py =================================
 # One transaction with its locks and its retries, alike on SQLite and PostgreSQL.
-# ==============================================================================
 
 # How long a request may wait for its turn before `on_ledger_error` decides.
 TRANSACTION_PATIENCE_SECONDS = 10.0
@@ -3718,6 +3609,27 @@ class TransactionRunner:
         self._engine.hide_parameters = True  # in errors: they may be anyone's
         self._keeps = keep_connections
         self._idle: list[Connection] = []
+        # Whether a statement was refused: the tables may not be those that were prepared.
+        self.in_doubt = False
+
+    def find_file(self) -> tuple[int, int] | None:
+        """Which file SQLite's is now; None if there is none.
+
+        A connection goes on writing to one that was deleted or replaced, where nobody finds it.
+        """
+        path = self._engine.url.database
+        if path is None or self._engine.dialect.name != "sqlite":
+            return None
+        try:
+            found = os.stat(path)
+        except (OSError, ValueError):
+            return None
+        return found.st_dev, found.st_ino
+
+    def reconnect(self) -> None:
+        """Give up all connections that aren't in use: the database isn't where they lead."""
+        self.rest()
+        self._engine.dispose()
 
     def run(
         self,
@@ -3769,9 +3681,11 @@ class TransactionRunner:
                 if error.connection_invalidated:
                     self.rest()  # the others won't be any better
                 if is_refused(error):
+                    self.in_doubt = True
                     name = type(error.orig).__name__
                     raise LedgerDataError(f"{name} in the ledger") from error
-                if not is_worth_retrying(error) or time.monotonic() + pause > deadline:
+                again = is_worth_retrying(error) or self._is_connected()
+                if not again or time.monotonic() + pause > deadline:
                     # The driver's text may quote parameters; its class says enough.
                     raise LedgerError(f"{type(error.orig).__name__} in the ledger") from error
             except UsageLimitsError:
@@ -3809,16 +3723,22 @@ class TransactionRunner:
             connection.close()
         return result
 
+    def _is_connected(self) -> bool:
+        """Whether another thread has a connection: the server is there, and only has no more.
+
+        A crowd that takes up all of its connections must not look like an outage.
+        """
+        pool = self._engine.pool
+        return isinstance(pool, QueuePool) and pool.checkedout() > 0
+
     def _may_keep_one(self) -> bool:
         """Whether others who use the pool find a connection all the same."""
         pool = self._engine.pool
         return not isinstance(pool, QueuePool) or pool.checkedout() < pool.size()
 
 
-# ==============================================================================
-# helpers/ledger/tables.py
+# ==================================== helpers/ledger/tables.py ====================================
 # The ledger's own tables and their numbered migrations.
-# ==============================================================================
 
 # Own MetaData: Open WebUI's migrations never see these tables, and ours never see its own.
 ledger_metadata = MetaData()
@@ -4036,10 +3956,8 @@ def migrate_ledger(connection: Connection, now: int) -> int:
     return len(MIGRATIONS) - applied
 
 
-# ==============================================================================
-# helpers/ledger/identities.py
+# ================================== helpers/ledger/identities.py ==================================
 # Identities: whom the names in the policies mean, also after a rename.
-# ==============================================================================
 
 # For so long a worker may not know of a rename that it hasn't seen itself.
 REFRESH_SECONDS = 5
@@ -4497,36 +4415,35 @@ def form_note(notices: tuple[str, ...]) -> str:
     return "\n".join(f"- {one}" for one in shown)
 
 
-# ==============================================================================
-# helpers/ledger/counters.py
+# =================================== helpers/ledger/counters.py ===================================
 # Counters: sums of settled records per scope, model glob and window.
-# ==============================================================================
+
+Key = TypeVar("Key")
+Counted = tuple[str, str, str]  # the scope, model glob and source of records
 
 NO_END = 2**53
 # A control character that no model or group is called by.
 NAME_ESCAPE = "\x1a"
 ROLLING_MARK = " rolling "  # before the seconds, at the end of a rolling counter's id
+# So many counters that were last looked at in different seconds have their records summed apart.
+MOST_SEGMENTS = 20
 # A clock that steps back by less is only being set right.
 STEP_SECONDS = 3_600
 # Records that are further ahead than that were made by a clock that was.
 CLOCK_TOLERANCE_SECONDS = 86_400
-AMOUNT_COLUMNS = ("requests", "input_tokens", "output_tokens", "cost_micros")
-TAKE_FROM_COUNTER = (
-    counters_table.update()
-    .where(counters_table.c.id == bindparam("key"))
-    .values(
-        {
-            counters_table.c[name]: counters_table.c[name] - bindparam(f"less_{name}")
-            for name in AMOUNT_COLUMNS
-        }
-    )
+AMOUNT_COLUMNS = tuple(counters_table.c[one.name] for one in fields(Amounts))
+ADDED = {column: column + bindparam(f"more_{column.name}") for column in AMOUNT_COLUMNS}
+ADD_TO_COUNTER = (
+    counters_table.update().where(counters_table.c.id == bindparam("key")).values(ADDED)
 )
-COUNTED_SUMS = (
-    func.sum(records_table.c.counted),
-    func.sum(records_table.c.weighted_input_tokens),
-    func.sum(records_table.c.weighted_output_tokens),
-    func.sum(records_table.c.cost_micros * records_table.c.counted),
+# What a record counts, in the order of `Amounts`.
+COUNTED_COLUMNS = (
+    records_table.c.counted,
+    records_table.c.weighted_input_tokens,
+    records_table.c.weighted_output_tokens,
+    records_table.c.cost_micros * records_table.c.counted,
 )
+COUNTED_SUMS = tuple(map(func.sum, COUNTED_COLUMNS))
 
 
 @dataclass(slots=True)
@@ -4626,27 +4543,6 @@ def in_scope(scope: str, user_id: str, group_ids: str) -> bool:
     return scope == EVERYONE or (user_id == key if kind == "user" else f"|{key}|" in group_ids)
 
 
-def sum_settled(
-    connection: Connection, scope: str, glob: str, start: int, end: int, source: str = ""
-) -> Amounts:
-    """Sum the settled records of a scope and source with ``start <= created_at < end``."""
-    rows = connection.execute(
-        select(records_table.c.model_names, *COUNTED_SUMS)
-        .where(
-            records_table.c.state == "settled",
-            records_table.c.created_at >= start,
-            records_table.c.created_at < end,
-            scope_condition(scope, source),
-        )
-        .group_by(records_table.c.model_names)
-    )
-    total = Amounts()
-    for names, *sums in rows:
-        if glob_matches(glob, names):
-            total += Amounts(*(int(value) for value in sums))
-    return total
-
-
 def numbered(name: str, count: int) -> list[BindParameter[str]]:
     """Parameters for an IN: SQLAlchemy's own take as long as running the statement."""
     return [bindparam(f"{name}{number}", type_=Text) for number in range(count)]
@@ -4671,12 +4567,7 @@ def addition_by_id(count: int) -> Update:
             counters_table.c.window_start <= bindparam("created_at"),
             counters_table.c.window_end > bindparam("created_at"),
         )
-        .values(
-            {
-                counters_table.c[name]: counters_table.c[name] + bindparam(f"more_{name}")
-                for name in AMOUNT_COLUMNS
-            }
-        )
+        .values(ADDED)
     )
 
 
@@ -4706,7 +4597,9 @@ def make_counters(connection: Connection, wanted: Mapping[str, AppliedLimit], at
         by_records.setdefault((start, end, read_from), {})[key] = applied
     rows = []
     for (start, end, read_from), limits in by_records.items():
-        used = sum_for_limits(connection, read_from, limits, start, end)
+        counted = {key: what_counts(applied) for key, applied in limits.items()}
+        begins = dict.fromkeys(limits, start)
+        used = sum_for_limits(connection, read_from, counted, begins, end)
         rows += [
             {
                 "id": key,
@@ -4722,40 +4615,100 @@ def make_counters(connection: Connection, wanted: Mapping[str, AppliedLimit], at
     connection.execute(counters_table.insert(), rows)
 
 
+def what_counts(applied: AppliedLimit) -> Counted:
+    """Which records a limit counts."""
+    return applied.scope, applied.limit.model_glob, applied.limit.source
+
+
+class CountingLimits(Generic[Key]):
+    """Which of many limits count a record, however many there are.
+
+    Args:
+        read_from: A scope to which all the records belong.
+        limits: What each counts.
+    """
+
+    def __init__(self, read_from: str, limits: Mapping[Key, Counted]) -> None:
+        self._read_from = read_from
+        self._by_scope: dict[str, list[tuple[Key, str, str]]] = {}
+        for key, (scope, glob, source) in limits.items():
+            self._by_scope.setdefault(scope, []).append((key, glob, source))
+        self._found: dict[tuple[str, str, str], list[Key]] = {}
+        self.differ_by_group = not set(self._by_scope) <= {read_from}
+
+    def find(self, group_ids: str, model_names: str, source: str) -> list[Key]:
+        """The limits that count what has these names; mostly the same few come again and again."""
+        record = (group_ids, model_names, source)
+        if record not in self._found:
+            scopes = {self._read_from, *(f"group:{group}" for group in split_names(group_ids))}
+            self._found[record] = [
+                key
+                for scope in scopes
+                for key, glob, only in self._by_scope.get(scope, ())
+                if only in ("", source) and glob_matches(glob, model_names)
+            ]
+        return self._found[record]
+
+
 def sum_for_limits(
-    connection: Connection, read_from: str, limits: Mapping[str, AppliedLimit], start: int, end: int
+    connection: Connection,
+    read_from: str,
+    limits: Mapping[str, Counted],
+    begins: Mapping[str, int],
+    end: int,
 ) -> dict[str, Amounts]:
-    """What each of these limits counts of the settled records of one scope and window."""
-    used = dict.fromkeys(limits, NOTHING)
-    by_scope: dict[str, list[str]] = {}
-    for key, applied in limits.items():
-        by_scope.setdefault(applied.scope, []).append(key)
-    if set(by_scope) <= {read_from}:
-        groups: ColumnElement[str] = literal("")
-    else:
-        groups = records_table.c.group_ids
+    """What each of these limits counts of one scope's settled records, in one statement.
+
+    Args:
+        connection: The ledger's.
+        read_from: A scope to which the records of all these limits belong.
+        limits: What each counts, by their counters.
+        begins: From which second on each one counts.
+        end: Before which second all do.
+    """
+    counting, used = CountingLimits(read_from, limits), dict.fromkeys(limits, NOTHING)
+    columns, first = records_table.c, min(begins.values())
     rows = connection.execute(
-        select(groups, records_table.c.model_names, records_table.c.source, *COUNTED_SUMS)
+        select(
+            segment_start(begins.values()),
+            columns.group_ids if counting.differ_by_group else literal(""),
+            columns.model_names,
+            columns.source,
+            *COUNTED_SUMS,
+        )
         .where(
-            records_table.c.state == "settled",
-            records_table.c.created_at >= start,
-            records_table.c.created_at < end,
+            columns.state == "settled",
+            columns.created_at >= first,
+            columns.created_at < end,
             scope_condition(read_from),
         )
-        .group_by(
-            records_table.c.model_names,
-            records_table.c.source,
-            *([] if set(by_scope) <= {read_from} else [groups]),
-        )
+        .group_by(*(literal_column(str(place)) for place in range(1, 5)))
     )
-    for group_ids, names, source, *sums in rows:
+    for segment, group_ids, names, source, *sums in rows:
         amounts = Amounts(*(int(value) for value in sums))
-        for scope in {read_from, *(f"group:{group}" for group in split_names(group_ids))}:
-            for key in by_scope.get(scope, ()):
-                limit = limits[key].limit
-                if limit.source in ("", source) and glob_matches(limit.model_glob, names):
-                    used[key] += amounts
+        for key in counting.find(group_ids, names, source):
+            if begins[key] <= segment:
+                used[key] += amounts
     return used
+
+
+def sum_settled(
+    connection: Connection, scope: str, glob: str, start: int, end: int, source: str = ""
+) -> Amounts:
+    """Sum the settled records of a scope and source with ``start <= created_at < end``."""
+    return sum_for_limits(connection, scope, {"": (scope, glob, source)}, {"": start}, end)[""]
+
+
+def segment_start(begins: Iterable[int]) -> ColumnElement[int]:
+    """The last of these seconds before a record was made; of very many, when it was made."""
+    first, *others = sorted(set(begins))
+    if len(others) > MOST_SEGMENTS:
+        return records_table.c.created_at
+    starts = literal(first, BigInteger)
+    if not others:
+        return starts
+    later = [(records_table.c.created_at >= start, start) for start in reversed(others)]
+    return case(*later, else_=starts)
 
 
 def rolling_end(connection: Connection, scope: str, at: int) -> int:
@@ -4793,43 +4746,39 @@ def move_rolling_counters(
 ) -> None:
     """Take out what has left the rolling windows of these limits since they were last looked at.
 
-    Each record is taken out once, so the cost per request stays flat; counters whose windows have
-    moved alike are moved together, however many pools there are.
+    Each record is taken out once, so the cost per request stays flat; all counters of one period
+    are moved together, however many pools there are and whenever each was looked at.
 
     Members of a pool settle without its lock: its row is locked first, by writing where it starts,
     and what they have added by then stays.
     """
-    moving: dict[tuple[int, int, str], dict[str, AppliedLimit]] = {}
+    moving: dict[tuple[int, str], dict[str, AppliedLimit]] = {}
     for key, applied in limits.items():
         start, end = counted_window(applied, at)
-        if end == NO_END and start > (begun := counters[key].window_start):
-            moving.setdefault((begun, start, read_scope(applied)), {})[key] = applied
-    for (begun, start, read_from), moved in moving.items():
+        if end == NO_END and start > counters[key].window_start:
+            moving.setdefault((start, read_scope(applied)), {})[key] = applied
+    for (start, read_from), moved in moving.items():
+        begins = {key: counters[key].window_start for key in moved}
         for key, *amounts in connection.execute(
             counters_table.update()
             .where(counters_table.c.id.in_(list(moved)))
             .values(window_start=start)
-            .returning(counters_table.c.id, *(counters_table.c[name] for name in AMOUNT_COLUMNS))
+            .returning(counters_table.c.id, *AMOUNT_COLUMNS)
         ):
             counters[key].window_start, counters[key].used = start, Amounts(*amounts)
+        counted = {key: what_counts(applied) for key, applied in moved.items()}
         left = []
-        for key, gone in sum_for_limits(connection, read_from, moved, begun, start).items():
+        for key, gone in sum_for_limits(connection, read_from, counted, begins, start).items():
             counters[key].used -= gone
             if gone != NOTHING:
-                less = {f"less_{name}": value for name, value in amount_values(gone).items()}
-                left.append({"key": key, **less})
+                left.append({"key": key, **amount_values(NOTHING - gone, "more_")})
         if left:
-            connection.execute(TAKE_FROM_COUNTER, left)
+            connection.execute(ADD_TO_COUNTER, left)
 
 
-def amount_values(amounts: Amounts) -> dict[str, int]:
-    """The counter columns that hold `amounts`."""
-    return {
-        "requests": amounts.requests,
-        "input_tokens": amounts.input_tokens,
-        "output_tokens": amounts.output_tokens,
-        "cost_micros": amounts.cost_micros,
-    }
+def amount_values(amounts: Amounts, prefix: str = "") -> dict[str, int]:
+    """Amounts by the names of their columns."""
+    return {prefix + column.name: getattr(amounts, column.name) for column in AMOUNT_COLUMNS}
 
 
 def add_to_counters(
@@ -4848,18 +4797,22 @@ def add_to_counters(
     ]
     if not ids:
         return
-    more = {f"more_{name}": value for name, value in amount_values(amounts).items()}
-    values = {**more, **number_values("id", ids), "created_at": created_at}
-    connection.execute(addition_by_id(len(ids)), values)
+    values = {**amount_values(amounts, "more_"), **number_values("id", ids)}
+    connection.execute(addition_by_id(len(ids)), {**values, "created_at": created_at})
     for key in ids:
         counters[key].used += amounts
 
 
-# ==============================================================================
-# helpers/ledger/snapshots.py
-# What one statement sees of the ledger: counters with their grants, and running replies.
-# ==============================================================================
+# ================================= helpers/ledger/limit_states.py =================================
+# Where limits stand: what is used, what replies still running hold, and what was granted.
 
+# How many records are read to say when a limit admits requests again: a few mostly do.
+RECORDS_LOOKED_AT = (16, 100)
+# What is remembered, and in how many scopes and windows it is looked up at once.
+MOST_RESETS, MOST_LOOK_UPS = 10_000, 200
+ResetKey = tuple[str, str]  # a counter and a measure
+# How much was over a rolling limit, and the second at which that was found to have left it.
+KnownResets = dict[ResetKey, tuple[int, int | None]]
 COUNTERS = select(
     literal_column("'counter'"),
     counters_table.c.id,
@@ -4867,10 +4820,7 @@ COUNTERS = select(
     counters_table.c.model_glob,
     counters_table.c.window_start,
     counters_table.c.window_end,
-    counters_table.c.requests,
-    counters_table.c.input_tokens,
-    counters_table.c.output_tokens,
-    counters_table.c.cost_micros,
+    *AMOUNT_COLUMNS,
     counters_table.c.source,
     grants_table.c.measure,
     grants_table.c.period,
@@ -4892,10 +4842,7 @@ RUNNING = select(
     records_table.c.model_names,
     records_table.c.created_at,
     null(),
-    records_table.c.counted,
-    records_table.c.weighted_input_tokens,
-    records_table.c.weighted_output_tokens,
-    records_table.c.cost_micros * records_table.c.counted,
+    *COUNTED_COLUMNS,
     records_table.c.source,
     null(),
     null(),
@@ -4959,40 +4906,6 @@ def snapshot_statement(name: str, count: int, of_one_user: bool) -> CompoundSele
     return union_all(counters, running)
 
 
-def snapshot_of_limits(
-    connection: Connection,
-    ids: Collection[str],
-    limits: Sequence[AppliedLimit],
-    at: int,
-    except_id: str,
-) -> Snapshot:
-    """Those counters of the limits that there are, and what runs under them.
-
-    Args:
-        connection: Under the locks of all scopes concerned, if it is to be acted upon.
-        ids: Their counters.
-        limits: The limits to look at.
-        at: Now, in seconds since 1970.
-        except_id: A reservation to leave out: the caller's own.
-    """
-    keys = sorted(set(ids))
-    return read_snapshot(connection, "id", keys, limits, at=at, except_id=except_id)
-
-
-def snapshot_of_record(
-    connection: Connection,
-    scopes: Collection[str],
-    created_at: int,
-    limits: Sequence[AppliedLimit],
-    at: int,
-    except_id: str,
-) -> Snapshot:
-    """Every counter that a record made at `created_at` belongs to, and what runs under `limits`."""
-    return read_snapshot(
-        connection, "scope", scopes, limits, at=at, except_id=except_id, created_at=created_at
-    )
-
-
 def read_snapshot(
     connection: Connection,
     name: str,
@@ -5000,6 +4913,17 @@ def read_snapshot(
     limits: Sequence[AppliedLimit],
     **values: object,
 ) -> Snapshot:
+    """Those counters that there are, and what runs under the limits, in one statement.
+
+    Args:
+        connection: Under the locks of all scopes concerned, if it is to be acted upon.
+        name: "id" for the counters with these keys; "scope" for all those of these scopes to
+            which a record made at `created_at` belongs.
+        keys: Their ids or scopes.
+        limits: The limits to look at.
+        values: `at`: now, in seconds since 1970; `except_id`: a reservation to leave out, the
+            caller's own; `created_at`.
+    """
     users = {applied.scope.removeprefix("user:") for applied in limits}
     of_one_user = len(users) < 2 and not any(applied.is_pool for applied in limits)
     if of_one_user:
@@ -5023,36 +4947,16 @@ def read_snapshot(
     return snapshot
 
 
-# ==============================================================================
-# helpers/ledger/limit_states.py
-# Where limits stand: what is used, what replies still running hold, and what was granted.
-# ==============================================================================
-
-# How many records a refusal reads to say when the limit admits requests again: a few mostly do,
-# and as everyone waits there is an end to it.
-RECORDS_LOOKED_AT = (16, 250)
-MOST_RESETS = 10_000
-# By counter and measure: how much was over a rolling limit, and the second at which that was found
-# to have left it.
-KnownResets = dict[tuple[str, str], tuple[int, int | None]]
-COUNTED: dict[Measure, ColumnElement[int]] = {
-    "tokens": records_table.c.weighted_input_tokens + records_table.c.weighted_output_tokens,
-    "input_tokens": records_table.c.weighted_input_tokens,
-    "output_tokens": records_table.c.weighted_output_tokens,
-    "requests": records_table.c.counted,
-    "cost": records_table.c.cost_micros * records_table.c.counted,
-}
-
-
 def read_limit_states(
     connection: Connection,
     limits: Sequence[AppliedLimit],
     at: int,
     except_id: str,
     snapshot: Snapshot | None = None,
-    known_resets: KnownResets | None = None,
 ) -> tuple[LimitState, ...]:
     """Where each limit stands.
+
+    A rolling one admits requests again after a period at the latest: `with_resets` knows better.
 
     Args:
         connection: Under the locks of all scopes concerned, so that no record is settled in
@@ -5061,7 +4965,6 @@ def read_limit_states(
         at: Now, in seconds since 1970.
         except_id: A reservation to leave out: the caller's own.
         snapshot: What the same transaction has read already.
-        known_resets: When rolling limits open again, as it was found; for `find_rolling_reset`.
     """
     if not limits:
         return ()
@@ -5073,7 +4976,8 @@ def read_limit_states(
     }
     if snapshot is None or not snapshot.counters.keys() >= counted.keys():
         # A reply's own counters aren't those of today if it has begun before.
-        snapshot = snapshot_of_limits(connection, keys, limits, at, except_id)
+        ids = sorted(set(keys))
+        snapshot = read_snapshot(connection, "id", ids, limits, at=at, except_id=except_id)
     counters = snapshot.counters
     wanted = {
         key: applied
@@ -5082,106 +4986,127 @@ def read_limit_states(
     }
     if wanted:
         make_counters(connection, wanted, at)
-        counters |= snapshot_of_limits(connection, keys, limits, at, except_id).counters
+        made = read_snapshot(connection, "id", sorted(wanted), limits, at=at, except_id=except_id)
+        counters |= made.counters
     move_rolling_counters(connection, counters, counted, at)
     states = []
     for key, applied in zip(keys, limits, strict=True):
-        rolling, measure = applied.limit.period.rolling, applied.limit.measure
-        if applied.limit.is_moment:
-            states.append(moment_state(applied, snapshot, at))
-            continue
-        state = LimitState(
-            applied,
-            used=counters[key].used.of(measure),
-            reserved=snapshot.reserved_of(applied, at).of(measure),
-            reset_at=applied.window.end,
-            granted=counters[key].granted_to(applied),
+        measure, counter = applied.limit.measure, counters.get(key)
+        held = NOTHING if applied.limit.is_per_request else snapshot.reserved_of(applied, at)
+        states.append(
+            LimitState(
+                applied,
+                # Of one moment nothing adds up: what is running counts, or what this one takes.
+                used=counter.used.of(measure) if counter else 0,
+                reserved=held.of(measure),
+                reset_at=latest_reset(applied, at),
+                granted=counter.granted_to(applied) if counter else 0,
+            )
         )
-        if rolling is not None:
-            reset_at = find_rolling_reset(connection, state, at, known_resets)
-            state = replace(state, reset_at=datetime.fromtimestamp(reset_at, UTC))
-        states.append(state)
     return tuple(states)
 
 
-def moment_state(applied: AppliedLimit, snapshot: Snapshot, at: int) -> LimitState:
-    """Where a limit about one moment stands: what is running; of single requests, nothing yet."""
-    running = snapshot.reserved_of(applied, at).requests if applied.limit.is_at_once else 0
-    return LimitState(applied, used=0, reserved=running, reset_at=applied.window.end)
+def latest_reset(applied: AppliedLimit, at: int) -> datetime:
+    """When the window of a limit ends; of a rolling one, when all that is in it has left it."""
+    rolling = applied.limit.period.rolling
+    return applied.window.end if rolling is None else datetime.fromtimestamp(at, UTC) + rolling
 
 
-def find_rolling_reset(
-    connection: Connection, state: LimitState, at: int, known: KnownResets | None = None
-) -> int:
-    """The second at which a rolling limit admits requests again; `at` plus the period below it.
+def with_resets(
+    connection: Connection,
+    states: Sequence[LimitState],
+    at: int,
+    known: KnownResets | None = None,
+) -> tuple[LimitState, ...]:
+    """The same states; a rolling limit that is reached says when it admits requests again.
 
     That is when the records that went over have left the window, the oldest first. Where those
-    are more than are looked at, the window's whole length is an upper bound.
+    are more than are looked at, what the state says already is an upper bound. No lock is needed:
+    what is settled meanwhile changes by little when that is.
 
     Whoever is refused asks again and again: it is read anew only once something has changed since
     it was written into `known`.
     """
-    applied = state.applied
-    start, _ = counted_window(applied, at)
-    period_seconds = at - start + 1
-    excess = state.taken - state.amount + 1
-    if excess <= 0 or state.amount == 0:
-        return at + period_seconds
     known = {} if known is None else known
-    key = (counter_id(applied), applied.limit.measure)
-    last_excess, reset_at = known.get(key, (0, None))
-    if last_excess != excess or (reset_at is not None and reset_at <= at):
-        reset_at = read_rolling_reset(connection, applied, excess, start, period_seconds)
+    reached: dict[ResetKey, LimitState] = {}
+    asked: dict[tuple[str, int], dict[ResetKey, LimitState]] = {}
+    for state in states:
+        applied = state.applied
+        if applied.limit.period.rolling is None or not state.exceeded or not state.amount:
+            continue
+        key: ResetKey = (counter_id(applied), applied.limit.measure)
+        reached[key] = state
+        excess, opens = known.get(key, (0, None))
+        if excess != excess_of(state) or (opens is not None and opens <= at):
+            window = (read_scope(applied), counted_window(applied, at)[0])
+            asked.setdefault(window, {})[key] = state
+    for (read_from, start), some in list(asked.items())[:MOST_LOOK_UPS]:
         if len(known) >= MOST_RESETS:
             known.clear()
-        known[key] = (excess, reset_at)
-    return at + period_seconds if reset_at is None else reset_at
+        left = read_leaving(connection, read_from, start, some)
+        period = at - start + 1
+        for key, state in some.items():
+            known[key] = excess_of(state), left[key] + period if key in left else None
+    instants = {
+        state.applied: datetime.fromtimestamp(opens, UTC)
+        for key, state in reached.items()
+        if (opens := known.get(key, (0, None))[1]) is not None
+    }
+    return tuple(
+        # A clock that was ahead may have seen it open later than it can.
+        replace(state, reset_at=min(state.reset_at, instants[state.applied]))
+        if state.applied in instants
+        else state
+        for state in states
+    )
 
 
-def read_rolling_reset(
-    connection: Connection, applied: AppliedLimit, excess: int, start: int, period_seconds: int
-) -> int | None:
-    """When as much as that has left a rolling window; None where too many records decide.
+def excess_of(state: LimitState) -> int:
+    """How much has to leave a limit's window before it admits requests."""
+    return state.taken - state.amount + 1
 
-    Everyone's are read for a pool: looking for its own could take long where others have more.
+
+def read_leaving(
+    connection: Connection, read_from: str, start: int, states: Mapping[ResetKey, LimitState]
+) -> dict[ResetKey, int]:
+    """The second of the record with which enough leaves each limit, of those where few decide.
+
+    Everyone's are read for pools, once for all of one window: looking for their own could take
+    long where others have more.
     """
-    limit, scope = applied.limit, applied.scope
     columns = records_table.c
     oldest = (
         select(
-            columns.created_at,
-            columns.user_id,
             columns.group_ids,
             columns.model_names,
             columns.source,
-            COUNTED[limit.measure],
+            columns.created_at,
+            *COUNTED_COLUMNS,
         )
-        .where(scope_condition(read_scope(applied)), columns.created_at >= start)
+        .where(scope_condition(read_from), columns.created_at >= start)
         .order_by(columns.created_at)
     )
-    fitting: dict[str, bool] = {}  # by the names of a model: mostly the same few
+    counting = CountingLimits(
+        read_from, {key: what_counts(state.applied) for key, state in states.items()}
+    )
+    found: dict[ResetKey, int] = {}
     for most in RECORDS_LOOKED_AT:
-        left = excess
-        for created_at, user_id, group_ids, names, source, amount in connection.execute(
-            oldest.limit(most)
-        ):
-            if names not in fitting:
-                fitting[names] = glob_matches(limit.model_glob, names)
-            if (
-                fitting[names]
-                and limit.source in ("", source)
-                and in_scope(scope, user_id, group_ids)
-            ):
-                left -= amount
-                if left <= 0:
-                    return int(created_at) + period_seconds
-    return None
+        left = {key: excess_of(state) for key, state in states.items() if key not in found}
+        for groups, names, source, created_at, *sums in connection.execute(oldest.limit(most)):
+            amounts = Amounts(*sums)
+            for key in counting.find(groups, names, source):
+                if key in left:
+                    left[key] -= amounts.of(states[key].applied.limit.measure)
+                    if left[key] <= 0:
+                        found[key] = int(created_at)
+                        del left[key]
+        if not left:
+            break
+    return found
 
 
-# ==============================================================================
-# helpers/ledger/records.py
+# =================================== helpers/ledger/records.py ====================================
 # Records: one row per reply, reserved when it is admitted and closed once.
-# ==============================================================================
 
 # A reservation whose server has not renewed it for this long is an orphan of a crash.
 LEASE_SECONDS = 300
@@ -5250,19 +5175,10 @@ def key_of_row(row: Row[Any]) -> RecordKey:
 
 def charge_of_row(row: Row[Any]) -> Charge:
     """What a record that was read holds; an estimate, since its reply was never settled."""
-    return Charge(
-        row.input_tokens,
-        row.output_tokens,
-        row.cached_input_tokens,
-        row.cost_micros,
-        True,
-        Amounts(
-            row.counted,
-            row.weighted_input_tokens,
-            row.weighted_output_tokens,
-            row.cost_micros * row.counted,
-        ),
-    )
+    tokens = (row.input_tokens, row.output_tokens, row.cached_input_tokens)
+    weighted = (row.counted, row.weighted_input_tokens, row.weighted_output_tokens)
+    counted = Amounts(*weighted, cost_micros=row.cost_micros * row.counted)
+    return Charge(Usage(*tokens, estimated=True), row.cost_micros, counted)
 
 
 def insert_record(
@@ -5343,14 +5259,10 @@ def correct_record(
     return (charge or Charge()).counted - charge_of_row(found).counted
 
 
-# ==============================================================================
-# helpers/ledger/many_limits.py
+# ================================= helpers/ledger/many_limits.py ==================================
 # Many limits at once: where they stand at one moment of the ledger, read only.
-# ==============================================================================
 
 ROWS_PER_QUERY = 500
-# Of so many rolling limits that are reached it is looked up when they open again.
-MOST_RESETS_LOOKED_UP = 200
 
 SnapshotResult = TypeVar("SnapshotResult")
 GrantKey = tuple[str, ...]
@@ -5542,9 +5454,8 @@ class LimitReader:
 
     def __init__(self, connection: Connection, at: datetime) -> None:
         self._connection, self._second = connection, int(at.timestamp())
-        self._at = datetime.fromtimestamp(self._second, UTC)
         self._spans: dict[int, tuple[AppliedLimit, CountedSpan]] = {}
-        self._resets_left = MOST_RESETS_LOOKED_UP
+        self._resets: KnownResets = {}
         # By scope; None: by all of them, which is read once, as both are few.
         self._running: dict[str | None, Mapping[str, Sequence[RunningReply]]] = {}
         self._granted: dict[str | None, Mapping[GrantKey, int]] = {}
@@ -5575,7 +5486,9 @@ class LimitReader:
                 more = self._sum(applied, start, end, sums)
                 used = used + more if sign > 0 else used - more
             states.append(self._state(applied, used, granted, running))
-        return states
+        if len(self._resets) >= MOST_LOOK_UPS:
+            return states
+        return list(with_resets(self._connection, states, self._second, self._resets))
 
     def _span(self, applied: AppliedLimit) -> CountedSpan:
         # By identity: at one instant a limit has one window, whoever it is applied to.
@@ -5610,19 +5523,13 @@ class LimitReader:
         for reply in () if limit.is_per_request else running.get(applied.scope, ()):
             if reply.counts_for(applied, self._second):
                 reserved += reply.reserved
-        rolling = limit.period.rolling
-        state = LimitState(
+        return LimitState(
             applied,
             used.of(limit.measure),
             reserved.of(limit.measure),
-            applied.window.end if rolling is None else self._at + rolling,
+            latest_reset(applied, self._second),
             granted.get(grant_key(applied), 0) if granted else 0,
         )
-        if rolling is not None and state.exceeded and self._resets_left:
-            self._resets_left -= 1
-            reset = find_rolling_reset(self._connection, state, self._second)
-            state = replace(state, reset_at=datetime.fromtimestamp(reset, UTC))
-        return state
 
 
 def read_states(
@@ -5632,10 +5539,8 @@ def read_states(
     return tuple(LimitReader(connection, at).read(limits)) if limits else ()
 
 
-# ==============================================================================
-# helpers/ledger/reports.py
+# =================================== helpers/ledger/reports.py ====================================
 # Reports: what records add up to by user, model, day, group and source, read only.
-# ==============================================================================
 
 # Which day a record belongs to
 
@@ -5950,10 +5855,8 @@ def read_replayed(connection: Connection, start: int, until: int) -> Iterable[An
     return read_rows(connection, query)
 
 
-# ==============================================================================
-# helpers/ledger/report_rows.py
+# ================================= helpers/ledger/report_rows.py ==================================
 # Report rows: sums with the names of what they are of, as JSON and CSV.
-# ==============================================================================
 
 # Public, as are the columns of DIMENSIONS: other programs read them.
 SUM_COLUMNS = (
@@ -6072,10 +5975,8 @@ def as_csv(rows: Iterable[UsageRow], dimensions: Sequence[str]) -> str:
     return output.getvalue()
 
 
-# ==============================================================================
-# helpers/ledger/grants.py
+# ==================================== helpers/ledger/grants.py ====================================
 # Grants: what administrators add to limits, reset and take back; rows, never edits.
-# ==============================================================================
 
 # A reset of a rolling limit is a few rows that run out one after another, as the use does.
 ROLLING_PARTS = 60
@@ -6233,30 +6134,24 @@ def rolling_parts(
     columns = records_table.c
     rows = connection.execute(
         select(
-            columns.created_at,
+            (columns.created_at + (length + step - 1)) // step * step,
             columns.model_names,
-            columns.counted,
-            columns.weighted_input_tokens,
-            columns.weighted_output_tokens,
-            columns.cost_micros,
+            *COUNTED_SUMS,
         )
         .where(
             columns.state == "settled",
-            columns.counted > 0,
             columns.created_at >= start,
             scope_condition(applied.scope, applied.limit.source),
         )
-        .order_by(columns.created_at.desc())
+        .group_by(literal_column("1"), literal_column("2"))
+        .order_by(literal_column("1").desc())
     )
     parts: dict[int, int] = {}
-    for created_at, model_names, *amounts in rows:
+    for expires_at, model_names, *sums in rows:
         if glob_matches(applied.limit.model_glob, model_names):
-            part = min(amount, Amounts(*amounts).of(applied.limit.measure))
-            expires_at = -(-(created_at + length) // step) * step
+            part = min(amount, int(Amounts(*sums).of(applied.limit.measure)))
             parts[expires_at] = parts.get(expires_at, 0) + part
             amount -= part
-        if amount <= 0:
-            break
     return {expires_at: part for expires_at, part in parts.items() if part}
 
 
@@ -6273,10 +6168,8 @@ def read_grants(
     ).all()
 
 
-# ==============================================================================
-# helpers/ledger/reply_lengths.py
+# ================================ helpers/ledger/reply_lengths.py =================================
 # Reply lengths: how long the replies of each model are of late, by what is on record.
-# ==============================================================================
 
 # So many records are read, whoever made them, and no more often than that.
 RECORDS_READ = 1_000
@@ -6372,10 +6265,8 @@ class ReplyLengths:
         self._known.update(usual_lengths(rows))
 
 
-# ==============================================================================
-# helpers/ledger/policy_versions.py
+# =============================== helpers/ledger/policy_versions.py ================================
 # Policy versions: the last policies texts that were saved on the page, to go back to.
-# ==============================================================================
 
 MOST_VERSIONS = 20
 
@@ -6419,11 +6310,11 @@ def keep_version(connection: Connection, before: str, text: str, by: str, now: i
     )
 
 
-# ==============================================================================
-# helpers/ledger/ledger.py
+# ==================================== helpers/ledger/ledger.py ====================================
 # The ledger: reserve, settle, check, renew and sweep, each one transaction.
-# ==============================================================================
 
+# How long it may take to find out when a limit opens again: who is refused is told something.
+LOOK_UP_SECONDS = 1.0
 SWEEP_BATCH = 100
 DROP_BATCH = 1_000
 # A clock is believed once it has been right for a week, or for as long as records are kept, where
@@ -6483,7 +6374,8 @@ def settle_record(
             return False, None
     if more is None or more == NOTHING:
         return True, None
-    snapshot = snapshot_of_record(connection, key.scopes, key.created_at, limits, now, key.id)
+    values = {"at": now, "except_id": key.id, "created_at": key.created_at}
+    snapshot = read_snapshot(connection, "scope", key.scopes, limits, **values)
     add_to_counters(
         connection, snapshot.counters, key.model_names, key.source, key.created_at, more
     )
@@ -6517,6 +6409,7 @@ class Ledger:
         self._transactions = TransactionRunner(engine, schema, keep_connections)
         self._insert: Any = sqlite_insert if engine.dialect.name == "sqlite" else postgresql_insert
         self._prepared = False
+        self._file: tuple[int, int] | None = None  # in which it was prepared
         self.known_resets: KnownResets = {}
         self._set_aside: list[str] = []  # records that can't be settled
         self._preparing = Lock()
@@ -6524,15 +6417,26 @@ class Ledger:
     def _now(self) -> int:
         return int(self._clock())
 
-    def _states(
-        self,
-        connection: Connection,
-        limits: Sequence[AppliedLimit],
-        at: int,
-        except_id: str,
-        snapshot: Snapshot | None = None,
-    ) -> tuple[LimitState, ...]:
-        return read_limit_states(connection, limits, at, except_id, snapshot, self.known_resets)
+    def _with_resets(self, decision: Decision) -> Decision:
+        """The same with when rolling limits open again: looked up once nobody waits for it."""
+        if all(
+            state.applied.limit.period.rolling is None or not state.exceeded
+            for state in decision.states
+        ):
+            return decision
+        try:
+            return Decision(
+                self.read(
+                    lambda connection: with_resets(
+                        connection, decision.states, self._now(), self.known_resets
+                    ),
+                    time.monotonic() + LOOK_UP_SECONDS,
+                )
+            )
+        except (LedgerDataError, LedgerError) as error:
+            # What was decided is decided: they open a period from now at the latest.
+            log.debug("Usage limits: %s; when a limit opens again isn't known", error)
+            return decision
 
     def read(
         self, work: Callable[[Connection], ReadResult], deadline: float | None = None
@@ -6561,19 +6465,29 @@ class Ledger:
         self._transactions.rest()
 
     def prepare(self, deadline: float | None = None) -> None:
-        """Make or update the tables; costs nothing after the first time."""
-        if self._prepared:
+        """Make or update the tables; costs next to nothing after the first time.
+
+        Also where SQLite's file was replaced, or a statement was refused: by a ledger that lacks
+        a table, perhaps.
+        """
+        transactions = self._transactions
+        if self._prepared and not transactions.in_doubt and self._file == transactions.find_file():
             return
         with self._preparing:
-            if not self._prepared:
-                made = self._transactions.run(
+            file = transactions.find_file()
+            if self._prepared and self._file != file:
+                log.error("Usage limits: the ledger's file was replaced: what it had is gone")
+                transactions.reconnect()
+            if not self._prepared or self._file != file or transactions.in_doubt:
+                transactions.in_doubt = False
+                made = transactions.run(
                     lambda connection: migrate_ledger(connection, self._now()),
                     exclusive=("migrations",),
                     deadline=deadline,
                 )
                 if made:
                     log.info("Usage limits: made or updated the ledger's tables")
-                self._prepared = True
+                self._file, self._prepared = transactions.find_file(), True
 
     def reserve(
         self,
@@ -6607,7 +6521,7 @@ class Ledger:
             nonlocal tries
             tries += 1
             decision = Decision(
-                self._states(connection, limits, reservation.created_at, reservation.id)
+                read_limit_states(connection, limits, reservation.created_at, reservation.id)
             )
             if enforce and not decision.allowed:
                 return Admission(decision)
@@ -6626,7 +6540,8 @@ class Ledger:
 
         scopes = limit_scopes(reservation.subject, limits)
         # Its settlement makes up for a reservation that a crash of PostgreSQL has lost.
-        return self._transactions.run(work, scopes, lasting=False, deadline=deadline)
+        admission = self._transactions.run(work, scopes, lasting=False, deadline=deadline)
+        return replace(admission, decision=self._with_resets(admission.decision))
 
     def settle(
         self,
@@ -6660,7 +6575,7 @@ class Ledger:
             now = self._now()
             asked, key = limits if decide else (), key_of_reservation(reservation)
             closed, snapshot = settle_record(connection, key, charge, asked, now, reason)
-            states = self._states(connection, asked, now, reservation.id, snapshot)
+            states = read_limit_states(connection, asked, now, reservation.id, snapshot)
             crossed = tuple(
                 state
                 for state in states
@@ -6670,7 +6585,12 @@ class Ledger:
             return Settlement(Decision(states), closed, crossed)
 
         scopes = limit_scopes(reservation.subject, limits)
-        return self._transactions.run(work, scopes, (NEW_POOL_COUNTER_LOCK,), deadline=deadline)
+        settlement = self._transactions.run(
+            work, scopes, (NEW_POOL_COUNTER_LOCK,), deadline=deadline
+        )
+        decision = self._with_resets(settlement.decision)
+        crossed = Decision(settlement.crossed).with_states(decision.states).states
+        return replace(settlement, decision=decision, crossed=crossed)
 
     def check(
         self,
@@ -6680,13 +6600,14 @@ class Ledger:
     ) -> Decision:
         """Where the limits stand without this reservation; nothing is reserved."""
         self.prepare(deadline)
-        return self._transactions.run(
+        decision = self._transactions.run(
             lambda connection: Decision(
-                self._states(connection, limits, self._now(), reservation.id)
+                read_limit_states(connection, limits, self._now(), reservation.id)
             ),
             limit_scopes(reservation.subject, limits),
             deadline=deadline,
         )
+        return self._with_resets(decision)
 
     def grow(
         self,
@@ -6711,12 +6632,13 @@ class Ledger:
 
         def work(connection: Connection) -> Decision:
             now = self._now()
-            decision = Decision(self._states(connection, limits, now, reservation.id))
+            decision = Decision(read_limit_states(connection, limits, now, reservation.id))
             renew_record(connection, reservation.id, hold(decision), now)
             return decision
 
         scopes = limit_scopes(reservation.subject, limits)
-        return self._transactions.run(work, scopes, lasting=False, deadline=deadline)
+        decision = self._transactions.run(work, scopes, lasting=False, deadline=deadline)
+        return self._with_resets(decision)
 
     def beat(self) -> None:
         """Let the others see that this worker lives."""
@@ -6879,10 +6801,8 @@ class Ledger:
         return marked.first() is not None
 
 
-# ==============================================================================
-# helpers/openwebui/wording.py
+# ================================== helpers/openwebui/wording.py ==================================
 # Wording: what one language has to say, and the rules that tell its plural forms apart.
-# ==============================================================================
 
 # The order in which a language lists its words.
 COUNTED_THINGS = ("tokens", "input_tokens", "output_tokens", "requests", "responses")
@@ -7074,7 +6994,7 @@ def read_language(text: str, base: Language | None = None) -> Language:
     return replace(base, **stated) if base else Language(**stated)
 
 
-# helpers/openwebui/languages/en.py
+# =============================== helpers/openwebui/languages/en.py ================================
 ENGLISH = read_language("""
 tag: en · name: English · less_than: less than {amount}
 units: token|tokens, input token|input tokens, output token|output tokens, request|requests,
@@ -7109,11 +7029,7 @@ page: Usage limits|Limit|Used|Reserved|Left|Resets|Reached|Shared|No limits appl
   Today by model
 """)
 
-# ==============================================================================
-# helpers/openwebui/languages/de.py
-# German.
-# ==============================================================================
-
+# =============================== helpers/openwebui/languages/de.py ================================
 GERMAN = read_language("""
 tag: de · name: Deutsch · thousands: . · decimal: , · money: {amount}\u00a0$
 less_than: weniger als {amount} · percent: {n}\u00a0%
@@ -7155,11 +7071,7 @@ page: Nutzungslimits|Limit|Verbraucht|Vorgemerkt|Übrig|Neu ab|Erreicht|Gemeinsa
   Heute nach Modell
 """)
 
-# ==============================================================================
-# helpers/openwebui/languages/fr.py
-# French.
-# ==============================================================================
-
+# =============================== helpers/openwebui/languages/fr.py ================================
 FRENCH = read_language("""
 tag: fr · name: français · plural: below two or other · thousands: \u202f · decimal: ,
 money: {amount}\u00a0$ · less_than: moins de {amount} · percent: {n}\u202f%
@@ -7201,7 +7113,7 @@ page: Limites d’utilisation|Limite|Utilisé|Réservé|Restant|Réinitialisatio
   Affichage impossible pour le moment. Veuillez réessayer plus tard.|Aujourd’hui par modèle
 """)
 
-# helpers/openwebui/languages/fr_ca.py
+# ============================== helpers/openwebui/languages/fr_ca.py ==============================
 CANADIAN_FRENCH = read_language(
     """
 tag: fr-CA · name: français (Canada) · percent: {n}\u00a0%
@@ -7219,11 +7131,7 @@ page: Limites d’utilisation|Limite|Utilisé|Réservé|Restant|Réinitialisatio
     FRENCH,
 )
 
-# ==============================================================================
-# helpers/openwebui/languages/es.py
-# Spanish.
-# ==============================================================================
-
+# =============================== helpers/openwebui/languages/es.py ================================
 SPANISH = read_language("""
 tag: es · name: español · thousands: \u202f · decimal: , · grouped_from: 10000
 money: {amount}\u00a0USD · less_than: menos de {amount} · percent: {n}\u00a0%
@@ -7261,7 +7169,7 @@ page: Límites de uso|Límite|Usado|Reservado|Queda|Se restablece|Alcanzado|Comp
   No se puede mostrar en este momento. Inténtalo de nuevo más tarde.|Hoy por modelo
 """)
 
-# helpers/openwebui/languages/it.py
+# =============================== helpers/openwebui/languages/it.py ================================
 ITALIAN = read_language("""
 tag: it · name: italiano · thousands: . · decimal: , · money: {amount}\u00a0$
 less_than: meno di {amount}
@@ -7298,11 +7206,7 @@ page: Limiti di utilizzo|Limite|Usato|Riservato|Rimasto|Si azzera|Raggiunto|Cond
   Al momento non è possibile mostrarlo. Riprova più tardi.|Oggi per modello
 """)
 
-# ==============================================================================
-# helpers/openwebui/languages/pt_br.py
-# Portuguese as written in Brazil.
-# ==============================================================================
-
+# ============================== helpers/openwebui/languages/pt_br.py ==============================
 BRAZILIAN_PORTUGUESE = read_language("""
 tag: pt-BR · name: português (Brasil) · plural: below two or other · thousands: . · decimal: ,
 money: US$\u00a0{amount} · less_than: menos de {amount}
@@ -7340,11 +7244,7 @@ page: Limites de uso|Limite|Usado|Reservado|Restante|Renova|Atingido|Compartilha
   Não é possível mostrar isto agora. Tente novamente mais tarde.|Hoje por modelo
 """)
 
-# ==============================================================================
-# helpers/openwebui/languages/nl.py
-# Dutch.
-# ==============================================================================
-
+# =============================== helpers/openwebui/languages/nl.py ================================
 DUTCH = read_language("""
 tag: nl · name: Nederlands · thousands: . · decimal: , · money: $\u00a0{amount}
 less_than: minder dan {amount}
@@ -7384,11 +7284,7 @@ page: Gebruikslimieten|Limiet|Gebruikt|Gereserveerd|Over|Vernieuwt|Bereikt|Gedee
   Dit kan nu niet worden getoond. Probeer het later opnieuw.|Vandaag per model
 """)
 
-# ==============================================================================
-# helpers/openwebui/languages/pl.py
-# Polish.
-# ==============================================================================
-
+# =============================== helpers/openwebui/languages/pl.py ================================
 POLISH = read_language("""
 tag: pl · name: polski · plural: Polish · thousands: \u00a0 · decimal: , · grouped_from: 10000
 money: {amount}\u00a0USD · less_than: mniej niż {amount}
@@ -7428,11 +7324,7 @@ page: Limity użycia|Limit|Zużyto|Zarezerwowano|Pozostało|Odnowienie|Wyczerpan
   Nie można teraz tego pokazać. Spróbuj ponownie później.|Dzisiaj według modelu
 """)
 
-# ==============================================================================
-# helpers/openwebui/languages/ru.py
-# Russian.
-# ==============================================================================
-
+# =============================== helpers/openwebui/languages/ru.py ================================
 RUSSIAN = read_language("""
 tag: ru · name: русский · plural: Slavic · thousands: \u00a0 · decimal: , · money: {amount}\u00a0$
 less_than: менее {amount} · percent: {n}\u00a0%
@@ -7473,11 +7365,7 @@ page: Лимиты использования|Лимит|Использован�
   Сейчас это нельзя показать. Повторите попытку позже.|Сегодня по моделям
 """)
 
-# ==============================================================================
-# helpers/openwebui/languages/uk.py
-# Ukrainian.
-# ==============================================================================
-
+# =============================== helpers/openwebui/languages/uk.py ================================
 UKRAINIAN = read_language("""
 tag: uk · name: українська · plural: Slavic · thousands: \u00a0 · decimal: ,
 money: {amount}\u00a0$ · less_than: менше ніж {amount}
@@ -7519,7 +7407,7 @@ page: Ліміти використання|Ліміт|Використано|З
   Зараз це неможливо показати. Спробуйте пізніше.|Сьогодні за моделями
 """)
 
-# helpers/openwebui/languages/tr.py
+# =============================== helpers/openwebui/languages/tr.py ================================
 TURKISH = read_language("""
 tag: tr · name: Türkçe · thousands: . · decimal: , · money: {amount}\u00a0$
 less_than: {amount} altında · percent: %{n} · units: token, giriş tokeni, çıktı tokeni, istek, yanıt
@@ -7556,7 +7444,7 @@ page: Kullanım sınırları|Sınır|Kullanılan|Ayrılan|Kalan|Yenilenme|Doldu|
   Bu şu anda gösterilemiyor. Lütfen daha sonra yeniden deneyin.|Modele göre bugün
 """)
 
-# helpers/openwebui/languages/zh_cn.py
+# ============================== helpers/openwebui/languages/zh_cn.py ==============================
 CHINESE = read_language("""
 tag: zh-CN · name: 简体中文 · plural: alike · less_than: 不到 {amount}
 units: 个 Token, 个输入 Token, 个输出 Token, 次请求, 个回答
@@ -7584,7 +7472,7 @@ page: 用量限额|限额|已用|已占用|剩余|重置时间|已达限额|共�
   返回对话|请先登录 Open WebUI。|目前无法显示。请稍后重试。|今日按模型统计
 """)
 
-# helpers/openwebui/languages/zh_tw.py
+# ============================== helpers/openwebui/languages/zh_tw.py ==============================
 TAIWANESE_CHINESE = read_language("""
 tag: zh-TW · name: 繁體中文 · plural: alike · less_than: 不到 {amount}
 units: 個 Token, 個輸入 Token, 個輸出 Token, 次請求, 個回應
@@ -7612,7 +7500,7 @@ page: 用量限額|限額|已用|已占用|剩餘|重設時間|已達限額|共�
   重新整理|返回對話|請先登入 Open WebUI。|目前無法顯示。請稍後再試。|今日依模型統計
 """)
 
-# helpers/openwebui/languages/ja.py
+# =============================== helpers/openwebui/languages/ja.py ================================
 JAPANESE = read_language("""
 tag: ja · name: 日本語 · plural: alike · less_than: {amount} 未満
 units: トークン, 入力トークン, 出力トークン, リクエスト, 件の応答
@@ -7648,7 +7536,7 @@ page: 使用量の上限|上限|使用済み|予約済み|残り|リセット|�
   現在表示できません。しばらくしてから再試行してください。|今日のモデル別使用量
 """)
 
-# helpers/openwebui/languages/ko.py
+# =============================== helpers/openwebui/languages/ko.py ================================
 KOREAN = read_language("""
 tag: ko · name: 한국어 · plural: alike · less_than: {amount} 미만 · counted: {unit} {amount}개
 units: 토큰, 입력 토큰, 출력 토큰, 요청, 응답
@@ -7680,11 +7568,7 @@ page: 사용량 한도|한도|사용|예약|남음|초기화|한도 도달|공�
   지금은 표시할 수 없습니다. 나중에 다시 시도하세요.|오늘 모델별 사용량
 """)
 
-# ==============================================================================
-# helpers/openwebui/languages/ar.py
-# Arabic.
-# ==============================================================================
-
+# =============================== helpers/openwebui/languages/ar.py ================================
 ARABIC = read_language("""
 tag: ar · name: العربية · plural: Arabic · right_to_left: yes · less_than: أقل من {amount}
 counted: {amount} {unit}|{unit}|{unit}|{amount} {unit}
@@ -7722,7 +7606,7 @@ page: حدود الاستخدام|الحدّ|المستخدَم|المحجوز|�
   اليوم حسب النموذج
 """)
 
-# helpers/openwebui/languages/he.py
+# =============================== helpers/openwebui/languages/he.py ================================
 HEBREW = read_language("""
 tag: he · name: עברית · plural: Hebrew · right_to_left: yes · less_than: פחות מ-{amount}
 units: אסימון|אסימונים, אסימון קלט|אסימוני קלט, אסימון פלט|אסימוני פלט, בקשה|בקשות, תגובה|תגובות
@@ -7754,10 +7638,8 @@ page: מכסות שימוש|מכסה|נוצל|שמור|נותר|מתחדש|המ�
   לא ניתן להציג זאת כעת. נסה שוב מאוחר יותר.|היום לפי מודל
 """)
 
-# ==============================================================================
-# helpers/openwebui/languages/catalog.py
+# ============================= helpers/openwebui/languages/catalog.py =============================
 # Languages: all there are, and which one a reader gets.
-# ==============================================================================
 
 LANGUAGES: Mapping[str, Language] = {
     language.tag.lower(): language
@@ -7804,10 +7686,8 @@ def choose_language(tags: str) -> Language:
     return ENGLISH
 
 
-# ==============================================================================
-# helpers/openwebui/page_assets.py
+# ================================ helpers/openwebui/page_assets.py ================================
 # The usage page: one HTML page with its style, its script and the words of all languages.
-# ==============================================================================
 
 PAGE_HTML = r"""<!doctype html>
 <html lang="en">
@@ -8709,10 +8589,8 @@ def render_page(nonce: str) -> str:
     return page.replace("{{JS}}", PAGE_JS).replace("{{LANGUAGES}}", page_languages())
 
 
-# ==============================================================================
-# helpers/openwebui/messages.py
+# ================================= helpers/openwebui/messages.py ==================================
 # Every sentence that a user or an administrator reads, with its numbers.
-# ==============================================================================
 
 PLACEHOLDERS = (
     *("used", "limit", "remaining", "percent", "unit", "period", "reset_at", "reset_in", "policy"),
@@ -9240,10 +9118,8 @@ def alert_sentence(state: LimitState, user: str) -> str:
     return f"{clean_name(user)} {crossed} the limit of {limit}{named}."
 
 
-# ==============================================================================
-# helpers/openwebui/alerts.py
+# ================================== helpers/openwebui/alerts.py ===================================
 # Alerts: tells the administrator's webhook that a user has crossed a limit.
-# ==============================================================================
 
 ALERT_ATTEMPTS = 4
 ALERT_TIMEOUT_SECONDS = 10
@@ -9327,10 +9203,8 @@ class AlertSender:
                 log.exception("Usage limits: an alert was not delivered")
 
 
-# ==============================================================================
-# helpers/openwebui/refusals.py
+# ================================= helpers/openwebui/refusals.py ==================================
 # Refusals and rate headers as the programs of each protocol read them.
-# ==============================================================================
 
 # The clients of OpenAI and Anthropic wait this long between their own attempts at most.
 LONGEST_CLIENT_WAIT = 60
@@ -9427,10 +9301,8 @@ def rate_headers(states: Iterable[LimitState], now: datetime) -> RawHeaders:
     return headers
 
 
-# ==============================================================================
-# helpers/openwebui/http_requests.py
+# =============================== helpers/openwebui/http_requests.py ===============================
 # The HTTP requests that the layer serves: their state, path and body.
-# ==============================================================================
 
 # Requests that are read here are JSON, with pictures in it at most; a longer one is refused.
 LARGEST_REQUEST = 16 * 2**20
@@ -9545,10 +9417,8 @@ class ReadRequest:
         return receive
 
 
-# ==============================================================================
-# helpers/openwebui/valves.py
+# ================================== helpers/openwebui/valves.py ===================================
 # The valves: what the administrator and each user can set, and how bad input is refused.
-# ==============================================================================
 
 # Open WebUI builds the valves anew for every request; the texts rarely change.
 read_policies = lru_cache(maxsize=8)(parse_policies)
@@ -9592,85 +9462,47 @@ For a member of several groups, the one with the lowest `priority = N` takes pre
 table means, and can replay the last days against it."""
 
 
-class RefusalMemory(BaseModel):
-    """Valves that remember why they were refused, since Open WebUI's own toast hides it.
+@dataclass(slots=True)
+class FormTexts:
+    """What the valves form shows above its fields when it opens next.
 
-    The reason goes to the server log, and into the field's description when the form opens
-    next. It is forgotten once other valves have been accepted.
+    Args:
+        refused: Why a field was refused, until other valves have been accepted.
+        unsaved: Why one was refused when the valves were to be stored.
+        notes: What else there is to say about one.
+        accepted: The valves that were accepted last.
+    """
+
+    refused: dict[str, str] = field(default_factory=dict)
+    unsaved: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+    accepted: Any = None
+
+    def note(self, name: str, text: str) -> None:
+        """Show a text above a field; "" for none."""
+        self.notes[name] = text
+        if not text:
+            del self.notes[name]
+
+    def refuse(self, name: str, reason: str) -> str:
+        """The text above a field that was refused now, which also goes to the log, once."""
+        if not self.refused.get(name, "").endswith(reason):
+            log.error("Usage limits: valve %s was refused: %s", name, reason)
+        return f"**NOT SAVED at {datetime.now(UTC):%H:%M} UTC:** {reason}"
+
+
+# Open WebUI makes its valves anew for every request, so that they can't remember anything.
+FORM_TEXTS = FormTexts()
+
+
+class AdminValves(BaseModel):
+    """What the administrator sets.
+
+    Open WebUI's own toast hides why valves were refused: the reason goes to the server log and
+    into the form.
     """
 
     model_config = ConfigDict(hide_input_in_errors=True, extra="ignore")
-
-    refusals: ClassVar[dict[str, str]] = {}
-    notes: ClassVar[dict[str, str]] = {}
-    unsaved: ClassVar[dict[str, str]] = {}  # what was refused when it was to be stored
-    accepted: ClassVar[dict[str, Any]] = {}
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def remember_refusal(cls, data: Any, handler: ModelWrapValidatorHandler[Any]) -> Any:
-        """Note a refusal by field; drop the note when the valves change for good."""
-        if isinstance(data, dict):
-            # The form posts an emptied number field as "": that means its default.
-            data = {
-                name: value
-                for name, value in data.items()
-                if value != "" or cls.is_text_field(name)
-            }
-        try:
-            valves = handler(data)
-        except ValidationError as error:
-            cls.note_refusal(error)
-            raise
-        if cls.refusals and data != cls.accepted:
-            cls.refusals.clear()
-        if not cls.refusals:
-            cls.accepted.clear()
-            cls.accepted.update(data if isinstance(data, dict) else {})
-        return valves
-
-    @classmethod
-    def is_text_field(cls, name: str) -> bool:
-        """Whether a field is free text, for which "" is a value of its own."""
-        return name in cls.model_fields and cls.model_fields[name].annotation is str
-
-    @classmethod
-    def note_refusal(cls, error: ValidationError) -> None:
-        """Log each reason once and keep it for the form."""
-        for problem in error.errors(include_url=False, include_context=False, include_input=False):
-            field = str(problem["loc"][0]) if problem["loc"] else "valves"
-            reason = problem["msg"].removeprefix("Value error, ")
-            if not cls.refusals.get(field, "").endswith(reason):
-                log.error("Usage limits: valve %s was refused: %s", field, reason)
-            cls.refusals[field] = f"**NOT SAVED at {datetime.now(UTC):%H:%M} UTC:** {reason}"
-
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        schema = handler.resolve_ref_schema(handler(core_schema))
-        for above in (cls.notes, cls.refusals | cls.unsaved):
-            for name, text in list(above.items()):
-                described = schema.get("properties", {}).get(name)
-                if described is not None:
-                    described["description"] = f"{text}\n\n{described.get('description', '')}"
-        return schema
-
-    @classmethod
-    def note(cls, name: str, text: str) -> None:
-        """Show a text above a field's description when the form opens next; "" for none."""
-        cls.notes[name] = text
-        if not text:
-            del cls.notes[name]
-
-
-class AdminValves(RefusalMemory):
-    """What the administrator sets."""
-
-    refusals: ClassVar[dict[str, str]] = {}
-    notes: ClassVar[dict[str, str]] = {}
-    unsaved: ClassVar[dict[str, str]] = {}
-    accepted: ClassVar[dict[str, Any]] = {}
 
     priority: int = Field(
         default=0,
@@ -9788,6 +9620,53 @@ class AdminValves(RefusalMemory):
         json_schema_extra={"input": {"type": "password"}},
     )
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def remember_refusal(cls, data: Any, handler: ModelWrapValidatorHandler[Any]) -> Any:
+        """Note a refusal by field; drop the note when the valves change for good."""
+        if isinstance(data, dict):
+            # The form posts an emptied number field as "": that means its default.
+            data = {
+                name: value
+                for name, value in data.items()
+                if value != "" or cls.is_text_field(name)
+            }
+        try:
+            valves = handler(data)
+        except ValidationError as error:
+            cls.note_refusal(error)
+            raise
+        if data != FORM_TEXTS.accepted:
+            FORM_TEXTS.refused.clear()
+        if not FORM_TEXTS.refused:
+            FORM_TEXTS.accepted = data
+        return valves
+
+    @classmethod
+    def is_text_field(cls, name: str) -> bool:
+        """Whether a field is free text, for which "" is a value of its own."""
+        return name in cls.model_fields and cls.model_fields[name].annotation is str
+
+    @classmethod
+    def note_refusal(cls, error: ValidationError) -> None:
+        """Log each reason once and keep it for the form."""
+        for problem in error.errors(include_url=False, include_context=False, include_input=False):
+            name = str(problem["loc"][0]) if problem["loc"] else "valves"
+            reason = problem["msg"].removeprefix("Value error, ")
+            FORM_TEXTS.refused[name] = FORM_TEXTS.refuse(name, reason)
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        schema = handler.resolve_ref_schema(handler(core_schema))
+        for above in (FORM_TEXTS.notes, FORM_TEXTS.refused | FORM_TEXTS.unsaved):
+            for name, text in list(above.items()):
+                described = schema.get("properties", {}).get(name)
+                if described is not None:
+                    described["description"] = f"{text}\n\n{described.get('description', '')}"
+        return schema
+
     @field_validator("policies")
     @classmethod
     def check_policies(cls, text: str) -> str:
@@ -9816,13 +9695,12 @@ class AdminValves(RefusalMemory):
         Not when they are loaded: an older release stored such ones, and users then read the
         built-in sentence.
         """
-        self.unsaved.clear()
+        FORM_TEXTS.unsaved.clear()
         for name in ("limit_message", "warning_message"):
             try:
                 check_template(name, getattr(self, name))
             except ConfigurationError as error:
-                log.error("Usage limits: valve %s was refused: %s", name, error)
-                self.unsaved[name] = f"**NOT SAVED at {datetime.now(UTC):%H:%M} UTC:** {error}"
+                FORM_TEXTS.unsaved[name] = FORM_TEXTS.refuse(name, str(error))
                 raise
         stored: dict[str, Any] = handler(self)
         return stored
@@ -9881,6 +9759,11 @@ class AdminValves(RefusalMemory):
         return Policy("default", "default", limits or None)
 
 
+def is_exempt(valves: AdminValves, subject: Subject) -> bool:
+    """Whether a user is recorded but never refused."""
+    return valves.exempt_admins and subject.role == "admin"
+
+
 class PersonalValves(BaseModel):
     """What each user sets, in a form in the user's own language."""
 
@@ -9907,10 +9790,8 @@ class PersonalValves(BaseModel):
         return schema
 
 
-# ==============================================================================
-# helpers/openwebui/host_versions.py
+# =============================== helpers/openwebui/host_versions.py ===============================
 # What is special about Open WebUI's versions, and which of its internals are leaned upon.
-# ==============================================================================
 
 HostVersion = tuple[int, int, int]
 
@@ -9970,10 +9851,8 @@ HOST_INTERNALS = (
     HostInternal("open_webui.env", "CUSTOM_API_KEY_HEADER", "API keys in a header"),
 )
 
-# ==============================================================================
-# helpers/openwebui/replies.py
+# ================================== helpers/openwebui/replies.py ==================================
 # One reply from its admission to its end.
-# ==============================================================================
 
 # Where a reply travels in Open WebUI's metadata.
 METADATA_KEY = "usage_limits"
@@ -9999,6 +9878,9 @@ UNBOUNDED = 2**62
 MOST_CHOICES = 128
 OUTPUT_KEYS = ("max_completion_tokens", "max_tokens")
 OPTION_KEYS = ("num_predict", "max_tokens")
+
+# What Open WebUI gives the hooks to show something on the chat page.
+Emitter = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 def positive_number(value: object) -> int | None:
@@ -10054,18 +9936,6 @@ def cap_output(body: dict[str, Any], most: int, *, ollama: bool = False) -> None
         body[name] = min(asked, each) if type(asked) is int and asked > 0 else each
 
 
-class ReplyKeeper(Protocol):
-    """Who keeps the books of a reply; it stays with it even if the filter is replaced."""
-
-    def forget(self, reply: Reply) -> None: ...
-
-    async def grow(self, reply: Reply, limits: Sequence[AppliedLimit]) -> Decision: ...
-
-    async def keep_up(self, reply: Reply, size: int, step: int) -> int | None: ...
-
-    async def end(self, reply: Reply, charge: Charge | None) -> Decision | None: ...
-
-
 @dataclass(slots=True, eq=False)
 class Reply:
     """What is known of one reply while it runs.
@@ -10074,7 +9944,8 @@ class Reply:
     clients can only send JSON, none of them can make one up.
     """
 
-    keeper: ReplyKeeper
+    # Its Accounting; of another paste's class where the filter was replaced while it is running.
+    keeper: Any
     reservation: Reservation
     limits: tuple[AppliedLimit, ...]
     rule: ModelRule
@@ -10086,6 +9957,7 @@ class Reply:
     soft_limit_percent: int
     alert_url: str  # "" for no alerts
     stops_at_limit: bool = False  # whether it ends where no more can be reserved for it
+    needs_ledger: bool = False  # whether that goes for an outage of the ledger, too
     expected_output: int = EXPECTED_OUTPUT_TOKENS  # how long this model's replies are
     output_tokens: int = 0  # what is reserved
     output_cap: int | None = None  # what the request is lowered to, if it is
@@ -10106,7 +9978,8 @@ class Reply:
     writes_since: float | None = None  # by `time.monotonic`
     refused_by: LimitState | None = None  # the limit at which nothing more could be reserved
     stopped: bool = False
-    tell_stop: Callable[[LimitState], Awaitable[None]] | None = None
+    emitter: Emitter | None = None  # of the chat page's, to say why it was stopped
+    unread: LedgerError | None = None  # why the ledger could not be asked about its user
     ending: asyncio.Task[Decision | None] | None = None
 
     def begin_round(self, prompt_tokens: int) -> None:
@@ -10152,7 +10025,7 @@ class Reply:
             self.output_tokens = min(wanted, most)
             self.output_cap = most if most < wanted else None
 
-    def prompt_with(self, seen: MeteredUsage) -> int:
+    def prompt_with(self, seen: Usage) -> int:
         """The prompt tokens of all rounds so far, with the one that was announced last."""
         return max(self.prompt_tokens, seen.input_tokens + self.meter.awaited_prompt_tokens)
 
@@ -10162,7 +10035,7 @@ class Reply:
         speed = produced / max(seconds, 1.0)
         return max(SMALLEST_BLOCK, min(int(speed * BLOCK_SECONDS), LARGEST_BLOCK))
 
-    def hold_more(self, seen: MeteredUsage, held: int, block: int, decision: Decision) -> Charge:
+    def hold_more(self, seen: Usage, held: int, block: int, decision: Decision) -> Charge:
         """Hold a block more, or what the limits leave of it; a transaction may do so twice.
 
         Args:
@@ -10226,7 +10099,8 @@ class Reply:
         Returns:
             The size of its stream at which to ask again; None where it has to end.
         """
-        return await self.keeper.keep_up(self, size, step)
+        following: int | None = await self.keeper.keep_up(self, size, step)
+        return following
 
     def request_decision(self) -> Decision:
         """Where the limits on single requests stand: with all rounds, and the prompt of the next.
@@ -10292,7 +10166,7 @@ class Reply:
         """Note an answer that came whole, any JSON value."""
         self.meter.add_answer(answer)
 
-    def reserved_charge(self, seen: MeteredUsage | None = None) -> Charge:
+    def reserved_charge(self, seen: Usage | None = None) -> Charge:
         """What is to be held for it: the estimate, or what it has used already if more.
 
         Of an estimate it holds no more than its user's own limits leave, so that a single
@@ -10304,11 +10178,11 @@ class Reply:
             return estimate
         return hold_at_most(estimate, make_charge(seen, self.rule).counted, self.own_remaining)
 
-    def estimated_charge(self, seen: MeteredUsage | None = None) -> Charge:
+    def estimated_charge(self, seen: Usage | None = None) -> Charge:
         """What it may cost: the estimate, or what it has used already if more."""
         seen = seen or self.meter.total()
         return make_charge(
-            MeteredUsage(
+            Usage(
                 input_tokens=self.prompt_with(seen),
                 output_tokens=max(self.output_tokens, seen.output_tokens),
                 cached_input_tokens=0,
@@ -10321,9 +10195,7 @@ class Reply:
     def unseen_charge(self) -> Charge:
         """What a call is charged for of which nothing was seen: an ordinary reply at most."""
         output_tokens = min(self.output_tokens, EXPECTED_OUTPUT_TOKENS * self.choices)
-        return make_charge(
-            MeteredUsage(self.prompt_tokens, output_tokens, 0, None, estimated=True), self.rule
-        )
+        return make_charge(Usage(self.prompt_tokens, output_tokens, estimated=True), self.rule)
 
     def used_charge(self) -> Charge:
         """What it has used so far."""
@@ -10343,10 +10215,23 @@ class Reply:
             metered = self.meter.total(usage, text)
             awaited = self.meter.awaited_prompt_tokens if self.called_model else 0
             if awaited:  # stopped while a round of tools had gone to the model
-                metered = added_usage(metered, MeteredUsage(awaited, 0, 0, None, estimated=True))
+                metered += Usage(awaited, estimated=True)
             return make_charge(metered, self.rule)
         # Stopped before its first byte, or an answer in words that nobody knows.
         return self.unseen_charge() if self.called_model else None
+
+
+def find_reply(metadata: Mapping[str, Any] | None) -> Reply | None:
+    """The reply that was admitted with this metadata."""
+    reply = metadata.get(METADATA_KEY) if metadata else None
+    # Not isinstance: the file may have been pasted anew while the reply was running. What came
+    # from a client would be made of JSON's types.
+    return None if isinstance(reply, (dict, list, str, int, float)) else reply
+
+
+def is_older(reply: object) -> bool:
+    """Whether a reply was admitted by 0.1.0, which knew no limits on single requests."""
+    return not hasattr(reply, "request_decision")
 
 
 def own_remaining(decision: Decision) -> dict[Measure, int]:
@@ -10377,10 +10262,8 @@ def hold_at_most(estimate: Charge, used: Amounts, remaining: Mapping[Measure, in
     return replace(estimate, cost_micros=held.cost_micros, counted=held)
 
 
-# ==============================================================================
-# helpers/openwebui/passthrough.py
+# ================================ helpers/openwebui/passthrough.py ================================
 # The paths by which Open WebUI lets its users reach a model past the hooks.
-# ==============================================================================
 
 # chat: the hooks run. rewritten: sent to a path where they do. metered: admitted and metered by
 # the middleware. request: counted as one request. indexing: the same, where the administrator has
@@ -10589,17 +10472,15 @@ def passthrough_charge(reply: Reply, passthrough: Passthrough, status: int | Non
     if status is not None and status >= 400:
         return None
     if not passthrough.counts_tokens:
-        return make_charge(MeteredUsage(0, 0, 0, None, False), reply.rule)
+        return make_charge(Usage(), reply.rule)
     if passthrough.kind == "embeddings":
-        return make_charge(MeteredUsage(reply.prompt_tokens, 0, 0, None, True), reply.rule)
+        return make_charge(Usage(reply.prompt_tokens, 0, estimated=True), reply.rule)
     # Answered, but nobody can say with what; or given up while the model was at work.
     return reply.unseen_charge()
 
 
-# ==============================================================================
-# helpers/openwebui/host.py
+# =================================== helpers/openwebui/host.py ====================================
 # The only place that knows Open WebUI: its database, groups, models and errors.
-# ==============================================================================
 
 NAMES_PER_QUERY = 500
 TEMPORARY_CHAT_PREFIXES = ("temporary:", "local:")  # today's and the older one
@@ -10940,10 +10821,8 @@ def warn_about_old_host() -> None:
         )
 
 
-# ==============================================================================
-# helpers/openwebui/stream_usage.py
+# =============================== helpers/openwebui/stream_usage.py ================================
 # Usage in streams: which models' providers refuse to be asked for it.
-# ==============================================================================
 
 ASK_FOR_USAGE = {"include_usage": True}
 REFUSING_STATUSES = (400, 422)
@@ -11090,22 +10969,12 @@ def copied_message(message: object) -> object:
     return {**message, "content": own}
 
 
-# ==============================================================================
-# helpers/openwebui/endings.py
+# ================================== helpers/openwebui/endings.py ==================================
 # Endings: a stream that may go no further ends as its protocol ends one at its length.
-# ==============================================================================
 
 StreamPart = bytes | str
 LONGEST_LINE = 2**16
 LINE_ENDS = frozenset((b"\n", "\n"))
-
-
-class BoundedReply(Protocol):
-    """A reply whose stream may have to end."""
-
-    choices: int
-
-    async def keep_up(self, size: int, step: int) -> int | None: ...
 
 
 def part_event(part: bytes, *, last: bool) -> dict[str, Any]:
@@ -11197,7 +11066,7 @@ class StreamWatch:
         self._last, self._first = data, self._first or data
         return self._size >= self._mark
 
-    async def ending(self, reply: BoundedReply) -> list[bytes]:
+    async def ending(self, reply: Reply) -> list[bytes]:
         """What ends the stream here; nothing where the reply may go on."""
         following = await reply.keep_up(self._size, len(self._last))
         if following is None:
@@ -11206,7 +11075,7 @@ class StreamWatch:
         return []
 
 
-async def bounded_stream(reply: BoundedReply, parts: Any) -> AsyncIterator[Any]:
+async def bounded_stream(reply: Reply, parts: Any) -> AsyncIterator[Any]:
     """A stream's parts as they come, and its end where the reply may go no further.
 
     Whoever takes a part has it metered before it asks for the next one.
@@ -11225,10 +11094,8 @@ async def bounded_stream(reply: BoundedReply, parts: Any) -> AsyncIterator[Any]:
             await close()
 
 
-# ==============================================================================
-# helpers/openwebui/model_calls.py
+# ================================ helpers/openwebui/model_calls.py ================================
 # Model calls: the answer or the failure of each call that Open WebUI makes for a reply.
-# ==============================================================================
 
 # Where Open WebUI calls models for replies, under the name that each module has for it.
 CALLERS = (
@@ -11317,102 +11184,8 @@ def is_failure(answer: object) -> bool:
     return isinstance(answer, dict) and bool(answer.get("error")) and not answer.get("choices")
 
 
-# ==============================================================================
-# helpers/openwebui/admission.py
-# From a request to a reply: whose limits count, and how much is reserved.
-# ==============================================================================
-
-LONGEST_TIMEZONE = 100
-UNCOUNTED = ModelRule("*", weight=Decimal(0))
-
-
-def is_exempt(valves: AdminValves, subject: Subject) -> bool:
-    """Whether a user is recorded but never refused."""
-    return valves.exempt_admins and subject.role == "admin"
-
-
-def count_limits(
-    valves: AdminValves, subject: Subject, model_names: tuple[str, ...], now: datetime
-) -> tuple[AppliedLimit, ...]:
-    """The limits that count for a request; none for an exempt user or a free model."""
-    policies = valves.policy_set
-    if is_exempt(valves, subject) or find_model_rule(policies, model_names).weight == 0:
-        return ()
-    policy = choose_policy(subject, policies, valves.default_policy, valves.multiple_groups)
-    return applied_limits(subject, policy, policies, model_names, now, valves.calendar_rules)
-
-
-def find_reader(
-    valves: AdminValves, user: Mapping[str, Any], metadata: Mapping[str, Any]
-) -> Reader:
-    """The user's own time zone where Open WebUI knows it, else the valve's; and the language."""
-    own_zone = clean_text(user.get("timezone"), LONGEST_TIMEZONE).strip()
-    zone = find_timezone(own_zone)
-    # The chat page sends its own language for use in prompts.
-    variables = metadata.get("variables")
-    tag = variables.get("{{USER_LANGUAGE}}") if isinstance(variables, Mapping) else None
-    language = choose_language(clean_text(tag, LONGEST_LANGUAGE_TAG))
-    return Reader(zone or read_timezone(valves.timezone), language, zone_is_own=zone is not None)
-
-
-def build_reply(
-    keeper: ReplyKeeper,
-    valves: AdminValves,
-    subject: Subject,
-    user: Mapping[str, Any],
-    body: Mapping[str, Any],
-    metadata: Mapping[str, Any],
-    model_names: tuple[str, ...],
-    source: str,
-    now: datetime,
-    *,
-    ollama: bool,
-    own_provider: bool,
-) -> Reply:
-    """Everything that is known of a reply before it is admitted.
-
-    A reply over a direct connection uses its user's own provider, and its usage comes from the
-    browser: it is on record, and counts toward nothing.
-    """
-    policies = valves.policy_set
-    policy = choose_policy(subject, policies, valves.default_policy, valves.multiple_groups)
-    prompt_tokens, stops = estimate_prompt(body), valves.running_replies == "stop"
-    reply = Reply(
-        keeper=keeper,
-        reservation=Reservation(
-            id=uuid.uuid4().hex,
-            subject=subject,
-            model_names=model_names,
-            source=source,
-            chat_id=clean_text(metadata.get("chat_id"), LONGEST_ID),
-            message_id=clean_text(metadata.get("message_id"), LONGEST_ID),
-            policy="exempt" if is_exempt(valves, subject) else policy.name,
-            created_at=int(now.timestamp()),
-        ),
-        limits=() if own_provider else count_limits(valves, subject, model_names, now),
-        rule=UNCOUNTED if own_provider else find_model_rule(policies, model_names),
-        reader=find_reader(valves, user, metadata),
-        enforced=not valves.shadow_mode,
-        prompt_tokens=prompt_tokens,
-        next_prompt_tokens=prompt_tokens,
-        wanted_output=wanted_output(body, ollama=ollama),
-        ollama=ollama,
-        choices=count_choices(body),
-        soft_limit_percent=valves.soft_limit_percent,
-        alert_url="" if valves.shadow_mode else valves.alert_webhook_url,
-        # An answer that comes whole can't be ended on its way.
-        capped=not valves.shadow_mode
-        and (valves.cap_max_tokens or (stops and body.get("stream") is not True)),
-        stops_at_limit=stops,
-    )
-    reply.meter.begin_round(prompt_tokens)
-    return reply
-
-
-# ==============================================================================
-# helpers/openwebui/stopping.py
+# ================================= helpers/openwebui/stopping.py ==================================
 # One process, many pastes: who keeps books in it, so that older ones let go and all stop well.
-# ==============================================================================
 
 # Every paste is a module of its own. They find each other where all modules are.
 KEEPERS_MODULE = "usage_limits_keepers"
@@ -11420,16 +11193,12 @@ KEEPERS_MODULE = "usage_limits_keepers"
 STOP_WAIT_SECONDS = 2.0
 
 
-class Stoppable(Protocol):
-    """Who holds replies, threads and connections."""
+def replace_keepers(newest: Any) -> None:
+    """Tell all older ones that another has taken over, and see that each of them stops well.
 
-    def retire(self) -> None: ...
-
-    def stop(self) -> None: ...
-
-
-def replace_keepers(newest: Stoppable) -> None:
-    """Tell all older ones that another has taken over, and see that each of them stops well."""
+    They hold replies, threads and connections, and have `retire` and `stop`. Each is of the class
+    of its own paste.
+    """
     shared: Any = sys.modules.get(KEEPERS_MODULE)
     if shared is None:
         shared = sys.modules[KEEPERS_MODULE] = ModuleType(KEEPERS_MODULE)
@@ -11477,16 +11246,98 @@ def stop_on_signal(stop: Callable[[], None]) -> bool:
     return True
 
 
-# ==============================================================================
-# helpers/openwebui/accounting.py
-# Runs the ledger off the event loop and sees every reply to its end.
-# ==============================================================================
+# ================================ helpers/openwebui/chat_events.py ================================
+# Chat events: what the chat page shows of a reply's limits, as toasts and status lines.
 
-# How often a worker shows that it lives and writes what could not be written.
+# Ordinary replies stay below it, so a higher cap is not worth a line.
+CAP_WORTH_SAYING = 4_000
+
+
+async def emit(emitter: Emitter, event: dict[str, Any]) -> None:
+    """Send an event; a browser that has gone away must not cost the reply."""
+    try:
+        await emitter(event)
+    except Exception:
+        log.warning("Usage limits: a message could not be shown", exc_info=True)
+
+
+async def emit_status(emitter: Emitter, sentence: str) -> None:
+    """A grey line over the reply."""
+    await emit(emitter, {"type": "status", "data": {"description": sentence, "done": True}})
+
+
+def usage_preference(user: Mapping[str, Any]) -> str:
+    """What the user has set for `show_usage`."""
+    return str(getattr(user.get("valves"), "show_usage", "near_limit"))
+
+
+async def tell_admitted(
+    reply: Reply,
+    admission: Admission,
+    template: str,
+    link: str,
+    user: Mapping[str, Any],
+    emitter: Emitter,
+) -> None:
+    """Warn of soft limits, each with a toast and a line, and say how long the reply may be.
+
+    Args:
+        template: The administrator's `warning_message`.
+        link: What follows the built-in sentence.
+    """
+    for state in admission.warnings:
+        now, model = datetime.now(UTC), reply.reservation.model_names[0]
+        sentence = warning_sentence(template, state, now, reply.reader, model)
+        sentence += "" if template else link
+        toast = {"type": "warning", "content": sentence}
+        await emit(emitter, {"type": "notification", "data": toast})
+        if usage_preference(user) != "never":
+            await emit_status(emitter, sentence)
+    most = reply.most_output()
+    worth = EXPECTED_OUTPUT_TOKENS if reply.output_cap is None else CAP_WORTH_SAYING
+    if most is not None and most < worth:
+        await emit_status(emitter, cap_sentence(most, reply.reader.language))
+
+
+async def tell_stopped(reply: Reply, emitter: Emitter, state: LimitState | None) -> None:
+    """Say why a reply ends before its end: a limit, or no ledger."""
+    if state is None:
+        language = reply.reader.language
+        await emit_status(emitter, finish_sentence(language.ledger_error, language))
+        return
+    used = state.used + reply.used_charge().counted.of(state.applied.limit.measure)
+    sentence = stopped_sentence(replace(state, used=used), datetime.now(UTC), reply.reader)
+    await emit_status(emitter, sentence)
+
+
+async def tell_settled(
+    reply: Reply,
+    charge: Charge | None,
+    decision: Decision,
+    user: Mapping[str, Any],
+    emitter: Emitter,
+) -> None:
+    """The line of a finished reply, as its user prefers it."""
+    state, shown, now = decision.fullest, usage_preference(user), datetime.now(UTC)
+    if reply.reservation.source == "api" or not reply.enforced or getattr(reply, "stopped", False):
+        return
+    if shown == "always" and charge is not None:
+        tokens = charge.usage.input_tokens + charge.usage.output_tokens
+        line = own_use_line(tokens, charge.cost_micros, state, now, reply.reader)
+        await emit_status(emitter, line)
+    elif (
+        state is not None
+        and shown == "near_limit"
+        and state.crossed_threshold(reply.soft_limit_percent) is not None
+    ):
+        await emit_status(emitter, status_line(state, now, reply.reader))
+
+
+# =============================== helpers/openwebui/ledger_worker.py ===============================
+# The ledger's worker: runs the ledger off the event loop, and does what workers owe each other.
+
+# How often a worker shows that it lives, and looks for those that don't.
 ROUND_SECONDS = 5
-RETRY_SECONDS = 5
-# How often what running replies have used is noted, and their leases are renewed.
-RENEW_SECONDS = 30
 # Who hasn't shown itself for that long, while we could look, doesn't live any more.
 WORKER_SECONDS = 15
 SWEEP_SECONDS = 60
@@ -11499,26 +11350,11 @@ SQLITE_THREADS = 1
 POSTGRESQL_THREADS = 4
 # With so many before it a request would hardly get its turn in time.
 QUEUE_LIMIT = 2_000
-# An end that the database refuses that often is set aside.
-MOST_TRIES = 5
-# So many ends that can't be written one after the other: the rest won't be either.
-MOST_FAILURES = 3
-STOP_SECONDS = 3.0
 
 ThreadResult = TypeVar("ThreadResult")
 
 
-@dataclass(slots=True)
-class WaitingEnd:
-    """The end of a reply that could not be written yet."""
-
-    reply: Reply
-    charge: Charge | None
-    reason: str
-    tries: int = 0
-
-
-class Accounting:
+class LedgerWorker:
     """One per ledger and process.
 
     Args:
@@ -11536,27 +11372,17 @@ class Accounting:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._engine, self._own_engine = engine, own_engine
-        self._ledger = Ledger(engine, schema, clock, True, worker=uuid.uuid4().hex)
-        self._threads: ThreadPoolExecutor | None = None
-        self._alerts = AlertSender()
-        self._lengths = ReplyLengths(self._read_prepared)
+        self.ledger = Ledger(engine, schema, clock, True, worker=uuid.uuid4().hex)
+        self.lengths = ReplyLengths(self._read_prepared)
         self.retention_seconds = RETENTION_SECONDS
-        self._running: dict[str, Reply] = {}
-        self._unwritten: dict[str, WaitingEnd] = {}
-        self._memory: IdentityMemory | None = None
-        self._queued = 0
-        self._turn = threading.local()  # the deadline of the request that a thread works for
-        self._rounds: asyncio.Task[None] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._retired = False
+        self._threads: ThreadPoolExecutor | None = None
+        self.queued = 0
+        self.turn = threading.local()  # the deadline of the request that a thread works for
         # Other workers that hold something: how often each was seen to live, and since when
         # that hasn't changed.
-        self._others: dict[str, tuple[int | None, float]] = {}
-        started = time.monotonic()
+        self.others: dict[str, tuple[int | None, float]] = {}
         self._shown_at = self._swept_at = self._watched_at = float("-inf")
-        self._renewed_at = started
-        self._dropped_at = started + FIRST_DROP_SECONDS - DROP_SECONDS
-        replace_keepers(self)
+        self._dropped_at = time.monotonic() + FIRST_DROP_SECONDS - DROP_SECONDS
 
     def read(self, work: Callable[[Connection], ThreadResult]) -> ThreadResult:
         """Read something else from the ledger's database; blocks.
@@ -11565,7 +11391,7 @@ class Accounting:
             LedgerError: The database can't be read.
             LedgerDataError: It refuses the question.
         """
-        return self._ledger.read(work, getattr(self._turn, "deadline", None))
+        return self.ledger.read(work, getattr(self.turn, "deadline", None))
 
     @property
     def database_kind(self) -> str:
@@ -11574,17 +11400,162 @@ class Accounting:
 
     def prepare(self) -> None:
         """Make or update the tables; blocks, and raises as `read` does."""
-        self._ledger.prepare()
+        self.ledger.prepare()
 
     def change(
         self, work: Callable[[Connection], ThreadResult], scopes: Collection[str]
     ) -> ThreadResult:
         """Run `work` in a transaction under the locks of these scopes; blocks, raises as `read`."""
-        return self._ledger.change(work, scopes)
+        return self.ledger.change(work, scopes)
 
     def _read_prepared(self, work: Callable[[Connection], ThreadResult]) -> ThreadResult:
-        self._ledger.prepare(getattr(self._turn, "deadline", None))
+        self.ledger.prepare(getattr(self.turn, "deadline", None))
         return self.read(work)
+
+    def close(self) -> None:
+        """Wait for what is being written, and give the connections back."""
+        threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.shutdown()
+        self.ledger.rest()
+
+    def release_idle(self) -> None:
+        """Give back the connections that aren't in use, after what is running."""
+        if self._threads is not None:
+            self._threads.submit(self.ledger.rest)
+
+    def leave(self) -> None:
+        """Give back threads and connections, and tell the others, after what is running."""
+        threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.submit(self._leave)
+            threads.shutdown(wait=False)
+        else:  # the pages may have read something
+            self._give_back()
+
+    def _leave(self) -> None:
+        try:
+            self.ledger.leave()
+        except Exception as error:
+            log.warning("Usage limits: %s; a worker's row stays until it is old", error)
+        self._give_back()
+
+    def _give_back(self) -> None:
+        self.ledger.rest()
+        if self._own_engine:
+            self._engine.dispose()
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether a request would hardly get its turn in time."""
+        return self.queued >= QUEUE_LIMIT
+
+    def in_thread(self, work: Callable[[], ThreadResult]) -> asyncio.Future[ThreadResult]:
+        """Run `work` when it is its turn, whether or not anyone waits for it."""
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(
+                SQLITE_THREADS if self._engine.dialect.name == "sqlite" else POSTGRESQL_THREADS,
+                thread_name_prefix="usage-limits",
+            )
+        self.queued += 1
+        done = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        done.add_done_callback(self._left_queue)
+        return done
+
+    def _left_queue(self, _: object) -> None:
+        self.queued -= 1
+
+    async def beat(self) -> None:
+        """Show the others that we live."""
+        if time.monotonic() - self._shown_at >= ROUND_SECONDS:
+            await self.in_thread(self.ledger.beat)
+            self._shown_at = time.monotonic()
+
+    def forgive_others(self) -> None:
+        """Start anew to wait for the others: they could not show themselves either."""
+        now = time.monotonic()
+        self.others = {name: (beats, now) for name, (beats, _) in self.others.items()}
+
+    async def settle_for_others(self) -> None:
+        """Settle what workers left that don't live any more."""
+        now = time.monotonic()
+        if now - self._watched_at < ROUND_SECONDS:
+            return
+        # Who was away, or asleep, doesn't know how long the others have said nothing.
+        awake = now - self._watched_at < WORKER_SECONDS
+        seen = await self.in_thread(self.ledger.other_workers)
+        self._watched_at = now
+        known = self.others if awake else {}
+        self.others = {
+            name: known[name] if name in known and known[name][0] == beats else (beats, now)
+            for name, beats in seen.items()
+        }
+        gone = [name for name, (_, since) in self.others.items() if now - since >= WORKER_SECONDS]
+        if not gone and now - self._swept_at < SWEEP_SECONDS:
+            return
+        self._swept_at = now
+        while await self.in_thread(partial(self.ledger.sweep, gone)):
+            pass
+        for name in gone:
+            self.others.pop(name, None)
+
+    async def drop_old(self) -> None:
+        """Drop old records, once a day."""
+        if time.monotonic() - self._dropped_at < DROP_SECONDS:
+            return
+        self._dropped_at = time.monotonic()
+        find = partial(self.ledger.find_oldest_kept, self.retention_seconds)
+        oldest = await self.in_thread(find)
+        # Each bite has a turn of its own, with other work between.
+        while oldest is not None:
+            dropped = await self.in_thread(partial(self.ledger.drop_some, oldest))
+            if not dropped:
+                break
+
+
+# ================================ helpers/openwebui/accounting.py =================================
+# Accounting: sees every reply to its end, whatever becomes of its client, model or ledger.
+
+RETRY_SECONDS = 5
+# How often what running replies have used is noted, and their leases are renewed.
+RENEW_SECONDS = 30
+# An end that the database refuses that often is set aside.
+MOST_TRIES = 5
+# So many ends that can't be written one after the other: the rest won't be either.
+MOST_FAILURES = 3
+STOP_SECONDS = 3.0
+
+
+@dataclass(slots=True)
+class WaitingEnd:
+    """The end of a reply that could not be written yet."""
+
+    reply: Reply
+    charge: Charge | None
+    reason: str
+    tries: int = 0
+
+
+class Accounting(LedgerWorker):
+    """Sees the replies of one process and one ledger to their ends."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        schema: str | None,
+        own_engine: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__(engine, schema, own_engine, clock)
+        self._alerts = AlertSender()
+        self._running: dict[str, Reply] = {}
+        self._unwritten: dict[str, WaitingEnd] = {}
+        self._memory: IdentityMemory | None = None
+        self._maintenance: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._retired = False
+        self._renewed_at = time.monotonic()
+        replace_keepers(self)
 
     def remember_identities(
         self,
@@ -11593,7 +11564,7 @@ class Accounting:
         publish: Callable[[tuple[str, ...]], None],
     ) -> IdentityMemory:
         """A memory, kept in this ledger, of whom the policies mean."""
-        ledger = self._ledger
+        ledger = self.ledger
         self._memory = IdentityMemory(
             ledger.read_names, ledger.write_names, read_host, list_models, publish
         )
@@ -11601,10 +11572,9 @@ class Accounting:
 
     def close(self) -> None:
         """Wait for what is being written, and give the connections back."""
-        threads, self._threads = self._threads, None
-        if threads is not None:
-            threads.shutdown()
-        self._ledger.rest()
+        if self._maintenance is not None and not self._maintenance.get_loop().is_closed():
+            self._maintenance.cancel()  # or it would open others
+        super().close()
 
     def retire(self) -> None:
         """Let go of threads and connections whenever no reply is running: another has taken over.
@@ -11639,39 +11609,38 @@ class Accounting:
                     return
 
     async def admit(
-        self, build: Callable[[], Reply | tuple[Reply, LedgerError]], announce: bool
+        self, build: Callable[[], Reply], announce: bool
     ) -> tuple[Reply, Admission | LedgerError]:
         """Build a reply and reserve for it, and watch the current task for its end.
 
         Args:
-            build: Finds out what is to be known of the reply, or why that can't be read. It is
-                called in a thread, and may block.
+            build: Finds out what is to be known of the reply. It is called in a thread, and may
+                block.
             announce: Whether the user can be told of soft limits.
 
         Returns:
             The reply, and what was decided about it, or why it could not be reserved for.
         """
-        deadline, crowded = new_deadline(), self._queued >= QUEUE_LIMIT
+        deadline, crowded = new_deadline(), self.is_crowded
 
         def reserve() -> tuple[Reply, Admission | LedgerError]:
-            self._turn.deadline = deadline
+            self.turn.deadline = deadline
             try:
-                built = build()
-                reply = built[0] if isinstance(built, tuple) else built
-                if not crowded and reply.limits and not isinstance(built, tuple):
+                reply = build()
+                if not crowded and reply.limits and reply.unread is None:
                     model = reply.reservation.model_names[0]
-                    reply.expected_output = self._lengths.expected(model)
+                    reply.expected_output = self.lengths.expected(model)
             finally:
-                self._turn.deadline = None
+                self.turn.deadline = None
             request = reply.request_decision()
             if reply.enforced and not request.allowed:  # whatever the ledger would say
                 return reply, Admission(request)
-            if isinstance(built, tuple):
-                return built
+            if reply.unread is not None:
+                return reply, reply.unread
             if crowded:
                 return reply, LedgerError("the ledger is busy: too many wait for it")
             try:
-                admission = self._ledger.reserve(
+                admission = self.ledger.reserve(
                     reply.reservation,
                     reply.fit_output,
                     reply.limits,
@@ -11693,7 +11662,7 @@ class Accounting:
         if crowded:
             admission = self._loop.run_in_executor(None, reserve)
         else:
-            admission = self._in_thread(reserve)
+            admission = self.in_thread(reserve)
         admission.add_done_callback(self._admitted)
         task = asyncio.current_task()
         if task is not None:
@@ -11719,8 +11688,8 @@ class Accounting:
             reply.fit_to(decision, seen.output_tokens, reply.prompt_with(seen))
             return reply.reserved_charge(seen)
 
-        return await self._in_thread(
-            lambda: self._ledger.grow(reply.reservation, hold, limits, deadline)
+        return await self.in_thread(
+            lambda: self.ledger.grow(reply.reservation, hold, limits, deadline)
         )
 
     async def keep_up(self, reply: Reply, size: int, step: int) -> int | None:
@@ -11772,8 +11741,8 @@ class Accounting:
             reply.reservation.id,
             reply.reservation.subject.user_id,
         )
-        if reply.tell_stop is not None and reply.refused_by is not None:
-            await reply.tell_stop(reply.refused_by)
+        if reply.emitter is not None:
+            await tell_stopped(reply, reply.emitter, reply.refused_by)
 
     async def _grow(self, reply: Reply) -> None:
         """Reserve a block more for a reply, at once visible to all; never raises."""
@@ -11782,8 +11751,8 @@ class Accounting:
         limits = reply.limits if reply.stops else ()
         try:
             if reply.written:
-                await self._in_thread(
-                    lambda: self._ledger.grow(
+                await self.in_thread(
+                    lambda: self.ledger.grow(
                         reply.reservation,
                         partial(reply.hold_more, seen, held, block),
                         limits,
@@ -11793,8 +11762,9 @@ class Accounting:
             else:  # let through while the ledger was away, and written down at its end
                 reply.output_tokens = seen.output_tokens + block
         except LedgerError as error:
-            log.error("Usage limits: %s; reply %s goes on unreserved", error, reply.reservation.id)
-            reply.output_tokens = seen.output_tokens + block
+            log.error("Usage limits: %s; nothing was reserved for %s", error, reply.reservation.id)
+            ends = reply.stops and reply.needs_ledger
+            reply.output_tokens = held if ends else seen.output_tokens + block
         except Exception:
             # Nothing may pass for a fault of ours: it ends where its reservation does.
             log.exception("Usage limits: nothing was reserved for %s", reply.reservation.id)
@@ -11817,10 +11787,10 @@ class Accounting:
             reply.ending = asyncio.create_task(self._settle(reply, charge, reason))
         return await asyncio.shield(reply.ending)
 
-    def _keep_making_rounds(self) -> None:
-        # Also after a reply that could not be written: the rounds may have ended before it failed.
-        if self._rounds is None or self._rounds.done():
-            self._rounds = asyncio.create_task(self._make_rounds())
+    def _keep_maintaining(self) -> None:
+        # Also after a reply that could not be written: it may have ended before that failed.
+        if self._maintenance is None or self._maintenance.done():
+            self._maintenance = asyncio.create_task(self._maintain())
 
     def _admitted(self, done: asyncio.Future[tuple[Reply, Admission | LedgerError]]) -> None:
         if done.cancelled() or done.exception() is not None:
@@ -11829,7 +11799,7 @@ class Accounting:
         if reply.written or isinstance(admission, LedgerError):
             self._running[reply.reservation.id] = reply
         # Also for one that is refused: a worker that is gone may hold what it wanted.
-        self._keep_making_rounds()
+        self._keep_maintaining()
 
     def _task_ended(self, admission: asyncio.Future[tuple[Reply, Admission | LedgerError]]) -> None:
         # Stopped, disconnected, broken off, failed: no outlet came. One that did has settled.
@@ -11846,8 +11816,8 @@ class Accounting:
         if reply.meter.produced:
             return reply.used_charge()
         if not reply.called_model:
-            return Charge(estimated=True)
-        return make_charge(MeteredUsage(reply.prompt_tokens, 0, 0, None, True), reply.rule)
+            return Charge(Usage(estimated=True))
+        return make_charge(Usage(reply.prompt_tokens, 0, estimated=True), reply.rule)
 
     async def _settle(
         self, reply: Reply, charge: Charge | None, reason: str = ""
@@ -11858,9 +11828,7 @@ class Accounting:
         try:
             if charge is None and not reply.written:
                 return None
-            settlement = await self._in_thread(
-                lambda: self._write_end(end, reply.written, deadline)
-            )
+            settlement = await self.in_thread(lambda: self._write_end(end, reply.written, deadline))
         except BaseException as error:
             self._unwritten[key] = end
             if not isinstance(error, Exception):
@@ -11870,9 +11838,9 @@ class Accounting:
                 error,
                 key,
                 reply.reservation.subject.user_id,
-                charge.input_tokens + charge.output_tokens if charge else 0,
+                charge.usage.input_tokens + charge.usage.output_tokens if charge else 0,
             )
-            self._keep_making_rounds()
+            self._keep_maintaining()
             return None
         finally:
             self._running.pop(key, None)
@@ -11898,7 +11866,7 @@ class Accounting:
         reply, charge = end.reply, end.charge
         if not written and charge is not None:
             # Let through while the ledger was away: it is on record all the same.
-            self._ledger.reserve(
+            self.ledger.reserve(
                 reply.reservation,
                 lambda _: charge,
                 (),
@@ -11906,7 +11874,7 @@ class Accounting:
                 may_exist=True,
                 deadline=deadline,
             )
-        settlement = self._ledger.settle(
+        settlement = self.ledger.settle(
             reply.reservation,
             charge,
             reply.limits,
@@ -11921,69 +11889,44 @@ class Accounting:
             return self._write_end(end, False, deadline)
         return settlement
 
-    async def _make_rounds(self) -> None:
+    async def _maintain(self) -> None:
         """Show that we live, write what could not be written, and settle what others left."""
         while True:
             try:
-                await self._make_round()
+                await self._maintain_once()
             except LedgerError as error:
-                # The others could not show themselves either.
-                self._others = {
-                    name: (beats, time.monotonic()) for name, (beats, _) in self._others.items()
-                }
+                self.forgive_others()
                 log.error("Usage limits: %s; trying again", error)
             except Exception:
-                # A fault of ours must not end the rounds: leases would run out.
-                log.exception("Usage limits: a round failed; trying again")
-            if not (self._running or self._unwritten or self._others):
+                # A fault of ours must not end this: leases would run out.
+                log.exception("Usage limits: the maintenance failed; trying again")
+            if not (self._running or self._unwritten or self.others):
                 break
             await asyncio.sleep(RETRY_SECONDS if self._unwritten else ROUND_SECONDS)
-        # Not awaited: who comes now needs rounds of its own.
+        # Not awaited: who comes now needs a loop of its own.
         if self._retired:
             self._let_go()
-        elif self._threads is not None:
-            self._threads.submit(self._ledger.rest)
+        else:
+            self.release_idle()
 
     def _let_go(self) -> None:
         """Give back threads and connections, if nothing is running."""
-        if self._running or self._unwritten or self._queued:
-            self._keep_making_rounds()
+        if self._running or self._unwritten or self.queued:
+            self._keep_maintaining()
             return
-        threads, self._threads = self._threads, None
-        if threads is not None:
-            threads.submit(self._leave)
-            threads.shutdown(wait=False)
+        self.leave()
 
-    def _leave(self) -> None:
-        try:
-            self._ledger.leave()
-        except Exception as error:
-            log.warning("Usage limits: %s; a worker's row stays until it is old", error)
-        self._ledger.rest()
-        if self._own_engine:
-            self._engine.dispose()
-
-    async def _make_round(self) -> None:
+    async def _maintain_once(self) -> None:
         if self._running or self._unwritten:
-            await self._show_life()
+            await self.beat()
+            await self._renew()
         await self._write_waiting()
-        await self._watch_others()
-        if time.monotonic() - self._dropped_at >= DROP_SECONDS:
-            self._dropped_at = time.monotonic()
-            oldest = await self._in_thread(
-                lambda: self._ledger.find_oldest_kept(self.retention_seconds)
-            )
-            # Each bite has a turn of its own, with other work between.
-            while oldest is not None:
-                dropped = await self._in_thread(partial(self._ledger.drop_some, oldest))
-                if not dropped:
-                    break
+        await self.settle_for_others()
+        await self.drop_old()
 
-    async def _show_life(self) -> None:
+    async def _renew(self) -> None:
+        """Note what running replies have used, and renew their leases."""
         now = time.monotonic()
-        if now - self._shown_at >= ROUND_SECONDS:
-            await self._in_thread(self._ledger.beat)
-            self._shown_at = now
         if now - self._renewed_at < RENEW_SECONDS:
             return
         self._renewed_at = now
@@ -11997,14 +11940,14 @@ class Accounting:
                 except Exception:
                     log.exception("Usage limits: what reply %s holds is not known", key)
         try:
-            await self._in_thread(lambda: self._ledger.renew(charges))
+            await self.in_thread(lambda: self.ledger.renew(charges))
         except LedgerError:
             raise
         except Exception:
             # One of them is refused: the others must not suffer from it.
             for key, charge in charges.items():
                 try:
-                    await self._in_thread(partial(self._ledger.renew, {key: charge}))
+                    await self.in_thread(partial(self.ledger.renew, {key: charge}))
                 except LedgerError:
                     raise
                 except Exception as error:
@@ -12015,7 +11958,7 @@ class Accounting:
         failures: list[LedgerError] = []
         for key, end in list(self._unwritten.items()):
             try:
-                await self._in_thread(partial(self._write_end, end, False))
+                await self.in_thread(partial(self._write_end, end, False))
             except LedgerError as error:
                 # Busy for one user, perhaps; but where nobody answers nobody needs to be asked.
                 failures.append(error)
@@ -12038,48 +11981,51 @@ class Accounting:
         if failures:
             raise failures[-1]
 
-    async def _watch_others(self) -> None:
-        """Settle what workers left that don't live any more."""
-        now = time.monotonic()
-        if now - self._watched_at < ROUND_SECONDS:
-            return
-        # Who was away, or asleep, doesn't know how long the others have said nothing.
-        awake = now - self._watched_at < WORKER_SECONDS
-        seen = await self._in_thread(self._ledger.other_workers)
-        self._watched_at = now
-        known = self._others if awake else {}
-        self._others = {
-            name: known[name] if name in known and known[name][0] == beats else (beats, now)
-            for name, beats in seen.items()
-        }
-        gone = [name for name, (_, since) in self._others.items() if now - since >= WORKER_SECONDS]
-        if not gone and now - self._swept_at < SWEEP_SECONDS:
-            return
-        self._swept_at = now
-        while await self._in_thread(partial(self._ledger.sweep, gone)):
-            pass
-        for name in gone:
-            self._others.pop(name, None)
 
-    def _in_thread(self, work: Callable[[], ThreadResult]) -> asyncio.Future[ThreadResult]:
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(
-                SQLITE_THREADS if self._engine.dialect.name == "sqlite" else POSTGRESQL_THREADS,
-                thread_name_prefix="usage-limits",
-            )
-        self._queued += 1
-        done = asyncio.get_running_loop().run_in_executor(self._threads, work)
-        done.add_done_callback(self._left_queue)
-        return done
-
-    def _left_queue(self, _: object) -> None:
-        self._queued -= 1
+# ================================== helpers/openwebui/ledgers.py ==================================
+# Ledgers: what one filter has opened, by the database that its valves name.
 
 
-# ==============================================================================
-# helpers/openwebui/directory.py
+class OpenLedger(NamedTuple):
+    """A ledger, whom the policies mean by it, and what reads Open WebUI's own database."""
+
+    accounting: Accounting
+    memory: IdentityMemory
+    read_host: Callable[[Callable[[Connection], Any]], Any]
+
+
+class Ledgers:
+    """The open ledgers of one filter."""
+
+    def __init__(self) -> None:
+        self._opened: dict[str, OpenLedger] = {}
+
+    def of(self, valves: AdminValves) -> OpenLedger:
+        """The ledger that these valves name."""
+        opened = self._opened.get(valves.database_url)
+        if opened is None:
+            opened = self._opened[valves.database_url] = open_ledger(valves)
+        opened.accounting.retention_seconds = valves.retention_seconds
+        return opened
+
+
+def open_ledger(valves: AdminValves) -> OpenLedger:
+    """Open a ledger; no I/O yet. What is amiss with the policies' names shows in the form."""
+    engine, schema = host_engine(valves.database_url)
+    accounting = Accounting(engine, schema, own_engine=not is_host_engine(engine))
+    read_host = host_reader().read if valves.database_url else accounting.read
+    memory = accounting.remember_identities(
+        lambda ids, addresses: read_host(
+            partial(read_host_names, user_ids=ids, addresses=addresses)
+        ),
+        list_model_ids,
+        lambda notices: FORM_TEXTS.note("policies", form_note(notices)),
+    )
+    return OpenLedger(accounting, memory, read_host)
+
+
+# ================================= helpers/openwebui/directory.py =================================
 # The directory: all users of Open WebUI with their groups, read at once.
-# ==============================================================================
 
 # More users than any page lists.
 MOST_USERS = 50_000
@@ -12188,10 +12134,8 @@ def with_outer_groups(
     return tuple(found)
 
 
-# ==============================================================================
-# helpers/openwebui/page_limits.py
+# ================================ helpers/openwebui/page_limits.py ================================
 # Limits as the pages have them: those of many users at one instant, and how JSON says them.
-# ==============================================================================
 
 Json = dict[str, Any]
 PAGE_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str)
@@ -12380,10 +12324,8 @@ def grant_rows(rows: Iterable[Row[Any]], at: datetime) -> list[Json]:
     ]
 
 
-# ==============================================================================
-# helpers/openwebui/page_answers.py
+# =============================== helpers/openwebui/page_answers.py ================================
 # The pages' requests and answers: what is read of the one, and how the other is sent.
-# ==============================================================================
 
 # A policies text of hundreds of thousands of characters, and nothing near a denial of service.
 LARGEST_BODY = 2 * 2**20
@@ -12473,7 +12415,7 @@ def error_answer(error: Exception) -> Response:
         case PoliciesError():
             errors = [
                 {"where": one.where, "given": one.given, "allowed": one.allowed}
-                for one in error.mistakes
+                for one in error.errors
             ]
             answer = as_answer({"errors": errors})
             answer.status_code = 400
@@ -12492,10 +12434,8 @@ def error_answer(error: Exception) -> Response:
     return answer
 
 
-# ==============================================================================
-# helpers/openwebui/page_data.py
+# ================================= helpers/openwebui/page_data.py =================================
 # What the usage pages show, as JSON has it; everything here blocks, and runs in a thread.
-# ==============================================================================
 
 MOST_REPLIES = 200
 MOST_GRANTS = 500
@@ -12839,10 +12779,8 @@ def head_row(subject: Subject, name: str, policy: Policy, exempt: bool) -> Json:
     }
 
 
-# ==============================================================================
-# helpers/openwebui/page_grants.py
+# ================================ helpers/openwebui/page_grants.py ================================
 # Grants on the page: what administrators add to limits, begin anew and take back.
-# ==============================================================================
 
 LONGEST_REASON = 1_000
 MOST_RESET_AT_ONCE = 100
@@ -13025,7 +12963,7 @@ def read_amount(value: object, measure: Measure) -> int:
             amount = int(value) if value.is_integer() else 0
         else:
             amount = read_count(text, "token")
-    except (NotationMistake, ValueError, OverflowError):
+    except (NotationError, ValueError, OverflowError):
         raise allowed from None
     if not 0 < amount <= LARGEST_GRANT:
         raise allowed
@@ -13044,10 +12982,8 @@ def read_reason(body: Mapping[str, Any]) -> str:
     return clean_text(reason, LONGEST_REASON).strip()
 
 
-# ==============================================================================
-# helpers/openwebui/page_status.py
+# ================================ helpers/openwebui/page_status.py ================================
 # How the filter stands in its host: versions, what is leaned upon, ways to a model.
-# ==============================================================================
 
 SERVER_MODULE = "open_webui.main"
 # The pasted file's own first lines, where Open WebUI has read them.
@@ -13130,10 +13066,8 @@ def host_status(data: PageData, everywhere: bool) -> Json:
     }
 
 
-# ==============================================================================
-# helpers/openwebui/usage_command.py
+# =============================== helpers/openwebui/usage_command.py ===============================
 # `/usage` as a message in a chat: the user's limits and use as Markdown, from no model.
-# ==============================================================================
 
 COMMAND = "/usage"
 LONGEST_COMMAND = 200
@@ -13168,6 +13102,36 @@ def markdown_table(headings: Iterable[str], rows: Iterable[Iterable[str]], numbe
     rules = ["---"] * (len(heads) - numbers) + ["--:"] * numbers
     lines = [heads, rules, *(list(row) for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+async def answer_usage(
+    valves: AdminValves,
+    ledgers: Ledgers,
+    user_id: str,
+    metadata: Mapping[str, Any],
+    reader: Reader,
+    with_link: bool,
+    emitter: Emitter,
+) -> None:
+    """Answer the command in a chat, and end the request as its user's stop button would.
+
+    Raises:
+        CancelledError: It is answered.
+    """
+    try:
+        data = PageData(valves, *ledgers.of(valves), datetime.now(UTC))
+        text = await asyncio.to_thread(usage_markdown, data, user_id, reader, with_link)
+    except Exception:
+        log.exception("Usage limits: the use of user %s can't be shown", user_id)
+        text = finish_sentence(reader.language.ledger_error, reader.language)
+    try:
+        await emit(emitter, {"type": "replace", "data": {"content": text}})
+        done = {"done": True, "content": text}
+        await emit(emitter, {"type": "chat:completion", "data": done})
+        await save_answer(metadata, text)
+    except Exception:
+        log.warning("Usage limits: an answer to /usage was not saved", exc_info=True)
+    raise asyncio.CancelledError
 
 
 def usage_markdown(data: PageData, user_id: str, reader: Reader, with_link: bool) -> str:
@@ -13256,10 +13220,8 @@ def near_parts(data: PageData, reader: Reader, words: Mapping[str, str]) -> list
     return [markdown_table(("", *headings), rows, 1)] if rows else []
 
 
-# ==============================================================================
-# helpers/openwebui/valves_form.py
+# ================================ helpers/openwebui/valves_form.py ================================
 # The valves form: who is near a limit at its top, and why a save was refused.
-# ==============================================================================
 
 # The form's first field, above whose description the notes stand.
 FIRST_FIELD = "priority"
@@ -13295,7 +13257,7 @@ class FormNotes:
             accounting, memory, read_host = self._ledger_of(valves)
             data = PageData(valves, accounting, memory, read_host, datetime.now(UTC))
             reading = asyncio.to_thread(near_note, data)
-            AdminValves.note(FIRST_FIELD, await asyncio.wait_for(reading, LONGEST_WAIT_SECONDS))
+            FORM_TEXTS.note(FIRST_FIELD, await asyncio.wait_for(reading, LONGEST_WAIT_SECONDS))
         except Exception:
             log.warning("Usage limits: the form's notes could not be read", exc_info=True)
 
@@ -13350,16 +13312,14 @@ class SaveAnswer:
 
 def refusal_reasons() -> str:
     """Why the valves were refused last, as plain text; "" if they weren't."""
-    refused = AdminValves.refusals | AdminValves.unsaved
+    refused = FORM_TEXTS.refused | FORM_TEXTS.unsaved
     return "\n".join(
         f"{name}: {re.sub(r'^[*]{2}.*?[*]{2} ', '', text)}" for name, text in refused.items()
     )
 
 
-# ==============================================================================
-# helpers/openwebui/simulation.py
+# ================================ helpers/openwebui/simulation.py =================================
 # Simulation: what is on record, replayed against a policies text.
-# ==============================================================================
 
 # More records than this aren't replayed at once.
 MOST_REPLAYED = 3_000_000
@@ -13654,7 +13614,7 @@ class Replay:
 def recounted(row: Any, rule: ModelRule) -> Amounts:
     """What a record counts by another rule."""
     cost, input_tokens, output_tokens, cached, estimated = row[10:15]
-    usage = MeteredUsage(input_tokens, output_tokens, cached, cost, bool(estimated))
+    usage = Usage(input_tokens, output_tokens, cached, cost, bool(estimated))
     return make_charge(usage, rule).counted
 
 
@@ -13673,10 +13633,8 @@ def replay_start(limits: Iterable[Limit], rules: CalendarRules, since: int) -> i
     return start
 
 
-# ==============================================================================
-# helpers/openwebui/policy_editor.py
+# =============================== helpers/openwebui/policy_editor.py ===============================
 # The policies editor: a text checked, explained, replayed and saved.
-# ==============================================================================
 
 LONGEST_POLICIES = 1_000_000
 MOST_DAYS = 400
@@ -13691,7 +13649,7 @@ def read_policies_text(body: Json) -> str:
 
     Raises:
         PageError: There is none, or one of a length that nobody writes.
-        PoliciesError: It has mistakes.
+        PoliciesError: It has errors.
     """
     text = body.get("policies")
     if not isinstance(text, str) or len(text) > LONGEST_POLICIES:
@@ -13703,7 +13661,7 @@ def read_policies_text(body: Json) -> str:
 
 
 def listed_errors(text: str, error: PoliciesError) -> list[Json]:
-    """The mistakes in a text, each with its line where that can be told."""
+    """The errors in a text, each with its line where that can be told."""
     lines = text.split("\n")
     return [
         {
@@ -13712,23 +13670,23 @@ def listed_errors(text: str, error: PoliciesError) -> list[Json]:
             "allowed": one.allowed,
             "line": line_of(one, lines),
         }
-        for one in error.mistakes
+        for one in error.errors
     ]
 
 
-def line_of(mistake: ConfigurationError, lines: list[str]) -> int | None:
-    """The line that a mistake is about, from 1; None where it can't be told."""
-    if found := re.search(r"line (\d+)", mistake.where):
+def line_of(error: ConfigurationError, lines: list[str]) -> int | None:
+    """The line that a error is about, from 1; None where it can't be told."""
+    if found := re.search(r"line (\d+)", error.where):
         return int(found[1])
-    header = re.match(r"\[.*\]", mistake.where)
+    header = re.match(r"\[.*\]", error.where)
     if header is None:
         return None
     wanted = header_path(header[0])
     at = next((n for n, line in enumerate(lines) if header_path(line) == wanted), None)
     if wanted is None or at is None:
         return None
-    key = mistake.where[header.end() :].strip()
-    quoted = re.match(r"['\"](.+?)['\"] ", mistake.given)
+    key = error.where[header.end() :].strip()
+    quoted = re.match(r"['\"](.+?)['\"] ", error.given)
     for number in range(at + 1, len(lines)):
         if header_path(lines[number]) is not None:
             break
@@ -14018,295 +13976,8 @@ def note_version(data: PageData, before: str, text: str, by: str) -> Json:
     return {"errors": [], "policies": text, **explain_policies(data, text)}
 
 
-# ==============================================================================
-# helpers/openwebui/pages.py
-# The usage pages: `/usage-limits` and its JSON, behind Open WebUI's own sign-in.
-# ==============================================================================
-
-PAGE_PATH = "/usage-limits"
-LONGEST_PARAMETER = 400
-# Reports are read beside the chats, never in their way.
-PAGE_THREADS = 2
-MOST_WAITING = 50
-CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; "
-    "img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'"
-)
-PAGE_HEADERS = {
-    "Cache-Control": "no-store",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
-NOT_FOUND = "Not Found"
-
-
-class PageGuard(Protocol):
-    """What the pages need of whoever guards a filter's paths."""
-
-    function_id: str
-    ledger_of: Callable[[Any], Any]
-
-    async def switch(self, *, now: bool = False) -> Any: ...
-
-
-@dataclass(frozen=True, slots=True)
-class PageRequest:
-    """One question, as its handler gets it.
-
-    Args:
-        guard: Of the filter that is asked.
-        data: What can be read.
-        user: Who asks, as Open WebUI has it.
-        parameters: From the path and the query.
-        body: The JSON object that was sent; {} for none.
-        everywhere: Whether the filter is on for all models.
-    """
-
-    guard: PageGuard
-    data: PageData
-    user: Any
-    parameters: MutableMapping[str, str]
-    body: Json
-    everywhere: bool
-
-    @property
-    def actor(self) -> str:
-        """Who asks, as a grant names it."""
-        return str(getattr(self.user, "email", "") or self.user.id)
-
-
-PageResult = TypeVar("PageResult")
-Handler = Callable[[PageRequest], object]
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """One path of the JSON; what changes something takes a body, or is a DELETE."""
-
-    method: str
-    path: str
-    handler: Handler
-    for_all: bool = False
-
-
-def answer_me(asked: PageRequest) -> object:
-    """The user's own limits and use."""
-    return asked.data.me(str(asked.user.id))
-
-
-def answer_users(asked: PageRequest) -> object:
-    """All users with their limits."""
-    texts = asked.data.users(read_flag(asked.parameters.get("near")), user_text)
-    text = f"[{','.join(texts)}]"
-    return Response(text.encode("utf-8", "replace"), media_type="application/json")
-
-
-def user_text(row: Json, limits: Iterable[str]) -> str:
-    """A user with limits that are written already."""
-    return f'{PAGE_JSON.encode(row).removesuffix("}")},"limits":[{",".join(limits)}]}}'
-
-
-def answer_user(asked: PageRequest) -> object:
-    """One user, as the user's own page has it."""
-    return asked.data.user(asked.parameters["key"])
-
-
-def answer_pools(asked: PageRequest) -> object:
-    """All pools."""
-    return asked.data.pools()
-
-
-def answer_overview(asked: PageRequest) -> object:
-    """Totals, and how the filter stands."""
-    return {**asked.data.overview(), **host_status(asked.data, asked.everywhere)}
-
-
-def answer_report(asked: PageRequest) -> object:
-    """Sums by any dimensions, as JSON or CSV."""
-    parameters, zone = asked.parameters, asked.data.valves.calendar_rules.timezone
-    wanted = read_dimensions(parameters.get("by") or "user")
-    kind = parameters.get("format") or "json"
-    if kind not in ("json", "csv"):
-        raise PageError(400, "format: json or csv")
-    since = read_instant(parameters.get("since") or None, "since", zone)
-    until = read_instant(parameters.get("until") or None, "until", zone)
-    if since is not None and until is not None and since >= until:
-        raise PageError(400, "until: a time after since")
-    reset_hour = asked.data.valves.reset_hour if "day" in wanted else 0
-    rows = asked.data.report(wanted, Selection(since, until, zone, reset_hour))
-    if kind == "json":
-        return Response(as_json(rows), media_type="application/json")
-    name = f"usage-by-{'-'.join(wanted)}.csv"
-    disposition = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return Response(as_csv(rows, wanted), media_type="text/csv", headers=disposition)
-
-
-def answer_grant(asked: PageRequest) -> object:
-    """A grant that was made."""
-    return make_grant(asked.data, asked.body, asked.actor)
-
-
-def answer_revoke(asked: PageRequest) -> object:
-    """A grant that was taken back."""
-    return take_back(asked.data, asked.parameters["key"], asked.body, asked.actor)
-
-
-def answer_reset(asked: PageRequest) -> object:
-    """Limits that begin anew."""
-    return make_reset(asked.data, asked.body, asked.actor)
-
-
-def answer_check(asked: PageRequest) -> object:
-    """What a policies text means, or what is wrong with it."""
-    return check_policies(asked.data, asked.body)
-
-
-def answer_simulation(asked: PageRequest) -> object:
-    """Whom a policies text would have refused."""
-    return simulate_policies(asked.data, asked.body)
-
-
-def answer_policies(asked: PageRequest) -> object:
-    """The policies text in force, and the last ones."""
-    return list_versions(asked.data)
-
-
-def answer_shadow(asked: PageRequest) -> object:
-    """What shadow mode would have refused."""
-    zone = asked.data.valves.calendar_rules.timezone
-    since = read_instant(asked.parameters.get("since") or None, "since", zone)
-    oldest = int((asked.data.now - timedelta(days=MOST_DAYS)).timestamp())
-    default = int((asked.data.now - timedelta(days=7)).timestamp())
-    return shadow_refusals(asked.data, max(oldest, default if since is None else since))
-
-
-ROUTES = (
-    Route("GET", "/api/me", answer_me, for_all=True),
-    Route("GET", "/api/users", answer_users),
-    Route("GET", "/api/users/{key}", answer_user),
-    Route("GET", "/api/pools", answer_pools),
-    Route("GET", "/api/overview", answer_overview),
-    Route("GET", "/api/report", answer_report),
-    Route("GET", "/api/shadow", answer_shadow),
-    Route("GET", "/api/policies", answer_policies),
-    Route("POST", "/api/policies/check", answer_check),
-    Route("POST", "/api/policies/simulate", answer_simulation),
-    Route("POST", "/api/grants", answer_grant),
-    Route("DELETE", "/api/grants/{key}", answer_revoke),
-    Route("POST", "/api/resets", answer_reset),
-)
-
-
-class UsagePages:
-    """The pages of one filter.
-
-    Args:
-        guard: Whose filter is asked.
-        app: Open WebUI's, whose sign-in counts.
-    """
-
-    def __init__(self, guard: PageGuard, app: Any) -> None:
-        self._guard = guard
-        self._threads = ThreadPoolExecutor(PAGE_THREADS, thread_name_prefix="usage-limits-pages")
-        self._waiting = 0
-        self.app = self._make_app(app)
-
-    def _make_app(self, host: Any) -> FastAPI:
-        auth = import_module("open_webui.utils.auth")
-        anyone, admins = Depends(auth.get_verified_user), Depends(auth.get_admin_user)
-        app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
-        app.state = host.state
-        for path in (PAGE_PATH, f"{PAGE_PATH}/"):
-            self._add(app, path, ["GET"], anyone, self._show_page)
-        for route in ROUTES:
-            who = anyone if route.for_all else admins
-            answer = partial(self._answer, route)
-            self._add(app, PAGE_PATH + route.path, [route.method], who, answer)
-        self._add(app, f"{PAGE_PATH}/api/policies", ["PUT"], admins, self._save_policies)
-        # Whoever isn't signed in doesn't learn which paths there are.
-        methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-        self._add(app, f"{PAGE_PATH}/{{path:path}}", methods, anyone, self._find_nothing)
-        self._add(app, PAGE_PATH, methods, anyone, self._find_nothing)
-        return app
-
-    @staticmethod
-    def _add(
-        app: FastAPI,
-        path: str,
-        methods: list[str],
-        who: Any,
-        answer: Callable[[Request, Any], Awaitable[Response]],
-    ) -> None:
-        async def endpoint(request: Request, user: Any = who) -> Response:
-            try:
-                response = await answer(request, user)
-            except Exception as error:
-                response = error_answer(error)
-            response.headers.update(PAGE_HEADERS)
-            return response
-
-        endpoint.__annotations__ = {"request": Request, "user": Any, "return": Response}
-        app.add_api_route(path, endpoint, methods=methods)
-
-    async def _show_page(self, request: Request, user: Any) -> Response:
-        nonce = secrets.token_hex(16)
-        policy = CONTENT_SECURITY_POLICY.format(nonce=nonce)
-        headers = {"Content-Security-Policy": policy}
-        return Response(render_page(nonce), media_type="text/html", headers=headers)
-
-    async def _find_nothing(self, request: Request, user: Any) -> Response:
-        raise PageError(404, NOT_FOUND)
-
-    async def _answer(self, route: Route, request: Request, user: Any) -> Response:
-        asked = await self._read_request(request, user)
-        return await self._in_thread(lambda: as_answer(route.handler(asked)))
-
-    async def _save_policies(self, request: Request, user: Any) -> Response:
-        """Save a text through Open WebUI's own functions, and keep the one before."""
-        asked = await self._read_request(request, user)
-        text = await self._in_thread(lambda: read_policies_text(asked.body))
-        before = await store_policies(self._guard.function_id, text)
-        log.info("Usage limits: %s has saved the policies on the page", asked.actor)
-        await self._guard.switch(now=True)
-        note = partial(note_version, asked.data, before, text, asked.actor)
-        return await self._in_thread(lambda: as_answer(note()))
-
-    async def _read_request(self, request: Request, user: Any) -> PageRequest:
-        changes = request.method != "GET"
-        if changes:
-            check_intent(request)
-        body = await read_body(request) if changes else {}
-        parameters = {**request.query_params, **request.path_params}
-        if any(len(text) > LONGEST_PARAMETER for text in parameters.values()):
-            raise PageError(400, f"A parameter is longer than {LONGEST_PARAMETER} characters.")
-        switch = await self._guard.switch()
-        accounting, memory, read_host = self._guard.ledger_of(switch.valves)
-        language = choose_language(parameters.get("language") or "en")
-        data = PageData(switch.valves, accounting, memory, read_host, datetime.now(UTC), language)
-        return PageRequest(self._guard, data, user, parameters, body, switch.everywhere)
-
-    async def _in_thread(self, work: Callable[[], PageResult]) -> PageResult:
-        if self._waiting >= MOST_WAITING:
-            raise PageError(503, "Too many wait for reports. Try again later.")
-        self._waiting += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-        finally:
-            self._waiting -= 1
-
-
-def is_page_path(path: str) -> bool:
-    """Whether a path is one of the pages'."""
-    return re.match(rf"{PAGE_PATH}(/|$)", path) is not None
-
-
-# ==============================================================================
-# helpers/openwebui/answers.py
+# ================================== helpers/openwebui/answers.py ==================================
 # Answers on their way to the client: read for their usage, or replaced by a refusal.
-# ==============================================================================
 
 # Of an answer that isn't streamed, or of one line of a stream; a longer one is estimated.
 LARGEST_ANSWER = 16 * 2**20
@@ -14483,10 +14154,8 @@ def limit_headers(state: MutableMapping[str, Any]) -> RawHeaders:
         return []
 
 
-# ==============================================================================
-# helpers/openwebui/callers.py
+# ================================== helpers/openwebui/callers.py ==================================
 # Who asks at a pass-through path, by Open WebUI's own rules.
-# ==============================================================================
 
 # Where the user travels in the state of a request, out of its client's reach.
 USER_STATE = "usage_limits_user"
@@ -14556,10 +14225,8 @@ def make_gate(app: Any) -> FastAPI:
     return gate
 
 
-# ==============================================================================
-# helpers/openwebui/metered_calls.py
+# =============================== helpers/openwebui/metered_calls.py ===============================
 # Metered calls: pass-through calls on their way to the provider, and their answers.
-# ==============================================================================
 
 
 class MeteredCall:
@@ -14684,10 +14351,8 @@ def receive_until(ended: asyncio.Event, scope: Scope, receive: Receive) -> Recei
     return receive_or_end
 
 
-# ==============================================================================
-# helpers/openwebui/passthrough_guard.py
+# ============================= helpers/openwebui/passthrough_guard.py =============================
 # The guard of pass-through calls: admits, meters and settles them for one filter.
-# ==============================================================================
 
 # How long it is taken for granted that the function is on, and how its valves are.
 SWITCH_SECONDS = 1.0
@@ -14733,18 +14398,9 @@ class PassthroughGuard:
         self.ledger_of = ledger_of
         self.notes = FormNotes(ledger_of)
         self._unasked = unasked
-        self._pages: UsagePages | None = None
         self._switch = Switch()
         self._asking: asyncio.Lock | None = None
         self.gate = CallerGate()
-
-    async def serve_page(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request at the pages' paths."""
-        if self._pages is None:
-            self._pages = UsagePages(self, scope["app"])
-        scope.setdefault("state", {})
-        await note_key(scope)
-        await self._pages.app(scope, receive, send)
 
     async def switch(self, *, now: bool = False) -> Switch:
         """Whether the function is on, as of now or of a second ago at most."""
@@ -14971,10 +14627,283 @@ async def describe_model(model_id: object, app: Any) -> dict[str, Any] | None:
     return {"id": model_id, "info": found.model_dump()} if found is not None else None
 
 
-# ==============================================================================
-# helpers/openwebui/realtime.py
+# =================================== helpers/openwebui/pages.py ===================================
+# The usage pages: `/usage-limits` and its JSON, behind Open WebUI's own sign-in.
+
+PAGE_PATH = "/usage-limits"
+LONGEST_PARAMETER = 400
+# Reports are read beside the chats, never in their way.
+PAGE_THREADS = 2
+MOST_WAITING = 50
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; "
+    "img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+PAGE_HEADERS = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+NOT_FOUND = "Not Found"
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """One question, as its handler gets it.
+
+    Args:
+        guard: Of the filter that is asked.
+        data: What can be read.
+        user: Who asks, as Open WebUI has it.
+        parameters: From the path and the query.
+        body: The JSON object that was sent; {} for none.
+        everywhere: Whether the filter is on for all models.
+    """
+
+    guard: PassthroughGuard
+    data: PageData
+    user: Any
+    parameters: MutableMapping[str, str]
+    body: Json
+    everywhere: bool
+
+    @property
+    def actor(self) -> str:
+        """Who asks, as a grant names it."""
+        return str(getattr(self.user, "email", "") or self.user.id)
+
+
+PageResult = TypeVar("PageResult")
+Handler = Callable[[PageRequest], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One path of the JSON; what changes something takes a body, or is a DELETE."""
+
+    method: str
+    path: str
+    handler: Handler
+    for_all: bool = False
+
+
+def answer_me(asked: PageRequest) -> object:
+    """The user's own limits and use."""
+    return asked.data.me(str(asked.user.id))
+
+
+def answer_users(asked: PageRequest) -> object:
+    """All users with their limits."""
+    texts = asked.data.users(read_flag(asked.parameters.get("near")), user_text)
+    text = f"[{','.join(texts)}]"
+    return Response(text.encode("utf-8", "replace"), media_type="application/json")
+
+
+def user_text(row: Json, limits: Iterable[str]) -> str:
+    """A user with limits that are written already."""
+    return f'{PAGE_JSON.encode(row).removesuffix("}")},"limits":[{",".join(limits)}]}}'
+
+
+def answer_user(asked: PageRequest) -> object:
+    """One user, as the user's own page has it."""
+    return asked.data.user(asked.parameters["key"])
+
+
+def answer_pools(asked: PageRequest) -> object:
+    """All pools."""
+    return asked.data.pools()
+
+
+def answer_overview(asked: PageRequest) -> object:
+    """Totals, and how the filter stands."""
+    return {**asked.data.overview(), **host_status(asked.data, asked.everywhere)}
+
+
+def answer_report(asked: PageRequest) -> object:
+    """Sums by any dimensions, as JSON or CSV."""
+    parameters, zone = asked.parameters, asked.data.valves.calendar_rules.timezone
+    wanted = read_dimensions(parameters.get("by") or "user")
+    kind = parameters.get("format") or "json"
+    if kind not in ("json", "csv"):
+        raise PageError(400, "format: json or csv")
+    since = read_instant(parameters.get("since") or None, "since", zone)
+    until = read_instant(parameters.get("until") or None, "until", zone)
+    if since is not None and until is not None and since >= until:
+        raise PageError(400, "until: a time after since")
+    reset_hour = asked.data.valves.reset_hour if "day" in wanted else 0
+    rows = asked.data.report(wanted, Selection(since, until, zone, reset_hour))
+    if kind == "json":
+        return Response(as_json(rows), media_type="application/json")
+    name = f"usage-by-{'-'.join(wanted)}.csv"
+    disposition = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(as_csv(rows, wanted), media_type="text/csv", headers=disposition)
+
+
+def answer_grant(asked: PageRequest) -> object:
+    """A grant that was made."""
+    return make_grant(asked.data, asked.body, asked.actor)
+
+
+def answer_revoke(asked: PageRequest) -> object:
+    """A grant that was taken back."""
+    return take_back(asked.data, asked.parameters["key"], asked.body, asked.actor)
+
+
+def answer_reset(asked: PageRequest) -> object:
+    """Limits that begin anew."""
+    return make_reset(asked.data, asked.body, asked.actor)
+
+
+def answer_check(asked: PageRequest) -> object:
+    """What a policies text means, or what is wrong with it."""
+    return check_policies(asked.data, asked.body)
+
+
+def answer_simulation(asked: PageRequest) -> object:
+    """Whom a policies text would have refused."""
+    return simulate_policies(asked.data, asked.body)
+
+
+def answer_policies(asked: PageRequest) -> object:
+    """The policies text in force, and the last ones."""
+    return list_versions(asked.data)
+
+
+def answer_shadow(asked: PageRequest) -> object:
+    """What shadow mode would have refused."""
+    zone = asked.data.valves.calendar_rules.timezone
+    since = read_instant(asked.parameters.get("since") or None, "since", zone)
+    oldest = int((asked.data.now - timedelta(days=MOST_DAYS)).timestamp())
+    default = int((asked.data.now - timedelta(days=7)).timestamp())
+    return shadow_refusals(asked.data, max(oldest, default if since is None else since))
+
+
+ROUTES = (
+    Route("GET", "/api/me", answer_me, for_all=True),
+    Route("GET", "/api/users", answer_users),
+    Route("GET", "/api/users/{key}", answer_user),
+    Route("GET", "/api/pools", answer_pools),
+    Route("GET", "/api/overview", answer_overview),
+    Route("GET", "/api/report", answer_report),
+    Route("GET", "/api/shadow", answer_shadow),
+    Route("GET", "/api/policies", answer_policies),
+    Route("POST", "/api/policies/check", answer_check),
+    Route("POST", "/api/policies/simulate", answer_simulation),
+    Route("POST", "/api/grants", answer_grant),
+    Route("DELETE", "/api/grants/{key}", answer_revoke),
+    Route("POST", "/api/resets", answer_reset),
+)
+
+
+class UsagePages:
+    """The pages of one filter.
+
+    Args:
+        guard: Whose filter is asked.
+        app: Open WebUI's, whose sign-in counts.
+    """
+
+    def __init__(self, guard: PassthroughGuard, app: Any) -> None:
+        self._guard = guard
+        self._threads = ThreadPoolExecutor(PAGE_THREADS, thread_name_prefix="usage-limits-pages")
+        self._waiting = 0
+        self.app = self._make_app(app)
+
+    def _make_app(self, host: Any) -> FastAPI:
+        auth = import_module("open_webui.utils.auth")
+        anyone, admins = Depends(auth.get_verified_user), Depends(auth.get_admin_user)
+        app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+        app.state = host.state
+        for path in (PAGE_PATH, f"{PAGE_PATH}/"):
+            self._add(app, path, ["GET"], anyone, self._show_page)
+        for route in ROUTES:
+            who = anyone if route.for_all else admins
+            answer = partial(self._answer, route)
+            self._add(app, PAGE_PATH + route.path, [route.method], who, answer)
+        self._add(app, f"{PAGE_PATH}/api/policies", ["PUT"], admins, self._save_policies)
+        # Whoever isn't signed in doesn't learn which paths there are.
+        methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+        self._add(app, f"{PAGE_PATH}/{{path:path}}", methods, anyone, self._find_nothing)
+        self._add(app, PAGE_PATH, methods, anyone, self._find_nothing)
+        return app
+
+    @staticmethod
+    def _add(
+        app: FastAPI,
+        path: str,
+        methods: list[str],
+        who: Any,
+        answer: Callable[[Request, Any], Awaitable[Response]],
+    ) -> None:
+        async def endpoint(request: Request, user: Any = who) -> Response:
+            try:
+                response = await answer(request, user)
+            except Exception as error:
+                response = error_answer(error)
+            response.headers.update(PAGE_HEADERS)
+            return response
+
+        endpoint.__annotations__ = {"request": Request, "user": Any, "return": Response}
+        app.add_api_route(path, endpoint, methods=methods)
+
+    async def _show_page(self, request: Request, user: Any) -> Response:
+        nonce = secrets.token_hex(16)
+        policy = CONTENT_SECURITY_POLICY.format(nonce=nonce)
+        headers = {"Content-Security-Policy": policy}
+        return Response(render_page(nonce), media_type="text/html", headers=headers)
+
+    async def _find_nothing(self, request: Request, user: Any) -> Response:
+        raise PageError(404, NOT_FOUND)
+
+    async def _answer(self, route: Route, request: Request, user: Any) -> Response:
+        asked = await self._read_request(request, user)
+        return await self._in_thread(lambda: as_answer(route.handler(asked)))
+
+    async def _save_policies(self, request: Request, user: Any) -> Response:
+        """Save a text through Open WebUI's own functions, and keep the one before."""
+        asked = await self._read_request(request, user)
+        text = await self._in_thread(lambda: read_policies_text(asked.body))
+        before = await store_policies(self._guard.function_id, text)
+        log.info("Usage limits: %s has saved the policies on the page", asked.actor)
+        await self._guard.switch(now=True)
+        note = partial(note_version, asked.data, before, text, asked.actor)
+        return await self._in_thread(lambda: as_answer(note()))
+
+    async def _read_request(self, request: Request, user: Any) -> PageRequest:
+        changes = request.method != "GET"
+        if changes:
+            check_intent(request)
+        body = await read_body(request) if changes else {}
+        parameters = {**request.query_params, **request.path_params}
+        if any(len(text) > LONGEST_PARAMETER for text in parameters.values()):
+            raise PageError(400, f"A parameter is longer than {LONGEST_PARAMETER} characters.")
+        switch = await self._guard.switch()
+        valves = switch.valves or AdminValves()
+        accounting, memory, read_host = self._guard.ledger_of(valves)
+        language = choose_language(parameters.get("language") or "en")
+        data = PageData(valves, accounting, memory, read_host, datetime.now(UTC), language)
+        return PageRequest(self._guard, data, user, parameters, body, switch.everywhere)
+
+    async def _in_thread(self, work: Callable[[], PageResult]) -> PageResult:
+        if self._waiting >= MOST_WAITING:
+            raise PageError(503, "Too many wait for reports. Try again later.")
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        finally:
+            self._waiting -= 1
+
+
+def is_page_path(path: str) -> bool:
+    """Whether a path is one of the pages'."""
+    return re.match(rf"{PAGE_PATH}(/|$)", path) is not None
+
+
+# ================================= helpers/openwebui/realtime.py ==================================
 # Voice calls: Open WebUI's socket to a realtime model, with a record for each answer.
-# ==============================================================================
 
 REALTIME_PATH = "/api/v1/audio/realtime"
 # How the policies and the records call it, whatever model the administrator has chosen for it.
@@ -15142,10 +15071,8 @@ class VoiceCall:
         return {**self._scope, "type": "http", "method": "POST", "headers": headers}
 
 
-# ==============================================================================
-# helpers/openwebui/middleware.py
+# ================================ helpers/openwebui/middleware.py =================================
 # One ASGI layer around Open WebUI, for the paths that its hooks don't guard.
-# ==============================================================================
 
 # The form of the users' own valves, which is in the language of whoever opens it.
 USER_VALVES_FORM = "/valves/user/spec"
@@ -15159,6 +15086,7 @@ class UsageLimitsLayer:
     def __init__(self, app: AsgiApp, guards: dict[str, PassthroughGuard]) -> None:
         self.app = app
         self.guards = guards
+        self._pages: dict[PassthroughGuard, UsagePages] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -15198,7 +15126,11 @@ class UsageLimitsLayer:
             answer = JSONResponse({"detail": NOT_FOUND}, 404, {"Cache-Control": "no-store"})
             await answer(scope, receive, send)
             return
-        await guard.serve_page(scope, receive, send)
+        if guard not in self._pages:
+            self._pages[guard] = UsagePages(guard, scope["app"])
+        scope.setdefault("state", {})
+        await note_key(scope)
+        await self._pages[guard].app(scope, receive, send)
 
     async def serve_form(self, scope: Scope, send: Send) -> Send:
         """Bring the form's notes up to date before it opens; explain a save that is refused."""
@@ -15299,10 +15231,8 @@ def find_layer(app: Any) -> tuple[Any, str, Any]:
     return None, "", None
 
 
-# ==============================================================================
-# helpers/openwebui/task_calls.py
+# ================================ helpers/openwebui/task_calls.py =================================
 # Task calls: the titles, tags, queries and the like that Open WebUI asks a model for by itself.
-# ==============================================================================
 
 
 @dataclass(frozen=True, slots=True)
@@ -15529,26 +15459,311 @@ def guard_tasks(layer: UsageLimitsLayer) -> None:
     watch_task_calls(layer.find_guard, layer)
 
 
-# ==============================================================================
-# helpers/filter.py
-# The filter: Open WebUI's hooks, and nothing but hooks.
-# ==============================================================================
+# ================================= helpers/openwebui/admission.py =================================
+# From a request to a reply: whose limits count, how much is reserved, what a refusal says.
 
-# A prompt that retrieval made longer than this is written down before the model is called.
-GROWTH_WORTH_WRITING = 1_000
+LONGEST_TIMEZONE = 100
+UNCOUNTED = ModelRule("*", weight=Decimal(0))
+MOST_REMEMBERED_USERS = 10_000
 LEDGER_ERROR_RETRY_SECONDS = 60
 # When to try again where replies still running hold what is left.
 HELD_RETRY_SECONDS = 10
-MOST_REMEMBERED_USERS = 10_000
-# Ordinary replies stay below it, so a higher cap is not worth a line.
-CAP_WORTH_SAYING = 4_000
-
-Emitter = Callable[[dict[str, Any]], Awaitable[None]]
 
 
-def is_older(reply: object) -> bool:
-    """Whether a reply was admitted by an earlier paste, which knew no limits on single requests."""
-    return not hasattr(reply, "request_decision")
+def count_limits(
+    valves: AdminValves, subject: Subject, model_names: tuple[str, ...], now: datetime
+) -> tuple[AppliedLimit, ...]:
+    """The limits that count for a request; none for an exempt user or a free model."""
+    policies = valves.policy_set
+    if is_exempt(valves, subject) or find_model_rule(policies, model_names).weight == 0:
+        return ()
+    policy = choose_policy(subject, policies, valves.default_policy, valves.multiple_groups)
+    return applied_limits(subject, policy, policies, model_names, now, valves.calendar_rules)
+
+
+def find_reader(
+    valves: AdminValves, user: Mapping[str, Any], metadata: Mapping[str, Any]
+) -> Reader:
+    """The user's own time zone where Open WebUI knows it, else the valve's; and the language."""
+    own_zone = clean_text(user.get("timezone"), LONGEST_TIMEZONE).strip()
+    zone = find_timezone(own_zone)
+    # The chat page sends its own language for use in prompts.
+    variables = metadata.get("variables")
+    tag = variables.get("{{USER_LANGUAGE}}") if isinstance(variables, Mapping) else None
+    language = choose_language(clean_text(tag, LONGEST_LANGUAGE_TAG))
+    return Reader(zone or read_timezone(valves.timezone), language, zone_is_own=zone is not None)
+
+
+def build_reply(
+    keeper: Any,
+    valves: AdminValves,
+    subject: Subject,
+    user: Mapping[str, Any],
+    body: Mapping[str, Any],
+    metadata: Mapping[str, Any],
+    model_names: tuple[str, ...],
+    source: str,
+    now: datetime,
+    *,
+    ollama: bool,
+    own_provider: bool,
+) -> Reply:
+    """Everything that is known of a reply before it is admitted.
+
+    A reply over a direct connection uses its user's own provider, and its usage comes from the
+    browser: it is on record, and counts toward nothing.
+    """
+    policies = valves.policy_set
+    policy = choose_policy(subject, policies, valves.default_policy, valves.multiple_groups)
+    prompt_tokens, stops = estimate_prompt(body), valves.running_replies == "stop"
+    reply = Reply(
+        keeper=keeper,
+        reservation=Reservation(
+            id=uuid.uuid4().hex,
+            subject=subject,
+            model_names=model_names,
+            source=source,
+            chat_id=clean_text(metadata.get("chat_id"), LONGEST_ID),
+            message_id=clean_text(metadata.get("message_id"), LONGEST_ID),
+            policy="exempt" if is_exempt(valves, subject) else policy.name,
+            created_at=int(now.timestamp()),
+        ),
+        limits=() if own_provider else count_limits(valves, subject, model_names, now),
+        rule=UNCOUNTED if own_provider else find_model_rule(policies, model_names),
+        reader=find_reader(valves, user, metadata),
+        enforced=not valves.shadow_mode,
+        prompt_tokens=prompt_tokens,
+        next_prompt_tokens=prompt_tokens,
+        wanted_output=wanted_output(body, ollama=ollama),
+        ollama=ollama,
+        choices=count_choices(body),
+        soft_limit_percent=valves.soft_limit_percent,
+        alert_url="" if valves.shadow_mode else valves.alert_webhook_url,
+        # An answer that comes whole can't be ended on its way.
+        capped=not valves.shadow_mode
+        and (valves.cap_max_tokens or (stops and body.get("stream") is not True)),
+        stops_at_limit=stops,
+        needs_ledger=valves.on_ledger_error == "block",
+    )
+    reply.meter.begin_round(prompt_tokens)
+    return reply
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """A request as Open WebUI hands it to the inlet, and the valves that it came with."""
+
+    valves: AdminValves
+    body: dict[str, Any]
+    user: dict[str, Any]
+    metadata: dict[str, Any]
+    model: dict[str, Any] | None
+    request: Any  # Starlette's
+
+    @property
+    def reader(self) -> Reader:
+        """Who reads what is said about it."""
+        return find_reader(self.valves, self.user, self.metadata)
+
+    def unavailable(self) -> HostError:
+        """The refusal of what can't be put on record."""
+        try:
+            language = self.reader.language
+        except Exception:
+            log.exception("Usage limits: the language of a user could not be told")
+            language = ENGLISH
+        sentence = finish_sentence(language.ledger_error, language)
+        return HostError(503, sentence, LEDGER_ERROR_RETRY_SECONDS)
+
+
+class LastGroups:
+    """The groups that the latest users had last, for the time of an outage."""
+
+    def __init__(self) -> None:
+        self._groups: dict[str, tuple[GroupRef, ...]] = {}
+
+    def of(self, user_id: str) -> tuple[GroupRef, ...]:
+        """A user's; none for who isn't remembered."""
+        return self._groups.get(user_id, ())
+
+    def note(self, user_id: str, groups: tuple[GroupRef, ...]) -> None:
+        """Remember a user's."""
+        self._groups.pop(user_id, None)
+        self._groups[user_id] = groups
+        while len(self._groups) > MOST_REMEMBERED_USERS:
+            with suppress(StopIteration, KeyError, RuntimeError):  # another thread did
+                self._groups.pop(next(iter(self._groups)))
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A reply that is to be built in a thread, where its user's groups can be read.
+
+    Args:
+        last_groups: For the time of an outage.
+        calls_seen: Whether it is seen which replies call a model; if not, all that are admitted do.
+        own_provider: Whether it goes over its user's own connection.
+        queries: What reads the groups in the ledger's database; None where they aren't there.
+        listed: The groups, if they are not.
+        state: The HTTP request's, out of its client's reach.
+    """
+
+    asked: ChatRequest
+    ledger: OpenLedger
+    last_groups: LastGroups
+    calls_seen: bool
+    own_provider: bool
+    queries: GroupQueries | None
+    listed: tuple[GroupRef, ...]
+    state: MutableMapping[str, Any]
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    @classmethod
+    async def of(
+        cls, asked: ChatRequest, ledger: OpenLedger, last_groups: LastGroups, calls_seen: bool
+    ) -> Draft:
+        """What is to be found out on the event loop."""
+        # Where the ledger has a database of its own, Open WebUI has to read its groups itself.
+        queries = None if asked.valves.database_url else group_queries()
+        listed = await list_groups(asked.user["id"]) if queries is None else ()
+        own_provider = uses_own_provider(asked.request, asked.body)
+        state = current_state.get()
+        state = {} if state is None else state
+        return cls(asked, ledger, last_groups, calls_seen, own_provider, queries, listed, state)
+
+    def build(self) -> Reply:
+        """The reply, with its `unread` where the ledger could not be asked; blocks."""
+        asked, unread = self.asked, None
+        user, metadata = asked.user, asked.metadata
+        caller, groups = str(self.state.get(SOURCE_STATE, "")), self.listed
+        if self.queries is not None:
+            read = partial(read_groups, queries=self.queries, user_id=user["id"])
+            try:
+                groups = self.ledger.accounting.read(read)
+                self.last_groups.note(user["id"], groups)
+            except LedgerError as error:
+                # What is written down later counts for the pools that it counted for last.
+                groups, unread = self.last_groups.of(user["id"]), error
+        subject = make_subject(user, groups)
+        try:
+            subject = self.ledger.memory.recall(asked.valves.policy_set, subject)
+        except LedgerError as error:
+            unread = error
+        reply = build_reply(
+            self.ledger.accounting,
+            asked.valves,
+            subject,
+            user,
+            asked.body,
+            metadata,
+            list_model_names(asked.body, asked.model, metadata, asked.request),
+            request_source(metadata, self.own_provider, asked.request, user["id"], caller),
+            self.now,
+            ollama=is_ollama_model(asked.model),
+            own_provider=self.own_provider,
+        )
+        reply.unread = unread
+        reply.called_model = not self.calls_seen
+        # Before a pass-through path says more.
+        self.state.setdefault(SOURCE_STATE, reply.reservation.source)
+        # A pass-through path's; what a client sends is made of JSON.
+        adjust = metadata.get(ADJUST_KEY)
+        if callable(adjust):
+            adjust(reply)
+        reply.limits = limits_via(reply.limits, reply.reservation.source)
+        return reply
+
+
+def link_in_chat(valves: AdminValves, reply: Reply) -> str:
+    """Where a built-in sentence in a chat leads to; "" where there is no page."""
+    seen = reply.reservation.source in ("page", "temporary")
+    return page_link() if seen and valves.usage_page else ""
+
+
+def refuse(valves: AdminValves, reply: Reply, decision: Decision) -> None:
+    """Raise for the limit that refuses, if one does; in shadow mode only log it.
+
+    Raises:
+        HostLimitError: A hard limit is reached.
+    """
+    state = decision.refusing
+    if state is None:
+        return
+    log.info(
+        "Usage limits: user %s %s refused by %s (%s): %d used, %d reserved",
+        reply.reservation.subject.user_id,
+        "is" if reply.enforced else "would be",
+        state.applied.policy or "the default",
+        state.applied.limit,
+        state.used,
+        state.reserved,
+    )
+    if not reply.enforced:
+        return
+    now, model = datetime.now(UTC), reply.reservation.model_names[0]
+    try:
+        sentence = limit_sentence(valves.limit_message, state, now, reply.reader, model)
+        if state.amount and not valves.limit_message:
+            sentence += link_in_chat(valves, reply)
+    except Exception:
+        # A refusal whose sentence can't be made is still a refusal.
+        log.exception("Usage limits: the sentence of a refusal could not be made")
+        sentence = PLAIN_REFUSAL
+    wait = (state.reset_at - now).total_seconds()
+    if state.is_only_held:
+        wait = min(wait, HELD_RETRY_SECONDS)
+    raise HostLimitError(UsageLimitExceeded(sentence, state.reset_at, wait))
+
+
+async def check_round(valves: AdminValves, reply: Reply, later: bool) -> None:
+    """Write down what another round needs, or what retrieval has added to the first.
+
+    Args:
+        later: Whether a model has answered before: then reached limits refuse the round, with what
+            the reply has used.
+
+    Raises:
+        HostLimitError: A hard limit is reached.
+        LedgerError: The database can't be reached, or is too busy.
+        LedgerDataError: It refuses what is to be written.
+    """
+    if not reply.rule.weight:  # a free model's, or over its user's own provider
+        return
+    subject, names = reply.reservation.subject, reply.reservation.model_names
+    applying = limits_via(
+        count_limits(valves, subject, names, datetime.now(UTC)), reply.reservation.source
+    )
+    limits = [one for one in applying if not one.limit.is_moment]
+    keeper = reply.keeper
+    # A reply that began before 0.2.0 was pasted is kept as it was then.
+    ask = keeper.grow if hasattr(keeper, "grow") else keeper.check
+    decision = await ask(reply, limits)
+    if later:
+        if (stopped_at := getattr(reply, "refused_by", None)) and reply.stopped:
+            stopped_at = replace(stopped_at, used=max(stopped_at.used, stopped_at.amount))
+            refuse(valves, reply, Decision((stopped_at,)))
+        refuse(valves, reply, decision.with_running(reply.used_charge().counted))
+
+
+def adjust_call(
+    valves: AdminValves, reply: Reply, body: dict[str, Any], unasked: UnaskedModels
+) -> None:
+    """Ask the provider for usage, and for no more output than may be used."""
+    if not is_older(reply):
+        reply.lower_output(body)
+    if unasked.has(unasked_name(reply, body), body):
+        return
+    if valves.request_stream_usage and body.get("stream"):
+        options = body.get("stream_options")
+        asked = options if isinstance(options, dict) else {}
+        body["stream_options"] = {**asked, **ASK_FOR_USAGE}
+
+
+# ======================================= helpers/filter.py ========================================
+# The filter: Open WebUI's hooks, and nothing but hooks.
+
+# A prompt that retrieval made longer than this is written down before the model is called.
+GROWTH_WORTH_WRITING = 1_000
 
 
 class Filter:
@@ -15562,11 +15777,10 @@ class Filter:
         # Open WebUI replaces the valves of this one instance before every hook, and the hooks
         # of many users interleave: each hook reads them before it first waits.
         self.valves = AdminValves()
-        self._accountings: dict[str, Accounting] = {}
-        self._memories: dict[str, IdentityMemory] = {}
+        self._ledgers = Ledgers()
+        self._last_groups = LastGroups()
         self._unasked = UnaskedModels()
-        self._watches_calls = False
-        self._last_groups: dict[str, tuple[GroupRef, ...]] = {}
+        self._watches_calls: bool | None = None
         self._tells_unguarded = False
         self._guard_passthrough(serving=False)
 
@@ -15586,39 +15800,48 @@ class Filter:
             HostError: The ledger is down and `on_ledger_error` is ``block``.
             CancelledError: The message was `/usage`, which is answered here.
         """
-        valves, user = self.valves, __user__ or {}
+        valves, user, emitter = self.valves, __user__ or {}, __event_emitter__
         if not user.get("id"):
             return body
         metadata = {} if __metadata__ is None else __metadata__
+        asked = ChatRequest(valves, body, user, metadata, __model__, __request__)
         self._guard_passthrough()  # where the app wasn't there yet when this was loaded
-        if __event_emitter__ is not None and asks_for_usage(body):
-            await self._answer_usage(valves, user, metadata, __event_emitter__)
-        try:
-            accounting = self._accounting(valves)
-            build = await self._draft(
-                accounting, valves, body, user, metadata, __model__, __request__
+        # A program would get an error for an answer, so its message goes to the model.
+        on_page = emitter is not None and request_source(metadata) in ("page", "temporary")
+        if emitter is not None and on_page and asks_for_usage(body):
+            link = valves.usage_page and has_layer()
+            await answer_usage(
+                valves, self._ledgers, str(user["id"]), metadata, asked.reader, link, emitter
             )
-            told = __event_emitter__ is not None and not valves.shadow_mode
-            reply, admission = await accounting.admit(build, told)
+        told = emitter is not None and not valves.shadow_mode
+        try:
+            draft = await Draft.of(
+                asked, self.ledger_of(valves), self._last_groups, self._sees_calls()
+            )
+            reply, admission = await draft.ledger.accounting.admit(draft.build, told)
         except Exception as error:
             # Not on record, so it may not pass: whoever could cause this would use models for free.
             log.exception("Usage limits: a request of user %s was not reserved for", user["id"])
             if valves.shadow_mode:
                 return body
-            raise self._unavailable(valves, user, metadata) from error
+            raise asked.unavailable() from error
         if isinstance(admission, LedgerError):
-            self._let_through(valves, user, metadata, reply, admission)
+            log.error("Usage limits: %s; user %s: nothing was reserved", admission, user["id"])
+            if reply.enforced and valves.on_ledger_error == "block":
+                reply.keeper.forget(reply)
+                raise asked.unavailable() from admission
         else:
             note_in_state(LIMITS_STATE, admission.decision.states)
             if not admission.decision.allowed:
-                self._refuse(valves, reply, admission.decision)
+                refuse(valves, reply, admission.decision)
         metadata[METADATA_KEY] = reply
-        self._adjust(valves, reply, body)
-        if __event_emitter__ is not None and reply.reservation.source != "api":
-            reply.tell_stop = partial(self._tell_stopped, reply, __event_emitter__)
+        adjust_call(valves, reply, body, self._unasked)
+        if emitter is not None and reply.reservation.source != "api":
+            reply.emitter = emitter
         try:
-            if isinstance(admission, Admission) and __event_emitter__ is not None and told:
-                await self._tell(valves, reply, admission, user, __event_emitter__)
+            if emitter is not None and told and not isinstance(admission, LedgerError):
+                template, linked = valves.warning_message, link_in_chat(valves, reply)
+                await tell_admitted(reply, admission, template, linked, user, emitter)
         except Exception:
             # It is on record, and goes on without a word.
             log.exception("Usage limits: user %s was not told", user["id"])
@@ -15632,44 +15855,45 @@ class Filter:
         Raises:
             HostLimitError: A hard limit was crossed by the rounds before.
         """
-        valves, reply = self.valves, self._reply_of(__metadata__)
+        valves, reply = self.valves, find_reply(__metadata__)
         if reply is None:
             return body
+        asked = ChatRequest(valves, body, {}, __metadata__ or {}, None, None)
         try:
             later, before = reply.meter.produced, reply.prompt_tokens
             prompt_tokens = estimate_prompt(body)
             if not is_older(reply):
                 reply.next_prompt_tokens = prompt_tokens
                 if reply.enforced:
-                    self._refuse(valves, reply, reply.request_decision())
+                    refuse(valves, reply, reply.request_decision())
             reply.begin_round(prompt_tokens)
             if not self._watches_calls:
                 reply.called_model = True
             fits = not is_older(reply) and (reply.capped or reply.stops)
             worth = 0 if fits else GROWTH_WORTH_WRITING
             if later or reply.prompt_tokens - before > worth:
-                await self._begin_round(valves, reply, later)
+                await check_round(valves, reply, later)
         except HostError:
             reply.meter.drop_round()
             raise
         except LedgerError as error:
             if reply.enforced and valves.on_ledger_error == "block":
                 reply.meter.drop_round()
-                raise self._unavailable(valves, {}, __metadata__ or {}) from error
+                raise asked.unavailable() from error
             log.error("Usage limits: %s; reply %s was not checked", error, reply.reservation.id)
         except Exception as error:
             log.exception("Usage limits: reply %s was not checked again", reply.reservation.id)
             if reply.enforced:
                 reply.meter.drop_round()
-                raise self._unavailable(valves, {}, __metadata__ or {}) from error
-        self._adjust(valves, reply, body)
+                raise asked.unavailable() from error
+        adjust_call(valves, reply, body, self._unasked)
         return body
 
     def stream(
         self, event: dict[str, Any], __metadata__: dict[str, Any] | None = None
     ) -> dict[str, Any]:
         """Add up what passes."""
-        reply = self._reply_of(__metadata__)
+        reply = find_reply(__metadata__)
         if reply is not None:
             reply.meter.add_event(event)
         return event
@@ -15682,15 +15906,15 @@ class Filter:
         __event_emitter__: Emitter | None = None,
     ) -> dict[str, Any]:
         """Settle the reply and show its user where the limits stand."""
-        reply = self._reply_of(__metadata__)
+        reply = find_reply(__metadata__)
         if reply is None:
             return body
         try:
             usage, text = finished_message(body)
             charge = reply.final_charge(usage, text)
             decision = await reply.keeper.end(reply, charge)
-            if decision is not None:
-                await self._show_usage(reply, charge, decision, __user__ or {}, __event_emitter__)
+            if decision is not None and __event_emitter__ is not None:
+                await tell_settled(reply, charge, decision, __user__ or {}, __event_emitter__)
         except Exception:
             log.exception("Usage limits: reply %s was not settled", reply.reservation.id)
         return body
@@ -15708,6 +15932,18 @@ class Filter:
         self.valves = valves
         return await self.inlet(body, user, metadata, model, __request__=request)
 
+    def ledger_of(self, valves: AdminValves) -> OpenLedger:
+        """The ledger that these valves name."""
+        if self._watches_calls is None:
+            warn_about_old_host()
+            self._watches_calls = watch_model_calls(find_reply, self._unasked)
+            self._guard_passthrough()  # where those calls are tasks
+        return self._ledgers.of(valves)
+
+    def _sees_calls(self) -> bool:
+        """Whether it is seen which replies call a model; if not, all that are admitted do."""
+        return bool(self._watches_calls) or has_request_hook()
+
     def _guard_passthrough(self, *, serving: bool = True) -> None:
         """Put the layer around Open WebUI; without it the hooks work as before."""
         try:
@@ -15720,327 +15956,6 @@ class Filter:
             guarded = False
         if serving and guarded == self._tells_unguarded:
             self._tells_unguarded = not guarded
-            AdminValves.note("passthrough", "" if guarded else UNGUARDED)
+            FORM_TEXTS.note("passthrough", "" if guarded else UNGUARDED)
             if not guarded:
                 log.error("Usage limits: %s", UNGUARDED)
-
-    @staticmethod
-    def _reply_of(metadata: Mapping[str, Any] | None) -> Reply | None:
-        reply = metadata.get(METADATA_KEY) if metadata else None
-        # Not isinstance: the file may have been pasted anew while the reply was running. What
-        # came from a client would be made of JSON's types.
-        return None if isinstance(reply, (dict, list, str, int, float)) else reply
-
-    def _accounting(self, valves: AdminValves) -> Accounting:
-        accounting = self._accountings.get(valves.database_url)
-        if accounting is None:
-            warn_about_old_host()
-            self._watches_calls = watch_model_calls(self._reply_of, self._unasked)
-            self._guard_passthrough()  # where those calls are tasks
-            engine, schema = host_engine(valves.database_url)
-            accounting = Accounting(engine, schema, own_engine=not is_host_engine(engine))
-            self._accountings[valves.database_url] = accounting
-        accounting.retention_seconds = valves.retention_seconds
-        return accounting
-
-    async def _draft(
-        self,
-        accounting: Accounting,
-        valves: AdminValves,
-        body: dict[str, Any],
-        user: dict[str, Any],
-        metadata: dict[str, Any],
-        model: dict[str, Any] | None,
-        request: Any,
-    ) -> Callable[[], Reply | tuple[Reply, LedgerError]]:
-        """What makes the reply; it reads its user's groups, which blocks."""
-        own_provider, now = uses_own_provider(request, body), datetime.now(UTC)
-        # Where the ledger has a database of its own, Open WebUI has to read its groups itself.
-        queries = None if valves.database_url else group_queries()
-        listed = await list_groups(user["id"]) if queries is None else ()
-
-        memory = self._identity_memory(valves, accounting)
-        state = current_state.get()
-        state = {} if state is None else state
-        caller = str(state.get(SOURCE_STATE, ""))
-
-        def build() -> Reply | tuple[Reply, LedgerError]:
-            groups, error = listed, None
-            if queries is not None:
-                try:
-                    groups = accounting.read(
-                        partial(read_groups, queries=queries, user_id=user["id"])
-                    )
-                    self._note_groups(user["id"], groups)
-                except LedgerError as unread:
-                    # What is written down later counts for the pools that it counted for last.
-                    groups, error = self._last_groups.get(user["id"], ()), unread
-            subject = make_subject(user, groups)
-            try:
-                subject = memory.recall(valves.policy_set, subject)
-            except LedgerError as unread:
-                error = unread
-            reply = build_reply(
-                accounting,
-                valves,
-                subject,
-                user,
-                body,
-                metadata,
-                list_model_names(body, model, metadata, request),
-                request_source(metadata, own_provider, request, user["id"], caller),
-                now,
-                ollama=is_ollama_model(model),
-                own_provider=own_provider,
-            )
-            # Before a pass-through path says more.
-            state.setdefault(SOURCE_STATE, reply.reservation.source)
-            # Where nobody tells of calls, every admitted request is taken to reach the model.
-            reply.called_model = not (self._watches_calls or has_request_hook())
-            # A pass-through path's; what a client sends is made of JSON.
-            adjust = metadata.get(ADJUST_KEY)
-            if callable(adjust):
-                adjust(reply)
-            reply.limits = limits_via(reply.limits, reply.reservation.source)
-            return reply if error is None else (reply, error)
-
-        return build
-
-    async def _answer_usage(
-        self,
-        valves: AdminValves,
-        user: dict[str, Any],
-        metadata: dict[str, Any],
-        emitter: Emitter,
-    ) -> None:
-        """Answer `/usage` in a chat, and end the request as its user's stop button would.
-
-        A program would get an error for that, so its message goes to the model like any other.
-
-        Raises:
-            CancelledError: It is answered.
-        """
-        if request_source(metadata) not in ("page", "temporary"):
-            return
-        reader = find_reader(valves, user, metadata)
-        try:
-            data = PageData(valves, *self.ledger_of(valves), datetime.now(UTC))
-            link = valves.usage_page and has_layer()
-            text = await asyncio.to_thread(usage_markdown, data, str(user["id"]), reader, link)
-        except Exception:
-            log.exception("Usage limits: the use of user %s can't be shown", user["id"])
-            text = finish_sentence(reader.language.ledger_error, reader.language)
-        try:
-            await self._emit(emitter, {"type": "replace", "data": {"content": text}})
-            await self._emit(
-                emitter, {"type": "chat:completion", "data": {"done": True, "content": text}}
-            )
-            await save_answer(metadata, text)
-        except Exception:
-            log.warning("Usage limits: an answer to /usage was not saved", exc_info=True)
-        raise asyncio.CancelledError
-
-    def _note_groups(self, user_id: str, groups: tuple[GroupRef, ...]) -> None:
-        """Remember a user's groups for the time of an outage, of the latest users only."""
-        self._last_groups.pop(user_id, None)
-        self._last_groups[user_id] = groups
-        while len(self._last_groups) > MOST_REMEMBERED_USERS:
-            with suppress(StopIteration, KeyError, RuntimeError):  # another thread did
-                self._last_groups.pop(next(iter(self._last_groups)))
-
-    def _adjust(self, valves: AdminValves, reply: Reply, body: dict[str, Any]) -> None:
-        """Ask the provider for usage, and for no more output than may be used."""
-        if not is_older(reply):
-            reply.lower_output(body)
-        if self._unasked.has(unasked_name(reply, body), body):
-            return
-        if valves.request_stream_usage and body.get("stream"):
-            options = body.get("stream_options")
-            asked = options if isinstance(options, dict) else {}
-            body["stream_options"] = {**asked, **ASK_FOR_USAGE}
-
-    def _let_through(
-        self,
-        valves: AdminValves,
-        user: dict[str, Any],
-        metadata: dict[str, Any],
-        reply: Reply,
-        error: LedgerError,
-    ) -> None:
-        """Log that a request passes which could not be reserved for, or refuse it."""
-        log.error("Usage limits: %s; a request of user %s was not reserved for", error, user["id"])
-        if reply.enforced and valves.on_ledger_error == "block":
-            reply.keeper.forget(reply)
-            raise self._unavailable(valves, user, metadata) from error
-
-    @staticmethod
-    def _unavailable(
-        valves: AdminValves, user: dict[str, Any], metadata: dict[str, Any]
-    ) -> HostError:
-        """The refusal of what can't be put on record."""
-        try:
-            language = find_reader(valves, user, metadata).language
-        except Exception:
-            log.exception("Usage limits: the language of a user could not be told")
-            language = ENGLISH
-        sentence = finish_sentence(language.ledger_error, language)
-        return HostError(503, sentence, LEDGER_ERROR_RETRY_SECONDS)
-
-    async def _tell(
-        self,
-        valves: AdminValves,
-        reply: Reply,
-        admission: Admission,
-        user: dict[str, Any],
-        emitter: Emitter,
-    ) -> None:
-        """Show what was decided about an admitted reply, as far as it is worth a line."""
-        for state in admission.warnings:
-            await self._warn(valves, reply, state, user, emitter)
-        most = reply.most_output()
-        worth = EXPECTED_OUTPUT_TOKENS if reply.output_cap is None else CAP_WORTH_SAYING
-        if most is not None and most < worth:
-            await self._emit_status(emitter, cap_sentence(most, reply.reader.language))
-
-    def _refuse(self, valves: AdminValves, reply: Reply, decision: Decision) -> None:
-        """Raise for the limit that refuses; in shadow mode only log it."""
-        state = decision.refusing
-        if state is None:
-            return
-        log.info(
-            "Usage limits: user %s %s refused by %s (%s): %d used, %d reserved",
-            reply.reservation.subject.user_id,
-            "is" if reply.enforced else "would be",
-            state.applied.policy or "the default",
-            state.applied.limit,
-            state.used,
-            state.reserved,
-        )
-        if reply.enforced:
-            now, model = datetime.now(UTC), reply.reservation.model_names[0]
-            try:
-                sentence = limit_sentence(valves.limit_message, state, now, reply.reader, model)
-                if state.amount and not valves.limit_message:
-                    sentence += self._link(valves, reply)
-            except Exception:
-                # A refusal whose sentence can't be made is still a refusal.
-                log.exception("Usage limits: the sentence of a refusal could not be made")
-                sentence = PLAIN_REFUSAL
-            wait = (state.reset_at - now).total_seconds()
-            if state.is_only_held:
-                wait = min(wait, HELD_RETRY_SECONDS)
-            raise HostLimitError(UsageLimitExceeded(sentence, state.reset_at, wait))
-
-    @staticmethod
-    def _link(valves: AdminValves, reply: Reply) -> str:
-        """Where a sentence in a chat leads to; nothing where there is no page."""
-        seen = reply.reservation.source in ("page", "temporary")
-        return page_link() if seen and valves.usage_page else ""
-
-    async def _begin_round(self, valves: AdminValves, reply: Reply, later: bool) -> None:
-        """Write down what another round needs, or what retrieval has added to the first.
-
-        A later one is refused if the limits are reached with what this reply has used.
-        """
-        if not reply.rule.weight:  # a free model's, or over its user's own provider
-            return
-        subject, names = reply.reservation.subject, reply.reservation.model_names
-        applying = limits_via(
-            count_limits(valves, subject, names, datetime.now(UTC)), reply.reservation.source
-        )
-        limits = [one for one in applying if not one.limit.is_moment]
-        keeper: Any = reply.keeper
-        # A reply that began before 0.2.0 was pasted is kept as it was then.
-        ask = keeper.grow if hasattr(keeper, "grow") else keeper.check
-        decision = await ask(reply, limits)
-        if later:
-            if (stopped_at := getattr(reply, "refused_by", None)) and reply.stopped:
-                stopped_at = replace(stopped_at, used=max(stopped_at.used, stopped_at.amount))
-                self._refuse(valves, reply, Decision((stopped_at,)))
-            self._refuse(valves, reply, decision.with_running(reply.used_charge().counted))
-
-    async def _tell_stopped(self, reply: Reply, emitter: Emitter, state: LimitState) -> None:
-        """Say in the chat why a response ends before its end."""
-        measure, used = state.applied.limit.measure, reply.used_charge().counted
-        state = replace(state, used=state.used + used.of(measure))
-        sentence = stopped_sentence(state, datetime.now(UTC), reply.reader)
-        await self._emit_status(emitter, sentence)
-
-    async def _warn(
-        self,
-        valves: AdminValves,
-        reply: Reply,
-        state: LimitState,
-        user: dict[str, Any],
-        emitter: Emitter,
-    ) -> None:
-        now, model = datetime.now(UTC), reply.reservation.model_names[0]
-        sentence = warning_sentence(valves.warning_message, state, now, reply.reader, model)
-        if not valves.warning_message:
-            sentence += self._link(valves, reply)
-        toast = {"type": "warning", "content": sentence}
-        await self._emit(emitter, {"type": "notification", "data": toast})
-        if self._show_usage_wish(user) != "never":
-            await self._emit_status(emitter, sentence)
-
-    async def _show_usage(
-        self,
-        reply: Reply,
-        charge: Charge | None,
-        decision: Decision,
-        user: dict[str, Any],
-        emitter: Emitter | None,
-    ) -> None:
-        """The status line of a finished reply, as the user wishes to see it."""
-        state, wish, now = decision.fullest, self._show_usage_wish(user), datetime.now(UTC)
-        if emitter is None or reply.reservation.source == "api" or not reply.enforced:
-            return
-        if getattr(reply, "stopped", False):
-            return
-        if wish == "always" and charge is not None:
-            tokens = charge.input_tokens + charge.output_tokens
-            line = own_use_line(tokens, charge.cost_micros, state, now, reply.reader)
-            await self._emit_status(emitter, line)
-        elif state is not None and wish == "near_limit":
-            near = state.crossed_threshold(reply.soft_limit_percent) is not None
-            if near:
-                await self._emit_status(emitter, status_line(state, now, reply.reader))
-
-    @staticmethod
-    def _show_usage_wish(user: dict[str, Any]) -> str:
-        return str(getattr(user.get("valves"), "show_usage", "near_limit"))
-
-    async def _emit_status(self, emitter: Emitter, sentence: str) -> None:
-        await self._emit(
-            emitter, {"type": "status", "data": {"description": sentence, "done": True}}
-        )
-
-    @staticmethod
-    async def _emit(emitter: Emitter, event: dict[str, Any]) -> None:
-        try:
-            await emitter(event)
-        except Exception:
-            # A browser that has gone away must not cost the reply.
-            log.warning("Usage limits: a message could not be shown", exc_info=True)
-
-    def ledger_of(
-        self, valves: AdminValves
-    ) -> tuple[Accounting, IdentityMemory, Callable[[Callable[[Connection], Any]], Any]]:
-        """The ledger, whom the policies mean, and what reads Open WebUI's own database."""
-        accounting = self._accounting(valves)
-        memory = self._identity_memory(valves, accounting)
-        return accounting, memory, host_reader().read if valves.database_url else accounting.read
-
-    def _identity_memory(self, valves: AdminValves, accounting: Accounting) -> IdentityMemory:
-        """Whom the policies mean, as this ledger remembers it; what is amiss shows in the form."""
-        memory = self._memories.get(valves.database_url)
-        if memory is None:
-            read = host_reader().read if valves.database_url else accounting.read
-            memory = self._memories[valves.database_url] = accounting.remember_identities(
-                lambda ids, addresses: read(
-                    partial(read_host_names, user_ids=ids, addresses=addresses)
-                ),
-                list_model_ids,
-                lambda notices: self.Valves.note("policies", form_note(notices)),
-            )
-        return memory

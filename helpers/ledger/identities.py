@@ -26,8 +26,8 @@ from helpers.ledger.tables import names_table
 from helpers.limits.globs import glob_fits
 from helpers.limits.periods import quoted_text
 from helpers.limits.policies import PolicySet, fold_name
+from helpers.limits.policies_text import table_header
 from helpers.limits.policy import Subject, called_model, find_model_rule
-from helpers.limits.policy_tables import table_header
 from helpers.logs import log
 
 # For so long a worker may not know of a rename that it hasn't seen itself.

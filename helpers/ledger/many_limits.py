@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -36,15 +36,19 @@ from helpers.ledger.counters import (
     split_names,
     sum_settled,
 )
-from helpers.ledger.limit_states import find_rolling_reset
-from helpers.ledger.snapshots import RUNNING, RunningReply
+from helpers.ledger.limit_states import (
+    MOST_LOOK_UPS,
+    RUNNING,
+    KnownResets,
+    RunningReply,
+    latest_reset,
+    with_resets,
+)
 from helpers.ledger.tables import counters_table, grants_table, records_table
 from helpers.limits.decisions import NOTHING, Amounts, LimitState
 from helpers.limits.policy import EVERYONE, AppliedLimit
 
 ROWS_PER_QUERY = 500
-# Of so many rolling limits that are reached it is looked up when they open again.
-MOST_RESETS_LOOKED_UP = 200
 
 SnapshotResult = TypeVar("SnapshotResult")
 GrantKey = tuple[str, ...]
@@ -236,9 +240,8 @@ class LimitReader:
 
     def __init__(self, connection: Connection, at: datetime) -> None:
         self._connection, self._second = connection, int(at.timestamp())
-        self._at = datetime.fromtimestamp(self._second, UTC)
         self._spans: dict[int, tuple[AppliedLimit, CountedSpan]] = {}
-        self._resets_left = MOST_RESETS_LOOKED_UP
+        self._resets: KnownResets = {}
         # By scope; None: by all of them, which is read once, as both are few.
         self._running: dict[str | None, Mapping[str, Sequence[RunningReply]]] = {}
         self._granted: dict[str | None, Mapping[GrantKey, int]] = {}
@@ -269,7 +272,9 @@ class LimitReader:
                 more = self._sum(applied, start, end, sums)
                 used = used + more if sign > 0 else used - more
             states.append(self._state(applied, used, granted, running))
-        return states
+        if len(self._resets) >= MOST_LOOK_UPS:
+            return states
+        return list(with_resets(self._connection, states, self._second, self._resets))
 
     def _span(self, applied: AppliedLimit) -> CountedSpan:
         # By identity: at one instant a limit has one window, whoever it is applied to.
@@ -304,19 +309,13 @@ class LimitReader:
         for reply in () if limit.is_per_request else running.get(applied.scope, ()):
             if reply.counts_for(applied, self._second):
                 reserved += reply.reserved
-        rolling = limit.period.rolling
-        state = LimitState(
+        return LimitState(
             applied,
             used.of(limit.measure),
             reserved.of(limit.measure),
-            applied.window.end if rolling is None else self._at + rolling,
+            latest_reset(applied, self._second),
             granted.get(grant_key(applied), 0) if granted else 0,
         )
-        if rolling is not None and state.exceeded and self._resets_left:
-            self._resets_left -= 1
-            reset = find_rolling_reset(self._connection, state, self._second)
-            state = replace(state, reset_at=datetime.fromtimestamp(reset, UTC))
-        return state
 
 
 def read_states(

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from helpers.errors import ConfigurationError, LedgerDataError, LedgerError
-from helpers.limits.policy_tables import PoliciesError
+from helpers.limits.policies_text import PoliciesError
 from helpers.logs import log
 from helpers.openwebui.messages import PAGE_FAULT, PAGE_UNREACHABLE
 from helpers.openwebui.page_limits import PAGE_JSON, Json
@@ -102,7 +102,7 @@ def error_answer(error: Exception) -> Response:
         case PoliciesError():
             errors = [
                 {"where": one.where, "given": one.given, "allowed": one.allowed}
-                for one in error.mistakes
+                for one in error.errors
             ]
             answer = as_answer({"errors": errors})
             answer.status_code = 400

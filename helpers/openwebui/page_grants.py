@@ -19,7 +19,7 @@ from helpers.ledger.grants import (
     revoke_grant,
     window_end,
 )
-from helpers.limits.amounts import NotationMistake, read_count, read_dollars
+from helpers.limits.amounts import NotationError, read_count, read_dollars
 from helpers.limits.limit import Limit, Measure, parse_limit
 from helpers.limits.periods import quoted_text
 from helpers.limits.policy import AppliedLimit
@@ -209,7 +209,7 @@ def read_amount(value: object, measure: Measure) -> int:
             amount = int(value) if value.is_integer() else 0
         else:
             amount = read_count(text, "token")
-    except (NotationMistake, ValueError, OverflowError):
+    except (NotationError, ValueError, OverflowError):
         raise allowed from None
     if not 0 < amount <= LARGEST_GRANT:
         raise allowed

@@ -17,9 +17,8 @@ from helpers.limits.limit import Limit, Measure
 from helpers.limits.periods import Window
 from helpers.limits.policies import Policy, Pool
 from helpers.limits.policy import AppliedLimit, GroupRef, Subject, choose_policy, pool_scopes
-from helpers.openwebui.admission import is_exempt
 from helpers.openwebui.messages import limit_text
-from helpers.openwebui.valves import AdminValves
+from helpers.openwebui.valves import AdminValves, is_exempt
 from helpers.openwebui.wording import Language
 
 Json = dict[str, Any]

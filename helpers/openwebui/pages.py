@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib import import_module
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from fastapi import Depends, FastAPI
 from starlette.requests import Request
@@ -34,6 +34,7 @@ from helpers.openwebui.page_data import PageData
 from helpers.openwebui.page_grants import make_grant, make_reset, take_back
 from helpers.openwebui.page_limits import PAGE_JSON, Json
 from helpers.openwebui.page_status import host_status
+from helpers.openwebui.passthrough_guard import PassthroughGuard
 from helpers.openwebui.policy_editor import (
     MOST_DAYS,
     check_policies,
@@ -44,6 +45,7 @@ from helpers.openwebui.policy_editor import (
     simulate_policies,
     store_policies,
 )
+from helpers.openwebui.valves import AdminValves
 
 PAGE_PATH = "/usage-limits"
 LONGEST_PARAMETER = 400
@@ -65,15 +67,6 @@ PAGE_HEADERS = {
 NOT_FOUND = "Not Found"
 
 
-class PageGuard(Protocol):
-    """What the pages need of whoever guards a filter's paths."""
-
-    function_id: str
-    ledger_of: Callable[[Any], Any]
-
-    async def switch(self, *, now: bool = False) -> Any: ...
-
-
 @dataclass(frozen=True, slots=True)
 class PageRequest:
     """One question, as its handler gets it.
@@ -87,7 +80,7 @@ class PageRequest:
         everywhere: Whether the filter is on for all models.
     """
 
-    guard: PageGuard
+    guard: PassthroughGuard
     data: PageData
     user: Any
     parameters: MutableMapping[str, str]
@@ -230,7 +223,7 @@ class UsagePages:
         app: Open WebUI's, whose sign-in counts.
     """
 
-    def __init__(self, guard: PageGuard, app: Any) -> None:
+    def __init__(self, guard: PassthroughGuard, app: Any) -> None:
         self._guard = guard
         self._threads = ThreadPoolExecutor(PAGE_THREADS, thread_name_prefix="usage-limits-pages")
         self._waiting = 0
@@ -305,9 +298,10 @@ class UsagePages:
         if any(len(text) > LONGEST_PARAMETER for text in parameters.values()):
             raise PageError(400, f"A parameter is longer than {LONGEST_PARAMETER} characters.")
         switch = await self._guard.switch()
-        accounting, memory, read_host = self._guard.ledger_of(switch.valves)
+        valves = switch.valves or AdminValves()
+        accounting, memory, read_host = self._guard.ledger_of(valves)
         language = choose_language(parameters.get("language") or "en")
-        data = PageData(switch.valves, accounting, memory, read_host, datetime.now(UTC), language)
+        data = PageData(valves, accounting, memory, read_host, datetime.now(UTC), language)
         return PageRequest(self._guard, data, user, parameters, body, switch.everywhere)
 
     async def _in_thread(self, work: Callable[[], PageResult]) -> PageResult:

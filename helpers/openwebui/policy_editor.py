@@ -21,12 +21,12 @@ from helpers.ledger.policy_versions import keep_version, read_versions
 from helpers.ledger.reports import read_replayed
 from helpers.limits.limit import Limit
 from helpers.limits.policies import ModelRule, PolicySet
+from helpers.limits.policies_text import PoliciesError, table_header
 from helpers.limits.policy import (
     AppliedLimit,
     GroupRef,
     find_model_rule,
 )
-from helpers.limits.policy_tables import PoliciesError, table_header
 from helpers.openwebui.directory import Directory
 from helpers.openwebui.host import list_model_ids
 from helpers.openwebui.page_answers import PageError
@@ -52,7 +52,7 @@ def read_policies_text(body: Json) -> str:
 
     Raises:
         PageError: There is none, or one of a length that nobody writes.
-        PoliciesError: It has mistakes.
+        PoliciesError: It has errors.
     """
     text = body.get("policies")
     if not isinstance(text, str) or len(text) > LONGEST_POLICIES:
@@ -64,7 +64,7 @@ def read_policies_text(body: Json) -> str:
 
 
 def listed_errors(text: str, error: PoliciesError) -> list[Json]:
-    """The mistakes in a text, each with its line where that can be told."""
+    """The errors in a text, each with its line where that can be told."""
     lines = text.split("\n")
     return [
         {
@@ -73,23 +73,23 @@ def listed_errors(text: str, error: PoliciesError) -> list[Json]:
             "allowed": one.allowed,
             "line": line_of(one, lines),
         }
-        for one in error.mistakes
+        for one in error.errors
     ]
 
 
-def line_of(mistake: ConfigurationError, lines: list[str]) -> int | None:
-    """The line that a mistake is about, from 1; None where it can't be told."""
-    if found := re.search(r"line (\d+)", mistake.where):
+def line_of(error: ConfigurationError, lines: list[str]) -> int | None:
+    """The line that a error is about, from 1; None where it can't be told."""
+    if found := re.search(r"line (\d+)", error.where):
         return int(found[1])
-    header = re.match(r"\[.*\]", mistake.where)
+    header = re.match(r"\[.*\]", error.where)
     if header is None:
         return None
     wanted = header_path(header[0])
     at = next((n for n, line in enumerate(lines) if header_path(line) == wanted), None)
     if wanted is None or at is None:
         return None
-    key = mistake.where[header.end() :].strip()
-    quoted = re.match(r"['\"](.+?)['\"] ", mistake.given)
+    key = error.where[header.end() :].strip()
+    quoted = re.match(r"['\"](.+?)['\"] ", error.given)
     for number in range(at + 1, len(lines)):
         if header_path(lines[number]) is not None:
             break

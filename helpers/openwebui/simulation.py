@@ -17,7 +17,7 @@ from helpers.limits.periods import CalendarRules, Period, Window
 from helpers.limits.policies import ModelRule
 from helpers.limits.policy import AppliedLimit
 from helpers.metering.charges import make_charge
-from helpers.metering.usage import MeteredUsage
+from helpers.metering.usage import Usage
 
 # More records than this aren't replayed at once.
 MOST_REPLAYED = 3_000_000
@@ -312,7 +312,7 @@ class Replay:
 def recounted(row: Any, rule: ModelRule) -> Amounts:
     """What a record counts by another rule."""
     cost, input_tokens, output_tokens, cached, estimated = row[10:15]
-    usage = MeteredUsage(input_tokens, output_tokens, cached, cost, bool(estimated))
+    usage = Usage(input_tokens, output_tokens, cached, cost, bool(estimated))
     return make_charge(usage, rule).counted
 
 

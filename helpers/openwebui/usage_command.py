@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from helpers.limits.decisions import LimitState
+from helpers.logs import log
+from helpers.openwebui.chat_events import emit
+from helpers.openwebui.host import save_answer
+from helpers.openwebui.ledgers import Ledgers
 from helpers.openwebui.messages import (
     Reader,
     clean_name,
@@ -22,6 +28,8 @@ from helpers.openwebui.messages import (
 )
 from helpers.openwebui.page_data import PageData
 from helpers.openwebui.page_limits import Json
+from helpers.openwebui.replies import Emitter
+from helpers.openwebui.valves import AdminValves
 from helpers.openwebui.wording import Language
 
 COMMAND = "/usage"
@@ -57,6 +65,36 @@ def markdown_table(headings: Iterable[str], rows: Iterable[Iterable[str]], numbe
     rules = ["---"] * (len(heads) - numbers) + ["--:"] * numbers
     lines = [heads, rules, *(list(row) for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+async def answer_usage(
+    valves: AdminValves,
+    ledgers: Ledgers,
+    user_id: str,
+    metadata: Mapping[str, Any],
+    reader: Reader,
+    with_link: bool,
+    emitter: Emitter,
+) -> None:
+    """Answer the command in a chat, and end the request as its user's stop button would.
+
+    Raises:
+        CancelledError: It is answered.
+    """
+    try:
+        data = PageData(valves, *ledgers.of(valves), datetime.now(UTC))
+        text = await asyncio.to_thread(usage_markdown, data, user_id, reader, with_link)
+    except Exception:
+        log.exception("Usage limits: the use of user %s can't be shown", user_id)
+        text = finish_sentence(reader.language.ledger_error, reader.language)
+    try:
+        await emit(emitter, {"type": "replace", "data": {"content": text}})
+        done = {"done": True, "content": text}
+        await emit(emitter, {"type": "chat:completion", "data": done})
+        await save_answer(metadata, text)
+    except Exception:
+        log.warning("Usage limits: an answer to /usage was not saved", exc_info=True)
+    raise asyncio.CancelledError
 
 
 def usage_markdown(data: PageData, user_id: str, reader: Reader, with_link: bool) -> str:

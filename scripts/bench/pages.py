@@ -28,7 +28,7 @@ from helpers.limits.policy import AppliedLimit
 from helpers.openwebui.messages import Reader
 from helpers.openwebui.page_answers import as_answer
 from helpers.openwebui.page_data import PageData
-from helpers.openwebui.pages import PageGuard, PageRequest, answer_report, answer_users
+from helpers.openwebui.pages import PageRequest, answer_report, answer_users
 from helpers.openwebui.policy_editor import check_policies, simulate_policies
 from helpers.openwebui.usage_command import usage_markdown
 from helpers.openwebui.valves import AdminValves
@@ -134,7 +134,7 @@ def measure(users: int, records: int, rounds: int) -> list[dict[str, Any]]:
         return PageData(valves, *opened, datetime.now(UTC))
 
     def asked(**parameters: str) -> PageRequest:
-        return PageRequest(cast(PageGuard, None), data(), None, parameters, {}, True)
+        return PageRequest(cast(Any, None), data(), None, parameters, {}, True)
 
     make_all_counters(data())
     month = f"{now - timedelta(days=30):%Y-%m-%d}"

@@ -15,7 +15,8 @@ from helpers.ledger.records import Reservation
 from helpers.ledger.reports import read_replayed
 from helpers.limits.decisions import Amounts
 from helpers.limits.periods import CalendarRules
-from helpers.limits.policies import Policy, PolicySet, parse_policies
+from helpers.limits.policies import Policy, PolicySet
+from helpers.limits.policies_text import parse_policies
 from helpers.limits.policy import (
     AppliedLimit,
     GroupRef,
@@ -27,7 +28,7 @@ from helpers.limits.policy import (
     scoped_limits,
 )
 from helpers.metering.charges import make_charge
-from helpers.metering.usage import MeteredUsage
+from helpers.metering.usage import Usage
 from helpers.openwebui.simulation import Replay, SimulationResult, replay_start
 from tests.support.ledger_fixture import NOON, Clock
 
@@ -113,7 +114,7 @@ def live_through(day: list[Asked], text: str, began: int) -> tuple[Ledger, list[
         reservation = Reservation(f"r{number:04}", USERS[user], names, source, "", "", "x", at)
         limits = limits_of(policies, USERS[user], names, at, source)
         rule = find_model_rule(policies, names)
-        charge = make_charge(MeteredUsage(prompt, output, 0, None, False), rule)
+        charge = make_charge(Usage(prompt, output), rule)
         asked = Amounts(0, charge.counted.input_tokens)
         decision = ledger.check(reservation, limits).with_request(asked)
         clock.now += 1
