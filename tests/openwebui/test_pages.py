@@ -137,6 +137,8 @@ async def site(host: Host, ledger_url: str) -> AsyncIterator[Site]:  # noqa: F81
         yield made
     accounting, _, _ = limits.ledger_of(limits.valves)
     await asyncio.to_thread(accounting.close)
+    if ledger_url:
+        await asyncio.to_thread(accounting._engine.dispose)
 
 
 async def test_me_tells_limits_use_and_replies(site: Site) -> None:
