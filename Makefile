@@ -27,6 +27,8 @@ check: environment ## lint, format, types, and whether the pasted file is curren
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/oxlint --deny-warnings helpers/openwebui/page/page.js
+	$(BIN)/deno check --quiet --no-remote --no-npm --no-lock --config helpers/openwebui/page/deno.json \
+		helpers/openwebui/page/page.js
 	$(BIN)/python -m scripts.bundle --check
 
 pytest: environment ## the tests alone (ARGS="-k stop": some of them)

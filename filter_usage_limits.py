@@ -13,78 +13,79 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # What decides about a request, by line:
-# 15723  filter                       Open WebUI's hooks, and nothing but hooks.
-# 15423  openwebui.admission          From a request to a reply: whose limits count, how much is …
-#  1601  limits.policy                Which limits apply to this user, these groups, this role and …
-#  1877  limits.decisions             Used and reserved amounts against limits: what is decided, …
-#  6308  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
-#  4805  ledger.limit_states          Where limits stand: what is used, what replies still running …
-# 11481  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
-#  2931  metering.usage               What one reply is charged for, added up from its stream …
-#  3247  metering.charges             What one reply costs, in tokens, in money and toward limits.
+# 15762  filter                       Open WebUI's hooks, and nothing but hooks.
+# 15462  openwebui.admission          From a request to a reply: whose limits count, how much is …
+#  1602  limits.policy                Which limits apply to this user, these groups, this role and …
+#  1878  limits.decisions             Used and reserved amounts against limits: what is decided, …
+#  6313  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
+#  4806  ledger.limit_states          Where limits stand: what is used, what replies still running …
+# 11516  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
+#  2932  metering.usage               What one reply is charged for, added up from its stream …
+#  3248  metering.charges             What one reply costs, in tokens, in money and toward limits.
 # All else:
-#   170  errors                       The exceptions, each carrying its data.
-#   225  logs                         The one logger; its name is how Open WebUI's log shows where …
-#   230  texts                        Texts from outside: what a client, a browser or a provider …
-#   252  limits.periods               The calendar and rolling periods, the window each gives at …
-#   562  limits.amounts               1.5M tokens or $0.25 as a limit writes them, to whole …
-#   712  limits.globs                 Which model ids a pattern of an administrator's fits.
-#   737  limits.limit                 One limit in its notation, such as "50k tokens/day on gpt-4* …
-#  1083  limits.policies              The limits of groups, roles, users and pools, and what …
-#  1169  limits.policies_text         TOML to policies, and what an error says about it.
-#  2041  metering.pieces              What a text costs at least, by the first steps of the …
-#  2204  metering.estimates           Token estimates for texts and prompts whose provider reports …
-#  2442  metering.provider_usage      Usage as each provider reports it: input, output, cached, …
-#  2704  metering.stream_events       What a stream event or a whole answer holds: produced text, …
-#  3362  ledger.database              An engine for a database URL as Open WebUI spells it.
-#  3453  ledger.transactions          One transaction with its locks and its retries, alike on …
-#  3739  ledger.tables                The ledger's own tables and their numbered migrations.
-#  3958  ledger.identities            Whom the names in the policies mean, also after a rename.
-#  4417  ledger.counters              Sums of settled records per scope, model glob and window.
-#  5107  ledger.records               One row per reply, reserved when it is admitted and closed …
-#  5261  ledger.many_limits           Many limits at once: where they stand at one moment of the …
-#  5541  ledger.reports               What records add up to by user, model, day, group and …
-#  5853  ledger.report_rows           Sums with the names of what they are of, as JSON and CSV.
-#  5973  ledger.grants                What administrators add to limits, reset and take back; …
-#  6166  ledger.reply_lengths         How long the replies of each model are of late, by what is …
-#  6263  ledger.policy_versions       The last policies texts that were saved on the page, to go …
-#  6799  openwebui.wording            What one language has to say, and the rules that tell its …
-#  6992  openwebui.languages.en       18 languages.
-#  7636  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
-#  7684  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
-#  8559  openwebui.messages           Every sentence that a user or an administrator reads, with …
-#  9086  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
-#  9171  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
-#  9269  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
-#  9385  openwebui.valves             What the administrator and each user can set, and how bad …
-#  9758  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
-#  9819  openwebui.replies            One reply from its admission to its end.
-# 10230  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
-# 10447  openwebui.host               The only place that knows Open WebUI: its database, groups, …
-# 10789  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
-# 10937  openwebui.endings            A stream that may go no further ends as its protocol ends …
-# 11062  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
-# 11152  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
-# 11214  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
-# 11301  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
-# 11950  openwebui.ledgers            What one filter has opened, by the database that its valves …
-# 11992  openwebui.directory          All users of Open WebUI with their groups, read at once.
-# 12102  openwebui.page_limits        Limits as the pages have them: those of many users at one …
-# 12268  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
-# 12650  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
-# 12853  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
-# 12937  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
-# 13091  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
-# 13189  openwebui.simulation         What is on record, replayed against a policies text.
-# 13506  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
-# 13849  openwebui.answers            Answers on their way to the client: read for their usage, or …
-# 14027  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
-# 14098  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
-# 14224  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
-# 14500  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14866  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
-# 15035  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
-# 15195  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
+#   171  errors                       The exceptions, each carrying its data.
+#   226  logs                         The one logger; its name is how Open WebUI's log shows where …
+#   231  texts                        Texts from outside: what a client, a browser or a provider …
+#   253  limits.periods               The calendar and rolling periods, the window each gives at …
+#   563  limits.amounts               1.5M tokens or $0.25 as a limit writes them, to whole …
+#   713  limits.globs                 Which model ids a pattern of an administrator's fits.
+#   738  limits.limit                 One limit in its notation, such as "50k tokens/day on gpt-4* …
+#  1084  limits.policies              The limits of groups, roles, users and pools, and what …
+#  1170  limits.policies_text         TOML to policies, and what an error says about it.
+#  2042  metering.pieces              What a text costs at least, by the first steps of the …
+#  2205  metering.estimates           Token estimates for texts and prompts whose provider reports …
+#  2443  metering.provider_usage      Usage as each provider reports it: input, output, cached, …
+#  2705  metering.stream_events       What a stream event or a whole answer holds: produced text, …
+#  3363  ledger.database              An engine for a database URL as Open WebUI spells it.
+#  3454  ledger.transactions          One transaction with its locks and its retries, alike on …
+#  3740  ledger.tables                The ledger's own tables and their numbered migrations.
+#  3959  ledger.identities            Whom the names in the policies mean, also after a rename.
+#  4418  ledger.counters              Sums of settled records per scope, model glob and window.
+#  5108  ledger.records               One row per reply, reserved when it is admitted and closed …
+#  5262  ledger.many_limits           Many limits at once: where they stand at one moment of the …
+#  5542  ledger.reports               What records add up to by user, model, day, group and …
+#  5858  ledger.report_rows           Sums with the names of what they are of, as JSON and CSV.
+#  5978  ledger.grants                What administrators add to limits, reset and take back; …
+#  6171  ledger.reply_lengths         How long the replies of each model are of late, by what is …
+#  6268  ledger.policy_versions       The last policies texts that were saved on the page, to go …
+#  6804  openwebui.wording            What one language has to say, and the rules that tell its …
+#  6997  openwebui.languages.en       18 languages.
+#  7641  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
+#  7689  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
+#  8592  openwebui.messages           Every sentence that a user or an administrator reads, with …
+#  9121  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
+#  9206  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
+#  9304  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
+#  9420  openwebui.valves             What the administrator and each user can set, and how bad …
+#  9793  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
+#  9854  openwebui.replies            One reply from its admission to its end.
+# 10265  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
+# 10482  openwebui.host               The only place that knows Open WebUI: its database, groups, …
+# 10824  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
+# 10972  openwebui.endings            A stream that may go no further ends as its protocol ends …
+# 11097  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
+# 11187  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
+# 11249  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
+# 11336  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
+# 11985  openwebui.ledgers            What one filter has opened, by the database that its valves …
+# 12027  openwebui.directory          All users of Open WebUI with their groups, read at once.
+# 12137  openwebui.page_limits        Limits as the pages have them: those of many users at one …
+# 12327  openwebui.page_answers       The pages' requests and answers: what is read of the one, …
+# 12437  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
+# 12782  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
+# 12985  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
+# 13069  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
+# 13223  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
+# 13321  openwebui.simulation         What is on record, replayed against a policies text.
+# 13636  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
+# 13979  openwebui.answers            Answers on their way to the client: read for their usage, or …
+# 14157  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
+# 14228  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
+# 14354  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
+# 14630  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14905  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
+# 15074  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
+# 15234  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
 
 from __future__ import annotations
 
@@ -5753,12 +5754,9 @@ def sum_records(
             return {}
         columns["day"] = day_number(selection.zone, *span, selection.reset_hour)
     grouped = [columns[name] for name in wanted]
-    rows = connection.execute(
-        select(*grouped, *RECORD_SUMS).where(selection.condition).group_by(*grouped),
-        execution_options={"yield_per": 1_000},
-    )
+    query = select(*grouped, *RECORD_SUMS).where(selection.condition).group_by(*grouped)
     sums: dict[RowKey, Sums] = {}
-    for row in (row for some in rows.partitions() for row in some):
+    for row in read_rows(connection, query):
         key = list(row[: len(wanted)])
         part = Sums(*(int(value or 0) for value in row[len(wanted) :]))
         if day_at is not None:
@@ -5772,6 +5770,14 @@ def sum_records(
         if most is not None and len(sums) > most:
             break
     return sums
+
+
+def read_rows(connection: Connection, query: Select[Any]) -> Iterator[Row[Any]]:
+    """Rows as they come, a few at a time; whoever has enough of them closes the cursor."""
+    options = {"yield_per": RECORDS_AT_ONCE}
+    with connection.execute(query, execution_options=options) as found:
+        for some in found.partitions():
+            yield from some
 
 
 def sum_models(connection: Connection, selection: Selection) -> dict[tuple[str, str], Sums]:
@@ -5824,7 +5830,7 @@ def recorded_emails(connection: Connection, user_ids: Iterable[str]) -> dict[str
 def read_replayed(connection: Connection, start: int, until: int) -> Iterable[Any]:
     """Records from `start` on and before `until`, in the order of time."""
     columns = records_table.c
-    found = connection.execute(
+    query = (
         select(
             columns.created_at,
             columns.user_id,
@@ -5844,10 +5850,9 @@ def read_replayed(connection: Connection, start: int, until: int) -> Iterable[An
             columns.id,
         )
         .where(columns.created_at >= start, columns.created_at < until)
-        .order_by(columns.created_at, columns.id),
-        execution_options={"yield_per": RECORDS_AT_ONCE},
+        .order_by(columns.created_at, columns.id)
     )
-    return (row for some in found.partitions() for row in some)
+    return read_rows(connection, query)
 
 
 # ================================= helpers/ledger/report_rows.py ==================================
@@ -7826,6 +7831,7 @@ nav a { text-decoration: none; padding: .15rem 0; }
 nav a[aria-current] { color: var(--text); font-weight: 600;
   box-shadow: 0 2px var(--accent); }
 .row { display: flex; flex-wrap: wrap; gap: .5rem .75rem; align-items: end; margin: .6rem 0; }
+td .row { margin: 0; }
 label { display: block; font-size: .9rem; }
 label.wide { flex: 0 1 26rem; }
 fieldset label.wide { flex: 1 1 14rem; }
@@ -7868,15 +7874,18 @@ ol.note { padding-inline-start: 1.3rem; margin: .4rem 0; }
 PAGE_JS = r""""use strict";
 // The usage page: what is left, who is near a limit, and what to do about it. Names of users,
 // groups and models are whatever somebody chose: they become text nodes, never HTML.
+/** @import { Column, Grant, Limit, Me, State, TableOptions } from "./types.d.ts" */
 
 const HOME = location.pathname.replace(/usage-limits\/*$/, ""); // Open WebUI's own path
 const BASE = `${HOME}usage-limits/api/`;
 const SHOWN_ROWS = 25;
 const CHECK_AFTER = 400; // milliseconds without a key
 const PERIODS = { month: "This month", 7: "7 days", 30: "30 days", 90: "90 days", 365: "A year" };
+/** @type {State} */
 const state = { me: null, period: "month", draft: null, turn: 0 };
 let languages, tag;
 
+/** @type {(id: string) => any} */ // page.html has all that are asked for
 const byId = (id) => document.getElementById(id);
 const stored = (key) => {
   try {
@@ -7964,8 +7973,14 @@ const figures = (...parts) => ({ ...column(...parts), kind: ".n" });
 const times = (...parts) => ({ ...column(...parts), kind: ".t" });
 const costs = (key, name) => figures(key, name, (row) => money(row[key]));
 
+/**
+ * @param {string} caption
+ * @param {Column[]} columns
+ * @param {any[]} rows
+ * @param {TableOptions} options
+ */
 function table(caption, columns, rows, { order, search, beside, plain, kind = () => "" } = {}) {
-  let shown = SHOWN_ROWS, sorted = order, wanted = "";
+  let shown = SHOWN_ROWS, sorted = order || { key: "", sign: 1 }, wanted = "";
   const texts = new Map(rows.map((row) =>
     [row, columns.map((one) => one.value(row)).join(" ").toLowerCase()]));
   const body = el("tbody", { role: "rowgroup" }), rest = note();
@@ -7976,8 +7991,8 @@ function table(caption, columns, rows, { order, search, beside, plain, kind = ()
   }, own(one.show(row)));
 
   function fill() {
-    let found = rows.filter((row) => texts.get(row).includes(wanted));
-    const by = sorted && columns.find((one) => one.key === sorted.key);
+    let found = rows.filter((row) => texts.get(row)?.includes(wanted));
+    const by = columns.find((one) => one.key === sorted.key);
     if (by) found = found.toSorted((a, b) => sorted.sign * compare(by.value(a), by.value(b)));
     body.replaceChildren(...found.slice(0, shown).map((row) =>
       el(`tr${kind(row)}`, { role: "row" }, columns.map((one, at) => cell(row, one, at)))));
@@ -7990,7 +8005,7 @@ function table(caption, columns, rows, { order, search, beside, plain, kind = ()
   }
 
   function sort(one) {
-    sorted = { key: one.key, sign: sorted?.key === one.key ? -sorted.sign : one.kind ? -1 : 1 };
+    sorted = { key: one.key, sign: sorted.key === one.key ? -sorted.sign : one.kind ? -1 : 1 };
     fill();
   }
 
@@ -8020,16 +8035,24 @@ const useColumns = (rows, ...keys) => [
 
 // Limits. Those of one moment, per request and at once, add nothing up.
 
+/** @param {Limit} limit */
 const isMoment = (limit) => /^(request|at once)$/.test(limit.period);
+/** @param {Limit} limit */
 const share = (limit) => (limit.amount > 0 ? limit.percent ?? 0 : 100);
+/** @param {Limit} limit */
 const left = (limit) => amount(limit, Math.max(0, limit.remaining));
+/** @param {Limit} limit */
 const percent = (limit) => number(share(limit) / 100, { style: "percent" });
+/** @param {Limit} limit */
 const textOf = (limit) => limit.text || limit.limit || "";
+/** @param {Limit} limit */
 const kindOf = (limit) => isMoment(limit) ? "" : limit.remaining <= 0 ? ".over"
-  : share(limit) >= (state.me.soft_limit_percent || 80) ? ".near" : "";
+  : share(limit) >= (state.me?.soft_limit_percent || 80) ? ".near" : "";
+/** @param {Limit[]} limits */
 const mostUsed = (limits) => limits.filter((limit) => !isMoment(limit))
   .toSorted((one, other) => share(other) - share(one))[0];
 
+/** @param {Limit} limit */
 function limitCard(limit) {
   const parts = [limit.used, limit.reserved].map((value) => {
     const part = el("i");
@@ -8058,10 +8081,11 @@ const limitCards = (limits) => [
   el("ul", {}, limits.filter(isMoment).map((limit) => el("li", {}, own(textOf(limit))))),
 ];
 
+/** @param {Me["days"]} rows */
 function dayChart(rows) {
   const by = new Map(rows.map((row) => [row.day, row])), days = [];
   // Days without any use are days as well.
-  for (let at = Date.parse(rows[0]?.day); at <= Date.parse(rows.at(-1)?.day); at += 864e5) {
+  for (let at = Date.parse(rows[0]?.day); at <= Date.parse(rows.at(-1)?.day ?? ""); at += 864e5) {
     const name = new Date(at).toISOString().slice(0, 10);
     days.push({ day: name, input_tokens: 0, output_tokens: 0, ...by.get(name) });
   }
@@ -8099,6 +8123,10 @@ function dayChart(rows) {
 
 // A user's limits and use, for the user or for an administrator
 
+/**
+ * @param {Me} data
+ * @param {unknown} [afterLimits]
+ */
 function userParts(data, afterLimits) {
   const mark = (row) => row.running ? ` (${t("running")})`
     : row.estimated ? ` (${t("estimated")})` : "";
@@ -8118,6 +8146,11 @@ function userParts(data, afterLimits) {
 
 const reasonInput = (more) => el("input", { required: true, maxlength: 200, ...more });
 
+/**
+ * @param {Grant[]} grants
+ * @param {Limit[]} limits
+ * @param {(grant: Grant, reason: string, control: Element) => void} [revoke]
+ */
 function grantTable(grants, limits, revoke) {
   const rows = grants.filter((one) => one.holds && one.kind !== "revoke");
   const granted = (row) => {
@@ -8270,7 +8303,7 @@ function actions(who, limits, grants) {
       await call(path, method, body);
       await route();
       say(done);
-    } catch (error) {
+    } catch (/** @type {any} */ error) {
       said.textContent = error.message;
       control.disabled = false;
     }
@@ -8478,7 +8511,7 @@ async function call(path, method = "GET", body = undefined) {
   if (token) headers.Authorization = `Bearer ${token}`;
   if (body) headers["Content-Type"] = "application/json";
   const answer = await fetch(BASE + path,
-    { method, headers, cache: "no-store", ...(body && { body: JSON.stringify(body) }) });
+    { method, headers, cache: "no-store", ...(body ? { body: JSON.stringify(body) } : {}) });
   const data = await answer.json().catch(() => ({}));
   if (answer.ok || data.errors) return data;
   const said = typeof data.detail === "string" ? data.detail : `${answer.status}`;
@@ -8492,7 +8525,7 @@ async function route(event) {
   let parts;
   try {
     state.me ??= await call(`me?language=${tag}`);
-    const admin = state.me.role === "admin", [name, id] = location.hash.slice(1).split("=");
+    const admin = state.me?.role === "admin", [name, id] = location.hash.slice(1).split("=");
     const detail = admin && id && Object.hasOwn(DETAILS, name) ? DETAILS[name] : null;
     const view = admin ? (Object.hasOwn(VIEWS, name) ? name : "overview") : "me";
     if (detail || view !== "me") tag = "en";
@@ -8500,7 +8533,7 @@ async function route(event) {
     nav.replaceChildren(...Object.entries(VIEWS).map(([key, [title]]) => el("a", {
       href: `#${key}`, "aria-current": key === (detail ? detail[0] : view) && "page" }, title)));
     parts = await (detail ? detail[1](decodeURIComponent(id)) : VIEWS[view][1]());
-  } catch (error) {
+  } catch (/** @type {any} */ error) {
     parts = [el("h1", {}, t("title")), error.status === 401 ? link(`${HOME}auth`, t("sign_in"))
       : el("p.said.bad", { role: "alert" }, `${t("failed")} (${error.message})`)];
   }
@@ -8574,6 +8607,8 @@ TOO_LARGE_SENTENCE = "The request is longer than {size} MB, too long to be count
 UNREADABLE_SENTENCE = "The request is not a JSON object, so it can't be counted."
 BACKGROUND_SENTENCE = "Answers in the background can't be counted: leave `background` out."
 FAULT_SENTENCE = "The usage limits could not be checked. Try again later."
+PAGE_FAULT = "The usage limits could not be read. See the server's log."
+PAGE_UNREACHABLE = "The ledger can't be reached. Try again later."
 TASK_REFUSED_SENTENCE = "Over a usage limit no model is called for a task."
 UNGUARDED = (
     "NOT IN FORCE: this Open WebUI can't be wrapped, so calls to its pass-through paths are not "
@@ -12265,15 +12300,35 @@ def iso_second(second: int) -> str:
     return iso_instant(datetime.fromtimestamp(second, UTC))
 
 
-# ================================= helpers/openwebui/page_data.py =================================
-# What the usage pages show, as JSON has it; everything here blocks, and runs in a thread.
+def grant_rows(rows: Iterable[Row[Any]], at: datetime) -> list[Json]:
+    """Grants, resets and what was taken back, as JSON has them."""
+    listed, second = list(rows), int(at.timestamp())
+    revoked = {row.id.removeprefix(REVOKED) for row in listed if row.id.startswith(REVOKED)}
+    return [
+        {
+            "id": row.id.removeprefix(REVOKED),
+            "kind": "revoke" if row.id.startswith(REVOKED) else row.kind,
+            "scope": "user" if row.scope.startswith("user:") else "pool",
+            "measure": row.measure,
+            "period": row.period,
+            "model": row.model_glob,
+            "source": row.source,
+            "amount": amount_number(row.measure, row.amount),
+            "granted_by": row.granted_by,
+            "reason": row.reason,
+            "created_at": iso_second(row.created_at),
+            "expires_at": iso_second(row.expires_at),
+            "holds": row.expires_at > second and row.amount > 0 and row.id not in revoked,
+        }
+        for row in listed
+    ]
 
-MOST_REPLIES = 200
-MOST_GRANTS = 500
-MOST_LISTED_ROWS = 20_000
-# So many are read and written at once. Were it all of them, Python's collector would go through
-# the whole process for so many new objects, and every chat would stand still meanwhile.
-USERS_AT_ONCE = 100
+
+# =============================== helpers/openwebui/page_answers.py ================================
+# The pages' requests and answers: what is read of the one, and how the other is sent.
+
+# A policies text of hundreds of thousands of characters, and nothing near a denial of service.
+LARGEST_BODY = 2 * 2**20
 
 
 class PageError(Exception):
@@ -12288,6 +12343,106 @@ class PageError(Exception):
         super().__init__(detail)
         self.status = status
         self.detail = detail
+
+
+def read_flag(text: str | None) -> bool:
+    """A parameter that is true or not.
+
+    Raises:
+        PageError: It is neither.
+    """
+    if text not in (None, "", "true", "false", "1", "0"):
+        raise PageError(400, "near: true or false")
+    return text in ("true", "1")
+
+
+async def read_body(request: Request) -> Json:
+    """The JSON object that a request carries; {} where it carries nothing.
+
+    Raises:
+        PageError: It is too long, or something else.
+    """
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > LARGEST_BODY:
+            raise PageError(413, f"The request is longer than {LARGEST_BODY // 2**20} MB.")
+        parts.append(part)
+    text = b"".join(parts)
+    if not text:
+        return {}
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise PageError(400, "The request is not a JSON object.")
+    return value
+
+
+def check_intent(request: Request) -> None:
+    """See that a change was asked for by a program, not by another site in a signed-in browser.
+
+    Neither this header nor this type of content can be sent from there, and a cookie is sent
+    along by itself.
+
+    Raises:
+        PageError: It wasn't.
+    """
+    key_header = getattr(import_module("open_webui.env"), "CUSTOM_API_KEY_HEADER", "x-api-key")
+    bearer = request.headers.get("authorization", "").lower().startswith("bearer ")
+    if not bearer and not request.headers.get(str(key_header)):
+        raise PageError(403, "A change needs the token in the Authorization header.")
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json" and request.method != "DELETE":
+        raise PageError(415, "A change is sent as application/json.")
+
+
+def as_answer(value: object) -> Response:
+    """An answer as it is sent."""
+    if isinstance(value, Response):
+        return value
+    text = PAGE_JSON.encode(value)
+    return Response(text.encode("utf-8", "replace"), media_type="application/json")
+
+
+def error_answer(error: Exception) -> Response:
+    """An error as JSON: never with more than its sentence."""
+    status, content = 500, {"detail": PAGE_FAULT}
+    match error:
+        case PageError():
+            status, content = error.status, {"detail": error.detail}
+        case PoliciesError():
+            errors = [
+                {"where": one.where, "given": one.given, "allowed": one.allowed}
+                for one in error.errors
+            ]
+            answer = as_answer({"errors": errors})
+            answer.status_code = 400
+            return answer
+        case ConfigurationError():
+            status, content = 400, {"detail": str(error)}
+        case LedgerError():
+            status, content = 503, {"detail": PAGE_UNREACHABLE}
+            log.error("Usage limits: %s; a page was not shown", error)
+        case LedgerDataError():
+            log.error("Usage limits: %s; a page was not shown", error)
+        case _:
+            log.exception("Usage limits: a page was not shown", exc_info=error)
+    answer = as_answer(content)
+    answer.status_code = status
+    return answer
+
+
+# ================================= helpers/openwebui/page_data.py =================================
+# What the usage pages show, as JSON has it; everything here blocks, and runs in a thread.
+
+MOST_REPLIES = 200
+MOST_GRANTS = 500
+MOST_LISTED_ROWS = 20_000
+# So many are read and written at once. Were it all of them, Python's collector would go through
+# the whole process for so many new objects, and every chat would stand still meanwhile.
+USERS_AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -12394,7 +12549,7 @@ class PageData:
                 "days": [{"day": day, **sums_row(sums)} for (day,), sums in sorted(days.items())],
                 "replies": [self._reply(row) for row in replies],
                 "replies_left_out": max(0, requests - len(replies)),
-                "grants": self._grants(grants, {subject.scope: subject.email}),
+                "grants": grant_rows(grants, self.now),
             }
 
         return {
@@ -12504,7 +12659,7 @@ class PageData:
                     "pool": pool.name,
                     "group": pool.group,
                     "limits": self.write_limits(mine),
-                    "grants": self._grants(of_pool, {}),
+                    "grants": grant_rows(of_pool, self.now),
                     "near": any(self.is_near(state, state.percent) for state in mine),
                 }
             )
@@ -12609,29 +12764,6 @@ class PageData:
             "cost_usd": self._cost(row.model_names, row.cost_micros),
             "estimated": bool(row.estimated),
         }
-
-    def _grants(self, rows: Iterable[Row[Any]], names: Mapping[str, str]) -> list[Json]:
-        listed = list(rows)
-        revoked = {row.id.removeprefix(REVOKED) for row in listed if row.id.startswith(REVOKED)}
-        now = int(self.now.timestamp())
-        return [
-            {
-                "id": row.id.removeprefix(REVOKED),
-                "kind": "revoke" if row.id.startswith(REVOKED) else row.kind,
-                "scope": "user" if row.scope in names else "pool",
-                "measure": row.measure,
-                "period": row.period,
-                "model": row.model_glob,
-                "source": row.source,
-                "amount": amount_number(row.measure, row.amount),
-                "granted_by": row.granted_by,
-                "reason": row.reason,
-                "created_at": iso_second(row.created_at),
-                "expires_at": iso_second(row.expires_at),
-                "holds": row.expires_at > now and row.amount > 0 and row.id not in revoked,
-            }
-            for row in listed
-        ]
 
 
 def head_row(subject: Subject, name: str, policy: Policy, exempt: bool) -> Json:
@@ -13193,7 +13325,7 @@ def refusal_reasons() -> str:
 MOST_REPLAYED = 3_000_000
 # Chats come between so many records.
 RECORDS_PER_TURN = 500
-MOST_REFUSALS = 10_000
+MOST_REFUSALS = 500
 MEASURES = ("tokens", "input_tokens", "output_tokens", "requests", "cost")
 
 FindLimits = Callable[[str, str], Sequence[AppliedLimit]]
@@ -13231,39 +13363,40 @@ class Gauge:
     amount: int
     start: int = -1
     used: int = 0
-    entries: deque[tuple[int, int]] = field(default_factory=deque)
-    running: list[int] = field(default_factory=list)  # when replies that run at once will end
+    # Where they are needed: Python's collector holds every thread to look at each one made.
+    entries: deque[tuple[int, int]] | None = None
+    running: list[int] | None = None  # when replies that run at once will end
 
     def move(self, at: int) -> None:
         """Forget what no longer counts at the second `at`."""
         if self.clock is not None:
             if self.start != self.clock.start:
                 self.start, self.used = self.clock.start, 0
-        elif self.seconds:
-            entries, oldest = self.entries, at - self.seconds
+        elif (entries := self.entries) is not None:
+            oldest = at - self.seconds
             while entries and entries[0][0] <= oldest:
                 self.used -= entries.popleft()[1]
-        else:
-            while self.running and self.running[0] <= at:
-                heapq.heappop(self.running)
+        elif running := self.running:
+            while running and running[0] <= at:
+                heapq.heappop(running)
 
     def add(self, at: int, end: int, value: int) -> None:
         """Count a reply that was admitted at the second `at` and ended at `end`.
 
         A calendar period's is only added to `used`.
         """
-        if self.seconds:
+        if self.entries is not None:
             if value:
                 self.used += value
                 self.entries.append((at, value))
-        elif self.applied.limit.is_at_once and end > at:
+        elif self.running is not None and end > at:
             heapq.heappush(self.running, end)
 
     def state(self, at: int) -> LimitState:
         """Where the limit stands."""
         end = at + (self.seconds or 60) if self.clock is None else self.clock.end
         reset_at = datetime.fromtimestamp(end, UTC)
-        return LimitState(self.applied, self.used, len(self.running), reset_at)
+        return LimitState(self.applied, self.used, len(self.running or ()), reset_at)
 
 
 @dataclass(slots=True)
@@ -13303,13 +13436,7 @@ class RefusedUser:
     tokens: int = 0
     first_at: int = 0
     last_at: int = 0
-    limits: dict[int, list[Any]] = field(default_factory=dict)  # each with how often it refused
-
-    @property
-    def most_refusing(self) -> AppliedLimit:
-        """The limit that has refused most."""
-        found: AppliedLimit = max(self.limits.values(), key=lambda counted: counted[1])[0]
-        return found
+    limits: dict[int, int] = field(default_factory=dict)  # how often each has refused
 
 
 @dataclass(slots=True)
@@ -13319,8 +13446,16 @@ class SimulationResult:
     requests: int = 0
     refused: int = 0
     users: dict[str, RefusedUser] = field(default_factory=dict)
-    refusals: list[SimulatedRefusal] = field(default_factory=list)
+    refusals: deque[SimulatedRefusal] = field(
+        default_factory=lambda: deque(maxlen=MOST_REFUSALS)
+    )  # the last ones
     cut_off: bool = False  # whether there were more records than are replayed
+    # By identity: they live as long as the replay.
+    applied: dict[int, AppliedLimit] = field(default_factory=dict)
+
+    def most_refusing(self, user: RefusedUser) -> AppliedLimit:
+        """The limit that has refused most to a user."""
+        return self.applied[max(user.limits, key=lambda key: user.limits[key])]
 
     def note(
         self,
@@ -13341,15 +13476,10 @@ class SimulationResult:
         user.cost_micros += cost_micros
         user.tokens += tokens
         user.last_at = at
-        # By identity: an instance is made for each user, and lives as long as the replay.
-        counted = user.limits.get(id(applied))
-        if counted is None:
-            user.limits[id(applied)] = [applied, 1]
-        else:
-            counted[1] += 1
-        if len(self.refusals) < MOST_REFUSALS:
-            model = "".join(split_names(names)[:1])
-            self.refusals.append(SimulatedRefusal(key, user_id, model, at, applied))
+        self.applied[id(applied)] = applied
+        user.limits[id(applied)] = user.limits.get(id(applied), 0) + 1
+        model = "".join(split_names(names)[:1])
+        self.refusals.append(SimulatedRefusal(key, user_id, model, at, applied))
 
 
 class Replay:
@@ -13376,8 +13506,8 @@ class Replay:
         self._rules, self._tasks_counted = rules, tasks_counted
         self._clocks: dict[str, PeriodClock] = {}
         self._gauges: dict[tuple[object, ...], Gauge] = {}
+        self._applied: dict[tuple[int, str], AppliedLimit] = {}
         self._plans: dict[tuple[str, str, str, str], ReplayPlan] = {}
-        self._limits: dict[tuple[str, str], Sequence[AppliedLimit]] = {}
 
     def run(self, rows: Iterable[Any], since: int) -> SimulationResult:
         """Replay records, as `read_replayed` has them; those before `since` are only counted.
@@ -13445,13 +13575,9 @@ class Replay:
             counts_toward_nothing = True
         if counts_toward_nothing:
             return ReplayPlan((), False, None, False)
-        limits = self._limits.get((user_id, group_ids))
-        if limits is None:
-            limits = self._find_limits(user_id, group_ids)
-            self._limits[user_id, group_ids] = limits
         gauges = tuple(
             self._gauge(applied, at)
-            for applied in limits
+            for applied in self._find_limits(user_id, group_ids)
             if applied.limit.matches_model(model_names) and applied.limit.source in ("", source)
         )
         moments = any(gauge.applied.limit.is_moment for gauge in gauges)
@@ -13464,12 +13590,16 @@ class Replay:
         gauge = self._gauges.get(key)
         if gauge is None:
             rolling = limit.period.rolling
+            # One stands for those of all users: only the scope differs, which nobody reads here.
+            shared = self._applied.setdefault((id(limit), applied.policy), applied)
             gauge = self._gauges[key] = Gauge(
-                applied,
+                shared,
                 None if rolling is not None or limit.is_moment else self._clock(limit, at),
                 0 if rolling is None else int(rolling.total_seconds()),
                 MEASURES.index(limit.measure),
                 limit.amount,
+                entries=None if rolling is None else deque(),
+                running=[] if limit.is_at_once else None,
             )
         return gauge
 
@@ -13509,7 +13639,6 @@ def replay_start(limits: Iterable[Limit], rules: CalendarRules, since: int) -> i
 LONGEST_POLICIES = 1_000_000
 MOST_DAYS = 400
 MOST_LISTED_USERS = 1_000
-MOST_LISTED_REFUSALS = 500
 DAY = 86_400
 # One at a time, since each keeps a core busy for seconds.
 SIMULATING = Lock()
@@ -13766,14 +13895,15 @@ def simulate_policies(data: PageData, body: Json) -> Json:
                 "user_id": user_id,
                 "email": emails.get(user_id, ""),
                 "refused": user.refused,
-                "limit": str(user.most_refusing.limit),
-                "policy": user.most_refusing.policy or "default",
+                "limit": str(most.limit),
+                "policy": most.policy or "default",
                 "first_at": iso_second(user.first_at),
                 "last_at": iso_second(user.last_at),
                 "cost_saved_usd": user.cost_micros / 1_000_000,
                 "tokens_saved": user.tokens,
             }
             for user_id, user in users[:MOST_LISTED_USERS]
+            for most in [result.most_refusing(user)]
         ],
     }
 
@@ -13793,7 +13923,7 @@ def shadow_refusals(data: PageData, since: int) -> list[Json]:
             "limit": str(one.applied.limit),
             "policy": one.applied.policy or "default",
         }
-        for one in reversed(result.refusals[-MOST_LISTED_REFUSALS:])
+        for one in reversed(result.refusals)
     ]
 
 
@@ -14501,8 +14631,6 @@ async def describe_model(model_id: object, app: Any) -> dict[str, Any] | None:
 # The usage pages: `/usage-limits` and its JSON, behind Open WebUI's own sign-in.
 
 PAGE_PATH = "/usage-limits"
-# A policies text of hundreds of thousands of characters, and nothing near a denial of service.
-LARGEST_BODY = 2 * 2**20
 LONGEST_PARAMETER = 400
 # Reports are read beside the chats, never in their way.
 PAGE_THREADS = 2
@@ -14668,95 +14796,6 @@ ROUTES = (
     Route("DELETE", "/api/grants/{key}", answer_revoke),
     Route("POST", "/api/resets", answer_reset),
 )
-
-
-def read_flag(text: str | None) -> bool:
-    """A parameter that is true or not.
-
-    Raises:
-        PageError: It is neither.
-    """
-    if text not in (None, "", "true", "false", "1", "0"):
-        raise PageError(400, "near: true or false")
-    return text in ("true", "1")
-
-
-async def read_body(request: Request) -> Json:
-    """The JSON object that a request carries; {} where it carries nothing.
-
-    Raises:
-        PageError: It is too long, or something else.
-    """
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > LARGEST_BODY:
-            raise PageError(413, f"The request is longer than {LARGEST_BODY // 2**20} MB.")
-        parts.append(part)
-    text = b"".join(parts)
-    if not text:
-        return {}
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        raise PageError(400, "The request is not a JSON object.")
-    return value
-
-
-def check_intent(request: Request) -> None:
-    """See that a change was asked for by a program, not by another site in a signed-in browser.
-
-    Neither this header nor this type of content can be sent from there, and a cookie is sent
-    along by itself.
-
-    Raises:
-        PageError: It wasn't.
-    """
-    key_header = getattr(import_module("open_webui.env"), "CUSTOM_API_KEY_HEADER", "x-api-key")
-    bearer = request.headers.get("authorization", "").lower().startswith("bearer ")
-    if not bearer and not request.headers.get(str(key_header)):
-        raise PageError(403, "A change needs the token in the Authorization header.")
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json" and request.method != "DELETE":
-        raise PageError(415, "A change is sent as application/json.")
-
-
-def as_answer(value: object) -> Response:
-    """An answer as it is sent."""
-    if isinstance(value, Response):
-        return value
-    text = PAGE_JSON.encode(value)
-    return Response(text.encode("utf-8", "replace"), media_type="application/json")
-
-
-def error_answer(error: Exception) -> Response:
-    """An error as JSON: never with more than its sentence."""
-    status, content = 500, {"detail": "The usage limits could not be read. See the server's log."}
-    match error:
-        case PageError():
-            status, content = error.status, {"detail": error.detail}
-        case PoliciesError():
-            errors = [
-                {"where": one.where, "given": one.given, "allowed": one.allowed}
-                for one in error.errors
-            ]
-            answer = as_answer({"errors": errors})
-            answer.status_code = 400
-            return answer
-        case ConfigurationError():
-            status, content = 400, {"detail": str(error)}
-        case LedgerError():
-            status, content = 503, {"detail": "The ledger can't be reached. Try again later."}
-            log.error("Usage limits: %s; a page was not shown", error)
-        case LedgerDataError():
-            log.error("Usage limits: %s; a page was not shown", error)
-        case _:
-            log.exception("Usage limits: a page was not shown", exc_info=error)
-    answer = as_answer(content)
-    answer.status_code = status
-    return answer
 
 
 class UsagePages:

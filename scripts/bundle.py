@@ -95,6 +95,7 @@ PARTS = (
     "openwebui.ledgers",
     "openwebui.directory",
     "openwebui.page_limits",
+    "openwebui.page_answers",
     "openwebui.page_data",
     "openwebui.page_grants",
     "openwebui.page_status",

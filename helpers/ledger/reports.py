@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -14,6 +14,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Row,
+    Select,
     and_,
     case,
     func,
@@ -246,12 +247,9 @@ def sum_records(
             return {}
         columns["day"] = day_number(selection.zone, *span, selection.reset_hour)
     grouped = [columns[name] for name in wanted]
-    rows = connection.execute(
-        select(*grouped, *RECORD_SUMS).where(selection.condition).group_by(*grouped),
-        execution_options={"yield_per": 1_000},
-    )
+    query = select(*grouped, *RECORD_SUMS).where(selection.condition).group_by(*grouped)
     sums: dict[RowKey, Sums] = {}
-    for row in (row for some in rows.partitions() for row in some):
+    for row in read_rows(connection, query):
         key = list(row[: len(wanted)])
         part = Sums(*(int(value or 0) for value in row[len(wanted) :]))
         if day_at is not None:
@@ -265,6 +263,14 @@ def sum_records(
         if most is not None and len(sums) > most:
             break
     return sums
+
+
+def read_rows(connection: Connection, query: Select[Any]) -> Iterator[Row[Any]]:
+    """Rows as they come, a few at a time; whoever has enough of them closes the cursor."""
+    options = {"yield_per": RECORDS_AT_ONCE}
+    with connection.execute(query, execution_options=options) as found:
+        for some in found.partitions():
+            yield from some
 
 
 def sum_models(connection: Connection, selection: Selection) -> dict[tuple[str, str], Sums]:
@@ -317,7 +323,7 @@ def recorded_emails(connection: Connection, user_ids: Iterable[str]) -> dict[str
 def read_replayed(connection: Connection, start: int, until: int) -> Iterable[Any]:
     """Records from `start` on and before `until`, in the order of time."""
     columns = records_table.c
-    found = connection.execute(
+    query = (
         select(
             columns.created_at,
             columns.user_id,
@@ -337,7 +343,6 @@ def read_replayed(connection: Connection, start: int, until: int) -> Iterable[An
             columns.id,
         )
         .where(columns.created_at >= start, columns.created_at < until)
-        .order_by(columns.created_at, columns.id),
-        execution_options={"yield_per": RECORDS_AT_ONCE},
+        .order_by(columns.created_at, columns.id)
     )
-    return (row for some in found.partitions() for row in some)
+    return read_rows(connection, query)

@@ -32,6 +32,8 @@ TOO_LARGE_SENTENCE = "The request is longer than {size} MB, too long to be count
 UNREADABLE_SENTENCE = "The request is not a JSON object, so it can't be counted."
 BACKGROUND_SENTENCE = "Answers in the background can't be counted: leave `background` out."
 FAULT_SENTENCE = "The usage limits could not be checked. Try again later."
+PAGE_FAULT = "The usage limits could not be read. See the server's log."
+PAGE_UNREACHABLE = "The ledger can't be reached. Try again later."
 TASK_REFUSED_SENTENCE = "Over a usage limit no model is called for a task."
 UNGUARDED = (
     "NOT IN FORCE: this Open WebUI can't be wrapped, so calls to its pass-through paths are not "

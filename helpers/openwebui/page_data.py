@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from helpers.ledger.counters import split_names
-from helpers.ledger.grants import REVOKED, read_grants
+from helpers.ledger.grants import read_grants
 from helpers.ledger.identities import IdentityMemory
 from helpers.ledger.many_limits import LimitReader, grant_key, read_snapshot_of, read_states
 from helpers.ledger.report_rows import UsageRow, named_rows, sums_row
@@ -33,11 +33,12 @@ from helpers.limits.policy import AppliedLimit, Subject, find_model_rule
 from helpers.openwebui.accounting import Accounting
 from helpers.openwebui.directory import Directory, read_directory, read_names
 from helpers.openwebui.languages.en import ENGLISH
+from helpers.openwebui.page_answers import PageError
 from helpers.openwebui.page_limits import (
     Json,
     LimitFinder,
     LimitWriter,
-    amount_number,
+    grant_rows,
     iso_instant,
     iso_second,
 )
@@ -51,20 +52,6 @@ MOST_LISTED_ROWS = 20_000
 # So many are read and written at once. Were it all of them, Python's collector would go through
 # the whole process for so many new objects, and every chat would stand still meanwhile.
 USERS_AT_ONCE = 100
-
-
-class PageError(Exception):
-    """An answer other than what was asked for.
-
-    Args:
-        status: The HTTP status.
-        detail: What is wrong, in a sentence.
-    """
-
-    def __init__(self, status: int, detail: str) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.detail = detail
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +158,7 @@ class PageData:
                 "days": [{"day": day, **sums_row(sums)} for (day,), sums in sorted(days.items())],
                 "replies": [self._reply(row) for row in replies],
                 "replies_left_out": max(0, requests - len(replies)),
-                "grants": self._grants(grants, {subject.scope: subject.email}),
+                "grants": grant_rows(grants, self.now),
             }
 
         return {
@@ -281,7 +268,7 @@ class PageData:
                     "pool": pool.name,
                     "group": pool.group,
                     "limits": self.write_limits(mine),
-                    "grants": self._grants(of_pool, {}),
+                    "grants": grant_rows(of_pool, self.now),
                     "near": any(self.is_near(state, state.percent) for state in mine),
                 }
             )
@@ -386,29 +373,6 @@ class PageData:
             "cost_usd": self._cost(row.model_names, row.cost_micros),
             "estimated": bool(row.estimated),
         }
-
-    def _grants(self, rows: Iterable[Row[Any]], names: Mapping[str, str]) -> list[Json]:
-        listed = list(rows)
-        revoked = {row.id.removeprefix(REVOKED) for row in listed if row.id.startswith(REVOKED)}
-        now = int(self.now.timestamp())
-        return [
-            {
-                "id": row.id.removeprefix(REVOKED),
-                "kind": "revoke" if row.id.startswith(REVOKED) else row.kind,
-                "scope": "user" if row.scope in names else "pool",
-                "measure": row.measure,
-                "period": row.period,
-                "model": row.model_glob,
-                "source": row.source,
-                "amount": amount_number(row.measure, row.amount),
-                "granted_by": row.granted_by,
-                "reason": row.reason,
-                "created_at": iso_second(row.created_at),
-                "expires_at": iso_second(row.expires_at),
-                "holds": row.expires_at > now and row.amount > 0 and row.id not in revoked,
-            }
-            for row in listed
-        ]
 
 
 def head_row(subject: Subject, name: str, policy: Policy, exempt: bool) -> Json:

@@ -23,7 +23,8 @@ from helpers.limits.amounts import NotationError, read_count, read_dollars
 from helpers.limits.limit import Limit, Measure, parse_limit
 from helpers.limits.periods import quoted_text
 from helpers.limits.policy import AppliedLimit
-from helpers.openwebui.page_data import PageData, PageError
+from helpers.openwebui.page_answers import PageError
+from helpers.openwebui.page_data import PageData
 from helpers.openwebui.page_limits import Json, amount_number, iso_instant, iso_second
 from helpers.texts import LONGEST_ID, LONGEST_NAME, clean_text
 

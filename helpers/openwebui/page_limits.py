@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from sqlalchemy import Row
+
+from helpers.ledger.grants import REVOKED
 from helpers.ledger.identities import Identities
 from helpers.limits.decisions import LimitState
 from helpers.limits.limit import Limit, Measure
@@ -179,3 +182,27 @@ def iso_instant(instant: datetime) -> str:
 def iso_second(second: int) -> str:
     """A second of the ledger as ISO 8601 in UTC."""
     return iso_instant(datetime.fromtimestamp(second, UTC))
+
+
+def grant_rows(rows: Iterable[Row[Any]], at: datetime) -> list[Json]:
+    """Grants, resets and what was taken back, as JSON has them."""
+    listed, second = list(rows), int(at.timestamp())
+    revoked = {row.id.removeprefix(REVOKED) for row in listed if row.id.startswith(REVOKED)}
+    return [
+        {
+            "id": row.id.removeprefix(REVOKED),
+            "kind": "revoke" if row.id.startswith(REVOKED) else row.kind,
+            "scope": "user" if row.scope.startswith("user:") else "pool",
+            "measure": row.measure,
+            "period": row.period,
+            "model": row.model_glob,
+            "source": row.source,
+            "amount": amount_number(row.measure, row.amount),
+            "granted_by": row.granted_by,
+            "reason": row.reason,
+            "created_at": iso_second(row.created_at),
+            "expires_at": iso_second(row.expires_at),
+            "holds": row.expires_at > second and row.amount > 0 and row.id not in revoked,
+        }
+        for row in listed
+    ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
@@ -18,14 +17,20 @@ from fastapi import Depends, FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
-from helpers.errors import ConfigurationError, LedgerDataError, LedgerError
 from helpers.ledger.report_rows import as_csv, as_json
 from helpers.ledger.reports import Selection, read_dimensions, read_instant
-from helpers.limits.policies_text import PoliciesError
 from helpers.logs import log
 from helpers.openwebui.languages.catalog import choose_language
+from helpers.openwebui.page_answers import (
+    PageError,
+    as_answer,
+    check_intent,
+    error_answer,
+    read_body,
+    read_flag,
+)
 from helpers.openwebui.page_assets import render_page
-from helpers.openwebui.page_data import PageData, PageError
+from helpers.openwebui.page_data import PageData
 from helpers.openwebui.page_grants import make_grant, make_reset, take_back
 from helpers.openwebui.page_limits import PAGE_JSON, Json
 from helpers.openwebui.page_status import host_status
@@ -43,8 +48,6 @@ from helpers.openwebui.policy_editor import (
 from helpers.openwebui.valves import AdminValves
 
 PAGE_PATH = "/usage-limits"
-# A policies text of hundreds of thousands of characters, and nothing near a denial of service.
-LARGEST_BODY = 2 * 2**20
 LONGEST_PARAMETER = 400
 # Reports are read beside the chats, never in their way.
 PAGE_THREADS = 2
@@ -210,95 +213,6 @@ ROUTES = (
     Route("DELETE", "/api/grants/{key}", answer_revoke),
     Route("POST", "/api/resets", answer_reset),
 )
-
-
-def read_flag(text: str | None) -> bool:
-    """A parameter that is true or not.
-
-    Raises:
-        PageError: It is neither.
-    """
-    if text not in (None, "", "true", "false", "1", "0"):
-        raise PageError(400, "near: true or false")
-    return text in ("true", "1")
-
-
-async def read_body(request: Request) -> Json:
-    """The JSON object that a request carries; {} where it carries nothing.
-
-    Raises:
-        PageError: It is too long, or something else.
-    """
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > LARGEST_BODY:
-            raise PageError(413, f"The request is longer than {LARGEST_BODY // 2**20} MB.")
-        parts.append(part)
-    text = b"".join(parts)
-    if not text:
-        return {}
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        raise PageError(400, "The request is not a JSON object.")
-    return value
-
-
-def check_intent(request: Request) -> None:
-    """See that a change was asked for by a program, not by another site in a signed-in browser.
-
-    Neither this header nor this type of content can be sent from there, and a cookie is sent
-    along by itself.
-
-    Raises:
-        PageError: It wasn't.
-    """
-    key_header = getattr(import_module("open_webui.env"), "CUSTOM_API_KEY_HEADER", "x-api-key")
-    bearer = request.headers.get("authorization", "").lower().startswith("bearer ")
-    if not bearer and not request.headers.get(str(key_header)):
-        raise PageError(403, "A change needs the token in the Authorization header.")
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json" and request.method != "DELETE":
-        raise PageError(415, "A change is sent as application/json.")
-
-
-def as_answer(value: object) -> Response:
-    """An answer as it is sent."""
-    if isinstance(value, Response):
-        return value
-    text = PAGE_JSON.encode(value)
-    return Response(text.encode("utf-8", "replace"), media_type="application/json")
-
-
-def error_answer(error: Exception) -> Response:
-    """An error as JSON: never with more than its sentence."""
-    status, content = 500, {"detail": "The usage limits could not be read. See the server's log."}
-    match error:
-        case PageError():
-            status, content = error.status, {"detail": error.detail}
-        case PoliciesError():
-            errors = [
-                {"where": one.where, "given": one.given, "allowed": one.allowed}
-                for one in error.errors
-            ]
-            answer = as_answer({"errors": errors})
-            answer.status_code = 400
-            return answer
-        case ConfigurationError():
-            status, content = 400, {"detail": str(error)}
-        case LedgerError():
-            status, content = 503, {"detail": "The ledger can't be reached. Try again later."}
-            log.error("Usage limits: %s; a page was not shown", error)
-        case LedgerDataError():
-            log.error("Usage limits: %s; a page was not shown", error)
-        case _:
-            log.exception("Usage limits: a page was not shown", exc_info=error)
-    answer = as_answer(content)
-    answer.status_code = status
-    return answer
 
 
 class UsagePages:

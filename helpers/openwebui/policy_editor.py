@@ -29,7 +29,8 @@ from helpers.limits.policy import (
 )
 from helpers.openwebui.directory import Directory
 from helpers.openwebui.host import list_model_ids
-from helpers.openwebui.page_data import PageData, PageError
+from helpers.openwebui.page_answers import PageError
+from helpers.openwebui.page_data import PageData
 from helpers.openwebui.page_limits import Json, LimitFinder, iso_second
 from helpers.openwebui.simulation import (
     Replay,
@@ -41,7 +42,6 @@ from helpers.openwebui.valves import AdminValves, read_policies
 LONGEST_POLICIES = 1_000_000
 MOST_DAYS = 400
 MOST_LISTED_USERS = 1_000
-MOST_LISTED_REFUSALS = 500
 DAY = 86_400
 # One at a time, since each keeps a core busy for seconds.
 SIMULATING = Lock()
@@ -298,14 +298,15 @@ def simulate_policies(data: PageData, body: Json) -> Json:
                 "user_id": user_id,
                 "email": emails.get(user_id, ""),
                 "refused": user.refused,
-                "limit": str(user.most_refusing.limit),
-                "policy": user.most_refusing.policy or "default",
+                "limit": str(most.limit),
+                "policy": most.policy or "default",
                 "first_at": iso_second(user.first_at),
                 "last_at": iso_second(user.last_at),
                 "cost_saved_usd": user.cost_micros / 1_000_000,
                 "tokens_saved": user.tokens,
             }
             for user_id, user in users[:MOST_LISTED_USERS]
+            for most in [result.most_refusing(user)]
         ],
     }
 
@@ -325,7 +326,7 @@ def shadow_refusals(data: PageData, since: int) -> list[Json]:
             "limit": str(one.applied.limit),
             "policy": one.applied.policy or "default",
         }
-        for one in reversed(result.refusals[-MOST_LISTED_REFUSALS:])
+        for one in reversed(result.refusals)
     ]
 
 

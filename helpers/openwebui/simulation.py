@@ -23,7 +23,7 @@ from helpers.metering.usage import Usage
 MOST_REPLAYED = 3_000_000
 # Chats come between so many records.
 RECORDS_PER_TURN = 500
-MOST_REFUSALS = 10_000
+MOST_REFUSALS = 500
 MEASURES = ("tokens", "input_tokens", "output_tokens", "requests", "cost")
 
 FindLimits = Callable[[str, str], Sequence[AppliedLimit]]
@@ -61,39 +61,40 @@ class Gauge:
     amount: int
     start: int = -1
     used: int = 0
-    entries: deque[tuple[int, int]] = field(default_factory=deque)
-    running: list[int] = field(default_factory=list)  # when replies that run at once will end
+    # Where they are needed: Python's collector holds every thread to look at each one made.
+    entries: deque[tuple[int, int]] | None = None
+    running: list[int] | None = None  # when replies that run at once will end
 
     def move(self, at: int) -> None:
         """Forget what no longer counts at the second `at`."""
         if self.clock is not None:
             if self.start != self.clock.start:
                 self.start, self.used = self.clock.start, 0
-        elif self.seconds:
-            entries, oldest = self.entries, at - self.seconds
+        elif (entries := self.entries) is not None:
+            oldest = at - self.seconds
             while entries and entries[0][0] <= oldest:
                 self.used -= entries.popleft()[1]
-        else:
-            while self.running and self.running[0] <= at:
-                heapq.heappop(self.running)
+        elif running := self.running:
+            while running and running[0] <= at:
+                heapq.heappop(running)
 
     def add(self, at: int, end: int, value: int) -> None:
         """Count a reply that was admitted at the second `at` and ended at `end`.
 
         A calendar period's is only added to `used`.
         """
-        if self.seconds:
+        if self.entries is not None:
             if value:
                 self.used += value
                 self.entries.append((at, value))
-        elif self.applied.limit.is_at_once and end > at:
+        elif self.running is not None and end > at:
             heapq.heappush(self.running, end)
 
     def state(self, at: int) -> LimitState:
         """Where the limit stands."""
         end = at + (self.seconds or 60) if self.clock is None else self.clock.end
         reset_at = datetime.fromtimestamp(end, UTC)
-        return LimitState(self.applied, self.used, len(self.running), reset_at)
+        return LimitState(self.applied, self.used, len(self.running or ()), reset_at)
 
 
 @dataclass(slots=True)
@@ -133,13 +134,7 @@ class RefusedUser:
     tokens: int = 0
     first_at: int = 0
     last_at: int = 0
-    limits: dict[int, list[Any]] = field(default_factory=dict)  # each with how often it refused
-
-    @property
-    def most_refusing(self) -> AppliedLimit:
-        """The limit that has refused most."""
-        found: AppliedLimit = max(self.limits.values(), key=lambda counted: counted[1])[0]
-        return found
+    limits: dict[int, int] = field(default_factory=dict)  # how often each has refused
 
 
 @dataclass(slots=True)
@@ -149,8 +144,16 @@ class SimulationResult:
     requests: int = 0
     refused: int = 0
     users: dict[str, RefusedUser] = field(default_factory=dict)
-    refusals: list[SimulatedRefusal] = field(default_factory=list)
+    refusals: deque[SimulatedRefusal] = field(
+        default_factory=lambda: deque(maxlen=MOST_REFUSALS)
+    )  # the last ones
     cut_off: bool = False  # whether there were more records than are replayed
+    # By identity: they live as long as the replay.
+    applied: dict[int, AppliedLimit] = field(default_factory=dict)
+
+    def most_refusing(self, user: RefusedUser) -> AppliedLimit:
+        """The limit that has refused most to a user."""
+        return self.applied[max(user.limits, key=lambda key: user.limits[key])]
 
     def note(
         self,
@@ -171,15 +174,10 @@ class SimulationResult:
         user.cost_micros += cost_micros
         user.tokens += tokens
         user.last_at = at
-        # By identity: an instance is made for each user, and lives as long as the replay.
-        counted = user.limits.get(id(applied))
-        if counted is None:
-            user.limits[id(applied)] = [applied, 1]
-        else:
-            counted[1] += 1
-        if len(self.refusals) < MOST_REFUSALS:
-            model = "".join(split_names(names)[:1])
-            self.refusals.append(SimulatedRefusal(key, user_id, model, at, applied))
+        self.applied[id(applied)] = applied
+        user.limits[id(applied)] = user.limits.get(id(applied), 0) + 1
+        model = "".join(split_names(names)[:1])
+        self.refusals.append(SimulatedRefusal(key, user_id, model, at, applied))
 
 
 class Replay:
@@ -206,8 +204,8 @@ class Replay:
         self._rules, self._tasks_counted = rules, tasks_counted
         self._clocks: dict[str, PeriodClock] = {}
         self._gauges: dict[tuple[object, ...], Gauge] = {}
+        self._applied: dict[tuple[int, str], AppliedLimit] = {}
         self._plans: dict[tuple[str, str, str, str], ReplayPlan] = {}
-        self._limits: dict[tuple[str, str], Sequence[AppliedLimit]] = {}
 
     def run(self, rows: Iterable[Any], since: int) -> SimulationResult:
         """Replay records, as `read_replayed` has them; those before `since` are only counted.
@@ -275,13 +273,9 @@ class Replay:
             counts_toward_nothing = True
         if counts_toward_nothing:
             return ReplayPlan((), False, None, False)
-        limits = self._limits.get((user_id, group_ids))
-        if limits is None:
-            limits = self._find_limits(user_id, group_ids)
-            self._limits[user_id, group_ids] = limits
         gauges = tuple(
             self._gauge(applied, at)
-            for applied in limits
+            for applied in self._find_limits(user_id, group_ids)
             if applied.limit.matches_model(model_names) and applied.limit.source in ("", source)
         )
         moments = any(gauge.applied.limit.is_moment for gauge in gauges)
@@ -294,12 +288,16 @@ class Replay:
         gauge = self._gauges.get(key)
         if gauge is None:
             rolling = limit.period.rolling
+            # One stands for those of all users: only the scope differs, which nobody reads here.
+            shared = self._applied.setdefault((id(limit), applied.policy), applied)
             gauge = self._gauges[key] = Gauge(
-                applied,
+                shared,
                 None if rolling is not None or limit.is_moment else self._clock(limit, at),
                 0 if rolling is None else int(rolling.total_seconds()),
                 MEASURES.index(limit.measure),
                 limit.amount,
+                entries=None if rolling is None else deque(),
+                running=[] if limit.is_at_once else None,
             )
         return gauge
 

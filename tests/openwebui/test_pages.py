@@ -137,6 +137,8 @@ async def site(host: Host, ledger_url: str) -> AsyncIterator[Site]:  # noqa: F81
         yield made
     accounting, _, _ = limits.ledger_of(limits.valves)
     await asyncio.to_thread(accounting.close)
+    if ledger_url:
+        await asyncio.to_thread(accounting._engine.dispose)
 
 
 async def test_me_tells_limits_use_and_replies(site: Site) -> None:
@@ -259,6 +261,20 @@ async def test_report_by_everything_as_json_and_csv(site: Site) -> None:
     assert (own["model_id"], own["source"], own["total_tokens"]) == ("gpt-4o", "page", 200)
     text = (await site.ask("root", "GET", f"{path}&format=csv")).text
     assert text.splitlines()[0].startswith("user_id,user_email,model_id,source,day,group_id")
+
+
+async def test_a_report_of_too_many_rows_is_refused(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What no browser could show isn't read to its end, and the ledger answers on."""
+    await site.chat("ann")
+    await site.chat("bob")
+    monkeypatch.setattr("helpers.openwebui.page_data.MOST_LISTED_ROWS", 1)
+    refused = await site.ask("root", "GET", "/api/report?by=user&since=2020-01-01")
+    assert refused.status_code == 400
+    assert "ask for fewer days or dimensions" in refused.json()["detail"]
+    totals = await site.ask("root", "GET", "/api/report?by=source&since=2020-01-01")
+    assert [row["source"] for row in totals.json()] == ["page"]
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,46 @@ def test_limit_holds_across_servers(replicas: Replicas, stream: bool) -> None:
     assert len(replicas.usage_limits.settled(11, user_id=user[0].id)) == 11
 
 
+def test_pages_say_the_same_on_both_servers(replicas: Replicas) -> None:
+    """On PostgreSQL every JSON answers, and what one server changes the other knows at once."""
+    text = '[role.user]\nlimits = ["2 requests/day", "5k tokens/5h"]\n'
+    replicas.usage_limits.configure(policies=text)
+    with (
+        replicas.new_user("Paged") as user,
+        closing(OpenWebUIClient(replicas.servers[1].url, replicas.admin.account)) as second,
+    ):
+        first: OpenWebUIClient = replicas.admin
+        assert replicas.ask_both(user, 1) == [200, 200]
+        replicas.usage_limits.settled(2, user_id=user[0].id)
+        for admin, own in zip((first, second), user, strict=True):
+            limit = own.http.get("/usage-limits/api/me").json()["limits"][0]
+            assert (limit["used"], limit["remaining"]) == (2, 0)
+            near = admin.http.get("/usage-limits/api/users?near=true").json()
+            assert [row["nearest"] for row in near if row["user_id"] == user[0].id] == [
+                "2 requests/day"
+            ]
+            for path in ("users", "pools", "overview", "shadow", "policies", f"users/{own.id}"):
+                answer = admin.http.get(f"/usage-limits/api/{path}")
+                assert answer.status_code == 200, (path, answer.text)
+            report = "/usage-limits/api/report?by=user,model,day,group,source"
+            (row,) = [one for one in admin.http.get(report).json() if one["user_id"] == own.id]
+            assert row["requests"] == 2
+            body = {"policies": "[role.user]\nlimits = ['1 request/day']", "days": 1}
+            simulated = admin.http.post("/usage-limits/api/policies/simulate", json=body).json()
+            assert user[0].id in [one["user_id"] for one in simulated["users"]]
+        body = {"user": user[0].id, "limit": "2 requests/day", "amount": 5, "reason": "x"}
+        made = first.http.post("/usage-limits/api/grants", json=body).json()
+        limit = user[1].http.get("/usage-limits/api/me").json()["limits"][0]
+        assert (limit["granted"], limit["remaining"]) == (5, 5)
+        path = f"/usage-limits/api/grants/{made['id']}"
+        gone = second.http.request("DELETE", path, json={"reason": "y"})
+        assert gone.status_code == 200, gone.text
+        assert replicas.ask_both(user, 1) == [429, 429]
+        saved = second.http.put("/usage-limits/api/policies", json={"policies": text + "# new\n"})
+        assert saved.status_code == 200, saved.text
+        assert first.http.get("/usage-limits/api/policies").json()["policies"].endswith("# new\n")
+
+
 def test_killed_server_leaves_its_reservation_to_the_other(replicas: Replicas) -> None:
     """What a server held when it was killed in mid-stream counts on the other, and stays."""
     replicas.usage_limits.configure(policies='[role.user]\nlimits = ["2 requests/day"]')
@@ -155,6 +195,31 @@ def ask_at_once(url: str, user: OpenWebUIClient, calls: int) -> list[int]:
     return statuses
 
 
+def check_pages(
+    url: str, admin: OpenWebUIAdmin, user: OpenWebUIClient, installed: InstalledFilter
+) -> None:
+    """Whichever worker answers: its own to a user, all to an administrator, nothing when off."""
+
+    def ask(who: OpenWebUIClient, path: str) -> list[httpx.Response]:
+        clients = [OpenWebUIClient(url, who.account) for _ in range(20)]
+        with ThreadPoolExecutor(len(clients)) as threads:
+            answers = list(threads.map(lambda one: one.http.get(f"/usage-limits{path}"), clients))
+        for client in clients:
+            client.close()
+        return answers
+
+    assert {answer.json()["limits"][0]["used"] for answer in ask(user, "/api/me")} == {13}
+    assert {answer.status_code for answer in ask(user, "/api/users")} <= {401, 403}
+    assert {len(answer.json()) for answer in ask(admin, "/api/users")} == {2}
+    body = {"policies": '[role.user]\nlimits = ["14 requests/day"]'}
+    assert admin.http.put("/usage-limits/api/policies", json=body).status_code == 200
+    limits = {answer.json()["limits"][0]["limit"] for answer in ask(user, "/api/me")}
+    assert limits == {"14 requests/day"}
+    installed.switch(active=False)
+    for path in ("", "/api/me", "/api/users"):
+        assert {answer.status_code for answer in ask(admin, path)} == {404}
+
+
 def test_limit_holds_across_workers(
     provider: FakeProvider, empty_database: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -183,3 +248,4 @@ def test_limit_holds_across_workers(
                 break
             assert ask_at_once(server.url, user, 40) == [429] * 40
         assert len(list(folder.glob("worker-*"))) == 2
+        check_pages(server.url, admin, user, installed)

@@ -1,15 +1,18 @@
 "use strict";
 // The usage page: what is left, who is near a limit, and what to do about it. Names of users,
 // groups and models are whatever somebody chose: they become text nodes, never HTML.
+/** @import { Column, Grant, Limit, Me, State, TableOptions } from "./types.d.ts" */
 
 const HOME = location.pathname.replace(/usage-limits\/*$/, ""); // Open WebUI's own path
 const BASE = `${HOME}usage-limits/api/`;
 const SHOWN_ROWS = 25;
 const CHECK_AFTER = 400; // milliseconds without a key
 const PERIODS = { month: "This month", 7: "7 days", 30: "30 days", 90: "90 days", 365: "A year" };
+/** @type {State} */
 const state = { me: null, period: "month", draft: null, turn: 0 };
 let languages, tag;
 
+/** @type {(id: string) => any} */ // page.html has all that are asked for
 const byId = (id) => document.getElementById(id);
 const stored = (key) => {
   try {
@@ -97,8 +100,14 @@ const figures = (...parts) => ({ ...column(...parts), kind: ".n" });
 const times = (...parts) => ({ ...column(...parts), kind: ".t" });
 const costs = (key, name) => figures(key, name, (row) => money(row[key]));
 
+/**
+ * @param {string} caption
+ * @param {Column[]} columns
+ * @param {any[]} rows
+ * @param {TableOptions} options
+ */
 function table(caption, columns, rows, { order, search, beside, plain, kind = () => "" } = {}) {
-  let shown = SHOWN_ROWS, sorted = order, wanted = "";
+  let shown = SHOWN_ROWS, sorted = order || { key: "", sign: 1 }, wanted = "";
   const texts = new Map(rows.map((row) =>
     [row, columns.map((one) => one.value(row)).join(" ").toLowerCase()]));
   const body = el("tbody", { role: "rowgroup" }), rest = note();
@@ -109,8 +118,8 @@ function table(caption, columns, rows, { order, search, beside, plain, kind = ()
   }, own(one.show(row)));
 
   function fill() {
-    let found = rows.filter((row) => texts.get(row).includes(wanted));
-    const by = sorted && columns.find((one) => one.key === sorted.key);
+    let found = rows.filter((row) => texts.get(row)?.includes(wanted));
+    const by = columns.find((one) => one.key === sorted.key);
     if (by) found = found.toSorted((a, b) => sorted.sign * compare(by.value(a), by.value(b)));
     body.replaceChildren(...found.slice(0, shown).map((row) =>
       el(`tr${kind(row)}`, { role: "row" }, columns.map((one, at) => cell(row, one, at)))));
@@ -123,7 +132,7 @@ function table(caption, columns, rows, { order, search, beside, plain, kind = ()
   }
 
   function sort(one) {
-    sorted = { key: one.key, sign: sorted?.key === one.key ? -sorted.sign : one.kind ? -1 : 1 };
+    sorted = { key: one.key, sign: sorted.key === one.key ? -sorted.sign : one.kind ? -1 : 1 };
     fill();
   }
 
@@ -153,16 +162,24 @@ const useColumns = (rows, ...keys) => [
 
 // Limits. Those of one moment, per request and at once, add nothing up.
 
+/** @param {Limit} limit */
 const isMoment = (limit) => /^(request|at once)$/.test(limit.period);
+/** @param {Limit} limit */
 const share = (limit) => (limit.amount > 0 ? limit.percent ?? 0 : 100);
+/** @param {Limit} limit */
 const left = (limit) => amount(limit, Math.max(0, limit.remaining));
+/** @param {Limit} limit */
 const percent = (limit) => number(share(limit) / 100, { style: "percent" });
+/** @param {Limit} limit */
 const textOf = (limit) => limit.text || limit.limit || "";
+/** @param {Limit} limit */
 const kindOf = (limit) => isMoment(limit) ? "" : limit.remaining <= 0 ? ".over"
-  : share(limit) >= (state.me.soft_limit_percent || 80) ? ".near" : "";
+  : share(limit) >= (state.me?.soft_limit_percent || 80) ? ".near" : "";
+/** @param {Limit[]} limits */
 const mostUsed = (limits) => limits.filter((limit) => !isMoment(limit))
   .toSorted((one, other) => share(other) - share(one))[0];
 
+/** @param {Limit} limit */
 function limitCard(limit) {
   const parts = [limit.used, limit.reserved].map((value) => {
     const part = el("i");
@@ -191,10 +208,11 @@ const limitCards = (limits) => [
   el("ul", {}, limits.filter(isMoment).map((limit) => el("li", {}, own(textOf(limit))))),
 ];
 
+/** @param {Me["days"]} rows */
 function dayChart(rows) {
   const by = new Map(rows.map((row) => [row.day, row])), days = [];
   // Days without any use are days as well.
-  for (let at = Date.parse(rows[0]?.day); at <= Date.parse(rows.at(-1)?.day); at += 864e5) {
+  for (let at = Date.parse(rows[0]?.day); at <= Date.parse(rows.at(-1)?.day ?? ""); at += 864e5) {
     const name = new Date(at).toISOString().slice(0, 10);
     days.push({ day: name, input_tokens: 0, output_tokens: 0, ...by.get(name) });
   }
@@ -232,6 +250,10 @@ function dayChart(rows) {
 
 // A user's limits and use, for the user or for an administrator
 
+/**
+ * @param {Me} data
+ * @param {unknown} [afterLimits]
+ */
 function userParts(data, afterLimits) {
   const mark = (row) => row.running ? ` (${t("running")})`
     : row.estimated ? ` (${t("estimated")})` : "";
@@ -251,6 +273,11 @@ function userParts(data, afterLimits) {
 
 const reasonInput = (more) => el("input", { required: true, maxlength: 200, ...more });
 
+/**
+ * @param {Grant[]} grants
+ * @param {Limit[]} limits
+ * @param {(grant: Grant, reason: string, control: Element) => void} [revoke]
+ */
 function grantTable(grants, limits, revoke) {
   const rows = grants.filter((one) => one.holds && one.kind !== "revoke");
   const granted = (row) => {
@@ -403,7 +430,7 @@ function actions(who, limits, grants) {
       await call(path, method, body);
       await route();
       say(done);
-    } catch (error) {
+    } catch (/** @type {any} */ error) {
       said.textContent = error.message;
       control.disabled = false;
     }
@@ -611,7 +638,7 @@ async function call(path, method = "GET", body = undefined) {
   if (token) headers.Authorization = `Bearer ${token}`;
   if (body) headers["Content-Type"] = "application/json";
   const answer = await fetch(BASE + path,
-    { method, headers, cache: "no-store", ...(body && { body: JSON.stringify(body) }) });
+    { method, headers, cache: "no-store", ...(body ? { body: JSON.stringify(body) } : {}) });
   const data = await answer.json().catch(() => ({}));
   if (answer.ok || data.errors) return data;
   const said = typeof data.detail === "string" ? data.detail : `${answer.status}`;
@@ -625,7 +652,7 @@ async function route(event) {
   let parts;
   try {
     state.me ??= await call(`me?language=${tag}`);
-    const admin = state.me.role === "admin", [name, id] = location.hash.slice(1).split("=");
+    const admin = state.me?.role === "admin", [name, id] = location.hash.slice(1).split("=");
     const detail = admin && id && Object.hasOwn(DETAILS, name) ? DETAILS[name] : null;
     const view = admin ? (Object.hasOwn(VIEWS, name) ? name : "overview") : "me";
     if (detail || view !== "me") tag = "en";
@@ -633,7 +660,7 @@ async function route(event) {
     nav.replaceChildren(...Object.entries(VIEWS).map(([key, [title]]) => el("a", {
       href: `#${key}`, "aria-current": key === (detail ? detail[0] : view) && "page" }, title)));
     parts = await (detail ? detail[1](decodeURIComponent(id)) : VIEWS[view][1]());
-  } catch (error) {
+  } catch (/** @type {any} */ error) {
     parts = [el("h1", {}, t("title")), error.status === 401 ? link(`${HOME}auth`, t("sign_in"))
       : el("p.said.bad", { role: "alert" }, `${t("failed")} (${error.message})`)];
   }
