@@ -13,15 +13,15 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # What decides about a request, by line:
-# 15437  filter                       Open WebUI's hooks, and nothing but hooks.
-# 15142  openwebui.admission          From a request to a reply: whose limits count, how much is …
+# 15518  filter                       Open WebUI's hooks, and nothing but hooks.
+# 15223  openwebui.admission          From a request to a reply: whose limits count, how much is …
 #  1596  limits.policy                Which limits apply to this user, these groups, this role and …
 #  1872  limits.decisions             Used and reserved amounts against limits: what is decided, …
-#  6185  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
-#  4889  ledger.limit_states          Where limits stand: what is used, what replies still running …
-# 11308  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
-#  2922  metering.usage               What one reply is charged for, added up from its stream …
-#  3238  metering.charges             What one reply costs, in tokens, in money and toward limits.
+#  6222  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
+#  4790  ledger.limit_states          Where limits stand: what is used, what replies still running …
+# 11383  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
+#  2926  metering.usage               What one reply is charged for, added up from its stream …
+#  3242  metering.charges             What one reply costs, in tokens, in money and toward limits.
 # All else:
 #   165  errors                       The exceptions, each carrying its data.
 #   220  logs                         The one logger; its name is how Open WebUI's log shows where …
@@ -33,55 +33,54 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 #  1078  limits.policies              The limits of groups, roles, users and pools, and what …
 #  1164  limits.policies_text         TOML to policies, and what an error says about it.
 #  2036  metering.pieces              What a text costs at least, by the first steps of the …
-#  2195  metering.estimates           Token estimates for texts and prompts whose provider reports …
-#  2433  metering.provider_usage      Usage as each provider reports it: input, output, cached, …
-#  2695  metering.stream_events       What a stream event or a whole answer holds: produced text, …
-#  3353  ledger.database              An engine for a database URL as Open WebUI spells it.
-#  3444  ledger.transactions          One transaction with its locks and its retries, alike on …
-#  3699  ledger.tables                The ledger's own tables and their numbered migrations.
-#  3918  ledger.identities            Whom the names in the policies mean, also after a rename.
-#  4367  ledger.counters              Sums of settled records per scope, model glob and window.
-#  4723  ledger.snapshots             What one statement sees of the ledger: counters with their …
-#  5042  ledger.records               One row per reply, reserved when it is admitted and closed …
-#  5196  ledger.reports               What the ledger says of many limits and records at once, …
-#  5857  ledger.grants                What administrators add to limits, reset and take back; …
-#  6043  ledger.reply_lengths         How long the replies of each model are of late, by what is …
-#  6140  ledger.policy_versions       The last policies texts that were saved on the page, to go …
-#  6643  openwebui.wording            What one language has to say, and the rules that tell its …
-#  6836  openwebui.languages.en       18 languages.
-#  7480  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
-#  7528  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
-#  8398  openwebui.messages           Every sentence that a user or an administrator reads, with …
-#  8925  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
-#  9010  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
-#  9108  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
-#  9224  openwebui.valves             What the administrator and each user can set, and how bad …
-#  9597  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
-#  9658  openwebui.replies            One reply from its admission to its end.
-# 10069  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
-# 10286  openwebui.host               The only place that knows Open WebUI: its database, groups, …
-# 10628  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
-# 10776  openwebui.endings            A stream that may go no further ends as its protocol ends …
-# 10901  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
-# 10991  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
-# 11053  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
-# 11133  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
-# 11771  openwebui.ledgers            What one filter has opened, by the database that its valves …
-# 11813  openwebui.directory          All users of Open WebUI with their groups, read at once.
-# 11889  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
-# 12592  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
-# 12676  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
-# 12832  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
-# 12931  openwebui.simulation         What is on record, replayed against a policies text.
-# 13225  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
-# 13575  openwebui.answers            Answers on their way to the client: read for their usage, or …
-# 13753  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
-# 13824  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
-# 13950  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
-# 14226  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14585  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
-# 14754  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
-# 14914  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
+#  2199  metering.estimates           Token estimates for texts and prompts whose provider reports …
+#  2437  metering.provider_usage      Usage as each provider reports it: input, output, cached, …
+#  2699  metering.stream_events       What a stream event or a whole answer holds: produced text, …
+#  3357  ledger.database              An engine for a database URL as Open WebUI spells it.
+#  3448  ledger.transactions          One transaction with its locks and its retries, alike on …
+#  3734  ledger.tables                The ledger's own tables and their numbered migrations.
+#  3953  ledger.identities            Whom the names in the policies mean, also after a rename.
+#  4402  ledger.counters              Sums of settled records per scope, model glob and window.
+#  5092  ledger.records               One row per reply, reserved when it is admitted and closed …
+#  5246  ledger.reports               What the ledger says of many limits and records at once, …
+#  5900  ledger.grants                What administrators add to limits, reset and take back; …
+#  6080  ledger.reply_lengths         How long the replies of each model are of late, by what is …
+#  6177  ledger.policy_versions       The last policies texts that were saved on the page, to go …
+#  6713  openwebui.wording            What one language has to say, and the rules that tell its …
+#  6906  openwebui.languages.en       18 languages.
+#  7550  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
+#  7598  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
+#  8468  openwebui.messages           Every sentence that a user or an administrator reads, with …
+#  8995  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
+#  9080  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
+#  9178  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
+#  9294  openwebui.valves             What the administrator and each user can set, and how bad …
+#  9667  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
+#  9728  openwebui.replies            One reply from its admission to its end.
+# 10139  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
+# 10356  openwebui.host               The only place that knows Open WebUI: its database, groups, …
+# 10698  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
+# 10846  openwebui.endings            A stream that may go no further ends as its protocol ends …
+# 10971  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
+# 11061  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
+# 11123  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
+# 11203  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
+# 11852  openwebui.ledgers            What one filter has opened, by the database that its valves …
+# 11894  openwebui.directory          All users of Open WebUI with their groups, read at once.
+# 11970  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
+# 12673  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
+# 12757  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
+# 12913  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
+# 13012  openwebui.simulation         What is on record, replayed against a policies text.
+# 13306  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
+# 13656  openwebui.answers            Answers on their way to the client: read for their usage, or …
+# 13834  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
+# 13905  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
+# 14031  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
+# 14307  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14666  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14835  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
+# 14995  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
 
 from __future__ import annotations
 
@@ -96,6 +95,7 @@ import json
 import logging
 import math
 import operator
+import os
 import posixpath
 import random
 import re
@@ -128,7 +128,7 @@ from queue import Empty, Full, Queue
 from string import Formatter
 from threading import Lock, Thread
 from types import FrameType, ModuleType
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 from urllib.parse import parse_qs, unquote
 from weakref import ref
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
@@ -2095,11 +2095,11 @@ arget RO olumn rc _re define 22 ▁right right day ▁long [] (p td cond ▁Pro 
 State ▁spec ride _F ▁look AM ility eter ↵↵↵ ayout -------------------------------- ager ▁could ▁br
 ends ures ▁know ets ▁If ▁Sh .w back ▁ser ▁+= ▁fr ());↵ ▁hand Ind ULL Im ();↵↵ ▁most ================
 ⇥⇥⇥⇥⇥⇥ ▁▁▁▁▁▁▁▁▁▁▁▁ ▁▁▁▁▁▁▁▁▁▁ .... //////////////// ____ ⇥⇥⇥⇥⇥⇥⇥⇥ ▁▁▁▁▁▁▁▁▁▁▁▁▁▁ ################
-⇥⇥⇥⇥⇥⇥⇥ ________ ........ ↵↵↵↵↵↵ ⇥⇥⇥⇥⇥⇥⇥⇥⇥ ~~ ↵↵↵↵↵↵↵↵ ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ________________ ................
-⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ~~~~ ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ↵↵↵↵↵ ----- ---------- ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ~~~~~~~~ ..... ----------- *****
---------- ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ↵↵↵↵↵↵↵↵↵↵↵↵↵↵↵↵ ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ↵↵↵↵↵↵↵↵↵↵ ...... ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥
-~~~~~~~~~~~~~~~~ ↵↵↵↵↵↵↵ ========= ↵↵↵↵↵↵↵↵↵↵↵↵ ===== ....... ↵↵↵↵↵↵↵↵↵ ......... ↵↵↵↵↵↵↵↵↵↵↵↵↵↵
-##### _____ ↵↵↵↵↵↵↵↵↵↵↵ /////
+⇥⇥⇥⇥⇥⇥⇥ ________ ........ ↵↵↵↵↵↵ ⇥⇥⇥⇥⇥⇥⇥⇥⇥ ▁~ ~~ ↵↵↵↵↵↵↵↵ ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ________________
+................ ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ~~~~ ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ↵↵↵↵↵ ----- ---------- ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ~~~~~~~~ .....
+----------- ***** --------- ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ↵↵↵↵↵↵↵↵↵↵↵↵↵↵↵↵ ⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ↵↵↵↵↵↵↵↵↵↵ ......
+⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥⇥ ~~~~~~~~~~~~~~~~ ↵↵↵↵↵↵↵ ========= ↵↵↵↵↵↵↵↵↵↵↵↵ ===== ....... ↵↵↵↵↵↵↵↵↵ .........
+↵↵↵↵↵↵↵↵↵↵↵↵↵↵ ##### _____ ↵↵↵↵↵↵↵↵↵↵↵ /////
 """
 MERGES = {
     piece.translate(str.maketrans("▁↵⇥␍", " \n\t\r")): rank
@@ -2107,7 +2107,9 @@ MERGES = {
 }
 NO_MERGE = len(MERGES)
 TOKENS_PER_PIECE = 0.53
-# How the tokenizer sets words apart; here in parts of 16 characters at most.
+# How the tokenizer sets words apart; here in parts of 16 characters at most. Where one was cut, two
+# pieces may have been merged that the tokenizer merges with what stands behind them.
+LONGEST_PART = 16
 WORD = re.compile(
     r"'(?i:[sdmt]|ll|ve|re)|[^\r\nA-Za-z0-9]?[A-Za-z]{1,16}|[0-9]{1,3}"
     r"| ?[^\sA-Za-z0-9]{1,16}[\r\n]{0,16}|\s{0,16}[\r\n]{1,16}|\s{1,16}(?!\S)|\s"
@@ -2173,7 +2175,9 @@ def least_tokens(text: str) -> float:
     """What the ASCII in a text costs at least."""
     read = text if len(text) <= LONGEST_CUT_WHOLE else sample_text(text, 8, LONGEST_CUT_WHOLE // 8)
     ascii_text, left_out = BEYOND_ASCII.subn(LEFT_OUT, read)
-    pieces = sum(map(count_pieces, WORD.findall(ascii_text))) - left_out
+    parts = WORD.findall(ascii_text)
+    cuts = sum(len(part) >= LONGEST_PART and not part.isspace() for part in parts)
+    pieces = sum(map(count_pieces, parts)) + cuts - left_out
     return TOKENS_PER_PIECE * pieces * len(text) / len(read)
 
 
@@ -3599,6 +3603,27 @@ class TransactionRunner:
         self._engine.hide_parameters = True  # in errors: they may be anyone's
         self._keeps = keep_connections
         self._idle: list[Connection] = []
+        # Whether a statement was refused: the tables may not be those that were prepared.
+        self.in_doubt = False
+
+    def find_file(self) -> tuple[int, int] | None:
+        """Which file SQLite's is now; None if there is none.
+
+        A connection goes on writing to one that was deleted or replaced, where nobody finds it.
+        """
+        path = self._engine.url.database
+        if path is None or self._engine.dialect.name != "sqlite":
+            return None
+        try:
+            found = os.stat(path)
+        except (OSError, ValueError):
+            return None
+        return found.st_dev, found.st_ino
+
+    def reconnect(self) -> None:
+        """Give up all connections that aren't in use: the database isn't where they lead."""
+        self.rest()
+        self._engine.dispose()
 
     def run(
         self,
@@ -3650,9 +3675,11 @@ class TransactionRunner:
                 if error.connection_invalidated:
                     self.rest()  # the others won't be any better
                 if is_refused(error):
+                    self.in_doubt = True
                     name = type(error.orig).__name__
                     raise LedgerDataError(f"{name} in the ledger") from error
-                if not is_worth_retrying(error) or time.monotonic() + pause > deadline:
+                again = is_worth_retrying(error) or self._is_connected()
+                if not again or time.monotonic() + pause > deadline:
                     # The driver's text may quote parameters; its class says enough.
                     raise LedgerError(f"{type(error.orig).__name__} in the ledger") from error
             except UsageLimitsError:
@@ -3689,6 +3716,14 @@ class TransactionRunner:
         else:
             connection.close()
         return result
+
+    def _is_connected(self) -> bool:
+        """Whether another thread has a connection: the server is there, and only has no more.
+
+        A crowd that takes up all of its connections must not look like an outage.
+        """
+        pool = self._engine.pool
+        return isinstance(pool, QueuePool) and pool.checkedout() > 0
 
     def _may_keep_one(self) -> bool:
         """Whether others who use the pool find a connection all the same."""
@@ -4367,31 +4402,32 @@ def form_note(notices: tuple[str, ...]) -> str:
 # =================================== helpers/ledger/counters.py ===================================
 # Counters: sums of settled records per scope, model glob and window.
 
+Key = TypeVar("Key")
+Counted = tuple[str, str, str]  # the scope, model glob and source of records
+
 NO_END = 2**53
 # A control character that no model or group is called by.
 NAME_ESCAPE = "\x1a"
 ROLLING_MARK = " rolling "  # before the seconds, at the end of a rolling counter's id
+# So many counters that were last looked at in different seconds have their records summed apart.
+MOST_SEGMENTS = 20
 # A clock that steps back by less is only being set right.
 STEP_SECONDS = 3_600
 # Records that are further ahead than that were made by a clock that was.
 CLOCK_TOLERANCE_SECONDS = 86_400
-AMOUNT_COLUMNS = ("requests", "input_tokens", "output_tokens", "cost_micros")
-TAKE_FROM_COUNTER = (
-    counters_table.update()
-    .where(counters_table.c.id == bindparam("key"))
-    .values(
-        {
-            counters_table.c[name]: counters_table.c[name] - bindparam(f"less_{name}")
-            for name in AMOUNT_COLUMNS
-        }
-    )
+AMOUNT_COLUMNS = tuple(counters_table.c[one.name] for one in fields(Amounts))
+ADDED = {column: column + bindparam(f"more_{column.name}") for column in AMOUNT_COLUMNS}
+ADD_TO_COUNTER = (
+    counters_table.update().where(counters_table.c.id == bindparam("key")).values(ADDED)
 )
-COUNTED_SUMS = (
-    func.sum(records_table.c.counted),
-    func.sum(records_table.c.weighted_input_tokens),
-    func.sum(records_table.c.weighted_output_tokens),
-    func.sum(records_table.c.cost_micros * records_table.c.counted),
+# What a record counts, in the order of `Amounts`.
+COUNTED_COLUMNS = (
+    records_table.c.counted,
+    records_table.c.weighted_input_tokens,
+    records_table.c.weighted_output_tokens,
+    records_table.c.cost_micros * records_table.c.counted,
 )
+COUNTED_SUMS = tuple(map(func.sum, COUNTED_COLUMNS))
 
 
 @dataclass(slots=True)
@@ -4491,27 +4527,6 @@ def in_scope(scope: str, user_id: str, group_ids: str) -> bool:
     return scope == EVERYONE or (user_id == key if kind == "user" else f"|{key}|" in group_ids)
 
 
-def sum_settled(
-    connection: Connection, scope: str, glob: str, start: int, end: int, source: str = ""
-) -> Amounts:
-    """Sum the settled records of a scope and source with ``start <= created_at < end``."""
-    rows = connection.execute(
-        select(records_table.c.model_names, *COUNTED_SUMS)
-        .where(
-            records_table.c.state == "settled",
-            records_table.c.created_at >= start,
-            records_table.c.created_at < end,
-            scope_condition(scope, source),
-        )
-        .group_by(records_table.c.model_names)
-    )
-    total = Amounts()
-    for names, *sums in rows:
-        if glob_matches(glob, names):
-            total += Amounts(*(int(value) for value in sums))
-    return total
-
-
 def numbered(name: str, count: int) -> list[BindParameter[str]]:
     """Parameters for an IN: SQLAlchemy's own take as long as running the statement."""
     return [bindparam(f"{name}{number}", type_=Text) for number in range(count)]
@@ -4536,12 +4551,7 @@ def addition_by_id(count: int) -> Update:
             counters_table.c.window_start <= bindparam("created_at"),
             counters_table.c.window_end > bindparam("created_at"),
         )
-        .values(
-            {
-                counters_table.c[name]: counters_table.c[name] + bindparam(f"more_{name}")
-                for name in AMOUNT_COLUMNS
-            }
-        )
+        .values(ADDED)
     )
 
 
@@ -4571,7 +4581,9 @@ def make_counters(connection: Connection, wanted: Mapping[str, AppliedLimit], at
         by_records.setdefault((start, end, read_from), {})[key] = applied
     rows = []
     for (start, end, read_from), limits in by_records.items():
-        used = sum_for_limits(connection, read_from, limits, start, end)
+        counted = {key: what_counts(applied) for key, applied in limits.items()}
+        begins = dict.fromkeys(limits, start)
+        used = sum_for_limits(connection, read_from, counted, begins, end)
         rows += [
             {
                 "id": key,
@@ -4587,40 +4599,100 @@ def make_counters(connection: Connection, wanted: Mapping[str, AppliedLimit], at
     connection.execute(counters_table.insert(), rows)
 
 
+def what_counts(applied: AppliedLimit) -> Counted:
+    """Which records a limit counts."""
+    return applied.scope, applied.limit.model_glob, applied.limit.source
+
+
+class CountingLimits(Generic[Key]):
+    """Which of many limits count a record, however many there are.
+
+    Args:
+        read_from: A scope to which all the records belong.
+        limits: What each counts.
+    """
+
+    def __init__(self, read_from: str, limits: Mapping[Key, Counted]) -> None:
+        self._read_from = read_from
+        self._by_scope: dict[str, list[tuple[Key, str, str]]] = {}
+        for key, (scope, glob, source) in limits.items():
+            self._by_scope.setdefault(scope, []).append((key, glob, source))
+        self._found: dict[tuple[str, str, str], list[Key]] = {}
+        self.differ_by_group = not set(self._by_scope) <= {read_from}
+
+    def find(self, group_ids: str, model_names: str, source: str) -> list[Key]:
+        """The limits that count what has these names; mostly the same few come again and again."""
+        record = (group_ids, model_names, source)
+        if record not in self._found:
+            scopes = {self._read_from, *(f"group:{group}" for group in split_names(group_ids))}
+            self._found[record] = [
+                key
+                for scope in scopes
+                for key, glob, only in self._by_scope.get(scope, ())
+                if only in ("", source) and glob_matches(glob, model_names)
+            ]
+        return self._found[record]
+
+
 def sum_for_limits(
-    connection: Connection, read_from: str, limits: Mapping[str, AppliedLimit], start: int, end: int
+    connection: Connection,
+    read_from: str,
+    limits: Mapping[str, Counted],
+    begins: Mapping[str, int],
+    end: int,
 ) -> dict[str, Amounts]:
-    """What each of these limits counts of the settled records of one scope and window."""
-    used = dict.fromkeys(limits, NOTHING)
-    by_scope: dict[str, list[str]] = {}
-    for key, applied in limits.items():
-        by_scope.setdefault(applied.scope, []).append(key)
-    if set(by_scope) <= {read_from}:
-        groups: ColumnElement[str] = literal("")
-    else:
-        groups = records_table.c.group_ids
+    """What each of these limits counts of one scope's settled records, in one statement.
+
+    Args:
+        connection: The ledger's.
+        read_from: A scope to which the records of all these limits belong.
+        limits: What each counts, by their counters.
+        begins: From which second on each one counts.
+        end: Before which second all do.
+    """
+    counting, used = CountingLimits(read_from, limits), dict.fromkeys(limits, NOTHING)
+    columns, first = records_table.c, min(begins.values())
     rows = connection.execute(
-        select(groups, records_table.c.model_names, records_table.c.source, *COUNTED_SUMS)
+        select(
+            segment_start(begins.values()),
+            columns.group_ids if counting.differ_by_group else literal(""),
+            columns.model_names,
+            columns.source,
+            *COUNTED_SUMS,
+        )
         .where(
-            records_table.c.state == "settled",
-            records_table.c.created_at >= start,
-            records_table.c.created_at < end,
+            columns.state == "settled",
+            columns.created_at >= first,
+            columns.created_at < end,
             scope_condition(read_from),
         )
-        .group_by(
-            records_table.c.model_names,
-            records_table.c.source,
-            *([] if set(by_scope) <= {read_from} else [groups]),
-        )
+        .group_by(*(literal_column(str(place)) for place in range(1, 5)))
     )
-    for group_ids, names, source, *sums in rows:
+    for segment, group_ids, names, source, *sums in rows:
         amounts = Amounts(*(int(value) for value in sums))
-        for scope in {read_from, *(f"group:{group}" for group in split_names(group_ids))}:
-            for key in by_scope.get(scope, ()):
-                limit = limits[key].limit
-                if limit.source in ("", source) and glob_matches(limit.model_glob, names):
-                    used[key] += amounts
+        for key in counting.find(group_ids, names, source):
+            if begins[key] <= segment:
+                used[key] += amounts
     return used
+
+
+def sum_settled(
+    connection: Connection, scope: str, glob: str, start: int, end: int, source: str = ""
+) -> Amounts:
+    """Sum the settled records of a scope and source with ``start <= created_at < end``."""
+    return sum_for_limits(connection, scope, {"": (scope, glob, source)}, {"": start}, end)[""]
+
+
+def segment_start(begins: Iterable[int]) -> ColumnElement[int]:
+    """The last of these seconds before a record was made; of very many, when it was made."""
+    first, *others = sorted(set(begins))
+    if len(others) > MOST_SEGMENTS:
+        return records_table.c.created_at
+    starts = literal(first, BigInteger)
+    if not others:
+        return starts
+    later = [(records_table.c.created_at >= start, start) for start in reversed(others)]
+    return case(*later, else_=starts)
 
 
 def rolling_end(connection: Connection, scope: str, at: int) -> int:
@@ -4658,43 +4730,39 @@ def move_rolling_counters(
 ) -> None:
     """Take out what has left the rolling windows of these limits since they were last looked at.
 
-    Each record is taken out once, so the cost per request stays flat; counters whose windows have
-    moved alike are moved together, however many pools there are.
+    Each record is taken out once, so the cost per request stays flat; all counters of one period
+    are moved together, however many pools there are and whenever each was looked at.
 
     Members of a pool settle without its lock: its row is locked first, by writing where it starts,
     and what they have added by then stays.
     """
-    moving: dict[tuple[int, int, str], dict[str, AppliedLimit]] = {}
+    moving: dict[tuple[int, str], dict[str, AppliedLimit]] = {}
     for key, applied in limits.items():
         start, end = counted_window(applied, at)
-        if end == NO_END and start > (begun := counters[key].window_start):
-            moving.setdefault((begun, start, read_scope(applied)), {})[key] = applied
-    for (begun, start, read_from), moved in moving.items():
+        if end == NO_END and start > counters[key].window_start:
+            moving.setdefault((start, read_scope(applied)), {})[key] = applied
+    for (start, read_from), moved in moving.items():
+        begins = {key: counters[key].window_start for key in moved}
         for key, *amounts in connection.execute(
             counters_table.update()
             .where(counters_table.c.id.in_(list(moved)))
             .values(window_start=start)
-            .returning(counters_table.c.id, *(counters_table.c[name] for name in AMOUNT_COLUMNS))
+            .returning(counters_table.c.id, *AMOUNT_COLUMNS)
         ):
             counters[key].window_start, counters[key].used = start, Amounts(*amounts)
+        counted = {key: what_counts(applied) for key, applied in moved.items()}
         left = []
-        for key, gone in sum_for_limits(connection, read_from, moved, begun, start).items():
+        for key, gone in sum_for_limits(connection, read_from, counted, begins, start).items():
             counters[key].used -= gone
             if gone != NOTHING:
-                less = {f"less_{name}": value for name, value in amount_values(gone).items()}
-                left.append({"key": key, **less})
+                left.append({"key": key, **amount_values(NOTHING - gone, "more_")})
         if left:
-            connection.execute(TAKE_FROM_COUNTER, left)
+            connection.execute(ADD_TO_COUNTER, left)
 
 
-def amount_values(amounts: Amounts) -> dict[str, int]:
-    """The counter columns that hold `amounts`."""
-    return {
-        "requests": amounts.requests,
-        "input_tokens": amounts.input_tokens,
-        "output_tokens": amounts.output_tokens,
-        "cost_micros": amounts.cost_micros,
-    }
+def amount_values(amounts: Amounts, prefix: str = "") -> dict[str, int]:
+    """Amounts by the names of their columns."""
+    return {prefix + column.name: getattr(amounts, column.name) for column in AMOUNT_COLUMNS}
 
 
 def add_to_counters(
@@ -4713,16 +4781,22 @@ def add_to_counters(
     ]
     if not ids:
         return
-    more = {f"more_{name}": value for name, value in amount_values(amounts).items()}
-    values = {**more, **number_values("id", ids), "created_at": created_at}
-    connection.execute(addition_by_id(len(ids)), values)
+    values = {**amount_values(amounts, "more_"), **number_values("id", ids)}
+    connection.execute(addition_by_id(len(ids)), {**values, "created_at": created_at})
     for key in ids:
         counters[key].used += amounts
 
 
-# ================================== helpers/ledger/snapshots.py ===================================
-# What one statement sees of the ledger: counters with their grants, and running replies.
+# ================================= helpers/ledger/limit_states.py =================================
+# Where limits stand: what is used, what replies still running hold, and what was granted.
 
+# How many records are read to say when a limit admits requests again: a few mostly do.
+RECORDS_LOOKED_AT = (16, 100)
+# What is remembered, and in how many scopes and windows it is looked up at once.
+MOST_RESETS, MOST_LOOK_UPS = 10_000, 200
+ResetKey = tuple[str, str]  # a counter and a measure
+# How much was over a rolling limit, and the second at which that was found to have left it.
+KnownResets = dict[ResetKey, tuple[int, int | None]]
 COUNTERS = select(
     literal_column("'counter'"),
     counters_table.c.id,
@@ -4730,10 +4804,7 @@ COUNTERS = select(
     counters_table.c.model_glob,
     counters_table.c.window_start,
     counters_table.c.window_end,
-    counters_table.c.requests,
-    counters_table.c.input_tokens,
-    counters_table.c.output_tokens,
-    counters_table.c.cost_micros,
+    *AMOUNT_COLUMNS,
     counters_table.c.source,
     grants_table.c.measure,
     grants_table.c.period,
@@ -4755,10 +4826,7 @@ RUNNING = select(
     records_table.c.model_names,
     records_table.c.created_at,
     null(),
-    records_table.c.counted,
-    records_table.c.weighted_input_tokens,
-    records_table.c.weighted_output_tokens,
-    records_table.c.cost_micros * records_table.c.counted,
+    *COUNTED_COLUMNS,
     records_table.c.source,
     null(),
     null(),
@@ -4822,40 +4890,6 @@ def snapshot_statement(name: str, count: int, of_one_user: bool) -> CompoundSele
     return union_all(counters, running)
 
 
-def snapshot_of_limits(
-    connection: Connection,
-    ids: Collection[str],
-    limits: Sequence[AppliedLimit],
-    at: int,
-    except_id: str,
-) -> Snapshot:
-    """Those counters of the limits that there are, and what runs under them.
-
-    Args:
-        connection: Under the locks of all scopes concerned, if it is to be acted upon.
-        ids: Their counters.
-        limits: The limits to look at.
-        at: Now, in seconds since 1970.
-        except_id: A reservation to leave out: the caller's own.
-    """
-    keys = sorted(set(ids))
-    return read_snapshot(connection, "id", keys, limits, at=at, except_id=except_id)
-
-
-def snapshot_of_record(
-    connection: Connection,
-    scopes: Collection[str],
-    created_at: int,
-    limits: Sequence[AppliedLimit],
-    at: int,
-    except_id: str,
-) -> Snapshot:
-    """Every counter that a record made at `created_at` belongs to, and what runs under `limits`."""
-    return read_snapshot(
-        connection, "scope", scopes, limits, at=at, except_id=except_id, created_at=created_at
-    )
-
-
 def read_snapshot(
     connection: Connection,
     name: str,
@@ -4863,6 +4897,17 @@ def read_snapshot(
     limits: Sequence[AppliedLimit],
     **values: object,
 ) -> Snapshot:
+    """Those counters that there are, and what runs under the limits, in one statement.
+
+    Args:
+        connection: Under the locks of all scopes concerned, if it is to be acted upon.
+        name: "id" for the counters with these keys; "scope" for all those of these scopes to
+            which a record made at `created_at` belongs.
+        keys: Their ids or scopes.
+        limits: The limits to look at.
+        values: `at`: now, in seconds since 1970; `except_id`: a reservation to leave out, the
+            caller's own; `created_at`.
+    """
     users = {applied.scope.removeprefix("user:") for applied in limits}
     of_one_user = len(users) < 2 and not any(applied.is_pool for applied in limits)
     if of_one_user:
@@ -4886,34 +4931,16 @@ def read_snapshot(
     return snapshot
 
 
-# ================================= helpers/ledger/limit_states.py =================================
-# Where limits stand: what is used, what replies still running hold, and what was granted.
-
-# How many records a refusal reads to say when the limit admits requests again: a few mostly do,
-# and as everyone waits there is an end to it.
-RECORDS_LOOKED_AT = (16, 250)
-MOST_RESETS = 10_000
-# By counter and measure: how much was over a rolling limit, and the second at which that was found
-# to have left it.
-KnownResets = dict[tuple[str, str], tuple[int, int | None]]
-COUNTED: dict[Measure, ColumnElement[int]] = {
-    "tokens": records_table.c.weighted_input_tokens + records_table.c.weighted_output_tokens,
-    "input_tokens": records_table.c.weighted_input_tokens,
-    "output_tokens": records_table.c.weighted_output_tokens,
-    "requests": records_table.c.counted,
-    "cost": records_table.c.cost_micros * records_table.c.counted,
-}
-
-
 def read_limit_states(
     connection: Connection,
     limits: Sequence[AppliedLimit],
     at: int,
     except_id: str,
     snapshot: Snapshot | None = None,
-    known_resets: KnownResets | None = None,
 ) -> tuple[LimitState, ...]:
     """Where each limit stands.
+
+    A rolling one admits requests again after a period at the latest: `with_resets` knows better.
 
     Args:
         connection: Under the locks of all scopes concerned, so that no record is settled in
@@ -4922,7 +4949,6 @@ def read_limit_states(
         at: Now, in seconds since 1970.
         except_id: A reservation to leave out: the caller's own.
         snapshot: What the same transaction has read already.
-        known_resets: When rolling limits open again, as it was found; for `find_rolling_reset`.
     """
     if not limits:
         return ()
@@ -4934,7 +4960,8 @@ def read_limit_states(
     }
     if snapshot is None or not snapshot.counters.keys() >= counted.keys():
         # A reply's own counters aren't those of today if it has begun before.
-        snapshot = snapshot_of_limits(connection, keys, limits, at, except_id)
+        ids = sorted(set(keys))
+        snapshot = read_snapshot(connection, "id", ids, limits, at=at, except_id=except_id)
     counters = snapshot.counters
     wanted = {
         key: applied
@@ -4943,100 +4970,123 @@ def read_limit_states(
     }
     if wanted:
         make_counters(connection, wanted, at)
-        counters |= snapshot_of_limits(connection, keys, limits, at, except_id).counters
+        made = read_snapshot(connection, "id", sorted(wanted), limits, at=at, except_id=except_id)
+        counters |= made.counters
     move_rolling_counters(connection, counters, counted, at)
     states = []
     for key, applied in zip(keys, limits, strict=True):
-        rolling, measure = applied.limit.period.rolling, applied.limit.measure
-        if applied.limit.is_moment:
-            states.append(moment_state(applied, snapshot, at))
-            continue
-        state = LimitState(
-            applied,
-            used=counters[key].used.of(measure),
-            reserved=snapshot.reserved_of(applied, at).of(measure),
-            reset_at=applied.window.end,
-            granted=counters[key].granted_to(applied),
+        measure, counter = applied.limit.measure, counters.get(key)
+        held = NOTHING if applied.limit.is_per_request else snapshot.reserved_of(applied, at)
+        states.append(
+            LimitState(
+                applied,
+                # Of one moment nothing adds up: what is running counts, or what this one takes.
+                used=counter.used.of(measure) if counter else 0,
+                reserved=held.of(measure),
+                reset_at=latest_reset(applied, at),
+                granted=counter.granted_to(applied) if counter else 0,
+            )
         )
-        if rolling is not None:
-            reset_at = find_rolling_reset(connection, state, at, known_resets)
-            state = replace(state, reset_at=datetime.fromtimestamp(reset_at, UTC))
-        states.append(state)
     return tuple(states)
 
 
-def moment_state(applied: AppliedLimit, snapshot: Snapshot, at: int) -> LimitState:
-    """Where a limit about one moment stands: what is running; of single requests, nothing yet."""
-    running = snapshot.reserved_of(applied, at).requests if applied.limit.is_at_once else 0
-    return LimitState(applied, used=0, reserved=running, reset_at=applied.window.end)
+def latest_reset(applied: AppliedLimit, at: int) -> datetime:
+    """When the window of a limit ends; of a rolling one, when all that is in it has left it."""
+    rolling = applied.limit.period.rolling
+    return applied.window.end if rolling is None else datetime.fromtimestamp(at, UTC) + rolling
 
 
-def find_rolling_reset(
-    connection: Connection, state: LimitState, at: int, known: KnownResets | None = None
-) -> int:
-    """The second at which a rolling limit admits requests again; `at` plus the period below it.
+def with_resets(
+    connection: Connection,
+    states: Sequence[LimitState],
+    at: int,
+    known: KnownResets | None = None,
+) -> tuple[LimitState, ...]:
+    """The same states; a rolling limit that is reached says when it admits requests again.
 
     That is when the records that went over have left the window, the oldest first. Where those
-    are more than are looked at, the window's whole length is an upper bound.
+    are more than are looked at, what the state says already is an upper bound. No lock is needed:
+    what is settled meanwhile changes by little when that is.
 
     Whoever is refused asks again and again: it is read anew only once something has changed since
     it was written into `known`.
     """
-    applied = state.applied
-    start, _ = counted_window(applied, at)
-    period_seconds = at - start + 1
-    excess = state.taken - state.amount + 1
-    if excess <= 0 or state.amount == 0:
-        return at + period_seconds
     known = {} if known is None else known
-    key = (counter_id(applied), applied.limit.measure)
-    last_excess, reset_at = known.get(key, (0, None))
-    if last_excess != excess or (reset_at is not None and reset_at <= at):
-        reset_at = read_rolling_reset(connection, applied, excess, start, period_seconds)
+    reached: dict[ResetKey, LimitState] = {}
+    asked: dict[tuple[str, int], dict[ResetKey, LimitState]] = {}
+    for state in states:
+        applied = state.applied
+        if applied.limit.period.rolling is None or not state.exceeded or not state.amount:
+            continue
+        key: ResetKey = (counter_id(applied), applied.limit.measure)
+        reached[key] = state
+        excess, opens = known.get(key, (0, None))
+        if excess != excess_of(state) or (opens is not None and opens <= at):
+            window = (read_scope(applied), counted_window(applied, at)[0])
+            asked.setdefault(window, {})[key] = state
+    for (read_from, start), some in list(asked.items())[:MOST_LOOK_UPS]:
         if len(known) >= MOST_RESETS:
             known.clear()
-        known[key] = (excess, reset_at)
-    return at + period_seconds if reset_at is None else reset_at
+        left = read_leaving(connection, read_from, start, some)
+        period = at - start + 1
+        for key, state in some.items():
+            known[key] = excess_of(state), left[key] + period if key in left else None
+    instants = {
+        state.applied: datetime.fromtimestamp(opens, UTC)
+        for key, state in reached.items()
+        if (opens := known.get(key, (0, None))[1]) is not None
+    }
+    return tuple(
+        # A clock that was ahead may have seen it open later than it can.
+        replace(state, reset_at=min(state.reset_at, instants[state.applied]))
+        if state.applied in instants
+        else state
+        for state in states
+    )
 
 
-def read_rolling_reset(
-    connection: Connection, applied: AppliedLimit, excess: int, start: int, period_seconds: int
-) -> int | None:
-    """When as much as that has left a rolling window; None where too many records decide.
+def excess_of(state: LimitState) -> int:
+    """How much has to leave a limit's window before it admits requests."""
+    return state.taken - state.amount + 1
 
-    Everyone's are read for a pool: looking for its own could take long where others have more.
+
+def read_leaving(
+    connection: Connection, read_from: str, start: int, states: Mapping[ResetKey, LimitState]
+) -> dict[ResetKey, int]:
+    """The second of the record with which enough leaves each limit, of those where few decide.
+
+    Everyone's are read for pools, once for all of one window: looking for their own could take
+    long where others have more.
     """
-    limit, scope = applied.limit, applied.scope
     columns = records_table.c
     oldest = (
         select(
-            columns.created_at,
-            columns.user_id,
             columns.group_ids,
             columns.model_names,
             columns.source,
-            COUNTED[limit.measure],
+            columns.created_at,
+            *COUNTED_COLUMNS,
         )
-        .where(scope_condition(read_scope(applied)), columns.created_at >= start)
+        .where(scope_condition(read_from), columns.created_at >= start)
         .order_by(columns.created_at)
     )
-    fitting: dict[str, bool] = {}  # by the names of a model: mostly the same few
+    counting = CountingLimits(
+        read_from, {key: what_counts(state.applied) for key, state in states.items()}
+    )
+    found: dict[ResetKey, int] = {}
     for most in RECORDS_LOOKED_AT:
-        left = excess
-        for created_at, user_id, group_ids, names, source, amount in connection.execute(
-            oldest.limit(most)
-        ):
-            if names not in fitting:
-                fitting[names] = glob_matches(limit.model_glob, names)
-            if (
-                fitting[names]
-                and limit.source in ("", source)
-                and in_scope(scope, user_id, group_ids)
-            ):
-                left -= amount
-                if left <= 0:
-                    return int(created_at) + period_seconds
-    return None
+        left = {key: excess_of(state) for key, state in states.items() if key not in found}
+        for groups, names, source, created_at, *sums in connection.execute(oldest.limit(most)):
+            amounts = Amounts(*sums)
+            for key in counting.find(groups, names, source):
+                if key in left:
+                    left[key] -= amounts.of(states[key].applied.limit.measure)
+                    if left[key] <= 0:
+                        found[key] = int(created_at)
+                        del left[key]
+        if not left:
+            break
+    return found
 
 
 # =================================== helpers/ledger/records.py ====================================
@@ -5197,8 +5247,6 @@ def correct_record(
 # Reports: what the ledger says of many limits and records at once, read only.
 
 ROWS_PER_QUERY = 500
-# Of so many rolling limits that are reached it is looked up when they open again.
-MOST_RESETS_LOOKED_UP = 200
 
 SnapshotResult = TypeVar("SnapshotResult")
 GrantKey = tuple[str, ...]
@@ -5399,8 +5447,7 @@ def read_states(
             if sign and not applied.is_pool
         },
     )
-    states, looked_up = [], 0
-    at = datetime.fromtimestamp(second, UTC)
+    states = []
     for applied, (used, sign, start, end) in zip(limits, needs, strict=True):
         limit = applied.limit
         if sign:
@@ -5421,20 +5468,16 @@ def read_states(
             used = used + more if sign > 0 else used - more
         held = () if limit.is_per_request else running.get(applied.scope, ())
         reserved = [one.reserved for one in held if one.counts_for(applied, second)]
-        rolling = limit.period.rolling
-        state = LimitState(
-            applied,
-            used.of(limit.measure),
-            sum(reserved, NOTHING).of(limit.measure) if reserved else 0,
-            applied.window.end if rolling is None else at + rolling,
-            granted.get(grant_key(applied), 0) if granted else 0,
+        states.append(
+            LimitState(
+                applied,
+                used.of(limit.measure),
+                sum(reserved, NOTHING).of(limit.measure) if reserved else 0,
+                latest_reset(applied, second),
+                granted.get(grant_key(applied), 0) if granted else 0,
+            )
         )
-        if rolling is not None and state.exceeded and looked_up < MOST_RESETS_LOOKED_UP:
-            looked_up += 1
-            reset = find_rolling_reset(connection, state, second)
-            state = replace(state, reset_at=datetime.fromtimestamp(reset, UTC))
-        states.append(state)
-    return tuple(states)
+    return with_resets(connection, states, second)
 
 
 # Which day a record belongs to
@@ -6013,30 +6056,24 @@ def rolling_parts(
     columns = records_table.c
     rows = connection.execute(
         select(
-            columns.created_at,
+            (columns.created_at + (length + step - 1)) // step * step,
             columns.model_names,
-            columns.counted,
-            columns.weighted_input_tokens,
-            columns.weighted_output_tokens,
-            columns.cost_micros,
+            *COUNTED_SUMS,
         )
         .where(
             columns.state == "settled",
-            columns.counted > 0,
             columns.created_at >= start,
             scope_condition(applied.scope, applied.limit.source),
         )
-        .order_by(columns.created_at.desc())
+        .group_by(literal_column("1"), literal_column("2"))
+        .order_by(literal_column("1").desc())
     )
     parts: dict[int, int] = {}
-    for created_at, model_names, *amounts in rows:
+    for expires_at, model_names, *sums in rows:
         if glob_matches(applied.limit.model_glob, model_names):
-            part = min(amount, Amounts(*amounts).of(applied.limit.measure))
-            expires_at = -(-(created_at + length) // step) * step
+            part = min(amount, int(Amounts(*sums).of(applied.limit.measure)))
             parts[expires_at] = parts.get(expires_at, 0) + part
             amount -= part
-        if amount <= 0:
-            break
     return {expires_at: part for expires_at, part in parts.items() if part}
 
 
@@ -6185,6 +6222,8 @@ def keep_version(connection: Connection, before: str, text: str, by: str, now: i
 # ==================================== helpers/ledger/ledger.py ====================================
 # The ledger: reserve, settle, check, renew and sweep, each one transaction.
 
+# How long it may take to find out when a limit opens again: who is refused is told something.
+LOOK_UP_SECONDS = 1.0
 SWEEP_BATCH = 100
 DROP_BATCH = 1_000
 # A clock is believed once it has been right for a week, or for as long as records are kept, where
@@ -6244,7 +6283,8 @@ def settle_record(
             return False, None
     if more is None or more == NOTHING:
         return True, None
-    snapshot = snapshot_of_record(connection, key.scopes, key.created_at, limits, now, key.id)
+    values = {"at": now, "except_id": key.id, "created_at": key.created_at}
+    snapshot = read_snapshot(connection, "scope", key.scopes, limits, **values)
     add_to_counters(
         connection, snapshot.counters, key.model_names, key.source, key.created_at, more
     )
@@ -6278,6 +6318,7 @@ class Ledger:
         self._transactions = TransactionRunner(engine, schema, keep_connections)
         self._insert: Any = sqlite_insert if engine.dialect.name == "sqlite" else postgresql_insert
         self._prepared = False
+        self._file: tuple[int, int] | None = None  # in which it was prepared
         self.known_resets: KnownResets = {}
         self._set_aside: list[str] = []  # records that can't be settled
         self._preparing = Lock()
@@ -6285,15 +6326,26 @@ class Ledger:
     def _now(self) -> int:
         return int(self._clock())
 
-    def _states(
-        self,
-        connection: Connection,
-        limits: Sequence[AppliedLimit],
-        at: int,
-        except_id: str,
-        snapshot: Snapshot | None = None,
-    ) -> tuple[LimitState, ...]:
-        return read_limit_states(connection, limits, at, except_id, snapshot, self.known_resets)
+    def _with_resets(self, decision: Decision) -> Decision:
+        """The same with when rolling limits open again: looked up once nobody waits for it."""
+        if all(
+            state.applied.limit.period.rolling is None or not state.exceeded
+            for state in decision.states
+        ):
+            return decision
+        try:
+            return Decision(
+                self.read(
+                    lambda connection: with_resets(
+                        connection, decision.states, self._now(), self.known_resets
+                    ),
+                    time.monotonic() + LOOK_UP_SECONDS,
+                )
+            )
+        except (LedgerDataError, LedgerError) as error:
+            # What was decided is decided: they open a period from now at the latest.
+            log.debug("Usage limits: %s; when a limit opens again isn't known", error)
+            return decision
 
     def read(
         self, work: Callable[[Connection], ReadResult], deadline: float | None = None
@@ -6322,19 +6374,29 @@ class Ledger:
         self._transactions.rest()
 
     def prepare(self, deadline: float | None = None) -> None:
-        """Make or update the tables; costs nothing after the first time."""
-        if self._prepared:
+        """Make or update the tables; costs next to nothing after the first time.
+
+        Also where SQLite's file was replaced, or a statement was refused: by a ledger that lacks
+        a table, perhaps.
+        """
+        transactions = self._transactions
+        if self._prepared and not transactions.in_doubt and self._file == transactions.find_file():
             return
         with self._preparing:
-            if not self._prepared:
-                made = self._transactions.run(
+            file = transactions.find_file()
+            if self._prepared and self._file != file:
+                log.error("Usage limits: the ledger's file was replaced: what it had is gone")
+                transactions.reconnect()
+            if not self._prepared or self._file != file or transactions.in_doubt:
+                transactions.in_doubt = False
+                made = transactions.run(
                     lambda connection: migrate_ledger(connection, self._now()),
                     exclusive=("migrations",),
                     deadline=deadline,
                 )
                 if made:
                     log.info("Usage limits: made or updated the ledger's tables")
-                self._prepared = True
+                self._file, self._prepared = transactions.find_file(), True
 
     def reserve(
         self,
@@ -6368,7 +6430,7 @@ class Ledger:
             nonlocal tries
             tries += 1
             decision = Decision(
-                self._states(connection, limits, reservation.created_at, reservation.id)
+                read_limit_states(connection, limits, reservation.created_at, reservation.id)
             )
             if enforce and not decision.allowed:
                 return Admission(decision)
@@ -6387,7 +6449,8 @@ class Ledger:
 
         scopes = limit_scopes(reservation.subject, limits)
         # Its settlement makes up for a reservation that a crash of PostgreSQL has lost.
-        return self._transactions.run(work, scopes, lasting=False, deadline=deadline)
+        admission = self._transactions.run(work, scopes, lasting=False, deadline=deadline)
+        return replace(admission, decision=self._with_resets(admission.decision))
 
     def settle(
         self,
@@ -6421,7 +6484,7 @@ class Ledger:
             now = self._now()
             asked, key = limits if decide else (), key_of_reservation(reservation)
             closed, snapshot = settle_record(connection, key, charge, asked, now, reason)
-            states = self._states(connection, asked, now, reservation.id, snapshot)
+            states = read_limit_states(connection, asked, now, reservation.id, snapshot)
             crossed = tuple(
                 state
                 for state in states
@@ -6431,7 +6494,12 @@ class Ledger:
             return Settlement(Decision(states), closed, crossed)
 
         scopes = limit_scopes(reservation.subject, limits)
-        return self._transactions.run(work, scopes, (NEW_POOL_COUNTER_LOCK,), deadline=deadline)
+        settlement = self._transactions.run(
+            work, scopes, (NEW_POOL_COUNTER_LOCK,), deadline=deadline
+        )
+        decision = self._with_resets(settlement.decision)
+        crossed = Decision(settlement.crossed).with_states(decision.states).states
+        return replace(settlement, decision=decision, crossed=crossed)
 
     def check(
         self,
@@ -6441,13 +6509,14 @@ class Ledger:
     ) -> Decision:
         """Where the limits stand without this reservation; nothing is reserved."""
         self.prepare(deadline)
-        return self._transactions.run(
+        decision = self._transactions.run(
             lambda connection: Decision(
-                self._states(connection, limits, self._now(), reservation.id)
+                read_limit_states(connection, limits, self._now(), reservation.id)
             ),
             limit_scopes(reservation.subject, limits),
             deadline=deadline,
         )
+        return self._with_resets(decision)
 
     def grow(
         self,
@@ -6472,12 +6541,13 @@ class Ledger:
 
         def work(connection: Connection) -> Decision:
             now = self._now()
-            decision = Decision(self._states(connection, limits, now, reservation.id))
+            decision = Decision(read_limit_states(connection, limits, now, reservation.id))
             renew_record(connection, reservation.id, hold(decision), now)
             return decision
 
         scopes = limit_scopes(reservation.subject, limits)
-        return self._transactions.run(work, scopes, lasting=False, deadline=deadline)
+        decision = self._transactions.run(work, scopes, lasting=False, deadline=deadline)
+        return self._with_resets(decision)
 
     def beat(self) -> None:
         """Let the others see that this worker lives."""
@@ -11227,12 +11297,17 @@ class LedgerWorker:
         if threads is not None:
             threads.submit(self._leave)
             threads.shutdown(wait=False)
+        else:  # the pages may have read something
+            self._give_back()
 
     def _leave(self) -> None:
         try:
             self.ledger.leave()
         except Exception as error:
             log.warning("Usage limits: %s; a worker's row stays until it is old", error)
+        self._give_back()
+
+    def _give_back(self) -> None:
         self.ledger.rest()
         if self._own_engine:
             self._engine.dispose()
@@ -11361,6 +11436,12 @@ class Accounting(LedgerWorker):
             ledger.read_names, ledger.write_names, read_host, list_models, publish
         )
         return self._memory
+
+    def close(self) -> None:
+        """Wait for what is being written, and give the connections back."""
+        if self._maintenance is not None and not self._maintenance.get_loop().is_closed():
+            self._maintenance.cancel()  # or it would open others
+        super().close()
 
     def retire(self) -> None:
         """Let go of threads and connections whenever no reply is running: another has taken over.

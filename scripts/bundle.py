@@ -46,7 +46,6 @@ PARTS = (
     "ledger.tables",
     "ledger.identities",
     "ledger.counters",
-    "ledger.snapshots",
     "ledger.limit_states",
     "ledger.records",
     "ledger.reports",

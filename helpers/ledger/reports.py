@@ -8,7 +8,7 @@ import math
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from io import StringIO
@@ -44,8 +44,7 @@ from helpers.ledger.counters import (
     split_names,
     sum_settled,
 )
-from helpers.ledger.limit_states import find_rolling_reset
-from helpers.ledger.snapshots import RUNNING, RunningReply
+from helpers.ledger.limit_states import RUNNING, RunningReply, latest_reset, with_resets
 from helpers.ledger.tables import counters_table, grants_table, records_table
 from helpers.limits.decisions import NOTHING, Amounts, LimitState
 from helpers.limits.limit import Measure
@@ -60,8 +59,6 @@ from helpers.limits.periods import (
 from helpers.limits.policy import EVERYONE, AppliedLimit
 
 ROWS_PER_QUERY = 500
-# Of so many rolling limits that are reached it is looked up when they open again.
-MOST_RESETS_LOOKED_UP = 200
 
 SnapshotResult = TypeVar("SnapshotResult")
 GrantKey = tuple[str, ...]
@@ -262,8 +259,7 @@ def read_states(
             if sign and not applied.is_pool
         },
     )
-    states, looked_up = [], 0
-    at = datetime.fromtimestamp(second, UTC)
+    states = []
     for applied, (used, sign, start, end) in zip(limits, needs, strict=True):
         limit = applied.limit
         if sign:
@@ -284,20 +280,16 @@ def read_states(
             used = used + more if sign > 0 else used - more
         held = () if limit.is_per_request else running.get(applied.scope, ())
         reserved = [one.reserved for one in held if one.counts_for(applied, second)]
-        rolling = limit.period.rolling
-        state = LimitState(
-            applied,
-            used.of(limit.measure),
-            sum(reserved, NOTHING).of(limit.measure) if reserved else 0,
-            applied.window.end if rolling is None else at + rolling,
-            granted.get(grant_key(applied), 0) if granted else 0,
+        states.append(
+            LimitState(
+                applied,
+                used.of(limit.measure),
+                sum(reserved, NOTHING).of(limit.measure) if reserved else 0,
+                latest_reset(applied, second),
+                granted.get(grant_key(applied), 0) if granted else 0,
+            )
         )
-        if rolling is not None and state.exceeded and looked_up < MOST_RESETS_LOOKED_UP:
-            looked_up += 1
-            reset = find_rolling_reset(connection, state, second)
-            state = replace(state, reset_at=datetime.fromtimestamp(reset, UTC))
-        states.append(state)
-    return tuple(states)
+    return with_resets(connection, states, second)
 
 
 # Which day a record belongs to

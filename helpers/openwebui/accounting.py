@@ -80,6 +80,12 @@ class Accounting(LedgerWorker):
         )
         return self._memory
 
+    def close(self) -> None:
+        """Wait for what is being written, and give the connections back."""
+        if self._maintenance is not None and not self._maintenance.get_loop().is_closed():
+            self._maintenance.cancel()  # or it would open others
+        super().close()
+
     def retire(self) -> None:
         """Let go of threads and connections whenever no reply is running: another has taken over.
 

@@ -111,12 +111,17 @@ class LedgerWorker:
         if threads is not None:
             threads.submit(self._leave)
             threads.shutdown(wait=False)
+        else:  # the pages may have read something
+            self._give_back()
 
     def _leave(self) -> None:
         try:
             self.ledger.leave()
         except Exception as error:
             log.warning("Usage limits: %s; a worker's row stays until it is old", error)
+        self._give_back()
+
+    def _give_back(self) -> None:
         self.ledger.rest()
         if self._own_engine:
             self._engine.dispose()
