@@ -25,6 +25,8 @@ from helpers.openwebui.stream_usage import UnaskedModels
 from helpers.openwebui.valves_form import near_note
 from tests.openwebui.test_pasted import Host, host  # noqa: F401
 
+pytestmark = pytest.mark.slow
+
 FUNCTION = "usage_limits"
 POLICIES = """
 [group.Students]
