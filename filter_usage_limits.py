@@ -13,74 +13,78 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # What decides about a request, by line:
-# 15518  filter                       Open WebUI's hooks, and nothing but hooks.
-# 15223  openwebui.admission          From a request to a reply: whose limits count, how much is …
-#  1596  limits.policy                Which limits apply to this user, these groups, this role and …
-#  1872  limits.decisions             Used and reserved amounts against limits: what is decided, …
-#  6222  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
-#  4790  ledger.limit_states          Where limits stand: what is used, what replies still running …
-# 11383  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
-#  2926  metering.usage               What one reply is charged for, added up from its stream …
-#  3242  metering.charges             What one reply costs, in tokens, in money and toward limits.
+# 15723  filter                       Open WebUI's hooks, and nothing but hooks.
+# 15423  openwebui.admission          From a request to a reply: whose limits count, how much is …
+#  1601  limits.policy                Which limits apply to this user, these groups, this role and …
+#  1877  limits.decisions             Used and reserved amounts against limits: what is decided, …
+#  6308  ledger.ledger                Reserve, settle, check, renew and sweep, each one transaction.
+#  4805  ledger.limit_states          Where limits stand: what is used, what replies still running …
+# 11481  openwebui.accounting         Sees every reply to its end, whatever becomes of its client, …
+#  2931  metering.usage               What one reply is charged for, added up from its stream …
+#  3247  metering.charges             What one reply costs, in tokens, in money and toward limits.
 # All else:
-#   165  errors                       The exceptions, each carrying its data.
-#   220  logs                         The one logger; its name is how Open WebUI's log shows where …
-#   225  texts                        Texts from outside: what a client, a browser or a provider …
-#   247  limits.periods               The calendar and rolling periods, the window each gives at …
-#   557  limits.amounts               1.5M tokens or $0.25 as a limit writes them, to whole …
-#   707  limits.globs                 Which model ids a pattern of an administrator's fits.
-#   732  limits.limit                 One limit in its notation, such as "50k tokens/day on gpt-4* …
-#  1078  limits.policies              The limits of groups, roles, users and pools, and what …
-#  1164  limits.policies_text         TOML to policies, and what an error says about it.
-#  2036  metering.pieces              What a text costs at least, by the first steps of the …
-#  2199  metering.estimates           Token estimates for texts and prompts whose provider reports …
-#  2437  metering.provider_usage      Usage as each provider reports it: input, output, cached, …
-#  2699  metering.stream_events       What a stream event or a whole answer holds: produced text, …
-#  3357  ledger.database              An engine for a database URL as Open WebUI spells it.
-#  3448  ledger.transactions          One transaction with its locks and its retries, alike on …
-#  3734  ledger.tables                The ledger's own tables and their numbered migrations.
-#  3953  ledger.identities            Whom the names in the policies mean, also after a rename.
-#  4402  ledger.counters              Sums of settled records per scope, model glob and window.
-#  5092  ledger.records               One row per reply, reserved when it is admitted and closed …
-#  5246  ledger.reports               What the ledger says of many limits and records at once, …
-#  5900  ledger.grants                What administrators add to limits, reset and take back; …
-#  6080  ledger.reply_lengths         How long the replies of each model are of late, by what is …
-#  6177  ledger.policy_versions       The last policies texts that were saved on the page, to go …
-#  6713  openwebui.wording            What one language has to say, and the rules that tell its …
-#  6906  openwebui.languages.en       18 languages.
-#  7550  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
-#  7598  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
-#  8468  openwebui.messages           Every sentence that a user or an administrator reads, with …
-#  8995  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
-#  9080  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
-#  9178  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
-#  9294  openwebui.valves             What the administrator and each user can set, and how bad …
-#  9667  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
-#  9728  openwebui.replies            One reply from its admission to its end.
-# 10139  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
-# 10356  openwebui.host               The only place that knows Open WebUI: its database, groups, …
-# 10698  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
-# 10846  openwebui.endings            A stream that may go no further ends as its protocol ends …
-# 10971  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
-# 11061  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
-# 11123  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
-# 11203  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
-# 11852  openwebui.ledgers            What one filter has opened, by the database that its valves …
-# 11894  openwebui.directory          All users of Open WebUI with their groups, read at once.
-# 11970  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
-# 12673  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
-# 12757  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
-# 12913  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
-# 13012  openwebui.simulation         What is on record, replayed against a policies text.
-# 13306  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
-# 13656  openwebui.answers            Answers on their way to the client: read for their usage, or …
-# 13834  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
-# 13905  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
-# 14031  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
-# 14307  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14666  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
-# 14835  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
-# 14995  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
+#   170  errors                       The exceptions, each carrying its data.
+#   225  logs                         The one logger; its name is how Open WebUI's log shows where …
+#   230  texts                        Texts from outside: what a client, a browser or a provider …
+#   252  limits.periods               The calendar and rolling periods, the window each gives at …
+#   562  limits.amounts               1.5M tokens or $0.25 as a limit writes them, to whole …
+#   712  limits.globs                 Which model ids a pattern of an administrator's fits.
+#   737  limits.limit                 One limit in its notation, such as "50k tokens/day on gpt-4* …
+#  1083  limits.policies              The limits of groups, roles, users and pools, and what …
+#  1169  limits.policies_text         TOML to policies, and what an error says about it.
+#  2041  metering.pieces              What a text costs at least, by the first steps of the …
+#  2204  metering.estimates           Token estimates for texts and prompts whose provider reports …
+#  2442  metering.provider_usage      Usage as each provider reports it: input, output, cached, …
+#  2704  metering.stream_events       What a stream event or a whole answer holds: produced text, …
+#  3362  ledger.database              An engine for a database URL as Open WebUI spells it.
+#  3453  ledger.transactions          One transaction with its locks and its retries, alike on …
+#  3739  ledger.tables                The ledger's own tables and their numbered migrations.
+#  3958  ledger.identities            Whom the names in the policies mean, also after a rename.
+#  4417  ledger.counters              Sums of settled records per scope, model glob and window.
+#  5107  ledger.records               One row per reply, reserved when it is admitted and closed …
+#  5261  ledger.many_limits           Many limits at once: where they stand at one moment of the …
+#  5541  ledger.reports               What records add up to by user, model, day, group and …
+#  5853  ledger.report_rows           Sums with the names of what they are of, as JSON and CSV.
+#  5973  ledger.grants                What administrators add to limits, reset and take back; …
+#  6166  ledger.reply_lengths         How long the replies of each model are of late, by what is …
+#  6263  ledger.policy_versions       The last policies texts that were saved on the page, to go …
+#  6799  openwebui.wording            What one language has to say, and the rules that tell its …
+#  6992  openwebui.languages.en       18 languages.
+#  7636  openwebui.languages.catalog  Languages: all there are, and which one a reader gets.
+#  7684  openwebui.page_assets        The usage page: one HTML page with its style, its script and …
+#  8559  openwebui.messages           Every sentence that a user or an administrator reads, with …
+#  9086  openwebui.alerts             Tells the administrator's webhook that a user has crossed a …
+#  9171  openwebui.refusals           Refusals and rate headers as the programs of each protocol …
+#  9269  openwebui.http_requests      The HTTP requests that the layer serves: their state, path …
+#  9385  openwebui.valves             What the administrator and each user can set, and how bad …
+#  9758  openwebui.host_versions      What is special about Open WebUI's versions, and which of …
+#  9819  openwebui.replies            One reply from its admission to its end.
+# 10230  openwebui.passthrough        The paths by which Open WebUI lets its users reach a model …
+# 10447  openwebui.host               The only place that knows Open WebUI: its database, groups, …
+# 10789  openwebui.stream_usage       Usage in streams: which models' providers refuse to be asked …
+# 10937  openwebui.endings            A stream that may go no further ends as its protocol ends …
+# 11062  openwebui.model_calls        The answer or the failure of each call that Open WebUI makes …
+# 11152  openwebui.stopping           One process, many pastes: who keeps books in it, so that …
+# 11214  openwebui.chat_events        What the chat page shows of a reply's limits, as toasts and …
+# 11301  openwebui.ledger_worker      The ledger's worker: runs the ledger off the event loop, and …
+# 11950  openwebui.ledgers            What one filter has opened, by the database that its valves …
+# 11992  openwebui.directory          All users of Open WebUI with their groups, read at once.
+# 12102  openwebui.page_limits        Limits as the pages have them: those of many users at one …
+# 12268  openwebui.page_data          What the usage pages show, as JSON has it; everything here …
+# 12650  openwebui.page_grants        Grants on the page: what administrators add to limits, begin …
+# 12853  openwebui.page_status        How the filter stands in its host: versions, what is leaned …
+# 12937  openwebui.usage_command      `/usage` as a message in a chat: the user's limits and use …
+# 13091  openwebui.valves_form        Who is near a limit at its top, and why a save was refused.
+# 13189  openwebui.simulation         What is on record, replayed against a policies text.
+# 13506  openwebui.policy_editor      The policies editor: a text checked, explained, replayed and …
+# 13849  openwebui.answers            Answers on their way to the client: read for their usage, or …
+# 14027  openwebui.callers            Who asks at a pass-through path, by Open WebUI's own rules.
+# 14098  openwebui.metered_calls      Pass-through calls on their way to the provider, and their …
+# 14224  openwebui.passthrough_guard  The guard of pass-through calls: admits, meters and settles …
+# 14500  openwebui.pages              The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14866  openwebui.realtime           Voice calls: Open WebUI's socket to a realtime model, with a …
+# 15035  openwebui.middleware         One ASGI layer around Open WebUI, for the paths that its …
+# 15195  openwebui.task_calls         The titles, tags, queries and the like that Open WebUI asks …
 
 from __future__ import annotations
 
@@ -123,7 +127,8 @@ from functools import lru_cache, partial, reduce, wraps
 from importlib import import_module
 from importlib.util import find_spec
 from io import BytesIO, StringIO
-from itertools import pairwise
+from itertools import islice, pairwise
+from operator import itemgetter
 from queue import Empty, Full, Queue
 from string import Formatter
 from threading import Lock, Thread
@@ -146,7 +151,7 @@ from sqlalchemy import (
     URL, BigInteger, BindParameter, Boolean, Column, ColumnElement, CompoundSelect, Connection,
     Engine, Index, Integer, MetaData, Row, Select, Table, Text, Update, and_, bindparam, case, cast,
     create_engine, event, func, literal, literal_column, make_url, null, or_, select, true,
-    union_all
+    type_coerce, union_all
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import insert as insert_on_postgresql
@@ -4043,6 +4048,12 @@ class Identities:
         keys, doubtful = self._keys_of("user", subject.user_id, own)
         return replace(subject, groups=tuple(groups), keys=keys, doubtful=doubtful)
 
+    def names_user(self, subject: Subject) -> bool:
+        """Whether a name in the policies may mean this very user, and not only its groups."""
+        own = ("user", subject.user_id), ("user", fold_name(subject.email))
+        named = own[0] in self.sure or own[0] in self.doubtful
+        return named or any(name in self.bound for name in own)
+
     def _keys_of(
         self, kind: Kind, key: str, own: Iterable[str]
     ) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -4332,7 +4343,11 @@ class IdentityMemory:
         return (*identities.notices, *unpriced_models(policies, self._unpriced.values()))
 
     def recall(self, policies: PolicySet, subject: Subject) -> Subject:
-        """The user with the names in the policies that mean it and its groups.
+        """The user with the names in the policies that mean it and its groups; raises as below."""
+        return self.identities(policies).recall(subject)
+
+    def identities(self, policies: PolicySet) -> Identities:
+        """Whom the names in the policies mean.
 
         Raises:
             LedgerError: Nothing is known of these policies yet, and the database can't be read.
@@ -4340,14 +4355,14 @@ class IdentityMemory:
         last = self._last_look
         same = last.policies is policies
         if same and self._clock() - last.at < REFRESH_SECONDS:
-            return last.identities.recall(subject)
+            return last.identities
         # Where somebody else is looking already, what was known a moment ago is new enough.
         if self._looking.acquire(blocking=not same):
             try:
                 last = self._looked_anew(policies)
             finally:
                 self._looking.release()
-        return last.identities.recall(subject)
+        return last.identities
 
     def _looked_anew(self, policies: PolicySet) -> Look:
         last, now = self._last_look, self._clock()
@@ -5243,13 +5258,15 @@ def correct_record(
     return (charge or Charge()).counted - charge_of_row(found).counted
 
 
-# =================================== helpers/ledger/reports.py ====================================
-# Reports: what the ledger says of many limits and records at once, read only.
+# ================================= helpers/ledger/many_limits.py ==================================
+# Many limits at once: where they stand at one moment of the ledger, read only.
 
 ROWS_PER_QUERY = 500
 
 SnapshotResult = TypeVar("SnapshotResult")
 GrantKey = tuple[str, ...]
+# By user and window, what was used of each model (by its joined names) and from each source.
+WindowSums = defaultdict[tuple[str, int, int], list[tuple[str, str, Amounts]]]
 
 
 def read_snapshot_of(
@@ -5262,9 +5279,6 @@ def read_snapshot_of(
     result = work(connection)
     connection.exec_driver_sql("COMMIT")
     return result
-
-
-# Where limits stand
 
 
 def grant_key(applied: AppliedLimit) -> GrantKey:
@@ -5295,34 +5309,33 @@ def read_counters(
         columns.cost_micros,
     )
     return {
-        key: (start, end, *sums)
+        key: (start, end, requests, input_tokens, output_tokens, cost)
         for some in in_parts(scopes)
-        for key, start, end, *sums in connection.execute(
+        for key, start, end, requests, input_tokens, output_tokens, cost in connection.execute(
             query.where(columns.scope.in_(some), columns.window_end > at)
-        )
+        ).all()
     }
 
 
-def read_granted(connection: Connection, scopes: Collection[str], at: int) -> dict[GrantKey, int]:
-    """What administrators have added to limits of these scopes, by `grant_key`."""
+def read_granted(
+    connection: Connection, at: int, scope: str | None = None
+) -> Mapping[GrantKey, int]:
+    """What administrators have added to limits, or to those of one scope, by `grant_key`."""
     columns = grants_table.c
     key = (columns.scope, columns.measure, columns.model_glob, columns.period, columns.source)
-    return {
-        tuple(names): int(amount)
-        for some in in_parts(scopes)
-        for *names, amount in connection.execute(
-            select(*key, func.sum(columns.amount))
-            .where(columns.scope.in_(some), columns.expires_at > at)
-            .group_by(*key)
-        )
-    }
+    query = select(*key, func.sum(columns.amount)).where(columns.expires_at > at).group_by(*key)
+    if scope is not None:
+        query = query.where(columns.scope == scope)
+    return {tuple(names): int(amount) for *names, amount in connection.execute(query).all()}
 
 
-def read_running(connection: Connection, scopes: Collection[str]) -> dict[str, list[RunningReply]]:
-    """Replies that are still running, by each scope that they count for."""
+def read_running(
+    connection: Connection, scope: str | None = None
+) -> Mapping[str, Sequence[RunningReply]]:
+    """Replies that are still running, or those of one scope, by each that they count for."""
     query = RUNNING
-    if len(scopes) == 1 and (only := next(iter(scopes))).startswith("user:"):
-        query = query.where(records_table.c.user_id == only.removeprefix("user:"))
+    if scope is not None and scope.startswith("user:"):
+        query = query.where(records_table.c.user_id == scope.removeprefix("user:"))
     running: defaultdict[str, list[RunningReply]] = defaultdict(list)
     for _, user_id, group_ids, names, created_at, _, *rest in connection.execute(
         query, {"except_id": ""}
@@ -5337,57 +5350,56 @@ def read_running(connection: Connection, scopes: Collection[str]) -> dict[str, l
 
 @dataclass(frozen=True, slots=True)
 class CountedSpan:
-    """What is alike in a limit of many users: how its counters' ids end, and what they count."""
+    """What is alike in a limit of many users: its counters' ids around the scope, and the window.
 
+    Args:
+        id_start: How the ids begin.
+        id_end: How they end.
+        start: The first second that counts.
+        end: The one after the last.
+        rolling: The length of a rolling window in seconds; 0 for another.
+    """
+
+    id_start: str
     id_end: str
     start: int
     end: int
+    rolling: int
 
     @classmethod
     def of(cls, applied: AppliedLimit, at: int) -> CountedSpan:
         """The span of a limit at the second `at`."""
-        head = f"via {applied.limit.source} " if applied.limit.source else ""
-        id_end = counter_id(applied).removeprefix(head + applied.scope)
-        return cls(id_end, *counted_window(applied, at))
+        source, rolling = applied.limit.source, applied.limit.period.rolling
+        id_start = f"via {source} " if source else ""
+        id_end = counter_id(applied).removeprefix(id_start + applied.scope)
+        seconds = 0 if rolling is None else int(rolling.total_seconds())
+        return cls(id_start, id_end, *counted_window(applied, at), seconds)
+
+    def missing(self, counter: Sequence[int] | None, at: int) -> tuple[int, int, int]:
+        """Which records to add to a counter (1) or to take from it (-1): from when, until when.
+
+        With 1 nothing that the counter has is of use; 0: it is up to date.
+        """
+        if counter is None:
+            return 1, self.start, self.end
+        if not self.rolling:
+            return 0, 0, 0
+        moved = self.start - counter[0]
+        outlived = counter[1] < at + CLOCK_TOLERANCE_SECONDS // 2
+        if abs(moved) >= self.rolling or moved < -STEP_SECONDS or outlived:
+            return 1, self.start, NO_END
+        return (-1, counter[0], self.start) if moved > 0 else (0, 0, 0)
 
 
-def counter_needs(
-    applied: AppliedLimit, span: CountedSpan, counter: tuple[int, ...] | None, at: int
-) -> tuple[Amounts, int, int, int]:
-    """What is known of a limit's use, and which records to add (1) or take away (-1)."""
-    rolling, start = applied.limit.period.rolling, span.start
-    if applied.limit.is_moment:
-        return NOTHING, 0, 0, 0
-    if counter is None:
-        return NOTHING, 1, start, span.end
-    counted_from, counted_to, *sums = counter
-    if rolling is None:
-        return Amounts(*sums), 0, 0, 0
-    moved = start - counted_from
-    outlived = counted_to < at + CLOCK_TOLERANCE_SECONDS // 2
-    if abs(moved) >= rolling.total_seconds() or moved < -STEP_SECONDS or outlived:
-        return NOTHING, 1, start, NO_END
-    if moved <= 0:
-        return Amounts(*sums), 0, 0, 0
-    return Amounts(*sums), -1, counted_from, start
+@lru_cache
+def window_sums(sqlite: bool) -> Select[Any]:
+    """What users have used in the windows of a JSON list; built once, as that takes a while.
 
-
-def sums_of_users(
-    connection: Connection, wanted: Collection[tuple[str, int, int]]
-) -> dict[tuple[str, int, int], list[tuple[str, str, Amounts]]]:
-    """What users have used in windows of theirs, by the models' names and the source.
-
-    Args:
-        connection: The ledger's.
-        wanted: User ids, each with the first second and the one after the last.
+    As one parameter: a list of values would take much longer to compile than to look up.
     """
-    found: defaultdict[tuple[str, int, int], list[tuple[str, str, Amounts]]] = defaultdict(list)
-    if not wanted:
-        return found
-    # As one parameter: a list of values would take much longer to compile than to look up.
     windows: Any
-    text = bindparam("windows", json.dumps(sorted(wanted)), Text)
-    if connection.dialect.name == "sqlite":
+    text = bindparam("windows", type_=Text)
+    if sqlite:
         windows = func.json_each(text).table_valued("value")
         parts = [func.json_extract(windows.c.value, f"$[{at}]") for at in range(3)]
     else:
@@ -5396,7 +5408,7 @@ def sums_of_users(
         parts = [windows.c.value[at].astext for at in range(3)]
     user_id, since, until = parts[0], cast(parts[1], BigInteger), cast(parts[2], BigInteger)
     names, source = records_table.c.model_names, records_table.c.source
-    rows = connection.execute(
+    return (
         select(user_id, since, until, names, source, *COUNTED_SUMS)
         .select_from(windows)
         .join(
@@ -5410,75 +5422,124 @@ def sums_of_users(
         )
         .group_by(literal_column("1"), literal_column("2"), literal_column("3"), names, source)
     )
-    for user, first, end, model_names, asked_from, *sums in rows:
-        found[user, first, end].append((model_names, asked_from, Amounts(*map(int, sums))))
+
+
+def sums_of_users(connection: Connection, wanted: Collection[tuple[str, int, int]]) -> WindowSums:
+    """What users have used in windows of theirs, by the models' names and the source.
+
+    Args:
+        connection: The ledger's.
+        wanted: User ids, each with the first second and the one after the last.
+    """
+    found: WindowSums = defaultdict(list)
+    if wanted:
+        query = window_sums(connection.dialect.name == "sqlite")
+        rows = connection.execute(query, {"windows": json.dumps(sorted(wanted))})
+        for user, first, end, model_names, asked_from, *sums in rows:
+            found[user, first, end].append((model_names, asked_from, Amounts(*map(int, sums))))
     return found
+
+
+class LimitReader:
+    """Reads where limits stand at one instant: by their counters, else by the records.
+
+    Nothing is written and no lock is needed, if the connection sees one moment of the database.
+    However many limits are asked for at once, it takes few statements.
+
+    Args:
+        connection: The ledger's.
+        at: The instant.
+    """
+
+    def __init__(self, connection: Connection, at: datetime) -> None:
+        self._connection, self._second = connection, int(at.timestamp())
+        self._spans: dict[int, tuple[AppliedLimit, CountedSpan]] = {}
+        self._resets: KnownResets = {}
+        # By scope; None: by all of them, which is read once, as both are few.
+        self._running: dict[str | None, Mapping[str, Sequence[RunningReply]]] = {}
+        self._granted: dict[str | None, Mapping[GrantKey, int]] = {}
+
+    def read(self, limits: Sequence[AppliedLimit]) -> list[LimitState]:
+        """Where these stand."""
+        scopes = {applied.scope for applied in limits}
+        counters = read_counters(self._connection, scopes, self._second)
+        only = next(iter(scopes)) if len(scopes) == 1 else None
+        if only not in self._running:
+            self._running[only] = read_running(self._connection, only)
+            self._granted[only] = read_granted(self._connection, self._second, only)
+        running, granted = self._running[only], self._granted[only]
+        needs, windows = [], set()
+        for applied in limits:
+            span = self._span(applied)
+            counter = counters.get(f"{span.id_start}{applied.scope}{span.id_end}")
+            missing = (0, 0, 0)
+            if not applied.limit.is_moment:
+                missing = span.missing(counter, self._second)
+            if missing[0] and not applied.is_pool:
+                windows.add((applied.scope.removeprefix("user:"), *missing[1:]))
+            needs.append((counter, missing))
+        sums, states = sums_of_users(self._connection, windows), []
+        for applied, (counter, (sign, start, end)) in zip(limits, needs, strict=True):
+            used = NOTHING if counter is None or sign > 0 else Amounts(*counter[2:])
+            if sign:
+                more = self._sum(applied, start, end, sums)
+                used = used + more if sign > 0 else used - more
+            states.append(self._state(applied, used, granted, running))
+        if len(self._resets) >= MOST_LOOK_UPS:
+            return states
+        return list(with_resets(self._connection, states, self._second, self._resets))
+
+    def _span(self, applied: AppliedLimit) -> CountedSpan:
+        # By identity: at one instant a limit has one window, whoever it is applied to.
+        found = self._spans.get(id(applied.limit))
+        if found is None:
+            span = CountedSpan.of(applied, self._second)
+            found = self._spans[id(applied.limit)] = (applied, span)
+        return found[1]
+
+    def _sum(self, applied: AppliedLimit, start: int, end: int, sums: WindowSums) -> Amounts:
+        limit = applied.limit
+        if applied.is_pool:
+            glob, source = limit.model_glob, limit.source
+            return sum_settled(self._connection, applied.scope, glob, start, end, source)
+        return sum(
+            (
+                part
+                for names, source, part in sums[applied.scope.removeprefix("user:"), start, end]
+                if limit.source in ("", source) and glob_matches(limit.model_glob, names)
+            ),
+            NOTHING,
+        )
+
+    def _state(
+        self,
+        applied: AppliedLimit,
+        used: Amounts,
+        granted: Mapping[GrantKey, int],
+        running: Mapping[str, Sequence[RunningReply]],
+    ) -> LimitState:
+        limit, reserved = applied.limit, NOTHING
+        for reply in () if limit.is_per_request else running.get(applied.scope, ()):
+            if reply.counts_for(applied, self._second):
+                reserved += reply.reserved
+        return LimitState(
+            applied,
+            used.of(limit.measure),
+            reserved.of(limit.measure),
+            latest_reset(applied, self._second),
+            granted.get(grant_key(applied), 0) if granted else 0,
+        )
 
 
 def read_states(
     connection: Connection, limits: Sequence[AppliedLimit], at: datetime
 ) -> tuple[LimitState, ...]:
-    """Where limits stand at the instant `at`: by their counters, else by the records.
+    """Where limits stand at the instant `at`, as a `LimitReader` finds it."""
+    return tuple(LimitReader(connection, at).read(limits)) if limits else ()
 
-    Nothing is written and no lock is needed, if the connection sees one moment of the database.
-    However many limits, it takes few statements.
-    """
-    if not limits:
-        return ()
-    second, scopes = int(at.timestamp()), {applied.scope for applied in limits}
-    counters = read_counters(connection, scopes, second)
-    granted = read_granted(connection, scopes, second)
-    running = read_running(connection, scopes)
-    spans: dict[int, CountedSpan] = {}
-    needs = []
-    for applied in limits:
-        # By identity: at one instant a limit has one window, whoever it is applied to.
-        span = spans.get(id(applied.limit))
-        if span is None:
-            span = spans[id(applied.limit)] = CountedSpan.of(applied, second)
-        head = f"via {applied.limit.source} " if applied.limit.source else ""
-        counter = counters.get(f"{head}{applied.scope}{span.id_end}")
-        needs.append(counter_needs(applied, span, counter, second))
-    sums = sums_of_users(
-        connection,
-        {
-            (applied.scope.removeprefix("user:"), start, end)
-            for applied, (_, sign, start, end) in zip(limits, needs, strict=True)
-            if sign and not applied.is_pool
-        },
-    )
-    states = []
-    for applied, (used, sign, start, end) in zip(limits, needs, strict=True):
-        limit = applied.limit
-        if sign:
-            if applied.is_pool:
-                more = sum_settled(
-                    connection, applied.scope, limit.model_glob, start, end, limit.source
-                )
-            else:
-                parts = sums.get((applied.scope.removeprefix("user:"), start, end), ())
-                more = sum(
-                    (
-                        part
-                        for names, source, part in parts
-                        if limit.source in ("", source) and glob_matches(limit.model_glob, names)
-                    ),
-                    NOTHING,
-                )
-            used = used + more if sign > 0 else used - more
-        held = () if limit.is_per_request else running.get(applied.scope, ())
-        reserved = [one.reserved for one in held if one.counts_for(applied, second)]
-        states.append(
-            LimitState(
-                applied,
-                used.of(limit.measure),
-                sum(reserved, NOTHING).of(limit.measure) if reserved else 0,
-                latest_reset(applied, second),
-                granted.get(grant_key(applied), 0) if granted else 0,
-            )
-        )
-    return with_resets(connection, states, second)
 
+# =================================== helpers/ledger/reports.py ====================================
+# Reports: what records add up to by user, model, day, group and source, read only.
 
 # Which day a record belongs to
 
@@ -5557,6 +5618,9 @@ RECORD_SUMS = (
 INSTANT_ALLOWED = (
     'a date such as "2026-03-01" (its beginning) or an instant such as "2026-03-01T08:00+01:00"'
 )
+
+# Few enough that Python's collector, which holds every thread, has little to look at.
+RECORDS_AT_ONCE = 500
 
 RowKey = tuple[Any, ...]
 
@@ -5658,15 +5722,25 @@ def first_and_last(connection: Connection, selection: Selection) -> tuple[int, i
 
 
 def sum_records(
-    connection: Connection, selection: Selection, wanted: Sequence[str]
+    connection: Connection,
+    selection: Selection,
+    wanted: Sequence[str],
+    most: int | None = None,
 ) -> dict[RowKey, Sums]:
     """What records add up to, by the values of some dimensions.
 
     Sums come from the database; only groups, of which a record names several, are told apart
     here. A record of a user in several groups counts in each of them, one in none under None.
+
+    Args:
+        connection: The ledger's.
+        selection: Which records count.
+        wanted: The dimensions, in the order of `DIMENSIONS`.
+        most: Where there are more sums than that, the rest isn't read.
     """
     columns: dict[str, ColumnElement[Any]] = {
-        "user": records_table.c.user_id,
+        # Not the column itself: SQLite would go through all records in the order of its index.
+        "user": func.coalesce(records_table.c.user_id, literal_column("''")),
         "model": records_table.c.model_id,
         "source": records_table.c.source,
         "group": records_table.c.group_ids,
@@ -5683,8 +5757,8 @@ def sum_records(
         select(*grouped, *RECORD_SUMS).where(selection.condition).group_by(*grouped),
         execution_options={"yield_per": 1_000},
     )
-    sums: defaultdict[RowKey, Sums] = defaultdict(Sums)
-    for row in rows:
+    sums: dict[RowKey, Sums] = {}
+    for row in (row for some in rows.partitions() for row in some):
         key = list(row[: len(wanted)])
         part = Sums(*(int(value or 0) for value in row[len(wanted) :]))
         if day_at is not None:
@@ -5693,7 +5767,10 @@ def sum_records(
         for group in groups:
             if group_at is not None:
                 key[group_at] = group
-            sums[tuple(key)] += part
+            known = sums.get(whole_key := tuple(key))
+            sums[whole_key] = part if known is None else known + part
+        if most is not None and len(sums) > most:
+            break
     return sums
 
 
@@ -5729,20 +5806,52 @@ def read_latest(connection: Connection, selection: Selection, most: int) -> Sequ
     ).all()
 
 
-def read_grants(
-    connection: Connection, scopes: Collection[str], since: int, most: int
-) -> Sequence[Row[Any]]:
-    """What was granted, reset and taken back since then, the newest first."""
-    columns = grants_table.c
-    return connection.execute(
-        select(grants_table)
-        .where(columns.scope.in_(sorted(scopes)), columns.expires_at > since)
-        .order_by(columns.created_at.desc(), columns.id)
-        .limit(most)
-    ).all()
+def recorded_emails(connection: Connection, user_ids: Iterable[str]) -> dict[str, str]:
+    """The last address on record of users whom Open WebUI has no more."""
+    columns = records_table.c
+    emails = {}
+    for user_id in user_ids:
+        email = connection.scalar(
+            select(columns.user_email)
+            .where(columns.user_id == user_id)
+            .order_by(columns.created_at.desc())
+            .limit(1)
+        )
+        emails[user_id] = str(email or "")
+    return emails
 
 
-# As text
+def read_replayed(connection: Connection, start: int, until: int) -> Iterable[Any]:
+    """Records from `start` on and before `until`, in the order of time."""
+    columns = records_table.c
+    found = connection.execute(
+        select(
+            columns.created_at,
+            columns.user_id,
+            columns.group_ids,
+            columns.model_names,
+            columns.source,
+            columns.state,
+            columns.settled_at,
+            columns.counted,
+            columns.weighted_input_tokens,
+            columns.weighted_output_tokens,
+            columns.cost_micros,
+            columns.input_tokens,
+            columns.output_tokens,
+            columns.cached_input_tokens,
+            type_coerce(columns.estimated, BigInteger),  # as it is: a bool takes a call for each
+            columns.id,
+        )
+        .where(columns.created_at >= start, columns.created_at < until)
+        .order_by(columns.created_at, columns.id),
+        execution_options={"yield_per": RECORDS_AT_ONCE},
+    )
+    return (row for some in found.partitions() for row in some)
+
+
+# ================================= helpers/ledger/report_rows.py ==================================
+# Report rows: sums with the names of what they are of, as JSON and CSV.
 
 # Public, as are the columns of DIMENSIONS: other programs read them.
 SUM_COLUMNS = (
@@ -5753,6 +5862,7 @@ SUM_COLUMNS = (
     "cost_usd",
     "estimated_requests",
 )
+ENCODER = json.JSONEncoder(ensure_ascii=False)
 # What a spreadsheet takes for the beginning of a formula.
 FORMULA_SIGNS = ("=", "+", "-", "@")
 
@@ -5792,26 +5902,13 @@ def named_rows(
     return rows
 
 
-def recorded_emails(connection: Connection, user_ids: Iterable[str]) -> dict[str, str]:
-    """The last address on record of users whom Open WebUI has no more."""
-    columns = records_table.c
-    emails = {}
-    for user_id in user_ids:
-        email = connection.scalar(
-            select(columns.user_email)
-            .where(columns.user_id == user_id)
-            .order_by(columns.created_at.desc())
-            .limit(1)
-        )
-        emails[user_id] = str(email or "")
-    return emails
-
-
 def printable(text: str) -> str:
     """A text without control characters: models' ids come from outside.
 
     A terminal or a spreadsheet might obey them, and XML has no place for them.
     """
+    if text.isprintable():
+        return text
     return "".join(
         "\N{REPLACEMENT CHARACTER}" if unicodedata.category(letter) in ("Cc", "Cs") else letter
         for letter in text
@@ -5842,12 +5939,21 @@ def sum_values(sums: Sums) -> tuple[int | Decimal, ...]:
     )
 
 
+def sums_row(sums: Sums) -> dict[str, int | float]:
+    """The same as JSON has them; money as a number."""
+    return {
+        "requests": sums.requests,
+        "input_tokens": sums.input_tokens,
+        "output_tokens": sums.output_tokens,
+        "total_tokens": sums.total_tokens,
+        "cost_usd": sums.cost_micros / 1_000_000,
+        "estimated_requests": sums.estimated_requests,
+    }
+
+
 def as_json(rows: Iterable[UsageRow]) -> str:
     """A list of objects, one on each line; money as a number."""
-    objects: list[dict[str, Any]] = [
-        {**row.keys, **dict(zip(SUM_COLUMNS, sum_values(row.sums), strict=True))} for row in rows
-    ]
-    lines = [json.dumps(item, ensure_ascii=False, default=float) for item in objects]
+    lines = [ENCODER.encode({**row.keys, **sums_row(row.sums)}) for row in rows]
     return "[\n" + ",\n".join(lines) + "\n]\n" if lines else "[]\n"
 
 
@@ -5862,39 +5968,6 @@ def as_csv(rows: Iterable[UsageRow], dimensions: Sequence[str]) -> str:
         ]
         writer.writerow([*map(csv_cell, row.keys.values()), *cells])
     return output.getvalue()
-
-
-def amount_number(measure: Measure, amount: int) -> float:
-    """An amount of a limit as JSON has it: money in dollars, all else as it is counted."""
-    return amount / 1_000_000 if measure == "cost" else amount
-
-
-def read_replayed(connection: Connection, start: int, until: int) -> Iterable[Any]:
-    """Records from `start` on and before `until`, in the order of time."""
-    columns = records_table.c
-    return connection.execute(
-        select(
-            columns.created_at,
-            columns.user_id,
-            columns.group_ids,
-            columns.model_names,
-            columns.source,
-            columns.state,
-            columns.settled_at,
-            columns.counted,
-            columns.weighted_input_tokens,
-            columns.weighted_output_tokens,
-            columns.cost_micros,
-            columns.input_tokens,
-            columns.output_tokens,
-            columns.cached_input_tokens,
-            columns.estimated,
-            columns.id,
-        )
-        .where(columns.created_at >= start, columns.created_at < until)
-        .order_by(columns.created_at, columns.id),
-        execution_options={"yield_per": 5_000},
-    )
 
 
 # ==================================== helpers/ledger/grants.py ====================================
@@ -6075,6 +6148,19 @@ def rolling_parts(
             parts[expires_at] = parts.get(expires_at, 0) + part
             amount -= part
     return {expires_at: part for expires_at, part in parts.items() if part}
+
+
+def read_grants(
+    connection: Connection, scopes: Collection[str], since: int, most: int
+) -> Sequence[Row[Any]]:
+    """What was granted, reset and taken back since then, the newest first."""
+    columns = grants_table.c
+    return connection.execute(
+        select(grants_table)
+        .where(columns.scope.in_(sorted(scopes)), columns.expires_at > since)
+        .order_by(columns.created_at.desc(), columns.id.desc())  # "revoked:…" before the grant
+        .limit(most)
+    ).all()
 
 
 # ================================ helpers/ledger/reply_lengths.py =================================
@@ -8030,6 +8116,8 @@ function userParts(data, afterLimits) {
   ];
 }
 
+const reasonInput = (more) => el("input", { required: true, maxlength: 200, ...more });
+
 function grantTable(grants, limits, revoke) {
   const rows = grants.filter((one) => one.holds && one.kind !== "revoke");
   const granted = (row) => {
@@ -8043,9 +8131,13 @@ function grantTable(grants, limits, revoke) {
     column("reason", t("reason")),
     times("expires_at", t("until"), (row) => when(row.expires_at)),
     ...(revoke ? [column("id", "Take back", (row) => {
-      const control = button("Revoke", () => revoke(row, control));
-      control.setAttribute("aria-label", `Revoke ${amount(row, row.amount)} of ${granted(row)}`);
-      return control;
+      const what = `${amount(row, row.amount)} of ${granted(row)}`;
+      const why = reasonInput({ placeholder: "Reason", "aria-label": `Why ${what} is revoked` });
+      const control = el("button", { "aria-label": `Revoke ${what}` }, "Revoke");
+      return el("form.row", { onsubmit: (event) => {
+        event.preventDefault();
+        revoke(row, why.value, control);
+      } }, why, control);
     })] : []),
   ], rows, { plain: true }));
 }
@@ -8183,10 +8275,9 @@ function actions(who, limits, grants) {
       control.disabled = false;
     }
   };
-  const reason = () => el("input", { required: true, maxlength: 200 });
   const limit = select(countable.map((one) => [one.limit, textOf(one)]));
   const much = el("input", { required: true, placeholder: "10k" });
-  const [whyMore, whyReset] = [reason(), reason()];
+  const [whyMore, whyReset] = [reasonInput(), reasonInput()];
   const give = el("button.main", {}, "Grant"), zero = el("button", {}, "Reset");
   const checks = countable.map((one) => el("input", { type: "checkbox", value: one.limit }));
   const form = (title, onsubmit, ...parts) => el("form", { onsubmit: (event) => {
@@ -8207,8 +8298,8 @@ function actions(who, limits, grants) {
           "Reset");
       }, checks.map((check, at) => el("label.check", {}, check, textOf(countable[at]))),
       el(".row", {}, field("Reason", whyReset), zero)))),
-    grantTable(grants, limits, (grant, control) => change(control, "DELETE",
-      `grants/${encodeURIComponent(grant.id)}`, undefined, "Revoked")),
+    grantTable(grants, limits, (grant, reason, control) => change(control, "DELETE",
+      `grants/${encodeURIComponent(grant.id)}`, { reason }, "Revoked")),
   ];
 }
 
@@ -11146,16 +11237,23 @@ def usage_preference(user: Mapping[str, Any]) -> str:
 
 
 async def tell_admitted(
-    reply: Reply, admission: Admission, template: str, user: Mapping[str, Any], emitter: Emitter
+    reply: Reply,
+    admission: Admission,
+    template: str,
+    link: str,
+    user: Mapping[str, Any],
+    emitter: Emitter,
 ) -> None:
     """Warn of soft limits, each with a toast and a line, and say how long the reply may be.
 
     Args:
         template: The administrator's `warning_message`.
+        link: What follows the built-in sentence.
     """
     for state in admission.warnings:
         now, model = datetime.now(UTC), reply.reservation.model_names[0]
         sentence = warning_sentence(template, state, now, reply.reader, model)
+        sentence += "" if template else link
         toast = {"type": "warning", "content": sentence}
         await emit(emitter, {"type": "notification", "data": toast})
         if usage_preference(user) != "never":
@@ -11896,20 +11994,38 @@ def open_ledger(valves: AdminValves) -> OpenLedger:
 
 # More users than any page lists.
 MOST_USERS = 50_000
+PEOPLE_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """Open WebUI's users by id and what they are called, and its groups."""
+    """Open WebUI's users and its groups.
 
-    subjects: Mapping[str, Subject]
-    names: Mapping[str, str]
+    Args:
+        people: The address, the role and the name of each user by id: texts alone, since Python's
+            collector holds every thread while it goes through new objects.
+        memberships: The groups of those who are in some, by id.
+        groups: All groups by id.
+    """
+
+    people: Mapping[str, tuple[str, str, str]]
+    memberships: Mapping[str, tuple[GroupRef, ...]]
     groups: Mapping[str, GroupRef]
+
+    def subjects(self) -> Iterator[Subject]:
+        """All users."""
+        for key, (email, role, _) in self.people.items():
+            yield Subject(key, email, role, self.memberships.get(key, ()))
+
+    def find(self, user_id: str) -> Subject:
+        """A user by id; without address and groups one who is gone."""
+        email, role, _ = self.people.get(user_id, ("", "user", ""))
+        return Subject(user_id, email, role, self.memberships.get(user_id, ()))
 
     @property
     def emails(self) -> dict[str, str]:
         """The users' addresses by id."""
-        return {key: subject.email for key, subject in self.subjects.items()}
+        return {key: email for key, (email, _, _) in self.people.items()}
 
 
 def read_directory(connection: Connection, user: str | None = None) -> Directory:
@@ -11934,25 +12050,41 @@ def read_directory(connection: Connection, user: str | None = None) -> Directory
         people = people.where(
             or_(account.id == wanted, func.lower(account.email) == wanted.strip().lower())
         )
-    found = connection.execute(people.order_by(account.id)).all()
-    if user is not None:
-        members = members.where(member.user_id.in_([row[0] for row in found]))
-    direct: dict[str, list[str]] = {}
-    for group_id, user_id in connection.execute(members.order_by(member.group_id)):
-        if group_id in groups:
-            direct.setdefault(user_id, []).append(group_id)
-    above = {key: with_outer_groups(key, groups) for key in groups}
-    subjects, names = {}, {}
-    for user_id, email, role, name in found:
-        ids = dict.fromkeys(outer for key in direct.get(user_id, ()) for outer in above[key])
-        subjects[str(user_id)] = Subject(
-            str(user_id),
+    found = {
+        str(key): (
             clean_text(email, LONGEST_NAME),
             clean_text(role, LONGEST_NAME) or "user",
-            tuple(groups[key][0] for key in ids),
+            clean_text(name, LONGEST_NAME),
         )
-        names[str(user_id)] = clean_text(name, LONGEST_NAME)
-    return Directory(subjects, names, {key: ref for key, (ref, _) in groups.items()})
+        for some in connection.execute(people.order_by(account.id)).partitions(PEOPLE_AT_ONCE)
+        for key, email, role, name in some
+    }
+    if user is not None:
+        members = members.where(member.user_id.in_(list(found)))
+    above = {key: with_outer_groups(key, groups) for key in groups}
+    inside: dict[tuple[GroupRef, ...], tuple[GroupRef, ...]] = {}  # each set of groups once
+    memberships: dict[str, tuple[GroupRef, ...]] = {}
+    for some in connection.execute(members.order_by(member.group_id)).partitions(PEOPLE_AT_ONCE):
+        for group_id, user_id in some:
+            if group_id in groups:
+                own = memberships.get(user_id, ())
+                more = (groups[key][0] for key in above[group_id])
+                all_of = tuple(dict.fromkeys((*own, *more)))
+                memberships[user_id] = inside.setdefault(all_of, all_of)
+    return Directory(found, memberships, {key: ref for key, (ref, _) in groups.items()})
+
+
+def read_names(connection: Connection, with_users: bool) -> tuple[dict[str, str], dict[str, str]]:
+    """The addresses of users, if wanted, and the names of groups, by id."""
+    group = import_module("open_webui.models.groups").Group
+    account: Any = import_module("open_webui.models.users").User
+    emails: dict[str, str] = {}
+    if with_users:
+        query = select(account.id, account.email).order_by(account.id).limit(MOST_USERS)
+        rows = connection.execute(query).all()
+        emails = {str(key): clean_text(email, LONGEST_NAME) for key, email in rows}
+    named = connection.execute(select(group.id, group.name)).all()
+    return emails, {str(key): str(name or "") for key, name in named}
 
 
 def with_outer_groups(
@@ -11967,17 +12099,181 @@ def with_outer_groups(
     return tuple(found)
 
 
+# ================================ helpers/openwebui/page_limits.py ================================
+# Limits as the pages have them: those of many users at one instant, and how JSON says them.
+
+Json = dict[str, Any]
+PAGE_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What applies to a user, and to all others of whom the policies know no more.
+
+    Args:
+        policy: The policy.
+        exempt: Whether such a user is recorded but never refused.
+        own: The policy's limits with their windows; none for an exempt user.
+        pools: The limits of the pools that such a user is in; none for an exempt one.
+        groups: The groups with the names in the policies that mean them.
+    """
+
+    policy: Policy
+    exempt: bool
+    own: tuple[tuple[Limit, Window], ...]
+    pools: tuple[AppliedLimit, ...]
+    groups: tuple[GroupRef, ...]
+
+    def own_limits(self, subject: Subject) -> list[AppliedLimit]:
+        """A user's own limits."""
+        policy, scope = self.policy, subject.scope
+        name = "" if policy.kind == "default" else policy.name
+        return [AppliedLimit(one, scope, window, name, policy.kind) for one, window in self.own]
+
+    def limits_of(self, subject: Subject) -> list[AppliedLimit]:
+        """The same, and those of the pools that the user is in."""
+        return [*self.own_limits(subject), *self.pools]
+
+
+class LimitFinder:
+    """Finds the limits of many users at one instant; what is alike for several, once.
+
+    Args:
+        valves: With the policies.
+        identities: Whom those mean.
+        now: The instant.
+    """
+
+    def __init__(self, valves: AdminValves, identities: Identities, now: datetime) -> None:
+        self._valves, self._identities, self._now = valves, identities, now
+        self._policies, self._default = valves.policy_set, valves.default_policy
+        self._rules = valves.calendar_rules
+        self._matches: dict[tuple[str, tuple[GroupRef, ...]], Match] = {}
+        self._windows: dict[str, Window] = {}
+        self._pools: dict[tuple[str, str], tuple[AppliedLimit, ...]] = {}
+
+    def match(self, named: Subject) -> Match:
+        """What applies to a user."""
+        if self._identities.names_user(named):
+            return self._match(named)
+        key = (named.role, named.groups)
+        found = self._matches.get(key)
+        if found is None:
+            found = self._matches[key] = self._match(named)
+        return found
+
+    def limits_of_pool(self, pool: Pool, groups: Iterable[GroupRef]) -> list[AppliedLimit]:
+        """A pool's limits, for each group of its that is among these, which were recalled."""
+        limits: list[AppliedLimit] = []
+        for scope in pool_scopes(pool, groups):
+            key = (pool.name, scope)
+            if key not in self._pools:
+                self._pools[key] = tuple(
+                    AppliedLimit(limit, scope, self._window(limit), pool.name)
+                    for limit in pool.limits
+                )
+            limits += self._pools[key]
+        return limits
+
+    def _match(self, named: Subject) -> Match:
+        subject, valves = self._identities.recall(named), self._valves
+        policy = choose_policy(subject, self._policies, self._default, valves.multiple_groups)
+        if is_exempt(valves, subject):
+            return Match(policy, True, (), (), subject.groups)
+        own = tuple((limit, self._window(limit)) for limit in policy.limits or ())
+        pools = tuple(
+            applied
+            for pool in self._policies.pools
+            for applied in self.limits_of_pool(pool, subject.groups)
+        )
+        return Match(policy, False, own, pools, subject.groups)
+
+    def _window(self, limit: Limit) -> Window:
+        name = limit.period.name
+        if name not in self._windows:
+            self._windows[name] = limit.period.window(self._now, self._rules)
+        return self._windows[name]
+
+
+class LimitWriter:
+    """Writes limits as JSON text, of which thousands are asked for; what is alike is made once."""
+
+    def __init__(self, language: Language) -> None:
+        self._language = language
+        self._heads: dict[tuple[int, str, bool], tuple[Limit, str]] = {}
+        self._instants: dict[datetime, str] = {}
+
+    def write(self, state: LimitState, percent: int | None = None) -> str:
+        """One limit; money in dollars. `percent` is the state's, where it is known already."""
+        applied, limit = state.applied, state.applied.limit
+        # By identity: the limits of a policies text live as long as it does.
+        key = (id(limit), applied.policy, applied.is_pool)
+        found = self._heads.get(key)
+        if found is None:
+            found = self._heads[key] = (limit, self._head(applied))
+        numbers: list[float] = [
+            state.amount,
+            state.granted,
+            state.used,
+            state.reserved,
+            state.remaining,
+        ]
+        if limit.measure == "cost":
+            numbers = [number / 1_000_000 for number in numbers]
+        amount, granted, used, reserved, remaining = numbers
+        percent = state.percent if percent is None else percent
+        reset_at = "null" if limit.is_moment else self._instant(state.reset_at)
+        return (
+            f'{found[1]},"amount":{amount},"granted":{granted},"used":{used},'
+            f'"reserved":{reserved},"remaining":{remaining},"percent":{percent},'
+            f'"reset_at":{reset_at}}}'
+        )
+
+    def _head(self, applied: AppliedLimit) -> str:
+        limit = applied.limit
+        head = {
+            "limit": str(limit),
+            "text": limit_text(limit, self._language),
+            "measure": limit.measure,
+            "period": limit.period.name,
+            "model": limit.model_glob,
+            "source": limit.source,
+            "scope": applied.policy if applied.is_pool else "user",
+            "policy": applied.policy or "default",
+        }
+        return PAGE_JSON.encode(head).removesuffix("}")
+
+    def _instant(self, instant: datetime) -> str:
+        text = self._instants.get(instant)
+        if text is None:
+            text = self._instants[instant] = f'"{iso_instant(instant)}"'
+        return text
+
+
+def amount_number(measure: Measure, amount: int) -> float:
+    """An amount of a limit as JSON has it: money in dollars, all else as it is counted."""
+    return amount / 1_000_000 if measure == "cost" else amount
+
+
+def iso_instant(instant: datetime) -> str:
+    """An instant as ISO 8601 in UTC."""
+    return instant.astimezone(UTC).isoformat(timespec="seconds")
+
+
+def iso_second(second: int) -> str:
+    """A second of the ledger as ISO 8601 in UTC."""
+    return iso_instant(datetime.fromtimestamp(second, UTC))
+
+
 # ================================= helpers/openwebui/page_data.py =================================
 # What the usage pages show, as JSON has it; everything here blocks, and runs in a thread.
 
 MOST_REPLIES = 200
 MOST_GRANTS = 500
 MOST_LISTED_ROWS = 20_000
-LONGEST_REASON = 1_000
-# More than this nobody adds to a limit: a sum of many still fits in 64 bits.
-LARGEST_GRANT = 10**15
-
-Json = dict[str, Any]
+# So many are read and written at once. Were it all of them, Python's collector would go through
+# the whole process for so many new objects, and every chat would stand still meanwhile.
+USERS_AT_ONCE = 100
 
 
 class PageError(Exception):
@@ -12001,132 +12297,10 @@ class Standing:
     subject: Subject
     name: str
     policy: Policy
+    exempt: bool
     states: tuple[LimitState, ...]
     today: list[Json]
     month: list[Json]
-
-
-@dataclass(frozen=True, slots=True)
-class GrantTarget:
-    """Whose limits are to be changed: a user's own, or a pool's."""
-
-    name: str
-    limits: tuple[AppliedLimit, ...]
-    answer: Json
-
-
-class LimitFinder:
-    """Finds the limits of many users at one instant, each kind of them once."""
-
-    def __init__(self, valves: AdminValves, now: datetime) -> None:
-        self.valves, self.now = valves, now
-        self._policies, self._default = valves.policy_set, valves.default_policy
-        self._windows: dict[int, tuple[Limit, Window]] = {}
-        self._pools: dict[tuple[str, str], tuple[AppliedLimit, ...]] = {}
-
-    def policy_of(self, subject: Subject) -> Policy:
-        """The policy that counts for a user."""
-        return choose_policy(subject, self._policies, self._default, self.valves.multiple_groups)
-
-    def limits_of(self, subject: Subject, policy: Policy) -> list[AppliedLimit]:
-        """A user's own limits, and those of the pools that the user is in."""
-        if is_exempt(self.valves, subject):
-            return []
-        name = "" if policy.kind == "default" else policy.name
-        limits = [
-            AppliedLimit(limit, subject.scope, self._window(limit), name, policy.kind)
-            for limit in policy.limits or ()
-        ]
-        for pool in self._policies.pools:
-            limits += self.limits_of_pool(pool, subject.groups)
-        return limits
-
-    def limits_of_pool(self, pool: Pool, groups: Iterable[GroupRef]) -> list[AppliedLimit]:
-        """A pool's limits, for each group of its that is among these."""
-        limits: list[AppliedLimit] = []
-        for scope in pool_scopes(pool, groups):
-            key = (pool.name, scope)
-            if key not in self._pools:
-                self._pools[key] = tuple(
-                    AppliedLimit(limit, scope, self._window(limit), pool.name)
-                    for limit in pool.limits
-                )
-            limits += self._pools[key]
-        return limits
-
-    def _window(self, limit: Limit) -> Window:
-        # By identity: the limits of a policies text live as long as it does.
-        found = self._windows.get(id(limit))
-        if found is None:
-            window = limit.period.window(self.now, self.valves.calendar_rules)
-            found = self._windows[id(limit)] = (limit, window)
-        return found[1]
-
-
-class LimitWriter:
-    """Writes limits as JSON; what is alike in all of a kind is made once."""
-
-    def __init__(self, language: Language) -> None:
-        self._language = language
-        self._made: dict[int, tuple[Limit, Json]] = {}
-        self._instants: dict[datetime, str] = {}
-
-    def write(self, state: LimitState) -> Json:
-        """One limit; money in dollars."""
-        applied = state.applied
-        limit = applied.limit
-        made = self._made.get(id(limit))
-        if made is None:
-            fixed = {
-                "limit": str(limit),
-                "text": limit_text(limit, self._language),
-                "measure": limit.measure,
-                "period": limit.period.name,
-                "model": limit.model_glob,
-                "source": limit.source,
-            }
-            made = self._made[id(limit)] = (limit, fixed)
-        measure = limit.measure
-        return {
-            **made[1],
-            "scope": applied.policy if applied.is_pool else "user",
-            "policy": applied.policy or "default",
-            "amount": amount_number(measure, state.amount),
-            "granted": amount_number(measure, state.granted),
-            "used": amount_number(measure, state.used),
-            "reserved": amount_number(measure, state.reserved),
-            "remaining": amount_number(measure, state.remaining),
-            "percent": state.percent,
-            "reset_at": None if limit.is_moment else self._instant(state.reset_at),
-        }
-
-    def _instant(self, instant: datetime) -> str:
-        text = self._instants.get(instant)
-        if text is None:
-            text = self._instants[instant] = iso_instant(instant)
-        return text
-
-
-def iso_instant(instant: datetime) -> str:
-    """An instant as ISO 8601 in UTC."""
-    return instant.astimezone(UTC).isoformat(timespec="seconds")
-
-
-def iso_second(second: int) -> str:
-    """A second of the ledger as ISO 8601 in UTC."""
-    return iso_instant(datetime.fromtimestamp(second, UTC))
-
-
-def sums_row(sums: Sums) -> Json:
-    """Sums as JSON has them."""
-    return {
-        "requests": sums.requests,
-        "input_tokens": sums.input_tokens,
-        "output_tokens": sums.output_tokens,
-        "total_tokens": sums.total_tokens,
-        "cost_usd": sums.cost_micros / 1_000_000,
-        "estimated_requests": sums.estimated_requests,
-    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -12161,9 +12335,9 @@ class PageData:
         self.accounting.prepare()
         return self.accounting.read(partial(read_snapshot_of, work=work))
 
-    def recall(self, subject: Subject) -> Subject:
-        """A user with the names in the policies that mean it."""
-        return self.memory.recall(self.valves.policy_set, subject)
+    def finder(self) -> LimitFinder:
+        """What finds the limits of users and pools now."""
+        return LimitFinder(self.valves, self.memory.identities(self.valves.policy_set), self.now)
 
     def find_user(self, key: object) -> tuple[Subject, str]:
         """A user by id or address, and what the user is called.
@@ -12175,19 +12349,18 @@ class PageData:
             raise PageError(400, "user: the id or the e-mail address of a user")
         directory = self.directory(key)
         # An id is never taken for an address.
-        found = directory.subjects.get(key) or next(iter(directory.subjects.values()), None)
+        found = key if key in directory.people else next(iter(directory.people), None)
         if found is None:
             raise PageError(404, f"There is no user {quoted_text(key)}.")
-        return self.recall(found), directory.names.get(found.user_id, "")
+        return directory.find(found), directory.people[found][2]
 
     # One user
 
     def standing(self, user_id: str) -> Standing:
         """Where a user's limits stand, and what was used today and this month by model."""
         subject, name = self.find_user(user_id)
-        finder = LimitFinder(self.valves, self.now)
-        policy = finder.policy_of(subject)
-        limits = finder.limits_of(subject, policy)
+        match = self.finder().match(subject)
+        limits = match.limits_of(subject)
         today = self._selection(self._window("day"), subject.user_id)
         month = self._selection(self._window("month"), subject.user_id)
 
@@ -12195,7 +12368,8 @@ class PageData:
             return Standing(
                 subject,
                 name,
-                policy,
+                match.policy,
+                match.exempt,
                 read_states(connection, limits, self.now),
                 self._models(sum_models(connection, today)),
                 self._models(sum_models(connection, month)),
@@ -12224,8 +12398,8 @@ class PageData:
             }
 
         return {
-            **self._head(subject, standing.name, standing.policy),
-            "limits": self._limits(standing.states),
+            **head_row(subject, standing.name, standing.policy, standing.exempt),
+            "limits": self.write_limits(standing.states),
             "today": standing.today,
             "month": standing.month,
             **self.read(read),
@@ -12241,80 +12415,82 @@ class PageData:
 
     # Everybody
 
-    def users(self, near: bool = False) -> list[Json]:
-        """All users with their limits, those near or over one first.
+    def users(
+        self, near: bool = False, write: Callable[[Json, Iterable[str]], Any] | None = None
+    ) -> list[Any]:
+        """All users, those near or over a limit first.
 
         Args:
             near: Only those.
+            write: What is made of each and of the user's limits, as JSON text, as soon as they are
+                read; None: each without the limits, but for the nearest one.
         """
-        directory = self.directory()
-        finder = LimitFinder(self.valves, self.now)
-        asked: list[tuple[Subject, Policy, list[int]]] = []
-        # A pool's limits are the same for all its members.
-        places: dict[int, int] = {}
-        limits: list[AppliedLimit] = []
-        for named in directory.subjects.values():
-            subject = self.recall(named)
-            policy = finder.policy_of(subject)
-            own = []
-            for applied in finder.limits_of(subject, policy):
-                place = places.get(id(applied))
-                if place is None:
-                    place = len(limits)
-                    limits.append(applied)
-                    if applied.is_pool:
-                        places[id(applied)] = place
-                own.append(place)
-            asked.append((subject, policy, own))
-        states = self.read(lambda connection: read_states(connection, limits, self.now))
-        alarming = [self.is_near(state) for state in states]
-        writer, rows = LimitWriter(self.language), []
-        written: dict[int, Json] = {}
-        for subject, policy, own in asked:
-            # A pool is nobody's own: it has a row of its own.
-            mine = [place for place in own if not limits[place].is_pool]
-            alarmed = any(alarming[place] for place in mine)
-            if near and not alarmed:
-                continue
-            for place in own:
-                if place not in written:
-                    written[place] = writer.write(states[place])
-            row = self._head(subject, directory.names.get(subject.user_id, ""), policy)
-            row["limits"] = [written[place] for place in own]
-            row["near"] = alarmed
-            row["percent"] = max((written[place]["percent"] for place in mine), default=0)
-            rows.append((-row["percent"] if alarmed else 1, subject.email, row))
-        rows.sort(key=lambda item: item[:2])
-        return [row for _, _, row in rows]
+        directory, finder = self.directory(), self.finder()
 
-    def exempts(self, subject: Subject) -> bool:
-        """Whether a user is recorded but never refused."""
-        return is_exempt(self.valves, subject)
+        def read(connection: Connection) -> list[tuple[int, str, int, Any]]:
+            reader, writer = LimitReader(connection, self.now), LimitWriter(self.language)
+            pools: dict[int, str] = {}  # the same for all members: read and written once
+            found: list[tuple[int, str, int, Any]] = []
+            people = directory.subjects()
+            while some := [(one, finder.match(one)) for one in islice(people, USERS_AT_ONCE)]:
+                shared = {id(one): one for _, match in some for one in match.pools}
+                new = [one for key, one in shared.items() if key not in pools]
+                for applied, state in zip(new, reader.read(new), strict=True):
+                    pools[id(applied)] = writer.write(state)
+                own = [match.own_limits(subject) for subject, match in some]
+                states = iter(reader.read([applied for limits in own for applied in limits]))
+                for (subject, match), limits in zip(some, own, strict=True):
+                    mine = [(state, state.percent) for state in islice(states, len(limits))]
+                    # A pool is nobody's own: it has a row of its own.
+                    alarmed = any(self.is_near(*one) for one in mine)
+                    if near and not alarmed:
+                        continue
+                    name = directory.people[subject.user_id][2]
+                    row = head_row(subject, name, match.policy, match.exempt)
+                    adding = [
+                        (percent, state.applied.limit)
+                        for state, percent in mine
+                        if not state.applied.limit.is_moment
+                    ]
+                    percent, nearest = max(adding, key=itemgetter(0), default=(0, None))
+                    row["near"], row["percent"] = alarmed, percent
+                    row["nearest"] = str(nearest) if alarmed else None
+                    order = (-row["percent"] if alarmed else 1, subject.email, len(found))
+                    if write is None:
+                        found.append((*order, row))
+                        continue
+                    texts = [writer.write(*one) for one in mine]
+                    texts += [pools[id(applied)] for applied in match.pools]
+                    found.append((*order, write(row, texts)))
+            return found
 
-    def is_near(self, state: LimitState) -> bool:
+        return [made for *_, made in sorted(self.read(read))]
+
+    def is_near(self, state: LimitState, percent: int) -> bool:
         """Whether a limit is reached, or has reached its warning; none about one moment ever is."""
-        crossed = state.crossed_threshold(self.valves.soft_limit_percent)
-        reached = state.exceeded and not state.applied.limit.is_moment
-        return reached or crossed is not None
+        limit = state.applied.limit
+        warned_at = limit.warn_percents[:1] or (self.valves.soft_limit_percent,)
+        return not limit.is_moment and percent >= min(*warned_at, 100)
+
+    def pool_limits(self) -> list[tuple[Pool, list[AppliedLimit]]]:
+        """All pools, each with its limits for each group that it is of."""
+        groups = tuple(self.directory("").groups.values())
+        finder = self.finder()
+        known = finder.match(Subject("", "", "", groups)).groups
+        return [(pool, finder.limits_of_pool(pool, known)) for pool in self.valves.policy_set.pools]
 
     def pools(self) -> list[Json]:
-        """All pools with their limits, one row for each group that a pool is of."""
-        finder = LimitFinder(self.valves, self.now)
-        directory = self.directory()
-        (bearer,) = (self.recall(Subject("", "", "", tuple(directory.groups.values()))),)
-        found = [
-            (pool, finder.limits_of_pool(pool, bearer.groups))
-            for pool in self.valves.policy_set.pools
-        ]
+        """All pools with their limits and grants."""
+        found, second = self.pool_limits(), int(self.now.timestamp())
         limits = [applied for _, own in found for applied in own]
-        scopes, second = {applied.scope for applied in limits}, int(self.now.timestamp())
+        scopes = {applied.scope for applied in limits}
 
         def read(connection: Connection) -> tuple[Sequence[LimitState], Sequence[Row[Any]]]:
             states = read_states(connection, limits, self.now)
             return states, read_grants(connection, scopes, second, MOST_GRANTS)
 
         all_states, grants = self.read(read)
-        states, writer, rows = iter(all_states), LimitWriter(self.language), []
+        states, rows = iter(all_states), []
         for pool, own in found:
             mine = [next(states) for _ in own]
             keys = {grant_key(applied) for applied in own}
@@ -12327,9 +12503,9 @@ class PageData:
                 {
                     "pool": pool.name,
                     "group": pool.group,
-                    "limits": [writer.write(state) for state in mine],
+                    "limits": self.write_limits(mine),
                     "grants": self._grants(of_pool, {}),
-                    "near": any(self.is_near(state) for state in mine),
+                    "near": any(self.is_near(state, state.percent) for state in mine),
                 }
             )
         return rows
@@ -12340,23 +12516,23 @@ class PageData:
         Raises:
             PageError: These are too many rows.
         """
-        directory = self.directory() if {"user", "group"} & set(wanted) else None
+        emails, groups = {}, {}
+        if {"user", "group"} & set(wanted):
+            emails, groups = self.read_host(partial(read_names, with_users="user" in wanted))
 
         def read(connection: Connection) -> list[UsageRow]:
-            sums = sum_records(connection, selection, wanted)
+            sums = sum_records(connection, selection, wanted, MOST_LISTED_ROWS)
             if len(sums) > MOST_LISTED_ROWS:
                 raise PageError(
-                    400, f"{len(sums):,} rows are too many: ask for fewer days or dimensions."
+                    400,
+                    f"More than {MOST_LISTED_ROWS:,} rows are too many: "
+                    "ask for fewer days or dimensions.",
                 )
-            emails: dict[str, str] = {}
-            names: dict[str, str] = {}
-            if directory is not None:
-                emails = directory.emails
-                names = {key: group.name for key, group in directory.groups.items()}
             if "user" in wanted:
                 at = wanted.index("user")
-                emails |= recorded_emails(connection, {key[at] for key in sums} - emails.keys())
-            return named_rows(wanted, sums, emails, names)
+                gone = {key[at] for key in sums} - emails.keys()
+                return named_rows(wanted, sums, emails | recorded_emails(connection, gone), groups)
+            return named_rows(wanted, sums, emails, groups)
 
         rows: list[UsageRow] = self.read(read)
         return rows
@@ -12384,142 +12560,12 @@ class PageData:
             "soft_limit_percent": self.valves.soft_limit_percent,
         }
 
-    # Grants
-
-    def grant_target(self, body: Mapping[str, Any]) -> GrantTarget:
-        """The user or the pool that a request names, with the limits of its own.
-
-        Raises:
-            PageError: It names none, or both.
-        """
-        user, pool = body.get("user"), body.get("pool")
-        finder = LimitFinder(self.valves, self.now)
-        if (user is None) == (pool is None):
-            raise PageError(400, 'either "user" (an id or an e-mail address) or "pool"')
-        if user is not None:
-            subject, _ = self.find_user(user)
-            policy = finder.policy_of(subject)
-            own = [one for one in finder.limits_of(subject, policy) if not one.is_pool]
-            name = subject.email or subject.user_id
-            answer: Json = {"user": name, "user_id": subject.user_id}
-        else:
-            pools = {one.name: one for one in self.valves.policy_set.pools}
-            if not isinstance(pool, str) or pool not in pools:
-                known = ", ".join(pools) or "there are none"
-                given = quoted_text(pool) if isinstance(pool, str) else "pool"
-                raise PageError(404, f"There is no pool {given}. Pools: {known}.")
-            groups = tuple(self.directory().groups.values())
-            own = finder.limits_of_pool(
-                pools[pool], self.recall(Subject("", "", "", groups)).groups
-            )
-            name, answer = f"pool {pool}", {"pool": pool}
-        return GrantTarget(name, tuple(own), answer)
-
-    def grant(self, body: Mapping[str, Any], by: str) -> Json:
-        """Add to a limit until its window ends.
-
-        Raises:
-            PageError: The request can't be understood, or there is no such limit.
-        """
-        wanted = read_limit_text(body.get("limit"))
-        amount, reason = read_amount(body.get("amount"), wanted.measure), read_reason(body)
-        target = self.grant_target(body)
-        limits = matching(target, wanted, body.get("limit"))
-        grants = [NewGrant(applied, amount, window_end(applied, self.now)) for applied in limits]
-        change = self._change(limits, lambda _: grants, by, reason)
-        first = grants[0]
-        return {
-            "id": first.id,
-            "ids": [one.id for one in grants],
-            "kind": "grant",
-            **target.answer,
-            "limit": str(first.applied.limit),
-            "amount": amount_number(wanted.measure, amount),
-            "reason": reason,
-            "granted_by": by,
-            "created_at": iso_instant(self.now),
-            "expires_at": iso_second(first.expires_at),
-            "limits": self._limits(change.after),
-        }
-
-    def reset(self, body: Mapping[str, Any], by: str) -> Json:
-        """Start limits anew by grants of what was used.
-
-        Raises:
-            PageError: The request can't be understood, or there is no such limit.
-        """
-        reason, target = read_reason(body), self.grant_target(body)
-        texts = body.get("limits")
-        if isinstance(texts, str):
-            texts = [] if texts.strip().lower() == "all" else [texts]
-        if texts is not None and (not isinstance(texts, list) or len(texts) > 100):
-            raise PageError(400, 'limits: a list such as ["50k tokens/day"]; left out, all')
-        named = [
-            applied
-            for text in texts or ()
-            for applied in matching(target, read_limit_text(text), text)
-        ]
-        adding = tuple(one for one in target.limits if not one.limit.is_moment)
-        limits = tuple(dict.fromkeys(named)) or adding
-        if not limits:
-            raise PageError(400, f"{target.name} has no limit.")
-        make = partial(make_resets, limits=limits, now=self.now)
-        change = self._change(limits, make, by, reason)
-        return {
-            "kind": "reset",
-            **target.answer,
-            "ids": [one.id for one in change.grants],
-            "reason": reason,
-            "granted_by": by,
-            "created_at": iso_instant(self.now),
-            "limits": self._limits(change.after),
-        }
-
-    def revoke(self, key: str, reason: str, by: str) -> Json:
-        """Take a grant back.
-
-        Raises:
-            PageError: There is none that still holds.
-        """
-        missing = PageError(404, "There is no such grant, or it holds no more.")
-        if not 0 < len(key) <= LONGEST_ID or clean_text(key, LONGEST_ID) != key:
-            raise missing
-        self.accounting.prepare()
-        row = self.accounting.read(partial(find_grant, key=key, now=self.now))
-        if row is None:
-            raise missing
-        revoke = partial(revoke_grant, key=key, by=by, reason=reason, now=self.now)
-        if not self.accounting.change(revoke, {str(row._mapping["scope"])}):
-            raise missing
-        return {"id": key, "revoked": True}
-
-    def _change(
-        self,
-        limits: Sequence[AppliedLimit],
-        make: Callable[[Connection], Sequence[NewGrant]],
-        by: str,
-        reason: str,
-    ) -> Change:
-        work = partial(add_grants, limits=limits, make=make, by=by, reason=reason, now=self.now)
-        return self.accounting.change(work, {applied.scope for applied in limits})
-
     # Rows
 
-    def _head(self, subject: Subject, name: str, policy: Policy) -> Json:
-        exempt = is_exempt(self.valves, subject)
-        return {
-            "user_id": subject.user_id,
-            "email": subject.email,
-            "name": name,
-            "role": subject.role,
-            "groups": [group.name for group in subject.groups],
-            "policy": policy.name,
-            "exempt": exempt,
-        }
-
-    def _limits(self, states: Iterable[LimitState]) -> list[Json]:
+    def write_limits(self, states: Iterable[LimitState]) -> list[Json]:
+        """Limits as JSON has them."""
         writer = LimitWriter(self.language)
-        return [writer.write(state) for state in states]
+        return [json.loads(writer.write(state)) for state in states]
 
     def _window(self, period: str) -> Window:
         return parse_period(period).window(self.now, self.valves.calendar_rules)
@@ -12586,6 +12632,145 @@ class PageData:
             }
             for row in listed
         ]
+
+
+def head_row(subject: Subject, name: str, policy: Policy, exempt: bool) -> Json:
+    """Who a user is, and by which policy."""
+    return {
+        "user_id": subject.user_id,
+        "email": subject.email,
+        "name": name,
+        "role": subject.role,
+        "groups": [group.name for group in subject.groups],
+        "policy": policy.name,
+        "exempt": exempt,
+    }
+
+
+# ================================ helpers/openwebui/page_grants.py ================================
+# Grants on the page: what administrators add to limits, begin anew and take back.
+
+LONGEST_REASON = 1_000
+MOST_RESET_AT_ONCE = 100
+# More than this nobody adds to a limit: a sum of many still fits in 64 bits.
+LARGEST_GRANT = 10**15
+
+
+@dataclass(frozen=True, slots=True)
+class GrantTarget:
+    """Whose limits are to be changed: a user's own, or a pool's."""
+
+    name: str
+    limits: tuple[AppliedLimit, ...]
+    answer: Json
+
+
+def find_target(data: PageData, body: Mapping[str, Any]) -> GrantTarget:
+    """The user or the pool that a request names, with the limits of its own.
+
+    Raises:
+        PageError: It names none, or both.
+    """
+    user, pool = body.get("user"), body.get("pool")
+    if (user is None) == (pool is None):
+        raise PageError(400, 'either "user" (an id or an e-mail address) or "pool"')
+    if user is not None:
+        subject, _ = data.find_user(user)
+        own = tuple(data.finder().match(subject).own_limits(subject))
+        name = subject.email or subject.user_id
+        return GrantTarget(name, own, {"user": name, "user_id": subject.user_id})
+    limits_by_pool = {one.name: limits for one, limits in data.pool_limits()}
+    if not isinstance(pool, str) or pool not in limits_by_pool:
+        known = ", ".join(limits_by_pool) or "there are none"
+        given = quoted_text(pool) if isinstance(pool, str) else "pool"
+        raise PageError(404, f"There is no pool {given}. Pools: {known}.")
+    return GrantTarget(f"pool {pool}", tuple(limits_by_pool[pool]), {"pool": pool})
+
+
+def make_grant(data: PageData, body: Mapping[str, Any], by: str) -> Json:
+    """Add to a limit until its window ends.
+
+    Raises:
+        PageError: The request can't be understood, or there is no such limit.
+    """
+    wanted = read_limit_text(body.get("limit"))
+    amount, reason = read_amount(body.get("amount"), wanted.measure), read_reason(body)
+    target = find_target(data, body)
+    limits = matching(target, wanted, body.get("limit"))
+    grants = [NewGrant(applied, amount, window_end(applied, data.now)) for applied in limits]
+    first = grants[0]
+    return {
+        "id": first.id,
+        "kind": "grant",
+        "limit": str(first.applied.limit),
+        "amount": amount_number(wanted.measure, amount),
+        "expires_at": iso_second(first.expires_at),
+        **change_limits(data, target, limits, lambda _: grants, by, reason),
+    }
+
+
+def make_reset(data: PageData, body: Mapping[str, Any], by: str) -> Json:
+    """Start limits anew by grants of what was used.
+
+    Raises:
+        PageError: The request can't be understood, or there is no such limit.
+    """
+    reason, target = read_reason(body), find_target(data, body)
+    texts = body.get("limits")
+    if isinstance(texts, str):
+        texts = [] if texts.strip().lower() == "all" else [texts]
+    if texts is not None and (not isinstance(texts, list) or len(texts) > MOST_RESET_AT_ONCE):
+        raise PageError(400, 'limits: a list such as ["50k tokens/day"]; left out, all')
+    named = [
+        applied for text in texts or () for applied in matching(target, read_limit_text(text), text)
+    ]
+    adding = tuple(one for one in target.limits if not one.limit.is_moment)
+    limits = tuple(dict.fromkeys(named)) or adding
+    if not limits:
+        raise PageError(400, f"{target.name} has no limit.")
+    make = partial(make_resets, limits=limits, now=data.now)
+    return {"kind": "reset", **change_limits(data, target, limits, make, by, reason)}
+
+
+def change_limits(
+    data: PageData,
+    target: GrantTarget,
+    limits: Sequence[AppliedLimit],
+    make: Callable[[Connection], Sequence[NewGrant]],
+    by: str,
+    reason: str,
+) -> Json:
+    """Write grants under the locks of their scopes; what every answer has."""
+    work = partial(add_grants, limits=limits, make=make, by=by, reason=reason, now=data.now)
+    change: Change = data.accounting.change(work, {applied.scope for applied in limits})
+    return {
+        **target.answer,
+        "ids": [one.id for one in change.grants],
+        "reason": reason,
+        "granted_by": by,
+        "created_at": iso_instant(data.now),
+        "limits": data.write_limits(change.after),
+    }
+
+
+def take_back(data: PageData, key: str, body: Mapping[str, Any], by: str) -> Json:
+    """Revoke a grant; the reason stays on record.
+
+    Raises:
+        PageError: There is none that still holds.
+    """
+    reason = read_reason(body)
+    missing = PageError(404, "There is no such grant, or it holds no more.")
+    if not 0 < len(key) <= LONGEST_ID or clean_text(key, LONGEST_ID) != key:
+        raise missing
+    data.accounting.prepare()
+    row = data.accounting.read(partial(find_grant, key=key, now=data.now))
+    if row is None:
+        raise missing
+    revoke = partial(revoke_grant, key=key, by=by, reason=reason, now=data.now)
+    if not data.accounting.change(revoke, {str(row._mapping["scope"])}):
+        raise missing
+    return {"id": key, "revoked": True, "reason": reason, "revoked_by": by}
 
 
 def matching(target: GrantTarget, wanted: Limit, text: object) -> tuple[AppliedLimit, ...]:
@@ -12663,11 +12848,6 @@ def read_reason(body: Mapping[str, Any]) -> str:
     if not isinstance(reason, str) or len(reason) > LONGEST_REASON:
         raise PageError(400, f"reason: a text of at most {LONGEST_REASON:,} characters")
     return clean_text(reason, LONGEST_REASON).strip()
-
-
-def read_zone_of(valves: AdminValves) -> Any:
-    """The time zone whose days a report means."""
-    return read_timezone(valves.timezone)
 
 
 # ================================ helpers/openwebui/page_status.py ================================
@@ -12836,9 +13016,8 @@ def usage_markdown(data: PageData, user_id: str, reader: Reader, with_link: bool
     """
     standing, language = data.standing(user_id), reader.language
     words = language.page_words()
-    exempt = data.exempts(standing.subject)
     parts = [f"### {words['title']}"]
-    if exempt:
+    if standing.exempt:
         parts.append(words["exempt"])
         parts += near_parts(data, reader, words)
     elif standing.states:
@@ -12902,9 +13081,8 @@ def models_table(models: Iterable[Json], language: Language, words: Mapping[str,
 def near_parts(data: PageData, reader: Reader, words: Mapping[str, str]) -> list[str]:
     """For an administrator: who is near or over a limit now."""
     rows = [
-        [markdown_cell(row["email"]), markdown_cell(limit["limit"]), f"{limit['percent']}%"]
+        [markdown_cell(row["email"]), markdown_cell(row["nearest"]), f"{row['percent']}%"]
         for row in data.users(near=True)[:MOST_NEAR]
-        for limit in row["limits"][:1]
     ]
     headings = (words["limit"], words["used"])
     return [markdown_table(("", *headings), rows, 1)] if rows else []
@@ -12957,9 +13135,8 @@ def near_note(data: PageData) -> str:
     near, parts = data.users(near=True), []
     if near:
         rows = [
-            [markdown_cell(row["email"]), markdown_cell(limit["limit"]), f"{limit['percent']}%"]
+            [markdown_cell(row["email"]), markdown_cell(row["nearest"]), f"{row['percent']}%"]
             for row in near[:MOST_NOTED]
-            for limit in [max(row["limits"], key=lambda one: int(one["percent"]))]
         ]
         more = len(near) - len(rows)
         title = "**Near or over a limit now**" + (f", and {more} more" if more else "")
@@ -13019,7 +13196,7 @@ RECORDS_PER_TURN = 500
 MOST_REFUSALS = 10_000
 MEASURES = ("tokens", "input_tokens", "output_tokens", "requests", "cost")
 
-FindLimits = Callable[[str, str, datetime], Sequence[AppliedLimit]]
+FindLimits = Callable[[str, str], Sequence[AppliedLimit]]
 
 
 @dataclass(slots=True)
@@ -13071,14 +13248,16 @@ class Gauge:
                 heapq.heappop(self.running)
 
     def add(self, at: int, end: int, value: int) -> None:
-        """Count a reply that was admitted at the second `at` and ended at `end`."""
-        if self.clock is None and not self.seconds:
-            if self.applied.limit.is_at_once and end > at:
-                heapq.heappush(self.running, end)
-        elif value:
-            self.used += value
-            if self.seconds:
+        """Count a reply that was admitted at the second `at` and ended at `end`.
+
+        A calendar period's is only added to `used`.
+        """
+        if self.seconds:
+            if value:
+                self.used += value
                 self.entries.append((at, value))
+        elif self.applied.limit.is_at_once and end > at:
+            heapq.heappush(self.running, end)
 
     def state(self, at: int) -> LimitState:
         """Where the limit stands."""
@@ -13095,6 +13274,13 @@ class ReplayPlan:
     decided: bool  # whether such a request can be refused
     rule: ModelRule | None  # what it costs by the text, where that isn't what is on record
     has_moments: bool
+
+    def refusing(self, at: int, input_tokens: int) -> LimitState | None:
+        """The limit that refuses a request at the second `at`, by the engine's own decision."""
+        decision = Decision(tuple(gauge.state(at) for gauge in self.gauges))
+        if self.has_moments:
+            decision = decision.with_request(Amounts(0, input_tokens))
+        return decision.refusing
 
 
 @dataclass(frozen=True, slots=True)
@@ -13173,7 +13359,7 @@ class Replay:
     its admission with what it cost in the end.
 
     Args:
-        find_limits: The limits of a user, by id and the record's groups, at an instant.
+        find_limits: The limits of a user, by id and the record's groups.
         find_rules: The model's rule in the text, and the one that its records were charged by.
         rules: Where calendar periods begin.
         tasks_counted: Whether tasks count toward limits.
@@ -13194,54 +13380,61 @@ class Replay:
         self._limits: dict[tuple[str, str], Sequence[AppliedLimit]] = {}
 
     def run(self, rows: Iterable[Any], since: int) -> SimulationResult:
-        """Replay records; those before `since` are only counted."""
-        result = SimulationResult()
+        """Replay records, as `read_replayed` has them; those before `since` are only counted.
+
+        It is one loop, without calls where nothing happens: a million times takes seconds.
+        """
+        result, plans, next_turn = SimulationResult(), self._plans, 0
         for done, row in enumerate(rows, 1):
             if done % RECORDS_PER_TURN == 0:
                 time.sleep(0)  # the chats' turn
                 if done > MOST_REPLAYED:
                     result.cut_off = True
                     break
-            self._replay(row, since, result)
+            at, user_id, group_ids, names, source = row[:5]
+            if at >= next_turn:
+                next_turn = self._turn_clocks(at)
+            key = (user_id, group_ids, names, source)
+            plan = plans.get(key)
+            if plan is None:
+                plan = plans[key] = self._make_plan(key, at)
+                next_turn = self._turn_clocks(at)
+            state, ended_at, requests, input_tokens, output_tokens, cost = row[5:11]
+            if state == "released":
+                requests = input_tokens = output_tokens = cost = 0
+            elif plan.rule is not None:
+                counted = recounted(row, plan.rule)
+                requests, input_tokens = counted.requests, counted.input_tokens
+                output_tokens, cost = counted.output_tokens, counted.cost_micros
+            suspicious = plan.has_moments
+            for gauge in plan.gauges:
+                if gauge.clock is None or gauge.start != gauge.clock.start:
+                    gauge.move(at)
+                # Nobody needs a decision about limits of which none is reached.
+                if gauge.used >= gauge.amount:
+                    suspicious = True
+            if at >= since and plan.decided:
+                result.requests += 1
+                refusing = plan.refusing(at, input_tokens) if suspicious else None
+                if refusing is not None:
+                    tokens = input_tokens + output_tokens
+                    result.note(row[15], user_id, names, at, refusing.applied, cost, tokens)
+                    continue
+            values = (input_tokens + output_tokens, input_tokens, output_tokens, requests, cost)
+            for gauge in plan.gauges:
+                value = values[gauge.measure]
+                if gauge.clock is None:
+                    gauge.add(at, ended_at or at, value)
+                else:
+                    gauge.used += value
         return result
 
-    def _replay(self, row: Any, since: int, result: SimulationResult) -> None:
-        at, user_id, group_ids, names, source = row[:5]
+    def _turn_clocks(self, at: int) -> int:
+        """Go on to the windows around the second `at`; returns when the next one begins."""
         for clock in self._clocks.values():
             if at >= clock.end:
                 clock.advance(at)
-        key = (user_id, group_ids, names, source)
-        plan = self._plans.get(key)
-        if plan is None:
-            plan = self._plans[key] = self._make_plan(key, at)
-        state, end, requests, input_tokens, output_tokens, cost = row[5:11]
-        if state == "released":
-            requests = input_tokens = output_tokens = cost = 0
-        elif plan.rule is not None:
-            tokens = Usage(row[11], row[12], row[13], row[10], bool(row[14]))
-            counted = make_charge(tokens, plan.rule).counted
-            requests, input_tokens = counted.requests, counted.input_tokens
-            output_tokens, cost = counted.output_tokens, counted.cost_micros
-        suspicious = plan.has_moments
-        for gauge in plan.gauges:
-            if gauge.clock is None or gauge.start != gauge.clock.start:
-                gauge.move(at)
-            # Nobody needs a decision about limits of which none is reached.
-            suspicious = suspicious or gauge.used >= gauge.amount
-        if at >= since and plan.decided:
-            result.requests += 1
-            if suspicious:
-                states = tuple(gauge.state(at) for gauge in plan.gauges)
-                decision = Decision(states)
-                if plan.has_moments:
-                    decision = decision.with_request(Amounts(0, input_tokens))
-                if (refusing := decision.refusing) is not None:
-                    tokens = input_tokens + output_tokens
-                    result.note(row[15], user_id, names, at, refusing.applied, cost, tokens)
-                    return
-        values = (input_tokens + output_tokens, input_tokens, output_tokens, requests, cost)
-        for gauge in plan.gauges:
-            gauge.add(at, end or at, values[gauge.measure])
+        return min((clock.end for clock in self._clocks.values()), default=NO_END)
 
     def _make_plan(self, key: tuple[str, str, str, str], at: int) -> ReplayPlan:
         user_id, group_ids, names, source = key
@@ -13254,7 +13447,7 @@ class Replay:
             return ReplayPlan((), False, None, False)
         limits = self._limits.get((user_id, group_ids))
         if limits is None:
-            limits = self._find_limits(user_id, group_ids, datetime.fromtimestamp(at, UTC))
+            limits = self._find_limits(user_id, group_ids)
             self._limits[user_id, group_ids] = limits
         gauges = tuple(
             self._gauge(applied, at)
@@ -13286,6 +13479,13 @@ class Replay:
             clock = self._clocks[limit.period.name] = PeriodClock(limit.period, self._rules)
             clock.advance(at)
         return clock
+
+
+def recounted(row: Any, rule: ModelRule) -> Amounts:
+    """What a record counts by another rule."""
+    cost, input_tokens, output_tokens, cached, estimated = row[10:15]
+    usage = Usage(input_tokens, output_tokens, cached, cost, bool(estimated))
+    return make_charge(usage, rule).counted
 
 
 def replay_start(limits: Iterable[Limit], rules: CalendarRules, since: int) -> int:
@@ -13346,7 +13546,7 @@ def listed_errors(text: str, error: PoliciesError) -> list[Json]:
 
 
 def line_of(error: ConfigurationError, lines: list[str]) -> int | None:
-    """The line that an error is about, from 1; None where it can't be told."""
+    """The line that a error is about, from 1; None where it can't be told."""
     if found := re.search(r"line (\d+)", error.where):
         return int(found[1])
     header = re.match(r"\[.*\]", error.where)
@@ -13412,15 +13612,16 @@ def explain_policies(data: PageData, text: str) -> Json:
     """Who gets what by a text, and which of its names mean nobody."""
     policies, directory = read_policies(text), data.directory()
     valves, identities = with_policies(data.valves, text), identities_of(data, policies, directory)
+    # An exempt administrator is meant all the same.
+    everyone = valves.model_copy(update={"exempt_admins": False})
+    finder = LimitFinder(everyone, identities, data.now)
     users: defaultdict[tuple[str, str], int] = defaultdict(int)
     pools: defaultdict[str, int] = defaultdict(int)
-    for named in directory.subjects.values():
-        subject = identities.recall(named)
-        policy = choose_policy(subject, policies, valves.default_policy, valves.multiple_groups)
-        users[policy.kind, policy.name] += 1
-        for pool in policies.pools:
-            if pool.group is None or fold_name(pool.group) in group_keys(subject.groups):
-                pools[pool.name] += 1
+    for subject in directory.subjects():
+        match = finder.match(subject)
+        users[match.policy.kind, match.policy.name] += 1
+        for name in {applied.policy for applied in match.pools}:
+            pools[name] += 1
     unmatched = [
         table.header
         for table in named_in(policies)
@@ -13431,11 +13632,6 @@ def explain_policies(data: PageData, text: str) -> Json:
         "unmatched": unmatched,
         "notices": list(identities.notices),
     }
-
-
-def group_keys(groups: tuple[GroupRef, ...]) -> set[str]:
-    """All names in the policies that mean one of these groups."""
-    return {key for group in groups for key in group.all_keys}
 
 
 def meant_by(identities: Identities, kind: str, key: str) -> bool:
@@ -13512,19 +13708,16 @@ def run_replay(data: PageData, text: str, since: int) -> tuple[SimulationResult,
     valves, directory = with_policies(data.valves, text), data.directory()
     identities = identities_of(data, policies, directory)
 
-    def find_limits(user_id: str, group_ids: str, at: datetime) -> tuple[AppliedLimit, ...]:
+    # Limits have the windows of now here, which the replay doesn't look at.
+    finder = LimitFinder(valves, identities, data.now)
+
+    def find_limits(user_id: str, group_ids: str) -> Sequence[AppliedLimit]:
         # The groups of that time; the role of now, as it isn't on record.
         groups = tuple(
             directory.groups.get(key, GroupRef(key, "")) for key in split_names(group_ids)
         )
-        known = directory.subjects.get(user_id) or Subject(user_id, "", "user")
-        subject = identities.recall(replace(known, groups=groups))
-        if is_exempt(valves, subject):
-            return ()
-        policy: Policy = choose_policy(
-            subject, policies, valves.default_policy, valves.multiple_groups
-        )
-        return scoped_limits(subject, policy, policies, at, valves.calendar_rules)
+        subject = replace(directory.find(user_id), groups=groups)
+        return finder.match(subject).limits_of(subject)
 
     def find_rules(names: tuple[str, ...]) -> tuple[ModelRule, ModelRule]:
         return find_model_rule(policies, names), find_model_rule(current, names)
@@ -14376,7 +14569,14 @@ def answer_me(asked: PageRequest) -> object:
 
 def answer_users(asked: PageRequest) -> object:
     """All users with their limits."""
-    return asked.data.users(near=read_flag(asked.parameters.get("near")))
+    texts = asked.data.users(read_flag(asked.parameters.get("near")), user_text)
+    text = f"[{','.join(texts)}]"
+    return Response(text.encode("utf-8", "replace"), media_type="application/json")
+
+
+def user_text(row: Json, limits: Iterable[str]) -> str:
+    """A user with limits that are written already."""
+    return f'{PAGE_JSON.encode(row).removesuffix("}")},"limits":[{",".join(limits)}]}}'
 
 
 def answer_user(asked: PageRequest) -> object:
@@ -14396,7 +14596,7 @@ def answer_overview(asked: PageRequest) -> object:
 
 def answer_report(asked: PageRequest) -> object:
     """Sums by any dimensions, as JSON or CSV."""
-    parameters, zone = asked.parameters, read_zone_of(asked.data.valves)
+    parameters, zone = asked.parameters, asked.data.valves.calendar_rules.timezone
     wanted = read_dimensions(parameters.get("by") or "user")
     kind = parameters.get("format") or "json"
     if kind not in ("json", "csv"):
@@ -14416,17 +14616,17 @@ def answer_report(asked: PageRequest) -> object:
 
 def answer_grant(asked: PageRequest) -> object:
     """A grant that was made."""
-    return asked.data.grant(asked.body, asked.actor)
+    return make_grant(asked.data, asked.body, asked.actor)
 
 
 def answer_revoke(asked: PageRequest) -> object:
     """A grant that was taken back."""
-    return asked.data.revoke(asked.parameters["key"], read_reason(asked.body), asked.actor)
+    return take_back(asked.data, asked.parameters["key"], asked.body, asked.actor)
 
 
 def answer_reset(asked: PageRequest) -> object:
     """Limits that begin anew."""
-    return asked.data.reset(asked.body, asked.actor)
+    return make_reset(asked.data, asked.body, asked.actor)
 
 
 def answer_check(asked: PageRequest) -> object:
@@ -14446,7 +14646,7 @@ def answer_policies(asked: PageRequest) -> object:
 
 def answer_shadow(asked: PageRequest) -> object:
     """What shadow mode would have refused."""
-    zone = read_zone_of(asked.data.valves)
+    zone = asked.data.valves.calendar_rules.timezone
     since = read_instant(asked.parameters.get("since") or None, "since", zone)
     oldest = int((asked.data.now - timedelta(days=MOST_DAYS)).timestamp())
     default = int((asked.data.now - timedelta(days=7)).timestamp())
@@ -14527,7 +14727,7 @@ def as_answer(value: object) -> Response:
     """An answer as it is sent."""
     if isinstance(value, Response):
         return value
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+    text = PAGE_JSON.encode(value)
     return Response(text.encode("utf-8", "replace"), media_type="application/json")
 
 
@@ -15435,6 +15635,12 @@ class Draft:
         return reply
 
 
+def link_in_chat(valves: AdminValves, reply: Reply) -> str:
+    """Where a built-in sentence in a chat leads to; "" where there is no page."""
+    seen = reply.reservation.source in ("page", "temporary")
+    return page_link() if seen and valves.usage_page else ""
+
+
 def refuse(valves: AdminValves, reply: Reply, decision: Decision) -> None:
     """Raise for the limit that refuses, if one does; in shadow mode only log it.
 
@@ -15458,9 +15664,8 @@ def refuse(valves: AdminValves, reply: Reply, decision: Decision) -> None:
     now, model = datetime.now(UTC), reply.reservation.model_names[0]
     try:
         sentence = limit_sentence(valves.limit_message, state, now, reply.reader, model)
-        seen = reply.reservation.source in ("page", "temporary")
-        if seen and state.amount and valves.usage_page and not valves.limit_message:
-            sentence += page_link()
+        if state.amount and not valves.limit_message:
+            sentence += link_in_chat(valves, reply)
     except Exception:
         # A refusal whose sentence can't be made is still a refusal.
         log.exception("Usage limits: the sentence of a refusal could not be made")
@@ -15596,7 +15801,8 @@ class Filter:
             reply.emitter = emitter
         try:
             if emitter is not None and told and not isinstance(admission, LedgerError):
-                await tell_admitted(reply, admission, valves.warning_message, user, emitter)
+                template, linked = valves.warning_message, link_in_chat(valves, reply)
+                await tell_admitted(reply, admission, template, linked, user, emitter)
         except Exception:
             # It is on record, and goes on without a word.
             log.exception("Usage limits: user %s was not told", user["id"])

@@ -13,6 +13,7 @@ from helpers.openwebui.admission import (
     LastGroups,
     adjust_call,
     check_round,
+    link_in_chat,
     refuse,
 )
 from helpers.openwebui.chat_events import tell_admitted, tell_settled
@@ -112,7 +113,8 @@ class Filter:
             reply.emitter = emitter
         try:
             if emitter is not None and told and not isinstance(admission, LedgerError):
-                await tell_admitted(reply, admission, valves.warning_message, user, emitter)
+                template, linked = valves.warning_message, link_in_chat(valves, reply)
+                await tell_admitted(reply, admission, template, linked, user, emitter)
         except Exception:
             # It is on record, and goes on without a word.
             log.exception("Usage limits: user %s was not told", user["id"])

@@ -265,6 +265,12 @@ class Draft:
         return reply
 
 
+def link_in_chat(valves: AdminValves, reply: Reply) -> str:
+    """Where a built-in sentence in a chat leads to; "" where there is no page."""
+    seen = reply.reservation.source in ("page", "temporary")
+    return page_link() if seen and valves.usage_page else ""
+
+
 def refuse(valves: AdminValves, reply: Reply, decision: Decision) -> None:
     """Raise for the limit that refuses, if one does; in shadow mode only log it.
 
@@ -288,9 +294,8 @@ def refuse(valves: AdminValves, reply: Reply, decision: Decision) -> None:
     now, model = datetime.now(UTC), reply.reservation.model_names[0]
     try:
         sentence = limit_sentence(valves.limit_message, state, now, reply.reader, model)
-        seen = reply.reservation.source in ("page", "temporary")
-        if seen and state.amount and valves.usage_page and not valves.limit_message:
-            sentence += page_link()
+        if state.amount and not valves.limit_message:
+            sentence += link_in_chat(valves, reply)
     except Exception:
         # A refusal whose sentence can't be made is still a refusal.
         log.exception("Usage limits: the sentence of a refusal could not be made")

@@ -44,16 +44,23 @@ def usage_preference(user: Mapping[str, Any]) -> str:
 
 
 async def tell_admitted(
-    reply: Reply, admission: Admission, template: str, user: Mapping[str, Any], emitter: Emitter
+    reply: Reply,
+    admission: Admission,
+    template: str,
+    link: str,
+    user: Mapping[str, Any],
+    emitter: Emitter,
 ) -> None:
     """Warn of soft limits, each with a toast and a line, and say how long the reply may be.
 
     Args:
         template: The administrator's `warning_message`.
+        link: What follows the built-in sentence.
     """
     for state in admission.warnings:
         now, model = datetime.now(UTC), reply.reservation.model_names[0]
         sentence = warning_sentence(template, state, now, reply.reader, model)
+        sentence += "" if template else link
         toast = {"type": "warning", "content": sentence}
         await emit(emitter, {"type": "notification", "data": toast})
         if usage_preference(user) != "never":

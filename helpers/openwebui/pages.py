@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 import secrets
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,18 +19,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from helpers.errors import ConfigurationError, LedgerDataError, LedgerError
-from helpers.ledger.reports import (
-    Selection,
-    as_csv,
-    as_json,
-    read_dimensions,
-    read_instant,
-)
+from helpers.ledger.report_rows import as_csv, as_json
+from helpers.ledger.reports import Selection, read_dimensions, read_instant
 from helpers.limits.policies_text import PoliciesError
 from helpers.logs import log
 from helpers.openwebui.languages.catalog import choose_language
 from helpers.openwebui.page_assets import render_page
-from helpers.openwebui.page_data import Json, PageData, PageError, read_reason, read_zone_of
+from helpers.openwebui.page_data import PageData, PageError
+from helpers.openwebui.page_grants import make_grant, make_reset, take_back
+from helpers.openwebui.page_limits import PAGE_JSON, Json
 from helpers.openwebui.page_status import host_status
 from helpers.openwebui.passthrough_guard import PassthroughGuard
 from helpers.openwebui.policy_editor import (
@@ -114,7 +111,14 @@ def answer_me(asked: PageRequest) -> object:
 
 def answer_users(asked: PageRequest) -> object:
     """All users with their limits."""
-    return asked.data.users(near=read_flag(asked.parameters.get("near")))
+    texts = asked.data.users(read_flag(asked.parameters.get("near")), user_text)
+    text = f"[{','.join(texts)}]"
+    return Response(text.encode("utf-8", "replace"), media_type="application/json")
+
+
+def user_text(row: Json, limits: Iterable[str]) -> str:
+    """A user with limits that are written already."""
+    return f'{PAGE_JSON.encode(row).removesuffix("}")},"limits":[{",".join(limits)}]}}'
 
 
 def answer_user(asked: PageRequest) -> object:
@@ -134,7 +138,7 @@ def answer_overview(asked: PageRequest) -> object:
 
 def answer_report(asked: PageRequest) -> object:
     """Sums by any dimensions, as JSON or CSV."""
-    parameters, zone = asked.parameters, read_zone_of(asked.data.valves)
+    parameters, zone = asked.parameters, asked.data.valves.calendar_rules.timezone
     wanted = read_dimensions(parameters.get("by") or "user")
     kind = parameters.get("format") or "json"
     if kind not in ("json", "csv"):
@@ -154,17 +158,17 @@ def answer_report(asked: PageRequest) -> object:
 
 def answer_grant(asked: PageRequest) -> object:
     """A grant that was made."""
-    return asked.data.grant(asked.body, asked.actor)
+    return make_grant(asked.data, asked.body, asked.actor)
 
 
 def answer_revoke(asked: PageRequest) -> object:
     """A grant that was taken back."""
-    return asked.data.revoke(asked.parameters["key"], read_reason(asked.body), asked.actor)
+    return take_back(asked.data, asked.parameters["key"], asked.body, asked.actor)
 
 
 def answer_reset(asked: PageRequest) -> object:
     """Limits that begin anew."""
-    return asked.data.reset(asked.body, asked.actor)
+    return make_reset(asked.data, asked.body, asked.actor)
 
 
 def answer_check(asked: PageRequest) -> object:
@@ -184,7 +188,7 @@ def answer_policies(asked: PageRequest) -> object:
 
 def answer_shadow(asked: PageRequest) -> object:
     """What shadow mode would have refused."""
-    zone = read_zone_of(asked.data.valves)
+    zone = asked.data.valves.calendar_rules.timezone
     since = read_instant(asked.parameters.get("since") or None, "since", zone)
     oldest = int((asked.data.now - timedelta(days=MOST_DAYS)).timestamp())
     default = int((asked.data.now - timedelta(days=7)).timestamp())
@@ -265,7 +269,7 @@ def as_answer(value: object) -> Response:
     """An answer as it is sent."""
     if isinstance(value, Response):
         return value
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+    text = PAGE_JSON.encode(value)
     return Response(text.encode("utf-8", "replace"), media_type="application/json")
 
 

@@ -26,7 +26,8 @@ from helpers.openwebui.messages import (
     plain_quantity,
     policy_shown,
 )
-from helpers.openwebui.page_data import Json, PageData
+from helpers.openwebui.page_data import PageData
+from helpers.openwebui.page_limits import Json
 from helpers.openwebui.replies import Emitter
 from helpers.openwebui.valves import AdminValves
 from helpers.openwebui.wording import Language
@@ -110,9 +111,8 @@ def usage_markdown(data: PageData, user_id: str, reader: Reader, with_link: bool
     """
     standing, language = data.standing(user_id), reader.language
     words = language.page_words()
-    exempt = data.exempts(standing.subject)
     parts = [f"### {words['title']}"]
-    if exempt:
+    if standing.exempt:
         parts.append(words["exempt"])
         parts += near_parts(data, reader, words)
     elif standing.states:
@@ -176,9 +176,8 @@ def models_table(models: Iterable[Json], language: Language, words: Mapping[str,
 def near_parts(data: PageData, reader: Reader, words: Mapping[str, str]) -> list[str]:
     """For an administrator: who is near or over a limit now."""
     rows = [
-        [markdown_cell(row["email"]), markdown_cell(limit["limit"]), f"{limit['percent']}%"]
+        [markdown_cell(row["email"]), markdown_cell(row["nearest"]), f"{row['percent']}%"]
         for row in data.users(near=True)[:MOST_NEAR]
-        for limit in row["limits"][:1]
     ]
     headings = (words["limit"], words["used"])
     return [markdown_table(("", *headings), rows, 1)] if rows else []

@@ -60,9 +60,8 @@ def near_note(data: PageData) -> str:
     near, parts = data.users(near=True), []
     if near:
         rows = [
-            [markdown_cell(row["email"]), markdown_cell(limit["limit"]), f"{limit['percent']}%"]
+            [markdown_cell(row["email"]), markdown_cell(row["nearest"]), f"{row['percent']}%"]
             for row in near[:MOST_NOTED]
-            for limit in [max(row["limits"], key=lambda one: int(one["percent"]))]
         ]
         more = len(near) - len(rows)
         title = "**Near or over a limit now**" + (f", and {more} more" if more else "")

@@ -13,7 +13,7 @@ from rich.table import Table
 from sqlalchemy import Connection, Row, select
 
 from helpers.errors import ConfigurationError
-from helpers.ledger.reports import grant_key, read_states
+from helpers.ledger.many_limits import grant_key, read_states
 from helpers.ledger.tables import grants_table
 from helpers.limits.decisions import LimitState
 from helpers.limits.policy import AppliedLimit, Subject

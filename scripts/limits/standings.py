@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from helpers.ledger.reports import read_states
+from helpers.ledger.many_limits import read_states
 from helpers.limits.decisions import LimitState
 from helpers.limits.limit import Limit
 from helpers.limits.policy import AppliedLimit, Subject

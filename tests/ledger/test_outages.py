@@ -542,7 +542,7 @@ async def test_worker_that_stops_settles_what_it_has(engine: Engine, keeper: Acc
     assert_counters_agree(engine)
 
 
-async def test_replaced_bookkeeper_lets_go(database_url: str, keeper: Accounting) -> None:
+async def test_replaced_worker_lets_go(database_url: str, keeper: Accounting) -> None:
     """An older one gives back its threads and connections as soon as its last reply has ended."""
     engine = open_database(database_url)
     opened: list[object] = []
@@ -569,7 +569,7 @@ async def test_replaced_bookkeeper_lets_go(database_url: str, keeper: Accounting
     engine.dispose()
 
 
-async def test_replaced_bookkeeper_gives_back_what_pages_have_read_by(database_url: str) -> None:
+async def test_replaced_worker_gives_back_what_pages_have_read_by(database_url: str) -> None:
     """One that no request ever came to holds no connection either once another has taken over."""
     engine = open_database(database_url)
     opened: list[object] = []
@@ -583,11 +583,11 @@ async def test_replaced_bookkeeper_gives_back_what_pages_have_read_by(database_u
     assert not opened
 
 
-async def test_closed_bookkeeper_opens_nothing_more(
+async def test_closed_worker_opens_nothing_more(
     keeper: Accounting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever it was looking at when it was closed, no thread or connection comes after that."""
-    look, looking = keeper._ledger.other_workers, threading.Event()
+    look, looking = keeper.ledger.other_workers, threading.Event()
 
     def look_slowly() -> dict[str, int | None]:
         looking.set()
@@ -595,7 +595,7 @@ async def test_closed_bookkeeper_opens_nothing_more(
         return look()
 
     await keeper.end(await admit(keeper), TWENTY)
-    monkeypatch.setattr(keeper._ledger, "other_workers", look_slowly)
+    monkeypatch.setattr(keeper.ledger, "other_workers", look_slowly)
     keeper._swept_at = float("-inf")  # it will go on to sweep
     reply = await admit(keeper)
     assert await asyncio.to_thread(looking.wait, 5)
@@ -603,7 +603,7 @@ async def test_closed_bookkeeper_opens_nothing_more(
     keeper.close()
     await asyncio.sleep(0.3)
     assert keeper._threads is None
-    assert not keeper._ledger._transactions._idle
+    assert not keeper.ledger._transactions._idle
 
 
 async def test_full_queue_refuses_early_and_records_later(
