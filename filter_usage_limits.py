@@ -3724,6 +3724,7 @@ class TransactionRunner:
         self._engine.hide_parameters = True  # in errors: they may be anyone's
         self._keeps = keep_connections
         self._idle: list[Connection] = []
+        self._path = engine.url.database if engine.dialect.name == "sqlite" else None
         # Whether a statement was refused: the tables may not be those that were prepared.
         self.in_doubt = False
 
@@ -3732,11 +3733,10 @@ class TransactionRunner:
 
         A connection goes on writing to one that was deleted or replaced, where nobody finds it.
         """
-        path = self._engine.url.database
-        if path is None or self._engine.dialect.name != "sqlite":
+        if self._path is None:
             return None
         try:
-            found = os.stat(path)
+            found = os.stat(self._path)
         except (OSError, ValueError):
             return None
         return found.st_dev, found.st_ino
@@ -4914,7 +4914,7 @@ def add_to_counters(
 RECORDS_LOOKED_AT = (16, 100)
 # What is remembered, and in how many scopes and windows it is looked up at once.
 MOST_RESETS, MOST_LOOK_UPS = 10_000, 200
-ResetKey = tuple[str, str]  # a counter and a measure
+ResetKey = tuple[str, str, int]  # a counter, a measure and the amount
 # How much was over a rolling limit, and the second at which that was found to have left it.
 KnownResets = dict[ResetKey, tuple[int, int | None]]
 COUNTERS = select(
@@ -5138,7 +5138,7 @@ def with_resets(
         applied = state.applied
         if applied.limit.period.rolling is None or not state.exceeded or not state.amount:
             continue
-        key: ResetKey = (counter_id(applied), applied.limit.measure)
+        key: ResetKey = (counter_id(applied), applied.limit.measure, state.amount)
         reached[key] = state
         excess, opens = known.get(key, (0, None))
         if excess != excess_of(state) or (opens is not None and opens <= at):
