@@ -24,7 +24,7 @@ from helpers.limits.decisions import Decision
 from helpers.limits.policy import AppliedLimit
 from helpers.logs import log
 from helpers.metering.charges import Charge, make_charge
-from helpers.metering.usage import MeteredUsage
+from helpers.metering.usage import MeteredUsage, ReplyMeter
 from helpers.openwebui.alerts import AlertSender, alert_payload
 from helpers.openwebui.replies import FARTHEST_MARK, Reply
 from helpers.openwebui.stopping import replace_keepers
@@ -412,7 +412,9 @@ class Accounting:
                 lambda: self._write_end(end, reply.written, deadline)
             )
         except BaseException as error:
-            self._unwritten[key] = end
+            # Outages are long, and texts are large: only what is still to be written is kept.
+            rest = replace(reply, meter=ReplyMeter(), tell_stop=None, growing=None, ending=None)
+            self._unwritten[key] = replace(end, reply=rest)
             if not isinstance(error, Exception):
                 raise
             log.error(
