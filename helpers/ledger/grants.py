@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, Row, func, literal_column, select
 
@@ -15,7 +16,7 @@ from helpers.ledger.counters import (
     glob_matches,
     scope_condition,
 )
-from helpers.ledger.reports import grant_key, read_states
+from helpers.ledger.many_limits import grant_key, read_states
 from helpers.ledger.tables import grants_table, records_table
 from helpers.limits.decisions import Amounts, LimitState
 from helpers.limits.policy import AppliedLimit
@@ -195,3 +196,16 @@ def rolling_parts(
             parts[expires_at] = parts.get(expires_at, 0) + part
             amount -= part
     return {expires_at: part for expires_at, part in parts.items() if part}
+
+
+def read_grants(
+    connection: Connection, scopes: Collection[str], since: int, most: int
+) -> Sequence[Row[Any]]:
+    """What was granted, reset and taken back since then, the newest first."""
+    columns = grants_table.c
+    return connection.execute(
+        select(grants_table)
+        .where(columns.scope.in_(sorted(scopes)), columns.expires_at > since)
+        .order_by(columns.created_at.desc(), columns.id.desc())  # "revoked:…" before the grant
+        .limit(most)
+    ).all()

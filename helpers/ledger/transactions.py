@@ -252,7 +252,8 @@ class TransactionRunner:
                     self.in_doubt = True
                     name = type(error.orig).__name__
                     raise LedgerDataError(f"{name} in the ledger") from error
-                if not is_worth_retrying(error) or time.monotonic() + pause > deadline:
+                again = is_worth_retrying(error) or self._is_connected()
+                if not again or time.monotonic() + pause > deadline:
                     # The driver's text may quote parameters; its class says enough.
                     raise LedgerError(f"{type(error.orig).__name__} in the ledger") from error
             except UsageLimitsError:
@@ -289,6 +290,14 @@ class TransactionRunner:
         else:
             connection.close()
         return result
+
+    def _is_connected(self) -> bool:
+        """Whether another thread has a connection: the server is there, and only has no more.
+
+        A crowd that takes up all of its connections must not look like an outage.
+        """
+        pool = self._engine.pool
+        return isinstance(pool, QueuePool) and pool.checkedout() > 0
 
     def _may_keep_one(self) -> bool:
         """Whether others who use the pool find a connection all the same."""

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from urllib.parse import unquote
 
 from helpers.metering.charges import Charge, make_charge
-from helpers.metering.usage import MeteredUsage
+from helpers.metering.usage import Usage
 from helpers.openwebui.refusals import ErrorForm
 from helpers.openwebui.replies import Reply, count_choices
 
@@ -220,8 +220,8 @@ def passthrough_charge(reply: Reply, passthrough: Passthrough, status: int | Non
     if status is not None and status >= 400:
         return None
     if not passthrough.counts_tokens:
-        return make_charge(MeteredUsage(0, 0, 0, None, False), reply.rule)
+        return make_charge(Usage(), reply.rule)
     if passthrough.kind == "embeddings":
-        return make_charge(MeteredUsage(reply.prompt_tokens, 0, 0, None, True), reply.rule)
+        return make_charge(Usage(reply.prompt_tokens, 0, estimated=True), reply.rule)
     # Answered, but nobody can say with what; or given up while the model was at work.
     return reply.unseen_charge()

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import Connection, Engine, create_engine, event, select, text
@@ -38,7 +39,8 @@ from helpers.ledger.tables import (
     records_table,
 )
 from helpers.ledger.transactions import advisory_key, lock_key
-from helpers.openwebui.accounting import POSTGRESQL_THREADS, Accounting
+from helpers.openwebui.accounting import Accounting
+from helpers.openwebui.ledger_worker import POSTGRESQL_THREADS
 from helpers.openwebui.replies import Reply
 from helpers.openwebui.valves import AdminValves
 from tests.support.driver import before_statements
@@ -102,6 +104,7 @@ async def accounting(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[AccountingFixture]:
     """An accounting whose rounds, in which they try again, are fractions of a second apart."""
+    monkeypatch.setattr("helpers.openwebui.ledger_worker.ROUND_SECONDS", 0.2)
     for name in ("ROUND_SECONDS", "RETRY_SECONDS"):
         monkeypatch.setattr(f"helpers.openwebui.accounting.{name}", 0.2)
     engine = open_database(database_url)
@@ -404,6 +407,26 @@ async def test_connections_killed_under_load(
     await accounting.wait_until_all_is_written()
 
 
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_no_more_connections_is_no_outage(database_url: str) -> None:
+    """Where a crowd takes all connections but one, requests take turns; none passes unreserved."""
+    role, owner = f"limited_{uuid4().hex[:8]}", open_database(database_url)
+    with owner.begin() as connection:
+        connection.execute(text(f"CREATE ROLE {role} LOGIN CONNECTION LIMIT 1"))
+        connection.execute(text(f"GRANT ALL ON SCHEMA public TO {role}"))
+    engine = open_database(str(owner.url.set(username=role).render_as_string(hide_password=False)))
+    accounting = AccountingFixture(owner, Accounting(engine, None))
+    await accounting.pass_replies(*[0.0] * 20)
+    await accounting.wait_until_all_is_written()
+    accounting.keeper.close()
+    assert accounting.errors == []
+    engine.dispose()
+    with owner.begin() as connection:
+        connection.execute(text(f"DROP OWNED BY {role} CASCADE"))
+        connection.execute(text(f"DROP ROLE {role}"))
+    owner.dispose()
+
+
 @pytest.fixture
 def own_postgresql() -> Iterator[Any]:
     """A PostgreSQL server that may be restarted."""
@@ -430,6 +453,7 @@ async def test_postgresql_restarted_under_load(
     own_postgresql: Any, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A PostgreSQL that is restarted under load: each reply of those seconds is settled once."""
+    monkeypatch.setattr("helpers.openwebui.ledger_worker.ROUND_SECONDS", 0.2)
     for name in ("ROUND_SECONDS", "RETRY_SECONDS"):
         monkeypatch.setattr(f"helpers.openwebui.accounting.{name}", 0.2)
     engine = open_database(own_postgresql.get_uri())

@@ -26,7 +26,7 @@ from helpers.ledger.tables import counters_table, records_table, workers_table
 from helpers.ledger.transactions import TransactionRunner
 from helpers.limits.decisions import Decision
 from helpers.limits.periods import CalendarRules
-from helpers.limits.policies import parse_policies
+from helpers.limits.policies_text import parse_policies
 from helpers.limits.policy import GroupRef, Subject, applied_limits
 from helpers.openwebui.accounting import Accounting, WaitingEnd
 from helpers.openwebui.replies import Reply
@@ -63,9 +63,10 @@ def fixture(engine: Engine) -> LedgerFixture:
 @pytest.fixture
 async def keeper(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Accounting]:
     """A accounting whose rounds are fractions of a second apart."""
+    monkeypatch.setattr("helpers.openwebui.ledger_worker.ROUND_SECONDS", 0.1)
     for name in ("ROUND_SECONDS", "RETRY_SECONDS", "RENEW_SECONDS"):
         monkeypatch.setattr(f"helpers.openwebui.accounting.{name}", 0.1)
-    monkeypatch.setattr("helpers.openwebui.accounting.WORKER_SECONDS", 0.5)
+    monkeypatch.setattr("helpers.openwebui.ledger_worker.WORKER_SECONDS", 0.5)
     keeper = Accounting(engine, None, clock=Clock(time.time()))
     yield keeper
     keeper.close()
@@ -131,7 +132,7 @@ async def test_outage_of_seven_minutes_loses_nothing(
             assert await keeper.end(reply, LONG) is None
     assert {row.state for row in records_of(engine).values()} == {"reserved"}
     later = Clock(time.time() + 420)
-    keeper._ledger._clock = later
+    keeper.ledger._clock = later
     assert Ledger(engine, clock=later).sweep() in (0, 2, 3)  # as another one's, before ours
     away = False
     for reply in replies:
@@ -200,7 +201,7 @@ async def test_poisoned_end_blocks_nobody(
 ) -> None:
     """An end that the database refuses is set aside and logged; the others are written."""
     replies = [await admit(keeper, user) for user in ("ann", "bob", "eve")]
-    poison = replace(LONG, input_tokens=10**400)
+    poison = replace(LONG, usage=replace(LONG.usage, input_tokens=10**400))
     with caplog.at_level(logging.ERROR):
         assert await keeper.end(replies[0], poison) is None
         for reply in replies[1:]:
@@ -215,8 +216,8 @@ async def test_poisoned_end_blocks_nobody(
     assert not keeper._unwritten
     assert "set aside" in caplog.text
     # As it isn't renewed any more, it is settled by what was noted last.
-    keeper._ledger._clock = Clock(time.time() + 420)
-    assert keeper._ledger.sweep([]) == 1
+    keeper.ledger._clock = Clock(time.time() + 420)
+    assert keeper.ledger.sweep([]) == 1
 
 
 @pytest.mark.parametrize("value", ["\ud800", "\0", 10**400, float("nan")])
@@ -561,7 +562,7 @@ async def test_worker_that_stops_settles_what_it_has(engine: Engine, keeper: Acc
     assert_counters_agree(engine)
 
 
-async def test_replaced_bookkeeper_lets_go(database_url: str, keeper: Accounting) -> None:
+async def test_replaced_worker_lets_go(database_url: str, keeper: Accounting) -> None:
     """An older one gives back its threads and connections as soon as its last reply has ended."""
     engine = open_database(database_url)
     opened: list[object] = []
@@ -588,7 +589,7 @@ async def test_replaced_bookkeeper_lets_go(database_url: str, keeper: Accounting
     engine.dispose()
 
 
-async def test_replaced_bookkeeper_gives_back_what_pages_have_read_by(database_url: str) -> None:
+async def test_replaced_worker_gives_back_what_pages_have_read_by(database_url: str) -> None:
     """One that no request ever came to holds no connection either once another has taken over."""
     engine = open_database(database_url)
     opened: list[object] = []
@@ -602,11 +603,11 @@ async def test_replaced_bookkeeper_gives_back_what_pages_have_read_by(database_u
     assert not opened
 
 
-async def test_closed_bookkeeper_opens_nothing_more(
+async def test_closed_worker_opens_nothing_more(
     keeper: Accounting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever it was looking at when it was closed, no thread or connection comes after that."""
-    look, looking = keeper._ledger.other_workers, threading.Event()
+    look, looking = keeper.ledger.other_workers, threading.Event()
 
     def look_slowly() -> dict[str, int | None]:
         looking.set()
@@ -614,7 +615,7 @@ async def test_closed_bookkeeper_opens_nothing_more(
         return look()
 
     await keeper.end(await admit(keeper), TWENTY)
-    monkeypatch.setattr(keeper._ledger, "other_workers", look_slowly)
+    monkeypatch.setattr(keeper.ledger, "other_workers", look_slowly)
     keeper._swept_at = float("-inf")  # it will go on to sweep
     reply = await admit(keeper)
     assert await asyncio.to_thread(looking.wait, 5)
@@ -622,14 +623,14 @@ async def test_closed_bookkeeper_opens_nothing_more(
     keeper.close()
     await asyncio.sleep(0.3)
     assert keeper._threads is None
-    assert not keeper._ledger._transactions._idle
+    assert not keeper.ledger._transactions._idle
 
 
 async def test_full_queue_refuses_early_and_records_later(
     engine: Engine, keeper: Accounting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A request that would hardly get its turn is a ledger error at once, and on record later."""
-    monkeypatch.setattr("helpers.openwebui.accounting.QUEUE_LIMIT", 0)
+    monkeypatch.setattr("helpers.openwebui.ledger_worker.QUEUE_LIMIT", 0)
     reply = make_reply(keeper, VALVES, "ann", datetime.now(UTC))
     _, admission = await keeper.admit(lambda: reply, announce=False)
     assert isinstance(admission, LedgerError)
