@@ -19,11 +19,7 @@ from helpers.limits.decisions import Decision
 from helpers.limits.policy import AppliedLimit
 from helpers.logs import log
 from helpers.metering.charges import Charge, make_charge
-<<<<<<< HEAD
-from helpers.metering.usage import MeteredUsage, ReplyMeter
-=======
-from helpers.metering.usage import Usage
->>>>>>> main
+from helpers.metering.usage import ReplyMeter, Usage
 from helpers.openwebui.alerts import AlertSender, alert_payload
 from helpers.openwebui.chat_events import tell_stopped
 from helpers.openwebui.ledger_worker import ROUND_SECONDS, LedgerWorker
@@ -345,7 +341,7 @@ class Accounting(LedgerWorker):
             settlement = await self.in_thread(lambda: self._write_end(end, reply.written, deadline))
         except BaseException as error:
             # Outages are long, and texts are large: only what is still to be written is kept.
-            rest = replace(reply, meter=ReplyMeter(), tell_stop=None, growing=None, ending=None)
+            rest = replace(reply, meter=ReplyMeter(), emitter=None, growing=None, ending=None)
             self._unwritten[key] = replace(end, reply=rest)
             if not isinstance(error, Exception):
                 raise

@@ -164,10 +164,10 @@ async def test_what_waits_keeps_no_texts(engine: Engine, keeper: Accounting) -> 
         await keeper.end(reply, charge)
         (waiting,) = keeper._unwritten.values()
         assert not waiting.reply.meter.produced
-        assert waiting.reply.tell_stop is waiting.reply.ending is None
+        assert waiting.reply.emitter is waiting.reply.ending is None
         away = False
     rows = await wait_for_states(engine, {key: "settled"})
-    assert rows[key].output_tokens == charge.output_tokens > 100
+    assert rows[key].output_tokens == charge.usage.output_tokens > 100
 
 
 def test_true_charge_replaces_a_swept_estimate_once(fixture: LedgerFixture) -> None:
