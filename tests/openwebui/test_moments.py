@@ -45,7 +45,7 @@ async def make_filter(host: Host, database_url: str) -> AsyncIterator[MakeFilter
         accounting.close()
     await asyncio.get_running_loop().shutdown_default_executor()  # a form may still be reading
     for accounting in accountings:
-        accounting._ledger.rest()
+        accounting.close()
         accounting._engine.dispose()
 
 
