@@ -45,7 +45,7 @@ from helpers.limits.policy import AppliedLimit
 RECORDS_LOOKED_AT = (16, 100)
 # What is remembered, and in how many scopes and windows it is looked up at once.
 MOST_RESETS, MOST_LOOK_UPS = 10_000, 200
-ResetKey = tuple[str, str]  # a counter and a measure
+ResetKey = tuple[str, str, int]  # a counter, a measure and the amount
 # How much was over a rolling limit, and the second at which that was found to have left it.
 KnownResets = dict[ResetKey, tuple[int, int | None]]
 COUNTERS = select(
@@ -269,7 +269,7 @@ def with_resets(
         applied = state.applied
         if applied.limit.period.rolling is None or not state.exceeded or not state.amount:
             continue
-        key: ResetKey = (counter_id(applied), applied.limit.measure)
+        key: ResetKey = (counter_id(applied), applied.limit.measure, state.amount)
         reached[key] = state
         excess, opens = known.get(key, (0, None))
         if excess != excess_of(state) or (opens is not None and opens <= at):

@@ -177,6 +177,7 @@ class TransactionRunner:
         self._engine.hide_parameters = True  # in errors: they may be anyone's
         self._keeps = keep_connections
         self._idle: list[Connection] = []
+        self._path = engine.url.database if engine.dialect.name == "sqlite" else None
         # Whether a statement was refused: the tables may not be those that were prepared.
         self.in_doubt = False
 
@@ -185,11 +186,10 @@ class TransactionRunner:
 
         A connection goes on writing to one that was deleted or replaced, where nobody finds it.
         """
-        path = self._engine.url.database
-        if path is None or self._engine.dialect.name != "sqlite":
+        if self._path is None:
             return None
         try:
-            found = os.stat(path)
+            found = os.stat(self._path)
         except (OSError, ValueError):
             return None
         return found.st_dev, found.st_ino

@@ -19,7 +19,7 @@ from helpers.limits.decisions import Decision
 from helpers.limits.policy import AppliedLimit
 from helpers.logs import log
 from helpers.metering.charges import Charge, make_charge
-from helpers.metering.usage import Usage
+from helpers.metering.usage import ReplyMeter, Usage
 from helpers.openwebui.alerts import AlertSender, alert_payload
 from helpers.openwebui.chat_events import tell_stopped
 from helpers.openwebui.ledger_worker import ROUND_SECONDS, LedgerWorker
@@ -340,7 +340,9 @@ class Accounting(LedgerWorker):
                 return None
             settlement = await self.in_thread(lambda: self._write_end(end, reply.written, deadline))
         except BaseException as error:
-            self._unwritten[key] = end
+            # Outages are long, and texts are large: only what is still to be written is kept.
+            rest = replace(reply, meter=ReplyMeter(), emitter=None, growing=None, ending=None)
+            self._unwritten[key] = replace(end, reply=rest)
             if not isinstance(error, Exception):
                 raise
             log.error(

@@ -249,6 +249,7 @@ async def test_tables_dropped_while_it_runs(accounting: AccountingFixture) -> No
         ledger_metadata.drop_all(connection)
     with suppress(LedgerDataError):
         await accounting.pass_reply()
+    await asyncio.to_thread(accounting.keeper.prepare)
     accounting.replies.clear()
     with accounting.engine.begin() as connection:
         connection.execute(records_table.delete())

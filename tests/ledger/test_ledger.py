@@ -352,6 +352,20 @@ def test_full_rolling_limit_opens_as_its_oldest_use_leaves(
     assert fixture.ask(limit).allowed
 
 
+def test_two_limits_on_one_sum_say_each_when_they_open(fixture: LedgerFixture) -> None:
+    """Limits that count the same, but not as much of it, open at different times: two pools."""
+    for _ in range(3):
+        fixture.use(used=tokens(20, 0))
+        fixture.clock.now += 60
+    opens = [NOON + 5 * 3_600 + 60 * later for later in (1, 0)]
+    for _ in range(2):
+        made = fixture.reservation()
+        pools = ("30 tokens/5h", "60 tokens/5h")
+        limits = [limit for pool in pools for limit in fixture.limits(made, pool=pool)]
+        states = fixture.ledger.check(made, limits).states
+        assert [state.reset_at.timestamp() for state in states] == opens
+
+
 def test_no_limits_have_no_states(fixture: LedgerFixture) -> None:
     """A request under no limit is admitted, on record, and settled."""
     assert fixture.ask().states == ()

@@ -150,6 +150,28 @@ async def test_outage_of_seven_minutes_loses_nothing(
     assert_counters_agree(engine)
 
 
+async def test_what_waits_keeps_no_texts(engine: Engine, keeper: Accounting) -> None:
+    """In an outage as many replies as there are wait in memory, each without what it said."""
+    away = False
+
+    def fail(_connection: Connection, text: str, _values: object) -> None:
+        if away:
+            raise OperationalError(text, None, sqlite3.OperationalError("disk I/O error"))
+
+    reply = await admit(keeper)
+    for _ in range(1_000):
+        reply.meter.add_event({"choices": [{"delta": {"content": "word "}}]})
+    charge, key, away = reply.used_charge(), reply.reservation.id, True
+    with before_statements(fail):
+        await keeper.end(reply, charge)
+        (waiting,) = keeper._unwritten.values()
+        assert not waiting.reply.meter.produced
+        assert waiting.reply.emitter is waiting.reply.ending is None
+        away = False
+    rows = await wait_for_states(engine, {key: "settled"})
+    assert rows[key].output_tokens == charge.usage.output_tokens > 100
+
+
 def test_true_charge_replaces_a_swept_estimate_once(fixture: LedgerFixture) -> None:
     """A record that a sweep has closed is put right by a difference in the counters, once."""
     texts = ("9M tokens/day", "9M tokens/7d")

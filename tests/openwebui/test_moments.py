@@ -38,16 +38,15 @@ async def make_filter(host: Host, database_url: str) -> AsyncIterator[MakeFilter
         return made[-1]
 
     yield make
-    for one in made:
-        for opened in one._ledgers._opened.values():
-            for reply in list(opened.accounting._running.values()):
-                await opened.accounting.end(reply, None)
-            opened.accounting.close()
+    accountings = [opened.accounting for one in made for opened in one._ledgers._opened.values()]
+    for accounting in accountings:
+        for reply in list(accounting._running.values()):
+            await accounting.end(reply, None)
+        accounting.close()
     await asyncio.get_running_loop().shutdown_default_executor()  # a form may still be reading
-    for one in made:
-        for opened in one._ledgers._opened.values():
-            opened.accounting.ledger.rest()
-            opened.accounting._engine.dispose()
+    for accounting in accountings:
+        accounting.close()
+        accounting._engine.dispose()
 
 
 def rows(url: str) -> list[Any]:
