@@ -13,88 +13,88 @@ Paste the whole file into Open WebUI: Admin Panel, Functions, Create.
 # fmt: off
 
 # Contents. In a hurry, read the hooks first: they are the last part, filter.
-#   229  errors                   The exceptions, each carrying its data.
-#   285  logs                     The one logger; its name is how Open WebUI's log shows where a …
-#   288  texts                    Texts from outside: what a client, a browser or a provider …
-#   309  limits.periods           The calendar and rolling periods, the window each gives at an …
-#   621  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
-#   772  limits.globs             Which model ids a pattern of an administrator's fits.
-#   795  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
-#  1143  limits.policy_tables     The policies text as checked tables, and what an error says …
-#  1405  limits.policies          What the policies text says about groups, roles, users, pools …
-#  1665  limits.policy            Which limits apply to this user, these groups, this role and …
-#  1981  limits.decisions         Used and reserved amounts against limits: what is decided, and …
-#  2147  metering.pieces          What a text costs at least, by the first steps of the tokenizer …
-#  2308  metering.estimates       Token estimates for texts and prompts whose provider reports no …
-#  2548  metering.provider_usage  Usage as each provider reports it: input, output, cached, cache …
-#  2812  metering.stream_events   What a stream event or a whole answer holds: produced text, …
-#  3032  metering.usage           What one reply is charged for, added up from its stream events.
-#  3357  metering.charges         What one reply costs, in tokens, in money and toward limits.
-#  3462  ledger.database          An engine for a database URL as Open WebUI spells it.
-#  3555  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
-#  3812  ledger.tables            The ledger's own tables and their numbered migrations.
-#  4033  ledger.identities        Whom the names in the policies mean, also after a rename.
-#  4484  ledger.counters          Sums of settled records per scope, model glob and window.
-#  4842  ledger.snapshots         What one statement sees of the ledger: counters with their …
-#  5010  ledger.limit_states      Where limits stand: what is used, what replies still running …
-#  5165  ledger.records           One row per reply, reserved when it is admitted and closed once.
-#  5330  ledger.reports           What the ledger says of many limits and records at once, read …
-#  5993  ledger.grants            What administrators add to limits, reset and take back; rows, …
-#  6181  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
-#  6280  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
-#  6327  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
-#  6787  openwebui.wording        What one language has to say, and the rules that tell its plural …
-#  6981  openwebui.languages.en   English.
-#  7017  openwebui.languages.de   German.
-#  7063  openwebui.languages.fr   French.
-#  7108  openwebui.languages.fr_ca French as written in Canada.
-#  7127  openwebui.languages.es   Spanish.
-#  7168  openwebui.languages.it   Italian.
-#  7206  openwebui.languages.pt_br Portuguese as written in Brazil.
-#  7248  openwebui.languages.nl   Dutch.
-#  7292  openwebui.languages.pl   Polish.
-#  7336  openwebui.languages.ru   Russian.
-#  7381  openwebui.languages.uk   Ukrainian.
-#  7426  openwebui.languages.tr   Turkish.
-#  7463  openwebui.languages.zh_cn Chinese in simplified script.
-#  7491  openwebui.languages.zh_tw Chinese in traditional script.
-#  7519  openwebui.languages.ja   Japanese.
-#  7555  openwebui.languages.ko   Korean.
-#  7588  openwebui.languages.ar   Arabic.
-#  7629  openwebui.languages.he   Hebrew.
-#  7662  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
-#  7712  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
-#  8584  openwebui.messages       Every sentence that a user or an administrator reads, with its …
-#  9113  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
-#  9200  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
-#  9300  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
-#  9418  openwebui.valves         What the administrator and each user can set, and how bad input …
-#  9780  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
-#  9843  openwebui.replies        One reply from its admission to its end.
-# 10250  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
-# 10469  openwebui.host           The only place that knows Open WebUI: its database, groups, …
-# 10813  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
-# 10963  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
-# 11098  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
-# 11190  openwebui.admission      From a request to a reply: whose limits count, and how much is …
-# 11282  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
-# 11350  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
-# 11949  openwebui.directory      All users of Open WebUI with their groups, read at once.
-# 12027  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
-# 12732  openwebui.page_status    How the filter stands in its host: versions, what is leaned …
-# 12818  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
-# 12946  openwebui.valves_form    Who is near a limit at its top, and why a save was refused.
-# 13047  openwebui.simulation     What is on record, replayed against a policies text.
-# 13343  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
-# 13695  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
-# 14064  openwebui.answers        Answers on their way to the client: read for their usage, or …
-# 14244  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
-# 14317  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
-# 14445  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
-# 14732  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
-# 14903  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
-# 15060  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
-# 15290  filter                   Open WebUI's hooks, and nothing but hooks.
+#   230  errors                   The exceptions, each carrying its data.
+#   286  logs                     The one logger; its name is how Open WebUI's log shows where a …
+#   289  texts                    Texts from outside: what a client, a browser or a provider …
+#   310  limits.periods           The calendar and rolling periods, the window each gives at an …
+#   622  limits.amounts           1.5M tokens or $0.25 as a limit writes them, to whole numbers …
+#   773  limits.globs             Which model ids a pattern of an administrator's fits.
+#   796  limits.limit             One limit in its notation, such as "50k tokens/day on gpt-4* …
+#  1144  limits.policy_tables     The policies text as checked tables, and what an error says …
+#  1406  limits.policies          What the policies text says about groups, roles, users, pools …
+#  1666  limits.policy            Which limits apply to this user, these groups, this role and …
+#  1982  limits.decisions         Used and reserved amounts against limits: what is decided, and …
+#  2148  metering.pieces          What a text costs at least, by the first steps of the tokenizer …
+#  2309  metering.estimates       Token estimates for texts and prompts whose provider reports no …
+#  2549  metering.provider_usage  Usage as each provider reports it: input, output, cached, cache …
+#  2824  metering.stream_events   What a stream event or a whole answer holds: produced text, …
+#  3044  metering.usage           What one reply is charged for, added up from its stream events.
+#  3369  metering.charges         What one reply costs, in tokens, in money and toward limits.
+#  3474  ledger.database          An engine for a database URL as Open WebUI spells it.
+#  3567  ledger.transactions      One transaction with its locks and its retries, alike on SQLite …
+#  3824  ledger.tables            The ledger's own tables and their numbered migrations.
+#  4045  ledger.identities        Whom the names in the policies mean, also after a rename.
+#  4496  ledger.counters          Sums of settled records per scope, model glob and window.
+#  4854  ledger.snapshots         What one statement sees of the ledger: counters with their …
+#  5022  ledger.limit_states      Where limits stand: what is used, what replies still running …
+#  5177  ledger.records           One row per reply, reserved when it is admitted and closed once.
+#  5342  ledger.reports           What the ledger says of many limits and records at once, read …
+#  6005  ledger.grants            What administrators add to limits, reset and take back; rows, …
+#  6193  ledger.reply_lengths     How long the replies of each model are of late, by what is on …
+#  6292  ledger.policy_versions   The last policies texts that were saved on the page, to go back …
+#  6339  ledger.ledger            Reserve, settle, check, renew and sweep, each one transaction.
+#  6799  openwebui.wording        What one language has to say, and the rules that tell its plural …
+#  6993  openwebui.languages.en   English.
+#  7029  openwebui.languages.de   German.
+#  7075  openwebui.languages.fr   French.
+#  7120  openwebui.languages.fr_ca French as written in Canada.
+#  7139  openwebui.languages.es   Spanish.
+#  7180  openwebui.languages.it   Italian.
+#  7218  openwebui.languages.pt_br Portuguese as written in Brazil.
+#  7260  openwebui.languages.nl   Dutch.
+#  7304  openwebui.languages.pl   Polish.
+#  7348  openwebui.languages.ru   Russian.
+#  7393  openwebui.languages.uk   Ukrainian.
+#  7438  openwebui.languages.tr   Turkish.
+#  7475  openwebui.languages.zh_cn Chinese in simplified script.
+#  7503  openwebui.languages.zh_tw Chinese in traditional script.
+#  7531  openwebui.languages.ja   Japanese.
+#  7567  openwebui.languages.ko   Korean.
+#  7600  openwebui.languages.ar   Arabic.
+#  7641  openwebui.languages.he   Hebrew.
+#  7674  openwebui.languages.catalog Languages: all there are, and which one a reader gets.
+#  7724  openwebui.page_assets    The usage page: one HTML page with its style, its script and the …
+#  8596  openwebui.messages       Every sentence that a user or an administrator reads, with its …
+#  9126  openwebui.alerts         Tells the administrator's webhook that a user has crossed a limit.
+#  9213  openwebui.refusals       Refusals and rate headers as the programs of each protocol read …
+#  9313  openwebui.http_requests  The HTTP requests that the layer serves: their state, path and …
+#  9431  openwebui.valves         What the administrator and each user can set, and how bad input …
+#  9793  openwebui.host_versions  What is special about Open WebUI's versions, and which of its …
+#  9856  openwebui.replies        One reply from its admission to its end.
+# 10263  openwebui.passthrough    The paths by which Open WebUI lets its users reach a model past …
+# 10508  openwebui.host           The only place that knows Open WebUI: its database, groups, …
+# 10852  openwebui.stream_usage   Usage in streams: which models' providers refuse to be asked for …
+# 11002  openwebui.endings        A stream that may go no further ends as its protocol ends one at …
+# 11137  openwebui.model_calls    The answer or the failure of each call that Open WebUI makes for …
+# 11229  openwebui.admission      From a request to a reply: whose limits count, and how much is …
+# 11321  openwebui.stopping       One process, many pastes: who keeps books in it, so that older …
+# 11389  openwebui.accounting     Runs the ledger off the event loop and sees every reply to its …
+# 11988  openwebui.directory      All users of Open WebUI with their groups, read at once.
+# 12066  openwebui.page_data      What the usage pages show, as JSON has it; everything here …
+# 12771  openwebui.page_status    How the filter stands in its host: versions, what is leaned …
+# 12857  openwebui.usage_command  `/usage` as a message in a chat: the user's limits and use as …
+# 12985  openwebui.valves_form    Who is near a limit at its top, and why a save was refused.
+# 13086  openwebui.simulation     What is on record, replayed against a policies text.
+# 13382  openwebui.policy_editor  The policies editor: a text checked, explained, replayed and …
+# 13734  openwebui.pages          The usage pages: `/usage-limits` and its JSON, behind Open …
+# 14103  openwebui.answers        Answers on their way to the client: read for their usage, or …
+# 14283  openwebui.callers        Who asks at a pass-through path, by Open WebUI's own rules.
+# 14356  openwebui.metered_calls  Pass-through calls on their way to the provider, and their …
+# 14485  openwebui.passthrough_guard The guard of pass-through calls: admits, meters and settles …
+# 14785  openwebui.realtime       Voice calls: Open WebUI's socket to a realtime model, with a …
+# 14956  openwebui.middleware     One ASGI layer around Open WebUI, for the paths that its hooks …
+# 15116  openwebui.task_calls     The titles, tags, queries and the like that Open WebUI asks a …
+# 15346  filter                   Open WebUI's hooks, and nothing but hooks.
 
 from __future__ import annotations
 
@@ -163,6 +163,7 @@ from pydantic import (
     GetJsonSchemaHandler,
     ModelWrapValidatorHandler,
     SerializerFunctionWrapHandler,
+    TypeAdapter,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -2671,9 +2672,26 @@ def known_counts(fields: Mapping[str, object]) -> dict[str, int]:
     return counts
 
 
-def detail_count(fields: Mapping[str, object], group: str, name: str) -> int | None:
-    details = fields.get(group)
-    return token_count(details.get(name)) if isinstance(details, dict) else None
+# Responses, and Realtime's sessions (and LangChain): with what came from the cache inside.
+RESPONSES_INPUT = ("input_tokens_details", "input_token_details")
+INPUT_DETAILS = ("prompt_tokens_details", *RESPONSES_INPUT)
+OUTPUT_DETAILS = ("completion_tokens_details", "output_tokens_details", "output_token_details")
+CACHED_NAMES = ("cached_tokens", "cache_read")
+WRITTEN_NAMES = ("cache_write_tokens", "cache_creation_tokens", "cache_creation")
+
+
+def detail_count(
+    fields: Mapping[str, object], groups: tuple[str, ...], names: tuple[str, ...]
+) -> int | None:
+    """The largest count of these names in these groups of details; None where there is none."""
+    found = [fields[group] for group in groups if group in fields]
+    counts = [
+        token_count(details.get(name))
+        for details in found
+        if isinstance(details, dict)
+        for name in names
+    ]
+    return max((count for count in counts if count is not None), default=None)
 
 
 COST_NAMES = ("cost", "total_cost", "estimated_cost", "cost_usd", "total_cost_usd", "response_cost")
@@ -2733,20 +2751,14 @@ def parse_usage(raw: object, timings: object = None) -> TokenUsage:
     input_tokens = max(counts.get("input", 0), counts.get("uncached input", 0))
     output_tokens = counts.get("output")
     total_tokens = counts.get("total") or None
-    openai_cached = detail_count(fields, "input_tokens_details", "cached_tokens") or 0
-    cached = max(
-        counts.get("cached", 0),
-        detail_count(fields, "prompt_tokens_details", "cached_tokens") or 0,
-        openai_cached,
-    )
+    responses_cached = detail_count(fields, RESPONSES_INPUT, CACHED_NAMES) or 0
+    cached = max(counts.get("cached", 0), detail_count(fields, INPUT_DETAILS, CACHED_NAMES) or 0)
     written = max(
-        counts.get("cache write", 0),
-        detail_count(fields, "prompt_tokens_details", "cache_write_tokens") or 0,
-        detail_count(fields, "prompt_tokens_details", "cache_creation_tokens") or 0,
+        counts.get("cache write", 0), detail_count(fields, INPUT_DETAILS, WRITTEN_NAMES) or 0
     )
     if cache := counts.get("cache"):
         # Gateways that write `prompt_tokens` (LiteLLM) and OpenAI's Responses count it inside.
-        inside = bool(counts.get("input") or openai_cached) and cache <= input_tokens
+        inside = bool(counts.get("input") or responses_cached) and cache <= input_tokens
         if not inside or total_tokens == input_tokens + (output_tokens or 0) + cache:
             input_tokens += cache
     elif cached > input_tokens > 0:  # so the prompt came without what was cached
@@ -2770,8 +2782,8 @@ def parse_usage(raw: object, timings: object = None) -> TokenUsage:
 
 
 def reported_reasoning(fields: Mapping[str, object], counts: Mapping[str, int]) -> int | None:
-    details = ("completion_tokens_details", "output_tokens_details")
-    said = [counts.get("thoughts"), *(detail_count(fields, x, "reasoning_tokens") for x in details)]
+    details = detail_count(fields, OUTPUT_DETAILS, ("reasoning_tokens", "reasoning"))
+    said = (counts.get("thoughts"), details)
     return max((count for count in said if count is not None), default=None)
 
 
@@ -8599,6 +8611,7 @@ BLOCKED_SENTENCE = "This path is closed, because it would go past the usage limi
 TOO_LARGE_SENTENCE = "The request is longer than {size} MB, too long to be counted."
 UNREADABLE_SENTENCE = "The request is not a JSON object, so it can't be counted."
 BACKGROUND_SENTENCE = "Answers in the background can't be counted: leave `background` out."
+TOO_MANY_IMAGES_SENTENCE = "No more than {most} images can be asked for at once."
 FAULT_SENTENCE = "The usage limits could not be checked. Try again later."
 TASK_REFUSED_SENTENCE = "Over a usage limit no model is called for a task."
 UNGUARDED = (
@@ -10274,6 +10287,7 @@ class Passthrough:
         asks_usage: Whether a stream of it can be asked for its usage as OpenAI spells that.
         in_json: Whether a request is JSON that names its model.
         of_page: Whether the page itself needs it, so that it is never blocked.
+        in_images: Whether it is JSON that says how many images it asks for, each a request.
         model: What its records call the model, where a request doesn't name it.
     """
 
@@ -10284,6 +10298,7 @@ class Passthrough:
     asks_usage: bool = False
     in_json: bool = True
     of_page: bool = False
+    in_images: bool = False
     model: str = ""
 
 
@@ -10301,6 +10316,7 @@ CHAT_PASSTHROUGHS = {
             counts_tokens=False,
             in_json=False,
             of_page=True,
+            in_images=path.startswith("/api/v1/images/"),
             model=path.rpartition("/")[2],
         )
         for path in (
@@ -10316,11 +10332,17 @@ INDEXING_PATH = re.compile(
     r"/api/v1/(?:files/|files/[^/]+/data/content/update"
     r"|retrieval/(?:process/(?:file|text|url|youtube|web|web/search|files/batch)"
     r"|query/(?:doc|collection))"
-    r"|memories/(?:add|update|query|search|reindex|[^/]+/update)"
-    r"|knowledge/(?:create|[^/]+/(?:update|file/add|file/update|files/batch/add)))"
+    r"|memories/(?:add|update|query|search|reindex|reset|[^/]+/update)"
+    r"|knowledge/(?:create|reindex|[^/]+/(?:update|file/add|file/update|files/batch/add)"
+    r"|metadata/reindex|external/(?:knowledge/create|source/[^/]+"
+    r"|connections/[^/]+/retrieve-test)))"
 )
 LENGTH_FIELDS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 EMBEDDING_MODEL = "embedding"
+# As Open WebUI reads it, a text or a float included.
+WHOLE_NUMBER = TypeAdapter(int)
+# OpenAI makes ten at most.
+MOST_IMAGES = 50
 TASK_PATH = re.compile(r"/api/v1/tasks/[a-z_]+/completions")
 
 INDEXING = Passthrough(
@@ -10391,12 +10413,13 @@ def find_passthrough(method: str, path: str) -> Passthrough | None:
     """
     first = path[1:7]
     if first not in ("openai", "ollama"):
-        if method != "POST":
+        if method == "POST":
+            if path in CHAT_PASSTHROUGHS:
+                return CHAT_PASSTHROUGHS[path]
+            if TASK_PATH.fullmatch(path):
+                return Passthrough("task", path)
+        elif method != "PATCH":
             return None
-        if path in CHAT_PASSTHROUGHS:
-            return CHAT_PASSTHROUGHS[path]
-        if TASK_PATH.fullmatch(path):
-            return Passthrough("task", path)
         return INDEXING if INDEXING_PATH.fullmatch(path) else None
     if method in ("HEAD", "OPTIONS") or path[7:8] not in ("", "/"):
         return None
@@ -10433,6 +10456,22 @@ def count_answers(body: dict[str, Any]) -> int:
     if not isinstance(prompts, list) or all(type(part) is int for part in prompts):
         return count_choices(body)
     return count_choices(body) * len(prompts)
+
+
+def settle_images(body: dict[str, Any]) -> int:
+    """How many images a request asks for, written into it as it was understood here.
+
+    Raises:
+        PassthroughError: More than are made at once.
+    """
+    try:
+        wanted = WHOLE_NUMBER.validate_python(body.get("n", 1))
+    except ValidationError:  # which Open WebUI refuses, but for null
+        return 1
+    if wanted > MOST_IMAGES:
+        raise PassthroughError(Refusal(400, TOO_MANY_IMAGES_SENTENCE.format(most=MOST_IMAGES)))
+    body["n"] = wanted
+    return max(1, wanted)
 
 
 def cap_passthrough(body: dict[str, Any], passthrough: Passthrough, most: int) -> None:
@@ -14323,15 +14362,16 @@ class MeteredCall:
     """One call: metered by its answer, and settled at whichever end.
 
     Args:
-        reply: What is reserved for it; None where nothing is.
+        replies: What is reserved for it; more than one only where it asks for so many images.
         headers: Where its limits stand.
     """
 
     def __init__(
-        self, passthrough: Passthrough, reply: Reply | None, send: Send, headers: RawHeaders
+        self, passthrough: Passthrough, replies: list[Reply], send: Send, headers: RawHeaders
     ) -> None:
         self._passthrough = passthrough
-        self._reply = reply
+        self._replies = replies
+        self._reply = replies[0] if replies else None
         self._send = send
         self._headers = [*MARK, *headers]
         self._reader = AnswerReader(None)
@@ -14365,9 +14405,9 @@ class MeteredCall:
                     unasked.note(str(again.get("model")), again, StreamingResponse(()))
             await self._release()
         finally:
-            if self._reply is not None:
-                charge = passthrough_charge(self._reply, self._passthrough, self._reader.status)
-                await self._reply.keeper.end(self._reply, charge)
+            for reply in self._replies:
+                charge = passthrough_charge(reply, self._passthrough, self._reader.status)
+                await reply.keeper.end(reply, charge)
 
     async def _ask(self, app: AsgiApp, scope: Scope, receive: Receive) -> None:
         counts = self._reply is not None and self._passthrough.counts_tokens
@@ -14629,7 +14669,11 @@ class PassthroughGuard:
             return
         read: ReadRequest | None = None
         body: dict[str, Any] = {"model": passthrough.model}
-        if passthrough.in_json and passthrough.kind != "unknown":
+        requests = 1
+        if passthrough.in_images:
+            read = await ReadRequest.read(receive)
+            requests = settle_images(read.value)
+        elif passthrough.in_json and passthrough.kind != "unknown":
             read = await ReadRequest.read(receive)
             if read.value.get("background"):
                 raise PassthroughError(Refusal(400, BACKGROUND_SENTENCE))
@@ -14654,10 +14698,19 @@ class PassthroughGuard:
             if passthrough.form == "ollama" and body.get("stream") is None:  # it streams then
                 reply.capped = reply.capped and (switch.valves or AdminValves()).cap_max_tokens
 
-        metadata: dict[str, Any] = {ADJUST_KEY: adjust}
-        body = await self.admit(body, user, metadata, Request(scope))
-        reply = metadata.get(METADATA_KEY)
-        call = MeteredCall(passthrough, reply, send, limit_headers(scope["state"]))
+        replies: list[Reply] = []
+        try:
+            for _ in range(requests):
+                metadata: dict[str, Any] = {ADJUST_KEY: adjust}
+                body = await self.admit(body, user, metadata, Request(scope))
+                if METADATA_KEY in metadata:
+                    replies.append(metadata[METADATA_KEY])
+        except BaseException:  # all of them or none
+            for each in replies:
+                await each.keeper.end(each, None)
+            raise
+        reply = replies[0] if replies else None
+        call = MeteredCall(passthrough, replies, send, limit_headers(scope["state"]))
         again = None
         if read is not None:
             if passthrough.asks_usage and "stream_options" in body:
@@ -14919,6 +14972,9 @@ class UsageLimitsLayer:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
+        path = scope.get("path", "")
+        if path.endswith("\n"):  # Starlette's routes end with `$`, which matches before one too
+            scope["path"] = path.rstrip("\n")
         if scope["type"] == "http":
             if is_page_path(route_path(scope)):
                 await self.serve_page(scope, receive, send)

@@ -22,7 +22,7 @@ from helpers.openwebui.passthrough import find_passthrough
 from scripts.compat.hosts import OLLAMA_EMBEDDINGS
 from scripts.openwebui.client import OpenWebUIClient
 from scripts.provider.ollama import OLLAMA_MODEL
-from scripts.provider.server import FakeProvider
+from scripts.provider.server import PICTURE, FakeProvider
 from tests.conftest import (
     FUNCTION_FILE,
     FUNCTION_ID,
@@ -76,8 +76,12 @@ COUNTER = itertools.count()
         ("POST", "/api/v1/retrieval/process/text", "indexing"),
         ("POST", "/api/v1/retrieval/query/collection", "indexing"),
         ("POST", "/api/v1/memories/query", "indexing"),
+        ("POST", "/api/v1/memories/reset", "indexing"),
+        ("POST", "/api/v1/knowledge/metadata/reindex", "indexing"),
+        ("PATCH", "/api/v1/knowledge/external/source/x", "indexing"),
         ("POST", "/api/v1/knowledge/x/files/batch/add", "indexing"),
         ("GET", "/api/v1/files/", None),
+        ("PATCH", "/api/v1/chats/x/params", None),
         ("POST", "/api/v1/retrieval/config/update", None),
         ("GET", "/openai/models", None),
         ("GET", "/openai/models/0", None),
@@ -118,6 +122,14 @@ def house(start_server: StartServer, provider: FakeProvider) -> OwnServer:
         AUDIO_REALTIME_ENABLED="true",
         AUDIO_REALTIME_OPENAI_API_BASE_URL=provider.url,
         AUDIO_REALTIME_OPENAI_API_KEY="fake-llm",
+        ENABLE_IMAGE_GENERATION="true",
+        IMAGE_GENERATION_ENGINE="openai",
+        IMAGES_OPENAI_API_BASE_URL=provider.url,
+        IMAGES_OPENAI_API_KEY="fake-llm",
+        ENABLE_IMAGE_EDIT="true",
+        IMAGE_EDIT_ENGINE="openai",
+        IMAGES_EDIT_OPENAI_API_BASE_URL=provider.url,
+        IMAGES_EDIT_OPENAI_API_KEY="fake-llm",
     )
     own.admin.publish_models()
     return own
@@ -525,13 +537,18 @@ def test_a_voice_call_is_counted_answer_by_answer(
     house: OwnServer, resident: OpenWebUIClient, provider: FakeProvider
 ) -> None:
     """Each answer of a voice call is a request with the tokens that the provider reports."""
-    house.usage_limits.configure(daily_token_limit=100_000)
+    prices = "input_price = 10\ncached_input_price = 1\noutput_price = 20"
+    house.usage_limits.configure(
+        policies=f'[role.user]\nlimits = ["100k tokens/day"]\n[model.realtime]\n{prices}'
+    )
     before = len(provider.call_log.calls(contains="said"))
     asyncio.run(talk(house, resident.account.token, [HEAR, SAY, SAY], 5))
     rows = house.usage_limits.settled(3, user_id=resident.id)
     used = [(row["input_tokens"], row["output_tokens"], row["state"]) for row in rows]
     assert sorted(used) == [(0, 0, "released"), (132, 121, "settled"), (145, 130, "settled")]
     assert {row["model_id"] for row in rows} == {"realtime"}
+    # Half of what the model reads is cached, at a tenth of the price.
+    assert sorted(row["cost_micros"] for row in rows) == [0, 3_146, 3_402]
     assert len(provider.call_log.calls(contains="said")) == before + 2
 
 
@@ -550,6 +567,33 @@ def test_a_voice_call_ends_over_a_limit(
     assert only["type"] == "bridge.error"
     (only,) = asyncio.run(talk(house, "nobody", [SAY], 1))
     assert only["type"] == "bridge.error"
+
+
+def test_each_image_is_a_request(
+    house: OwnServer, resident: OpenWebUIClient, provider: FakeProvider
+) -> None:
+    """So many images are so many requests: all are made or none, and those that fail are free."""
+    house.usage_limits.configure(policies='[role.user]\nlimits = ["5 requests/day"]')
+    picture = f"data:image/png;base64,{PICTURE}"
+
+    def draw(text: str, n: object, path: str = "generations") -> int:
+        body = {"prompt": text, "image": picture, "n": n}
+        return resident.http.post(f"/api/v1/images/{path}", json=body).status_code
+
+    text = f"picture {next(COUNTER)}"
+    assert draw("[[error]]", 2) == 400
+    house.usage_limits.settled(2, user_id=resident.id)
+    assert draw(text, "3") == 200
+    assert draw(text, 3.0) == 429
+    assert draw(text, 51) == 400
+    assert draw(text, 2, "edit") == 200
+    assert draw(text, 1) == 429
+    assert len(provider.call_log.calls(contains=text)) == 5
+    rows = house.usage_limits.rows(user_id=resident.id)
+    models = [(row["model_id"], row["state"], row["counted"]) for row in rows]
+    assert models.count(("generations", "settled", 1)) == 3
+    assert models.count(("edit", "settled", 1)) == 2
+    assert {row["state"] for row in rows} == {"settled", "released"}
 
 
 def index_text(user: OpenWebUIClient, text: str) -> list[int]:
