@@ -19,7 +19,6 @@ import websockets
 
 from helpers.openwebui.http_requests import LARGEST_REQUEST
 from helpers.openwebui.passthrough import find_passthrough
-from scripts.compat.hosts import OLLAMA_EMBEDDINGS
 from scripts.openwebui.client import OpenWebUIClient
 from scripts.provider.ollama import OLLAMA_MODEL
 from scripts.provider.server import PICTURE, FakeProvider
@@ -29,9 +28,9 @@ from tests.conftest import (
     OpenPage,
     OwnServer,
     StartServer,
-    host_can,
     wait_until,
 )
+from tests.support.passthrough_paths import MODELS, PATHS, every_path_on, knock
 
 COUNTER = itertools.count()
 
@@ -112,25 +111,7 @@ def test_which_paths_reach_a_model(method: str, path: str, kind: str | None) -> 
 @pytest.fixture(scope="module")
 def house(start_server: StartServer, provider: FakeProvider) -> OwnServer:
     """An Open WebUI with every pass-through path on, Ollama's and the deprecated ones too."""
-    own = start_server(
-        ENABLE_OLLAMA_API="true",
-        OLLAMA_BASE_URL=f"http://127.0.0.1:{provider.port}/ollama",
-        ENABLE_OPENAI_API_PASSTHROUGH="true",
-        RAG_EMBEDDING_ENGINE="openai",
-        RAG_OPENAI_API_BASE_URL=provider.url,
-        RAG_OPENAI_API_KEY="fake-llm",
-        AUDIO_REALTIME_ENABLED="true",
-        AUDIO_REALTIME_OPENAI_API_BASE_URL=provider.url,
-        AUDIO_REALTIME_OPENAI_API_KEY="fake-llm",
-        ENABLE_IMAGE_GENERATION="true",
-        IMAGE_GENERATION_ENGINE="openai",
-        IMAGES_OPENAI_API_BASE_URL=provider.url,
-        IMAGES_OPENAI_API_KEY="fake-llm",
-        ENABLE_IMAGE_EDIT="true",
-        IMAGE_EDIT_ENGINE="openai",
-        IMAGES_EDIT_OPENAI_API_BASE_URL=provider.url,
-        IMAGES_EDIT_OPENAI_API_KEY="fake-llm",
-    )
+    own = start_server(**every_path_on(provider))
     own.admin.publish_models()
     return own
 
@@ -144,55 +125,6 @@ def resident(house: OwnServer) -> OpenWebUIClient:
 def say(text: str, stream: bool = False, **more: Any) -> dict[str, Any]:
     """A chat's body."""
     return {"messages": [{"role": "user", "content": text}], "stream": stream, **more}
-
-
-OPENAI_SPELLINGS = (
-    "/openai/chat/completions",
-    "/openai/%63hat/completions",
-    "/openai/chat%2Fcompletions",
-    "/openai/%2563hat/completions",
-    "/openai//chat/completions",
-    "/openai/chat/completions/",
-    "/openai/chat/completions/0",
-    "/openai/v1/chat/completions",
-    "/openai/Chat/Completions",
-    "/openai/models/..%2fchat/completions",
-)
-MODELS = {"/openai": "fake-llm", "/ollama": OLLAMA_MODEL, "/api": "fake-llm"}
-PATHS = (
-    *((path, "messages") for path in OPENAI_SPELLINGS),
-    ("/api/chat/completions", "messages"),
-    ("/api/v1/chat/completions", "messages"),
-    ("/api/v1/messages", "messages"),
-    ("/api/message", "messages"),
-    ("/openai/responses", "input"),
-    ("/openai/v1/responses", "input"),
-    ("/openai/completions", "prompt"),
-    ("/ollama/api/chat", "messages"),
-    ("/ollama/api/chat/0", "messages"),
-    ("/ollama/api/generate", "prompt"),
-    ("/ollama/api/generate/0", "prompt"),
-    ("/ollama/v1/chat/completions", "messages"),
-    ("/ollama/v1/chat/completions/0", "messages"),
-    ("/ollama/v1/completions", "prompt"),
-    ("/ollama/v1/messages", "messages"),
-    ("/ollama/v1/responses", "input"),
-    ("/api/embeddings", "input"),
-    ("/openai/embeddings", "input"),
-    ("/ollama/api/embed", "input"),
-    ("/ollama/api/embeddings", "prompt"),
-    *([("/ollama/v1/embeddings", "input")] if host_can(OLLAMA_EMBEDDINGS) else []),
-)
-
-
-def knock(user: OpenWebUIClient, path: str, key: str, text: str, stream: bool) -> httpx.Response:
-    """Ask for something at a path, in its form, spelled as it is written."""
-    model = MODELS["/" + path.split("/")[1]]
-    body = {"model": model, "stream": stream, "max_tokens": 99}
-    body[key] = [{"role": "user", "content": text}] if key == "messages" else text
-    request = user.http.build_request("POST", "/", json=body)
-    request.url = request.url.copy_with(raw_path=path.encode())
-    return user.http.send(request)
 
 
 @pytest.mark.parametrize("stream", [False, True])
