@@ -16,11 +16,11 @@ import pytest
 import websockets
 
 from helpers.openwebui.passthrough import find_passthrough
-from scripts.compat.routes import HostRoute, HostSource, read_routes
+from scripts.compat.host_parts import HostSource, read_host
 from scripts.openwebui.client import OpenWebUIClient
 from scripts.provider.server import FakeProvider
-from tests.conftest import OwnServer, StartServer, wait_until
-from tests.support.passthrough_paths import MODELS, PATHS, every_path_on
+from tests.conftest import OwnServer, wait_until
+from tests.support.passthrough_paths import MODELS, PATHS
 
 COUNTER = itertools.count()
 
@@ -38,26 +38,18 @@ ELSEWHERE = {
 PARAMETER = re.compile(r"\{[^}]*\}")
 
 
-@pytest.fixture(scope="module")
-def host_routes() -> tuple[HostSource, list[HostRoute]]:
-    """The source and the routes of the Open WebUI under test."""
-    root, routes = read_routes()
-    return HostSource(root), routes
-
-
-def test_every_route_that_calls_a_model_is_known(
-    host_routes: tuple[HostSource, list[HostRoute]],
-) -> None:
+def test_every_route_that_calls_a_model_is_known() -> None:
     """Each route whose source comes to a model is a pass-through path, or is guarded elsewhere."""
-    source, routes = host_routes
+    host = read_host()
+    source = HostSource(host.root)
     calling = [
         route
-        for route in routes
+        for route in host.routes
         # There all that isn't known is closed.
         if not route.path.startswith(("/openai/", "/ollama/"))
         and source.calls_a_model(route.endpoint)
     ]
-    assert len(calling) > 35
+    assert len(calling) > 25
     unknown = [
         name
         for route in calling
@@ -67,22 +59,10 @@ def test_every_route_that_calls_a_model_is_known(
     assert unknown == []
 
 
-@pytest.fixture(scope="module")
-def house(start_server: StartServer, provider: FakeProvider) -> OwnServer:
+@pytest.fixture
+def house(open_server: OwnServer) -> OwnServer:
     """An Open WebUI with every way to a model open."""
-    own = start_server(
-        **every_path_on(provider),
-        ENABLE_CHANNELS="true",
-        USER_PERMISSIONS_FEATURES_AUTOMATIONS="true",
-        AUDIO_STT_ENGINE="openai",
-        AUDIO_STT_OPENAI_API_BASE_URL=provider.url,
-        AUDIO_STT_OPENAI_API_KEY="fake-llm",
-        AUDIO_TTS_ENGINE="openai",
-        AUDIO_TTS_OPENAI_API_BASE_URL=provider.url,
-        AUDIO_TTS_OPENAI_API_KEY="fake-llm",
-    )
-    own.admin.publish_models()
-    return own
+    return open_server
 
 
 @pytest.fixture
@@ -140,15 +120,12 @@ LEFT_ALONE = ("/api/v1/auths", "/ws", "/oauth", "/api/v1/terminals", "/static")
 
 
 def test_no_route_calls_a_model_over_a_limit(
-    house: OwnServer,
-    spender: OpenWebUIClient,
-    provider: FakeProvider,
-    host_routes: tuple[HostSource, list[HostRoute]],
+    house: OwnServer, spender: OpenWebUIClient, provider: FakeProvider
 ) -> None:
     """Whatever a user over the limit asks for, at every route: no model is called."""
     routes = {
         (route.method, PARAMETER.sub("0", route.path))
-        for route in host_routes[1]
+        for route in read_host().routes
         if not route.path.startswith(LEFT_ALONE)
     }
     assert len(routes) > 400

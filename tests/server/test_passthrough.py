@@ -8,7 +8,6 @@ import itertools
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from typing import Any
 
 import anthropic
@@ -27,10 +26,9 @@ from tests.conftest import (
     FUNCTION_ID,
     OpenPage,
     OwnServer,
-    StartServer,
     wait_until,
 )
-from tests.support.passthrough_paths import MODELS, PATHS, every_path_on, knock
+from tests.support.passthrough_paths import MODELS, PATHS, knock
 
 COUNTER = itertools.count()
 
@@ -108,12 +106,10 @@ def test_which_paths_reach_a_model(method: str, path: str, kind: str | None) -> 
     assert (passthrough.kind if passthrough else None) == kind
 
 
-@pytest.fixture(scope="module")
-def house(start_server: StartServer, provider: FakeProvider) -> OwnServer:
-    """An Open WebUI with every pass-through path on, Ollama's and the deprecated ones too."""
-    own = start_server(**every_path_on(provider))
-    own.admin.publish_models()
-    return own
+@pytest.fixture
+def house(open_server: OwnServer) -> OwnServer:
+    """An Open WebUI with every way to a model open."""
+    return open_server
 
 
 @pytest.fixture
@@ -423,25 +419,6 @@ def test_a_provider_that_fails_costs_nothing(house: OwnServer, resident: OpenWeb
         assert knock(resident, path, key, "[[error=500]]", False).status_code >= 400
     rows = house.usage_limits.settled(3, user_id=resident.id)
     assert [(row["state"], row["input_tokens"]) for row in rows] == [("released", 0)] * 3
-
-
-def test_two_workers_started_anew(start_server: StartServer, provider: FakeProvider) -> None:
-    """With the base models cached each worker has the layer from its start on."""
-    own = start_server(UVICORN_WORKERS="2")
-    connections = own.admin.get("/api/v1/configs/connections")
-    own.admin.post("/api/v1/configs/connections", connections | {"ENABLE_BASE_MODELS_CACHE": True})
-    user = own.admin.add_user("Two", f"two{next(COUNTER)}@example.org")
-    own.usage_limits.configure(policies='[role.user]\nlimits = ["1 request/day"]')
-    assert user.chat("one").status == 200
-    own.usage_limits.settled(1, user_id=user.id)
-    own.server.restart()
-    text = f"two workers {next(COUNTER)}"
-    for number in range(20):
-        path = ("/openai/responses", "/openai/chat/completions")[number % 2]
-        # A connection of its own, so that either worker may answer.
-        with closing(OpenWebUIClient(own.server.url, user.account)) as client:
-            assert knock(client, path, "messages", text, False).status_code == 429
-    assert provider.call_log.calls(contains=text, tasks=True) == []
 
 
 async def talk(

@@ -7,32 +7,7 @@ import httpx
 from scripts.compat.hosts import OLLAMA_EMBEDDINGS
 from scripts.openwebui.client import OpenWebUIClient
 from scripts.provider.ollama import OLLAMA_MODEL
-from scripts.provider.server import FakeProvider
 from tests.conftest import host_can
-
-
-def every_path_on(provider: FakeProvider) -> dict[str, str]:
-    """The settings of an Open WebUI with all of them, Ollama's and the deprecated ones too."""
-    return {
-        "ENABLE_OLLAMA_API": "true",
-        "OLLAMA_BASE_URL": f"http://127.0.0.1:{provider.port}/ollama",
-        "ENABLE_OPENAI_API_PASSTHROUGH": "true",
-        "RAG_EMBEDDING_ENGINE": "openai",
-        "RAG_OPENAI_API_BASE_URL": provider.url,
-        "RAG_OPENAI_API_KEY": "fake-llm",
-        "AUDIO_REALTIME_ENABLED": "true",
-        "AUDIO_REALTIME_OPENAI_API_BASE_URL": provider.url,
-        "AUDIO_REALTIME_OPENAI_API_KEY": "fake-llm",
-        "ENABLE_IMAGE_GENERATION": "true",
-        "IMAGE_GENERATION_ENGINE": "openai",
-        "IMAGES_OPENAI_API_BASE_URL": provider.url,
-        "IMAGES_OPENAI_API_KEY": "fake-llm",
-        "ENABLE_IMAGE_EDIT": "true",
-        "IMAGE_EDIT_ENGINE": "openai",
-        "IMAGES_EDIT_OPENAI_API_BASE_URL": provider.url,
-        "IMAGES_EDIT_OPENAI_API_KEY": "fake-llm",
-    }
-
 
 OPENAI_SPELLINGS = (
     "/openai/chat/completions",

@@ -1,4 +1,4 @@
-"""Which of Open WebUI's routes come to call a model, by its source.
+"""What an Open WebUI is made of: its internals, its routes, and which of them call a model.
 
 A route is followed through the functions that it names, as far as they are Open WebUI's own. So a
 new version's new way to a model is found before anybody has thought of asking there.
@@ -13,16 +13,28 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
+from helpers.openwebui.host_versions import HOST_INTERNALS, HostInternal
 from scripts.bench.hooks import HOST_SETTINGS
 from scripts.openwebui.server import open_webui_command
 
 Name = tuple[str, str]  # a module, and a function or a class in it
 
-LIST = """
-import json, open_webui
+LOOK = """
+import importlib, json, sys
+import open_webui
 from open_webui.main import app
+
+def is_there(module, name):
+    value = importlib.import_module(module)
+    try:
+        for part in name.split("."):
+            value = getattr(value, part)
+    except AttributeError:
+        return False
+    return True
 
 def routes(found, prefix=""):
     for each in found:
@@ -34,7 +46,8 @@ def routes(found, prefix=""):
             yield methods, path, endpoint.__module__, endpoint.__name__
         yield from routes(getattr(each, "routes", None) or [], path)
 
-print("FOUND", json.dumps([open_webui.__path__[0], *routes(app.routes)]))
+internals = [is_there(*each) for each in json.loads(sys.argv[1])]
+print("FOUND", json.dumps([open_webui.__path__[0], internals, *routes(app.routes)]))
 """
 
 # What calls a model, wherever it is.
@@ -66,9 +79,20 @@ class HostModule:
     imports: dict[str, Name] = field(default_factory=dict)
 
 
-def read_routes() -> tuple[Path, list[HostRoute]]:
-    """Where the Open WebUI under test is, and all its routes."""
-    with tempfile.TemporaryDirectory(prefix="routes-") as folder:
+@dataclass(frozen=True, slots=True)
+class HostParts:
+    """What the Open WebUI under test is made of."""
+
+    root: Path
+    internals: dict[HostInternal, bool]  # whether each is where it is looked for
+    routes: list[HostRoute]
+
+
+@cache
+def read_host() -> HostParts:
+    """Load the Open WebUI under test, once, and look at it."""
+    wanted = [(each.module, each.name) for each in HOST_INTERNALS]
+    with tempfile.TemporaryDirectory(prefix="host-") as folder:
         settings = {
             **{name: value for name, value in HOST_SETTINGS.items() if "MIGRATIONS" not in name},
             "DATA_DIR": folder,
@@ -77,7 +101,7 @@ def read_routes() -> tuple[Path, list[HostRoute]]:
             "FROM_INIT_PY": "true",
         }
         done = subprocess.run(
-            [open_webui_command().with_name("python"), "-c", LIST],
+            [open_webui_command().with_name("python"), "-c", LOOK, json.dumps(wanted)],
             cwd=folder,
             env={**os.environ, **settings},
             stdout=subprocess.PIPE,
@@ -86,12 +110,13 @@ def read_routes() -> tuple[Path, list[HostRoute]]:
             check=True,
         )
     line = next(line for line in done.stdout.splitlines() if line.startswith("FOUND "))
-    root, *found = json.loads(line.removeprefix("FOUND "))
-    return Path(root), [
+    root, internals, *found = json.loads(line.removeprefix("FOUND "))
+    routes = [
         HostRoute(method, path, (module, name))
         for methods, path, module, name in found
         for method in methods
     ]
+    return HostParts(Path(root), dict(zip(HOST_INTERNALS, internals, strict=True)), routes)
 
 
 class HostSource:
