@@ -235,7 +235,11 @@ class FakeProvider:
 
     async def _images(self, request: Request) -> Response:
         """As many pictures as are asked for."""
-        body = dict(await request.form()) if "edits" in request.url.path else await request.json()
+        if "edits" in request.url.path:
+            async with request.form() as form:
+                body: dict[str, Any] = dict(form)
+        else:
+            body = await request.json()
         text, number = str(body.get("prompt")), int(str(body.get("n") or 1))
         if "[[error" in text:
             return JSONResponse({"error": {"message": "no picture"}}, status_code=500)
