@@ -233,7 +233,6 @@ FEATURES = (
             "test_each_image_is_a_request",
             "test_a_provider_that_refuses_to_be_asked_for_usage",
             "test_refusals_can_be_read_by_other_pages",
-            "test_parallel_calls_with_lengths_that_are_not_obeyed",
         ),
     ),
     Feature(
