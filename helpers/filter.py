@@ -22,6 +22,7 @@ from helpers.metering.charges import Charge
 from helpers.metering.estimates import estimate_prompt
 from helpers.openwebui.accounting import Accounting
 from helpers.openwebui.admission import build_reply, count_limits, find_reader
+from helpers.openwebui.answers import keep_status
 from helpers.openwebui.host import (
     HostError,
     HostLimitError,
@@ -30,6 +31,7 @@ from helpers.openwebui.host import (
     has_request_hook,
     host_engine,
     host_reader,
+    host_version,
     is_host_engine,
     is_ollama_model,
     list_groups,
@@ -43,6 +45,7 @@ from helpers.openwebui.host import (
     uses_own_provider,
     warn_about_old_host,
 )
+from helpers.openwebui.host_versions import STATUS_KEPT_VERSION
 from helpers.openwebui.http_requests import (
     LIMITS_STATE,
     SOURCE_STATE,
@@ -128,6 +131,8 @@ class Filter:
             return body
         metadata = {} if __metadata__ is None else __metadata__
         self._guard_passthrough()  # where the app wasn't there yet when this was loaded
+        if host_version() < STATUS_KEPT_VERSION:
+            keep_status(__request__)
         if __event_emitter__ is not None and asks_for_usage(body):
             await self._answer_usage(valves, user, metadata, __event_emitter__)
         try:

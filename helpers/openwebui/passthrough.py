@@ -89,6 +89,8 @@ INDEXING_PATH = re.compile(
     r"|metadata/reindex|external/(?:knowledge/create|source/[^/]+"
     r"|connections/[^/]+/retrieve-test)))"
 )
+# Before 0.12.4, unless ENV is set to prod: embeds what stands behind, for anybody.
+EMBEDDING_TEST_PATH = "/api/v1/retrieval/ef/"
 LENGTH_FIELDS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 EMBEDDING_MODEL = "embedding"
 # As Open WebUI reads it, a text or a float included.
@@ -170,6 +172,8 @@ def find_passthrough(method: str, path: str) -> Passthrough | None:
                 return CHAT_PASSTHROUGHS[path]
             if TASK_PATH.fullmatch(path):
                 return Passthrough("task", path)
+        elif method == "GET" and path.startswith(EMBEDDING_TEST_PATH):
+            return INDEXING
         elif method != "PATCH":
             return None
         return INDEXING if INDEXING_PATH.fullmatch(path) else None

@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import tempfile
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -183,9 +184,19 @@ def source_files(root: Path) -> Iterator[tuple[str, Path]]:
             yield ".".join(part for part in parts if part != "__init__"), path
 
 
+def top_level(block: ast.AST) -> Iterator[ast.AST]:
+    """What stands at a module's top, under a condition too."""
+    for node in ast.iter_child_nodes(block):
+        yield node
+        if isinstance(node, (ast.If, ast.Try)):
+            yield from top_level(node)
+
+
 def read_module(name: str, path: Path) -> HostModule:
     """What one of them defines and imports, anywhere in it."""
-    tree, module = ast.parse(path.read_text(encoding="utf-8")), HostModule()
+    module = HostModule()
+    with warnings.catch_warnings(action="ignore"):  # about its escape sequences
+        tree = ast.parse(path.read_text(encoding="utf-8"))
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
@@ -194,7 +205,7 @@ def read_module(name: str, path: Path) -> HostModule:
                 base = ".".join(part for part in (package, base) if part)
             for alias in node.names:
                 module.imports[alias.asname or alias.name] = (base, alias.name)
-    for node in tree.body:
+    for node in top_level(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             module.functions[node.name] = node
         elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Name):

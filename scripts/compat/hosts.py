@@ -71,6 +71,11 @@ OLLAMA_EMBEDDINGS = Ability(
     (0, 11, 0),
     "there is none",
 )
+AUTOMATION_SOURCE = Ability(
+    "automations that say that they are",
+    (0, 11, 4),  # or one of the three before it
+    "they are on record as from the page, so no limit `via automation` counts them; all others do",
+)
 ABILITIES = (
     PROVIDER_STATUS,
     NESTED_GROUPS,
@@ -79,6 +84,7 @@ ABILITIES = (
     TEMPORARY_PREFIX,
     VOICE_CALLS,
     OLLAMA_EMBEDDINGS,
+    AUTOMATION_SOURCE,
 )
 
 

@@ -75,6 +75,7 @@ COUNTER = itertools.count()
         ("POST", "/api/v1/memories/reset", "indexing"),
         ("POST", "/api/v1/knowledge/metadata/reindex", "indexing"),
         ("PATCH", "/api/v1/knowledge/external/source/x", "indexing"),
+        ("GET", "/api/v1/retrieval/ef/x", "indexing"),
         ("POST", "/api/v1/knowledge/x/files/batch/add", "indexing"),
         ("GET", "/api/v1/files/", None),
         ("PATCH", "/api/v1/chats/x/params", None),
